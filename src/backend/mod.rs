@@ -1,0 +1,1 @@
+//! Where keys come from: one file or folder a backend.

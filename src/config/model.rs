@@ -1,0 +1,241 @@
+//! What a checked configuration holds. Every default is filled in and every text is parsed, so
+//! that nothing behind it looks at strings again. What runs is `resource::Resource`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration, with include_dir and default_backends worked in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub log_level: LogLevel,
+    pub log_format: LogFormat,
+    pub filter_dir: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub resources: Vec<Resource>,
+    pub telemetry: Telemetry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// One `[[resource]]`: templates that are rendered from the same keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    pub name: String,
+    /// For `/bin/sh -c`, untemplated; after the first successful render.
+    pub start_cmd: Option<String>,
+    /// For `/bin/sh -c`, untemplated; after an update that changed something.
+    pub reload_cmd: Option<String>,
+    pub exec: Option<Exec>,
+    pub templates: Vec<Template>,
+    /// In merge order: a later one wins.
+    pub backends: Vec<Backend>,
+}
+
+/// The supervised child of a resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exec {
+    pub command: String,
+    /// The number of a signal.
+    pub reload_signal: Option<i32>,
+    pub kill_signal: i32,
+    pub kill_timeout: Duration,
+    /// The upper end of a random delay.
+    pub splay: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    pub src: PathBuf,
+    pub dst: PathBuf,
+    pub make_directories: bool,
+    /// Permission bits, at most 0o7777. `None`: dst's, else 0644.
+    pub mode: Option<u32>,
+    /// `None`: neither changed nor compared.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// Knows `{{.src}}`.
+    pub check_cmd: Option<Command>,
+    /// Knows `{{.dst}}`.
+    pub reload_cmd: Option<Command>,
+}
+
+/// A command for `/bin/sh -c` with the place of a path in it: text and path in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub parts: Vec<CommandPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandPart {
+    Text(String),
+    Path,
+}
+
+/// One backend of one resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    pub keys: Vec<String>,
+    /// What triggers an update; the keys themselves where the user gave none.
+    pub watch_keys: Vec<String>,
+    pub prefix: String,
+    pub watch: bool,
+    /// Read once, then never again.
+    pub onetime: bool,
+    /// `None`: never read again by time.
+    pub interval: Option<Duration>,
+    pub kind: Kind,
+}
+
+/// What kind of backend, with the options of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    Etcd(Etcd),
+    File(File),
+    Env,
+    Consul(Consul),
+    Vault(Vault),
+    Redis(Redis),
+    Zookeeper(Zookeeper),
+    Mock,
+    Nats(Nats),
+    Plugin(Plugin),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Etcd {
+    pub nodes: Vec<String>,
+    pub scheme: String,
+    pub srv_record: String,
+    pub tls: Tls,
+    pub username: String,
+    pub password: Secret,
+    /// `None`: found out.
+    pub version: Option<EtcdVersion>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtcdVersion {
+    V2,
+    V3,
+}
+
+/// PEM files; `None` where not set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    pub client_cert: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    pub client_ca_keys: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    /// A path or a http(s) URL.
+    pub filepath: String,
+    pub httpheaders: BTreeMap<String, Secret>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consul {
+    pub nodes: Vec<String>,
+    pub scheme: String,
+    pub srv_record: String,
+    pub tls: Tls,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vault {
+    pub node: String,
+    pub auth_type: String,
+    pub app_id: Secret,
+    pub user_id: Secret,
+    pub role_id: Secret,
+    pub secret_id: Secret,
+    pub username: String,
+    pub password: Secret,
+    pub auth_token: Secret,
+    pub tls: Tls,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redis {
+    pub nodes: Vec<String>,
+    pub srv_record: String,
+    pub password: Secret,
+    pub database: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zookeeper {
+    pub nodes: Vec<String>,
+    pub srv_record: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nats {
+    pub nodes: Vec<String>,
+    pub bucket: String,
+    pub username: String,
+    pub password: Secret,
+    pub token: Secret,
+    pub creds: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plugin {
+    pub path: PathBuf,
+    /// Any table, as JSON text: the plugin gets it as it is.
+    pub config: String,
+}
+
+/// Where metrics go. Parsed and checked; nothing is sent yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    pub enabled: bool,
+    pub service_name: String,
+    pub hostname: String,
+    pub enable_hostname: bool,
+    pub enable_hostname_label: bool,
+    pub enable_runtime_metrics: bool,
+    /// interval and retain
+    pub inmem: Option<(Duration, Duration)>,
+    pub statsd: Option<String>,
+    pub statsite: Option<String>,
+    /// address, and after how long a metric expires (zero: never)
+    pub prometheus: Option<(String, Duration)>,
+}
+
+/// A text that no log, error or `Debug` shows.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
+    }
+}

@@ -1,0 +1,8 @@
+//! The parts of remco, from the outside in: `cli` and `daemon` use everything;
+//! `host` and the backends' clients touch the machine; `config`, `store`, `template`
+//! and `resource` are pure. `tests/tidy.rs` holds the layers.
+
+pub mod backend;
+pub mod config;
+pub mod store;
+pub mod template;
