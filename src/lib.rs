@@ -4,5 +4,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod host;
+pub mod log;
 pub mod store;
 pub mod template;

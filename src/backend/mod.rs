@@ -1,1 +1,50 @@
-//! Where keys come from: one file or folder a backend.
+//! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its
+//! own and reports what it learnt; what is done with it is `resource`'s business.
+
+pub mod etcd;
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use crate::log::Line;
+use crate::store::{Bytes, Layer};
+
+/// One backend of one resource, at work. The loop calls [`Backend::turn`] once at the start, whenever one of
+/// its descriptors is readable and when it is due.
+pub trait Backend {
+    /// The name in logs: `etcd`, `file`.
+    fn name(&self) -> &'static str;
+
+    /// Appends the descriptors whose readability calls for a turn.
+    fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>);
+
+    /// When a turn is due although nothing is readable; `None`: never.
+    fn due(&self) -> Option<Instant>;
+
+    /// Does what can be done now. Waits for nothing but the answer to a request of its own.
+    fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
+}
+
+/// What a turn brought.
+#[derive(Debug)]
+pub enum Report {
+    /// All keys, read at one moment. Calls for an update.
+    Snapshot(Layer),
+    /// Single keys, newest last, for the layer of this backend. `trigger`: they call for an update; else they
+    /// only keep the layer true (watchKeys name other keys).
+    Changes { changes: Vec<Change>, trigger: bool },
+    /// A read or a watch failed and will be tried again; said at every attempt, logged by who hears it when it begins,
+    /// changes and ends. Verb, subject, cause.
+    Failed(String),
+    /// What failed works again.
+    Recovered,
+    /// For the log as it is.
+    Log(Line),
+}
+
+/// One key that was written or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put(Bytes, Bytes),
+    Delete(Bytes),
+}

@@ -17,3 +17,33 @@ pub trait Source {
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
 }
+
+/// Everything that is wrong with a configuration, or nothing. Warnings do not stop anything.
+#[derive(Debug)]
+pub struct Findings {
+    /// In the order of files and places.
+    pub list: Vec<Finding>,
+}
+
+/// One error or warning, with its place in the file as the user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub fatal: bool,
+    pub file: std::path::PathBuf,
+    /// Line and column from 1 (columns count characters); `None`: the file as a whole.
+    pub place: Option<(usize, usize)>,
+    pub message: String,
+}
+
+/// Whether what could be a slip is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    Lenient,
+    Strict,
+}
+
+/// Reads and checks a whole configuration. Gives all warnings beside the configuration, or all errors (and
+/// warnings) of the run at once.
+pub fn load(_path: &Path, _strictness: Strictness, _source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
+    todo!()
+}

@@ -1,0 +1,3 @@
+//! Every syscall, socket, file and process. Decides nothing: it does what it is told and says what came of it.
+
+pub mod wait;
