@@ -3,6 +3,9 @@
 
 pub mod filters;
 pub mod functions;
+pub mod number;
+pub mod runes;
+pub mod search;
 pub mod value;
 
 use std::io;
@@ -54,4 +57,23 @@ pub struct Srv {
 pub struct Env {
     pub store: Rc<Store>,
     pub world: Rc<dyn World>,
+    pub limits: Limits,
+}
+
+/// What one render may cost. A template that goes beyond ends with an error, not with the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tags, expressions and loop rounds that are run.
+    pub steps: u64,
+    /// Bytes of the result, and of each text or list on the way to it.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            steps: 100_000_000,
+            output: 256 << 20,
+        }
+    }
 }
