@@ -1,16 +1,25 @@
 //! remco's template language: a front end of ours, compiled onto upon. Touches nothing outside
 //! itself but through [`World`].
 
+mod bounded;
+mod collections;
 pub mod filters;
 pub mod functions;
-pub mod number;
-pub mod runes;
-pub mod search;
+mod json;
+pub mod layout;
+mod number;
+mod printf;
+mod quote;
+mod runes;
+mod search;
+pub mod signature;
 pub mod value;
 
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+
+pub use collections::Collections;
 
 use crate::store::Store;
 
@@ -58,6 +67,20 @@ pub struct Env {
     pub store: Rc<Store>,
     pub world: Rc<dyn World>,
     pub limits: Limits,
+    /// The maps that the template makes in this render.
+    pub collections: Collections,
+}
+
+impl Env {
+    /// For one render: what it makes is let go with this.
+    pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
+        Env {
+            store,
+            world,
+            limits: Limits::default(),
+            collections: Collections::default(),
+        }
+    }
 }
 
 /// What one render may cost. A template that goes beyond ends with an error, not with the machine.

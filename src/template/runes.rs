@@ -20,6 +20,15 @@ impl<'a> Iterator for Runes<'a> {
     }
 }
 
+/// Where each character begins.
+pub fn starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    runes(text).scan(0, |next, rune| {
+        let start = *next;
+        *next += rune.len();
+        Some(start)
+    })
+}
+
 /// How many characters a text has.
 pub fn count(text: &[u8]) -> usize {
     runes(text).count()
@@ -46,6 +55,42 @@ pub fn range(text: &[u8], from: usize, to: usize) -> &[u8] {
         more => ends.nth(more - 1).unwrap_or(text.len()),
     };
     &text[start..end]
+}
+
+/// What stands between blanks (Go's strings.Fields).
+pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        at += blanks(&text[at..]);
+        let start = at;
+        at += runes(&text[at..])
+            .take_while(|rune| !is_blank(rune))
+            .map(<[u8]>::len)
+            .sum::<usize>();
+        (start < at).then(|| &text[start..at])
+    })
+}
+
+/// A text without blanks at its ends (Go's strings.TrimSpace).
+pub fn trim(text: &[u8]) -> &[u8] {
+    let rest = &text[blanks(text)..];
+    let ends = runes(rest).scan(0, |end, rune| {
+        *end += rune.len();
+        Some((*end, rune))
+    });
+    let end = ends
+        .filter(|(_, rune)| !is_blank(rune))
+        .last()
+        .map_or(0, |(end, _)| end);
+    &rest[..end]
+}
+
+fn blanks(text: &[u8]) -> usize {
+    runes(text).take_while(|rune| is_blank(rune)).map(<[u8]>::len).sum()
+}
+
+fn is_blank(rune: &[u8]) -> bool {
+    decode(rune).is_some_and(char::is_whitespace)
 }
 
 /// The length in bytes of the first character.
@@ -99,6 +144,16 @@ mod tests {
         for (from, to, expected) in cases {
             assert_eq!(range("äöüß".as_bytes(), from, to), expected.as_bytes(), "{from}..{to}");
         }
+    }
+
+    #[test]
+    fn blanks_separate_words() {
+        let text = "  a\tb\u{a0}c\n\u{3000} d\u{85}";
+        assert_eq!(words(text.as_bytes()).collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);
+        assert_eq!(words(b" \xff ").collect::<Vec<_>>(), [b"\xff"]);
+        assert_eq!(words(b"").count() + words(b"  ").count(), 0);
+        assert_eq!(trim(text.as_bytes()), "a\tb\u{a0}c\n\u{3000} d".as_bytes());
+        assert_eq!(trim(b" \n"), b"");
     }
 
     #[test]

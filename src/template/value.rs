@@ -5,10 +5,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
-use super::number;
+use super::number::{self, FloatFormat};
 use super::runes;
 use super::search;
 use crate::store::Bytes;
@@ -130,7 +131,7 @@ impl Value {
             Value::Bool(true) => out.extend_from_slice(b"True"),
             Value::Bool(false) => out.extend_from_slice(b"False"),
             Value::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
-            Value::Float(n) => out.extend_from_slice(number::fixed(*n, 6).as_bytes()),
+            Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
             Value::Str(text) => out.extend_from_slice(text),
             Value::Object(object) if let Some(text) = object.text() => out.extend_from_slice(&text),
             Value::List(_) | Value::Map(_) | Value::Pair(_) | Value::Object(_) => {
@@ -499,7 +500,22 @@ impl Rows {
 
 /// A value that a template sees only from outside: it prints as what it holds, but it is true, equal to itself
 /// alone, of length 0, and nothing can be read from it. The filter `index` and the tag `cycle` give such values.
-pub struct Wrapped(pub Value);
+pub struct Wrapped(Value);
+
+impl Wrapped {
+    /// Wrapping twice is wrapping once.
+    pub fn new(value: Value) -> Value {
+        match &value {
+            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
+            _ => Value::object(Wrapped(value)),
+        }
+    }
+
+    /// What was wrapped, leaving nothing.
+    pub(super) fn take(&mut self) -> Value {
+        mem::replace(&mut self.0, Value::Nil)
+    }
+}
 
 impl Object for Wrapped {
     fn type_name(&self) -> &'static str {
