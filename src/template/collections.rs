@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::mem;
 use std::rc::{Rc, Weak};
 
 use super::printf;
@@ -68,14 +67,16 @@ fn dismantle(entries: Rc<Map>) {
     while let Some(value) = pending.pop() {
         let Value::Object(mut object) = value else { continue };
         // Whoever else holds it drops it later.
-        let Some(object) = Rc::get_mut(&mut object) else {
+        if Rc::strong_count(&object) > 1 {
             continue;
-        };
-        let object: &mut dyn Any = object;
-        if let Some(map) = object.downcast_mut::<TemplateMap>() {
-            let entries = mem::take(map.entries.get_mut());
+        }
+        let inner: &dyn Any = &*object;
+        if let Some(map) = inner.downcast_ref::<TemplateMap>() {
+            let entries = map.entries.take();
             pending.extend(Rc::into_inner(entries).into_iter().flat_map(Map::into_values));
-        } else if let Some(wrapped) = object.downcast_mut::<Wrapped>() {
+        } else if let Some(object) = Rc::get_mut(&mut object)
+            && let Some(wrapped) = (object as &mut dyn Any).downcast_mut::<Wrapped>()
+        {
             pending.push(wrapped.take());
         }
     }
@@ -192,5 +193,171 @@ impl Object for Unit {
 
     fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::fixture::{Variables, env, eval};
+
+    /// Expressions one after the other on an empty map `m` and an empty set `s`, and what each prints.
+    fn check(steps: &[(&str, &str)]) {
+        let env = env();
+        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        for (expression, expected) in steps {
+            let value = eval(&env, &names, expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+            assert_eq!(String::from_utf8_lossy(&value.text()), *expected, "{expression}");
+        }
+    }
+
+    fn fails(expression: &str, expected: &str) {
+        let env = env();
+        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        assert_eq!(eval(&env, &names, expression).unwrap_err(), expected, "{expression}");
+    }
+
+    #[test]
+    fn maps() {
+        check(&[
+            ("m", "<template.templateMap Value>"),
+            ("m|toJSON", "{}"),
+            ("m|default:'empty'", "empty"),
+            ("m.Set('host', 'a')", ""),
+            ("m.Set('port', 5432)", ""),
+            ("m.Set('ssl', true)", ""),
+            ("m.host", "a"),
+            ("m.Get('port')", "5432"),
+            ("m.none", ""),
+            ("m.Get('none')", ""),
+            ("m.Set('host', 'b')", ""),
+            ("m.Remove('ssl')", ""),
+            ("m.Remove('none')", ""),
+            ("m|toJSON", r#"{"host":"b","port":5432}"#),
+            ("m|length", "2"),
+            ("m|mapValue:'host'", "b"),
+            ("printf('%v', m)", "map[host:b port:5432]"),
+        ]);
+    }
+
+    #[test]
+    fn sets() {
+        check(&[
+            ("s", "<template.interfaceSet Value>"),
+            ("s|toJSON", "null"),
+            ("s|length", "0"),
+            ("s.Append('web')", ""),
+            ("s.Append('web')", ""),
+            ("s.Append(8080)", ""),
+            ("s.Append(1.5)", ""),
+            ("s.Append(true)", ""),
+            ("s|length", "4"),
+            ("s.Contains('web')", "True"),
+            ("s.Contains(8080)", "True"),
+            ("s.Contains('8080')", "True"),
+            ("s.Contains('db')", "False"),
+            ("s.Remove('8080')", ""),
+            ("s.Remove('none')", ""),
+            ("s.SortedSet", "<[]string Value>"),
+            ("s.SortedSet()|join:' '", "1.5 true web"),
+            ("s|toJSON", r#"["1.5","true","web"]"#),
+            ("s.web|yesno:'in,out'", "in"),
+            ("s.none|yesno:'in,out,out'", "out"),
+            ("s.web", "<struct {} Value>"),
+            ("s.web|toJSON", "{}"),
+            ("printf('%v', s)", "map[1.5:{} true:{} web:{}]"),
+        ]);
+        check(&[
+            ("s.Append('b,a'|split:',')", ""),
+            ("s.SortedSet().0", "[b a]"),
+            ("s.Contains('[b a]')", "True"),
+            ("s.Contains('b')", "False"),
+        ]);
+    }
+
+    #[test]
+    fn arguments_are_strict() {
+        fails("m.Set(1, 'one')", "argument 1 (key) must be a string, not an integer");
+        fails("m.Set('key', unknown)", "argument 2 (value) has no value");
+        fails("m.Get()", "takes 1 argument (key), 0 given");
+        fails("m.Get", "takes 1 argument (key), 0 given");
+        fails("s.Remove(1)", "argument 1 (value) must be a string, not an integer");
+        fails("s.Append()", "takes 1 argument (value), 0 given");
+        fails("s.SortedSet(1)", "takes 0 arguments, 1 given");
+    }
+
+    #[test]
+    fn a_map_is_shared() {
+        let env = env();
+        let names = Variables::from([("m", env.collections.create_map()), ("n", env.collections.create_map())]);
+        let eval = |expression| eval(&env, &names, expression).unwrap().text();
+        eval("m.Set('inner', n)");
+        eval("n.Set('late', 'visible')");
+        assert_eq!(*eval("m.inner.late"), *b"visible");
+        assert_eq!(*eval("m|toJSON"), *br#"{"inner":{"late":"visible"}}"#);
+    }
+
+    #[test]
+    fn a_loop_goes_through_the_map_as_it_was() {
+        let env = env();
+        let names = Variables::from([("m", env.collections.create_map())]);
+        eval(&env, &names, "m.Set('a', 1)").unwrap();
+        let before = names["m"].entries().unwrap();
+        eval(&env, &names, "m.Set('b', 2)").unwrap();
+        assert_eq!(before.len(), 1);
+        assert_eq!(names["m"].len(), 2);
+    }
+
+    #[test]
+    fn a_map_that_holds_itself_is_an_error_to_print_and_no_leak() {
+        let env = env();
+        let map = env.collections.create_map();
+        map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
+        let names = Variables::from([("m", map)]);
+        for expression in ["m|toJSON", "m|toPrettyJSON", "printf('%v', m)", "m|stringformat:'%d'"] {
+            assert!(
+                eval(&env, &names, expression).unwrap_err().contains("nested deeper"),
+                "{expression}"
+            );
+        }
+        let Value::Object(object) = &names["m"] else {
+            unreachable!("createMap makes an object")
+        };
+        let weak = Rc::downgrade(object);
+        drop(names);
+        assert_eq!(weak.strong_count(), 1);
+        drop(env);
+        assert_eq!(weak.strong_count(), 0);
+    }
+
+    #[test]
+    fn maps_nested_deeper_than_the_stack_are_let_go() {
+        let env = env();
+        let mut outer = env.collections.create_map();
+        for round in 0..200_000 {
+            let next = env.collections.create_map();
+            let inner = if round % 2 == 0 { outer } else { Value::wrapped(outer) };
+            next.call("Set", &[Value::str("x"), inner]).unwrap().unwrap();
+            outer = next;
+        }
+        drop(outer);
+        // The other way round, and all at once.
+        let first = env.collections.create_map();
+        let mut last = first.clone();
+        for _ in 0..200_000 {
+            let next = env.collections.create_map();
+            last.call("Set", &[Value::str("x"), next.clone()]).unwrap().unwrap();
+            last = next;
+        }
+        drop(env);
+    }
+
+    #[test]
+    fn maps_that_are_gone_are_forgotten() {
+        let env = env();
+        for _ in 0..10_000 {
+            env.collections.create_map();
+        }
+        assert!(env.collections.maps.borrow().len() < 100);
     }
 }

@@ -216,3 +216,152 @@ impl Srv {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::fixture::{Variables, env, eval};
+
+    /// An expression and what it prints.
+    fn check(expression: &str, expected: &str) {
+        let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+        assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
+    }
+
+    fn fails(expression: &str, expected: &str) {
+        match eval(&env(), &Variables::new(), expression) {
+            Ok(value) => panic!("{expression}: {value:?}"),
+            Err(error) => assert_eq!(error, expected, "{expression}"),
+        }
+    }
+
+    #[test]
+    fn the_table_is_sorted() {
+        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
+        assert_eq!(names().count(), 19);
+        assert!(names().all(|name| lookup(name).is_some_and(|function| function.name == name)));
+        assert!(lookup("getw").is_none());
+    }
+
+    #[test]
+    fn keys() {
+        check(r#"exists("/app/name")"#, "True");
+        check(r#"exists("/app")"#, "False");
+        check(r#"exists("/empty")"#, "True");
+        check(r#"get("/app/name")"#, "<memkv.KVPair Value>");
+        check(r#"get("/app/name").Key"#, "/app/name");
+        check(r#"get("/app/name").Value"#, "shop");
+        check(r#"get("/app/name").key"#, "");
+        check(r#"getv("/app/port")"#, "8080");
+        check(r#"getv("/empty", "default")"#, "");
+        check(r#"getv("/none", "first", "second")"#, "first");
+        fails(r#"getv("/none")"#, "key does not exist: /none");
+        fails(r#"get("/none")"#, "key does not exist: /none");
+        fails(r#"getv("app/name")"#, "key does not exist: app/name");
+    }
+
+    #[test]
+    fn patterns() {
+        check(r#"gets("/hosts/*")"#, "<memkv.KVPairs Value>");
+        check(r#"gets("/hosts/*").0.Key"#, "/hosts/one");
+        check(r#"gets("/hosts/*").Len"#, "2");
+        check(r#"gets("/hosts/*").Less(0, 1)"#, "True");
+        check(r#"gets("/hosts/*").Less(1, 0)"#, "False");
+        fails(r#"gets("/hosts/*").Less(0, 2)"#, "there is no element 2");
+        check(r#"gets("/none/*")|toJSON"#, "[]");
+        check(r#"getvs("/hosts/*")|join:" ""#, "10.0.0.1 10.0.0.2");
+        check(r#"getvs("/none/*")"#, "<[]string Value>");
+        check(r#"getvs("/none/*")|toJSON"#, "null");
+        check(r#"getallkvs()|length"#, "8");
+        check(r#"getallkvs|length"#, "8");
+        fails(r#"gets("/hosts/[a-")"#, "syntax error in pattern: /hosts/[a-");
+        fails(r#"getvs("/hosts/[a-")"#, "syntax error in pattern: /hosts/[a-");
+    }
+
+    #[test]
+    fn directories() {
+        check(r#"ls("/app")|join:",""#, "db,name,port");
+        check(r#"ls("/app/")|toJSON"#, r#"["db","name","port"]"#);
+        check(r#"lsdir("/app")|join:",""#, "db");
+        check(r#"ls("/none")|toJSON"#, "null");
+        check(r#"lsdir("/app/db")|toJSON"#, "null");
+    }
+
+    #[test]
+    fn arguments_are_strict() {
+        fails(r#"getv()"#, "takes at least 1 argument (key), 0 given");
+        fails(
+            r#"getv("/none", 1)"#,
+            "argument 2 (default) must be a string, not an integer",
+        );
+        fails(r#"getv(unknown)"#, "argument 1 (key) has no value");
+        fails(r#"exists("/a", "/b")"#, "takes 1 argument (key), 2 given");
+        fails(
+            r#"getenv("HOME", 6379)"#,
+            "argument 2 (default) must be a string, not an integer",
+        );
+        fails(
+            r#"replace("a-b", "-", "_")"#,
+            "takes 4 arguments (text, old, new, count), 3 given",
+        );
+        fails(
+            r#"replace("a-b", "-", "_", "1")"#,
+            "argument 4 (count) must be an integer, not a string",
+        );
+        fails(r#"printf()"#, "takes at least 1 argument (format), 0 given");
+        fails(r#"printf("%s", unknown)"#, "argument 2 (value) has no value");
+        fails(r#"unixTS(1)"#, "takes 0 arguments, 1 given");
+    }
+
+    #[test]
+    fn the_environment() {
+        check(r#"getenv("HOME")"#, "/root");
+        check(r#"getenv("HOME", "x")"#, "/root");
+        check(r#"getenv("EMPTY", "x", "y")"#, "x");
+        check(r#"getenv("UNSET")"#, "");
+        let raw = eval(&env(), &Variables::new(), r#"getenv("RAW")"#).unwrap();
+        assert_eq!(*raw.text(), *b"\xff");
+    }
+
+    #[test]
+    fn texts() {
+        check(r#"contains("haystack", "st")"#, "True");
+        check(r#"contains("haystack", "needle")"#, "False");
+        check(r#"contains("", "")"#, "True");
+        check(r#"replace("svc-eu-west", "-", "_", 1)"#, "svc_eu-west");
+        check(r#"replace("naïve café", "é", "e", 9)"#, "naïve cafe");
+        check(r#"printf("%s:%05d", "a", 42)"#, "a:00042");
+        check(r#"printf("%d items", "12"|parseInt)"#, "12 items");
+    }
+
+    #[test]
+    fn files_and_the_clock() {
+        check(r#"fileExists("/etc/hosts")"#, "True");
+        check(r#"fileExists("")"#, "False");
+        check(r#"unixTS"#, "1643861106");
+        check(r#"unixTS()|length"#, "10");
+        check(r#"dateRFC3339()"#, "2022-02-03T05:05:06+01:00");
+    }
+
+    #[test]
+    fn names_of_the_network() {
+        check(r#"lookupIP("localhost")|join:" ""#, "127.0.0.1 ::1");
+        fails(r#"lookupIP("nowhere")"#, "lookup nowhere: no such host");
+        let records = r#"lookupSRV("db", "tcp", "example.com")"#;
+        check(records, "<[]*net.SRV Value>");
+        check(&format!("{records}.0.Target"), "a.example.com.");
+        check(&format!("{records}.0"), "<net.SRV Value>");
+        check(&format!("{records}.1.Port"), "90");
+        check(&format!("{records}.1.Weight"), "5");
+        check(&format!("{records}.1.none"), "");
+        check(
+            &format!("{records}|last|toJSON"),
+            r#"{"Target":"b.example.com.","Port":90,"Priority":1,"Weight":5}"#,
+        );
+        check(&format!(r#"printf("%v", {records}.1)"#), "&{b.example.com. 90 1 5}");
+        fails(
+            r#"lookupIP(getv("/raw"))"#,
+            "cannot look up `\\xff\\xfe`: not a host name",
+        );
+    }
+}

@@ -4,6 +4,8 @@
 mod bounded;
 mod collections;
 pub mod filters;
+#[cfg(test)]
+mod fixture;
 pub mod functions;
 mod json;
 pub mod layout;

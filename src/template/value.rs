@@ -124,6 +124,14 @@ impl Value {
         Value::Object(Rc::new(object))
     }
 
+    /// The value as a template sees it from outside alone ([`Wrapped`]). Wrapping twice is wrapping once.
+    pub fn wrapped(value: Value) -> Value {
+        match &value {
+            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
+            _ => Value::object(Wrapped(value)),
+        }
+    }
+
     /// Appends the value as `{{ v }}` prints it.
     pub fn print(&self, out: &mut Vec<u8>) {
         match self {
@@ -451,7 +459,7 @@ impl Value {
             Value::List(list) if !sorted => rows(Source::List(list.clone()), order),
             Value::List(list) if list.kind == ListKind::Strings => {
                 let mut items = list.items.clone();
-                items.sort_by(|a, b| a.text().cmp(&b.text()));
+                items.sort_by_cached_key(Value::text);
                 rows(Source::List(Rc::new(List { kind: list.kind, items })), order)
             }
             Value::List(list) => rows(Source::List(list.clone()), Order::Forward),
@@ -503,14 +511,6 @@ impl Rows {
 pub struct Wrapped(Value);
 
 impl Wrapped {
-    /// Wrapping twice is wrapping once.
-    pub fn new(value: Value) -> Value {
-        match &value {
-            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
-            _ => Value::object(Wrapped(value)),
-        }
-    }
-
     /// What was wrapped, leaving nothing.
     pub(super) fn take(&mut self) -> Value {
         mem::replace(&mut self.0, Value::Nil)

@@ -7,7 +7,7 @@ use crate::template::bounded::{self, Text};
 use crate::template::number;
 use crate::template::runes;
 use crate::template::search;
-use crate::template::value::{List, ListKind, Value, Wrapped};
+use crate::template::value::{List, ListKind, Value};
 
 pub fn first(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(element(value, 0).unwrap_or_else(|| Value::str("")))
@@ -48,7 +48,7 @@ pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
             value.len()
         )
     })?;
-    Ok(Wrapped::new(element(value, index).unwrap_or(Value::Nil)))
+    Ok(Value::wrapped(element(value, index).unwrap_or(Value::Nil)))
 }
 
 /// An element of a list or a character of a text, if there is one.
