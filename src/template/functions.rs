@@ -243,6 +243,74 @@ mod tests {
         assert!(lookup("getw").is_none());
     }
 
+    /// The cells of the tables' rows under a heading of the documentation.
+    fn documented(heading: &str) -> Vec<Vec<String>> {
+        let text = include_str!("../../docs/functions.md");
+        let section = text.split("\n## ").find(|section| section.starts_with(heading));
+        let rows = section
+            .expect("there is such a heading")
+            .lines()
+            .filter(|line| line.starts_with("| `"));
+        let cells = |row: &str| {
+            let row = row.replace("\\|", "\u{1}");
+            let inner = row.trim_matches('|').split('|').map(|cell| {
+                let cell = cell.trim().trim_start_matches('`').trim_end_matches('`');
+                cell.replace('\u{1}', "|")
+            });
+            inner.collect::<Vec<_>>()
+        };
+        rows.map(cells).collect()
+    }
+
+    fn signature_text(function: &Function) -> String {
+        let rest = function
+            .signature
+            .rest
+            .iter()
+            .map(|parameter| format!("{}...", parameter.name));
+        let required = function
+            .signature
+            .required
+            .iter()
+            .map(|parameter| parameter.name.to_owned());
+        format!(
+            "{}({})",
+            function.name,
+            required.chain(rest).collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    #[test]
+    fn the_documentation_has_every_function_and_filter() {
+        let first = |heading| documented(heading).into_iter().map(|mut cells| cells.swap_remove(0));
+        assert_eq!(
+            first("Functions").collect::<Vec<_>>(),
+            TABLE.iter().map(signature_text).collect::<Vec<_>>()
+        );
+        let name = |filter: String| filter.split(':').next().map(str::to_owned).unwrap_or_default();
+        let names = crate::template::filters::names().collect::<Vec<_>>();
+        assert_eq!(first("Filters").map(name).collect::<Vec<_>>(), names);
+    }
+
+    #[test]
+    fn the_documentation_is_right() {
+        let env = env();
+        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        for cells in ["Functions", "Maps and sets", "Filters"]
+            .into_iter()
+            .flat_map(documented)
+        {
+            let [_, _, example, result] = &cells[..] else {
+                panic!("{cells:?}")
+            };
+            if example.is_empty() {
+                continue;
+            }
+            let value = eval(&env, &names, example).unwrap_or_else(|e| panic!("{example}: {e}"));
+            assert_eq!(String::from_utf8_lossy(&value.text()), *result, "{example}");
+        }
+    }
+
     #[test]
     fn keys() {
         check(r#"exists("/app/name")"#, "True");
