@@ -496,7 +496,7 @@ mod tests {
         let mut out = Vec::new();
         value.print(&mut out);
         assert_eq!(*value.text(), *out);
-        assert_eq!(value.is_empty(), value.len() < 1);
+        assert_eq!(value.is_empty(), matches!(value.len(), 0));
         let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
         for op in [
             Op::Eq,

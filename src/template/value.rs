@@ -792,7 +792,7 @@ mod tests {
             format!("{}{}{second}", rows.number(round), printed(&first))
         };
         assert!(rows.row(rows.len()).is_none());
-        assert_eq!(rows.is_empty(), rows.len() < 1);
+        assert_eq!(rows.is_empty(), matches!(rows.len(), 0));
         (0..rows.len()).map(row).collect::<Vec<_>>().join(" ")
     }
 
