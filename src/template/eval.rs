@@ -57,8 +57,8 @@ impl Render {
                 None => Value::Nil,
             };
             let name = call.filter.name;
-            value = (call.filter.call)(&self.env, &value, &argument)
-                .map_err(|message| Stop::At(call.span, format!("{name}: {message}")))?;
+            let result = call.filter.call(&self.env, &value, &argument);
+            value = result.map_err(|message| Stop::At(call.span, format!("{name}: {message}")))?;
             self.weigh(&value, call.span)?;
         }
         Ok(value)
@@ -77,14 +77,16 @@ impl Render {
 
     /// One step into a value that is not nil.
     fn step(&self, value: &Value, path: &Path, at: usize, step: &Step) -> Outcome<Value> {
-        let fail = |message: String| Stop::At(step.span, format!("{}: {message}", self.path_text(path, at)));
+        let in_path = |message: String| format!("{}: {message}", self.path_text(path, at));
         let called = match (&step.access, &step.args) {
             (Access::Index(index), _) => value.index(*index),
             (Access::Field(name), None) => value.field(name),
             (Access::Field(name), Some(args)) => {
-                let args = self.arguments(args, || self.path_text(path, at))?;
-                match value.call(name, &args) {
-                    Some(result) => return result.map_err(fail),
+                let values = self.arguments(args)?;
+                match value.call(name, &values) {
+                    Some(result) => {
+                        return result.map_err(|message| at_argument(args, &values, step.span, in_path(message)));
+                    }
                     None => value.field(name),
                 }
             }
@@ -92,8 +94,8 @@ impl Render {
         match called {
             Ok(Value::Nil) => Ok(Value::Nil),
             Ok(value) if step.args.is_none() => Ok(value),
-            Ok(value) => Err(fail(format!("is {}, not a function", value.kind()))),
-            Err(message) => Err(fail(message)),
+            Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
+            Err(message) => Err(Stop::At(step.span, in_path(message))),
         }
     }
 
@@ -113,20 +115,9 @@ impl Render {
             // The original prints nothing where functions are hidden, called or not.
             (Found::Hidden, Some(Callee::Function(_)), _) => Ok(Value::Nil),
             (_, Some(Callee::Filter(filter)), Some(args)) => {
-                let message = format!(
-                    "{}: takes a value and at most one argument, {} given",
-                    filter.name,
-                    args.len()
-                );
-                let (input, argument) = match &args[..] {
-                    [input] => (input, None),
-                    [input, argument] => (input, Some(argument)),
-                    _ => return Err(Stop::At(head.span, message)),
-                };
-                let input = self.eval(&input.value)?;
-                let argument = argument.map_or(Ok(Value::Nil), |argument| self.eval(&argument.value))?;
-                let value = (filter.call)(&self.env, &input, &argument)
-                    .map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name)))?;
+                let args = self.arguments(args)?;
+                let result = filter.call_as_function(&self.env, &args);
+                let value = result.map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name)))?;
                 self.weigh(&value, head.span)?;
                 Ok(value)
             }
@@ -137,26 +128,15 @@ impl Render {
     }
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
-        let args = self.arguments(args, || function.name.to_owned())?;
-        let value = (function.call)(&self.env, &args)
-            .map_err(|message| Stop::At(span, format!("{}: {message}", function.name)))?;
+        let values = self.arguments(args)?;
+        let result = function.call(&self.env, &values);
+        let value = result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }
 
-    /// The arguments of a function or method, none of which may be nil.
-    fn arguments(&self, args: &[Arg], callee: impl Fn() -> String) -> Outcome<Vec<Value>> {
-        let mut values = Vec::with_capacity(args.len());
-        for (at, arg) in args.iter().enumerate() {
-            match self.eval(&arg.value)? {
-                Value::Nil => {
-                    let message = format!("{}: argument {} has no value", callee(), at + 1);
-                    return Err(Stop::At(arg.span, message));
-                }
-                value => values.push(value),
-            }
-        }
-        Ok(values)
+    fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
+        args.iter().map(|arg| self.eval(&arg.value)).collect()
     }
 
     /// Counts what a value costs by its size, and refuses one that is larger than a result may be.
@@ -189,6 +169,13 @@ impl Render {
         }
         text
     }
+}
+
+/// The failure of a call. Mostly it is an argument without a value, and then this is what is shown.
+fn at_argument(args: &[Arg], values: &[Value], call: Span, message: String) -> Stop {
+    let empty = values.iter().position(|value| matches!(value, Value::Nil));
+    let span = empty.and_then(|at| args.get(at)).map_or(call, |arg| arg.span);
+    Stop::At(span, message)
 }
 
 fn binary(op: Op, left: &Value, right: &Value, span: Span) -> Outcome<Value> {

@@ -5,19 +5,26 @@
 //! the expressions and scope for the variables.
 
 mod ast;
+mod bounded;
+mod collections;
 mod eval;
 mod expression;
 pub mod filters;
 pub mod functions;
+mod json;
+pub mod layout;
 mod lexer;
 mod library;
 mod lower;
-pub mod number;
+mod number;
 mod parser;
+mod printf;
+mod quote;
 mod render;
-pub mod runes;
+mod runes;
 mod scope;
-pub mod search;
+mod search;
+pub mod signature;
 mod source;
 mod tags;
 pub mod value;
@@ -28,6 +35,7 @@ use std::rc::Rc;
 
 use library::{Library, Need};
 use lower::{Program, Role};
+pub use collections::Collections;
 pub use source::Error;
 
 use crate::store::Store;
@@ -57,11 +65,8 @@ impl Template {
 
     /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
     pub fn render(&self, store: &Rc<Store>, world: &Rc<dyn World>) -> Result<Vec<u8>, Error> {
-        let env = Env {
-            store: store.clone(),
-            world: world.clone(),
-            limits: self.limits,
-        };
+        let mut env = Env::new(store.clone(), world.clone());
+        env.limits = self.limits;
         render::render(&self.program, &self.library, env)
     }
 
@@ -152,6 +157,20 @@ pub struct Env {
     pub store: Rc<Store>,
     pub world: Rc<dyn World>,
     pub limits: Limits,
+    /// The maps that the template makes in this render.
+    pub collections: Collections,
+}
+
+impl Env {
+    /// For one render: what it makes is let go with this.
+    pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
+        Env {
+            store,
+            world,
+            limits: Limits::default(),
+            collections: Collections::default(),
+        }
+    }
 }
 
 /// What one render may cost. A template that goes beyond ends with an error, not with the machine.
