@@ -439,7 +439,7 @@ mod tests {
                     .map_or(Value::Nil, |(k, v)| Value::pair((*k).clone(), (*v).clone())),
                 5 => Value::wrapped(self.text()),
                 6 => {
-                    let map = env.collections.create_map();
+                    let map = env.collections.create_map(&env.limits);
                     let entry = [self.text(), self.text()];
                     map.call("Set", &entry)
                         .expect("maps have Set")

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Env;
-use super::collections::Collections;
 use super::signature::{Args, Signature, any, exactly, integer, string, then_any};
 use super::value::{Data, ListKind, Object, Value};
 use super::{Srv, layout, printf, search};
@@ -43,8 +42,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 #[rustfmt::skip]
 static TABLE: &[Function] = &[
     row("contains", exactly(&[string("text"), string("part")]), contains),
-    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map())),
-    row("createSet", exactly(&[]), |_, _| Ok(Collections::create_set())),
+    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map(&env.limits))),
+    row("createSet", exactly(&[]), |env, _| Ok(env.collections.create_set(&env.limits))),
     row("dateRFC3339", exactly(&[]), date_rfc3339),
     row("exists", exactly(&[string("key")]), exists),
     row("fileExists", exactly(&[string("path")]), file_exists),
@@ -58,7 +57,7 @@ static TABLE: &[Function] = &[
     row("lookupSRV", exactly(&[string("service"), string("protocol"), string("domain")]), lookup_srv),
     row("ls", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.ls(args.text(0))))),
     row("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
-    row("printf", then_any(&[string("format")], any("value")), printf_),
+    row("printf", then_any(&[string("format")], any("value")), printf),
     row("replace", exactly(&[string("text"), string("old"), string("new"), integer("count")]), replace),
     row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.world.now().0.to_string()))),
 ];
@@ -139,7 +138,7 @@ fn replace(env: &Env, args: Args<'_>) -> Result<Value, String> {
     search::replace(&env.limits, args.text(0), args.text(1), args.text(2), count)
 }
 
-fn printf_(env: &Env, args: Args<'_>) -> Result<Value, String> {
+fn printf(env: &Env, args: Args<'_>) -> Result<Value, String> {
     printf::sprintf(&env.limits, args.text(0), args.from(1))
 }
 
@@ -295,7 +294,10 @@ mod tests {
     #[test]
     fn the_documentation_is_right() {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        let names = Variables::from([
+            ("m", env.collections.create_map(&env.limits)),
+            ("s", env.collections.create_set(&env.limits)),
+        ]);
         for cells in ["Functions", "Maps and sets", "Filters"]
             .into_iter()
             .flat_map(documented)

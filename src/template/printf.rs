@@ -28,12 +28,12 @@ pub fn sprintf(limits: &Limits, format: &[u8], operands: &[Value]) -> Result<Val
 }
 
 /// A value as `%v` shows it.
-pub fn plain(value: &Value) -> Result<Bytes, String> {
+pub fn plain(limits: &Limits, value: &Value) -> Result<Bytes, String> {
     match value {
         Value::Str(text) => Ok(text.clone()),
         _ => {
             let mut printer = Printer {
-                out: Text::new(&Limits::default()),
+                out: Text::new(limits),
                 flags: Flags::default(),
             };
             printer.value(value, 'v', 0)?;
@@ -460,17 +460,21 @@ impl Printer {
 
     /// `%U`
     fn unicode(&mut self, n: i64) -> Result<(), String> {
-        let precision = self.flags.precision.unwrap_or(0).max(4);
         let digits = format!("{n:X}");
-        let mut text = Text::new(&Limits::default());
-        text.push(b"U+")?;
-        text.fill(b'0', precision.saturating_sub(digits.len()))?;
-        text.push(digits.as_bytes())?;
+        let zeros = self.flags.precision.unwrap_or(0).max(4).saturating_sub(digits.len());
         let shown = u32::try_from(n).ok().and_then(char::from_u32).filter(|c| printable(*c));
-        if let Some(c) = shown.filter(|_| self.flags.sharp) {
-            text.push(format!(" '{c}'").as_bytes())?;
-        }
-        self.unzeroed(&text.into_bytes())
+        let shown = match shown {
+            Some(c) if self.flags.sharp => format!(" '{c}'"),
+            _ => String::new(),
+        };
+        let length = 2 + zeros + digits.len() + shown.chars().count();
+        let blanks = self.flags.width.unwrap_or(0).saturating_sub(length);
+        self.between(blanks, |out| {
+            out.push(b"U+")?;
+            out.fill(b'0', zeros)?;
+            out.push(digits.as_bytes())?;
+            out.push(shown.as_bytes())
+        })
     }
 
     fn float(&mut self, n: f64, value: &Value, verb: char, depth: usize) -> Result<(), String> {
@@ -596,13 +600,6 @@ impl Printer {
     /// The flag 0 fills texts with zeros too.
     fn padding(&mut self, count: usize) -> Result<(), String> {
         self.out.fill(if self.flags.zero { b'0' } else { b' ' }, count)
-    }
-
-    fn unzeroed(&mut self, text: &[u8]) -> Result<(), String> {
-        let zero = std::mem::take(&mut self.flags.zero);
-        self.pad(text)?;
-        self.flags.zero = zero;
-        Ok(())
     }
 }
 

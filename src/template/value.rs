@@ -835,7 +835,7 @@ mod tests {
     #[test]
     fn debug_shows_bytes_and_does_not_follow_objects() {
         let env = env();
-        let map = env.collections.create_map();
+        let map = env.collections.create_map(&env.limits);
         map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
         let list = Value::list(ListKind::Any, vec![Value::Nil, Value::str(b"\xff"), map]);
         assert_eq!(format!("{list:?}"), r#"[nil, "\xff", <template.templateMap>]"#);
