@@ -398,7 +398,7 @@ mod tests {
     fn maps_nested_deeper_than_the_stack_are_let_go() {
         let env = env();
         let mut outer = env.collections.create_map(&env.limits);
-        for round in 0..200_000 {
+        for round in 0..50_000 {
             let next = env.collections.create_map(&env.limits);
             let inner = if round % 2 == 0 { outer } else { Value::wrapped(outer) };
             next.call("Set", &[Value::str("x"), inner]).unwrap().unwrap();
@@ -408,7 +408,7 @@ mod tests {
         // The other way round, and all at once.
         let first = env.collections.create_map(&env.limits);
         let mut last = first.clone();
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             let next = env.collections.create_map(&env.limits);
             last.call("Set", &[Value::str("x"), next.clone()]).unwrap().unwrap();
             last = next;
