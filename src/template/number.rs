@@ -17,13 +17,25 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
         return Some(f64::NAN);
     }
     // Only digits, a dot and an exponent are left; Rust would read more words.
-    if !unsigned
-        .bytes()
-        .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
-    {
+    let is_part = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_');
+    if !unsigned.bytes().all(is_part) {
         return None;
     }
-    text.parse::<f64>().ok().filter(|n| n.is_finite())
+    let number = if text.contains('_') {
+        without_underscores(text)?.parse()
+    } else {
+        text.parse::<f64>()
+    };
+    number.ok().filter(|n| n.is_finite())
+}
+
+/// Underscores may stand between digits, one at a time.
+fn without_underscores(text: &str) -> Option<String> {
+    let is_digit = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_digit());
+    let parts = text.split('_').map(str::as_bytes);
+    let after = parts.clone().skip(1).all(|part| is_digit(part.first().copied()));
+    let before = parts.rev().skip(1).all(|part| is_digit(part.last().copied()));
+    (after && before).then(|| text.replace('_', ""))
 }
 
 /// Why a text is no integer.
@@ -242,6 +254,7 @@ mod tests {
             ("5.", 5.0),
             ("1E-2", 0.01),
             ("+2.5", 2.5),
+            ("1_23.50_0_0e+1_2", 1.235e14),
         ] {
             assert_eq!(number(text), Some(value), "{text}");
         }
@@ -249,7 +262,8 @@ mod tests {
         assert_eq!(number("infinity"), Some(f64::INFINITY));
         assert!(number("NaN").is_some_and(f64::is_nan));
         for text in [
-            "", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2",
+            "", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2", "_1",
+            "1_", "1__2", "-_1", "1_.5", "1._5", "1.5_e1", "1e_1", "1e+_1", "_",
         ] {
             assert_eq!(number(text), None, "{text}");
         }

@@ -1,4 +1,5 @@
-//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them.
+//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them. JSON's quotes,
+//! which escape other things, are not here.
 
 use super::runes;
 

@@ -1,4 +1,5 @@
-//! Filters on lists, and on texts as lists of characters.
+//! Filters on lists, on maps, and on texts as lists of characters. Where a value is none of these it stays as it
+//! is. What a `for` does with them is in `value`.
 
 use std::rc::Rc;
 

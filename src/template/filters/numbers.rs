@@ -1,4 +1,5 @@
-//! Filters that count, calculate and convert numbers.
+//! Filters that calculate with numbers, read and write them. Numbers in arithmetic expressions are in `value`,
+//! Go's spellings of them in `number`.
 
 use crate::template::Env;
 use crate::template::bounded::Text;
