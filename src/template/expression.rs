@@ -3,10 +3,10 @@
 //! `not` before the first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
-use super::filters;
+use super::filters::{self, Filter};
 use super::functions;
 use super::lexer::{Tag, Token, TokenKind};
-use super::parser::{Parser, Use, suggest};
+use super::parser::{Parser, Use, suggest, unknown_function};
 use super::source::{Error, Span};
 use super::value::{Op, Value};
 
@@ -227,7 +227,7 @@ impl Parser<'_> {
         };
         filter
             .check()
-            .map_err(|message| self.error(tokens, name.span, format!("filter `{text}` {message}")))?;
+            .map_err(|message| self.error(tokens, name.span, format!("{text}: {message}")))?;
         let argument = match tokens.take(":") {
             Some(_) => Some(self.simple(tokens)?),
             None => None,
@@ -376,18 +376,24 @@ impl Parser<'_> {
     }
 }
 
-/// Remembers what can only be judged when the whole file is known.
+/// Remembers what can only be judged when the whole file is known: any tag may give a name another meaning.
 impl Parser<'_> {
     fn uses(&mut self, head: &Head, tag: Span) {
-        let call = Use {
+        let name = self.names.text(head.name).clone();
+        let here = Use {
             name: head.name,
             span: head.span,
             tag,
         };
-        match (&head.callee, &head.args) {
-            (None, Some(_)) => self.unknown_calls.push(call),
-            (None | Some(Callee::Filter(_)), None) => self.variables.push(call),
-            _ => {}
+        let given = head.args.as_ref().map(Vec::len);
+        let check = match (head.callee, given) {
+            (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),
+            (Some(Callee::Filter(filter)), Some(given)) => filter.check().and_then(|()| Filter::check_count(given)),
+            (None, Some(_)) => return self.wrong_calls.push((here, unknown_function(&name))),
+            (None | Some(Callee::Filter(_)), None) => return self.variables.push(here),
+        };
+        if let Err(message) = check {
+            self.wrong_calls.push((here, format!("{name}: {message}")));
         }
     }
 }

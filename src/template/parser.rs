@@ -22,9 +22,9 @@ pub(super) struct Document {
     pub variables: Vec<Use>,
     /// Names that some tag of the file gives a value.
     pub bound: HashSet<Name>,
-    /// The first call of what is neither a function nor bound in this file. An error, unless the file is included by
-    /// another one, whose macro it may call.
-    pub unknown_call: Option<Error>,
+    /// The first call that cannot be right, unless the file is included by another one, which may give the name a
+    /// meaning.
+    pub wrong_call: Option<Error>,
 }
 
 /// Where a name stands.
@@ -34,33 +34,40 @@ pub(super) struct Use {
     pub tag: Span,
 }
 
-/// Parses the pieces of one file.
-pub(super) fn parse<'s>(source: &'s Source, names: &'s mut Names, pieces: Vec<Piece<'s>>) -> Result<Document, Error> {
+/// Parses the pieces of one file, where so many levels of nesting are open already.
+pub(super) fn parse<'s>(
+    source: &'s Source,
+    names: &'s mut Names,
+    pieces: Vec<Piece<'s>>,
+    open: usize,
+) -> Result<Document, Error> {
     let mut parser = Parser {
         source,
         names,
         pieces: pieces.into_iter(),
         open: Vec::new(),
-        depth: 0,
+        depth: open,
         bound: HashSet::new(),
         variables: Vec::new(),
-        unknown_calls: Vec::new(),
+        wrong_calls: Vec::new(),
     };
     let mut body = Block::new();
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let unknown = parser
-        .unknown_calls
-        .iter()
-        .find(|call| !parser.bound.contains(&call.name));
-    let unknown_call =
-        unknown.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name))));
+    let Parser {
+        bound,
+        variables,
+        wrong_calls,
+        ..
+    } = parser;
+    let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
+    let wrong_call = wrong.map(|(call, message)| source.error(call.tag, call.span, message));
     Ok(Document {
         body,
-        variables: parser.variables,
-        bound: parser.bound,
-        unknown_call,
+        variables,
+        bound,
+        wrong_call,
     })
 }
 
@@ -88,7 +95,8 @@ pub(super) struct Parser<'s> {
     depth: usize,
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
-    pub unknown_calls: Vec<Use>,
+    /// Calls that are wrong if their names are what they are everywhere.
+    pub wrong_calls: Vec<(Use, String)>,
 }
 
 /// The tag that ended a block.

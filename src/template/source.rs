@@ -148,14 +148,6 @@ impl Span {
     pub fn to(self, last: Span) -> Span {
         Span { end: last.end, ..self }
     }
-
-    /// The empty range right behind it.
-    pub fn behind(self) -> Span {
-        Span {
-            start: self.end,
-            ..self
-        }
-    }
 }
 
 impl Source {

@@ -152,13 +152,10 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     let iterated = parser.expression(tokens)?;
     let iterated_span = tokens.since(start);
     let reversed = tokens.take("reversed").is_some();
+    let here = tokens.here();
     let sorted = tokens.take("sorted").is_some();
     if sorted && tokens.take("reversed").is_some() {
-        return Err(parser.error(
-            tokens,
-            tokens.since(iterated_span.behind()),
-            "the order is `reversed sorted`",
-        ));
+        return Err(parser.error(tokens, tokens.since(here), "the order is `reversed sorted`"));
     }
     parser.finish(tokens)?;
     let (body, end) = parser.block("for", tokens.tag, &["empty", "endfor"])?;
