@@ -1,0 +1,197 @@
+//! One run and out: what it writes and the code it ends with.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::process::Signal;
+
+use crate::support::{Invocation, LIMIT, TempDir, Trace, remco, wait_until};
+
+/// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
+fn resource(name: &str) -> String {
+    format!(
+        r#"
+[[resource]]
+name = "{name}"
+[[resource.template]]
+src = "{name}.tmpl"
+dst = "{name}.out"
+[resource.backend.file]
+filepath = "data.json"
+keys = ["/"]
+onetime = true
+"#
+    )
+}
+
+#[test]
+fn everything_rendered_is_0() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello", "names": ["a", "b"]}"#);
+    dir.write(
+        "one.tmpl",
+        "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}\n",
+    );
+    dir.write("config.toml", resource("one"));
+    remco(&dir).once().expect_code(0);
+    assert_eq!(dir.read("one.out").as_deref(), Some("hello a b\n"));
+}
+
+#[test]
+fn the_exit_code_counts_failed_resources() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("good.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("nokey.tmpl", "{{ getv(\"/no/such/key\") }}\n");
+    dir.write("broken.tmpl", "{% if %}\n");
+    dir.write(
+        "config.toml",
+        ["nokey", "good", "broken", "nofile"].map(resource).concat(),
+    );
+    remco(&dir)
+        .once()
+        .expect_code(3)
+        .expect_log("/no/such/key")
+        .expect_log("nofile.tmpl");
+    assert_eq!(
+        dir.read("good.out").as_deref(),
+        Some("hello\n"),
+        "a sick resource does not stop a sound one"
+    );
+    for name in ["nokey.out", "broken.out", "nofile.out"] {
+        assert_eq!(dir.read(name), None, "{name}");
+    }
+}
+
+#[test]
+fn the_exit_code_ends_at_125() {
+    let dir = TempDir::new();
+    dir.write("data.json", "{}");
+    dir.write(
+        "config.toml",
+        (0..130).map(|n| resource(&format!("r{n}"))).collect::<String>(),
+    );
+    remco(&dir).once().expect_code(125);
+}
+
+#[test]
+fn no_resources_is_0() {
+    let dir = TempDir::new();
+    dir.write("config.toml", "log_level = \"info\"\n");
+    remco(&dir).once().expect_code(0);
+    remco(&dir).run().expect_code(0);
+}
+
+#[test]
+fn a_configuration_error_is_1() {
+    let dir = TempDir::new();
+    remco(&dir).once().expect_code(1).expect_log("config.toml");
+    dir.write("config.toml", "[[resource]]\nname = 5\n");
+    remco(&dir)
+        .once()
+        .expect_code(1)
+        .expect_log("config.toml:2:8")
+        .expect_log("name");
+    dir.write("config.toml", "[[resource]\n");
+    remco(&dir).run().expect_code(1).expect_log("config.toml:1:");
+}
+
+#[test]
+fn a_flag_error_is_2() {
+    let dir = TempDir::new();
+    dir.write("config.toml", "");
+    for args in [
+        &["-nosuch"][..],
+        &["--config"],
+        &["-onetime=maybe"],
+        &["-onetime", "stray"],
+    ] {
+        Invocation::bare(&dir, args).run().expect_code(2);
+    }
+}
+
+#[test]
+fn help_and_version_are_0() {
+    let dir = TempDir::new();
+    for args in [["-h"], ["-help"], ["--help"]] {
+        let help = Invocation::bare(&dir, &args).run().expect_code(0);
+        let text = String::from_utf8(help.stdout).expect("help is text") + &help.log;
+        for flag in ["-config", "-onetime", "-version", "-strict"] {
+            assert!(text.contains(flag), "{args:?} does not name {flag}:\n{text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "wider than a terminal:\n{text}"
+        );
+    }
+    for args in [["-version"], ["--version"]] {
+        let version = Invocation::bare(&dir, &args).run().expect_code(0);
+        let text = String::from_utf8(version.stdout).expect("a version is text");
+        assert!(text.contains(env!("CARGO_PKG_VERSION")), "{args:?}: {text:?}");
+    }
+}
+
+#[test]
+fn flags_take_one_dash_or_two_and_an_equals_sign() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("other.toml", resource("one"));
+    for args in [
+        &["-config", "other.toml", "-onetime"][..],
+        &["--config", "other.toml", "--onetime"],
+        &["-config=other.toml", "-onetime=true"],
+        &["--onetime=true", "--config=other.toml"],
+    ] {
+        Invocation::bare(&dir, args).run().expect_code(0);
+        assert_eq!(dir.read("one.out").as_deref(), Some("hello\n"), "{args:?}");
+        fs::remove_file(dir.at("one.out")).expect("it has just been read");
+    }
+}
+
+#[test]
+fn onetime_false_keeps_running() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("config.toml", resource("one").replace("onetime = true", "watch = true"));
+    let mut program = remco(&dir).arg("-onetime=false").start();
+    wait_until("the first render", LIMIT, || dir.holds("one.out", "hello\n"));
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    wait_until("the second render", LIMIT, || dir.holds("one.out", "again\n"));
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+}
+
+#[test]
+fn the_second_run_writes_nothing_and_runs_nothing() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write(
+        "config.toml",
+        resource("one").replace(
+            "dst = ",
+            "mode = \"0640\"\ncheck_cmd = \"echo >> checks\"\nreload_cmd = \"echo >> reloads\"\ndst = ",
+        ),
+    );
+    remco(&dir).once().expect_code(0);
+    assert_eq!((dir.lines("checks"), dir.lines("reloads")), (1, 1));
+    let before = fs::metadata(dir.at("one.out")).expect("it has been written");
+
+    let (trace, second) = Trace::of(remco(&dir), &dir);
+    let second = second.once().expect_code(0);
+    let after = fs::metadata(dir.at("one.out")).expect("it is still there");
+    let identity = |m: &fs::Metadata| (m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.mode());
+    assert_eq!(identity(&before), identity(&after));
+    assert_eq!((dir.lines("checks"), dir.lines("reloads")), (1, 1));
+    let calls = trace.calls(second.pid);
+    let changes: Vec<_> = calls.iter().filter(|call| call.changes_a_file()).collect();
+    assert!(changes.is_empty(), "{changes:#?}");
+    // Its own start, seen once for each folder of PATH that strace tries.
+    let programs: Vec<_> = calls
+        .iter()
+        .filter(|call| call.runs_a_program() && call.text.ends_with("= 0"))
+        .collect();
+    assert_eq!(programs.len(), 1, "{programs:#?}");
+}
