@@ -49,7 +49,7 @@ fn haproxy_takes_its_sample() {
     accepted(&dir, "haproxy", &["-c", "-f", "haproxy.cfg"]);
     for line in [
         "    bind 127.0.0.1:8080\n",
-        "    use_backend api_admin if { path_beg /api/admin/ }\n",
+        "    use_backend api_admin if { path_beg /api_admin }\n",
         "    use_backend shop if { hdr(host) -i shop.example.org }\n",
         "backend api\n",
         "    server api-1 127.0.0.1:9001 check weight 10\n",
