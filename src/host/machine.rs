@@ -109,6 +109,7 @@ impl World for Machine {
     fn random(&self, bound: u64) -> u64 {
         random::below(bound)
     }
+
 }
 
 /// A name that no variable can have is not set; std would panic at it.

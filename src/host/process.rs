@@ -1,6 +1,7 @@
 //! Commands of the user's: started, listened to, reaped. Owns the only waitpid of the program.
 //! Does not know what a command is for.
 
+use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -32,7 +33,7 @@ const MOST_OUTPUT: usize = 64 * 1024;
 ///
 /// # Errors
 /// What std says: no shell, no memory, no process.
-pub fn spawn(text: &str) -> io::Result<Command> {
+pub fn spawn(text: &OsStr) -> io::Result<Command> {
     // An empty pipe and not /dev/null, which is missing in a container made from scratch.
     let (stdin, _) = io::pipe()?;
     let (output, writer) = io::pipe()?;

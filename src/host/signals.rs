@@ -76,6 +76,11 @@ impl Signals {
         .collect()
     }
 
+    /// Whether a signal came that was not taken yet.
+    pub fn pending(&self) -> bool {
+        self.flags.iter().any(|(_, flag)| flag.load(Ordering::SeqCst))
+    }
+
     /// Empties the pipe. The flags say what came.
     fn drain(&self) {
         while (&self.pipe).read(&mut [0; 64]).is_ok_and(|n| n > 0) {}

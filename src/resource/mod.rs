@@ -6,6 +6,7 @@ mod fault;
 
 use std::time::{Duration, Instant};
 
+use crate::config::Mode;
 use crate::log::{Level, Line};
 use fault::{Faults, Subject};
 
@@ -44,14 +45,6 @@ pub struct TemplatePlan {
     pub dst: String,
     pub check: bool,
     pub reload: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// One update, then the verdict.
-    OneShot,
-    /// Updates and retries until told to stop.
-    Loop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,7 +342,7 @@ impl Resource {
         self.recovered(Subject::Template(t), effects);
         self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in();
         // Never owed for the first files of a resource, nor in a one-shot run: that is what start_cmd is for.
-        self.owed.resource |= self.plan.reload && self.started && self.plan.mode == Mode::Loop;
+        self.owed.resource |= self.plan.reload && self.started && self.plan.mode == Mode::Watch;
     }
 
     fn reload(&mut self, round: Round, t: usize, effects: &mut Vec<Effect>) -> Update {
@@ -390,7 +383,7 @@ impl Resource {
     fn finish(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         if round.failed {
             self.verdict_in_one_shot(Verdict::Failed);
-            if self.plan.mode == Mode::Loop {
+            if self.plan.mode == Mode::Watch {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
                     let text = format!(
@@ -411,7 +404,7 @@ impl Resource {
     fn start_failed(&mut self, fault: Fault, now: Instant, effects: &mut Vec<Effect>) -> Update {
         self.failed(Subject::Start, fault, effects);
         self.verdict_in_one_shot(Verdict::Failed);
-        if self.plan.mode == Mode::Loop {
+        if self.plan.mode == Mode::Watch {
             let delay = self.retry.spread(now);
             let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
             effects.push(Effect::Log(line.with("restartDelay", delay.as_secs().to_string())));

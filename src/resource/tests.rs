@@ -86,7 +86,7 @@ fn fault(text: &str) -> Fault {
 
 #[test]
 fn an_update_stages_checks_installs_reloads_in_this_order() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["cr"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -101,14 +101,14 @@ fn an_update_stages_checks_installs_reloads_in_this_order() {
 
 #[test]
 fn nothing_is_done_for_a_file_in_sync() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["cr"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
     bench.check(vec![(loaded(), vec![Effect::Render]), (in_sync(), vec![])]);
     assert!(bench.resource.settled());
 }
 
 #[test]
 fn templates_come_in_order_and_each_reload_follows_its_file() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["r", "c", ""]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["r", "c", ""]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (Event::Rendered(vec![Rendering::Differs, Rendering::Differs, Rendering::Differs]), vec![Effect::Stage(0)]),
@@ -125,7 +125,7 @@ fn templates_come_in_order_and_each_reload_follows_its_file() {
 
 #[test]
 fn changes_during_an_update_make_one_more_update() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["c"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["c"]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -140,7 +140,7 @@ fn changes_during_an_update_make_one_more_update() {
 
 #[test]
 fn nothing_is_rendered_before_every_backend_has_given_its_keys() {
-    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Loop, &[""]) });
+    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (Event::Loaded { backend: 1 }, vec![]),
         (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
@@ -151,7 +151,7 @@ fn nothing_is_rendered_before_every_backend_has_given_its_keys() {
 
 #[test]
 fn a_failed_check_keeps_the_old_file_and_is_tried_again() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["cr"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
     for want in [1, 2, 4, 8, 16, 32, 60, 60] {
         let event = if want == 1 { loaded() } else { Event::Due };
         bench.check(vec![
@@ -166,7 +166,7 @@ fn a_failed_check_keeps_the_old_file_and_is_tried_again() {
 
 #[test]
 fn a_failed_check_does_not_hold_up_newer_keys() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["c"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["c"]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -180,7 +180,7 @@ fn a_failed_check_does_not_hold_up_newer_keys() {
 
 #[test]
 fn fault_02_a_failed_reload_is_tried_again() {
-    let mut bench = Bench::new(plan(Mode::Loop, &["r"]));
+    let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -199,7 +199,7 @@ fn fault_02_a_failed_reload_is_tried_again() {
 
 #[test]
 fn fault_03_a_later_templates_error_does_not_suppress_the_resource_reload() {
-    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Loop, &["", "c"]) });
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["", "c"]) });
     let both = |a, b| Event::Rendered(vec![a, b]);
     // The first files of a resource call for no reload.
     bench.check(vec![
@@ -260,7 +260,7 @@ fn a_one_shot_run_succeeds_when_all_is_in_place() {
 
 #[test]
 fn start_cmd_stands_in_for_the_first_checks_and_reloads() {
-    let mut bench = Bench::new(Plan { start: true, reload: true, ..plan(Mode::Loop, &["cr"]) });
+    let mut bench = Bench::new(Plan { start: true, reload: true, ..plan(Mode::Watch, &["cr"]) });
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -281,7 +281,7 @@ fn start_cmd_stands_in_for_the_first_checks_and_reloads() {
 
 #[test]
 fn a_failed_start_cmd_is_tried_again_within_half_a_minute() {
-    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Loop, &[""]) });
+    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (in_sync(), vec![Effect::Run(Job::Start)]),
@@ -299,7 +299,7 @@ fn a_failed_start_cmd_is_tried_again_within_half_a_minute() {
 
 #[test]
 fn a_failed_resource_reload_is_owed() {
-    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Loop, &[""]) });
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (in_sync(), vec![]),
@@ -319,7 +319,7 @@ fn a_failed_resource_reload_is_owed() {
 
 #[test]
 fn a_failure_that_repeats_is_logged_when_it_begins_changes_and_ends() {
-    let mut bench = Bench::new(plan(Mode::Loop, &[""]));
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
     let unreachable = |error: &str| Event::Unreachable { backend: 0, error: error.into() };
     assert_eq!(bench.lines(unreachable("refused")), ["backend error backend=etcd error=refused"]);
     assert!(bench.lines(unreachable("refused")).is_empty());
@@ -330,7 +330,7 @@ fn a_failure_that_repeats_is_logged_when_it_begins_changes_and_ends() {
 
 #[test]
 fn a_day_of_retries_stays_at_one_a_minute() {
-    let mut bench = Bench::new(plan(Mode::Loop, &[""]));
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
     bench.on(loaded());
     let begin = bench.now;
     let mut rounds = 0;
@@ -345,7 +345,7 @@ fn a_day_of_retries_stays_at_one_a_minute() {
 
 #[test]
 fn due_before_its_time_does_nothing() {
-    let mut bench = Bench::new(plan(Mode::Loop, &[""]));
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
     bench.check(vec![
         (Event::Due, vec![]),
         (loaded(), vec![Effect::Render]),
