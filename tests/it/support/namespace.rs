@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::{LIMIT, wait_until};
+use super::{LIMIT, TempDir, wait_until};
 
 const INSIDE: &str = "REMCO_IT_INSIDE_NAMESPACE";
 
@@ -23,12 +23,15 @@ pub fn in_own_namespace(name: &str, body: impl FnOnce()) {
         let _ = writeln!(std::io::stderr(), "test {name} ... skipped: {reason}");
         return;
     }
+    // The folders of the test inside are in this one: mounts in them are gone when it is removed.
+    let outside = TempDir::new();
     let mut child = Command::new("unshare")
         // Process numbers too: whatever the test leaves behind, a daemonised haproxy, ends with it.
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(env::current_exe().expect("the test binary has a path"))
         .args(["--exact", name, "--nocapture"])
         .env(INSIDE, "1")
+        .env("TMPDIR", outside.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

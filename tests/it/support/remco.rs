@@ -104,6 +104,7 @@ impl Invocation {
             for line in BufReader::new(stderr).lines() {
                 writer.push(line.expect("the log is UTF-8"));
             }
+            writer.end();
         });
         Remco {
             process,
@@ -184,33 +185,30 @@ impl Remco {
     /// Waits until that many lines have this text; gives the last of them.
     pub fn wait_for_log_count(&self, text: &str, count: usize) -> String {
         let deadline = Instant::now() + LIMIT;
-        let mut lines = self.log.lines();
+        let mut written = self.log.written();
         loop {
-            if let Some(line) = lines.iter().filter(|line| line.contains(text)).nth(count - 1) {
+            if let Some(line) = written.lines.iter().filter(|line| line.contains(text)).nth(count - 1) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "fewer than {count} lines with {text:?} after {LIMIT:?}"
-            );
-            lines = self
-                .log
-                .grown
-                .wait_timeout(lines, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let gone = if written.ended {
+                Some("the program has ended")
+            } else {
+                left.is_zero().then_some("it is too late")
+            };
+            if let Some(why) = gone {
+                // Released first: the guard's drop shows the log.
+                drop(written);
+                panic!("{why}, and fewer than {count} lines have {text:?}");
+            }
+            let woken = self.log.grown.wait_timeout(written, left);
+            written = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// How many lines so far have this text.
-    pub fn log_count(&self, text: &str) -> usize {
-        self.log.lines().iter().filter(|line| line.contains(text)).count()
     }
 
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lines().clone()
+        self.log.lines()
     }
 
     /// Waits until it has ended by itself.
@@ -269,17 +267,32 @@ impl Drop for Remco {
 
 #[derive(Default)]
 struct Log {
-    lines: Mutex<Vec<String>>,
+    written: Mutex<Written>,
     grown: Condvar,
+}
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
 }
 
 impl Log {
     fn push(&self, line: String) {
-        self.lines().push(line);
+        self.written().lines.push(line);
         self.grown.notify_all();
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn end(&self) {
+        self.written().ended = true;
+        self.grown.notify_all();
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.written().lines.clone()
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

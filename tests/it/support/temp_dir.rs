@@ -14,16 +14,10 @@ pub struct TempDir {
 impl TempDir {
     pub fn new() -> TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("remco-it-{}-{number}", process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => return TempDir { path },
-                // In a process namespace of its own every test is process 1.
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
-                Err(e) => panic!("failed to create {}: {e}", path.display()),
-            }
-        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("remco-it-{}-{number}", process::id()));
+        fs::create_dir(&path).unwrap_or_else(|e| panic!("failed to create {}: {e}", path.display()));
+        TempDir { path }
     }
 
     pub fn path(&self) -> &Path {
