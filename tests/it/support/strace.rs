@@ -50,7 +50,8 @@ impl<'a> Trace<'a> {
                 .iter()
                 .any(|call: &Call| call.pid == pid && call.text.starts_with("+++ exited with"))
         });
-        calls.retain(|call| !call.text.starts_with("+++") && !call.text.starts_with("---"));
+        // Ends, signals, and the second halves of calls that another process interrupted: the first have the arguments.
+        calls.retain(|call| !["+++", "---", "<..."].iter().any(|mark| call.text.starts_with(mark)));
         calls
     }
 }
