@@ -384,8 +384,10 @@ fn drift_is_repaired_at_the_interval() {
     wait_until("the mode is repaired", LIMIT, || dir.mode("out/app.conf") == 0o644);
     fs::remove_file(dir.at("out/app.conf")).expect("it is there");
     wait_until("the file is back", LIMIT, || dir.holds("out/app.conf", "hello\n"));
+    wait_until("each repair was followed by a reload", LIMIT, || {
+        dir.lines("reloads") == 4
+    });
     program.stop();
-    assert_eq!(dir.lines("reloads"), 4);
 }
 
 /// A stage file that a crash left behind has nobody's lock on it.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::{LIMIT, wait_until};
+
 /// Answers every request with the same text.
 pub struct FixedBody {
     acceptor: Acceptor,
@@ -45,9 +47,10 @@ pub struct Silent {
 
 impl Silent {
     pub fn start() -> Silent {
-        Silent {
-            listener: TcpListener::bind(("127.0.0.1", 0)).expect("some port is free"),
-        }
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port is free");
+        // So that waiting for a connection can have a deadline.
+        listener.set_nonblocking(true).expect("a bound socket takes options");
+        Silent { listener }
     }
 
     pub fn url(&self) -> String {
@@ -57,7 +60,14 @@ impl Silent {
 
     /// Returns when somebody has sent a request; its connection stays open while the result lives.
     pub fn request(&self) -> TcpStream {
-        let (client, _) = self.listener.accept().expect("a listener accepts");
+        let mut client = None;
+        wait_until("somebody connects", LIMIT, || {
+            client = self.listener.accept().ok();
+            client.is_some()
+        });
+        let (client, _) = client.expect("waited for");
+        client.set_nonblocking(false).expect("an accepted socket takes options");
+        client.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
         read_head(&mut BufReader::new(&client)).expect("a request comes");
         client
     }
