@@ -3,6 +3,7 @@
 pub mod files;
 pub mod logger;
 pub mod machine;
+pub mod pid_file;
 pub mod process;
 pub mod random;
 pub mod signals;
