@@ -6,5 +6,6 @@ pub mod backend;
 pub mod config;
 pub mod host;
 pub mod log;
+pub mod resource;
 pub mod store;
 pub mod template;

@@ -32,6 +32,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long the program runs: the flag `-onetime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every resource is brought up to date once.
+    OneShot,
+    /// Until told to stop.
+    Watch,
+}
+
 /// One `[[resource]]`: templates that are rendered from the same keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {

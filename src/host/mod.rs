@@ -1,3 +1,9 @@
 //! Every syscall, socket, file and process. Decides nothing: it does what it is told and says what came of it.
 
+pub mod files;
+pub mod logger;
+pub mod machine;
+pub mod process;
+pub mod random;
+pub mod signals;
 pub mod wait;
