@@ -2,6 +2,7 @@
 //! own and reports what it learnt; what is done with it is `resource`'s business.
 
 pub mod etcd;
+pub mod keys;
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
