@@ -62,6 +62,7 @@ pub struct Client {
     /// Keeps none: a connection that was a stream would come back as one.
     streams: Agent,
     opened: Opened,
+    wake: Arc<dyn Wake>,
     limits: Limits,
 }
 
@@ -87,10 +88,23 @@ impl Client {
                 .timeout_per_read(Some(limits.answer))
                 .timeout_recv_body(body)
                 .build();
-            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, Names)
+            Agent::with_parts(
+                config,
+                Sockets {
+                    wake: wake.clone(),
+                    opened: opened.clone(),
+                },
+                Names,
+            )
         };
         // A limit on the whole body would end a stream after that time.
-        Client { unary: agent(3, Some(limits.body)), streams: agent(0, None), opened, limits }
+        Client {
+            unary: agent(3, Some(limits.body)),
+            streams: agent(0, None),
+            opened,
+            wake,
+            limits,
+        }
     }
 
     /// Posts and waits for the head of the answer. The body is read by who asked.
@@ -106,10 +120,24 @@ impl Client {
             return Ok(Err(Answer::new(response, self.limits)));
         }
         let opened = self.opened.lock().expect("the one thread never panics with it").clone();
-        let link = opened.upgrade().expect("the answer holds its connection, which no pool gave");
+        let link = opened
+            .upgrade()
+            .expect("the answer holds its connection, which no pool gave");
         link.streaming.store(true, Ordering::Relaxed);
         let body = BufReader::with_capacity(BUFFER, response.into_body().into_reader());
-        Ok(Ok(Stream { link, body, line: Vec::new(), handed_out: false, ended: None, limits: self.limits }))
+        Ok(Ok(Stream {
+            link,
+            body,
+            line: Vec::new(),
+            handed_out: false,
+            ended: None,
+            limits: self.limits,
+        }))
+    }
+
+    /// Whether the loop wants to end, so that a request failed for no fault of the server's.
+    pub fn aborted(&self) -> bool {
+        self.wake.woken()
     }
 
     fn send(&self, agent: &Agent, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response<Body>, Error> {
@@ -117,14 +145,20 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let named = |e| Error { method: "POST", url: without_credentials(url), cause: Cause::of(e, &self.limits) };
+        let named = |e| Error {
+            method: "POST",
+            url: without_credentials(url),
+            cause: Cause::of(e, &self.limits),
+        };
         request.send(body).map_err(named)
     }
 }
 
 /// A URL as logs and errors show it: without `user:password@`.
 pub fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
         Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
@@ -163,13 +197,24 @@ impl Answer {
 }
 
 fn content_type(headers: &HeaderMap) -> String {
-    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 impl Read for Answer {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.body.read(buf).map_err(|e| io::Error::other(Cause::of(e.into(), &self.limits)))?;
-        let too_long = || io::Error::other(Cause::TooLong { bytes: self.limits.size });
+        let n = self
+            .body
+            .read(buf)
+            .map_err(|e| io::Error::other(Cause::of(e.into(), &self.limits)))?;
+        let too_long = || {
+            io::Error::other(Cause::TooLong {
+                bytes: self.limits.size,
+            })
+        };
         self.left = self.left.checked_sub(n).ok_or_else(too_long)?;
         Ok(n)
     }
@@ -221,7 +266,9 @@ impl Stream {
             let length = end.unwrap_or(piece.len());
             if self.line.len() + length > self.limits.size {
                 self.line = Vec::new();
-                self.ended = Some(Cause::TooLong { bytes: self.limits.size });
+                self.ended = Some(Cause::TooLong {
+                    bytes: self.limits.size,
+                });
                 continue;
             }
             if piece.is_empty() {
@@ -360,11 +407,18 @@ impl Connector<()> for Sockets {
             let share = |end: Instant| now + end.saturating_duration_since(now) / (details.addrs.len() - tried) as u32;
             match open(*address, end.map(share), &*self.wake) {
                 Ok(socket) => {
-                    let link = Arc::new(Link { socket, streaming: AtomicBool::new(false) });
+                    let link = Arc::new(Link {
+                        socket,
+                        streaming: AtomicBool::new(false),
+                    });
                     *self.opened.lock().expect("the one thread never panics with it") = Arc::downgrade(&link);
                     let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
                     let buffers = LazyBuffers::new(input, output);
-                    return Ok(Some(Polled { link, wake: self.wake.clone(), buffers }));
+                    return Ok(Some(Polled {
+                        link,
+                        wake: self.wake.clone(),
+                        buffers,
+                    }));
                 }
                 Err(e) => failed = e,
             }
@@ -378,7 +432,11 @@ impl Connector<()> for Sockets {
 
 /// Connects a socket whose death is noticed: the peer's silence within 25 s when idle, and when sending.
 fn open(address: SocketAddr, until: Option<Instant>, wake: &dyn Wake) -> Result<TcpStream, ureq::Error> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None).map_err(system)?;
     sockopt::set_tcp_nodelay(&socket, true).map_err(system)?;
@@ -482,7 +540,10 @@ fn wait(
             return Err(ureq::Error::Timeout(step));
         }
         let left = left.map(|left| Timespec::try_from(left).expect("limits are seconds"));
-        let mut fds = [PollFd::from_borrowed_fd(socket, ready), PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)];
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket, ready),
+            PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN),
+        ];
         match poll(&mut fds, left.as_ref()) {
             Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
@@ -511,9 +572,17 @@ impl Resolver for Names {
         };
         let mut found = self.empty();
         // More would make it panic.
-        for address in config.ip_family().keep_wanted(name.to_socket_addrs().map_err(unknown)?).take(16) {
+        for address in config
+            .ip_family()
+            .keep_wanted(name.to_socket_addrs().map_err(unknown)?)
+            .take(16)
+        {
             found.push(address);
         }
-        if found.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(found) }
+        if found.is_empty() {
+            Err(ureq::Error::HostNotFound)
+        } else {
+            Ok(found)
+        }
     }
 }
