@@ -586,3 +586,376 @@ impl Resolver for Names {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// A loop that has nothing to do until the other end of its pipe is written to; then it wants to end.
+    #[derive(Debug)]
+    struct Bell(UnixStream);
+
+    impl Bell {
+        fn new() -> (Arc<Bell>, UnixStream) {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            (Arc::new(Bell(ours)), theirs)
+        }
+    }
+
+    impl Wake for Bell {
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn woken(&self) -> bool {
+            // Nothing is taken from the pipe, so that it stays true.
+            rustix::net::recv(&self.0, &mut [0], rustix::net::RecvFlags::PEEK).is_ok()
+        }
+    }
+
+    fn client(limits: Limits) -> (Client, UnixStream) {
+        let (bell, ringer) = Bell::new();
+        (Client::new(bell, limits), ringer)
+    }
+
+    /// Starts a server for one connection. Gives its URL.
+    fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (connection, _) = listener.accept().unwrap();
+            connection.set_nodelay(true).unwrap();
+            serve(connection);
+        });
+        url
+    }
+
+    /// Takes one request, of which the body ends with `!`.
+    fn take_request(connection: &TcpStream) -> String {
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while (&*connection).read(&mut byte).unwrap() == 1 {
+            request.push(byte[0]);
+            if byte[0] == b'!' {
+                break;
+            }
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    fn answer(text: impl Into<String>) -> String {
+        let text = text.into();
+        server(move |mut connection| {
+            take_request(&connection);
+            connection.write_all(text.as_bytes()).unwrap();
+        })
+    }
+
+    fn read(mut answer: Answer) -> Result<String, String> {
+        let mut text = String::new();
+        answer
+            .read_to_string(&mut text)
+            .map(|_| text)
+            .map_err(|e| e.to_string())
+    }
+
+    /// The next line or end, waited for.
+    fn next(stream: &mut Stream) -> Result<String, Cause> {
+        loop {
+            match stream.next_line() {
+                Line::Whole(line) => return Ok(String::from_utf8(line.to_vec()).unwrap()),
+                Line::Ended(cause) => return Err(cause),
+                Line::NothingYet => await_readable(stream),
+            }
+        }
+    }
+
+    fn await_readable(stream: &Stream) {
+        let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&ten_seconds)).unwrap();
+        assert_eq!(ready, 1, "nothing came");
+    }
+
+    fn open(client: &Client, url: &str) -> Stream {
+        client.stream(url, &[], b"!").unwrap().ok().expect("status 200")
+    }
+
+    #[test]
+    fn posts_and_reads_the_answer() {
+        let (sent, request) = mpsc::channel();
+        let url = server(move |mut connection| {
+            sent.send(take_request(&connection)).unwrap();
+            let torn = format!("{HEAD}3\r\none\r\n1;x=y\r\n \r\n3\r\ntwo\r\n0\r\nTrailer: t\r\n\r\n");
+            torn.bytes().for_each(|byte| connection.write_all(&[byte]).unwrap());
+        });
+        let (client, _ringer) = client(Limits::default());
+        let answer = client.post(&url, &[("X-Y", "z")], b"ping!").unwrap();
+        assert_eq!((answer.status, &*answer.content_type), (200, "application/json"));
+        assert_eq!(read(answer).unwrap(), "one two");
+        let request = request.recv().unwrap();
+        assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_ascii_lowercase().contains("x-y: z\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\nping!"), "{request}");
+    }
+
+    #[test]
+    fn answers_of_any_status_are_answers() {
+        let (client, _ringer) = client(Limits::default());
+        for status in [204, 307, 400, 404, 503] {
+            let text = format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.post(&answer(&text), &[], b"!").unwrap().status, status);
+            assert_eq!(
+                client
+                    .stream(&answer(text), &[], b"!")
+                    .unwrap()
+                    .err()
+                    .expect("an answer")
+                    .status,
+                status
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_serves_one_request_after_the_other() {
+        let url = server(|mut connection| {
+            for body in ["1", "2", "3"] {
+                take_request(&connection);
+                connection
+                    .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}").as_bytes())
+                    .unwrap();
+            }
+        });
+        let (client, _ringer) = client(Limits::default());
+        for body in ["1", "2", "3"] {
+            assert_eq!(read(client.post(&url, &[], b"!").unwrap()).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_url_and_the_cause() {
+        let limits = Limits {
+            answer: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (client, _ringer) = client(limits);
+        let check = |url: &str, cause: &str| {
+            let (Err(error), Err(streamed)) = (client.post(url, &[], b"!"), client.stream(url, &[], b"!")) else {
+                panic!("{url} answered");
+            };
+            assert_eq!(
+                error.to_string(),
+                format!("failed to POST {}: {cause}", without_credentials(url))
+            );
+            assert_eq!(streamed, error);
+        };
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        check(&format!("http://{unused}/x"), "connection refused");
+        check(&format!("http://me:secret@{unused}/x"), "connection refused");
+        check("http://[", "not a valid URL");
+        // Two connections: the second one is the stream's.
+        let twice = |text: &'static str| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/x", listener.local_addr().unwrap());
+            thread::spawn(move || {
+                let mut kept = Vec::new();
+                for _ in 0..2 {
+                    let (mut connection, _) = listener.accept().unwrap();
+                    take_request(&connection);
+                    connection.write_all(text.as_bytes()).unwrap();
+                    if text.is_empty() {
+                        kept.push(connection);
+                    }
+                }
+                // A hung server: it closes when the client has gone.
+                kept.iter().for_each(|connection| drop(take_request(connection)));
+            });
+            url
+        };
+        check(&twice(""), "no answer within 50ms");
+        check(&twice("HTTP/1.1 200"), "connection closed by the server");
+        check(
+            &twice("nonsense\r\n\r\n"),
+            "not an HTTP answer: http parse fail: invalid HTTP version",
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_is_an_error() {
+        let (client, _ringer) = client(Limits {
+            size: 10,
+            ..Limits::default()
+        });
+        let check = |text: String, want: Result<&str, &str>| {
+            let got = read(client.post(&answer(text), &[], b"!").unwrap());
+            assert_eq!(got.as_deref().map_err(|e| &**e), want);
+        };
+        check(format!("{HEAD}5\r\nwhole\r\n0\r\n\r\n"), Ok("whole"));
+        check(format!("{HEAD}5\r\nwhole\r\n"), Err("connection closed by the server"));
+        check(format!("{HEAD}5\r\nwh"), Err("connection closed by the server"));
+        check(
+            format!("{HEAD}x\r\nwhole\r\n"),
+            Err("not an HTTP answer: chunk length cannot be read as a number"),
+        );
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into(),
+            Err("connection closed by the server"),
+        );
+        check(format!("{HEAD}a\r\n0123456789\r\n0\r\n\r\n"), Ok("0123456789"));
+        check(
+            format!("{HEAD}b\r\n01234567890\r\n0\r\n\r\n"),
+            Err("answer is longer than 10 bytes"),
+        );
+    }
+
+    #[test]
+    fn a_body_that_stops_is_late() {
+        let (done, finished) = mpsc::channel::<()>();
+        let url = server(move |mut connection| {
+            take_request(&connection);
+            connection.write_all(format!("{HEAD}5\r\nwh").as_bytes()).unwrap();
+            // Ends when the test does.
+            finished.recv().unwrap_err();
+        });
+        let (client, _ringer) = client(Limits {
+            answer: Duration::from_millis(50),
+            ..Limits::default()
+        });
+        let error = read(client.post(&url, &[], b"!").unwrap()).unwrap_err();
+        assert_eq!(error, "rest of the answer not received within 50ms");
+        drop(done);
+    }
+
+    #[test]
+    fn a_stream_gives_whole_lines_however_they_come() {
+        let lines: Vec<String> = (0..50).map(|n| "x".repeat(n * n % 47)).collect();
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        for piece in [1, 2, 3, 7, 1000] {
+            let body = body.clone();
+            let url = server(move |mut connection| {
+                take_request(&connection);
+                let chunks = body.as_bytes().chunks(13).map(|chunk| {
+                    format!(
+                        "{:x}\r\n{}\r\n",
+                        chunk.len(),
+                        String::from_utf8(chunk.to_vec()).unwrap()
+                    )
+                });
+                let whole = format!("{HEAD}{}0\r\n\r\n", chunks.collect::<String>());
+                whole
+                    .as_bytes()
+                    .chunks(piece)
+                    .for_each(|piece| connection.write_all(piece).unwrap());
+            });
+            let (client, _ringer) = client(Limits::default());
+            let mut stream = open(&client, &url);
+            for line in &lines {
+                assert_eq!(next(&mut stream).as_ref(), Ok(line));
+            }
+            assert_eq!(next(&mut stream), Err(Cause::Closed));
+            assert_eq!(next(&mut stream), Err(Cause::Closed));
+        }
+    }
+
+    #[test]
+    fn a_stream_never_waits_and_keeps_half_a_line() {
+        let (go, gone) = mpsc::channel::<()>();
+        let url = server(move |mut connection| {
+            take_request(&connection);
+            for part in [HEAD, "2\r\nha\r\n", "2\r\nlf\r\n", "4\r\n\nend\r\n", "0\r\n\r\n"] {
+                connection.write_all(part.as_bytes()).unwrap();
+                gone.recv().unwrap();
+            }
+        });
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &url);
+        assert_eq!(stream.next_line(), Line::NothingYet);
+        for _ in 0..2 {
+            go.send(()).unwrap();
+            await_readable(&stream);
+            assert_eq!(stream.next_line(), Line::NothingYet);
+        }
+        go.send(()).unwrap();
+        assert_eq!(next(&mut stream).unwrap(), "half");
+        assert_eq!(stream.next_line(), Line::NothingYet);
+        go.send(()).unwrap();
+        assert_eq!(next(&mut stream).unwrap(), "end", "the last line, which has no newline");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+    }
+
+    #[test]
+    fn half_a_line_before_a_cut_is_no_line() {
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &answer(format!("{HEAD}8\r\nwhole\nha\r\n5\r\nlf")));
+        assert_eq!(next(&mut stream).unwrap(), "whole");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+    }
+
+    #[test]
+    fn a_line_over_the_limit_ends_the_stream() {
+        let (client, _ringer) = client(Limits {
+            size: 4,
+            ..Limits::default()
+        });
+        let mut stream = open(&client, &answer(format!("{HEAD}b\r\n1234\n12345\n\r\n0\r\n\r\n")));
+        assert_eq!(next(&mut stream).unwrap(), "1234");
+        assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
+        assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
+    }
+
+    #[test]
+    fn a_large_line_does_not_keep_its_buffer() {
+        let long = "x".repeat(4 * KEPT_LINE);
+        let body = format!("{HEAD}{:x}\r\n{long}\ny\n\r\n0\r\n\r\n", long.len() + 3);
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &answer(body));
+        assert_eq!(next(&mut stream).unwrap(), long);
+        assert!(stream.line.capacity() >= long.len());
+        assert_eq!(next(&mut stream).unwrap(), "y");
+        assert!(stream.line.capacity() <= KEPT_LINE);
+    }
+
+    #[test]
+    fn a_signal_ends_a_request_at_once_and_for_good() {
+        let (done, finished) = mpsc::channel::<()>();
+        let (client, ringer) = client(Limits {
+            answer: Duration::from_secs(60),
+            ..Limits::default()
+        });
+        let url = server(move |connection| {
+            take_request(&connection);
+            (&ringer).write_all(&[1]).unwrap();
+            finished.recv().unwrap_err();
+        });
+        let started = Instant::now();
+        let error = client.post(&url, &[], b"!").err().expect("the server does not answer");
+        assert_eq!(error.cause, Cause::Aborted);
+        assert!(client.aborted());
+        assert_eq!(
+            client.post(&url, &[], b"!").err().map(|e| e.cause),
+            Some(Cause::Aborted)
+        );
+        assert!(started.elapsed() < Duration::from_secs(30));
+        drop(done);
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let check = |url: &str, want: &str| assert_eq!(without_credentials(url), want);
+        check("http://host:1/x", "http://host:1/x");
+        check("http://me:secret@host:1/x", "http://host:1/x");
+        check("http://me@host", "http://host");
+        check("http://a:b@c@host/d@e", "http://host/d@e");
+        check("http://host/@", "http://host/@");
+        check("http://host?a=b@c", "http://host?a=b@c");
+        check("no url", "no url");
+    }
+}
