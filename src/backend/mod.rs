@@ -29,6 +29,18 @@ pub trait Backend {
 
     /// Does what can be done now. Waits for nothing but the answer to a request of its own.
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
+
+    /// Ends what is open; the last call before it is dropped.
+    fn close(&mut self, _out: &mut Vec<Report>) {}
+}
+
+/// How long the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything once; what fails, fails.
+    OneShot,
+    /// Until it is ended.
+    Watch,
 }
 
 /// What a turn brought.
