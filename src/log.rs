@@ -13,7 +13,11 @@ pub struct Line {
 
 impl Line {
     pub fn new(level: Level, message: impl Into<String>) -> Line {
-        Line { level, message: message.into(), fields: Vec::new() }
+        Line {
+            level,
+            message: message.into(),
+            fields: Vec::new(),
+        }
     }
 
     /// Adds `name=value`.

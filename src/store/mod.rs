@@ -24,7 +24,9 @@ pub struct Store {
 impl Store {
     /// An empty store with one empty layer for each backend, in merge order.
     pub fn new(layers: usize) -> Store {
-        Store { layers: vec![Layer::new(); layers] }
+        Store {
+            layers: vec![Layer::new(); layers],
+        }
     }
 
     /// Replaces everything that one backend gave.
