@@ -14,6 +14,8 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     pub resources: Vec<Resource>,
     pub telemetry: Telemetry,
+    /// The files of include_dir that were read, in that order: each is logged.
+    pub included: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +46,7 @@ pub enum Mode {
 /// One `[[resource]]`: templates that are rendered from the same keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
+    /// For people; two resources may have the same.
     pub name: String,
     /// For `/bin/sh -c`, untemplated; after the first successful render.
     pub start_cmd: Option<String>,
@@ -58,13 +61,27 @@ pub struct Resource {
 /// The supervised child of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exec {
-    pub command: String,
-    /// The number of a signal.
+    /// The program and its arguments; at least one word. There is no shell.
+    pub command: Vec<Word>,
+    /// The number of a signal; 0 sends nothing. `None`: the child is stopped and started again.
     pub reload_signal: Option<i32>,
     pub kill_signal: i32,
     pub kill_timeout: Duration,
     /// The upper end of a random delay.
     pub splay: Duration,
+}
+
+/// One word of an exec command: its parts, joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    pub parts: Vec<WordPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WordPart {
+    Text(String),
+    /// What this command for `/bin/sh -c` prints when the child is started, without the space around it.
+    Output(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]

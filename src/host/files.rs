@@ -384,21 +384,21 @@ pub fn why(error: &io::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
     /// A folder of the test's own, removed at its end.
-    struct Folder(PathBuf);
+    pub struct Folder(PathBuf);
 
     impl Folder {
-        fn new() -> Folder {
+        pub fn new() -> Folder {
             let path = std::env::temp_dir().join(format!("remco-files-{}", random::below(u64::MAX)));
             fs::create_dir(&path).expect("a new folder");
             Folder(path)
         }
 
-        fn path(&self, name: &str) -> PathBuf {
+        pub fn path(&self, name: &str) -> PathBuf {
             self.0.join(name)
         }
 

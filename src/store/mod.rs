@@ -174,7 +174,7 @@ fn directory(key: &[u8], n: usize) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A reproducible source of random numbers (xorshift).
