@@ -13,8 +13,7 @@ use crate::store::Layer;
 /// The backend at work. The seed spreads its reads over time.
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
     let names = Names::new(&config.prefix, &config.keys);
-    Box::new(Polled::new(
-        Environment { names },
+    Box::new(Polled::new(Environment { names }, &config.prefix,
         Schedule::new(interval(config, mode), seed),
     ))
 }

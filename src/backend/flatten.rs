@@ -27,9 +27,9 @@ pub fn json(text: &[u8], keys: &Keys) -> Result<Layer, BadDocument> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadDocument {
     /// From 1; columns count bytes.
-    line: usize,
-    column: usize,
-    why: String,
+    pub line: usize,
+    pub column: usize,
+    pub why: String,
 }
 
 impl BadDocument {
@@ -43,7 +43,7 @@ impl BadDocument {
             why.truncate(length);
         }
         if !error.is_data() {
-            why.insert_str(0, "not JSON: ");
+            why.insert_str(0, "not JSON (YAML is not read yet): ");
         }
         // The reader's column is 0 where a line is empty.
         BadDocument {
@@ -360,14 +360,18 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_an_error_with_its_place() {
-        check_bad(b"", "1:1: not JSON: EOF while parsing a value");
-        check_bad(b"a: 1\n", "1:1: not JSON: expected value");
-        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: not JSON: key must be a string");
-        check_bad(b"{\"a\": 1", "1:7: not JSON: EOF while parsing an object");
-        check_bad(b"{\"a\": 1}\n{}", "2:1: not JSON: trailing characters");
-        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: not JSON: unexpected end of hex escape");
-        check_bad(b"{\"a\": \"\xff\"}", "1:8: not JSON: invalid unicode code point");
-        check_bad(b"{\"a\": 1e999}", "1:11: not JSON: number out of range");
+        let check_bad = |text: &[u8], want: &str| {
+            let (place, why) = want.split_once(": ").unwrap();
+            check_bad(text, &format!("{place}: not JSON (YAML is not read yet): {why}"));
+        };
+        check_bad(b"", "1:1: EOF while parsing a value");
+        check_bad(b"a: 1\n", "1:1: expected value");
+        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: key must be a string");
+        check_bad(b"{\"a\": 1", "1:7: EOF while parsing an object");
+        check_bad(b"{\"a\": 1}\n{}", "2:1: trailing characters");
+        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: unexpected end of hex escape");
+        check_bad(b"{\"a\": \"\xff\"}", "1:8: invalid unicode code point");
+        check_bad(b"{\"a\": 1e999}", "1:11: number out of range");
     }
 
     #[test]

@@ -20,12 +20,14 @@ pub trait Source {
 /// A backend that reads its source by a schedule and watches nothing.
 pub struct Polled<S> {
     source: S,
+    /// For the log.
+    prefix: String,
     schedule: Schedule,
 }
 
 impl<S: Source> Polled<S> {
-    pub fn new(source: S, schedule: Schedule) -> Polled<S> {
-        Polled { source, schedule }
+    pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
+        Polled { source, prefix: prefix.to_owned(), schedule }
     }
 }
 
@@ -44,7 +46,7 @@ impl<S: Source> Backend for Polled<S> {
         if self.schedule.call(now).is_none() {
             return;
         }
-        out.push(Report::Log(retrieving_keys(self.source.name())));
+        out.push(Report::Log(retrieving_keys(self.source.name(), &self.prefix)));
         match self.source.read() {
             Ok(layer) => {
                 if self.schedule.succeeded(now) == Outcome::Recovered {
@@ -61,8 +63,8 @@ impl<S: Source> Backend for Polled<S> {
 }
 
 /// What is logged before every read.
-pub fn retrieving_keys(backend: &'static str) -> Line {
-    Line::new(Level::Debug, "retrieving keys").with("backend", backend)
+pub fn retrieving_keys(backend: &'static str, prefix: &str) -> Line {
+    Line::new(Level::Debug, "retrieving keys").with("backend", backend).with("key_prefix", prefix)
 }
 
 /// When to read: at once, then every interval give or take a tenth; after a failure soon, then ever later.
@@ -204,7 +206,7 @@ mod tests {
             Script {
                 answers: answers.chars().map(answer).collect(),
                 reads: 0,
-            },
+            }, "",
             Schedule::new(interval, 1),
         )
     }

@@ -47,7 +47,7 @@ const SYMLINKS: usize = 40;
 impl PathWatch {
     /// Watches nothing before [`PathWatch::arm`].
     pub fn new(path: &Path) -> io::Result<PathWatch> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
         Ok(PathWatch {
             inotify,
             path: std::path::absolute(path)?,
@@ -182,7 +182,7 @@ impl Walk<'_> {
             // It may be passed through but not read, and so not watched. That it is removed is then not seen.
             Err(Errno::ACCESS) => {}
             Err(Errno::NOTDIR | Errno::NOENT) => return Ok(Found::Else),
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(explained(errno)),
         }
         Ok(Found::Directory)
     }
@@ -198,7 +198,7 @@ impl Walk<'_> {
             Ok(directory) => directory,
             // Gone since the walk came by, which the watch above it tells.
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(explained(errno)),
         };
         self.names.entry(directory).or_default().insert(name.to_owned());
         Ok(())
@@ -211,6 +211,15 @@ impl Walk<'_> {
             directory,
             flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD,
         )
+    }
+}
+
+/// The kernel's limits are of a user and all its processes, and their error numbers mislead.
+fn explained(errno: Errno) -> io::Error {
+    match errno {
+        Errno::MFILE => io::Error::other("too many inotify instances, raise fs.inotify.max_user_instances"),
+        Errno::NOSPC => io::Error::other("too many inotify watches, raise fs.inotify.max_user_watches"),
+        other => other.into(),
     }
 }
 
