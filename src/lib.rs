@@ -3,9 +3,11 @@
 //! and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod host;
 pub mod log;
+pub mod nearest;
 pub mod resource;
 pub mod store;
 pub mod template;

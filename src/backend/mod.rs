@@ -12,7 +12,9 @@ pub mod polled;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Mode};
+pub use crate::config::Mode;
+
+use crate::config;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
@@ -30,6 +32,9 @@ pub trait Backend {
 
     /// Does what can be done now. Waits for nothing but the answer to a request of its own.
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
+
+    /// Ends what is open; the last call before it is dropped.
+    fn close(&mut self, _out: &mut Vec<Report>) {}
 }
 
 /// What a turn brought.

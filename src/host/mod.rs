@@ -2,11 +2,11 @@
 
 pub mod environment;
 pub mod files;
-pub mod inotify;
+pub mod http;
 pub mod logger;
 pub mod machine;
+pub mod pid_file;
 pub mod process;
 pub mod random;
-pub mod read;
 pub mod signals;
 pub mod wait;
