@@ -2,8 +2,8 @@
 //! own and reports what it learnt; what is done with it is `resource`'s business.
 
 pub mod env;
-pub mod file;
 pub mod etcd;
+pub mod file;
 pub mod flatten;
 pub mod keys;
 pub mod mock;

@@ -108,11 +108,7 @@ impl Schedule {
 
     /// Without an interval nothing is read again once it was read. The seed keeps many machines from reading in step.
     pub fn new(interval: Option<Duration>, seed: u64) -> Schedule {
-        Schedule {
-            next: Next::Start,
-            interval,
-            random: Random(seed),
-        }
+        Schedule { next: Next::Start, interval, random: Random(seed) }
     }
 
     /// When the next read is due, if that is not at once (the turn that every backend gets at the start).
@@ -202,13 +198,7 @@ mod tests {
             'k' => Ok(Layer::new()),
             other => Err(format!("failed: {other}")),
         };
-        Polled::new(
-            Script {
-                answers: answers.chars().map(answer).collect(),
-                reads: 0,
-            }, "",
-            Schedule::new(interval, 1),
-        )
+        Polled::new(Script { answers: answers.chars().map(answer).collect(), reads: 0 }, "", Schedule::new(interval, 1))
     }
 
     /// The reports of one turn, a letter each: k(eys), f(ailed), r(ecovered).
@@ -247,10 +237,7 @@ mod tests {
             assert_eq!(turn(&mut backend, now), "k");
         }
         assert!(delays.iter().all(|delay| (54.0..=66.0).contains(delay)), "{delays:?}");
-        assert!(
-            delays.iter().any(|delay| *delay < 56.0) && delays.iter().any(|delay| *delay > 64.0),
-            "{delays:?}"
-        );
+        assert!(delays.iter().any(|delay| *delay < 56.0) && delays.iter().any(|delay| *delay > 64.0), "{delays:?}");
     }
 
     #[test]
@@ -266,10 +253,7 @@ mod tests {
         assert_eq!(turn(&mut backend, now), "rk");
         now = backend.due().unwrap();
         assert_eq!(turn(&mut backend, now), "f");
-        assert!(
-            backend.due().unwrap() - now <= Schedule::SOONEST,
-            "the count starts over"
-        );
+        assert!(backend.due().unwrap() - now <= Schedule::SOONEST, "the count starts over");
         now = backend.due().unwrap();
         assert_eq!(turn(&mut backend, now), "rk");
     }

@@ -48,11 +48,7 @@ impl PathWatch {
     /// Watches nothing before [`PathWatch::arm`].
     pub fn new(path: &Path) -> io::Result<PathWatch> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
-        Ok(PathWatch {
-            inotify,
-            path: std::path::absolute(path)?,
-            names: BTreeMap::new(),
-        })
+        Ok(PathWatch { inotify, path: std::path::absolute(path)?, names: BTreeMap::new() })
     }
 
     /// Readable when there are events.
@@ -63,18 +59,12 @@ impl PathWatch {
     /// Watches what the path leads to now, and no longer what it led to before. What is read of the file after this
     /// call is at least as new as the events to come say.
     pub fn arm(&mut self) -> io::Result<()> {
-        let mut walk = Walk {
-            inotify: self.inotify.as_fd(),
-            names: BTreeMap::new(),
-        };
+        let mut walk = Walk { inotify: self.inotify.as_fd(), names: BTreeMap::new() };
         let result = walk.follow(&self.path);
         let before = std::mem::replace(&mut self.names, walk.names);
         match result {
             Ok(()) => {
-                for directory in before
-                    .into_keys()
-                    .filter(|directory| !self.names.contains_key(directory))
-                {
+                for directory in before.into_keys().filter(|directory| !self.names.contains_key(directory)) {
                     // It fails for a directory that is gone: its watch went with it.
                     _ = inotify::remove_watch(&self.inotify, directory);
                 }
@@ -206,11 +196,7 @@ impl Walk<'_> {
 
     /// Adds to the flags of a directory that is watched already.
     fn add(&self, directory: &Path, flags: WatchFlags) -> rustix::io::Result<Directory> {
-        inotify::add_watch(
-            self.inotify,
-            directory,
-            flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD,
-        )
+        inotify::add_watch(self.inotify, directory, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD)
     }
 }
 
@@ -255,11 +241,7 @@ mod tests {
         let watch = armed(&path);
         assert_eq!(watch.drain().unwrap(), Touch::Nothing);
         let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
-        assert_eq!(
-            watch.drain().unwrap(),
-            Touch::Nothing,
-            "it is empty now, but not closed yet"
-        );
+        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "it is empty now, but not closed yet");
         drop(file);
         assert_eq!(watch.drain().unwrap(), Touch::Done);
         assert_eq!(watch.drain().unwrap(), Touch::Nothing, "the events are taken");
@@ -399,10 +381,7 @@ mod tests {
                     5 => _ = fs::remove_file(&file),
                     6 => {
                         _ = fs::remove_file(&file);
-                        _ = symlink(
-                            random.pick(&["../d1/file", "../d2/new", "../d3/../d1/new", "file"]),
-                            &file,
-                        );
+                        _ = symlink(random.pick(&["../d1/file", "../d2/new", "../d3/../d1/new", "file"]), &file);
                     }
                     7 | 8 => {
                         let target = folder.path("root/d2").into_os_string().into_string().unwrap();
@@ -428,10 +407,7 @@ mod tests {
                 before = after;
             }
         }
-        assert!(
-            changes > 100 && quiet > 100,
-            "{changes} changes, {quiet} steps without an event"
-        );
+        assert!(changes > 100 && quiet > 100, "{changes} changes, {quiet} steps without an event");
     }
 
     #[test]

@@ -53,17 +53,8 @@ mod tests {
         let fifo = folder.path("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(whole_file(&fifo, 10).unwrap_err().to_string(), "not a regular file");
-        assert_eq!(
-            whole_file(Path::new("/dev/zero"), 10).unwrap_err().to_string(),
-            "not a regular file"
-        );
-        assert_eq!(
-            whole_file(&folder.path(""), 10).unwrap_err().kind(),
-            io::ErrorKind::IsADirectory
-        );
-        assert_eq!(
-            whole_file(&folder.path("none"), 10).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(whole_file(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "not a regular file");
+        assert_eq!(whole_file(&folder.path(""), 10).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(whole_file(&folder.path("none"), 10).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
