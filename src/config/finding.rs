@@ -80,14 +80,10 @@ impl Excerpt {
         // A control character could move the cursor or recolour the terminal.
         let shown: Vec<char> = line
             .chars()
-            .map(|c| {
-                if c == '\t' {
-                    ' '
-                } else if c.is_control() {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
+            .map(|c| match c {
+                '\t' => ' ',
+                c if c.is_control() => '\u{fffd}',
+                c => c,
             })
             .collect();
         // What is not shown is pointed at where it would begin.
@@ -107,10 +103,7 @@ impl Excerpt {
         if to < shown.len() || hidden {
             text.push_str("...");
         }
-        Excerpt {
-            text,
-            caret: (!hidden || caret <= shown.len()).then_some(before),
-        }
+        Excerpt { text, caret: before }
     }
 }
 

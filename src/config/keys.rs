@@ -27,7 +27,6 @@ pub(super) const MAIN: Shape = Shape {
         "resource",
         "default_backends",
         "telemetry",
-        // Accepted and unused: it went out of use before remco 0.12, and old files still have it.
         "log_file",
     ]],
 };
@@ -51,13 +50,12 @@ pub(super) const TEMPLATE: Shape = Shape {
         "GID",
         "check_cmd",
         "reload_cmd",
-        // Accepted and unused: an accident of remco's.
         "ReapLock",
     ]],
 };
 /// In the order in which backends are merged: a later one wins.
 pub(super) const BACKENDS: Shape = Shape {
-    title: "the backends",
+    title: "`backend`",
     keys: &[&[
         "etcd",
         "file",
@@ -162,6 +160,10 @@ pub(super) const PROMETHEUS: Shape = Shape {
     keys: &[&["addr", "expiration"]],
 };
 
+/// Accepted, for old files have them, and never read: `log_file` went out of use before remco 0.12, `ReapLock` was never
+/// meant to be a key.
+const UNUSED: &[&str] = &["log_file", "ReapLock"];
+
 /// Where a key that is unknown in one table may belong; the usual places first.
 const ALL: &[&Shape] = &[
     &MAIN,
@@ -220,22 +222,26 @@ impl Shape {
 
     /// What to do about an unknown key, with the punctuation in front.
     fn advice(&self, key: &str) -> String {
-        if let Some(name) = nearest(key, self.keys()) {
+        let offered = || self.keys().filter(|name| !UNUSED.contains(name));
+        if let Some(name) = nearest(key, offered()) {
             return format!(", did you mean {}?", quoted(name));
         }
-        let home = ALL
+        let homes: Vec<&str> = ALL
             .iter()
             .filter(|shape| shape.known(key).is_some())
-            .map(|shape| shape.title);
-        let homes: Vec<&str> = home.collect();
-        if homes.contains(&ENV.title) {
-            return format!(" in {}: it belongs in a backend, such as {}", self.title, ETCD.title);
+            .map(|shape| shape.title)
+            .collect();
+        match homes.as_slice() {
+            [] => format!(
+                ": {} has {}",
+                self.title,
+                offered().map(quoted).collect::<Vec<_>>().join(", ")
+            ),
+            [home] => format!(" for {}: it belongs to {home}", self.title),
+            [home, other] => format!(" for {}: it belongs to {home} or {other}", self.title),
+            // Only backends have that much in common.
+            [home, ..] => format!(" for {}: it belongs to a backend, such as {home}", self.title),
         }
-        if !homes.is_empty() {
-            return format!(" in {}: it belongs in {}", self.title, homes.join(" or "));
-        }
-        let keys: Vec<String> = self.keys().map(quoted).collect();
-        format!(" in {}: it has {}", self.title, keys.join(", "))
     }
 }
 

@@ -41,9 +41,20 @@ impl Report {
 
     /// Something that is needed and not there. Said only where all syntax is sound: it may be in the damaged part.
     pub fn missing(&self, span: Span, message: impl Into<String>) {
-        if self.files.iter().all(|file| file.damage == Damage::None) {
+        if self.is_sound() {
             self.push(true, span, message.into());
         }
+    }
+
+    /// Something that is not there, which is allowed and hardly meant.
+    pub fn lacking(&self, span: Span, message: impl Into<String>) {
+        if self.is_sound() {
+            self.push(false, span, message.into());
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| file.damage == Damage::None)
     }
 
     /// Something that could be a slip and changes nothing: an error only where the user wants it to be.
