@@ -1,7 +1,7 @@
 //! Which keys each table has, by their documented names, and what the author of an unknown one may have meant.
 //! Does not read values.
 
-use super::document::Table;
+use super::document::{Entry, Table};
 use super::report::{Report, quoted};
 use crate::nearest::nearest;
 
@@ -203,19 +203,20 @@ impl Shape {
 
     /// Reports the keys of a table that it does not know or does not use.
     pub fn check(&self, table: &Table, report: &Report) {
+        let used: Vec<(&str, &Entry)> = self.keys().filter_map(|name| Some((name, table.find(name)?))).collect();
         for entry in &table.entries {
             let key = report.show(entry.key_span, &entry.key);
-            let Some(name) = self.known(&entry.key) else {
-                report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key)));
-                continue;
-            };
-            let used = table.find(name).expect("this entry at least has the name");
-            if used.key_span != entry.key_span {
-                let used = report.show(used.key_span, &used.key);
-                report.slip(
-                    entry.key_span,
-                    format!("{key} is ignored: {used} is set in the same table"),
-                );
+            let known = self.known(&entry.key);
+            match used.iter().find(|(name, _)| Some(*name) == known) {
+                None => report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
+                Some((_, used)) if used.key_span != entry.key_span => {
+                    let used = report.show(used.key_span, &used.key);
+                    report.slip(
+                        entry.key_span,
+                        format!("{key} is ignored: {used} is set in the same table"),
+                    );
+                }
+                Some(_) => {}
             }
         }
     }
@@ -237,17 +238,16 @@ impl Shape {
                 self.title,
                 offered().map(quoted).collect::<Vec<_>>().join(", ")
             ),
-            [home] => format!(" for {}: it belongs to {home}", self.title),
-            [home, other] => format!(" for {}: it belongs to {home} or {other}", self.title),
-            // Only backends have that much in common.
-            [home, ..] => format!(" for {}: it belongs to a backend, such as {home}", self.title),
+            // Only backends have so much in common.
+            [home, _, _, _, ..] => format!(" for {}: it belongs to a backend's table, such as {home}", self.title),
+            homes => format!(" for {}: it belongs to {}", self.title, homes.join(" or ")),
         }
     }
 }
 
 impl Table {
     /// The entry of a documented name: the one spelled exactly so, else the first that differs in case only.
-    pub fn find(&self, name: &str) -> Option<&super::document::Entry> {
+    pub fn find(&self, name: &str) -> Option<&Entry> {
         let exact = self.entries.iter().find(|entry| entry.key == name);
         exact.or_else(|| self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)))
     }

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 
 use super::Strictness;
 use super::document::{Damage, File, Span};
-use super::finding::Finding;
+use super::finding::{self, Finding};
+
+/// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
+const MOST: usize = 500;
 
 /// The files of a load and what was found in them.
 pub(super) struct Report {
@@ -88,7 +91,7 @@ impl Report {
             file,
             place: None,
             message,
-            line: String::new(),
+            excerpt: String::new(),
         };
         self.found.borrow_mut().push((number, 0, finding));
     }
@@ -100,16 +103,22 @@ impl Report {
     }
 
     fn insert(&self, fatal: bool, span: Span, message: String) {
+        let mut found = self.found.borrow_mut();
+        // Errors have as much room again, so that none can be lost behind warnings.
+        if found.len() >= if fatal { 2 * MOST } else { MOST } {
+            return;
+        }
         let file = &self.files[span.file];
-        let place = file.place(span.start);
+        let (line, column) = file.place(span.start);
+        let excerpt = finding::excerpt(&file.line(line), line, column);
         let finding = Finding {
             fatal,
             file: file.path.clone(),
-            place: Some(place),
+            place: Some((line, column)),
             message,
-            line: file.line(place.0),
+            excerpt,
         };
-        self.found.borrow_mut().push((span.file, span.start, finding));
+        found.push((span.file, span.start, finding));
     }
 
     /// `file:line:col` of a place, to point from one finding to another place.

@@ -50,7 +50,7 @@ pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: 
     }
     let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
     if !reader.has("template") && idle && origin == Origin::Main {
-        reader.report.warn(
+        reader.report.lacking(
             reader.span(),
             "this resource renders nothing: it has no `[[resource.template]]`",
         );
