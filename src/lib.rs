@@ -8,5 +8,6 @@ pub mod config;
 pub mod host;
 pub mod log;
 pub mod nearest;
+pub mod resource;
 pub mod store;
 pub mod template;

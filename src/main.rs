@@ -1,1 +1,91 @@
-fn main() {}
+//! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use remco::cli::{self, Invocation, Options};
+use remco::config::{self, Config, Finding, LogFormat, LogLevel};
+use remco::daemon::{Daemon, Ending};
+use remco::host::logger::Logger;
+use remco::host::machine::Machine;
+use remco::host::pid_file::PidFile;
+use remco::host::signals::Signals;
+use remco::log::{Level, Line};
+
+/// The configuration cannot be used, or the machine cannot be worked with.
+const UNUSABLE: u8 = 1;
+/// The flags are wrong.
+const USAGE: u8 = 2;
+/// More would collide with what shells say of signals.
+const MOST_FAILED: usize = 125;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run(options)) => run(&options),
+        Ok(Invocation::Help) => print(cli::USAGE),
+        Ok(Invocation::Version) => print(cli::VERSION),
+        Err(error) => {
+            say(&format!("remco: {error}\n"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(options: &Options) -> ExitCode {
+    let signals = match Signals::install() {
+        Ok(signals) => Arc::new(signals),
+        Err(e) => {
+            say(&format!("remco: failed to install signal handlers: {e}\n"));
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    let machine = Rc::new(Machine::new(Some(Arc::clone(&signals))));
+    let (config, warnings) = match load(options, &machine) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            say(&report);
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+
+    let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
+    let path = options.config.display().to_string();
+    logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
+    for warning in warnings {
+        logger.log(&warning.line());
+    }
+    let _pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
+
+    match Daemon::new(&config, options.mode, signals, logger, machine).run() {
+        Ending::Stopped => ExitCode::SUCCESS,
+        Ending::Done { failed } => ExitCode::from(failed.min(MOST_FAILED) as u8),
+    }
+}
+
+/// The configuration, or everything that is wrong with it in words.
+fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
+    let refuse = |findings: &[String]| {
+        let errors = findings.join("\n");
+        format!("{errors}\nremco: failed to read config `{}`, nothing was started\n", options.config.display())
+    };
+    let loaded = config::load(&options.config, options.strictness, machine);
+    let (config, warnings) = loaded.map_err(|findings| {
+        refuse(&findings.list.iter().map(Finding::to_string).collect::<Vec<_>>())
+    })?;
+    let unsupported = config::unsupported(&config);
+    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(refuse(&unsupported)) }
+}
+
+/// Standard output may be closed; that is no reason to fail.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// Nobody can be told that standard error is closed.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

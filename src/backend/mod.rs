@@ -1,11 +1,19 @@
 //! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its
 //! own and reports what it learnt; what is done with it is `resource`'s business.
 
+pub mod env;
 pub mod etcd;
+pub mod flatten;
+pub mod keys;
+pub mod mock;
+pub mod polled;
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+pub use crate::config::Mode;
+
+use crate::config;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
@@ -23,6 +31,9 @@ pub trait Backend {
 
     /// Does what can be done now. Waits for nothing but the answer to a request of its own.
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
+
+    /// Ends what is open; the last call before it is dropped.
+    fn close(&mut self, _out: &mut Vec<Report>) {}
 }
 
 /// What a turn brought.
@@ -47,4 +58,14 @@ pub enum Report {
 pub enum Change {
     Put(Bytes, Bytes),
     Delete(Bytes),
+}
+
+/// Whether a backend watches its keys. A one-shot run watches nothing; what failed is read again all the same.
+pub fn watches(backend: &config::Backend, mode: Mode) -> bool {
+    mode == Mode::Watch && backend.watch && !backend.onetime
+}
+
+/// How often a backend reads everything again although nothing failed; `None`: never.
+pub fn interval(backend: &config::Backend, mode: Mode) -> Option<Duration> {
+    backend.interval.filter(|_| mode == Mode::Watch && !backend.onetime)
 }

@@ -1,18 +1,21 @@
 //! The keys of one resource: sorted, one layer a backend, asked as if they were one map.
 //! Knows nothing of where they come from, nor of templates.
 
+mod cursor;
+pub mod path;
 pub mod pattern;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-pub use pattern::BadPattern;
+use cursor::Cursor;
+pub use pattern::{BadPattern, Pattern};
 
 /// A key or a value. Stores hold bytes, not text, and what is not UTF-8 must survive;
 /// a template shares them with the store instead of copying.
 pub type Bytes = Rc<[u8]>;
 
-/// What one backend gave: path -> value.
+/// What one backend gave: path -> value. The paths are clean and begin with `/`.
 pub type Layer = BTreeMap<Bytes, Bytes>;
 
 /// All keys of one resource. A later layer wins over an earlier one.
@@ -30,48 +33,435 @@ impl Store {
     }
 
     /// Replaces everything that one backend gave.
-    pub fn replace(&mut self, _layer: usize, _entries: Layer) {
-        todo!()
+    pub fn replace(&mut self, layer: usize, entries: Layer) {
+        self.layers[layer] = entries;
     }
 
-    /// Sets one key. Tells whether its value changed.
-    pub fn put(&mut self, _layer: usize, _key: &[u8], _value: &[u8]) -> bool {
-        todo!()
+    /// Sets one key. Tells whether its value in this layer changed.
+    pub fn put(&mut self, layer: usize, key: &[u8], value: &[u8]) -> bool {
+        match self.layers[layer].get_mut(key) {
+            Some(old) if **old == *value => return false,
+            Some(old) => *old = Rc::from(value),
+            None => _ = self.layers[layer].insert(Rc::from(key), Rc::from(value)),
+        }
+        true
     }
 
-    /// Removes one key. Tells whether it was there.
-    pub fn delete(&mut self, _layer: usize, _key: &[u8]) -> bool {
-        todo!()
+    /// Removes one key. Tells whether this layer had it.
+    pub fn delete(&mut self, layer: usize, key: &[u8]) -> bool {
+        self.layers[layer].remove(key).is_some()
+    }
+
+    /// Whether there is such a key. A path that only has keys below it is none.
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.get(key).is_some()
     }
 
     /// The value of a key.
-    pub fn get(&self, _key: &[u8]) -> Option<&Bytes> {
-        todo!()
+    pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
+        self.get_pair(key).map(|(_, value)| value)
+    }
+
+    /// A key as the store holds it, to be shared, with its value.
+    pub fn get_pair(&self, key: &[u8]) -> Option<(&Bytes, &Bytes)> {
+        self.layers.iter().rev().find_map(|layer| layer.get_key_value(key))
     }
 
     /// The pairs whose key matches a pattern (Go's path.Match), by key. Reads only the
-    /// range of the pattern's literal prefix.
-    pub fn gets(&self, _pattern: &[u8]) -> Result<Vec<(&Bytes, &Bytes)>, BadPattern> {
-        todo!()
+    /// range of the pattern's literal prefix, and of that nothing deeper than the pattern.
+    pub fn gets(&self, pattern: &[u8]) -> Result<Vec<(&Bytes, &Bytes)>, BadPattern> {
+        let pattern = Pattern::new(pattern)?;
+        if pattern.is_literal() {
+            return Ok(self.get_pair(pattern.prefix()).into_iter().collect());
+        }
+        let depth = pattern.depth();
+        let mut found = Vec::new();
+        let mut cursor = Cursor::new(&self.layers, pattern.prefix());
+        let mut at = cursor.next();
+        while let Some((key, value)) = at.filter(|(key, _)| key.starts_with(pattern.prefix())) {
+            at = match depth.and_then(|depth| directory(key, depth + 1)) {
+                Some(too_deep) => cursor.next_outside(too_deep),
+                None => {
+                    if pattern.matches(key) {
+                        found.push((key, value));
+                    }
+                    cursor.next()
+                }
+            };
+        }
+        Ok(found)
+    }
+
+    /// The values whose key matches a pattern, sorted.
+    pub fn getvs(&self, pattern: &[u8]) -> Result<Vec<&Bytes>, BadPattern> {
+        let mut values: Vec<&Bytes> = self.gets(pattern)?.into_iter().map(|(_, value)| value).collect();
+        values.sort_unstable();
+        Ok(values)
     }
 
     /// All pairs, by key.
     pub fn all(&self) -> Vec<(&Bytes, &Bytes)> {
-        todo!()
+        let mut cursor = Cursor::new(&self.layers, b"");
+        std::iter::from_fn(|| cursor.next()).collect()
     }
 
-    /// The names right below a path (and the last name of the path itself where it is a key), sorted.
-    pub fn ls(&self, _path: &[u8]) -> Vec<Bytes> {
-        todo!()
+    /// The names right below a path, sorted. The path is cleaned first; the root has none, as in remco.
+    pub fn ls(&self, path: &[u8]) -> Vec<Bytes> {
+        self.names(path, Names::All)
     }
 
     /// Like `ls`, but only names that have keys below them.
-    pub fn lsdir(&self, _path: &[u8]) -> Vec<Bytes> {
-        todo!()
+    pub fn lsdir(&self, path: &[u8]) -> Vec<Bytes> {
+        self.names(path, Names::Directories)
     }
 
-    /// The keys that more than one layer holds, by key.
+    /// The keys that more than one layer holds, by key. Looks at all layers but the largest.
     pub fn collisions(&self) -> Vec<&Bytes> {
-        todo!()
+        let sizes = self.layers.iter().map(Layer::len).enumerate();
+        let Some((largest, _)) = sizes.max_by_key(|(_, size)| *size) else {
+            return Vec::new();
+        };
+        let mut twice = BTreeSet::new();
+        for (index, layer) in self.layers.iter().enumerate().filter(|(index, _)| *index != largest) {
+            let others = || self.layers.iter().enumerate().filter(|(other, _)| *other != index);
+            twice.extend(
+                layer
+                    .keys()
+                    .filter(|key| others().any(|(_, other)| other.contains_key(*key))),
+            );
+        }
+        twice.into_iter().collect()
+    }
+
+    fn names(&self, path: &[u8], wanted: Names) -> Vec<Bytes> {
+        // Cleaned and with a `/` behind it, `/` becomes `//`, below which there is nothing.
+        let mut below = path::clean(path).into_owned();
+        below.push(b'/');
+        let mut names = Vec::new();
+        let mut cursor = Cursor::new(&self.layers, &below);
+        let mut at = cursor.next();
+        while let Some((key, rest)) = at.and_then(|(key, _)| Some((key, key.strip_prefix(&below[..])?))) {
+            at = match rest.iter().position(|byte| *byte == b'/') {
+                Some(end) => {
+                    names.push(&rest[..end]);
+                    cursor.next_outside(&key[..below.len() + end + 1])
+                }
+                None => {
+                    if matches!(wanted, Names::All) {
+                        names.push(rest);
+                    }
+                    cursor.next()
+                }
+            };
+        }
+        // Keys are sorted by byte, and `/` is not the least one: `a`, `a-b/c`, `a/b`.
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(Rc::from).collect()
+    }
+}
+
+/// Which names below a path are wanted.
+enum Names {
+    All,
+    Directories,
+}
+
+/// A key up to its `n`th `/`, that included; `None` where it has fewer.
+fn directory(key: &[u8], n: usize) -> Option<&[u8]> {
+    let (slash, _) = key.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(n - 1)?;
+    Some(&key[..=slash])
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A reproducible source of random numbers (xorshift).
+    pub struct Random(pub u64);
+
+    impl Random {
+        pub fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+            &from[self.below(from.len())]
+        }
+    }
+
+    /// A store of one layer whose values are its keys' positions in the list.
+    fn store(keys: &[&str]) -> Store {
+        let mut store = Store::new(1);
+        for (index, key) in keys.iter().enumerate() {
+            store.put(0, key.as_bytes(), index.to_string().as_bytes());
+        }
+        store
+    }
+
+    fn text<'a>(items: impl IntoIterator<Item = &'a Bytes>) -> Vec<String> {
+        items
+            .into_iter()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
+    }
+
+    fn keys<'a>(pairs: Vec<(&'a Bytes, &'a Bytes)>) -> Vec<String> {
+        text(pairs.into_iter().map(|(key, _)| key))
+    }
+
+    #[test]
+    fn a_key_is_found_as_it_is_written() {
+        let store = store(&["/features/dark_mode", "/features/blank"]);
+        assert_eq!(store.get(b"/features/dark_mode").map(|value| &**value), Some(&b"0"[..]));
+        for none in [
+            "/features",
+            "/features/dark_mode/",
+            "features/dark_mode",
+            "/Features/dark_mode",
+            "",
+            "/",
+        ] {
+            assert!(!store.exists(none.as_bytes()), "{none}");
+        }
+    }
+
+    #[test]
+    fn put_and_delete_tell_what_changed() {
+        let mut store = Store::new(2);
+        assert!(store.put(0, b"/a", b"1"));
+        assert!(!store.put(0, b"/a", b"1"));
+        assert!(store.put(0, b"/a", b"2"));
+        assert!(store.put(1, b"/a", b"2"));
+        assert!(store.delete(1, b"/a"));
+        assert!(!store.delete(1, b"/a"));
+        assert_eq!(store.get(b"/a").map(|value| &**value), Some(&b"2"[..]));
+    }
+
+    #[test]
+    fn a_later_layer_wins_and_uncovers_when_it_goes() {
+        let mut store = Store::new(3);
+        store.put(0, b"/a", b"first");
+        store.put(2, b"/a", b"third");
+        store.put(1, b"/b", b"second");
+        assert_eq!(
+            text(store.all().into_iter().map(|(_, value)| value)),
+            ["third", "second"]
+        );
+        store.replace(2, Layer::new());
+        assert_eq!(text(store.getvs(b"/*").unwrap()), ["first", "second"]);
+    }
+
+    #[test]
+    fn gets_sees_one_level_for_each_slash() {
+        let store = store(&[
+            "/lb/servers/web1",
+            "/lb/servers/api1",
+            "/lb/blue/weight",
+            "/lb/mode",
+            "/lb",
+            "/x/y",
+        ]);
+        let check = |pattern: &str, want: &[&str]| {
+            assert_eq!(keys(store.gets(pattern.as_bytes()).unwrap()), want, "{pattern}");
+        };
+        check("/lb/servers/*", &["/lb/servers/api1", "/lb/servers/web1"]);
+        check("/lb/*/weight", &["/lb/blue/weight"]);
+        check("/*/*", &["/lb/mode", "/x/y"]);
+        check("/*", &["/lb"]);
+        check("*", &[]);
+        check("/lb", &["/lb"]);
+        check("/l", &[]);
+        check("/l[b]", &["/lb"]);
+        check("/lb[^a]mode", &["/lb/mode"]);
+        check("/lb\\/mode", &["/lb/mode"]);
+        assert!(store.gets(b"/lb/[a-").is_err());
+        assert!(Store::new(0).gets(b"[").is_err());
+    }
+
+    #[test]
+    fn getvs_sorts_and_keeps_duplicates() {
+        let mut store = Store::new(1);
+        for (key, value) in [
+            ("/1", "beta"),
+            ("/2", "Alpha"),
+            ("/3", "alpha"),
+            ("/4", "beta"),
+            ("/5", "_u"),
+        ] {
+            store.put(0, key.as_bytes(), value.as_bytes());
+        }
+        assert_eq!(
+            text(store.getvs(b"/*").unwrap()),
+            ["Alpha", "_u", "alpha", "beta", "beta"]
+        );
+    }
+
+    #[test]
+    fn ls_and_lsdir() {
+        let keys = [
+            "/s/shop/domain",
+            "/s/shop/tls/cert",
+            "/s/shop/tls/key",
+            "/s/blog",
+            "/s2/x",
+            "/s",
+            "/s/blog-b/x",
+        ];
+        let store = store(&keys);
+        let check = |path: &str, all: &[&str], directories: &[&str]| {
+            assert_eq!(text(&store.ls(path.as_bytes())), all, "ls {path:?}");
+            assert_eq!(text(&store.lsdir(path.as_bytes())), directories, "lsdir {path:?}");
+        };
+        check("/s", &["blog", "blog-b", "shop"], &["blog-b", "shop"]);
+        check("/s/", &["blog", "blog-b", "shop"], &["blog-b", "shop"]);
+        check("//s/./shop/..", &["blog", "blog-b", "shop"], &["blog-b", "shop"]);
+        check("/s/shop", &["domain", "tls"], &["tls"]);
+        // a leaf, a part of a name, a relative path, nothing
+        for none in ["/s/blog", "/s/sho", "s", "/none", ".", ".."] {
+            check(none, &[], &[]);
+        }
+        // remco lists nothing of the root
+        check("/", &[], &[]);
+        check("", &[], &[]);
+    }
+
+    #[test]
+    fn a_name_that_is_a_key_and_a_directory_is_listed_once() {
+        let store = store(&["/d/a", "/d/a b", "/d/a-b", "/d/a.b/x", "/d/a/x", "/d/a/y", "/d/a0"]);
+        assert_eq!(text(&store.ls(b"/d")), ["a", "a b", "a-b", "a.b", "a0"]);
+        assert_eq!(text(&store.lsdir(b"/d")), ["a", "a.b"]);
+    }
+
+    #[test]
+    fn bytes_survive() {
+        let mut store = Store::new(1);
+        store.put(0, b"/\xff/\xfe", b"\x00\xff");
+        assert_eq!(*store.ls(b"/\xff")[0], *b"\xfe");
+        assert_eq!(**store.getvs(b"/\xff/?").unwrap()[0], *b"\x00\xff");
+        assert_eq!(**store.gets(b"/?/*").unwrap()[0].0, *b"/\xff/\xfe");
+    }
+
+    #[test]
+    fn collisions_are_named_once() {
+        let mut store = Store::new(3);
+        assert!(store.collisions().is_empty());
+        for (layer, key) in [
+            (0, "/a"),
+            (0, "/b"),
+            (0, "/c"),
+            (1, "/b"),
+            (2, "/b"),
+            (1, "/x"),
+            (2, "/x"),
+        ] {
+            store.put(layer, key.as_bytes(), b"");
+        }
+        assert_eq!(text(store.collisions()), ["/b", "/x"]);
+        assert!(Store::new(0).collisions().is_empty());
+    }
+
+    /// Does to one flat map what the store does to its layers, the simple way.
+    #[derive(Default)]
+    struct Naive {
+        layers: [BTreeMap<Vec<u8>, Vec<u8>>; 3],
+    }
+
+    impl Naive {
+        fn all(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+            self.layers
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        }
+
+        fn names(&self, path: &[u8], directories: bool) -> Vec<Vec<u8>> {
+            let mut names = BTreeSet::new();
+            for key in self.all().into_keys() {
+                let Some(rest) = key.strip_prefix(path).and_then(|rest| rest.strip_prefix(b"/")) else {
+                    continue;
+                };
+                let parts: Vec<&[u8]> = rest.split(|byte| *byte == b'/').collect();
+                if parts.len() > 1 || !directories {
+                    names.insert(parts[0].to_vec());
+                }
+            }
+            names.into_iter().collect()
+        }
+
+        fn collisions(&self) -> Vec<Vec<u8>> {
+            let holders = |key: &Vec<u8>| self.layers.iter().filter(|layer| layer.contains_key(key)).count();
+            self.all().into_keys().filter(|key| holders(key) > 1).collect()
+        }
+    }
+
+    fn owned<'a>(pairs: impl IntoIterator<Item = (&'a Bytes, &'a Bytes)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        pairs
+            .into_iter()
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect()
+    }
+
+    /// A path of up to three names, most of which share a beginning.
+    fn random_key(random: &mut Random) -> Vec<u8> {
+        let mut key = Vec::new();
+        for _ in 0..=random.below(3) {
+            key.push(b'/');
+            key.extend(*random.pick(&[&b"a"[..], b"b", b"a-", b"ab", b"a0", b"\xff"]));
+            if random.below(3) == 0 {
+                key.extend(random.below(40).to_string().as_bytes());
+            }
+        }
+        key
+    }
+
+    #[test]
+    fn random_stores_answer_as_the_naive_one_does() {
+        let mut random = Random(3);
+        let patterns = [
+            "/*", "/a/*", "/*/*", "/a*/?", "/a/b/*", "/*/a*/*", "/a[^x]*", "/b/[ab]", "/ab", "*", "/*/*/*/*",
+        ];
+        for round in 0..60 {
+            let layers = 1 + round % 3;
+            let (mut store, mut naive) = (Store::new(layers), Naive::default());
+            for _ in 0..random.below(600) {
+                let (layer, key) = (random.below(layers), random_key(&mut random));
+                if random.below(4) == 0 {
+                    let had = naive.layers[layer].remove(&key).is_some();
+                    assert_eq!(store.delete(layer, &key), had);
+                } else {
+                    let value = random.below(5).to_string().into_bytes();
+                    let changed = store.put(layer, &key, &value);
+                    assert_eq!(naive.layers[layer].insert(key, value.clone()) != Some(value), changed);
+                }
+            }
+            let all = naive.all();
+            assert_eq!(owned(store.all()), Vec::from_iter(all.clone()));
+            assert_eq!(
+                store
+                    .collisions()
+                    .into_iter()
+                    .map(|key| key.to_vec())
+                    .collect::<Vec<_>>(),
+                naive.collisions()
+            );
+            for pattern in patterns {
+                let built = Pattern::new(pattern.as_bytes()).unwrap();
+                let want = all.iter().filter(|(key, _)| built.matches(key));
+                let want: Vec<_> = want.map(|(key, value)| (key.clone(), value.clone())).collect();
+                assert_eq!(owned(store.gets(pattern.as_bytes()).unwrap()), want, "{pattern}");
+            }
+            for _ in 0..20 {
+                let path = random_key(&mut random);
+                assert_eq!(store.get(&path).map(|value| value.to_vec()), all.get(&path).cloned());
+                let plain = |names: Vec<Bytes>| names.iter().map(|name| name.to_vec()).collect::<Vec<_>>();
+                assert_eq!(plain(store.ls(&path)), naive.names(&path, false));
+                assert_eq!(plain(store.lsdir(&path)), naive.names(&path, true));
+            }
+        }
     }
 }

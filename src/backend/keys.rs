@@ -1,0 +1,210 @@
+//! What `prefix` and `keys` mean: which raw keys of a backend are wanted and what they are called
+//! in the store. Reads nothing; every backend asks it.
+
+use std::rc::Rc;
+
+use crate::store::{Bytes, path};
+
+/// The keys of one backend under its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The cleaned prefix; empty where there is none, so that the root is no prefix either.
+    base: Vec<u8>,
+    effective: Vec<Vec<u8>>,
+    prefixes: Vec<Vec<u8>>,
+}
+
+/// What a raw key is called in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreKey {
+    pub key: Bytes,
+    /// At most one exact raw key has this store key. Others can share it (`//x` with `/x`), so that what happens to an
+    /// inexact one does not tell what the store key's value becomes.
+    pub exact: bool,
+}
+
+impl Keys {
+    pub fn new(prefix: &str, keys: &[String]) -> Keys {
+        let base = match path::join(&[prefix.as_bytes()]) {
+            root if root == b"/" || root == b"." => Vec::new(),
+            base => base,
+        };
+        let effective: Vec<Vec<u8>> = keys
+            .iter()
+            .map(|key| path::join(&[prefix.as_bytes(), key.as_bytes()]))
+            .collect();
+        let mut prefixes = effective.clone();
+        prefixes.sort_unstable();
+        // A text stands before all that begin with it.
+        prefixes.dedup_by(|later, kept| later.starts_with(kept));
+        Keys {
+            base,
+            effective,
+            prefixes,
+        }
+    }
+
+    /// Every key with the prefix before it, as configured: `path.Join(prefix, key)`.
+    pub fn effective(&self) -> &[Vec<u8>] {
+        &self.effective
+    }
+
+    /// The effective keys as string prefixes (`/app` means `/app2` too): sorted, none of them within another.
+    pub fn prefixes(&self) -> &[Vec<u8>] {
+        &self.prefixes
+    }
+
+    /// Whether a raw key begins with one of the effective keys.
+    pub fn covers(&self, raw: &[u8]) -> bool {
+        // Only the last one that is not greater can be a beginning of `raw`: one between the two would begin with it.
+        let after = self.prefixes.partition_point(|prefix| prefix[..] <= *raw);
+        self.prefixes[..after]
+            .last()
+            .is_some_and(|prefix| raw.starts_with(prefix))
+    }
+
+    /// `path.Join("/", raw less the prefix)`; `None` for a raw key that is neither the prefix nor below it.
+    pub fn store_key(&self, raw: &[u8]) -> Option<StoreKey> {
+        let rest = raw.strip_prefix(&self.base[..])?;
+        let is_below = self.base.is_empty() || matches!(rest, [] | [b'/', ..]);
+        is_below.then(|| {
+            let key = rooted(rest);
+            // The raw keys `/app` and `/app/` under `/app` are both called `/`; the first is the likely one.
+            let exact = if self.base.is_empty() || *key != *b"/" {
+                *key == *rest
+            } else {
+                rest.is_empty()
+            };
+            StoreKey { key, exact }
+        })
+    }
+}
+
+/// `path.Join("/", path)`
+fn rooted(path: &[u8]) -> Bytes {
+    match path {
+        [b'/', ..] => Rc::from(&*path::clean(path)),
+        _ => Rc::from(path::join(&[b"/", path])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(prefix: &str, keys: &[&str]) -> Keys {
+        Keys::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>())
+    }
+
+    fn text(list: &[Vec<u8>]) -> Vec<String> {
+        list.iter()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn effective_keys() {
+        let check = |prefix, given: &[&str], want: &[&str]| {
+            assert_eq!(text(keys(prefix, given).effective()), want, "{prefix:?} {given:?}");
+        };
+        check("", &["/"], &["/"]);
+        check("", &[""], &[""]);
+        check("", &["/app/", "b"], &["/app", "b"]);
+        check("/prod", &["/", "/app", "db/"], &["/prod", "/prod/app", "/prod/db"]);
+        check("/prod/", &["/app"], &["/prod/app"]);
+        check("prod", &["/app"], &["prod/app"]);
+        check("/", &["app"], &["/app"]);
+        check("/prod", &[], &[]);
+    }
+
+    #[test]
+    fn prefixes_do_not_overlap() {
+        let check = |given: &[&str], want: &[&str]| assert_eq!(text(keys("", given).prefixes()), want, "{given:?}");
+        check(&["/b", "/a"], &["/a", "/b"]);
+        check(&["/app2", "/app", "/app/x", "/app"], &["/app"]);
+        check(&["/a-b", "/a", "/b/c", "/b/d", "/b"], &["/a", "/b"]);
+        check(&["/app/x", "", "/"], &[""]);
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn covers_by_string_prefix() {
+        let given = keys("/p", &["/app", "/db/main", "/app/x"]);
+        for raw in [
+            "/p/app",
+            "/p/app/x",
+            "/p/app2",
+            "/p/application/z",
+            "/p/db/main",
+            "/p/db/main2/x",
+        ] {
+            assert!(given.covers(raw.as_bytes()), "{raw}");
+        }
+        for raw in ["/p", "/p/ap", "/p/db", "/p/db/mai", "/p/e", "/", "", "/app", "/p/aqq"] {
+            assert!(!given.covers(raw.as_bytes()), "{raw}");
+        }
+        assert!(!keys("/p", &[]).covers(b"/p"));
+        assert!(keys("", &[""]).covers(b"\xff"));
+    }
+
+    #[test]
+    fn store_keys() {
+        let check = |prefix, raw: &str, want: Option<(&str, bool)>| {
+            let got = keys(prefix, &["/"]).store_key(raw.as_bytes());
+            let want = want.map(|(key, exact)| StoreKey {
+                key: Rc::from(key.as_bytes()),
+                exact,
+            });
+            assert_eq!(got, want, "{raw:?} under {prefix:?}");
+        };
+        check("", "/app/x", Some(("/app/x", true)));
+        check("/", "/app/x", Some(("/app/x", true)));
+        check("", "app/x", Some(("/app/x", false)));
+        check("", "/app//x", Some(("/app/x", false)));
+        check("", "/app/x/", Some(("/app/x", false)));
+        check("", "/app/../x", Some(("/x", false)));
+        check("", "/..", Some(("/", false)));
+        check("", "/", Some(("/", true)));
+        check("", "", Some(("/", false)));
+        check("/app", "/app/x", Some(("/x", true)));
+        check("/app/", "/app/x", Some(("/x", true)));
+        check("//app", "/app/x", Some(("/x", true)));
+        check("/app", "/app//x", Some(("/x", false)));
+        check("/app", "/app/../x", Some(("/x", false)));
+        check("app", "app/x", Some(("/x", true)));
+        check("/app", "/app", Some(("/", true)));
+        check("/app", "/app/", Some(("/", false)));
+        check("/app", "/ap", None);
+        check("/app", "/other/x", None);
+        check("/app", "app/x", None);
+    }
+
+    #[test]
+    fn fault_12_a_key_that_only_shares_letters_with_the_prefix_is_left_out() {
+        // remco: `/lication/x`
+        let given = keys("/app", &["/"]);
+        assert!(given.covers(b"/application/x"));
+        assert_eq!(given.store_key(b"/application/x"), None);
+        assert_eq!(given.store_key(b"/app2"), None);
+    }
+
+    #[test]
+    fn exact_raw_keys_never_share_a_store_key() {
+        for prefix in ["", "/", "/a", "a", "/a/b"] {
+            let given = keys(prefix, &[""]);
+            let mut seen = std::collections::BTreeMap::new();
+            // every text of up to seven bytes over these four
+            for number in 0..4usize.pow(7) * 8 {
+                let raw: Vec<u8> = (0..number % 8)
+                    .map(|place| b"/ab."[(number / 8) >> (2 * place) & 3])
+                    .collect();
+                let Some(StoreKey { key, exact: true }) = given.store_key(&raw) else {
+                    continue;
+                };
+                let other = seen.insert(key, raw.clone());
+                assert!(other.is_none_or(|other| other == raw), "{} twice", raw.escape_ascii());
+            }
+            assert!(seen.len() > 10);
+        }
+    }
+}

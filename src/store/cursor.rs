@@ -1,0 +1,106 @@
+//! A place in the merged layers that moves forward: next, or past everything below a path.
+//! Copies neither keys nor values.
+
+use std::collections::btree_map;
+use std::ops::Bound;
+
+use super::{Bytes, Layer};
+
+type Pair<'a> = (&'a Bytes, &'a Bytes);
+
+/// How many keys are passed one by one before a new search is cheaper.
+const STEPS: usize = 16;
+
+pub struct Cursor<'a> {
+    layers: &'a [Layer],
+    ahead: Ahead<'a>,
+}
+
+/// What is still to come.
+enum Ahead<'a> {
+    /// Only one layer holds anything: there is nothing to merge.
+    One(btree_map::Range<'a, Bytes, Bytes>),
+    /// In merge order.
+    Many(Vec<Head<'a>>),
+}
+
+/// The next pair of one layer and what follows it.
+struct Head<'a> {
+    pair: Pair<'a>,
+    rest: btree_map::Range<'a, Bytes, Bytes>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Stands before the first key that is not less than `from`.
+    pub fn new(layers: &'a [Layer], from: &[u8]) -> Cursor<'a> {
+        Cursor {
+            layers,
+            ahead: Ahead::new(layers, from),
+        }
+    }
+
+    /// The next key, with its value in the last layer that has it.
+    pub fn next(&mut self) -> Option<Pair<'a>> {
+        let heads = match &mut self.ahead {
+            Ahead::One(range) => return range.next(),
+            Ahead::Many(heads) => heads,
+        };
+        let mut pair = heads.first()?.pair;
+        for head in &heads[1..] {
+            if head.pair.0 <= pair.0 {
+                pair = head.pair;
+            }
+        }
+        heads.retain_mut(|head| head.pair.0 > pair.0 || head.advance());
+        Some(pair)
+    }
+
+    /// The next key that is not below a directory, which is given with a `/` at its end and with the last key taken
+    /// below it.
+    pub fn next_outside(&mut self, directory: &[u8]) -> Option<Pair<'a>> {
+        debug_assert!(directory.ends_with(b"/"));
+        for _ in 0..STEPS {
+            let pair = self.next()?;
+            if !pair.0.starts_with(directory) {
+                return Some(pair);
+            }
+        }
+        // `0` is the byte after `/`: this is the least key that is greater than all below the directory.
+        let mut end = directory.to_vec();
+        end.pop();
+        end.push(b'/' + 1);
+        self.ahead = Ahead::new(self.layers, &end);
+        self.next()
+    }
+}
+
+impl<'a> Ahead<'a> {
+    fn new(layers: &'a [Layer], from: &[u8]) -> Ahead<'a> {
+        let range = |layer: &'a Layer| layer.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let mut held = layers.iter().filter(|layer| !layer.is_empty());
+        if let (Some(only), None) = (held.next(), held.next()) {
+            return Ahead::One(range(only));
+        }
+        let head = |layer| {
+            let mut rest = range(layer);
+            Some(Head {
+                pair: rest.next()?,
+                rest,
+            })
+        };
+        Ahead::Many(layers.iter().filter_map(head).collect())
+    }
+}
+
+impl Head<'_> {
+    /// Tells whether there was another pair.
+    fn advance(&mut self) -> bool {
+        match self.rest.next() {
+            Some(pair) => {
+                self.pair = pair;
+                true
+            }
+            None => false,
+        }
+    }
+}
