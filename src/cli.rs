@@ -242,8 +242,12 @@ mod tests {
                 Strictness::Lenient,
             );
         };
-        ["1", "t", "T", "TRUE", "true", "True"].map(|value| check(value, true));
-        ["0", "f", "F", "FALSE", "false", "False"].map(|value| check(value, false));
+        for value in ["1", "t", "T", "TRUE", "true", "True"] {
+            check(value, true);
+        }
+        for value in ["0", "f", "F", "FALSE", "false", "False"] {
+            check(value, false);
+        }
         refuse(&["-onetime=yes"], "`-onetime` is either true or false, not `yes`");
         refuse(&["-onetime="], "`-onetime` is either true or false, not ``");
         refuse(&["-version=tRUE"], "`-version` is either true or false, not `tRUE`");

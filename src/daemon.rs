@@ -82,8 +82,10 @@ impl Daemon {
 
     /// Runs until every resource is done or a signal says to stop.
     pub fn run(mut self) -> Ending {
-        // Every backend gets its first turn without having to be readable.
-        let mut readable: Vec<Source> = self.sources().into_iter().map(|(_, source)| source).collect();
+        for unit in &mut self.units {
+            (0..unit.backends.len()).for_each(|backend| unit.turn(backend));
+        }
+        let mut readable = Vec::new();
         loop {
             for signal in self.signals.take() {
                 match signal {

@@ -3,6 +3,7 @@
 
 pub mod env;
 pub mod etcd;
+pub mod file;
 pub mod flatten;
 pub mod keys;
 pub mod mock;
@@ -11,7 +12,9 @@ pub mod polled;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Mode};
+pub use crate::config::Mode;
+
+use crate::config;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
@@ -32,15 +35,6 @@ pub trait Backend {
 
     /// Ends what is open; the last call before it is dropped.
     fn close(&mut self, _out: &mut Vec<Report>) {}
-}
-
-/// How long the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Everything once; what fails, fails.
-    OneShot,
-    /// Until it is ended.
-    Watch,
 }
 
 /// What a turn brought.

@@ -183,7 +183,7 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
         );
         watch = false;
     }
-    let written = reader.integer("interval");
+    let written = reader.signed_seconds("interval");
     if written.as_ref().is_some_and(|found| found.value > 0) {
         return (watch, reader.seconds("interval").map(|found| found.value));
     }

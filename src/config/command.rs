@@ -5,6 +5,7 @@
 
 use super::model::{Command, CommandPart};
 use super::words::Fault;
+use crate::nearest::nearest;
 
 /// Which command is parsed, and what its one placeholder stands for.
 pub(super) struct Placeholder<'a> {
@@ -227,7 +228,9 @@ impl Action<'_> {
 
     fn wrong_name(&self, written: &str) -> String {
         let Placeholder { key, name, meaning, .. } = self.placeholder;
-        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}), not `{written}`{LITERAL_BRACES}")
+        let ours = nearest(&written[1..], ["src", "dst"]).is_some();
+        let advice = if ours { "" } else { LITERAL_BRACES };
+        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}), not `{written}`{advice}")
     }
 
     fn unknown(&self) -> String {

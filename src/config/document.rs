@@ -196,7 +196,7 @@ impl File {
                 at + line.start == fault.at && error.message() == fault.message
             });
             // A duplicate key is seen only beside the other one, yet nothing is lost but itself.
-            let own = alone || fault.message == "duplicate key";
+            let own = alone || (fault.message == "duplicate key" && !structure);
             // Behind a broken header keys land in the wrong table; at a key without a value toml stops reading.
             let header = text[line].trim_start().starts_with('[');
             structure |= !own || header || fault.message.starts_with("key with no value");
@@ -316,26 +316,42 @@ impl Tree<'_> {
 
 /// What toml says, in words for whoever has to mend the line. What is not here is clear enough.
 fn explain(message: &str, line: &str) -> String {
-    let words = match message {
-        _ if message.starts_with("string values must be quoted") || message.starts_with("invalid boolean") => {
-            "a value is missing here, or it is text without quotes"
+    let begins = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
+    let words = if begins(&[
+        "string values must be quoted",
+        "invalid boolean",
+        "invalid float",
+        "invalid date",
+    ]) {
+        "a value is missing here, or it is text without quotes"
+    } else if begins(&["unexpected key or value"]) {
+        "something is left over here: a line has one key and one value"
+    } else if begins(&["invalid unquoted key"]) {
+        "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"
+    } else if begins(&["invalid basic string"]) {
+        "the text has no closing `\"`"
+    } else if begins(&["invalid literal string"]) {
+        "the text has no closing `'`"
+    } else if begins(&["missing escaped value"]) {
+        "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"
+    } else if begins(&["unexpected leading zero"]) {
+        "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"
+    } else if begins(&["missing comma between array elements"]) {
+        "a `,` is missing before this, or the `]` of the list"
+    } else if begins(&["unclosed array table"]) {
+        "the header does not end with `]]`"
+    } else if begins(&["unclosed table"]) {
+        "the header does not end with `]`"
+    } else if begins(&["duplicate key"]) {
+        match line {
+            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables",
+            _ if line.starts_with('[') => {
+                "this table is already open above (where several are meant, write `[[...]]` every time)"
+            }
+            _ => "this key is already set above",
         }
-        _ if message.starts_with("invalid basic string") => "the text has no closing `\"`",
-        _ if message.starts_with("invalid literal string") => "the text has no closing `'`",
-        _ if message.starts_with("missing escaped value") => {
-            "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"
-        }
-        _ if message.starts_with("unexpected leading zero") => {
-            "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"
-        }
-        "unclosed array table, expected `]`" => "the header does not end with `]]`",
-        "unclosed table, expected `]`" => "the header does not end with `]`",
-        "duplicate key" if line.starts_with("[[") => "this name is already taken above, and not by a list of tables",
-        "duplicate key" if line.starts_with('[') => {
-            "this table is already open above (where several are meant, write `[[...]]` every time)"
-        }
-        "duplicate key" => "this key is already set above",
-        _ => message,
+    } else {
+        message.trim_end_matches(", expected nothing")
     };
     words.to_owned()
 }
@@ -444,7 +460,7 @@ mod tests {
     fn reports_no_errors_that_follow_from_others() {
         check(
             "a = [1, 2\nb = 3\n[[t]]\nc = 4\n",
-            &["2:1 missing comma between array elements, expected `,`"],
+            &["2:1 a `,` is missing before this, or the `]` of the list"],
             "structure",
         );
         check(
@@ -487,7 +503,7 @@ mod tests {
         let nested = format!("a = {}{}", "[".repeat(100), "]".repeat(100));
         check(
             &nested,
-            &["1:84 cannot recurse further; max recursion depth met"],
+            &["1:85 cannot recurse further; max recursion depth met"],
             "lines",
         );
     }

@@ -12,8 +12,8 @@ pub struct Finding {
     /// Line and column from 1 (columns count characters); `None`: the file as a whole.
     pub place: Option<(usize, usize)>,
     pub message: String,
-    /// The line at `place` as it stands in the file; empty without a place.
-    pub line: String,
+    /// The line at `place` as it stands in the file, fit to be shown, with a caret under the place; empty without one.
+    pub excerpt: String,
 }
 
 /// Everything that is wrong with a configuration. Warnings alone do not stop anything.
@@ -34,21 +34,14 @@ impl Finding {
     }
 }
 
-/// The headline, then the line of the file with a caret under the place. No newline at the end.
+/// The headline and the excerpt. No newline at the end.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
-        let Some((number, column)) = self.place else {
-            return Ok(());
-        };
-        let excerpt = Excerpt::new(&self.line, column);
-        if excerpt.text.trim().is_empty() {
-            return Ok(());
+        if !self.excerpt.is_empty() {
+            write!(f, "\n{}", self.excerpt)?;
         }
-        let margin = number.to_string().len();
-        write!(f, "\n {number} | {}", excerpt.text)?;
-        let caret = excerpt.caret;
-        write!(f, "\n {:margin$} | {:caret$}^", "", "")
+        Ok(())
     }
 }
 
@@ -64,54 +57,37 @@ impl fmt::Display for Findings {
 
 impl std::error::Error for Findings {}
 
-/// A line as a terminal can show it.
-struct Excerpt {
-    text: String,
-    /// How many characters stand before the caret.
-    caret: usize,
-}
-
-impl Excerpt {
+/// A line with its number, and a caret below it. Nothing for a blank line.
+pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     /// At most this many characters of a line are shown, around the place.
     const WIDTH: usize = 100;
-
-    fn new(line: &str, column: usize) -> Excerpt {
-        let (line, hidden) = without_secret(line);
-        // A control character could move the cursor or recolour the terminal.
-        let shown: Vec<char> = line
-            .chars()
-            .map(|c| {
-                if c == '\t' {
-                    ' '
-                } else if c.is_control() {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
-            })
-            .collect();
-        // What is not shown is pointed at where it would begin.
-        let caret = (column - 1).min(if hidden { shown.len() } else { usize::MAX });
-        let from = if shown.len() <= Self::WIDTH {
-            0
-        } else {
-            caret.saturating_sub(Self::WIDTH / 2).min(shown.len())
-        };
-        let to = shown.len().min(from + Self::WIDTH);
-        let mut text: String = shown[from..to].iter().collect();
-        let mut before = caret - from;
-        if from > 0 {
-            text.insert_str(0, "...");
-            before += 3;
-        }
-        if to < shown.len() || hidden {
-            text.push_str("...");
-        }
-        Excerpt {
-            text,
-            caret: (!hidden || caret <= shown.len()).then_some(before),
-        }
+    let (line, hidden) = without_secret(line);
+    // A control character could move the cursor or recolour the terminal.
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let line: Vec<char> = line.chars().map(shown).collect();
+    if line.iter().all(|c| c.is_whitespace()) {
+        return String::new();
     }
+    // What is hidden is pointed at where it would begin.
+    let caret = if hidden { line.len().min(column - 1) } else { column - 1 };
+    let from = if line.len() > WIDTH {
+        line.len().min(caret.saturating_sub(WIDTH / 2))
+    } else {
+        0
+    };
+    let to = line.len().min(from + WIDTH);
+    let (before, after) = (
+        if from > 0 { "..." } else { "" },
+        if to < line.len() || hidden { "..." } else { "" },
+    );
+    let text: String = line[from..to].iter().collect();
+    let margin = number.to_string().len();
+    let caret = caret - from + before.len();
+    format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
 }
 
 /// Cuts a line behind the `=` of what looks like a password or a token, and tells whether it did: start-up errors
@@ -142,66 +118,68 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, column: usize, expected: &str) {
-        let finding = Finding {
-            fatal: true,
-            file: "config".into(),
-            place: Some((12, column)),
-            message: "what".into(),
-            line: line.into(),
-        };
-        assert_eq!(finding.to_string(), format!("config:12:{column}: what{expected}"));
+        assert_eq!(excerpt(line, 12, column), expected);
     }
 
     #[test]
     fn points_at_the_place() {
-        check("interval = \"60\"", 12, "\n 12 | interval = \"60\"\n    |            ^");
-        check("\tä = 1", 2, "\n 12 |  ä = 1\n    |  ^");
-        check("a = ", 5, "\n 12 | a = \n    |     ^");
+        check("interval = \"60\"", 12, " 12 | interval = \"60\"\n    |            ^");
+        check("\tä = 1", 2, " 12 |  ä = 1\n    |  ^");
+        check("a = ", 5, " 12 | a = \n    |     ^");
         check("   ", 1, "");
     }
 
     #[test]
     fn shows_no_control_characters() {
-        check("a\u{1b}[31m = 1", 1, "\n 12 | a\u{fffd}[31m = 1\n    | ^");
+        check("a\u{1b}[31m = 1", 1, " 12 | a\u{fffd}[31m = 1\n    | ^");
     }
 
     #[test]
     fn shows_a_part_of_a_long_line() {
         let line = format!("{}HERE{}", "a".repeat(300), "b".repeat(300));
         let expected = format!(
-            "\n 12 | ...{}HERE{}...\n    | {}^",
+            " 12 | ...{}HERE{}...\n    | {}^",
             "a".repeat(50),
             "b".repeat(46),
             " ".repeat(53)
         );
         check(&line, 301, &expected);
-        let expected = format!("\n 12 | {}...\n    | ^", "a".repeat(100));
+        let expected = format!(" 12 | {}...\n    | ^", "a".repeat(100));
         check(&line, 1, &expected);
-        let expected = format!("\n 12 | ...{}\n    | {}^", "b".repeat(50), " ".repeat(53));
+        let expected = format!(" 12 | ...{}\n    | {}^", "b".repeat(50), " ".repeat(53));
         check(&line, 605, &expected);
     }
 
     #[test]
     fn shows_no_secrets() {
-        check("password = hunter2", 12, "\n 12 | password =...\n    |           ^");
-        check("password = hunter2", 1, "\n 12 | password =...\n    | ^");
+        check("password = hunter2", 12, " 12 | password =...\n    |           ^");
+        check("password = hunter2", 1, " 12 | password =...\n    | ^");
         check(
             "X-Auth-Token=\"a\", b = 1",
             19,
-            "\n 12 | X-Auth-Token=...\n    |              ^",
+            " 12 | X-Auth-Token=...\n    |              ^",
         );
-        check("password =", 1, "\n 12 | password =\n    | ^");
+        check("password =", 1, " 12 | password =\n    | ^");
     }
 
     #[test]
-    fn names_the_file_alone_without_a_place() {
-        let finding = Finding {
+    fn says_where() {
+        let mut finding = Finding {
             fatal: true,
             file: "a/b".into(),
             place: None,
             message: "what".into(),
-            line: String::new(),
+            excerpt: String::new(),
         };
         assert_eq!(finding.to_string(), "a/b: what");
+        finding.place = Some((1, 5));
+        assert_eq!(finding.to_string(), "a/b:1:5: what");
+        finding.excerpt = " 1 | x".into();
+        assert_eq!(finding.to_string(), "a/b:1:5: what\n 1 | x");
+        assert_eq!(finding.headline(), "a/b:1:5: what");
+        let both = Findings {
+            list: vec![finding.clone(), finding],
+        };
+        assert_eq!(both.to_string(), "a/b:1:5: what\n 1 | x\na/b:1:5: what\n 1 | x");
     }
 }

@@ -1,7 +1,7 @@
 //! Which keys each table has, by their documented names, and what the author of an unknown one may have meant.
 //! Does not read values.
 
-use super::document::Table;
+use super::document::{Entry, Table};
 use super::report::{Report, quoted};
 use crate::nearest::nearest;
 
@@ -27,7 +27,6 @@ pub(super) const MAIN: Shape = Shape {
         "resource",
         "default_backends",
         "telemetry",
-        // Accepted and unused: it went out of use before remco 0.12, and old files still have it.
         "log_file",
     ]],
 };
@@ -51,13 +50,12 @@ pub(super) const TEMPLATE: Shape = Shape {
         "GID",
         "check_cmd",
         "reload_cmd",
-        // Accepted and unused: an accident of remco's.
         "ReapLock",
     ]],
 };
 /// In the order in which backends are merged: a later one wins.
 pub(super) const BACKENDS: Shape = Shape {
-    title: "the backends",
+    title: "`backend`",
     keys: &[&[
         "etcd",
         "file",
@@ -162,6 +160,10 @@ pub(super) const PROMETHEUS: Shape = Shape {
     keys: &[&["addr", "expiration"]],
 };
 
+/// Accepted, for old files have them, and never read: `log_file` went out of use before remco 0.12, `ReapLock` was never
+/// meant to be a key.
+const UNUSED: &[&str] = &["log_file", "ReapLock"];
+
 /// Where a key that is unknown in one table may belong; the usual places first.
 const ALL: &[&Shape] = &[
     &MAIN,
@@ -201,47 +203,51 @@ impl Shape {
 
     /// Reports the keys of a table that it does not know or does not use.
     pub fn check(&self, table: &Table, report: &Report) {
+        let used: Vec<(&str, &Entry)> = self.keys().filter_map(|name| Some((name, table.find(name)?))).collect();
         for entry in &table.entries {
             let key = report.show(entry.key_span, &entry.key);
-            let Some(name) = self.known(&entry.key) else {
-                report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key)));
-                continue;
-            };
-            let used = table.find(name).expect("this entry at least has the name");
-            if used.key_span != entry.key_span {
-                let used = report.show(used.key_span, &used.key);
-                report.slip(
-                    entry.key_span,
-                    format!("{key} is ignored: {used} is set in the same table"),
-                );
+            let known = self.known(&entry.key);
+            match used.iter().find(|(name, _)| Some(*name) == known) {
+                None => report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
+                Some((_, used)) if used.key_span != entry.key_span => {
+                    let used = report.show(used.key_span, &used.key);
+                    report.slip(
+                        entry.key_span,
+                        format!("{key} is ignored: {used} is set in the same table"),
+                    );
+                }
+                Some(_) => {}
             }
         }
     }
 
     /// What to do about an unknown key, with the punctuation in front.
     fn advice(&self, key: &str) -> String {
-        if let Some(name) = nearest(key, self.keys()) {
+        let offered = || self.keys().filter(|name| !UNUSED.contains(name));
+        if let Some(name) = nearest(key, offered()) {
             return format!(", did you mean {}?", quoted(name));
         }
-        let home = ALL
+        let homes: Vec<&str> = ALL
             .iter()
             .filter(|shape| shape.known(key).is_some())
-            .map(|shape| shape.title);
-        let homes: Vec<&str> = home.collect();
-        if homes.contains(&ENV.title) {
-            return format!(" in {}: it belongs in a backend, such as {}", self.title, ETCD.title);
+            .map(|shape| shape.title)
+            .collect();
+        match homes.as_slice() {
+            [] => format!(
+                ": {} has {}",
+                self.title,
+                offered().map(quoted).collect::<Vec<_>>().join(", ")
+            ),
+            // Only backends have so much in common.
+            [home, _, _, _, ..] => format!(" for {}: it belongs to a backend's table, such as {home}", self.title),
+            homes => format!(" for {}: it belongs to {}", self.title, homes.join(" or ")),
         }
-        if !homes.is_empty() {
-            return format!(" in {}: it belongs in {}", self.title, homes.join(" or "));
-        }
-        let keys: Vec<String> = self.keys().map(quoted).collect();
-        format!(" in {}: it has {}", self.title, keys.join(", "))
     }
 }
 
 impl Table {
     /// The entry of a documented name: the one spelled exactly so, else the first that differs in case only.
-    pub fn find(&self, name: &str) -> Option<&super::document::Entry> {
+    pub fn find(&self, name: &str) -> Option<&Entry> {
         let exact = self.entries.iter().find(|entry| entry.key == name);
         exact.or_else(|| self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)))
     }

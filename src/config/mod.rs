@@ -13,6 +13,8 @@ mod report;
 mod resource;
 mod signal;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod unbuilt;
 mod words;
 
@@ -27,7 +29,7 @@ pub use model::*;
 pub use unbuilt::unsupported;
 
 use document::{File as Document, Span, Table};
-use reader::{Found, Reader};
+use reader::Reader;
 use report::{Report, quoted};
 use resource::Origin;
 
@@ -113,6 +115,7 @@ impl Load<'_> {
             }
         }
         one_writer_each(report, &parsed);
+        one_name_each(report, &parsed);
         let config = Config {
             log_level,
             log_format,
@@ -209,6 +212,21 @@ fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
                     format!("two templates write this file: it is also the `dst` at {other}"),
                 );
             }
+        }
+    }
+}
+
+/// Nothing depends on names, but a log in which two resources have the same one is hard to read.
+fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
+    let mut first: HashMap<&str, Span> = HashMap::new();
+    for parsed in parsed {
+        if let Some(other) = first.insert(&parsed.resource.name, parsed.name) {
+            let name = report.show(parsed.name, &parsed.resource.name);
+            let other = report.location(other);
+            report.warn(
+                parsed.name,
+                format!("two resources have the name {name}: set another `name` here or at {other}"),
+            );
         }
     }
 }

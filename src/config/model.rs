@@ -2,7 +2,8 @@
 //! that nothing behind it looks at strings again. What runs is `resource::Resource`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A whole configuration, with include_dir and default_backends worked in.
@@ -104,6 +105,17 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     pub parts: Vec<CommandPart>,
+}
+
+impl Command {
+    /// The command with a path in its place.
+    pub fn text(&self, path: &Path) -> OsString {
+        let parts = self.parts.iter().map(|part| match part {
+            CommandPart::Text(text) => OsStr::new(text),
+            CommandPart::Path => path.as_os_str(),
+        });
+        parts.collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -129,6 +129,10 @@ impl<'a> Reader<'a> {
     }
 
     pub fn integer(&self, name: &str) -> Option<Found<i64>> {
+        self.integer_of(name, "an integer")
+    }
+
+    fn integer_of(&self, name: &str, expected: &str) -> Option<Found<i64>> {
         let entry = self.entry(name)?;
         match &entry.node.value {
             Value::Integer(Some(value)) => Some(Found {
@@ -140,16 +144,19 @@ impl<'a> Reader<'a> {
                 self.report.error(entry.node.span, message);
                 None
             }
-            Value::Text(text) if text.parse::<i64>().is_ok() => {
-                self.wrong_type(entry, "an integer", ": remove the quotes")
-            }
-            _ => self.wrong_type(entry, "an integer", ""),
+            Value::Text(text) if text.parse::<i64>().is_ok() => self.wrong_type(entry, expected, ": remove the quotes"),
+            _ => self.wrong_type(entry, expected, ""),
         }
+    }
+
+    /// Whole seconds, of any sign.
+    pub fn signed_seconds(&self, name: &str) -> Option<Found<i64>> {
+        self.integer_of(name, "an integer of seconds")
     }
 
     /// Whole seconds, not negative, and little enough to be added to a point in time.
     pub fn seconds(&self, name: &str) -> Option<Found<Duration>> {
-        let found = self.integer(name)?;
+        let found = self.signed_seconds(name)?;
         match u32::try_from(found.value) {
             Ok(seconds) => Some(Found {
                 value: Duration::from_secs(seconds.into()),

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 
 use super::Strictness;
 use super::document::{Damage, File, Span};
-use super::finding::Finding;
+use super::finding::{self, Finding};
+
+/// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
+const MOST: usize = 500;
 
 /// The files of a load and what was found in them.
 pub(super) struct Report {
@@ -41,9 +44,20 @@ impl Report {
 
     /// Something that is needed and not there. Said only where all syntax is sound: it may be in the damaged part.
     pub fn missing(&self, span: Span, message: impl Into<String>) {
-        if self.files.iter().all(|file| file.damage == Damage::None) {
+        if self.is_sound() {
             self.push(true, span, message.into());
         }
+    }
+
+    /// Something that is not there, which is allowed and hardly meant.
+    pub fn lacking(&self, span: Span, message: impl Into<String>) {
+        if self.is_sound() {
+            self.push(false, span, message.into());
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.files.iter().all(|file| file.damage == Damage::None)
     }
 
     /// Something that could be a slip and changes nothing: an error only where the user wants it to be.
@@ -77,7 +91,7 @@ impl Report {
             file,
             place: None,
             message,
-            line: String::new(),
+            excerpt: String::new(),
         };
         self.found.borrow_mut().push((number, 0, finding));
     }
@@ -89,16 +103,22 @@ impl Report {
     }
 
     fn insert(&self, fatal: bool, span: Span, message: String) {
+        let mut found = self.found.borrow_mut();
+        // Errors have as much room again, so that none can be lost behind warnings.
+        if found.len() >= if fatal { 2 * MOST } else { MOST } {
+            return;
+        }
         let file = &self.files[span.file];
-        let place = file.place(span.start);
+        let (line, column) = file.place(span.start);
+        let excerpt = finding::excerpt(&file.line(line), line, column);
         let finding = Finding {
             fatal,
             file: file.path.clone(),
-            place: Some(place),
+            place: Some((line, column)),
             message,
-            line: file.line(place.0),
+            excerpt,
         };
-        self.found.borrow_mut().push((span.file, span.start, finding));
+        found.push((span.file, span.start, finding));
     }
 
     /// `file:line:col` of a place, to point from one finding to another place.

@@ -28,9 +28,10 @@ impl Origin {
     }
 }
 
-/// A resource, and where the `dst` of each of its templates is written.
+/// A resource, and where its name and the `dst` of each of its templates are written.
 pub(super) struct Parsed {
     pub resource: Resource,
+    pub name: Span,
     pub destinations: Vec<Span>,
 }
 
@@ -49,7 +50,7 @@ pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: 
     }
     let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
     if !reader.has("template") && idle && origin == Origin::Main {
-        reader.report.warn(
+        reader.report.lacking(
             reader.span(),
             "this resource renders nothing: it has no `[[resource.template]]`",
         );
@@ -64,6 +65,7 @@ pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: 
             templates,
             backends,
         },
+        name: reader.place("name"),
         destinations,
     }
 }
@@ -94,7 +96,7 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
     let Some(found) = reader.filled("command") else {
         if reader.text("command").is_some() || !reader.has("command") {
             let why = report.unset(reader.place("command"));
-            report.warn(
+            report.lacking(
                 reader.place("command"),
                 format!("`exec` starts nothing: its `command` is empty{why}"),
             );
@@ -224,7 +226,7 @@ fn mode(reader: &Reader) -> Option<u32> {
     match bits {
         Some(bits) if bits <= 0o7777 => {
             if !text.starts_with('0') {
-                let octal = format!("{bits:04o}");
+                let octal = format!("0{bits:o}");
                 let message = format!(
                     "mode {shown} is taken as octal {octal}: write {}",
                     quoted(&format!("\"{octal}\""))

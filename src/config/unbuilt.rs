@@ -11,7 +11,7 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
         let names = source.list(dir).unwrap_or_default();
         if names.iter().any(|name| name.as_encoded_bytes().ends_with(b".js")) {
             missing.push(format!(
-                "filter_dir `{}`: JavaScript filters are not built yet",
+                "filter_dir `{}`: JavaScript filters are not supported yet",
                 dir.display()
             ));
         }
@@ -24,7 +24,7 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
         ("prometheus", telemetry.prometheus.is_some()),
     ];
     for (sink, _) in sinks.iter().filter(|(_, used)| telemetry.enabled && *used) {
-        missing.push(format!("telemetry: the {sink} sink is not built yet"));
+        missing.push(format!("telemetry: the {sink} sink is not supported yet"));
     }
     for resource in &config.resources {
         missing.extend(
@@ -39,16 +39,16 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
 fn of_resource(resource: &Resource) -> Vec<String> {
     let mut missing = Vec::new();
     if resource.exec.is_some() {
-        missing.push("exec is not built yet".to_owned());
+        missing.push("exec is not supported yet".to_owned());
     }
     for backend in &resource.backends {
         let name = match &backend.kind {
             Kind::Etcd(etcd) => {
-                missing.extend(of_etcd(etcd).map(|what| format!("etcd: {what} not built yet")));
+                missing.extend(of_etcd(etcd).map(|what| format!("etcd: {what} not supported yet")));
                 continue;
             }
             Kind::File(file) => {
-                missing.extend(of_file(file).map(|what| format!("file: {what} not built yet")));
+                missing.extend(of_file(file).map(|what| format!("file: {what} not supported yet")));
                 continue;
             }
             Kind::Env | Kind::Mock => continue,
@@ -59,7 +59,7 @@ fn of_resource(resource: &Resource) -> Vec<String> {
             Kind::Nats(_) => "nats",
             Kind::Plugin(_) => "plugin",
         };
-        missing.push(format!("the {name} backend is not built yet"));
+        missing.push(format!("the {name} backend is not supported yet"));
     }
     missing
 }

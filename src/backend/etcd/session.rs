@@ -355,7 +355,9 @@ impl Session {
             self.next_read = now.checked_add(self.about(interval));
         }
         if let State::Watching(watching) = &mut self.state {
-            watching.doubts = (!unknown.is_empty()).then(|| (unknown, now + PATIENCE));
+            let mut doubts = watching.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
+            doubts.extend(unknown);
+            watching.doubts = (!doubts.is_empty()).then(|| (doubts, now + PATIENCE));
         } else if !self.wants_stream() {
             self.attempts = 0;
             self.healthy(out);
@@ -599,3 +601,6 @@ fn log(level: Level, message: &str, name: &'static str, value: String) -> Action
         Line::new(level, message).with("backend", NAME).with(name, value),
     ))
 }
+
+#[cfg(test)]
+mod tests;
