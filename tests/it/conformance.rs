@@ -29,20 +29,14 @@ onetime = true
 fn every_case_but_the_listed_ones_passes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
     let list = fs::read_to_string(root.join("expected-failures.txt")).expect("the list is in the repository");
-    let listed: BTreeSet<&str> = list
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect();
+    let listed: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
 
     let mut cases = cases_in(&root, "");
     assert_eq!(cases.len(), 285, "recorded cases");
     cases.append(&mut cases_in(&root.join("quirks"), "quirks/"));
     let results = run_all(&cases);
 
-    let unknown: Vec<_> = listed
-        .iter()
-        .filter(|name| !cases.iter().any(|case| case.name == **name))
-        .collect();
+    let unknown: Vec<_> = listed.iter().filter(|name| !cases.iter().any(|case| case.name == **name)).collect();
     assert!(unknown.is_empty(), "listed, but no such case: {unknown:?}");
     let mut complaints = Vec::new();
     for (case, problem) in cases.iter().zip(&results) {
@@ -65,10 +59,7 @@ fn cases_in(folder: &Path, label: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = entries
         .map(|entry| entry.expect("a listed entry can be read").path())
         .filter(|path| path.join("template.tmpl").is_file())
-        .map(|path| Case {
-            name: format!("{label}{}", file_name(&path)),
-            path,
-        })
+        .map(|path| Case { name: format!("{label}{}", file_name(&path)), path })
         .collect();
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     cases
@@ -105,11 +96,7 @@ fn problem_of(case: &Case) -> Option<String> {
         }
     }
     let finished = program.once();
-    let said = format!(
-        "{}; the log:\n{}",
-        finished.code.map_or("killed".to_owned(), |c| c.to_string()),
-        finished.log
-    );
+    let said = format!("{}; the log:\n{}", finished.code.map_or("killed".to_owned(), |c| c.to_string()), finished.log);
     if let Ok(reason) = fs::read_to_string(case.path.join("expected_error")) {
         return match finished.code {
             Some(0) => Some(format!("it has to fail: {}", reason.trim())),
@@ -130,10 +117,7 @@ fn problem_of(case: &Case) -> Option<String> {
 
 /// The first line that differs.
 fn difference(expected: &[u8], out: &[u8]) -> String {
-    let (mut wanted, mut got) = (
-        expected.split_inclusive(|b| *b == b'\n'),
-        out.split_inclusive(|b| *b == b'\n'),
-    );
+    let (mut wanted, mut got) = (expected.split_inclusive(|b| *b == b'\n'), out.split_inclusive(|b| *b == b'\n'));
     let mut number = 0;
     loop {
         number += 1;
@@ -161,8 +145,5 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .expect("a listed entry has a name")
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().expect("a listed entry has a name").to_string_lossy().into_owned()
 }

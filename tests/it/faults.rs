@@ -44,19 +44,13 @@ fn fault_06_default_backends_are_not_shared_between_resources() {
         etcd.put("/own", name);
     }
     let dir = TempDir::new();
-    dir.write(
-        "all.tmpl",
-        "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n",
-    );
+    dir.write("all.tmpl", "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n");
     let resource = |name: &str, backend: &str| {
         format!(
             "[[resource]]\nname = \"{name}\"\n[[resource.template]]\nsrc = \"all.tmpl\"\ndst = \"{name}\"\n{backend}\n"
         )
     };
-    let own = format!(
-        "[resource.backend.etcd]\nnodes = [\"{}\"]\nkeys = [\"/own\"]",
-        right.url()
-    );
+    let own = format!("[resource.backend.etcd]\nnodes = [\"{}\"]\nkeys = [\"/own\"]", right.url());
     dir.write(
         "config.toml",
         format!(
@@ -67,21 +61,9 @@ fn fault_06_default_backends_are_not_shared_between_resources() {
             + &resource("third", "[resource.backend.etcd]\nkeys = [\"/own\"]"),
     );
     remco(&dir).once().expect_code(0);
-    assert_eq!(
-        dir.read("first").as_deref(),
-        Some("/own=right\n"),
-        "it overrides nodes and keys"
-    );
-    assert_eq!(
-        dir.read("second").as_deref(),
-        Some("/default=left\n"),
-        "it has the defaults as they were written"
-    );
-    assert_eq!(
-        dir.read("third").as_deref(),
-        Some("/own=left\n"),
-        "it overrides one of the two"
-    );
+    assert_eq!(dir.read("first").as_deref(), Some("/own=right\n"), "it overrides nodes and keys");
+    assert_eq!(dir.read("second").as_deref(), Some("/default=left\n"), "it has the defaults as they were written");
+    assert_eq!(dir.read("third").as_deref(), Some("/own=left\n"), "it overrides one of the two");
 }
 
 #[test]
@@ -109,11 +91,7 @@ interval = 1
             ),
         );
         // Not once a cycle: at the start, with the place in the file.
-        remco(&dir)
-            .run()
-            .expect_code(1)
-            .expect_log("config.toml:8:8")
-            .expect_log("mode");
+        remco(&dir).run().expect_code(1).expect_log("config.toml:8:8").expect_log("mode");
         assert!(!dir.at("out").exists(), "{mode}");
     }
 }
@@ -122,10 +100,7 @@ interval = 1
 fn fault_12_a_prefix_ends_at_a_slash() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"app": {"x": "1"}, "application": {"x": "2"}}"#);
-    dir.write(
-        "all.tmpl",
-        "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n",
-    );
+    dir.write("all.tmpl", "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n");
     let config = r#"
 [[resource]]
 name = "app"
@@ -146,10 +121,7 @@ onetime = true
     etcd.put("/app/x", "3");
     etcd.put("/application/x", "4");
     let nodes = format!("version = 3\nnodes = [\"{}\"]", etcd.url());
-    dir.write(
-        "config.toml",
-        config.replace("file]\nfilepath = \"data.json\"", &format!("etcd]\n{nodes}")),
-    );
+    dir.write("config.toml", config.replace("file]\nfilepath = \"data.json\"", &format!("etcd]\n{nodes}")));
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("all").as_deref(), Some("/x=3\n"));
 }
@@ -228,7 +200,5 @@ interval = 1
     let calls = trace.calls(pid);
     let changes: Vec<_> = calls.iter().filter(|call| call.changes_a_file()).collect();
     assert!(changes.is_empty(), "{changes:#?}");
-    wait_until("the calls were traced at all", LIMIT, || {
-        calls.iter().any(|call| call.text.contains("data.json"))
-    });
+    wait_until("the calls were traced at all", LIMIT, || calls.iter().any(|call| call.text.contains("data.json")));
 }

@@ -37,9 +37,7 @@ fn greeting(text: &str) -> String {
 }
 
 fn wait_for(dir: &TempDir, text: &str) {
-    wait_until(&format!("{text:?} is rendered"), LIMIT, || {
-        dir.holds("app.conf", &format!("{text}\n"))
-    });
+    wait_until(&format!("{text:?} is rendered"), LIMIT, || dir.holds("app.conf", &format!("{text}\n")));
 }
 
 #[test]
@@ -123,9 +121,7 @@ fn a_broken_file_keeps_the_old_data() {
 
 #[test]
 fn a_folder_that_comes_back_is_watched_again() {
-    let (dir, program) = watching("folder/data.json", |dir| {
-        dir.write("folder/data.json", greeting("first"))
-    });
+    let (dir, program) = watching("folder/data.json", |dir| dir.write("folder/data.json", greeting("first")));
     fs::rename(dir.at("folder"), dir.at("away")).expect("it is there");
     dir.write("folder/data.json", greeting("second"));
     wait_for(&dir, "second");

@@ -36,33 +36,14 @@ fn text_line(line: &str, pid: u32) -> (String, String) {
     let parts = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     let (stamp, rest) = parts.unwrap_or_else(|| panic!("no date: {line}"));
     let date: Vec<&str> = stamp.split_whitespace().collect();
-    let [month, day, clock] = date[..] else {
-        panic!("not month, day and time: {line}")
-    };
-    assert!(
-        "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
-            .split(' ')
-            .any(|name| name == month),
-        "{line}"
-    );
+    let [month, day, clock] = date[..] else { panic!("not month, day and time: {line}") };
+    assert!("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(' ').any(|name| name == month), "{line}");
     assert!(day.parse::<u8>().is_ok_and(|day| (1..=31).contains(&day)), "{line}");
-    let clock: Vec<_> = clock
-        .split(':')
-        .map(|part| (part.len(), part.parse::<u8>().is_ok()))
-        .collect();
+    let clock: Vec<_> = clock.split(':').map(|part| (part.len(), part.parse::<u8>().is_ok())).collect();
     assert_eq!(clock, [(2, true); 3], "{line}");
-    let (level, rest) = rest
-        .trim_start()
-        .split_once(' ')
-        .unwrap_or_else(|| panic!("no level: {line}"));
-    assert_eq!(
-        stamp.len() + 3 + 5,
-        line.find(" remco[").expect("the program's name"),
-        "levels are padded: {line}"
-    );
-    let message = rest
-        .strip_prefix(&format!("remco[{pid}]: "))
-        .unwrap_or_else(|| panic!("no process: {line}"));
+    let (level, rest) = rest.trim_start().split_once(' ').unwrap_or_else(|| panic!("no level: {line}"));
+    assert_eq!(stamp.len() + 3 + 5, line.find(" remco[").expect("the program's name"), "levels are padded: {line}");
+    let message = rest.strip_prefix(&format!("remco[{pid}]: ")).unwrap_or_else(|| panic!("no process: {line}"));
     (level.to_owned(), message.to_owned())
 }
 
@@ -83,15 +64,10 @@ fn the_text_form_is_the_tutorials() {
         ("DEBUG", "\"reloaded", "resource=app"),
         ("INFO", "target config has been updated", "config=app.conf"),
     ] {
-        let found = lines
-            .iter()
-            .any(|(l, m)| l == level && m.contains(message) && m.contains(field));
+        let found = lines.iter().any(|(l, m)| l == level && m.contains(message) && m.contains(field));
         assert!(found, "no {level} {message} {field} in:\n{}", finished.log);
     }
-    let updated = lines
-        .iter()
-        .find(|(_, m)| m.starts_with("target config has been updated"))
-        .expect("found above");
+    let updated = lines.iter().find(|(_, m)| m.starts_with("target config has been updated")).expect("found above");
     assert!(updated.1.contains("resource=app"), "{updated:?}");
     let second = remco(&dir).once().expect_code(0);
     assert!(second.log.contains("target config in sync"), "{}", second.log);
@@ -112,19 +88,11 @@ fn the_json_form_has_one_object_a_line() {
             assert!(line[field].is_string(), "no {field}: {line}");
         }
         let stamp = line["@timestamp"].as_str().expect("just seen");
-        assert!(
-            stamp.len() >= 20 && stamp.as_bytes()[10] == b'T',
-            "not RFC 3339: {stamp}"
-        );
+        assert!(stamp.len() >= 20 && stamp.as_bytes()[10] == b'T', "not RFC 3339: {stamp}");
     }
-    let updated = lines
-        .iter()
-        .find(|line| line["@message"] == "target config has been updated");
+    let updated = lines.iter().find(|line| line["@message"] == "target config has been updated");
     let updated = updated.unwrap_or_else(|| panic!("no update in:\n{}", finished.log));
-    assert_eq!(
-        (&updated["@level"], &updated["resource"]),
-        (&Value::from("info"), &Value::from("app"))
-    );
+    assert_eq!((&updated["@level"], &updated["resource"]), (&Value::from("info"), &Value::from("app")));
     assert_eq!(updated["config"], "app.conf");
 }
 
@@ -132,17 +100,10 @@ fn the_json_form_has_one_object_a_line() {
 fn a_line_of_json_stays_one_line() {
     let dir = folder("log_level = \"debug\"\nlog_format = \"json\"");
     let config = dir.read("config.toml").expect("just written");
-    dir.write(
-        "config.toml",
-        config.replace("echo reloaded", "printf 'two\\\\nlines \\\\377 \\\\033[1m'"),
-    );
+    dir.write("config.toml", config.replace("echo reloaded", "printf 'two\\\\nlines \\\\377 \\\\033[1m'"));
     let finished = remco(&dir).once().expect_code(0);
     assert!(json_lines(&finished).len() > 5);
-    assert!(
-        !finished.log.contains('\u{1b}'),
-        "an escape sequence reaches the terminal: {:?}",
-        finished.log
-    );
+    assert!(!finished.log.contains('\u{1b}'), "an escape sequence reaches the terminal: {:?}", finished.log);
 }
 
 #[test]
@@ -159,12 +120,7 @@ fn the_level_says_what_is_left_out() {
     for (level, info, debug) in levels {
         let dir = folder(&format!("log_level = \"{level}\""));
         let finished = remco(&dir).once().expect_code(0);
-        assert_eq!(
-            finished.log.contains("target config has been updated"),
-            info,
-            "{level}:\n{}",
-            finished.log
-        );
+        assert_eq!(finished.log.contains("target config has been updated"), info, "{level}:\n{}", finished.log);
         assert_eq!(finished.log.contains("Running"), debug, "{level}:\n{}", finished.log);
     }
 }
@@ -211,10 +167,7 @@ fn values_and_passwords_are_never_shown() {
     remco(&dir).once().expect_code(1);
     dir.write(
         "config.toml",
-        format!(
-            "{resource}{}",
-            backend(&nobody).replace("\"${PASSWORD}\"", "\"${PASSWORD}\" oops")
-        ),
+        format!("{resource}{}", backend(&nobody).replace("\"${PASSWORD}\"", "\"${PASSWORD}\" oops")),
     );
     let finished = remco(&dir).env("PASSWORD", "tr0ub4dor").once().expect_code(1);
     finished.expect_log("config.toml:").expect_no_log("tr0ub4dor");
@@ -228,10 +181,8 @@ fn a_failure_that_repeats_is_not_logged_at_every_retry() {
     let dir = folder("log_level = \"info\"");
     let config = dir.read("config.toml").expect("just written");
     let (resource, _) = config.split_once("[resource.backend.file]").expect("its backend");
-    let backend = format!(
-        "[resource.backend.etcd]\nversion = 3\nnodes = [\"{}\"]\nkeys = [\"/\"]\nwatch = true\n",
-        etcd.url()
-    );
+    let backend =
+        format!("[resource.backend.etcd]\nversion = 3\nnodes = [\"{}\"]\nkeys = [\"/\"]\nwatch = true\n", etcd.url());
     let other = "[[resource]]\nname = \"clock\"\n[[resource.template]]\nsrc = \"clock.tmpl\"\ndst = \"clock\"\n\
                  reload_cmd = \"echo >> ticks\"\n[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\ninterval = 1\n";
     dir.write("clock.tmpl", "{{ unixTS() }}\n");
@@ -241,9 +192,7 @@ fn a_failure_that_repeats_is_not_logged_at_every_retry() {
     etcd.kill();
     // Some seconds by the program's own clock: several retries.
     let ticks = dir.lines("ticks");
-    wait_until("six ticks of the other resource", LIMIT, || {
-        dir.lines("ticks") >= ticks + 6
-    });
+    wait_until("six ticks of the other resource", LIMIT, || dir.lines("ticks") >= ticks + 6);
     etcd.restart();
     etcd.put("/greeting", "again");
     wait_until("the next render", LIMIT, || dir.holds("app.conf", "again x\n"));

@@ -28,10 +28,7 @@ onetime = true
 fn everything_rendered_is_0() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello", "names": ["a", "b"]}"#);
-    dir.write(
-        "one.tmpl",
-        "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}\n",
-    );
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}\n");
     dir.write("config.toml", resource("one"));
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("one.out").as_deref(), Some("hello a b\n"));
@@ -44,20 +41,9 @@ fn the_exit_code_counts_failed_resources() {
     dir.write("good.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write("nokey.tmpl", "{{ getv(\"/no/such/key\") }}\n");
     dir.write("broken.tmpl", "{% if %}\n");
-    dir.write(
-        "config.toml",
-        ["nokey", "good", "broken", "nofile"].map(resource).concat(),
-    );
-    remco(&dir)
-        .once()
-        .expect_code(3)
-        .expect_log("/no/such/key")
-        .expect_log("nofile.tmpl");
-    assert_eq!(
-        dir.read("good.out").as_deref(),
-        Some("hello\n"),
-        "a sick resource does not stop a sound one"
-    );
+    dir.write("config.toml", ["nokey", "good", "broken", "nofile"].map(resource).concat());
+    remco(&dir).once().expect_code(3).expect_log("/no/such/key").expect_log("nofile.tmpl");
+    assert_eq!(dir.read("good.out").as_deref(), Some("hello\n"), "a sick resource does not stop a sound one");
     for name in ["nokey.out", "broken.out", "nofile.out"] {
         assert_eq!(dir.read(name), None, "{name}");
     }
@@ -67,10 +53,7 @@ fn the_exit_code_counts_failed_resources() {
 fn the_exit_code_ends_at_125() {
     let dir = TempDir::new();
     dir.write("data.json", "{}");
-    dir.write(
-        "config.toml",
-        (0..130).map(|n| resource(&format!("r{n}"))).collect::<String>(),
-    );
+    dir.write("config.toml", (0..130).map(|n| resource(&format!("r{n}"))).collect::<String>());
     remco(&dir).once().expect_code(125);
 }
 
@@ -87,11 +70,7 @@ fn a_configuration_error_is_1() {
     let dir = TempDir::new();
     remco(&dir).once().expect_code(1).expect_log("config.toml");
     dir.write("config.toml", "[[resource]]\nname = 5\n");
-    remco(&dir)
-        .once()
-        .expect_code(1)
-        .expect_log("config.toml:2:8")
-        .expect_log("name");
+    remco(&dir).once().expect_code(1).expect_log("config.toml:2:8").expect_log("name");
     dir.write("config.toml", "[[resource]\n");
     remco(&dir).run().expect_code(1).expect_log("config.toml:1:");
 }
@@ -100,12 +79,7 @@ fn a_configuration_error_is_1() {
 fn a_flag_error_is_2() {
     let dir = TempDir::new();
     dir.write("config.toml", "");
-    for args in [
-        &["-nosuch"][..],
-        &["--config"],
-        &["-onetime=maybe"],
-        &["-onetime", "stray"],
-    ] {
+    for args in [&["-nosuch"][..], &["--config"], &["-onetime=maybe"], &["-onetime", "stray"]] {
         Invocation::bare(&dir, args).run().expect_code(2);
     }
 }
@@ -119,10 +93,7 @@ fn help_and_version_are_0() {
         for flag in ["-config", "-onetime", "-version", "-strict"] {
             assert!(text.contains(flag), "{args:?} does not name {flag}:\n{text}");
         }
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80),
-            "wider than a terminal:\n{text}"
-        );
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "wider than a terminal:\n{text}");
     }
     for args in [["-version"], ["--version"]] {
         let version = Invocation::bare(&dir, &args).run().expect_code(0);
@@ -199,16 +170,8 @@ fn the_environment_is_a_backend() {
     let dir = TempDir::new();
     dir.write("one.tmpl", ALL);
     let file = "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\n";
-    dir.write(
-        "config.toml",
-        resource("one").replace(file, "[resource.backend.env]\nkeys = [\"/app\"]\n"),
-    );
-    remco(&dir)
-        .env("APP_DB_HOST", "db")
-        .env("APPLE", "pie")
-        .env("OTHER", "x")
-        .once()
-        .expect_code(0);
+    dir.write("config.toml", resource("one").replace(file, "[resource.backend.env]\nkeys = [\"/app\"]\n"));
+    remco(&dir).env("APP_DB_HOST", "db").env("APPLE", "pie").env("OTHER", "x").once().expect_code(0);
     assert_eq!(dir.read("one.out").as_deref(), Some("/app/db/host=db\n/apple=pie\n"));
 }
 
@@ -217,22 +180,10 @@ fn of_two_backends_the_later_wins_with_a_warning() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello", "own": "file"}"#);
     dir.write("one.tmpl", ALL);
-    dir.write(
-        "config.toml",
-        resource("one") + "[resource.backend.env]\nkeys = [\"/greeting\"]\nonetime = true\n",
-    );
-    let finished = remco(&dir)
-        .env("GREETING", "from the environment")
-        .once()
-        .expect_code(0);
-    finished
-        .expect_log("key collision")
-        .expect_log("/greeting")
-        .expect_no_log("/own");
-    assert_eq!(
-        dir.read("one.out").as_deref(),
-        Some("/greeting=from the environment\n/own=file\n")
-    );
+    dir.write("config.toml", resource("one") + "[resource.backend.env]\nkeys = [\"/greeting\"]\nonetime = true\n");
+    let finished = remco(&dir).env("GREETING", "from the environment").once().expect_code(0);
+    finished.expect_log("key collision").expect_log("/greeting").expect_no_log("/own");
+    assert_eq!(dir.read("one.out").as_deref(), Some("/greeting=from the environment\n/own=file\n"));
 }
 
 #[test]
@@ -240,24 +191,16 @@ fn included_files_are_resources_of_their_own() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     for name in ["main", "included"] {
-        dir.write(
-            &format!("{name}.tmpl"),
-            format!("{{{{ getv(\"/greeting\") }}}} from {name}\n"),
-        );
+        dir.write(&format!("{name}.tmpl"), format!("{{{{ getv(\"/greeting\") }}}} from {name}\n"));
     }
     let included = resource("included").replace("[[resource.template]]", "[[template]]");
-    let included = included
-        .replace("[[resource]]\n", "")
-        .replace("[resource.backend.file]", "[backend.file]");
+    let included = included.replace("[[resource]]\n", "").replace("[resource.backend.file]", "[backend.file]");
     dir.write("conf.d/included.toml", included);
     dir.write("conf.d/not-this.conf", "nonsense");
     dir.write("config.toml", format!("include_dir = \"conf.d\"\n{}", resource("main")));
     remco(&dir).once().expect_code(0);
     for name in ["main", "included"] {
-        assert!(
-            dir.holds(&format!("{name}.out"), &format!("hello from {name}\n")),
-            "{name}"
-        );
+        assert!(dir.holds(&format!("{name}.out"), &format!("hello from {name}\n")), "{name}");
     }
 }
 
@@ -267,9 +210,7 @@ fn a_backend_that_is_not_built_yet_is_named_at_the_start() {
     for backend in ["consul", "redis", "zookeeper", "vault", "nats"] {
         dir.write(
             "config.toml",
-            resource("one")
-                .replace("filepath = \"data.json\"\n", "")
-                .replace("file]", &format!("{backend}]")),
+            resource("one").replace("filepath = \"data.json\"\n", "").replace("file]", &format!("{backend}]")),
         );
         remco(&dir).once().expect_code(1).expect_log(backend);
     }
@@ -280,21 +221,9 @@ fn an_unknown_key_is_a_warning_and_an_error_when_strict() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write(
-        "config.toml",
-        resource("one").replace("dst = ", "reload_command = \"true\"\ndst = "),
-    );
-    remco(&dir)
-        .arg("--strict")
-        .once()
-        .expect_code(1)
-        .expect_log("config.toml:6:1")
-        .expect_log("reload_cmd");
+    dir.write("config.toml", resource("one").replace("dst = ", "reload_command = \"true\"\ndst = "));
+    remco(&dir).arg("--strict").once().expect_code(1).expect_log("config.toml:6:1").expect_log("reload_cmd");
     assert_eq!(dir.read("one.out"), None);
-    remco(&dir)
-        .once()
-        .expect_code(0)
-        .expect_log("config.toml:6:1")
-        .expect_log("reload_cmd");
+    remco(&dir).once().expect_code(0).expect_log("config.toml:6:1").expect_log("reload_cmd");
     assert_eq!(dir.read("one.out").as_deref(), Some("hello\n"));
 }

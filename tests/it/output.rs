@@ -10,11 +10,7 @@ use crate::support::{LIMIT, TempDir, Trace, in_own_namespace, remco, run, wait_u
 /// unless they set it.
 fn folder(template: &str, backend: &str) -> TempDir {
     let dir = TempDir::new();
-    let dst = if template.contains("dst = ") {
-        ""
-    } else {
-        "dst = \"out/app.conf\""
-    };
+    let dst = if template.contains("dst = ") { "" } else { "dst = \"out/app.conf\"" };
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write(
@@ -61,22 +57,15 @@ fn the_steps_come_in_order() {
         from + found.unwrap_or_else(|| panic!("no {what} after step {from}:\n{calls:#?}")) + 1
     };
     let stage = |text: &str| text.contains("out/.app.conf");
-    let at = step(0, "stage file", &|t| {
-        t.starts_with("open") && stage(t) && t.contains("O_EXCL") && t.contains("0600")
-    });
+    let at =
+        step(0, "stage file", &|t| t.starts_with("open") && stage(t) && t.contains("O_EXCL") && t.contains("0600"));
     let at = step(at, "fchown", &|t| t.starts_with("fchown(") && t.contains("0, 0"));
     let at = step(at, "fchmod", &|t| t.starts_with("fchmod(") && t.contains("0640"));
-    let at = step(at, "check command", &|t| {
-        t.starts_with("execve(\"/bin/sh\"") && t.contains("true")
-    });
+    let at = step(at, "check command", &|t| t.starts_with("execve(\"/bin/sh\"") && t.contains("true"));
     let at = step(at, "fsync", &|t| t.starts_with("fsync(") || t.starts_with("fdatasync("));
-    let at = step(at, "rename", &|t| {
-        t.starts_with("rename") && stage(t) && t.contains("out/app.conf\"")
-    });
+    let at = step(at, "rename", &|t| t.starts_with("rename") && stage(t) && t.contains("out/app.conf\""));
     let at = step(at, "fsync of the folder", &|t| t.starts_with("fsync("));
-    step(at, "reload command", &|t| {
-        t.starts_with("execve(\"/bin/sh\"") && t.contains("true")
-    });
+    step(at, "reload command", &|t| t.starts_with("execve(\"/bin/sh\"") && t.contains("true"));
     assert_eq!(dir.mode("out/app.conf"), 0o640);
     assert_eq!(dir.names("out"), ["app.conf"]);
 }
@@ -87,16 +76,9 @@ fn the_check_command_sees_the_file_as_it_will_be() {
     remco(&dir).once().expect_code(0).expect_log(UPDATED);
     let seen = dir.read("seen").expect("the check command has run");
     let (first, content) = seen.split_once('\n').expect("stat has written a line");
-    let name = first
-        .strip_prefix("604 ")
-        .unwrap_or_else(|| panic!("not the final mode: {first}"));
-    let digits = name
-        .strip_prefix("out/.app.conf")
-        .unwrap_or_else(|| panic!("not a stage file's name: {name}"));
-    assert!(
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()),
-        "{name}"
-    );
+    let name = first.strip_prefix("604 ").unwrap_or_else(|| panic!("not the final mode: {first}"));
+    let digits = name.strip_prefix("out/.app.conf").unwrap_or_else(|| panic!("not a stage file's name: {name}"));
+    assert!(!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()), "{name}");
     assert_eq!(content, "hello\n");
 }
 
@@ -104,11 +86,7 @@ fn the_check_command_sees_the_file_as_it_will_be() {
 fn a_failing_check_keeps_the_old_file() {
     let dir = one_shot("check_cmd = \"echo not like this; exit 3\"\nreload_cmd = \"echo >> reloads\"");
     dir.write("out/app.conf", "old\n");
-    remco(&dir)
-        .once()
-        .expect_code(1)
-        .expect_log("not like this")
-        .expect_no_log(UPDATED);
+    remco(&dir).once().expect_code(1).expect_log("not like this").expect_no_log(UPDATED);
     assert!(dir.holds("out/app.conf", "old\n"));
     assert_eq!(dir.names("out"), ["app.conf"], "no stage file stays behind");
     assert_eq!(dir.lines("reloads"), 0);
@@ -125,19 +103,13 @@ fn the_reload_command_gets_the_destination() {
 fn a_failed_reload_is_an_error_in_onetime() {
     let dir = one_shot("reload_cmd = \"exit 9\"");
     remco(&dir).once().expect_code(1).expect_log("reload");
-    assert!(
-        dir.holds("out/app.conf", "hello\n"),
-        "the file is in place: only the reload failed"
-    );
+    assert!(dir.holds("out/app.conf", "hello\n"), "the file is in place: only the reload failed");
 }
 
 /// remco never ran a failed reload again: the file was in sync from then on.
 #[test]
 fn fault_02_a_failed_reload_is_tried_again() {
-    let dir = folder(
-        "reload_cmd = \"echo >> tries; test -e ready && cat {{.dst}} > loaded\"",
-        "watch = true",
-    );
+    let dir = folder("reload_cmd = \"echo >> tries; test -e ready && cat {{.dst}} > loaded\"", "watch = true");
     let program = remco(&dir).start();
     wait_until("a second try", LIMIT, || dir.lines("tries") >= 2);
     dir.write("ready", "");
@@ -173,13 +145,7 @@ fn the_mode_is_the_configured_or_the_old_or_0644() {
     assert!(dir.holds("out/app.conf", "again\n"));
     assert_eq!(dir.mode("out/app.conf"), 0o600, "not configured: kept");
 
-    for (written, mode) in [
-        ("0640", 0o640),
-        ("0o604", 0o604),
-        ("0x1a4", 0o644),
-        ("640", 0o640),
-        ("04755", 0o4755),
-    ] {
+    for (written, mode) in [("0640", 0o640), ("0o604", 0o604), ("0x1a4", 0o644), ("640", 0o640), ("04755", 0o4755)] {
         let dir = one_shot(&format!("mode = \"{written}\""));
         dir.write("out/app.conf", "old\n");
         remco(&dir).once().expect_code(0);
@@ -217,11 +183,7 @@ fn an_owner_is_set_compared_and_left_alone() {
     dir.write("out/app.conf", "hello\n");
     std::os::unix::fs::chown(dir.at("out/app.conf"), Some(777), Some(777)).expect("we are root");
     remco(&dir).once().expect_code(0).expect_no_log(UPDATED);
-    assert_eq!(
-        owner(&dir),
-        Some((777, 777)),
-        "not configured: neither changed nor compared"
-    );
+    assert_eq!(owner(&dir), Some((777, 777)), "not configured: neither changed nor compared");
 }
 
 #[test]
@@ -237,11 +199,7 @@ fn a_failed_chown_replaces_nothing() {
 
 #[test]
 fn a_disk_that_fails_keeps_the_old_file() {
-    for fault in [
-        "fsync,fdatasync:error=EIO",
-        "rename,renameat,renameat2:error=EROFS",
-        "fchmod:error=EPERM",
-    ] {
+    for fault in ["fsync,fdatasync:error=EIO", "rename,renameat,renameat2:error=EROFS", "fchmod:error=EPERM"] {
         let dir = one_shot("mode = \"0640\"\nreload_cmd = \"echo >> reloads\"");
         dir.write("out/app.conf", "old\n");
         let (_, program) = Trace::with_fault(remco(&dir), &dir, fault);
@@ -260,11 +218,7 @@ fn a_full_disk_keeps_the_old_file() {
         run(&["mount", "-t", "tmpfs", "-o", "size=16k", "none", &out]);
         dir.write("out/app.conf", "old\n");
         dir.write("data.json", format!("{{\"greeting\": \"{}\"}}", "x".repeat(100_000)));
-        remco(&dir)
-            .once()
-            .expect_code(1)
-            .expect_log("out/")
-            .expect_no_log(UPDATED);
+        remco(&dir).once().expect_code(1).expect_log("out/").expect_no_log(UPDATED);
         assert!(dir.holds("out/app.conf", "old\n"));
         assert_eq!(dir.names("out"), ["app.conf"]);
         run(&["umount", &out]);
@@ -277,12 +231,7 @@ fn the_target_of_a_symlink_is_replaced() {
     dir.write("elsewhere/real.conf", "old\n");
     symlink("../elsewhere/real.conf", dir.at("out/app.conf")).expect("the folder is new");
     remco(&dir).once().expect_code(0).expect_log(UPDATED);
-    assert!(
-        fs::symlink_metadata(dir.at("out/app.conf"))
-            .expect("it is there")
-            .is_symlink(),
-        "the link stays"
-    );
+    assert!(fs::symlink_metadata(dir.at("out/app.conf")).expect("it is there").is_symlink(), "the link stays");
     assert!(dir.holds("elsewhere/real.conf", "hello\n"));
     assert_eq!(dir.names("elsewhere"), ["real.conf"]);
 }
@@ -298,10 +247,7 @@ fn a_mounted_file_is_written_in_place() {
         run(&["mount", "--bind", &mounted.to_string_lossy(), &dst.to_string_lossy()]);
         let inode = fs::metadata(&dst).expect("it is mounted").ino();
         remco(&dir).once().expect_code(0).expect_log(UPDATED);
-        assert!(
-            dir.holds("mounted", "hello\n"),
-            "the file behind the mount has the new text"
-        );
+        assert!(dir.holds("mounted", "hello\n"), "the file behind the mount has the new text");
         assert_eq!(fs::metadata(&dst).expect("it is mounted").ino(), inode);
         assert_eq!(dir.names("out"), ["app.conf"]);
         assert_eq!(dir.lines("reloads"), 1);
@@ -321,11 +267,7 @@ fn fault_09_a_read_only_mount_is_an_error() {
         let (mounted, dst) = (dir.at("mounted"), dir.at("out/app.conf"));
         run(&["mount", "--bind", &mounted.to_string_lossy(), &dst.to_string_lossy()]);
         run(&["mount", "-o", "remount,bind,ro", &dst.to_string_lossy()]);
-        remco(&dir)
-            .once()
-            .expect_code(1)
-            .expect_log("out/app.conf")
-            .expect_no_log(UPDATED);
+        remco(&dir).once().expect_code(1).expect_log("out/app.conf").expect_no_log(UPDATED);
         assert!(dir.holds("mounted", "old\n"));
         assert_eq!(dir.lines("reloads"), 0);
         assert_eq!(dir.names("out"), ["app.conf"]);
@@ -347,12 +289,7 @@ fn a_fifo_gets_the_text_and_stays_a_fifo() {
     let mut text = String::new();
     reader.read_to_string(&mut text).expect("the writer has gone");
     assert_eq!(text, "hello\n");
-    assert!(
-        fs::symlink_metadata(dir.at("out/pipe"))
-            .expect("it is there")
-            .file_type()
-            .is_fifo()
-    );
+    assert!(fs::symlink_metadata(dir.at("out/pipe")).expect("it is there").file_type().is_fifo());
     assert_eq!(dir.names("out"), ["pipe"]);
 }
 
@@ -365,11 +302,7 @@ fn standard_output_can_be_a_destination() {
 
         let file = File::create(dir.at("captured")).expect("the folder is new");
         remco(&dir).arg("-onetime").stdout(file).expect_code(0);
-        assert!(
-            dir.holds("captured", "hello\n"),
-            "{dst} as a file: {:?}",
-            dir.read("captured")
-        );
+        assert!(dir.holds("captured", "hello\n"), "{dst} as a file: {:?}", dir.read("captured"));
     }
 }
 
@@ -384,9 +317,7 @@ fn drift_is_repaired_at_the_interval() {
     wait_until("the mode is repaired", LIMIT, || dir.mode("out/app.conf") == 0o644);
     fs::remove_file(dir.at("out/app.conf")).expect("it is there");
     wait_until("the file is back", LIMIT, || dir.holds("out/app.conf", "hello\n"));
-    wait_until("each repair was followed by a reload", LIMIT, || {
-        dir.lines("reloads") == 4
-    });
+    wait_until("each repair was followed by a reload", LIMIT, || dir.lines("reloads") == 4);
     program.stop();
 }
 
@@ -395,18 +326,8 @@ fn drift_is_repaired_at_the_interval() {
 fn a_stage_file_of_a_crash_is_removed() {
     let dir = one_shot("check_cmd = \"kill -KILL $PPID\"");
     assert_eq!(remco(&dir).once().code, None, "the check command has killed it");
-    assert_eq!(
-        dir.names("out").len(),
-        1,
-        "the crash leaves a stage file: {:?}",
-        dir.names("out")
-    );
-    dir.write(
-        "config.toml",
-        dir.read("config.toml")
-            .expect("just used")
-            .replace("kill -KILL $PPID", "true"),
-    );
+    assert_eq!(dir.names("out").len(), 1, "the crash leaves a stage file: {:?}", dir.names("out"));
+    dir.write("config.toml", dir.read("config.toml").expect("just used").replace("kill -KILL $PPID", "true"));
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.names("out"), ["app.conf"]);
 }
@@ -418,10 +339,7 @@ fn the_templates_of_a_resource_come_in_order() {
     let config = dir.read("config.toml").expect("just written");
     let second =
         "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/b.conf\"\nreload_cmd = \"echo second >> order\"\n";
-    dir.write(
-        "config.toml",
-        config.replace("[resource.backend.file]", &format!("{second}[resource.backend.file]")),
-    );
+    dir.write("config.toml", config.replace("[resource.backend.file]", &format!("{second}[resource.backend.file]")));
     remco(&dir).once().expect_code(0);
     assert!(dir.holds("out/b.conf", "hello\n"));
     assert!(dir.holds("order", "first\nsecond\n"));
@@ -431,10 +349,7 @@ fn the_templates_of_a_resource_come_in_order() {
 fn the_reload_command_of_a_resource_waits_for_the_second_render() {
     let dir = folder("", "watch = true");
     let config = dir.read("config.toml").expect("just written");
-    dir.write(
-        "config.toml",
-        config.replace("name = \"app\"", "name = \"app\"\nreload_cmd = \"echo >> reloads\""),
-    );
+    dir.write("config.toml", config.replace("name = \"app\"", "name = \"app\"\nreload_cmd = \"echo >> reloads\""));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out/app.conf", "hello\n"));
     dir.replace("data.json", r#"{"greeting": "again"}"#);
@@ -448,10 +363,6 @@ fn the_reload_command_of_a_resource_waits_for_the_second_render() {
 #[test]
 fn a_missing_command_is_named() {
     let dir = one_shot("check_cmd = \"no-such-command {{.src}}\"");
-    remco(&dir)
-        .once()
-        .expect_code(1)
-        .expect_log("no-such-command")
-        .expect_log("127");
+    remco(&dir).once().expect_code(1).expect_log("no-such-command").expect_log("127");
     assert_eq!(dir.read("out/app.conf"), None);
 }

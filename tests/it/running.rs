@@ -125,9 +125,7 @@ fn a_dead_etcd_does_not_stop_another_resource() {
     assert!(dir.holds("sick.out", "from etcd\n"), "the old file stays");
     etcd.restart();
     etcd.put("/greeting", "from etcd again");
-    wait_until("the sick one is well", LIMIT, || {
-        dir.holds("sick.out", "from etcd again\n")
-    });
+    wait_until("the sick one is well", LIMIT, || dir.holds("sick.out", "from etcd again\n"));
     program.stop();
 }
 
@@ -140,15 +138,10 @@ fn a_slow_command_does_not_stop_another_resource() {
     for n in 0..5 {
         update(&dir, "quick", &format!("update {n}"));
     }
-    assert!(
-        dir.holds("slow.out", "hello\n"),
-        "one update at a time: its changes wait for the command"
-    );
+    assert!(dir.holds("slow.out", "hello\n"), "one update at a time: its changes wait for the command");
     wait_until("the command is let go", LIMIT, || gate.open());
     // One pending update has the newest data, and reloads again.
-    wait_until("the slow one has the newest data", LIMIT, || {
-        dir.holds("slow.out", "update 4\n")
-    });
+    wait_until("the slow one has the newest data", LIMIT, || dir.holds("slow.out", "update 4\n"));
     wait_until("its second reload is let go", LIMIT, || gate.open());
     program.stop();
 }
@@ -226,21 +219,14 @@ fn a_signal_does_not_wait_for_a_running_command() {
         let program = remco(&dir).start();
         wait_until("the command runs", LIMIT, || dir.holds("waited", ""));
         ends_at_once(program, Signal::TERM, "terminated");
-        let stages: Vec<_> = dir
-            .names(".")
-            .into_iter()
-            .filter(|name| name.starts_with(".app.out"))
-            .collect();
+        let stages: Vec<_> = dir.names(".").into_iter().filter(|name| name.starts_with(".app.out")).collect();
         assert!(stages.is_empty(), "{command}: {stages:?}");
     }
 }
 
 #[test]
 fn what_a_command_prints_is_logged() {
-    let dir = folder(&on_file(
-        "app",
-        "reload_cmd = \"echo to standard output; echo to standard error >&2\"",
-    ));
+    let dir = folder(&on_file("app", "reload_cmd = \"echo to standard output; echo to standard error >&2\""));
     let program = remco(&dir).start();
     for text in ["to standard output", "to standard error"] {
         // Not the line that shows the command itself.
@@ -265,18 +251,13 @@ fn zombies(parent: u32) -> Vec<String> {
 
 #[test]
 fn no_zombies_are_left() {
-    let dir = folder(&on_file(
-        "app",
-        "check_cmd = \"true\"\nreload_cmd = \"echo >> reloads; false | true\"",
-    ));
+    let dir = folder(&on_file("app", "check_cmd = \"true\"\nreload_cmd = \"echo >> reloads; false | true\""));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     for n in 0..20 {
         update(&dir, "app", &format!("update {n}"));
     }
-    wait_until("every command is waited for", LIMIT, || {
-        zombies(program.pid()).is_empty()
-    });
+    wait_until("every command is waited for", LIMIT, || zombies(program.pid()).is_empty());
     program.stop();
     assert!(dir.lines("reloads") > 1);
 }
@@ -313,10 +294,7 @@ fn a_command_that_leaves_a_daemon_behind_does_not_block() {
     ends_at_once(program, Signal::TERM, "terminated");
     // The commands of the first three had ended: another has run since.
     for line in dir.read("daemons").expect("just counted").lines().take(3) {
-        assert!(
-            Path::new("/proc").join(line).exists(),
-            "the daemon goes on without the program"
-        );
+        assert!(Path::new("/proc").join(line).exists(), "the daemon goes on without the program");
     }
 }
 
@@ -351,34 +329,21 @@ fn a_command_gets_a_clean_start() {
     let program = remco(&dir).env("GREETING", "inherited").start();
     wait_until("the command has ended", LIMIT, || dir.lines("signals") == 2);
     program.stop();
-    assert_eq!(
-        dir.read("input").map(|text| text.trim().to_owned()).as_deref(),
-        Some("0")
-    );
+    assert_eq!(dir.read("input").map(|text| text.trim().to_owned()).as_deref(), Some("0"));
     // Three standard ones and the one that ls reads the folder with.
-    assert_eq!(
-        dir.read("descriptors").map(|text| text.trim().to_owned()).as_deref(),
-        Some("4")
-    );
+    assert_eq!(dir.read("descriptors").map(|text| text.trim().to_owned()).as_deref(), Some("4"));
     assert!(dir.holds("environment", "inherited\n"));
     // What the tests themselves were started with, a shell's background job without SIGINT perhaps, is not ours.
     let given = fs::read_to_string("/proc/self/status").expect("there is a /proc");
     for name in ["SigBlk:", "SigIgn:"] {
         let own = signal_mask(&given, name) & !(1 << (Signal::PIPE.as_raw() - 1));
         let passed_on = signal_mask(&dir.read("signals").expect("just counted"), name);
-        assert_eq!(
-            passed_on & !own,
-            0,
-            "{name} {passed_on:x} of a command, {own:x} of the tests"
-        );
+        assert_eq!(passed_on & !own, 0, "{name} {passed_on:x} of a command, {own:x} of the tests");
     }
 }
 
 /// A line of /proc/PID/status with signals in it.
 fn signal_mask(status: &str, name: &str) -> u64 {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .expect("the kernel tells every mask");
+    let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells every mask");
     u64::from_str_radix(mask.trim(), 16).expect("a mask is hexadecimal")
 }

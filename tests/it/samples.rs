@@ -9,9 +9,7 @@ use crate::support::{Finished, LIMIT, TempDir, remco, wait_until};
 fn render(sample: &str, name: &str) -> (TempDir, String) {
     let dir = TempDir::new();
     once(&dir, sample).expect_code(0);
-    let text = dir
-        .read(name)
-        .unwrap_or_else(|| panic!("no {name} among {:?}", dir.names(".")));
+    let text = dir.read(name).unwrap_or_else(|| panic!("no {name} among {:?}", dir.names(".")));
     (dir, text)
 }
 
@@ -19,14 +17,8 @@ fn render(sample: &str, name: &str) -> (TempDir, String) {
 fn once(dir: &TempDir, sample: &str) -> Finished {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(sample);
     let target = dir.path().to_string_lossy();
-    let program = remco(dir)
-        .arg("-config")
-        .arg(&source.join("config.toml").to_string_lossy());
-    program
-        .env("SOURCE", &source.to_string_lossy())
-        .env("TARGET", &target)
-        .env("RELOAD", "true")
-        .once()
+    let program = remco(dir).arg("-config").arg(&source.join("config.toml").to_string_lossy());
+    program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &target).env("RELOAD", "true").once()
 }
 
 /// Whether the program a file is for accepts it; by its own check, which the sample's check command runs too.
@@ -36,11 +28,7 @@ fn accepted(dir: &TempDir, program: &str, args: &[&str]) {
         .current_dir(dir.path())
         .output()
         .unwrap_or_else(|e| panic!("failed to run {program} (scripts/test installs it): {e}"));
-    assert!(
-        output.status.success(),
-        "{program} {args:?}:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {args:?}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -59,14 +47,8 @@ fn haproxy_takes_its_sample() {
         assert!(text.contains(line), "no {line:?} in:\n{text}");
     }
     let (long, short) = (text.find("/api/admin/"), text.find("path_beg /api/ "));
-    assert!(
-        long.is_some() && long < short,
-        "the longer path has to come first:\n{text}"
-    );
-    assert!(
-        !text.contains("retired"),
-        "a service without servers has no backend:\n{text}"
-    );
+    assert!(long.is_some() && long < short, "the longer path has to come first:\n{text}");
+    assert!(!text.contains("retired"), "a service without servers has no backend:\n{text}");
 }
 
 #[test]
@@ -74,11 +56,7 @@ fn nginx_takes_its_sample() {
     let (dir, text) = render("nginx", "nginx.conf");
     let prefix = dir.path().to_string_lossy().into_owned() + "/";
     // What nginx opens even for a test: its error log and its temporary folders, all below the prefix.
-    accepted(
-        &dir,
-        "nginx",
-        &["-t", "-q", "-p", &prefix, "-c", "nginx.conf", "-e", "error.log"],
-    );
+    accepted(&dir, "nginx", &["-t", "-q", "-p", &prefix, "-c", "nginx.conf", "-e", "error.log"]);
     for line in [
         "    upstream shop {\n",
         "        server 127.0.0.1:9101 weight=2;\n",
@@ -93,32 +71,19 @@ fn nginx_takes_its_sample() {
 fn the_env_file_is_what_a_shell_reads() {
     let (dir, text) = render("env-file", "app.env");
     let shell = Command::new("/bin/sh")
-        .args([
-            "-c",
-            "set -a; . ./app.env; echo \"$DATABASE_HOST|$DATABASE_PASSWORD|$FEATURES|$LOG_LEVEL\"",
-        ])
+        .args(["-c", "set -a; . ./app.env; echo \"$DATABASE_HOST|$DATABASE_PASSWORD|$FEATURES|$LOG_LEVEL\""])
         .current_dir(dir.path())
         .output()
         .expect("there is a shell");
-    assert_eq!(
-        String::from_utf8_lossy(&shell.stdout),
-        "db.internal|it's $ecret|search,export|info\n",
-        "{text}"
-    );
+    assert_eq!(String::from_utf8_lossy(&shell.stdout), "db.internal|it's $ecret|search,export|info\n", "{text}");
     assert_eq!(dir.mode("app.env"), 0o600, "it holds a password");
 }
 
 #[test]
 fn the_samples_are_in_sync_after_one_run() {
-    for (sample, name) in [
-        ("haproxy", "haproxy.cfg"),
-        ("nginx", "nginx.conf"),
-        ("env-file", "app.env"),
-    ] {
+    for (sample, name) in [("haproxy", "haproxy.cfg"), ("nginx", "nginx.conf"), ("env-file", "app.env")] {
         let (dir, first) = render(sample, name);
-        once(&dir, sample)
-            .expect_code(0)
-            .expect_no_log("target config has been updated");
+        once(&dir, sample).expect_code(0).expect_no_log("target config has been updated");
         wait_until("nothing is left to wait for", LIMIT, || dir.holds(name, &first));
     }
 }

@@ -31,30 +31,19 @@ fn the_tutorial() {
     etcd.etcdctl(&["put", "/config/redis/host_port", "6379"]);
     let dir = TempDir::new();
     // The container of the tutorial has nothing but ETCD_NODE and the default configuration file.
-    let program = Invocation::bare(&dir, &[])
-        .env("ETCD_NODE", "http://localhost:2379")
-        .start();
+    let program = Invocation::bare(&dir, &[]).env("ETCD_NODE", "http://localhost:2379").start();
     program.wait_for_log("target config has been updated");
 
     let config = fs::read_to_string(HAPROXY_CFG).expect("it has been written");
     for (text, why) in [
         ("acl is_exampleService url_beg /exampleService\n", "the http acl"),
         ("acl is_exampleService hdr_beg(host) exampleService\n", "the host acl"),
-        (
-            "use_backend exampleService_servers if is_exampleService\n",
-            "the use_backend",
-        ),
+        ("use_backend exampleService_servers if is_exampleService\n", "the use_backend"),
         ("frontend redis_port\n", "the exposed tcp service"),
         ("bind *:6379\n", "its port"),
         ("backend redis_servers\n", "the backend"),
-        (
-            &format!("server server_redis_1 {}\n", one.address()),
-            "base() names the server",
-        ),
-        (
-            &format!("server server_redis_2 {}\n", two.address()),
-            "base() names the second server",
-        ),
+        (&format!("server server_redis_1 {}\n", one.address()), "base() names the server"),
+        (&format!("server server_redis_2 {}\n", two.address()), "base() names the second server"),
     ] {
         assert!(config.contains(text), "{why}: no {text:?} in\n{config}");
     }
@@ -64,16 +53,12 @@ fn the_tutorial() {
     assert_eq!(curl("http://127.0.0.1/exampleService/"), "one");
     assert_eq!(curl_host("exampleService.local"), "one");
     assert_eq!(curl("http://127.0.0.1:1234/"), "one");
-    wait_until("tcp traffic reaches both", LIMIT, || {
-        answers("http://127.0.0.1:6379/", 4) == ["one", "two"]
-    });
+    wait_until("tcp traffic reaches both", LIMIT, || answers("http://127.0.0.1:6379/", 4) == ["one", "two"]);
 
     // A second server: nothing happens until the reload key is touched.
     etcd.etcdctl(&["put", "/services/exampleService/2", &two.address()]);
     etcd.etcdctl(&["put", "/haproxy/reload", "1"]);
-    wait_until("http traffic reaches both", LIMIT, || {
-        answers("http://127.0.0.1/exampleService/", 4) == ["one", "two"]
-    });
+    wait_until("http traffic reaches both", LIMIT, || answers("http://127.0.0.1/exampleService/", 4) == ["one", "two"]);
 
     etcd.etcdctl(&["del", "/services/exampleService/1"]);
     etcd.etcdctl(&["put", "/haproxy/reload", "2"]);
@@ -82,11 +67,7 @@ fn the_tutorial() {
         answers("http://127.0.0.1/exampleService/", 10) == ["two"] && one.served() == before
     });
     program.stop();
-    assert_eq!(
-        curl("http://127.0.0.1/exampleService/"),
-        "two",
-        "haproxy outlives remco"
-    );
+    assert_eq!(curl("http://127.0.0.1/exampleService/"), "two", "haproxy outlives remco");
 }
 
 /// An /etc, /run and /var/run of our own, with the folders that the tutorial's image has.

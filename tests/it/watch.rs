@@ -54,27 +54,17 @@ fn five_hundred_random_changes_end_as_a_fresh_one_shot() {
         if random.below(2) == 0 {
             gateway.put("/app/burst", &done.to_string());
             let mark = format!("/app/burst={done}\n");
-            wait_until("the burst is rendered", LIMIT, || {
-                dir.read("watched").is_some_and(|text| text.contains(&mark))
-            });
+            wait_until("the burst is rendered", LIMIT, || dir.read("watched").is_some_and(|text| text.contains(&mark)));
         }
     }
 
     let fresh = remco(&dir).arg("-config=fresh.toml").once().expect_code(0);
     drop(fresh);
     let expected = dir.read("fresh").expect("the one-shot has written it");
-    assert!(
-        expected.lines().count() > 10,
-        "hardly anything left to compare:\n{expected}"
-    );
-    wait_until("the watched file equals a fresh one-shot", LIMIT, || {
-        dir.holds("watched", &expected)
-    });
+    assert!(expected.lines().count() > 10, "hardly anything left to compare:\n{expected}");
+    wait_until("the watched file equals a fresh one-shot", LIMIT, || dir.holds("watched", &expected));
     let log = program.stop();
-    assert!(
-        log.iter().any(|line| line.contains("Captured terminated. Exiting...")),
-        "{log:#?}"
-    );
+    assert!(log.iter().any(|line| line.contains("Captured terminated. Exiting...")), "{log:#?}");
 }
 
 /// One put or delete of one of 40 keys; one in five is a delete.
@@ -141,9 +131,7 @@ fn a_compaction_while_etcd_was_away_loses_nothing() {
     etcd.put("/app/c", "3");
     etcd.gateway().compact();
     proxy.open();
-    wait_until("all changes are rendered", LIMIT, || {
-        dir.holds("out", "/app/a=2\n/app/c=3\n")
-    });
+    wait_until("all changes are rendered", LIMIT, || dir.holds("out", "/app/a=2\n/app/c=3\n"));
     etcd.kill();
     etcd.restart();
     etcd.put("/app/c", "4");
@@ -168,13 +156,9 @@ fn an_etcd_that_lost_its_data_is_read_again() {
     etcd.wipe();
     etcd.restart();
     etcd.put("/app/b", "new");
-    wait_until("the new cluster is rendered", LIMIT, || {
-        dir.holds("out", "/app/b=new\n")
-    });
+    wait_until("the new cluster is rendered", LIMIT, || dir.holds("out", "/app/b=new\n"));
     etcd.put("/app/b", "newer");
-    wait_until("the new cluster is watched", LIMIT, || {
-        dir.holds("out", "/app/b=newer\n")
-    });
+    wait_until("the new cluster is watched", LIMIT, || dir.holds("out", "/app/b=newer\n"));
     program.stop();
 }
 
@@ -193,28 +177,16 @@ fn watch_keys_alone_trigger_an_update() {
         all.replace("name = \"app\"", "name = \"all\"") + &some.replace("name = \"app\"", "name = \"some\""),
     );
     let program = remco(&dir).start();
-    wait_until("both first renders", LIMIT, || {
-        dir.holds("all", "/app/a=0\n") && dir.holds("some", "/app/a=0\n")
-    });
+    wait_until("both first renders", LIMIT, || dir.holds("all", "/app/a=0\n") && dir.holds("some", "/app/a=0\n"));
     for value in ["1", "2"] {
         etcd.put("/app/a", value);
-        wait_until("the keys trigger one", LIMIT, || {
-            dir.holds("all", &format!("/app/a={value}\n"))
-        });
+        wait_until("the keys trigger one", LIMIT, || dir.holds("all", &format!("/app/a={value}\n")));
     }
     etcd.put("/trigger", "now");
-    wait_until("the trigger triggers the other", LIMIT, || {
-        dir.holds("some", "/app/a=2\n")
-    });
+    wait_until("the trigger triggers the other", LIMIT, || dir.holds("some", "/app/a=2\n"));
     let log = program.stop();
-    let updates = log
-        .iter()
-        .filter(|l| l.contains("target config has been updated") && l.contains("resource=some"));
-    assert_eq!(
-        updates.count(),
-        2,
-        "the first render and the one that was triggered: {log:#?}"
-    );
+    let updates = log.iter().filter(|l| l.contains("target config has been updated") && l.contains("resource=some"));
+    assert_eq!(updates.count(), 2, "the first render and the one that was triggered: {log:#?}");
 }
 
 #[test]
@@ -256,16 +228,11 @@ fn a_prefix_is_left_out_of_the_keys_of_the_store() {
     etcd.put("/test/app/a", "2");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write(
-        "config.toml",
-        config(&etcd.url(), "out", "prefix = \"/prod\"\nwatch = true"),
-    );
+    dir.write("config.toml", config(&etcd.url(), "out", "prefix = \"/prod\"\nwatch = true"));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=1\n"));
     etcd.put("/prod/app/b", "3");
-    wait_until("the change below the prefix", LIMIT, || {
-        dir.holds("out", "/app/a=1\n/app/b=3\n")
-    });
+    wait_until("the change below the prefix", LIMIT, || dir.holds("out", "/app/a=1\n/app/b=3\n"));
     program.stop();
 }
 

@@ -16,10 +16,7 @@ pub struct FixedBody {
 
 impl FixedBody {
     pub fn start(body: &str) -> FixedBody {
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
         let served = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&served);
         let acceptor = Acceptor::start(move |mut client| {
@@ -175,11 +172,7 @@ impl Acceptor {
                 thread::spawn(move || serve(client.expect("a listener accepts")));
             }
         });
-        Acceptor {
-            port,
-            stopping,
-            thread: Some(thread),
-        }
+        Acceptor { port, stopping, thread: Some(thread) }
     }
 }
 

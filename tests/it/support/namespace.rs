@@ -53,10 +53,7 @@ pub fn in_own_namespace(name: &str, body: impl FnOnce()) {
     }
     let output = output.join().expect("the reader does not panic");
     let status = ended.expect("waited for");
-    assert!(
-        status.success(),
-        "in its namespaces the test ended with {status}:\n{output}"
-    );
+    assert!(status.success(), "in its namespaces the test ended with {status}:\n{output}");
     assert!(output.contains("1 passed"), "no test has the name {name}:\n{output}");
 }
 
@@ -75,18 +72,7 @@ fn forbidden() -> Option<&'static str> {
         return Some("it needs root");
     }
     let tried = Command::new("unshare")
-        .args([
-            "--mount",
-            "--net",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "mount",
-            "-t",
-            "tmpfs",
-            "none",
-            "/tmp",
-        ])
+        .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "mount", "-t", "tmpfs", "none", "/tmp"])
         .stderr(Stdio::null())
         .status();
     match tried {

@@ -47,18 +47,12 @@ impl Invocation {
     /// The invocation as the last arguments of another program, which becomes it or runs it.
     pub fn under(self, wrapper: &[&str]) -> Invocation {
         let mut command = Command::new(wrapper[0]);
-        command
-            .args(&wrapper[1..])
-            .arg(self.command.get_program())
-            .args(self.command.get_args());
+        command.args(&wrapper[1..]).arg(self.command.get_program()).args(self.command.get_args());
         Invocation::new(command, self.command.get_current_dir().expect("set by new"))
     }
 
     fn new(mut command: Command, dir: &Path) -> Invocation {
-        command
-            .current_dir(dir)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         Invocation { command }
     }
 
@@ -93,10 +87,7 @@ impl Invocation {
     pub fn start(mut self) -> Remco {
         self.command.stdin(Stdio::null()).stderr(Stdio::piped());
         let name = self.command.get_program().to_string_lossy().into_owned();
-        let mut process = self
-            .command
-            .spawn()
-            .unwrap_or_else(|e| panic!("failed to start {name}: {e}"));
+        let mut process = self.command.spawn().unwrap_or_else(|e| panic!("failed to start {name}: {e}"));
         let stderr = process.stderr.take().expect("standard error is a pipe");
         let log = Arc::new(Log::default());
         let writer = Arc::clone(&log);
@@ -106,12 +97,7 @@ impl Invocation {
             }
             writer.end();
         });
-        Remco {
-            process,
-            log,
-            reader: Some(reader),
-            ended: None,
-        }
+        Remco { process, log, reader: Some(reader), ended: None }
     }
 
     fn wait(self) -> Finished {
@@ -127,12 +113,7 @@ impl Invocation {
         });
         let code = running.exit_code();
         let stdout = stdout.join().expect("the reader does not panic");
-        Finished {
-            pid: running.pid(),
-            code,
-            stdout,
-            log: running.all_lines().join("\n"),
-        }
+        Finished { pid: running.pid(), code, stdout, log: running.all_lines().join("\n") }
     }
 }
 
@@ -191,11 +172,8 @@ impl Remco {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let gone = if written.ended {
-                Some("the program has ended")
-            } else {
-                left.is_zero().then_some("it is too late")
-            };
+            let gone =
+                if written.ended { Some("the program has ended") } else { left.is_zero().then_some("it is too late") };
             if let Some(why) = gone {
                 // Released first: the guard's drop shows the log.
                 drop(written);
@@ -233,12 +211,7 @@ impl Remco {
     pub fn stop(mut self) -> Vec<String> {
         self.signal(Signal::TERM);
         let code = self.exit_code();
-        assert_eq!(
-            code,
-            Some(0),
-            "exit code after SIGTERM; the log:\n{}",
-            self.log.lines().join("\n")
-        );
+        assert_eq!(code, Some(0), "exit code after SIGTERM; the log:\n{}", self.log.lines().join("\n"));
         self.all_lines()
     }
 

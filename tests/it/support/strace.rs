@@ -46,9 +46,7 @@ impl<'a> Trace<'a> {
         // The tracer is not our child and may be a moment behind.
         wait_until("strace has written everything", LIMIT, || {
             calls = self.dir.read(FILE).unwrap_or_default().lines().map(parse).collect();
-            calls
-                .iter()
-                .any(|call: &Call| call.pid == pid && call.text.starts_with("+++ exited with"))
+            calls.iter().any(|call: &Call| call.pid == pid && call.text.starts_with("+++ exited with"))
         });
         // Ends, signals, and the second halves of calls that another process interrupted: the first have the arguments.
         calls.retain(|call| !["+++", "---", "<..."].iter().any(|mark| call.text.starts_with(mark)));
@@ -60,9 +58,7 @@ impl Call {
     /// Whether it creates, changes or removes a file, or would if it did not fail.
     pub fn changes_a_file(&self) -> bool {
         if self.text.starts_with("open") {
-            return ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"]
-                .iter()
-                .any(|flag| self.text.contains(flag));
+            return ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].iter().any(|flag| self.text.contains(flag));
         }
         !self.runs_a_program()
     }
@@ -75,8 +71,5 @@ impl Call {
 /// `1234 openat(...) = 3`, the number padded.
 fn parse(line: &str) -> Call {
     let (pid, text) = line.split_once(' ').unwrap_or((line, ""));
-    Call {
-        pid: pid.parse().unwrap_or(0),
-        text: text.trim_start().to_owned(),
-    }
+    Call { pid: pid.parse().unwrap_or(0), text: text.trim_start().to_owned() }
 }
