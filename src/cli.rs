@@ -67,11 +67,7 @@ pub fn version() -> String {
 
 /// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
-    let mut options = Options {
-        config: DEFAULT_CONFIG.into(),
-        onetime: false,
-        strictness: Strictness::Lenient,
-    };
+    let mut options = Options { config: DEFAULT_CONFIG.into(), onetime: false, strictness: Strictness::Lenient };
     let mut version = false;
     let mut strict = false;
     let mut parser = lexopt::Parser::from_args(with_two_dashes(arguments));
@@ -81,9 +77,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             lexopt::Arg::Short(letter) => letter.to_string(),
             lexopt::Arg::Value(value) => {
                 let value = value.to_string_lossy();
-                return Err(Error::new(format!(
-                    "unexpected argument `{value}`: remco takes flags only"
-                )));
+                return Err(Error::new(format!("unexpected argument `{value}`: remco takes flags only")));
             }
         };
         match &*flag {
@@ -135,9 +129,7 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<Os
 fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, Error> {
     match parser.value() {
         Ok(path) if !path.is_empty() => Ok(path.into()),
-        _ => Err(Error::new(
-            "`-config` needs a path, such as `-config /etc/remco/config`".to_owned(),
-        )),
+        _ => Err(Error::new("`-config` needs a path, such as `-config /etc/remco/config`".to_owned())),
     }
 }
 
@@ -196,21 +188,13 @@ mod tests {
 
     #[track_caller]
     fn check(line: &[&str], config: &str, onetime: bool, strictness: Strictness) {
-        let expected = Options {
-            config: config.into(),
-            onetime,
-            strictness,
-        };
+        let expected = Options { config: config.into(), onetime, strictness };
         assert_eq!(run(line), Ok(Invocation::Run(expected)), "{line:?}");
     }
 
     #[track_caller]
     fn refuse(line: &[&str], message: &str) {
-        assert_eq!(
-            run(line).map_err(|error| error.to_string()),
-            Err(message.to_owned()),
-            "{line:?}"
-        );
+        assert_eq!(run(line).map_err(|error| error.to_string()), Err(message.to_owned()), "{line:?}");
     }
 
     #[test]
@@ -235,12 +219,7 @@ mod tests {
     #[test]
     fn takes_gos_booleans() {
         let check = |value: &str, onetime| {
-            check(
-                &[&format!("-onetime={value}")],
-                "/etc/remco/config",
-                onetime,
-                Strictness::Lenient,
-            );
+            check(&[&format!("-onetime={value}")], "/etc/remco/config", onetime, Strictness::Lenient);
         };
         for value in ["1", "t", "T", "TRUE", "true", "True"] {
             check(value, true);
@@ -276,44 +255,25 @@ mod tests {
         refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
         refuse(&["-"], "unexpected argument `-`: remco takes flags only");
         refuse(&["poll"], "unexpected argument `poll`: remco takes flags only");
-        refuse(
-            &["-onetime", "false"],
-            "unexpected argument `false`: remco takes flags only",
-        );
-        refuse(
-            &["--", "-onetime"],
-            "unexpected argument `-onetime`: remco takes flags only",
-        );
+        refuse(&["-onetime", "false"], "unexpected argument `false`: remco takes flags only");
+        refuse(&["--", "-onetime"], "unexpected argument `-onetime`: remco takes flags only");
         refuse(&["", "-onetime"], "unexpected argument ``: remco takes flags only");
         refuse(&["---config=a"], "unknown flag `--config`, did you mean `-config`?");
         refuse(&["-=a"], "unknown flag `-`: `remco -h` lists the flags");
-        refuse(
-            &["-config"],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
-        refuse(
-            &["-config="],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
-        refuse(
-            &["-config", ""],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
+        refuse(&["-config"], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config="], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config", ""], "`-config` needs a path, such as `-config /etc/remco/config`");
     }
 
     #[test]
     fn takes_any_bytes_for_a_path() {
         for flag in [&b"-config=/\xff"[..], b"--config=/\xff"] {
             let invocation = parse([OsString::from_vec(flag.to_vec())]).expect("a path");
-            let Invocation::Run(options) = invocation else {
-                panic!("{invocation:?}")
-            };
+            let Invocation::Run(options) = invocation else { panic!("{invocation:?}") };
             assert_eq!(options.config.as_os_str().as_bytes(), b"/\xff");
         }
         let words = [b"-config".to_vec(), b"-\xff".to_vec()].map(OsString::from_vec);
-        let Ok(Invocation::Run(options)) = parse(words) else {
-            panic!("a path")
-        };
+        let Ok(Invocation::Run(options)) = parse(words) else { panic!("a path") };
         assert_eq!(options.config.as_os_str().as_bytes(), b"-\xff");
         assert!(parse([OsString::from_vec(b"-\xff".to_vec())]).is_err());
     }

@@ -13,9 +13,9 @@ use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::process::{self, Command};
+use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Wake};
-use crate::host::random;
 use crate::log::{self, Level, Line};
 use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
 use crate::store::{Bytes, Store};
@@ -73,11 +73,20 @@ pub enum Ending {
 }
 
 impl Daemon {
-    pub fn new(config: &Config, mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
+    /// # Errors
+    /// A backend of the configuration that cannot be.
+    pub fn new(
+        config: &Config,
+        mode: Mode,
+        signals: Arc<Signals>,
+        logger: Rc<Logger>,
+        machine: Rc<Machine>,
+    ) -> Result<Daemon, String> {
         let units = config.resources.iter().map(|resource| {
             Unit::new(resource.clone(), mode, &signals, Rc::clone(&logger), Rc::clone(&machine))
+                .map_err(|why| format!("resource `{}`: {why}", resource.name))
         });
-        Daemon { mode, units: units.collect(), signals, logger }
+        Ok(Daemon { mode, units: units.collect::<Result<_, _>>()?, signals, logger })
     }
 
     /// Runs until every resource is done or a signal says to stop.
@@ -109,6 +118,7 @@ impl Daemon {
                 unit.turn_if_due();
             }
             if let Some(failed) = self.finished() {
+                self.units.iter_mut().for_each(Unit::close);
                 return Ending::Done { failed };
             }
             readable = self.wait();
@@ -167,12 +177,13 @@ impl Daemon {
     }
 
     /// Ends at once. Staged files are removed as the units are dropped; what is installed is whole.
-    fn stop(self, signal: Signal) -> Ending {
+    fn stop(mut self, signal: Signal) -> Ending {
         let name = if signal == Signal::Interrupt { "interrupt" } else { "terminated" };
         self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
         for (_, command) in self.units.iter().filter_map(|unit| unit.job.as_ref()) {
             command.terminate();
         }
+        self.units.iter_mut().for_each(Unit::close);
         Ending::Stopped
     }
 }
@@ -184,9 +195,12 @@ impl Unit {
         signals: &Arc<Signals>,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
-    ) -> Unit {
-        let backends: Vec<Box<dyn Backend>> =
-            config.backends.iter().map(|options| backend::open(options, mode, signals)).collect();
+    ) -> Result<Unit, String> {
+        let backends = config.backends.iter().map(|options| {
+            let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
+            backend::open(options, mode, wake, random::below)
+        });
+        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
@@ -194,7 +208,7 @@ impl Unit {
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
         };
-        Unit {
+        Ok(Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -204,7 +218,7 @@ impl Unit {
             world: machine,
             logger,
             config,
-        }
+        })
     }
 
     fn due(&self) -> Option<Instant> {
@@ -237,29 +251,46 @@ impl Unit {
         self.backends[backend].turn(Instant::now(), &mut reports);
         let mut news = false;
         for report in reports {
-            match report {
-                Report::Snapshot(layer) => {
-                    self.store_mut().replace(backend, layer);
-                    news = true;
-                }
-                Report::Changes { changes, trigger } => {
-                    let store = self.store_mut();
-                    for change in changes {
-                        match change {
-                            Change::Put(key, value) => store.put(backend, &key, &value),
-                            Change::Delete(key) => store.delete(backend, &key),
-                        };
-                    }
-                    news |= trigger;
-                }
-                Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
-                Report::Recovered => self.handle(Event::Reached { backend }),
-                Report::Log(line) => self.log(line),
-            }
+            news |= self.take(backend, report);
         }
         if news {
             self.warn_of_collisions();
             self.handle(Event::Loaded { backend });
+        }
+    }
+
+    /// Takes one report in. Tells whether it calls for an update.
+    fn take(&mut self, backend: usize, report: Report) -> bool {
+        match report {
+            Report::Snapshot(layer) => {
+                self.store_mut().replace(backend, layer);
+                return true;
+            }
+            Report::Changes { changes, trigger } => {
+                let store = self.store_mut();
+                for change in changes {
+                    match change {
+                        Change::Put(key, value) => store.put(backend, &key, &value),
+                        Change::Delete(key) => store.delete(backend, &key),
+                    };
+                }
+                return trigger;
+            }
+            Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
+            Report::Recovered => self.handle(Event::Reached { backend }),
+            Report::Log(line) => self.log(line),
+        }
+        false
+    }
+
+    /// Ends the backends. What they still have to say is only for the log.
+    fn close(&mut self) {
+        let mut reports = Vec::new();
+        self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
+        for report in reports {
+            if let Report::Log(line) = report {
+                self.log(line);
+            }
         }
     }
 
@@ -347,7 +378,7 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let output = &mut self.outputs[t];
         let template = match output.template.take() {
-            Some(template) if !template.is_stale(&self.world) => template,
+            Some(template) if !template.is_stale(&*self.world) => template,
             _ => {
                 let line = Line::new(Level::Debug, "compiling source template");
                 self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
@@ -395,17 +426,14 @@ impl Unit {
             let command = command.as_ref().expect("a job is planned only where there is a command");
             command.text(path.unwrap_or(std::path::Path::new("")))
         };
-        let plain = |command: &Option<String>| {
-            command.as_ref().expect("a job is planned only where there is a command").into()
-        };
+        let plain =
+            |command: &Option<String>| command.as_ref().expect("a job is planned only where there is a command").into();
         let text: std::ffi::OsString = match job {
             Job::Check(t) => {
                 let staged = self.outputs[t].stage.as_ref().and_then(Stage::path);
                 templated(&self.config.templates[t].check_cmd, staged)
             }
-            Job::Reload(t) => {
-                templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst))
-            }
+            Job::Reload(t) => templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst)),
             Job::Start => plain(&self.config.start_cmd),
             Job::ReloadResource => plain(&self.config.reload_cmd),
         };

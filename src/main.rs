@@ -1,13 +1,12 @@
 //! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use remco::cli::{self, Invocation, Options};
-use remco::config::{self, Config, Finding, LogFormat, LogLevel};
+use remco::config::{self, Config, Finding, Mode};
 use remco::daemon::{Daemon, Ending};
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
         Ok(Invocation::Help) => print(cli::USAGE),
-        Ok(Invocation::Version) => print(cli::VERSION),
+        Ok(Invocation::Version) => print(&format!("{}\n", cli::version())),
         Err(error) => {
             say(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
@@ -55,11 +54,19 @@ fn run(options: &Options) -> ExitCode {
     let path = options.config.display().to_string();
     logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
     for warning in warnings {
-        logger.log(&warning.line());
+        logger.log(&Line::new(Level::Warn, warning.headline()));
     }
     let _pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
-    match Daemon::new(&config, options.mode, signals, logger, machine).run() {
+    let mode = if options.onetime { Mode::OneShot } else { Mode::Watch };
+    let daemon = match Daemon::new(&config, mode, signals, Rc::clone(&logger), machine) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    match daemon.run() {
         Ending::Stopped => ExitCode::SUCCESS,
         Ending::Done { failed } => ExitCode::from(failed.min(MOST_FAILED) as u8),
     }
@@ -67,16 +74,13 @@ fn run(options: &Options) -> ExitCode {
 
 /// The configuration, or everything that is wrong with it in words.
 fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
-    let refuse = |findings: &[String]| {
-        let errors = findings.join("\n");
-        format!("{errors}\nremco: failed to read config `{}`, nothing was started\n", options.config.display())
+    let refuse = |findings: String| {
+        format!("{findings}\nremco: failed to read config `{}`, nothing was started\n", options.config.display())
     };
     let loaded = config::load(&options.config, options.strictness, machine);
-    let (config, warnings) = loaded.map_err(|findings| {
-        refuse(&findings.list.iter().map(Finding::to_string).collect::<Vec<_>>())
-    })?;
-    let unsupported = config::unsupported(&config);
-    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(refuse(&unsupported)) }
+    let (config, warnings) = loaded.map_err(|findings| refuse(findings.to_string()))?;
+    let unsupported = config::unsupported(&config, machine);
+    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(refuse(unsupported.join("\n"))) }
 }
 
 /// Standard output may be closed; that is no reason to fail.

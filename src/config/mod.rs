@@ -55,10 +55,7 @@ pub enum Strictness {
 /// Reads and checks a whole configuration. Gives all warnings beside the configuration, or all errors (and
 /// warnings) of the run at once.
 pub fn load(path: &Path, strictness: Strictness, source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load = Load {
-        source,
-        report: Report::new(strictness),
-    };
+    let mut load = Load { source, report: Report::new(strictness) };
     let config = load.run(path);
     let list = load.report.finish();
     match config {
@@ -97,21 +94,11 @@ impl Load<'_> {
         let mut parsed = Vec::new();
         for table in reader.tables("resource", "resource") {
             let reader = Reader::new(report, &keys::RESOURCE, table.value, table.span);
-            parsed.push(resource::parse(
-                &reader,
-                Origin::Main,
-                &file_name(&main.path),
-                defaults.as_ref(),
-            ));
+            parsed.push(resource::parse(&reader, Origin::Main, &file_name(&main.path), defaults.as_ref()));
         }
         for file in &files {
             if let Some(reader) = included(report, file) {
-                parsed.push(resource::parse(
-                    &reader,
-                    Origin::Included,
-                    &file_name(&file.path),
-                    defaults.as_ref(),
-                ));
+                parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
             }
         }
         one_writer_each(report, &parsed);
@@ -135,23 +122,14 @@ impl Load<'_> {
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
         let number = self.report.add(document);
         if let Some(cause) = failure {
-            self.report
-                .file_error(number, format!("failed to read the file: {cause}"));
+            self.report.file_error(number, format!("failed to read the file: {cause}"));
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
         for broken in broken {
             self.report.broken(broken.span, broken.message);
         }
-        Some(Tree {
-            table,
-            span: Span {
-                file: number,
-                start: 0,
-                end: 0,
-            },
-            path: path.to_path_buf(),
-        })
+        Some(Tree { table, span: Span { file: number, start: 0, end: 0 }, path: path.to_path_buf() })
     }
 
     /// The files of include_dir, by name.
@@ -178,10 +156,7 @@ impl Load<'_> {
 
 /// The resource of an included file, unless it is to be skipped, as a file without templates is.
 fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
-    let foreign = file
-        .table
-        .find("resource")
-        .filter(|_| file.table.find("template").is_none());
+    let foreign = file.table.find("resource").filter(|_| file.table.find("template").is_none());
     if let Some(entry) = foreign {
         let message =
             "an included file is one resource: write its `name`, `[[template]]` and `[backend]` without `resource`";
@@ -207,10 +182,7 @@ fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
             let path: PathBuf = template.dst.components().collect();
             if let Some(other) = first.insert(path, *span) {
                 let other = report.location(other);
-                report.error(
-                    *span,
-                    format!("two templates write this file: it is also the `dst` at {other}"),
-                );
+                report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
             }
         }
     }
@@ -255,10 +227,7 @@ fn log_level(reader: &Reader) -> LogLevel {
         Some(name) => format!(", did you mean {}?", quoted(name)),
         None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
     };
-    reader.report.warn(
-        found.span,
-        format!("unknown log_level {shown} is taken as `info`{advice}"),
-    );
+    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
     LogLevel::Info
 }
 
@@ -279,10 +248,7 @@ fn log_format(reader: &Reader) -> LogFormat {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// What a file error says, without the "os error" number.

@@ -10,10 +10,7 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
         // A directory that is missing, or that has no filters, asks for nothing.
         let names = source.list(dir).unwrap_or_default();
         if names.iter().any(|name| name.as_encoded_bytes().ends_with(b".js")) {
-            missing.push(format!(
-                "filter_dir `{}`: JavaScript filters are not supported yet",
-                dir.display()
-            ));
+            missing.push(format!("filter_dir `{}`: JavaScript filters are not supported yet", dir.display()));
         }
     }
     let telemetry = &config.telemetry;
@@ -27,11 +24,7 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
         missing.push(format!("telemetry: the {sink} sink is not supported yet"));
     }
     for resource in &config.resources {
-        missing.extend(
-            of_resource(resource)
-                .iter()
-                .map(|what| format!("resource `{}`: {what}", resource.name)),
-        );
+        missing.extend(of_resource(resource).iter().map(|what| format!("resource `{}`: {what}", resource.name)));
     }
     missing
 }
@@ -65,18 +58,12 @@ fn of_resource(resource: &Resource) -> Vec<String> {
 }
 
 fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
-    let https = |node: &String| {
-        node.get(..8)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
-    };
+    let https = |node: &String| node.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     [
         (etcd.version == Some(EtcdVersion::V2), "version 2 is"),
         // Nodes that are given win over the record.
         (etcd.nodes.is_empty() && !etcd.srv_record.is_empty(), "srv_record is"),
-        (
-            etcd.tls != Tls::default(),
-            "TLS (client_cert, client_key, client_ca_keys) is",
-        ),
+        (etcd.tls != Tls::default(), "TLS (client_cert, client_key, client_ca_keys) is"),
         (etcd.nodes.iter().any(https), "TLS (an https node) is"),
     ]
     .into_iter()

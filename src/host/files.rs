@@ -107,9 +107,7 @@ impl Destination {
         let (dir, name, found) = match &target {
             Target::Regular { path, found } => (parent(path), path.file_name().unwrap_or_default(), *found),
             // A check needs a file, and a device's directory is no place for one.
-            _ if checked == Checked::Yes => {
-                (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None)
-            }
+            _ if checked == Checked::Yes => (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None),
             _ => return Ok(Stage { file: None, target }),
         };
         if self.make_directories {
@@ -160,9 +158,8 @@ impl Destination {
     /// # Errors
     /// The old content is still there, unless the message says otherwise.
     pub fn install(&self, mut stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
-        let failed = |what: &str, path: &Path, e: &dyn std::fmt::Display| {
-            format!("failed to {what} `{}`: {e}", path.display())
-        };
+        let failed =
+            |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
         let path = match &stage.target {
             Target::Regular { path, .. } => path.clone(),
             Target::Special(path) => {
@@ -176,9 +173,8 @@ impl Destination {
         };
         let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
         let synced = file.sync_all();
-        let renamed = synced.map_err(|e| ("sync", e)).and_then(|()| {
-            fs::rename(&staged, &path).map_err(|e| ("rename", e))
-        });
+        let renamed =
+            synced.map_err(|e| ("sync", e)).and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
         match renamed {
             Ok(()) => {
                 let dir = parent(&path);

@@ -386,10 +386,8 @@ impl Resource {
             if self.plan.mode == Mode::Watch {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
-                    let text = format!(
-                        "not all templates could be rendered, trying again after {} seconds",
-                        delay.as_secs()
-                    );
+                    let text =
+                        format!("not all templates could be rendered, trying again after {} seconds", delay.as_secs());
                     effects.push(Effect::Log(Line::new(Level::Error, text)));
                 }
             }

@@ -130,7 +130,8 @@ impl Render {
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
         let result = function.call(&self.env, &values);
-        let value = result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
+        let value =
+            result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }

@@ -10,6 +10,8 @@ mod collections;
 mod eval;
 mod expression;
 pub mod filters;
+#[cfg(test)]
+mod fixture;
 pub mod functions;
 mod json;
 pub mod layout;
@@ -33,9 +35,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use collections::Collections;
 use library::{Library, Need};
 use lower::{Program, Role};
-pub use collections::Collections;
 pub use source::Error;
 
 use crate::store::Store;
@@ -52,15 +54,9 @@ impl Template {
     /// Reads and compiles a template file and what it includes.
     pub fn compile(path: &Path, world: &Rc<dyn World>) -> Result<Template, Error> {
         let library = Library::default();
-        let bytes = library
-            .read(&**world, path, Need::Must)
-            .map_err(|message| Error::of_file(path, message))?;
+        let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
         let program = lower::compile(path, bytes.unwrap_or_default(), Role::Main, &library, &**world)?;
-        Ok(Template {
-            limits: Limits::default(),
-            program: Rc::new(program),
-            library: Rc::new(library),
-        })
+        Ok(Template { limits: Limits::default(), program: Rc::new(program), library: Rc::new(library) })
     }
 
     /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
@@ -85,12 +81,7 @@ impl Template {
             .map(|(name, tag)| {
                 let source = self.program.source(*tag);
                 let (line, col) = source.place(tag.start);
-                Unknown {
-                    name: names.text(*name).to_string(),
-                    file: source.path.clone(),
-                    line,
-                    col,
-                }
+                Unknown { name: names.text(*name).to_string(), file: source.path.clone(), line, col }
             })
             .collect()
     }
@@ -164,12 +155,7 @@ pub struct Env {
 impl Env {
     /// For one render: what it makes is let go with this.
     pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
-        Env {
-            store,
-            world,
-            limits: Limits::default(),
-            collections: Collections::default(),
-        }
+        Env { store, world, limits: Limits::default(), collections: Collections::default() }
     }
 }
 
@@ -184,9 +170,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            steps: 100_000_000,
-            output: 256 << 20,
-        }
+        Limits { steps: 100_000_000, output: 256 << 20 }
     }
 }

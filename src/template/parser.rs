@@ -50,26 +50,15 @@ pub(super) fn parse<'s>(source: &'s Source, names: &'s mut Names, pieces: Vec<Pi
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let unknown = parser
-        .unknown_calls
-        .iter()
-        .find(|call| !parser.bound.contains(&call.name));
+    let unknown = parser.unknown_calls.iter().find(|call| !parser.bound.contains(&call.name));
     let unknown_call =
         unknown.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name))));
-    Ok(Document {
-        body,
-        variables: parser.variables,
-        bound: parser.bound,
-        unknown_call,
-    })
+    Ok(Document { body, variables: parser.variables, bound: parser.bound, unknown_call })
 }
 
 /// What a call of something unknown is told.
 pub(super) fn unknown_function(name: &str) -> String {
-    format!(
-        "unknown function `{name}`{}",
-        suggest(name, functions::names().chain(filters::names()))
-    )
+    format!("unknown function `{name}`{}", suggest(name, functions::names().chain(filters::names())))
 }
 
 /// The end of a message about a name that does not exist, if a known one is near.
@@ -195,10 +184,7 @@ impl<'s> Parser<'s> {
 /// The end that a piece is, if it is one of these.
 fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
     let Piece::Tag(tag) = piece else { return None };
-    let first = tag
-        .tokens
-        .first()
-        .filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
+    let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
     let name = ends.iter().find(|end| end.as_bytes() == first.text)?;
     Some((*name, tag))
 }
@@ -215,9 +201,7 @@ impl Parser<'_> {
         if self.depth <= NESTING {
             return Ok(());
         }
-        Err(self
-            .source
-            .error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
+        Err(self.source.error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
     pub fn shallower(&mut self) {

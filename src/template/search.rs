@@ -1,5 +1,9 @@
-//! Finds a part in a text, both any bytes, in time linear in the text whatever the two are
-//! (Knuth, Morris and Pratt). What is done with the places found is not here.
+//! Finds and replaces a part in a text, both any bytes, in time linear in the text whatever the two are
+//! (Knuth, Morris and Pratt). Patterns are not here.
+
+use super::bounded::Text;
+use super::value::Value;
+use super::{Limits, runes};
 
 /// Where a part first begins.
 pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
@@ -28,6 +32,25 @@ pub fn matches<'a>(text: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize
     })
 }
 
+/// A text with a part replaced at most `count` times. The empty part is before each character and at the end
+/// (Go's strings.Replace).
+pub fn replace(limits: &Limits, text: &[u8], part: &[u8], by: &[u8], count: usize) -> Result<Value, String> {
+    let mut out = Text::new(limits);
+    let mut done = 0;
+    let mut replace = |at: usize| {
+        out.push(&text[done..at])?;
+        done = at + part.len();
+        out.push(by)
+    };
+    if part.is_empty() {
+        runes::starts(text).chain([text.len()]).take(count).try_for_each(&mut replace)?;
+    } else {
+        matches(text, part).take(count).try_for_each(&mut replace)?;
+    }
+    out.push(&text[done..])?;
+    Ok(out.into_value())
+}
+
 /// For each beginning of the part: the length of the longest shorter beginning that it also ends with.
 fn borders(part: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; part.len()];
@@ -49,11 +72,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, part: &str, expected: &[usize]) {
-        assert_eq!(
-            matches(text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(),
-            expected,
-            "{part} in {text}"
-        );
+        assert_eq!(matches(text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(), expected, "{part} in {text}");
     }
 
     #[test]
@@ -75,6 +94,26 @@ mod tests {
         assert_eq!(find(b"", b""), Some(0));
         assert_eq!(find(b"abc", b"c"), Some(2));
         assert_eq!(find(b"\xff\x00", b"\x00"), Some(1));
+    }
+
+    #[test]
+    fn replacing_follows_go() {
+        let check = |text: &str, part: &str, by: &str, count: usize, expected: &str| {
+            let limits = Limits::default();
+            let replaced = replace(&limits, text.as_bytes(), part.as_bytes(), by.as_bytes(), count).unwrap();
+            assert_eq!(String::from_utf8_lossy(&replaced.text()), expected);
+        };
+        check("svc-eu-west", "-", "_", usize::MAX, "svc_eu_west");
+        check("svc-eu-west", "-", "_", 0, "svc-eu-west");
+        check("svc-eu-west", "-", "_", 1, "svc_eu-west");
+        check("svc-eu-west", "-", "", 99, "svceuwest");
+        check("aaaaa", "aa", "b", usize::MAX, "bba");
+        check("abc", "", ".", usize::MAX, ".a.b.c.");
+        check("abc", "", ".", 2, ".a.bc");
+        check("né", "", ".", usize::MAX, ".n.é.");
+        check("", "", "x", usize::MAX, "x");
+        let limits = Limits { output: 10, ..Limits::default() };
+        assert!(replace(&limits, b"aaaa", b"a", b"bbb", usize::MAX).is_err());
     }
 
     #[test]

@@ -5,10 +5,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
-use super::number;
+use super::number::{self, FloatFormat};
 use super::runes;
 use super::search;
 use crate::store::Bytes;
@@ -72,8 +73,7 @@ pub trait Object: Any {
     }
     /// What toJSON and the like write for it.
     fn data(&self) -> Data {
-        self.plain()
-            .map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
+        self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
     }
 }
 
@@ -123,6 +123,14 @@ impl Value {
         Value::Object(Rc::new(object))
     }
 
+    /// The value as a template sees it from outside alone ([`Wrapped`]). Wrapping twice is wrapping once.
+    pub fn wrapped(value: Value) -> Value {
+        match &value {
+            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
+            _ => Value::object(Wrapped(value)),
+        }
+    }
+
     /// Appends the value as `{{ v }}` prints it.
     pub fn print(&self, out: &mut Vec<u8>) {
         match self {
@@ -130,7 +138,7 @@ impl Value {
             Value::Bool(true) => out.extend_from_slice(b"True"),
             Value::Bool(false) => out.extend_from_slice(b"False"),
             Value::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
-            Value::Float(n) => out.extend_from_slice(number::fixed(*n, 6).as_bytes()),
+            Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
             Value::Str(text) => out.extend_from_slice(text),
             Value::Object(object) if let Some(text) = object.text() => out.extend_from_slice(&text),
             Value::List(_) | Value::Map(_) | Value::Pair(_) | Value::Object(_) => {
@@ -277,11 +285,7 @@ impl Value {
             }
         };
         let compared = |whole: fn(&i64, &i64) -> bool, real: fn(&f64, &f64) -> bool| {
-            Value::Bool(if float {
-                real(&left.float(), &right.float())
-            } else {
-                whole(&left.int(), &right.int())
-            })
+            Value::Bool(if float { real(&left.float(), &right.float()) } else { whole(&left.int(), &right.int()) })
         };
         Ok(match op {
             Op::Eq => Value::Bool(left.equals(right)?),
@@ -439,10 +443,7 @@ impl Value {
         let order = if reversed { Order::Backward } else { Order::Forward };
         let rows = |source, order| Ok(Some(Rows { source, order }));
         if let Some(map) = self.entries() {
-            return rows(
-                Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
-                order,
-            );
+            return rows(Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()), order);
         }
         match self {
             Value::Str(_) if sorted => Err("cannot sort the bytes of a string".to_owned()),
@@ -450,7 +451,7 @@ impl Value {
             Value::List(list) if !sorted => rows(Source::List(list.clone()), order),
             Value::List(list) if list.kind == ListKind::Strings => {
                 let mut items = list.items.clone();
-                items.sort_by(|a, b| a.text().cmp(&b.text()));
+                items.sort_by_cached_key(Value::text);
                 rows(Source::List(Rc::new(List { kind: list.kind, items })), order)
             }
             Value::List(list) => rows(Source::List(list.clone()), Order::Forward),
@@ -499,7 +500,14 @@ impl Rows {
 
 /// A value that a template sees only from outside: it prints as what it holds, but it is true, equal to itself
 /// alone, of length 0, and nothing can be read from it. The filter `index` and the tag `cycle` give such values.
-pub struct Wrapped(pub Value);
+pub struct Wrapped(Value);
+
+impl Wrapped {
+    /// What was wrapped, leaving nothing.
+    pub(super) fn take(&mut self) -> Value {
+        mem::replace(&mut self.0, Value::Nil)
+    }
+}
 
 impl Object for Wrapped {
     fn type_name(&self) -> &'static str {
@@ -528,10 +536,9 @@ impl fmt::Debug for Value {
             Value::Float(n) => n.fmt(f),
             Value::Str(text) => write!(f, "\"{}\"", text.escape_ascii()),
             Value::List(list) => f.debug_list().entries(&list.items).finish(),
-            Value::Map(map) => f
-                .debug_map()
-                .entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone())))
-                .finish(),
+            Value::Map(map) => {
+                f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
+            }
             Value::Pair(pair) => write!(f, "{}={}", pair.0.escape_ascii(), pair.1.escape_ascii()),
             // Not its contents: an object may hold itself.
             Value::Object(object) => write!(f, "<{}>", object.type_name()),

@@ -27,11 +27,7 @@ pub fn new(
     random: Box<dyn FnMut(u64) -> u64>,
 ) -> Result<Box<dyn Backend>, String> {
     refuse_what_is_missing(etcd)?;
-    let nodes = etcd
-        .nodes
-        .iter()
-        .map(|node| node_url(node))
-        .collect::<Result<Vec<_>, _>>()?;
+    let nodes = etcd.nodes.iter().map(|node| node_url(node)).collect::<Result<Vec<_>, _>>()?;
     let goal = match mode {
         Mode::OneShot => Goal::Once,
         Mode::Watch if options.watch && !options.onetime => Goal::Watched,
@@ -39,24 +35,11 @@ pub fn new(
     };
     let again = goal != Goal::Once && !options.onetime;
     let interval = options.interval.filter(|_| again);
-    let comparing = if goal == Goal::Watched && interval.is_some() {
-        Comparing::Yes
-    } else {
-        Comparing::No
-    };
-    let settings = Settings {
-        nodes: nodes.clone(),
-        prefix: options.prefix.clone(),
-        goal,
-        interval,
-    };
+    let comparing = if goal == Goal::Watched && interval.is_some() { Comparing::Yes } else { Comparing::No };
+    let settings = Settings { nodes: nodes.clone(), prefix: options.prefix.clone(), goal, interval };
     let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, comparing);
     let session = Session::new(settings, mirror, random);
-    Ok(Box::new(client::Client::new(
-        http::Client::new(wake, Limits::default()),
-        nodes,
-        session,
-    )))
+    Ok(Box::new(client::Client::new(http::Client::new(wake, Limits::default()), nodes, session)))
 }
 
 fn refuse_what_is_missing(etcd: &config::Etcd) -> Result<(), String> {
@@ -83,11 +66,7 @@ fn refuse_what_is_missing(etcd: &config::Etcd) -> Result<(), String> {
 /// version 3 has no use for them.
 fn node_url(node: &str) -> Result<String, String> {
     let node = node.trim().trim_end_matches('/');
-    let url = if node.contains("://") {
-        http::without_credentials(node)
-    } else {
-        format!("http://{node}")
-    };
+    let url = if node.contains("://") { http::without_credentials(node) } else { format!("http://{node}") };
     match url.split_once("://") {
         Some(("http", host)) if !host.is_empty() => Ok(url),
         Some(("https", _)) => Err(format!("etcd: node `{url}`: https is not supported yet")),
