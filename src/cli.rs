@@ -7,7 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::config::Strictness;
+use crate::config::{Mode, Strictness};
 use crate::nearest::nearest;
 
 /// What the user wants done.
@@ -16,15 +16,14 @@ pub enum Invocation {
     Run(Options),
     /// Print [`USAGE`] and exit with 0.
     Help,
-    /// Print [`version`] and exit with 0.
+    /// Print [`VERSION`] and exit with 0.
     Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub config: PathBuf,
-    /// Render everything once and exit, whatever the backends say.
-    pub onetime: bool,
+    pub mode: Mode,
     pub strictness: Strictness,
 }
 
@@ -61,19 +60,12 @@ Exit status: 0, or with -onetime the number of resources that failed (at most
 ";
 
 /// What `-version` prints.
-pub fn version() -> String {
-    concat!("remco ", env!("CARGO_PKG_VERSION")).to_owned()
-}
+pub const VERSION: &str = concat!("remco ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
-    let mut options = Options {
-        config: DEFAULT_CONFIG.into(),
-        onetime: false,
-        strictness: Strictness::Lenient,
-    };
-    let mut version = false;
-    let mut strict = false;
+    let mut config = PathBuf::from(DEFAULT_CONFIG);
+    let (mut onetime, mut strict, mut version) = (false, false, false);
     let mut parser = lexopt::Parser::from_args(with_two_dashes(arguments));
     while let Some(argument) = parser.next()? {
         let flag = match argument {
@@ -81,15 +73,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             lexopt::Arg::Short(letter) => letter.to_string(),
             lexopt::Arg::Value(value) => {
                 let value = value.to_string_lossy();
-                return Err(Error::new(format!(
-                    "unexpected argument `{value}`: remco takes flags only"
-                )));
+                return Err(Error::new(format!("unexpected argument `{value}`: remco takes flags only")));
             }
         };
         match &*flag {
             "h" | "help" => return Ok(Invocation::Help),
-            CONFIG => options.config = path(&mut parser)?,
-            "onetime" => options.onetime = switch(&flag, &mut parser)?,
+            CONFIG => config = path(&mut parser)?,
+            "onetime" => onetime = switch(&flag, &mut parser)?,
             "strict" => strict = switch(&flag, &mut parser)?,
             "version" => version = switch(&flag, &mut parser)?,
             _ => return Err(unknown(&flag)),
@@ -98,10 +88,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     if version {
         return Ok(Invocation::Version);
     }
-    if strict {
-        options.strictness = Strictness::Strict;
-    }
-    Ok(Invocation::Run(options))
+    Ok(Invocation::Run(Options {
+        config,
+        mode: if onetime { Mode::OneShot } else { Mode::Watch },
+        strictness: if strict { Strictness::Strict } else { Strictness::Lenient },
+    }))
 }
 
 /// The one flag with a value of its own.
@@ -135,9 +126,7 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<Os
 fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, Error> {
     match parser.value() {
         Ok(path) if !path.is_empty() => Ok(path.into()),
-        _ => Err(Error::new(
-            "`-config` needs a path, such as `-config /etc/remco/config`".to_owned(),
-        )),
+        _ => Err(Error::new("`-config` needs a path, such as `-config /etc/remco/config`".to_owned())),
     }
 }
 
@@ -196,21 +185,14 @@ mod tests {
 
     #[track_caller]
     fn check(line: &[&str], config: &str, onetime: bool, strictness: Strictness) {
-        let expected = Options {
-            config: config.into(),
-            onetime,
-            strictness,
-        };
+        let mode = if onetime { Mode::OneShot } else { Mode::Watch };
+        let expected = Options { config: config.into(), mode, strictness };
         assert_eq!(run(line), Ok(Invocation::Run(expected)), "{line:?}");
     }
 
     #[track_caller]
     fn refuse(line: &[&str], message: &str) {
-        assert_eq!(
-            run(line).map_err(|error| error.to_string()),
-            Err(message.to_owned()),
-            "{line:?}"
-        );
+        assert_eq!(run(line).map_err(|error| error.to_string()), Err(message.to_owned()), "{line:?}");
     }
 
     #[test]
@@ -235,12 +217,7 @@ mod tests {
     #[test]
     fn takes_gos_booleans() {
         let check = |value: &str, onetime| {
-            check(
-                &[&format!("-onetime={value}")],
-                "/etc/remco/config",
-                onetime,
-                Strictness::Lenient,
-            );
+            check(&[&format!("-onetime={value}")], "/etc/remco/config", onetime, Strictness::Lenient);
         };
         for value in ["1", "t", "T", "TRUE", "true", "True"] {
             check(value, true);
@@ -262,7 +239,7 @@ mod tests {
         for flag in ["-version", "--version", "-version=1"] {
             assert_eq!(run(&[flag, "-config", "a"]), Ok(Invocation::Version), "{flag}");
         }
-        assert!(version().starts_with("remco "));
+        assert!(VERSION.starts_with("remco ") && VERSION.ends_with('\n'));
         assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
         assert!(FLAGS.iter().all(|flag| USAGE.contains(&format!("-{flag}"))));
     }
@@ -276,44 +253,25 @@ mod tests {
         refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
         refuse(&["-"], "unexpected argument `-`: remco takes flags only");
         refuse(&["poll"], "unexpected argument `poll`: remco takes flags only");
-        refuse(
-            &["-onetime", "false"],
-            "unexpected argument `false`: remco takes flags only",
-        );
-        refuse(
-            &["--", "-onetime"],
-            "unexpected argument `-onetime`: remco takes flags only",
-        );
+        refuse(&["-onetime", "false"], "unexpected argument `false`: remco takes flags only");
+        refuse(&["--", "-onetime"], "unexpected argument `-onetime`: remco takes flags only");
         refuse(&["", "-onetime"], "unexpected argument ``: remco takes flags only");
         refuse(&["---config=a"], "unknown flag `--config`, did you mean `-config`?");
         refuse(&["-=a"], "unknown flag `-`: `remco -h` lists the flags");
-        refuse(
-            &["-config"],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
-        refuse(
-            &["-config="],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
-        refuse(
-            &["-config", ""],
-            "`-config` needs a path, such as `-config /etc/remco/config`",
-        );
+        refuse(&["-config"], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config="], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config", ""], "`-config` needs a path, such as `-config /etc/remco/config`");
     }
 
     #[test]
     fn takes_any_bytes_for_a_path() {
         for flag in [&b"-config=/\xff"[..], b"--config=/\xff"] {
             let invocation = parse([OsString::from_vec(flag.to_vec())]).expect("a path");
-            let Invocation::Run(options) = invocation else {
-                panic!("{invocation:?}")
-            };
+            let Invocation::Run(options) = invocation else { panic!("{invocation:?}") };
             assert_eq!(options.config.as_os_str().as_bytes(), b"/\xff");
         }
         let words = [b"-config".to_vec(), b"-\xff".to_vec()].map(OsString::from_vec);
-        let Ok(Invocation::Run(options)) = parse(words) else {
-            panic!("a path")
-        };
+        let Ok(Invocation::Run(options)) = parse(words) else { panic!("a path") };
         assert_eq!(options.config.as_os_str().as_bytes(), b"-\xff");
         assert!(parse([OsString::from_vec(b"-\xff".to_vec())]).is_err());
     }

@@ -14,16 +14,10 @@ const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/ba
 #[test]
 fn bad_configurations_are_explained() {
     let snapshots = std::fs::read_to_string(SNAPSHOTS).expect("the snapshots are in the tree");
-    let texts = snapshots
-        .strip_prefix("=== ")
-        .expect("a case begins with its name")
-        .split("\n=== ");
+    let texts = snapshots.strip_prefix("=== ").expect("a case begins with its name").split("\n=== ");
     let cases: Vec<Case> = texts.map(Case::parse).collect();
     assert!(cases.len() >= 40, "{} cases", cases.len());
-    let said: Vec<String> = cases
-        .iter()
-        .map(|case| format!("=== {}--- says\n{}", case.before, case.run()))
-        .collect();
+    let said: Vec<String> = cases.iter().map(|case| format!("=== {}--- says\n{}", case.before, case.run())).collect();
     let said = said.join("\n");
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(SNAPSHOTS, &said).expect("the snapshots can be written");
@@ -50,10 +44,7 @@ impl Case<'_> {
     /// or `says`.
     fn parse(text: &str) -> Case<'_> {
         let before = text.find("--- says\n").expect("a case has its output");
-        let mut case = Case {
-            before: &text[..before],
-            ..Case::default()
-        };
+        let mut case = Case { before: &text[..before], ..Case::default() };
         let mut parts = case.before.split("--- ");
         parts.next().expect("a case has a name");
         for part in parts {
@@ -82,15 +73,12 @@ impl Case<'_> {
         match config::load(Path::new("config"), strictness, self) {
             Ok((config, warnings)) => {
                 list(&warnings);
-                for what in config::unsupported(&config, self) {
+                for what in config::unsupported(&config) {
                     writeln!(out, "not built: {what}").expect("a string takes everything");
                 }
             }
             Err(findings) => {
-                assert!(
-                    findings.list.iter().any(|finding| finding.fatal),
-                    "errors without an error"
-                );
+                assert!(findings.list.iter().any(|finding| finding.fatal), "errors without an error");
                 list(&findings.list);
             }
         }
@@ -123,11 +111,7 @@ impl Source for Case<'_> {
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let files = self.files.keys().filter(|file| file.parent() == Some(dir));
         let names: Vec<OsString> = files.filter_map(|file| file.file_name()).map(Into::into).collect();
-        if names.is_empty() {
-            Err(io::ErrorKind::NotFound.into())
-        } else {
-            Ok(names)
-        }
+        if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
     }
 
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -23,51 +23,15 @@ struct Builtin {
 
 /// In merge order: a later one wins. Plugins come behind them.
 const BUILTIN: &[Builtin] = &[
-    Builtin {
-        name: "etcd",
-        shape: &keys::ETCD,
-        kind: etcd,
-    },
-    Builtin {
-        name: "file",
-        shape: &keys::FILE,
-        kind: file,
-    },
-    Builtin {
-        name: "env",
-        shape: &keys::ENV,
-        kind: |_, _| Some(Kind::Env),
-    },
-    Builtin {
-        name: "consul",
-        shape: &keys::CONSUL,
-        kind: consul,
-    },
-    Builtin {
-        name: "vault",
-        shape: &keys::VAULT,
-        kind: vault,
-    },
-    Builtin {
-        name: "redis",
-        shape: &keys::REDIS,
-        kind: redis,
-    },
-    Builtin {
-        name: "zookeeper",
-        shape: &keys::ZOOKEEPER,
-        kind: zookeeper,
-    },
-    Builtin {
-        name: "mock",
-        shape: &keys::MOCK,
-        kind: |_, _| Some(Kind::Mock),
-    },
-    Builtin {
-        name: "nats",
-        shape: &keys::NATS,
-        kind: nats,
-    },
+    Builtin { name: "etcd", shape: &keys::ETCD, kind: etcd },
+    Builtin { name: "file", shape: &keys::FILE, kind: file },
+    Builtin { name: "env", shape: &keys::ENV, kind: |_, _| Some(Kind::Env) },
+    Builtin { name: "consul", shape: &keys::CONSUL, kind: consul },
+    Builtin { name: "vault", shape: &keys::VAULT, kind: vault },
+    Builtin { name: "redis", shape: &keys::REDIS, kind: redis },
+    Builtin { name: "zookeeper", shape: &keys::ZOOKEEPER, kind: zookeeper },
+    Builtin { name: "mock", shape: &keys::MOCK, kind: |_, _| Some(Kind::Mock) },
+    Builtin { name: "nats", shape: &keys::NATS, kind: nats },
 ];
 
 /// What a backend's table is read for.
@@ -83,11 +47,7 @@ enum Purpose {
 pub(super) fn parse_all(resource: &Reader, header: &str, defaults: Option<&Found<&Table>>) -> Vec<Backend> {
     let report = resource.report;
     let own = resource.table("backend");
-    let layers: Vec<(&Table, Span)> = own
-        .iter()
-        .chain(defaults)
-        .map(|table| (table.value, table.span))
-        .collect();
+    let layers: Vec<(&Table, Span)> = own.iter().chain(defaults).map(|table| (table.value, table.span)).collect();
     let mut backends = Vec::new();
     let mut named = false;
     if !layers.is_empty() {
@@ -128,38 +88,23 @@ pub(super) fn check_defaults(report: &Report, defaults: &Found<&Table>) {
         }
     }
     if reader.has("plugin") {
-        report.warn(
-            reader.place("plugin"),
-            "`plugin` is not inherited: move it into the resources that need it",
-        );
+        report.warn(reader.place("plugin"), "`plugin` is not inherited: move it into the resources that need it");
     }
 }
 
 /// What every backend has, around what is its own.
 fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>, purpose: Purpose) -> Option<Backend> {
     let kind = kind(reader, purpose);
-    let texts = |key| -> Vec<String> {
-        reader
-            .texts(key)
-            .into_iter()
-            .flatten()
-            .map(|text| text.value.to_owned())
-            .collect()
-    };
+    let texts =
+        |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
     let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
     if purpose == Purpose::Use && !reader.has("keys") && watch_keys.is_empty() && name != "mock" {
-        reader
-            .report
-            .warn(reader.span(), format!("{name} reads nothing: it has no `keys`"));
+        reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
     let (watch, interval) = pace(reader, name, onetime, purpose);
     Some(Backend {
-        watch_keys: if watch_keys.is_empty() {
-            keys.clone()
-        } else {
-            watch_keys
-        },
+        watch_keys: if watch_keys.is_empty() { keys.clone() } else { watch_keys },
         keys,
         prefix: reader.string("prefix"),
         watch,
@@ -177,10 +122,7 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
     let report = reader.report;
     let mut watch = reader.boolean("watch").unwrap_or(false);
     if watch && matches!(name, "redis" | "vault") {
-        report.warn(
-            reader.place("watch"),
-            format!("{name} cannot be watched, using `interval` instead"),
-        );
+        report.warn(reader.place("watch"), format!("{name} cannot be watched, using `interval` instead"));
         watch = false;
     }
     let written = reader.signed_seconds("interval");
@@ -193,10 +135,7 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
     }
     let wrong_type = written.is_none() && reader.has("interval");
     if purpose == Purpose::Use && !wrong_type {
-        report.warn(
-            reader.place("interval"),
-            "interval needs to be > 0: setting interval to 60",
-        );
+        report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
     }
     (watch, Some(INTERVAL))
 }
@@ -279,10 +218,7 @@ fn nats(reader: &Reader, purpose: Purpose) -> Option<Kind> {
 fn plugin(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let config = plugin_config(reader);
     let path = required(reader, "path", "the path of the plugin's program", purpose)?;
-    Some(Kind::Plugin(Plugin {
-        path: path.into(),
-        config,
-    }))
+    Some(Kind::Plugin(Plugin { path: path.into(), config }))
 }
 
 /// A text that the backend cannot work without.
@@ -349,10 +285,7 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
                 }
                 _ => {
                     let key = reader.report.show(entry.key_span, &entry.key);
-                    reader.report.error(
-                        entry.node.span,
-                        format!("{key} must be a string, as all of `httpheaders`"),
-                    );
+                    reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
                 }
             }
         }
@@ -369,14 +302,9 @@ fn auth_type(reader: &Reader) -> String {
         let shown = reader.report.show(found.span, found.value);
         let advice = match nearest(found.value, KNOWN.iter().copied()) {
             Some(known) => format!(", did you mean {}?", quoted(known)),
-            None => format!(
-                ": known are {}",
-                KNOWN.iter().copied().map(quoted).collect::<Vec<_>>().join(", ")
-            ),
+            None => format!(": known are {}", KNOWN.iter().copied().map(quoted).collect::<Vec<_>>().join(", ")),
         };
-        reader
-            .report
-            .error(found.span, format!("unknown `auth_type` {shown}{advice}"));
+        reader.report.error(found.span, format!("unknown `auth_type` {shown}{advice}"));
     }
     found.value.to_owned()
 }
@@ -400,11 +328,7 @@ fn plugin_config(reader: &Reader) -> String {
 }
 
 fn json_table(report: &Report, table: &Table) -> serde_json::Value {
-    table
-        .entries
-        .iter()
-        .map(|entry| (entry.key.clone(), json(report, &entry.node)))
-        .collect()
+    table.entries.iter().map(|entry| (entry.key.clone(), json(report, &entry.node))).collect()
 }
 
 fn json(report: &Report, node: &Node) -> serde_json::Value {

@@ -125,9 +125,7 @@ impl Action<'_> {
         match self.rest.as_bytes().first() {
             Some(b'.') => {
                 let name = &self.rest[1..];
-                let length = name
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(name.len());
+                let length = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
                 self.rest = &name[length..];
                 if name[..length] != *self.placeholder.name {
                     return Err(self.wrong_name(&before[..length + 1]));
@@ -179,9 +177,7 @@ impl Action<'_> {
             let Some(verb @ ('s' | 'v' | 'q')) = verb else {
                 return Err("printf knows `%s`, `%v`, `%q` and `%%` here".to_owned());
             };
-            let argument = arguments
-                .next()
-                .ok_or("printf has fewer arguments than its format needs")?;
+            let argument = arguments.next().ok_or("printf has fewer arguments than its format needs")?;
             match verb {
                 'q' => self.quote(argument, &mut parts)?,
                 _ => parts.append(argument),
@@ -278,9 +274,7 @@ fn unquote(text: &str) -> Result<(String, usize), String> {
                         continue;
                     }
                 };
-                let digits = text
-                    .get(first..first + length)
-                    .filter(|digits| !digits.starts_with('+'));
+                let digits = text.get(first..first + length).filter(|digits| !digits.starts_with('+'));
                 let code = digits.and_then(|digits| u32::from_str_radix(digits, radix).ok());
                 let code = code.ok_or("a string has an escape with the wrong digits")?;
                 if length > 3 {
@@ -331,12 +325,7 @@ mod tests {
     use super::*;
 
     fn placeholder(dst: &str) -> Placeholder<'_> {
-        Placeholder {
-            key: "check_cmd",
-            name: "src",
-            meaning: "the staged file",
-            dst,
-        }
+        Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst }
     }
 
     /// `<>` stands for the path.
@@ -376,10 +365,7 @@ mod tests {
     #[test]
     fn keeps_texts_together() {
         let command = parse("a {{\"b\"}} c{{.src}}", &placeholder("")).expect("a command");
-        assert_eq!(
-            command.parts,
-            [CommandPart::Text("a b c".to_owned()), CommandPart::Path]
-        );
+        assert_eq!(command.parts, [CommandPart::Text("a b c".to_owned()), CommandPart::Path]);
     }
 
     #[test]
@@ -453,10 +439,6 @@ mod tests {
         refuse("x {{.src }", 2, "no closing `}}`");
         refuse("x {{", 2, "no closing `}}`");
         refuse("{{{.src}}}", 0, "strings and printf only");
-        refuse(
-            "docker ps --format '{{.ID}}'",
-            20,
-            "for braces of another program write `{{\"{{\"}}`",
-        );
+        refuse("docker ps --format '{{.ID}}'", 20, "for braces of another program write `{{\"{{\"}}`");
     }
 }

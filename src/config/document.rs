@@ -91,54 +91,29 @@ impl File {
     /// Expands a file; `parse` makes the tree.
     pub fn new(path: &Path, written: Vec<u8>, var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> File {
         let expanded = expand::expand(&written, var);
-        let newlines = written
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'\n')
-            .map(|(at, _)| at + 1);
+        let newlines = written.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(newlines).collect();
-        File {
-            path: path.to_path_buf(),
-            written,
-            expanded,
-            lines,
-            damage: Damage::None,
-        }
+        File { path: path.to_path_buf(), written, expanded, lines, damage: Damage::None }
     }
 
     /// The tree, as far as one can be had, and the syntax errors. `number` is the file's own in every [`Span`].
     pub fn parse(&mut self, number: usize) -> (Table, Vec<Broken>) {
-        let span = |range: Range<usize>| Span {
-            file: number,
-            start: range.start,
-            end: range.end,
-        };
+        let span = |range: Range<usize>| Span { file: number, start: range.start, end: range.end };
         let text = match str::from_utf8(&self.expanded.bytes) {
             Ok(text) => text,
             Err(error) => {
                 let at = error.valid_up_to();
                 let message = "a byte that is not UTF-8: save the file as UTF-8".to_owned();
                 self.damage = Damage::Structure;
-                return (
-                    Table { entries: Vec::new() },
-                    vec![Broken {
-                        span: span(at..at + 1),
-                        message,
-                    }],
-                );
+                return (Table { entries: Vec::new() }, vec![Broken { span: span(at..at + 1), message }]);
             }
         };
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut errors: Vec<Fault> = errors
             .iter()
             .map(|error| {
-                let at = error
-                    .span()
-                    .map_or(text.len(), |span| text.floor_char_boundary(span.start));
-                Fault {
-                    at,
-                    message: error.message(),
-                }
+                let at = error.span().map_or(text.len(), |span| text.floor_char_boundary(span.start));
+                Fault { at, message: error.message() }
             })
             .collect();
         errors.sort_by_key(|fault| fault.at);
@@ -148,25 +123,15 @@ impl File {
             .map(|fault| {
                 let line = text[line_around(text, fault.at)].trim_start();
                 let message = format!("invalid TOML: {}", explain(fault.message, line));
-                Broken {
-                    span: span(fault.at..fault.at),
-                    message,
-                }
+                Broken { span: span(fault.at..fault.at), message }
             })
             .collect();
         let mut table = Table { entries: Vec::new() };
         if damage != Damage::Structure {
             let mut deepest = None;
-            table = Tree {
-                file: number,
-                deepest: &mut deepest,
-            }
-            .table(root.into_inner(), 0);
+            table = Tree { file: number, deepest: &mut deepest }.table(root.into_inner(), 0);
             if let Some(span) = deepest.filter(|_| broken.is_empty()) {
-                broken.push(Broken {
-                    span,
-                    message: format!("tables and lists are nested deeper than {DEEPEST}"),
-                });
+                broken.push(Broken { span, message: format!("tables and lists are nested deeper than {DEEPEST}") });
             }
         }
         self.damage = damage;
@@ -204,14 +169,7 @@ impl File {
                 kept.push(fault);
             }
         }
-        (
-            kept,
-            if structure {
-                Damage::Structure
-            } else {
-                Damage::Lines(lines)
-            },
-        )
+        (kept, if structure { Damage::Structure } else { Damage::Lines(lines) })
     }
 
     /// Line and column, from 1, of an expanded byte; columns count characters.
@@ -255,11 +213,7 @@ impl File {
     pub fn inside_string(&self, string: Span, offset: usize) -> Span {
         let source = &self.expanded.bytes[string.range()];
         let at = string.start + source_offset(source, offset).unwrap_or(0);
-        Span {
-            file: string.file,
-            start: at,
-            end: at,
-        }
+        Span { file: string.file, start: at, end: at }
     }
 }
 
@@ -306,54 +260,41 @@ impl Tree<'_> {
     }
 
     fn span(&self, range: Range<usize>) -> Span {
-        Span {
-            file: self.file,
-            start: range.start,
-            end: range.end,
-        }
+        Span { file: self.file, start: range.start, end: range.end }
     }
 }
 
 /// What toml says, in words for whoever has to mend the line. What is not here is clear enough.
 fn explain(message: &str, line: &str) -> String {
-    let begins = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
-    let words = if begins(&[
-        "string values must be quoted",
-        "invalid boolean",
-        "invalid float",
-        "invalid date",
-    ]) {
-        "a value is missing here, or it is text without quotes"
-    } else if begins(&["unexpected key or value"]) {
-        "something is left over here: a line has one key and one value"
-    } else if begins(&["invalid unquoted key"]) {
-        "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"
-    } else if begins(&["invalid basic string"]) {
-        "the text has no closing `\"`"
-    } else if begins(&["invalid literal string"]) {
-        "the text has no closing `'`"
-    } else if begins(&["missing escaped value"]) {
-        "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"
-    } else if begins(&["unexpected leading zero"]) {
-        "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"
-    } else if begins(&["missing comma between array elements"]) {
-        "a `,` is missing before this, or the `]` of the list"
-    } else if begins(&["unclosed array table"]) {
-        "the header does not end with `]]`"
-    } else if begins(&["unclosed table"]) {
-        "the header does not end with `]`"
-    } else if begins(&["duplicate key"]) {
-        match line {
-            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables",
+    const UNQUOTED: &str = "a value is missing here, or it is text without quotes";
+    /// How toml's message begins, and what is said instead.
+    const WORDS: &[(&str, &str)] = &[
+        ("string values must be quoted", UNQUOTED),
+        // Unquoted text that begins like `true`, `inf` or a number.
+        ("invalid boolean", UNQUOTED),
+        ("invalid float", UNQUOTED),
+        ("invalid date", UNQUOTED),
+        ("unexpected key or value", "something is left over here: a line has one key and one value"),
+        ("invalid unquoted key", "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"),
+        ("invalid basic string", "the text has no closing `\"`"),
+        ("invalid literal string", "the text has no closing `'`"),
+        ("missing escaped value", "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"),
+        ("unexpected leading zero", "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"),
+        ("missing comma between array elements", "a `,` is missing before this, or the `]` of the list"),
+        ("unclosed array table", "the header does not end with `]]`"),
+        ("unclosed table", "the header does not end with `]`"),
+    ];
+    if message == "duplicate key" {
+        return match line {
+            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables".to_owned(),
             _ if line.starts_with('[') => {
-                "this table is already open above (where several are meant, write `[[...]]` every time)"
+                "this table is already open above (where several are meant, write `[[...]]` every time)".to_owned()
             }
-            _ => "this key is already set above",
-        }
-    } else {
-        message.trim_end_matches(", expected nothing")
-    };
-    words.to_owned()
+            _ => "this key is already set above".to_owned(),
+        };
+    }
+    let known = WORDS.iter().find(|(begins, _)| message.starts_with(begins));
+    known.map_or(message.trim_end_matches(", expected nothing"), |(_, words)| words).to_owned()
 }
 
 /// The line of an offset, without its newline.
@@ -370,11 +311,7 @@ fn source_offset(source: &[u8], offset: usize) -> Option<usize> {
     let mut at = if multi_line { 3 } else { 1 };
     if multi_line {
         // A newline right behind the quotes is not part of the value.
-        at += if source[at..].starts_with(b"\r\n") {
-            2
-        } else {
-            usize::from(source[at] == b'\n')
-        };
+        at += if source[at..].starts_with(b"\r\n") { 2 } else { usize::from(source[at] == b'\n') };
     }
     let mut left = offset;
     loop {
@@ -384,10 +321,9 @@ fn source_offset(source: &[u8], offset: usize) -> Option<usize> {
                 b'U' => (10, unicode_length(source.get(at + 2..at + 10)?)?),
                 b'x' => (4, unicode_length(source.get(at + 2..at + 4)?)?),
                 // A line that is continued makes nothing, nor does the space the next one begins with.
-                b'\n' | b'\r' | b' ' | b'\t' => (
-                    1 + source[at + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count(),
-                    0,
-                ),
+                b'\n' | b'\r' | b' ' | b'\t' => {
+                    (1 + source[at + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count(), 0)
+                }
                 _ => (2, 1),
             },
             _ => (1, 1),
@@ -423,10 +359,7 @@ mod tests {
             .iter()
             .map(|broken| {
                 let (line, column) = file.place(broken.span.start);
-                format!(
-                    "{line}:{column} {}",
-                    broken.message.trim_start_matches("invalid TOML: ")
-                )
+                format!("{line}:{column} {}", broken.message.trim_start_matches("invalid TOML: "))
             })
             .collect();
         assert_eq!(shown, expected, "{written}");
@@ -446,10 +379,7 @@ mod tests {
         assert_eq!(table.entries.len(), 2);
         check(
             "a = 6o\nb = 7o\n[t]\nc = x\n",
-            &["1:5", "2:5", "4:5"]
-                .map(|at| format!("{at} {value}"))
-                .each_ref()
-                .map(|s| &**s),
+            &["1:5", "2:5", "4:5"].map(|at| format!("{at} {value}")).each_ref().map(|s| &**s),
             "lines",
         );
         check("a = 1\na = 2", &["2:1 this key is already set above"], "lines");
@@ -463,11 +393,7 @@ mod tests {
             &["2:1 a `,` is missing before this, or the `]` of the list"],
             "structure",
         );
-        check(
-            "[[r]\nname = 1",
-            &["1:5 the header does not end with `]]`"],
-            "structure",
-        );
+        check("[[r]\nname = 1", &["1:5 the header does not end with `]]`"], "structure");
         check("resource\nb = 1", &["1:9 key with no value, expected `=`"], "structure");
         check(
             "[t]\n[t]",
@@ -501,11 +427,7 @@ mod tests {
         let nested = format!("a = {}{}", "[".repeat(70), "]".repeat(70));
         check(&nested, &["1:69 tables and lists are nested deeper than 64"], "none");
         let nested = format!("a = {}{}", "[".repeat(100), "]".repeat(100));
-        check(
-            &nested,
-            &["1:85 cannot recurse further; max recursion depth met"],
-            "lines",
-        );
+        check(&nested, &["1:85 cannot recurse further; max recursion depth met"], "lines");
     }
 
     #[test]
@@ -515,10 +437,7 @@ mod tests {
             let offset = value.find(needle).expect("the needle is in the value");
             assert_eq!(source_offset(source.as_bytes(), offset), expected, "{source}");
             let table = check(&format!("a = {source}"), &[], "none");
-            assert!(
-                matches!(&table.entries[0].node.value, Value::Text(text) if text == value),
-                "{source}"
-            );
+            assert!(matches!(&table.entries[0].node.value, Value::Text(text) if text == value), "{source}");
         };
         check("\"abc\"", "abc", "a");
         check("\"abc\"", "abc", "c");

@@ -25,38 +25,26 @@ pub(super) struct Hole {
 /// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of `*#$@!?-0123456789`
 /// is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
 pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Expanded {
-    let mut out = Expanded {
-        bytes: Vec::with_capacity(written.len()),
-        holes: Vec::new(),
-    };
+    let mut out = Expanded { bytes: Vec::with_capacity(written.len()), holes: Vec::new() };
     // Looked for once: a file full of unclosed `${` would otherwise be read to its end for each of them.
     let last_brace = written.iter().rposition(|b| *b == b'}').unwrap_or(0);
     let mut at = 0;
     while at < written.len() {
-        let dollar = written[at..]
-            .iter()
-            .position(|b| *b == b'$')
-            .map_or(written.len(), |n| at + n);
+        let dollar = written[at..].iter().position(|b| *b == b'$').map_or(written.len(), |n| at + n);
         out.bytes.extend_from_slice(&written[at..dollar]);
         at = dollar;
         let Some(next) = written.get(dollar + 1) else { break };
         let (name, end) = match *next {
             b'{' if dollar + 1 < last_brace => {
                 let open = dollar + 2;
-                let close = open
-                    + written[open..]
-                        .iter()
-                        .position(|b| *b == b'}')
-                        .expect("a brace follows");
+                let close = open + written[open..].iter().position(|b| *b == b'}').expect("a brace follows");
                 ((close > open).then_some(open..close), close + 1)
             }
             b'{' => (None, dollar + 2),
             b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9' => (Some(dollar + 1..dollar + 2), dollar + 2),
             _ => {
-                let length = written[dollar + 1..]
-                    .iter()
-                    .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
-                    .count();
+                let length =
+                    written[dollar + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
                 if length == 0 {
                     out.bytes.push(b'$');
                     at = dollar + 1;
@@ -66,12 +54,7 @@ pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> 
             }
         };
         let start = out.bytes.len();
-        let mut hole = Hole {
-            expanded: start..start,
-            written: dollar..end,
-            name: None,
-            set: true,
-        };
+        let mut hole = Hole { expanded: start..start, written: dollar..end, name: None, set: true };
         if let Some(text) = name {
             let text = &written[text];
             let (name, default) = match text.windows(2).position(|pair| pair == b":-") {
@@ -110,11 +93,7 @@ impl Expanded {
     pub fn written_range(&self, range: Range<usize>) -> Range<usize> {
         let inside = self.inside(range.clone());
         let start = self.written(range.start);
-        let end = if range.is_empty() {
-            start
-        } else {
-            self.written(range.end - 1) + 1
-        };
+        let end = if range.is_empty() { start } else { self.written(range.end - 1) + 1 };
         match (inside.first(), inside.last()) {
             (Some(first), Some(last)) => start.min(first.written.start)..end.max(last.written.end),
             _ => start..end,
@@ -126,9 +105,7 @@ impl Expanded {
         let from = self.holes.partition_point(|hole| {
             hole.expanded.end < range.start || (hole.expanded.end == range.start && !hole.expanded.is_empty())
         });
-        let to = self
-            .holes
-            .partition_point(|hole| hole.expanded.start < range.end.max(range.start + 1));
+        let to = self.holes.partition_point(|hole| hole.expanded.start < range.end.max(range.start + 1));
         &self.holes[from..to.max(from)]
     }
 
@@ -253,10 +230,7 @@ mod tests {
         assert_eq!(expanded.written_range(5..7), 5..9);
         assert_eq!(expanded.inside(4..14).len(), 3);
         assert_eq!(expanded.inside(0..4).len(), 0);
-        assert_eq!(
-            expanded.value_at(5).and_then(|hole| hole.name.clone()),
-            Some(b"A".to_vec())
-        );
+        assert_eq!(expanded.value_at(5).and_then(|hole| hole.name.clone()), Some(b"A".to_vec()));
         assert!(expanded.value_at(4).is_none());
         assert!(expanded.value_at(7).is_none());
         assert!(!expanded.value_at(8).expect("the undefined one").set);

@@ -74,16 +74,9 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     }
     // What is hidden is pointed at where it would begin.
     let caret = if hidden { line.len().min(column - 1) } else { column - 1 };
-    let from = if line.len() > WIDTH {
-        line.len().min(caret.saturating_sub(WIDTH / 2))
-    } else {
-        0
-    };
+    let from = if line.len() > WIDTH { line.len().min(caret.saturating_sub(WIDTH / 2)) } else { 0 };
     let to = line.len().min(from + WIDTH);
-    let (before, after) = (
-        if from > 0 { "..." } else { "" },
-        if to < line.len() || hidden { "..." } else { "" },
-    );
+    let (before, after) = (if from > 0 { "..." } else { "" }, if to < line.len() || hidden { "..." } else { "" });
     let text: String = line[from..to].iter().collect();
     let margin = number.to_string().len();
     let caret = caret - from + before.len();
@@ -93,17 +86,8 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
 /// Cuts a line behind the `=` of what looks like a password or a token, and tells whether it did: start-up errors
 /// end up in central logs, and the caret needs the key, not the value.
 fn without_secret(line: &str) -> (&str, bool) {
-    const SECRETS: &[&str] = &[
-        "password",
-        "passwd",
-        "secret",
-        "token",
-        "authorization",
-        "cookie",
-        "app_id",
-        "user_id",
-        "role_id",
-    ];
+    const SECRETS: &[&str] =
+        &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
     let lower = line.to_ascii_lowercase();
     let named = SECRETS.iter().filter_map(|secret| lower.find(secret)).min();
     match named.and_then(|at| line[at..].find('=').map(|equals| at + equals + 1)) {
@@ -137,12 +121,7 @@ mod tests {
     #[test]
     fn shows_a_part_of_a_long_line() {
         let line = format!("{}HERE{}", "a".repeat(300), "b".repeat(300));
-        let expected = format!(
-            " 12 | ...{}HERE{}...\n    | {}^",
-            "a".repeat(50),
-            "b".repeat(46),
-            " ".repeat(53)
-        );
+        let expected = format!(" 12 | ...{}HERE{}...\n    | {}^", "a".repeat(50), "b".repeat(46), " ".repeat(53));
         check(&line, 301, &expected);
         let expected = format!(" 12 | {}...\n    | ^", "a".repeat(100));
         check(&line, 1, &expected);
@@ -154,32 +133,21 @@ mod tests {
     fn shows_no_secrets() {
         check("password = hunter2", 12, " 12 | password =...\n    |           ^");
         check("password = hunter2", 1, " 12 | password =...\n    | ^");
-        check(
-            "X-Auth-Token=\"a\", b = 1",
-            19,
-            " 12 | X-Auth-Token=...\n    |              ^",
-        );
+        check("X-Auth-Token=\"a\", b = 1", 19, " 12 | X-Auth-Token=...\n    |              ^");
         check("password =", 1, " 12 | password =\n    | ^");
     }
 
     #[test]
     fn says_where() {
-        let mut finding = Finding {
-            fatal: true,
-            file: "a/b".into(),
-            place: None,
-            message: "what".into(),
-            excerpt: String::new(),
-        };
+        let mut finding =
+            Finding { fatal: true, file: "a/b".into(), place: None, message: "what".into(), excerpt: String::new() };
         assert_eq!(finding.to_string(), "a/b: what");
         finding.place = Some((1, 5));
         assert_eq!(finding.to_string(), "a/b:1:5: what");
         finding.excerpt = " 1 | x".into();
         assert_eq!(finding.to_string(), "a/b:1:5: what\n 1 | x");
         assert_eq!(finding.headline(), "a/b:1:5: what");
-        let both = Findings {
-            list: vec![finding.clone(), finding],
-        };
+        let both = Findings { list: vec![finding.clone(), finding] };
         assert_eq!(both.to_string(), "a/b:1:5: what\n 1 | x\na/b:1:5: what\n 1 | x");
     }
 }

@@ -31,102 +31,41 @@ pub(super) const MAIN: Shape = Shape {
     ]],
 };
 /// Also the top level of an included file.
-pub(super) const RESOURCE: Shape = Shape {
-    title: "a resource",
-    keys: &[&["name", "start_cmd", "reload_cmd", "exec", "template", "backend"]],
-};
-pub(super) const EXEC: Shape = Shape {
-    title: "`exec`",
-    keys: &[&["command", "reload_signal", "kill_signal", "kill_timeout", "splay"]],
-};
+pub(super) const RESOURCE: Shape =
+    Shape { title: "a resource", keys: &[&["name", "start_cmd", "reload_cmd", "exec", "template", "backend"]] };
+pub(super) const EXEC: Shape =
+    Shape { title: "`exec`", keys: &[&["command", "reload_signal", "kill_signal", "kill_timeout", "splay"]] };
 pub(super) const TEMPLATE: Shape = Shape {
     title: "a template",
-    keys: &[&[
-        "src",
-        "dst",
-        "make_directories",
-        "mode",
-        "UID",
-        "GID",
-        "check_cmd",
-        "reload_cmd",
-        "ReapLock",
-    ]],
+    keys: &[&["src", "dst", "make_directories", "mode", "UID", "GID", "check_cmd", "reload_cmd", "ReapLock"]],
 };
 /// In the order in which backends are merged: a later one wins.
 pub(super) const BACKENDS: Shape = Shape {
     title: "`backend`",
-    keys: &[&[
-        "etcd",
-        "file",
-        "env",
-        "consul",
-        "vault",
-        "redis",
-        "zookeeper",
-        "mock",
-        "nats",
-        "plugin",
-    ]],
+    keys: &[&["etcd", "file", "env", "consul", "vault", "redis", "zookeeper", "mock", "nats", "plugin"]],
 };
 pub(super) const ETCD: Shape = Shape {
     title: "`etcd`",
-    keys: &[
-        COMMON,
-        &["nodes", "scheme", "srv_record", "username", "password", "version"],
-        TLS,
-    ],
+    keys: &[COMMON, &["nodes", "scheme", "srv_record", "username", "password", "version"], TLS],
 };
-pub(super) const FILE: Shape = Shape {
-    title: "`file`",
-    keys: &[COMMON, &["filepath", "httpheaders"]],
-};
-pub(super) const ENV: Shape = Shape {
-    title: "`env`",
-    keys: &[COMMON],
-};
-pub(super) const CONSUL: Shape = Shape {
-    title: "`consul`",
-    keys: &[COMMON, &["nodes", "scheme", "srv_record"], TLS],
-};
+pub(super) const FILE: Shape = Shape { title: "`file`", keys: &[COMMON, &["filepath", "httpheaders"]] };
+pub(super) const ENV: Shape = Shape { title: "`env`", keys: &[COMMON] };
+pub(super) const CONSUL: Shape = Shape { title: "`consul`", keys: &[COMMON, &["nodes", "scheme", "srv_record"], TLS] };
 pub(super) const VAULT: Shape = Shape {
     title: "`vault`",
     keys: &[
         COMMON,
-        &[
-            "node",
-            "auth_type",
-            "app_id",
-            "user_id",
-            "role_id",
-            "secret_id",
-            "username",
-            "password",
-            "auth_token",
-        ],
+        &["node", "auth_type", "app_id", "user_id", "role_id", "secret_id", "username", "password", "auth_token"],
         TLS,
     ],
 };
-pub(super) const REDIS: Shape = Shape {
-    title: "`redis`",
-    keys: &[COMMON, &["nodes", "srv_record", "password", "database"]],
-};
-pub(super) const ZOOKEEPER: Shape = Shape {
-    title: "`zookeeper`",
-    keys: &[COMMON, &["nodes", "srv_record"]],
-};
-pub(super) const MOCK: Shape = Shape {
-    title: "`mock`",
-    keys: &[COMMON],
-};
-pub(super) const NATS: Shape = Shape {
-    title: "`nats`",
-    keys: &[COMMON, &["nodes", "bucket", "username", "password", "token", "creds"]],
-};
-pub(super) const PLUGIN: Shape = Shape {
-    title: "`plugin`",
-    keys: &[COMMON, &["path", "config"]],
-};
+pub(super) const REDIS: Shape =
+    Shape { title: "`redis`", keys: &[COMMON, &["nodes", "srv_record", "password", "database"]] };
+pub(super) const ZOOKEEPER: Shape = Shape { title: "`zookeeper`", keys: &[COMMON, &["nodes", "srv_record"]] };
+pub(super) const MOCK: Shape = Shape { title: "`mock`", keys: &[COMMON] };
+pub(super) const NATS: Shape =
+    Shape { title: "`nats`", keys: &[COMMON, &["nodes", "bucket", "username", "password", "token", "creds"]] };
+pub(super) const PLUGIN: Shape = Shape { title: "`plugin`", keys: &[COMMON, &["path", "config"]] };
 pub(super) const TELEMETRY: Shape = Shape {
     title: "`telemetry`",
     keys: &[&[
@@ -139,26 +78,12 @@ pub(super) const TELEMETRY: Shape = Shape {
         "sinks",
     ]],
 };
-pub(super) const SINKS: Shape = Shape {
-    title: "`telemetry.sinks`",
-    keys: &[&["inmem", "statsd", "statsite", "prometheus"]],
-};
-pub(super) const INMEM: Shape = Shape {
-    title: "`inmem`",
-    keys: &[&["interval", "retain"]],
-};
-pub(super) const STATSD: Shape = Shape {
-    title: "`statsd`",
-    keys: &[&["addr"]],
-};
-pub(super) const STATSITE: Shape = Shape {
-    title: "`statsite`",
-    keys: &[&["addr"]],
-};
-pub(super) const PROMETHEUS: Shape = Shape {
-    title: "`prometheus`",
-    keys: &[&["addr", "expiration"]],
-};
+pub(super) const SINKS: Shape =
+    Shape { title: "`telemetry.sinks`", keys: &[&["inmem", "statsd", "statsite", "prometheus"]] };
+pub(super) const INMEM: Shape = Shape { title: "`inmem`", keys: &[&["interval", "retain"]] };
+pub(super) const STATSD: Shape = Shape { title: "`statsd`", keys: &[&["addr"]] };
+pub(super) const STATSITE: Shape = Shape { title: "`statsite`", keys: &[&["addr"]] };
+pub(super) const PROMETHEUS: Shape = Shape { title: "`prometheus`", keys: &[&["addr", "expiration"]] };
 
 /// Accepted, for old files have them, and never read: `log_file` went out of use before remco 0.12, `ReapLock` was never
 /// meant to be a key.
@@ -196,9 +121,7 @@ impl Shape {
 
     /// The documented name that a key stands for: itself, or one that differs in case only.
     pub fn known(&self, key: &str) -> Option<&'static str> {
-        self.keys()
-            .find(|name| *name == key)
-            .or_else(|| self.keys().find(|name| name.eq_ignore_ascii_case(key)))
+        self.keys().find(|name| *name == key).or_else(|| self.keys().find(|name| name.eq_ignore_ascii_case(key)))
     }
 
     /// Reports the keys of a table that it does not know or does not use.
@@ -211,10 +134,7 @@ impl Shape {
                 None => report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
                 Some((_, used)) if used.key_span != entry.key_span => {
                     let used = report.show(used.key_span, &used.key);
-                    report.slip(
-                        entry.key_span,
-                        format!("{key} is ignored: {used} is set in the same table"),
-                    );
+                    report.slip(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
                 }
                 Some(_) => {}
             }
@@ -227,17 +147,9 @@ impl Shape {
         if let Some(name) = nearest(key, offered()) {
             return format!(", did you mean {}?", quoted(name));
         }
-        let homes: Vec<&str> = ALL
-            .iter()
-            .filter(|shape| shape.known(key).is_some())
-            .map(|shape| shape.title)
-            .collect();
+        let homes: Vec<&str> = ALL.iter().filter(|shape| shape.known(key).is_some()).map(|shape| shape.title).collect();
         match homes.as_slice() {
-            [] => format!(
-                ": {} has {}",
-                self.title,
-                offered().map(quoted).collect::<Vec<_>>().join(", ")
-            ),
+            [] => format!(": {} has {}", self.title, offered().map(quoted).collect::<Vec<_>>().join(", ")),
             // Only backends have so much in common.
             [home, _, _, _, ..] => format!(" for {}: it belongs to a backend's table, such as {home}", self.title),
             homes => format!(" for {}: it belongs to {}", self.title, homes.join(" or ")),

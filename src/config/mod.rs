@@ -29,7 +29,7 @@ pub use model::*;
 pub use unbuilt::unsupported;
 
 use document::{File as Document, Span, Table};
-use reader::Reader;
+use reader::{Found, Reader};
 use report::{Report, quoted};
 use resource::Origin;
 
@@ -55,10 +55,7 @@ pub enum Strictness {
 /// Reads and checks a whole configuration. Gives all warnings beside the configuration, or all errors (and
 /// warnings) of the run at once.
 pub fn load(path: &Path, strictness: Strictness, source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load = Load {
-        source,
-        report: Report::new(strictness),
-    };
+    let mut load = Load { source, report: Report::new(strictness) };
     let config = load.run(path);
     let list = load.report.finish();
     match config {
@@ -97,21 +94,11 @@ impl Load<'_> {
         let mut parsed = Vec::new();
         for table in reader.tables("resource", "resource") {
             let reader = Reader::new(report, &keys::RESOURCE, table.value, table.span);
-            parsed.push(resource::parse(
-                &reader,
-                Origin::Main,
-                &file_name(&main.path),
-                defaults.as_ref(),
-            ));
+            parsed.push(resource::parse(&reader, Origin::Main, &file_name(&main.path), defaults.as_ref()));
         }
         for file in &files {
             if let Some(reader) = included(report, file) {
-                parsed.push(resource::parse(
-                    &reader,
-                    Origin::Included,
-                    &file_name(&file.path),
-                    defaults.as_ref(),
-                ));
+                parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
             }
         }
         one_writer_each(report, &parsed);
@@ -119,7 +106,7 @@ impl Load<'_> {
         let config = Config {
             log_level,
             log_format,
-            filter_dir: reader.path("filter_dir"),
+            filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
             resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),
@@ -131,57 +118,56 @@ impl Load<'_> {
     /// Reads and parses one file; reports where that fails.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
-        let failure = read.as_ref().err().map(cause);
+        let failure = read.as_ref().err().map(reason);
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
         let number = self.report.add(document);
-        if let Some(cause) = failure {
-            self.report
-                .file_error(number, format!("failed to read the file: {cause}"));
+        if let Some(reason) = failure {
+            self.report.file_error(number, format!("failed to read the file: {reason}"));
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
         for broken in broken {
             self.report.broken(broken.span, broken.message);
         }
-        Some(Tree {
-            table,
-            span: Span {
-                file: number,
-                start: 0,
-                end: 0,
-            },
-            path: path.to_path_buf(),
-        })
+        Some(Tree { table, span: Span { file: number, start: 0, end: 0 }, path: path.to_path_buf() })
     }
 
     /// The files of include_dir, by name.
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
-        let Some(dir) = reader.filled("include_dir") else {
-            return Vec::new();
-        };
-        let mut names = match self.source.list(Path::new(dir.value)) {
-            Ok(names) => names,
-            Err(error) => {
+        let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
+        let files = self.files(&dir, b".toml").unwrap_or_else(|cause| {
+            let shown = self.report.show(dir.span, dir.value);
+            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", reason(&cause)));
+            Vec::new()
+        });
+        files.iter().filter_map(|file| self.read(file)).collect()
+    }
+
+    /// The files of filter_dir, by name. remco does without a directory that is not there.
+    fn filters(&self, main: &Reader) -> Vec<PathBuf> {
+        let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
+        self.files(&dir, b".js").unwrap_or_else(|cause| {
+            if cause.kind() != io::ErrorKind::NotFound {
                 let shown = self.report.show(dir.span, dir.value);
-                let message = format!("failed to list the include_dir {shown}: {}", cause(&error));
-                self.report.error(dir.span, message);
-                return Vec::new();
+                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", reason(&cause)));
             }
-        };
-        names.retain(|name| name.as_bytes().ends_with(b".toml"));
+            Vec::new()
+        })
+    }
+
+    /// The paths in a directory whose names end so, in the order of the names' bytes.
+    fn files(&self, dir: &Found<&str>, suffix: &[u8]) -> io::Result<Vec<PathBuf>> {
+        let mut names = self.source.list(Path::new(dir.value))?;
+        names.retain(|name| name.as_bytes().ends_with(suffix));
         names.sort_unstable();
-        let dir = PathBuf::from(dir.value);
-        names.iter().filter_map(|name| self.read(&dir.join(name))).collect()
+        Ok(names.iter().map(|name| Path::new(dir.value).join(name)).collect())
     }
 }
 
 /// The resource of an included file, unless it is to be skipped, as a file without templates is.
 fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
-    let foreign = file
-        .table
-        .find("resource")
-        .filter(|_| file.table.find("template").is_none());
+    let foreign = file.table.find("resource").filter(|_| file.table.find("template").is_none());
     if let Some(entry) = foreign {
         let message =
             "an included file is one resource: write its `name`, `[[template]]` and `[backend]` without `resource`";
@@ -207,10 +193,7 @@ fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
             let path: PathBuf = template.dst.components().collect();
             if let Some(other) = first.insert(path, *span) {
                 let other = report.location(other);
-                report.error(
-                    *span,
-                    format!("two templates write this file: it is also the `dst` at {other}"),
-                );
+                report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
             }
         }
     }
@@ -255,10 +238,7 @@ fn log_level(reader: &Reader) -> LogLevel {
         Some(name) => format!(", did you mean {}?", quoted(name)),
         None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
     };
-    reader.report.warn(
-        found.span,
-        format!("unknown log_level {shown} is taken as `info`{advice}"),
-    );
+    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
     LogLevel::Info
 }
 
@@ -279,14 +259,11 @@ fn log_format(reader: &Reader) -> LogFormat {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// What a file error says, without the "os error" number.
-fn cause(error: &io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),

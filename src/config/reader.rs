@@ -47,12 +47,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry> {
-        debug_assert_eq!(
-            self.shape.known(name),
-            Some(name),
-            "{} has no such key",
-            self.shape.title
-        );
+        debug_assert_eq!(self.shape.known(name), Some(name), "{} has no such key", self.shape.title);
         self.layers.iter().find_map(|(table, _)| table.find(name))
     }
 
@@ -69,10 +64,7 @@ impl<'a> Reader<'a> {
     pub fn text_or(&self, name: &str, advice: &str) -> Option<Found<&'a str>> {
         let entry = self.entry(name)?;
         match &entry.node.value {
-            Value::Text(text) => Some(Found {
-                value: text,
-                span: entry.node.span,
-            }),
+            Value::Text(text) => Some(Found { value: text, span: entry.node.span }),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) => {
                 self.wrong_type(entry, "a string", advice)
             }
@@ -104,8 +96,7 @@ impl<'a> Reader<'a> {
         match &found {
             Some(found) if found.value.is_empty() => {
                 let why = self.report.unset(found.span);
-                self.report
-                    .error(found.span, format!("{} is empty{why}: set it to {what}", quoted(name)));
+                self.report.error(found.span, format!("{} is empty{why}: set it to {what}", quoted(name)));
                 return None;
             }
             None if !self.has(name) => {
@@ -135,10 +126,7 @@ impl<'a> Reader<'a> {
     fn integer_of(&self, name: &str, expected: &str) -> Option<Found<i64>> {
         let entry = self.entry(name)?;
         match &entry.node.value {
-            Value::Integer(Some(value)) => Some(Found {
-                value: *value,
-                span: entry.node.span,
-            }),
+            Value::Integer(Some(value)) => Some(Found { value: *value, span: entry.node.span }),
             Value::Integer(None) => {
                 let message = format!("{} does not fit 64 bits", self.shown(entry));
                 self.report.error(entry.node.span, message);
@@ -158,14 +146,10 @@ impl<'a> Reader<'a> {
     pub fn seconds(&self, name: &str) -> Option<Found<Duration>> {
         let found = self.signed_seconds(name)?;
         match u32::try_from(found.value) {
-            Ok(seconds) => Some(Found {
-                value: Duration::from_secs(seconds.into()),
-                span: found.span,
-            }),
+            Ok(seconds) => Some(Found { value: Duration::from_secs(seconds.into()), span: found.span }),
             Err(_) => {
                 let limits = format!("between 0 and {} seconds", u32::MAX);
-                self.report
-                    .error(found.span, format!("{} must be {limits}", quoted(name)));
+                self.report.error(found.span, format!("{} must be {limits}", quoted(name)));
                 None
             }
         }
@@ -182,16 +166,10 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match &item.value {
-                Value::Text(text) => texts.push(Found {
-                    value: &**text,
-                    span: item.span,
-                }),
+                Value::Text(text) => texts.push(Found { value: &**text, span: item.span }),
                 other => {
-                    let message = format!(
-                        "{} must be a list of strings, found {} in it",
-                        self.shown(entry),
-                        kind(other)
-                    );
+                    let message =
+                        format!("{} must be a list of strings, found {} in it", self.shown(entry), kind(other));
                     self.report.error(item.span, message);
                 }
             }
@@ -213,15 +191,10 @@ impl<'a> Reader<'a> {
 
     fn as_table(&self, entry: &'a Entry) -> Option<Found<&'a Table>> {
         match &entry.node.value {
-            Value::Table(table) => Some(Found {
-                value: table,
-                span: entry.node.span,
-            }),
-            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Table(_))) => self.wrong_type(
-                entry,
-                "a table",
-                &format!(": write `[...{}]` with single brackets", entry.key),
-            ),
+            Value::Table(table) => Some(Found { value: table, span: entry.node.span }),
+            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Table(_))) => {
+                self.wrong_type(entry, "a table", &format!(": write `[...{}]` with single brackets", entry.key))
+            }
             _ => self.wrong_type(entry, "a table", ""),
         }
     }
@@ -235,10 +208,8 @@ impl<'a> Reader<'a> {
         let list: &[Node] = match &entry.node.value {
             Value::List(items) => items,
             Value::Table(_) => {
-                let message = format!(
-                    "{} must be a list of tables, found a table: write `[[{header}]]`",
-                    self.shown(entry)
-                );
+                let message =
+                    format!("{} must be a list of tables, found a table: write `[[{header}]]`", self.shown(entry));
                 self.report.error(entry.node.span, message);
                 std::slice::from_ref(&entry.node)
             }
@@ -250,16 +221,10 @@ impl<'a> Reader<'a> {
         let mut tables = Vec::with_capacity(list.len());
         for item in list {
             match &item.value {
-                Value::Table(table) => tables.push(Found {
-                    value: table,
-                    span: item.span,
-                }),
+                Value::Table(table) => tables.push(Found { value: table, span: item.span }),
                 other => {
-                    let message = format!(
-                        "{} must be a list of tables, found {} in it",
-                        self.shown(entry),
-                        kind(other)
-                    );
+                    let message =
+                        format!("{} must be a list of tables, found {} in it", self.shown(entry), kind(other));
                     self.report.error(item.span, message);
                 }
             }
@@ -275,10 +240,7 @@ impl<'a> Reader<'a> {
     fn wrong_type<T>(&self, entry: &Entry, expected: &str, advice: &str) -> Option<T> {
         let key = self.shown(entry);
         let found = kind(&entry.node.value);
-        self.report.error(
-            entry.node.span,
-            format!("{key} must be {expected}, found {found}{advice}"),
-        );
+        self.report.error(entry.node.span, format!("{key} must be {expected}, found {found}{advice}"));
         None
     }
 }

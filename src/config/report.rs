@@ -20,11 +20,7 @@ pub(super) struct Report {
 
 impl Report {
     pub fn new(strictness: Strictness) -> Report {
-        Report {
-            files: Vec::new(),
-            strictness,
-            found: RefCell::default(),
-        }
+        Report { files: Vec::new(), strictness, found: RefCell::default() }
     }
 
     /// Takes a file in and gives its number.
@@ -86,13 +82,7 @@ impl Report {
     /// A finding about a file as a whole.
     pub fn file_error(&self, number: usize, message: String) {
         let file = self.files[number].path.clone();
-        let finding = Finding {
-            fatal: true,
-            file,
-            place: None,
-            message,
-            excerpt: String::new(),
-        };
+        let finding = Finding { fatal: true, file, place: None, message, excerpt: String::new() };
         self.found.borrow_mut().push((number, 0, finding));
     }
 
@@ -111,13 +101,7 @@ impl Report {
         let file = &self.files[span.file];
         let (line, column) = file.place(span.start);
         let excerpt = finding::excerpt(&file.line(line), line, column);
-        let finding = Finding {
-            fatal,
-            file: file.path.clone(),
-            place: Some((line, column)),
-            message,
-            excerpt,
-        };
+        let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
         found.push((span.file, span.start, finding));
     }
 
@@ -140,10 +124,7 @@ impl Report {
     /// Names the variables that left nothing in a value: `` (the variable `X` is not set)``, or nothing.
     pub fn unset(&self, span: Span) -> String {
         let holes = self.files[span.file].expanded.inside(span.range());
-        let name = holes
-            .iter()
-            .filter(|hole| !hole.set)
-            .find_map(|hole| hole.name.as_ref());
+        let name = holes.iter().filter(|hole| !hole.set).find_map(|hole| hole.name.as_ref());
         name.map_or(String::new(), |name| {
             format!(" (the variable {} is not set)", quoted(&String::from_utf8_lossy(name)))
         })
@@ -172,13 +153,7 @@ pub(super) fn quoted(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(LONGEST)
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect();
     if text.chars().count() > LONGEST {
         shown.push_str("...");

@@ -50,21 +50,11 @@ pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: 
     }
     let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
     if !reader.has("template") && idle && origin == Origin::Main {
-        reader.report.lacking(
-            reader.span(),
-            "this resource renders nothing: it has no `[[resource.template]]`",
-        );
+        reader.report.lacking(reader.span(), "this resource renders nothing: it has no `[[resource.template]]`");
     }
     let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
     Parsed {
-        resource: Resource {
-            name,
-            start_cmd,
-            reload_cmd,
-            exec,
-            templates,
-            backends,
-        },
+        resource: Resource { name, start_cmd, reload_cmd, exec, templates, backends },
         name: reader.place("name"),
         destinations,
     }
@@ -77,7 +67,10 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
         let number = signal::number(name.value);
         if number.is_none() {
             let shown = report.show(name.span, name.value);
-            let advice = match nearest(&format!("SIG{}", name.value.trim_start_matches("SIG")), signal::names()) {
+            let advice = match nearest(
+                &format!("SIG{}", name.value.to_ascii_uppercase().trim_start_matches("SIG")),
+                signal::names(),
+            ) {
                 Some(known) => format!(", did you mean {}?", quoted(known)),
                 None => ": names are like `SIGHUP` and `SIGRTMIN+3`".to_owned(),
             };
@@ -89,17 +82,12 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
     let kill_signal = signal("kill_signal").unwrap_or(SIGTERM);
     let seconds = |key| reader.seconds(key).map_or(Duration::ZERO, |found| found.value);
     // remco takes 0 for "not set" here, which for the splay is the same.
-    let kill_timeout = Some(seconds("kill_timeout"))
-        .filter(|timeout| !timeout.is_zero())
-        .unwrap_or(KILL_TIMEOUT);
+    let kill_timeout = Some(seconds("kill_timeout")).filter(|timeout| !timeout.is_zero()).unwrap_or(KILL_TIMEOUT);
     let splay = seconds("splay");
     let Some(found) = reader.filled("command") else {
         if reader.text("command").is_some() || !reader.has("command") {
             let why = report.unset(reader.place("command"));
-            report.lacking(
-                reader.place("command"),
-                format!("`exec` starts nothing: its `command` is empty{why}"),
-            );
+            report.lacking(reader.place("command"), format!("`exec` starts nothing: its `command` is empty{why}"));
         }
         return None;
     };
@@ -114,13 +102,7 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
             return None;
         }
     };
-    Some(Exec {
-        command,
-        reload_signal,
-        kill_signal,
-        kill_timeout,
-        splay,
-    })
+    Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay })
 }
 
 const SIGTERM: i32 = 15;
@@ -133,10 +115,7 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
         Some(src) if src.value.is_empty() => {
             report.error(
                 src.span,
-                format!(
-                    "empty src template{}: set it to the template's path",
-                    report.unset(src.span)
-                ),
+                format!("empty src template{}: set it to the template's path", report.unset(src.span)),
             );
             None
         }
@@ -147,10 +126,7 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
         let names_a_file = !dst.value.ends_with('/') && std::path::Path::new(dst.value).file_name().is_some();
         if !names_a_file {
             let shown = report.show(dst.span, dst.value);
-            report.error(
-                dst.span,
-                format!("`dst` {shown} is a directory: add the name of the file"),
-            );
+            report.error(dst.span, format!("`dst` {shown} is a directory: add the name of the file"));
         }
         names_a_file
     });
@@ -160,21 +136,11 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
     let path = dst.as_ref().map_or("", |dst| dst.value);
     let check_cmd = placeholders(
         reader,
-        &command::Placeholder {
-            key: "check_cmd",
-            name: "src",
-            meaning: "the staged file",
-            dst: path,
-        },
+        &command::Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst: path },
     );
     let reload_cmd = placeholders(
         reader,
-        &command::Placeholder {
-            key: "reload_cmd",
-            name: "dst",
-            meaning: "the written file",
-            dst: path,
-        },
+        &command::Placeholder { key: "reload_cmd", name: "dst", meaning: "the written file", dst: path },
     );
     let (src, dst) = (src?, dst?);
     let template = Template {
@@ -195,9 +161,7 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder) -> Option<C
     match command::parse(found.value, placeholder) {
         Ok(command) => Some(command),
         Err(fault) => {
-            reader
-                .report
-                .error(reader.report.inside_string(found.span, fault.at), fault.message);
+            reader.report.error(reader.report.inside_string(found.span, fault.at), fault.message);
             None
         }
     }
@@ -206,20 +170,13 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder) -> Option<C
 /// Permission bits. remco reads the text as Go reads an integer literal, so that `644` is decimal there: nobody
 /// ever meant that.
 fn mode(reader: &Reader) -> Option<u32> {
-    let found = reader
-        .text_or("mode", ": write it like `\"0644\"`")
-        .filter(|found| !found.value.is_empty())?;
+    let found = reader.text_or("mode", ": write it like `\"0644\"`").filter(|found| !found.value.is_empty())?;
     let text = found.value;
     let prefixed = |prefix: &str, radix| {
-        let digits = text
-            .strip_prefix(prefix)
-            .or_else(|| text.strip_prefix(&*prefix.to_ascii_uppercase()));
+        let digits = text.strip_prefix(prefix).or_else(|| text.strip_prefix(&*prefix.to_ascii_uppercase()));
         digits.map(|digits| (digits, radix))
     };
-    let (digits, radix) = prefixed("0o", 8)
-        .or(prefixed("0x", 16))
-        .or(prefixed("0b", 2))
-        .unwrap_or((text, 8));
+    let (digits, radix) = prefixed("0o", 8).or(prefixed("0x", 16)).or(prefixed("0b", 2)).unwrap_or((text, 8));
     let bits = Some(digits).filter(|digits| !digits.starts_with(['+', '-']));
     let bits = bits.and_then(|digits| u32::from_str_radix(digits, radix).ok());
     let shown = reader.report.show(found.span, text);
@@ -227,10 +184,8 @@ fn mode(reader: &Reader) -> Option<u32> {
         Some(bits) if bits <= 0o7777 => {
             if !text.starts_with('0') {
                 let octal = format!("0{bits:o}");
-                let message = format!(
-                    "mode {shown} is taken as octal {octal}: write {}",
-                    quoted(&format!("\"{octal}\""))
-                );
+                let message =
+                    format!("mode {shown} is taken as octal {octal}: write {}", quoted(&format!("\"{octal}\"")));
                 reader.report.warn(found.span, message);
             }
             Some(bits)
@@ -240,10 +195,7 @@ fn mode(reader: &Reader) -> Option<u32> {
             None
         }
         None => {
-            reader.report.error(
-                found.span,
-                format!("mode {shown} is no octal number: write it like `\"0644\"`"),
-            );
+            reader.report.error(found.span, format!("mode {shown} is no octal number: write it like `\"0644\"`"));
             None
         }
     }
@@ -257,9 +209,7 @@ fn owner(reader: &Reader, key: &str) -> Option<u32> {
         _ if found.value == -1 => None,
         _ => {
             let limits = format!("between 0 and {}, or -1 to leave it alone", u32::MAX - 1);
-            reader
-                .report
-                .error(found.span, format!("{} must be {limits}", quoted(key)));
+            reader.report.error(found.span, format!("{} must be {limits}", quoted(key)));
             None
         }
     }

@@ -38,14 +38,10 @@ pub(super) fn parse(report: &Report, table: Option<&Found<&Table>>) -> Telemetry
     };
     let sinks = Reader::new(report, &keys::SINKS, sinks.value, sinks.span);
     let sink = |name, shape: &'static Shape| {
-        sinks
-            .table(name)
-            .map(|table| Reader::new(report, shape, table.value, table.span))
+        sinks.table(name).map(|table| Reader::new(report, shape, table.value, table.span))
     };
-    let address = |sink: &Reader| {
-        sink.required("addr", "an address like `127.0.0.1:8125`")
-            .map(|addr| addr.value.into())
-    };
+    let address =
+        |sink: &Reader| sink.required("addr", "an address like `127.0.0.1:8125`").map(|addr| addr.value.into());
     telemetry.inmem = sink("inmem", &keys::INMEM).and_then(|sink| {
         let interval = positive(&sink, "interval")?;
         Some((interval, positive(&sink, "retain")?))
@@ -64,16 +60,11 @@ fn positive(reader: &Reader, key: &str) -> Option<Duration> {
     let found = reader.seconds(key);
     match &found {
         Some(found) if found.value.is_zero() => {
-            reader
-                .report
-                .error(found.span, format!("`{key}` must be at least 1 second"));
+            reader.report.error(found.span, format!("`{key}` must be at least 1 second"));
             return None;
         }
         None if !reader.has(key) => {
-            reader.report.missing(
-                reader.span(),
-                format!("`{key}` is missing in `inmem`: set it to seconds"),
-            );
+            reader.report.missing(reader.span(), format!("`{key}` is missing in `inmem`: set it to seconds"));
         }
         _ => {}
     }

@@ -49,10 +49,7 @@ impl Table {
 
 impl Source for Table {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.files
-            .get(path)
-            .cloned()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -98,7 +95,7 @@ fn an_empty_file_has_the_defaults() {
     let expected = Config {
         log_level: LogLevel::Info,
         log_format: LogFormat::Text,
-        filter_dir: None,
+        filters: Vec::new(),
         pid_file: None,
         resources: Vec::new(),
         telemetry,
@@ -178,7 +175,7 @@ name = "haproxy"
         backends: vec![backend],
     };
     assert_eq!(config.resources, [resource]);
-    assert_eq!(unsupported(&config, &Table::default()), [] as [String; 0]);
+    assert_eq!(unsupported(&config), [] as [String; 0]);
 }
 
 #[test]
@@ -280,10 +277,7 @@ fn templates_have_modes_and_owners() {
 fn a_mode_without_a_zero_is_octal_too() {
     let (config, warnings) = Table::new(&format!("{RESOURCE}mode = '644'{MOCK}")).load_with_findings();
     assert_eq!(config.resources[0].templates[0].mode, Some(0o644));
-    assert_eq!(
-        warnings,
-        ["/etc/remco/config:7:8: mode `644` is taken as octal 0644: write `\"0644\"`"]
-    );
+    assert_eq!(warnings, ["/etc/remco/config:7:8: mode `644` is taken as octal 0644: write `\"0644\"`"]);
 }
 
 #[test]
@@ -302,10 +296,7 @@ splay = 4
     let config = Table::new(&format!("{exec}{MOCK}")).load();
     let resource = &config.resources[0];
     assert_eq!(resource.name, "config");
-    assert_eq!(
-        (resource.start_cmd.as_deref(), resource.reload_cmd.as_deref()),
-        (Some("a {{.src}}; b"), None)
-    );
+    assert_eq!((resource.start_cmd.as_deref(), resource.reload_cmd.as_deref()), (Some("a {{.src}}; b"), None));
     let word = |part| Word { parts: vec![part] };
     let expected = Exec {
         command: vec![
@@ -320,16 +311,10 @@ splay = 4
     };
     assert_eq!(resource.exec.as_ref(), Some(&expected));
 
-    let config = Table::new(&format!(
-        "[[resource]]\n[resource.exec]\ncommand = 'a'\nkill_timeout = 0\n{MOCK}"
-    ))
-    .load();
+    let config = Table::new(&format!("[[resource]]\n[resource.exec]\ncommand = 'a'\nkill_timeout = 0\n{MOCK}")).load();
     let exec = config.resources[0].exec.as_ref().expect("a child");
     assert_eq!((exec.reload_signal, exec.kill_signal), (None, 15));
-    assert_eq!(
-        (exec.kill_timeout, exec.splay),
-        (Duration::from_secs(10), Duration::ZERO)
-    );
+    assert_eq!((exec.kill_timeout, exec.splay), (Duration::from_secs(10), Duration::ZERO));
 }
 
 #[test]
@@ -341,13 +326,7 @@ fn intervals() {
         assert_eq!((backend.watch, backend.onetime), (watch, onetime), "{keys}");
         assert_eq!(backend.interval, interval.map(Duration::from_secs), "{keys}");
         let expected = ["interval needs to be > 0: setting interval to 60"];
-        assert!(
-            warnings
-                .iter()
-                .zip(expected)
-                .all(|(warning, text)| warning.ends_with(text)),
-            "{warnings:?}"
-        );
+        assert!(warnings.iter().zip(expected).all(|(warning, text)| warning.ends_with(text)), "{warnings:?}");
         assert_eq!(!warnings.is_empty(), warns, "{keys}");
     };
     check("", false, false, Some(60), true);
@@ -365,11 +344,7 @@ fn intervals() {
 fn watch_keys_are_the_keys_unless_set() {
     let check = |keys: &str, expected: &[&str]| {
         let text = format!("{RESOURCE}[resource.backend.file]\nfilepath = 'a'\nkeys = ['/a']\nwatch = true\n{keys}");
-        assert_eq!(
-            Table::new(&text).load().resources[0].backends[0].watch_keys,
-            expected,
-            "{keys}"
-        );
+        assert_eq!(Table::new(&text).load().resources[0].backends[0].watch_keys, expected, "{keys}");
     };
     check("", &["/a"]);
     check("watchKeys = []", &["/a"]);
@@ -400,11 +375,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
     let config = Table::new(&text).load();
     let backends = &config.resources[0].backends;
     let secret = |text: &str| Secret::new(text.into());
-    let tls = Tls {
-        client_cert: Some("1".into()),
-        client_key: None,
-        client_ca_keys: None,
-    };
+    let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
     let expected = [
         Kind::Etcd(Etcd {
             nodes: vec!["e".into()],
@@ -415,17 +386,9 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
             password: secret("p"),
             version: Some(EtcdVersion::V3),
         }),
-        Kind::File(File {
-            filepath: "f".into(),
-            httpheaders: BTreeMap::from([("a".into(), secret("b"))]),
-        }),
+        Kind::File(File { filepath: "f".into(), httpheaders: BTreeMap::from([("a".into(), secret("b"))]) }),
         Kind::Env,
-        Kind::Consul(Consul {
-            nodes: vec!["c".into()],
-            scheme: "https".into(),
-            srv_record: "s".into(),
-            tls,
-        }),
+        Kind::Consul(Consul { nodes: vec!["c".into()], scheme: "https".into(), srv_record: "s".into(), tls }),
         Kind::Vault(Vault {
             node: "v".into(),
             auth_type: "userpass".into(),
@@ -436,22 +399,10 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
             username: "u".into(),
             password: secret("p"),
             auth_token: secret("t"),
-            tls: Tls {
-                client_cert: Some("1".into()),
-                client_key: Some("2".into()),
-                client_ca_keys: Some("3".into()),
-            },
+            tls: Tls { client_cert: Some("1".into()), client_key: Some("2".into()), client_ca_keys: Some("3".into()) },
         }),
-        Kind::Redis(Redis {
-            nodes: vec!["r".into()],
-            srv_record: "s".into(),
-            password: secret("p"),
-            database: 3,
-        }),
-        Kind::Zookeeper(Zookeeper {
-            nodes: vec!["z".into()],
-            srv_record: "s".into(),
-        }),
+        Kind::Redis(Redis { nodes: vec!["r".into()], srv_record: "s".into(), password: secret("p"), database: 3 }),
+        Kind::Zookeeper(Zookeeper { nodes: vec!["z".into()], srv_record: "s".into() }),
         Kind::Mock,
         Kind::Nats(Nats {
             nodes: vec!["n".into()],
@@ -465,15 +416,9 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
             path: "/b".into(),
             config: r#"{"a":1,"b":["x",1.5,true],"c":{"d":"1979-05-27"}}"#.into(),
         }),
-        Kind::Plugin(Plugin {
-            path: "/a".into(),
-            config: "{}".into(),
-        }),
+        Kind::Plugin(Plugin { path: "/a".into(), config: "{}".into() }),
     ];
-    assert_eq!(
-        backends.iter().map(|backend| &backend.kind).collect::<Vec<_>>(),
-        expected.iter().collect::<Vec<_>>()
-    );
+    assert_eq!(backends.iter().map(|backend| &backend.kind).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     assert_eq!(backends[1].prefix, "/p");
     let shown = format!("{backends:?}");
     assert!(!shown.contains("\"p\"") && !shown.contains("\"t\""), "{shown}");
@@ -517,45 +462,18 @@ dst = '/b'
 ",
     )
     .load();
-    let [own, none] = config.resources.as_slice() else {
-        panic!("two resources")
-    };
+    let [own, none] = config.resources.as_slice() else { panic!("two resources") };
     let etcd = |resource: &Resource| match &resource.backends[0] {
-        Backend {
-            kind: Kind::Etcd(etcd),
-            keys,
-            watch,
-            interval,
-            ..
-        } => (
-            etcd.nodes.join(" "),
-            etcd.username.clone(),
-            keys.join(" "),
-            *watch,
-            interval.map(|time| time.as_secs()),
-        ),
+        Backend { kind: Kind::Etcd(etcd), keys, watch, interval, .. } => {
+            (etcd.nodes.join(" "), etcd.username.clone(), keys.join(" "), *watch, interval.map(|time| time.as_secs()))
+        }
         other => panic!("{other:?}"),
     };
-    assert_eq!(
-        etcd(own),
-        ("http://c:1".into(), "root".into(), "/default".into(), false, Some(5))
-    );
-    assert_eq!(
-        etcd(none),
-        (
-            "http://a:1 http://b:1".into(),
-            "root".into(),
-            "/default".into(),
-            true,
-            None
-        )
-    );
+    assert_eq!(etcd(own), ("http://c:1".into(), "root".into(), "/default".into(), false, Some(5)));
+    assert_eq!(etcd(none), ("http://a:1 http://b:1".into(), "root".into(), "/default".into(), true, None));
     let file = |resource: &Resource| match &resource.backends[1].kind {
         Kind::File(file) => {
-            let headers = file
-                .httpheaders
-                .iter()
-                .map(|(name, value)| format!("{name}={}", value.reveal()));
+            let headers = file.httpheaders.iter().map(|(name, value)| format!("{name}={}", value.reveal()));
             (file.filepath.clone(), headers.collect::<Vec<_>>().join(" "))
         }
         other => panic!("{other:?}"),
@@ -573,14 +491,8 @@ fn included_files_are_resources() {
         .var("DIR", "/etc/remco/resource.d/")
         .var("FILE", "")
         .file("/etc/remco/resource.d/b.toml", &included("").replace("$FILE", "b"))
-        .file(
-            "/etc/remco/resource.d/Z.toml",
-            &included("name = 'z'").replace("$FILE", "z"),
-        )
-        .file(
-            "/etc/remco/resource.d/.hidden.toml",
-            &included("").replace("$FILE", "${NAME:-hidden}"),
-        )
+        .file("/etc/remco/resource.d/Z.toml", &included("name = 'z'").replace("$FILE", "z"))
+        .file("/etc/remco/resource.d/.hidden.toml", &included("").replace("$FILE", "${NAME:-hidden}"))
         .file("/etc/remco/resource.d/upper.TOML", "not read")
         .file("/etc/remco/resource.d/notes.txt", "not read")
         .file("/etc/remco/resource.d/empty.toml", "# no template, no resource\n")
@@ -589,10 +501,7 @@ fn included_files_are_resources() {
     assert_eq!(names, ["app", ".hidden.toml", "z", "b.toml"]);
     assert_eq!(config.resources[1].templates[0].dst, Path::new("/hidden"));
     let files = [".hidden.toml", "Z.toml", "b.toml", "empty.toml"];
-    assert_eq!(
-        config.included,
-        files.map(|file| Path::new("/etc/remco/resource.d").join(file))
-    );
+    assert_eq!(config.included, files.map(|file| Path::new("/etc/remco/resource.d").join(file)));
 }
 
 #[test]
@@ -613,7 +522,14 @@ fn log_options() {
     assert_eq!(Table::new("log_format = 'text'").load().log_format, LogFormat::Text);
     let config = Table::new("pid_file = '/p'\nfilter_dir = '/f'\nlog_file = '/l'\ninclude_dir = ''").load();
     assert_eq!(config.pid_file.as_deref(), Some(Path::new("/p")));
-    assert_eq!(config.filter_dir.as_deref(), Some(Path::new("/f")));
+}
+
+#[test]
+fn filters_are_listed() {
+    let table = Table::new("filter_dir = '/f'");
+    assert_eq!(table.load().filters, [] as [&Path; 0]);
+    let table = table.file("/f/b.js", "").file("/f/a.js", "").file("/f/a.json", "").file("/f/.js.txt", "");
+    assert_eq!(table.load().filters, [Path::new("/f/a.js"), Path::new("/f/b.js")]);
 }
 
 #[test]
@@ -748,10 +664,7 @@ fn no_bytes_bring_it_down() {
     for _ in 0..2000 {
         let mut text = || {
             let length = random.below(60);
-            (0..length)
-                .flat_map(|_| pieces[random.below(pieces.len())])
-                .copied()
-                .collect::<Vec<u8>>()
+            (0..length).flat_map(|_| pieces[random.below(pieces.len())]).copied().collect::<Vec<u8>>()
         };
         let mut table = Table::default();
         table.files.insert("/etc/remco/config".into(), text());
@@ -760,15 +673,10 @@ fn no_bytes_bring_it_down() {
         table.vars.insert(b"EMPTY".to_vec(), Vec::new());
         let answer = || {
             let answer = load(Path::new("/etc/remco/config"), Strictness::Strict, &table);
-            answer
-                .map(|(config, warnings)| (format!("{config:?}"), warnings))
-                .map_err(|findings| {
-                    assert!(
-                        findings.list.iter().any(|finding| finding.fatal),
-                        "an error without a reason: {table:?}"
-                    );
-                    findings.to_string()
-                })
+            answer.map(|(config, warnings)| (format!("{config:?}"), warnings)).map_err(|findings| {
+                assert!(findings.list.iter().any(|finding| finding.fatal), "an error without a reason: {table:?}");
+                findings.to_string()
+            })
         };
         assert_eq!(answer(), answer(), "{table:?}");
     }

@@ -1,20 +1,13 @@
 //! What a configuration may ask for and this version does not do yet. A resource that needs it must not start and
 //! quietly do something else. Each line here goes with the change that builds the feature.
 
-use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Source, Tls};
+use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Tls};
 
 /// One message for each thing that is not built, in the order of the configuration; none if all can be done.
-pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
+pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
-    if let Some(dir) = &config.filter_dir {
-        // A directory that is missing, or that has no filters, asks for nothing.
-        let names = source.list(dir).unwrap_or_default();
-        if names.iter().any(|name| name.as_encoded_bytes().ends_with(b".js")) {
-            missing.push(format!(
-                "filter_dir `{}`: JavaScript filters are not supported yet",
-                dir.display()
-            ));
-        }
+    for filter in &config.filters {
+        missing.push(format!("filter `{}`: JavaScript filters are not supported yet", filter.display()));
     }
     let telemetry = &config.telemetry;
     let sinks = [
@@ -27,11 +20,7 @@ pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
         missing.push(format!("telemetry: the {sink} sink is not supported yet"));
     }
     for resource in &config.resources {
-        missing.extend(
-            of_resource(resource)
-                .iter()
-                .map(|what| format!("resource `{}`: {what}", resource.name)),
-        );
+        missing.extend(of_resource(resource).iter().map(|what| format!("resource `{}`: {what}", resource.name)));
     }
     missing
 }
@@ -65,18 +54,12 @@ fn of_resource(resource: &Resource) -> Vec<String> {
 }
 
 fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
-    let https = |node: &String| {
-        node.get(..8)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
-    };
+    let https = |node: &String| node.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     [
         (etcd.version == Some(EtcdVersion::V2), "version 2 is"),
         // Nodes that are given win over the record.
         (etcd.nodes.is_empty() && !etcd.srv_record.is_empty(), "srv_record is"),
-        (
-            etcd.tls != Tls::default(),
-            "TLS (client_cert, client_key, client_ca_keys) is",
-        ),
+        (etcd.tls != Tls::default(), "TLS (client_cert, client_key, client_ca_keys) is"),
         (etcd.nodes.iter().any(https), "TLS (an https node) is"),
     ]
     .into_iter()

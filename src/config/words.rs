@@ -18,17 +18,12 @@ pub(super) fn split(text: &str) -> Result<Vec<Word>, Fault> {
     // The word under way; a pair of quotes begins one even if nothing is between them.
     let mut word: Option<Word> = None;
     let mut chars = text.char_indices().peekable();
-    let unclosed = |at, what: &str| Fault {
-        at,
-        message: format!("`command` has no {what}"),
-    };
+    let unclosed = |at, what: &str| Fault { at, message: format!("`command` has no {what}") };
     while let Some((at, c)) = chars.next() {
         match c {
             ' ' | '\t' | '\r' | '\n' => words.extend(word.take()),
             '\\' => {
-                let (_, c) = chars
-                    .next()
-                    .ok_or_else(|| unclosed(at, "character behind its last `\\`"))?;
+                let (_, c) = chars.next().ok_or_else(|| unclosed(at, "character behind its last `\\`"))?;
                 push(&mut word, unescape(c));
             }
             '\'' => {
@@ -136,11 +131,7 @@ mod tests {
             };
             words.iter().map(word).collect::<Vec<_>>()
         });
-        assert_eq!(
-            shown,
-            Ok(expected.iter().map(|word| (*word).to_owned()).collect()),
-            "{text}"
-        );
+        assert_eq!(shown, Ok(expected.iter().map(|word| (*word).to_owned()).collect()), "{text}");
     }
 
     #[track_caller]
@@ -157,10 +148,7 @@ mod tests {
         check("nginx", &["nginx"]);
         check("  nginx -g  daemon ", &["nginx", "-g", "daemon"]);
         check("ä ö", &["ä", "ö"]);
-        check(
-            "a#b #c ~ * $HOME ${X} {}",
-            &["a#b", "#c", "~", "*", "$HOME", "${X}", "{}"],
-        );
+        check("a#b #c ~ * $HOME ${X} {}", &["a#b", "#c", "~", "*", "$HOME", "${X}", "{}"]);
     }
 
     #[test]
@@ -170,10 +158,7 @@ mod tests {
         check(r#"a"b c"d'e f'"#, &["ab cde f"]);
         check(r#""" '' """#, &["", "", ""]);
         check(r#""it's" 'say "x"'"#, &["it's", "say \"x\""]);
-        check(
-            r#"'a\b' "a\"b" a\ b a\tb "a\nb" \\"#,
-            &["a\\b", "a\"b", "a b", "a\tb", "a\nb", "\\"],
-        );
+        check(r#"'a\b' "a\"b" a\ b a\tb "a\nb" \\"#, &["a\\b", "a\"b", "a b", "a\tb", "a\nb", "\\"]);
         check(r"\; \| a\&b \(", &[";", "|", "a&b", "("]);
     }
 
