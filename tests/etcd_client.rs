@@ -257,7 +257,9 @@ fn later_pages_are_as_of_the_first() {
     client.holds(&[("/a", "1"), ("/b", "1"), ("/c", "1")]);
     // Between the read and the watch.
     etcd.put("/a", "3");
-    client.until("all changes", |client| client.has("/a", "3") && client.layer.len() == 2);
+    client.until("all changes", |client| {
+        client.has("/a", "3") && client.has("/b", "2") && client.layer.len() == 2
+    });
     client.holds(&[("/a", "3"), ("/b", "2")]);
     assert_eq!(client.told, ["Info: set backend nodes"]);
 }
