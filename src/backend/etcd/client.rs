@@ -150,7 +150,7 @@ impl Backend for Client {
     }
 
     fn due(&self) -> Option<Instant> {
-        if self.left_lines {
+        if self.left_lines && self.session.listens() {
             self.turned
         } else {
             self.session.due()
