@@ -458,19 +458,15 @@ impl Unit {
 
 impl Output {
     fn new(template: &config::Template) -> Output {
-        Output {
-            destination: Destination {
-                path: template.dst.clone(),
-                mode: template.mode,
-                uid: template.uid,
-                gid: template.gid,
-                make_directories: template.make_directories,
-            },
-            template: None,
-            content: Vec::new(),
-            stage: None,
-            written: None,
-        }
+        let destination = Destination {
+            path: template.dst.clone(),
+            mode: template.mode,
+            uid: template.uid,
+            gid: template.gid,
+            make_directories: template.make_directories,
+        };
+        destination.sweep();
+        Output { destination, template: None, content: Vec::new(), stage: None, written: None }
     }
 }
 
