@@ -198,9 +198,7 @@ impl Parser<'_> {
             let message = format!("unknown filter `{text}`{}", suggest(text, filters::names()));
             return Err(self.error(tokens, name.span, message));
         };
-        filter
-            .check()
-            .map_err(|message| self.error(tokens, name.span, format!("filter `{text}` {message}")))?;
+        filter.check().map_err(|message| self.error(tokens, name.span, format!("filter `{text}` {message}")))?;
         let argument = match tokens.take(":") {
             Some(_) => Some(self.simple(tokens)?),
             None => None,

@@ -226,10 +226,7 @@ mod tests {
     fn documented(heading: &str) -> Vec<Vec<String>> {
         let text = include_str!("../../docs/functions.md");
         let section = text.split("\n## ").find(|section| section.starts_with(heading));
-        let rows = section
-            .expect("there is such a heading")
-            .lines()
-            .filter(|line| line.starts_with("| `"));
+        let rows = section.expect("there is such a heading").lines().filter(|line| line.starts_with("| `"));
         let cells = |row: &str| {
             let row = row.replace("\\|", "\u{1}");
             let inner = row.trim_matches('|').split('|').map(|cell| {
@@ -242,30 +239,15 @@ mod tests {
     }
 
     fn signature_text(function: &Function) -> String {
-        let rest = function
-            .signature
-            .rest
-            .iter()
-            .map(|parameter| format!("{}...", parameter.name));
-        let required = function
-            .signature
-            .required
-            .iter()
-            .map(|parameter| parameter.name.to_owned());
-        format!(
-            "{}({})",
-            function.name,
-            required.chain(rest).collect::<Vec<_>>().join(", ")
-        )
+        let rest = function.signature.rest.iter().map(|parameter| format!("{}...", parameter.name));
+        let required = function.signature.required.iter().map(|parameter| parameter.name.to_owned());
+        format!("{}({})", function.name, required.chain(rest).collect::<Vec<_>>().join(", "))
     }
 
     #[test]
     fn the_documentation_has_every_function_and_filter() {
         let first = |heading| documented(heading).into_iter().map(|mut cells| cells.swap_remove(0));
-        assert_eq!(
-            first("Functions").collect::<Vec<_>>(),
-            TABLE.iter().map(signature_text).collect::<Vec<_>>()
-        );
+        assert_eq!(first("Functions").collect::<Vec<_>>(), TABLE.iter().map(signature_text).collect::<Vec<_>>());
         let name = |filter: String| filter.split(':').next().map(str::to_owned).unwrap_or_default();
         let names = crate::template::filters::names().collect::<Vec<_>>();
         assert_eq!(first("Filters").map(name).collect::<Vec<_>>(), names);
@@ -278,13 +260,8 @@ mod tests {
             ("m", env.collections.create_map(&env.limits)),
             ("s", env.collections.create_set(&env.limits)),
         ]);
-        for cells in ["Functions", "Maps and sets", "Filters"]
-            .into_iter()
-            .flat_map(documented)
-        {
-            let [_, _, example, result] = &cells[..] else {
-                panic!("{cells:?}")
-            };
+        for cells in ["Functions", "Maps and sets", "Filters"].into_iter().flat_map(documented) {
+            let [_, _, example, result] = &cells[..] else { panic!("{cells:?}") };
             if example.is_empty() {
                 continue;
             }

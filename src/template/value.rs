@@ -657,10 +657,7 @@ mod tests {
         fails("10", Op::Div, "'0'", "cannot divide an integer by zero");
         fails("10", Op::Rem, "0.5", "cannot divide an integer by zero");
         let least = Value::Int(i64::MIN);
-        assert_eq!(
-            printed(&Value::binary(Op::Div, &least, &Value::Int(-1)).unwrap()),
-            "-9223372036854775808"
-        );
+        assert_eq!(printed(&Value::binary(Op::Div, &least, &Value::Int(-1)).unwrap()), "-9223372036854775808");
         assert_eq!(printed(&Value::binary(Op::Rem, &least, &Value::Int(-1)).unwrap()), "0");
     }
 
@@ -735,18 +732,8 @@ mod tests {
         let record = "lookupSRV('db', 'tcp', 'example.com').0";
         check("'Port'", Op::In, record, "True");
         check("'port'", Op::In, record, "False");
-        fails(
-            "1",
-            Op::In,
-            "'{}'|parseJSON",
-            "cannot look for an integer in a map, whose keys are strings",
-        );
-        fails(
-            "'[1]'|parseJSON",
-            Op::In,
-            "'[[1]]'|parseJSON",
-            "cannot compare two lists",
-        );
+        fails("1", Op::In, "'{}'|parseJSON", "cannot look for an integer in a map, whose keys are strings");
+        fails("'[1]'|parseJSON", Op::In, "'[[1]]'|parseJSON", "cannot compare two lists");
     }
 
     #[test]
@@ -759,10 +746,7 @@ mod tests {
         assert_eq!(get("getv('/app/name').0"), "115");
         assert_eq!(get("getv('/app/name').9"), "");
         let error = |expression: &str| eval(&env(), &Variables::new(), expression).unwrap_err();
-        assert_eq!(
-            error("getv('/app/name').first"),
-            "cannot read the field `first` of a string"
-        );
+        assert_eq!(error("getv('/app/name').first"), "cannot read the field `first` of a string");
         assert_eq!(error("ls('/app').name"), "cannot read the field `name` of a list");
         assert_eq!(error("createMap().0"), "cannot read element 0 of a map");
         assert_eq!(error("get('/app/name').0"), "cannot read element 0 of a key-value pair");
@@ -777,9 +761,7 @@ mod tests {
         };
         let row = |round| {
             let (first, second) = rows.row(round).unwrap();
-            let second = second
-                .map(|second| format!("={}", printed(&second)))
-                .unwrap_or_default();
+            let second = second.map(|second| format!("={}", printed(&second))).unwrap_or_default();
             format!("{}{}{second}", rows.number(round), printed(&first))
         };
         assert!(rows.row(rows.len()).is_none());
@@ -810,10 +792,7 @@ mod tests {
         for other in ["5", "1.5", "true", "nothing", "get('/app/name')", "'a'|index:0"] {
             assert_eq!(rounds(other, false, false), "no", "{other}");
         }
-        assert_eq!(
-            value("'cab'").rows(false, true).err().unwrap(),
-            "cannot sort the bytes of a string"
-        );
+        assert_eq!(value("'cab'").rows(false, true).err().unwrap(), "cannot sort the bytes of a string");
     }
 
     #[test]

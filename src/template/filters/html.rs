@@ -404,14 +404,8 @@ mod tests {
 
     #[test]
     fn lines() {
-        check(
-            "'first\nsecond\n\nthird'|linebreaksbr",
-            "first<br />second<br /><br />third",
-        );
-        check(
-            "'first\nsecond\n\nthird'|linebreaks",
-            "<p>first<br />second</p><p>third</p>",
-        );
+        check("'first\nsecond\n\nthird'|linebreaksbr", "first<br />second<br /><br />third");
+        check("'first\nsecond\n\nthird'|linebreaks", "<p>first<br />second</p><p>third</p>");
         check("'a\n\n\nb\n'|linebreaks", "<p>a</p><p>b</p><p></p>");
         check("'one'|linebreaks", "<p>one</p>");
         check("''|linebreaks", "");
@@ -424,10 +418,7 @@ mod tests {
         check("'  <br/> x '|striptags", "x");
         check("'a < b > c'|striptags", "a  c");
         check("'<unclosed'|striptags", "<unclosed");
-        check(
-            "'<p>Hello <b>bold</b> <i>it</i></p>'|removetags:'b,i'",
-            "<p>Hello bold it</p>",
-        );
+        check("'<p>Hello <b>bold</b> <i>it</i></p>'|removetags:'b,i'", "<p>Hello bold it</p>");
         check("'<b>x</b><br/>'|removetags:'b'", "x<br/>");
         check("'<b class=1>x</b/>'|removetags:'b'", "<b class=1>x");
         check("' <u>x</u> '|removetags:'u'", "x");
@@ -439,15 +430,9 @@ mod tests {
     fn shortening() {
         let page = "'<p>one <b>two three</b> four</p>'";
         check(&format!("{page}|truncatewords_html:2"), "<p>one <b>two ...</b></p>");
-        check(
-            &format!("{page}|truncatewords_html:9"),
-            "<p>one <b>two three</b> four</p>",
-        );
+        check(&format!("{page}|truncatewords_html:9"), "<p>one <b>two three</b> four</p>");
         check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:8", "<p>abcde...</p>");
-        check(
-            "'<p>abcdef <i>ghi</i></p>'|truncatechars_html:12",
-            "<p>abcdef <i>gh...</i></p>",
-        );
+        check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:12", "<p>abcdef <i>gh...</i></p>");
         check("'plain text only'|truncatechars_html:9", "plain ...");
         check("'plain text only'|truncatewords_html:2", "plain text ...");
         check("'<br>a b c'|truncatewords_html:1", "<br>a ...</br>");
@@ -460,32 +445,14 @@ mod tests {
     #[test]
     fn links() {
         let link = r#"<a href="http://example.com/a?b=c&d=e" rel="nofollow">http://example.com/a?b=c&amp;d=e</a>"#;
-        check(
-            "'see http://example.com/a?b=c&d=e for more'|urlize",
-            &format!("see {link} for more"),
-        );
-        check(
-            "'www.example.org'|urlize",
-            r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#,
-        );
-        check(
-            "'a  b.com  c'|urlize",
-            r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#,
-        );
-        check(
-            "'b.community'|urlize",
-            r#"<a href="http://b.community" rel="nofollow">b.community</a>"#,
-        );
+        check("'see http://example.com/a?b=c&d=e for more'|urlize", &format!("see {link} for more"));
+        check("'www.example.org'|urlize", r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#);
+        check("'a  b.com  c'|urlize", r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#);
+        check("'b.community'|urlize", r#"<a href="http://b.community" rel="nofollow">b.community</a>"#);
         // Neither over a line's end, nor where the blank before it is already taken.
         check("'www.x.org\ny'|urlize", "www.x.org\ny");
-        check(
-            "'a.de b.de'|urlize",
-            r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#,
-        );
-        check(
-            "'mail ops@example.com now'|urlize",
-            r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#,
-        );
+        check("'a.de b.de'|urlize", r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#);
+        check("'mail ops@example.com now'|urlize", r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#);
         check("'a@b@c.dexter'|urlize", r#"a@<a href="mailto:b@c.dext">b@c.dext</a>er"#);
         check("'a@b.c @b.de'|urlize", "a@b.c @b.de");
         check(

@@ -182,10 +182,7 @@ mod tests {
         check("'10,20'|split:','|index:1|parseInt", "20");
         check("'10,20'|split:','|index:1|integer", "0");
         check("'abc,defg'|split:','|index:1|length", "0");
-        fails(
-            "'a,b'|split:','|index:'-3'",
-            "cannot read element -3 of a list with 2 elements",
-        );
+        fails("'a,b'|split:','|index:'-3'", "cannot read element -3 of a list with 2 elements");
         fails("''|index:'-1'", "cannot read element -1 of a string with 0 elements");
     }
 
@@ -210,10 +207,7 @@ mod tests {
         check("'abc'|join:'-'", "a-b-c");
         check("5|join:','", "5");
         check("undefined|join:','", "");
-        check(
-            "'[1, 2.5, true, null, \"x\"]'|parseJSON|join:'/'",
-            "1.000000/2.500000/True//x",
-        );
+        check("'[1, 2.5, true, null, \"x\"]'|parseJSON|join:'/'", "1.000000/2.500000/True//x");
     }
 
     #[test]
@@ -233,10 +227,7 @@ mod tests {
         check("'a,b,c,d'|split:','|slice:'1:3'|join:'+'", "b+c");
         check("'a'|split:','|slice:'1:'|toJSON", "[]");
         check("getvs('/none/*')|slice:'1:'|toJSON", "null");
-        check(
-            "gets('/app/*')|slice:'1:'|toJSON",
-            r#"[{"Key":"/app/port","Value":"8080"}]"#,
-        );
+        check("gets('/app/*')|slice:'1:'|toJSON", r#"[{"Key":"/app/port","Value":"8080"}]"#);
         check("5|slice:'0:1'", "5");
         fails("'abc'|slice:'1'", "takes a range like `1:3`, not `1`");
         fails("'abc'|slice:'1:2:3'", "takes a range like `1:3`, not `1:2:3`");
@@ -269,10 +260,7 @@ mod tests {
         check("'ü,aaa,é€'|split:','|sortByLength|join:','", "ü,aaa,é€");
         check("'b,a,c'|split:','|sortByLength|join:','", "b,a,c");
         check("getvs('/app/*')|sortByLength|join:','", "8080,shop");
-        check(
-            "gets('/*/*')|sortByLength|last|toJSON",
-            r#"{"Key":"/hosts/two","Value":"10.0.0.1"}"#,
-        );
+        check("gets('/*/*')|sortByLength|last|toJSON", r#"{"Key":"/hosts/two","Value":"10.0.0.1"}"#);
         check("'[\"xxx\", \"y\"]'|parseJSON|sortByLength|join:','", "xxx,y");
         check("'hello'|sortByLength", "hello");
         check("5|sortByLength", "5");

@@ -158,10 +158,7 @@ mod tests {
         check("undefined|parseInt", "");
         fails("'12 apples'|parseInt", "cannot parse `12 apples`: not an integer");
         fails("'12.5'|parseInt", "cannot parse `12.5`: not an integer");
-        fails(
-            "'9223372036854775808'|parseInt",
-            "cannot parse `9223372036854775808`: out of range for 64 bits",
-        );
+        fails("'9223372036854775808'|parseInt", "cannot parse `9223372036854775808`: out of range for 64 bits");
         check("'1e3'|parseFloat", "1000.000000");
         check("''|parseFloat", "0.000000");
         check("5|parseFloat", "5");
@@ -191,10 +188,7 @@ mod tests {
         check("2.675|floatformat:2", "2.67");
         check("12|floatformat:'2'", "12");
         check("12.5|floatformat:'2'", "12.50");
-        fails(
-            "1|floatformat:9223372036854775807",
-            "cannot write 9223372036854775807 decimals",
-        );
+        fails("1|floatformat:9223372036854775807", "cannot write 9223372036854775807 decimals");
     }
 
     #[test]

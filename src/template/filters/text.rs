@@ -290,10 +290,7 @@ mod tests {
         check("'straße éa'|upper", "STRAßE ÉA");
         check("'ÀÉÎ İ'|lower", "àéî i");
         check("true|upper", "TRUE");
-        check(
-            "'hello wORLD foo-bar it\\'s x2y a_b'|title",
-            "Hello World Foo-Bar It'S X2y A_b",
-        );
+        check("'hello wORLD foo-bar it\\'s x2y a_b'|title", "Hello World Foo-Bar It'S X2y A_b");
         check("'élan vital'|title", "Élan Vital");
         check("5|title", "");
         check("'éclair'|capfirst", "Éclair");
@@ -304,16 +301,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_stay() {
-        for filter in [
-            "upper",
-            "lower",
-            "title",
-            "capfirst",
-            "addslashes",
-            "ljust:1",
-            "cut:'x'",
-            "phone2numeric",
-        ] {
+        for filter in ["upper", "lower", "title", "capfirst", "addslashes", "ljust:1", "cut:'x'", "phone2numeric"] {
             let value = eval(&env(), &Variables::new(), &format!("getv('/raw')|{filter}")).unwrap();
             assert_eq!(*value.text(), *b"\xff\xfe", "{filter}");
         }
@@ -378,14 +366,8 @@ mod tests {
         check("'a b c d'|wordwrap:3", "a b c\nd");
         check("'x y'|wordwrap:0", "x y");
         check("''|wordwrap:3", "");
-        fails(
-            "'one two three four five'|wordwrap:3",
-            "cannot put 5 words into lines of 3: 2 are left over",
-        );
-        check(
-            "'first\nsecond\n\nthird'|linenumbers",
-            "1. first\n2. second\n3. \n4. third",
-        );
+        fails("'one two three four five'|wordwrap:3", "cannot put 5 words into lines of 3: 2 are left over");
+        check("'first\nsecond\n\nthird'|linenumbers", "1. first\n2. second\n3. \n4. third");
         check("''|linenumbers", "1. ");
     }
 
@@ -410,10 +392,7 @@ mod tests {
     #[test]
     fn telephones() {
         check("'1-800-CALL-now'|phone2numeric", "1-800-2255-669");
-        check(
-            "'abcdefghijklmnopqrstuvwxyz'|phone2numeric",
-            "22233344455566677778889999",
-        );
+        check("'abcdefghijklmnopqrstuvwxyz'|phone2numeric", "22233344455566677778889999");
         check("'(0)30 / Ä!'|phone2numeric", "(0)30 / Ä!");
     }
 

@@ -311,25 +311,13 @@ fn one_shot_ends_however_strange_the_answers_are() {
         |bench| drop(bench.on(Event::Page(Page::default()))),
         |bench| drop(bench.on(revision_gone())),
         |bench| {
-            bench.on(Event::Page(Page {
-                header: header(10),
-                more: true,
-                last: Some(bytes("/a/1")),
-            }));
+            bench.on(Event::Page(Page { header: header(10), more: true, last: Some(bytes("/a/1")) }));
             bench.on(Event::Turn);
-            bench.on(Event::Page(Page {
-                header: header(10),
-                more: true,
-                last: None,
-            }));
+            bench.on(Event::Page(Page { header: header(10), more: true, last: None }));
         },
     ];
     for answer in strange {
-        let mut bench = Bench::new(Plan {
-            nodes: &["http://a", "http://b"],
-            goal: Goal::Once,
-            ..WATCHED
-        });
+        let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
         let mut turns = 0;
         while bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
             answer(&mut bench);
