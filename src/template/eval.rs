@@ -107,10 +107,7 @@ impl Render {
         match called {
             Ok(Value::Nil) => Ok(Value::Nil),
             Ok(value) if step.args.is_none() => Ok(value),
-            Ok(value) => Err(Stop::At(
-                step.span,
-                in_path(format!("is {}, not a function", value.kind())),
-            )),
+            Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
             Err(message) => Err(Stop::At(step.span, in_path(message))),
         }
     }

@@ -140,17 +140,11 @@ static TABLE: &[Filter] = &[
 ];
 
 const fn row(name: &'static str, call: Call) -> Filter {
-    Filter {
-        name,
-        body: Body::Ready(call),
-    }
+    Filter { name, body: Body::Ready(call) }
 }
 
 const fn later(name: &'static str) -> Filter {
-    Filter {
-        name,
-        body: Body::Later,
-    }
+    Filter { name, body: Body::Later }
 }
 
 /// No function gives a time, so there is never one to show; the tag `now` is what shows it.
@@ -197,10 +191,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if !text.is_empty() {
         let given: Vec<&[u8]> = text.split(|byte| *byte == b',').take(4).collect();
         if !(2..=3).contains(&given.len()) {
-            return Err(format!(
-                "takes 2 or 3 choices, not `{}`",
-                String::from_utf8_lossy(&text)
-            ));
+            return Err(format!("takes 2 or 3 choices, not `{}`", String::from_utf8_lossy(&text)));
         }
         choices[..given.len()].copy_from_slice(&given);
     }
@@ -320,15 +311,9 @@ mod tests {
         check("5|parseJSON", "5");
         check("'\"[1,2]\"'|parseJSON|parseJSON|length", "2");
         check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
-        check(
-            "ls('/app')|toPrettyJSON",
-            "[\n    \"db\",\n    \"name\",\n    \"port\"\n]",
-        );
+        check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
         check("'a,b'|split:','|index:1|toJSON", "{}");
-        fails(
-            "'{\"a\": [1, 2}'|parseJSON",
-            "cannot parse as JSON: expected `,` or `]` at line 1 column 12",
-        );
+        fails("'{\"a\": [1, 2}'|parseJSON", "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
     }
 
     #[test]
@@ -416,34 +401,18 @@ mod tests {
 
         fn value(&mut self, env: &Env) -> Value {
             const INTS: [i64; 10] = [0, 1, -1, 2, 3, 10, 200, 99_999, i64::MAX, i64::MIN];
-            const FLOATS: [f64; 9] = [
-                0.0,
-                -0.0,
-                1.5,
-                -2.5,
-                1e21,
-                1e300,
-                f64::NAN,
-                f64::INFINITY,
-                f64::NEG_INFINITY,
-            ];
+            const FLOATS: [f64; 9] = [0.0, -0.0, 1.5, -2.5, 1e21, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
             match self.below(14) {
                 0 => Value::Nil,
                 1 => Value::Bool(self.below(2) == 0),
                 2 => Value::Int(INTS[self.below(INTS.len())]),
                 3 => Value::Float(FLOATS[self.below(FLOATS.len())]),
-                4 => env
-                    .store
-                    .all()
-                    .first()
-                    .map_or(Value::Nil, |(k, v)| Value::pair((*k).clone(), (*v).clone())),
+                4 => env.store.all().first().map_or(Value::Nil, |(k, v)| Value::pair((*k).clone(), (*v).clone())),
                 5 => Value::wrapped(self.text()),
                 6 => {
                     let map = env.collections.create_map(&env.limits);
                     let entry = [self.text(), self.text()];
-                    map.call("Set", &entry)
-                        .expect("maps have Set")
-                        .expect("text keys are taken");
+                    map.call("Set", &entry).expect("maps have Set").expect("text keys are taken");
                     map
                 }
                 7 => functions_value(env, "gets", b"/app/*"),
@@ -475,15 +444,8 @@ mod tests {
                 let function = crate::template::functions::lookup(name).expect("it is a name of the table");
                 // Mostly the right number of texts, so that most calls get through.
                 let count = random.below(function.signature.required.len() + 2);
-                let args: Vec<Value> = (0..count)
-                    .map(|_| {
-                        if random.below(2) == 0 {
-                            random.text()
-                        } else {
-                            random.value(&env)
-                        }
-                    })
-                    .collect();
+                let args: Vec<Value> =
+                    (0..count).map(|_| if random.below(2) == 0 { random.text() } else { random.value(&env) }).collect();
                 if let Ok(result) = function.call(&env, &args) {
                     look_at(&result);
                 }
@@ -498,29 +460,13 @@ mod tests {
         assert_eq!(*value.text(), *out);
         assert_eq!(value.is_empty(), matches!(value.len(), 0));
         let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
-        for op in [
-            Op::Eq,
-            Op::Lt,
-            Op::In,
-            Op::Add,
-            Op::Sub,
-            Op::Mul,
-            Op::Div,
-            Op::Rem,
-            Op::Pow,
-        ] {
+        for op in [Op::Eq, Op::Lt, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow] {
             // Most values cannot be combined like that; what counts is that it ends.
-            let (_, _) = (
-                Value::binary(op, value, value),
-                Value::binary(op, value, &Value::Int(-1)),
-            );
+            let (_, _) = (Value::binary(op, value, value), Value::binary(op, value, &Value::Int(-1)));
         }
         for (reversed, sorted) in [(false, false), (true, false), (false, true), (true, true)] {
             if let Ok(Some(rows)) = value.rows(reversed, sorted) {
-                assert_eq!(
-                    (0..rows.len()).filter(|round| rows.row(*round).is_some()).count(),
-                    rows.len()
-                );
+                assert_eq!((0..rows.len()).filter(|round| rows.row(*round).is_some()).count(), rows.len());
             }
         }
         let (_, _, _) = (value.field("Key").is_ok(), value.index(0).is_ok(), format!("{value:?}"));

@@ -19,12 +19,7 @@ impl World for Still {
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {
-        let stamp = Stamp {
-            device: 1,
-            inode: 2,
-            size: 3,
-            modified: (4, 5),
-        };
+        let stamp = Stamp { device: 1, inode: 2, size: 3, modified: (4, 5) };
         (path == Path::new("/etc/hosts")).then_some(stamp)
     }
 
@@ -54,12 +49,7 @@ impl World for Still {
     }
 
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        let record = |target: &str, port| Srv {
-            target: target.to_owned(),
-            port,
-            priority: 1,
-            weight: 5,
-        };
+        let record = |target: &str, port| Srv { target: target.to_owned(), port, priority: 1, weight: 5 };
         match (service, proto, name) {
             ("db", "tcp", "example.com") => Ok(vec![record("b.example.com.", 90), record("a.example.com.", 1000)]),
             _ => Err(format!("lookup _{service}._{proto}.{name}: no such host")),
@@ -91,13 +81,7 @@ pub fn env() -> Env {
 
 /// The same, where nothing may be larger than this.
 pub fn limited(output: usize) -> Env {
-    Env {
-        limits: Limits {
-            output,
-            ..Limits::default()
-        },
-        ..env()
-    }
+    Env { limits: Limits { output, ..Limits::default() }, ..env() }
 }
 
 /// Names that expressions may use.
@@ -105,17 +89,9 @@ pub type Variables = BTreeMap<&'static str, Value>;
 
 /// What an expression gives.
 pub fn eval(env: &Env, variables: &Variables, expression: &str) -> Result<Value, String> {
-    let mut reader = Reader {
-        env,
-        variables,
-        rest: expression,
-    };
+    let mut reader = Reader { env, variables, rest: expression };
     let value = reader.expression()?;
-    assert!(
-        reader.rest.trim().is_empty(),
-        "`{}` is left of `{expression}`",
-        reader.rest
-    );
+    assert!(reader.rest.trim().is_empty(), "`{}` is left of `{expression}`", reader.rest);
     Ok(value)
 }
 
@@ -203,10 +179,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Value {
-        let end = self
-            .rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest.len());
         let (number, rest) = self.rest.split_at(end);
         self.rest = rest;
         match number.parse() {
@@ -217,10 +190,7 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self) -> &'a str {
         self.rest = self.rest.trim_start();
-        let end = self
-            .rest
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.rest.len());
         let (name, rest) = self.rest.split_at(end);
         self.rest = rest;
         name

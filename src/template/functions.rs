@@ -89,9 +89,7 @@ fn missing(key: &[u8]) -> String {
 }
 
 fn gets(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    Ok(pairs(
-        env.store.gets(args.text(0)).map_err(|_| bad_pattern(args.text(0)))?,
-    ))
+    Ok(pairs(env.store.gets(args.text(0)).map_err(|_| bad_pattern(args.text(0)))?))
 }
 
 fn getvs(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -110,11 +108,7 @@ fn pairs(found: Vec<(&Bytes, &Bytes)>) -> Value {
 
 /// Where there is nothing, the original's list was never made, which shows in JSON.
 fn names_of(names: Vec<Bytes>) -> Value {
-    let kind = if names.is_empty() {
-        ListKind::NilStrings
-    } else {
-        ListKind::Strings
-    };
+    let kind = if names.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
     Value::list(kind, names.into_iter().map(Value::Str).collect())
 }
 
@@ -150,22 +144,14 @@ fn file_exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
 fn date_rfc3339(env: &Env, _: Args<'_>) -> Result<Value, String> {
     let (unix, nanos) = env.world.now();
     let (offset, zone) = env.world.zone(unix);
-    let time = layout::Time {
-        unix,
-        nanos,
-        offset,
-        zone: &zone,
-    };
+    let time = layout::Time { unix, nanos, offset, zone: &zone };
     Ok(Value::str(time.format(b"2006-01-02T15:04:05Z07:00")))
 }
 
 fn lookup_ip(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let mut addresses = env.world.lookup_ip(host(args.text(0))?)?;
     addresses.sort_unstable();
-    Ok(Value::list(
-        ListKind::Strings,
-        addresses.into_iter().map(Value::str).collect(),
-    ))
+    Ok(Value::list(ListKind::Strings, addresses.into_iter().map(Value::str).collect()))
 }
 
 fn lookup_srv(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -173,10 +159,7 @@ fn lookup_srv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let mut records = env.world.lookup_srv(service, protocol, domain)?;
     // As one text each: that is the order templates were written against, and it is always the same.
     records.sort_by_cached_key(|r| format!("{}{}{}{}", r.target, r.port, r.priority, r.weight));
-    Ok(Value::list(
-        ListKind::Srv,
-        records.into_iter().map(Value::object).collect(),
-    ))
+    Ok(Value::list(ListKind::Srv, records.into_iter().map(Value::object).collect()))
 }
 
 fn host(name: &[u8]) -> Result<&str, String> {
@@ -190,10 +173,7 @@ impl Object for Srv {
     }
 
     fn field(&self, name: &str) -> Option<Value> {
-        self.fields()
-            .into_iter()
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| value)
+        self.fields().into_iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
     fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
@@ -246,10 +226,7 @@ mod tests {
     fn documented(heading: &str) -> Vec<Vec<String>> {
         let text = include_str!("../../docs/functions.md");
         let section = text.split("\n## ").find(|section| section.starts_with(heading));
-        let rows = section
-            .expect("there is such a heading")
-            .lines()
-            .filter(|line| line.starts_with("| `"));
+        let rows = section.expect("there is such a heading").lines().filter(|line| line.starts_with("| `"));
         let cells = |row: &str| {
             let row = row.replace("\\|", "\u{1}");
             let inner = row.trim_matches('|').split('|').map(|cell| {
@@ -262,30 +239,15 @@ mod tests {
     }
 
     fn signature_text(function: &Function) -> String {
-        let rest = function
-            .signature
-            .rest
-            .iter()
-            .map(|parameter| format!("{}...", parameter.name));
-        let required = function
-            .signature
-            .required
-            .iter()
-            .map(|parameter| parameter.name.to_owned());
-        format!(
-            "{}({})",
-            function.name,
-            required.chain(rest).collect::<Vec<_>>().join(", ")
-        )
+        let rest = function.signature.rest.iter().map(|parameter| format!("{}...", parameter.name));
+        let required = function.signature.required.iter().map(|parameter| parameter.name.to_owned());
+        format!("{}({})", function.name, required.chain(rest).collect::<Vec<_>>().join(", "))
     }
 
     #[test]
     fn the_documentation_has_every_function_and_filter() {
         let first = |heading| documented(heading).into_iter().map(|mut cells| cells.swap_remove(0));
-        assert_eq!(
-            first("Functions").collect::<Vec<_>>(),
-            TABLE.iter().map(signature_text).collect::<Vec<_>>()
-        );
+        assert_eq!(first("Functions").collect::<Vec<_>>(), TABLE.iter().map(signature_text).collect::<Vec<_>>());
         let name = |filter: String| filter.split(':').next().map(str::to_owned).unwrap_or_default();
         let names = crate::template::filters::names().collect::<Vec<_>>();
         assert_eq!(first("Filters").map(name).collect::<Vec<_>>(), names);
@@ -298,13 +260,8 @@ mod tests {
             ("m", env.collections.create_map(&env.limits)),
             ("s", env.collections.create_set(&env.limits)),
         ]);
-        for cells in ["Functions", "Maps and sets", "Filters"]
-            .into_iter()
-            .flat_map(documented)
-        {
-            let [_, _, example, result] = &cells[..] else {
-                panic!("{cells:?}")
-            };
+        for cells in ["Functions", "Maps and sets", "Filters"].into_iter().flat_map(documented) {
+            let [_, _, example, result] = &cells[..] else { panic!("{cells:?}") };
             if example.is_empty() {
                 continue;
             }
@@ -360,24 +317,12 @@ mod tests {
     #[test]
     fn arguments_are_strict() {
         fails(r#"getv()"#, "takes at least 1 argument (key), 0 given");
-        fails(
-            r#"getv("/none", 1)"#,
-            "argument 2 (default) must be a string, not an integer",
-        );
+        fails(r#"getv("/none", 1)"#, "argument 2 (default) must be a string, not an integer");
         fails(r#"getv(unknown)"#, "argument 1 (key) has no value");
         fails(r#"exists("/a", "/b")"#, "takes 1 argument (key), 2 given");
-        fails(
-            r#"getenv("HOME", 6379)"#,
-            "argument 2 (default) must be a string, not an integer",
-        );
-        fails(
-            r#"replace("a-b", "-", "_")"#,
-            "takes 4 arguments (text, old, new, count), 3 given",
-        );
-        fails(
-            r#"replace("a-b", "-", "_", "1")"#,
-            "argument 4 (count) must be an integer, not a string",
-        );
+        fails(r#"getenv("HOME", 6379)"#, "argument 2 (default) must be a string, not an integer");
+        fails(r#"replace("a-b", "-", "_")"#, "takes 4 arguments (text, old, new, count), 3 given");
+        fails(r#"replace("a-b", "-", "_", "1")"#, "argument 4 (count) must be an integer, not a string");
         fails(r#"printf()"#, "takes at least 1 argument (format), 0 given");
         fails(r#"printf("%s", unknown)"#, "argument 2 (value) has no value");
         fails(r#"unixTS(1)"#, "takes 0 arguments, 1 given");
@@ -424,14 +369,8 @@ mod tests {
         check(&format!("{records}.1.Port"), "90");
         check(&format!("{records}.1.Weight"), "5");
         check(&format!("{records}.1.none"), "");
-        check(
-            &format!("{records}|last|toJSON"),
-            r#"{"Target":"b.example.com.","Port":90,"Priority":1,"Weight":5}"#,
-        );
+        check(&format!("{records}|last|toJSON"), r#"{"Target":"b.example.com.","Port":90,"Priority":1,"Weight":5}"#);
         check(&format!(r#"printf("%v", {records}.1)"#), "&{b.example.com. 90 1 5}");
-        fails(
-            r#"lookupIP(getv("/raw"))"#,
-            "cannot look up `\\xff\\xfe`: not a host name",
-        );
+        fails(r#"lookupIP(getv("/raw"))"#, "cannot look up `\\xff\\xfe`: not a host name");
     }
 }

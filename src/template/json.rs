@@ -22,10 +22,7 @@ pub fn parse(limits: &Limits, text: &[u8]) -> Result<Value, String> {
         return Ok(Value::Nil);
     }
     // Between any two values stands one of these.
-    let values = 1 + text
-        .iter()
-        .filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{'))
-        .count();
+    let values = 1 + text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     bounded::check_list(limits, values, text.len())?;
     match serde_json::from_slice(text) {
         Ok(Parsed(value)) => Ok(value),
@@ -43,11 +40,7 @@ pub enum Style {
 }
 
 pub fn write(limits: &Limits, value: &Value, style: Style) -> Result<Value, String> {
-    let mut writer = Writer {
-        out: Text::new(limits),
-        style,
-        depth: 0,
-    };
+    let mut writer = Writer { out: Text::new(limits), style, depth: 0 };
     writer.value(value)?;
     Ok(writer.out.into_value())
 }
@@ -69,10 +62,9 @@ impl Writer {
             Value::List(list) if list.kind == ListKind::NilStrings => self.out.push(b"null"),
             Value::List(list) => self.collection(b"[", b"]", &list.items, Self::value),
             Value::Map(map) => self.map(map),
-            Value::Pair(pair) => self.record(&[
-                ("Key", Value::Str(pair.0.clone())),
-                ("Value", Value::Str(pair.1.clone())),
-            ]),
+            Value::Pair(pair) => {
+                self.record(&[("Key", Value::Str(pair.0.clone())), ("Value", Value::Str(pair.1.clone()))])
+            }
             Value::Object(object) => match object.data() {
                 Data::Value(value) => self.value(&value),
                 Data::Record(fields) => self.record(&fields),
@@ -85,9 +77,7 @@ impl Writer {
     }
 
     fn record(&mut self, fields: &[(&str, Value)]) -> Result<(), String> {
-        self.collection(b"{", b"}", fields, |writer, (name, value)| {
-            writer.entry(name.as_bytes(), value)
-        })
+        self.collection(b"{", b"}", fields, |writer, (name, value)| writer.entry(name.as_bytes(), value))
     }
 
     fn entry(&mut self, key: &[u8], value: &Value) -> Result<(), String> {
@@ -135,17 +125,10 @@ impl Writer {
     /// As JavaScript prints it: with an exponent only when very small or large, and that without zeros in front.
     fn float(&mut self, n: f64) -> Result<(), String> {
         if !n.is_finite() {
-            return Err(format!(
-                "cannot write {} as JSON",
-                format_float(n, FloatFormat::General, None)
-            ));
+            return Err(format!("cannot write {} as JSON", format_float(n, FloatFormat::General, None)));
         }
         let plain = n == 0.0 || (1e-6..1e21).contains(&n.abs());
-        let format = if plain {
-            FloatFormat::Fixed
-        } else {
-            FloatFormat::Exponent
-        };
+        let format = if plain { FloatFormat::Fixed } else { FloatFormat::Exponent };
         let text = format_float(n, format, None);
         self.out.push(text.replace("e-0", "e-").as_bytes())
     }
@@ -262,14 +245,8 @@ mod tests {
         check(&Value::Bool(true), "true");
         check(&Value::Int(-5), "-5");
         check(&Value::str(""), "\"\"");
-        check(
-            &Value::str("a\"b\\c é€😀 <a href='x'>&"),
-            "\"a\\\"b\\\\c é€😀 \\u003ca href='x'\\u003e\\u0026\"",
-        );
-        check(
-            &Value::str("\n\r\t\0\x0b\x7f\u{2028}"),
-            "\"\\n\\r\\t\\u0000\\u000b\x7f\\u2028\"",
-        );
+        check(&Value::str("a\"b\\c é€😀 <a href='x'>&"), "\"a\\\"b\\\\c é€😀 \\u003ca href='x'\\u003e\\u0026\"");
+        check(&Value::str("\n\r\t\0\x0b\x7f\u{2028}"), "\"\\n\\r\\t\\u0000\\u000b\x7f\\u2028\"");
         check(&Value::str(b"a\xffb"), "\"a\\ufffdb\"");
     }
 
@@ -297,10 +274,7 @@ mod tests {
     fn lists_and_maps() {
         check(&Value::list(ListKind::Strings, vec![]), "[]");
         check(&Value::list(ListKind::NilStrings, vec![]), "null");
-        check(
-            &Value::pair(b"/k"[..].into(), b"v"[..].into()),
-            r#"{"Key":"/k","Value":"v"}"#,
-        );
+        check(&Value::pair(b"/k"[..].into(), b"v"[..].into()), r#"{"Key":"/k","Value":"v"}"#);
         let document = r#"{"extra":{},"html":"\u003cb\u003e","list":[1,[2,[3]]],"none":null,"tags":[]}"#;
         check(&read(document), document);
         check(&read(r#" {"b": 1, "a": true, "b": 2} "#), r#"{"a":true,"b":2}"#);
@@ -318,20 +292,14 @@ mod tests {
     fn numbers_are_read_as_floats() {
         assert!(matches!(read("17"), Value::Float(17.0)));
         assert!(matches!(read("-3"), Value::Float(-3.0)));
-        assert!(matches!(
-            read("18446744073709551616"),
-            Value::Float(18446744073709551616.0)
-        ));
+        assert!(matches!(read("18446744073709551616"), Value::Float(18446744073709551616.0)));
         assert!(matches!(read(" \n"), Value::Nil));
     }
 
     #[test]
     fn what_is_no_json_is_an_error() {
         let error = |text: &[u8]| parse(&Limits::default(), text).unwrap_err();
-        assert_eq!(
-            error(br#"{"a": [1, 2}"#),
-            "cannot parse as JSON: expected `,` or `]` at line 1 column 12"
-        );
+        assert_eq!(error(br#"{"a": [1, 2}"#), "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
         error(b"1 2");
         error(b"\"\xff\"");
         error("[".repeat(100_000).as_bytes());
@@ -339,10 +307,7 @@ mod tests {
 
     #[test]
     fn documents_end_at_the_limit() {
-        let limits = Limits {
-            output: 1000,
-            ..Limits::default()
-        };
+        let limits = Limits { output: 1000, ..Limits::default() };
         assert!(parse(&limits, b"[1,2,3]").is_ok());
         assert!(parse(&limits, format!("[{}1]", "1,".repeat(100)).as_bytes()).is_err());
         assert!(write(&limits, &Value::str("x".repeat(1000)), Style::Compact).is_err());

@@ -87,13 +87,7 @@ const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 /// Cuts a whole file. What is wrong within a tag is mostly left to the parser (see [`Tag::broken`]); an error here is one
 /// that even a comment does not excuse.
 pub(super) fn lex(source: &Source, blocks: Blocks) -> Result<Vec<Piece<'_>>, Error> {
-    let mut lexer = Lexer {
-        source,
-        bytes: &source.bytes,
-        at: 0,
-        text: 0,
-        pieces: Vec::new(),
-    };
+    let mut lexer = Lexer { source, bytes: &source.bytes, at: 0, text: 0, pieces: Vec::new() };
     lexer.file()?;
     trim(source, &mut lexer.pieces, blocks);
     Ok(lexer.pieces)
@@ -144,13 +138,8 @@ impl<'s> Lexer<'s> {
         self.at += VERBATIM.len();
         self.text = self.at;
         let rest = &self.bytes[self.at..];
-        let Some(length) = rest
-            .windows(END_VERBATIM.len())
-            .position(|window| window == END_VERBATIM)
-        else {
-            return Err(self
-                .source
-                .error(tag, tag, "verbatim is not closed, `{% endverbatim %}` is missing"));
+        let Some(length) = rest.windows(END_VERBATIM.len()).position(|window| window == END_VERBATIM) else {
+            return Err(self.source.error(tag, tag, "verbatim is not closed, `{% endverbatim %}` is missing"));
         };
         self.at += length;
         self.end_text();
@@ -165,9 +154,7 @@ impl<'s> Lexer<'s> {
         let opener = self.source.span(start, start + 2);
         let rest = &self.bytes[start + 2..];
         let Some(length) = rest.windows(2).position(|window| window == b"#}") else {
-            return Err(self
-                .source
-                .error(opener, opener, "comment is not closed, `#}` is missing"));
+            return Err(self.source.error(opener, opener, "comment is not closed, `#}` is missing"));
         };
         if rest[..length].contains(&b'\n') {
             let message = "comment is not closed in its line; longer ones stand in {% comment %} .. {% endcomment %}";
@@ -244,24 +231,14 @@ impl<'s> Lexer<'s> {
 
     fn token(&mut self, kind: TokenKind, start: usize, end: usize) -> Token<'s> {
         self.at = end;
-        Token {
-            kind,
-            text: &self.bytes[start..end],
-            span: self.source.span(start, end),
-        }
+        Token { kind, text: &self.bytes[start..end], span: self.source.span(start, end) }
     }
 
     fn name(&mut self) -> Token<'s> {
         let start = self.at;
-        let length = self.bytes[start..]
-            .iter()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+        let length = self.bytes[start..].iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
         let end = length.map_or(self.bytes.len(), |length| start + length);
-        let kind = if KEYWORDS.contains(&&self.bytes[start..end]) {
-            TokenKind::Keyword
-        } else {
-            TokenKind::Name
-        };
+        let kind = if KEYWORDS.contains(&&self.bytes[start..end]) { TokenKind::Keyword } else { TokenKind::Name };
         self.token(kind, start, end)
     }
 
@@ -296,26 +273,16 @@ impl<'s> Lexer<'s> {
             }
         }
         let token = self.token(TokenKind::String, start, at + 1);
-        Ok(Token {
-            text: &self.bytes[start + 1..at],
-            ..token
-        })
+        Ok(Token { text: &self.bytes[start + 1..at], ..token })
     }
 
     fn odd_character(&mut self, at: usize) -> (Span, String) {
         let bytes = &self.bytes[at..self.bytes.len().min(at + 4)];
-        let (character, length) = match bytes
-            .utf8_chunks()
-            .next()
-            .and_then(|chunk| chunk.valid().chars().next())
-        {
+        let (character, length) = match bytes.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
             Some(character) => (character, character.len_utf8()),
             None => (char::REPLACEMENT_CHARACTER, 1),
         };
-        (
-            self.source.span(at, at + length),
-            format!("the language has no `{}`", character.escape_debug()),
-        )
+        (self.source.span(at, at + length), format!("the language has no `{}`", character.escape_debug()))
     }
 }
 
@@ -323,10 +290,7 @@ impl Tag<'_> {
     /// Its closing delimiter.
     pub fn end(&self) -> Span {
         let end = self.span.end;
-        Span {
-            start: end.saturating_sub(2).max(self.span.start),
-            ..self.span
-        }
+        Span { start: end.saturating_sub(2).max(self.span.start), ..self.span }
     }
 }
 
@@ -371,22 +335,13 @@ fn trim(source: &Source, pieces: &mut [Piece], blocks: Blocks) {
 
 /// The start of a span without what it begins with.
 fn skip(source: &Source, span: Span, blanks: &[u8]) -> u32 {
-    let blank = source
-        .slice(span)
-        .iter()
-        .take_while(|byte| blanks.contains(byte))
-        .count();
+    let blank = source.slice(span).iter().take_while(|byte| blanks.contains(byte)).count();
     span.start + blank as u32
 }
 
 /// The end of a span without what it ends with.
 fn skip_back(source: &Source, span: Span, blanks: &[u8]) -> u32 {
-    let blank = source
-        .slice(span)
-        .iter()
-        .rev()
-        .take_while(|byte| blanks.contains(byte))
-        .count();
+    let blank = source.slice(span).iter().rev().take_while(|byte| blanks.contains(byte)).count();
     span.end - blank as u32
 }
 

@@ -67,10 +67,7 @@ impl Library {
 
     /// Whether a file changed, vanished or appeared since it was asked for.
     pub fn is_stale(&self, world: &dyn World) -> bool {
-        self.stamps
-            .borrow()
-            .iter()
-            .any(|(path, stamp)| world.stamp(path) != *stamp)
+        self.stamps.borrow().iter().any(|(path, stamp)| world.stamp(path) != *stamp)
     }
 }
 
@@ -118,9 +115,7 @@ pub(super) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" (os error ").map_or(&*text, |(text, _)| text);
     let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]
@@ -130,11 +125,7 @@ mod tests {
     #[test]
     fn resolves_names_of_files() {
         let check = |base: &str, name: &str, expected: &str| {
-            assert_eq!(
-                resolve(Path::new(base), name.as_bytes()),
-                Ok(PathBuf::from(expected)),
-                "{base} {name}"
-            );
+            assert_eq!(resolve(Path::new(base), name.as_bytes()), Ok(PathBuf::from(expected)), "{base} {name}");
         };
         check("a.tmpl", "b.tmpl", "b.tmpl");
         check("dir/a.tmpl", "b.tmpl", "dir/b.tmpl");

@@ -131,28 +131,14 @@ pub(super) fn compile(
     // Files join behind while the ones before them are lowered, so that includes take no stack here.
     while lowering.units.len() < lowering.sources.len() {
         let file = lowering.units.len();
-        let unit = lowering
-            .file(file, role)
-            .map_err(|error| lowering.reached(file, error))?;
+        let unit = lowering.file(file, role).map_err(|error| lowering.reached(file, error))?;
         lowering.units.push(unit);
     }
     lowering.refuse_cycles()?;
-    let Lowering {
-        sources,
-        nodes,
-        units,
-        variables,
-        bound,
-        ..
-    } = lowering;
+    let Lowering { sources, nodes, units, variables, bound, .. } = lowering;
     let unknown = variables.into_iter().filter(|variable| !bound.contains(&variable.name));
     let unknown = unknown.map(|variable| (variable.name, variable.tag)).collect();
-    Ok(Program {
-        sources,
-        nodes,
-        units,
-        unknown,
-    })
+    Ok(Program { sources, nodes, units, unknown })
 }
 
 struct Lowering<'a> {
@@ -173,19 +159,12 @@ impl Lowering<'_> {
     /// Takes a file in. It is lowered when its turn comes.
     fn add(&mut self, path: PathBuf, bytes: Vec<u8>) -> Result<usize, Error> {
         if bytes.len() > Source::LARGEST {
-            let message = format!(
-                "failed to compile the template, it is larger than {} MiB",
-                Source::LARGEST >> 20
-            );
+            let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
             return Err(Error::of_file(&path, message));
         }
         let file = self.sources.len();
         self.files.insert(path.clone(), file);
-        self.sources.push(Source {
-            id: file as u32,
-            path,
-            bytes,
-        });
+        self.sources.push(Source { id: file as u32, path, bytes });
         Ok(file)
     }
 
@@ -213,10 +192,8 @@ impl Lowering<'_> {
     /// Adds to an error in a file how one got there.
     fn reached(&self, mut file: usize, mut error: Error) -> Error {
         // The first include of a file is the one that took it in, and stands in a file with a lower number.
-        while let Some((tag, _)) = self
-            .includes
-            .iter()
-            .find(|(tag, included)| *included == file && (tag.file as usize) < file)
+        while let Some((tag, _)) =
+            self.includes.iter().find(|(tag, included)| *included == file && (tag.file as usize) < file)
         {
             file = tag.file as usize;
             error = error.reached("included from", &self.sources[file], *tag);
@@ -225,9 +202,7 @@ impl Lowering<'_> {
     }
 
     fn block(&mut self, block: Block, out: &mut String) -> Result<(), Error> {
-        block
-            .into_iter()
-            .try_for_each(|statement| self.statement(statement, out))
+        block.into_iter().try_for_each(|statement| self.statement(statement, out))
     }
 
     fn statement(&mut self, Stmt { tag, kind }: Stmt, out: &mut String) -> Result<(), Error> {
@@ -270,15 +245,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn if_(
-        &mut self,
-        tag: Span,
-        If {
-            mut branches,
-            otherwise,
-        }: If,
-        out: &mut String,
-    ) -> Result<(), Error> {
+    fn if_(&mut self, tag: Span, If { mut branches, otherwise }: If, out: &mut String) -> Result<(), Error> {
         if branches.len() == 1
             && let Some((condition, block)) = branches.pop()
         {
@@ -294,10 +261,7 @@ impl Lowering<'_> {
         }
         // upon makes each `else if` a level of nesting and recurses over it: a long chain would take all stack.
         let (conditions, blocks): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
-        let conditions = conditions
-            .into_iter()
-            .map(|condition| (condition.value, condition.tag))
-            .collect();
+        let conditions = conditions.into_iter().map(|condition| (condition.value, condition.tag)).collect();
         self.run(tag, NodeKind::Choose(conditions), out);
         for (branch, block) in blocks.into_iter().chain(otherwise).enumerate() {
             let number = self.node(tag, NodeKind::Chosen(branch));
@@ -310,29 +274,10 @@ impl Lowering<'_> {
     }
 
     fn for_(&mut self, tag: Span, for_: For, out: &mut String) -> Result<(), Error> {
-        let For {
-            key,
-            value,
-            iterated,
-            iterated_span,
-            reversed,
-            sorted,
-            body,
-            empty,
-        } = for_;
-        let node = ForNode {
-            key,
-            value,
-            iterated,
-            iterated_span,
-            reversed,
-            sorted,
-        };
+        let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
+        let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
         let number = self.node(tag, NodeKind::For(Box::new(node)));
-        push(
-            out,
-            format_args!("{{% for _ in rows({number}) %}}{{{{ {number} | run }}}}"),
-        );
+        push(out, format_args!("{{% for _ in rows({number}) %}}{{{{ {number} | run }}}}"));
         self.block(body, out)?;
         out.push_str("{% endfor %}");
         if let Some(block) = empty {
@@ -346,23 +291,11 @@ impl Lowering<'_> {
     }
 
     fn include(&mut self, tag: Span, include: Include, out: &mut String) -> Result<(), Error> {
-        let Include {
-            file,
-            file_span,
-            need,
-            pairs,
-            only,
-        } = include;
+        let Include { file, file_span, need, pairs, only } = include;
         let name = match file {
             File::Fixed(name) => name,
             File::Computed(file) => {
-                let node = IncludeNode {
-                    file,
-                    file_span,
-                    need,
-                    pairs,
-                    only,
-                };
+                let node = IncludeNode { file, file_span, need, pairs, only };
                 self.run(tag, NodeKind::IncludeComputed(Box::new(node)), out);
                 return Ok(());
             }
@@ -419,9 +352,7 @@ impl Lowering<'_> {
                 Seen::Open => {
                     let start = open.iter().position(|(file, ..)| *file == next).unwrap_or_default();
                     let files = open[start..].iter().map(|(file, ..)| *file).chain([next]);
-                    let names: Vec<_> = files
-                        .map(|file| self.sources[file].path.display().to_string())
-                        .collect();
+                    let names: Vec<_> = files.map(|file| self.sources[file].path.display().to_string()).collect();
                     return fail(format!("files include each other: {}", names.join(" > ")));
                 }
             };

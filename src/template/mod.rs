@@ -56,15 +56,9 @@ impl Template {
     /// Reads and compiles a template file and what it includes.
     pub fn compile(path: &Path, world: &Rc<dyn World>) -> Result<Template, Error> {
         let library = Library::default();
-        let bytes = library
-            .read(&**world, path, Need::Must)
-            .map_err(|message| Error::of_file(path, message))?;
+        let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
         let program = lower::compile(path, bytes.unwrap_or_default(), Role::Main, &library, &**world)?;
-        Ok(Template {
-            limits: Limits::default(),
-            program: Rc::new(program),
-            library: Rc::new(library),
-        })
+        Ok(Template { limits: Limits::default(), program: Rc::new(program), library: Rc::new(library) })
     }
 
     /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
@@ -89,12 +83,7 @@ impl Template {
             .map(|(name, tag)| {
                 let source = self.program.source(*tag);
                 let (line, col) = source.place(tag.start);
-                Unknown {
-                    name: names.text(*name).to_string(),
-                    file: source.path.clone(),
-                    line,
-                    col,
-                }
+                Unknown { name: names.text(*name).to_string(), file: source.path.clone(), line, col }
             })
             .collect()
     }
@@ -168,12 +157,7 @@ pub struct Env {
 impl Env {
     /// For one render: what it makes is let go with this.
     pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
-        Env {
-            store,
-            world,
-            limits: Limits::default(),
-            collections: Collections::default(),
-        }
+        Env { store, world, limits: Limits::default(), collections: Collections::default() }
     }
 }
 
@@ -188,9 +172,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            steps: 100_000_000,
-            output: 256 << 20,
-        }
+        Limits { steps: 100_000_000, output: 256 << 20 }
     }
 }

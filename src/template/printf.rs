@@ -19,10 +19,7 @@ const TOO_LARGE: i64 = 1_000_000;
 
 /// The text of a format and its operands.
 pub fn sprintf(limits: &Limits, format: &[u8], operands: &[Value]) -> Result<Value, String> {
-    let mut printer = Printer {
-        out: Text::new(limits),
-        flags: Flags::default(),
-    };
+    let mut printer = Printer { out: Text::new(limits), flags: Flags::default() };
     Directives::new(format, operands).run(&mut printer)?;
     Ok(printer.out.into_value())
 }
@@ -32,10 +29,7 @@ pub fn plain(limits: &Limits, value: &Value) -> Result<Bytes, String> {
     match value {
         Value::Str(text) => Ok(text.clone()),
         _ => {
-            let mut printer = Printer {
-                out: Text::new(limits),
-                flags: Flags::default(),
-            };
+            let mut printer = Printer { out: Text::new(limits), flags: Flags::default() };
             printer.value(value, 'v', 0)?;
             Ok(printer.out.into_bytes())
         }
@@ -211,10 +205,7 @@ impl<'a> Directives<'a> {
         self.reordered = true;
         // Shorter than `[n]` is no index either.
         let close = match self.at < self.last_bracket && self.at + 3 <= self.format.len() {
-            true => self.format[self.at..]
-                .iter()
-                .position(|byte| *byte == b']')
-                .map(|length| self.at + length),
+            true => self.format[self.at..].iter().position(|byte| *byte == b']').map(|length| self.at + length),
             false => None,
         };
         self.at += 1;
@@ -306,9 +297,9 @@ impl Printer {
             Value::List(list) if list.kind == ListKind::NilStrings && self.flags.go_syntax => {
                 self.out.push(b"[]string(nil)")
             }
-            Value::List(list) => self.sequence(value, ["[", "]"], &list.items, |printer, item| {
-                printer.value(item, verb, depth + 1)
-            }),
+            Value::List(list) => {
+                self.sequence(value, ["[", "]"], &list.items, |printer, item| printer.value(item, verb, depth + 1))
+            }
             Value::Pair(pair) => {
                 let (key, text) = (Value::Str(pair.0.clone()), Value::Str(pair.1.clone()));
                 self.record(value, &[("Key", key), ("Value", text)], verb, depth)
@@ -365,11 +356,7 @@ impl Printer {
         items: I,
         write: impl Fn(&mut Self, I::Item) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (between, close): (&[u8], _) = if self.flags.go_syntax {
-            (b", ", "}")
-        } else {
-            (b" ", close)
-        };
+        let (between, close): (&[u8], _) = if self.flags.go_syntax { (b", ", "}") } else { (b" ", close) };
         if self.flags.go_syntax {
             self.out.push(value.type_name().as_bytes())?;
             self.out.push(b"{")?;
@@ -511,11 +498,7 @@ impl Printer {
             Some(width) if self.flags.zero && n.is_finite() => width.saturating_sub(sign.len() + text.len()),
             _ => 0,
         };
-        let blanks = self
-            .flags
-            .width
-            .unwrap_or(0)
-            .saturating_sub(sign.len() + zeros + text.len());
+        let blanks = self.flags.width.unwrap_or(0).saturating_sub(sign.len() + zeros + text.len());
         self.between(blanks, |out| {
             out.push(sign.as_bytes())?;
             out.fill(b'0', zeros)?;
@@ -550,9 +533,7 @@ impl Printer {
 
     /// A precision counts characters.
     fn truncated<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        self.flags
-            .precision
-            .map_or(text, |precision| runes::range(text, 0, precision))
+        self.flags.precision.map_or(text, |precision| runes::range(text, 0, precision))
     }
 
     fn hex(&mut self, text: &[u8], digits: &[u8; 17]) -> Result<(), String> {
@@ -575,8 +556,7 @@ impl Printer {
             if space || index == 0 {
                 self.out.push(prefix)?;
             }
-            self.out
-                .push(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]])?;
+            self.out.push(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]])?;
         }
         if self.flags.minus && !text.is_empty() {
             self.padding(padding)?;
@@ -608,10 +588,7 @@ impl Printer {
 
 /// The character of a number, as `%c` shows it.
 fn character(n: i64) -> char {
-    u32::try_from(n)
-        .ok()
-        .and_then(char::from_u32)
-        .unwrap_or(char::REPLACEMENT_CHARACTER)
+    u32::try_from(n).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// What the flag # does to a float: a decimal point in any case, and for `%g` zeros up to the precision.
@@ -621,16 +598,10 @@ fn with_point(text: &str, verb: char, precision: Option<usize>) -> String {
         'v' | 'g' | 'G' | 'x' => precision.unwrap_or(6),
         _ => 0,
     };
-    let split = text
-        .find(if hex { ['p', 'P'] } else { ['e', 'E'] })
-        .unwrap_or(text.len());
+    let split = text.find(if hex { ['p', 'P'] } else { ['e', 'E'] }).unwrap_or(text.len());
     let (mantissa, exponent) = text.split_at(split);
     // Digits from the first one that is not 0.
-    let significant = mantissa
-        .trim_start_matches(['0', '.'])
-        .bytes()
-        .filter(|byte| *byte != b'.')
-        .count();
+    let significant = mantissa.trim_start_matches(['0', '.']).bytes().filter(|byte| *byte != b'.').count();
     wanted = wanted.saturating_sub(significant);
     let mut out = mantissa.to_owned();
     if !mantissa.contains('.') {
@@ -667,29 +638,17 @@ mod tests {
 
     fn check(format: &str, operands: &[Value], expected: &str) {
         let result = sprintf(&Limits::default(), format.as_bytes(), operands).unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&result.text()),
-            expected,
-            "{format} {operands:?}"
-        );
+        assert_eq!(String::from_utf8_lossy(&result.text()), expected, "{format} {operands:?}");
     }
 
     #[test]
     fn strings_in_widths() {
         check("%s", &[s("alpha")], "alpha");
         check("%10s|%-10s|", &[s("alpha"), s("alpha")], "     alpha|alpha     |");
-        check(
-            "%.2s|%8.3s|%-8.3s|",
-            &[s("alpha"), s("alpha"), s("alpha")],
-            "al|     alp|alp     |",
-        );
+        check("%.2s|%8.3s|%-8.3s|", &[s("alpha"), s("alpha"), s("alpha")], "al|     alp|alp     |");
         check("%6s|", &[s("ünï")], "   ünï|");
         check("%.2s|", &[s("ünï")], "ün|");
-        check(
-            "%q|%x|%X|% x",
-            &[s("a\"b"), s("hi"), s("hi"), s("hi")],
-            "\"a\\\"b\"|6869|6869|68 69",
-        );
+        check("%q|%x|%X|% x", &[s("a\"b"), s("hi"), s("hi"), s("hi")], "\"a\\\"b\"|6869|6869|68 69");
         check(
             "%#x|%# x|%6x|%-6x|%.1x",
             &[s("hi"), s("hi"), s("hi"), s("hi"), s("hi")],
@@ -697,33 +656,16 @@ mod tests {
         );
         check("%x|%3x|%03x", &[s(""), s(""), s("")], "|   |000");
         check("%#q|%+q|%#q", &[s("a"), s("ü"), s("`")], "`a`|\"\\u00fc\"|\"`\"");
-        check(
-            "%v %v %v %v",
-            &[s("s"), i(5), f(2.5), Value::Bool(true)],
-            "s 5 2.5 true",
-        );
-        check(
-            "%05s|%06v|%05t|%05q",
-            &[s("ab"), s("x"), Value::Bool(true), s("y")],
-            "000ab|00000x|0true|00\"y\"",
-        );
+        check("%v %v %v %v", &[s("s"), i(5), f(2.5), Value::Bool(true)], "s 5 2.5 true");
+        check("%05s|%06v|%05t|%05q", &[s("ab"), s("x"), Value::Bool(true), s("y")], "000ab|00000x|0true|00\"y\"");
         check("%-05s|%0-5s|", &[s("a"), s("a")], "a    |a    |");
     }
 
     #[test]
     fn bytes_stay_bytes() {
-        let result = sprintf(
-            &Limits::default(),
-            b"\xff%s%4s",
-            &[Value::str(b"\xfe"), Value::str(b"\xfd")],
-        )
-        .unwrap();
+        let result = sprintf(&Limits::default(), b"\xff%s%4s", &[Value::str(b"\xfe"), Value::str(b"\xfd")]).unwrap();
         assert_eq!(*result.text(), *b"\xff\xfe   \xfd");
-        check(
-            "%q",
-            &[Value::str(b"a\xff\n\x01\x7f\xe2\x80\xa8")],
-            "\"a\\xff\\n\\x01\\x7f\\u2028\"",
-        );
+        check("%q", &[Value::str(b"a\xff\n\x01\x7f\xe2\x80\xa8")], "\"a\\xff\\n\\x01\\x7f\\u2028\"");
     }
 
     #[test]
@@ -748,16 +690,8 @@ mod tests {
             "ff|FF|0xff|10|010|101|0o10",
         );
         check("%08b|%4x|%04X", &[i(5), i(10), i(10)], "00000101|   a|000A");
-        check(
-            "%d|%05d|%+d|%x",
-            &[i(-42), i(-42), i(-42), i(-255)],
-            "-42|-0042|-42|-ff",
-        );
-        check(
-            "%.5d|%8.5d|%-8.5d|%.0d|%5.0d|",
-            &[i(42), i(42), i(42), i(0), i(0)],
-            "00042|   00042|00042   ||     |",
-        );
+        check("%d|%05d|%+d|%x", &[i(-42), i(-42), i(-42), i(-255)], "-42|-0042|-42|-ff");
+        check("%.5d|%8.5d|%-8.5d|%.0d|%5.0d|", &[i(42), i(42), i(42), i(0), i(0)], "00042|   00042|00042   ||     |");
         check("%08.5d|%+08d|% 05d", &[i(42), i(42), i(42)], "   00042|+0000042| 0042");
         check("%#b|%#X|%#o|%#O", &[i(5), i(255), i(0), i(8)], "0b101|0XFF|0|0o010");
         check("%v|%+v|%#v|%05v", &[i(42), i(42), i(42), i(42)], "42|42|42|00042");
@@ -784,32 +718,20 @@ mod tests {
             &[n(), n(), n(), n(), n(), n()],
             "1.234568e+03|1.234568E+03|1234.5678|1234.5678|1.235e+03|1.23e+03",
         );
-        check(
-            "%g|%g|%G",
-            &[f(1e5), f(12345678.9), f(1e-7)],
-            "100000|1.23456789e+07|1E-07",
-        );
+        check("%g|%g|%G", &[f(1e5), f(12345678.9), f(1e-7)], "100000|1.23456789e+07|1E-07");
         check(
             "%5v|%-5v|%05v|%x|%X",
             &[f(1.5), f(1.5), f(1.5), f(2.5), f(2.5)],
             "  1.5|1.5  |001.5|0x1.4p+01|0X1.4P+01",
         );
-        check(
-            "%06.1f|%+06.1f|% .1f|%F",
-            &[f(-2.5), f(2.5), f(2.5), f(1.0)],
-            "-002.5|+002.5| 2.5|1.000000",
-        );
+        check("%06.1f|%+06.1f|% .1f|%F", &[f(-2.5), f(2.5), f(2.5), f(1.0)], "-002.5|+002.5| 2.5|1.000000");
         let inf = || f(f64::INFINITY);
         check(
             "%f|%+f|% f|%6f|%06f|%g",
             &[inf(), inf(), inf(), inf(), f(f64::NEG_INFINITY), inf()],
             "+Inf|+Inf| Inf|  +Inf|  -Inf|+Inf",
         );
-        check(
-            "%f|%+f|%05f",
-            &[f(f64::NAN), f(f64::NAN), f(f64::NAN)],
-            "NaN|+NaN|  NaN",
-        );
+        check("%f|%+f|%05f", &[f(f64::NAN), f(f64::NAN), f(f64::NAN)], "NaN|+NaN|  NaN");
         check(
             "%#g|%#.3g|%#.0f|%#e|%#g|%#v",
             &[f(1.0), f(1.0), f(1.0), f(1.0), f(0.0), f(1.0)],
@@ -821,12 +743,7 @@ mod tests {
     fn booleans() {
         check(
             "%t|%v|%6t|%-6t|",
-            &[
-                Value::Bool(true),
-                Value::Bool(false),
-                Value::Bool(true),
-                Value::Bool(false),
-            ],
+            &[Value::Bool(true), Value::Bool(false), Value::Bool(true), Value::Bool(false)],
             "true|false|  true|false |",
         );
     }
@@ -844,27 +761,15 @@ mod tests {
         check("%", &[], "%!(NOVERB)");
         check("%5", &[i(1)], "%!(NOVERB)%!(EXTRA int=1)");
         check("%5d|", &[s("ab")], "%!d(string=   ab)|");
-        check(
-            "%v|%d|%5v|%T",
-            &[Value::Nil, Value::Nil, Value::Nil, Value::Nil],
-            "<nil>|%!d(<nil>)|<nil>|<nil>",
-        );
-        check(
-            "%T %T %T %T",
-            &[i(1), f(1.0), s(""), Value::Bool(true)],
-            "int float64 string bool",
-        );
+        check("%v|%d|%5v|%T", &[Value::Nil, Value::Nil, Value::Nil, Value::Nil], "<nil>|%!d(<nil>)|<nil>|<nil>");
+        check("%T %T %T %T", &[i(1), f(1.0), s(""), Value::Bool(true)], "int float64 string bool");
     }
 
     #[test]
     fn too_few_and_too_many_operands() {
         check("%s and %s", &[s("one")], "one and %!s(MISSING)");
         check("only %s", &[s("one"), s("two")], "only one%!(EXTRA string=two)");
-        check(
-            "none",
-            &[i(1), s("x"), f(2.5), Value::Nil],
-            "none%!(EXTRA int=1, string=x, float64=2.5, <nil>)",
-        );
+        check("none", &[i(1), s("x"), f(2.5), Value::Nil], "none%!(EXTRA int=1, string=x, float64=2.5, <nil>)");
         check("%d%%", &[i(5), i(6)], "5%%!(EXTRA int=6)");
     }
 
@@ -909,17 +814,9 @@ mod tests {
             &[pair(), pair(), pair(), pair()],
             "{/k v v}|{Key:/k Value:v v}|memkv.KVPair{Key:\"/k\", Value:\"v v\"}|{%!d(string=/k) %!d(string=v v)}",
         );
-        check(
-            "%v",
-            &[Value::list(ListKind::Pairs, vec![pair(), pair()])],
-            "[{/k v v} {/k v v}]",
-        );
+        check("%v", &[Value::list(ListKind::Pairs, vec![pair(), pair()])], "[{/k v v} {/k v v}]");
         let any = || Value::list(ListKind::Any, vec![Value::Bool(true), Value::Nil, f(1e30), i(2)]);
-        check(
-            "%v|%d",
-            &[any(), any()],
-            "[true <nil> 1e+30 2]|[%!d(bool=true) <nil> %!d(float64=1e+30) 2]",
-        );
+        check("%v|%d", &[any(), any()], "[true <nil> 1e+30 2]|[%!d(bool=true) <nil> %!d(float64=1e+30) 2]");
         let map = || Value::map(BTreeMap::from([(b"z"[..].into(), i(1)), (b"a"[..].into(), any())]));
         check(
             "%v|%#v",
@@ -927,19 +824,12 @@ mod tests {
             "map[a:[true <nil> 1e+30 2] z:1]|map[string]interface {}{}",
         );
         let none = || Value::list(ListKind::NilStrings, vec![]);
-        check(
-            "%s|%d|%v|%#v",
-            &[none(), none(), none(), none()],
-            "[]|[]|[]|[]string(nil)",
-        );
+        check("%s|%d|%v|%#v", &[none(), none(), none(), none()], "[]|[]|[]|[]string(nil)");
     }
 
     #[test]
     fn results_end_at_the_limit() {
-        let limits = Limits {
-            output: 1000,
-            ..Limits::default()
-        };
+        let limits = Limits { output: 1000, ..Limits::default() };
         let many = strings(&["x"; 100]);
         assert!(sprintf(&limits, b"%v", std::slice::from_ref(&many)).is_ok());
         assert!(sprintf(&limits, b"%9999v", &[many]).is_err());

@@ -51,9 +51,7 @@ thread_local! {
 }
 
 fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
-    let render = CURRENT
-        .with_borrow(Clone::clone)
-        .expect("upon only runs within a render");
+    let render = CURRENT.with_borrow(Clone::clone).expect("upon only runs within a render");
     call(&render)
 }
 
@@ -64,9 +62,7 @@ struct Guard {
 
 impl Guard {
     fn enter(render: Rc<Render>) -> Guard {
-        Guard {
-            before: CURRENT.replace(Some(render)),
-        }
+        Guard { before: CURRENT.replace(Some(render)) }
     }
 }
 
@@ -303,10 +299,7 @@ impl Render {
     fn open_loop(&self, node: &Node) -> Outcome<usize> {
         let NodeKind::For(for_) = &node.kind else { return Ok(0) };
         let parent = self.scopes.borrow().enclosing_loop();
-        let info = Rc::new(LoopInfo {
-            parent,
-            ..LoopInfo::default()
-        });
+        let info = Rc::new(LoopInfo { parent, ..LoopInfo::default() });
         {
             let mut scopes = self.scopes.borrow_mut();
             scopes.open_child();
@@ -322,12 +315,7 @@ impl Render {
 
     fn begin_round(&self, for_: &ForNode) {
         let mut loops = self.loops.borrow_mut();
-        let Some(OpenLoop {
-            rows: Some(rows),
-            round,
-            info,
-        }) = loops.last_mut()
-        else {
+        let Some(OpenLoop { rows: Some(rows), round, info }) = loops.last_mut() else {
             return;
         };
         let Some((key, value)) = rows.row(*round) else { return };

@@ -45,11 +45,7 @@ pub fn range(text: &[u8], from: usize, to: usize) -> &[u8] {
         *end += rune.len();
         Some(*end)
     });
-    let start = if from == 0 {
-        0
-    } else {
-        ends.nth(from - 1).unwrap_or(text.len())
-    };
+    let start = if from == 0 { 0 } else { ends.nth(from - 1).unwrap_or(text.len()) };
     let end = match to.saturating_sub(from) {
         0 => start,
         more => ends.nth(more - 1).unwrap_or(text.len()),
@@ -63,10 +59,7 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         at += blanks(&text[at..]);
         let start = at;
-        at += runes(&text[at..])
-            .take_while(|rune| !is_blank(rune))
-            .map(<[u8]>::len)
-            .sum::<usize>();
+        at += runes(&text[at..]).take_while(|rune| !is_blank(rune)).map(<[u8]>::len).sum::<usize>();
         (start < at).then(|| &text[start..at])
     })
 }
@@ -78,10 +71,7 @@ pub fn trim(text: &[u8]) -> &[u8] {
         *end += rune.len();
         Some((*end, rune))
     });
-    let end = ends
-        .filter(|(_, rune)| !is_blank(rune))
-        .last()
-        .map_or(0, |(end, _)| end);
+    let end = ends.filter(|(_, rune)| !is_blank(rune)).last().map_or(0, |(end, _)| end);
     &rest[..end]
 }
 
@@ -101,9 +91,7 @@ fn width(text: &[u8]) -> Option<usize> {
         0xF0..=0xF4 => 4,
         _ => return Some(1),
     };
-    let whole = text
-        .get(..expected)
-        .is_some_and(|rune| std::str::from_utf8(rune).is_ok());
+    let whole = text.get(..expected).is_some_and(|rune| std::str::from_utf8(rune).is_ok());
     Some(if whole { expected } else { 1 })
 }
 
@@ -119,10 +107,7 @@ mod tests {
     #[test]
     fn every_byte_belongs_to_one_character() {
         check(b"", &[]);
-        check(
-            "aé€😀".as_bytes(),
-            &[b"a", "é".as_bytes(), "€".as_bytes(), "😀".as_bytes()],
-        );
+        check("aé€😀".as_bytes(), &[b"a", "é".as_bytes(), "€".as_bytes(), "😀".as_bytes()]);
         check(b"\xff\xc3", &[b"\xff", b"\xc3"]);
         check(b"\xe2\x82a", &[b"\xe2", b"\x82", b"a"]);
         // A surrogate and an overlong form are not UTF-8.
@@ -132,15 +117,8 @@ mod tests {
 
     #[test]
     fn ranges_count_characters() {
-        let cases: [(usize, usize, &str); 7] = [
-            (0, 2, "äö"),
-            (1, 3, "öü"),
-            (2, 99, "üß"),
-            (9, 99, ""),
-            (2, 2, ""),
-            (3, 1, ""),
-            (0, 0, ""),
-        ];
+        let cases: [(usize, usize, &str); 7] =
+            [(0, 2, "äö"), (1, 3, "öü"), (2, 99, "üß"), (9, 99, ""), (2, 2, ""), (3, 1, ""), (0, 0, "")];
         for (from, to, expected) in cases {
             assert_eq!(range("äöüß".as_bytes(), from, to), expected.as_bytes(), "{from}..{to}");
         }

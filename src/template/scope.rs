@@ -23,10 +23,7 @@ impl Name {
 
 impl Default for Names {
     fn default() -> Names {
-        let mut names = Names {
-            known: HashMap::new(),
-            texts: Vec::new(),
-        };
+        let mut names = Names { known: HashMap::new(), texts: Vec::new() };
         let forloop = names.name("forloop");
         debug_assert_eq!(forloop, Name::FORLOOP);
         names
@@ -88,12 +85,7 @@ pub(super) enum Found {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes {
-            open: vec![Scope {
-                variables: Vec::new(),
-                sees: Sees::Functions,
-            }],
-        }
+        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions }] }
     }
 
     /// The number of the innermost scope.
@@ -102,10 +94,7 @@ impl Scopes {
     }
 
     pub fn open(&mut self, sees: Sees) {
-        self.open.push(Scope {
-            variables: Vec::new(),
-            sees,
-        });
+        self.open.push(Scope { variables: Vec::new(), sees });
     }
 
     /// Opens a scope within the innermost one.

@@ -43,10 +43,7 @@ pub fn replace(limits: &Limits, text: &[u8], part: &[u8], by: &[u8], count: usiz
         out.push(by)
     };
     if part.is_empty() {
-        runes::starts(text)
-            .chain([text.len()])
-            .take(count)
-            .try_for_each(&mut replace)?;
+        runes::starts(text).chain([text.len()]).take(count).try_for_each(&mut replace)?;
     } else {
         matches(text, part).take(count).try_for_each(&mut replace)?;
     }
@@ -75,11 +72,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, part: &str, expected: &[usize]) {
-        assert_eq!(
-            matches(text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(),
-            expected,
-            "{part} in {text}"
-        );
+        assert_eq!(matches(text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(), expected, "{part} in {text}");
     }
 
     #[test]
@@ -119,10 +112,7 @@ mod tests {
         check("abc", "", ".", 2, ".a.bc");
         check("né", "", ".", usize::MAX, ".n.é.");
         check("", "", "x", usize::MAX, "x");
-        let limits = Limits {
-            output: 10,
-            ..Limits::default()
-        };
+        let limits = Limits { output: 10, ..Limits::default() };
         assert!(replace(&limits, b"aaaa", b"a", b"bbb", usize::MAX).is_err());
     }
 

@@ -48,10 +48,7 @@ pub const fn exactly(required: &'static [Parameter]) -> Signature {
 
 /// These arguments and any number of another one.
 pub const fn then_any(required: &'static [Parameter], rest: Parameter) -> Signature {
-    Signature {
-        required,
-        rest: Some(rest),
-    }
+    Signature { required, rest: Some(rest) }
 }
 
 impl Signature {
@@ -66,10 +63,7 @@ impl Signature {
         };
         let names = match wanted {
             0 => String::new(),
-            _ => format!(
-                " ({})",
-                self.required.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
-            ),
+            _ => format!(" ({})", self.required.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")),
         };
         let s = if wanted == 1 { "" } else { "s" };
         Err(format!("takes {at_least}{wanted} argument{s}{names}, {given} given"))
@@ -88,10 +82,7 @@ impl Signature {
                 (Kind::Int, _) => "an integer",
             };
             let (number, name) = (index + 1, parameter.name);
-            return Err(format!(
-                "argument {number} ({name}) must be {wanted}, not {}",
-                arg.kind()
-            ));
+            return Err(format!("argument {number} ({name}) must be {wanted}, not {}", arg.kind()));
         }
         Ok(Args(args))
     }
@@ -148,11 +139,7 @@ mod tests {
         let s = || Value::str("s");
         check(&REPLACE, &[s(), Value::Int(1)], Ok(()));
         check(&REPLACE, &[s()], Err("takes 2 arguments (text, count), 1 given"));
-        check(
-            &REPLACE,
-            &[s(), Value::Int(1), s()],
-            Err("takes 2 arguments (text, count), 3 given"),
-        );
+        check(&REPLACE, &[s(), Value::Int(1), s()], Err("takes 2 arguments (text, count), 3 given"));
         check(&GETV, &[], Err("takes at least 1 argument (key), 0 given"));
         check(&GETV, &[s()], Ok(()));
         check(&GETV, &[s(), s(), s()], Ok(()));
@@ -162,26 +149,10 @@ mod tests {
     #[test]
     fn kinds_are_strict() {
         let s = || Value::str("1");
-        check(
-            &REPLACE,
-            &[s(), s()],
-            Err("argument 2 (count) must be an integer, not a string"),
-        );
-        check(
-            &REPLACE,
-            &[Value::Int(1), s()],
-            Err("argument 1 (text) must be a string, not an integer"),
-        );
-        check(
-            &REPLACE,
-            &[s(), Value::Float(1.0)],
-            Err("argument 2 (count) must be an integer, not a float"),
-        );
-        check(
-            &GETV,
-            &[s(), s(), Value::Bool(true)],
-            Err("argument 3 (default) must be a string, not a boolean"),
-        );
+        check(&REPLACE, &[s(), s()], Err("argument 2 (count) must be an integer, not a string"));
+        check(&REPLACE, &[Value::Int(1), s()], Err("argument 1 (text) must be a string, not an integer"));
+        check(&REPLACE, &[s(), Value::Float(1.0)], Err("argument 2 (count) must be an integer, not a float"));
+        check(&GETV, &[s(), s(), Value::Bool(true)], Err("argument 3 (default) must be a string, not a boolean"));
         check(&GETV, &[Value::Nil], Err("argument 1 (key) has no value"));
         check(&APPEND, &[Value::Nil], Err("argument 1 (value) has no value"));
     }

@@ -73,8 +73,7 @@ pub trait Object: Any {
     }
     /// What toJSON and the like write for it.
     fn data(&self) -> Data {
-        self.plain()
-            .map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
+        self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
     }
 }
 
@@ -286,11 +285,7 @@ impl Value {
             }
         };
         let compared = |whole: fn(&i64, &i64) -> bool, real: fn(&f64, &f64) -> bool| {
-            Value::Bool(if float {
-                real(&left.float(), &right.float())
-            } else {
-                whole(&left.int(), &right.int())
-            })
+            Value::Bool(if float { real(&left.float(), &right.float()) } else { whole(&left.int(), &right.int()) })
         };
         Ok(match op {
             Op::Eq => Value::Bool(left.equals(right)?),
@@ -448,10 +443,7 @@ impl Value {
         let order = if reversed { Order::Backward } else { Order::Forward };
         let rows = |source, order| Ok(Some(Rows { source, order }));
         if let Some(map) = self.entries() {
-            return rows(
-                Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
-                order,
-            );
+            return rows(Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()), order);
         }
         match self {
             Value::Str(_) if sorted => Err("cannot sort the bytes of a string".to_owned()),
@@ -544,10 +536,9 @@ impl fmt::Debug for Value {
             Value::Float(n) => n.fmt(f),
             Value::Str(text) => write!(f, "\"{}\"", text.escape_ascii()),
             Value::List(list) => f.debug_list().entries(&list.items).finish(),
-            Value::Map(map) => f
-                .debug_map()
-                .entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone())))
-                .finish(),
+            Value::Map(map) => {
+                f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
+            }
             Value::Pair(pair) => write!(f, "{}={}", pair.0.escape_ascii(), pair.1.escape_ascii()),
             // Not its contents: an object may hold itself.
             Value::Object(object) => write!(f, "<{}>", object.type_name()),
@@ -666,10 +657,7 @@ mod tests {
         fails("10", Op::Div, "'0'", "cannot divide an integer by zero");
         fails("10", Op::Rem, "0.5", "cannot divide an integer by zero");
         let least = Value::Int(i64::MIN);
-        assert_eq!(
-            printed(&Value::binary(Op::Div, &least, &Value::Int(-1)).unwrap()),
-            "-9223372036854775808"
-        );
+        assert_eq!(printed(&Value::binary(Op::Div, &least, &Value::Int(-1)).unwrap()), "-9223372036854775808");
         assert_eq!(printed(&Value::binary(Op::Rem, &least, &Value::Int(-1)).unwrap()), "0");
     }
 
@@ -744,18 +732,8 @@ mod tests {
         let record = "lookupSRV('db', 'tcp', 'example.com').0";
         check("'Port'", Op::In, record, "True");
         check("'port'", Op::In, record, "False");
-        fails(
-            "1",
-            Op::In,
-            "'{}'|parseJSON",
-            "cannot look for an integer in a map, whose keys are strings",
-        );
-        fails(
-            "'[1]'|parseJSON",
-            Op::In,
-            "'[[1]]'|parseJSON",
-            "cannot compare two lists",
-        );
+        fails("1", Op::In, "'{}'|parseJSON", "cannot look for an integer in a map, whose keys are strings");
+        fails("'[1]'|parseJSON", Op::In, "'[[1]]'|parseJSON", "cannot compare two lists");
     }
 
     #[test]
@@ -768,10 +746,7 @@ mod tests {
         assert_eq!(get("getv('/app/name').0"), "115");
         assert_eq!(get("getv('/app/name').9"), "");
         let error = |expression: &str| eval(&env(), &Variables::new(), expression).unwrap_err();
-        assert_eq!(
-            error("getv('/app/name').first"),
-            "cannot read the field `first` of a string"
-        );
+        assert_eq!(error("getv('/app/name').first"), "cannot read the field `first` of a string");
         assert_eq!(error("ls('/app').name"), "cannot read the field `name` of a list");
         assert_eq!(error("createMap().0"), "cannot read element 0 of a map");
         assert_eq!(error("get('/app/name').0"), "cannot read element 0 of a key-value pair");
@@ -786,9 +761,7 @@ mod tests {
         };
         let row = |round| {
             let (first, second) = rows.row(round).unwrap();
-            let second = second
-                .map(|second| format!("={}", printed(&second)))
-                .unwrap_or_default();
+            let second = second.map(|second| format!("={}", printed(&second))).unwrap_or_default();
             format!("{}{}{second}", rows.number(round), printed(&first))
         };
         assert!(rows.row(rows.len()).is_none());
@@ -819,10 +792,7 @@ mod tests {
         for other in ["5", "1.5", "true", "nothing", "get('/app/name')", "'a'|index:0"] {
             assert_eq!(rounds(other, false, false), "no", "{other}");
         }
-        assert_eq!(
-            value("'cab'").rows(false, true).err().unwrap(),
-            "cannot sort the bytes of a string"
-        );
+        assert_eq!(value("'cab'").rows(false, true).err().unwrap(), "cannot sort the bytes of a string");
     }
 
     #[test]

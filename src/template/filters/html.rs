@@ -176,12 +176,7 @@ struct Html<'a> {
 
 impl<'a> Html<'a> {
     fn new(env: &Env, text: &'a [u8]) -> Self {
-        Html {
-            rest: text,
-            out: Text::new(&env.limits),
-            open: Vec::new(),
-            places: HashMap::new(),
-        }
+        Html { rest: text, out: Text::new(&env.limits), open: Vec::new(), places: HashMap::new() }
     }
 
     fn copy_rune(&mut self) -> Result<&'a [u8], String> {
@@ -261,12 +256,7 @@ pub fn urlize(env: &Env, value: &Value, argument: &Value) -> Result<Value, Strin
 
 /// Addresses become links that show at most so many bytes.
 pub fn urlizetrunc(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
-    linked(
-        env,
-        value,
-        Titles::Escaped,
-        usize::try_from(argument.int()).unwrap_or(0),
-    )
+    linked(env, value, Titles::Escaped, usize::try_from(argument.int()).unwrap_or(0))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -318,14 +308,7 @@ fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String
     let mut done = 0;
     for (start, end) in mail_addresses(text) {
         let mail = &text[start..end];
-        for part in [
-            &text[done..start],
-            b"<a href=\"mailto:",
-            mail,
-            b"\">",
-            &shortened(mail, limit),
-            b"</a>",
-        ] {
+        for part in [&text[done..start], b"<a href=\"mailto:", mail, b"\">", &shortened(mail, limit), b"</a>"] {
             out.push(part)?;
         }
         done = end;
@@ -336,11 +319,7 @@ fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String
 
 /// Up to so many bytes with the three dots; a limit of 3 and less is none.
 fn shortened(text: &[u8], limit: usize) -> Vec<u8> {
-    if limit > 3 && text.len() > limit {
-        [&text[..limit - 3], b"..."].concat()
-    } else {
-        text.to_owned()
-    }
+    if limit > 3 && text.len() > limit { [&text[..limit - 3], b"..."].concat() } else { text.to_owned() }
 }
 
 /// Where there are addresses, with the blanks behind them, as the original's pattern finds them:
@@ -358,10 +337,7 @@ fn addresses(text: &[u8]) -> Vec<(usize, usize)> {
         };
         if stop < at + head {
             let rest = &text[at + head..];
-            let length = rest
-                .iter()
-                .position(|byte| matches!(byte, b' ' | b'\n'))
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(|byte| matches!(byte, b' ' | b'\n')).unwrap_or(rest.len());
             stop = at + head + length;
         }
         if text.get(stop) == Some(&b'\n') {
@@ -436,14 +412,8 @@ mod tests {
 
     #[test]
     fn lines() {
-        check(
-            "'first\nsecond\n\nthird'|linebreaksbr",
-            "first<br />second<br /><br />third",
-        );
-        check(
-            "'first\nsecond\n\nthird'|linebreaks",
-            "<p>first<br />second</p><p>third</p>",
-        );
+        check("'first\nsecond\n\nthird'|linebreaksbr", "first<br />second<br /><br />third");
+        check("'first\nsecond\n\nthird'|linebreaks", "<p>first<br />second</p><p>third</p>");
         check("'a\n\n\nb\n'|linebreaks", "<p>a</p><p>b</p><p></p>");
         check("'one'|linebreaks", "<p>one</p>");
         check("''|linebreaks", "");
@@ -456,10 +426,7 @@ mod tests {
         check("'  <br/> x '|striptags", "x");
         check("'a < b > c'|striptags", "a  c");
         check("'<unclosed'|striptags", "<unclosed");
-        check(
-            "'<p>Hello <b>bold</b> <i>it</i></p>'|removetags:'b,i'",
-            "<p>Hello bold it</p>",
-        );
+        check("'<p>Hello <b>bold</b> <i>it</i></p>'|removetags:'b,i'", "<p>Hello bold it</p>");
         check("'<b>x</b><br/>'|removetags:'b'", "x<br/>");
         check("'<b class=1>x</b/>'|removetags:'b'", "<b class=1>x");
         check("' <u>x</u> '|removetags:'u'", "x");
@@ -473,15 +440,9 @@ mod tests {
     fn shortening() {
         let page = "'<p>one <b>two three</b> four</p>'";
         check(&format!("{page}|truncatewords_html:2"), "<p>one <b>two ...</b></p>");
-        check(
-            &format!("{page}|truncatewords_html:9"),
-            "<p>one <b>two three</b> four</p>",
-        );
+        check(&format!("{page}|truncatewords_html:9"), "<p>one <b>two three</b> four</p>");
         check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:8", "<p>abcde...</p>");
-        check(
-            "'<p>abcdef <i>ghi</i></p>'|truncatechars_html:12",
-            "<p>abcdef <i>gh...</i></p>",
-        );
+        check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:12", "<p>abcdef <i>gh...</i></p>");
         check("'plain text only'|truncatechars_html:9", "plain ...");
         check("'plain text only'|truncatewords_html:2", "plain text ...");
         check("'<br>a b c'|truncatewords_html:1", "<br>a ...</br>");
@@ -494,32 +455,14 @@ mod tests {
     #[test]
     fn links() {
         let link = r#"<a href="http://example.com/a?b=c&d=e" rel="nofollow">http://example.com/a?b=c&amp;d=e</a>"#;
-        check(
-            "'see http://example.com/a?b=c&d=e for more'|urlize",
-            &format!("see {link} for more"),
-        );
-        check(
-            "'www.example.org'|urlize",
-            r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#,
-        );
-        check(
-            "'a  b.com  c'|urlize",
-            r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#,
-        );
-        check(
-            "'b.community'|urlize",
-            r#"<a href="http://b.community" rel="nofollow">b.community</a>"#,
-        );
+        check("'see http://example.com/a?b=c&d=e for more'|urlize", &format!("see {link} for more"));
+        check("'www.example.org'|urlize", r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#);
+        check("'a  b.com  c'|urlize", r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#);
+        check("'b.community'|urlize", r#"<a href="http://b.community" rel="nofollow">b.community</a>"#);
         // Neither over a line's end, nor where the blank before it is already taken.
         check("'www.x.org\ny'|urlize", "www.x.org\ny");
-        check(
-            "'a.de b.de'|urlize",
-            r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#,
-        );
-        check(
-            "'mail ops@example.com now'|urlize",
-            r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#,
-        );
+        check("'a.de b.de'|urlize", r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#);
+        check("'mail ops@example.com now'|urlize", r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#);
         check("'a@b@c.dexter'|urlize", r#"a@<a href="mailto:b@c.dext">b@c.dext</a>er"#);
         check("'a@b.c @b.de'|urlize", "a@b.c @b.de");
         check(

@@ -65,11 +65,7 @@ fn to_lower(c: char) -> char {
 
 /// What words are separated by (Go's strings.Title): in ASCII all but letters, digits and `_`, else blanks.
 fn separates(c: char) -> bool {
-    if c.is_ascii() {
-        !c.is_ascii_alphanumeric() && c != '_'
-    } else {
-        c.is_whitespace()
-    }
+    if c.is_ascii() { !c.is_ascii_alphanumeric() && c != '_' } else { c.is_whitespace() }
 }
 
 pub fn addslashes(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
@@ -138,11 +134,7 @@ pub fn truncatechars(env: &Env, value: &Value, argument: &Value) -> Result<Value
     if length >= runes::count(&text) {
         return Ok(Value::Str(text));
     }
-    let (kept, dots): (usize, &[u8]) = if length >= 3 {
-        (length - 3, b"...")
-    } else {
-        (length, b"")
-    };
+    let (kept, dots): (usize, &[u8]) = if length >= 3 { (length - 3, b"...") } else { (length, b"") };
     let mut out = Text::new(&env.limits);
     out.push(runes::range(&text, 0, kept))?;
     out.push(dots)?;
@@ -178,10 +170,7 @@ pub fn wordwrap(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     let text = value.text();
     let count = runes::words(&text).count();
     if count % each > 1 {
-        return Err(format!(
-            "cannot put {count} words into lines of {each}: {} are left over",
-            count % each
-        ));
+        return Err(format!("cannot put {count} words into lines of {each}: {} are left over", count % each));
     }
     let mut out = Text::new(&env.limits);
     for (index, word) in runes::words(&text).enumerate() {
@@ -260,11 +249,7 @@ pub fn base64decode(_: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
-    let text: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .collect();
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     match BASE64_STANDARD.decode(text) {
         Ok(bytes) => Ok(Value::str(bytes)),
         Err(error) => Err(format!("cannot decode: {}", error.to_string().to_lowercase())),
@@ -277,10 +262,7 @@ pub fn base(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(value.clone());
     };
     let end = text.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
-    let start = text[..end]
-        .iter()
-        .rposition(|byte| *byte == b'/')
-        .map_or(0, |slash| slash + 1);
+    let start = text[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     Ok(Value::str(match &text[start..end] {
         b"" if text.is_empty() => b".",
         b"" => b"/",
@@ -308,10 +290,7 @@ mod tests {
         check("'straße éa'|upper", "STRAßE ÉA");
         check("'ÀÉÎ İ'|lower", "àéî i");
         check("true|upper", "TRUE");
-        check(
-            "'hello wORLD foo-bar it\\'s x2y a_b'|title",
-            "Hello World Foo-Bar It'S X2y A_b",
-        );
+        check("'hello wORLD foo-bar it\\'s x2y a_b'|title", "Hello World Foo-Bar It'S X2y A_b");
         check("'élan vital'|title", "Élan Vital");
         check("5|title", "");
         check("'éclair'|capfirst", "Éclair");
@@ -322,16 +301,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_stay() {
-        for filter in [
-            "upper",
-            "lower",
-            "title",
-            "capfirst",
-            "addslashes",
-            "ljust:1",
-            "cut:'x'",
-            "phone2numeric",
-        ] {
+        for filter in ["upper", "lower", "title", "capfirst", "addslashes", "ljust:1", "cut:'x'", "phone2numeric"] {
             let value = eval(&env(), &Variables::new(), &format!("getv('/raw')|{filter}")).unwrap();
             assert_eq!(*value.text(), *b"\xff\xfe", "{filter}");
         }
@@ -396,14 +366,8 @@ mod tests {
         check("'a b c d'|wordwrap:3", "a b c\nd");
         check("'x y'|wordwrap:0", "x y");
         check("''|wordwrap:3", "");
-        fails(
-            "'one two three four five'|wordwrap:3",
-            "cannot put 5 words into lines of 3: 2 are left over",
-        );
-        check(
-            "'first\nsecond\n\nthird'|linenumbers",
-            "1. first\n2. second\n3. \n4. third",
-        );
+        fails("'one two three four five'|wordwrap:3", "cannot put 5 words into lines of 3: 2 are left over");
+        check("'first\nsecond\n\nthird'|linenumbers", "1. first\n2. second\n3. \n4. third");
         check("''|linenumbers", "1. ");
     }
 
@@ -428,10 +392,7 @@ mod tests {
     #[test]
     fn telephones() {
         check("'1-800-CALL-now'|phone2numeric", "1-800-2255-669");
-        check(
-            "'abcdefghijklmnopqrstuvwxyz'|phone2numeric",
-            "22233344455566677778889999",
-        );
+        check("'abcdefghijklmnopqrstuvwxyz'|phone2numeric", "22233344455566677778889999");
         check("'(0)30 / Ä!'|phone2numeric", "(0)30 / Ä!");
     }
 

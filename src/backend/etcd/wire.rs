@@ -1,0 +1,732 @@
+//! What etcd's version 3 JSON gateway is asked and what it answers: values to bytes and back. Opens no connection and
+//! decides nothing. On this wire integers are strings, keys and values are base64, and fields with a default are
+//! left out; fields that are unknown here are ignored.
+//!
+//! Sources: etcd's rpc.proto and kv.proto (names are those of the JSON), and what etcd 3.4 and 3.5 were seen to send.
+
+use std::fmt;
+use std::io::{self, BufReader, Read};
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, de};
+
+use crate::store::Bytes;
+
+pub const RANGE: &str = "/v3/kv/range";
+pub const WATCH: &str = "/v3/watch";
+
+/// What goes with every request. A member that has lost its leader then ends a watch after some seconds; without
+/// this it stays silent.
+pub const HEADERS: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Grpc-Metadata-hasleader", "true")];
+
+/// The longest part of a server's message that is shown.
+const SHOWN: usize = 200;
+
+/// The keys from the first one up to, not including, the second one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub from: Vec<u8>,
+    /// A single zero byte means: to the last key there is.
+    pub end: Vec<u8>,
+}
+
+impl Span {
+    /// All keys that begin with a prefix.
+    pub fn of_prefix(prefix: &[u8]) -> Span {
+        let mut end = prefix.to_vec();
+        while end.pop_if(|last| *last == 0xff).is_some() {}
+        match end.last_mut() {
+            Some(last) => *last += 1,
+            None => end.push(0),
+        }
+        // An empty key is refused; no key is smaller than one zero byte.
+        let from = if prefix.is_empty() { vec![0] } else { prefix.to_vec() };
+        Span { from, end }
+    }
+
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.from[..] <= *key && (self.end == [0] || *key < self.end[..])
+    }
+
+    /// What is left of it after a key.
+    pub fn after(&self, key: &[u8]) -> Span {
+        Span { from: [key, &[0]].concat(), end: self.end.clone() }
+    }
+}
+
+/// The body of a range request: one page, in key order, as of a revision (the newest one where there is none).
+pub fn range(span: &Span, limit: usize, revision: Option<u64>) -> String {
+    format!(
+        r#"{{"key":"{}","range_end":"{}","limit":"{limit}","revision":"{}"}}"#,
+        BASE64_STANDARD.encode(&span.from),
+        BASE64_STANDARD.encode(&span.end),
+        revision.unwrap_or(0)
+    )
+}
+
+/// The body of a range request that asks only for the header: the newest revision, agreed on by the cluster.
+pub fn newest_revision() -> String {
+    range(&Span { from: vec![0], end: vec![] }, 1, None)
+}
+
+/// The body of a watch request: one create_request after the other for the spans and first revisions, with watch_id 1,
+/// 2, ... (0 is left out in answers).
+pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
+    let mut body = String::new();
+    for ((span, first), id) in watches.zip(1..) {
+        body += &format!(
+            r#"{{"create_request":{{"key":"{}","range_end":"{}","start_revision":"{first}","watch_id":"{id}","progress_notify":true}}}}"#,
+            BASE64_STANDARD.encode(&span.from),
+            BASE64_STANDARD.encode(&span.end),
+        );
+    }
+    body
+}
+
+/// What an answer says of the whole store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Header {
+    #[serde(default, deserialize_with = "number")]
+    pub cluster_id: u64,
+    /// The newest revision of the node that answers, whatever revision was read. 0: not said.
+    #[serde(default, deserialize_with = "number")]
+    pub revision: u64,
+}
+
+/// The answer to a range request, less its keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub header: Header,
+    /// There are keys after the last one of this page.
+    pub more: bool,
+    pub last: Option<Bytes>,
+}
+
+/// A key with its value, as read or as written.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    #[serde(deserialize_with = "base64")]
+    pub key: Bytes,
+    #[serde(default, deserialize_with = "base64")]
+    pub value: Bytes,
+    #[serde(default, deserialize_with = "number")]
+    pub mod_revision: u64,
+}
+
+/// Reads the answer to a range request to its end, giving each entry away as soon as it is there: the answer is never
+/// in memory as a whole.
+pub fn read_page(answer: impl Read, entries: &mut dyn FnMut(Entry)) -> Result<Page, Unreadable> {
+    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
+    let page = PageSeed { entries }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(page)
+}
+
+/// One line of a watch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    Watch(WatchAnswer),
+    /// The end of the stream, in the server's words.
+    Error(String),
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct WatchAnswer {
+    pub header: Header,
+    /// -1: the watch was refused.
+    #[serde(deserialize_with = "number")]
+    pub watch_id: i64,
+    pub created: bool,
+    pub canceled: bool,
+    pub cancel_reason: String,
+    /// Not 0: the watch ended because its revision is below this one.
+    #[serde(deserialize_with = "number")]
+    pub compact_revision: u64,
+    pub events: Vec<Event>,
+}
+
+/// One change of one key.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Event {
+    #[serde(default, rename = "type")]
+    pub kind: EventKind,
+    #[serde(rename = "kv")]
+    pub entry: Entry,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum EventKind {
+    #[default]
+    Put,
+    Delete,
+}
+
+/// Reads one line of a watch.
+pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
+    #[derive(Deserialize)]
+    struct Whole {
+        result: Option<WatchAnswer>,
+        error: Option<Complaint>,
+    }
+    match serde_json::from_slice(line)? {
+        Whole { error: Some(complaint), .. } => Ok(Message::Error(complaint.words())),
+        Whole { result: Some(answer), .. } => Ok(Message::Watch(answer)),
+        _ => Err(Unreadable::Nonsense("neither result nor error".into())),
+    }
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The revision is not to be had: it is compacted, or this store has not come to it.
+    pub revision_gone: bool,
+    pub words: String,
+}
+
+/// What an answer with a status other than 200 says, from the beginning of its body.
+pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
+    /// gRPC's OUT_OF_RANGE
+    const OUT_OF_RANGE: i64 = 11;
+
+    #[derive(Deserialize)]
+    struct Body {
+        error: Option<Complaint>,
+        message: Option<String>,
+        #[serde(default)]
+        code: i64,
+    }
+    let body: Option<Body> = serde_json::from_slice(body).ok();
+    let said = body.as_ref().and_then(|body| match (&body.message, &body.error) {
+        (Some(message), _) => Some(shown(message)),
+        (None, Some(complaint)) => Some(complaint.words()),
+        (None, None) => None,
+    });
+    let words = match (status, said) {
+        (_, Some(said)) => format!("HTTP {status}: {said}"),
+        (404, None) => format!("HTTP 404: `{path}` is not known here: an etcd before 3.4 needs `version = 2`"),
+        (300..400, None) => format!("HTTP {status}: redirects are not followed"),
+        (_, None) => format!("HTTP {status}"),
+    };
+    Refusal { revision_gone: body.is_some_and(|body| body.code == OUT_OF_RANGE), words }
+}
+
+/// An answer that could not be read to its end.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It did not come; the error is the reader's.
+    Cut(io::Error),
+    /// It is not what etcd sends.
+    Nonsense(String),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Cut(error) => error.fmt(f),
+            Unreadable::Nonsense(words) => write!(f, "not an answer of etcd: {words}"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Unreadable {
+        match error.classify() {
+            serde_json::error::Category::Io => Unreadable::Cut(error.into()),
+            // serde_json shows the unexpected value, which may be a key's.
+            serde_json::error::Category::Data => {
+                Unreadable::Nonsense(format!("a field is missing or wrong at column {}", error.column()))
+            }
+            serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+                Unreadable::Nonsense(error.to_string())
+            }
+        }
+    }
+}
+
+/// A server's message: a text alone, or an object that holds it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Complaint {
+    Text(String),
+    Object {
+        #[serde(default)]
+        message: String,
+    },
+}
+
+impl Complaint {
+    fn words(&self) -> String {
+        match self {
+            Complaint::Text(text) | Complaint::Object { message: text } => shown(text),
+        }
+    }
+}
+
+/// A text of the server's, short and on one line.
+pub fn shown(text: &str) -> String {
+    let mut line: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
+    if line.is_empty() {
+        line.push_str("no reason given");
+    }
+    line
+}
+
+/// Gives away the entries of `kvs` and collects the rest.
+struct PageSeed<'a> {
+    entries: &'a mut dyn FnMut(Entry),
+}
+
+impl<'de> DeserializeSeed<'de> for PageSeed<'_> {
+    type Value = Page;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Page, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PageSeed<'_> {
+    type Value = Page;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the answer to a range request")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Page, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Field {
+            Header,
+            Kvs,
+            More,
+            #[serde(other)]
+            Other,
+        }
+        let mut page = Page::default();
+        while let Some(field) = fields.next_key()? {
+            match field {
+                Field::Header => page.header = fields.next_value()?,
+                Field::Kvs => page.last = fields.next_value_seed(EntriesSeed { entries: &mut *self.entries })?,
+                Field::More => page.more = fields.next_value()?,
+                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// Gives away a list of entries and returns the last key.
+struct EntriesSeed<'a> {
+    entries: &'a mut dyn FnMut(Entry),
+}
+
+impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
+    type Value = Option<Bytes>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<Bytes>, D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntriesSeed<'_> {
+    type Value = Option<Bytes>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of keys and values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Bytes>, A::Error> {
+        let mut last = None;
+        while let Some(entry) = items.next_element::<Entry>()? {
+            last = Some(entry.key.clone());
+            (self.entries)(entry);
+        }
+        Ok(last)
+    }
+}
+
+/// Bytes in base64, decoded to where they stay.
+fn base64<'de, D: Deserializer<'de>>(json: D) -> Result<Bytes, D::Error> {
+    struct Base64;
+
+    impl Visitor<'_> for Base64 {
+        type Value = Bytes;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("base64")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+            let padding = text.bytes().rev().take_while(|b| *b == b'=').count();
+            let length = (text.len() / 4 * 3).saturating_sub(padding);
+            let mut bytes: Bytes = std::iter::repeat_n(0, length).collect();
+            let place = Rc::get_mut(&mut bytes).expect("nobody else has it yet");
+            match BASE64_STANDARD.decode_slice(text, place) {
+                Ok(written) if written == length => Ok(bytes),
+                _ => Err(E::invalid_value(Unexpected::Other("text"), &self)),
+            }
+        }
+    }
+
+    json.deserialize_str(Base64)
+}
+
+/// An integer: a string on this wire, but a number is as good.
+fn number<'de, D, N>(json: D) -> Result<N, D::Error>
+where
+    D: Deserializer<'de>,
+    N: FromStr + TryFrom<i64> + TryFrom<u64>,
+{
+    struct Integer<N>(PhantomData<N>);
+
+    impl<N: FromStr + TryFrom<i64> + TryFrom<u64>> Visitor<'_> for Integer<N> {
+        type Value = N;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an integer in range")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<N, E> {
+            text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<N, E> {
+            number.try_into().map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<N, E> {
+            number.try_into().map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+        }
+    }
+
+    json.deserialize_any(Integer(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: &str = "a field is missing or wrong at column ";
+
+    fn bytes(text: &[u8]) -> Bytes {
+        Rc::from(text)
+    }
+
+    fn entry(key: &[u8], value: &[u8], mod_revision: u64) -> Entry {
+        Entry { key: bytes(key), value: bytes(value), mod_revision }
+    }
+
+    #[test]
+    fn prefixes_as_spans() {
+        let check = |prefix: &[u8], from: &[u8], end: &[u8]| {
+            assert_eq!(Span::of_prefix(prefix), Span { from: from.to_vec(), end: end.to_vec() });
+        };
+        check(b"/app", b"/app", b"/apq");
+        check(b"/", b"/", b"0");
+        check(b"", b"\0", b"\0");
+        check(b"a\xff", b"a\xff", b"b");
+        check(b"a\xfe\xff\xff", b"a\xfe\xff\xff", b"a\xff");
+        check(b"\xff\xff", b"\xff\xff", b"\0");
+        check(b"\0", b"\0", b"\x01");
+    }
+
+    #[test]
+    fn a_span_holds_what_begins_with_its_prefix_and_nothing_else() {
+        let texts: &[&[u8]] = &[
+            b"",
+            b"\0",
+            b"/",
+            b"/a",
+            b"/a\xff",
+            b"/a\xffb",
+            b"/b",
+            b"0",
+            b"a",
+            b"\xfe",
+            b"\xff",
+            b"\xff\0",
+            b"\xff\xff",
+        ];
+        for prefix in texts {
+            for key in texts.iter().filter(|key| !key.is_empty()) {
+                assert_eq!(Span::of_prefix(prefix).holds(key), key.starts_with(prefix), "{prefix:?} {key:?}");
+            }
+        }
+        let rest = Span::of_prefix(b"/a").after(b"/a/x");
+        assert!(!rest.holds(b"/a/x") && rest.holds(b"/a/x\0") && rest.holds(b"/a/y") && !rest.holds(b"/b"));
+    }
+
+    #[test]
+    fn request_bodies() {
+        let span = Span::of_prefix(b"/a");
+        assert_eq!(range(&span, 10, None), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"0"}"#);
+        assert_eq!(range(&span, 10, Some(7)), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"7"}"#);
+        assert_eq!(newest_revision(), r#"{"key":"AA==","range_end":"","limit":"1","revision":"0"}"#);
+        let all = Span::of_prefix(b"");
+        assert_eq!(
+            watch([(&span, 8), (&all, 9)].into_iter()),
+            concat!(
+                r#"{"create_request":{"key":"L2E=","range_end":"L2I=","start_revision":"8","watch_id":"1","progress_notify":true}}"#,
+                r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"9","watch_id":"2","progress_notify":true}}"#,
+            )
+        );
+    }
+
+    /// Reads a page as a whole and in pieces of every small size.
+    fn page(text: &str) -> Result<(Page, Vec<Entry>), String> {
+        /// Gives at most so many bytes at a time.
+        struct Torn<'a>(&'a [u8], usize);
+
+        impl Read for Torn<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let n = self.1.min(buf.len()).min(self.0.len());
+                buf[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+
+        let read = |size| {
+            let mut entries = Vec::new();
+            let page = read_page(Torn(text.as_bytes(), size), &mut |entry| entries.push(entry));
+            page.map(|page| (page, entries)).map_err(|e| e.to_string())
+        };
+        let whole = read(usize::MAX);
+        for size in 1..5 {
+            assert_eq!(read(size), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn pages() {
+        let check = |text: &str, want: Page, entries: &[Entry]| {
+            let (got, got_entries) = page(text).unwrap();
+            assert_eq!(got, want, "{text}");
+            assert_eq!(got_entries, entries, "{text}");
+        };
+        let header = Header { cluster_id: 14841639068965178418, revision: 12 };
+        let start =
+            r#"{"header":{"cluster_id":"14841639068965178418","member_id":"1","revision":"12","raft_term":"2"}"#;
+        check(&format!("{start}}}"), Page { header, ..Page::default() }, &[]);
+        check(
+            &format!(
+                r#"{start},"kvs":[{{"key":"L2EveA==","create_revision":"2","mod_revision":"3","version":"1","value":"MQ=="}},
+                {{"key":"L2EveQ==","mod_revision":"4","lease":"7"}}],"more":true,"count":"9"}}"#
+            ),
+            Page { header, more: true, last: Some(bytes(b"/a/y")) },
+            &[entry(b"/a/x", b"1", 3), entry(b"/a/y", b"", 4)],
+        );
+        // in another order, with numbers that are numbers, and things that later versions may add
+        check(
+            r#" {"more":false, "new":{"a":[1,{"b":null}]}, "kvs":[{"value":"/w==", "mod_revision":5, "key":"AP8=", "x":1}],
+            "header":{"revision":6}} "#,
+            Page { header: Header { cluster_id: 0, revision: 6 }, more: false, last: Some(bytes(b"\0\xff")) },
+            &[entry(b"\0\xff", b"\xff", 5)],
+        );
+        check("{}", Page::default(), &[]);
+        check(r#"{"kvs":[]}"#, Page::default(), &[]);
+    }
+
+    #[test]
+    fn what_is_no_page_is_an_error() {
+        let check = |text: &str, want: &str| {
+            let error = page(text).unwrap_err();
+            assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{text}: {error}");
+        };
+        check("", "EOF while parsing a value at line 1 column 0");
+        check("<html>", "expected value at line 1 column 1");
+        check(r#"{"kvs":[{"key":"L2E"#, "EOF while parsing a string at line 1 column 19");
+        check(r#"{} {}"#, "trailing characters at line 1 column 4");
+        check("[]", FIELD);
+        check(r#"{"kvs":[{}]}"#, FIELD);
+        check(r#"{"kvs":[{"key":"L2E"}]}"#, FIELD);
+        check(r#"{"kvs":[{"key":"L2E=","mod_revision":"-1"}]}"#, FIELD);
+        check(r#"{"header":{"revision":-1}}"#, FIELD);
+        check(r#"{"header":{"revision":"99999999999999999999"}}"#, FIELD);
+        check(r#"{"more":"yes"}"#, FIELD);
+    }
+
+    #[test]
+    fn a_cut_is_told_from_nonsense() {
+        struct Cut;
+
+        impl Read for Cut {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("cable out"))
+            }
+        }
+
+        let error = read_page(br#"{"kvs":["#.chain(Cut), &mut |_| {}).unwrap_err();
+        assert!(matches!(&error, Unreadable::Cut(e) if e.to_string() == "cable out"), "{error}");
+        assert_eq!(error.to_string(), "cable out");
+    }
+
+    #[test]
+    fn base64_decodes_exactly() {
+        let decode = |text: &str| base64(serde_json::Value::from(text)).ok();
+        for length in 0..70 {
+            let data: Vec<u8> = (0..length).map(|n| (n * 37 % 256) as u8).collect();
+            assert_eq!(decode(&BASE64_STANDARD.encode(&data)).as_deref(), Some(&data[..]));
+        }
+        for wrong in
+            ["=", "==", "====", "A", "AA", "AAA", "AA=", "A===", "AAAA=", "AA==AA==", "ÄÄ==", "AA__", "AAA\n", "AB=="]
+        {
+            assert_eq!(decode(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn messages() {
+        let check = |line: &str, want: Message| assert_eq!(read_message(line.as_bytes()).unwrap(), want, "{line}");
+        let header = Header { cluster_id: 9, revision: 5 };
+        let start = r#"{"result":{"header":{"cluster_id":"9","member_id":"3","revision":"5","raft_term":"2"}"#;
+        check(
+            &format!(r#"{start},"watch_id":"1","created":true}}}}"#),
+            Message::Watch(WatchAnswer { header, watch_id: 1, created: true, ..WatchAnswer::default() }),
+        );
+        check(
+            &format!(
+                r#"{start},"watch_id":"-1","created":true,"canceled":true,"cancel_reason":"permission denied"}}}}"#
+            ),
+            Message::Watch(WatchAnswer {
+                header,
+                watch_id: -1,
+                created: true,
+                canceled: true,
+                cancel_reason: "permission denied".into(),
+                ..WatchAnswer::default()
+            }),
+        );
+        check(
+            r#"{"result":{"header":{"cluster_id":"9"},"watch_id":"7","canceled":true,"compact_revision":"3081"}}"#,
+            Message::Watch(WatchAnswer {
+                header: Header { cluster_id: 9, revision: 0 },
+                watch_id: 7,
+                canceled: true,
+                compact_revision: 3081,
+                ..WatchAnswer::default()
+            }),
+        );
+        check(
+            &format!(
+                r#"{start},"watch_id":"2","events":[{{"kv":{{"key":"L2E=","create_revision":"5","mod_revision":"5","version":"1","value":"MQ=="}}}},
+                {{"type":"DELETE","kv":{{"key":"L2I=","mod_revision":"6"}}}},{{"type":"PUT","kv":{{"key":"L2M="}},"prev_kv":null}}]}}}}"#
+            ),
+            Message::Watch(WatchAnswer {
+                header,
+                watch_id: 2,
+                events: vec![
+                    Event { kind: EventKind::Put, entry: entry(b"/a", b"1", 5) },
+                    Event { kind: EventKind::Delete, entry: entry(b"/b", b"", 6) },
+                    Event { kind: EventKind::Put, entry: entry(b"/c", b"", 0) },
+                ],
+                ..WatchAnswer::default()
+            }),
+        );
+        check(
+            r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","http_status":"Service Unavailable"}}"#,
+            Message::Error("etcdserver: no leader".into()),
+        );
+        check(r#"{"error":"gone"}"#, Message::Error("gone".into()));
+        check(r#"{"error":{}}"#, Message::Error("no reason given".into()));
+        check(r#"{"result":{}}"#, Message::Watch(WatchAnswer::default()));
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        let check = |line: &[u8], want: &str| {
+            let error = read_message(line).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{}: {error}", line.escape_ascii());
+        };
+        check(b"", "EOF while parsing a value at line 1 column 0");
+        check(b"{}", "neither result nor error");
+        check(b"\xff", "expected value at line 1 column 1");
+        check(b"{\"error\":\"\xff\"}", "invalid unicode code point at line 1 column 11");
+        check(br#"{"result":{"watch_id":"x"}}"#, FIELD);
+        check(br#"{"result":{"events":[{"type":"PUT"}]}}"#, FIELD);
+        check(br#"{"result":{"events":[{"type":"DROP","kv":{"key":"AA=="}}]}}"#, FIELD);
+        check(br#"{"result":{"events":[{"kv":{"key":"secret"}}]}}"#, FIELD);
+    }
+
+    #[test]
+    fn nothing_a_server_can_send_makes_it_panic() {
+        let lines: [&[u8]; 3] = [
+            br#"{"result":{"header":{"cluster_id":"9","revision":"5"},"watch_id":"-1","created":true,"events":[{"type":"PUT","kv":{"key":"L2E=","mod_revision":"5","value":"MQ=="}}]}}"#,
+            br#"{"header":{"cluster_id":"9","revision":"5"},"kvs":[{"key":"L2E=","mod_revision":"5","value":"MQ=="}],"more":true}"#,
+            br#"{"error":{"grpc_code":14,"message":"etcdserver: no leader"},"code":11}"#,
+        ];
+        let mut seed: u64 = 1;
+        let mut below = |bound: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % bound
+        };
+        let mut understood = 0;
+        for _ in 0..30_000 {
+            let mut line = lines[below(3)].to_vec();
+            for _ in 0..=below(3) {
+                let at = below(line.len());
+                match below(3) {
+                    0 => line[at] = br#"{}[]",:-0e\=x"#[below(13)],
+                    1 if line.len() > 1 => drop(line.remove(at)),
+                    _ => line.truncate(at.max(1)),
+                }
+            }
+            let read = read_message(&line).is_ok() | read_page(&line[..], &mut |_| {}).is_ok();
+            refusal(400, RANGE, &line);
+            understood += usize::from(read);
+        }
+        assert!((100..29_000).contains(&understood), "{understood}");
+        for field in ["new", "error", "result", "kvs", "header"] {
+            let deep = format!(r#"{{"{field}":{}"#, "[".repeat(100_000));
+            assert!(read_page(deep.as_bytes(), &mut |_| {}).is_err(), "{field}");
+            assert!(read_message(deep.as_bytes()).is_err(), "{field}");
+            refusal(400, RANGE, deep.as_bytes());
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let check = |status, body: &str, revision_gone, words: &str| {
+            let want = Refusal { revision_gone, words: words.into() };
+            assert_eq!(refusal(status, RANGE, body.as_bytes()), want, "{body}");
+        };
+        check(
+            400,
+            r#"{"error":"etcdserver: mvcc: required revision has been compacted","message":"etcdserver: mvcc: required revision has been compacted","code":11}"#,
+            true,
+            "HTTP 400: etcdserver: mvcc: required revision has been compacted",
+        );
+        check(503, r#"{"error":"etcdserver: no leader","code":14}"#, false, "HTTP 503: etcdserver: no leader");
+        check(
+            403,
+            r#"{"error":{"message":"etcdserver: permission denied"}}"#,
+            false,
+            "HTTP 403: etcdserver: permission denied",
+        );
+        check(
+            404,
+            "404 page not found\n",
+            false,
+            "HTTP 404: `/v3/kv/range` is not known here: an etcd before 3.4 needs `version = 2`",
+        );
+        check(404, r#"{"message":"Not Found","code":5}"#, false, "HTTP 404: Not Found");
+        check(307, "", false, "HTTP 307: redirects are not followed");
+        check(500, "<html>secret</html>", false, "HTTP 500");
+        check(400, r#"{"message":"two\nlines\u0007"}"#, false, "HTTP 400: two lines ");
+        check(
+            400,
+            &format!(r#"{{"message":"{}"}}"#, "ä".repeat(500)),
+            false,
+            &format!("HTTP 400: {}", "ä".repeat(200)),
+        );
+    }
+}

@@ -1,0 +1,864 @@
+//! HTTP requests over poll(2): the only door of ureq. A request waits for its answer, but serves the loop's [`Wake`]
+//! meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
+//! Knows nothing of etcd. No TLS, no proxies, no redirects, no retries and no threads.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use ureq::config::Config;
+use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+use ureq::{Agent, Body, BodyReader, Timeout};
+
+use super::wait::Wake;
+
+/// The longest line of a stream and the longest body of an answer, unless told otherwise.
+pub const MAX_RESPONSE: usize = 256 << 20;
+
+/// What a connection has of its own, beside what ureq has: in and out.
+const BUFFER: usize = 16 * 1024;
+
+/// How long a connection is kept for the next request. A silent watch is asked about every half minute.
+const KEPT_CONNECTION: Duration = Duration::from_secs(90);
+
+/// A line buffer larger than this is given back after its line.
+const KEPT_LINE: usize = 64 * 1024;
+
+/// How long each step of a request may take. A request holds the loop, so they are short.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// To connect, over all addresses of a name.
+    pub connect: Duration,
+    /// To send the request; then for the head of its answer; then for every piece of the body.
+    pub answer: Duration,
+    /// For the whole body.
+    pub body: Duration,
+    /// Bytes of a body, or of one line of a stream.
+    pub size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connect: Duration::from_secs(1),
+            answer: Duration::from_secs(3),
+            body: Duration::from_secs(30),
+            size: MAX_RESPONSE,
+        }
+    }
+}
+
+/// Makes requests to any number of servers.
+#[derive(Debug)]
+pub struct Client {
+    /// Keeps connections for the next request.
+    requests: Agent,
+    /// Keeps none: a connection that was a stream would come back as one.
+    streams: Agent,
+    opened: Opened,
+    wake: Arc<dyn Wake>,
+    limits: Limits,
+}
+
+impl Client {
+    pub fn new(wake: Arc<dyn Wake>, limits: Limits) -> Client {
+        let opened = Opened::default();
+        let agent = |pooled, body| {
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .proxy(None)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(concat!("remco/", env!("CARGO_PKG_VERSION")))
+                .input_buffer_size(BUFFER)
+                .output_buffer_size(BUFFER)
+                .max_response_header_size(BUFFER)
+                .max_idle_connections(pooled)
+                .max_idle_connections_per_host(1)
+                .max_idle_age(KEPT_CONNECTION)
+                .timeout_connect(Some(limits.connect))
+                .timeout_send_request(Some(limits.answer))
+                .timeout_send_body(Some(limits.answer))
+                .timeout_recv_response(Some(limits.answer))
+                .timeout_per_read(Some(limits.answer))
+                .timeout_recv_body(body)
+                .build();
+            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, Names)
+        };
+        // A limit on the whole body would end a stream after that time.
+        Client { requests: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
+    }
+
+    /// Posts and waits for the head of the answer. The body is read by who asked.
+    pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
+        Ok(Answer::new(self.send(&self.requests, url, headers, body)?, self.limits))
+    }
+
+    /// Posts and waits for the head of an answer that goes on for as long as both sides like. An answer with a
+    /// status other than 200 is an ordinary one.
+    pub fn stream(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Result<Stream, Answer>, Error> {
+        let response = self.send(&self.streams, url, headers, body)?;
+        if response.status() != 200 {
+            return Ok(Err(Answer::new(response, self.limits)));
+        }
+        let opened = self.opened.lock().expect("the one thread never panics with it").clone();
+        let Some(link) = opened.upgrade() else {
+            // The body is empty, and ureq has dropped its connection already.
+            return Err(self.error(url, Cause::Closed));
+        };
+        link.streaming.store(true, Ordering::Relaxed);
+        let body = BufReader::new(response.into_body().into_reader());
+        Ok(Ok(Stream { link, body, line: Vec::new(), handed_out: false, ended: None, limits: self.limits }))
+    }
+
+    /// Whether the loop wants to end, so that a request failed for no fault of the server's.
+    pub fn aborted(&self) -> bool {
+        self.wake.woken()
+    }
+
+    fn send(&self, agent: &Agent, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response<Body>, Error> {
+        let mut request = agent.post(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send(body).map_err(|e| self.error(url, Cause::of(e, &self.limits)))
+    }
+
+    fn error(&self, url: &str, cause: Cause) -> Error {
+        Error { method: "POST", url: without_credentials(url), cause }
+    }
+}
+
+/// A URL as logs and errors show it: without `user:password@`.
+pub fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+/// The head of an answer, and its body as a reader. The errors of reading it hold a [`Cause`].
+pub struct Answer {
+    pub status: u16,
+    body: BodyReader<'static>,
+    left: usize,
+    limits: Limits,
+}
+
+impl Answer {
+    fn new(response: Response<Body>, limits: Limits) -> Answer {
+        Answer {
+            status: response.status().as_u16(),
+            body: response.into_body().into_reader(),
+            left: limits.size,
+            limits,
+        }
+    }
+
+    /// The body's beginning as text, for errors. What cannot be read is left out: the status is the error.
+    pub fn beginning(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Nothing is lost: an error of reading leaves what came before it in `text`.
+        let _ = self.take(4096).read_to_end(&mut text);
+        text
+    }
+}
+
+impl Read for Answer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.body.read(buf).map_err(|e| io::Error::other(Cause::of(e.into(), &self.limits)))?;
+        let too_long = || io::Error::other(Cause::TooLong { bytes: self.limits.size });
+        self.left = self.left.checked_sub(n).ok_or_else(too_long)?;
+        Ok(n)
+    }
+}
+
+/// An answer that comes line by line, in its own time. Poll it for reading, then take lines until [`Line::NothingYet`]:
+/// what has been received already makes no descriptor readable.
+pub struct Stream {
+    link: Arc<Link>,
+    body: BufReader<BodyReader<'static>>,
+    /// The line so far: it keeps what came of it while the rest is not there.
+    line: Vec<u8>,
+    /// The line was given to the caller and goes with the next call.
+    handed_out: bool,
+    ended: Option<Cause>,
+    limits: Limits,
+}
+
+/// What a stream has to give.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A whole line without its newline. The last one before the end may have had none.
+    Whole(&'a [u8]),
+    /// Everything that came was given.
+    NothingYet,
+    /// Nothing will come any more.
+    Ended(Cause),
+}
+
+impl Stream {
+    pub fn next_line(&mut self) -> Line<'_> {
+        if std::mem::take(&mut self.handed_out) {
+            self.line.clear();
+            self.line.shrink_to(KEPT_LINE);
+        }
+        loop {
+            if let Some(cause) = &self.ended {
+                return Line::Ended(cause.clone());
+            }
+            let piece = match self.body.fill_buf() {
+                Ok(piece) => piece,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Line::NothingYet,
+                Err(e) => {
+                    self.ended = Some(Cause::of(e.into(), &self.limits));
+                    continue;
+                }
+            };
+            let end = piece.iter().position(|b| *b == b'\n');
+            let length = end.unwrap_or(piece.len());
+            if self.line.len() + length > self.limits.size {
+                self.line = Vec::new();
+                self.ended = Some(Cause::TooLong { bytes: self.limits.size });
+                continue;
+            }
+            if piece.is_empty() {
+                self.ended = Some(Cause::Closed);
+            }
+            self.line.extend_from_slice(&piece[..length]);
+            self.body.consume(length + usize::from(end.is_some()));
+            if end.is_some() || (self.ended.is_some() && !self.line.is_empty()) {
+                self.handed_out = true;
+                return Line::Whole(&self.line);
+            }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+/// A request that brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub method: &'static str,
+    /// Without credentials.
+    pub url: String,
+    pub cause: Cause,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to {} {}: {}", self.method, self.url, self.cause)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a connection was of no use, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The loop wants to end.
+    Aborted,
+    /// The server ended the answer or the connection.
+    Closed,
+    /// A step took longer than its limit.
+    Late { missed: &'static str, limit: Duration },
+    /// A line or a body over the limit.
+    TooLong { bytes: usize },
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Aborted => f.write_str("given up because of a signal"),
+            Cause::Closed => f.write_str("connection closed by the server"),
+            Cause::Late { missed, limit } => write!(f, "{missed} within {limit:?}"),
+            Cause::TooLong { bytes } => write!(f, "answer is longer than {bytes} bytes"),
+            Cause::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Cause {}
+
+impl Cause {
+    fn of(error: ureq::Error, limits: &Limits) -> Cause {
+        let late = |missed, limit| Cause::Late { missed, limit };
+        match error {
+            ureq::Error::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Cause>()) {
+                Some(cause) => cause.clone(),
+                None if e.kind() == ErrorKind::UnexpectedEof => Cause::Closed,
+                None => Cause::Other(system_words(&e)),
+            },
+            ureq::Error::Timeout(step) => match step {
+                Timeout::Connect => late("no connection", limits.connect),
+                Timeout::SendRequest | Timeout::SendBody => late("request not taken", limits.answer),
+                Timeout::PerRead => late("rest of the answer not received", limits.answer),
+                Timeout::RecvBody => late("whole answer not received", limits.body),
+                _ => late("no answer", limits.answer),
+            },
+            ureq::Error::HostNotFound => Cause::Other("host name has no address".into()),
+            ureq::Error::Protocol(e) => Cause::Other(format!("not an HTTP answer: {e}")),
+            ureq::Error::LargeResponseHeader(..) => Cause::Other("head of the answer is too long".into()),
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Cause::Other("not a valid URL".into()),
+            other => Cause::Other(other.to_string()),
+        }
+    }
+}
+
+/// "connection refused": in lower case, without the number that std adds.
+fn system_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let mut words = text.split(" (os error").next().unwrap_or_default().to_owned();
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    words
+}
+
+/// The connection that was opened last: where a stream finds its own. Weak, so that it closes when ureq drops it.
+type Opened = Arc<Mutex<Weak<Link>>>;
+
+/// What the transport of a connection shares with who polls it.
+#[derive(Debug)]
+struct Link {
+    socket: TcpStream,
+    /// Reading gives `WouldBlock` at once. ureq hands it on and goes on where it was at the next call.
+    streaming: AtomicBool,
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Opens non-blocking sockets.
+#[derive(Debug)]
+struct Sockets {
+    wake: Arc<dyn Wake>,
+    opened: Opened,
+}
+
+impl Connector<()> for Sockets {
+    type Out = Polled;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Polled>, ureq::Error> {
+        let end = deadline(details.timeout);
+        let mut failed = ureq::Error::HostNotFound;
+        for (tried, address) in details.addrs.iter().enumerate() {
+            // Each address gets its share of what is left: a dead one does not use up the time of the next.
+            let now = Instant::now();
+            let share = |end: Instant| now + end.saturating_duration_since(now) / (details.addrs.len() - tried) as u32;
+            match open(*address, end.map(share), &*self.wake) {
+                Ok(socket) => {
+                    let link = Arc::new(Link { socket, streaming: AtomicBool::new(false) });
+                    *self.opened.lock().expect("the one thread never panics with it") = Arc::downgrade(&link);
+                    let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+                    let buffers = LazyBuffers::new(input, output);
+                    return Ok(Some(Polled { link, wake: self.wake.clone(), buffers }));
+                }
+                Err(e) => failed = e,
+            }
+            if self.wake.woken() {
+                break;
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// Connects a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when sending.
+fn open(address: SocketAddr, until: Option<Instant>, wake: &dyn Wake) -> Result<TcpStream, ureq::Error> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None).map_err(system)?;
+    sockopt::set_tcp_nodelay(&socket, true).map_err(system)?;
+    sockopt::set_socket_keepalive(&socket, true).map_err(system)?;
+    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(10)).map_err(system)?;
+    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(5)).map_err(system)?;
+    sockopt::set_tcp_keepcnt(&socket, 3).map_err(system)?;
+    sockopt::set_tcp_user_timeout(&socket, 25_000).map_err(system)?;
+    match net::connect(&socket, &address) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            wait(socket.as_fd(), PollFlags::OUT, wake, until, Timeout::Connect)?;
+            sockopt::socket_error(&socket).map_err(system)?.map_err(system)?;
+        }
+        Err(e) => return Err(system(e)),
+    }
+    Ok(TcpStream::from(socket))
+}
+
+fn system(error: Errno) -> ureq::Error {
+    ureq::Error::Io(error.into())
+}
+
+/// A connection with ureq's buffers.
+#[derive(Debug)]
+struct Polled {
+    link: Arc<Link>,
+    wake: Arc<dyn Wake>,
+    buffers: LazyBuffers,
+}
+
+impl Transport for Polled {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let timeout = timeout.for_write();
+        let until = deadline(timeout);
+        let mut rest = &self.buffers.output()[..amount];
+        while !rest.is_empty() {
+            match (&self.link.socket).write(rest) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    wait(self.link.as_fd(), PollFlags::OUT, &*self.wake, until, timeout.reason)?
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let streaming = self.link.streaming.load(Ordering::Relaxed);
+        if !streaming && self.wake.woken() {
+            // Here too and not only while waiting: a large answer may come faster than it is read.
+            return Err(aborted());
+        }
+        let timeout = timeout.for_read();
+        let until = deadline(timeout);
+        loop {
+            match (&self.link.socket).read(self.buffers.input_append_buf()) {
+                Ok(n) => {
+                    self.buffers.input_appended(n);
+                    return Ok(n > 0);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock && !streaming => {
+                    wait(self.link.as_fd(), PollFlags::IN, &*self.wake, until, timeout.reason)?
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        matches!(self.link.socket.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+fn deadline(timeout: NextTimeout) -> Option<Instant> {
+    (!timeout.after.is_not_happening()).then(|| Instant::now() + *timeout.after)
+}
+
+/// Waits until a socket is ready, serving the loop meanwhile.
+fn wait(
+    socket: BorrowedFd,
+    ready: PollFlags,
+    wake: &dyn Wake,
+    until: Option<Instant>,
+    step: Timeout,
+) -> Result<(), ureq::Error> {
+    loop {
+        if wake.woken() {
+            return Err(aborted());
+        }
+        let left = until.map(|end| end.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Err(ureq::Error::Timeout(step));
+        }
+        let left = left.map(|left| Timespec::try_from(left).expect("limits are seconds"));
+        let mut fds = [PollFd::from_borrowed_fd(socket, ready), PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(system(e)),
+        }
+    }
+}
+
+/// Of kind Other: `Interrupted` is tried again inside std, and ureq takes the kinds of a cut for the end of a body.
+fn aborted() -> ureq::Error {
+    ureq::Error::Io(io::Error::other(Cause::Aborted))
+}
+
+/// Resolves with the C library in this thread. ureq's own resolver starts a thread where a limit is set.
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let bad = || ureq::Error::BadUri(uri.to_string());
+        let (scheme, authority) = (uri.scheme().ok_or_else(bad)?, uri.authority().ok_or_else(bad)?);
+        let name = DefaultResolver::host_and_port(scheme, authority).ok_or_else(bad)?;
+        let unknown = |e| {
+            let words = format!("failed to resolve `{}`: {}", authority.host(), system_words(&e));
+            ureq::Error::Io(io::Error::other(Cause::Other(words)))
+        };
+        let mut found = self.empty();
+        // More would make it panic.
+        for address in config.ip_family().keep_wanted(name.to_socket_addrs().map_err(unknown)?).take(16) {
+            found.push(address);
+        }
+        if found.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(found) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// A loop that has nothing to do until the other end of its pipe is written to; then it wants to end.
+    #[derive(Debug)]
+    struct Bell(UnixStream);
+
+    impl Bell {
+        fn new() -> (Arc<Bell>, UnixStream) {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            (Arc::new(Bell(ours)), theirs)
+        }
+    }
+
+    impl Wake for Bell {
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        fn woken(&self) -> bool {
+            // Nothing is taken from the pipe, so that it stays true.
+            rustix::net::recv(&self.0, &mut [0], rustix::net::RecvFlags::PEEK).is_ok()
+        }
+    }
+
+    fn client(limits: Limits) -> (Client, UnixStream) {
+        let (bell, ringer) = Bell::new();
+        (Client::new(bell, limits), ringer)
+    }
+
+    /// Starts a server for one connection. Gives its URL.
+    fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (connection, _) = listener.accept().unwrap();
+            connection.set_nodelay(true).unwrap();
+            serve(connection);
+        });
+        url
+    }
+
+    /// Takes one request, of which the body ends with `!`.
+    fn take_request(connection: &TcpStream) -> String {
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while (&*connection).read(&mut byte).unwrap() == 1 {
+            request.push(byte[0]);
+            if byte[0] == b'!' {
+                break;
+            }
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    fn answer(text: impl Into<String>) -> String {
+        let text = text.into();
+        server(move |mut connection| {
+            take_request(&connection);
+            connection.write_all(text.as_bytes()).unwrap();
+        })
+    }
+
+    fn read(mut answer: Answer) -> Result<String, String> {
+        let mut text = String::new();
+        answer.read_to_string(&mut text).map(|_| text).map_err(|e| e.to_string())
+    }
+
+    /// The next line or end, waited for.
+    fn next(stream: &mut Stream) -> Result<String, Cause> {
+        loop {
+            match stream.next_line() {
+                Line::Whole(line) => return Ok(String::from_utf8(line.to_vec()).unwrap()),
+                Line::Ended(cause) => return Err(cause),
+                Line::NothingYet => await_readable(stream),
+            }
+        }
+    }
+
+    fn await_readable(stream: &Stream) {
+        let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&ten_seconds)).unwrap();
+        assert_eq!(ready, 1, "nothing came");
+    }
+
+    fn open(client: &Client, url: &str) -> Stream {
+        client.stream(url, &[], b"!").unwrap().ok().expect("status 200")
+    }
+
+    #[test]
+    fn posts_and_reads_the_answer() {
+        let (sent, request) = mpsc::channel();
+        let url = server(move |mut connection| {
+            sent.send(take_request(&connection)).unwrap();
+            let torn = format!("{HEAD}3\r\none\r\n1;x=y\r\n \r\n3\r\ntwo\r\n0\r\nTrailer: t\r\n\r\n");
+            torn.bytes().for_each(|byte| connection.write_all(&[byte]).unwrap());
+        });
+        let (client, _ringer) = client(Limits::default());
+        let answer = client.post(&url, &[("X-Y", "z")], b"ping!").unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(read(answer).unwrap(), "one two");
+        let request = request.recv().unwrap();
+        assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_ascii_lowercase().contains("x-y: z\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\nping!"), "{request}");
+    }
+
+    #[test]
+    fn answers_of_any_status_are_answers() {
+        let (client, _ringer) = client(Limits::default());
+        for status in [204, 307, 400, 404, 503] {
+            let text = format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.post(&answer(&text), &[], b"!").unwrap().status, status);
+            assert_eq!(client.stream(&answer(text), &[], b"!").unwrap().err().expect("an answer").status, status);
+        }
+    }
+
+    #[test]
+    fn a_connection_serves_one_request_after_the_other() {
+        let url = server(|mut connection| {
+            for body in ["1", "2", "3"] {
+                take_request(&connection);
+                connection.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}").as_bytes()).unwrap();
+            }
+        });
+        let (client, _ringer) = client(Limits::default());
+        for body in ["1", "2", "3"] {
+            assert_eq!(read(client.post(&url, &[], b"!").unwrap()).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_url_and_the_cause() {
+        let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
+        let (client, _ringer) = client(limits);
+        let check = |url: &str, cause: &str| {
+            let (Err(error), Err(streamed)) = (client.post(url, &[], b"!"), client.stream(url, &[], b"!")) else {
+                panic!("{url} answered");
+            };
+            assert_eq!(error.to_string(), format!("failed to POST {}: {cause}", without_credentials(url)));
+            assert_eq!(streamed, error);
+        };
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        check(&format!("http://{unused}/x"), "connection refused");
+        check(&format!("http://me:secret@{unused}/x"), "connection refused");
+        check("http://[", "not a valid URL");
+        // Two connections: the second one is the stream's.
+        let twice = |text: &'static str| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/x", listener.local_addr().unwrap());
+            thread::spawn(move || {
+                let mut kept = Vec::new();
+                for _ in 0..2 {
+                    let (mut connection, _) = listener.accept().unwrap();
+                    take_request(&connection);
+                    connection.write_all(text.as_bytes()).unwrap();
+                    if text.is_empty() {
+                        kept.push(connection);
+                    }
+                }
+                // A hung server: it closes when the client has gone.
+                kept.iter().for_each(|connection| drop(take_request(connection)));
+            });
+            url
+        };
+        check(&twice(""), "no answer within 50ms");
+        check(&twice("HTTP/1.1 200"), "connection closed by the server");
+        check(&twice("nonsense\r\n\r\n"), "not an HTTP answer: http parse fail: invalid HTTP version");
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_is_an_error() {
+        let (client, _ringer) = client(Limits { size: 10, ..Limits::default() });
+        let check = |text: String, want: Result<&str, &str>| {
+            let got = read(client.post(&answer(text), &[], b"!").unwrap());
+            assert_eq!(got.as_deref().map_err(|e| &**e), want);
+        };
+        check(format!("{HEAD}5\r\nwhole\r\n0\r\n\r\n"), Ok("whole"));
+        check(format!("{HEAD}5\r\nwhole\r\n"), Err("connection closed by the server"));
+        check(format!("{HEAD}5\r\nwh"), Err("connection closed by the server"));
+        check(format!("{HEAD}x\r\nwhole\r\n"), Err("not an HTTP answer: chunk length cannot be read as a number"));
+        check("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into(), Err("connection closed by the server"));
+        check(format!("{HEAD}a\r\n0123456789\r\n0\r\n\r\n"), Ok("0123456789"));
+        check(format!("{HEAD}b\r\n01234567890\r\n0\r\n\r\n"), Err("answer is longer than 10 bytes"));
+    }
+
+    #[test]
+    fn a_body_that_stops_is_late() {
+        let (done, finished) = mpsc::channel::<()>();
+        let url = server(move |mut connection| {
+            take_request(&connection);
+            connection.write_all(format!("{HEAD}5\r\nwh").as_bytes()).unwrap();
+            // Ends when the test does.
+            finished.recv().unwrap_err();
+        });
+        let (client, _ringer) = client(Limits { answer: Duration::from_millis(50), ..Limits::default() });
+        let error = read(client.post(&url, &[], b"!").unwrap()).unwrap_err();
+        assert_eq!(error, "rest of the answer not received within 50ms");
+        drop(done);
+    }
+
+    #[test]
+    fn a_stream_gives_whole_lines_however_they_come() {
+        let lines: Vec<String> = (0..50).map(|n| "x".repeat(n * n % 47)).collect();
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        for piece in [1, 2, 3, 7, 1000] {
+            let body = body.clone();
+            let url = server(move |mut connection| {
+                take_request(&connection);
+                let chunks = body
+                    .as_bytes()
+                    .chunks(13)
+                    .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8(chunk.to_vec()).unwrap()));
+                let whole = format!("{HEAD}{}0\r\n\r\n", chunks.collect::<String>());
+                whole.as_bytes().chunks(piece).for_each(|piece| connection.write_all(piece).unwrap());
+            });
+            let (client, _ringer) = client(Limits::default());
+            let mut stream = open(&client, &url);
+            for line in &lines {
+                assert_eq!(next(&mut stream).as_ref(), Ok(line));
+            }
+            assert_eq!(next(&mut stream), Err(Cause::Closed));
+            assert_eq!(next(&mut stream), Err(Cause::Closed));
+        }
+    }
+
+    #[test]
+    fn a_stream_never_waits_and_keeps_half_a_line() {
+        let (go, gone) = mpsc::channel::<()>();
+        let url = server(move |mut connection| {
+            take_request(&connection);
+            for part in [HEAD, "2\r\nha\r\n", "2\r\nlf\r\n", "4\r\n\nend\r\n", "0\r\n\r\n"] {
+                connection.write_all(part.as_bytes()).unwrap();
+                gone.recv().unwrap();
+            }
+        });
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &url);
+        assert_eq!(stream.next_line(), Line::NothingYet);
+        for _ in 0..2 {
+            go.send(()).unwrap();
+            await_readable(&stream);
+            assert_eq!(stream.next_line(), Line::NothingYet);
+        }
+        go.send(()).unwrap();
+        assert_eq!(next(&mut stream).unwrap(), "half");
+        assert_eq!(stream.next_line(), Line::NothingYet);
+        go.send(()).unwrap();
+        assert_eq!(next(&mut stream).unwrap(), "end", "the last line, which has no newline");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+    }
+
+    #[test]
+    fn half_a_line_before_a_cut_is_no_line() {
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &answer(format!("{HEAD}8\r\nwhole\nha\r\n5\r\nlf")));
+        assert_eq!(next(&mut stream).unwrap(), "whole");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+    }
+
+    #[test]
+    fn a_line_over_the_limit_ends_the_stream() {
+        let (client, _ringer) = client(Limits { size: 4, ..Limits::default() });
+        let mut stream = open(&client, &answer(format!("{HEAD}b\r\n1234\n12345\n\r\n0\r\n\r\n")));
+        assert_eq!(next(&mut stream).unwrap(), "1234");
+        assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
+        assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
+    }
+
+    #[test]
+    fn a_stream_may_be_empty() {
+        let (client, _ringer) = client(Limits::default());
+        let url = answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let error = client.stream(&url, &[], b"!").err().expect("no stream");
+        assert_eq!(error.cause, Cause::Closed);
+        let mut stream = open(&client, &answer(format!("{HEAD}0\r\n\r\n")));
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+        let mut stream = open(&client, &answer("HTTP/1.0 200 OK\r\n\r\nline"));
+        assert_eq!(next(&mut stream).unwrap(), "line");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+    }
+
+    #[test]
+    fn a_large_line_does_not_keep_its_buffer() {
+        let long = "x".repeat(4 * KEPT_LINE);
+        let body = format!("{HEAD}{:x}\r\n{long}\ny\n\r\n0\r\n\r\n", long.len() + 3);
+        let (client, _ringer) = client(Limits::default());
+        let mut stream = open(&client, &answer(body));
+        assert_eq!(next(&mut stream).unwrap(), long);
+        assert!(stream.line.capacity() >= long.len());
+        assert_eq!(next(&mut stream).unwrap(), "y");
+        assert!(stream.line.capacity() <= KEPT_LINE);
+    }
+
+    #[test]
+    fn a_signal_ends_a_request_at_once_and_for_good() {
+        let (done, finished) = mpsc::channel::<()>();
+        let (client, ringer) = client(Limits { answer: Duration::from_secs(60), ..Limits::default() });
+        let url = server(move |connection| {
+            take_request(&connection);
+            (&ringer).write_all(&[1]).unwrap();
+            finished.recv().unwrap_err();
+        });
+        let started = Instant::now();
+        let error = client.post(&url, &[], b"!").err().expect("the server does not answer");
+        assert_eq!(error.cause, Cause::Aborted);
+        assert!(client.aborted());
+        assert_eq!(client.post(&url, &[], b"!").err().map(|e| e.cause), Some(Cause::Aborted));
+        assert!(started.elapsed() < Duration::from_secs(30));
+        drop(done);
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let check = |url: &str, want: &str| assert_eq!(without_credentials(url), want);
+        check("http://host:1/x", "http://host:1/x");
+        check("http://me:secret@host:1/x", "http://host:1/x");
+        check("http://me@host", "http://host");
+        check("http://a:b@c@host/d@e", "http://host/d@e");
+        check("http://host/@", "http://host/@");
+        check("http://host?a=b@c", "http://host?a=b@c");
+        check("no url", "no url");
+    }
+}
