@@ -29,7 +29,7 @@ impl Render {
         match expr {
             Expr::Literal(value) => Ok(value.clone()),
             Expr::Path(path) => self.path(path),
-            Expr::Filtered(input, filters) => self.filtered(input, filters),
+            Expr::Filtered(input, filters) => self.apply(self.eval(input)?, filters),
             Expr::Negate(operand, span) => self.eval(operand)?.negate().map_err(|message| Stop::At(*span, message)),
             Expr::Not(operand) => Ok(self.eval(operand)?.not()),
             Expr::Binary(op, operands, span) => {
@@ -62,8 +62,8 @@ impl Render {
         Ok(Value::Bool(holds))
     }
 
-    fn filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
-        let mut value = self.eval(input)?;
+    /// Passes a value through filters.
+    pub(super) fn apply(&self, mut value: Value, filters: &[FilterCall]) -> Outcome<Value> {
         for call in filters {
             let argument = match &call.argument {
                 Some(argument) => self.eval(argument)?,
@@ -116,6 +116,12 @@ impl Render {
         let found = self.scopes.borrow().find(head.name);
         match (found, head.callee, &head.args) {
             (Found::Value(Value::Nil), _, _) => Ok(Value::Nil),
+            // A macro is called without parentheses too, like a function.
+            (Found::Value(value @ Value::Object(_)), _, args)
+                if let Some(result) = self.call_macro(&value, args.as_deref().unwrap_or_default(), head.span) =>
+            {
+                result
+            }
             (Found::Value(value), _, None) => Ok(value),
             (Found::Value(value), _, Some(_)) => {
                 let message = format!("`{}` is {}, not a function", self.text(head.name), value.kind());
@@ -149,7 +155,7 @@ impl Render {
         Ok(value)
     }
 
-    fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
+    pub(super) fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             values.push(self.eval(&arg.value)?);

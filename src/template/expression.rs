@@ -190,7 +190,7 @@ impl Parser<'_> {
     /// `name:argument`
     pub fn filter(&mut self, tokens: &mut Tokens) -> Result<FilterCall, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
-            let message = format!("`|` needs the name of a filter, found {}", tokens.found());
+            let message = format!("the name of a filter is expected, found {}", tokens.found());
             return Err(self.error(tokens, tokens.here(), message));
         };
         let text = str::from_utf8(name.text).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What the parts of one template share: its names, the files it came from with their states, and the files that
 //! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::lower::{self, Program, Role};
+use super::lower::{self, Role};
+use super::program::{Program, Slot};
 use super::scope::Names;
 use super::source::Error;
 use super::{Stamp, World};
@@ -21,11 +22,18 @@ pub(super) struct Library {
     stamps: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
     /// By path: what computed includes brought so far. The template is stale as a whole once one of them changes.
     computed: RefCell<HashMap<PathBuf, Rc<Program>>>,
+    slots: Cell<usize>,
 }
 
 impl Library {
     pub fn names(&self) -> RefMut<'_, Names> {
         self.names.borrow_mut()
+    }
+
+    /// A slot that no other node has.
+    pub fn slot(&self) -> Slot {
+        self.slots.set(self.slots.get() + 1);
+        Slot(self.slots.get() - 1)
     }
 
     /// Reads a file. `None`: it does not exist, and need not.

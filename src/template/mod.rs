@@ -18,16 +18,20 @@ pub mod layout;
 mod lexer;
 mod library;
 mod lower;
+mod macros;
 mod number;
 mod parser;
 mod printf;
+mod program;
 mod quote;
 mod render;
+mod rounds;
 mod runes;
 mod scope;
 mod search;
 pub mod signature;
 mod source;
+mod spaceless;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -39,7 +43,8 @@ use std::rc::Rc;
 
 pub use collections::Collections;
 use library::{Library, Need};
-use lower::{Program, Role};
+use lower::Role;
+use program::Program;
 pub use source::Error;
 
 use crate::store::Store;
@@ -78,7 +83,7 @@ impl Template {
     /// are empty, as in Django; more often than not they are misspelt.
     pub fn unknown_variables(&self) -> Vec<Unknown> {
         let names = self.library.names();
-        let unknown = self.program.unknown().iter();
+        let unknown = self.program.unknown.iter();
         unknown
             .map(|(name, tag)| {
                 let source = self.program.source(*tag);

@@ -5,17 +5,24 @@
 //! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use super::ast::{Expr, Pairs};
+use super::ast::{Clock, Escape, Expr, Pairs, Printed, WidthRatio};
+use super::filters;
+use super::layout;
 use super::library::{Failure, Library, resolve};
-use super::lower::{ForNode, IncludeNode, Node, NodeKind, Program};
-use super::scope::{Name, Scopes, Sees};
+use super::number;
+use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
+use super::rounds::Memory;
+use super::scope::{Found, Name, Scopes, Sees};
 use super::source::{Error, Span};
+use super::spaceless::spaceless;
 use super::value::{Object, Rows, Value};
 use super::{Env, NESTING};
+use crate::store::Bytes;
 
 /// upon with its three callables; the same for all templates.
 pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
@@ -40,8 +47,11 @@ pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
 /// optimisation a level takes up to 2.7 KiB, and all of them fit a thread of 2 MiB.
 const DEPTH: usize = 600;
 
+/// What upon may have open of files within files and blocks within blocks. Neither has circles, and none of it takes stack.
+const INCLUDES: usize = NESTING * (NESTING + 1);
+
 /// What a nested run of upon, for a call or a computed include, takes of these levels.
-const UNIT: usize = 8;
+pub(super) const UNIT: usize = 8;
 
 /// What a level of parsing takes of them.
 const PARSING: usize = DEPTH / NESTING;
@@ -50,7 +60,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Render>>> = const { RefCell::new(None) };
 }
 
-fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
+pub(super) fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
     let render = CURRENT.with_borrow(Clone::clone).expect("upon only runs within a render");
     call(&render)
 }
@@ -81,6 +91,9 @@ pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
         scopes: RefCell::new(Scopes::new()),
         loops: RefCell::new(Vec::new()),
         chosen: RefCell::new(Vec::new()),
+        escapes: RefCell::new(Vec::new()),
+        captures: RefCell::new(Vec::new()),
+        memory: RefCell::new(HashMap::new()),
         trail: RefCell::new(Vec::new()),
         out: RefCell::new(Vec::new()),
         failure: RefCell::new(None),
@@ -109,6 +122,11 @@ pub(super) struct Render {
     loops: RefCell<Vec<OpenLoop>>,
     /// Which branches are taken of the `if`s that are open.
     chosen: RefCell<Vec<usize>>,
+    /// What `autoescape` was before those that are open.
+    escapes: RefCell<Vec<Escape>>,
+    /// Where the texts begin in the result that are to be taken out of it again.
+    captures: RefCell<Vec<usize>>,
+    pub memory: RefCell<HashMap<Slot, Memory>>,
     /// The includes and calls that are open, for errors.
     trail: RefCell<Vec<Passed>>,
     /// The result so far.
@@ -116,7 +134,7 @@ pub(super) struct Render {
     /// Why upon was told to stop; it only carries text.
     failure: RefCell<Option<Error>>,
     /// Where the node stands that ran last: the nearest place there is for what goes wrong in text.
-    tag: Cell<Span>,
+    pub tag: Cell<Span>,
     steps: Cell<u64>,
     pub depth: Cell<usize>,
 }
@@ -158,12 +176,11 @@ impl Render {
     /// Has upon render a unit of a program; what it prints is appended to the result.
     pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
         let outer = self.program.replace(program.clone());
-        let result = program
-            .unit(number)
+        let result = program.units[number]
             .render_from(&ENGINE, &upon::Value::None)
-            .with_max_include_depth(NESTING + 1)
-            .with_template_fn(|name| match name.parse() {
-                Ok(number) => Ok(program.unit(number)),
+            .with_max_include_depth(INCLUDES)
+            .with_template_fn(|name| match name.parse::<usize>() {
+                Ok(number) => Ok(&program.units[number]),
                 Err(_) => Err("lowering names units by their numbers".to_owned()),
             })
             .to_writer(Sink(self))
@@ -183,7 +200,7 @@ impl Render {
             return Err("lowering gives nodes numbers".to_owned());
         };
         let program = self.program.borrow().clone();
-        let node = program.node(*number as usize);
+        let node = &program.nodes[*number as usize];
         self.tag.set(node.tag);
         self.spend(1, node.tag).and_then(|()| call(node)).map_err(|stop| {
             self.keep(node.tag, stop);
@@ -197,12 +214,34 @@ impl Render {
         self.tell(error);
     }
 
-    /// Adds to an error how one got to its place.
+    /// Keeps an error, with how one got to its place. The first one counts: others only follow from it.
     fn tell(&self, mut error: Error) {
+        if self.failure.borrow().is_some() {
+            return;
+        }
         for passed in self.trail.borrow().iter().rev() {
             error = error.reached(passed.how, passed.program.source(passed.tag), passed.tag);
         }
         self.failure.replace(Some(error));
+    }
+
+    /// Why evaluating stopped, for those who can pass on text only.
+    pub fn word(&self, stop: Stop) -> String {
+        match stop {
+            Stop::At(_, message) => message,
+            Stop::Told => "stopped".to_owned(),
+        }
+    }
+
+    /// Evaluates what stands in a tag of another program.
+    pub fn within<T>(&self, program: &Rc<Program>, tag: Span, call: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let outer = self.program.replace(program.clone());
+        let result = call().map_err(|stop| {
+            self.keep(tag, stop);
+            Stop::Told
+        });
+        self.program.replace(outer);
+        result
     }
 
     /// Counts what the render costs, and asks now and then whether it is still wanted.
@@ -233,13 +272,34 @@ impl Render {
         Ok(())
     }
 
+    pub fn print_value(&self, value: &Value) -> Outcome<()> {
+        self.print(|out| value.print(out)).map_err(|message| Stop::At(self.tag.get(), message))
+    }
+
+    /// Where the result ends at the moment: what is printed from here on can be taken out of it again.
+    pub fn mark(&self) -> usize {
+        self.out.borrow().len()
+    }
+
+    pub fn take(&self, start: usize) -> Bytes {
+        let mut out = self.out.borrow_mut();
+        let text = Bytes::from(out.get(start..).unwrap_or_default());
+        out.truncate(start);
+        text
+    }
+
     fn run(&self, node: &Node) -> Outcome<()> {
-        let at_tag = |message| Stop::At(node.tag, message);
         match &node.kind {
-            NodeKind::Text(text) => self.print(|out| out.extend_from_slice(text)).map_err(at_tag)?,
-            NodeKind::Print(expr) => {
-                let value = self.eval(expr)?;
-                self.print(|out| value.print(out)).map_err(at_tag)?;
+            NodeKind::Text(text) => {
+                let printed = self.print(|out| out.extend_from_slice(text));
+                printed.map_err(|message| Stop::At(node.tag, message))?;
+            }
+            NodeKind::Print(printed) => {
+                let value = self.eval(&printed.value)?;
+                match &value {
+                    Value::Str(_) if self.escapes_now(printed) => self.print_value(&self.escaped(&value)?)?,
+                    _ => self.print_value(&value)?,
+                }
             }
             NodeKind::Set(name, expr) => {
                 let value = self.eval(expr)?;
@@ -261,7 +321,42 @@ impl Render {
             NodeKind::Enter { pairs, only } => self.enter(node.tag, pairs, *only)?,
             NodeKind::Leave => self.leave(),
             NodeKind::IncludeComputed(include) => self.include(node.tag, include)?,
-            NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty => {}
+            NodeKind::Block(supers) => self.begin_block(supers),
+            NodeKind::Define(macros) => self.define(macros),
+            NodeKind::Capture => {
+                let start = self.mark();
+                self.captures.borrow_mut().push(start);
+            }
+            NodeKind::Filter(filters) => {
+                let value = self.apply(Value::Str(self.end_capture()), filters)?;
+                self.print_value(&value)?;
+            }
+            NodeKind::Spaceless => {
+                let text = self.end_capture();
+                self.print_value(&Value::str(spaceless(&text)))?;
+            }
+            NodeKind::Changed(slot) => {
+                let text = self.end_capture();
+                if self.changed(&text, *slot) {
+                    self.print_value(&Value::Str(text))?;
+                }
+            }
+            NodeKind::Cycle(cycle) => self.cycle(cycle)?,
+            NodeKind::FirstOf(values) => self.first_of(values)?,
+            NodeKind::WidthRatio(ratio) => self.width_ratio(ratio)?,
+            NodeKind::Time(clock, layout) => {
+                let text = self.time(*clock, layout);
+                self.print_value(&Value::str(text))?;
+            }
+            NodeKind::Autoescape(escape) => {
+                let before = self.scopes.borrow_mut().set_escape(*escape);
+                self.escapes.borrow_mut().push(before);
+            }
+            NodeKind::EndAutoescape => {
+                let before = self.escapes.borrow_mut().pop().unwrap_or(Escape::Off);
+                self.scopes.borrow_mut().set_escape(before);
+            }
+            NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty | NodeKind::Watch(..) => {}
         }
         Ok(())
     }
@@ -271,6 +366,7 @@ impl Render {
             NodeKind::Test(expr) => Ok(self.eval(expr)?.truthy()),
             NodeKind::Chosen(branch) => Ok(self.chosen.borrow().last() == Some(branch)),
             NodeKind::Empty => Ok(self.loops.borrow().last().is_none_or(|open| open.round == 0)),
+            NodeKind::Watch(watched, slot) => self.watch(watched, *slot, node.tag),
             _ => Ok(false),
         }
     }
@@ -394,7 +490,7 @@ impl Render {
     }
 
     fn leave(&self) {
-        self.trail.borrow_mut().pop();
+        self.back();
         self.scopes.borrow_mut().close();
     }
 
@@ -415,7 +511,13 @@ impl Render {
         self.depth.set(self.depth.get() - levels);
     }
 
-    fn pass(&self, how: &'static str, tag: Span) {
+    /// Ends what [`Render::pass`] began.
+    pub fn back(&self) {
+        self.trail.borrow_mut().pop();
+    }
+
+    /// From here on errors tell that one passed here.
+    pub fn pass(&self, how: &'static str, tag: Span) {
         let program = self.program.borrow().clone();
         self.trail.borrow_mut().push(Passed { how, program, tag });
     }
@@ -441,6 +543,70 @@ impl Render {
         self.ascend(UNIT);
         self.leave();
         Ok(())
+    }
+}
+
+/// Tags that stand alone.
+impl Render {
+    fn end_capture(&self) -> Bytes {
+        let start = self.captures.borrow_mut().pop();
+        self.take(start.unwrap_or(usize::MAX))
+    }
+
+    fn first_of(&self, values: &[Printed]) -> Outcome<()> {
+        for printed in values {
+            let value = self.eval(&printed.value)?;
+            if value.truthy() {
+                let escape = !printed.safe && self.scopes.borrow().escape() == Escape::On;
+                return if escape { self.print_value(&self.escaped(&value)?) } else { self.print_value(&value) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds up after adding a half, so mostly one too much: as recorded.
+    fn width_ratio(&self, ratio: &WidthRatio) -> Outcome<()> {
+        let value = self.eval(&ratio.value)?.float();
+        let most = self.eval(&ratio.most)?.float();
+        let width = self.eval(&ratio.width)?.float();
+        let value = Value::Int(number::truncate((value / most * width + 0.5).ceil()));
+        match ratio.name {
+            Some(name) => self.scopes.borrow_mut().set(name, value),
+            None => self.print_value(&value)?,
+        }
+        Ok(())
+    }
+
+    fn time(&self, clock: Clock, layout: &[u8]) -> Vec<u8> {
+        let (unix, nanos, offset, zone) = match clock {
+            Clock::Now => {
+                let (unix, nanos) = self.env.world.now();
+                let (offset, zone) = self.env.world.zone(unix);
+                (unix, nanos, offset, zone)
+            }
+            // 2014-02-05 18:31:45
+            Clock::Fake => (1_391_625_105, 0, 0, "UTC".to_owned()),
+        };
+        layout::Time { unix, nanos, offset, zone: &zone }.format(layout)
+    }
+
+    /// Whether a text that is printed has to be escaped. What a macro printed is not escaped again.
+    fn escapes_now(&self, printed: &Printed) -> bool {
+        let scopes = self.scopes.borrow();
+        scopes.escape() == Escape::On
+            && !printed.safe
+            && match &printed.value {
+                Expr::Path(path) if path.steps.is_empty() => {
+                    !matches!(scopes.find(path.head.name), Found::Value(Value::Object(_)))
+                }
+                _ => true,
+            }
+    }
+
+    fn escaped(&self, value: &Value) -> Outcome<Value> {
+        let Some(escape) = filters::lookup("escape") else { return Ok(value.clone()) };
+        let escaped = escape.call(&self.env, value, &Value::Nil);
+        escaped.map_err(|message| Stop::At(self.tag.get(), message))
     }
 }
 

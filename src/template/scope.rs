@@ -1,8 +1,10 @@
 //! Names and what they stand for while a template runs. Which tag opens a scope is decided where the tag runs.
 
 use std::collections::HashMap;
+use std::mem;
 use std::rc::Rc;
 
+use super::ast::Escape;
 use super::value::Value;
 
 /// A name of a template, so that finding a variable compares numbers.
@@ -19,13 +21,16 @@ pub(super) struct Names {
 impl Name {
     /// What the original keeps the state of a loop in; set like any variable.
     pub const FORLOOP: Name = Name(0);
+    /// The same for what `block.Super` reads.
+    pub const BLOCK: Name = Name(1);
 }
 
 impl Default for Names {
     fn default() -> Names {
         let mut names = Names { known: HashMap::new(), texts: Vec::new() };
         let forloop = names.name("forloop");
-        debug_assert_eq!(forloop, Name::FORLOOP);
+        let block = names.name("block");
+        debug_assert_eq!((forloop, block), (Name::FORLOOP, Name::BLOCK));
         names
     }
 }
@@ -58,6 +63,7 @@ pub(super) struct Scopes {
 struct Scope {
     variables: Vec<(Name, Value)>,
     sees: Sees,
+    escape: Escape,
 }
 
 /// What can be seen from a scope beside its own variables.
@@ -85,7 +91,7 @@ pub(super) enum Found {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions }] }
+        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions, escape: Escape::Off }] }
     }
 
     /// The number of the innermost scope.
@@ -94,7 +100,24 @@ impl Scopes {
     }
 
     pub fn open(&mut self, sees: Sees) {
-        self.open.push(Scope { variables: Vec::new(), sees });
+        // What a scope sees is older than itself. What was carried out of the scope it belongs to sees what is there now.
+        let older = |scope: usize| scope.min(self.innermost());
+        let (sees, escape) = match sees {
+            Sees::Scope(outer) => (Sees::Scope(older(outer)), self.open[older(outer)].escape),
+            Sees::AsFile(outer) => (Sees::AsFile(older(outer)), Escape::Off),
+            Sees::Functions | Sees::Nothing => (sees, Escape::Off),
+        };
+        self.open.push(Scope { variables: Vec::new(), sees, escape });
+    }
+
+    /// Whether what is printed in the innermost scope is escaped.
+    pub fn escape(&self) -> Escape {
+        self.open.last().map_or(Escape::Off, |scope| scope.escape)
+    }
+
+    /// Sets it and gives what it was. Scopes that are opened within inherit it, files do not.
+    pub fn set_escape(&mut self, escape: Escape) -> Escape {
+        self.open.last_mut().map_or(Escape::Off, |scope| mem::replace(&mut scope.escape, escape))
     }
 
     /// Opens a scope within the innermost one.
