@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
+use super::filters::Filter;
 use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
@@ -14,32 +15,35 @@ use super::value::{Op, Value};
 impl Render {
     pub(super) fn eval(&self, expr: &Expr) -> Outcome<Value> {
         match expr {
-            Expr::Literal(value) => Ok(value.clone()),
-            Expr::Path(path) if path.is_name() => self.head(&path.head),
-            _ => {
-                self.descend(1)?;
-                let value = self.compound(expr)?;
-                self.ascend(1);
-                Ok(value)
-            }
+            Expr::Literal(value) => return Ok(value.clone()),
+            Expr::Path(path) if path.is_name() => return self.head(&path.head),
+            _ => self.descend(1)?,
         }
-    }
-
-    fn compound(&self, expr: &Expr) -> Outcome<Value> {
-        match expr {
+        let value = match expr {
             Expr::Literal(value) => Ok(value.clone()),
             Expr::Path(path) => self.path(path),
-            Expr::Filtered(input, filters) => self.apply(self.eval(input)?, filters),
-            Expr::Negate(operand, span) => self.eval(operand)?.negate().map_err(|message| Stop::At(*span, message)),
-            Expr::Not(operand) => Ok(self.eval(operand)?.not()),
-            Expr::Binary(op, operands, span) => {
-                let left = self.eval(&operands.0)?;
-                let right = self.eval(&operands.1)?;
-                binary(*op, &left, &right, *span)
-            }
+            Expr::Filtered(input, filters) => self.filtered(input, filters),
+            Expr::Negate(operand, span) => self.negate(operand, *span),
+            Expr::Not(operand) => self.not(operand),
+            Expr::Binary(op, operands, span) => self.binary(*op, &operands.0, &operands.1, *span),
             Expr::Chain(first, rest) => self.chain(first, rest),
             Expr::Logic(first, rest) => self.logic(first, rest),
-        }
+        };
+        self.ascend(1);
+        value
+    }
+
+    fn not(&self, operand: &Expr) -> Outcome<Value> {
+        Ok(self.eval(operand)?.not())
+    }
+
+    fn negate(&self, operand: &Expr, span: Span) -> Outcome<Value> {
+        self.eval(operand)?.negate().map_err(|message| Stop::At(span, message))
+    }
+
+    fn binary(&self, op: Op, left: &Expr, right: &Expr, span: Span) -> Outcome<Value> {
+        let left = self.eval(left)?;
+        binary(op, &left, &self.eval(right)?, span)
     }
 
     fn chain(&self, first: &Expr, rest: &[(Op, Expr, Span)]) -> Outcome<Value> {
@@ -60,6 +64,10 @@ impl Render {
             holds = self.eval(operand)?.truthy();
         }
         Ok(Value::Bool(holds))
+    }
+
+    fn filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
+        self.apply(self.eval(input)?, filters)
     }
 
     /// Passes a value through filters.
@@ -114,36 +122,49 @@ impl Render {
 
     fn head(&self, head: &Head) -> Outcome<Value> {
         let found = self.scopes.borrow().find(head.name);
-        match (found, head.callee, &head.args) {
-            (Found::Value(Value::Nil), _, _) => Ok(Value::Nil),
+        match found {
+            Found::Value(value) => self.variable(head, value),
+            Found::Nothing => self.builtin(head),
+            // The original prints nothing where functions are hidden, called or not. Filters are never hidden.
+            Found::Hidden if matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
+            Found::Hidden => self.builtin(head),
+        }
+    }
+
+    fn variable(&self, head: &Head, value: Value) -> Outcome<Value> {
+        let args = head.args.as_deref();
+        match &value {
+            Value::Nil => return Ok(Value::Nil),
             // A macro is called without parentheses too, like a function.
-            (Found::Value(value @ Value::Object(_)), _, args)
-                if let Some(result) = self.call_macro(&value, args.as_deref().unwrap_or_default(), head.span) =>
-            {
-                result
+            Value::Object(object) => {
+                if let Some(result) = self.call_macro(&**object, args.unwrap_or_default(), head.span) {
+                    return result;
+                }
             }
-            (Found::Value(value), _, None) => Ok(value),
-            (Found::Value(value), _, Some(_)) => {
-                let message = format!("`{}` is {}, not a function", self.text(head.name), value.kind());
-                Err(Stop::At(head.span, message))
-            }
-            // A function is called without parentheses too.
-            (Found::Nothing, Some(Callee::Function(function)), args) => {
+            _ => {}
+        }
+        if args.is_some() { Err(self.no_function(head, &value)) } else { Ok(value) }
+    }
+
+    /// A function or filter, where no variable has the name.
+    fn builtin(&self, head: &Head) -> Outcome<Value> {
+        match (head.callee, &head.args) {
+            (Some(Callee::Function(function)), args) => {
                 self.function(function, args.as_deref().unwrap_or_default(), head.span)
             }
-            // The original prints nothing where functions are hidden, called or not.
-            (Found::Hidden, Some(Callee::Function(_)), _) => Ok(Value::Nil),
-            (_, Some(Callee::Filter(filter)), Some(args)) => {
-                let args = self.arguments(args)?;
-                let result = filter.call_as_function(&self.env, &args);
-                let value = result.map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name)))?;
-                self.weigh(&value, head.span)?;
-                Ok(value)
-            }
-            (_, None, Some(_)) => Err(Stop::At(head.span, unknown_function(&self.text(head.name)))),
+            (Some(Callee::Filter(filter)), Some(args)) => self.filter(filter, args, head.span),
+            (None, Some(_)) => Err(self.unknown_function(head)),
             // An unknown variable is empty, and so is the mere name of a filter.
-            (_, None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
+            (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }
+    }
+
+    fn no_function(&self, head: &Head, value: &Value) -> Stop {
+        Stop::At(head.span, format!("`{}` is {}, not a function", self.text(head.name), value.kind()))
+    }
+
+    fn unknown_function(&self, head: &Head) -> Stop {
+        Stop::At(head.span, unknown_function(&self.text(head.name)))
     }
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
@@ -151,6 +172,15 @@ impl Render {
         let result = function.call(&self.env, &values);
         let value =
             result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
+        self.weigh(&value, span)?;
+        Ok(value)
+    }
+
+    /// `base(x)`, which is `x|base`.
+    fn filter(&self, filter: &Filter, args: &[Arg], span: Span) -> Outcome<Value> {
+        let values = self.arguments(args)?;
+        let result = filter.call_as_function(&self.env, &values);
+        let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }

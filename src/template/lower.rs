@@ -217,19 +217,34 @@ impl Lowering<'_> {
 /// Statements.
 impl Lowering<'_> {
     fn block(&mut self, block: Block, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
-        block.into_iter().try_for_each(|statement| self.statement(statement, out, family))
+        for statement in block {
+            self.statement(statement, out, family)?;
+        }
+        Ok(())
     }
 
     fn statement(&mut self, Stmt { tag, kind }: Stmt, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
+        use NodeKind::{Autoescape, Capture, EndAutoescape, EndWith, Filter, Spaceless, With};
+        match kind {
+            StmtKind::If(if_) => self.if_(tag, if_, out, family),
+            StmtKind::For(for_) => self.for_(tag, *for_, out, family),
+            StmtKind::With(pairs, body) => self.around(tag, With(pairs), body, EndWith, out, family),
+            StmtKind::Filter(filters, body) => self.around(tag, Capture, body, Filter(filters), out, family),
+            StmtKind::Spaceless(body) => self.around(tag, Capture, body, Spaceless, out, family),
+            StmtKind::Autoescape(escape, body) => {
+                self.around(tag, Autoescape(escape), body, EndAutoescape, out, family)
+            }
+            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, family),
+            single => self.single(tag, single, out, family),
+        }
+    }
+
+    /// A statement that has no others in it.
+    fn single(&mut self, tag: Span, kind: StmtKind, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
         match kind {
             StmtKind::Text => self.text(tag, out),
             StmtKind::Print(printed) => self.run(tag, NodeKind::Print(printed), out),
             StmtKind::Set(name, value) => self.run(tag, NodeKind::Set(name, value), out),
-            StmtKind::If(if_) => self.if_(tag, if_, out, family)?,
-            StmtKind::For(for_) => self.for_(tag, *for_, out, family)?,
-            StmtKind::With(pairs, body) => {
-                self.around(tag, NodeKind::With(pairs), body, NodeKind::EndWith, out, family)?
-            }
             StmtKind::Include(include) => self.include(tag, *include, out, family)?,
             StmtKind::Block(name) => self.block_tag(tag, name, out, family),
             StmtKind::Macro(macro_) => {
@@ -238,22 +253,12 @@ impl Lowering<'_> {
                 self.run(tag, NodeKind::Define(vec![(name, node)]), out);
             }
             StmtKind::Import(import) => self.import(tag, *import, out)?,
-            StmtKind::Filter(filters, body) => {
-                self.around(tag, NodeKind::Capture, body, NodeKind::Filter(filters), out, family)?;
-            }
-            StmtKind::Spaceless(body) => {
-                self.around(tag, NodeKind::Capture, body, NodeKind::Spaceless, out, family)?;
-            }
-            StmtKind::Autoescape(escape, body) => {
-                self.around(tag, NodeKind::Autoescape(escape), body, NodeKind::EndAutoescape, out, family)?;
-            }
             StmtKind::Cycle(cycle) => {
                 let slot = self.library.slot();
                 let node = CycleNode { values: cycle.values, name: cycle.name, silent: cycle.silent, tag, slot };
                 self.run(tag, NodeKind::Cycle(Rc::new(node)), out);
             }
             StmtKind::FirstOf(values) => self.run(tag, NodeKind::FirstOf(values), out),
-            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, family)?,
             StmtKind::Literal(text) => self.run(tag, NodeKind::Text(text.into()), out),
             StmtKind::Paste(name, named) => {
                 if let Some((_, bytes)) = self.read(tag, &name, named, Need::Must)? {
@@ -262,6 +267,13 @@ impl Lowering<'_> {
             }
             StmtKind::WidthRatio(ratio) => self.run(tag, NodeKind::WidthRatio(ratio), out),
             StmtKind::Time(clock, layout) => self.run(tag, NodeKind::Time(clock, layout), out),
+            StmtKind::If(_)
+            | StmtKind::For(_)
+            | StmtKind::With(..)
+            | StmtKind::Filter(..)
+            | StmtKind::Spaceless(_)
+            | StmtKind::Autoescape(..)
+            | StmtKind::IfChanged(_) => {}
         }
         Ok(())
     }

@@ -21,20 +21,20 @@ struct Macro {
 }
 
 impl Render {
-    pub(super) fn define(&self, macros: &[(Name, Rc<MacroNode>)]) {
+    pub(super) fn define(&self, macros: &[(Name, Rc<MacroNode>)]) -> Outcome<()> {
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.innermost();
         for (name, node) in macros {
             let program = self.program.borrow().clone();
             scopes.set(*name, Value::object(Macro { program, node: node.clone(), scope }));
         }
+        Ok(())
     }
 
     /// Calls a value if it is a macro: what the macro prints is the value of the call.
-    pub(super) fn call_macro(&self, value: &Value, args: &[Arg], call: Span) -> Option<Outcome<Value>> {
-        let Value::Object(object) = value else { return None };
-        let object: &dyn Any = &**object;
-        let macro_ = object.downcast_ref::<Macro>()?;
+    pub(super) fn call_macro(&self, value: &dyn Object, args: &[Arg], call: Span) -> Option<Outcome<Value>> {
+        let value: &dyn Any = value;
+        let macro_ = value.downcast_ref::<Macro>()?;
         Some(self.call(macro_, args, call))
     }
 
@@ -47,27 +47,22 @@ impl Render {
             return Err(Stop::At(call, message));
         }
         let mut values = self.arguments(args)?;
-        let from = self.tag.get();
         self.scopes.borrow_mut().open(Sees::Scope(macro_.scope));
         // What is not given is worked out where the macro was defined, so it sees none of the parameters.
         for (_, default) in &params[values.len()..] {
             let default = default.as_ref().map(|expr| self.within(&macro_.program, *tag, || self.eval(expr)));
             values.push(default.unwrap_or(Ok(Value::Nil))?);
         }
-        {
-            let mut scopes = self.scopes.borrow_mut();
-            for ((name, _), value) in params.iter().zip(values) {
-                scopes.set(*name, value);
-            }
-        }
-        let text = self.captured("called from", from, &macro_.program, *unit)?;
+        self.set_all(params.iter().map(|(name, _)| *name).zip(values));
+        let text = self.captured(&macro_.program, *unit)?;
         self.scopes.borrow_mut().close();
         Ok(Value::Str(text))
     }
 
-    /// What a unit prints.
-    fn captured(&self, how: &'static str, from: Span, program: &Rc<Program>, unit: usize) -> Outcome<Bytes> {
-        self.pass(how, from);
+    /// What a unit prints that is called.
+    fn captured(&self, program: &Rc<Program>, unit: usize) -> Outcome<Bytes> {
+        let from = self.tag.get();
+        self.pass("called from", from);
         self.descend(UNIT)?;
         let start = self.mark();
         self.unit(program, unit)?;
@@ -105,12 +100,13 @@ struct BlockInfo {
 
 impl Render {
     /// A block begins, in the scope it stands in: the variable stays when it ends.
-    pub(super) fn begin_block(&self, supers: &Rc<[usize]>) {
+    pub(super) fn begin_block(&self, supers: &Rc<[usize]>) -> Outcome<()> {
         let program = self.program.borrow().clone();
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.innermost();
         let (supers, left) = (supers.clone(), supers.len());
         scopes.set(Name::BLOCK, Value::object(BlockInfo { program, supers, left, scope }));
+        Ok(())
     }
 
     fn super_(&self, block: &BlockInfo) -> Outcome<Bytes> {
@@ -122,7 +118,7 @@ impl Render {
             scopes.open(Sees::Scope(*scope));
             scopes.set(Name::BLOCK, Value::object(inner));
         }
-        let text = self.captured("called from", self.tag.get(), program, supers[left])?;
+        let text = self.captured(program, supers[left])?;
         self.scopes.borrow_mut().close();
         Ok(text)
     }
