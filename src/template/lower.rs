@@ -360,7 +360,7 @@ impl Lowering<'_> {
         let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
         let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
         let number = self.node(tag, NodeKind::For(Box::new(node)));
-        push(out, format_args!("{{% for _ in rows({number}) %}}{{{{ {number} | run }}}}"));
+        push(out, format_args!("{{% for _ in times({number}) %}}{{{{ {number} | run }}}}"));
         self.block(body, out, family)?;
         out.push_str("{% endfor %}");
         if let Some(block) = empty {

@@ -35,8 +35,8 @@ pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     engine.add_function("test", |number: &upon::Value| {
         current(|render| render.at_node(number, |node| render.test(node)))
     });
-    // {% for _ in rows(4) %}: the rounds of loop 4. The variables are ours, upon only counts.
-    engine.add_function("rows", |number: &upon::Value| -> Result<upon::Value, String> {
+    // {% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts.
+    engine.add_function("times", |number: &upon::Value| -> Result<upon::Value, String> {
         let rounds = current(|render| render.at_node(number, |node| render.open_loop(node)))?;
         Ok(upon::Value::List(vec![upon::Value::None; rounds]))
     });
