@@ -99,8 +99,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 const CONFIG: &str = "config";
 const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
 
-/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags. What
-/// is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
+/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags.
+/// What is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<OsString> {
     let mut spelled = VecDeque::new();
     let mut flags = true;
