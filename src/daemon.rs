@@ -13,9 +13,9 @@ use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::process::{self, Command};
+use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Wake};
-use crate::host::random;
 use crate::log::{self, Level, Line};
 use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
 use crate::store::{Bytes, Store};
@@ -26,6 +26,7 @@ pub struct Daemon {
     mode: Mode,
     signals: Arc<Signals>,
     logger: Rc<Logger>,
+    machine: Rc<Machine>,
     units: Vec<Unit>,
 }
 
@@ -70,33 +71,55 @@ pub enum Ending {
     Done { failed: usize },
     /// By a signal.
     Stopped,
+    /// Not at all: the configuration is to be read again, and the run to go on.
+    Reload,
 }
 
 impl Daemon {
-    pub fn new(config: &Config, mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
-        let units = config.resources.iter().map(|resource| {
-            Unit::new(resource.clone(), mode, &signals, Rc::clone(&logger), Rc::clone(&machine))
-        });
-        Daemon { mode, units: units.collect(), signals, logger }
+    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
+        Daemon { mode, signals, logger, machine, units: Vec::new() }
     }
 
-    /// Runs until every resource is done or a signal says to stop.
-    pub fn run(mut self) -> Ending {
-        for unit in &mut self.units {
-            (0..unit.backends.len()).for_each(|backend| unit.turn(backend));
-        }
+    /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
+    /// and its state and is only rendered again; the others begin anew.
+    ///
+    /// # Errors
+    /// A backend that cannot be opened; then nothing has changed.
+    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+        let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
+        let new = config.resources.iter().filter(is_new).map(|resource| {
+            Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
+                .map_err(|why| format!("resource `{}`: {why}", resource.name))
+        });
+        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+
+        let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
+        let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        gone.into_iter().for_each(Unit::end);
+        kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
+        let first_new = kept.len();
+        self.units = kept;
+        self.units.extend(new);
+        self.units[first_new..].iter_mut().for_each(Unit::begin);
+        Ok(())
+    }
+
+    /// Runs until every resource is done or a signal ends it.
+    pub fn run(&mut self) -> Ending {
         let mut readable = Vec::new();
         loop {
-            for signal in self.signals.take() {
-                match signal {
-                    Signal::Terminate | Signal::Interrupt => return self.stop(signal),
-                    Signal::Child => self.reap(),
-                    Signal::Hangup => {
-                        let text = "reloading the configuration is not supported yet, restart to apply changes";
-                        self.logger.log(&Line::new(Level::Warn, text));
-                    }
-                    Signal::Other(_) => {}
-                }
+            let signals = self.signals.take();
+            let has = |wanted| signals.contains(&wanted);
+            if has(Signal::Terminate) || has(Signal::Interrupt) {
+                let name = if has(Signal::Terminate) { "terminated" } else { "interrupt" };
+                self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
+                return self.end(Ending::Stopped);
+            }
+            if has(Signal::Child) {
+                self.reap();
+            }
+            if has(Signal::Hangup) {
+                return Ending::Reload;
             }
             for source in readable.drain(..) {
                 match source {
@@ -109,7 +132,7 @@ impl Daemon {
                 unit.turn_if_due();
             }
             if let Some(failed) = self.finished() {
-                return Ending::Done { failed };
+                return self.end(Ending::Done { failed });
             }
             readable = self.wait();
         }
@@ -166,14 +189,10 @@ impl Daemon {
         }
     }
 
-    /// Ends at once. Staged files are removed as the units are dropped; what is installed is whole.
-    fn stop(self, signal: Signal) -> Ending {
-        let name = if signal == Signal::Interrupt { "interrupt" } else { "terminated" };
-        self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
-        for (_, command) in self.units.iter().filter_map(|unit| unit.job.as_ref()) {
-            command.terminate();
-        }
-        Ending::Stopped
+    /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
+    fn end(&mut self, ending: Ending) -> Ending {
+        self.units.drain(..).for_each(Unit::end);
+        ending
     }
 }
 
@@ -184,9 +203,12 @@ impl Unit {
         signals: &Arc<Signals>,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
-    ) -> Unit {
-        let backends: Vec<Box<dyn Backend>> =
-            config.backends.iter().map(|options| backend::open(options, mode, signals)).collect();
+    ) -> Result<Unit, String> {
+        let backends = config.backends.iter().map(|options| {
+            let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
+            backend::open(options, mode, wake, random::below)
+        });
+        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
@@ -194,7 +216,7 @@ impl Unit {
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
         };
-        Unit {
+        Ok(Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -204,7 +226,12 @@ impl Unit {
             world: machine,
             logger,
             config,
-        }
+        })
+    }
+
+    /// Gives every backend its first turn, which none has to be readable for.
+    fn begin(&mut self) {
+        (0..self.backends.len()).for_each(|backend| self.turn(backend));
     }
 
     fn due(&self) -> Option<Instant> {
@@ -237,29 +264,49 @@ impl Unit {
         self.backends[backend].turn(Instant::now(), &mut reports);
         let mut news = false;
         for report in reports {
-            match report {
-                Report::Snapshot(layer) => {
-                    self.store_mut().replace(backend, layer);
-                    news = true;
-                }
-                Report::Changes { changes, trigger } => {
-                    let store = self.store_mut();
-                    for change in changes {
-                        match change {
-                            Change::Put(key, value) => store.put(backend, &key, &value),
-                            Change::Delete(key) => store.delete(backend, &key),
-                        };
-                    }
-                    news |= trigger;
-                }
-                Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
-                Report::Recovered => self.handle(Event::Reached { backend }),
-                Report::Log(line) => self.log(line),
-            }
+            news |= self.take(backend, report);
         }
         if news {
             self.warn_of_collisions();
             self.handle(Event::Loaded { backend });
+        }
+    }
+
+    /// Takes one report in. Tells whether it calls for an update.
+    fn take(&mut self, backend: usize, report: Report) -> bool {
+        match report {
+            Report::Snapshot(layer) => {
+                self.store_mut().replace(backend, layer);
+                return true;
+            }
+            Report::Changes { changes, trigger } => {
+                let store = self.store_mut();
+                for change in changes {
+                    match change {
+                        Change::Put(key, value) => store.put(backend, &key, &value),
+                        Change::Delete(key) => store.delete(backend, &key),
+                    };
+                }
+                return trigger;
+            }
+            Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
+            Report::Recovered => self.handle(Event::Reached { backend }),
+            Report::Log(line) => self.log(line),
+        }
+        false
+    }
+
+    /// Ends the running command and the backends. What those still have to say is only for the log.
+    fn end(mut self) {
+        if let Some((_, command)) = &self.job {
+            command.terminate();
+        }
+        let mut reports = Vec::new();
+        self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
+        for report in reports {
+            if let Report::Log(line) = report {
+                self.log(line);
+            }
         }
     }
 
@@ -347,7 +394,7 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let output = &mut self.outputs[t];
         let template = match output.template.take() {
-            Some(template) if !template.is_stale(&self.world) => template,
+            Some(template) if !template.is_stale(&*self.world) => template,
             _ => {
                 let line = Line::new(Level::Debug, "compiling source template");
                 self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
@@ -395,17 +442,14 @@ impl Unit {
             let command = command.as_ref().expect("a job is planned only where there is a command");
             command.text(path.unwrap_or(std::path::Path::new("")))
         };
-        let plain = |command: &Option<String>| {
-            command.as_ref().expect("a job is planned only where there is a command").into()
-        };
+        let plain =
+            |command: &Option<String>| command.as_ref().expect("a job is planned only where there is a command").into();
         let text: std::ffi::OsString = match job {
             Job::Check(t) => {
                 let staged = self.outputs[t].stage.as_ref().and_then(Stage::path);
                 templated(&self.config.templates[t].check_cmd, staged)
             }
-            Job::Reload(t) => {
-                templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst))
-            }
+            Job::Reload(t) => templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst)),
             Job::Start => plain(&self.config.start_cmd),
             Job::ReloadResource => plain(&self.config.reload_cmd),
         };
@@ -430,19 +474,15 @@ impl Unit {
 
 impl Output {
     fn new(template: &config::Template) -> Output {
-        Output {
-            destination: Destination {
-                path: template.dst.clone(),
-                mode: template.mode,
-                uid: template.uid,
-                gid: template.gid,
-                make_directories: template.make_directories,
-            },
-            template: None,
-            content: Vec::new(),
-            stage: None,
-            written: None,
-        }
+        let destination = Destination {
+            path: template.dst.clone(),
+            mode: template.mode,
+            uid: template.uid,
+            gid: template.gid,
+            make_directories: template.make_directories,
+        };
+        destination.sweep();
+        Output { destination, template: None, content: Vec::new(), stage: None, written: None }
     }
 }
 

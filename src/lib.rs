@@ -5,9 +5,10 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod host;
 pub mod log;
-pub mod nearest;
+mod nearest;
 pub mod resource;
 pub mod store;
 pub mod template;

@@ -47,8 +47,7 @@ impl Line {
 
     /// `[Dec 16 18:26:20]  INFO remco[1]: message key=value`
     fn write_text(&self, stamp: Stamp, out: &mut Vec<u8>) {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let local = Civil::at(stamp.unix + i64::from(stamp.offset));
         let mut text = format!(
             "[{} {:02} {:02}:{:02}:{:02}] {:>5} remco[{}]: {}",
@@ -121,8 +120,8 @@ fn name(level: Level) -> &'static str {
 
 /// A value as it is where that cannot be misread, else quoted: one field ends where the next begins.
 fn push_value(value: &str, text: &mut String) {
-    let plain = !value.is_empty()
-        && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
+    let plain =
+        !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
     if plain {
         text.push_str(value);
     } else {
@@ -223,7 +222,12 @@ mod tests {
     #[test]
     fn text_quotes_what_could_be_misread() {
         let line = Line::new(Level::Debug, "x\ny").with("a", "b c").with("d", "").with("e", "q\"=\u{1b}[0m");
-        check(Format::Text, line, 0, "[Jan 01 01:00:00] DEBUG remco[1]: x\\ny a=\"b c\" d=\"\" e=\"q\\\"=\\u001b[0m\"\n");
+        check(
+            Format::Text,
+            line,
+            0,
+            "[Jan 01 01:00:00] DEBUG remco[1]: x\\ny a=\"b c\" d=\"\" e=\"q\\\"=\\u001b[0m\"\n",
+        );
     }
 
     #[test]

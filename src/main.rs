@@ -1,13 +1,12 @@
 //! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use remco::cli::{self, Invocation, Options};
-use remco::config::{self, Config, Finding, LogFormat, LogLevel};
+use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
@@ -46,7 +45,8 @@ fn run(options: &Options) -> ExitCode {
     let (config, warnings) = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(report) => {
-            say(&report);
+            let path = options.config.display();
+            say(&format!("{report}\nremco: failed to read config `{path}`, nothing was started\n"));
             return ExitCode::from(UNUSABLE);
         }
     };
@@ -54,29 +54,57 @@ fn run(options: &Options) -> ExitCode {
     let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
     let path = options.config.display().to_string();
     logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
-    for warning in warnings {
-        logger.log(&warning.line());
-    }
-    let _pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
+    warn(warnings, &logger);
+    let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
-    match Daemon::new(&config, options.mode, signals, logger, machine).run() {
-        Ending::Stopped => ExitCode::SUCCESS,
-        Ending::Done { failed } => ExitCode::from(failed.min(MOST_FAILED) as u8),
+    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
+    if let Err(error) = daemon.adopt(&config) {
+        logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+        return ExitCode::from(UNUSABLE);
+    }
+    loop {
+        match daemon.run() {
+            Ending::Stopped => return ExitCode::SUCCESS,
+            Ending::Done { failed } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
+            Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
+        }
+    }
+}
+
+/// Reads the configuration again. One that is wrong changes nothing.
+fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Daemon, pid_file: &mut Option<PidFile>) {
+    let path = options.config.display().to_string();
+    logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
+    let (config, warnings) = match load(options, machine) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            let line = Line::new(Level::Error, "failed to read config");
+            let error = "it is not used, the one in force stays";
+            return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
+        }
+    };
+    if let Err(error) = daemon.adopt(&config) {
+        return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+    }
+    logger.set(config.log_level, config.log_format);
+    warn(warnings, logger);
+    if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
+        *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
+    }
+}
+
+fn warn(warnings: Vec<Finding>, logger: &Logger) {
+    for warning in warnings {
+        logger.log(&Line::new(Level::Warn, warning.headline()));
     }
 }
 
 /// The configuration, or everything that is wrong with it in words.
 fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
-    let refuse = |findings: &[String]| {
-        let errors = findings.join("\n");
-        format!("{errors}\nremco: failed to read config `{}`, nothing was started\n", options.config.display())
-    };
     let loaded = config::load(&options.config, options.strictness, machine);
-    let (config, warnings) = loaded.map_err(|findings| {
-        refuse(&findings.list.iter().map(Finding::to_string).collect::<Vec<_>>())
-    })?;
+    let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
     let unsupported = config::unsupported(&config);
-    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(refuse(&unsupported)) }
+    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(unsupported.join("\n")) }
 }
 
 /// Standard output may be closed; that is no reason to fail.

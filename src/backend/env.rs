@@ -13,10 +13,7 @@ use crate::store::Layer;
 /// The backend at work. The seed spreads its reads over time.
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
     let names = Names::new(&config.prefix, &config.keys);
-    Box::new(Polled::new(
-        Environment { names },
-        Schedule::new(interval(config, mode), seed),
-    ))
+    Box::new(Polled::new(Environment { names }, &config.prefix, Schedule::new(interval(config, mode), seed)))
 }
 
 struct Environment {
@@ -42,18 +39,11 @@ struct Names {
 
 impl Names {
     fn new(prefix: &str, keys: &[String]) -> Names {
-        let beginnings = Keys::new(prefix, keys)
-            .effective()
-            .iter()
-            .map(|key| variable(key))
-            .collect();
+        let beginnings = Keys::new(prefix, keys).effective().iter().map(|key| variable(key)).collect();
         // No key made from a variable has a capital letter or a `_`. A prefix with one selects variables, but there
         // is nothing to take away from their keys, and remco leaves them whole.
         let comparable = !prefix.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase());
-        Names {
-            beginnings,
-            keys: Keys::new(if comparable { prefix } else { "" }, &[]),
-        }
+        Names { beginnings, keys: Keys::new(if comparable { prefix } else { "" }, &[]) }
     }
 
     fn layer(&self, variables: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Layer {
@@ -68,16 +58,12 @@ impl Names {
 /// `/app/db` -> `APP_DB`. Only ASCII letters have a case here, as in the names of variables.
 fn variable(key: &[u8]) -> Vec<u8> {
     let name = key.strip_prefix(b"/").unwrap_or(key);
-    name.iter()
-        .map(|byte| if *byte == b'/' { b'_' } else { byte.to_ascii_uppercase() })
-        .collect()
+    name.iter().map(|byte| if *byte == b'/' { b'_' } else { byte.to_ascii_uppercase() }).collect()
 }
 
 /// `APP_DB` -> `/app/db`
 fn key(variable: &[u8]) -> Vec<u8> {
-    let path = variable
-        .iter()
-        .map(|byte| if *byte == b'_' { b'/' } else { byte.to_ascii_lowercase() });
+    let path = variable.iter().map(|byte| if *byte == b'_' { b'/' } else { byte.to_ascii_lowercase() });
     std::iter::once(b'/').chain(path).collect()
 }
 
@@ -87,16 +73,7 @@ mod tests {
 
     #[track_caller]
     fn check(prefix: &str, keys: &[&str], want: &[&str]) {
-        let variables = [
-            "APP_DB_HOST=pg",
-            "APP_DB_PORT=5",
-            "APPLE=x",
-            "APP=y",
-            "db_host=low",
-            "A__B=2",
-            "_=z",
-            "E=",
-        ];
+        let variables = ["APP_DB_HOST=pg", "APP_DB_PORT=5", "APPLE=x", "APP=y", "db_host=low", "A__B=2", "_=z", "E="];
         let variables = variables.iter().map(|text| {
             let (name, value) = text.split_once('=').unwrap();
             (name.into(), value.into())
@@ -104,10 +81,7 @@ mod tests {
         let names = Names::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let layer = names.layer(variables);
-        let got: Vec<_> = layer
-            .iter()
-            .map(|(key, value)| format!("{}={}", show(key), show(value)))
-            .collect();
+        let got: Vec<_> = layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect();
         assert_eq!(got, want, "{prefix:?} {keys:?}");
     }
 
@@ -115,33 +89,16 @@ mod tests {
     fn names_become_keys() {
         check("", &["/app/db"], &["/app/db/host=pg", "/app/db/port=5"]);
         check("", &["app/db/p"], &["/app/db/port=5"]);
-        check(
-            "",
-            &["/app"],
-            &["/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"],
-        );
+        check("", &["/app"], &["/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"]);
         check("", &["/APP_DB/HOST", "/E"], &["/app/db/host=pg", "/e="]);
-        check(
-            "",
-            &["/a/"],
-            &["/a/b=2", "/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"],
-        );
+        check("", &["/a/"], &["/a/b=2", "/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"]);
         check("", &["/none"], &[]);
         check("", &[], &[]);
     }
 
     #[test]
     fn the_root_is_every_variable() {
-        let all = [
-            "/=z",
-            "/a/b=2",
-            "/app=y",
-            "/app/db/host=pg",
-            "/app/db/port=5",
-            "/apple=x",
-            "/db/host=low",
-            "/e=",
-        ];
+        let all = ["/=z", "/a/b=2", "/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x", "/db/host=low", "/e="];
         check("", &["/"], &all);
         check("/", &["/"], &all);
     }

@@ -16,10 +16,7 @@ pub fn json(text: &[u8], keys: &Keys) -> Result<Layer, BadDocument> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut flat = Flat::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
-    Top(&mut flat)
-        .deserialize(&mut reader)
-        .and_then(|()| reader.end())
-        .map_err(BadDocument::new)?;
+    Top(&mut flat).deserialize(&mut reader).and_then(|()| reader.end()).map_err(BadDocument::new)?;
     Ok(flat.layer(keys))
 }
 
@@ -27,30 +24,23 @@ pub fn json(text: &[u8], keys: &Keys) -> Result<Layer, BadDocument> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadDocument {
     /// From 1; columns count bytes.
-    line: usize,
-    column: usize,
-    why: String,
+    pub line: usize,
+    pub column: usize,
+    pub why: String,
 }
 
 impl BadDocument {
     fn new(error: serde_json::Error) -> BadDocument {
         let (line, column) = (error.line(), error.column());
         let mut why = error.to_string();
-        if let Some(length) = why
-            .strip_suffix(&format!(" at line {line} column {column}"))
-            .map(str::len)
-        {
+        if let Some(length) = why.strip_suffix(&format!(" at line {line} column {column}")).map(str::len) {
             why.truncate(length);
         }
         if !error.is_data() {
-            why.insert_str(0, "not JSON: ");
+            why.insert_str(0, "not JSON (YAML is not read yet): ");
         }
         // The reader's column is 0 where a line is empty.
-        BadDocument {
-            line,
-            column: column.max(1),
-            why,
-        }
+        BadDocument { line, column: column.max(1), why }
     }
 }
 
@@ -93,11 +83,7 @@ impl Flat {
         self.scalars.remove(&self.path);
         let mut below = self.path.clone();
         below.push(STEP);
-        while let Some((key, _)) = self
-            .scalars
-            .range(below.clone()..)
-            .next()
-            .filter(|(key, _)| key.starts_with(&below))
+        while let Some((key, _)) = self.scalars.range(below.clone()..).next().filter(|(key, _)| key.starts_with(&below))
         {
             let key = key.clone();
             self.scalars.remove(&key);
@@ -106,9 +92,7 @@ impl Flat {
 
     fn layer(self, keys: &Keys) -> Layer {
         let wanted = |(mut raw, value): (Vec<u8>, Bytes)| {
-            raw.iter_mut()
-                .filter(|byte| **byte == STEP)
-                .for_each(|byte| *byte = b'/');
+            raw.iter_mut().filter(|byte| **byte == STEP).for_each(|byte| *byte = b'/');
             // Cleaned before it is compared, as names may begin or end with slashes themselves.
             let raw = path::clean(&raw);
             let store_key = if keys.covers(&raw) {
@@ -175,9 +159,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         for index in 0.. {
-            let more = self
-                .0
-                .enter(index.to_string().as_bytes(), |flat| list.next_element_seed(Node(flat)))?;
+            let more = self.0.enter(index.to_string().as_bytes(), |flat| list.next_element_seed(Node(flat)))?;
             if more.is_none() {
                 break;
             }
@@ -238,10 +220,7 @@ mod tests {
         let keys = Keys::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let layer = json(text.as_bytes(), &keys).unwrap();
-        layer
-            .iter()
-            .map(|(key, value)| format!("{}={}", show(key), show(value)))
-            .collect()
+        layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect()
     }
 
     #[track_caller]
@@ -251,23 +230,14 @@ mod tests {
 
     #[track_caller]
     fn check_bad(text: &[u8], want: &str) {
-        assert_eq!(
-            json(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(),
-            want
-        );
+        assert_eq!(json(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(), want);
     }
 
     #[test]
     fn maps_and_lists_become_paths() {
         check(r#"{"a": {"b": {"c": "x"}, "d": "y"}}"#, &["/a/b/c=x", "/a/d=y"]);
-        check(
-            r#"{"m": [[1, 2], [3]], "n": [{"z": "a"}]}"#,
-            &["/m/0/0=1", "/m/0/1=2", "/m/1/0=3", "/n/0/z=a"],
-        );
-        check(
-            r#"{"a":{"b":[1,{"c":"x: y"},"- z"]}}"#,
-            &["/a/b/0=1", "/a/b/1/c=x: y", "/a/b/2=- z"],
-        );
+        check(r#"{"m": [[1, 2], [3]], "n": [{"z": "a"}]}"#, &["/m/0/0=1", "/m/0/1=2", "/m/1/0=3", "/n/0/z=a"]);
+        check(r#"{"a":{"b":[1,{"c":"x: y"},"- z"]}}"#, &["/a/b/0=1", "/a/b/1/c=x: y", "/a/b/2=- z"]);
         check(r#"{"none": [], "nothing": {}, "deep": {"x": [{}, []]}}"#, &[]);
         check("{}", &[]);
         check("\u{feff} {\"a\": 1}\n", &["/a=1"]);
@@ -317,14 +287,8 @@ mod tests {
             &["/cleaned/up=c", "/etc/app/name=a", "/slash/end=d", "/top/level=b"],
         );
         check(r#"{"a": {"../b": 1, ".": 2}}"#, &["/a=2", "/b=1"]);
-        check(
-            r#"{"": 1, "a": {"": 2, "b": {"": {"c": 3}}}}"#,
-            &["/=1", "/a=2", "/a/b/c=3"],
-        );
-        check(
-            r#"{"with space": 1, "ünï": 2, "100%": 3}"#,
-            &["/100%=3", "/with space=1", "/ünï=2"],
-        );
+        check(r#"{"": 1, "a": {"": 2, "b": {"": {"c": 3}}}}"#, &["/=1", "/a=2", "/a/b/c=3"]);
+        check(r#"{"with space": 1, "ünï": 2, "100%": 3}"#, &["/100%=3", "/with space=1", "/ünï=2"]);
         // Two ways to one key: what is nested wins, wherever it stands.
         check(r#"{"a": {"b": "nested"}, "a/b": "flat"}"#, &["/a/b=nested"]);
         check(r#"{"a/b": "flat", "a": {"b": "nested"}}"#, &["/a/b=nested"]);
@@ -333,10 +297,7 @@ mod tests {
     #[test]
     fn the_later_of_two_equal_names_wins_as_a_whole() {
         check(r#"{"a": 1, "a": 2}"#, &["/a=2"]);
-        check(
-            r#"{"a": {"x": 1, "y": {"z": 1}}, "ab": 1, "a": {"y": 2}}"#,
-            &["/a/y=2", "/ab=1"],
-        );
+        check(r#"{"a": {"x": 1, "y": {"z": 1}}, "ab": 1, "a": {"y": 2}}"#, &["/a/y=2", "/ab=1"]);
         check(r#"{"a": {"x": 1}, "a": "s"}"#, &["/a=s"]);
         check(r#"{"a": "s", "a": {"x": 1}}"#, &["/a/x=1"]);
         check(r#"{"a": {"x": 1}, "a": {}}"#, &[]);
@@ -347,10 +308,7 @@ mod tests {
     #[test]
     fn only_what_keys_and_prefix_want() {
         let text = r#"{"app": {"x": 1, "y": {"z": 2}}, "app2": {"x": 3}, "/app/w": 4}"#;
-        assert_eq!(
-            flat(text, "", &["/app"]),
-            ["/app/w=4", "/app/x=1", "/app/y/z=2", "/app2/x=3"]
-        );
+        assert_eq!(flat(text, "", &["/app"]), ["/app/w=4", "/app/x=1", "/app/y/z=2", "/app2/x=3"]);
         assert_eq!(flat(text, "", &["/app/y", "/app2"]), ["/app/y/z=2", "/app2/x=3"]);
         assert_eq!(flat(text, "/app", &["/"]), ["/w=4", "/x=1", "/y/z=2"]);
         assert_eq!(flat(text, "/app", &["/y", "/x"]), ["/x=1", "/y/z=2"]);
@@ -360,14 +318,18 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_an_error_with_its_place() {
-        check_bad(b"", "1:1: not JSON: EOF while parsing a value");
-        check_bad(b"a: 1\n", "1:1: not JSON: expected value");
-        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: not JSON: key must be a string");
-        check_bad(b"{\"a\": 1", "1:7: not JSON: EOF while parsing an object");
-        check_bad(b"{\"a\": 1}\n{}", "2:1: not JSON: trailing characters");
-        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: not JSON: unexpected end of hex escape");
-        check_bad(b"{\"a\": \"\xff\"}", "1:8: not JSON: invalid unicode code point");
-        check_bad(b"{\"a\": 1e999}", "1:11: not JSON: number out of range");
+        let check_bad = |text: &[u8], want: &str| {
+            let (place, why) = want.split_once(": ").unwrap();
+            check_bad(text, &format!("{place}: not JSON (YAML is not read yet): {why}"));
+        };
+        check_bad(b"", "1:1: EOF while parsing a value");
+        check_bad(b"a: 1\n", "1:1: expected value");
+        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: key must be a string");
+        check_bad(b"{\"a\": 1", "1:7: EOF while parsing an object");
+        check_bad(b"{\"a\": 1}\n{}", "2:1: trailing characters");
+        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: unexpected end of hex escape");
+        check_bad(b"{\"a\": \"\xff\"}", "1:8: invalid unicode code point");
+        check_bad(b"{\"a\": 1e999}", "1:11: number out of range");
     }
 
     #[test]
@@ -375,10 +337,7 @@ mod tests {
         check_bad(b"[1]", "1:1: invalid type: sequence, expected a map at the top");
         check_bad(b"\n 5", "2:2: invalid type: integer `5`, expected a map at the top");
         check_bad(b"null", "1:4: invalid type: null, expected a map at the top");
-        check_bad(
-            b"\"text\"",
-            "1:6: invalid type: string \"text\", expected a map at the top",
-        );
+        check_bad(b"\"text\"", "1:6: invalid type: string \"text\", expected a map at the top");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::store::Layer;
 
 /// The backend at work. The seed spreads its reads over time.
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
-    Box::new(Polled::new(Mock, Schedule::new(interval(config, mode), seed)))
+    Box::new(Polled::new(Mock, &config.prefix, Schedule::new(interval(config, mode), seed)))
 }
 
 struct Mock;

@@ -3,17 +3,20 @@
 
 pub mod env;
 pub mod etcd;
+pub mod file;
 pub mod flatten;
 pub mod keys;
 pub mod mock;
 pub mod polled;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use crate::config::Mode;
 
-use crate::config;
+use crate::config::{self, Kind};
+use crate::host::wait::Wake;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
@@ -58,6 +61,29 @@ pub enum Report {
 pub enum Change {
     Put(Bytes, Bytes),
     Delete(Bytes),
+}
+
+/// A backend as the configuration describes it; it begins at its first turn. `random` gives a number below its argument,
+/// which is not 0.
+///
+/// # Errors
+/// What of the configuration cannot be done.
+pub fn open(
+    options: &config::Backend,
+    mode: Mode,
+    wake: Arc<dyn Wake>,
+    random: fn(u64) -> u64,
+) -> Result<Box<dyn Backend>, String> {
+    let seed = random(u64::MAX);
+    match &options.kind {
+        Kind::Etcd(etcd) => etcd::new(options, etcd, mode, wake, Box::new(random)),
+        Kind::File(file) => Ok(file::new(options, file, mode, seed)),
+        Kind::Env => Ok(env::new(options, mode, seed)),
+        Kind::Mock => Ok(mock::new(options, mode, seed)),
+        Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_) => {
+            Err("the backend is not built yet".to_owned())
+        }
+    }
 }
 
 /// Whether a backend watches its keys. A one-shot run watches nothing; what failed is read again all the same.

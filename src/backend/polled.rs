@@ -20,12 +20,14 @@ pub trait Source {
 /// A backend that reads its source by a schedule and watches nothing.
 pub struct Polled<S> {
     source: S,
+    /// For the log.
+    prefix: String,
     schedule: Schedule,
 }
 
 impl<S: Source> Polled<S> {
-    pub fn new(source: S, schedule: Schedule) -> Polled<S> {
-        Polled { source, schedule }
+    pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
+        Polled { source, prefix: prefix.to_owned(), schedule }
     }
 }
 
@@ -44,7 +46,7 @@ impl<S: Source> Backend for Polled<S> {
         if self.schedule.call(now).is_none() {
             return;
         }
-        out.push(Report::Log(retrieving_keys(self.source.name())));
+        out.push(Report::Log(retrieving_keys(self.source.name(), &self.prefix)));
         match self.source.read() {
             Ok(layer) => {
                 if self.schedule.succeeded(now) == Outcome::Recovered {
@@ -61,8 +63,8 @@ impl<S: Source> Backend for Polled<S> {
 }
 
 /// What is logged before every read.
-pub fn retrieving_keys(backend: &'static str) -> Line {
-    Line::new(Level::Debug, "retrieving keys").with("backend", backend)
+pub fn retrieving_keys(backend: &'static str, prefix: &str) -> Line {
+    Line::new(Level::Debug, "retrieving keys").with("backend", backend).with("key_prefix", prefix)
 }
 
 /// When to read: at once, then every interval give or take a tenth; after a failure soon, then ever later.
@@ -106,11 +108,7 @@ impl Schedule {
 
     /// Without an interval nothing is read again once it was read. The seed keeps many machines from reading in step.
     pub fn new(interval: Option<Duration>, seed: u64) -> Schedule {
-        Schedule {
-            next: Next::Start,
-            interval,
-            random: Random(seed),
-        }
+        Schedule { next: Next::Start, interval, random: Random(seed) }
     }
 
     /// When the next read is due, if that is not at once (the turn that every backend gets at the start).
@@ -200,13 +198,7 @@ mod tests {
             'k' => Ok(Layer::new()),
             other => Err(format!("failed: {other}")),
         };
-        Polled::new(
-            Script {
-                answers: answers.chars().map(answer).collect(),
-                reads: 0,
-            },
-            Schedule::new(interval, 1),
-        )
+        Polled::new(Script { answers: answers.chars().map(answer).collect(), reads: 0 }, "", Schedule::new(interval, 1))
     }
 
     /// The reports of one turn, a letter each: k(eys), f(ailed), r(ecovered).
@@ -245,10 +237,7 @@ mod tests {
             assert_eq!(turn(&mut backend, now), "k");
         }
         assert!(delays.iter().all(|delay| (54.0..=66.0).contains(delay)), "{delays:?}");
-        assert!(
-            delays.iter().any(|delay| *delay < 56.0) && delays.iter().any(|delay| *delay > 64.0),
-            "{delays:?}"
-        );
+        assert!(delays.iter().any(|delay| *delay < 56.0) && delays.iter().any(|delay| *delay > 64.0), "{delays:?}");
     }
 
     #[test]
@@ -264,10 +253,7 @@ mod tests {
         assert_eq!(turn(&mut backend, now), "rk");
         now = backend.due().unwrap();
         assert_eq!(turn(&mut backend, now), "f");
-        assert!(
-            backend.due().unwrap() - now <= Schedule::SOONEST,
-            "the count starts over"
-        );
+        assert!(backend.due().unwrap() - now <= Schedule::SOONEST, "the count starts over");
         now = backend.due().unwrap();
         assert_eq!(turn(&mut backend, now), "rk");
     }

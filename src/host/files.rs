@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::random;
@@ -97,6 +97,15 @@ impl Destination {
         }
     }
 
+    /// Removes stage files that a crash has left beside the destination. What cannot be removed does no harm.
+    pub fn sweep(&self) {
+        let Ok(Target::Regular { path, .. }) = self.target() else { return };
+        let prefix = stage_prefix(path.file_name().unwrap_or_default());
+        let dir = parent(&path);
+        let names = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter(|name| is_stage(name, &prefix)).for_each(|name| remove_if_unlocked(&dir.join(name)));
+    }
+
     /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
     /// its owner and mode, so that a check command that runs as another user sees what will be there.
     ///
@@ -107,9 +116,7 @@ impl Destination {
         let (dir, name, found) = match &target {
             Target::Regular { path, found } => (parent(path), path.file_name().unwrap_or_default(), *found),
             // A check needs a file, and a device's directory is no place for one.
-            _ if checked == Checked::Yes => {
-                (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None)
-            }
+            _ if checked == Checked::Yes => (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None),
             _ => return Ok(Stage { file: None, target }),
         };
         if self.make_directories {
@@ -160,9 +167,8 @@ impl Destination {
     /// # Errors
     /// The old content is still there, unless the message says otherwise.
     pub fn install(&self, mut stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
-        let failed = |what: &str, path: &Path, e: &dyn std::fmt::Display| {
-            format!("failed to {what} `{}`: {e}", path.display())
-        };
+        let failed =
+            |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
         let path = match &stage.target {
             Target::Regular { path, .. } => path.clone(),
             Target::Special(path) => {
@@ -176,9 +182,8 @@ impl Destination {
         };
         let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
         let synced = file.sync_all();
-        let renamed = synced.map_err(|e| ("sync", e)).and_then(|()| {
-            fs::rename(&staged, &path).map_err(|e| ("rename", e))
-        });
+        let renamed =
+            synced.map_err(|e| ("sync", e)).and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
         match renamed {
             Ok(()) => {
                 let dir = parent(&path);
@@ -329,19 +334,49 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Creates a new file that nobody else can open: `.NAME` and digits, with mode 0600.
+/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
+/// without a lock was left by a crash.
 fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
-    const LONGEST_NAME: usize = 255;
-    const DIGITS: usize = 10;
-    let name = &name.as_bytes()[..name.len().min(LONGEST_NAME - DIGITS - 1)];
     loop {
-        let number = random::below(10_u64.pow(DIGITS as u32));
-        let staged: Vec<u8> = [b".", name, format!("{number:0DIGITS$}").as_bytes()].concat();
-        let path = dir.join(OsString::from_vec(staged));
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            opened => return opened.map(|file| (path, file)),
+        let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
+        let digits = format!("{number:0STAGE_DIGITS$}");
+        let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
+        let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Unless somebody who swept the directory was faster than the lock.
+            Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),
+            Ok(()) | Err(Errno::WOULDBLOCK) => {}
+            // No locks on this file system: the worst is litter after a crash.
+            Err(_) => return Ok((path, file)),
         }
+    }
+}
+
+const STAGE_DIGITS: usize = 10;
+
+/// What the names of a file's stages begin with, short enough for the digits to fit behind it.
+fn stage_prefix(name: &OsStr) -> Vec<u8> {
+    const LONGEST_NAME: usize = 255;
+    let name = name.as_bytes();
+    [b".", &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)]].concat()
+}
+
+/// Whether a name is that of a stage of ours.
+fn is_stage(name: &OsStr, prefix: &[u8]) -> bool {
+    let digits = name.as_bytes().strip_prefix(prefix).unwrap_or_default();
+    digits.len() == STAGE_DIGITS && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// Removes a file if nobody holds a lock on it.
+fn remove_if_unlocked(path: &Path) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else { return };
+    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+    if is_file && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        remove(path);
     }
 }
 
@@ -481,6 +516,22 @@ pub(crate) mod tests {
         assert_eq!(stage.path(), Some(folder.path(&names[0]).as_path()));
         drop(stage);
         assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn stages_of_a_crash_are_swept_and_nothing_else_is() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let running = to.stage(b"1", Checked::Yes).expect("staged");
+        for name in [".a0123456789", ".a012345678", ".a01234567890", ".a012345678x", ".ab0123456789", "a0123456789"] {
+            fs::write(folder.path(name), "").expect("a file");
+        }
+        symlink("absent", folder.path(".a1111111111")).expect("a link");
+        to.sweep();
+        let names = folder.names();
+        assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(running.path().is_some_and(Path::exists));
     }
 
     #[test]

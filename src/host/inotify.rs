@@ -47,12 +47,8 @@ const SYMLINKS: usize = 40;
 impl PathWatch {
     /// Watches nothing before [`PathWatch::arm`].
     pub fn new(path: &Path) -> io::Result<PathWatch> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(PathWatch {
-            inotify,
-            path: std::path::absolute(path)?,
-            names: BTreeMap::new(),
-        })
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
+        Ok(PathWatch { inotify, path: std::path::absolute(path)?, names: BTreeMap::new() })
     }
 
     /// Readable when there are events.
@@ -63,18 +59,12 @@ impl PathWatch {
     /// Watches what the path leads to now, and no longer what it led to before. What is read of the file after this
     /// call is at least as new as the events to come say.
     pub fn arm(&mut self) -> io::Result<()> {
-        let mut walk = Walk {
-            inotify: self.inotify.as_fd(),
-            names: BTreeMap::new(),
-        };
+        let mut walk = Walk { inotify: self.inotify.as_fd(), names: BTreeMap::new() };
         let result = walk.follow(&self.path);
         let before = std::mem::replace(&mut self.names, walk.names);
         match result {
             Ok(()) => {
-                for directory in before
-                    .into_keys()
-                    .filter(|directory| !self.names.contains_key(directory))
-                {
+                for directory in before.into_keys().filter(|directory| !self.names.contains_key(directory)) {
                     // It fails for a directory that is gone: its watch went with it.
                     _ = inotify::remove_watch(&self.inotify, directory);
                 }
@@ -182,7 +172,7 @@ impl Walk<'_> {
             // It may be passed through but not read, and so not watched. That it is removed is then not seen.
             Err(Errno::ACCESS) => {}
             Err(Errno::NOTDIR | Errno::NOENT) => return Ok(Found::Else),
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(explained(errno)),
         }
         Ok(Found::Directory)
     }
@@ -198,7 +188,7 @@ impl Walk<'_> {
             Ok(directory) => directory,
             // Gone since the walk came by, which the watch above it tells.
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => return Err(explained(errno)),
         };
         self.names.entry(directory).or_default().insert(name.to_owned());
         Ok(())
@@ -206,11 +196,16 @@ impl Walk<'_> {
 
     /// Adds to the flags of a directory that is watched already.
     fn add(&self, directory: &Path, flags: WatchFlags) -> rustix::io::Result<Directory> {
-        inotify::add_watch(
-            self.inotify,
-            directory,
-            flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD,
-        )
+        inotify::add_watch(self.inotify, directory, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD)
+    }
+}
+
+/// The kernel's limits are of a user and all its processes, and their error numbers mislead.
+fn explained(errno: Errno) -> io::Error {
+    match errno {
+        Errno::MFILE => io::Error::other("too many inotify instances, raise fs.inotify.max_user_instances"),
+        Errno::NOSPC => io::Error::other("too many inotify watches, raise fs.inotify.max_user_watches"),
+        other => other.into(),
     }
 }
 
@@ -246,11 +241,7 @@ mod tests {
         let watch = armed(&path);
         assert_eq!(watch.drain().unwrap(), Touch::Nothing);
         let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
-        assert_eq!(
-            watch.drain().unwrap(),
-            Touch::Nothing,
-            "it is empty now, but not closed yet"
-        );
+        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "it is empty now, but not closed yet");
         drop(file);
         assert_eq!(watch.drain().unwrap(), Touch::Done);
         assert_eq!(watch.drain().unwrap(), Touch::Nothing, "the events are taken");
@@ -390,10 +381,7 @@ mod tests {
                     5 => _ = fs::remove_file(&file),
                     6 => {
                         _ = fs::remove_file(&file);
-                        _ = symlink(
-                            random.pick(&["../d1/file", "../d2/new", "../d3/../d1/new", "file"]),
-                            &file,
-                        );
+                        _ = symlink(random.pick(&["../d1/file", "../d2/new", "../d3/../d1/new", "file"]), &file);
                     }
                     7 | 8 => {
                         let target = folder.path("root/d2").into_os_string().into_string().unwrap();
@@ -419,10 +407,7 @@ mod tests {
                 before = after;
             }
         }
-        assert!(
-            changes > 100 && quiet > 100,
-            "{changes} changes, {quiet} steps without an event"
-        );
+        assert!(changes > 100 && quiet > 100, "{changes} changes, {quiet} steps without an event");
     }
 
     #[test]

@@ -110,6 +110,9 @@ impl World for Machine {
         random::below(bound)
     }
 
+    fn stopped(&self) -> bool {
+        self.signals.as_ref().is_some_and(|signals| signals.woken())
+    }
 }
 
 /// A name that no variable can have is not set; std would panic at it.

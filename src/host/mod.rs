@@ -3,10 +3,12 @@
 pub mod environment;
 pub mod files;
 pub mod http;
+pub mod inotify;
 pub mod logger;
 pub mod machine;
 pub mod pid_file;
 pub mod process;
 pub mod random;
+pub mod read;
 pub mod signals;
 pub mod wait;

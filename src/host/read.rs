@@ -1,4 +1,5 @@
-//! Reads files that hold data: whole, and only up to a size that fits a small machine.
+//! Reads files that hold data: whole, and only up to a size that fits a small machine. Waits for
+//! nothing and writes nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +23,7 @@ pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     // One byte more tells a file that is too large from one that fits exactly; files of /proc say that they have none.
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     match content.len() > limit {
-        true => Err(io::Error::other(format!("larger than {limit} bytes"))),
+        true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
         false => Ok(content),
     }
 }
@@ -41,7 +42,7 @@ mod tests {
         fs::write(&path, b"12345\xff").unwrap();
         assert_eq!(read(100).unwrap(), b"12345\xff");
         assert_eq!(read(6).unwrap(), b"12345\xff");
-        assert_eq!(read(5).unwrap_err(), "larger than 5 bytes");
+        assert_eq!(read(5).unwrap_err(), "larger than the limit of 5 bytes");
         fs::write(&path, "").unwrap();
         assert_eq!(read(0).unwrap(), b"");
         assert!(!whole_file(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
@@ -53,17 +54,8 @@ mod tests {
         let fifo = folder.path("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(whole_file(&fifo, 10).unwrap_err().to_string(), "not a regular file");
-        assert_eq!(
-            whole_file(Path::new("/dev/zero"), 10).unwrap_err().to_string(),
-            "not a regular file"
-        );
-        assert_eq!(
-            whole_file(&folder.path(""), 10).unwrap_err().kind(),
-            io::ErrorKind::IsADirectory
-        );
-        assert_eq!(
-            whole_file(&folder.path("none"), 10).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(whole_file(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "not a regular file");
+        assert_eq!(whole_file(&folder.path(""), 10).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(whole_file(&folder.path("none"), 10).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -4,10 +4,12 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM};
+use signal_hook::consts::{
+    SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM,
+};
 
 use super::wait::Wake;
 
@@ -94,9 +96,8 @@ impl Wake for Signals {
 
     fn woken(&self) -> bool {
         self.drain();
-        let stop = self.flags.iter().any(|(number, flag)| {
-            matches!(*number, SIGTERM | SIGINT) && flag.load(Ordering::SeqCst)
-        });
+        let stop =
+            self.flags.iter().any(|(number, flag)| matches!(*number, SIGTERM | SIGINT) && flag.load(Ordering::SeqCst));
         if stop {
             self.stopped.store(true, Ordering::SeqCst);
         }

@@ -72,6 +72,8 @@ pub enum Event {
     Ended(Result<(), Fault>),
     /// The moment that [`Resource::due`] named has come.
     Due,
+    /// Everything is to be looked at again, whatever the backends say.
+    Refresh,
 }
 
 /// What is to be done. Each but `Discard` and `Log` is answered by one event.
@@ -203,6 +205,10 @@ impl Resource {
             }
             Event::Unreachable { backend, error } => self.unreachable(backend, error, &mut effects),
             Event::Reached { backend } => self.recovered(Subject::Backend(backend), &mut effects),
+            Event::Refresh => {
+                self.pending = true;
+                self.begin_if_idle(&mut effects);
+            }
             Event::Due => {
                 if self.due().is_some_and(|due| due <= now) {
                     self.pending = true;
@@ -386,10 +392,8 @@ impl Resource {
             if self.plan.mode == Mode::Watch {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
-                    let text = format!(
-                        "not all templates could be rendered, trying again after {} seconds",
-                        delay.as_secs()
-                    );
+                    let text =
+                        format!("not all templates could be rendered, trying again after {} seconds", delay.as_secs());
                     effects.push(Effect::Log(Line::new(Level::Error, text)));
                 }
             }

@@ -202,10 +202,7 @@ fn fault_03_a_later_templates_error_does_not_suppress_the_resource_reload() {
     let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["", "c"]) });
     let both = |a, b| Event::Rendered(vec![a, b]);
     // The first files of a resource call for no reload.
-    bench.check(vec![
-        (loaded(), vec![Effect::Render]),
-        (both(Rendering::InSync, Rendering::InSync), vec![]),
-    ]);
+    bench.check(vec![(loaded(), vec![Effect::Render]), (both(Rendering::InSync, Rendering::InSync), vec![])]);
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (both(Rendering::Differs, Rendering::Failed(fault("no such key"))), vec![Effect::Stage(0)]),

@@ -53,7 +53,7 @@ pub struct Settings {
 /// How keys are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// Read once, each node in turn until one has them, or none.
+    /// Read once. As many failures as there are nodes end it.
     Once,
     /// Read until it succeeds, then by interval, if there is one.
     Kept,
@@ -202,12 +202,7 @@ impl Session {
 
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         if self.now.replace(now).is_none() {
-            out.push(log(
-                Level::Info,
-                "set backend nodes",
-                "nodes",
-                self.settings.nodes.join(","),
-            ));
+            out.push(log(Level::Info, "set backend nodes", "nodes", self.settings.nodes.join(",")));
             self.read_all(out);
         }
         match event {
@@ -244,10 +239,7 @@ impl Session {
             State::Watching(watching) => {
                 let confirmed = watching.unconfirmed.map(|(_, until)| until);
                 let settled = watching.doubts.as_ref().map(|(_, until)| *until);
-                [Some(watching.probe_at), confirmed, settled, self.next_read]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [Some(watching.probe_at), confirmed, settled, self.next_read].into_iter().flatten().min()
             }
         }
     }
@@ -271,19 +263,13 @@ impl Session {
         }
         if let State::Watching(watching) = &self.state {
             match watching {
-                Watching {
-                    doubts: Some((keys, until)),
-                    ..
-                } if *until <= now => {
+                Watching { doubts: Some((keys, until)), .. } if *until <= now => {
                     let keys = keys.len().to_string();
                     out.push(log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
                     out.push(Action::Close);
                     self.state = State::Ready;
                 }
-                Watching {
-                    unconfirmed: Some((_, until)),
-                    ..
-                } if *until <= now => {
+                Watching { unconfirmed: Some((_, until)), .. } if *until <= now => {
                     return self.failed(&format!("watch not confirmed within {PATIENCE:?}"), now, out);
                 }
                 Watching { probe_at, .. } if *probe_at <= now => {
@@ -299,11 +285,7 @@ impl Session {
     }
 
     fn ask(&self, kind: RequestKind, body: String) -> Action {
-        Action::Ask(Request {
-            node: self.node,
-            kind,
-            body,
-        })
+        Action::Ask(Request { node: self.node, kind, body })
     }
 
     fn wants_stream(&self) -> bool {
@@ -312,27 +294,15 @@ impl Session {
 
     /// Lets all keys be read, from the first one.
     fn read_all(&mut self, out: &mut Vec<Action>) {
-        out.push(log(
-            Level::Debug,
-            "retrieving keys",
-            "key_prefix",
-            self.settings.prefix.clone(),
-        ));
+        out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         self.next_read = None;
-        self.reading = Some(Reading {
-            rest: self.mirror.spans().into(),
-            first: None,
-            loading: self.mirror.load(),
-        });
+        self.reading = Some(Reading { rest: self.mirror.spans().into(), first: None, loading: self.mirror.load() });
     }
 
     fn page(&mut self, page: Page, now: Instant, out: &mut Vec<Action>) {
         let Some(mut reading) = self.reading.take() else {
             return self.probed(page.header, now, out);
         };
-        if self.settings.goal == Goal::Once {
-            self.attempts = 0;
-        }
         match reading.turn_page(page) {
             Ok(Progress::Goes) => self.reading = Some(reading),
             Ok(Progress::Done(header)) => self.install(reading.loading, header, now, out),
@@ -355,7 +325,9 @@ impl Session {
             self.next_read = now.checked_add(self.about(interval));
         }
         if let State::Watching(watching) = &mut self.state {
-            watching.doubts = (!unknown.is_empty()).then(|| (unknown, now + PATIENCE));
+            let mut doubts = watching.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
+            doubts.extend(unknown);
+            watching.doubts = (!doubts.is_empty()).then(|| (doubts, now + PATIENCE));
         } else if !self.wants_stream() {
             self.attempts = 0;
             self.healthy(out);
@@ -380,18 +352,11 @@ impl Session {
         watching.probe_at = probe_at;
         if answer.canceled {
             return match answer.compact_revision {
-                0 => self.failed(
-                    &format!("watch refused: {}", wire::shown(&answer.cancel_reason)),
-                    now,
-                    out,
-                ),
+                0 => self.failed(&format!("watch refused: {}", wire::shown(&answer.cancel_reason)), now, out),
                 _ => self.lost(Level::Info, "history was compacted", now, out),
             };
         }
-        let index = answer
-            .watch_id
-            .checked_sub(1)
-            .and_then(|index| usize::try_from(index).ok());
+        let index = answer.watch_id.checked_sub(1).and_then(|index| usize::try_from(index).ok());
         let Some((_, next)) = index.and_then(|index| self.watches.get_mut(index)) else {
             return self.failed("answer for a watch that was not asked for", now, out);
         };
@@ -405,9 +370,7 @@ impl Session {
                 // The node lags behind, or the store was put back; then this watch would be silent until it is past `known`.
                 watching.probe_at = now;
             }
-            watching.unconfirmed = watching
-                .unconfirmed
-                .and_then(|(n, until)| (n > 1).then(|| (n - 1, until)));
+            watching.unconfirmed = watching.unconfirmed.and_then(|(n, until)| (n > 1).then(|| (n - 1, until)));
             if watching.unconfirmed.is_none() {
                 self.healthy(out);
             }
@@ -449,11 +412,7 @@ impl Session {
         watching.probe_at = probe_at;
         if header.cluster_id != self.cluster {
             self.lost(Level::Warn, OTHER_CLUSTER, now, out);
-        } else if self
-            .watches
-            .iter()
-            .any(|(_, next)| header.revision < next.saturating_sub(1))
-        {
+        } else if self.watches.iter().any(|(_, next)| header.revision < next.saturating_sub(1)) {
             self.lost(Level::Warn, "etcd was put back to an earlier revision", now, out);
         }
     }
@@ -475,9 +434,7 @@ impl Session {
         out.push(Action::Close);
         out.push(log(level, "reading all keys again", "reason", why.to_owned()));
         self.read_all(out);
-        self.state = State::Resting {
-            until: now + self.up_to(SPREAD),
-        };
+        self.state = State::Resting { until: now + self.up_to(SPREAD) };
     }
 
     /// The node did not do what it was asked for. The next one is, after a rest.
@@ -504,9 +461,7 @@ impl Session {
         if self.settings.goal == Goal::Once {
             self.reading = None;
         } else {
-            self.state = State::Resting {
-                until: now + self.rest(),
-            };
+            self.state = State::Resting { until: now + self.rest() };
         }
     }
 
@@ -586,16 +541,13 @@ impl Reading {
             (_, true, _) => return Err("page that leads to no other"),
             (_, false, _) => drop(self.rest.pop_front()),
         }
-        Ok(if self.rest.is_empty() {
-            Progress::Done(first)
-        } else {
-            Progress::Goes
-        })
+        Ok(if self.rest.is_empty() { Progress::Done(first) } else { Progress::Goes })
     }
 }
 
 fn log(level: Level, message: &str, name: &'static str, value: String) -> Action {
-    Action::Report(Report::Log(
-        Line::new(level, message).with("backend", NAME).with(name, value),
-    ))
+    Action::Report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
 }
+
+#[cfg(test)]
+mod tests;
