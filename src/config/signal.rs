@@ -1,4 +1,5 @@
-//! The names of signals and their numbers on Linux. Sends none.
+//! The names of signals and their numbers on Linux.
+//! Sends none.
 
 // Most architectures number signals alike, these do not (signal(7)); a wrong number would be silent.
 #[cfg(any(

@@ -1,4 +1,5 @@
-//! What the keys of `[telemetry]` mean. Sends nothing.
+//! What the keys of `[telemetry]` mean.
+//! Sends nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What correct configurations mean. What wrong ones are told is in `tests/bad_config.rs`.
+//! What correct configurations mean.
+//! What wrong ones are told is in `tests/bad_config.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
