@@ -99,7 +99,7 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
         |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
     let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
     if purpose == Purpose::Use && !reader.has("keys") && watch_keys.is_empty() && name != "mock" {
-        reader.report.warn(reader.span(), format!("{name} reads nothing: it has no `keys`"));
+        reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
     let (watch, interval) = pace(reader, name, onetime, purpose);
@@ -135,7 +135,7 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
     }
     let wrong_type = written.is_none() && reader.has("interval");
     if purpose == Purpose::Use && !wrong_type {
-        report.warn(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
+        report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
     }
     (watch, Some(INTERVAL))
 }

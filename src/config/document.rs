@@ -266,39 +266,35 @@ impl Tree<'_> {
 
 /// What toml says, in words for whoever has to mend the line. What is not here is clear enough.
 fn explain(message: &str, line: &str) -> String {
-    let begins = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
-    let words = if begins(&["string values must be quoted", "invalid boolean", "invalid float", "invalid date"]) {
-        "a value is missing here, or it is text without quotes"
-    } else if begins(&["unexpected key or value"]) {
-        "something is left over here: a line has one key and one value"
-    } else if begins(&["invalid unquoted key"]) {
-        "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"
-    } else if begins(&["invalid basic string"]) {
-        "the text has no closing `\"`"
-    } else if begins(&["invalid literal string"]) {
-        "the text has no closing `'`"
-    } else if begins(&["missing escaped value"]) {
-        "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"
-    } else if begins(&["unexpected leading zero"]) {
-        "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"
-    } else if begins(&["missing comma between array elements"]) {
-        "a `,` is missing before this, or the `]` of the list"
-    } else if begins(&["unclosed array table"]) {
-        "the header does not end with `]]`"
-    } else if begins(&["unclosed table"]) {
-        "the header does not end with `]`"
-    } else if begins(&["duplicate key"]) {
-        match line {
-            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables",
+    const UNQUOTED: &str = "a value is missing here, or it is text without quotes";
+    /// How toml's message begins, and what is said instead.
+    const WORDS: &[(&str, &str)] = &[
+        ("string values must be quoted", UNQUOTED),
+        // Unquoted text that begins like `true`, `inf` or a number.
+        ("invalid boolean", UNQUOTED),
+        ("invalid float", UNQUOTED),
+        ("invalid date", UNQUOTED),
+        ("unexpected key or value", "something is left over here: a line has one key and one value"),
+        ("invalid unquoted key", "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"),
+        ("invalid basic string", "the text has no closing `\"`"),
+        ("invalid literal string", "the text has no closing `'`"),
+        ("missing escaped value", "unknown escape: write a backslash as `\\\\`, or put the text in single quotes"),
+        ("unexpected leading zero", "a number cannot begin with 0 (a file mode is text: `mode = \"0644\"`)"),
+        ("missing comma between array elements", "a `,` is missing before this, or the `]` of the list"),
+        ("unclosed array table", "the header does not end with `]]`"),
+        ("unclosed table", "the header does not end with `]`"),
+    ];
+    if message == "duplicate key" {
+        return match line {
+            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables".to_owned(),
             _ if line.starts_with('[') => {
-                "this table is already open above (where several are meant, write `[[...]]` every time)"
+                "this table is already open above (where several are meant, write `[[...]]` every time)".to_owned()
             }
-            _ => "this key is already set above",
-        }
-    } else {
-        message.trim_end_matches(", expected nothing")
-    };
-    words.to_owned()
+            _ => "this key is already set above".to_owned(),
+        };
+    }
+    let known = WORDS.iter().find(|(begins, _)| message.starts_with(begins));
+    known.map_or(message.trim_end_matches(", expected nothing"), |(_, words)| words).to_owned()
 }
 
 /// The line of an offset, without its newline.

@@ -96,7 +96,7 @@ fn an_empty_file_has_the_defaults() {
     let expected = Config {
         log_level: LogLevel::Info,
         log_format: LogFormat::Text,
-        filter_dir: None,
+        filters: Vec::new(),
         pid_file: None,
         resources: Vec::new(),
         telemetry,
@@ -176,7 +176,7 @@ name = "haproxy"
         backends: vec![backend],
     };
     assert_eq!(config.resources, [resource]);
-    assert_eq!(unsupported(&config, &Table::default()), [] as [String; 0]);
+    assert_eq!(unsupported(&config), [] as [String; 0]);
 }
 
 #[test]
@@ -523,7 +523,14 @@ fn log_options() {
     assert_eq!(Table::new("log_format = 'text'").load().log_format, LogFormat::Text);
     let config = Table::new("pid_file = '/p'\nfilter_dir = '/f'\nlog_file = '/l'\ninclude_dir = ''").load();
     assert_eq!(config.pid_file.as_deref(), Some(Path::new("/p")));
-    assert_eq!(config.filter_dir.as_deref(), Some(Path::new("/f")));
+}
+
+#[test]
+fn filters_are_listed() {
+    let table = Table::new("filter_dir = '/f'");
+    assert_eq!(table.load().filters, [] as [&Path; 0]);
+    let table = table.file("/f/b.js", "").file("/f/a.js", "").file("/f/a.json", "").file("/f/.js.txt", "");
+    assert_eq!(table.load().filters, [Path::new("/f/a.js"), Path::new("/f/b.js")]);
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Backend for Client {
     }
 
     fn due(&self) -> Option<Instant> {
-        if self.left_lines { self.turned } else { self.session.due() }
+        if self.left_lines && self.session.listens() { self.turned } else { self.session.due() }
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {

@@ -53,7 +53,7 @@ pub struct Settings {
 /// How keys are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// Read once, each node in turn until one has them, or none.
+    /// Read once. As many failures as there are nodes end it.
     Once,
     /// Read until it succeeds, then by interval, if there is one.
     Kept,
@@ -303,9 +303,6 @@ impl Session {
         let Some(mut reading) = self.reading.take() else {
             return self.probed(page.header, now, out);
         };
-        if self.settings.goal == Goal::Once {
-            self.attempts = 0;
-        }
         match reading.turn_page(page) {
             Ok(Progress::Goes) => self.reading = Some(reading),
             Ok(Progress::Done(header)) => self.install(reading.loading, header, now, out),

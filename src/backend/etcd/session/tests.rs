@@ -307,6 +307,29 @@ fn one_shot_asks_each_node_once() {
 }
 
 #[test]
+fn one_shot_ends_however_strange_the_answers_are() {
+    let strange: [fn(&mut Bench); 3] = [
+        |bench| drop(bench.on(Event::Page(Page::default()))),
+        |bench| drop(bench.on(revision_gone())),
+        |bench| {
+            bench.on(Event::Page(Page { header: header(10), more: true, last: Some(bytes("/a/1")) }));
+            bench.on(Event::Turn);
+            bench.on(Event::Page(Page { header: header(10), more: true, last: None }));
+        },
+    ];
+    for answer in strange {
+        let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
+        let mut turns = 0;
+        while bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
+            answer(&mut bench);
+            turns += 1;
+            assert!(turns < 20);
+        }
+        assert_eq!(bench.session.due(), None);
+    }
+}
+
+#[test]
 fn starts_at_a_random_node() {
     let plan = Plan { nodes: &["http://a", "http://b", "http://c"], ..WATCHED };
     let mut bench = Bench::with_random(plan, Box::new(|bound| bound - 1));
