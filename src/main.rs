@@ -1,4 +1,5 @@
-//! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
+//! The program: flags, configuration, the loop, the exit status.
+//! The only place that ends the process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them.
+//! Reads none back.
 
 use super::runes;
 

@@ -1,4 +1,5 @@
 //! Filters on lists, and on texts as lists of characters.
+//! What only texts have is in `text`.
 
 use std::rc::Rc;
 

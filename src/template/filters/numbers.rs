@@ -1,4 +1,5 @@
 //! Filters that count, calculate and convert numbers.
+//! How numbers are read and written is in `template::number`.
 
 use crate::template::Env;
 use crate::template::bounded::Text;

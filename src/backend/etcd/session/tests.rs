@@ -1,4 +1,5 @@
 //! Days of a session in microseconds: events in, actions as one line each out.
+//! No clock and no etcd but those of the test.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
