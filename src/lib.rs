@@ -3,8 +3,12 @@
 //! and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod host;
 pub mod log;
+mod nearest;
+pub mod resource;
 pub mod store;
 pub mod template;

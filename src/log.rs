@@ -1,5 +1,7 @@
-//! Log lines and their two forms, text and json. Builds text; `host` writes it to standard error.
+//! Log lines and their two forms, text and json. Builds bytes from what it is given; the clock,
+//! the process number and standard error are `host`'s.
 
+pub use crate::config::LogFormat as Format;
 pub use crate::config::LogLevel as Level;
 
 /// One line before it is formatted.
@@ -9,20 +11,255 @@ pub struct Line {
     pub message: String,
     /// In the order they are shown.
     pub fields: Vec<(&'static str, String)>,
+    /// Further lines to show below, such as the excerpt of a template.
+    pub detail: Option<String>,
+}
+
+/// When and by whom a line is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// Seconds since 1970 in UTC.
+    pub unix: i64,
+    pub nanos: u32,
+    /// Local time, in seconds east of UTC.
+    pub offset: i32,
+    pub pid: u32,
 }
 
 impl Line {
     pub fn new(level: Level, message: impl Into<String>) -> Line {
-        Line {
-            level,
-            message: message.into(),
-            fields: Vec::new(),
-        }
+        Line { level, message: message.into(), fields: Vec::new(), detail: None }
     }
 
     /// Adds `name=value`.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Line {
         self.fields.push((name, value.into()));
         self
+    }
+
+    /// Appends the line, its end included.
+    pub fn write(&self, format: Format, stamp: Stamp, out: &mut Vec<u8>) {
+        match format {
+            Format::Text => self.write_text(stamp, out),
+            Format::Json => self.write_json(stamp, out),
+        }
+    }
+
+    /// `[Dec 16 18:26:20]  INFO remco[1]: message key=value`
+    fn write_text(&self, stamp: Stamp, out: &mut Vec<u8>) {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let local = Civil::at(stamp.unix + i64::from(stamp.offset));
+        let mut text = format!(
+            "[{} {:02} {:02}:{:02}:{:02}] {:>5} remco[{}]: {}",
+            MONTHS[local.month as usize - 1],
+            local.day,
+            local.hour,
+            local.minute,
+            local.second,
+            name(self.level).to_ascii_uppercase(),
+            stamp.pid,
+            one_line(&self.message),
+        );
+        for (name, value) in &self.fields {
+            text.push(' ');
+            text.push_str(name);
+            text.push('=');
+            push_value(value, &mut text);
+        }
+        text.push('\n');
+        for line in self.detail.iter().flat_map(|d| d.lines()) {
+            text.push_str("    ");
+            text.push_str(&one_line(line));
+            text.push('\n');
+        }
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// One object a line, with `@timestamp`, `@level`, `@message` and the fields.
+    fn write_json(&self, stamp: Stamp, out: &mut Vec<u8>) {
+        let local = Civil::at(stamp.unix + i64::from(stamp.offset));
+        let (sign, minutes) = (if stamp.offset < 0 { '-' } else { '+' }, stamp.offset.abs() / 60);
+        let time = format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{:02}:{:02}",
+            local.year,
+            local.month,
+            local.day,
+            local.hour,
+            local.minute,
+            local.second,
+            stamp.nanos / 1000,
+            minutes / 60,
+            minutes % 60,
+        );
+        out.push(b'{');
+        let head = [("@timestamp", time.as_str()), ("@level", name(self.level)), ("@message", &self.message)];
+        let fields = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
+        let detail = self.detail.as_deref().map(|d| ("detail", d));
+        for (i, (name, value)) in head.into_iter().chain(fields).chain(detail).enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(serde_json::Value::from(name).to_string().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+        Level::Off => "off",
+    }
+}
+
+/// A value as it is where that cannot be misread, else quoted: one field ends where the next begins.
+fn push_value(value: &str, text: &mut String) {
+    let plain =
+        !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
+    if plain {
+        text.push_str(value);
+    } else {
+        text.push_str(&quoted(value));
+    }
+}
+
+/// A text in double quotes with control characters escaped, as remco shows the output of commands.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            _ => push_printable(c, &mut out),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds.
+fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() && c != '\t') {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\t' => out.push(c),
+            _ => push_printable(c, &mut out),
+        }
+    }
+    out.into()
+}
+
+fn push_printable(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        c => out.push(c),
+    }
+}
+
+/// A moment on the Gregorian calendar.
+struct Civil {
+    year: i64,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+}
+
+impl Civil {
+    /// From seconds since 1970. Counts in eras of 400 years that begin in March, so that leap days come last.
+    fn at(seconds: i64) -> Civil {
+        let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);
+        let since_march_0000 = days + 719_468;
+        let (era, of_era) = (since_march_0000.div_euclid(146_097), since_march_0000.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * of_year + 2) / 153;
+        let day = (of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u32;
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        Civil { year, month, day, hour: of_day / 3600, minute: of_day / 60 % 60, second: of_day % 60 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(unix: i64) -> Stamp {
+        Stamp { unix, nanos: 123_456_789, offset: 3600, pid: 1 }
+    }
+
+    fn check(format: Format, line: Line, unix: i64, want: &str) {
+        let mut out = Vec::new();
+        line.write(format, stamp(unix), &mut out);
+        assert_eq!(String::from_utf8(out).expect("lines are text"), want);
+    }
+
+    #[test]
+    fn text_is_the_tutorials() {
+        let line = Line::new(Level::Info, "target config out of sync").with("config", "/etc/haproxy/haproxy.cfg");
+        check(
+            Format::Text,
+            line,
+            1_481_909_180,
+            "[Dec 16 18:26:20]  INFO remco[1]: target config out of sync config=/etc/haproxy/haproxy.cfg\n",
+        );
+    }
+
+    #[test]
+    fn text_quotes_what_could_be_misread() {
+        let line = Line::new(Level::Debug, "x\ny").with("a", "b c").with("d", "").with("e", "q\"=\u{1b}[0m");
+        check(
+            Format::Text,
+            line,
+            0,
+            "[Jan 01 01:00:00] DEBUG remco[1]: x\\ny a=\"b c\" d=\"\" e=\"q\\\"=\\u001b[0m\"\n",
+        );
+    }
+
+    #[test]
+    fn text_shows_details_below() {
+        let line = Line { detail: Some("1 | a\n  | ^".into()), ..Line::new(Level::Error, "failed") };
+        check(Format::Text, line, 0, "[Jan 01 01:00:00] ERROR remco[1]: failed\n    1 | a\n      | ^\n");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let line = Line { detail: Some("a\nb".into()), ..Line::new(Level::Warn, "m \"x\"").with("key", "\u{7}v") };
+        check(
+            Format::Json,
+            line,
+            951_782_400,
+            "{\"@timestamp\":\"2000-02-29T01:00:00.123456+01:00\",\"@level\":\"warn\",\"@message\":\"m \\\"x\\\"\",\
+             \"key\":\"\\u0007v\",\"detail\":\"a\\nb\"}\n",
+        );
+    }
+
+    #[test]
+    fn the_calendar_knows_leap_years_and_times_before_1970() {
+        for (seconds, want) in [
+            (0, (1970, 1, 1, 0, 0, 0)),
+            (-1, (1969, 12, 31, 23, 59, 59)),
+            (951_868_799, (2000, 2, 29, 23, 59, 59)),
+            (951_868_800, (2000, 3, 1, 0, 0, 0)),
+            (4_107_542_400, (2100, 3, 1, 0, 0, 0)),
+            (253_402_300_799, (9999, 12, 31, 23, 59, 59)),
+        ] {
+            let c = Civil::at(seconds);
+            assert_eq!((c.year, c.month, c.day, c.hour, c.minute, c.second), want, "{seconds}");
+        }
     }
 }

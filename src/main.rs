@@ -1,1 +1,120 @@
-fn main() {}
+//! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use remco::cli::{self, Invocation, Options};
+use remco::config::{self, Config, Finding, Mode};
+use remco::daemon::{Daemon, Ending};
+use remco::host::logger::Logger;
+use remco::host::machine::Machine;
+use remco::host::pid_file::PidFile;
+use remco::host::signals::Signals;
+use remco::log::{Level, Line};
+
+/// The configuration cannot be used, or the machine cannot be worked with.
+const UNUSABLE: u8 = 1;
+/// The flags are wrong.
+const USAGE: u8 = 2;
+/// More would collide with what shells say of signals.
+const MOST_FAILED: usize = 125;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Run(options)) => run(&options),
+        Ok(Invocation::Help) => print(cli::USAGE),
+        Ok(Invocation::Version) => print(&format!("{}\n", cli::version())),
+        Err(error) => {
+            say(&format!("remco: {error}\n"));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(options: &Options) -> ExitCode {
+    let signals = match Signals::install() {
+        Ok(signals) => Arc::new(signals),
+        Err(e) => {
+            say(&format!("remco: failed to install signal handlers: {e}\n"));
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    let machine = Rc::new(Machine::new(Some(Arc::clone(&signals))));
+    let (config, warnings) = match load(options, &machine) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            let path = options.config.display();
+            say(&format!("{report}\nremco: failed to read config `{path}`, nothing was started\n"));
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+
+    let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
+    let path = options.config.display().to_string();
+    logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
+    warn(warnings, &logger);
+    let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
+
+    let mode = if options.onetime { Mode::OneShot } else { Mode::Watch };
+    let mut daemon = Daemon::new(mode, signals, Rc::clone(&logger), Rc::clone(&machine));
+    if let Err(error) = daemon.adopt(&config) {
+        logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+        return ExitCode::from(UNUSABLE);
+    }
+    loop {
+        match daemon.run() {
+            Ending::Stopped => return ExitCode::SUCCESS,
+            Ending::Done { failed } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
+            Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
+        }
+    }
+}
+
+/// Reads the configuration again. One that is wrong changes nothing.
+fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Daemon, pid_file: &mut Option<PidFile>) {
+    let path = options.config.display().to_string();
+    logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
+    let (config, warnings) = match load(options, machine) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            let line = Line::new(Level::Error, "failed to read config");
+            let error = "it is not used, the one in force stays";
+            return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
+        }
+    };
+    if let Err(error) = daemon.adopt(&config) {
+        return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+    }
+    logger.set(config.log_level, config.log_format);
+    warn(warnings, logger);
+    if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
+        *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
+    }
+}
+
+fn warn(warnings: Vec<Finding>, logger: &Logger) {
+    for warning in warnings {
+        logger.log(&Line::new(Level::Warn, warning.headline()));
+    }
+}
+
+/// The configuration, or everything that is wrong with it in words.
+fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
+    let loaded = config::load(&options.config, options.strictness, machine);
+    let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
+    let unsupported = config::unsupported(&config, machine);
+    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(unsupported.join("\n")) }
+}
+
+/// Standard output may be closed; that is no reason to fail.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// Nobody can be told that standard error is closed.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

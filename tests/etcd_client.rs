@@ -138,10 +138,7 @@ impl Client {
             if self.turned {
                 let mut fds = Vec::new();
                 self.backend.fds(&mut fds);
-                let mut fds: Vec<PollFd> = fds
-                    .iter()
-                    .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-                    .collect();
+                let mut fds: Vec<PollFd> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
                 let until = self.backend.due().map_or(deadline, |due| due.min(deadline));
                 let left = until.saturating_duration_since(Instant::now());
                 poll(&mut fds, Some(&Timespec::try_from(left).expect("a minute"))).expect("poll");
@@ -151,19 +148,14 @@ impl Client {
     }
 
     fn has(&self, key: &str, value: &str) -> bool {
-        self.layer
-            .get(key.as_bytes())
-            .is_some_and(|found| **found == *value.as_bytes())
+        self.layer.get(key.as_bytes()).is_some_and(|found| **found == *value.as_bytes())
     }
 
     #[track_caller]
     fn holds(&self, want: &[(&str, &str)]) {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the tests' own text");
         let layer: Vec<_> = self.layer.iter().map(|(key, value)| (text(key), text(value))).collect();
-        let want: Vec<_> = want
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect();
+        let want: Vec<_> = want.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         assert_eq!(layer, want);
     }
 }
@@ -184,10 +176,7 @@ fn watch(keys: &[&str]) -> config::Backend {
 /// A server that does the same with every connection.
 fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    let url = format!(
-        "http://{}",
-        listener.local_addr().expect("a bound socket has an address")
-    );
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
     let serve = Arc::new(serve);
     thread::spawn(move || {
         for connection in listener.incoming() {
@@ -214,9 +203,7 @@ fn ten_thousand_keys_come_in_pages_whatever_happens_between_them() {
         for part in 0..8 {
             let mut gateway = etcd.gateway();
             scope.spawn(move || {
-                (part..KEYS)
-                    .step_by(8)
-                    .for_each(|n| gateway.put(&format!("/app/{n:05}"), &n.to_string()));
+                (part..KEYS).step_by(8).for_each(|n| gateway.put(&format!("/app/{n:05}"), &n.to_string()));
             });
         }
     });
@@ -230,11 +217,7 @@ fn ten_thousand_keys_come_in_pages_whatever_happens_between_them() {
     etcd.put("/b", "changed");
     etcd.gateway().compact();
     client.until("a read of all", |client| client.snapshots == 1);
-    assert_eq!(
-        client.told,
-        ["Info: set backend nodes"],
-        "the compaction came between two pages"
-    );
+    assert_eq!(client.told, ["Info: set backend nodes"], "the compaction came between two pages");
     assert_eq!(client.layer.len(), KEYS + 1);
     assert!(client.has("/app/10041", "changed") && client.has("/b", "changed") && client.has("/app/20000", "new"));
     etcd.put("/app/10041", "again");
@@ -257,9 +240,7 @@ fn later_pages_are_as_of_the_first() {
     client.holds(&[("/a", "1"), ("/b", "1"), ("/c", "1")]);
     // Between the read and the watch.
     etcd.put("/a", "3");
-    client.until("all changes", |client| {
-        client.has("/a", "3") && client.has("/b", "2") && client.layer.len() == 2
-    });
+    client.until("all changes", |client| client.has("/a", "3") && client.has("/b", "2") && client.layer.len() == 2);
     client.holds(&[("/a", "3"), ("/b", "2")]);
     assert_eq!(client.told, ["Info: set backend nodes"]);
 }
@@ -276,21 +257,10 @@ fn a_killed_etcd_is_watched_on_when_it_is_back() {
     etcd.put("/app/a", "2");
     client.until("the change", |client| client.has("/app/a", "2"));
     let url = etcd.url();
-    assert_eq!(
-        client.told[1],
-        format!("failed to watch {url}: connection closed by the server")
-    );
+    assert_eq!(client.told[1], format!("failed to watch {url}: connection closed by the server"));
     assert_eq!(client.told[2], format!("failed to watch {url}: connection refused"));
     assert_eq!(client.told.last().map(String::as_str), Some("recovered"));
-    assert!(
-        client.told[2..]
-            .iter()
-            .rev()
-            .skip(1)
-            .all(|words| *words == client.told[2]),
-        "{:#?}",
-        client.told
-    );
+    assert!(client.told[2..].iter().rev().skip(1).all(|words| *words == client.told[2]), "{:#?}", client.told);
     assert_eq!(client.snapshots, 1, "nothing was read again");
 }
 
@@ -308,10 +278,7 @@ fn history_that_was_compacted_meanwhile_is_read() {
     etcd.gateway().compact();
     client.until("a new read", |client| client.snapshots == 2);
     client.holds(&[("/app/a", "2")]);
-    assert_eq!(
-        client.told.last().map(String::as_str),
-        Some("Info: reading all keys again")
-    );
+    assert_eq!(client.told.last().map(String::as_str), Some("Info: reading all keys again"));
     client.listening();
     etcd.put("/app/a", "3");
     client.until("the watch", |client| client.has("/app/a", "3"));
@@ -329,11 +296,7 @@ fn an_etcd_that_was_rebuilt_is_read_anew() {
     etcd.put("/app/b", "rebuilt");
     client.until("a new read", |client| client.snapshots == 2);
     client.holds(&[("/app/b", "rebuilt")]);
-    assert!(
-        client.told.iter().any(|line| line == "Warn: reading all keys again"),
-        "{:#?}",
-        client.told
-    );
+    assert!(client.told.iter().any(|line| line == "Warn: reading all keys again"), "{:#?}", client.told);
     etcd.put("/app/b", "2");
     client.until("the watch", |client| client.has("/app/b", "2"));
 }
@@ -347,17 +310,11 @@ fn bytes_that_are_no_text_survive() {
     gateway.put_bytes(&key(b"\0\xff"), &all);
     gateway.put_bytes(b"\xff\xff", b"");
     gateway.put_bytes(b"/other", b"");
-    let options = config::Backend {
-        keys: vec![String::new()],
-        ..watch(&["/app"])
-    };
+    let options = config::Backend { keys: vec![String::new()], ..watch(&["/app"]) };
     let mut client = Client::new(&[&etcd.url()], Mode::Watch, options);
     client.until("the first read", |client| client.snapshots == 1);
     let stored = |last: &[u8]| [b"/", &*key(last)].concat();
-    assert_eq!(
-        client.layer.get(&*stored(b"\0\xff")).map(|value| value.to_vec()),
-        Some(all.clone())
-    );
+    assert_eq!(client.layer.get(&*stored(b"\0\xff")).map(|value| value.to_vec()), Some(all.clone()));
     assert_eq!(client.layer.len(), 3);
     // A key without a leading slash could stand for one with it: it is read again.
     gateway.put_bytes(&key(b"\x80"), &all);
@@ -369,10 +326,7 @@ fn bytes_that_are_no_text_survive() {
 fn keys_keep_the_layer_true_and_watch_keys_trigger() {
     let etcd = Etcd::start();
     etcd.put("/app/a", "1");
-    let options = config::Backend {
-        watch_keys: vec!["/reload".into()],
-        ..watch(&["/app"])
-    };
+    let options = config::Backend { watch_keys: vec!["/reload".into()], ..watch(&["/app"]) };
     let mut client = Client::new(&[&etcd.url()], Mode::Watch, options);
     client.until("the first read", |client| client.snapshots == 1);
     client.listening();
@@ -403,10 +357,7 @@ fn what_arrives_together_is_one_report() {
 fn an_interval_reads_all_beside_the_watch() {
     let etcd = Etcd::start();
     etcd.put("/app/a", "1");
-    let options = config::Backend {
-        interval: Some(Duration::from_millis(200)),
-        ..watch(&["/app"])
-    };
+    let options = config::Backend { interval: Some(Duration::from_millis(200)), ..watch(&["/app"]) };
     let mut client = Client::new(&[&etcd.url()], Mode::Watch, options);
     client.until("the second read", |client| client.snapshots == 2);
     let mut gateway = etcd.gateway();
@@ -453,10 +404,7 @@ fn one_shot_fails_when_every_node_has() {
         "HTTP 404: `/v3/kv/range` is not known here: an etcd before 3.4 needs `version = 2`",
         "not an answer of etcd: expected value at line 1 column 1",
     ];
-    let failures = nodes
-        .iter()
-        .zip(causes)
-        .map(|(node, cause)| format!("failed to read from {node}: {cause}"));
+    let failures = nodes.iter().zip(causes).map(|(node, cause)| format!("failed to read from {node}: {cause}"));
     assert_eq!(client.told[1], failures.collect::<Vec<_>>().join("; "));
     assert_eq!((client.snapshots, client.backend.due()), (0, None));
 }

@@ -29,19 +29,12 @@ impl Keys {
             root if root == b"/" || root == b"." => Vec::new(),
             base => base,
         };
-        let effective: Vec<Vec<u8>> = keys
-            .iter()
-            .map(|key| path::join(&[prefix.as_bytes(), key.as_bytes()]))
-            .collect();
+        let effective: Vec<Vec<u8>> = keys.iter().map(|key| path::join(&[prefix.as_bytes(), key.as_bytes()])).collect();
         let mut prefixes = effective.clone();
         prefixes.sort_unstable();
         // A text stands before all that begin with it.
         prefixes.dedup_by(|later, kept| later.starts_with(kept));
-        Keys {
-            base,
-            effective,
-            prefixes,
-        }
+        Keys { base, effective, prefixes }
     }
 
     /// Every key with the prefix before it, as configured: `path.Join(prefix, key)`.
@@ -58,9 +51,7 @@ impl Keys {
     pub fn covers(&self, raw: &[u8]) -> bool {
         // Only the last one that is not greater can be a beginning of `raw`: one between the two would begin with it.
         let after = self.prefixes.partition_point(|prefix| prefix[..] <= *raw);
-        self.prefixes[..after]
-            .last()
-            .is_some_and(|prefix| raw.starts_with(prefix))
+        self.prefixes[..after].last().is_some_and(|prefix| raw.starts_with(prefix))
     }
 
     /// `path.Join("/", raw less the prefix)`; `None` for a raw key that is neither the prefix nor below it.
@@ -70,11 +61,7 @@ impl Keys {
         is_below.then(|| {
             let key = rooted(rest);
             // The raw keys `/app` and `/app/` under `/app` are both called `/`; the first is the likely one.
-            let exact = if self.base.is_empty() || *key != *b"/" {
-                *key == *rest
-            } else {
-                rest.is_empty()
-            };
+            let exact = if self.base.is_empty() || *key != *b"/" { *key == *rest } else { rest.is_empty() };
             StoreKey { key, exact }
         })
     }
@@ -97,9 +84,7 @@ mod tests {
     }
 
     fn text(list: &[Vec<u8>]) -> Vec<String> {
-        list.iter()
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-            .collect()
+        list.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
     #[test]
@@ -130,14 +115,7 @@ mod tests {
     #[test]
     fn covers_by_string_prefix() {
         let given = keys("/p", &["/app", "/db/main", "/app/x"]);
-        for raw in [
-            "/p/app",
-            "/p/app/x",
-            "/p/app2",
-            "/p/application/z",
-            "/p/db/main",
-            "/p/db/main2/x",
-        ] {
+        for raw in ["/p/app", "/p/app/x", "/p/app2", "/p/application/z", "/p/db/main", "/p/db/main2/x"] {
             assert!(given.covers(raw.as_bytes()), "{raw}");
         }
         for raw in ["/p", "/p/ap", "/p/db", "/p/db/mai", "/p/e", "/", "", "/app", "/p/aqq"] {
@@ -151,10 +129,7 @@ mod tests {
     fn store_keys() {
         let check = |prefix, raw: &str, want: Option<(&str, bool)>| {
             let got = keys(prefix, &["/"]).store_key(raw.as_bytes());
-            let want = want.map(|(key, exact)| StoreKey {
-                key: Rc::from(key.as_bytes()),
-                exact,
-            });
+            let want = want.map(|(key, exact)| StoreKey { key: Rc::from(key.as_bytes()), exact });
             assert_eq!(got, want, "{raw:?} under {prefix:?}");
         };
         check("", "/app/x", Some(("/app/x", true)));
@@ -195,9 +170,7 @@ mod tests {
             let mut seen = std::collections::BTreeMap::new();
             // every text of up to seven bytes over these four
             for number in 0..4usize.pow(7) * 8 {
-                let raw: Vec<u8> = (0..number % 8)
-                    .map(|place| b"/ab."[(number / 8) >> (2 * place) & 3])
-                    .collect();
+                let raw: Vec<u8> = (0..number % 8).map(|place| b"/ab."[(number / 8) >> (2 * place) & 3]).collect();
                 let Some(StoreKey { key, exact: true }) = given.store_key(&raw) else {
                     continue;
                 };

@@ -1,12 +1,22 @@
 //! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its
 //! own and reports what it learnt; what is done with it is `resource`'s business.
 
+pub mod env;
 pub mod etcd;
+pub mod file;
+pub mod flatten;
 pub mod keys;
+pub mod mock;
+pub mod polled;
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+pub use crate::config::Mode;
+
+use crate::config::{self, Kind};
+use crate::host::wait::Wake;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
@@ -27,15 +37,6 @@ pub trait Backend {
 
     /// Ends what is open; the last call before it is dropped.
     fn close(&mut self, _out: &mut Vec<Report>) {}
-}
-
-/// How long the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Everything once; what fails, fails.
-    OneShot,
-    /// Until it is ended.
-    Watch,
 }
 
 /// What a turn brought.
@@ -60,4 +61,37 @@ pub enum Report {
 pub enum Change {
     Put(Bytes, Bytes),
     Delete(Bytes),
+}
+
+/// A backend as the configuration describes it; it begins at its first turn. `random` gives a number below its argument,
+/// which is not 0.
+///
+/// # Errors
+/// What of the configuration cannot be done.
+pub fn open(
+    options: &config::Backend,
+    mode: Mode,
+    wake: Arc<dyn Wake>,
+    random: fn(u64) -> u64,
+) -> Result<Box<dyn Backend>, String> {
+    let seed = random(u64::MAX);
+    match &options.kind {
+        Kind::Etcd(etcd) => etcd::new(options, etcd, mode, wake, Box::new(random)),
+        Kind::File(file) => Ok(file::new(options, file, mode, seed)),
+        Kind::Env => Ok(env::new(options, mode, seed)),
+        Kind::Mock => Ok(mock::new(options, mode, seed)),
+        Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_) => {
+            Err("the backend is not built yet".to_owned())
+        }
+    }
+}
+
+/// Whether a backend watches its keys. A one-shot run watches nothing; what failed is read again all the same.
+pub fn watches(backend: &config::Backend, mode: Mode) -> bool {
+    mode == Mode::Watch && backend.watch && !backend.onetime
+}
+
+/// How often a backend reads everything again although nothing failed; `None`: never.
+pub fn interval(backend: &config::Backend, mode: Mode) -> Option<Duration> {
+    backend.interval.filter(|_| mode == Mode::Watch && !backend.onetime)
 }

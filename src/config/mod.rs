@@ -1,38 +1,48 @@
 //! The configuration: what the user wrote, checked as a whole. Reads files and the environment
 //! only through [`Source`].
 
+mod backend;
+mod command;
+mod document;
+mod expand;
+mod finding;
+mod keys;
 pub mod model;
+mod reader;
+mod report;
+mod resource;
+mod signal;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod unbuilt;
+mod words;
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
+pub use finding::{Finding, Findings};
 pub use model::*;
+pub use unbuilt::unsupported;
+
+use document::{File as Document, Span, Table};
+use reader::{Found, Reader};
+use report::{Report, quoted};
+use resource::Origin;
+
+use crate::nearest::nearest;
 
 /// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
 pub trait Source {
     /// The bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The names in a directory, in any order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>>;
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
-}
-
-/// Everything that is wrong with a configuration, or nothing. Warnings do not stop anything.
-#[derive(Debug)]
-pub struct Findings {
-    /// In the order of files and places.
-    pub list: Vec<Finding>,
-}
-
-/// One error or warning, with its place in the file as the user wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub fatal: bool,
-    pub file: std::path::PathBuf,
-    /// Line and column from 1 (columns count characters); `None`: the file as a whole.
-    pub place: Option<(usize, usize)>,
-    pub message: String,
 }
 
 /// Whether what could be a slip is an error.
@@ -44,6 +54,221 @@ pub enum Strictness {
 
 /// Reads and checks a whole configuration. Gives all warnings beside the configuration, or all errors (and
 /// warnings) of the run at once.
-pub fn load(_path: &Path, _strictness: Strictness, _source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
-    todo!()
+pub fn load(path: &Path, strictness: Strictness, source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
+    let mut load = Load { source, report: Report::new(strictness) };
+    let config = load.run(path);
+    let list = load.report.finish();
+    match config {
+        Some(config) if list.iter().all(|finding| !finding.fatal) => Ok((config, list)),
+        _ => Err(Findings { list }),
+    }
+}
+
+struct Load<'s> {
+    source: &'s dyn Source,
+    report: Report,
+}
+
+/// A parsed file.
+struct Tree {
+    table: Table,
+    /// The place of the file itself, for what is missing at its top level.
+    span: Span,
+    path: PathBuf,
+}
+
+impl Load<'_> {
+    /// The configuration, as far as it could be read; `None` where there is no file.
+    fn run(&mut self, path: &Path) -> Option<Config> {
+        let main = self.read(path)?;
+        // The included files are read before anything is checked: what is missing is only said where every
+        // file is sound.
+        let files = self.include(&main);
+        let report = &self.report;
+        let reader = Reader::new(report, &keys::MAIN, &main.table, main.span);
+        let (log_level, log_format) = (log_level(&reader), log_format(&reader));
+        let defaults = reader.table("default_backends");
+        if let Some(defaults) = &defaults {
+            backend::check_defaults(report, defaults);
+        }
+        let mut parsed = Vec::new();
+        for table in reader.tables("resource", "resource") {
+            let reader = Reader::new(report, &keys::RESOURCE, table.value, table.span);
+            parsed.push(resource::parse(&reader, Origin::Main, &file_name(&main.path), defaults.as_ref()));
+        }
+        for file in &files {
+            if let Some(reader) = included(report, file) {
+                parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
+            }
+        }
+        one_writer_each(report, &parsed);
+        one_name_each(report, &parsed);
+        let config = Config {
+            log_level,
+            log_format,
+            filters: self.filters(&reader),
+            pid_file: reader.path("pid_file"),
+            telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
+            resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),
+            included: files.into_iter().map(|file| file.path).collect(),
+        };
+        Some(config)
+    }
+
+    /// Reads and parses one file; reports where that fails.
+    fn read(&mut self, path: &Path) -> Option<Tree> {
+        let read = self.source.read(path);
+        let failure = read.as_ref().err().map(reason);
+        let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
+        let number = self.report.add(document);
+        if let Some(reason) = failure {
+            self.report.file_error(number, format!("failed to read the file: {reason}"));
+            return None;
+        }
+        let (table, broken) = self.report.file_mut(number).parse(number);
+        for broken in broken {
+            self.report.broken(broken.span, broken.message);
+        }
+        Some(Tree { table, span: Span { file: number, start: 0, end: 0 }, path: path.to_path_buf() })
+    }
+
+    /// The files of include_dir, by name.
+    fn include(&mut self, main: &Tree) -> Vec<Tree> {
+        let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
+        let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
+        let files = self.files(&dir, b".toml").unwrap_or_else(|cause| {
+            let shown = self.report.show(dir.span, dir.value);
+            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", reason(&cause)));
+            Vec::new()
+        });
+        files.iter().filter_map(|file| self.read(file)).collect()
+    }
+
+    /// The files of filter_dir, by name. remco does without a directory that is not there.
+    fn filters(&self, main: &Reader) -> Vec<PathBuf> {
+        let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
+        self.files(&dir, b".js").unwrap_or_else(|cause| {
+            if cause.kind() != io::ErrorKind::NotFound {
+                let shown = self.report.show(dir.span, dir.value);
+                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", reason(&cause)));
+            }
+            Vec::new()
+        })
+    }
+
+    /// The paths in a directory whose names end so, in the order of the names' bytes.
+    fn files(&self, dir: &Found<&str>, suffix: &[u8]) -> io::Result<Vec<PathBuf>> {
+        let mut names = self.source.list(Path::new(dir.value))?;
+        names.retain(|name| name.as_bytes().ends_with(suffix));
+        names.sort_unstable();
+        Ok(names.iter().map(|name| Path::new(dir.value).join(name)).collect())
+    }
+}
+
+/// The resource of an included file, unless it is to be skipped, as a file without templates is.
+fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
+    let foreign = file.table.find("resource").filter(|_| file.table.find("template").is_none());
+    if let Some(entry) = foreign {
+        let message =
+            "an included file is one resource: write its `name`, `[[template]]` and `[backend]` without `resource`";
+        report.slip(entry.key_span, message);
+        return None;
+    }
+    let reader = Reader::new(report, &keys::RESOURCE, &file.table, file.span);
+    if reader.has("template") {
+        return Some(reader);
+    }
+    if let Some(entry) = file.table.entries.first() {
+        report.warn(entry.key_span, "this file is skipped: it has no `[[template]]`");
+    }
+    None
+}
+
+/// Two templates that write one file would overwrite each other for ever.
+fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
+    let mut first: HashMap<PathBuf, Span> = HashMap::new();
+    for parsed in parsed {
+        for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
+            // Through its components `/etc//app.conf` and `/etc/./app.conf` are one path.
+            let path: PathBuf = template.dst.components().collect();
+            if let Some(other) = first.insert(path, *span) {
+                let other = report.location(other);
+                report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
+            }
+        }
+    }
+}
+
+/// Nothing depends on names, but a log in which two resources have the same one is hard to read.
+fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
+    let mut first: HashMap<&str, Span> = HashMap::new();
+    for parsed in parsed {
+        if let Some(other) = first.insert(&parsed.resource.name, parsed.name) {
+            let name = report.show(parsed.name, &parsed.resource.name);
+            let other = report.location(other);
+            report.warn(
+                parsed.name,
+                format!("two resources have the name {name}: set another `name` here or at {other}"),
+            );
+        }
+    }
+}
+
+fn log_level(reader: &Reader) -> LogLevel {
+    const KNOWN: &[(&str, LogLevel)] = &[
+        ("trace", LogLevel::Trace),
+        ("debug", LogLevel::Debug),
+        ("info", LogLevel::Info),
+        ("warn", LogLevel::Warn),
+        ("error", LogLevel::Error),
+        ("off", LogLevel::Off),
+        // In remco's manual; there is nothing above an error here.
+        ("fatal", LogLevel::Error),
+        ("panic", LogLevel::Error),
+    ];
+    let Some(found) = reader.filled("log_level") else {
+        return LogLevel::Info;
+    };
+    let level = found.value.trim().to_ascii_lowercase();
+    if let Some((_, level)) = KNOWN.iter().find(|(name, _)| *name == level) {
+        return *level;
+    }
+    let shown = reader.report.show(found.span, found.value);
+    let advice = match nearest(&level, KNOWN.iter().map(|(name, _)| *name)) {
+        Some(name) => format!(", did you mean {}?", quoted(name)),
+        None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
+    };
+    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
+    LogLevel::Info
+}
+
+fn log_format(reader: &Reader) -> LogFormat {
+    let Some(found) = reader.filled("log_format") else {
+        return LogFormat::Text;
+    };
+    match found.value {
+        "json" => LogFormat::Json,
+        "text" => LogFormat::Text,
+        other => {
+            let shown = reader.report.show(found.span, other);
+            let message = format!("unknown log_format {shown} is taken as `text`: known are `text` and `json`");
+            reader.report.warn(found.span, message);
+            LogFormat::Text
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What a file error says, without the "os error" number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::NotADirectory => "it is not a directory".to_owned(),
+        _ => error.to_string(),
+    }
 }

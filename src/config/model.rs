@@ -2,7 +2,8 @@
 //! that nothing behind it looks at strings again. What runs is `resource::Resource`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A whole configuration, with include_dir and default_backends worked in.
@@ -10,10 +11,13 @@ use std::time::Duration;
 pub struct Config {
     pub log_level: LogLevel,
     pub log_format: LogFormat,
-    pub filter_dir: Option<PathBuf>,
+    /// The `*.js` files of filter_dir, by name.
+    pub filters: Vec<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub resources: Vec<Resource>,
     pub telemetry: Telemetry,
+    /// The files of include_dir that were read, in that order: each is logged.
+    pub included: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,9 +36,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long the program runs: the flag `-onetime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every resource is brought up to date once.
+    OneShot,
+    /// Until told to stop.
+    Watch,
+}
+
 /// One `[[resource]]`: templates that are rendered from the same keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
+    /// For people; two resources may have the same.
     pub name: String,
     /// For `/bin/sh -c`, untemplated; after the first successful render.
     pub start_cmd: Option<String>,
@@ -49,13 +63,27 @@ pub struct Resource {
 /// The supervised child of a resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exec {
-    pub command: String,
-    /// The number of a signal.
+    /// The program and its arguments; at least one word. There is no shell.
+    pub command: Vec<Word>,
+    /// The number of a signal; 0 sends nothing. `None`: the child is stopped and started again.
     pub reload_signal: Option<i32>,
     pub kill_signal: i32,
     pub kill_timeout: Duration,
     /// The upper end of a random delay.
     pub splay: Duration,
+}
+
+/// One word of an exec command: its parts, joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    pub parts: Vec<WordPart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WordPart {
+    Text(String),
+    /// What this command for `/bin/sh -c` prints when the child is started, without the space around it.
+    Output(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +106,17 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     pub parts: Vec<CommandPart>,
+}
+
+impl Command {
+    /// The command with a path in its place.
+    pub fn text(&self, path: &Path) -> OsString {
+        let parts = self.parts.iter().map(|part| match part {
+            CommandPart::Text(text) => OsStr::new(text),
+            CommandPart::Path => path.as_os_str(),
+        });
+        parts.collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

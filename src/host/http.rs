@@ -92,23 +92,10 @@ impl Client {
                 .timeout_per_read(Some(limits.answer))
                 .timeout_recv_body(body)
                 .build();
-            Agent::with_parts(
-                config,
-                Sockets {
-                    wake: wake.clone(),
-                    opened: opened.clone(),
-                },
-                Names,
-            )
+            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, Names)
         };
         // A limit on the whole body would end a stream after that time.
-        Client {
-            requests: agent(3, Some(limits.body)),
-            streams: agent(0, None),
-            opened,
-            wake,
-            limits,
-        }
+        Client { requests: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
     }
 
     /// Posts and waits for the head of the answer. The body is read by who asked.
@@ -130,14 +117,7 @@ impl Client {
         };
         link.streaming.store(true, Ordering::Relaxed);
         let body = BufReader::new(response.into_body().into_reader());
-        Ok(Ok(Stream {
-            link,
-            body,
-            line: Vec::new(),
-            handed_out: false,
-            ended: None,
-            limits: self.limits,
-        }))
+        Ok(Ok(Stream { link, body, line: Vec::new(), handed_out: false, ended: None, limits: self.limits }))
     }
 
     /// Whether the loop wants to end, so that a request failed for no fault of the server's.
@@ -150,17 +130,11 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request
-            .send(body)
-            .map_err(|e| self.error(url, Cause::of(e, &self.limits)))
+        request.send(body).map_err(|e| self.error(url, Cause::of(e, &self.limits)))
     }
 
     fn error(&self, url: &str, cause: Cause) -> Error {
-        Error {
-            method: "POST",
-            url: without_credentials(url),
-            cause,
-        }
+        Error { method: "POST", url: without_credentials(url), cause }
     }
 }
 
@@ -205,15 +179,8 @@ impl Answer {
 
 impl Read for Answer {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self
-            .body
-            .read(buf)
-            .map_err(|e| io::Error::other(Cause::of(e.into(), &self.limits)))?;
-        let too_long = || {
-            io::Error::other(Cause::TooLong {
-                bytes: self.limits.size,
-            })
-        };
+        let n = self.body.read(buf).map_err(|e| io::Error::other(Cause::of(e.into(), &self.limits)))?;
+        let too_long = || io::Error::other(Cause::TooLong { bytes: self.limits.size });
         self.left = self.left.checked_sub(n).ok_or_else(too_long)?;
         Ok(n)
     }
@@ -265,9 +232,7 @@ impl Stream {
             let length = end.unwrap_or(piece.len());
             if self.line.len() + length > self.limits.size {
                 self.line = Vec::new();
-                self.ended = Some(Cause::TooLong {
-                    bytes: self.limits.size,
-                });
+                self.ended = Some(Cause::TooLong { bytes: self.limits.size });
                 continue;
             }
             if piece.is_empty() {
@@ -406,18 +371,11 @@ impl Connector<()> for Sockets {
             let share = |end: Instant| now + end.saturating_duration_since(now) / (details.addrs.len() - tried) as u32;
             match open(*address, end.map(share), &*self.wake) {
                 Ok(socket) => {
-                    let link = Arc::new(Link {
-                        socket,
-                        streaming: AtomicBool::new(false),
-                    });
+                    let link = Arc::new(Link { socket, streaming: AtomicBool::new(false) });
                     *self.opened.lock().expect("the one thread never panics with it") = Arc::downgrade(&link);
                     let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
                     let buffers = LazyBuffers::new(input, output);
-                    return Ok(Some(Polled {
-                        link,
-                        wake: self.wake.clone(),
-                        buffers,
-                    }));
+                    return Ok(Some(Polled { link, wake: self.wake.clone(), buffers }));
                 }
                 Err(e) => failed = e,
             }
@@ -431,11 +389,7 @@ impl Connector<()> for Sockets {
 
 /// Connects a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when sending.
 fn open(address: SocketAddr, until: Option<Instant>, wake: &dyn Wake) -> Result<TcpStream, ureq::Error> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None).map_err(system)?;
     sockopt::set_tcp_nodelay(&socket, true).map_err(system)?;
@@ -539,10 +493,7 @@ fn wait(
             return Err(ureq::Error::Timeout(step));
         }
         let left = left.map(|left| Timespec::try_from(left).expect("limits are seconds"));
-        let mut fds = [
-            PollFd::from_borrowed_fd(socket, ready),
-            PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN),
-        ];
+        let mut fds = [PollFd::from_borrowed_fd(socket, ready), PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)];
         match poll(&mut fds, left.as_ref()) {
             Ok(_) if !fds[0].revents().is_empty() => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
@@ -571,18 +522,10 @@ impl Resolver for Names {
         };
         let mut found = self.empty();
         // More would make it panic.
-        for address in config
-            .ip_family()
-            .keep_wanted(name.to_socket_addrs().map_err(unknown)?)
-            .take(16)
-        {
+        for address in config.ip_family().keep_wanted(name.to_socket_addrs().map_err(unknown)?).take(16) {
             found.push(address);
         }
-        if found.is_empty() {
-            Err(ureq::Error::HostNotFound)
-        } else {
-            Ok(found)
-        }
+        if found.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(found) }
     }
 }
 
@@ -660,10 +603,7 @@ mod tests {
 
     fn read(mut answer: Answer) -> Result<String, String> {
         let mut text = String::new();
-        answer
-            .read_to_string(&mut text)
-            .map(|_| text)
-            .map_err(|e| e.to_string())
+        answer.read_to_string(&mut text).map(|_| text).map_err(|e| e.to_string())
     }
 
     /// The next line or end, waited for.
@@ -711,15 +651,7 @@ mod tests {
         for status in [204, 307, 400, 404, 503] {
             let text = format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(client.post(&answer(&text), &[], b"!").unwrap().status, status);
-            assert_eq!(
-                client
-                    .stream(&answer(text), &[], b"!")
-                    .unwrap()
-                    .err()
-                    .expect("an answer")
-                    .status,
-                status
-            );
+            assert_eq!(client.stream(&answer(text), &[], b"!").unwrap().err().expect("an answer").status, status);
         }
     }
 
@@ -728,9 +660,7 @@ mod tests {
         let url = server(|mut connection| {
             for body in ["1", "2", "3"] {
                 take_request(&connection);
-                connection
-                    .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}").as_bytes())
-                    .unwrap();
+                connection.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{body}").as_bytes()).unwrap();
             }
         });
         let (client, _ringer) = client(Limits::default());
@@ -741,19 +671,13 @@ mod tests {
 
     #[test]
     fn errors_name_the_url_and_the_cause() {
-        let limits = Limits {
-            answer: Duration::from_millis(50),
-            ..Limits::default()
-        };
+        let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
         let (client, _ringer) = client(limits);
         let check = |url: &str, cause: &str| {
             let (Err(error), Err(streamed)) = (client.post(url, &[], b"!"), client.stream(url, &[], b"!")) else {
                 panic!("{url} answered");
             };
-            assert_eq!(
-                error.to_string(),
-                format!("failed to POST {}: {cause}", without_credentials(url))
-            );
+            assert_eq!(error.to_string(), format!("failed to POST {}: {cause}", without_credentials(url)));
             assert_eq!(streamed, error);
         };
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -781,18 +705,12 @@ mod tests {
         };
         check(&twice(""), "no answer within 50ms");
         check(&twice("HTTP/1.1 200"), "connection closed by the server");
-        check(
-            &twice("nonsense\r\n\r\n"),
-            "not an HTTP answer: http parse fail: invalid HTTP version",
-        );
+        check(&twice("nonsense\r\n\r\n"), "not an HTTP answer: http parse fail: invalid HTTP version");
     }
 
     #[test]
     fn an_answer_that_is_cut_is_an_error() {
-        let (client, _ringer) = client(Limits {
-            size: 10,
-            ..Limits::default()
-        });
+        let (client, _ringer) = client(Limits { size: 10, ..Limits::default() });
         let check = |text: String, want: Result<&str, &str>| {
             let got = read(client.post(&answer(text), &[], b"!").unwrap());
             assert_eq!(got.as_deref().map_err(|e| &**e), want);
@@ -800,19 +718,10 @@ mod tests {
         check(format!("{HEAD}5\r\nwhole\r\n0\r\n\r\n"), Ok("whole"));
         check(format!("{HEAD}5\r\nwhole\r\n"), Err("connection closed by the server"));
         check(format!("{HEAD}5\r\nwh"), Err("connection closed by the server"));
-        check(
-            format!("{HEAD}x\r\nwhole\r\n"),
-            Err("not an HTTP answer: chunk length cannot be read as a number"),
-        );
-        check(
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into(),
-            Err("connection closed by the server"),
-        );
+        check(format!("{HEAD}x\r\nwhole\r\n"), Err("not an HTTP answer: chunk length cannot be read as a number"));
+        check("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into(), Err("connection closed by the server"));
         check(format!("{HEAD}a\r\n0123456789\r\n0\r\n\r\n"), Ok("0123456789"));
-        check(
-            format!("{HEAD}b\r\n01234567890\r\n0\r\n\r\n"),
-            Err("answer is longer than 10 bytes"),
-        );
+        check(format!("{HEAD}b\r\n01234567890\r\n0\r\n\r\n"), Err("answer is longer than 10 bytes"));
     }
 
     #[test]
@@ -824,10 +733,7 @@ mod tests {
             // Ends when the test does.
             finished.recv().unwrap_err();
         });
-        let (client, _ringer) = client(Limits {
-            answer: Duration::from_millis(50),
-            ..Limits::default()
-        });
+        let (client, _ringer) = client(Limits { answer: Duration::from_millis(50), ..Limits::default() });
         let error = read(client.post(&url, &[], b"!").unwrap()).unwrap_err();
         assert_eq!(error, "rest of the answer not received within 50ms");
         drop(done);
@@ -841,18 +747,12 @@ mod tests {
             let body = body.clone();
             let url = server(move |mut connection| {
                 take_request(&connection);
-                let chunks = body.as_bytes().chunks(13).map(|chunk| {
-                    format!(
-                        "{:x}\r\n{}\r\n",
-                        chunk.len(),
-                        String::from_utf8(chunk.to_vec()).unwrap()
-                    )
-                });
-                let whole = format!("{HEAD}{}0\r\n\r\n", chunks.collect::<String>());
-                whole
+                let chunks = body
                     .as_bytes()
-                    .chunks(piece)
-                    .for_each(|piece| connection.write_all(piece).unwrap());
+                    .chunks(13)
+                    .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8(chunk.to_vec()).unwrap()));
+                let whole = format!("{HEAD}{}0\r\n\r\n", chunks.collect::<String>());
+                whole.as_bytes().chunks(piece).for_each(|piece| connection.write_all(piece).unwrap());
             });
             let (client, _ringer) = client(Limits::default());
             let mut stream = open(&client, &url);
@@ -900,10 +800,7 @@ mod tests {
 
     #[test]
     fn a_line_over_the_limit_ends_the_stream() {
-        let (client, _ringer) = client(Limits {
-            size: 4,
-            ..Limits::default()
-        });
+        let (client, _ringer) = client(Limits { size: 4, ..Limits::default() });
         let mut stream = open(&client, &answer(format!("{HEAD}b\r\n1234\n12345\n\r\n0\r\n\r\n")));
         assert_eq!(next(&mut stream).unwrap(), "1234");
         assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
@@ -938,10 +835,7 @@ mod tests {
     #[test]
     fn a_signal_ends_a_request_at_once_and_for_good() {
         let (done, finished) = mpsc::channel::<()>();
-        let (client, ringer) = client(Limits {
-            answer: Duration::from_secs(60),
-            ..Limits::default()
-        });
+        let (client, ringer) = client(Limits { answer: Duration::from_secs(60), ..Limits::default() });
         let url = server(move |connection| {
             take_request(&connection);
             (&ringer).write_all(&[1]).unwrap();
@@ -951,10 +845,7 @@ mod tests {
         let error = client.post(&url, &[], b"!").err().expect("the server does not answer");
         assert_eq!(error.cause, Cause::Aborted);
         assert!(client.aborted());
-        assert_eq!(
-            client.post(&url, &[], b"!").err().map(|e| e.cause),
-            Some(Cause::Aborted)
-        );
+        assert_eq!(client.post(&url, &[], b"!").err().map(|e| e.cause), Some(Cause::Aborted));
         assert!(started.elapsed() < Duration::from_secs(30));
         drop(done);
     }

@@ -1,4 +1,14 @@
 //! Every syscall, socket, file and process. Decides nothing: it does what it is told and says what came of it.
 
+pub mod environment;
+pub mod files;
 pub mod http;
+pub mod inotify;
+pub mod logger;
+pub mod machine;
+pub mod pid_file;
+pub mod process;
+pub mod random;
+pub mod read;
+pub mod signals;
 pub mod wait;

@@ -2,12 +2,30 @@
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
-/// What a request under way needs from the loop: TERM ends it at once, dead children are reaped meanwhile.
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// What a request under way needs from the loop: TERM ends it at once.
 pub trait Wake: Debug + Send + Sync {
     /// Readable when a signal came.
     fn fd(&self) -> BorrowedFd<'_>;
     /// Called before every wait and when `fd` is readable: drains it, serves what can be served. True: abort the
     /// request; from then on it stays true.
     fn woken(&self) -> bool;
+}
+
+/// Waits until one of the descriptors is readable (or closed) or the moment has come; `None`: for ever.
+/// Tells which descriptors are.
+pub fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout = until.map(|moment| {
+        let left = moment.saturating_duration_since(Instant::now());
+        Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
+    });
+    match rustix::event::poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
+        // A signal: its pipe is readable on the next turn. Anything else (no memory) is as good as a spurious wake-up.
+        Err(_) => vec![false; fds.len()],
+    }
 }

@@ -33,10 +33,7 @@ struct Head<'a> {
 impl<'a> Cursor<'a> {
     /// Stands before the first key that is not less than `from`.
     pub fn new(layers: &'a [Layer], from: &[u8]) -> Cursor<'a> {
-        Cursor {
-            layers,
-            ahead: Ahead::new(layers, from),
-        }
+        Cursor { layers, ahead: Ahead::new(layers, from) }
     }
 
     /// The next key, with its value in the last layer that has it.
@@ -83,10 +80,7 @@ impl<'a> Ahead<'a> {
         }
         let head = |layer| {
             let mut rest = range(layer);
-            Some(Head {
-                pair: rest.next()?,
-                rest,
-            })
+            Some(Head { pair: rest.next()?, rest })
         };
         Ahead::Many(layers.iter().filter_map(head).collect())
     }

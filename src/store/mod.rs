@@ -27,9 +27,7 @@ pub struct Store {
 impl Store {
     /// An empty store with one empty layer for each backend, in merge order.
     pub fn new(layers: usize) -> Store {
-        Store {
-            layers: vec![Layer::new(); layers],
-        }
+        Store { layers: vec![Layer::new(); layers] }
     }
 
     /// Replaces everything that one backend gave.
@@ -124,11 +122,7 @@ impl Store {
         let mut twice = BTreeSet::new();
         for (index, layer) in self.layers.iter().enumerate().filter(|(index, _)| *index != largest) {
             let others = || self.layers.iter().enumerate().filter(|(other, _)| *other != index);
-            twice.extend(
-                layer
-                    .keys()
-                    .filter(|key| others().any(|(_, other)| other.contains_key(*key))),
-            );
+            twice.extend(layer.keys().filter(|key| others().any(|(_, other)| other.contains_key(*key))));
         }
         twice.into_iter().collect()
     }
@@ -174,7 +168,7 @@ fn directory(key: &[u8], n: usize) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A reproducible source of random numbers (xorshift).
@@ -203,10 +197,7 @@ mod tests {
     }
 
     fn text<'a>(items: impl IntoIterator<Item = &'a Bytes>) -> Vec<String> {
-        items
-            .into_iter()
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-            .collect()
+        items.into_iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
     fn keys<'a>(pairs: Vec<(&'a Bytes, &'a Bytes)>) -> Vec<String> {
@@ -217,14 +208,7 @@ mod tests {
     fn a_key_is_found_as_it_is_written() {
         let store = store(&["/features/dark_mode", "/features/blank"]);
         assert_eq!(store.get(b"/features/dark_mode").map(|value| &**value), Some(&b"0"[..]));
-        for none in [
-            "/features",
-            "/features/dark_mode/",
-            "features/dark_mode",
-            "/Features/dark_mode",
-            "",
-            "/",
-        ] {
+        for none in ["/features", "/features/dark_mode/", "features/dark_mode", "/Features/dark_mode", "", "/"] {
             assert!(!store.exists(none.as_bytes()), "{none}");
         }
     }
@@ -247,24 +231,14 @@ mod tests {
         store.put(0, b"/a", b"first");
         store.put(2, b"/a", b"third");
         store.put(1, b"/b", b"second");
-        assert_eq!(
-            text(store.all().into_iter().map(|(_, value)| value)),
-            ["third", "second"]
-        );
+        assert_eq!(text(store.all().into_iter().map(|(_, value)| value)), ["third", "second"]);
         store.replace(2, Layer::new());
         assert_eq!(text(store.getvs(b"/*").unwrap()), ["first", "second"]);
     }
 
     #[test]
     fn gets_sees_one_level_for_each_slash() {
-        let store = store(&[
-            "/lb/servers/web1",
-            "/lb/servers/api1",
-            "/lb/blue/weight",
-            "/lb/mode",
-            "/lb",
-            "/x/y",
-        ]);
+        let store = store(&["/lb/servers/web1", "/lb/servers/api1", "/lb/blue/weight", "/lb/mode", "/lb", "/x/y"]);
         let check = |pattern: &str, want: &[&str]| {
             assert_eq!(keys(store.gets(pattern.as_bytes()).unwrap()), want, "{pattern}");
         };
@@ -285,32 +259,15 @@ mod tests {
     #[test]
     fn getvs_sorts_and_keeps_duplicates() {
         let mut store = Store::new(1);
-        for (key, value) in [
-            ("/1", "beta"),
-            ("/2", "Alpha"),
-            ("/3", "alpha"),
-            ("/4", "beta"),
-            ("/5", "_u"),
-        ] {
+        for (key, value) in [("/1", "beta"), ("/2", "Alpha"), ("/3", "alpha"), ("/4", "beta"), ("/5", "_u")] {
             store.put(0, key.as_bytes(), value.as_bytes());
         }
-        assert_eq!(
-            text(store.getvs(b"/*").unwrap()),
-            ["Alpha", "_u", "alpha", "beta", "beta"]
-        );
+        assert_eq!(text(store.getvs(b"/*").unwrap()), ["Alpha", "_u", "alpha", "beta", "beta"]);
     }
 
     #[test]
     fn ls_and_lsdir() {
-        let keys = [
-            "/s/shop/domain",
-            "/s/shop/tls/cert",
-            "/s/shop/tls/key",
-            "/s/blog",
-            "/s2/x",
-            "/s",
-            "/s/blog-b/x",
-        ];
+        let keys = ["/s/shop/domain", "/s/shop/tls/cert", "/s/shop/tls/key", "/s/blog", "/s2/x", "/s", "/s/blog-b/x"];
         let store = store(&keys);
         let check = |path: &str, all: &[&str], directories: &[&str]| {
             assert_eq!(text(&store.ls(path.as_bytes())), all, "ls {path:?}");
@@ -349,15 +306,7 @@ mod tests {
     fn collisions_are_named_once() {
         let mut store = Store::new(3);
         assert!(store.collisions().is_empty());
-        for (layer, key) in [
-            (0, "/a"),
-            (0, "/b"),
-            (0, "/c"),
-            (1, "/b"),
-            (2, "/b"),
-            (1, "/x"),
-            (2, "/x"),
-        ] {
+        for (layer, key) in [(0, "/a"), (0, "/b"), (0, "/c"), (1, "/b"), (2, "/b"), (1, "/x"), (2, "/x")] {
             store.put(layer, key.as_bytes(), b"");
         }
         assert_eq!(text(store.collisions()), ["/b", "/x"]);
@@ -372,11 +321,7 @@ mod tests {
 
     impl Naive {
         fn all(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-            self.layers
-                .iter()
-                .flatten()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
+            self.layers.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
         }
 
         fn names(&self, path: &[u8], directories: bool) -> Vec<Vec<u8>> {
@@ -400,10 +345,7 @@ mod tests {
     }
 
     fn owned<'a>(pairs: impl IntoIterator<Item = (&'a Bytes, &'a Bytes)>) -> Vec<(Vec<u8>, Vec<u8>)> {
-        pairs
-            .into_iter()
-            .map(|(key, value)| (key.to_vec(), value.to_vec()))
-            .collect()
+        pairs.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     }
 
     /// A path of up to three names, most of which share a beginning.
@@ -422,9 +364,8 @@ mod tests {
     #[test]
     fn random_stores_answer_as_the_naive_one_does() {
         let mut random = Random(3);
-        let patterns = [
-            "/*", "/a/*", "/*/*", "/a*/?", "/a/b/*", "/*/a*/*", "/a[^x]*", "/b/[ab]", "/ab", "*", "/*/*/*/*",
-        ];
+        let patterns =
+            ["/*", "/a/*", "/*/*", "/a*/?", "/a/b/*", "/*/a*/*", "/a[^x]*", "/b/[ab]", "/ab", "*", "/*/*/*/*"];
         for round in 0..60 {
             let layers = 1 + round % 3;
             let (mut store, mut naive) = (Store::new(layers), Naive::default());
@@ -441,14 +382,7 @@ mod tests {
             }
             let all = naive.all();
             assert_eq!(owned(store.all()), Vec::from_iter(all.clone()));
-            assert_eq!(
-                store
-                    .collisions()
-                    .into_iter()
-                    .map(|key| key.to_vec())
-                    .collect::<Vec<_>>(),
-                naive.collisions()
-            );
+            assert_eq!(store.collisions().into_iter().map(|key| key.to_vec()).collect::<Vec<_>>(), naive.collisions());
             for pattern in patterns {
                 let built = Pattern::new(pattern.as_bytes()).unwrap();
                 let want = all.iter().filter(|(key, _)| built.matches(key));

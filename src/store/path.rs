@@ -6,11 +6,7 @@ use std::borrow::Cow;
 /// The shortest path that means the same (Go's path.Clean): no empty name, no `.`, no `..` but at the start of a
 /// relative path, no slash at the end. The empty path is `.`.
 pub fn clean(path: &[u8]) -> Cow<'_, [u8]> {
-    if is_clean(path) {
-        Cow::Borrowed(path)
-    } else {
-        Cow::Owned(rebuild(path))
-    }
+    if is_clean(path) { Cow::Borrowed(path) } else { Cow::Owned(rebuild(path)) }
 }
 
 /// The parts with `/` between them, cleaned (Go's path.Join): empty parts do not count, and nothing but empty parts
@@ -23,22 +19,14 @@ pub fn join(parts: &[&[u8]]) -> Vec<u8> {
         }
         whole.extend_from_slice(part);
     }
-    if whole.is_empty() || is_clean(&whole) {
-        whole
-    } else {
-        rebuild(&whole)
-    }
+    if whole.is_empty() || is_clean(&whole) { whole } else { rebuild(&whole) }
 }
 
 /// Whether `clean` would change nothing; a `..` that may stay counts as unclean.
 fn is_clean(path: &[u8]) -> bool {
     match path {
         b"/" | b"." => true,
-        _ => path
-            .strip_prefix(b"/")
-            .unwrap_or(path)
-            .split(|byte| *byte == b'/')
-            .all(is_plain),
+        _ => path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/').all(is_plain),
     }
 }
 

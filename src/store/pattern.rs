@@ -46,19 +46,14 @@ impl Pattern {
             let token = match byte {
                 b'*' => {
                     if chunks.len() == 1 || !last(&mut chunks).tokens.is_empty() {
-                        chunks.push(Chunk {
-                            floating: true,
-                            tokens: Vec::new(),
-                        });
+                        chunks.push(Chunk { floating: true, tokens: Vec::new() });
                     }
                     continue;
                 }
                 b'?' => Token::Any,
                 b'[' => class(&mut rest)?,
                 b'\\' => {
-                    let escaped = take(&mut rest).ok_or(BadPattern {
-                        why: "nothing follows the `\\` at its end",
-                    })?;
+                    let escaped = take(&mut rest).ok_or(BadPattern { why: "nothing follows the `\\` at its end" })?;
                     Token::Literal(vec![escaped])
                 }
                 literal => Token::Literal(vec![literal]),
@@ -135,7 +130,12 @@ impl Chunk {
         if is_last && self.floating && self.tokens.is_empty() {
             return (skips == text.len()).then_some(&[]);
         }
-        (0..=skips).find_map(|skip| self.strip(&text[skip..]).filter(|rest| rest.is_empty() || !is_last))
+        let can_begin = |text: &[u8]| match self.tokens.first() {
+            Some(Token::Literal(bytes)) => text.first() == bytes.first(),
+            Some(Token::Any | Token::Class { .. }) | None => true,
+        };
+        let places = (0..=skips).map(|skip| &text[skip..]).filter(|text| can_begin(text));
+        places.filter_map(|text| self.strip(text)).find(|rest| rest.is_empty() || !is_last)
     }
 
     /// What is left of a text that begins with the chunk.
@@ -178,14 +178,10 @@ fn class(rest: &mut &[u8]) -> Result<Token, BadPattern> {
 }
 
 fn class_char(rest: &mut &[u8]) -> Result<char, BadPattern> {
-    let not_closed = BadPattern {
-        why: "a class `[` is not closed",
-    };
+    let not_closed = BadPattern { why: "a class `[` is not closed" };
     match rest.first().ok_or(not_closed)? {
         b'-' => {
-            return Err(BadPattern {
-                why: "a `-` in a class lacks its lower end (a literal one is `\\-`)",
-            });
+            return Err(BadPattern { why: "a `-` in a class lacks its lower end (a literal one is `\\-`)" });
         }
         b']' => {
             return Err(BadPattern {
@@ -197,9 +193,7 @@ fn class_char(rest: &mut &[u8]) -> Result<char, BadPattern> {
     }
     let (char, length) = first_char(rest).ok_or(not_closed)?;
     *rest = &rest[length..];
-    char.ok_or(BadPattern {
-        why: "a class holds bytes that are not UTF-8",
-    })
+    char.ok_or(BadPattern { why: "a class holds bytes that are not UTF-8" })
 }
 
 fn class_takes(negated: bool, ranges: &[(char, char)], char: char) -> bool {
@@ -214,10 +208,7 @@ fn first_char(text: &[u8]) -> Option<(Option<char>, usize)> {
         0xf0..=0xf4 => 4,
         _ => 1,
     };
-    let char = text
-        .get(..length)
-        .and_then(|bytes| str::from_utf8(bytes).ok())
-        .and_then(|text| text.chars().next());
+    let char = text.get(..length).and_then(|bytes| str::from_utf8(bytes).ok()).and_then(|text| text.chars().next());
     Some((char, if char.is_some() { length } else { 1 }))
 }
 
@@ -245,11 +236,7 @@ mod tests {
     #[track_caller]
     fn check_bad(pattern: &[u8], want: &str) {
         let error = Pattern::new(pattern).unwrap_err().to_string();
-        assert!(
-            error.contains(want),
-            "{:?} gives {error:?}",
-            pattern.escape_ascii().to_string()
-        );
+        assert!(error.contains(want), "{:?} gives {error:?}", pattern.escape_ascii().to_string());
     }
 
     #[test]
@@ -368,12 +355,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8() {
         let check = |pattern: &[u8], path: &[u8], want| {
-            assert_eq!(
-                Pattern::new(pattern).unwrap().matches(path),
-                want,
-                "{}",
-                pattern.escape_ascii()
-            );
+            assert_eq!(Pattern::new(pattern).unwrap().matches(path), want, "{}", pattern.escape_ascii());
         };
         check(b"/\xff*", b"/\xff\xfe", true);
         check(b"a?b", b"a\xffb", true);
@@ -419,9 +401,7 @@ mod tests {
             Token::Literal(bytes) if bytes == b"*" => (0..=text.len())
                 .take_while(|taken| !text[..*taken].contains(&b'/'))
                 .any(|taken| backtracks(after, &text[taken..])),
-            Token::Literal(bytes) => text
-                .strip_prefix(&bytes[..])
-                .is_some_and(|rest| backtracks(after, rest)),
+            Token::Literal(bytes) => text.strip_prefix(&bytes[..]).is_some_and(|rest| backtracks(after, rest)),
             Token::Any => {
                 first_char(text).is_some_and(|(char, length)| char != Some('/') && backtracks(after, &text[length..]))
             }
@@ -442,20 +422,8 @@ mod tests {
                 let (text, token): (&[u8], Token) = match random.below(8) {
                     0 | 1 => (b"*", Token::Literal(b"*".to_vec())),
                     2 => (b"?", Token::Any),
-                    3 => (
-                        b"[a]",
-                        Token::Class {
-                            negated: false,
-                            ranges: vec![('a', 'a')],
-                        },
-                    ),
-                    4 => (
-                        b"[a-b]",
-                        Token::Class {
-                            negated: false,
-                            ranges: vec![('a', 'b')],
-                        },
-                    ),
+                    3 => (b"[a]", Token::Class { negated: false, ranges: vec![('a', 'a')] }),
+                    4 => (b"[a-b]", Token::Class { negated: false, ranges: vec![('a', 'b')] }),
                     5 => (b"/", Token::Literal(b"/".to_vec())),
                     6 => (b"\\b", Token::Literal(b"b".to_vec())),
                     _ => (b"a", Token::Literal(b"a".to_vec())),
@@ -477,9 +445,7 @@ mod tests {
         let mut random = Random(11);
         let mut built = 0;
         for _ in 0..100_000 {
-            let pattern: Vec<u8> = (0..random.below(10))
-                .map(|_| *random.pick(b"ab/*?[]^-\\\xc3\xa9"))
-                .collect();
+            let pattern: Vec<u8> = (0..random.below(10)).map(|_| *random.pick(b"ab/*?[]^-\\\xc3\xa9")).collect();
             let text: Vec<u8> = (0..random.below(10)).map(|_| *random.pick(b"ab/*[]\xc3\xa9")).collect();
             let Ok(pattern) = Pattern::new(&pattern) else {
                 continue;

@@ -1,15 +1,104 @@
 //! remco's template language: a front end of ours, compiled onto upon. Touches nothing outside
 //! itself but through [`World`].
+//!
+//! A file goes through lexer, parser (with expression and tags) and lower to a program; render runs it, with eval for
+//! the expressions and scope for the variables.
 
+mod ast;
+mod bounded;
+mod collections;
+mod eval;
+mod expression;
 pub mod filters;
+#[cfg(test)]
+mod fixture;
 pub mod functions;
+mod json;
+pub mod layout;
+mod lexer;
+mod library;
+mod lower;
+mod number;
+mod parser;
+mod printf;
+mod quote;
+mod render;
+mod runes;
+mod scope;
+mod search;
+pub mod signature;
+mod source;
+mod tags;
 pub mod value;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use collections::Collections;
+use library::{Library, Need};
+use lower::{Program, Role};
+pub use source::Error;
+
 use crate::store::Store;
+
+/// A compiled template, with everything it includes by a fixed name.
+pub struct Template {
+    /// What one render may cost.
+    pub limits: Limits,
+    program: Rc<Program>,
+    library: Rc<Library>,
+}
+
+impl Template {
+    /// Reads and compiles a template file and what it includes.
+    pub fn compile(path: &Path, world: &Rc<dyn World>) -> Result<Template, Error> {
+        let library = Library::default();
+        let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
+        let program = lower::compile(path, bytes.unwrap_or_default(), Role::Main, &library, &**world)?;
+        Ok(Template { limits: Limits::default(), program: Rc::new(program), library: Rc::new(library) })
+    }
+
+    /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
+    pub fn render(&self, store: &Rc<Store>, world: &Rc<dyn World>) -> Result<Vec<u8>, Error> {
+        let mut env = Env::new(store.clone(), world.clone());
+        env.limits = self.limits;
+        render::render(&self.program, &self.library, env)
+    }
+
+    /// Whether a file that the template came from changed, vanished or appeared, so that it has to be compiled again.
+    /// Files that computed includes brought count too.
+    pub fn is_stale(&self, world: &dyn World) -> bool {
+        self.library.is_stale(world)
+    }
+
+    /// Where names are read that nothing sets: no tag of these files, and there is no function of that name. They
+    /// are empty, as in Django; more often than not they are misspelt.
+    pub fn unknown_variables(&self) -> Vec<Unknown> {
+        let names = self.library.names();
+        let unknown = self.program.unknown().iter();
+        unknown
+            .map(|(name, tag)| {
+                let source = self.program.source(*tag);
+                let (line, col) = source.place(tag.start);
+                Unknown { name: names.text(*name).to_string(), file: source.path.clone(), line, col }
+            })
+            .collect()
+    }
+}
+
+/// A variable that nothing sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    pub name: String,
+    pub file: PathBuf,
+    /// Of the tag, as in [`Error`].
+    pub line: usize,
+    pub col: usize,
+}
+
+/// So many tags and expressions may stand within each other, and so many files may include each other.
+const NESTING: usize = 200;
 
 /// What a template may ask of the machine. Implemented over the real one in `host`; tests use a fixed one.
 pub trait World {
@@ -29,6 +118,10 @@ pub trait World {
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String>;
     /// A random number below `bound` (which is not 0).
     fn random(&self, bound: u64) -> u64;
+    /// Whether the render should end without a result, since the program is asked to. Looked at now and then.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// One state of a file.
@@ -54,4 +147,29 @@ pub struct Srv {
 pub struct Env {
     pub store: Rc<Store>,
     pub world: Rc<dyn World>,
+    pub limits: Limits,
+    /// The maps that the template makes in this render.
+    pub collections: Collections,
+}
+
+impl Env {
+    /// For one render: what it makes is let go with this.
+    pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
+        Env { store, world, limits: Limits::default(), collections: Collections::default() }
+    }
+}
+
+/// What one render may cost. A template that goes beyond ends with an error, not with the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tags, expressions and loop rounds that are run.
+    pub steps: u64,
+    /// Bytes of the result, and of each text or list on the way to it.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { steps: 100_000_000, output: 256 << 20 }
+    }
 }

@@ -1,10 +1,17 @@
-//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating.
+//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating,
+//! the steps into them. The rules are pongo2's over Go's types, as recorded; where that crashes, this is an error.
+//! Names, scopes and the evaluation of expressions are not here.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
+use std::ptr;
 use std::rc::Rc;
 
+use super::number::{self, FloatFormat};
+use super::runes;
+use super::search;
 use crate::store::Bytes;
 
 /// A value while a template runs. Cloning is cheap: what is large is shared.
@@ -27,7 +34,7 @@ pub enum Value {
 /// A map with text keys. Iterated in key order (the original: at random).
 pub type Map = BTreeMap<Bytes, Value>;
 
-/// A list; its kind decides how it prints.
+/// A list; its kind decides how it prints and sorts.
 pub struct List {
     pub kind: ListKind,
     pub items: Vec<Value>,
@@ -37,8 +44,13 @@ pub struct List {
 pub enum ListKind {
     /// `[]string`
     Strings,
+    /// `[]string` that was never made: what `ls`, `lsdir` and `getvs` give where there is nothing. It is empty,
+    /// and differs from an empty list in JSON alone, where it is `null`.
+    NilStrings,
     /// `memkv.KVPairs`
     Pairs,
+    /// `[]*net.SRV`
+    Srv,
     /// `[]interface {}`
     Any,
 }
@@ -51,10 +63,25 @@ pub trait Object: Any {
     fn field(&self, name: &str) -> Option<Value>;
     /// Calls a method; `None`: there is none of that name.
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>>;
-    /// The plain list or map that `for`, toJSON and the like see instead.
-    fn plain(&self) -> Option<Value> {
+    /// The map that `for`, `in` and `length` see instead, where there is one.
+    fn plain(&self) -> Option<Rc<Map>> {
         None
     }
+    /// What the object prints as, where that is not the name of its type (Go's Stringer).
+    fn text(&self) -> Option<Bytes> {
+        None
+    }
+    /// What toJSON and the like write for it.
+    fn data(&self) -> Data {
+        self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
+    }
+}
+
+/// What an object is to toJSON, toYAML and printf.
+pub enum Data {
+    Value(Value),
+    /// Fields in the order of their declaration, as Go writes a struct.
+    Record(Vec<(&'static str, Value)>),
 }
 
 /// An operator with two operands that both are evaluated first (`and` and `or` are not).
@@ -75,9 +102,6 @@ pub enum Op {
     Pow,
 }
 
-/// The rows of a `for`: the first variable, and the second one where the loop has two and the value gives one.
-pub type Rows = Vec<(Value, Option<Value>)>;
-
 impl Value {
     pub fn str(text: impl AsRef<[u8]>) -> Value {
         Value::Str(Rc::from(text.as_ref()))
@@ -87,71 +111,437 @@ impl Value {
         Value::List(Rc::new(List { kind, items }))
     }
 
-    /// Appends the value as `{{ v }}` prints it.
-    pub fn print(&self, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn map(entries: Map) -> Value {
+        Value::Map(Rc::new(entries))
     }
 
-    /// The value as text, as a filter sees it.
+    pub fn pair(key: Bytes, value: Bytes) -> Value {
+        Value::Pair(Rc::new((key, value)))
+    }
+
+    pub fn object(object: impl Object) -> Value {
+        Value::Object(Rc::new(object))
+    }
+
+    /// The value as a template sees it from outside alone ([`Wrapped`]). Wrapping twice is wrapping once.
+    pub fn wrapped(value: Value) -> Value {
+        match &value {
+            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
+            _ => Value::object(Wrapped(value)),
+        }
+    }
+
+    /// Appends the value as `{{ v }}` prints it.
+    pub fn print(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Nil => {}
+            Value::Bool(true) => out.extend_from_slice(b"True"),
+            Value::Bool(false) => out.extend_from_slice(b"False"),
+            Value::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
+            Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
+            Value::Str(text) => out.extend_from_slice(text),
+            Value::Object(object) if let Some(text) = object.text() => out.extend_from_slice(&text),
+            Value::List(_) | Value::Map(_) | Value::Pair(_) | Value::Object(_) => {
+                out.extend_from_slice(format!("<{} Value>", self.type_name()).as_bytes());
+            }
+        }
+    }
+
+    /// The value as text, as a filter sees it: what `{{ v }}` prints.
     pub fn text(&self) -> Bytes {
-        todo!()
+        if let Value::Str(text) = self {
+            return text.clone();
+        }
+        let mut out = Vec::new();
+        self.print(&mut out);
+        out.into()
     }
 
     pub fn truthy(&self) -> bool {
-        todo!()
+        match self {
+            Value::Nil => false,
+            Value::Bool(b) => *b,
+            Value::Int(n) => *n != 0,
+            Value::Float(n) => *n != 0.0,
+            Value::Str(text) => !text.is_empty(),
+            Value::List(list) => !list.items.is_empty(),
+            Value::Map(map) => !map.is_empty(),
+            Value::Pair(_) => true,
+            Value::Object(object) => object.plain().is_none_or(|map| !map.is_empty()),
+        }
     }
 
     /// The integer the arithmetic sees (text through a float, truncated, else 0).
     pub fn int(&self) -> i64 {
-        todo!()
+        match self {
+            Value::Int(n) => *n,
+            Value::Float(n) => number::truncate(*n),
+            Value::Str(text) => number::parse_float(text).map_or(0, number::truncate),
+            _ => 0,
+        }
     }
 
+    /// The float the arithmetic sees (what is no number: 0).
     pub fn float(&self) -> f64 {
-        todo!()
+        match self {
+            Value::Int(n) => *n as f64,
+            Value::Float(n) => *n,
+            Value::Str(text) => number::parse_float(text).unwrap_or(0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// The number of items, entries or characters; 0 for what has none.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::Str(text) => runes::count(text),
+            Value::List(list) => list.items.len(),
+            _ => self.entries().map_or(0, |map| map.len()),
+        }
+    }
+
+    /// Whether [`Value::len`] is 0.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::Str(text) => text.is_empty(),
+            _ => self.len() == 0,
+        }
+    }
+
+    /// The map that a value is, or that stands for it.
+    pub fn entries(&self) -> Option<Rc<Map>> {
+        match self {
+            Value::Map(map) => Some(map.clone()),
+            Value::Object(object) => object.plain(),
+            _ => None,
+        }
     }
 
     /// What an error calls it: "a string", "a list".
     pub fn kind(&self) -> &'static str {
-        todo!()
+        match self {
+            Value::Nil => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Str(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Pair(_) => "a key-value pair",
+            Value::Object(object) if object.plain().is_some() => "a map",
+            Value::Object(_) => "an object",
+        }
     }
 
+    /// The name of the type in Go: printed for compound values, and by printf's `%T` and errors.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Nil => "<nil>",
+            Value::Bool(_) => "bool",
+            Value::Int(_) => "int",
+            Value::Float(_) => "float64",
+            Value::Str(_) => "string",
+            Value::List(list) => match list.kind {
+                ListKind::Strings | ListKind::NilStrings => "[]string",
+                ListKind::Pairs => "memkv.KVPairs",
+                ListKind::Srv => "[]*net.SRV",
+                ListKind::Any => "[]interface {}",
+            },
+            Value::Map(_) => "map[string]interface {}",
+            Value::Pair(_) => "memkv.KVPair",
+            Value::Object(object) => object.type_name(),
+        }
+    }
+}
+
+/// Operators.
+impl Value {
     /// `-x`
     pub fn negate(&self) -> Result<Value, String> {
-        todo!()
+        match self {
+            Value::Int(n) => Ok(Value::Int(n.wrapping_neg())),
+            Value::Float(n) => Ok(Value::Float(-n)),
+            other => Err(format!("cannot negate {}", other.kind())),
+        }
     }
 
     /// `not x` (which gives a number for a number).
     pub fn not(&self) -> Value {
-        todo!()
+        match self {
+            Value::Int(n) => Value::Int(i64::from(*n == 0)),
+            // Not a typing error of ours: the original answers 1.1 here.
+            Value::Float(n) => Value::Float(if *n == 0.0 { 1.1 } else { 0.0 }),
+            other => Value::Bool(!other.truthy()),
+        }
     }
 
-    pub fn binary(_op: Op, _left: &Value, _right: &Value) -> Result<Value, String> {
-        todo!()
+    pub fn binary(op: Op, left: &Value, right: &Value) -> Result<Value, String> {
+        let float = matches!(left, Value::Float(_)) || matches!(right, Value::Float(_));
+        let number = |whole: fn(i64, i64) -> i64, real: fn(f64, f64) -> f64| {
+            if float {
+                Value::Float(real(left.float(), right.float()))
+            } else {
+                Value::Int(whole(left.int(), right.int()))
+            }
+        };
+        let compared = |whole: fn(&i64, &i64) -> bool, real: fn(&f64, &f64) -> bool| {
+            Value::Bool(if float { real(&left.float(), &right.float()) } else { whole(&left.int(), &right.int()) })
+        };
+        Ok(match op {
+            Op::Eq => Value::Bool(left.equals(right)?),
+            Op::Ne => Value::Bool(!left.equals(right)?),
+            Op::Lt => compared(i64::lt, f64::lt),
+            Op::Le => compared(i64::le, f64::le),
+            Op::Gt => compared(i64::gt, f64::gt),
+            Op::Ge => compared(i64::ge, f64::ge),
+            Op::In => Value::Bool(right.contains(left)?),
+            Op::Add => number(i64::wrapping_add, |a, b| a + b),
+            Op::Sub => number(i64::wrapping_sub, |a, b| a - b),
+            Op::Mul => number(i64::wrapping_mul, |a, b| a * b),
+            Op::Div if !float && right.int() == 0 => return Err("cannot divide an integer by zero".to_owned()),
+            Op::Div => number(i64::wrapping_div, |a, b| a / b),
+            // Always of integers, so `5.9 % 3` is 2.
+            Op::Rem if right.int() == 0 => return Err("cannot divide an integer by zero".to_owned()),
+            Op::Rem => Value::Int(left.int().wrapping_rem(right.int())),
+            Op::Pow => Value::Float(left.float().powf(right.float())),
+        })
     }
 
-    /// What `for` goes through; `None`: not iterable (the `empty` branch is taken).
-    pub fn rows(&self, _reversed: bool, _sorted: bool) -> Result<Option<Rows>, String> {
-        todo!()
+    /// `left == right`: equal in type too, so `1 == 1.0` is false. Lists and maps cannot be compared with their like.
+    pub fn equals(&self, other: &Value) -> Result<bool, String> {
+        let cannot = |what: &str| Err(format!("cannot compare two {what}"));
+        match (self, other) {
+            (Value::Nil, Value::Nil) => Ok(true),
+            (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
+            (Value::Int(a), Value::Int(b)) => Ok(a == b),
+            (Value::Float(a), Value::Float(b)) => Ok(a == b),
+            (Value::Str(a), Value::Str(b)) => Ok(a == b),
+            (Value::Pair(a), Value::Pair(b)) => Ok(a == b),
+            (Value::List(_), Value::List(_)) if self.type_name() == other.type_name() => cannot("lists"),
+            (Value::Map(_), Value::Map(_)) => cannot("maps"),
+            (Value::Object(a), Value::Object(b)) if a.type_name() == b.type_name() => match a.plain() {
+                Some(_) => cannot("maps"),
+                None => Ok(ptr::addr_eq(Rc::as_ptr(a), Rc::as_ptr(b))),
+            },
+            _ => Ok(false),
+        }
     }
 
-    /// `x.name`: a map's key, a pair's Key or Value, an object's field. Steps from nil are nil.
-    pub fn field(&self, _name: &str) -> Result<Value, String> {
-        todo!()
+    /// `item in self`: part of a text, element of a list, key of a map, field of a record.
+    fn contains(&self, item: &Value) -> Result<bool, String> {
+        if let Some(map) = self.entries() {
+            return match item {
+                Value::Str(key) => Ok(map.contains_key(key)),
+                Value::Int(_) => Err("cannot look for an integer in a map, whose keys are strings".to_owned()),
+                _ => Ok(false),
+            };
+        }
+        match self {
+            Value::Str(text) => Ok(search::find(text, &item.text()).is_some()),
+            Value::List(list) => {
+                for element in &list.items {
+                    if element.equals(item)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Value::Pair(_) => Ok(matches!(&*item.text(), b"Key" | b"Value")),
+            Value::Object(object) => {
+                Ok(std::str::from_utf8(&item.text()).is_ok_and(|name| object.field(name).is_some()))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Steps into a value.
+impl Value {
+    /// `x.name`: a method without arguments, a map's key, a pair's Key or Value, an object's field.
+    /// Steps from nil are nil, and so are missing keys and fields.
+    pub fn field(&self, name: &str) -> Result<Value, String> {
+        if let Some(result) = self.call(name, &[]) {
+            return result;
+        }
+        Ok(match self {
+            Value::Nil => Value::Nil,
+            Value::Map(map) => map.get(name.as_bytes()).cloned().unwrap_or(Value::Nil),
+            Value::Pair(pair) => match name {
+                "Key" => Value::Str(pair.0.clone()),
+                "Value" => Value::Str(pair.1.clone()),
+                _ => Value::Nil,
+            },
+            Value::Object(object) => object.field(name).unwrap_or(Value::Nil),
+            other => return Err(format!("cannot read the field `{name}` of {}", other.kind())),
+        })
     }
 
-    /// `x.0`
-    pub fn index(&self, _index: usize) -> Result<Value, String> {
-        todo!()
+    /// `x.0`: an element of a list, a byte of a text as its code. Beyond the end is nil.
+    pub fn index(&self, index: usize) -> Result<Value, String> {
+        Ok(match self {
+            Value::Nil => Value::Nil,
+            Value::Str(text) => text.get(index).map_or(Value::Nil, |byte| Value::Int(i64::from(*byte))),
+            Value::List(list) => list.items.get(index).cloned().unwrap_or(Value::Nil),
+            other => return Err(format!("cannot read element {index} of {}", other.kind())),
+        })
     }
 
     /// `x.method(args)`; `None`: the value has no such method.
-    pub fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
-        todo!()
+    pub fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
+        match self {
+            Value::Object(object) => object.call(method, args),
+            Value::List(list) if list.kind == ListKind::Pairs => list.call(method, args),
+            _ => None,
+        }
+    }
+}
+
+impl List {
+    /// The methods that memkv.KVPairs shows for its sorting.
+    fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
+        let key = |index: &Value| match index {
+            Value::Int(n) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {
+                Some(Value::Pair(pair)) => Ok(pair.0.clone()),
+                _ => Err(format!("there is no element {n}")),
+            },
+            other => Err(format!("takes two integers, not {}", other.kind())),
+        };
+        match (method, args) {
+            ("Len", []) => Some(Ok(Value::Int(self.items.len() as i64))),
+            ("Less", [a, b]) => Some(key(a).and_then(|a| Ok(Value::Bool(a < key(b)?)))),
+            ("Len", _) => Some(Err(format!("takes no arguments, {} given", args.len()))),
+            ("Less", _) => Some(Err(format!("takes two integers, {} arguments given", args.len()))),
+            _ => None,
+        }
+    }
+}
+
+/// What a `for` goes through.
+pub struct Rows {
+    source: Source,
+    order: Order,
+}
+
+enum Source {
+    List(Rc<List>),
+    Text(Bytes),
+    Entries(Vec<(Bytes, Value)>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forward,
+    Backward,
+}
+
+impl Value {
+    /// What `for` goes through; `None`: not iterable (the `empty` branch is taken).
+    ///
+    /// `sorted` orders lists of strings and does nothing to other lists, where `reversed` then does nothing either.
+    /// Maps are gone through by key in any case.
+    pub fn rows(&self, reversed: bool, sorted: bool) -> Result<Option<Rows>, String> {
+        let order = if reversed { Order::Backward } else { Order::Forward };
+        let rows = |source, order| Ok(Some(Rows { source, order }));
+        if let Some(map) = self.entries() {
+            return rows(Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()), order);
+        }
+        match self {
+            Value::Str(_) if sorted => Err("cannot sort the bytes of a string".to_owned()),
+            Value::Str(text) => rows(Source::Text(text.clone()), order),
+            Value::List(list) if !sorted => rows(Source::List(list.clone()), order),
+            Value::List(list) if list.kind == ListKind::Strings => {
+                let mut items = list.items.clone();
+                items.sort_by_cached_key(Value::text);
+                rows(Source::List(Rc::new(List { kind: list.kind, items })), order)
+            }
+            Value::List(list) => rows(Source::List(list.clone()), Order::Forward),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::List(list) => list.items.len(),
+            Source::Text(text) => text.len(),
+            Source::Entries(entries) => entries.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The variables of a round, counted from 0: the first one, and the second one where the value gives one.
+    pub fn row(&self, round: usize) -> Option<(Value, Option<Value>)> {
+        let at = match self.order {
+            Order::Forward => round,
+            Order::Backward => self.len().checked_sub(round + 1)?,
+        };
+        match &self.source {
+            Source::List(list) => Some((list.items.get(at)?.clone(), None)),
+            Source::Text(text) => Some((Value::str([*text.get(at)?]), None)),
+            Source::Entries(entries) => {
+                let (key, value) = entries.get(at)?;
+                Some((Value::Str(key.clone()), Some(value.clone())))
+            }
+        }
+    }
+
+    /// The number that forloop.Counter0 shows in a round. A text gone through in reverse counts down, as recorded.
+    pub fn number(&self, round: usize) -> usize {
+        match (&self.source, self.order) {
+            (Source::Text(text), Order::Backward) => text.len().saturating_sub(round + 1),
+            _ => round,
+        }
+    }
+}
+
+/// A value that a template sees only from outside: it prints as what it holds, but it is true, equal to itself
+/// alone, of length 0, and nothing can be read from it. The filter `index` and the tag `cycle` give such values.
+pub struct Wrapped(Value);
+
+impl Wrapped {
+    /// What was wrapped, leaving nothing.
+    pub(super) fn take(&mut self) -> Value {
+        mem::replace(&mut self.0, Value::Nil)
+    }
+}
+
+impl Object for Wrapped {
+    fn type_name(&self) -> &'static str {
+        "*pongo2.Value"
+    }
+
+    fn field(&self, _name: &str) -> Option<Value> {
+        None
+    }
+
+    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
+        None
+    }
+
+    fn text(&self) -> Option<Bytes> {
+        Some(self.0.text())
     }
 }
 
 impl fmt::Debug for Value {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Nil => f.write_str("nil"),
+            Value::Bool(b) => b.fmt(f),
+            Value::Int(n) => n.fmt(f),
+            Value::Float(n) => n.fmt(f),
+            Value::Str(text) => write!(f, "\"{}\"", text.escape_ascii()),
+            Value::List(list) => f.debug_list().entries(&list.items).finish(),
+            Value::Map(map) => {
+                f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
+            }
+            Value::Pair(pair) => write!(f, "{}={}", pair.0.escape_ascii(), pair.1.escape_ascii()),
+            // Not its contents: an object may hold itself.
+            Value::Object(object) => write!(f, "<{}>", object.type_name()),
+        }
     }
 }

@@ -26,14 +26,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(http: http::Client, nodes: Vec<String>, session: Session) -> Client {
-        Client {
-            http,
-            nodes,
-            session,
-            stream: None,
-            left_lines: false,
-            turned: None,
-        }
+        Client { http, nodes, session, stream: None, left_lines: false, turned: None }
     }
 
     /// Tells the session what happened, and does what it wants but the request.
@@ -56,19 +49,12 @@ impl Client {
         let node = &self.nodes[request.node];
         let answered = match request.kind {
             RequestKind::Range => {
-                let answer = self.http.post(
-                    &format!("{node}{}", wire::RANGE),
-                    wire::HEADERS,
-                    request.body.as_bytes(),
-                );
+                let answer = self.http.post(&format!("{node}{}", wire::RANGE), wire::HEADERS, request.body.as_bytes());
                 answer.map(|answer| self.page(answer))
             }
             RequestKind::Watch => {
-                let opened = self.http.stream(
-                    &format!("{node}{}", wire::WATCH),
-                    wire::HEADERS,
-                    request.body.as_bytes(),
-                );
+                let opened =
+                    self.http.stream(&format!("{node}{}", wire::WATCH), wire::HEADERS, request.body.as_bytes());
                 opened.map(|opened| match opened {
                     Ok(stream) => {
                         self.stream = Some(stream);
@@ -88,10 +74,7 @@ impl Client {
         }
         match wire::read_page(answer, &mut |entry| self.session.entry(entry)) {
             Ok(page) => Event::Page(page),
-            Err(error) => Event::Broken {
-                words: error.to_string(),
-                tail: Tail::Fetchable,
-            },
+            Err(error) => Event::Broken { words: error.to_string(), tail: Tail::Fetchable },
         }
     }
 
@@ -111,10 +94,7 @@ impl Client {
                 Line::Whole(line) if line.trim_ascii().is_empty() => continue,
                 Line::Whole(line) => match wire::read_message(line) {
                     Ok(message) => Event::Message(message),
-                    Err(error) => Event::Broken {
-                        words: error.to_string(),
-                        tail: Tail::Fetchable,
-                    },
+                    Err(error) => Event::Broken { words: error.to_string(), tail: Tail::Fetchable },
                 },
                 Line::NothingYet => break,
                 Line::Ended(cause) => broken(&cause),
@@ -127,15 +107,8 @@ impl Client {
 }
 
 fn broken(cause: &Cause) -> Event {
-    let tail = if matches!(cause, Cause::TooLong { .. }) {
-        Tail::TooLong
-    } else {
-        Tail::Fetchable
-    };
-    Event::Broken {
-        words: cause.to_string(),
-        tail,
-    }
+    let tail = if matches!(cause, Cause::TooLong { .. }) { Tail::TooLong } else { Tail::Fetchable };
+    Event::Broken { words: cause.to_string(), tail }
 }
 
 impl Backend for Client {
@@ -150,11 +123,7 @@ impl Backend for Client {
     }
 
     fn due(&self) -> Option<Instant> {
-        if self.left_lines && self.session.listens() {
-            self.turned
-        } else {
-            self.session.due()
-        }
+        if self.left_lines && self.session.listens() { self.turned } else { self.session.due() }
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
@@ -174,8 +143,6 @@ impl Backend for Client {
 
     fn close(&mut self, out: &mut Vec<Report>) {
         self.stream = None;
-        out.push(Report::Log(
-            log::Line::new(log::Level::Debug, "closing client connection").with("backend", NAME),
-        ));
+        out.push(Report::Log(log::Line::new(log::Level::Debug, "closing client connection").with("backend", NAME)));
     }
 }

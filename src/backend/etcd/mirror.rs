@@ -56,10 +56,7 @@ impl Mirror {
     pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], comparing: Comparing) -> Mirror {
         let keys = Keys::new(prefix, keys);
         Mirror {
-            relative: !keys
-                .prefixes()
-                .iter()
-                .any(|prefix| prefix.is_empty() || prefix.starts_with(b"/")),
+            relative: !keys.prefixes().iter().any(|prefix| prefix.is_empty() || prefix.starts_with(b"/")),
             watch_keys: Keys::new(prefix, watch_keys),
             shared: BTreeSet::new(),
             comparing,
@@ -71,11 +68,7 @@ impl Mirror {
 
     /// What is to be read: disjoint and in order.
     pub fn spans(&self) -> Vec<Span> {
-        self.keys
-            .prefixes()
-            .iter()
-            .map(|prefix| Span::of_prefix(prefix))
-            .collect()
+        self.keys.prefixes().iter().map(|prefix| Span::of_prefix(prefix)).collect()
     }
 
     /// What is to be watched, keys and watchKeys together: disjoint, so that each event comes once.
@@ -126,24 +119,13 @@ impl Mirror {
 
     /// Applies an event. Those of one watch must come in order.
     pub fn apply(&mut self, event: Event) -> Meaning {
-        let Event {
-            kind,
-            entry: Entry {
-                key: raw,
-                value,
-                mod_revision,
-            },
-        } = event;
+        let Event { kind, entry: Entry { key: raw, value, mod_revision } } = event;
         // Watches are not ordered among each other: a change that came before the last trigger can arrive after it.
         let trigger = self.watch_keys.covers(&raw) || mod_revision <= self.last_trigger;
         if trigger {
             self.last_trigger = self.last_trigger.max(mod_revision);
         }
-        let store_key = if self.keys.covers(&raw) {
-            self.store_key(&raw)
-        } else {
-            None
-        };
+        let store_key = if self.keys.covers(&raw) { self.store_key(&raw) } else { None };
         let Some(StoreKey { key, exact }) = store_key else {
             return if trigger { Meaning::Trigger } else { Meaning::Nothing };
         };
@@ -200,25 +182,15 @@ mod tests {
     }
 
     fn entry(key: &str, value: &str, mod_revision: u64) -> Entry {
-        Entry {
-            key: bytes(key),
-            value: bytes(value),
-            mod_revision,
-        }
+        Entry { key: bytes(key), value: bytes(value), mod_revision }
     }
 
     fn put(key: &str, value: &str, revision: u64) -> Event {
-        Event {
-            kind: EventKind::Put,
-            entry: entry(key, value, revision),
-        }
+        Event { kind: EventKind::Put, entry: entry(key, value, revision) }
     }
 
     fn delete(key: &str, revision: u64) -> Event {
-        Event {
-            kind: EventKind::Delete,
-            entry: entry(key, "", revision),
-        }
+        Event { kind: EventKind::Delete, entry: entry(key, "", revision) }
     }
 
     fn changed(change: Change, trigger: bool) -> Meaning {
@@ -228,25 +200,16 @@ mod tests {
     fn read(mirror: &mut Mirror, entries: &[(&str, &str, u64)]) -> (Vec<(String, String)>, Vec<String>) {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let mut loading = mirror.load();
-        entries
-            .iter()
-            .for_each(|(key, value, revision)| mirror.add(&mut loading, entry(key, value, *revision)));
+        entries.iter().for_each(|(key, value, revision)| mirror.add(&mut loading, entry(key, value, *revision)));
         let (layer, unknown) = mirror.install(loading);
-        (
-            layer.iter().map(|(key, value)| (text(key), text(value))).collect(),
-            unknown.iter().map(text).collect(),
-        )
+        (layer.iter().map(|(key, value)| (text(key), text(value))).collect(), unknown.iter().map(text).collect())
     }
 
     #[test]
     fn what_is_read_and_watched() {
         let check = |prefix: &str, keys: &[&str], watch_keys: &[&str], read: &[&str], watched: &[&str]| {
             let mirror = mirror(prefix, keys, watch_keys);
-            let spans = |list: &[&str]| {
-                list.iter()
-                    .map(|text| Span::of_prefix(text.as_bytes()))
-                    .collect::<Vec<_>>()
-            };
+            let spans = |list: &[&str]| list.iter().map(|text| Span::of_prefix(text.as_bytes())).collect::<Vec<_>>();
             assert_eq!(mirror.spans(), spans(read), "{keys:?}");
             assert_eq!(mirror.watched(), spans(watched), "{keys:?} {watch_keys:?}");
         };
@@ -264,24 +227,11 @@ mod tests {
     #[test]
     fn what_is_read_gets_its_store_keys() {
         let check = |prefix, keys: &[&str], entries: &[(&str, &str, u64)], want: &[(&str, &str)]| {
-            let want: Vec<_> = want
-                .iter()
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect();
+            let want: Vec<_> = want.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
             assert_eq!(read(&mut mirror(prefix, keys, keys), entries).0, want);
         };
-        check(
-            "",
-            &["/"],
-            &[("/a", "1", 1), ("/b", "2", 2)],
-            &[("/a", "1"), ("/b", "2")],
-        );
-        check(
-            "/p",
-            &["/"],
-            &[("/p", "0", 1), ("/p/a", "1", 1), ("/pq/a", "2", 2)],
-            &[("/", "0"), ("/a", "1")],
-        );
+        check("", &["/"], &[("/a", "1", 1), ("/b", "2", 2)], &[("/a", "1"), ("/b", "2")]);
+        check("/p", &["/"], &[("/p", "0", 1), ("/p/a", "1", 1), ("/pq/a", "2", 2)], &[("/", "0"), ("/a", "1")]);
         check("", &["/"], &[("/a//b", "1", 2), ("/a/b", "2", 1)], &[("/a/b", "2")]);
         check("", &["a"], &[("a/x", "1", 1)], &[("/a/x", "1")]);
     }
@@ -290,35 +240,15 @@ mod tests {
     fn events() {
         let check = |mirror: &mut Mirror, event, want| assert_eq!(mirror.apply(event), want);
         let mut plain = mirror("", &["/a"], &["/a"]);
-        check(
-            &mut plain,
-            put("/a/x", "1", 2),
-            changed(Change::Put(bytes("/a/x"), bytes("1")), true),
-        );
-        check(
-            &mut plain,
-            delete("/a/x", 3),
-            changed(Change::Delete(bytes("/a/x")), true),
-        );
-        check(
-            &mut plain,
-            delete("/a/never", 4),
-            changed(Change::Delete(bytes("/a/never")), true),
-        );
+        check(&mut plain, put("/a/x", "1", 2), changed(Change::Put(bytes("/a/x"), bytes("1")), true));
+        check(&mut plain, delete("/a/x", 3), changed(Change::Delete(bytes("/a/x")), true));
+        check(&mut plain, delete("/a/never", 4), changed(Change::Delete(bytes("/a/never")), true));
         check(&mut plain, put("/b", "1", 5), Meaning::Nothing);
 
         let mut prefixed = mirror("/p", &["/a"], &["/reload"]);
-        check(
-            &mut prefixed,
-            put("/p/a/x", "1", 2),
-            changed(Change::Put(bytes("/a/x"), bytes("1")), false),
-        );
+        check(&mut prefixed, put("/p/a/x", "1", 2), changed(Change::Put(bytes("/a/x"), bytes("1")), false));
         check(&mut prefixed, put("/p/reload", "1", 3), Meaning::Trigger);
-        check(
-            &mut prefixed,
-            delete("/p/a/x", 4),
-            changed(Change::Delete(bytes("/a/x")), false),
-        );
+        check(&mut prefixed, delete("/p/a/x", 4), changed(Change::Delete(bytes("/a/x")), false));
         let mut wide = mirror("/p", &["/"], &["/"]);
         check(&mut wide, put("/p2", "not below the prefix", 2), Meaning::Trigger);
     }
@@ -344,29 +274,17 @@ mod tests {
         assert_eq!(absolute.apply(delete("/a/x/", 2)), Meaning::ReadAgain);
         read(&mut absolute, &[("/a//x", "1", 2), ("/a/x", "2", 3)]);
         assert_eq!(absolute.apply(delete("/a/x", 4)), Meaning::ReadAgain);
-        assert_eq!(
-            absolute.apply(put("/a/y", "1", 5)),
-            changed(Change::Put(bytes("/a/y"), bytes("1")), true)
-        );
+        assert_eq!(absolute.apply(put("/a/y", "1", 5)), changed(Change::Put(bytes("/a/y"), bytes("1")), true));
         read(&mut absolute, &[("/a/x", "2", 3)]);
-        assert_eq!(
-            absolute.apply(delete("/a/x", 6)),
-            changed(Change::Delete(bytes("/a/x")), true)
-        );
+        assert_eq!(absolute.apply(delete("/a/x", 6)), changed(Change::Delete(bytes("/a/x")), true));
 
         // Without a leading slash `app/x` is alone, unless `/app/x` is wanted too.
         let put_relative = || put("app/x", "1", 2);
         let alone = changed(Change::Put(bytes("/app/x"), bytes("1")), true);
         assert_eq!(mirror("", &["app"], &["app"]).apply(put_relative()), alone);
-        assert_eq!(
-            mirror("", &["app", "/app"], &["app"]).apply(put_relative()),
-            Meaning::ReadAgain
-        );
+        assert_eq!(mirror("", &["app", "/app"], &["app"]).apply(put_relative()), Meaning::ReadAgain);
         assert_eq!(mirror("", &[""], &[""]).apply(put_relative()), Meaning::ReadAgain);
-        assert_eq!(
-            mirror("", &["app"], &["app"]).apply(put("app//x", "1", 2)),
-            Meaning::ReadAgain
-        );
+        assert_eq!(mirror("", &["app"], &["app"]).apply(put("app//x", "1", 2)), Meaning::ReadAgain);
     }
 
     #[test]
@@ -379,11 +297,7 @@ mod tests {
         check(vec![], &[("/a", "1", 2), ("/b", "1", 3)], &[]);
         check(vec![], &[("/a", "1", 2), ("/b", "1", 3)], &[]);
         check(vec![put("/a", "2", 4), delete("/b", 5)], &[("/a", "2", 4)], &[]);
-        check(
-            vec![put("/c", "1", 6)],
-            &[("/a", "2", 4), ("/c", "1", 6), ("/d", "1", 7)],
-            &["/d"],
-        );
+        check(vec![put("/c", "1", 6)], &[("/a", "2", 4), ("/c", "1", 6), ("/d", "1", 7)], &["/d"]);
         check(vec![], &[("/a", "2", 8), ("/c", "1", 6)], &["/a", "/d"]);
         // An event of these does not tell what the store key becomes.
         check(vec![], &[("/a//b", "1", 9), ("/c", "1", 6)], &["/a"]);
@@ -397,9 +311,8 @@ mod tests {
     /// Applies random histories event by event, and compares with reading everything.
     #[test]
     fn events_lead_to_what_a_read_gives() {
-        let names = [
-            "/a", "/a/", "/a//b", "/a/b", "/a/b/c", "/a/./b", "/ab", "/b", "/b/x", "/c", "a/b", "a", "/reload", "/",
-        ];
+        let names =
+            ["/a", "/a/", "/a//b", "/a/b", "/a/b/c", "/a/./b", "/ab", "/b", "/b/x", "/c", "a/b", "a", "/reload", "/"];
         let plans: [(&str, &[&str], &[&str]); 7] = [
             ("", &["/"], &["/"]),
             ("", &["/", "/a"], &["/reload"]),
@@ -444,17 +357,11 @@ mod tests {
                     continue;
                 }
                 match watching.apply(event) {
-                    Meaning::Change {
-                        change: Change::Put(key, value),
-                        ..
-                    } => {
+                    Meaning::Change { change: Change::Put(key, value), .. } => {
                         layer.insert(key, value);
                         applied += 1;
                     }
-                    Meaning::Change {
-                        change: Change::Delete(key),
-                        ..
-                    } => drop(layer.remove(&key)),
+                    Meaning::Change { change: Change::Delete(key), .. } => drop(layer.remove(&key)),
                     Meaning::ReadAgain => {
                         layer = load(&mut watching, &etcd).0;
                         reread += 1;

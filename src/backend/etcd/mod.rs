@@ -27,11 +27,7 @@ pub fn new(
     random: Box<dyn FnMut(u64) -> u64>,
 ) -> Result<Box<dyn Backend>, String> {
     refuse_what_is_missing(etcd)?;
-    let nodes = etcd
-        .nodes
-        .iter()
-        .map(|node| node_url(node))
-        .collect::<Result<Vec<_>, _>>()?;
+    let nodes = etcd.nodes.iter().map(|node| node_url(node)).collect::<Result<Vec<_>, _>>()?;
     let goal = match mode {
         Mode::OneShot => Goal::Once,
         Mode::Watch if options.watch && !options.onetime => Goal::Watched,
@@ -39,24 +35,11 @@ pub fn new(
     };
     let again = goal != Goal::Once && !options.onetime;
     let interval = options.interval.filter(|_| again);
-    let comparing = if goal == Goal::Watched && interval.is_some() {
-        Comparing::Yes
-    } else {
-        Comparing::No
-    };
-    let settings = Settings {
-        nodes: nodes.clone(),
-        prefix: options.prefix.clone(),
-        goal,
-        interval,
-    };
+    let comparing = if goal == Goal::Watched && interval.is_some() { Comparing::Yes } else { Comparing::No };
+    let settings = Settings { nodes: nodes.clone(), prefix: options.prefix.clone(), goal, interval };
     let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, comparing);
     let session = Session::new(settings, mirror, random);
-    Ok(Box::new(client::Client::new(
-        http::Client::new(wake, Limits::default()),
-        nodes,
-        session,
-    )))
+    Ok(Box::new(client::Client::new(http::Client::new(wake, Limits::default()), nodes, session)))
 }
 
 fn refuse_what_is_missing(etcd: &config::Etcd) -> Result<(), String> {
@@ -83,11 +66,7 @@ fn refuse_what_is_missing(etcd: &config::Etcd) -> Result<(), String> {
 /// version 3 has no use for them.
 fn node_url(node: &str) -> Result<String, String> {
     let node = node.trim();
-    let with_scheme = if node.contains("://") {
-        node
-    } else {
-        &format!("http://{node}")
-    };
+    let with_scheme = if node.contains("://") { node } else { &format!("http://{node}") };
     let url = http::without_credentials(with_scheme.trim_end_matches('/'));
     match url.split_once("://") {
         Some(("http", host)) if !host.is_empty() => Ok(url),
@@ -113,18 +92,9 @@ mod tests {
         check("http://me:secret@etcd:2379", Ok("http://etcd:2379"));
         check("me:secret@etcd:2379", Ok("http://etcd:2379"));
         check("http://etcd:2379/gateway/", Ok("http://etcd:2379/gateway"));
-        check(
-            "https://etcd:2379",
-            Err("etcd: node `https://etcd:2379`: https is not supported yet"),
-        );
-        check(
-            "https://me:secret@etcd",
-            Err("etcd: node `https://etcd`: https is not supported yet"),
-        );
-        check(
-            "ftp://etcd",
-            Err("etcd: node `ftp://etcd` is not like \"http://127.0.0.1:2379\""),
-        );
+        check("https://etcd:2379", Err("etcd: node `https://etcd:2379`: https is not supported yet"));
+        check("https://me:secret@etcd", Err("etcd: node `https://etcd`: https is not supported yet"));
+        check("ftp://etcd", Err("etcd: node `ftp://etcd` is not like \"http://127.0.0.1:2379\""));
         check("", Err("etcd: node `http:` is not like \"http://127.0.0.1:2379\""));
     }
 
@@ -144,38 +114,14 @@ mod tests {
             let error = refuse_what_is_missing(&etcd).expect_err("it cannot be done");
             assert!(error.contains(want), "{error}");
         };
+        check(config::Etcd { version: Some(config::EtcdVersion::V2), ..plain() }, "`version = 2` is not supported yet");
         check(
-            config::Etcd {
-                version: Some(config::EtcdVersion::V2),
-                ..plain()
-            },
-            "`version = 2` is not supported yet",
-        );
-        check(
-            config::Etcd {
-                srv_record: "_etcd._tcp.example.com".into(),
-                ..plain()
-            },
+            config::Etcd { srv_record: "_etcd._tcp.example.com".into(), ..plain() },
             "`srv_record` is not supported yet",
         );
-        check(
-            config::Etcd {
-                username: "root".into(),
-                ..plain()
-            },
-            "`username` is not supported yet",
-        );
-        let tls = config::Tls {
-            client_ca_keys: Some("/ca.pem".into()),
-            ..config::Tls::default()
-        };
+        check(config::Etcd { username: "root".into(), ..plain() }, "`username` is not supported yet");
+        let tls = config::Tls { client_ca_keys: Some("/ca.pem".into()), ..config::Tls::default() };
         check(config::Etcd { tls, ..plain() }, "is not supported yet");
-        check(
-            config::Etcd {
-                nodes: Vec::new(),
-                ..plain()
-            },
-            "`nodes` names no node",
-        );
+        check(config::Etcd { nodes: Vec::new(), ..plain() }, "`nodes` names no node");
     }
 }

@@ -202,12 +202,7 @@ impl Session {
 
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         if self.now.replace(now).is_none() {
-            out.push(log(
-                Level::Info,
-                "set backend nodes",
-                "nodes",
-                self.settings.nodes.join(","),
-            ));
+            out.push(log(Level::Info, "set backend nodes", "nodes", self.settings.nodes.join(",")));
             self.read_all(out);
         }
         match event {
@@ -244,10 +239,7 @@ impl Session {
             State::Watching(watching) => {
                 let confirmed = watching.unconfirmed.map(|(_, until)| until);
                 let settled = watching.doubts.as_ref().map(|(_, until)| *until);
-                [Some(watching.probe_at), confirmed, settled, self.next_read]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [Some(watching.probe_at), confirmed, settled, self.next_read].into_iter().flatten().min()
             }
         }
     }
@@ -271,19 +263,13 @@ impl Session {
         }
         if let State::Watching(watching) = &self.state {
             match watching {
-                Watching {
-                    doubts: Some((keys, until)),
-                    ..
-                } if *until <= now => {
+                Watching { doubts: Some((keys, until)), .. } if *until <= now => {
                     let keys = keys.len().to_string();
                     out.push(log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
                     out.push(Action::Close);
                     self.state = State::Ready;
                 }
-                Watching {
-                    unconfirmed: Some((_, until)),
-                    ..
-                } if *until <= now => {
+                Watching { unconfirmed: Some((_, until)), .. } if *until <= now => {
                     return self.failed(&format!("watch not confirmed within {PATIENCE:?}"), now, out);
                 }
                 Watching { probe_at, .. } if *probe_at <= now => {
@@ -299,11 +285,7 @@ impl Session {
     }
 
     fn ask(&self, kind: RequestKind, body: String) -> Action {
-        Action::Ask(Request {
-            node: self.node,
-            kind,
-            body,
-        })
+        Action::Ask(Request { node: self.node, kind, body })
     }
 
     fn wants_stream(&self) -> bool {
@@ -312,18 +294,9 @@ impl Session {
 
     /// Lets all keys be read, from the first one.
     fn read_all(&mut self, out: &mut Vec<Action>) {
-        out.push(log(
-            Level::Debug,
-            "retrieving keys",
-            "key_prefix",
-            self.settings.prefix.clone(),
-        ));
+        out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         self.next_read = None;
-        self.reading = Some(Reading {
-            rest: self.mirror.spans().into(),
-            first: None,
-            loading: self.mirror.load(),
-        });
+        self.reading = Some(Reading { rest: self.mirror.spans().into(), first: None, loading: self.mirror.load() });
     }
 
     fn page(&mut self, page: Page, now: Instant, out: &mut Vec<Action>) {
@@ -384,18 +357,11 @@ impl Session {
         watching.probe_at = probe_at;
         if answer.canceled {
             return match answer.compact_revision {
-                0 => self.failed(
-                    &format!("watch refused: {}", wire::shown(&answer.cancel_reason)),
-                    now,
-                    out,
-                ),
+                0 => self.failed(&format!("watch refused: {}", wire::shown(&answer.cancel_reason)), now, out),
                 _ => self.lost(Level::Info, "history was compacted", now, out),
             };
         }
-        let index = answer
-            .watch_id
-            .checked_sub(1)
-            .and_then(|index| usize::try_from(index).ok());
+        let index = answer.watch_id.checked_sub(1).and_then(|index| usize::try_from(index).ok());
         let Some((_, next)) = index.and_then(|index| self.watches.get_mut(index)) else {
             return self.failed("answer for a watch that was not asked for", now, out);
         };
@@ -409,9 +375,7 @@ impl Session {
                 // The node lags behind, or the store was put back; then this watch would be silent until it is past `known`.
                 watching.probe_at = now;
             }
-            watching.unconfirmed = watching
-                .unconfirmed
-                .and_then(|(n, until)| (n > 1).then(|| (n - 1, until)));
+            watching.unconfirmed = watching.unconfirmed.and_then(|(n, until)| (n > 1).then(|| (n - 1, until)));
             if watching.unconfirmed.is_none() {
                 self.healthy(out);
             }
@@ -485,9 +449,7 @@ impl Session {
         out.push(Action::Close);
         out.push(log(level, "reading all keys again", "reason", why.to_owned()));
         self.read_all(out);
-        self.state = State::Resting {
-            until: now + self.up_to(SPREAD),
-        };
+        self.state = State::Resting { until: now + self.up_to(SPREAD) };
     }
 
     /// The node did not do what it was asked for. The next one is, after a rest.
@@ -514,9 +476,7 @@ impl Session {
         if self.settings.goal == Goal::Once {
             self.reading = None;
         } else {
-            self.state = State::Resting {
-                until: now + self.rest(),
-            };
+            self.state = State::Resting { until: now + self.rest() };
         }
     }
 
@@ -596,18 +556,12 @@ impl Reading {
             (_, true, _) => return Err("page that leads to no other"),
             (_, false, _) => drop(self.rest.pop_front()),
         }
-        Ok(if self.rest.is_empty() {
-            Progress::Done(first)
-        } else {
-            Progress::Goes
-        })
+        Ok(if self.rest.is_empty() { Progress::Done(first) } else { Progress::Goes })
     }
 }
 
 fn log(level: Level, message: &str, name: &'static str, value: String) -> Action {
-    Action::Report(Report::Log(
-        Line::new(level, message).with("backend", NAME).with(name, value),
-    ))
+    Action::Report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
 }
 
 #[cfg(test)]

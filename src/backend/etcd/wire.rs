@@ -22,10 +22,7 @@ pub const WATCH: &str = "/v3/watch";
 
 /// What goes with every request. A member that has lost its leader then ends a watch after some seconds; without
 /// this it stays silent.
-pub const HEADERS: &[(&str, &str)] = &[
-    ("Content-Type", "application/json"),
-    ("Grpc-Metadata-hasleader", "true"),
-];
+pub const HEADERS: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Grpc-Metadata-hasleader", "true")];
 
 /// The longest part of a server's message that is shown.
 const SHOWN: usize = 200;
@@ -58,10 +55,7 @@ impl Span {
 
     /// What is left of it after a key.
     pub fn after(&self, key: &[u8]) -> Span {
-        Span {
-            from: [key, &[0]].concat(),
-            end: self.end.clone(),
-        }
+        Span { from: [key, &[0]].concat(), end: self.end.clone() }
     }
 }
 
@@ -77,14 +71,7 @@ pub fn range(span: &Span, limit: usize, revision: Option<u64>) -> String {
 
 /// The body of a range request that asks only for the header: the newest revision, agreed on by the cluster.
 pub fn newest_revision() -> String {
-    range(
-        &Span {
-            from: vec![0],
-            end: vec![],
-        },
-        1,
-        None,
-    )
+    range(&Span { from: vec![0], end: vec![] }, 1, None)
 }
 
 /// The body of a watch request: one create_request after the other for the spans and first revisions, with watch_id 1,
@@ -189,12 +176,8 @@ pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
         error: Option<Complaint>,
     }
     match serde_json::from_slice(line)? {
-        Whole {
-            error: Some(complaint), ..
-        } => Ok(Message::Error(complaint.words())),
-        Whole {
-            result: Some(answer), ..
-        } => Ok(Message::Watch(answer)),
+        Whole { error: Some(complaint), .. } => Ok(Message::Error(complaint.words())),
+        Whole { result: Some(answer), .. } => Ok(Message::Watch(answer)),
         _ => Err(Unreadable::Nonsense("neither result nor error".into())),
     }
 }
@@ -231,10 +214,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
         (300..400, None) => format!("HTTP {status}: redirects are not followed"),
         (_, None) => format!("HTTP {status}"),
     };
-    Refusal {
-        revision_gone: body.is_some_and(|body| body.code == OUT_OF_RANGE),
-        words,
-    }
+    Refusal { revision_gone: body.is_some_and(|body| body.code == OUT_OF_RANGE), words }
 }
 
 /// An answer that could not be read to its end.
@@ -293,12 +273,7 @@ impl Complaint {
 
 /// A text of the server's, short and on one line.
 pub fn shown(text: &str) -> String {
-    let mut line: String = text
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(SHOWN)
-        .collect();
+    let mut line: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
     if line.is_empty() {
         line.push_str("no reason given");
     }
@@ -339,11 +314,7 @@ impl<'de> Visitor<'de> for PageSeed<'_> {
         while let Some(field) = fields.next_key()? {
             match field {
                 Field::Header => page.header = fields.next_value()?,
-                Field::Kvs => {
-                    page.last = fields.next_value_seed(EntriesSeed {
-                        entries: &mut *self.entries,
-                    })?
-                }
+                Field::Kvs => page.last = fields.next_value_seed(EntriesSeed { entries: &mut *self.entries })?,
                 Field::More => page.more = fields.next_value()?,
                 Field::Other => drop(fields.next_value::<IgnoredAny>()?),
             }
@@ -428,15 +399,11 @@ where
         }
 
         fn visit_u64<E: de::Error>(self, number: u64) -> Result<N, E> {
-            number
-                .try_into()
-                .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            number.try_into().map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
         }
 
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<N, E> {
-            number
-                .try_into()
-                .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            number.try_into().map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
         }
     }
 
@@ -454,23 +421,13 @@ mod tests {
     }
 
     fn entry(key: &[u8], value: &[u8], mod_revision: u64) -> Entry {
-        Entry {
-            key: bytes(key),
-            value: bytes(value),
-            mod_revision,
-        }
+        Entry { key: bytes(key), value: bytes(value), mod_revision }
     }
 
     #[test]
     fn prefixes_as_spans() {
         let check = |prefix: &[u8], from: &[u8], end: &[u8]| {
-            assert_eq!(
-                Span::of_prefix(prefix),
-                Span {
-                    from: from.to_vec(),
-                    end: end.to_vec()
-                }
-            );
+            assert_eq!(Span::of_prefix(prefix), Span { from: from.to_vec(), end: end.to_vec() });
         };
         check(b"/app", b"/app", b"/apq");
         check(b"/", b"/", b"0");
@@ -500,11 +457,7 @@ mod tests {
         ];
         for prefix in texts {
             for key in texts.iter().filter(|key| !key.is_empty()) {
-                assert_eq!(
-                    Span::of_prefix(prefix).holds(key),
-                    key.starts_with(prefix),
-                    "{prefix:?} {key:?}"
-                );
+                assert_eq!(Span::of_prefix(prefix).holds(key), key.starts_with(prefix), "{prefix:?} {key:?}");
             }
         }
         let rest = Span::of_prefix(b"/a").after(b"/a/x");
@@ -514,18 +467,9 @@ mod tests {
     #[test]
     fn request_bodies() {
         let span = Span::of_prefix(b"/a");
-        assert_eq!(
-            range(&span, 10, None),
-            r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"0"}"#
-        );
-        assert_eq!(
-            range(&span, 10, Some(7)),
-            r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"7"}"#
-        );
-        assert_eq!(
-            newest_revision(),
-            r#"{"key":"AA==","range_end":"","limit":"1","revision":"0"}"#
-        );
+        assert_eq!(range(&span, 10, None), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"0"}"#);
+        assert_eq!(range(&span, 10, Some(7)), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"7"}"#);
+        assert_eq!(newest_revision(), r#"{"key":"AA==","range_end":"","limit":"1","revision":"0"}"#);
         let all = Span::of_prefix(b"");
         assert_eq!(
             watch([(&span, 8), (&all, 9)].into_iter()),
@@ -569,44 +513,23 @@ mod tests {
             assert_eq!(got, want, "{text}");
             assert_eq!(got_entries, entries, "{text}");
         };
-        let header = Header {
-            cluster_id: 14841639068965178418,
-            revision: 12,
-        };
+        let header = Header { cluster_id: 14841639068965178418, revision: 12 };
         let start =
             r#"{"header":{"cluster_id":"14841639068965178418","member_id":"1","revision":"12","raft_term":"2"}"#;
-        check(
-            &format!("{start}}}"),
-            Page {
-                header,
-                ..Page::default()
-            },
-            &[],
-        );
+        check(&format!("{start}}}"), Page { header, ..Page::default() }, &[]);
         check(
             &format!(
                 r#"{start},"kvs":[{{"key":"L2EveA==","create_revision":"2","mod_revision":"3","version":"1","value":"MQ=="}},
                 {{"key":"L2EveQ==","mod_revision":"4","lease":"7"}}],"more":true,"count":"9"}}"#
             ),
-            Page {
-                header,
-                more: true,
-                last: Some(bytes(b"/a/y")),
-            },
+            Page { header, more: true, last: Some(bytes(b"/a/y")) },
             &[entry(b"/a/x", b"1", 3), entry(b"/a/y", b"", 4)],
         );
         // in another order, with numbers that are numbers, and things that later versions may add
         check(
             r#" {"more":false, "new":{"a":[1,{"b":null}]}, "kvs":[{"value":"/w==", "mod_revision":5, "key":"AP8=", "x":1}],
             "header":{"revision":6}} "#,
-            Page {
-                header: Header {
-                    cluster_id: 0,
-                    revision: 6,
-                },
-                more: false,
-                last: Some(bytes(b"\0\xff")),
-            },
+            Page { header: Header { cluster_id: 0, revision: 6 }, more: false, last: Some(bytes(b"\0\xff")) },
             &[entry(b"\0\xff", b"\xff", 5)],
         );
         check("{}", Page::default(), &[]);
@@ -617,17 +540,11 @@ mod tests {
     fn what_is_no_page_is_an_error() {
         let check = |text: &str, want: &str| {
             let error = page(text).unwrap_err();
-            assert!(
-                error.starts_with(&format!("not an answer of etcd: {want}")),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{text}: {error}");
         };
         check("", "EOF while parsing a value at line 1 column 0");
         check("<html>", "expected value at line 1 column 1");
-        check(
-            r#"{"kvs":[{"key":"L2E"#,
-            "EOF while parsing a string at line 1 column 19",
-        );
+        check(r#"{"kvs":[{"key":"L2E"#, "EOF while parsing a string at line 1 column 19");
         check(r#"{} {}"#, "trailing characters at line 1 column 4");
         check("[]", FIELD);
         check(r#"{"kvs":[{}]}"#, FIELD);
@@ -649,10 +566,7 @@ mod tests {
         }
 
         let error = read_page(br#"{"kvs":["#.chain(Cut), &mut |_| {}).unwrap_err();
-        assert!(
-            matches!(&error, Unreadable::Cut(e) if e.to_string() == "cable out"),
-            "{error}"
-        );
+        assert!(matches!(&error, Unreadable::Cut(e) if e.to_string() == "cable out"), "{error}");
         assert_eq!(error.to_string(), "cable out");
     }
 
@@ -663,9 +577,9 @@ mod tests {
             let data: Vec<u8> = (0..length).map(|n| (n * 37 % 256) as u8).collect();
             assert_eq!(decode(&BASE64_STANDARD.encode(&data)).as_deref(), Some(&data[..]));
         }
-        for wrong in [
-            "=", "==", "====", "A", "AA", "AAA", "AA=", "A===", "AAAA=", "AA==AA==", "ÄÄ==", "AA__", "AAA\n", "AB==",
-        ] {
+        for wrong in
+            ["=", "==", "====", "A", "AA", "AAA", "AA=", "A===", "AAAA=", "AA==AA==", "ÄÄ==", "AA__", "AAA\n", "AB=="]
+        {
             assert_eq!(decode(wrong), None, "{wrong:?}");
         }
     }
@@ -673,19 +587,11 @@ mod tests {
     #[test]
     fn messages() {
         let check = |line: &str, want: Message| assert_eq!(read_message(line.as_bytes()).unwrap(), want, "{line}");
-        let header = Header {
-            cluster_id: 9,
-            revision: 5,
-        };
+        let header = Header { cluster_id: 9, revision: 5 };
         let start = r#"{"result":{"header":{"cluster_id":"9","member_id":"3","revision":"5","raft_term":"2"}"#;
         check(
             &format!(r#"{start},"watch_id":"1","created":true}}}}"#),
-            Message::Watch(WatchAnswer {
-                header,
-                watch_id: 1,
-                created: true,
-                ..WatchAnswer::default()
-            }),
+            Message::Watch(WatchAnswer { header, watch_id: 1, created: true, ..WatchAnswer::default() }),
         );
         check(
             &format!(
@@ -703,10 +609,7 @@ mod tests {
         check(
             r#"{"result":{"header":{"cluster_id":"9"},"watch_id":"7","canceled":true,"compact_revision":"3081"}}"#,
             Message::Watch(WatchAnswer {
-                header: Header {
-                    cluster_id: 9,
-                    revision: 0,
-                },
+                header: Header { cluster_id: 9, revision: 0 },
                 watch_id: 7,
                 canceled: true,
                 compact_revision: 3081,
@@ -722,18 +625,9 @@ mod tests {
                 header,
                 watch_id: 2,
                 events: vec![
-                    Event {
-                        kind: EventKind::Put,
-                        entry: entry(b"/a", b"1", 5),
-                    },
-                    Event {
-                        kind: EventKind::Delete,
-                        entry: entry(b"/b", b"", 6),
-                    },
-                    Event {
-                        kind: EventKind::Put,
-                        entry: entry(b"/c", b"", 0),
-                    },
+                    Event { kind: EventKind::Put, entry: entry(b"/a", b"1", 5) },
+                    Event { kind: EventKind::Delete, entry: entry(b"/b", b"", 6) },
+                    Event { kind: EventKind::Put, entry: entry(b"/c", b"", 0) },
                 ],
                 ..WatchAnswer::default()
             }),
@@ -751,19 +645,12 @@ mod tests {
     fn what_is_no_message_is_an_error() {
         let check = |line: &[u8], want: &str| {
             let error = read_message(line).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("not an answer of etcd: {want}")),
-                "{}: {error}",
-                line.escape_ascii()
-            );
+            assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{}: {error}", line.escape_ascii());
         };
         check(b"", "EOF while parsing a value at line 1 column 0");
         check(b"{}", "neither result nor error");
         check(b"\xff", "expected value at line 1 column 1");
-        check(
-            b"{\"error\":\"\xff\"}",
-            "invalid unicode code point at line 1 column 11",
-        );
+        check(b"{\"error\":\"\xff\"}", "invalid unicode code point at line 1 column 11");
         check(br#"{"result":{"watch_id":"x"}}"#, FIELD);
         check(br#"{"result":{"events":[{"type":"PUT"}]}}"#, FIELD);
         check(br#"{"result":{"events":[{"type":"DROP","kv":{"key":"AA=="}}]}}"#, FIELD);
@@ -809,10 +696,7 @@ mod tests {
     #[test]
     fn refusals() {
         let check = |status, body: &str, revision_gone, words: &str| {
-            let want = Refusal {
-                revision_gone,
-                words: words.into(),
-            };
+            let want = Refusal { revision_gone, words: words.into() };
             assert_eq!(refusal(status, RANGE, body.as_bytes()), want, "{body}");
         };
         check(
@@ -821,12 +705,7 @@ mod tests {
             true,
             "HTTP 400: etcdserver: mvcc: required revision has been compacted",
         );
-        check(
-            503,
-            r#"{"error":"etcdserver: no leader","code":14}"#,
-            false,
-            "HTTP 503: etcdserver: no leader",
-        );
+        check(503, r#"{"error":"etcdserver: no leader","code":14}"#, false, "HTTP 503: etcdserver: no leader");
         check(
             403,
             r#"{"error":{"message":"etcdserver: permission denied"}}"#,

@@ -21,12 +21,7 @@ impl Etcd {
 
     /// The same on given ports.
     pub fn start_on(client_port: u16, peer_port: u16) -> Etcd {
-        let mut etcd = Etcd {
-            dir: TempDir::new(),
-            client_port,
-            peer_port,
-            process: None,
-        };
+        let mut etcd = Etcd { dir: TempDir::new(), client_port, peer_port, process: None };
         etcd.restart();
         etcd
     }
@@ -36,11 +31,7 @@ impl Etcd {
         assert!(self.process.is_none(), "etcd runs already");
         let client = self.url();
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.at("log"))
-            .expect("a log can be opened");
+        let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
         let process = Command::new("etcd")
             .arg("--data-dir")
             .arg(self.dir.at("data"))
@@ -57,10 +48,7 @@ impl Etcd {
         self.process = Some(process);
         wait_until("etcd answers", LIMIT, || {
             if let Some(status) = self.running().try_wait().expect("etcd is our child") {
-                panic!(
-                    "etcd ended with {status}:\n{}",
-                    self.dir.read("log").unwrap_or_default()
-                );
+                panic!("etcd ended with {status}:\n{}", self.dir.read("log").unwrap_or_default());
             }
             TcpStream::connect(("127.0.0.1", self.client_port)).is_ok() && self.gateway().healthy()
         });
@@ -109,11 +97,7 @@ impl Etcd {
             .args(args)
             .output()
             .unwrap_or_else(|e| panic!("failed to run etcdctl (scripts/test installs it): {e}"));
-        assert!(
-            output.status.success(),
-            "etcdctl {args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "etcdctl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
     }
 

@@ -19,9 +19,7 @@ impl Gateway {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("etcd listens");
         stream.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
         stream.set_nodelay(true).expect("a connected socket takes options");
-        Gateway {
-            stream: BufReader::new(stream),
-        }
+        Gateway { stream: BufReader::new(stream) }
     }
 
     /// Whether etcd has a leader and takes requests.
@@ -44,10 +42,7 @@ impl Gateway {
     /// Forgets the history up to the newest revision.
     pub fn compact(&mut self) {
         let answer = self.done("/v3/kv/range", &json!({"key": base64("any")}));
-        let revision = answer["header"]["revision"]
-            .as_str()
-            .expect("every answer has a revision")
-            .to_owned();
+        let revision = answer["header"]["revision"].as_str().expect("every answer has a revision").to_owned();
         self.done("/v3/kv/compaction", &json!({"revision": revision, "physical": true}));
     }
 
@@ -59,30 +54,16 @@ impl Gateway {
 
     fn request(&mut self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.stream
-            .get_mut()
-            .write_all(format!("{head}{body}").as_bytes())
-            .expect("etcd reads");
-        let status = self
-            .line()
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .expect("a status line");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("etcd reads");
+        let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
         let mut length = 0;
         loop {
             let line = self.line().to_ascii_lowercase();
             if line.is_empty() {
                 break;
             }
-            assert!(
-                !line.starts_with("transfer-encoding"),
-                "short answers of etcd are not chunked"
-            );
+            assert!(!line.starts_with("transfer-encoding"), "short answers of etcd are not chunked");
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length is a number");
             }

@@ -65,11 +65,7 @@ impl TempDir {
 
     /// The permission bits of a file.
     pub fn mode(&self, name: &str) -> u32 {
-        fs::metadata(self.at(name))
-            .unwrap_or_else(|e| panic!("no mode of {name}: {e}"))
-            .permissions()
-            .mode()
-            & 0o7777
+        fs::metadata(self.at(name)).unwrap_or_else(|e| panic!("no mode of {name}: {e}")).permissions().mode() & 0o7777
     }
 
     pub fn set_mode(&self, name: &str, mode: u32) {
@@ -82,13 +78,7 @@ impl TempDir {
         let path = self.at(folder);
         let entries = fs::read_dir(&path).unwrap_or_else(|e| panic!("failed to list {}: {e}", path.display()));
         let mut names: Vec<String> = entries
-            .map(|entry| {
-                entry
-                    .expect("a listed entry can be read")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|entry| entry.expect("a listed entry can be read").file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
         names

@@ -28,19 +28,11 @@ struct Plan {
     interval: Option<Duration>,
 }
 
-const WATCHED: Plan = Plan {
-    nodes: &["http://a"],
-    keys: &["/a"],
-    watch_keys: &["/a"],
-    goal: Goal::Watched,
-    interval: None,
-};
+const WATCHED: Plan =
+    Plan { nodes: &["http://a"], keys: &["/a"], watch_keys: &["/a"], goal: Goal::Watched, interval: None };
 
 fn header(revision: u64) -> Header {
-    Header {
-        cluster_id: CLUSTER,
-        revision,
-    }
+    Header { cluster_id: CLUSTER, revision }
 }
 
 fn bytes(text: &str) -> Bytes {
@@ -48,44 +40,24 @@ fn bytes(text: &str) -> Bytes {
 }
 
 fn entry(key: &str, value: &str, mod_revision: u64) -> Entry {
-    Entry {
-        key: bytes(key),
-        value: bytes(value),
-        mod_revision,
-    }
+    Entry { key: bytes(key), value: bytes(value), mod_revision }
 }
 
 fn put(key: &str, value: &str, revision: u64) -> wire::Event {
-    wire::Event {
-        kind: EventKind::Put,
-        entry: entry(key, value, revision),
-    }
+    wire::Event { kind: EventKind::Put, entry: entry(key, value, revision) }
 }
 
 fn delete(key: &str, revision: u64) -> wire::Event {
-    wire::Event {
-        kind: EventKind::Delete,
-        entry: entry(key, "", revision),
-    }
+    wire::Event { kind: EventKind::Delete, entry: entry(key, "", revision) }
 }
 
 fn created(watch_id: i64, revision: u64) -> Event {
-    answer(WatchAnswer {
-        watch_id,
-        created: true,
-        header: header(revision),
-        ..WatchAnswer::default()
-    })
+    answer(WatchAnswer { watch_id, created: true, header: header(revision), ..WatchAnswer::default() })
 }
 
 fn events(watch_id: i64, events: Vec<wire::Event>) -> Event {
     let revision = events.last().map_or(0, |event| event.entry.mod_revision);
-    answer(WatchAnswer {
-        watch_id,
-        header: header(revision),
-        events,
-        ..WatchAnswer::default()
-    })
+    answer(WatchAnswer { watch_id, header: header(revision), events, ..WatchAnswer::default() })
 }
 
 fn answer(answer: WatchAnswer) -> Event {
@@ -93,24 +65,15 @@ fn answer(answer: WatchAnswer) -> Event {
 }
 
 fn broken(words: &str) -> Event {
-    Event::Broken {
-        words: words.into(),
-        tail: Tail::Fetchable,
-    }
+    Event::Broken { words: words.into(), tail: Tail::Fetchable }
 }
 
 fn refused(words: &str) -> Event {
-    Event::Refused(Refusal {
-        revision_gone: false,
-        words: words.into(),
-    })
+    Event::Refused(Refusal { revision_gone: false, words: words.into() })
 }
 
 fn revision_gone() -> Event {
-    Event::Refused(Refusal {
-        revision_gone: true,
-        words: "compacted".into(),
-    })
+    Event::Refused(Refusal { revision_gone: true, words: "compacted".into() })
 }
 
 impl Bench {
@@ -121,17 +84,10 @@ impl Bench {
 
     fn with_random(plan: Plan, random: Box<dyn FnMut(u64) -> u64>) -> Bench {
         let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        let settings = Settings {
-            nodes: strings(plan.nodes),
-            prefix: "/p".into(),
-            goal: plan.goal,
-            interval: plan.interval,
-        };
+        let settings =
+            Settings { nodes: strings(plan.nodes), prefix: "/p".into(), goal: plan.goal, interval: plan.interval };
         let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Comparing::Yes);
-        Bench {
-            session: Session::new(settings, mirror, random),
-            now: Instant::now(),
-        }
+        Bench { session: Session::new(settings, mirror, random), now: Instant::now() }
     }
 
     fn on(&mut self, event: Event) -> Vec<String> {
@@ -168,18 +124,9 @@ impl Bench {
 
     #[track_caller]
     fn part_of_page(&mut self, revision: u64, entries: &[(&str, &str, u64)], more: bool, want: &[&str]) {
-        entries
-            .iter()
-            .for_each(|(key, value, revision)| self.session.entry(entry(key, value, *revision)));
+        entries.iter().for_each(|(key, value, revision)| self.session.entry(entry(key, value, *revision)));
         let last = entries.last().map(|(key, ..)| bytes(key));
-        self.check(
-            Event::Page(Page {
-                header: header(revision),
-                more,
-                last,
-            }),
-            want,
-        );
+        self.check(Event::Page(Page { header: header(revision), more, last }), want);
     }
 
     /// A session that watches, with nothing read at revision 10.
@@ -187,10 +134,7 @@ impl Bench {
         let mut bench = Bench::new(plan);
         bench.on(Event::Turn);
         for _ in plan.keys {
-            bench.on(Event::Page(Page {
-                header: header(10),
-                ..Page::default()
-            }));
+            bench.on(Event::Page(Page { header: header(10), ..Page::default() }));
             bench.on(Event::Turn);
         }
         bench.check(Event::Opened, &[]);
@@ -208,9 +152,7 @@ fn text(action: &Action) -> String {
         Action::Ask(request) => format!("{} {}", request.node, body(request)),
         Action::Close => "close".into(),
         Action::Report(Report::Snapshot(layer)) => {
-            let pairs = layer
-                .iter()
-                .map(|(key, value)| format!(" {}={}", plain(key), plain(value)));
+            let pairs = layer.iter().map(|(key, value)| format!(" {}={}", plain(key), plain(value)));
             format!("snapshot{}", pairs.collect::<String>())
         }
         Action::Report(Report::Changes { changes, trigger }) => {
@@ -218,11 +160,7 @@ fn text(action: &Action) -> String {
                 Change::Put(key, value) => format!(" {}={}", plain(key), plain(value)),
                 Change::Delete(key) => format!(" -{}", plain(key)),
             });
-            format!(
-                "{}{}",
-                if *trigger { "trigger" } else { "changes" },
-                list.collect::<String>()
-            )
+            format!("{}{}", if *trigger { "trigger" } else { "changes" }, list.collect::<String>())
         }
         Action::Report(Report::Failed(words)) => format!("failed: {words}"),
         Action::Report(Report::Recovered) => "recovered".into(),
@@ -257,11 +195,7 @@ fn body(request: &Request) -> String {
         }
         RequestKind::Watch => {
             let create = &body["create_request"];
-            format!(
-                "watch {} from {}",
-                plain(&create["key"]),
-                number(&create["start_revision"])
-            )
+            format!("watch {} from {}", plain(&create["key"]), number(&create["start_revision"]))
         }
     });
     parts.collect::<Vec<_>>().join(", ")
@@ -269,11 +203,7 @@ fn body(request: &Request) -> String {
 
 #[test]
 fn reads_pages_at_one_revision_and_watches_from_the_next() {
-    let mut bench = Bench::new(Plan {
-        keys: &["/b", "/a"],
-        watch_keys: &["/a", "/r"],
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { keys: &["/b", "/a"], watch_keys: &["/a", "/r"], ..WATCHED });
     assert_eq!(bench.session.due(), None, "the first turn comes by itself");
     bench.turn(&["Info: set backend nodes nodes=http://a", "0 range /a to /b"]);
     bench.part_of_page(10, &[("/a/1", "x", 3), ("/a/2", "y", 4)], true, &[]);
@@ -300,15 +230,8 @@ fn debug_lines_tell_of_every_read() {
 
 #[test]
 fn what_comes_together_is_reported_as_one() {
-    let mut bench = Bench::watching(Plan {
-        keys: &["/a", "/b"],
-        watch_keys: &["/r"],
-        ..WATCHED
-    });
-    bench.check(
-        events(1, vec![put("/a/1", "x", 11), put("/a/2", "y", 11), delete("/a/1", 12)]),
-        &[],
-    );
+    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/r"], ..WATCHED });
+    bench.check(events(1, vec![put("/a/1", "x", 11), put("/a/2", "y", 11), delete("/a/1", 12)]), &[]);
     bench.check(events(2, vec![put("/b", "z", 13)]), &[]);
     bench.check(Event::Quiet, &["changes /a/1=x /a/2=y -/a/1 /b=z"]);
     bench.check(Event::Quiet, &[]);
@@ -332,25 +255,13 @@ fn what_the_read_had_is_not_applied_again() {
 
 #[test]
 fn a_watch_goes_on_after_the_last_event_of_each_key() {
-    let mut bench = Bench::watching(Plan {
-        keys: &["/a", "/b"],
-        watch_keys: &["/r"],
-        ..WATCHED
-    });
+    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/r"], ..WATCHED });
     bench.on(events(1, vec![put("/a", "x", 15)]));
     // Progress: an event line says nothing of what is still to come.
-    bench.on(answer(WatchAnswer {
-        watch_id: 3,
-        header: header(18),
-        ..WatchAnswer::default()
-    }));
+    bench.on(answer(WatchAnswer { watch_id: 3, header: header(18), ..WatchAnswer::default() }));
     bench.check(
         broken("connection closed"),
-        &[
-            "changes /a=x",
-            "close",
-            "failed: failed to watch http://a: connection closed",
-        ],
+        &["changes /a=x", "close", "failed: failed to watch http://a: connection closed"],
     );
     assert!(!bench.session.listens());
     assert_eq!(bench.wait(), SHORTEST_REST);
@@ -365,16 +276,9 @@ fn a_watch_goes_on_after_the_last_event_of_each_key() {
 
 #[test]
 fn one_shot_asks_each_node_once() {
-    let plan = Plan {
-        nodes: &["http://a", "http://b", "http://c"],
-        goal: Goal::Once,
-        ..WATCHED
-    };
+    let plan = Plan { nodes: &["http://a", "http://b", "http://c"], goal: Goal::Once, ..WATCHED };
     let mut bench = Bench::new(plan);
-    bench.turn(&[
-        "Info: set backend nodes nodes=http://a,http://b,http://c",
-        "0 range /a to /b",
-    ]);
+    bench.turn(&["Info: set backend nodes nodes=http://a,http://b,http://c", "0 range /a to /b"]);
     bench.check(broken("connection refused"), &[]);
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["1 range /a to /b"]);
@@ -407,25 +311,13 @@ fn one_shot_ends_however_strange_the_answers_are() {
         |bench| drop(bench.on(Event::Page(Page::default()))),
         |bench| drop(bench.on(revision_gone())),
         |bench| {
-            bench.on(Event::Page(Page {
-                header: header(10),
-                more: true,
-                last: Some(bytes("/a/1")),
-            }));
+            bench.on(Event::Page(Page { header: header(10), more: true, last: Some(bytes("/a/1")) }));
             bench.on(Event::Turn);
-            bench.on(Event::Page(Page {
-                header: header(10),
-                more: true,
-                last: None,
-            }));
+            bench.on(Event::Page(Page { header: header(10), more: true, last: None }));
         },
     ];
     for answer in strange {
-        let mut bench = Bench::new(Plan {
-            nodes: &["http://a", "http://b"],
-            goal: Goal::Once,
-            ..WATCHED
-        });
+        let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
         let mut turns = 0;
         while bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
             answer(&mut bench);
@@ -438,10 +330,7 @@ fn one_shot_ends_however_strange_the_answers_are() {
 
 #[test]
 fn starts_at_a_random_node() {
-    let plan = Plan {
-        nodes: &["http://a", "http://b", "http://c"],
-        ..WATCHED
-    };
+    let plan = Plan { nodes: &["http://a", "http://b", "http://c"], ..WATCHED };
     let mut bench = Bench::with_random(plan, Box::new(|bound| bound - 1));
     assert_eq!(bench.on(Event::Turn)[1], "2 range /a to /b");
 }
@@ -455,10 +344,7 @@ fn rests_longer_after_every_round() {
             for _ in nodes {
                 let least = (SHORTEST_REST * 2u32.pow(round)).min(LONGEST_REST / 2);
                 for (bench, from, to) in [(&mut shortest, least, least), (&mut longest, least, least * 2)] {
-                    assert!(
-                        bench.on(Event::Turn).iter().any(|line| line.contains("range")),
-                        "round {round}"
-                    );
+                    assert!(bench.on(Event::Turn).iter().any(|line| line.contains("range")), "round {round}");
                     bench.on(broken("connection refused"));
                     bench.turn(&[]);
                     let rested = bench.wait();
@@ -471,20 +357,14 @@ fn rests_longer_after_every_round() {
 
 #[test]
 fn a_failure_reads_the_same_in_every_round() {
-    let mut bench = Bench::new(Plan {
-        nodes: &["http://a", "http://b"],
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], ..WATCHED });
     let mut attempt = |words: &str, want: &str| {
         bench.on(Event::Turn);
         bench.check(broken(words), &[want]);
         bench.wait();
     };
     let both = "failed: failed to read from http://a: connection refused; failed to read from http://b: no answer";
-    attempt(
-        "connection refused",
-        "failed: failed to read from http://a: connection refused",
-    );
+    attempt("connection refused", "failed: failed to read from http://a: connection refused");
     attempt("no answer", both);
     attempt("connection refused", both);
     attempt("no answer", both);
@@ -515,10 +395,7 @@ fn a_stream_that_lasted_was_no_failure() {
 
 #[test]
 fn a_page_that_breaks_off_is_read_again_from_another_node() {
-    let mut bench = Bench::new(Plan {
-        nodes: &["http://a", "http://b"],
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], ..WATCHED });
     bench.on(Event::Turn);
     bench.part_of_page(10, &[("/a/1", "x", 3)], true, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 10"]);
@@ -526,11 +403,7 @@ fn a_page_that_breaks_off_is_read_again_from_another_node() {
     bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
     bench.wait();
     bench.turn(&["1 range /a/1\\0 to /b at 10"]);
-    bench.page(
-        11,
-        &[("/a/2", "y", 4), ("/a/3", "z", 5)],
-        &["snapshot /a/1=x /a/2=y /a/3=z"],
-    );
+    bench.page(11, &[("/a/2", "y", 4), ("/a/3", "z", 5)], &["snapshot /a/1=x /a/2=y /a/3=z"]);
 }
 
 #[test]
@@ -562,41 +435,21 @@ fn pages_that_make_no_sense_are_failures() {
         bench.on(Event::Turn);
         bench.part_of_page(10, &[("/a/1", "x", 3)], true, &[]);
         bench.on(Event::Turn);
-        bench.check(
-            Event::Page(page),
-            &[&format!("failed: failed to read from http://a: {words}")],
-        );
+        bench.check(Event::Page(page), &[&format!("failed: failed to read from http://a: {words}")]);
         bench.wait();
         bench.turn(&["0 range /a to /b"]);
     };
-    let page = |last: Option<&str>| Page {
-        header: header(10),
-        more: true,
-        last: last.map(bytes),
-    };
+    let page = |last: Option<&str>| Page { header: header(10), more: true, last: last.map(bytes) };
     check(page(None), "page that leads to no other");
     check(page(Some("/a/1")), "page that leads to no other");
     check(page(Some("/a/0")), "page that leads to no other");
     check(page(Some("/b")), "page that leads to no other");
-    let other = Header {
-        cluster_id: 8,
-        revision: 10,
-    };
-    check(
-        Page {
-            header: other,
-            ..Page::default()
-        },
-        "keys of another cluster than those of the node before it",
-    );
+    let other = Header { cluster_id: 8, revision: 10 };
+    check(Page { header: other, ..Page::default() }, "keys of another cluster than those of the node before it");
 
     let mut bench = Bench::new(WATCHED);
     bench.on(Event::Turn);
-    bench.page(
-        0,
-        &[],
-        &["failed: failed to read from http://a: answer without a revision"],
-    );
+    bench.page(0, &[], &["failed: failed to read from http://a: answer without a revision"]);
 }
 
 #[test]
@@ -604,19 +457,10 @@ fn compacted_history_means_a_new_read_at_a_random_moment() {
     let mut bench = Bench::watching(WATCHED);
     bench.session.random = Box::new(|bound| bound / 2);
     bench.on(events(1, vec![put("/a", "x", 11)]));
-    let compacted = WatchAnswer {
-        watch_id: 1,
-        canceled: true,
-        compact_revision: 50,
-        ..WatchAnswer::default()
-    };
+    let compacted = WatchAnswer { watch_id: 1, canceled: true, compact_revision: 50, ..WatchAnswer::default() };
     bench.check(
         answer(compacted),
-        &[
-            "trigger /a=x",
-            "close",
-            "Info: reading all keys again reason=history was compacted",
-        ],
+        &["trigger /a=x", "close", "Info: reading all keys again reason=history was compacted"],
     );
     assert_eq!(bench.wait(), SPREAD / 2);
     bench.turn(&["0 range /a to /b"]);
@@ -634,10 +478,7 @@ fn a_refused_watch_is_tried_again() {
         cancel_reason: "permission denied".into(),
         ..WatchAnswer::default()
     };
-    let want = &[
-        "close",
-        "failed: failed to watch http://a: watch refused: permission denied",
-    ];
+    let want = &["close", "failed: failed to watch http://a: watch refused: permission denied"];
     bench.check(answer(refusal(1)), want);
     bench.wait();
     bench.turn(&["0 watch /a from 11"]);
@@ -654,10 +495,7 @@ fn lines_that_make_no_sense_are_failures() {
         let mut bench = Bench::watching(WATCHED);
         bench.check(
             events(watch_id, vec![put("/a", "x", 11)]),
-            &[
-                "close",
-                "failed: failed to watch http://a: answer for a watch that was not asked for",
-            ],
+            &["close", "failed: failed to watch http://a: answer for a watch that was not asked for"],
         );
     }
     let mut bench = Bench::watching(WATCHED);
@@ -668,14 +506,7 @@ fn lines_that_make_no_sense_are_failures() {
     // The largest numbers there are do no harm.
     let mut bench = Bench::watching(WATCHED);
     bench.check(events(1, vec![put("/a", "x", u64::MAX)]), &[]);
-    bench.check(
-        answer(WatchAnswer {
-            watch_id: 1,
-            header: header(u64::MAX),
-            ..WatchAnswer::default()
-        }),
-        &[],
-    );
+    bench.check(answer(WatchAnswer { watch_id: 1, header: header(u64::MAX), ..WatchAnswer::default() }), &[]);
     bench.check(Event::Quiet, &["trigger /a=x"]);
 }
 
@@ -683,14 +514,8 @@ fn lines_that_make_no_sense_are_failures() {
 fn a_tail_too_long_to_be_taken_is_read_instead() {
     let mut bench = Bench::watching(WATCHED);
     bench.check(
-        Event::Broken {
-            words: "answer is longer than 9 bytes".into(),
-            tail: Tail::TooLong,
-        },
-        &[
-            "close",
-            "failed: failed to watch http://a: answer is longer than 9 bytes",
-        ],
+        Event::Broken { words: "answer is longer than 9 bytes".into(), tail: Tail::TooLong },
+        &["close", "failed: failed to watch http://a: answer is longer than 9 bytes"],
     );
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
@@ -698,21 +523,14 @@ fn a_tail_too_long_to_be_taken_is_read_instead() {
 
 #[test]
 fn a_watch_has_to_be_confirmed() {
-    let mut bench = Bench::watching(Plan {
-        keys: &["/a", "/b"],
-        watch_keys: &[],
-        ..WATCHED
-    });
+    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &[], ..WATCHED });
     bench.on(broken("connection closed"));
     bench.wait();
     bench.on(Event::Turn);
     bench.on(Event::Opened);
     bench.check(created(1, 10), &[]);
     assert_eq!(bench.wait(), PATIENCE);
-    bench.turn(&[
-        "close",
-        "failed: failed to watch http://a: watch not confirmed within 3s",
-    ]);
+    bench.turn(&["close", "failed: failed to watch http://a: watch not confirmed within 3s"]);
 }
 
 #[test]
@@ -722,30 +540,13 @@ fn another_cluster_means_a_new_read() {
     bench.wait();
     bench.on(Event::Turn);
     bench.on(Event::Opened);
-    let other = Header {
-        cluster_id: 8,
-        revision: 20,
-    };
+    let other = Header { cluster_id: 8, revision: 20 };
     bench.check(
-        answer(WatchAnswer {
-            watch_id: 1,
-            created: true,
-            header: other,
-            ..WatchAnswer::default()
-        }),
-        &[
-            "close",
-            "Warn: reading all keys again reason=the node belongs to another cluster",
-        ],
+        answer(WatchAnswer { watch_id: 1, created: true, header: other, ..WatchAnswer::default() }),
+        &["close", "Warn: reading all keys again reason=the node belongs to another cluster"],
     );
     bench.turn(&["0 range /a to /b"]);
-    bench.check(
-        Event::Page(Page {
-            header: other,
-            ..Page::default()
-        }),
-        &["snapshot"],
-    );
+    bench.check(Event::Page(Page { header: other, ..Page::default() }), &["snapshot"]);
     bench.turn(&["0 watch /a from 21"]);
 }
 
@@ -769,14 +570,7 @@ fn a_store_that_was_put_back_is_noticed_when_the_watch_opens() {
     assert!(lagging.session.listens());
 
     let mut restored = reopened();
-    restored.page(
-        99,
-        &[],
-        &[
-            "close",
-            "Warn: reading all keys again reason=etcd was put back to an earlier revision",
-        ],
-    );
+    restored.page(99, &[], &["close", "Warn: reading all keys again reason=etcd was put back to an earlier revision"]);
     restored.turn(&["0 range /a to /b"]);
     restored.page(99, &[("/a", "old", 40)], &["snapshot /a=old"]);
     restored.turn(&["0 watch /a from 100"]);
@@ -784,10 +578,7 @@ fn a_store_that_was_put_back_is_noticed_when_the_watch_opens() {
 
 #[test]
 fn a_silent_node_is_asked_whether_it_is_there() {
-    let mut bench = Bench::watching(Plan {
-        nodes: &["http://a", "http://b"],
-        ..WATCHED
-    });
+    let mut bench = Bench::watching(Plan { nodes: &["http://a", "http://b"], ..WATCHED });
     bench.now += SILENCE / 2;
     bench.on(events(1, vec![put("/a", "x", 11)]));
     bench.on(Event::Quiet);
@@ -796,21 +587,14 @@ fn a_silent_node_is_asked_whether_it_is_there() {
     bench.page(11, &[], &[]);
     assert_eq!(bench.wait(), SILENCE * 9 / 10);
     bench.turn(&["0 newest revision"]);
-    bench.check(
-        broken("no answer within 3s"),
-        &["close", "failed: failed to watch http://a: no answer within 3s"],
-    );
+    bench.check(broken("no answer within 3s"), &["close", "failed: failed to watch http://a: no answer within 3s"]);
     assert_eq!(bench.wait(), SHORTEST_REST);
     bench.turn(&["1 watch /a from 12"]);
 }
 
 #[test]
 fn an_interval_alone_reads_again_and_again() {
-    let plan = Plan {
-        goal: Goal::Kept,
-        interval: Some(Duration::from_secs(60)),
-        ..WATCHED
-    };
+    let plan = Plan { goal: Goal::Kept, interval: Some(Duration::from_secs(60)), ..WATCHED };
     for (random, want) in [(0, 54), (u64::MAX, 66)] {
         let mut bench = Bench::with_random(plan, Box::new(move |bound| random.min(bound - 1)));
         bench.on(Event::Turn);
@@ -828,10 +612,7 @@ fn an_interval_alone_reads_again_and_again() {
 
 #[test]
 fn without_interval_and_watch_one_read_is_enough() {
-    let mut bench = Bench::new(Plan {
-        goal: Goal::Kept,
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { goal: Goal::Kept, ..WATCHED });
     bench.on(Event::Turn);
     bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
     bench.wait();
@@ -843,25 +624,13 @@ fn without_interval_and_watch_one_read_is_enough() {
 #[test]
 fn an_interval_longer_than_time_itself_is_none() {
     let interval = Some(Duration::from_secs(i64::MAX as u64));
-    let mut bench = Bench::new(Plan {
-        goal: Goal::Kept,
-        interval,
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { goal: Goal::Kept, interval, ..WATCHED });
     bench.on(Event::Turn);
     bench.page(10, &[], &["snapshot"]);
-    assert!(
-        bench
-            .session
-            .due()
-            .is_none_or(|due| due > bench.now + Duration::from_secs(1 << 32))
-    );
+    assert!(bench.session.due().is_none_or(|due| due > bench.now + Duration::from_secs(1 << 32)));
 }
 
-const RECONCILED: Plan = Plan {
-    interval: Some(Duration::from_secs(10)),
-    ..WATCHED
-};
+const RECONCILED: Plan = Plan { interval: Some(Duration::from_secs(10)), ..WATCHED };
 
 #[test]
 fn reconciles_beside_the_stream() {
@@ -876,13 +645,7 @@ fn reconciles_beside_the_stream() {
     bench.page(22, &[("/a/2", "y", 20)], &["snapshot /a/1=x /a/2=y"]);
     // The stream was late with what the read had already, and is not applied again.
     assert!(bench.session.listens());
-    bench.check(
-        events(
-            1,
-            vec![put("/a/2", "early", 19), put("/a/2", "y", 20), put("/a/2", "z", 21)],
-        ),
-        &[],
-    );
+    bench.check(events(1, vec![put("/a/2", "early", 19), put("/a/2", "y", 20), put("/a/2", "z", 21)]), &[]);
     bench.check(Event::Quiet, &["trigger /a/2=z"]);
     assert_eq!(bench.wait(), Duration::from_secs(9));
     bench.turn(&["0 range /a to /b"]);
@@ -891,26 +654,15 @@ fn reconciles_beside_the_stream() {
 #[test]
 fn a_stream_that_missed_something_is_told_and_opened_again() {
     let mut bench = Bench::watching(RECONCILED);
-    bench.on(events(
-        1,
-        vec![put("/a/1", "x", 11), put("/a/2", "x", 11), put("/a/3", "x", 11)],
-    ));
+    bench.on(events(1, vec![put("/a/1", "x", 11), put("/a/2", "x", 11), put("/a/3", "x", 11)]));
     bench.on(Event::Quiet);
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
     // /a/1 was deleted, /a/2 and /a/4 were written; the stream tells of /a/2 only.
-    bench.page(
-        20,
-        &[("/a/2", "y", 15), ("/a/3", "x", 11), ("/a/4", "y", 16)],
-        &["snapshot /a/2=y /a/3=x /a/4=y"],
-    );
+    bench.page(20, &[("/a/2", "y", 15), ("/a/3", "x", 11), ("/a/4", "y", 16)], &["snapshot /a/2=y /a/3=x /a/4=y"]);
     bench.check(events(1, vec![put("/a/2", "y", 15)]), &[]);
     assert_eq!(bench.wait(), PATIENCE);
-    bench.turn(&[
-        "Warn: watch missed changes, opening it again keys=2",
-        "close",
-        "0 watch /a from 21",
-    ]);
+    bench.turn(&["Warn: watch missed changes, opening it again keys=2", "close", "0 watch /a from 21"]);
 }
 
 #[test]
@@ -919,18 +671,12 @@ fn a_read_of_another_store_than_the_streams_replaces_it() {
         let mut bench = Bench::watching(RECONCILED);
         bench.wait();
         bench.turn(&["0 range /a to /b"]);
-        let page = Page {
-            header,
-            ..Page::default()
-        };
+        let page = Page { header, ..Page::default() };
         let warning = format!("Warn: opening the watch again reason={why}");
         bench.check(Event::Page(page), &[&warning, "close", "snapshot"]);
         bench.turn(&[&format!("0 watch /a from {}", header.revision + 1)]);
     };
-    let other = Header {
-        cluster_id: 8,
-        revision: 20,
-    };
+    let other = Header { cluster_id: 8, revision: 20 };
     check(other, "the node belongs to another cluster");
     check(header(9), "etcd was put back to an earlier revision");
 }
@@ -942,11 +688,7 @@ fn a_key_that_events_cannot_tell_is_read_again_beside_the_stream() {
     bench.check(Event::Quiet, &["trigger /a/1=x"]);
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["0 range /a to /b"]);
-    bench.page(
-        12,
-        &[("/a//2", "y", 12), ("/a/1", "x", 11)],
-        &["snapshot /a/1=x /a/2=y"],
-    );
+    bench.page(12, &[("/a//2", "y", 12), ("/a/1", "x", 11)], &["snapshot /a/1=x /a/2=y"]);
     // Nothing was missed, so the stream stays.
     bench.turn(&[]);
     assert!(bench.session.listens());
@@ -955,10 +697,7 @@ fn a_key_that_events_cannot_tell_is_read_again_beside_the_stream() {
 
 #[test]
 fn a_failed_page_beside_the_stream_moves_on_to_another_node() {
-    let mut bench = Bench::watching(Plan {
-        nodes: &["http://a", "http://b"],
-        ..RECONCILED
-    });
+    let mut bench = Bench::watching(Plan { nodes: &["http://a", "http://b"], ..RECONCILED });
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
     bench.part_of_page(20, &[("/a/1", "x", 11)], true, &[]);
@@ -974,20 +713,12 @@ fn a_failed_page_beside_the_stream_moves_on_to_another_node() {
 
 #[test]
 fn without_keys_only_triggers_are_watched() {
-    let mut bench = Bench::new(Plan {
-        keys: &[],
-        watch_keys: &["/r"],
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { keys: &[], watch_keys: &["/r"], ..WATCHED });
     assert_eq!(bench.on(Event::Turn)[1..], ["0 newest revision"]);
     bench.page(10, &[], &["snapshot"]);
     bench.turn(&["0 watch /r from 11"]);
 
-    let mut bench = Bench::new(Plan {
-        keys: &[],
-        watch_keys: &[],
-        ..WATCHED
-    });
+    let mut bench = Bench::new(Plan { keys: &[], watch_keys: &[], ..WATCHED });
     bench.on(Event::Turn);
     bench.page(10, &[], &["snapshot"]);
     assert_eq!(bench.session.due(), None);
@@ -1010,10 +741,7 @@ impl Etcd {
     }
 
     fn header(&self) -> Header {
-        Header {
-            cluster_id: self.cluster,
-            revision: self.revision(),
-        }
+        Header { cluster_id: self.cluster, revision: self.revision() }
     }
 
     fn at(&self, revision: u64) -> BTreeMap<&str, (&str, u64)> {
@@ -1045,10 +773,7 @@ impl Etcd {
     /// Answers with pages of three keys.
     fn range(&self, session: &mut Session, body: &serde_json::Value) -> Event {
         let decode = |name: &str| BASE64_STANDARD.decode(body[name].as_str().unwrap()).unwrap();
-        let span = Span {
-            from: decode("key"),
-            end: decode("range_end"),
-        };
+        let span = Span { from: decode("key"), end: decode("range_end") };
         let revision = match body["revision"].as_str().unwrap().parse().unwrap() {
             0 => self.revision(),
             revision => revision,
@@ -1058,10 +783,7 @@ impl Etcd {
         }
         let state = self.at(revision);
         let mut found = state.iter().filter(|(key, _)| span.holds(key.as_bytes()));
-        let mut page = Page {
-            header: self.header(),
-            ..Page::default()
-        };
+        let mut page = Page { header: self.header(), ..Page::default() };
         for (key, (value, revision)) in found.by_ref().take(3) {
             session.entry(entry(key, value, *revision));
             page.last = Some(bytes(key));
@@ -1075,10 +797,7 @@ impl Etcd {
         let watches = creates.map(|create| {
             let create = &create.unwrap()["create_request"];
             let decode = |name: &str| BASE64_STANDARD.decode(create[name].as_str().unwrap()).unwrap();
-            let span = Span {
-                from: decode("key"),
-                end: decode("range_end"),
-            };
+            let span = Span { from: decode("key"), end: decode("range_end") };
             (span, Some(create["start_revision"].as_str().unwrap().parse().unwrap()))
         });
         self.stream = Some(watches.collect());
@@ -1093,12 +812,7 @@ impl Etcd {
         if start < self.compacted {
             *next = None;
             let compact_revision = self.compacted;
-            return Some(WatchAnswer {
-                watch_id,
-                canceled: true,
-                compact_revision,
-                ..WatchAnswer::default()
-            });
+            return Some(WatchAnswer { watch_id, canceled: true, compact_revision, ..WatchAnswer::default() });
         }
         if start > header.revision {
             return None;
@@ -1118,12 +832,7 @@ impl Etcd {
             // A line without events would say that there are none up to the newest revision.
             return self.line(watch, revisions);
         }
-        Some(WatchAnswer {
-            watch_id,
-            header,
-            events,
-            ..WatchAnswer::default()
-        })
+        Some(WatchAnswer { watch_id, header, events, ..WatchAnswer::default() })
     }
 }
 
@@ -1157,12 +866,7 @@ impl World {
                 Action::Ask(request) => {
                     self.etcd.open(&request.body);
                     let header = self.etcd.header();
-                    let confirmed = |watch_id| WatchAnswer {
-                        watch_id,
-                        created: true,
-                        header,
-                        ..Default::default()
-                    };
+                    let confirmed = |watch_id| WatchAnswer { watch_id, created: true, header, ..Default::default() };
                     let watches = self.etcd.stream.as_ref().map_or(0, Vec::len) as i64;
                     self.lines = (1..=watches).map(confirmed).collect();
                     self.tell(Event::Opened, fails);
@@ -1210,36 +914,13 @@ impl World {
 #[test]
 fn nothing_is_lost_whatever_happens() {
     let plans = [
-        Plan {
-            keys: &["/"],
-            watch_keys: &["/"],
-            ..WATCHED
-        },
-        Plan {
-            keys: &["/a", "/b"],
-            watch_keys: &["/a", "/b"],
-            nodes: &["http://a", "http://b"],
-            ..RECONCILED
-        },
-        Plan {
-            keys: &["/", "/a"],
-            watch_keys: &["/reload"],
-            ..RECONCILED
-        },
-        Plan {
-            keys: &["/a", "/b"],
-            watch_keys: &["/reload", "/b/x"],
-            ..WATCHED
-        },
-        Plan {
-            keys: &["a", "b"],
-            watch_keys: &["a", "b"],
-            ..WATCHED
-        },
+        Plan { keys: &["/"], watch_keys: &["/"], ..WATCHED },
+        Plan { keys: &["/a", "/b"], watch_keys: &["/a", "/b"], nodes: &["http://a", "http://b"], ..RECONCILED },
+        Plan { keys: &["/", "/a"], watch_keys: &["/reload"], ..RECONCILED },
+        Plan { keys: &["/a", "/b"], watch_keys: &["/reload", "/b/x"], ..WATCHED },
+        Plan { keys: &["a", "b"], watch_keys: &["a", "b"], ..WATCHED },
     ];
-    let names = [
-        "/a", "/a/1", "/a/2", "/a//2", "/ab", "/b", "/b/x", "/c/1", "/reload", "a/1", "b/1", "a//1",
-    ];
+    let names = ["/a", "/a/1", "/a/2", "/a//2", "/ab", "/b", "/b/x", "/c/1", "/reload", "a/1", "b/1", "a//1"];
     let (mut snapshots, mut changes, mut failures) = (0, 0, 0);
     for (run, plan) in plans.iter().cycle().take(500).enumerate() {
         let mut seed = run as u64 + 1;
@@ -1249,12 +930,7 @@ fn nothing_is_lost_whatever_happens() {
         };
         let mut world = World {
             bench: Bench::with_random(*plan, Box::new(below)),
-            etcd: Etcd {
-                cluster: CLUSTER,
-                history: Vec::new(),
-                compacted: 0,
-                stream: None,
-            },
+            etcd: Etcd { cluster: CLUSTER, history: Vec::new(), compacted: 0, stream: None },
             lines: VecDeque::new(),
             layer: Layer::new(),
             rendered: Layer::new(),
@@ -1274,21 +950,13 @@ fn nothing_is_lost_whatever_happens() {
                 }
             }
             if below(100) == 0 {
-                world.etcd.compacted = world
-                    .etcd
-                    .compacted
-                    .max(world.etcd.revision().saturating_sub(below(20)));
+                world.etcd.compacted = world.etcd.compacted.max(world.etcd.revision().saturating_sub(below(20)));
             }
             if below(300) == 0 {
                 // Rebuilt from nothing.
                 let cluster = world.etcd.cluster + 1;
                 let stream = world.etcd.stream.take();
-                world.etcd = Etcd {
-                    cluster,
-                    history: Vec::new(),
-                    compacted: 0,
-                    stream: None,
-                };
+                world.etcd = Etcd { cluster, history: Vec::new(), compacted: 0, stream: None };
                 if stream.is_some() {
                     world.tell(broken("rebuilt"), &mut || false);
                 }
@@ -1317,10 +985,7 @@ fn nothing_is_lost_whatever_happens() {
         if plan.watch_keys != plan.keys {
             // What is not watched is rendered with the next trigger.
             let revision = world.etcd.revision() + 1;
-            world
-                .etcd
-                .history
-                .push((revision, "/reload".into(), Some(String::new())));
+            world.etcd.history.push((revision, "/reload".into(), Some(String::new())));
         }
         // The storm is over: nothing fails any more, and everything that is to come does, the last watch's first.
         loop {
@@ -1347,8 +1012,5 @@ fn nothing_is_lost_whatever_happens() {
         changes += world.changes;
         failures += world.failures;
     }
-    assert!(
-        snapshots > 500 && changes > 5000 && failures > 1000,
-        "{snapshots} {changes} {failures}"
-    );
+    assert!(snapshots > 500 && changes > 5000 && failures > 1000, "{snapshots} {changes} {failures}");
 }

@@ -1,0 +1,125 @@
+//! The backend `env`: the environment this program was started with. `APP_DB_HOST` is the key
+//! `/app/db/host`. Cannot be watched, as nothing changes it.
+
+use std::rc::Rc;
+
+use super::keys::Keys;
+use super::polled::{Polled, Schedule, Source};
+use super::{Backend, interval};
+use crate::config::{self, Mode};
+use crate::host::environment;
+use crate::store::Layer;
+
+/// The backend at work. The seed spreads its reads over time.
+pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
+    let names = Names::new(&config.prefix, &config.keys);
+    Box::new(Polled::new(Environment { names }, &config.prefix, Schedule::new(interval(config, mode), seed)))
+}
+
+struct Environment {
+    names: Names,
+}
+
+impl Source for Environment {
+    fn name(&self) -> &'static str {
+        "env"
+    }
+
+    fn read(&mut self) -> Result<Layer, String> {
+        Ok(self.names.layer(environment::variables()))
+    }
+}
+
+/// Which variables are wanted and what they are called in the store.
+struct Names {
+    /// What the name of a wanted variable begins with, one for each key.
+    beginnings: Vec<Vec<u8>>,
+    keys: Keys,
+}
+
+impl Names {
+    fn new(prefix: &str, keys: &[String]) -> Names {
+        let beginnings = Keys::new(prefix, keys).effective().iter().map(|key| variable(key)).collect();
+        // No key made from a variable has a capital letter or a `_`. A prefix with one selects variables, but there
+        // is nothing to take away from their keys, and remco leaves them whole.
+        let comparable = !prefix.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase());
+        Names { beginnings, keys: Keys::new(if comparable { prefix } else { "" }, &[]) }
+    }
+
+    fn layer(&self, variables: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Layer {
+        let wanted = |(name, value): (Vec<u8>, Vec<u8>)| {
+            self.beginnings.iter().find(|beginning| name.starts_with(beginning))?;
+            Some((self.keys.store_key(&key(&name))?.key, Rc::from(value)))
+        };
+        variables.into_iter().filter_map(wanted).collect()
+    }
+}
+
+/// `/app/db` -> `APP_DB`. Only ASCII letters have a case here, as in the names of variables.
+fn variable(key: &[u8]) -> Vec<u8> {
+    let name = key.strip_prefix(b"/").unwrap_or(key);
+    name.iter().map(|byte| if *byte == b'/' { b'_' } else { byte.to_ascii_uppercase() }).collect()
+}
+
+/// `APP_DB` -> `/app/db`
+fn key(variable: &[u8]) -> Vec<u8> {
+    let path = variable.iter().map(|byte| if *byte == b'_' { b'/' } else { byte.to_ascii_lowercase() });
+    std::iter::once(b'/').chain(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefix: &str, keys: &[&str], want: &[&str]) {
+        let variables = ["APP_DB_HOST=pg", "APP_DB_PORT=5", "APPLE=x", "APP=y", "db_host=low", "A__B=2", "_=z", "E="];
+        let variables = variables.iter().map(|text| {
+            let (name, value) = text.split_once('=').unwrap();
+            (name.into(), value.into())
+        });
+        let names = Names::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
+        let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let layer = names.layer(variables);
+        let got: Vec<_> = layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect();
+        assert_eq!(got, want, "{prefix:?} {keys:?}");
+    }
+
+    #[test]
+    fn names_become_keys() {
+        check("", &["/app/db"], &["/app/db/host=pg", "/app/db/port=5"]);
+        check("", &["app/db/p"], &["/app/db/port=5"]);
+        check("", &["/app"], &["/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"]);
+        check("", &["/APP_DB/HOST", "/E"], &["/app/db/host=pg", "/e="]);
+        check("", &["/a/"], &["/a/b=2", "/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x"]);
+        check("", &["/none"], &[]);
+        check("", &[], &[]);
+    }
+
+    #[test]
+    fn the_root_is_every_variable() {
+        let all = ["/=z", "/a/b=2", "/app=y", "/app/db/host=pg", "/app/db/port=5", "/apple=x", "/db/host=low", "/e="];
+        check("", &["/"], &all);
+        check("/", &["/"], &all);
+    }
+
+    #[test]
+    fn the_prefix_is_taken_away_at_a_boundary() {
+        check("/app", &["/db"], &["/db/host=pg", "/db/port=5"]);
+        check("/app/db", &["/"], &["/host=pg", "/port=5"]);
+        // not `/le`, for APPLE
+        check("/app", &["/"], &["/=y", "/db/host=pg", "/db/port=5"]);
+    }
+
+    #[test]
+    fn a_prefix_that_no_key_can_begin_with_takes_nothing_away() {
+        check("/APP", &["/db"], &["/app/db/host=pg", "/app/db/port=5"]);
+        check("/app_db", &["/"], &["/app/db/host=pg", "/app/db/port=5"]);
+    }
+
+    #[test]
+    fn bytes_survive() {
+        let layer = Names::new("", &["/".to_owned()]).layer([(b"X_\xff".to_vec(), b"\xfe".to_vec())]);
+        assert_eq!(layer.get(&b"/x/\xff"[..]).map(|value| &**value), Some(&b"\xfe"[..]));
+    }
+}

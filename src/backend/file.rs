@@ -1,0 +1,468 @@
+//! The backend `file`: one local JSON document, read at the start, every interval and, where it is
+//! watched, as soon as it changes. What it means as keys is `flatten`'s business.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::flatten;
+use super::keys::Keys;
+use super::polled::{Call, Outcome, Schedule, retrieving_keys};
+use super::{Backend, Report, interval, watches};
+use crate::config::{self, Mode};
+use crate::host::files::why;
+use crate::host::inotify::{PathWatch, Touch};
+use crate::host::read::whole_file;
+use crate::log::{Level, Line};
+use crate::store::Layer;
+
+/// A larger document is an error: it would fill a small machine's memory several times over.
+const LARGEST: usize = 64 << 20;
+
+/// How long something that was begun (a file created, an old one removed) has to be followed by more.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The backend at work, for a path (not a URL). The seed spreads its reads over time.
+pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64) -> Box<dyn Backend> {
+    Box::new(Document {
+        path: PathBuf::from(&file.filepath),
+        prefix: config.prefix.clone(),
+        keys: Keys::new(&config.prefix, &config.keys),
+        schedule: Schedule::new(interval(config, mode), seed),
+        watch: if watches(config, mode) { Watch::Wanted } else { Watch::No },
+        settled: None,
+        known: None,
+    })
+}
+
+struct Document {
+    path: PathBuf,
+    prefix: String,
+    keys: Keys,
+    schedule: Schedule,
+    watch: Watch,
+    /// When to look at what an event has begun.
+    settled: Option<Instant>,
+    /// A hash of what was given last: keeping the text would double the memory a large document takes.
+    known: Option<u64>,
+}
+
+enum Watch {
+    No,
+    /// It could not be set up yet.
+    Wanted,
+    On(PathWatch),
+}
+
+impl Backend for Document {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
+        if let Watch::On(watch) = &self.watch {
+            out.push(watch.fd());
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.schedule.due().into_iter().chain(self.settled).min()
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
+        let call = self.schedule.call(now);
+        if !self.has_changed(now) && call.is_none() {
+            return;
+        }
+        self.settled = None;
+        if call == Some(Call::Start) {
+            let line = Line::new(Level::Info, "set file path").with("backend", "file");
+            out.push(Report::Log(line.with("filepath", self.path.display().to_string())));
+        }
+        out.push(Report::Log(retrieving_keys("file", &self.prefix)));
+        // Watched first, so that what changes while it is read is told afterwards.
+        let watched = self.arm();
+        // An interval is for everything that can drift, not for the document alone.
+        let read = self.read(call == Some(Call::Interval));
+        let (layer, failure) = match (read, watched) {
+            (Ok(layer), watched) => (layer, watched.err()),
+            (Err(failure), _) => (None, Some(failure)),
+        };
+        match &failure {
+            Some(_) => self.schedule.failed(now),
+            None if self.schedule.succeeded(now) == Outcome::Recovered => out.push(Report::Recovered),
+            None => {}
+        }
+        out.extend(layer.map(Report::Snapshot));
+        out.extend(failure.map(Report::Failed));
+    }
+}
+
+impl Document {
+    /// Takes the events; whether it is time to look at what they are about.
+    fn has_changed(&mut self, now: Instant) -> bool {
+        let Watch::On(watch) = &self.watch else {
+            return false;
+        };
+        match watch.drain() {
+            Ok(Touch::Done) => true,
+            Ok(Touch::Begun) => *self.settled.get_or_insert(now + SETTLE) <= now,
+            Ok(Touch::Nothing) => self.settled.is_some_and(|moment| moment <= now),
+            Err(_) => {
+                // What was lost with it is found by looking; `arm` says so if there can be no other.
+                self.watch = Watch::Wanted;
+                true
+            }
+        }
+    }
+
+    fn arm(&mut self) -> Result<(), String> {
+        if let Watch::Wanted = self.watch {
+            self.watch = Watch::On(PathWatch::new(&self.path).map_err(|error| self.failed("watch", &error))?);
+        }
+        match &mut self.watch {
+            Watch::On(watch) => watch.arm().map_err(|error| self.failed("watch", &error)),
+            Watch::Wanted | Watch::No => Ok(()),
+        }
+    }
+
+    /// The document's keys; `None` if it is what it was, unless it is wanted `anyway`.
+    fn read(&mut self, anyway: bool) -> Result<Option<Layer>, String> {
+        let text = whole_file(&self.path, LARGEST).map_err(|error| self.failed("read", &error))?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&text);
+        let hash = Some(hasher.finish());
+        if hash == self.known && !anyway {
+            return Ok(None);
+        }
+        let layer = flatten::json(&text, &self.keys).map_err(|bad| {
+            format!("failed to parse `{}:{}:{}`: {}", self.path.display(), bad.line, bad.column, bad.why)
+        })?;
+        self.known = hash;
+        Ok(Some(layer))
+    }
+
+    fn failed(&self, to: &str, error: &io::Error) -> String {
+        format!("failed to {to} `{}`: {}", self.path.display(), why(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A backend on `data` in a folder of its own, and the time it believes in.
+    struct Bench {
+        folder: Folder,
+        backend: Box<dyn Backend>,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(mode: Mode, change: impl FnOnce(&mut config::Backend)) -> Bench {
+            let folder = Folder::new();
+            let file = config::File {
+                filepath: folder.path("data").to_str().unwrap().to_owned(),
+                httpheaders: Default::default(),
+            };
+            let mut config = config::Backend {
+                keys: vec!["/".to_owned()],
+                watch_keys: vec!["/".to_owned()],
+                prefix: String::new(),
+                watch: true,
+                onetime: false,
+                interval: None,
+                kind: config::Kind::File(file.clone()),
+            };
+            change(&mut config);
+            Bench { folder, backend: new(&config, &file, mode, 1), now: Instant::now() }
+        }
+
+        fn watching() -> Bench {
+            Bench::new(Mode::Watch, |_| {})
+        }
+
+        fn data(&self) -> PathBuf {
+            self.folder.path("data")
+        }
+
+        /// What one turn reports, shortly; log lines aside.
+        fn turn(&mut self) -> Vec<String> {
+            let mut reports = Vec::new();
+            self.backend.turn(self.now, &mut reports);
+            let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let folder = format!("{}/", self.folder.path("").display()).replace("//", "/");
+            let text = |report| match report {
+                Report::Snapshot(layer) => {
+                    let pairs = layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value)));
+                    Some(pairs.collect::<Vec<_>>().join(" "))
+                }
+                Report::Failed(error) => Some(error.replace(&folder, "")),
+                Report::Recovered => Some("recovered".to_owned()),
+                Report::Log(_) => None,
+                Report::Changes { .. } => Some("changes".to_owned()),
+            };
+            reports.into_iter().filter_map(text).collect()
+        }
+
+        #[track_caller]
+        fn check(&mut self, want: &[&str]) {
+            assert_eq!(self.turn(), want);
+        }
+
+        /// Lets time pass until the backend says that a turn is due.
+        #[track_caller]
+        fn check_when_due(&mut self, within: Duration, want: &[&str]) {
+            let due = self.backend.due().expect("a turn is due at some time");
+            assert!(due > self.now && due - self.now <= within, "{:?}", due - self.now);
+            self.now = due;
+            self.check(want);
+        }
+
+        fn is_watched(&self) -> bool {
+            let mut fds = Vec::new();
+            self.backend.fds(&mut fds);
+            !fds.is_empty()
+        }
+    }
+
+    fn rename_over(path: &Path, text: &str) {
+        let new = path.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, path).unwrap();
+    }
+
+    const MISSING: &str = "failed to read `data`: no such file or directory";
+
+    #[test]
+    fn a_change_is_reported_once() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        assert!(bench.is_watched());
+        assert_eq!(bench.backend.due(), None, "nothing wakes it but an event");
+        bench.check(&[]);
+        fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+        bench.check(&["/a=2"]);
+        rename_over(&bench.data(), r#"{"a": 3}"#);
+        bench.check(&["/a=3"]);
+        bench.check(&[]);
+    }
+
+    #[test]
+    fn a_burst_is_read_once() {
+        let mut bench = Bench::watching();
+        for number in 0..50 {
+            fs::write(bench.data(), format!("{{\"a\": {number}}}")).unwrap();
+        }
+        bench.check(&["/a=49"]);
+        for number in 50..100 {
+            rename_over(&bench.data(), &format!("{{\"a\": {number}}}"));
+        }
+        bench.check(&["/a=99"]);
+        bench.check(&[]);
+    }
+
+    #[test]
+    fn what_stays_the_same_is_not_reported() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&[]);
+        rename_over(&bench.data(), r#"{"a": 1}"#);
+        bench.check(&[]);
+        fs::write(bench.folder.path("other"), r#"{"a": 2}"#).unwrap();
+        bench.check(&[]);
+    }
+
+    #[test]
+    fn fault_01_a_change_between_the_first_read_and_the_watch_is_not_lost() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        // There is no moment between the two: the watch was there before the read.
+        fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+        bench.check(&["/a=2"]);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_keeps_its_keys_until_it_is_back() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        fs::remove_file(bench.data()).unwrap();
+        bench.check(&[]);
+        bench.check_when_due(SETTLE, &[MISSING]);
+        bench.check_when_due(SECOND, &[MISSING]);
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["recovered"]);
+        fs::remove_file(bench.data()).unwrap();
+        bench.check(&[]);
+        bench.check_when_due(SETTLE, &[MISSING]);
+        fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+        bench.check(&["recovered", "/a=2"]);
+    }
+
+    #[test]
+    fn an_editor_that_renames_the_old_file_away_causes_no_failure() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        fs::rename(bench.data(), bench.folder.path("data~")).unwrap();
+        bench.check(&[]);
+        fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+        bench.check(&["/a=2"]);
+        assert_eq!(bench.backend.due(), None);
+    }
+
+    #[test]
+    fn a_hard_link_is_seen_although_nobody_closes_it() {
+        let mut bench = Bench::watching();
+        bench.check(&[MISSING]);
+        fs::write(bench.folder.path("other"), r#"{"a": 1}"#).unwrap();
+        fs::hard_link(bench.folder.path("other"), bench.data()).unwrap();
+        bench.check(&[]);
+        bench.check_when_due(SETTLE, &["recovered", "/a=1"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet() {
+        let mut bench = Bench::watching();
+        bench.check(&[MISSING]);
+        bench.check_when_due(SETTLE, &[MISSING]);
+        rename_over(&bench.data(), r#"{"a": 1}"#);
+        bench.check(&["recovered", "/a=1"]);
+        assert_eq!(bench.backend.due(), None);
+    }
+
+    #[test]
+    fn a_kubernetes_config_map() {
+        let mut bench = Bench::watching();
+        let publish = |folder: &Folder, version: &str| {
+            fs::create_dir(folder.path(version)).unwrap();
+            fs::write(folder.path(version).join("data"), format!("{{\"v\": \"{version}\"}}")).unwrap();
+            symlink(version, folder.path("..data_tmp")).unwrap();
+            fs::rename(folder.path("..data_tmp"), folder.path("..data")).unwrap();
+        };
+        publish(&bench.folder, "..1");
+        symlink("..data/data", bench.data()).unwrap();
+        bench.check(&["/v=..1"]);
+        publish(&bench.folder, "..2");
+        fs::remove_dir_all(bench.folder.path("..1")).unwrap();
+        bench.check(&["/v=..2"]);
+        publish(&bench.folder, "..3");
+        bench.check(&["/v=..3"]);
+    }
+
+    #[test]
+    fn a_bad_document_keeps_the_keys() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        fs::write(bench.data(), "{\n  \"a\": 1,\n}").unwrap();
+        let bad = "failed to parse `data:3:1`: not JSON (YAML is not read yet): trailing comma";
+        bench.check(&[bad]);
+        bench.check_when_due(SETTLE, &[bad]);
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["recovered"]);
+    }
+
+    #[test]
+    fn an_interval_reports_what_did_not_change_too() {
+        let mut bench = Bench::new(Mode::Watch, |config| {
+            config.watch = false;
+            config.interval = Some(60 * SECOND);
+        });
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        assert!(!bench.is_watched());
+        bench.check_when_due(66 * SECOND, &["/a=1"]);
+        fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+        bench.check(&[]);
+        bench.check_when_due(66 * SECOND, &["/a=2"]);
+    }
+
+    #[test]
+    fn one_shot_and_onetime_read_until_it_works_and_no_longer() {
+        let one_shot = Bench::new(Mode::OneShot, |config| config.interval = Some(SECOND));
+        let onetime = Bench::new(Mode::Watch, |config| (config.onetime, config.interval) = (true, Some(SECOND)));
+        for mut bench in [one_shot, onetime] {
+            bench.check(&[MISSING]);
+            fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+            bench.check(&[]);
+            bench.check_when_due(SETTLE, &["recovered", "/a=1"]);
+            fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
+            bench.check(&[]);
+            assert!(!bench.is_watched());
+            assert_eq!(bench.backend.due(), None);
+        }
+    }
+
+    #[test]
+    fn only_the_wanted_keys() {
+        let mut bench = Bench::new(Mode::OneShot, |config| {
+            config.prefix = "/app".to_owned();
+            config.keys = vec!["/db".to_owned()];
+        });
+        fs::write(bench.data(), r#"{"app": {"db": {"host": "pg"}, "x": 1}, "db": {"host": "no"}}"#).unwrap();
+        bench.check(&["/db/host=pg"]);
+    }
+
+    #[test]
+    fn what_is_no_document_at_all() {
+        let mut bench = Bench::watching();
+        fs::create_dir(bench.data()).unwrap();
+        bench.check(&["failed to read `data`: is a directory"]);
+        fs::remove_dir(bench.data()).unwrap();
+        fs::write(bench.data(), "").unwrap();
+        let empty = "failed to parse `data:1:1`: not JSON (YAML is not read yet): EOF while parsing a value";
+        bench.check(&[empty]);
+        let file = fs::File::create(bench.data()).unwrap();
+        file.set_len(LARGEST as u64 + 1).unwrap();
+        drop(file);
+        bench.check(&["failed to read `data`: larger than the limit of 67108864 bytes"]);
+    }
+
+    #[test]
+    fn random_changes_end_in_the_newest_keys() {
+        let mut random = crate::store::tests::Random(9);
+        for _ in 0..20 {
+            let mut bench = Bench::watching();
+            let mut held = None;
+            for step in 0..60 {
+                let text = format!("{{\"a\": {step}}}");
+                match random.below(6) {
+                    0 | 1 => fs::write(bench.data(), text).unwrap(),
+                    2 => rename_over(&bench.data(), &text),
+                    3 => _ = fs::remove_file(bench.data()),
+                    4 => {
+                        _ = fs::remove_file(bench.data());
+                        fs::write(bench.folder.path(&format!("v{step}")), text).unwrap();
+                        symlink(format!("v{step}"), bench.data()).unwrap();
+                    }
+                    _ => {}
+                }
+                if random.below(2) == 0 {
+                    held = bench.turn().into_iter().rfind(|report| report.starts_with('/')).or(held);
+                }
+            }
+            // What the last events have begun, and what is tried again, comes within the longest pause.
+            for pause in [Duration::ZERO, 11 * SECOND] {
+                bench.now += pause;
+                held = bench.turn().into_iter().rfind(|report| report.starts_with('/')).or(held);
+            }
+            if let Ok(text) = fs::read_to_string(bench.data()) {
+                assert_eq!(held, Some(text.replace("{\"a\": ", "/a=").replace('}', "")));
+            }
+        }
+    }
+}

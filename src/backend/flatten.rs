@@ -1,0 +1,349 @@
+//! One document of maps and lists as keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`.
+//! Builds no tree of the document. Reads no files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+
+use super::keys::Keys;
+use crate::store::{Bytes, Layer, path};
+
+/// The wanted keys of a JSON text, called as they are in the store. Nesting is capped at 128 levels.
+pub fn json(text: &[u8], keys: &Keys) -> Result<Layer, BadDocument> {
+    // Some editors put it there, and the original's reader skips it.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut flat = Flat::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    Top(&mut flat).deserialize(&mut reader).and_then(|()| reader.end()).map_err(BadDocument::new)?;
+    Ok(flat.layer(keys))
+}
+
+/// Why a document cannot be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadDocument {
+    /// From 1; columns count bytes.
+    pub line: usize,
+    pub column: usize,
+    pub why: String,
+}
+
+impl BadDocument {
+    fn new(error: serde_json::Error) -> BadDocument {
+        let (line, column) = (error.line(), error.column());
+        let mut why = error.to_string();
+        if let Some(length) = why.strip_suffix(&format!(" at line {line} column {column}")).map(str::len) {
+            why.truncate(length);
+        }
+        if !error.is_data() {
+            why.insert_str(0, "not JSON (YAML is not read yet): ");
+        }
+        // The reader's column is 0 where a line is empty.
+        BadDocument { line, column: column.max(1), why }
+    }
+}
+
+impl fmt::Display for BadDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.why)
+    }
+}
+
+impl std::error::Error for BadDocument {}
+
+/// What stands before every name of a path here: a byte that no name contains, as names are UTF-8. A `/` inside a name
+/// is thus told from one between names until the document is complete.
+const STEP: u8 = 0xff;
+
+#[derive(Default)]
+struct Flat {
+    /// The place that is being read.
+    path: Vec<u8>,
+    scalars: BTreeMap<Vec<u8>, Bytes>,
+}
+
+impl Flat {
+    /// Reads what stands under a name.
+    fn enter<T>(&mut self, name: &[u8], read: impl FnOnce(&mut Flat) -> T) -> T {
+        let length = self.path.len();
+        self.path.push(STEP);
+        self.path.extend_from_slice(name);
+        let result = read(self);
+        self.path.truncate(length);
+        result
+    }
+
+    fn scalar(&mut self, value: &[u8]) {
+        self.scalars.insert(self.path.clone(), Rc::from(value));
+    }
+
+    /// Takes back what an earlier entry of the same name gave: the later one wins, and as a whole.
+    fn forget(&mut self) {
+        self.scalars.remove(&self.path);
+        let mut below = self.path.clone();
+        below.push(STEP);
+        while let Some((key, _)) = self.scalars.range(below.clone()..).next().filter(|(key, _)| key.starts_with(&below))
+        {
+            let key = key.clone();
+            self.scalars.remove(&key);
+        }
+    }
+
+    fn layer(self, keys: &Keys) -> Layer {
+        let wanted = |(mut raw, value): (Vec<u8>, Bytes)| {
+            raw.iter_mut().filter(|byte| **byte == STEP).for_each(|byte| *byte = b'/');
+            // Cleaned before it is compared, as names may begin or end with slashes themselves.
+            let raw = path::clean(&raw);
+            let store_key = if keys.covers(&raw) {
+                keys.store_key(&raw)?
+            } else {
+                return None;
+            };
+            Some((store_key.key, value))
+        };
+        self.scalars.into_iter().filter_map(wanted).collect()
+    }
+}
+
+/// Reads a document, which is a map.
+struct Top<'f>(&'f mut Flat);
+
+/// Reads whatever stands at a place.
+struct Node<'f>(&'f mut Flat);
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map at the top")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Node(self.0).visit_map(map)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map, a list or a value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            self.0.enter(name.as_bytes(), |flat| {
+                flat.forget();
+                map.next_value_seed(Node(flat))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let more = self.0.enter(index.to_string().as_bytes(), |flat| list.next_element_seed(Node(flat)))?;
+            if more.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.scalar(text.as_bytes());
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.scalar(if value { b"true" } else { b"false" });
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.0.scalar(number.to_string().as_bytes());
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.0.scalar(number.to_string().as_bytes());
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.0.scalar(&float(number));
+        Ok(())
+    }
+
+    /// A null, in Go's words.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.scalar(b"<nil>");
+        Ok(())
+    }
+}
+
+/// A number as Go's `%v` prints a float64: the fewest digits that give it back, with an exponent of at least two digits
+/// below 1e-4 and from 1e6 on (strconv.FormatFloat with 'g' and precision -1).
+fn float(number: f64) -> Vec<u8> {
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').expect("a number from JSON is finite");
+    let exponent: i32 = exponent.parse().expect("an exponent is a small number");
+    let text = match exponent {
+        -4..6 => format!("{number}"),
+        _ => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+    };
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(text: &str, prefix: &str, keys: &[&str]) -> Vec<String> {
+        let keys = Keys::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
+        let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let layer = json(text.as_bytes(), &keys).unwrap();
+        layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, want: &[&str]) {
+        assert_eq!(flat(text, "", &["/"]), want, "{text}");
+    }
+
+    #[track_caller]
+    fn check_bad(text: &[u8], want: &str) {
+        assert_eq!(json(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(), want);
+    }
+
+    #[test]
+    fn maps_and_lists_become_paths() {
+        check(r#"{"a": {"b": {"c": "x"}, "d": "y"}}"#, &["/a/b/c=x", "/a/d=y"]);
+        check(r#"{"m": [[1, 2], [3]], "n": [{"z": "a"}]}"#, &["/m/0/0=1", "/m/0/1=2", "/m/1/0=3", "/n/0/z=a"]);
+        check(r#"{"a":{"b":[1,{"c":"x: y"},"- z"]}}"#, &["/a/b/0=1", "/a/b/1/c=x: y", "/a/b/2=- z"]);
+        check(r#"{"none": [], "nothing": {}, "deep": {"x": [{}, []]}}"#, &[]);
+        check("{}", &[]);
+        check("\u{feff} {\"a\": 1}\n", &["/a=1"]);
+    }
+
+    #[test]
+    fn scalars_print_as_in_go() {
+        let scalar = |json: &str, want: &str| check(&format!("{{\"k\": {json}}}"), &[&format!("/k={want}")]);
+        scalar("42", "42");
+        scalar("-7", "-7");
+        scalar("0", "0");
+        scalar("9223372036854775807", "9223372036854775807");
+        scalar("-9223372036854775808", "-9223372036854775808");
+        scalar("18446744073709551615", "18446744073709551615");
+        scalar("18446744073709551616", "1.8446744073709552e+19");
+        scalar("-9223372036854775809", "-9.223372036854776e+18");
+        scalar("0.25", "0.25");
+        scalar("1.50", "1.5");
+        scalar("1.0", "1");
+        scalar("-0.5", "-0.5");
+        scalar("1e3", "1000");
+        scalar("100000.0", "100000");
+        scalar("123456.5", "123456.5");
+        scalar("1e6", "1e+06");
+        scalar("1234567.5", "1.2345675e+06");
+        scalar("1e21", "1e+21");
+        scalar("1e100", "1e+100");
+        scalar("0.0001", "0.0001");
+        scalar("0.00001", "1e-05");
+        scalar("0.000001", "1e-06");
+        scalar("-2.5e-7", "-2.5e-07");
+        scalar("5e-324", "5e-324");
+        scalar("0.0", "0");
+        scalar("true", "true");
+        scalar("false", "false");
+        scalar("null", "<nil>");
+        scalar("\"\"", "");
+        scalar("\"007\"", "007");
+        scalar(r#""\u00e9\t|\"q\"\\""#, "é\t|\"q\"\\");
+        scalar(r#""smile \ud83d\ude00""#, "smile 😀");
+    }
+
+    #[test]
+    fn names_may_hold_slashes_and_dots() {
+        check(
+            r#"{"/etc/app/name": "a", "top/level": "b", "cleaned//up": "c", "/slash/end/": "d"}"#,
+            &["/cleaned/up=c", "/etc/app/name=a", "/slash/end=d", "/top/level=b"],
+        );
+        check(r#"{"a": {"../b": 1, ".": 2}}"#, &["/a=2", "/b=1"]);
+        check(r#"{"": 1, "a": {"": 2, "b": {"": {"c": 3}}}}"#, &["/=1", "/a=2", "/a/b/c=3"]);
+        check(r#"{"with space": 1, "ünï": 2, "100%": 3}"#, &["/100%=3", "/with space=1", "/ünï=2"]);
+        // Two ways to one key: what is nested wins, wherever it stands.
+        check(r#"{"a": {"b": "nested"}, "a/b": "flat"}"#, &["/a/b=nested"]);
+        check(r#"{"a/b": "flat", "a": {"b": "nested"}}"#, &["/a/b=nested"]);
+    }
+
+    #[test]
+    fn the_later_of_two_equal_names_wins_as_a_whole() {
+        check(r#"{"a": 1, "a": 2}"#, &["/a=2"]);
+        check(r#"{"a": {"x": 1, "y": {"z": 1}}, "ab": 1, "a": {"y": 2}}"#, &["/a/y=2", "/ab=1"]);
+        check(r#"{"a": {"x": 1}, "a": "s"}"#, &["/a=s"]);
+        check(r#"{"a": "s", "a": {"x": 1}}"#, &["/a/x=1"]);
+        check(r#"{"a": {"x": 1}, "a": {}}"#, &[]);
+        check(r#"{"a": [1, 2, 3], "a": [4]}"#, &["/a/0=4"]);
+        check(r#"{"a/b": 0, "a": {"c": 1}, "a": {"d": 1}}"#, &["/a/b=0", "/a/d=1"]);
+    }
+
+    #[test]
+    fn only_what_keys_and_prefix_want() {
+        let text = r#"{"app": {"x": 1, "y": {"z": 2}}, "app2": {"x": 3}, "/app/w": 4}"#;
+        assert_eq!(flat(text, "", &["/app"]), ["/app/w=4", "/app/x=1", "/app/y/z=2", "/app2/x=3"]);
+        assert_eq!(flat(text, "", &["/app/y", "/app2"]), ["/app/y/z=2", "/app2/x=3"]);
+        assert_eq!(flat(text, "/app", &["/"]), ["/w=4", "/x=1", "/y/z=2"]);
+        assert_eq!(flat(text, "/app", &["/y", "/x"]), ["/x=1", "/y/z=2"]);
+        assert_eq!(flat(text, "/none", &["/"]), [""; 0]);
+        assert_eq!(flat(text, "", &[]), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_an_error_with_its_place() {
+        let check_bad = |text: &[u8], want: &str| {
+            let (place, why) = want.split_once(": ").unwrap();
+            check_bad(text, &format!("{place}: not JSON (YAML is not read yet): {why}"));
+        };
+        check_bad(b"", "1:1: EOF while parsing a value");
+        check_bad(b"a: 1\n", "1:1: expected value");
+        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: key must be a string");
+        check_bad(b"{\"a\": 1", "1:7: EOF while parsing an object");
+        check_bad(b"{\"a\": 1}\n{}", "2:1: trailing characters");
+        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: unexpected end of hex escape");
+        check_bad(b"{\"a\": \"\xff\"}", "1:8: invalid unicode code point");
+        check_bad(b"{\"a\": 1e999}", "1:11: number out of range");
+    }
+
+    #[test]
+    fn the_top_must_be_a_map() {
+        check_bad(b"[1]", "1:1: invalid type: sequence, expected a map at the top");
+        check_bad(b"\n 5", "2:2: invalid type: integer `5`, expected a map at the top");
+        check_bad(b"null", "1:4: invalid type: null, expected a map at the top");
+        check_bad(b"\"text\"", "1:6: invalid type: string \"text\", expected a map at the top");
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let deep = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        assert_eq!(flat(&deep(127), "", &["/"]), [format!("{}=1", "/a".repeat(127))]);
+        assert!(json(deep(100_000).as_bytes(), &Keys::new("", &["/".to_owned()])).is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! The command line: arguments in, an [`Invocation`] out. Prints nothing, exits nowhere, reads no file. The only
+//! file that knows lexopt.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::config::{Mode, Strictness};
+use crate::nearest::nearest;
+
+/// What the user wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    Run(Options),
+    /// Print [`USAGE`] and exit with 0.
+    Help,
+    /// Print [`VERSION`] and exit with 0.
+    Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub config: PathBuf,
+    pub mode: Mode,
+    pub strictness: Strictness,
+}
+
+/// A command line that means nothing; the exit status is 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    message: String,
+}
+
+/// Where remco looks for its configuration.
+pub const DEFAULT_CONFIG: &str = "/etc/remco/config";
+
+/// What `-h` prints.
+pub const USAGE: &str = "\
+Usage: remco [-config PATH] [-onetime] [--strict]
+
+Keeps configuration files in step with a key-value store: reads keys, renders
+templates, checks the result, replaces the files and reloads services.
+
+What to run:
+  -config PATH   the configuration file (/etc/remco/config)
+  -onetime       render everything once and exit
+  --strict       take unknown configuration keys for errors
+
+About remco:
+  -version       print the version and exit
+  -h, -help      print this text and exit
+
+Every flag may have one dash or two and its value behind a `=`: --config=PATH,
+-onetime=false.
+
+Exit status: 0, or with -onetime the number of resources that failed (at most
+125); 1 if the configuration is wrong; 2 if the command line is.
+";
+
+/// What `-version` prints.
+pub const VERSION: &str = concat!("remco ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
+    let mut config = PathBuf::from(DEFAULT_CONFIG);
+    let (mut onetime, mut strict, mut version) = (false, false, false);
+    let mut parser = lexopt::Parser::from_args(with_two_dashes(arguments));
+    while let Some(argument) = parser.next()? {
+        let flag = match argument {
+            lexopt::Arg::Long(name) => name.to_owned(),
+            lexopt::Arg::Short(letter) => letter.to_string(),
+            lexopt::Arg::Value(value) => {
+                let value = value.to_string_lossy();
+                return Err(Error::new(format!("unexpected argument `{value}`: remco takes flags only")));
+            }
+        };
+        match &*flag {
+            "h" | "help" => return Ok(Invocation::Help),
+            CONFIG => config = path(&mut parser)?,
+            "onetime" => onetime = switch(&flag, &mut parser)?,
+            "strict" => strict = switch(&flag, &mut parser)?,
+            "version" => version = switch(&flag, &mut parser)?,
+            _ => return Err(unknown(&flag)),
+        }
+    }
+    if version {
+        return Ok(Invocation::Version);
+    }
+    Ok(Invocation::Run(Options {
+        config,
+        mode: if onetime { Mode::OneShot } else { Mode::Watch },
+        strictness: if strict { Strictness::Strict } else { Strictness::Lenient },
+    }))
+}
+
+/// The one flag with a value of its own.
+const CONFIG: &str = "config";
+const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
+
+/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags. What
+/// is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<OsString> {
+    let mut spelled = VecDeque::new();
+    let mut flags = true;
+    let mut value_next = false;
+    for argument in arguments {
+        let bytes = argument.as_bytes();
+        if !flags || std::mem::take(&mut value_next) || bytes == b"-" || !bytes.starts_with(b"-") {
+            spelled.push_back(argument);
+            continue;
+        }
+        flags = bytes != b"--";
+        let mut flag = argument.clone();
+        if !bytes.starts_with(b"--") {
+            flag = OsString::from("-");
+            flag.push(&argument);
+        }
+        value_next = flag.as_bytes() == b"--config";
+        spelled.push_back(flag);
+    }
+    spelled
+}
+
+fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, Error> {
+    match parser.value() {
+        Ok(path) if !path.is_empty() => Ok(path.into()),
+        _ => Err(Error::new("`-config` needs a path, such as `-config /etc/remco/config`".to_owned())),
+    }
+}
+
+/// The value of a flag that needs none, in the spellings of Go's strconv.ParseBool. Only behind a `=`: in
+/// `-onetime false` the second word is an argument.
+fn switch(flag: &str, parser: &mut lexopt::Parser) -> Result<bool, Error> {
+    let Some(value) = parser.optional_value() else {
+        return Ok(true);
+    };
+    match value.as_bytes() {
+        b"1" | b"t" | b"T" | b"TRUE" | b"true" | b"True" => Ok(true),
+        b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Ok(false),
+        _ => {
+            let value = OsStr::to_string_lossy(&value);
+            Err(Error::new(format!("`-{flag}` is either true or false, not `{value}`")))
+        }
+    }
+}
+
+fn unknown(flag: &str) -> Error {
+    let advice = match nearest(flag, FLAGS.iter().copied()) {
+        Some(known) => format!(", did you mean `-{known}`?"),
+        None => ": `remco -h` lists the flags".to_owned(),
+    };
+    Error::new(format!("unknown flag `-{flag}`{advice}"))
+}
+
+impl Error {
+    fn new(message: String) -> Error {
+        Error { message }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<lexopt::Error> for Error {
+    fn from(error: lexopt::Error) -> Error {
+        Error::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn run(line: &[&str]) -> Result<Invocation, Error> {
+        parse(line.iter().map(OsString::from))
+    }
+
+    #[track_caller]
+    fn check(line: &[&str], config: &str, onetime: bool, strictness: Strictness) {
+        let mode = if onetime { Mode::OneShot } else { Mode::Watch };
+        let expected = Options { config: config.into(), mode, strictness };
+        assert_eq!(run(line), Ok(Invocation::Run(expected)), "{line:?}");
+    }
+
+    #[track_caller]
+    fn refuse(line: &[&str], message: &str) {
+        assert_eq!(run(line).map_err(|error| error.to_string()), Err(message.to_owned()), "{line:?}");
+    }
+
+    #[test]
+    fn takes_remcos_flags() {
+        use Strictness::{Lenient, Strict};
+        check(&[], "/etc/remco/config", false, Lenient);
+        check(&["--"], "/etc/remco/config", false, Lenient);
+        check(&["-config", "a"], "a", false, Lenient);
+        check(&["--config", "a"], "a", false, Lenient);
+        check(&["-config=a"], "a", false, Lenient);
+        check(&["--config=a=b"], "a=b", false, Lenient);
+        check(&["-config", "-onetime"], "-onetime", false, Lenient);
+        check(&["-config", "--"], "--", false, Lenient);
+        check(&["-config", "--config", "-onetime"], "--config", true, Lenient);
+        check(&["-config=a", "-config=b"], "b", false, Lenient);
+        check(&["-onetime", "-config", "a"], "a", true, Lenient);
+        check(&["--onetime", "--strict"], "/etc/remco/config", true, Strict);
+        check(&["-strict", "-strict=false"], "/etc/remco/config", false, Lenient);
+        check(&["-version=false"], "/etc/remco/config", false, Lenient);
+    }
+
+    #[test]
+    fn takes_gos_booleans() {
+        let check = |value: &str, onetime| {
+            check(&[&format!("-onetime={value}")], "/etc/remco/config", onetime, Strictness::Lenient);
+        };
+        for value in ["1", "t", "T", "TRUE", "true", "True"] {
+            check(value, true);
+        }
+        for value in ["0", "f", "F", "FALSE", "false", "False"] {
+            check(value, false);
+        }
+        refuse(&["-onetime=yes"], "`-onetime` is either true or false, not `yes`");
+        refuse(&["-onetime="], "`-onetime` is either true or false, not ``");
+        refuse(&["-version=tRUE"], "`-version` is either true or false, not `tRUE`");
+    }
+
+    #[test]
+    fn shows_help_and_version() {
+        for flag in ["-h", "--h", "-help", "--help"] {
+            assert_eq!(run(&[flag]), Ok(Invocation::Help), "{flag}");
+            assert_eq!(run(&["-onetime", flag, "-oops"]), Ok(Invocation::Help), "{flag}");
+        }
+        for flag in ["-version", "--version", "-version=1"] {
+            assert_eq!(run(&[flag, "-config", "a"]), Ok(Invocation::Version), "{flag}");
+        }
+        assert!(VERSION.starts_with("remco ") && VERSION.ends_with('\n'));
+        assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
+        assert!(FLAGS.iter().all(|flag| USAGE.contains(&format!("-{flag}"))));
+    }
+
+    #[test]
+    fn refuses_what_is_no_flag() {
+        refuse(&["-confg", "a"], "unknown flag `-confg`, did you mean `-config`?");
+        refuse(&["--one-time"], "unknown flag `-one-time`, did you mean `-onetime`?");
+        refuse(&["-v"], "unknown flag `-v`: `remco -h` lists the flags");
+        refuse(&["-c", "a"], "unknown flag `-c`: `remco -h` lists the flags");
+        refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
+        refuse(&["-"], "unexpected argument `-`: remco takes flags only");
+        refuse(&["poll"], "unexpected argument `poll`: remco takes flags only");
+        refuse(&["-onetime", "false"], "unexpected argument `false`: remco takes flags only");
+        refuse(&["--", "-onetime"], "unexpected argument `-onetime`: remco takes flags only");
+        refuse(&["", "-onetime"], "unexpected argument ``: remco takes flags only");
+        refuse(&["---config=a"], "unknown flag `--config`, did you mean `-config`?");
+        refuse(&["-=a"], "unknown flag `-`: `remco -h` lists the flags");
+        refuse(&["-config"], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config="], "`-config` needs a path, such as `-config /etc/remco/config`");
+        refuse(&["-config", ""], "`-config` needs a path, such as `-config /etc/remco/config`");
+    }
+
+    #[test]
+    fn takes_any_bytes_for_a_path() {
+        for flag in [&b"-config=/\xff"[..], b"--config=/\xff"] {
+            let invocation = parse([OsString::from_vec(flag.to_vec())]).expect("a path");
+            let Invocation::Run(options) = invocation else { panic!("{invocation:?}") };
+            assert_eq!(options.config.as_os_str().as_bytes(), b"/\xff");
+        }
+        let words = [b"-config".to_vec(), b"-\xff".to_vec()].map(OsString::from_vec);
+        let Ok(Invocation::Run(options)) = parse(words) else { panic!("a path") };
+        assert_eq!(options.config.as_os_str().as_bytes(), b"-\xff");
+        assert!(parse([OsString::from_vec(b"-\xff".to_vec())]).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! Environment expansion on the raw bytes of a file, comments and all, as Go's os.ExpandEnv does it, with
+//! `${NAME:-default}` on top. Remembers where every byte came from. Knows nothing of TOML.
+
+use std::ops::Range;
+
+/// The bytes of a file after expansion.
+pub(super) struct Expanded {
+    pub bytes: Vec<u8>,
+    /// Where the bytes are not the file's own, in order.
+    holes: Vec<Hole>,
+}
+
+/// A `$...` of the file.
+pub(super) struct Hole {
+    /// What stands there instead, in `Expanded::bytes`.
+    expanded: Range<usize>,
+    written: Range<usize>,
+    /// `None`: `${}` or an unclosed `${`, which are dropped.
+    pub name: Option<Vec<u8>>,
+    pub set: bool,
+}
+
+/// Expands a whole file. `var` is the environment; what it does not know is empty.
+///
+/// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of `*#$@!?-0123456789`
+/// is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
+pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Expanded {
+    let mut out = Expanded { bytes: Vec::with_capacity(written.len()), holes: Vec::new() };
+    // Looked for once: a file full of unclosed `${` would otherwise be read to its end for each of them.
+    let last_brace = written.iter().rposition(|b| *b == b'}').unwrap_or(0);
+    let mut at = 0;
+    while at < written.len() {
+        let dollar = written[at..].iter().position(|b| *b == b'$').map_or(written.len(), |n| at + n);
+        out.bytes.extend_from_slice(&written[at..dollar]);
+        at = dollar;
+        let Some(next) = written.get(dollar + 1) else { break };
+        let (name, end) = match *next {
+            b'{' if dollar + 1 < last_brace => {
+                let open = dollar + 2;
+                let close = open + written[open..].iter().position(|b| *b == b'}').expect("a brace follows");
+                ((close > open).then_some(open..close), close + 1)
+            }
+            b'{' => (None, dollar + 2),
+            b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9' => (Some(dollar + 1..dollar + 2), dollar + 2),
+            _ => {
+                let length =
+                    written[dollar + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+                if length == 0 {
+                    out.bytes.push(b'$');
+                    at = dollar + 1;
+                    continue;
+                }
+                (Some(dollar + 1..dollar + 1 + length), dollar + 1 + length)
+            }
+        };
+        let start = out.bytes.len();
+        let mut hole = Hole { expanded: start..start, written: dollar..end, name: None, set: true };
+        if let Some(text) = name {
+            let text = &written[text];
+            let (name, default) = match text.windows(2).position(|pair| pair == b":-") {
+                Some(colon) => (&text[..colon], Some(&text[colon + 2..])),
+                None => (text, None),
+            };
+            let value = var(name);
+            hole.set = value.is_some() || default.is_some();
+            match (value.filter(|value| default.is_none() || !value.is_empty()), default) {
+                (Some(value), _) => out.bytes.extend_from_slice(&value),
+                (None, Some(default)) => out.bytes.extend_from_slice(default),
+                (None, None) => {}
+            }
+            hole.name = Some(name.to_vec());
+            hole.expanded.end = out.bytes.len();
+        }
+        out.holes.push(hole);
+        at = end;
+    }
+    // A `$` at the very end.
+    out.bytes.extend_from_slice(&written[at..]);
+    out
+}
+
+impl Expanded {
+    /// Where in the file as written an expanded byte comes from; for a byte of a value, where its `$` is.
+    pub fn written(&self, at: usize) -> usize {
+        match self.holes[..self.holes.partition_point(|hole| hole.expanded.start <= at)].last() {
+            None => at,
+            Some(hole) if at < hole.expanded.end => hole.written.start,
+            Some(hole) => hole.written.end + (at - hole.expanded.end),
+        }
+    }
+
+    /// The range of the file as written that became this range, with every `$...` that touches it.
+    pub fn written_range(&self, range: Range<usize>) -> Range<usize> {
+        let inside = self.inside(range.clone());
+        let start = self.written(range.start);
+        let end = if range.is_empty() { start } else { self.written(range.end - 1) + 1 };
+        match (inside.first(), inside.last()) {
+            (Some(first), Some(last)) => start.min(first.written.start)..end.max(last.written.end),
+            _ => start..end,
+        }
+    }
+
+    /// The `$...` that put something, or nothing, into this range.
+    pub fn inside(&self, range: Range<usize>) -> &[Hole] {
+        let from = self.holes.partition_point(|hole| {
+            hole.expanded.end < range.start || (hole.expanded.end == range.start && !hole.expanded.is_empty())
+        });
+        let to = self.holes.partition_point(|hole| hole.expanded.start < range.end.max(range.start + 1));
+        &self.holes[from..to.max(from)]
+    }
+
+    /// The `$...` in whose value this byte is, or whose missing value left nothing here.
+    pub fn value_at(&self, at: usize) -> Option<&Hole> {
+        self.inside(at..at).first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn var(name: &[u8]) -> Option<Vec<u8>> {
+        match name {
+            b"HOME" => Some(b"/root".to_vec()),
+            b"A" => Some(b"aa".to_vec()),
+            b"EMPTY" => Some(Vec::new()),
+            b"a b" => Some(b"spaces".to_vec()),
+            b"DOLLAR" => Some(b"$A ${A}".to_vec()),
+            b"BYTES" => Some(vec![0xff]),
+            _ => None,
+        }
+    }
+
+    #[track_caller]
+    fn check(written: &str, expected: &str) {
+        let expanded = expand(written.as_bytes(), &var);
+        assert_eq!(String::from_utf8_lossy(&expanded.bytes), expected, "{written}");
+    }
+
+    #[test]
+    fn expands_names() {
+        check("", "");
+        check("nothing", "nothing");
+        check("$HOME", "/root");
+        check("${HOME}", "/root");
+        check("x$HOME/y", "x/root/y");
+        check("$HOMES", "");
+        check("${HOME}S", "/rootS");
+        check("$A$A${A}", "aaaaaa");
+        check("# $A", "# aa");
+        check("${a b}", "spaces");
+        check("$UNKNOWN", "");
+        check("ä$A", "äaa");
+    }
+
+    #[test]
+    fn expands_a_value_once() {
+        check("$DOLLAR", "$A ${A}");
+    }
+
+    /// Go's own table: os.ExpandEnv treats these as names of one character.
+    #[test]
+    fn takes_special_names() {
+        check("$$x", "x");
+        check("$*$#$@$!$?$-", "");
+        check("$0$1$9", "");
+        check("$10", "0");
+        check("${*}x", "x");
+    }
+
+    #[test]
+    fn leaves_a_dollar_that_names_nothing() {
+        check("$(cmd)", "$(cmd)");
+        check("$", "$");
+        check("a$", "a$");
+        check("$ A", "$ A");
+        check("$\n", "$\n");
+        check("\"$\"", "\"$\"");
+        check("$%", "$%");
+    }
+
+    #[test]
+    fn drops_malformed_braces() {
+        check("a${}b", "ab");
+        check("a${b", "ab");
+        check("${", "");
+        check("${ x } y", " y");
+        check("${A\nb }x", "x");
+        check("} ${ x", "}  x");
+        check(&"${".repeat(1000), "");
+    }
+
+    #[test]
+    fn takes_a_default() {
+        check("${X:-d}", "d");
+        check("${A:-d}", "aa");
+        check("${EMPTY:-d}", "d");
+        check("${X:-}", "");
+        check("${X:-a:-b}", "a:-b");
+        check("${X:-http://localhost:2379}", "http://localhost:2379");
+        check("${X:-$A}", "$A");
+        check("${X:-${A}}", "${A}");
+        check("${:-d}", "d");
+        check("${X-d}", "");
+    }
+
+    #[test]
+    fn keeps_bytes() {
+        assert_eq!(expand(b"\xfe$BYTES\xfd", &var).bytes, b"\xfe\xff\xfd");
+    }
+
+    #[test]
+    fn remembers_where_bytes_came_from() {
+        //                          0         1
+        //                          0123456789012345678
+        let expanded = expand(b"k = \"${A}b$X$HOME\"\n", &var);
+        assert_eq!(expanded.bytes, b"k = \"aab/root\"\n");
+        let check = |at, expected| assert_eq!(expanded.written(at), expected, "{at}");
+        check(0, 0);
+        check(4, 4);
+        check(5, 5);
+        check(6, 5);
+        check(7, 9);
+        check(8, 12);
+        check(12, 12);
+        check(13, 17);
+        check(15, 19);
+        assert_eq!(expanded.written_range(4..14), 4..18);
+        assert_eq!(expanded.written_range(0..1), 0..1);
+        assert_eq!(expanded.written_range(5..7), 5..9);
+        assert_eq!(expanded.inside(4..14).len(), 3);
+        assert_eq!(expanded.inside(0..4).len(), 0);
+        assert_eq!(expanded.value_at(5).and_then(|hole| hole.name.clone()), Some(b"A".to_vec()));
+        assert!(expanded.value_at(4).is_none());
+        assert!(expanded.value_at(7).is_none());
+        assert!(!expanded.value_at(8).expect("the undefined one").set);
+    }
+}

@@ -1,0 +1,153 @@
+//! Findings: what is wrong with a configuration, where in the file as its author wrote it, and how that is
+//! shown. An excerpt is a line of the file on disk, never an expanded one: a variable may hold a secret.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One error or warning, with its place in the file as the user wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub fatal: bool,
+    pub file: PathBuf,
+    /// Line and column from 1 (columns count characters); `None`: the file as a whole.
+    pub place: Option<(usize, usize)>,
+    pub message: String,
+    /// The line at `place` as it stands in the file, fit to be shown, with a caret under the place; empty without one.
+    pub excerpt: String,
+}
+
+/// Everything that is wrong with a configuration. Warnings alone do not stop anything.
+#[derive(Debug)]
+pub struct Findings {
+    /// In the order of files and places.
+    pub list: Vec<Finding>,
+}
+
+impl Finding {
+    /// `file:line:col: what`, on one line: for the log.
+    pub fn headline(&self) -> String {
+        let file = self.file.display();
+        match self.place {
+            Some((line, column)) => format!("{file}:{line}:{column}: {}", self.message),
+            None => format!("{file}: {}", self.message),
+        }
+    }
+}
+
+/// The headline and the excerpt. No newline at the end.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        if !self.excerpt.is_empty() {
+            write!(f, "\n{}", self.excerpt)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, finding) in self.list.iter().enumerate() {
+            let newline = if i == 0 { "" } else { "\n" };
+            write!(f, "{newline}{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Findings {}
+
+/// A line with its number, and a caret below it. Nothing for a blank line.
+pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
+    /// At most this many characters of a line are shown, around the place.
+    const WIDTH: usize = 100;
+    let (line, hidden) = without_secret(line);
+    // A control character could move the cursor or recolour the terminal.
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let line: Vec<char> = line.chars().map(shown).collect();
+    if line.iter().all(|c| c.is_whitespace()) {
+        return String::new();
+    }
+    // What is hidden is pointed at where it would begin.
+    let caret = if hidden { line.len().min(column - 1) } else { column - 1 };
+    let from = if line.len() > WIDTH { line.len().min(caret.saturating_sub(WIDTH / 2)) } else { 0 };
+    let to = line.len().min(from + WIDTH);
+    let (before, after) = (if from > 0 { "..." } else { "" }, if to < line.len() || hidden { "..." } else { "" });
+    let text: String = line[from..to].iter().collect();
+    let margin = number.to_string().len();
+    let caret = caret - from + before.len();
+    format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
+}
+
+/// Cuts a line behind the `=` of what looks like a password or a token, and tells whether it did: start-up errors
+/// end up in central logs, and the caret needs the key, not the value.
+fn without_secret(line: &str) -> (&str, bool) {
+    const SECRETS: &[&str] =
+        &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+    let lower = line.to_ascii_lowercase();
+    let named = SECRETS.iter().filter_map(|secret| lower.find(secret)).min();
+    match named.and_then(|at| line[at..].find('=').map(|equals| at + equals + 1)) {
+        Some(cut) if !line[cut..].trim().is_empty() => (&line[..cut], true),
+        _ => (line, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, column: usize, expected: &str) {
+        assert_eq!(excerpt(line, 12, column), expected);
+    }
+
+    #[test]
+    fn points_at_the_place() {
+        check("interval = \"60\"", 12, " 12 | interval = \"60\"\n    |            ^");
+        check("\tä = 1", 2, " 12 |  ä = 1\n    |  ^");
+        check("a = ", 5, " 12 | a = \n    |     ^");
+        check("   ", 1, "");
+    }
+
+    #[test]
+    fn shows_no_control_characters() {
+        check("a\u{1b}[31m = 1", 1, " 12 | a\u{fffd}[31m = 1\n    | ^");
+    }
+
+    #[test]
+    fn shows_a_part_of_a_long_line() {
+        let line = format!("{}HERE{}", "a".repeat(300), "b".repeat(300));
+        let expected = format!(" 12 | ...{}HERE{}...\n    | {}^", "a".repeat(50), "b".repeat(46), " ".repeat(53));
+        check(&line, 301, &expected);
+        let expected = format!(" 12 | {}...\n    | ^", "a".repeat(100));
+        check(&line, 1, &expected);
+        let expected = format!(" 12 | ...{}\n    | {}^", "b".repeat(50), " ".repeat(53));
+        check(&line, 605, &expected);
+    }
+
+    #[test]
+    fn shows_no_secrets() {
+        check("password = hunter2", 12, " 12 | password =...\n    |           ^");
+        check("password = hunter2", 1, " 12 | password =...\n    | ^");
+        check("X-Auth-Token=\"a\", b = 1", 19, " 12 | X-Auth-Token=...\n    |              ^");
+        check("password =", 1, " 12 | password =\n    | ^");
+    }
+
+    #[test]
+    fn says_where() {
+        let mut finding =
+            Finding { fatal: true, file: "a/b".into(), place: None, message: "what".into(), excerpt: String::new() };
+        assert_eq!(finding.to_string(), "a/b: what");
+        finding.place = Some((1, 5));
+        assert_eq!(finding.to_string(), "a/b:1:5: what");
+        finding.excerpt = " 1 | x".into();
+        assert_eq!(finding.to_string(), "a/b:1:5: what\n 1 | x");
+        assert_eq!(finding.headline(), "a/b:1:5: what");
+        let both = Findings { list: vec![finding.clone(), finding] };
+        assert_eq!(both.to_string(), "a/b:1:5: what\n 1 | x\na/b:1:5: what\n 1 | x");
+    }
+}

@@ -1,0 +1,216 @@
+//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door.
+
+use std::time::Duration;
+
+use super::document::{Span, Table};
+use super::model::{Command, Exec, Resource, Template};
+use super::reader::{Found, Reader};
+use super::report::{Report, quoted};
+use super::{backend, command, keys, signal, words};
+use crate::nearest::nearest;
+
+/// Where a resource is written, which decides how messages spell the headers of its tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// `[[resource]]`
+    Main,
+    /// The top level of a file of include_dir.
+    Included,
+}
+
+impl Origin {
+    /// The full header of a table below a resource.
+    fn header(self, table: &str) -> String {
+        match self {
+            Origin::Main => format!("resource.{table}"),
+            Origin::Included => table.to_owned(),
+        }
+    }
+}
+
+/// A resource, and where its name and the `dst` of each of its templates are written.
+pub(super) struct Parsed {
+    pub resource: Resource,
+    pub name: Span,
+    pub destinations: Vec<Span>,
+}
+
+/// Reads one resource. `file_name` is its name unless it has one.
+pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: Option<&Found<&Table>>) -> Parsed {
+    let name = reader.filled("name").map_or(file_name, |name| name.value).to_owned();
+    let command = |key| reader.filled(key).map(|command| command.value.to_owned());
+    let (start_cmd, reload_cmd) = (command("start_cmd"), command("reload_cmd"));
+    let exec = reader.table("exec").and_then(|table| exec(reader.report, &table));
+    let (mut templates, mut destinations) = (Vec::new(), Vec::new());
+    for table in reader.tables("template", &origin.header("template")) {
+        if let Some((template, dst)) = template(&Reader::new(reader.report, &keys::TEMPLATE, table.value, table.span)) {
+            templates.push(template);
+            destinations.push(dst);
+        }
+    }
+    let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
+    if !reader.has("template") && idle && origin == Origin::Main {
+        reader.report.lacking(reader.span(), "this resource renders nothing: it has no `[[resource.template]]`");
+    }
+    let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
+    Parsed {
+        resource: Resource { name, start_cmd, reload_cmd, exec, templates, backends },
+        name: reader.place("name"),
+        destinations,
+    }
+}
+
+fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
+    let reader = Reader::new(report, &keys::EXEC, table.value, table.span);
+    let signal = |key| {
+        let name = reader.filled(key)?;
+        let number = signal::number(name.value);
+        if number.is_none() {
+            let shown = report.show(name.span, name.value);
+            let advice = match nearest(
+                &format!("SIG{}", name.value.to_ascii_uppercase().trim_start_matches("SIG")),
+                signal::names(),
+            ) {
+                Some(known) => format!(", did you mean {}?", quoted(known)),
+                None => ": names are like `SIGHUP` and `SIGRTMIN+3`".to_owned(),
+            };
+            report.error(name.span, format!("{} names no signal {shown}{advice}", quoted(key)));
+        }
+        number
+    };
+    let reload_signal = signal("reload_signal");
+    let kill_signal = signal("kill_signal").unwrap_or(SIGTERM);
+    let seconds = |key| reader.seconds(key).map_or(Duration::ZERO, |found| found.value);
+    // remco takes 0 for "not set" here, which for the splay is the same.
+    let kill_timeout = Some(seconds("kill_timeout")).filter(|timeout| !timeout.is_zero()).unwrap_or(KILL_TIMEOUT);
+    let splay = seconds("splay");
+    let Some(found) = reader.filled("command") else {
+        if reader.text("command").is_some() || !reader.has("command") {
+            let why = report.unset(reader.place("command"));
+            report.lacking(reader.place("command"), format!("`exec` starts nothing: its `command` is empty{why}"));
+        }
+        return None;
+    };
+    let command = match words::split(found.value) {
+        Ok(words) if words.is_empty() => {
+            report.error(found.span, "`command` is blank: name a program");
+            return None;
+        }
+        Ok(words) => words,
+        Err(fault) => {
+            report.error(report.inside_string(found.span, fault.at), fault.message);
+            return None;
+        }
+    };
+    Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay })
+}
+
+const SIGTERM: i32 = 15;
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The template, and where its `dst` is written. All keys are checked even if one is wrong.
+fn template(reader: &Reader) -> Option<(Template, Span)> {
+    let report = reader.report;
+    let src = match reader.text("src") {
+        Some(src) if src.value.is_empty() => {
+            report.error(
+                src.span,
+                format!("empty src template{}: set it to the template's path", report.unset(src.span)),
+            );
+            None
+        }
+        None if !reader.has("src") => reader.required("src", "the template's path"),
+        src => src,
+    };
+    let dst = reader.required("dst", "the path of the file to write").filter(|dst| {
+        let names_a_file = !dst.value.ends_with('/') && std::path::Path::new(dst.value).file_name().is_some();
+        if !names_a_file {
+            let shown = report.show(dst.span, dst.value);
+            report.error(dst.span, format!("`dst` {shown} is a directory: add the name of the file"));
+        }
+        names_a_file
+    });
+    let make_directories = reader.boolean("make_directories").unwrap_or(false);
+    let mode = mode(reader);
+    let (uid, gid) = (owner(reader, "UID"), owner(reader, "GID"));
+    let path = dst.as_ref().map_or("", |dst| dst.value);
+    let check_cmd = placeholders(
+        reader,
+        &command::Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst: path },
+    );
+    let reload_cmd = placeholders(
+        reader,
+        &command::Placeholder { key: "reload_cmd", name: "dst", meaning: "the written file", dst: path },
+    );
+    let (src, dst) = (src?, dst?);
+    let template = Template {
+        src: src.value.into(),
+        dst: dst.value.into(),
+        make_directories,
+        mode,
+        uid,
+        gid,
+        check_cmd,
+        reload_cmd,
+    };
+    Some((template, dst.span))
+}
+
+fn placeholders(reader: &Reader, placeholder: &command::Placeholder) -> Option<Command> {
+    let found = reader.filled(placeholder.key)?;
+    match command::parse(found.value, placeholder) {
+        Ok(command) => Some(command),
+        Err(fault) => {
+            reader.report.error(reader.report.inside_string(found.span, fault.at), fault.message);
+            None
+        }
+    }
+}
+
+/// Permission bits. remco reads the text as Go reads an integer literal, so that `644` is decimal there: nobody
+/// ever meant that.
+fn mode(reader: &Reader) -> Option<u32> {
+    let found = reader.text_or("mode", ": write it like `\"0644\"`").filter(|found| !found.value.is_empty())?;
+    let text = found.value;
+    let prefixed = |prefix: &str, radix| {
+        let digits = text.strip_prefix(prefix).or_else(|| text.strip_prefix(&*prefix.to_ascii_uppercase()));
+        digits.map(|digits| (digits, radix))
+    };
+    let (digits, radix) = prefixed("0o", 8).or(prefixed("0x", 16)).or(prefixed("0b", 2)).unwrap_or((text, 8));
+    let bits = Some(digits).filter(|digits| !digits.starts_with(['+', '-']));
+    let bits = bits.and_then(|digits| u32::from_str_radix(digits, radix).ok());
+    let shown = reader.report.show(found.span, text);
+    match bits {
+        Some(bits) if bits <= 0o7777 => {
+            if !text.starts_with('0') {
+                let octal = format!("0{bits:o}");
+                let message =
+                    format!("mode {shown} is taken as octal {octal}: write {}", quoted(&format!("\"{octal}\"")));
+                reader.report.warn(found.span, message);
+            }
+            Some(bits)
+        }
+        Some(_) => {
+            reader.report.error(found.span, format!("mode {shown} is above 07777"));
+            None
+        }
+        None => {
+            reader.report.error(found.span, format!("mode {shown} is no octal number: write it like `\"0644\"`"));
+            None
+        }
+    }
+}
+
+/// An owner's id. -1 leaves it alone, as it does in chown(2).
+fn owner(reader: &Reader, key: &str) -> Option<u32> {
+    let found = reader.integer(key)?;
+    match u32::try_from(found.value) {
+        Ok(id) if id != u32::MAX => Some(id),
+        _ if found.value == -1 => None,
+        _ => {
+            let limits = format!("between 0 and {}, or -1 to leave it alone", u32::MAX - 1);
+            reader.report.error(found.span, format!("{} must be {limits}", quoted(key)));
+            None
+        }
+    }
+}

@@ -1,0 +1,718 @@
+//! What correct configurations mean. What wrong ones are told is in `tests/bad_config.rs`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+
+/// Files and variables in a table; the main file is `/etc/remco/config`.
+#[derive(Debug, Default)]
+struct Table {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    vars: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Table {
+    fn new(main: &str) -> Table {
+        Table::default().file("/etc/remco/config", main)
+    }
+
+    fn file(mut self, path: &str, text: &str) -> Table {
+        self.files.insert(path.into(), text.into());
+        self
+    }
+
+    fn var(mut self, name: &str, value: &str) -> Table {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    #[track_caller]
+    fn load(&self) -> Config {
+        let (config, findings) = self.load_with_findings();
+        assert_eq!(findings, [] as [&str; 0]);
+        config
+    }
+
+    /// The configuration and the headlines of the warnings.
+    #[track_caller]
+    fn load_with_findings(&self) -> (Config, Vec<String>) {
+        match load(Path::new("/etc/remco/config"), Strictness::Lenient, self) {
+            Ok((config, findings)) => (config, findings.iter().map(Finding::headline).collect()),
+            Err(findings) => panic!("{findings}"),
+        }
+    }
+}
+
+impl Source for Table {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let names = self.files.keys().rev().filter(|file| file.parent() == Some(dir));
+        Ok(names.filter_map(|file| file.file_name()).map(Into::into).collect())
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.vars.get(name).cloned()
+    }
+}
+
+/// A resource with one template, up to its backends.
+const RESOURCE: &str = "
+[[resource]]
+name = 'app'
+[[resource.template]]
+src = 'a.tmpl'
+dst = '/etc/a'
+";
+
+/// A backend that nothing can be said against.
+const MOCK: &str = "
+[resource.backend.mock]
+interval = 1
+";
+
+#[test]
+fn an_empty_file_has_the_defaults() {
+    let config = Table::new("").load();
+    let telemetry = Telemetry {
+        enabled: false,
+        service_name: "remco".into(),
+        hostname: String::new(),
+        enable_hostname: true,
+        enable_hostname_label: false,
+        enable_runtime_metrics: true,
+        inmem: None,
+        statsd: None,
+        statsite: None,
+        prometheus: None,
+    };
+    let expected = Config {
+        log_level: LogLevel::Info,
+        log_format: LogFormat::Text,
+        filters: Vec::new(),
+        pid_file: None,
+        resources: Vec::new(),
+        telemetry,
+        included: Vec::new(),
+    };
+    assert_eq!(config, expected);
+}
+
+/// The configuration of the haproxy tutorial, as it stands there.
+#[test]
+fn the_tutorial() {
+    let config = Table::new(
+        r#"
+log_level = "debug"
+log_format = "text"
+
+[[resource]]
+name = "haproxy"
+
+[[resource.template]]
+  src = "/etc/remco/templates/haproxy.tmpl"
+  dst = "/etc/haproxy/haproxy.cfg"
+  reload_cmd 	  = "haproxy -f {{.dst}} -p /var/run/haproxy.pid -D -sf `cat /var/run/haproxy.pid`"
+
+  [resource.backend]
+    [resource.backend.etcd]
+      nodes = ["${ETCD_NODE}"]
+      keys = ["/services", "/config"]
+      watchKeys = ["/haproxy/reload"]
+      watch = true
+      interval = 60
+"#,
+    )
+    .var("ETCD_NODE", "http://localhost:2379")
+    .load();
+    assert_eq!(config.log_level, LogLevel::Debug);
+    let text = |text: &str| CommandPart::Text(text.into());
+    let reload = vec![
+        text("haproxy -f "),
+        CommandPart::Path,
+        text(" -p /var/run/haproxy.pid -D -sf `cat /var/run/haproxy.pid`"),
+    ];
+    let template = Template {
+        src: "/etc/remco/templates/haproxy.tmpl".into(),
+        dst: "/etc/haproxy/haproxy.cfg".into(),
+        make_directories: false,
+        mode: None,
+        uid: None,
+        gid: None,
+        check_cmd: None,
+        reload_cmd: Some(Command { parts: reload }),
+    };
+    let etcd = Etcd {
+        nodes: vec!["http://localhost:2379".into()],
+        scheme: "http".into(),
+        srv_record: String::new(),
+        tls: Tls::default(),
+        username: String::new(),
+        password: Secret::default(),
+        version: None,
+    };
+    let backend = Backend {
+        keys: vec!["/services".into(), "/config".into()],
+        watch_keys: vec!["/haproxy/reload".into()],
+        prefix: String::new(),
+        watch: true,
+        onetime: false,
+        interval: Some(Duration::from_secs(60)),
+        kind: Kind::Etcd(etcd),
+    };
+    let resource = Resource {
+        name: "haproxy".into(),
+        start_cmd: None,
+        reload_cmd: None,
+        exec: None,
+        templates: vec![template],
+        backends: vec![backend],
+    };
+    assert_eq!(config.resources, [resource]);
+    assert_eq!(unsupported(&config), [] as [String; 0]);
+}
+
+#[test]
+fn headers_dotted_keys_and_inline_tables_are_alike() {
+    let header = Table::new(
+        "
+[[resource]]
+name = 'app'
+[resource.exec]
+command = 'a'
+[[resource.template]]
+src = 'a.tmpl'
+dst = '/etc/a'
+[resource.backend.file]
+filepath = 'a.json'
+keys = ['/']
+watch = true
+[resource.backend.file.httpheaders]
+A = 'b'
+",
+    )
+    .load();
+    let dotted = Table::new(
+        "
+[[resource]]
+name = 'app'
+exec.command = 'a'
+template = [{src = 'a.tmpl', dst = '/etc/a'}]
+backend.file.filepath = 'a.json'
+backend.file.keys = ['/']
+backend.file.watch = true
+backend.file.httpheaders.A = 'b'
+",
+    )
+    .load();
+    let inline = Table::new(
+        "resource = [{name = 'app', exec = {command = 'a'}, template = [{src = 'a.tmpl', dst = '/etc/a'}], backend = {file =
+        {filepath = 'a.json', keys = ['/'], watch = true, httpheaders = {A = 'b'}}}}]",
+    )
+    .load();
+    assert_eq!(header, dotted);
+    assert_eq!(header, inline);
+}
+
+#[test]
+fn keys_match_without_case() {
+    let config = Table::new(
+        "
+LOG_LEVEL = 'warn'
+[[Resource]]
+Name = 'app'
+[[Resource.Template]]
+SRC = 'a'
+Dst = 'b'
+uid = 1
+gId = 2
+[Resource.BACKEND.Etcd]
+Nodes = ['http://a:2379']
+KEYS = ['/']
+WATCHKEYS = ['/w']
+Watch = true
+",
+    )
+    .load();
+    assert_eq!(config.log_level, LogLevel::Warn);
+    let template = &config.resources[0].templates[0];
+    assert_eq!((template.uid, template.gid), (Some(1), Some(2)));
+    assert_eq!(config.resources[0].backends[0].watch_keys, ["/w"]);
+}
+
+#[test]
+fn the_exact_key_wins() {
+    let text = format!("{RESOURCE}MODE = '0600'\nmode = '0640'\nMode = '0666'{MOCK}");
+    let (config, warnings) = Table::new(&text).load_with_findings();
+    assert_eq!(config.resources[0].templates[0].mode, Some(0o640));
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn templates_have_modes_and_owners() {
+    let check = |keys: &str, mode, uid, gid| {
+        let config = Table::new(&format!("{RESOURCE}{keys}{MOCK}")).load();
+        let template = &config.resources[0].templates[0];
+        assert_eq!((template.mode, template.uid, template.gid), (mode, uid, gid), "{keys}");
+    };
+    check("", None, None, None);
+    check("mode = ''", None, None, None);
+    check("mode = '0644'", Some(0o644), None, None);
+    check("mode = '0o4755'", Some(0o4755), None, None);
+    check("mode = '0x1A4'", Some(0o644), None, None);
+    check("mode = '0X1a4'", Some(0o644), None, None);
+    check("mode = '0b110100100'", Some(0o644), None, None);
+    check("mode = '0'", Some(0), None, None);
+    check("UID = 0\nGID = 4294967294", None, Some(0), Some(4_294_967_294));
+    check("UID = -1\nGID = -1", None, None, None);
+}
+
+#[test]
+fn a_mode_without_a_zero_is_octal_too() {
+    let (config, warnings) = Table::new(&format!("{RESOURCE}mode = '644'{MOCK}")).load_with_findings();
+    assert_eq!(config.resources[0].templates[0].mode, Some(0o644));
+    assert_eq!(warnings, ["/etc/remco/config:7:8: mode `644` is taken as octal 0644: write `\"0644\"`"]);
+}
+
+#[test]
+fn a_resource_has_commands_and_a_child() {
+    let exec = "
+[[resource]]
+start_cmd = 'a {{.src}}; b'
+reload_cmd = ''
+[resource.exec]
+command = 'app \"-x y\" `date`'
+reload_signal = 'sighup'
+kill_signal = 'SIGINT'
+kill_timeout = 3
+splay = 4
+";
+    let config = Table::new(&format!("{exec}{MOCK}")).load();
+    let resource = &config.resources[0];
+    assert_eq!(resource.name, "config");
+    assert_eq!((resource.start_cmd.as_deref(), resource.reload_cmd.as_deref()), (Some("a {{.src}}; b"), None));
+    let word = |part| Word { parts: vec![part] };
+    let expected = Exec {
+        command: vec![
+            word(WordPart::Text("app".into())),
+            word(WordPart::Text("-x y".into())),
+            word(WordPart::Output("date".into())),
+        ],
+        reload_signal: Some(1),
+        kill_signal: 2,
+        kill_timeout: Duration::from_secs(3),
+        splay: Duration::from_secs(4),
+    };
+    assert_eq!(resource.exec.as_ref(), Some(&expected));
+
+    let config = Table::new(&format!("[[resource]]\n[resource.exec]\ncommand = 'a'\nkill_timeout = 0\n{MOCK}")).load();
+    let exec = config.resources[0].exec.as_ref().expect("a child");
+    assert_eq!((exec.reload_signal, exec.kill_signal), (None, 15));
+    assert_eq!((exec.kill_timeout, exec.splay), (Duration::from_secs(10), Duration::ZERO));
+}
+
+#[test]
+fn intervals() {
+    let check = |keys: &str, watch, onetime, interval: Option<u64>, warns: bool| {
+        let text = format!("{RESOURCE}[resource.backend.file]\nfilepath = 'a'\nkeys = ['/']\n{keys}");
+        let (config, warnings) = Table::new(&text).load_with_findings();
+        let backend = &config.resources[0].backends[0];
+        assert_eq!((backend.watch, backend.onetime), (watch, onetime), "{keys}");
+        assert_eq!(backend.interval, interval.map(Duration::from_secs), "{keys}");
+        let expected = ["interval needs to be > 0: setting interval to 60"];
+        assert!(warnings.iter().zip(expected).all(|(warning, text)| warning.ends_with(text)), "{warnings:?}");
+        assert_eq!(!warnings.is_empty(), warns, "{keys}");
+    };
+    check("", false, false, Some(60), true);
+    check("interval = 0", false, false, Some(60), true);
+    check("interval = -5", false, false, Some(60), true);
+    check("interval = 7", false, false, Some(7), false);
+    check("watch = true", true, false, None, false);
+    check("watch = true\ninterval = 7", true, false, Some(7), false);
+    check("watch = true\ninterval = -7", true, false, None, false);
+    check("onetime = true", false, true, None, false);
+    check("onetime = true\ninterval = 7", false, true, Some(7), false);
+}
+
+#[test]
+fn watch_keys_are_the_keys_unless_set() {
+    let check = |keys: &str, expected: &[&str]| {
+        let text = format!("{RESOURCE}[resource.backend.file]\nfilepath = 'a'\nkeys = ['/a']\nwatch = true\n{keys}");
+        assert_eq!(Table::new(&text).load().resources[0].backends[0].watch_keys, expected, "{keys}");
+    };
+    check("", &["/a"]);
+    check("watchKeys = []", &["/a"]);
+    check("watchKeys = ['/b', '/c']", &["/b", "/c"]);
+}
+
+#[test]
+fn every_backend_has_its_options_and_its_turn() {
+    let text = format!(
+        "{RESOURCE}[resource.backend]
+plugin = [
+    {{path = '/b', keys = ['/'], watch = true, config = {{a = 1, b = ['x', 1.5, true], c.d = 1979-05-27}}}},
+    {{path = '/a', keys = ['/'], watch = true}},
+]
+nats = {{nodes = ['n'], bucket = 'b', username = 'u', password = 'p', token = 't', creds = 'c', keys = ['/'], watch = true}}
+mock = {{interval = 1}}
+zookeeper = {{nodes = ['z'], srv_record = 's', keys = ['/'], watch = true}}
+redis = {{nodes = ['r'], srv_record = 's', password = 'p', database = 3, keys = ['/'], interval = 1}}
+vault = {{node = 'v', auth_type = 'userpass', app_id = 'a', user_id = 'b', role_id = 'c', secret_id = 'd', username = 'u',
+  password = 'p', auth_token = 't', client_cert = '1', client_key = '2', client_ca_keys = '3', keys = ['/'], interval = 1}}
+consul = {{nodes = ['c'], scheme = 'https', srv_record = 's', client_cert = '1', keys = ['/'], watch = true}}
+env = {{keys = ['/'], onetime = true}}
+file = {{filepath = 'f', httpheaders = {{a = 'b'}}, keys = ['/'], prefix = '/p', watch = true}}
+etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', client_key = '', username = 'u', password = 'p',
+  version = 3, keys = ['/'], watch = true}}
+"
+    );
+    let config = Table::new(&text).load();
+    let backends = &config.resources[0].backends;
+    let secret = |text: &str| Secret::new(text.into());
+    let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
+    let expected = [
+        Kind::Etcd(Etcd {
+            nodes: vec!["e".into()],
+            scheme: "https".into(),
+            srv_record: "s".into(),
+            tls: tls.clone(),
+            username: "u".into(),
+            password: secret("p"),
+            version: Some(EtcdVersion::V3),
+        }),
+        Kind::File(File { filepath: "f".into(), httpheaders: BTreeMap::from([("a".into(), secret("b"))]) }),
+        Kind::Env,
+        Kind::Consul(Consul { nodes: vec!["c".into()], scheme: "https".into(), srv_record: "s".into(), tls }),
+        Kind::Vault(Vault {
+            node: "v".into(),
+            auth_type: "userpass".into(),
+            app_id: secret("a"),
+            user_id: secret("b"),
+            role_id: secret("c"),
+            secret_id: secret("d"),
+            username: "u".into(),
+            password: secret("p"),
+            auth_token: secret("t"),
+            tls: Tls { client_cert: Some("1".into()), client_key: Some("2".into()), client_ca_keys: Some("3".into()) },
+        }),
+        Kind::Redis(Redis { nodes: vec!["r".into()], srv_record: "s".into(), password: secret("p"), database: 3 }),
+        Kind::Zookeeper(Zookeeper { nodes: vec!["z".into()], srv_record: "s".into() }),
+        Kind::Mock,
+        Kind::Nats(Nats {
+            nodes: vec!["n".into()],
+            bucket: "b".into(),
+            username: "u".into(),
+            password: secret("p"),
+            token: secret("t"),
+            creds: "c".into(),
+        }),
+        Kind::Plugin(Plugin {
+            path: "/b".into(),
+            config: r#"{"a":1,"b":["x",1.5,true],"c":{"d":"1979-05-27"}}"#.into(),
+        }),
+        Kind::Plugin(Plugin { path: "/a".into(), config: "{}".into() }),
+    ];
+    assert_eq!(backends.iter().map(|backend| &backend.kind).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_eq!(backends[1].prefix, "/p");
+    let shown = format!("{backends:?}");
+    assert!(!shown.contains("\"p\"") && !shown.contains("\"t\""), "{shown}");
+}
+
+#[test]
+fn default_backends_are_overlaid_field_by_field() {
+    let config = Table::new(
+        "
+[default_backends.etcd]
+nodes = ['http://a:1', 'http://b:1']
+username = 'root'
+keys = ['/default']
+watch = true
+[default_backends.file]
+filepath = '/d.json'
+keys = ['/']
+onetime = true
+[default_backends.file.httpheaders]
+A = 'default'
+B = 'default'
+[[resource]]
+name = 'own'
+[[resource.template]]
+src = 'a'
+dst = '/a'
+[resource.backend.etcd]
+nodes = ['http://c:1']
+watch = false
+Interval = 5
+[resource.backend.file.httpheaders]
+B = 'own'
+C = 'own'
+[resource.backend.mock]
+interval = 1
+[[resource]]
+name = 'none'
+[[resource.template]]
+src = 'a'
+dst = '/b'
+",
+    )
+    .load();
+    let [own, none] = config.resources.as_slice() else { panic!("two resources") };
+    let etcd = |resource: &Resource| match &resource.backends[0] {
+        Backend { kind: Kind::Etcd(etcd), keys, watch, interval, .. } => {
+            (etcd.nodes.join(" "), etcd.username.clone(), keys.join(" "), *watch, interval.map(|time| time.as_secs()))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(etcd(own), ("http://c:1".into(), "root".into(), "/default".into(), false, Some(5)));
+    assert_eq!(etcd(none), ("http://a:1 http://b:1".into(), "root".into(), "/default".into(), true, None));
+    let file = |resource: &Resource| match &resource.backends[1].kind {
+        Kind::File(file) => {
+            let headers = file.httpheaders.iter().map(|(name, value)| format!("{name}={}", value.reveal()));
+            (file.filepath.clone(), headers.collect::<Vec<_>>().join(" "))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(file(own), ("/d.json".into(), "A=default B=own C=own".into()));
+    assert_eq!(file(none), ("/d.json".into(), "A=default B=default".into()));
+    assert_eq!((own.backends.len(), none.backends.len()), (3, 2));
+}
+
+#[test]
+fn included_files_are_resources() {
+    let included = |name: &str| format!("{name}\n[[template]]\nsrc = 'a'\ndst = '/$FILE'\n");
+    let main = format!("include_dir = '$DIR'\n[default_backends.mock]\ninterval = 1\n{RESOURCE}");
+    let config = Table::new(&main)
+        .var("DIR", "/etc/remco/resource.d/")
+        .var("FILE", "")
+        .file("/etc/remco/resource.d/b.toml", &included("").replace("$FILE", "b"))
+        .file("/etc/remco/resource.d/Z.toml", &included("name = 'z'").replace("$FILE", "z"))
+        .file("/etc/remco/resource.d/.hidden.toml", &included("").replace("$FILE", "${NAME:-hidden}"))
+        .file("/etc/remco/resource.d/upper.TOML", "not read")
+        .file("/etc/remco/resource.d/notes.txt", "not read")
+        .file("/etc/remco/resource.d/empty.toml", "# no template, no resource\n")
+        .load();
+    let names: Vec<&str> = config.resources.iter().map(|resource| &*resource.name).collect();
+    assert_eq!(names, ["app", ".hidden.toml", "z", "b.toml"]);
+    assert_eq!(config.resources[1].templates[0].dst, Path::new("/hidden"));
+    let files = [".hidden.toml", "Z.toml", "b.toml", "empty.toml"];
+    assert_eq!(config.included, files.map(|file| Path::new("/etc/remco/resource.d").join(file)));
+}
+
+#[test]
+fn log_options() {
+    let check = |level: &str, expected| {
+        let (config, _) = Table::new(&format!("log_level = '{level}'")).load_with_findings();
+        assert_eq!(config.log_level, expected, "{level}");
+    };
+    check("", LogLevel::Info);
+    check("trace", LogLevel::Trace);
+    check(" DEBUG ", LogLevel::Debug);
+    check("Warn", LogLevel::Warn);
+    check("error", LogLevel::Error);
+    check("off", LogLevel::Off);
+    check("panic", LogLevel::Error);
+    check("warning", LogLevel::Info);
+    assert_eq!(Table::new("log_format = 'json'").load().log_format, LogFormat::Json);
+    assert_eq!(Table::new("log_format = 'text'").load().log_format, LogFormat::Text);
+    let config = Table::new("pid_file = '/p'\nfilter_dir = '/f'\nlog_file = '/l'\ninclude_dir = ''").load();
+    assert_eq!(config.pid_file.as_deref(), Some(Path::new("/p")));
+}
+
+#[test]
+fn filters_are_listed() {
+    let table = Table::new("filter_dir = '/f'");
+    assert_eq!(table.load().filters, [] as [&Path; 0]);
+    let table = table.file("/f/b.js", "").file("/f/a.js", "").file("/f/a.json", "").file("/f/.js.txt", "");
+    assert_eq!(table.load().filters, [Path::new("/f/a.js"), Path::new("/f/b.js")]);
+}
+
+#[test]
+fn telemetry() {
+    let config = Table::new(
+        "
+[telemetry]
+enabled = true
+service_name = 's'
+hostname = 'h'
+enable_hostname = false
+enable_hostname_label = true
+enable_runtime_metrics = false
+[telemetry.sinks.inmem]
+interval = 10
+retain = 60
+[telemetry.sinks]
+statsd.addr = 'a:1'
+statsite.addr = 'b:2'
+prometheus = {addr = 'c:3'}
+",
+    )
+    .load();
+    let expected = Telemetry {
+        enabled: true,
+        service_name: "s".into(),
+        hostname: "h".into(),
+        enable_hostname: false,
+        enable_hostname_label: true,
+        enable_runtime_metrics: false,
+        inmem: Some((Duration::from_secs(10), Duration::from_secs(60))),
+        statsd: Some("a:1".into()),
+        statsite: Some("b:2".into()),
+        prometheus: Some(("c:3".into(), Duration::ZERO)),
+    };
+    assert_eq!(config.telemetry, expected);
+}
+
+#[test]
+fn configurations_can_be_compared() {
+    let one = Table::new(&format!("{RESOURCE}{MOCK}"));
+    assert_eq!(one.load(), one.load());
+    let comment = Table::new(&format!("# a comment\n{RESOURCE}# more{MOCK}"));
+    assert_eq!(one.load(), comment.load());
+    let other = Table::new(&format!("{RESOURCE}mode = '0600'{MOCK}"));
+    assert_ne!(one.load(), other.load());
+}
+
+/// Whatever the bytes are: an answer, never a panic, and the same one twice.
+#[test]
+fn no_bytes_bring_it_down() {
+    let pieces: Vec<&[u8]> = [
+        "[[resource]]",
+        "[resource]",
+        "[resource.",
+        "[[resource.template]]",
+        "[resource.backend.etcd]",
+        "[default_backends.file]",
+        "\n",
+        "\n",
+        "\n",
+        " = ",
+        "=",
+        "\"",
+        "'",
+        "\"\"\"",
+        "'''",
+        "[",
+        "]",
+        "{",
+        "}",
+        "{{.src}}",
+        "{{",
+        "}}",
+        "-",
+        ".",
+        ",",
+        "$",
+        "${",
+        "$A",
+        "${A:-x}",
+        "$EMPTY",
+        "#",
+        "\\",
+        "\\u00e4",
+        "\\n",
+        "name",
+        "src",
+        "dst",
+        "mode",
+        "keys",
+        "nodes",
+        "interval",
+        "exec",
+        "command",
+        "check_cmd",
+        "reload_signal",
+        "include_dir = \"/d\"\n",
+        "backend",
+        "plugin",
+        "config",
+        "true",
+        "0644",
+        "1e999",
+        "99999999999999999999",
+        "1979-05-27",
+        "a",
+        "/",
+        "`",
+        "$(",
+        ")",
+        "printf \"%q\"",
+        "|",
+        "\u{feff}",
+        "ä",
+        "\t",
+        "\r\n",
+        "\0",
+        "\u{1b}",
+        "src = \"a\"\n",
+        "dst = '/b'\n",
+        "keys = [\"/\"]\n",
+        "check_cmd = \"",
+        "command = '",
+        "mode = '",
+    ]
+    .map(str::as_bytes)
+    .into_iter()
+    .chain([&b"\xff"[..], b"\xc3", b"\xed\xa0\x80"])
+    .collect();
+    let mut random = Random(1);
+    for _ in 0..2000 {
+        let mut text = || {
+            let length = random.below(60);
+            (0..length).flat_map(|_| pieces[random.below(pieces.len())]).copied().collect::<Vec<u8>>()
+        };
+        let mut table = Table::default();
+        table.files.insert("/etc/remco/config".into(), text());
+        table.files.insert("/d/a.toml".into(), text());
+        table.vars.insert(b"A".to_vec(), text());
+        table.vars.insert(b"EMPTY".to_vec(), Vec::new());
+        let answer = || {
+            let answer = load(Path::new("/etc/remco/config"), Strictness::Strict, &table);
+            answer.map(|(config, warnings)| (format!("{config:?}"), warnings)).map_err(|findings| {
+                assert!(findings.list.iter().any(|finding| finding.fatal), "an error without a reason: {table:?}");
+                findings.to_string()
+            })
+        };
+        assert_eq!(answer(), answer(), "{table:?}");
+    }
+}
+
+/// Half-read configurations of real shape: every prefix, and every byte replaced.
+#[test]
+fn no_damage_brings_it_down() {
+    let whole = format!(
+        "include_dir = '/d'\n[default_backends.etcd]\nnodes = ['${{A:-http://a:1}}']\n{RESOURCE}check_cmd = \"a \\\"{{{{.src}}}}\\\"\"\n\
+        [resource.exec]\ncommand = 'a `b` $(c) \"d\"'\nkill_signal = 'SIGTERM'\n[[resource.backend.plugin]]\npath = 'p'\nconfig = {{a = [1]}}\n"
+    );
+    let check = |text: &[u8]| {
+        let mut table = Table::default();
+        table.files.insert("/etc/remco/config".into(), text.to_vec());
+        let _ =
+            load(Path::new("/etc/remco/config"), Strictness::Strict, &table).map_err(|findings| findings.to_string());
+    };
+    for cut in 0..whole.len() {
+        check(&whole.as_bytes()[..cut]);
+        for byte in *b"\"'[]{}=\n\\$\xff" {
+            let mut damaged = whole.clone().into_bytes();
+            damaged[cut] = byte;
+            check(&damaged);
+        }
+    }
+}
+
+/// xorshift, so that a failure comes again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % bound
+    }
+}

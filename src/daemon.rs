@@ -1,0 +1,508 @@
+//! The one loop: wait, hand what happened to the resources, perform what they decide. Decides
+//! nothing about updates itself (that is `resource`) and makes no system call but through `host`.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::{self, Backend, Change, Report};
+use crate::config::{self, Config, Mode};
+use crate::host::files::{Checked, Comparison, Destination, Stage};
+use crate::host::logger::Logger;
+use crate::host::machine::Machine;
+use crate::host::process::{self, Command};
+use crate::host::random;
+use crate::host::signals::{Signal, Signals};
+use crate::host::wait::{self, Wake};
+use crate::log::{self, Level, Line};
+use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
+use crate::store::{Bytes, Store};
+use crate::template::{Template, World};
+
+/// All resources at work.
+pub struct Daemon {
+    mode: Mode,
+    signals: Arc<Signals>,
+    logger: Rc<Logger>,
+    machine: Rc<Machine>,
+    units: Vec<Unit>,
+}
+
+/// One resource with everything that carries out its decisions.
+struct Unit {
+    config: config::Resource,
+    state: Resource,
+    store: Rc<Store>,
+    backends: Vec<Box<dyn Backend>>,
+    outputs: Vec<Output>,
+    job: Option<(Job, Command)>,
+    /// The keys that more than one backend holds, as far as the user was told of them.
+    collisions: BTreeSet<Bytes>,
+    world: Rc<dyn World>,
+    logger: Rc<Logger>,
+}
+
+/// One template and its result.
+struct Output {
+    destination: Destination,
+    /// Kept until a file it came from changes.
+    template: Option<Template>,
+    /// The result of the update under way, where it is not in place yet.
+    content: Vec<u8>,
+    stage: Option<Stage>,
+    /// What was written last to a destination that cannot be read back.
+    written: Option<Vec<u8>>,
+}
+
+/// Whose descriptor is waited for.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Backend { unit: usize, backend: usize },
+    Command { unit: usize },
+}
+
+/// How the run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything there was to do is done; so many resources failed.
+    Done { failed: usize },
+    /// By a signal.
+    Stopped,
+    /// Not at all: the configuration is to be read again, and the run to go on.
+    Reload,
+}
+
+impl Daemon {
+    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
+        Daemon { mode, signals, logger, machine, units: Vec::new() }
+    }
+
+    /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
+    /// and its state and is only rendered again; the others begin anew.
+    ///
+    /// # Errors
+    /// A backend that cannot be opened; then nothing has changed.
+    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+        let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
+        let new = config.resources.iter().filter(is_new).map(|resource| {
+            Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
+                .map_err(|why| format!("resource `{}`: {why}", resource.name))
+        });
+        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+
+        let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
+        let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        gone.into_iter().for_each(Unit::end);
+        kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
+        let first_new = kept.len();
+        self.units = kept;
+        self.units.extend(new);
+        self.units[first_new..].iter_mut().for_each(Unit::begin);
+        Ok(())
+    }
+
+    /// Runs until every resource is done or a signal ends it.
+    pub fn run(&mut self) -> Ending {
+        let mut readable = Vec::new();
+        loop {
+            let signals = self.signals.take();
+            let has = |wanted| signals.contains(&wanted);
+            if has(Signal::Terminate) || has(Signal::Interrupt) {
+                let name = if has(Signal::Terminate) { "terminated" } else { "interrupt" };
+                self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
+                return self.end(Ending::Stopped);
+            }
+            if has(Signal::Child) {
+                self.reap();
+            }
+            if has(Signal::Hangup) {
+                return Ending::Reload;
+            }
+            for source in readable.drain(..) {
+                match source {
+                    Source::Signals => {}
+                    Source::Backend { unit, backend } => self.units[unit].turn(backend),
+                    Source::Command { unit } => self.units[unit].listen(),
+                }
+            }
+            for unit in &mut self.units {
+                unit.turn_if_due();
+            }
+            if let Some(failed) = self.finished() {
+                return self.end(Ending::Done { failed });
+            }
+            readable = self.wait();
+        }
+    }
+
+    /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
+    /// each is settled and none of its backends will ever have something new.
+    fn finished(&self) -> Option<usize> {
+        match self.mode {
+            Mode::OneShot => {
+                let verdicts: Option<Vec<Verdict>> = self.units.iter().map(|unit| unit.state.verdict()).collect();
+                Some(verdicts?.into_iter().filter(|verdict| *verdict == Verdict::Failed).count())
+            }
+            Mode::Watch => self.units.iter().all(Unit::is_over).then_some(0),
+        }
+    }
+
+    fn wait(&self) -> Vec<Source> {
+        // A request or a render of this turn may have emptied the signals' pipe.
+        if self.signals.pending() {
+            return Vec::new();
+        }
+        let (fds, sources): (Vec<BorrowedFd<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
+        let due = self.units.iter().filter_map(Unit::due).min();
+        let readable = wait::readable(&fds, due);
+        sources.into_iter().zip(readable).filter_map(|(source, is)| is.then_some(source)).collect()
+    }
+
+    fn sources(&self) -> Vec<(BorrowedFd<'_>, Source)> {
+        let mut all = vec![(self.signals.fd(), Source::Signals)];
+        let mut fds = Vec::new();
+        for (u, unit) in self.units.iter().enumerate() {
+            for (b, backend) in unit.backends.iter().enumerate() {
+                backend.fds(&mut fds);
+                all.extend(fds.drain(..).map(|fd| (fd, Source::Backend { unit: u, backend: b })));
+            }
+            let output = unit.job.as_ref().and_then(|(_, command)| command.fd());
+            all.extend(output.map(|fd| (fd, Source::Command { unit: u })));
+        }
+        all
+    }
+
+    /// The one place where children are waited for: a command's status goes to its resource, the rest were orphans.
+    fn reap(&mut self) {
+        while let Some(exit) = process::reap() {
+            let is_its = |unit: &&mut Unit| unit.job.as_ref().is_some_and(|(_, command)| command.pid() == exit.pid);
+            match self.units.iter_mut().find(is_its) {
+                Some(unit) => unit.ended(exit.failure()),
+                None => {
+                    let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
+                    self.logger.log(&Line::new(Level::Debug, text));
+                }
+            }
+        }
+    }
+
+    /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
+    fn end(&mut self, ending: Ending) -> Ending {
+        self.units.drain(..).for_each(Unit::end);
+        ending
+    }
+}
+
+impl Unit {
+    fn new(
+        config: config::Resource,
+        mode: Mode,
+        signals: &Arc<Signals>,
+        logger: Rc<Logger>,
+        machine: Rc<Machine>,
+    ) -> Result<Unit, String> {
+        let backends = config.backends.iter().map(|options| {
+            let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
+            backend::open(options, mode, wake, random::below)
+        });
+        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
+        let plan = Plan {
+            mode,
+            templates: config.templates.iter().map(plan_of).collect(),
+            backends: backends.iter().map(|backend| backend.name()).collect(),
+            start: config.start_cmd.is_some(),
+            reload: config.reload_cmd.is_some(),
+        };
+        Ok(Unit {
+            state: Resource::new(plan, random::below(u64::MAX)),
+            store: Rc::new(Store::new(backends.len())),
+            outputs: config.templates.iter().map(Output::new).collect(),
+            backends,
+            job: None,
+            collisions: BTreeSet::new(),
+            world: machine,
+            logger,
+            config,
+        })
+    }
+
+    /// Gives every backend its first turn, which none has to be readable for.
+    fn begin(&mut self) {
+        (0..self.backends.len()).for_each(|backend| self.turn(backend));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let backends = self.backends.iter().filter_map(|backend| backend.due());
+        backends.chain(self.state.due()).min()
+    }
+
+    /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
+    fn is_over(&self) -> bool {
+        let mut fds = Vec::new();
+        self.backends.iter().for_each(|backend| backend.fds(&mut fds));
+        self.state.settled() && self.job.is_none() && fds.is_empty() && self.due().is_none()
+    }
+
+    fn turn_if_due(&mut self) {
+        let now = Instant::now();
+        for b in 0..self.backends.len() {
+            if self.backends[b].due().is_some_and(|due| due <= now) {
+                self.turn(b);
+            }
+        }
+        if self.state.due().is_some_and(|due| due <= now) {
+            self.handle(Event::Due);
+        }
+    }
+
+    /// Lets one backend work and hands on what it brought. Events of one turn end in one update.
+    fn turn(&mut self, backend: usize) {
+        let mut reports = Vec::new();
+        self.backends[backend].turn(Instant::now(), &mut reports);
+        let mut news = false;
+        for report in reports {
+            news |= self.take(backend, report);
+        }
+        if news {
+            self.warn_of_collisions();
+            self.handle(Event::Loaded { backend });
+        }
+    }
+
+    /// Takes one report in. Tells whether it calls for an update.
+    fn take(&mut self, backend: usize, report: Report) -> bool {
+        match report {
+            Report::Snapshot(layer) => {
+                self.store_mut().replace(backend, layer);
+                return true;
+            }
+            Report::Changes { changes, trigger } => {
+                let store = self.store_mut();
+                for change in changes {
+                    match change {
+                        Change::Put(key, value) => store.put(backend, &key, &value),
+                        Change::Delete(key) => store.delete(backend, &key),
+                    };
+                }
+                return trigger;
+            }
+            Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
+            Report::Recovered => self.handle(Event::Reached { backend }),
+            Report::Log(line) => self.log(line),
+        }
+        false
+    }
+
+    /// Ends the running command and the backends. What those still have to say is only for the log.
+    fn end(mut self) {
+        if let Some((_, command)) = &self.job {
+            command.terminate();
+        }
+        let mut reports = Vec::new();
+        self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
+        for report in reports {
+            if let Report::Log(line) = report {
+                self.log(line);
+            }
+        }
+    }
+
+    fn store_mut(&mut self) -> &mut Store {
+        Rc::get_mut(&mut self.store).expect("a render borrows the store only while it runs")
+    }
+
+    /// Warns of every key that several backends hold, once for as long as they do.
+    fn warn_of_collisions(&mut self) {
+        let now: BTreeSet<Bytes> = self.store.collisions().into_iter().cloned().collect();
+        for key in now.difference(&self.collisions) {
+            self.log(Line::new(Level::Warn, "key collision").with("key", String::from_utf8_lossy(key)));
+        }
+        self.collisions = now;
+    }
+
+    /// Takes what the running command printed.
+    fn listen(&mut self) {
+        if let Some((_, command)) = &mut self.job {
+            command.drain();
+        }
+    }
+
+    /// The running command has ended.
+    fn ended(&mut self, failure: Option<String>) {
+        let Some((job, command)) = self.job.take() else { return };
+        let output = command.into_output();
+        self.log(Line::new(Level::Debug, log::quoted(&output)));
+        let result = match failure {
+            None => Ok(()),
+            Some(how) => {
+                let (what, kept) = match job {
+                    Job::Check(_) => ("check command", ", keeping the old file"),
+                    Job::Reload(_) => ("reload command", ", the new file is in place"),
+                    Job::Start => ("start command", ""),
+                    Job::ReloadResource => ("resource reload command", ""),
+                };
+                let detail = Some(output).filter(|text| !text.trim().is_empty());
+                Err(Fault { message: format!("{what} {how}{kept}"), detail })
+            }
+        };
+        self.handle(Event::Ended(result));
+    }
+
+    /// Hands an event to the resource and performs what it decides, until it waits for something.
+    fn handle(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.state.on(event, Instant::now()) {
+                events.extend(self.perform(effect));
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Log(line) => {
+                self.log(line);
+                None
+            }
+            Effect::Render => {
+                let renderings = (0..self.outputs.len()).map(|t| self.render(t)).collect();
+                Some(Event::Rendered(renderings))
+            }
+            Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
+            Effect::Install(t) => Some(Event::Installed(self.install(t))),
+            Effect::Discard(t) => {
+                self.outputs[t].stage = None;
+                None
+            }
+            Effect::Run(job) => self.run(job),
+        }
+    }
+
+    fn render(&mut self, t: usize) -> Rendering {
+        match self.render_and_compare(t) {
+            Ok(true) => Rendering::InSync,
+            Ok(false) => Rendering::Differs,
+            Err(fault) => Rendering::Failed(fault),
+        }
+    }
+
+    /// Whether the new result is what is in place already; if not, it is kept.
+    fn render_and_compare(&mut self, t: usize) -> Result<bool, Fault> {
+        let src = &self.config.templates[t].src;
+        let output = &mut self.outputs[t];
+        let template = match output.template.take() {
+            Some(template) if !template.is_stale(&*self.world) => template,
+            _ => {
+                let line = Line::new(Level::Debug, "compiling source template");
+                self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
+                Template::compile(src, &self.world).map_err(fault_of)?
+            }
+        };
+        let rendered = template.render(&self.store, &self.world);
+        output.template = Some(template);
+        output.content = rendered.map_err(fault_of)?;
+
+        let line = Line::new(Level::Debug, "comparing staged and dest config files");
+        let line = line.with("dest", output.destination.path.display().to_string()).with("staged", "in memory");
+        self.logger.log(&about(&self.config, line));
+        let same = match output.destination.compare(&output.content)? {
+            Comparison::InSync => true,
+            Comparison::Differs => false,
+            Comparison::Unknowable => output.written.as_ref() == Some(&output.content),
+        };
+        if same {
+            output.content = Vec::new();
+        }
+        Ok(same)
+    }
+
+    fn stage(&mut self, t: usize) -> Result<(), Fault> {
+        let output = &mut self.outputs[t];
+        let checked = if self.config.templates[t].check_cmd.is_some() { Checked::Yes } else { Checked::No };
+        output.stage = Some(output.destination.stage(&output.content, checked)?);
+        Ok(())
+    }
+
+    fn install(&mut self, t: usize) -> Result<Option<String>, Fault> {
+        let output = &mut self.outputs[t];
+        let stage = output.stage.take().expect("what is installed was staged before");
+        let can_be_read_back = stage.is_for_regular_file();
+        let content = std::mem::take(&mut output.content);
+        let warning = output.destination.install(stage, &content)?;
+        output.written = (!can_be_read_back).then_some(content);
+        Ok(warning)
+    }
+
+    /// Starts a command. Its end is told by the reaper; only where it cannot be started there is an answer at once.
+    fn run(&mut self, job: Job) -> Option<Event> {
+        let templated = |command: &Option<config::Command>, path: Option<&std::path::Path>| {
+            let command = command.as_ref().expect("a job is planned only where there is a command");
+            command.text(path.unwrap_or(std::path::Path::new("")))
+        };
+        let plain =
+            |command: &Option<String>| command.as_ref().expect("a job is planned only where there is a command").into();
+        let text: std::ffi::OsString = match job {
+            Job::Check(t) => {
+                let staged = self.outputs[t].stage.as_ref().and_then(Stage::path);
+                templated(&self.config.templates[t].check_cmd, staged)
+            }
+            Job::Reload(t) => templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst)),
+            Job::Start => plain(&self.config.start_cmd),
+            Job::ReloadResource => plain(&self.config.reload_cmd),
+        };
+        self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
+        match process::spawn(&text) {
+            Ok(command) => {
+                self.job = Some((job, command));
+                None
+            }
+            Err(e) => {
+                let why = crate::host::files::why(&e);
+                let message = format!("failed to run `{}` with /bin/sh: {why}", text.to_string_lossy());
+                Some(Event::Ended(Err(message.into())))
+            }
+        }
+    }
+
+    fn log(&self, line: Line) {
+        self.logger.log(&about(&self.config, line));
+    }
+}
+
+impl Output {
+    fn new(template: &config::Template) -> Output {
+        let destination = Destination {
+            path: template.dst.clone(),
+            mode: template.mode,
+            uid: template.uid,
+            gid: template.gid,
+            make_directories: template.make_directories,
+        };
+        destination.sweep();
+        Output { destination, template: None, content: Vec::new(), stage: None, written: None }
+    }
+}
+
+fn plan_of(template: &config::Template) -> TemplatePlan {
+    TemplatePlan {
+        dst: template.dst.display().to_string(),
+        check: template.check_cmd.is_some(),
+        reload: template.reload_cmd.is_some(),
+    }
+}
+
+fn about(resource: &config::Resource, line: Line) -> Line {
+    line.with("resource", resource.name.clone())
+}
+
+/// A template's error: what is wrong in one line, and the excerpt below it.
+fn fault_of(error: crate::template::Error) -> Fault {
+    let text = error.to_string();
+    match text.split_once('\n') {
+        Some((message, detail)) => Fault { message: message.to_owned(), detail: Some(detail.to_owned()) },
+        None => text.into(),
+    }
+}

@@ -1,0 +1,630 @@
+//! Rendered text on its way to its place: comparing, staging, renaming. The only writer of the
+//! user's files. Decides nothing about when; a file is replaced whole or not at all.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::random;
+
+/// Where a template's result goes and what it has to look like there.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// As the user wrote it.
+    pub path: PathBuf,
+    /// Permission bits; `None`: those of the file that is there, else 0644.
+    pub mode: Option<u32>,
+    /// `None`: left alone.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// Create missing directories above it, with mode 0755.
+    pub make_directories: bool,
+}
+
+/// How what is there compares with what should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    InSync,
+    Differs,
+    /// A device, a fifo, a descriptor: nothing can be read back from it.
+    Unknowable,
+}
+
+/// A result that waits in the destination's directory. Removed when dropped without having been installed.
+#[derive(Debug)]
+pub struct Stage {
+    /// `None` where the destination is no regular file and there is nothing to check.
+    file: Option<(PathBuf, File)>,
+    target: Target,
+}
+
+/// Whether a check command will want to see the result as a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    Yes,
+    No,
+}
+
+/// What a destination's path really names.
+#[derive(Clone, Debug)]
+enum Target {
+    /// A regular file, or nothing yet. All symbolic links but those of its directory are followed.
+    Regular { path: PathBuf, found: Option<Found> },
+    /// A device, a fifo or a socket: written to, never renamed over.
+    Special(PathBuf),
+    /// A descriptor of ours: /dev/stdout, /dev/fd/3.
+    Descriptor(u32),
+}
+
+/// What is at a destination now.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    size: u64,
+}
+
+/// Links to follow before calling it a loop, as the kernel does.
+const MOST_LINKS: usize = 40;
+
+impl Destination {
+    /// Compares bytes, mode and, where they are set, owner and group. Writes nothing.
+    ///
+    /// # Errors
+    /// The destination is there but cannot be read, or is a directory.
+    pub fn compare(&self, content: &[u8]) -> Result<Comparison, String> {
+        let Target::Regular { path, found } = self.target()? else { return Ok(Comparison::Unknowable) };
+        let Some(found) = found else { return Ok(Comparison::Differs) };
+        let differs = found.size != content.len() as u64
+            || self.mode.is_some_and(|mode| mode != found.mode)
+            || self.uid.is_some_and(|uid| uid != found.uid)
+            || self.gid.is_some_and(|gid| gid != found.gid);
+        if differs {
+            return Ok(Comparison::Differs);
+        }
+        match File::open(&path).and_then(|file| same_bytes(file, content)) {
+            Ok(true) => Ok(Comparison::InSync),
+            Ok(false) => Ok(Comparison::Differs),
+            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), why(&e))),
+        }
+    }
+
+    /// Removes stage files that a crash has left beside the destination. What cannot be removed does no harm.
+    pub fn sweep(&self) {
+        let Ok(Target::Regular { path, .. }) = self.target() else { return };
+        let prefix = stage_prefix(path.file_name().unwrap_or_default());
+        let dir = parent(&path);
+        let names = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter(|name| is_stage(name, &prefix)).for_each(|name| remove_if_unlocked(&dir.join(name)));
+    }
+
+    /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
+    /// its owner and mode, so that a check command that runs as another user sees what will be there.
+    ///
+    /// # Errors
+    /// Anything that kept the file from being written whole; nothing is left behind.
+    pub fn stage(&self, content: &[u8], checked: Checked) -> Result<Stage, String> {
+        let target = self.target()?;
+        let (dir, name, found) = match &target {
+            Target::Regular { path, found } => (parent(path), path.file_name().unwrap_or_default(), *found),
+            // A check needs a file, and a device's directory is no place for one.
+            _ if checked == Checked::Yes => (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None),
+            _ => return Ok(Stage { file: None, target }),
+        };
+        if self.make_directories {
+            let created = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), why(&e)))?;
+        }
+        let (path, mut file) = create_beside(&dir, name)
+            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), why(&e)))?;
+        let filled = file
+            .write_all(content)
+            .map_err(|e| ("write", e))
+            .and_then(|()| self.dress(&file, found).map_err(|(what, e)| (what, e.into())));
+        let stage = Stage { file: Some((path, file)), target };
+        match filled {
+            Ok(()) => Ok(stage),
+            Err((what, e)) => {
+                let path = stage.path().map_or_else(String::new, |p| p.display().to_string());
+                Err(format!("failed to {what} stage file `{path}`: {}", why(&e)))
+            }
+        }
+    }
+
+    /// Gives a file the owner and mode it shall have. In this order: changing the owner clears setuid and setgid.
+    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, Errno)> {
+        if self.uid.is_some() || self.gid.is_some() {
+            let (uid, gid) = (self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw));
+            rustix::fs::fchown(file, uid, gid).map_err(|e| ("change the owner of", e))?;
+        }
+        if let Some(found) = found {
+            // "Left alone" means that the new file keeps the old one's owner. Without the privilege to do that
+            // the file becomes ours, as with any program that replaces files by renaming.
+            let uid = self.uid.is_none().then(|| Uid::from_raw(found.uid));
+            let gid = self.gid.is_none().then(|| Gid::from_raw(found.gid));
+            match rustix::fs::fchown(file, uid, gid) {
+                Ok(()) | Err(Errno::PERM) => {}
+                Err(e) => return Err(("keep the owner of", e)),
+            }
+        }
+        let mode = self.mode.or(found.map(|f| f.mode)).unwrap_or(0o644);
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(|e| ("change the mode of", e))
+    }
+
+    /// Puts the result into its place: fsync, rename, fsync of the directory. A destination that cannot be renamed
+    /// over because it is a mount point is written in place.
+    ///
+    /// Gives a warning where the file is in place but may not survive a power cut.
+    ///
+    /// # Errors
+    /// The old content is still there, unless the message says otherwise.
+    pub fn install(&self, mut stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
+        let failed =
+            |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
+        let path = match &stage.target {
+            Target::Regular { path, .. } => path.clone(),
+            Target::Special(path) => {
+                let written = write_special(path, content);
+                return written.map(|()| None).map_err(|e| failed("write to", path, &why(&e)));
+            }
+            Target::Descriptor(number) => {
+                let written = write_descriptor(*number, content);
+                return written.map(|()| None).map_err(|e| failed("write to", &self.path, &why(&e)));
+            }
+        };
+        let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
+        let synced = file.sync_all();
+        let renamed =
+            synced.map_err(|e| ("sync", e)).and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
+        match renamed {
+            Ok(()) => {
+                let dir = parent(&path);
+                let synced = File::open(&dir).and_then(|d| d.sync_all());
+                Ok(synced.err().map(|e| {
+                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), why(&e))
+                }))
+            }
+            Err(("rename", e)) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                remove(&staged);
+                self.overwrite(&path, content).map(|()| None)
+            }
+            Err((what, e)) => {
+                remove(&staged);
+                Err(match what {
+                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &why(&e)),
+                    _ => failed(what, &staged, &why(&e)),
+                })
+            }
+        }
+    }
+
+    /// Writes into a file that cannot be replaced, a bind-mounted one. The old bytes are put back if that fails.
+    fn overwrite(&self, path: &Path, content: &[u8]) -> Result<(), String> {
+        let failed = |what: &str, e: &io::Error| {
+            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), why(e))
+        };
+        let old = fs::read(path).map_err(|e| failed("read", &e))?;
+        let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
+        let mut file = OpenOptions::new().write(true).open(path).map_err(|e| failed("write", &e))?;
+        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e.into()))?;
+        write_whole(&mut file, content).map_err(|e| match write_whole(&mut file, &old) {
+            Ok(()) => failed("write", &e),
+            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), why(&again)),
+        })
+    }
+
+    fn target(&self) -> Result<Target, String> {
+        if let Some(number) = descriptor(&self.path) {
+            return Ok(Target::Descriptor(number));
+        }
+        let mut path = self.path.clone();
+        for _ in 0..MOST_LINKS {
+            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), why(e));
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_symlink() => {
+                    let link = fs::read_link(&path).map_err(|e| about(&e))?;
+                    path = parent(&path).join(link);
+                }
+                Ok(meta) if meta.is_file() => {
+                    return Ok(Target::Regular { found: Some(Found::of(&meta)), path });
+                }
+                Ok(meta) if meta.is_dir() => {
+                    return Err(format!("`{}` is a directory, a file is expected", path.display()));
+                }
+                Ok(_) => return Ok(Target::Special(path)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Target::Regular { path, found: None }),
+                Err(e) => return Err(about(&e)),
+            }
+        }
+        Err(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", self.path.display()))
+    }
+}
+
+impl Stage {
+    /// The staged file; `None` where the destination is no regular file and nothing is checked.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Whether what is installed can be read back and compared.
+    pub fn is_for_regular_file(&self) -> bool {
+        matches!(self.target, Target::Regular { .. })
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some((path, _)) = self.file.take() {
+            remove(&path);
+        }
+    }
+}
+
+impl Found {
+    fn of(meta: &fs::Metadata) -> Found {
+        Found { mode: meta.permissions().mode() & 0o7777, uid: meta.uid(), gid: meta.gid(), size: meta.len() }
+    }
+}
+
+/// The number in /dev/fd/N and its like. Looked at before any link is followed: where standard output is a file,
+/// /dev/stdout leads to that file, which must not be renamed over.
+fn descriptor(path: &Path) -> Option<u32> {
+    match path.to_str()? {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        path => path.strip_prefix("/dev/fd/").or(path.strip_prefix("/proc/self/fd/"))?.parse().ok(),
+    }
+}
+
+fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
+    match number {
+        1 => write_all_blocking(&mut io::stdout().lock(), content),
+        2 => write_all_blocking(&mut io::stderr().lock(), content),
+        // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
+        _ => {
+            let path = format!("/proc/self/fd/{number}");
+            write_all_blocking(&mut OpenOptions::new().append(true).open(path)?, content)
+        }
+    }
+}
+
+fn write_all_blocking(out: &mut dyn Write, content: &[u8]) -> io::Result<()> {
+    out.write_all(content)?;
+    out.flush()
+}
+
+/// Opened without waiting: a fifo that nobody reads is an error that is tried again, not a hang.
+fn write_special(path: &Path, mut content: &[u8]) -> io::Result<()> {
+    /// How long a reader may take for the next piece while the loop stands still.
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    while !content.is_empty() {
+        match file.write(content) {
+            Ok(n) => content = &content[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(&file, PollFlags::OUT)];
+                match rustix::event::poll(&mut fds, Some(&PATIENCE)) {
+                    Ok(0) => return Err(io::Error::new(e.kind(), "its reader does not keep up")),
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
+    use std::io::Seek;
+    file.rewind()?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
+}
+
+/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
+/// without a lock was left by a crash.
+fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+    loop {
+        let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
+        let digits = format!("{number:0STAGE_DIGITS$}");
+        let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
+        let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+            opened => opened?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Unless somebody who swept the directory was faster than the lock.
+            Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),
+            Ok(()) | Err(Errno::WOULDBLOCK) => {}
+            // No locks on this file system: the worst is litter after a crash.
+            Err(_) => return Ok((path, file)),
+        }
+    }
+}
+
+const STAGE_DIGITS: usize = 10;
+
+/// What the names of a file's stages begin with, short enough for the digits to fit behind it.
+fn stage_prefix(name: &OsStr) -> Vec<u8> {
+    const LONGEST_NAME: usize = 255;
+    let name = name.as_bytes();
+    [b".", &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)]].concat()
+}
+
+/// Whether a name is that of a stage of ours.
+fn is_stage(name: &OsStr, prefix: &[u8]) -> bool {
+    let digits = name.as_bytes().strip_prefix(prefix).unwrap_or_default();
+    digits.len() == STAGE_DIGITS && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// Removes a file if nobody holds a lock on it.
+fn remove_if_unlocked(path: &Path) {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else { return };
+    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+    if is_file && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        remove(path);
+    }
+}
+
+fn same_bytes(mut file: File, content: &[u8]) -> io::Result<bool> {
+    let mut buffer = vec![0; content.len().clamp(1, 64 * 1024)];
+    let mut rest = content;
+    loop {
+        let n = match file.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        match rest.strip_prefix(&buffer[..n]) {
+            Some(left) if n > 0 => rest = left,
+            Some(left) => return Ok(left.is_empty()),
+            None => return Ok(false),
+        }
+    }
+}
+
+/// A stage file that cannot be removed is not worth an error of its own: what led here is already one.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
+}
+
+/// The directory of a file; `.` for a bare name.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// An I/O error in words, without std's "(os error 2)".
+pub fn why(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = words.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A folder of the test's own, removed at its end.
+    pub struct Folder(PathBuf);
+
+    impl Folder {
+        pub fn new() -> Folder {
+            let path = std::env::temp_dir().join(format!("remco-files-{}", random::below(u64::MAX)));
+            fs::create_dir(&path).expect("a new folder");
+            Folder(path)
+        }
+
+        pub fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(&self.0).expect("the folder");
+            let mut names: Vec<String> =
+                entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn destination(path: PathBuf) -> Destination {
+        Destination { path, mode: None, uid: None, gid: None, make_directories: false }
+    }
+
+    fn put(to: &Destination, content: &[u8]) -> Result<(), String> {
+        let stage = to.stage(content, Checked::No)?;
+        to.install(stage, content).map(|warning| assert_eq!(warning, None))
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).expect("the file").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_file_gets_0644_and_an_old_one_keeps_its_mode() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        assert_eq!(to.compare(b"1"), Ok(Comparison::Differs));
+        put(&to, b"1").expect("installed");
+        assert_eq!(mode_of(&to.path), 0o644);
+        assert_eq!(to.compare(b"1"), Ok(Comparison::InSync));
+        fs::set_permissions(&to.path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        assert_eq!(to.compare(b"1"), Ok(Comparison::InSync));
+        put(&to, b"2").expect("installed");
+        assert_eq!((mode_of(&to.path), fs::read(&to.path).expect("the file")), (0o600, b"2".to_vec()));
+        assert_eq!(folder.names(), ["a"]);
+    }
+
+    #[test]
+    fn a_mode_that_is_set_is_compared_and_repaired() {
+        let folder = Folder::new();
+        let to = Destination { mode: Some(0o4751), ..destination(folder.path("a")) };
+        put(&to, b"1").expect("installed");
+        assert_eq!(mode_of(&to.path), 0o4751);
+        fs::set_permissions(&to.path, fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert_eq!(to.compare(b"1"), Ok(Comparison::Differs));
+    }
+
+    #[test]
+    fn contents_are_compared_to_the_last_byte() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let large = vec![b'x'; 200_000];
+        put(&to, &large).expect("installed");
+        assert_eq!(to.compare(&large), Ok(Comparison::InSync));
+        let mut other = large.clone();
+        *other.last_mut().expect("it is not empty") = b'y';
+        assert_eq!(to.compare(&other), Ok(Comparison::Differs));
+        assert_eq!(to.compare(&large[1..]), Ok(Comparison::Differs));
+        put(&to, b"").expect("installed");
+        assert_eq!(to.compare(b""), Ok(Comparison::InSync));
+    }
+
+    #[test]
+    fn a_stage_file_is_named_after_its_destination_and_goes_with_its_stage() {
+        let folder = Folder::new();
+        let to = destination(folder.path("haproxy.cfg"));
+        let stage = to.stage(b"secret", Checked::Yes).expect("staged");
+        let names = folder.names();
+        let digits = names[0].strip_prefix(".haproxy.cfg").expect("the name begins so");
+        assert!(digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit()), "{names:?}");
+        assert_eq!(stage.path(), Some(folder.path(&names[0]).as_path()));
+        drop(stage);
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn stages_of_a_crash_are_swept_and_nothing_else_is() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let running = to.stage(b"1", Checked::Yes).expect("staged");
+        for name in [".a0123456789", ".a012345678", ".a01234567890", ".a012345678x", ".ab0123456789", "a0123456789"] {
+            fs::write(folder.path(name), "").expect("a file");
+        }
+        symlink("absent", folder.path(".a1111111111")).expect("a link");
+        to.sweep();
+        let names = folder.names();
+        assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
+        assert_eq!(names.len(), 7, "{names:?}");
+        assert!(running.path().is_some_and(Path::exists));
+    }
+
+    #[test]
+    fn the_longest_name_can_be_staged() {
+        let folder = Folder::new();
+        let to = destination(folder.path(&"n".repeat(255)));
+        put(&to, b"1").expect("installed");
+        assert_eq!(folder.names(), ["n".repeat(255)]);
+    }
+
+    #[test]
+    fn symbolic_links_stay_and_their_target_is_replaced() {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("real")).expect("a folder");
+        fs::write(folder.path("real/file"), "old").expect("a file");
+        symlink("real/file", folder.path("middle")).expect("a link");
+        symlink(folder.path("middle"), folder.path("link")).expect("a link");
+        let to = destination(folder.path("link"));
+        put(&to, b"new").expect("installed");
+        assert_eq!(fs::read_link(folder.path("link")).expect("still a link"), folder.path("middle"));
+        assert_eq!(fs::read(folder.path("real/file")).expect("the target"), b"new");
+    }
+
+    #[test]
+    fn a_dangling_link_gets_its_target() {
+        let folder = Folder::new();
+        symlink("absent", folder.path("link")).expect("a link");
+        put(&destination(folder.path("link")), b"1").expect("installed");
+        assert_eq!(folder.names(), ["absent", "link"]);
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let folder = Folder::new();
+        symlink("b", folder.path("a")).expect("a link");
+        symlink("a", folder.path("b")).expect("a link");
+        let error = put(&destination(folder.path("a")), b"1").expect_err("a circle");
+        assert!(error.contains("more than 40 symbolic links"), "{error}");
+    }
+
+    #[test]
+    fn missing_directories_are_an_error_unless_wanted() {
+        let folder = Folder::new();
+        let to = destination(folder.path("x/y/z"));
+        let error = put(&to, b"1").expect_err("there is no directory");
+        assert_eq!(
+            error,
+            format!("failed to create a stage file in `{}`: no such file or directory", folder.path("x/y").display())
+        );
+        put(&Destination { make_directories: true, ..to }, b"1").expect("installed");
+        assert_eq!(fs::read(folder.path("x/y/z")).expect("the file"), b"1");
+    }
+
+    #[test]
+    fn a_directory_is_never_replaced() {
+        let folder = Folder::new();
+        let to = destination(folder.0.clone());
+        let error = format!("`{}` is a directory, a file is expected", folder.0.display());
+        assert_eq!(to.compare(b""), Err(error.clone()));
+        assert_eq!(put(&to, b""), Err(error));
+    }
+
+    #[test]
+    fn descriptors_are_known_by_name() {
+        for (path, want) in [
+            ("/dev/stdout", Some(1)),
+            ("/dev/stderr", Some(2)),
+            ("/dev/fd/17", Some(17)),
+            ("/proc/self/fd/3", Some(3)),
+            ("/dev/fd/x", None),
+            ("/dev/null", None),
+            ("stdout", None),
+        ] {
+            assert_eq!(descriptor(Path::new(path)), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_stays() {
+        let to = destination(PathBuf::from("/dev/null"));
+        assert_eq!(to.compare(b"1"), Ok(Comparison::Unknowable));
+        put(&to, b"1").expect("written");
+        let checked = to.stage(b"1", Checked::Yes).expect("staged");
+        assert!(checked.path().is_some_and(|path| path.starts_with(std::env::temp_dir())));
+    }
+
+    #[test]
+    fn a_fifo_without_a_reader_is_an_error_at_once() {
+        let folder = Folder::new();
+        let path = folder.path("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .expect("a fifo");
+        let error = put(&destination(path), b"1").expect_err("nobody reads");
+        assert!(error.contains("no such device or address"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The machine as configuration and templates see it: files, environment, clock, zone, names.
+//! Only reads; what is written goes through `files`.
+
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tz::TimeZone;
+
+use super::random;
+use super::signals::Signals;
+use super::wait::Wake;
+use crate::config;
+use crate::template::{Srv, Stamp, World};
+
+/// The real one.
+#[derive(Debug)]
+pub struct Machine {
+    zone: OnceCell<TimeZone>,
+    signals: Option<Arc<Signals>>,
+}
+
+impl Machine {
+    /// `signals`: what ends a render that is under way.
+    pub fn new(signals: Option<Arc<Signals>>) -> Machine {
+        Machine { zone: OnceCell::new(), signals }
+    }
+
+    /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
+    fn local(&self) -> &TimeZone {
+        self.zone.get_or_init(|| {
+            let zone = match std::env::var("TZ") {
+                Ok(name) if !name.is_empty() => TimeZone::from_posix_tz(&name),
+                Ok(_) => Ok(TimeZone::utc()),
+                Err(_) => TimeZone::local(),
+            };
+            zone.unwrap_or_else(|_| TimeZone::utc())
+        })
+    }
+}
+
+impl config::Source for Machine {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        variable(name)
+    }
+}
+
+impl World for Machine {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        })
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        variable(name)
+    }
+
+    fn now(&self) -> (i64, u32) {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => (since.as_secs().try_into().unwrap_or(i64::MAX), since.subsec_nanos()),
+            // A clock set before 1970: a host without a battery. The whole second is near enough.
+            Err(before) => (-i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX), 0),
+        }
+    }
+
+    fn zone(&self, unix: i64) -> (i32, String) {
+        match self.local().find_local_time_type(unix) {
+            Ok(kind) => (kind.ut_offset(), kind.time_zone_designation().to_owned()),
+            Err(_) => (0, "UTC".to_owned()),
+        }
+    }
+
+    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
+        let found = (name, 0).to_socket_addrs().map_err(|e| format!("failed to look up `{name}`: {e}"))?;
+        let mut texts: Vec<String> = found.map(|address| address.ip().to_string()).collect();
+        texts.sort();
+        texts.dedup();
+        Ok(texts)
+    }
+
+    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
+        Err(format!("failed to look up `_{service}._{proto}.{name}`: SRV lookups are not supported yet"))
+    }
+
+    fn random(&self, bound: u64) -> u64 {
+        random::below(bound)
+    }
+
+    fn stopped(&self) -> bool {
+        self.signals.as_ref().is_some_and(|signals| signals.woken())
+    }
+}
+
+/// A name that no variable can have is not set; std would panic at it.
+fn variable(name: &[u8]) -> Option<Vec<u8>> {
+    if name.is_empty() || name.iter().any(|b| matches!(b, 0 | b'=')) {
+        return None;
+    }
+    std::env::var_os(OsStr::from_bytes(name)).map(OsString::into_vec)
+}

@@ -1,0 +1,61 @@
+//! Reads files that hold data: whole, and only up to a size that fits a small machine. Waits for
+//! nothing and writes nothing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// The bytes of a regular file. Never waits: what is no regular file (a fifo, a device) is an error, and so is a file of
+/// more than `limit` bytes.
+pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if meta.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !meta.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut content = Vec::with_capacity(limit.min(usize::try_from(meta.len()).unwrap_or(limit)));
+    // One byte more tells a file that is too large from one that fits exactly; files of /proc say that they have none.
+    file.take(limit as u64 + 1).read_to_end(&mut content)?;
+    match content.len() > limit {
+        true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
+        false => Ok(content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+    use std::fs;
+
+    #[test]
+    fn reads_up_to_the_limit() {
+        let folder = Folder::new();
+        let path = folder.path("data");
+        let read = |limit| whole_file(&path, limit).map_err(|error| error.to_string());
+        fs::write(&path, b"12345\xff").unwrap();
+        assert_eq!(read(100).unwrap(), b"12345\xff");
+        assert_eq!(read(6).unwrap(), b"12345\xff");
+        assert_eq!(read(5).unwrap_err(), "larger than the limit of 5 bytes");
+        fs::write(&path, "").unwrap();
+        assert_eq!(read(0).unwrap(), b"");
+        assert!(!whole_file(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+    }
+
+    #[test]
+    fn never_waits_for_what_is_no_file() {
+        let folder = Folder::new();
+        let fifo = folder.path("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(whole_file(&fifo, 10).unwrap_err().to_string(), "not a regular file");
+        assert_eq!(whole_file(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "not a regular file");
+        assert_eq!(whole_file(&folder.path(""), 10).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(whole_file(&folder.path("none"), 10).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

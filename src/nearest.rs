@@ -1,0 +1,85 @@
+//! Which known name somebody probably meant: for unknown keys, flags and signals. Only compares
+//! names; what is done with the answer is the caller's business.
+
+/// The known name nearest to `word`, if one is near enough to be what was meant. Case, `_` and `-` do not count,
+/// so that `check-cmd`, `checkCmd` and `check_cmd` are one word; of two that are equally near the first wins.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// No known name is nearly as long; it bounds the work on a hostile word.
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = plain(word);
+    // A third of the letters may be wrong, and in a short word one, but never all of them.
+    let tolerance = (word.len() / 3).max(1).min(word.len().saturating_sub(1));
+    known
+        .into_iter()
+        .map(|name| (distance(&word, &plain(name)), name))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+fn plain(name: &str) -> Vec<char> {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other, no letter being
+/// touched twice (Damerau and Levenshtein's distance in its "optimal string alignment" form).
+fn distance(from: &[char], to: &[char]) -> usize {
+    // Row i: the distances of from[..i] to every to[..j].
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let same = from[i - 1] == to[j - 1];
+            let mut best = (last[j - 1] + usize::from(!same)).min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_edits() {
+        let check = |from: &str, to: &str, expected| {
+            let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+            assert_eq!(distance(&from, &to), expected, "{from:?} {to:?}");
+            assert_eq!(distance(&to, &from), expected, "{to:?} {from:?}");
+        };
+        check("", "", 0);
+        check("", "abc", 3);
+        check("abc", "abc", 0);
+        check("abc", "abd", 1);
+        check("abc", "acb", 1);
+        check("ca", "abc", 3);
+        check("interval", "intreval", 1);
+        check("kitten", "sitting", 3);
+    }
+
+    #[test]
+    fn suggests_what_was_meant() {
+        let known = ["src", "dst", "mode", "UID", "GID", "check_cmd", "reload_cmd", "watchKeys", "nodes"];
+        let check = |word, expected| assert_eq!(nearest(word, known), expected, "{word}");
+        check("watch_keys", Some("watchKeys"));
+        check("checkCmd", Some("check_cmd"));
+        check("chekc-cmd", Some("check_cmd"));
+        check("dest", Some("dst"));
+        check("node", Some("mode"));
+        check("uuid", Some("UID"));
+        check("source", None);
+        check("s", None);
+        check("", None);
+        check("ünïcödé", None);
+        check(&"check_cmd".repeat(100), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! What is broken right now, so that a failure that repeats is logged when it begins, changes and
+//! ends, and not at every retry. Knows nothing of what is done about it.
+
+use std::collections::BTreeMap;
+
+use super::{Fault, Plan};
+use crate::log::{Level, Line};
+
+/// What can fail, each on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    Backend(usize),
+    /// Rendering, staging, checking or installing.
+    Template(usize),
+    Reload(usize),
+    Start,
+    ReloadResource,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    current: BTreeMap<Subject, Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    fault: Fault,
+    times: u64,
+}
+
+impl Faults {
+    /// Notes a failure; gives a line where it is new or another than before.
+    pub(super) fn failed(&mut self, subject: Subject, fault: Fault, plan: &Plan) -> Option<Line> {
+        if let Some(current) = self.current.get_mut(&subject) {
+            current.times += 1;
+            if current.fault == fault {
+                return None;
+            }
+            current.fault = fault.clone();
+        } else {
+            self.current.insert(subject, Current { fault: fault.clone(), times: 1 });
+        }
+        let Fault { message, detail } = fault;
+        let line = match subject {
+            Subject::Backend(b) => Line::new(Level::Error, "backend error").with("backend", plan.backends[b]),
+            Subject::Template(t) | Subject::Reload(t) => {
+                Line::new(Level::Error, "failed to process").with("config", plan.templates[t].dst.clone())
+            }
+            Subject::Start => Line::new(Level::Error, "failed to execute the start cmd"),
+            Subject::ReloadResource => Line::new(Level::Error, "failed to execute the resource reload cmd"),
+        };
+        Some(Line { detail, ..line.with("error", message) })
+    }
+
+    /// Notes a success; gives a line where it ends a failure.
+    pub(super) fn ended(&mut self, subject: Subject, plan: &Plan) -> Option<Line> {
+        let Current { times, .. } = self.current.remove(&subject)?;
+        let line = match subject {
+            Subject::Backend(b) => Line::new(Level::Info, "backend works again").with("backend", plan.backends[b]),
+            Subject::Template(t) => {
+                Line::new(Level::Info, "template works again").with("config", plan.templates[t].dst.clone())
+            }
+            Subject::Reload(t) => {
+                Line::new(Level::Info, "reload cmd works again").with("config", plan.templates[t].dst.clone())
+            }
+            Subject::Start => Line::new(Level::Info, "start cmd works again"),
+            Subject::ReloadResource => Line::new(Level::Info, "resource reload cmd works again"),
+        };
+        Some(line.with("failures", times.to_string()))
+    }
+}

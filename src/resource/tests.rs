@@ -1,0 +1,352 @@
+//! The state machine by cases: events in, effects out. No clock but the one in the test.
+
+use super::*;
+
+/// A resource and a clock of its own.
+struct Bench {
+    resource: Resource,
+    now: Instant,
+}
+
+fn plan(mode: Mode, templates: &[&str]) -> Plan {
+    Plan {
+        mode,
+        templates: templates
+            .iter()
+            .map(|what| TemplatePlan {
+                dst: format!("/{}", what.len()),
+                check: what.contains('c'),
+                reload: what.contains('r'),
+            })
+            .collect(),
+        backends: vec!["etcd"],
+        start: false,
+        reload: false,
+    }
+}
+
+impl Bench {
+    fn new(plan: Plan) -> Bench {
+        Bench { resource: Resource::new(plan, 7), now: Instant::now() }
+    }
+
+    /// Effects but the log.
+    fn on(&mut self, event: Event) -> Vec<Effect> {
+        let effects = self.resource.on(event, self.now);
+        effects.into_iter().filter(|e| !matches!(e, Effect::Log(_))).collect()
+    }
+
+    fn lines(&mut self, event: Event) -> Vec<String> {
+        let effects = self.resource.on(event, self.now);
+        let lines = effects.into_iter().filter_map(|e| match e {
+            Effect::Log(line) => Some(line.fields.iter().fold(line.message, |text, (k, v)| format!("{text} {k}={v}"))),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// Feeds events and compares what each brings.
+    fn check(&mut self, steps: Vec<(Event, Vec<Effect>)>) {
+        for (i, (event, want)) in steps.into_iter().enumerate() {
+            let what = format!("step {i}: {event:?}");
+            assert_eq!(self.on(event), want, "{what}");
+        }
+    }
+
+    /// Goes on to the moment the resource asked for.
+    fn wait(&mut self) -> Duration {
+        let due = self.resource.due().expect("something is due");
+        let waited = due - self.now;
+        self.now = due;
+        waited
+    }
+}
+
+fn loaded() -> Event {
+    Event::Loaded { backend: 0 }
+}
+fn differs() -> Event {
+    Event::Rendered(vec![Rendering::Differs])
+}
+fn in_sync() -> Event {
+    Event::Rendered(vec![Rendering::InSync])
+}
+fn staged() -> Event {
+    Event::Staged(Ok(()))
+}
+fn installed() -> Event {
+    Event::Installed(Ok(None))
+}
+fn ended() -> Event {
+    Event::Ended(Ok(()))
+}
+fn fault(text: &str) -> Fault {
+    Fault::from(text.to_owned())
+}
+
+#[test]
+fn an_update_stages_checks_installs_reloads_in_this_order() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+    assert_eq!(bench.resource.due(), None);
+}
+
+#[test]
+fn nothing_is_done_for_a_file_in_sync() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
+    bench.check(vec![(loaded(), vec![Effect::Render]), (in_sync(), vec![])]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn templates_come_in_order_and_each_reload_follows_its_file() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["r", "c", ""]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Differs, Rendering::Differs, Rendering::Differs]), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Run(Job::Check(1))]),
+        (ended(), vec![Effect::Install(1)]),
+        (installed(), vec![Effect::Stage(2)]),
+        (staged(), vec![Effect::Install(2)]),
+        (installed(), vec![]),
+    ]);
+}
+
+#[test]
+fn changes_during_an_update_make_one_more_update() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["c"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (loaded(), vec![]),
+        (loaded(), vec![]),
+        (ended(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Render]),
+        (in_sync(), vec![]),
+    ]);
+}
+
+#[test]
+fn nothing_is_rendered_before_every_backend_has_given_its_keys() {
+    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Watch, &[""]) });
+    bench.check(vec![
+        (Event::Loaded { backend: 1 }, vec![]),
+        (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
+        (Event::Reached { backend: 0 }, vec![]),
+        (Event::Loaded { backend: 0 }, vec![Effect::Render]),
+    ]);
+}
+
+#[test]
+fn a_failed_check_keeps_the_old_file_and_is_tried_again() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
+    for want in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let event = if want == 1 { loaded() } else { Event::Due };
+        bench.check(vec![
+            (event, vec![Effect::Render]),
+            (differs(), vec![Effect::Stage(0)]),
+            (staged(), vec![Effect::Run(Job::Check(0))]),
+            (Event::Ended(Err(fault("exited with status 2"))), vec![Effect::Discard(0)]),
+        ]);
+        assert_eq!(bench.wait(), Duration::from_secs(want));
+    }
+}
+
+#[test]
+fn a_failed_check_does_not_hold_up_newer_keys() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["c"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (loaded(), vec![]),
+        (Event::Ended(Err(fault("bad"))), vec![Effect::Discard(0), Effect::Render]),
+        (in_sync(), vec![]),
+    ]);
+    assert_eq!(bench.resource.due(), None);
+}
+
+#[test]
+fn fault_02_a_failed_reload_is_tried_again() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (Event::Ended(Err(fault("exited with status 1"))), vec![]),
+    ]);
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn fault_03_a_later_templates_error_does_not_suppress_the_resource_reload() {
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["", "c"]) });
+    let both = |a, b| Event::Rendered(vec![a, b]);
+    // The first files of a resource call for no reload.
+    bench.check(vec![(loaded(), vec![Effect::Render]), (both(Rendering::InSync, Rendering::InSync), vec![])]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (both(Rendering::Differs, Rendering::Failed(fault("no such key"))), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![]),
+    ]);
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (both(Rendering::InSync, Rendering::InSync), vec![Effect::Run(Job::ReloadResource)]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn one_broken_template_does_not_hold_up_the_others() {
+    let mut bench = Bench::new(plan(Mode::OneShot, &["c", ""]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Failed(fault("x")), Rendering::Differs]), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Install(1)]),
+        (installed(), vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
+}
+
+#[test]
+fn fault_05_a_one_shot_run_with_a_failing_backend_writes_nothing() {
+    let mut bench = Bench::new(Plan { backends: vec!["file", "etcd"], ..plan(Mode::OneShot, &[""]) });
+    bench.check(vec![
+        (Event::Loaded { backend: 0 }, vec![]),
+        (Event::Unreachable { backend: 1, error: "refused".into() }, vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
+    bench.check(vec![(Event::Loaded { backend: 1 }, vec![])]);
+}
+
+#[test]
+fn a_one_shot_run_succeeds_when_all_is_in_place() {
+    let mut bench = Bench::new(plan(Mode::OneShot, &["r"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+    ]);
+    assert_eq!(bench.resource.verdict(), None);
+    bench.check(vec![(ended(), vec![])]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+}
+
+#[test]
+fn start_cmd_stands_in_for_the_first_checks_and_reloads() {
+    let mut bench = Bench::new(Plan { start: true, reload: true, ..plan(Mode::Watch, &["cr"]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Start)]),
+        (ended(), vec![]),
+    ]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![Effect::Run(Job::ReloadResource)]),
+        (ended(), vec![]),
+    ]);
+}
+
+#[test]
+fn a_failed_start_cmd_is_tried_again_within_half_a_minute() {
+    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Watch, &[""]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::Start)]),
+        (Event::Ended(Err(fault("exited with status 1"))), vec![]),
+    ]);
+    assert!(!bench.resource.settled());
+    assert!(bench.wait() < Duration::from_secs(30));
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::Start)]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn a_failed_resource_reload_is_owed() {
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &[""]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (in_sync(), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::ReloadResource)]),
+        (Event::Ended(Err(fault("no"))), vec![]),
+    ]);
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::ReloadResource)]),
+        (ended(), vec![]),
+    ]);
+}
+
+#[test]
+fn a_failure_that_repeats_is_logged_when_it_begins_changes_and_ends() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    let unreachable = |error: &str| Event::Unreachable { backend: 0, error: error.into() };
+    assert_eq!(bench.lines(unreachable("refused")), ["backend error backend=etcd error=refused"]);
+    assert!(bench.lines(unreachable("refused")).is_empty());
+    assert_eq!(bench.lines(unreachable("timed out")), ["backend error backend=etcd error=timed out"]);
+    assert_eq!(bench.lines(Event::Reached { backend: 0 }), ["backend works again backend=etcd failures=3"]);
+    assert!(bench.lines(Event::Reached { backend: 0 }).is_empty());
+}
+
+#[test]
+fn a_day_of_retries_stays_at_one_a_minute() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    bench.on(loaded());
+    let begin = bench.now;
+    let mut rounds = 0;
+    while bench.now - begin < Duration::from_secs(24 * 3600) {
+        assert!(bench.on(Event::Rendered(vec![Rendering::Failed(fault("no such key"))])).is_empty());
+        bench.wait();
+        assert_eq!(bench.on(Event::Due), [Effect::Render]);
+        rounds += 1;
+    }
+    assert!((1440..1450).contains(&rounds), "{rounds}");
+}
+
+#[test]
+fn due_before_its_time_does_nothing() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    bench.check(vec![
+        (Event::Due, vec![]),
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Failed(fault("x"))]), vec![]),
+        (Event::Due, vec![]),
+    ]);
+}

@@ -1,0 +1,147 @@
+//! The syntax tree of a template: names are resolved as far as they can be, places are kept for errors. Nothing in it
+//! is evaluated.
+//!
+//! What can be long (operands of `+` and `*`, of `and` and `or`, filters, steps of a path) lies in a list, not in
+//! depth, so that only what the parser counts as nesting takes stack when it is evaluated or dropped.
+
+use std::rc::Rc;
+
+use super::filters::Filter;
+use super::functions::Function;
+use super::library::Need;
+use super::scope::Name;
+use super::source::Span;
+use super::value::{Op, Value};
+
+/// An expression.
+pub(super) enum Expr {
+    Literal(Value),
+    Path(Box<Path>),
+    /// `x|f:1|g`
+    Filtered(Box<Expr>, Vec<FilterCall>),
+    /// `-x`
+    Negate(Box<Expr>, Span),
+    /// `not x`
+    Not(Box<Expr>),
+    /// `a == b`, `a ^ b`: what stands alone or is grouped to the right.
+    Binary(Op, Box<(Expr, Expr)>, Span),
+    /// `a + b - c`: grouped to the left. A span reaches from the first operand to the one it belongs to.
+    Chain(Box<Expr>, Vec<(Op, Expr, Span)>),
+    /// `a and b or c`: grouped to the right.
+    Logic(Box<Expr>, Vec<(Logic, Expr)>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logic {
+    And,
+    Or,
+}
+
+/// `a`, `a.b.0`, `f(x).b`
+pub(super) struct Path {
+    pub head: Head,
+    pub steps: Vec<Step>,
+}
+
+/// The first name of a path: a variable, or else a function.
+pub(super) struct Head {
+    pub name: Name,
+    pub callee: Option<Callee>,
+    /// `None`: no parentheses.
+    pub args: Option<Vec<Arg>>,
+    pub span: Span,
+}
+
+/// What is called where no variable has the name.
+#[derive(Clone, Copy)]
+pub(super) enum Callee {
+    Function(&'static Function),
+    /// Every filter is a function too: `base(x)` is `x|base`.
+    Filter(&'static Filter),
+}
+
+pub(super) struct Arg {
+    pub value: Expr,
+    pub span: Span,
+}
+
+/// `.b`, `.0`, `.f(x)`
+pub(super) struct Step {
+    pub access: Access,
+    pub args: Option<Vec<Arg>>,
+    /// From the head of the path to the end of this step.
+    pub span: Span,
+}
+
+pub(super) enum Access {
+    Field(Rc<str>),
+    Index(usize),
+}
+
+/// `|name:argument`
+pub(super) struct FilterCall {
+    pub filter: &'static Filter,
+    pub argument: Option<Expr>,
+    /// From the name to the end of the argument.
+    pub span: Span,
+}
+
+/// A statement with the tag it came from.
+pub(super) struct Stmt {
+    pub tag: Span,
+    pub kind: StmtKind,
+}
+
+pub(super) type Block = Vec<Stmt>;
+
+pub(super) type Pairs = Vec<(Name, Expr)>;
+
+pub(super) enum StmtKind {
+    /// Its tag is the text itself.
+    Text,
+    Print(Expr),
+    If(If),
+    For(Box<For>),
+    Set(Name, Expr),
+    With(Pairs, Block),
+    Include(Box<Include>),
+}
+
+/// The first branch whose condition holds is taken.
+pub(super) struct If {
+    pub branches: Vec<(Condition, Block)>,
+    pub otherwise: Option<Block>,
+}
+
+pub(super) struct Condition {
+    pub value: Expr,
+    /// The `if` or `elif`.
+    pub tag: Span,
+}
+
+pub(super) struct For {
+    pub key: Name,
+    pub value: Option<Name>,
+    pub iterated: Expr,
+    pub iterated_span: Span,
+    pub reversed: bool,
+    pub sorted: bool,
+    pub body: Block,
+    pub empty: Option<Block>,
+}
+
+pub(super) struct Include {
+    pub file: File,
+    pub file_span: Span,
+    pub need: Need,
+    pub pairs: Pairs,
+    pub only: bool,
+}
+
+/// Which file an include names.
+pub(super) enum File {
+    /// A literal: read when the template is compiled.
+    Fixed(Vec<u8>),
+    /// Found out each time the include is reached.
+    Computed(Expr),
+}

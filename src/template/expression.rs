@@ -1,0 +1,338 @@
+//! Parses expressions. Precedence, from loose to tight, as in pongo2's parser_expression.go:
+//! `and or` (one level, grouped to the right); `== != < ..` (grouped to the right) and `in`; `+ -` with one sign and one
+//! `not` before the first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
+
+use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
+use super::filters;
+use super::functions;
+use super::lexer::{Tag, Token, TokenKind};
+use super::parser::{Parser, Use, suggest};
+use super::source::{Error, Span};
+use super::value::{Op, Value};
+
+/// The tokens of a tag, read from left to right.
+pub(super) struct Tokens<'t, 's> {
+    pub tag: &'t Tag<'s>,
+    at: usize,
+}
+
+impl<'t, 's> Tokens<'t, 's> {
+    pub fn new(tag: &'t Tag<'s>) -> Tokens<'t, 's> {
+        Tokens { tag, at: 0 }
+    }
+
+    pub fn peek(&self) -> Option<&'t Token<'s>> {
+        self.tag.tokens.get(self.at)
+    }
+
+    pub fn next(&mut self) -> Option<&'t Token<'s>> {
+        let token = self.peek()?;
+        self.at += 1;
+        Some(token)
+    }
+
+    pub fn rest(&self) -> &'t [Token<'s>] {
+        &self.tag.tokens[self.at..]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+
+    /// Takes the next token if it is of a kind.
+    pub fn take_kind(&mut self, kind: TokenKind) -> Option<&'t Token<'s>> {
+        self.peek().filter(|token| token.kind == kind).and_then(|_| self.next())
+    }
+
+    /// Takes the next token if it is this one. (A string is never taken: it may hold any text.)
+    pub fn take(&mut self, text: &str) -> Option<&'t Token<'s>> {
+        let is = |token: &&Token| token.kind != TokenKind::String && token.text == text.as_bytes();
+        self.peek().filter(is).and_then(|_| self.next())
+    }
+
+    /// Takes the first of these that comes next, and tells which it was.
+    fn take_one<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
+        table.iter().find(|(text, _)| self.take(text).is_some()).map(|(_, meaning)| *meaning)
+    }
+
+    /// What the next error is about: the next token, or the end of the tag.
+    pub fn here(&self) -> Span {
+        self.peek().map_or_else(|| self.tag.end(), |token| token.span)
+    }
+
+    /// The next token, as an error names it.
+    pub fn found(&self) -> String {
+        match self.peek() {
+            Some(token) if token.kind == TokenKind::String => "a string".to_owned(),
+            Some(token) => format!("`{}`", token.text.escape_ascii()),
+            None => "the end of the tag".to_owned(),
+        }
+    }
+
+    /// From a place up to the token taken last.
+    pub fn since(&self, start: Span) -> Span {
+        self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last)).map_or(start, |last| start.to(last.span))
+    }
+}
+
+const LOGIC: [(&str, Logic); 4] = [("and", Logic::And), ("&&", Logic::And), ("or", Logic::Or), ("||", Logic::Or)];
+const COMPARISONS: [(&str, Op); 8] = [
+    ("==", Op::Eq),
+    ("<=", Op::Le),
+    (">=", Op::Ge),
+    ("!=", Op::Ne),
+    ("<>", Op::Ne),
+    (">", Op::Gt),
+    ("<", Op::Lt),
+    ("in", Op::In),
+];
+const SUMS: [(&str, Op); 2] = [("+", Op::Add), ("-", Op::Sub)];
+const PRODUCTS: [(&str, Op); 3] = [("*", Op::Mul), ("/", Op::Div), ("%", Op::Rem)];
+
+impl Parser<'_> {
+    /// A whole expression. What follows it is left to the caller.
+    pub fn expression(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        self.deeper(tokens.tag.span, tokens.here())?;
+        let first = self.comparison(tokens)?;
+        let mut rest = Vec::new();
+        while let Some(logic) = tokens.take_one(&LOGIC) {
+            rest.push((logic, self.comparison(tokens)?));
+        }
+        self.shallower();
+        Ok(if rest.is_empty() { first } else { Expr::Logic(Box::new(first), rest) })
+    }
+
+    fn comparison(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let left = self.sum(tokens)?;
+        let Some(op) = tokens.take_one(&COMPARISONS) else {
+            return Ok(left);
+        };
+        self.deeper(tokens.tag.span, tokens.here())?;
+        // `a in b == c` is refused by the original too.
+        let right = if op == Op::In { self.sum(tokens)? } else { self.comparison(tokens)? };
+        self.shallower();
+        Ok(Expr::Binary(op, Box::new((left, right)), tokens.since(start)))
+    }
+
+    fn sum(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let sign = tokens.take_one(&SUMS);
+        let not = tokens.take("!").or_else(|| tokens.take("not")).is_some();
+        // Both belong to the first product alone: `-2 ^ 2` is -4, `not a == b` is `(not a) == b`.
+        let mut first = self.product(tokens)?;
+        if not {
+            first = Expr::Not(Box::new(first));
+        }
+        if sign == Some(Op::Sub) {
+            first = Expr::Negate(Box::new(first), tokens.since(start));
+        }
+        self.chain(tokens, start, first, &SUMS, Parser::product)
+    }
+
+    fn product(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let first = self.power(tokens)?;
+        self.chain(tokens, start, first, &PRODUCTS, Parser::power)
+    }
+
+    fn chain(
+        &mut self,
+        tokens: &mut Tokens,
+        start: Span,
+        first: Expr,
+        ops: &[(&str, Op)],
+        operand: fn(&mut Self, &mut Tokens) -> Result<Expr, Error>,
+    ) -> Result<Expr, Error> {
+        let mut rest = Vec::new();
+        while let Some(op) = tokens.take_one(ops) {
+            let right = operand(self, tokens)?;
+            rest.push((op, right, tokens.since(start)));
+        }
+        Ok(if rest.is_empty() { first } else { Expr::Chain(Box::new(first), rest) })
+    }
+
+    fn power(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let base = self.operand(tokens)?;
+        if tokens.take("^").is_none() {
+            return Ok(base);
+        }
+        self.deeper(tokens.tag.span, tokens.here())?;
+        let exponent = self.power(tokens)?;
+        self.shallower();
+        Ok(Expr::Binary(Op::Pow, Box::new((base, exponent)), tokens.since(start)))
+    }
+
+    fn operand(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        if let Some(open) = tokens.take("(") {
+            let inner = self.expression(tokens)?;
+            if tokens.take(")").is_none() {
+                let message = format!("`(` is not closed, found {}", tokens.found());
+                return Err(self.error(tokens, tokens.since(open.span), message));
+            }
+            return Ok(inner);
+        }
+        let input = self.simple(tokens)?;
+        let filters = self.filters(tokens)?;
+        Ok(if filters.is_empty() { input } else { Expr::Filtered(Box::new(input), filters) })
+    }
+
+    /// `|a|b:1`, as many as there are.
+    pub fn filters(&mut self, tokens: &mut Tokens) -> Result<Vec<FilterCall>, Error> {
+        let mut filters = Vec::new();
+        while tokens.take("|").is_some() {
+            filters.push(self.filter(tokens)?);
+        }
+        Ok(filters)
+    }
+
+    /// `name:argument`
+    pub fn filter(&mut self, tokens: &mut Tokens) -> Result<FilterCall, Error> {
+        let Some(name) = tokens.take_kind(TokenKind::Name) else {
+            let message = format!("`|` needs the name of a filter, found {}", tokens.found());
+            return Err(self.error(tokens, tokens.here(), message));
+        };
+        let text = str::from_utf8(name.text).unwrap_or_default();
+        let Some(filter) = filters::lookup(text) else {
+            let message = format!("unknown filter `{text}`{}", suggest(text, filters::names()));
+            return Err(self.error(tokens, name.span, message));
+        };
+        filter.check().map_err(|message| self.error(tokens, name.span, format!("filter `{text}` {message}")))?;
+        let argument = match tokens.take(":") {
+            Some(_) => Some(self.simple(tokens)?),
+            None => None,
+        };
+        Ok(FilterCall { filter, argument, span: tokens.since(name.span) })
+    }
+
+    /// A literal or a path: all that can be the argument of a filter.
+    fn simple(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let Some(token) = tokens.peek() else {
+            return Err(self.error(tokens, start, "a value is missing before the end of the tag"));
+        };
+        match (token.kind, token.text) {
+            (TokenKind::Name, _) => return self.path(tokens),
+            (TokenKind::Digits, _) => return self.number(tokens),
+            (TokenKind::String, text) => {
+                tokens.next();
+                return Ok(Expr::Literal(Value::str(unescape(text))));
+            }
+            (TokenKind::Keyword, b"true" | b"false") => {
+                tokens.next();
+                return Ok(Expr::Literal(Value::Bool(token.text == b"true")));
+            }
+            _ => {}
+        }
+        let message = match token.text {
+            b"-" | b"+" => "a sign has to be in parentheses here, like (-1)".to_owned(),
+            _ => format!("a value is expected, found {}", tokens.found()),
+        };
+        Err(self.error(tokens, start, message))
+    }
+
+    fn number(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let whole = tokens.next().map_or(&b""[..], |token| token.text);
+        let text = |digits: &[u8]| String::from_utf8_lossy(digits).into_owned();
+        if tokens.take(".").is_none() {
+            return match text(whole).parse() {
+                Ok(number) => Ok(Expr::Literal(Value::Int(number))),
+                Err(_) => {
+                    let message = format!("number is too large, the largest is {}", i64::MAX);
+                    Err(self.error(tokens, start, message))
+                }
+            };
+        }
+        let Some(fraction) = tokens.take_kind(TokenKind::Digits) else {
+            let message = format!("digits are expected after the point, found {}", tokens.found());
+            return Err(self.error(tokens, tokens.since(start), message));
+        };
+        match format!("{}.{}", text(whole), text(fraction.text)).parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Expr::Literal(Value::Float(number))),
+            _ => Err(self.error(tokens, tokens.since(start), "number is too large")),
+        }
+    }
+
+    fn path(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
+        let start = tokens.here();
+        let name = tokens.next().map_or(&b""[..], |token| token.text);
+        let text = str::from_utf8(name).unwrap_or_default();
+        let args = self.args(tokens)?;
+        let callee =
+            functions::lookup(text).map(Callee::Function).or_else(|| filters::lookup(text).map(Callee::Filter));
+        let head = Head { name: self.names.name(text), callee, args, span: tokens.since(start) };
+        self.uses(&head, tokens.tag.span);
+        let mut steps = Vec::new();
+        while tokens.take(".").is_some() {
+            let access = match tokens.peek() {
+                Some(Token { kind: TokenKind::Name, text, .. }) => {
+                    let name = self.names.name(str::from_utf8(text).unwrap_or_default());
+                    Access::Field(self.names.text(name).clone())
+                }
+                Some(Token { kind: TokenKind::Digits, text, .. }) => {
+                    match str::from_utf8(text).unwrap_or_default().parse::<i64>().ok().and_then(|n| n.try_into().ok()) {
+                        Some(index) => Access::Index(index),
+                        None => return Err(self.error(tokens, tokens.here(), "index is too large")),
+                    }
+                }
+                _ => {
+                    let message = format!("a name or a number is expected after the dot, found {}", tokens.found());
+                    return Err(self.error(tokens, tokens.here(), message));
+                }
+            };
+            tokens.next();
+            let args = self.args(tokens)?;
+            steps.push(Step { access, args, span: tokens.since(start) });
+        }
+        Ok(Expr::Path(Box::new(Path { head, steps })))
+    }
+
+    /// The arguments of a call. `f(a)(b)` is `f(a, b)`, as in the original.
+    fn args(&mut self, tokens: &mut Tokens) -> Result<Option<Vec<Arg>>, Error> {
+        let mut args: Option<Vec<Arg>> = None;
+        while let Some(open) = tokens.take("(") {
+            let args = args.get_or_insert_default();
+            while tokens.take(")").is_none() {
+                if tokens.is_empty() {
+                    return Err(self.error(tokens, open.span, "the arguments are not closed, `)` is missing"));
+                }
+                let start = tokens.here();
+                let value = self.expression(tokens)?;
+                args.push(Arg { value, span: tokens.since(start) });
+                let closes = tokens.peek().is_some_and(|token| token.text == b")" && token.kind == TokenKind::Symbol);
+                if !closes && tokens.take(",").is_none() {
+                    let message = match tokens.peek() {
+                        Some(Token { text: b"=", .. }) => "a call takes no named arguments".to_owned(),
+                        _ => format!("`,` or `)` is expected after an argument, found {}", tokens.found()),
+                    };
+                    return Err(self.error(tokens, tokens.here(), message));
+                }
+            }
+        }
+        Ok(args)
+    }
+}
+
+/// Remembers what can only be judged when the whole file is known.
+impl Parser<'_> {
+    fn uses(&mut self, head: &Head, tag: Span) {
+        let call = Use { name: head.name, span: head.span, tag };
+        match (&head.callee, &head.args) {
+            (None, Some(_)) => self.unknown_calls.push(call),
+            (None | Some(Callee::Filter(_)), None) => self.variables.push(call),
+            _ => {}
+        }
+    }
+}
+
+/// `\"` and `\\` are the only escapes; the lexer took no others.
+pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        plain.extend(if *byte == b'\\' { bytes.next() } else { Some(byte) });
+    }
+    plain
+}

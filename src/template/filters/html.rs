@@ -1,0 +1,383 @@
+//! Filters that make, escape and strip HTML, and addresses in text. Nothing here understands HTML; it looks for
+//! `<` and `>`, as the original does.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::text;
+use crate::template::bounded::Text;
+use crate::template::value::Value;
+use crate::template::{Env, runes, search};
+
+pub fn escape(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    text::escaped(env, value, |byte| match byte {
+        b'&' => Some(b"&amp;"),
+        b'>' => Some(b"&gt;"),
+        b'<' => Some(b"&lt;"),
+        b'"' => Some(b"&quot;"),
+        b'\'' => Some(b"&#39;"),
+        _ => None,
+    })
+}
+
+/// All but letters, blanks and slashes becomes `\uXXXX`, and so do the two characters `\n` and `\r`.
+pub fn escapejs(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    let text = value.text();
+    let mut out = Text::new(&env.limits);
+    let mut runes = runes::runes(&text).peekable();
+    while let Some(rune) = runes.next() {
+        match runes::decode(rune) {
+            None => out.push(rune)?,
+            Some('a'..='z' | 'A'..='Z' | ' ' | '/') => out.push(rune)?,
+            Some('\\') if runes.next_if_eq(&b"n").is_some() => out.push(b"\\u000A")?,
+            Some('\\') if runes.next_if_eq(&b"r").is_some() => out.push(b"\\u000D")?,
+            Some(c) => out.push(format!("\\u{:04X}", u32::from(c)).as_bytes())?,
+        }
+    }
+    Ok(out.into_value())
+}
+
+pub fn linebreaksbr(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    search::replace(&env.limits, &value.text(), b"\n", b"<br />", usize::MAX)
+}
+
+/// Paragraphs, which blank lines separate, and line breaks in them.
+pub fn linebreaks(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    if value.is_empty() {
+        return Ok(value.clone());
+    }
+    let text = value.text();
+    let mut lines = text.split(|byte| *byte == b'\n').peekable();
+    let mut out = Text::new(&env.limits);
+    let mut open = false;
+    while let Some(line) = lines.next() {
+        if !std::mem::replace(&mut open, true) {
+            out.push(b"<p>")?;
+        }
+        out.push(line)?;
+        match lines.peek() {
+            Some(_) if runes::trim(line).is_empty() => {}
+            Some(next) if runes::trim(next).is_empty() => {
+                out.push(b"</p>")?;
+                open = false;
+            }
+            Some(_) => out.push(b"<br />")?,
+            None => {}
+        }
+    }
+    if open {
+        out.push(b"</p>")?;
+    }
+    Ok(out.into_value())
+}
+
+/// Without anything that stands between `<` and `>`.
+pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    let text = value.text();
+    let mut out = Text::new(&env.limits);
+    let mut rest = &text[..];
+    while let Some(open) = rest.iter().position(|byte| *byte == b'<')
+        && let Some(length) = rest[open..].iter().position(|byte| *byte == b'>')
+    {
+        out.push(&rest[..open])?;
+        rest = &rest[open + length + 1..];
+    }
+    out.push(rest)?;
+    Ok(Value::str(runes::trim(&out.into_bytes())))
+}
+
+/// Without the named tags, `b,i`; with attributes they stay, as recorded.
+pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let names = argument.text();
+    let mut text = value.text();
+    for name in names.split(|byte| *byte == b',') {
+        // The original makes a pattern of it, which nobody wants from a list of names.
+        if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
+            return Err(format!("`{}` is not the name of a tag", String::from_utf8_lossy(name)));
+        }
+        let mut out = Text::new(&env.limits);
+        let mut rest = &text[..];
+        while let Some(open) = rest.iter().position(|byte| *byte == b'<') {
+            let tag = tag_length(&rest[open..], name);
+            out.push(&rest[..if tag > 0 { open } else { open + 1 }])?;
+            rest = &rest[open + tag.max(1)..];
+        }
+        out.push(rest)?;
+        text = out.into_bytes();
+    }
+    Ok(Value::str(runes::trim(&text)))
+}
+
+/// The length of `<name>`, `</name>`, `<name/>` or `</name/>` at the beginning of a text; 0 where there is none.
+fn tag_length(text: &[u8], name: &[u8]) -> usize {
+    let closed = |text: &[u8]| {
+        let rest = text.strip_prefix(name)?;
+        rest.strip_prefix(b"/>").or(rest.strip_prefix(b">")).map(<[u8]>::len)
+    };
+    let inner = text.strip_prefix(b"<").unwrap_or(text);
+    let rest = inner.strip_prefix(b"/").and_then(closed).or_else(|| closed(inner));
+    rest.map_or(0, |rest| text.len() - rest)
+}
+
+/// The three dots count, tags do not. Tags that are open at the end are closed.
+pub fn truncatechars_html(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let text = value.text();
+    let wanted = usize::try_from(argument.int().saturating_sub(3)).unwrap_or(0);
+    let mut scan = Html::new(env, &text);
+    let mut count = 0;
+    while count < wanted && !scan.rest.is_empty() {
+        if scan.tag()? {
+            continue;
+        }
+        scan.copy_rune()?;
+        count += 1;
+    }
+    let dots = count >= wanted && count < text.len();
+    scan.finish(dots)
+}
+
+/// A word ends at a blank, `.`, `,` or `;`, and tags do not count.
+pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let text = value.text();
+    let wanted = usize::try_from(argument.int()).unwrap_or(0);
+    let mut scan = Html::new(env, &text);
+    let mut count = 0;
+    while count < wanted && !scan.rest.is_empty() {
+        if scan.tag()? {
+            continue;
+        }
+        let mut word = false;
+        while scan.rest.first().is_some_and(|byte| *byte != b'<') {
+            match scan.copy_rune()? {
+                b" " | b"." | b"," | b";" => break,
+                _ => word = true,
+            }
+        }
+        count += usize::from(word);
+    }
+    scan.finish(count >= wanted)
+}
+
+/// A text on its way to being cut, and the tags that are open.
+struct Html<'a> {
+    rest: &'a [u8],
+    out: Text,
+    open: Vec<&'a [u8]>,
+    /// Where in `open` each name is: a closing tag looks for its last one.
+    places: HashMap<&'a [u8], BTreeSet<usize>>,
+}
+
+impl<'a> Html<'a> {
+    fn new(env: &Env, text: &'a [u8]) -> Self {
+        Html { rest: text, out: Text::new(&env.limits), open: Vec::new(), places: HashMap::new() }
+    }
+
+    fn copy_rune(&mut self) -> Result<&'a [u8], String> {
+        let rune = runes::runes(self.rest).next().unwrap_or_default();
+        self.rest = &self.rest[rune.len()..];
+        self.out.push(rune)?;
+        Ok(rune)
+    }
+
+    /// Takes a tag over, if one comes next.
+    fn tag(&mut self) -> Result<bool, String> {
+        let Some(inner) = self.rest.strip_prefix(b"<") else {
+            return Ok(false);
+        };
+        self.out.push(b"<")?;
+        self.rest = inner;
+        // One character behind the last `<` is no tag.
+        if inner.len() < 2 {
+            return Ok(true);
+        }
+        let end = inner.iter().position(|byte| *byte == b'>');
+        let (tag, rest) = inner.split_at(end.map_or(inner.len(), |end| end + 1));
+        let content = &tag[..end.unwrap_or(tag.len())];
+        self.rest = rest;
+        match content.strip_prefix(b"/") {
+            Some(name) => {
+                self.close(name);
+                for part in [b"/", name, b">"] {
+                    self.out.push(part)?;
+                }
+            }
+            None => {
+                let name = content.split(|byte| *byte == b' ').next().unwrap_or_default();
+                self.places.entry(name).or_default().insert(self.open.len());
+                self.open.push(name);
+                self.out.push(tag)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The last tag of that name is closed; the one opened last takes its place.
+    fn close(&mut self, name: &[u8]) {
+        let Some(place) = self.places.get_mut(name).and_then(BTreeSet::pop_last) else {
+            return;
+        };
+        let last = self.open.len() - 1;
+        if place != last {
+            let moved = self.places.entry(self.open[last]).or_default();
+            moved.remove(&last);
+            moved.insert(place);
+        }
+        self.open.swap_remove(place);
+    }
+
+    fn finish(mut self, dots: bool) -> Result<Value, String> {
+        if dots {
+            self.out.push(b"...")?;
+        }
+        for name in self.open.iter().rev() {
+            for part in [b"</", *name, b">"] {
+                self.out.push(part)?;
+            }
+        }
+        Ok(self.out.into_value())
+    }
+}
+
+/// Addresses become links. With `false` what the link shows is not escaped.
+pub fn urlize(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let titles = match argument {
+        Value::Bool(false) => Titles::AsTheyAre,
+        _ => Titles::Escaped,
+    };
+    linked(env, value, titles, 0)
+}
+
+/// Addresses become links that show at most so many bytes.
+pub fn urlizetrunc(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    linked(env, value, Titles::Escaped, usize::try_from(argument.int()).unwrap_or(0))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Titles {
+    Escaped,
+    AsTheyAre,
+}
+
+fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Value, String> {
+    let text = value.text();
+    let mut out = Text::new(&env.limits);
+    let mut done = 0;
+    for (start, end) in addresses(&text) {
+        out.push(&text[done..start])?;
+        done = end;
+        let whole = &text[start..end];
+        let address = runes::trim(whole);
+        let url = text::iriencode(env, &Value::str(address), &Value::Nil)?;
+        let title = shortened(address, limit);
+        let title = match titles {
+            Titles::Escaped => escape(env, &Value::str(title), &Value::Nil)?.text(),
+            Titles::AsTheyAre => title.into(),
+        };
+        let url = url.text();
+        let scheme: &[u8] = if url.starts_with(b"http") { b"" } else { b"http://" };
+        // However many blanks there were, one is left.
+        let blank = |there: bool| if there { &b" "[..] } else { b"" };
+        let parts = [
+            blank(whole.starts_with(b" ")),
+            b"<a href=\"",
+            scheme,
+            &url,
+            b"\" rel=\"nofollow\">",
+            &title,
+            b"</a>",
+            blank(whole.ends_with(b" ")),
+        ];
+        for part in parts {
+            out.push(part)?;
+        }
+    }
+    out.push(&text[done..])?;
+    with_mail_links(env, &out.into_bytes(), limit)
+}
+
+/// Mail addresses are looked for behind the links too, and in them.
+fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String> {
+    let mut out = Text::new(&env.limits);
+    let mut done = 0;
+    for (start, end) in mail_addresses(text) {
+        let mail = &text[start..end];
+        for part in [&text[done..start], b"<a href=\"mailto:", mail, b"\">", &shortened(mail, limit), b"</a>"] {
+            out.push(part)?;
+        }
+        done = end;
+    }
+    out.push(&text[done..])?;
+    Ok(out.into_value())
+}
+
+/// Up to so many bytes with the three dots; a limit of 3 and less is none.
+fn shortened(text: &[u8], limit: usize) -> Vec<u8> {
+    if limit > 3 && text.len() > limit { [&text[..limit - 3], b"..."].concat() } else { text.to_owned() }
+}
+
+/// Where there are addresses, with the blanks behind them, as the original's pattern finds them:
+/// `http://`, `https://` or `www.`, or at the text's start or behind a blank a name with a well-known ending;
+/// then all up to a blank or the text's end on the same line.
+fn addresses(text: &[u8]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    // The next blank or line end: looked for once for all starts before it.
+    let mut stop = 0;
+    while at < text.len() {
+        let Some(head) = address_head(text, at) else {
+            at += 1;
+            continue;
+        };
+        if stop < at + head {
+            let rest = &text[at + head..];
+            let length = rest.iter().position(|byte| matches!(byte, b' ' | b'\n')).unwrap_or(rest.len());
+            stop = at + head + length;
+        }
+        if text.get(stop) == Some(&b'\n') {
+            at += 1;
+            continue;
+        }
+        let end = stop + text[stop..].iter().take_while(|byte| **byte == b' ').count();
+        found.push((at, end));
+        at = end;
+    }
+    found
+}
+
+/// The length of what an address begins with.
+fn address_head(text: &[u8], at: usize) -> Option<usize> {
+    let rest = &text[at..];
+    let known: [&[u8]; 3] = [b"http://", b"https://", b"www."];
+    if let Some(known) = known.iter().find(|known| rest.starts_with(known)) {
+        return Some(known.len());
+    }
+    let blank = usize::from(rest.starts_with(b" "));
+    if blank == 0 && at > 0 {
+        return None;
+    }
+    let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let name = rest[blank..].iter().take_while(is_name).count();
+    let endings: [&[u8]; 6] = [b".com", b".net", b".org", b".info", b".biz", b".de"];
+    let ending = endings.iter().find(|ending| rest[blank + name..].starts_with(ending))?;
+    (name > 0).then_some(blank + name + ending.len())
+}
+
+/// Where there are mail addresses: word, `@`, word, dot and two to four more characters.
+fn mail_addresses(text: &[u8]) -> Vec<(usize, usize)> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let word = |from: usize| text[from..].iter().take_while(|byte| is_word(byte)).count();
+    let mut found = Vec::new();
+    let mut done = 0;
+    for sign in search::matches(text, b"@") {
+        let before = text[done..sign].iter().rev().take_while(|byte| is_word(byte)).count();
+        let dot = sign + 1 + word(sign + 1);
+        if before == 0 || dot == sign + 1 || text.get(dot) != Some(&b'.') {
+            continue;
+        }
+        let ending = word(dot + 1).min(4);
+        if ending >= 2 {
+            done = dot + 1 + ending;
+            found.push((sign - before, done));
+        }
+    }
+    found
+}

@@ -1,0 +1,204 @@
+//! For tests: a world that stands still, a store, and expressions to ask them with. The expressions are the
+//! language's own, without operators: `getv("/a")|split:","|first`, `m.Set("k", 1)`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::value::Value;
+use super::{Env, Limits, Srv, Stamp, World, filters, functions};
+use crate::store::Store;
+
+/// What is set, exists and has an address in it is written below.
+pub struct Still;
+
+impl World for Still {
+    fn read(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        let stamp = Stamp { device: 1, inode: 2, size: 3, modified: (4, 5) };
+        (path == Path::new("/etc/hosts")).then_some(stamp)
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        match name {
+            b"HOME" => Some(b"/root".to_vec()),
+            b"EMPTY" => Some(Vec::new()),
+            b"RAW" => Some(b"\xff".to_vec()),
+            _ => None,
+        }
+    }
+
+    /// 2022-02-03 04:05:06 UTC.
+    fn now(&self) -> (i64, u32) {
+        (1_643_861_106, 0)
+    }
+
+    fn zone(&self, _unix: i64) -> (i32, String) {
+        (3600, "CET".to_owned())
+    }
+
+    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
+        match name {
+            "localhost" => Ok(vec!["::1".to_owned(), "127.0.0.1".to_owned()]),
+            _ => Err(format!("lookup {name}: no such host")),
+        }
+    }
+
+    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
+        let record = |target: &str, port| Srv { target: target.to_owned(), port, priority: 1, weight: 5 };
+        match (service, proto, name) {
+            ("db", "tcp", "example.com") => Ok(vec![record("b.example.com.", 90), record("a.example.com.", 1000)]),
+            _ => Err(format!("lookup _{service}._{proto}.{name}: no such host")),
+        }
+    }
+
+    fn random(&self, bound: u64) -> u64 {
+        bound - 1
+    }
+}
+
+/// An environment over a few keys.
+pub fn env() -> Env {
+    let mut store = Store::new(1);
+    for (key, value) in [
+        ("/app/name", "shop"),
+        ("/app/port", "8080"),
+        ("/app/db/host", "pg1"),
+        ("/app/db/port", "5432"),
+        ("/hosts/one", "10.0.0.2"),
+        ("/hosts/two", "10.0.0.1"),
+        ("/empty", ""),
+    ] {
+        store.put(0, key.as_bytes(), value.as_bytes());
+    }
+    store.put(0, b"/raw", b"\xff\xfe");
+    Env::new(Rc::new(store), Rc::new(Still))
+}
+
+/// The same, where nothing may be larger than this.
+pub fn limited(output: usize) -> Env {
+    Env { limits: Limits { output, ..Limits::default() }, ..env() }
+}
+
+/// Names that expressions may use.
+pub type Variables = BTreeMap<&'static str, Value>;
+
+/// What an expression gives.
+pub fn eval(env: &Env, variables: &Variables, expression: &str) -> Result<Value, String> {
+    let mut reader = Reader { env, variables, rest: expression };
+    let value = reader.expression()?;
+    assert!(reader.rest.trim().is_empty(), "`{}` is left of `{expression}`", reader.rest);
+    Ok(value)
+}
+
+struct Reader<'a> {
+    env: &'a Env,
+    variables: &'a Variables,
+    rest: &'a str,
+}
+
+impl<'a> Reader<'a> {
+    fn expression(&mut self) -> Result<Value, String> {
+        let mut value = self.operand()?;
+        while self.eat("|") {
+            let name = self.name();
+            let filter = filters::lookup(name).unwrap_or_else(|| panic!("no filter {name}"));
+            let argument = if self.eat(":") { self.operand()? } else { Value::Nil };
+            value = filter.call(self.env, &value, &argument)?;
+        }
+        Ok(value)
+    }
+
+    fn operand(&mut self) -> Result<Value, String> {
+        self.rest = self.rest.trim_start();
+        let first = self.rest.chars().next().unwrap_or_else(|| panic!("nothing to read"));
+        let mut value = match first {
+            '"' | '\'' => self.string(first),
+            '0'..='9' => self.number(),
+            _ => self.named()?,
+        };
+        while self.eat(".") {
+            let step = self.name();
+            value = match step.parse() {
+                Ok(index) => value.index(index)?,
+                Err(_) if self.rest.starts_with('(') => {
+                    let args = self.args()?;
+                    value.call(step, &args).unwrap_or_else(|| panic!("no method {step}"))?
+                }
+                Err(_) => value.field(step)?,
+            };
+        }
+        Ok(value)
+    }
+
+    fn named(&mut self) -> Result<Value, String> {
+        let name = self.name();
+        if self.rest.starts_with('(') {
+            let args = self.args()?;
+            return match (functions::lookup(name), filters::lookup(name)) {
+                (Some(function), _) => function.call(self.env, &args),
+                (None, Some(filter)) => filter.call_as_function(self.env, &args),
+                (None, None) => panic!("no function {name}"),
+            };
+        }
+        Ok(match (name, functions::lookup(name)) {
+            ("true", _) => Value::Bool(true),
+            ("false", _) => Value::Bool(false),
+            (_, Some(function)) => function.call(self.env, &[])?,
+            _ => self.variables.get(name).cloned().unwrap_or(Value::Nil),
+        })
+    }
+
+    fn args(&mut self) -> Result<Vec<Value>, String> {
+        let mut args = Vec::new();
+        assert!(self.eat("("));
+        while !self.eat(")") {
+            args.push(self.expression()?);
+            self.eat(",");
+        }
+        Ok(args)
+    }
+
+    fn string(&mut self, quote: char) -> Value {
+        let mut text = String::new();
+        let mut chars = self.rest[1..].chars();
+        loop {
+            match chars.next() {
+                Some('\\') => text.extend(chars.next()),
+                Some(c) if c == quote => break,
+                Some(c) => text.push(c),
+                None => panic!("`{}` is not closed", self.rest),
+            }
+        }
+        self.rest = chars.as_str();
+        Value::str(text)
+    }
+
+    fn number(&mut self) -> Value {
+        let end = self.rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.rest.len());
+        let (number, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        match number.parse() {
+            Ok(n) => Value::Int(n),
+            Err(_) => Value::Float(number.parse().unwrap_or_else(|_| panic!("no number: {number}"))),
+        }
+    }
+
+    fn name(&mut self) -> &'a str {
+        self.rest = self.rest.trim_start();
+        let end = self.rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        name
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        let rest = self.rest.trim_start().strip_prefix(token);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+}

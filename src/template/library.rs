@@ -1,0 +1,139 @@
+//! What the parts of one template share: its names, the files it came from with their states, and the files that
+//! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use super::lower::{self, Program, Role};
+use super::scope::Names;
+use super::source::Error;
+use super::{Stamp, World};
+
+#[derive(Default)]
+pub(super) struct Library {
+    names: RefCell<Names>,
+    /// Every file that was asked for, and its state then; `None`: it was not there.
+    stamps: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
+    /// By path: what computed includes brought so far. The template is stale as a whole once one of them changes.
+    computed: RefCell<HashMap<PathBuf, Rc<Program>>>,
+}
+
+impl Library {
+    pub fn names(&self) -> RefMut<'_, Names> {
+        self.names.borrow_mut()
+    }
+
+    /// Reads a file. `None`: it does not exist, and need not.
+    pub fn read(&self, world: &dyn World, path: &Path, need: Need) -> Result<Option<Vec<u8>>, String> {
+        // The state is asked first: what changes in between counts as changed.
+        let stamp = world.stamp(path);
+        self.stamps.borrow_mut().insert(path.to_owned(), stamp);
+        match world.read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error)
+                if need == Need::May && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(format!("failed to read `{}`: {}", path.display(), cause(&error))),
+        }
+    }
+
+    /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
+    /// text is one of reading.
+    pub fn computed(&self, world: &dyn World, path: &Path, need: Need) -> Result<Option<Rc<Program>>, Failure> {
+        if let Some(program) = self.computed.borrow().get(path) {
+            return Ok(Some(program.clone()));
+        }
+        let Some(bytes) = self.read(world, path, need).map_err(Failure::Read)? else {
+            return Ok(None);
+        };
+        let program = lower::compile(path, bytes, Role::Included, self, world).map_err(Failure::Compile)?;
+        let program = Rc::new(program);
+        self.computed.borrow_mut().insert(path.to_owned(), program.clone());
+        Ok(Some(program))
+    }
+
+    /// Whether a file changed, vanished or appeared since it was asked for.
+    pub fn is_stale(&self, world: &dyn World) -> bool {
+        self.stamps.borrow().iter().any(|(path, stamp)| world.stamp(path) != *stamp)
+    }
+}
+
+/// Whether a file has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Must,
+    /// `if_exists`
+    May,
+}
+
+/// Why there is no program of a file.
+pub(super) enum Failure {
+    /// It could not be read.
+    Read(String),
+    Compile(Error),
+}
+
+/// The path of a file that `base` names: relative to the directory of `base`, without `.` and `..` (Go's filepath.Join).
+pub(super) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
+    if name.is_empty() {
+        return Err("the name of the file is empty".to_owned());
+    }
+    let name = Path::new(OsStr::from_bytes(name));
+    if name.is_absolute() {
+        return Ok(name.to_owned());
+    }
+    let mut path = PathBuf::new();
+    for component in base.parent().unwrap_or(Path::new("")).join(name).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => match path.components().next_back() {
+                Some(Component::Normal(_)) => _ = path.pop(),
+                Some(Component::RootDir) => {}
+                _ => path.push(".."),
+            },
+            other => path.push(other),
+        }
+    }
+    Ok(path)
+}
+
+/// An error of the system without its number, which says no more.
+pub(super) fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" (os error").map_or(&*text, |(text, _)| text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolves_names_of_files() {
+        let check = |base: &str, name: &str, expected: &str| {
+            assert_eq!(resolve(Path::new(base), name.as_bytes()), Ok(PathBuf::from(expected)), "{base} {name}");
+        };
+        check("a.tmpl", "b.tmpl", "b.tmpl");
+        check("dir/a.tmpl", "b.tmpl", "dir/b.tmpl");
+        check("/etc/remco/a.tmpl", "sub/./b.tmpl", "/etc/remco/sub/b.tmpl");
+        check("sub/a.tmpl", "../b.tmpl", "b.tmpl");
+        check("a.tmpl", "../../b.tmpl", "../../b.tmpl");
+        check("/a.tmpl", "../../b.tmpl", "/b.tmpl");
+        check("dir/a.tmpl", "/abs/../b.tmpl", "/abs/../b.tmpl");
+        assert!(resolve(Path::new("a"), b"").is_err());
+    }
+
+    #[test]
+    fn names_causes() {
+        assert_eq!(cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
+        assert_eq!(cause(&io::Error::other("odd (os errors)")), "odd (os errors)");
+    }
+}

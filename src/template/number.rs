@@ -1,0 +1,306 @@
+//! Numbers as Go reads and writes them (strconv's ParseFloat, ParseInt and FormatFloat).
+//! Knows nothing of values: text in, number out, and back.
+
+/// Reads a float as Go's strconv.ParseFloat does; `None`: not a number, or too large for one.
+/// Hexadecimal floats are not read.
+pub fn parse_float(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if unsigned.eq_ignore_ascii_case("inf") || unsigned.eq_ignore_ascii_case("infinity") {
+        return Some(if negative { f64::NEG_INFINITY } else { f64::INFINITY });
+    }
+    if text.eq_ignore_ascii_case("nan") {
+        return Some(f64::NAN);
+    }
+    // Only digits, a dot and an exponent are left; Rust would read more words.
+    if !unsigned.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
+        return None;
+    }
+    text.parse::<f64>().ok().filter(|n| n.is_finite())
+}
+
+/// Why a text is no integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAnInteger {
+    Syntax,
+    Range,
+}
+
+/// Reads a decimal integer as Go's strconv.ParseInt(text, 10, 64) does: an optional sign and digits, nothing else.
+pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
+    let digits = match text.first() {
+        Some(b'+' | b'-') => &text[1..],
+        _ => text,
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(NotAnInteger::Syntax);
+    }
+    let text = std::str::from_utf8(text).expect("digits are ASCII");
+    text.parse().map_err(|_| NotAnInteger::Range)
+}
+
+/// A float's integer part. What does not fit gives the smallest integer, as it does in Go on amd64.
+pub fn truncate(number: f64) -> i64 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
+}
+
+/// The shapes of strconv.FormatFloat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatFormat {
+    /// `f`: 12.5
+    Fixed,
+    /// `e`: 1.25e+01
+    Exponent,
+    /// `g`: `e` for large and small exponents, `f` without zeros at the end otherwise
+    General,
+    /// `x`: 0x1.9p+03
+    Hex,
+    /// `b`: 7036874417766400p-49
+    Binary,
+}
+
+/// Go's strconv.FormatFloat; without a precision as many digits as it takes to read the same number again.
+pub fn format_float(number: f64, format: FloatFormat, precision: Option<usize>) -> String {
+    let special = match number {
+        n if n.is_nan() => Some("NaN"),
+        f64::INFINITY => Some("+Inf"),
+        f64::NEG_INFINITY => Some("-Inf"),
+        _ => None,
+    };
+    if let Some(special) = special {
+        return special.to_owned();
+    }
+    let text = match format {
+        FloatFormat::Fixed => fixed(number.abs(), precision),
+        FloatFormat::Exponent => Decimal::of(number.abs(), precision).exponent(),
+        FloatFormat::General => general(number.abs(), precision),
+        FloatFormat::Hex => hex(number.abs(), precision),
+        FloatFormat::Binary => {
+            let (mantissa, exponent) = parts(number);
+            format!("{mantissa}p{:+}", exponent - 52)
+        }
+    };
+    if number.is_sign_negative() { format!("-{text}") } else { text }
+}
+
+/// No float has more digits behind its point, and Rust writes no more than 65,535.
+const EXACT: usize = 1100;
+
+fn fixed(number: f64, precision: Option<usize>) -> String {
+    let Some(precision) = precision else {
+        return number.to_string();
+    };
+    let exact = precision.min(EXACT);
+    let mut text = format!("{number:.exact$}");
+    text.extend(std::iter::repeat_n('0', precision - exact));
+    text
+}
+
+fn general(number: f64, precision: Option<usize>) -> String {
+    let precision = precision.map(|precision| precision.max(1));
+    let mut decimal = Decimal::of(number, precision.map(|precision| precision - 1));
+    let significant = decimal.digits.trim_end_matches('0').len().max(1);
+    decimal.digits.truncate(significant);
+    let whole = i64::from(decimal.exponent) + 1;
+    let threshold = match precision {
+        None => 6,
+        Some(precision) if precision > significant && significant as i64 >= whole => significant,
+        Some(precision) => precision,
+    };
+    if decimal.exponent < -4 || whole > threshold as i64 { decimal.exponent() } else { decimal.plain() }
+}
+
+/// Digits with an exponent: d.ddd * 10^exponent.
+struct Decimal {
+    digits: String,
+    exponent: i32,
+}
+
+impl Decimal {
+    /// With so many digits behind the first one.
+    fn of(number: f64, precision: Option<usize>) -> Decimal {
+        let text = match precision {
+            Some(precision) => format!("{number:.*e}", precision.min(EXACT)),
+            None => format!("{number:e}"),
+        };
+        let (mantissa, exponent) = text.split_once('e').expect("Rust writes an exponent with {:e}");
+        let mut digits = mantissa.replace('.', "");
+        if let Some(precision) = precision {
+            digits.extend(std::iter::repeat_n('0', precision - precision.min(EXACT)));
+        }
+        Decimal { digits, exponent: exponent.parse().expect("Rust writes a decimal exponent") }
+    }
+
+    fn exponent(&self) -> String {
+        let (first, rest) = self.digits.split_at(1);
+        let point = if rest.is_empty() { "" } else { "." };
+        let sign = if self.exponent < 0 { '-' } else { '+' };
+        format!("{first}{point}{rest}e{sign}{:02}", self.exponent.unsigned_abs())
+    }
+
+    fn plain(&self) -> String {
+        let digits = &self.digits;
+        match usize::try_from(self.exponent) {
+            Ok(exponent) if exponent + 1 < digits.len() => {
+                format!("{}.{}", &digits[..=exponent], &digits[exponent + 1..])
+            }
+            Ok(exponent) => format!("{digits}{}", "0".repeat(exponent + 1 - digits.len())),
+            Err(_) => format!("0.{}{digits}", "0".repeat(self.exponent.unsigned_abs() as usize - 1)),
+        }
+    }
+}
+
+/// The mantissa with its hidden bit, and the exponent of that bit.
+fn parts(number: f64) -> (u64, i32) {
+    let bits = number.to_bits();
+    let mantissa = bits & ((1 << 52) - 1);
+    match (bits >> 52 & 0x7ff) as i32 {
+        0 => (mantissa, -1022),
+        exponent => (mantissa | 1 << 52, exponent - 1023),
+    }
+}
+
+fn hex(number: f64, precision: Option<usize>) -> String {
+    let (mantissa, exponent) = parts(number);
+    // The leading 1, if there is one, goes to bit 60; fifteen hexadecimal digits follow it.
+    let shift = mantissa.leading_zeros().saturating_sub(3).min(60);
+    let (mut mantissa, mut exponent) = match mantissa {
+        0 => (0, 0),
+        _ => (mantissa << shift, exponent + 8 - shift as i32),
+    };
+    if let Some(digits @ ..15) = precision {
+        let dropped = 60 - 4 * digits as u32;
+        let kept = mantissa >> dropped;
+        let rest = mantissa & ((1 << dropped) - 1);
+        // Half goes to the even neighbour.
+        let up = rest > 1 << (dropped - 1) || rest == 1 << (dropped - 1) && kept & 1 == 1;
+        mantissa = (kept + u64::from(up)) << dropped;
+        if mantissa >> 61 != 0 {
+            mantissa >>= 1;
+            exponent += 1;
+        }
+    }
+    let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
+    let digits = match precision {
+        None => digits.trim_end_matches('0').to_owned(),
+        Some(precision) => {
+            format!("{digits:0<precision$}", precision = precision.min(15))[..precision.min(15)].to_owned()
+                + &"0".repeat(precision.saturating_sub(15))
+        }
+    };
+    let point = if digits.is_empty() { "" } else { "." };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 60, exponent.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(number: f64, format: FloatFormat, precision: Option<usize>, expected: &str) {
+        assert_eq!(format_float(number, format, precision), expected, "{number} {format:?} {precision:?}");
+    }
+
+    #[test]
+    fn floats_are_read_as_go_reads_them() {
+        let number = |text: &str| parse_float(text.as_bytes());
+        for (text, value) in [("1.5", 1.5), ("-0.25", -0.25), (".5", 0.5), ("5.", 5.0), ("1E-2", 0.01), ("+2.5", 2.5)] {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
+        assert_eq!(number("-Inf"), Some(f64::NEG_INFINITY));
+        assert_eq!(number("infinity"), Some(f64::INFINITY));
+        assert!(number("NaN").is_some_and(f64::is_nan));
+        for text in ["", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2"]
+        {
+            assert_eq!(number(text), None, "{text}");
+        }
+        assert_eq!(parse_float(b"\xff"), None);
+    }
+
+    #[test]
+    fn integers_are_read_as_go_reads_them() {
+        let number = |text: &str| parse_int(text.as_bytes());
+        assert_eq!(number("007"), Ok(7));
+        assert_eq!(number("+9"), Ok(9));
+        assert_eq!(number("-9223372036854775808"), Ok(i64::MIN));
+        assert_eq!(number("9223372036854775808"), Err(NotAnInteger::Range));
+        for text in ["", "+", "12 apples", "12.5", "1_000", "0x1", "--1"] {
+            assert_eq!(number(text), Err(NotAnInteger::Syntax), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_smallest_integer() {
+        assert_eq!(truncate(-1.9), -1);
+        assert_eq!(truncate(9.3e18), i64::MIN);
+        assert_eq!(truncate(f64::NAN), i64::MIN);
+        assert_eq!(truncate(-9_223_372_036_854_775_808.0), i64::MIN);
+    }
+
+    #[test]
+    fn fixed_floats() {
+        check(0.5, FloatFormat::Fixed, Some(0), "0");
+        check(1.5, FloatFormat::Fixed, Some(0), "2");
+        check(2.5, FloatFormat::Fixed, Some(0), "2");
+        check(0.125, FloatFormat::Fixed, Some(2), "0.12");
+        check(2.675, FloatFormat::Fixed, Some(2), "2.67");
+        check(1e20, FloatFormat::Fixed, None, "100000000000000000000");
+        check(0.000001, FloatFormat::Fixed, None, "0.000001");
+        check(-0.0, FloatFormat::Fixed, Some(1), "-0.0");
+        assert_eq!(format_float(1.0, FloatFormat::Fixed, Some(70_000)).len(), 70_002);
+    }
+
+    #[test]
+    fn floats_with_exponents() {
+        check(1234.5678, FloatFormat::Exponent, Some(6), "1.234568e+03");
+        check(0.0, FloatFormat::Exponent, Some(2), "0.00e+00");
+        check(1e-7, FloatFormat::Exponent, None, "1e-07");
+        check(1e-200, FloatFormat::Exponent, Some(0), "1e-200");
+        assert_eq!(format_float(1.0, FloatFormat::Exponent, Some(70_000)).len(), 70_006);
+    }
+
+    #[test]
+    fn general_floats() {
+        let cases = [
+            (0.0, None, "0"),
+            (0.1, None, "0.1"),
+            (100000.0, None, "100000"),
+            (1e6, None, "1e+06"),
+            (12345678.9, None, "1.23456789e+07"),
+            (1e21, None, "1e+21"),
+            (0.0001, None, "0.0001"),
+            (0.00001, None, "1e-05"),
+            (1234.5678, Some(3), "1.23e+03"),
+            (100.0, Some(3), "100"),
+            (2.5, Some(10), "2.5"),
+            (1234567.0, Some(10), "1234567"),
+            (99.99, Some(2), "1e+02"),
+            (0.5, Some(0), "0.5"),
+            (-17.0, None, "-17"),
+            (f64::INFINITY, None, "+Inf"),
+            (f64::NEG_INFINITY, None, "-Inf"),
+            (f64::NAN, None, "NaN"),
+        ];
+        for (number, precision, expected) in cases {
+            check(number, FloatFormat::General, precision, expected);
+        }
+    }
+
+    #[test]
+    fn hexadecimal_floats() {
+        check(2.5, FloatFormat::Hex, None, "0x1.4p+01");
+        check(0.0, FloatFormat::Hex, None, "0x0p+00");
+        check(1.0, FloatFormat::Hex, Some(3), "0x1.000p+00");
+        check(1.99, FloatFormat::Hex, Some(0), "0x1p+01");
+        check(1.5, FloatFormat::Hex, Some(0), "0x1p+01");
+        check(f64::MIN_POSITIVE / 2.0, FloatFormat::Hex, None, "0x1p-1023");
+        check(-1e100, FloatFormat::Hex, None, "-0x1.249ad2594c37dp+332");
+        check(1.0, FloatFormat::Hex, Some(20), "0x1.00000000000000000000p+00");
+        check(1.0, FloatFormat::Binary, None, "4503599627370496p-52");
+    }
+}

@@ -1,0 +1,253 @@
+//! Parses a template file into statements. Reads no other files (what an include names is looked up when the template
+//! is lowered) and evaluates nothing. What the single tags take is in `tags`, expressions are in `expression`.
+
+use std::collections::HashSet;
+use std::vec;
+
+use super::NESTING;
+use super::ast::{Block, Stmt, StmtKind};
+use super::expression::Tokens;
+use super::filters;
+use super::functions;
+use super::lexer::{Piece, Tag, TagKind, TokenKind};
+use super::scope::{Name, Names};
+use super::source::{Error, Source, Span};
+use super::tags;
+use crate::nearest::nearest;
+
+/// A parsed file.
+pub(super) struct Document {
+    pub body: Block,
+    /// Names that are read as variables.
+    pub variables: Vec<Use>,
+    /// Names that some tag of the file gives a value.
+    pub bound: HashSet<Name>,
+    /// The first call of what is neither a function nor bound in this file. An error, unless the file is included by
+    /// another one, whose macro it may call.
+    pub unknown_call: Option<Error>,
+}
+
+/// Where a name stands.
+pub(super) struct Use {
+    pub name: Name,
+    pub span: Span,
+    pub tag: Span,
+}
+
+/// Parses the pieces of one file.
+pub(super) fn parse<'s>(source: &'s Source, names: &'s mut Names, pieces: Vec<Piece<'s>>) -> Result<Document, Error> {
+    let mut parser = Parser {
+        source,
+        names,
+        pieces: pieces.into_iter(),
+        open: Vec::new(),
+        depth: 0,
+        bound: HashSet::new(),
+        variables: Vec::new(),
+        unknown_calls: Vec::new(),
+    };
+    let mut body = Block::new();
+    while let Some(piece) = parser.pieces.next() {
+        parser.piece(piece, &mut body)?;
+    }
+    let unknown = parser.unknown_calls.iter().find(|call| !parser.bound.contains(&call.name));
+    let unknown_call =
+        unknown.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name))));
+    Ok(Document { body, variables: parser.variables, bound: parser.bound, unknown_call })
+}
+
+/// What a call of something unknown is told.
+pub(super) fn unknown_function(name: &str) -> String {
+    format!("unknown function `{name}`{}", suggest(name, functions::names().chain(filters::names())))
+}
+
+/// The end of a message about a name that does not exist, if a known one is near.
+pub(super) fn suggest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
+    nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
+}
+
+/// The parser at work on one file.
+pub(super) struct Parser<'s> {
+    source: &'s Source,
+    pub names: &'s mut Names,
+    pieces: vec::IntoIter<Piece<'s>>,
+    /// The tags whose end is still to come, outermost first.
+    open: Vec<(&'static str, Span)>,
+    /// Tags and expressions that stand within each other.
+    depth: usize,
+    bound: HashSet<Name>,
+    pub variables: Vec<Use>,
+    pub unknown_calls: Vec<Use>,
+}
+
+/// The tag that ended a block.
+pub(super) struct End<'s> {
+    pub name: &'static str,
+    pub tag: Tag<'s>,
+}
+
+impl<'s> Parser<'s> {
+    fn piece(&mut self, piece: Piece<'s>, body: &mut Block) -> Result<(), Error> {
+        let (tag, kind) = match piece {
+            Piece::Text(span) if span.start == span.end => return Ok(()),
+            Piece::Text(span) => (span, Some(StmtKind::Text)),
+            Piece::Tag(tag) => {
+                self.whole(&tag)?;
+                let kind = match tag.kind {
+                    TagKind::Print => Some(self.print(&tag)?),
+                    TagKind::Block => self.tag(&tag)?,
+                };
+                (tag.span, kind)
+            }
+        };
+        body.extend(kind.map(|kind| Stmt { tag, kind }));
+        Ok(())
+    }
+
+    /// Refuses a tag that the lexer could not make sense of.
+    fn whole(&self, tag: &Tag) -> Result<(), Error> {
+        match &tag.broken {
+            None => Ok(()),
+            Some((what, message)) => Err(self.source.error(tag.span, *what, message.as_str())),
+        }
+    }
+
+    fn print(&mut self, tag: &Tag) -> Result<StmtKind, Error> {
+        let mut tokens = Tokens::new(tag);
+        let value = self.expression(&mut tokens)?;
+        self.finish(&tokens)?;
+        Ok(StmtKind::Print(value))
+    }
+
+    fn tag(&mut self, tag: &Tag<'s>) -> Result<Option<StmtKind>, Error> {
+        let mut tokens = Tokens::new(tag);
+        let here = tokens.here();
+        let Some(name) = tokens.take_kind(TokenKind::Name) else {
+            let message = format!("a tag begins with its name, found {}", tokens.found());
+            return Err(self.error(&tokens, here, message));
+        };
+        let name = str::from_utf8(name.text).unwrap_or_default();
+        if let Some(parse) = tags::lookup(name) {
+            return parse(self, &mut tokens);
+        }
+        let message = match self.open.last() {
+            Some((open, span)) if tags::is_end(name) => {
+                format!(
+                    "`{name}` does not belong to the `{open}` of line {}, which is open",
+                    self.source.line(span.start)
+                )
+            }
+            None if tags::is_end(name) => format!("`{name}` ends nothing, no tag is open"),
+            _ => format!("unknown tag `{name}`{}", suggest(name, tags::names())),
+        };
+        Err(self.error(&tokens, here, message))
+    }
+
+    /// The statements up to one of the tags `ends`, which comes with them. `name` and `opener`: the tag that began it.
+    pub fn block(
+        &mut self,
+        name: &'static str,
+        opener: &Tag,
+        ends: &[&'static str],
+    ) -> Result<(Block, End<'s>), Error> {
+        self.deeper(opener.span, opener.span)?;
+        self.open.push((name, opener.span));
+        let mut body = Block::new();
+        while let Some(piece) = self.pieces.next() {
+            if let Some((name, tag)) = ending(&piece, ends) {
+                self.whole(tag)?;
+                self.open.pop();
+                self.shallower();
+                let Piece::Tag(tag) = piece else { break };
+                return Ok((body, End { name, tag }));
+            }
+            self.piece(piece, &mut body)?;
+        }
+        let missing = ends.last().copied().unwrap_or_default();
+        let message = format!("`{name}` is not closed, `{{% {missing} %}}` is missing");
+        Err(self.source.error(opener.span, opener.span, message))
+    }
+
+    /// Skips everything up to a tag, whatever it is.
+    pub fn skip(&mut self, name: &str, opener: &Tag, end: &'static str) -> Result<(), Error> {
+        while let Some(piece) = self.pieces.next() {
+            if let Some((_, tag)) = ending(&piece, &[end]) {
+                self.whole(tag)?;
+                return self.no_arguments(tag);
+            }
+        }
+        let message = format!("`{name}` is not closed, `{{% {end} %}}` is missing");
+        Err(self.source.error(opener.span, opener.span, message))
+    }
+}
+
+/// The end that a piece is, if it is one of these.
+fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
+    let Piece::Tag(tag) = piece else { return None };
+    let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
+    let name = ends.iter().find(|end| end.as_bytes() == first.text)?;
+    Some((*name, tag))
+}
+
+/// For the parts of a tag.
+impl Parser<'_> {
+    pub fn error(&self, tokens: &Tokens, what: Span, message: impl Into<String>) -> Error {
+        self.source.error(tokens.tag.span, what, message)
+    }
+
+    /// Opens a level of nesting. All recursion of parsing, lowering, evaluating and dropping is bounded by it.
+    pub fn deeper(&mut self, tag: Span, what: Span) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth <= NESTING {
+            return Ok(());
+        }
+        Err(self.source.error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
+    }
+
+    pub fn shallower(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// A name that the tag gives a value.
+    pub fn binding(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
+        let Some(name) = tokens.take_kind(TokenKind::Name) else {
+            let message = format!("a name is expected, found {}", tokens.found());
+            return Err(self.error(tokens, tokens.here(), message));
+        };
+        let name = self.names.name(str::from_utf8(name.text).unwrap_or_default());
+        self.bound.insert(name);
+        Ok(name)
+    }
+
+    /// Takes a symbol or word that has to come.
+    pub fn expect(&mut self, tokens: &mut Tokens, text: &str) -> Result<(), Error> {
+        if tokens.take(text).is_some() {
+            return Ok(());
+        }
+        let message = format!("`{text}` is expected, found {}", tokens.found());
+        Err(self.error(tokens, tokens.here(), message))
+    }
+
+    /// Refuses what is left of a tag.
+    pub fn finish(&self, tokens: &Tokens) -> Result<(), Error> {
+        let Some(token) = tokens.peek() else { return Ok(()) };
+        let message = match (token.kind, token.text) {
+            (TokenKind::Keyword, b"not") => "there is no operator `not in`, write `not (a in b)`".to_owned(),
+            (TokenKind::Symbol, b"|") => "a filter has to stand within the parentheses, behind a value".to_owned(),
+            _ => format!("the tag should end here, found {}", tokens.found()),
+        };
+        Err(self.error(tokens, token.span, message))
+    }
+
+    /// Refuses anything but the name of a tag.
+    pub fn no_arguments(&self, tag: &Tag) -> Result<(), Error> {
+        let mut tokens = Tokens::new(tag);
+        let Some(name) = tokens.next() else { return Ok(()) };
+        let Some(extra) = tokens.peek() else { return Ok(()) };
+        let message = match (name.text, extra.text) {
+            (b"else", b"if") => "`else` takes nothing, write `elif`".to_owned(),
+            _ => format!("`{}` takes nothing, found {}", name.text.escape_ascii(), tokens.found()),
+        };
+        Err(self.error(&tokens, extra.span, message))
+    }
+}

@@ -1,0 +1,73 @@
+//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them.
+
+use super::runes;
+
+/// A text in quotes, which are escaped in it. With `ascii` whatever is not ASCII is escaped too.
+pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(mark);
+    for rune in runes::runes(text) {
+        match runes::decode(rune) {
+            None => out.push_str(&format!("\\x{:02x}", rune[0])),
+            Some(c) if c == mark || c == '\\' => out.extend(['\\', c]),
+            Some(c) if printable(c) && (c.is_ascii() || !ascii) => out.push(c),
+            Some('\x07') => out.push_str("\\a"),
+            Some('\x08') => out.push_str("\\b"),
+            Some('\x0c') => out.push_str("\\f"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\r') => out.push_str("\\r"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\x0b') => out.push_str("\\v"),
+            Some(c @ ('\0'..' ' | '\x7f')) => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            Some(c @ '\0'..'\u{10000}') => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            Some(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push(mark);
+    out
+}
+
+/// Whether a text can stand between backquotes as it is.
+pub fn can_backquote(text: &[u8]) -> bool {
+    runes::runes(text).all(|rune| match runes::decode(rune) {
+        None | Some('`' | '\x7f' | '\u{feff}') => false,
+        Some(c) => c >= ' ' || c == '\t',
+    })
+}
+
+/// Go's unicode.IsPrint: letters, marks, numbers, punctuation, symbols and the blank.
+pub fn printable(c: char) -> bool {
+    if c.is_ascii() {
+        return (' '..='~').contains(&c);
+    }
+    // Rust's Debug knows what prints, but also escapes a mark where a text begins with it.
+    let mut text = String::from("x");
+    text.push(c);
+    text.escape_debug().nth(1) == Some(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_print_is_escaped() {
+        let check = |text: &[u8], expected: &str| assert_eq!(quote(text, '"', false), expected);
+        check("plain ünï€😀".as_bytes(), "\"plain ünï€😀\"");
+        check(b"a\"b\\c'", r#""a\"b\\c'""#);
+        check(b"\x07\x08\x0c\n\r\t\x0b\x00\x1f\x7f", r#""\a\b\f\n\r\t\v\x00\x1f\x7f""#);
+        check("\u{a0}\u{ad}\u{200b}\u{e000}\u{10ffff}".as_bytes(), r#""\u00a0\u00ad\u200b\ue000\U0010ffff""#);
+        check("e\u{301}".as_bytes(), "\"e\u{301}\"");
+        check(b"\xff\xe2\x82", r#""\xff\xe2\x82""#);
+        assert_eq!(quote("é€😀".as_bytes(), '"', true), r#""\u00e9\u20ac\U0001f600""#);
+        assert_eq!(quote(b"'\"", '\'', false), r#"'\'"'"#);
+    }
+
+    #[test]
+    fn backquotes_take_only_plain_text() {
+        assert!(can_backquote("tab\tünï".as_bytes()));
+        for text in [&b"`"[..], b"\n", b"\xff", b"\x7f", "\u{feff}".as_bytes()] {
+            assert!(!can_backquote(text));
+        }
+    }
+}

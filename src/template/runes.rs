@@ -1,0 +1,142 @@
+//! Text as a sequence of characters where the text may be any bytes. A byte that is not part of valid
+//! UTF-8 is one character of its own, as in Go, and is never replaced or lost.
+
+/// The characters of a text, each as its bytes.
+pub fn runes(text: &[u8]) -> Runes<'_> {
+    Runes { rest: text }
+}
+
+pub struct Runes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Runes<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (rune, rest) = self.rest.split_at_checked(width(self.rest)?)?;
+        self.rest = rest;
+        Some(rune)
+    }
+}
+
+/// Where each character begins.
+pub fn starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    runes(text).scan(0, |next, rune| {
+        let start = *next;
+        *next += rune.len();
+        Some(start)
+    })
+}
+
+/// How many characters a text has.
+pub fn count(text: &[u8]) -> usize {
+    runes(text).count()
+}
+
+/// The character, if its bytes are one.
+pub fn decode(rune: &[u8]) -> Option<char> {
+    std::str::from_utf8(rune).ok()?.chars().next()
+}
+
+/// The part of a text from one character up to another, both counted from 0. Both may lie behind its end.
+pub fn range(text: &[u8], from: usize, to: usize) -> &[u8] {
+    let mut ends = runes(text).scan(0, |end, rune| {
+        *end += rune.len();
+        Some(*end)
+    });
+    let start = if from == 0 { 0 } else { ends.nth(from - 1).unwrap_or(text.len()) };
+    let end = match to.saturating_sub(from) {
+        0 => start,
+        more => ends.nth(more - 1).unwrap_or(text.len()),
+    };
+    &text[start..end]
+}
+
+/// What stands between blanks (Go's strings.Fields).
+pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        at += blanks(&text[at..]);
+        let start = at;
+        at += runes(&text[at..]).take_while(|rune| !is_blank(rune)).map(<[u8]>::len).sum::<usize>();
+        (start < at).then(|| &text[start..at])
+    })
+}
+
+/// A text without blanks at its ends (Go's strings.TrimSpace).
+pub fn trim(text: &[u8]) -> &[u8] {
+    let rest = &text[blanks(text)..];
+    let ends = runes(rest).scan(0, |end, rune| {
+        *end += rune.len();
+        Some((*end, rune))
+    });
+    let end = ends.filter(|(_, rune)| !is_blank(rune)).last().map_or(0, |(end, _)| end);
+    &rest[..end]
+}
+
+fn blanks(text: &[u8]) -> usize {
+    runes(text).take_while(|rune| is_blank(rune)).map(<[u8]>::len).sum()
+}
+
+fn is_blank(rune: &[u8]) -> bool {
+    decode(rune).is_some_and(char::is_whitespace)
+}
+
+/// The length in bytes of the first character.
+fn width(text: &[u8]) -> Option<usize> {
+    let expected = match text.first()? {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => return Some(1),
+    };
+    let whole = text.get(..expected).is_some_and(|rune| std::str::from_utf8(rune).is_ok());
+    Some(if whole { expected } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &[u8], expected: &[&[u8]]) {
+        assert_eq!(runes(text).collect::<Vec<_>>(), expected);
+        assert_eq!(count(text), expected.len());
+    }
+
+    #[test]
+    fn every_byte_belongs_to_one_character() {
+        check(b"", &[]);
+        check("aé€😀".as_bytes(), &[b"a", "é".as_bytes(), "€".as_bytes(), "😀".as_bytes()]);
+        check(b"\xff\xc3", &[b"\xff", b"\xc3"]);
+        check(b"\xe2\x82a", &[b"\xe2", b"\x82", b"a"]);
+        // A surrogate and an overlong form are not UTF-8.
+        check(b"\xed\xa0\x80", &[b"\xed", b"\xa0", b"\x80"]);
+        check(b"\xc0\xaf", &[b"\xc0", b"\xaf"]);
+    }
+
+    #[test]
+    fn ranges_count_characters() {
+        let cases: [(usize, usize, &str); 7] =
+            [(0, 2, "äö"), (1, 3, "öü"), (2, 99, "üß"), (9, 99, ""), (2, 2, ""), (3, 1, ""), (0, 0, "")];
+        for (from, to, expected) in cases {
+            assert_eq!(range("äöüß".as_bytes(), from, to), expected.as_bytes(), "{from}..{to}");
+        }
+    }
+
+    #[test]
+    fn blanks_separate_words() {
+        let text = "  a\tb\u{a0}c\n\u{3000} d\u{85}";
+        assert_eq!(words(text.as_bytes()).collect::<Vec<_>>(), [b"a", b"b", b"c", b"d"]);
+        assert_eq!(words(b" \xff ").collect::<Vec<_>>(), [b"\xff"]);
+        assert_eq!(words(b"").count() + words(b"  ").count(), 0);
+        assert_eq!(trim(text.as_bytes()), "a\tb\u{a0}c\n\u{3000} d".as_bytes());
+        assert_eq!(trim(b" \n"), b"");
+    }
+
+    #[test]
+    fn only_valid_text_decodes() {
+        assert_eq!(decode("é".as_bytes()), Some('é'));
+        assert_eq!(decode(b"\xff"), None);
+    }
+}

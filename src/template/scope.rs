@@ -1,0 +1,192 @@
+//! Names and what they stand for while a template runs. Which tag opens a scope is decided where the tag runs.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::value::Value;
+
+/// A name of a template, so that finding a variable compares numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Name(u32);
+
+/// All names of a template and of what it includes.
+#[derive(Debug)]
+pub(super) struct Names {
+    known: HashMap<Rc<str>, Name>,
+    texts: Vec<Rc<str>>,
+}
+
+impl Name {
+    /// What the original keeps the state of a loop in; set like any variable.
+    pub const FORLOOP: Name = Name(0);
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        let mut names = Names { known: HashMap::new(), texts: Vec::new() };
+        let forloop = names.name("forloop");
+        debug_assert_eq!(forloop, Name::FORLOOP);
+        names
+    }
+}
+
+impl Names {
+    pub fn name(&mut self, text: &str) -> Name {
+        if let Some(name) = self.known.get(text) {
+            return *name;
+        }
+        // A template has fewer names than bytes.
+        let name = Name(self.texts.len() as u32);
+        let text: Rc<str> = Rc::from(text);
+        self.texts.push(text.clone());
+        self.known.insert(text, name);
+        name
+    }
+
+    pub fn text(&self, name: Name) -> &Rc<str> {
+        &self.texts[name.0 as usize]
+    }
+}
+
+/// The open scopes, innermost last.
+#[derive(Debug)]
+pub(super) struct Scopes {
+    open: Vec<Scope>,
+}
+
+#[derive(Debug)]
+struct Scope {
+    variables: Vec<(Name, Value)>,
+    sees: Sees,
+}
+
+/// What can be seen from a scope beside its own variables.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sees {
+    /// The functions, and nothing else: the outermost scope.
+    Functions,
+    /// Everything that the scope of that number sees.
+    Scope(usize),
+    /// The same, but a loop in it has no parent loop there: an included file.
+    AsFile(usize),
+    /// Nothing, not even the functions: a file included with `only`.
+    Nothing,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum Found {
+    Value(Value),
+    /// No variable: a function, if there is one of that name.
+    Nothing,
+    /// No variable, and the functions are out of sight.
+    Hidden,
+}
+
+impl Scopes {
+    pub fn new() -> Scopes {
+        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions }] }
+    }
+
+    /// The number of the innermost scope.
+    pub fn innermost(&self) -> usize {
+        self.open.len() - 1
+    }
+
+    pub fn open(&mut self, sees: Sees) {
+        self.open.push(Scope { variables: Vec::new(), sees });
+    }
+
+    /// Opens a scope within the innermost one.
+    pub fn open_child(&mut self) {
+        self.open(Sees::Scope(self.innermost()));
+    }
+
+    pub fn close(&mut self) {
+        self.open.pop();
+    }
+
+    /// Sets a variable of the innermost scope.
+    pub fn set(&mut self, name: Name, value: Value) {
+        let Some(scope) = self.open.last_mut() else { return };
+        match scope.variables.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => scope.variables.push((name, value)),
+        }
+    }
+
+    pub fn find(&self, name: Name) -> Found {
+        let mut at = self.innermost();
+        loop {
+            let scope = &self.open[at];
+            if let Some((_, value)) = scope.variables.iter().find(|(known, _)| *known == name) {
+                return Found::Value(value.clone());
+            }
+            at = match scope.sees {
+                Sees::Scope(outer) | Sees::AsFile(outer) => outer,
+                Sees::Functions => return Found::Nothing,
+                Sees::Nothing => return Found::Hidden,
+            }
+        }
+    }
+
+    /// The state of the loop around the innermost scope within the same file.
+    pub fn enclosing_loop(&self) -> Option<Value> {
+        let mut at = self.innermost();
+        while let scope = &self.open[at]
+            && let Sees::Scope(outer) = scope.sees
+        {
+            if let Some((_, value)) = scope.variables.iter().find(|(name, _)| *name == Name::FORLOOP) {
+                return Some(value.clone());
+            }
+            at = outer;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_innermost_variable_in_sight() {
+        let mut names = Names::default();
+        let (a, b) = (names.name("a"), names.name("b"));
+        assert_eq!(names.name("a"), a);
+        assert_eq!(&**names.text(b), "b");
+
+        let mut scopes = Scopes::new();
+        let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.find(name)), expected);
+        scopes.set(a, Value::Int(1));
+        scopes.open_child();
+        check(&scopes, a, "Value(1)");
+        scopes.set(a, Value::Int(2));
+        scopes.set(b, Value::Nil);
+        check(&scopes, a, "Value(2)");
+        check(&scopes, b, "Value(nil)");
+        scopes.open(Sees::Scope(0));
+        check(&scopes, a, "Value(1)");
+        check(&scopes, b, "Nothing");
+        scopes.close();
+        scopes.open(Sees::Nothing);
+        check(&scopes, a, "Hidden");
+        scopes.close();
+        scopes.close();
+        check(&scopes, a, "Value(1)");
+        check(&scopes, b, "Nothing");
+    }
+
+    #[test]
+    fn a_loop_of_an_included_file_has_no_parent() {
+        let mut scopes = Scopes::new();
+        assert!(scopes.enclosing_loop().is_none());
+        scopes.open_child();
+        scopes.set(Name::FORLOOP, Value::Int(7));
+        scopes.open_child();
+        assert!(scopes.enclosing_loop().is_some());
+        scopes.open(Sees::AsFile(scopes.innermost()));
+        assert!(scopes.enclosing_loop().is_none());
+        assert!(matches!(scopes.find(Name::FORLOOP), Found::Value(Value::Int(7))));
+    }
+}

@@ -1,0 +1,306 @@
+//! Template files, places in them, and the error that shows a user one of these places. Reads no files and knows
+//! nothing of the language.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A template that cannot be compiled or rendered. Prints as
+///
+/// ```text
+/// haproxy.tmpl:4:29: getv: key does not exist: /config/exampleService/weight
+///  4 |     server {{ dir | base }} {{ getv(printf("/config/%s/weight", dir)) }}
+///    |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+/// ```
+///
+/// with the place of the tag in the first line and what failed in it underlined. A line for each include and call
+/// that led there follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(Box<Report>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Report {
+    file: PathBuf,
+    /// `None`: the file as a whole, which could not be read.
+    place: Option<(usize, usize)>,
+    message: String,
+    excerpt: Option<Excerpt>,
+    /// How one got there, innermost first.
+    trail: Vec<String>,
+    /// What `trail` has no room for.
+    untold: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excerpt {
+    text: String,
+    /// Characters of `text` before the underlined ones.
+    before: usize,
+    width: usize,
+}
+
+/// So many includes and calls are shown; a macro that calls itself would fill the screen.
+const TRAIL: usize = 5;
+
+impl Error {
+    /// An error that has no place in any file but concerns the file as a whole.
+    pub(super) fn of_file(file: &Path, message: String) -> Error {
+        Error(Box::new(Report {
+            file: file.to_owned(),
+            place: None,
+            message,
+            excerpt: None,
+            trail: Vec::new(),
+            untold: 0,
+        }))
+    }
+
+    /// Adds how one got to the place: `included from`, `called from`.
+    pub(super) fn reached(mut self, how: &str, source: &Source, tag: Span) -> Error {
+        if self.0.trail.len() < TRAIL {
+            let (line, column) = source.place(tag.start);
+            let file = source.path.display();
+            self.0.trail.push(format!("{how} {file}:{line}:{column}"));
+        } else {
+            self.0.untold += 1;
+        }
+        self
+    }
+
+    /// The template file as it was named: in the configuration, or by an include relative to its includer.
+    pub fn file(&self) -> &Path {
+        &self.0.file
+    }
+
+    /// The line of the tag, from 1. `None`: the error concerns the file as a whole.
+    pub fn line(&self) -> Option<usize> {
+        self.0.place.map(|(line, _)| line)
+    }
+
+    /// The column of the tag, counted in characters from 1.
+    pub fn col(&self) -> Option<usize> {
+        self.0.place.map(|(_, column)| column)
+    }
+
+    /// What is wrong, without the place.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &*self.0;
+        write!(f, "{}:", report.file.display())?;
+        if let Some((line, column)) = report.place {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", report.message)?;
+        if let (Some((line, _)), Some(excerpt)) = (report.place, &report.excerpt) {
+            let line = line.to_string();
+            // Tabs stay, so that the marks stand below their text whatever the width of a tab.
+            let indent: String =
+                excerpt.text.chars().take(excerpt.before).map(|c| if c == '\t' { c } else { ' ' }).collect();
+            write!(f, "\n {line} | {}", excerpt.text)?;
+            write!(f, "\n {:width$} | {indent}{}", "", "^".repeat(excerpt.width), width = line.len())?;
+        }
+        for step in &report.trail {
+            write!(f, "\n {step}")?;
+        }
+        if report.untold > 0 {
+            write!(f, "\n and {} more", report.untold)?;
+        }
+        Ok(())
+    }
+}
+
+/// A template file while its templates live: errors show its lines.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its index among the sources of a program.
+    pub id: u32,
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+/// A range of bytes of one template file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    /// [`Source::id`].
+    pub file: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    /// From the start of this one to the end of the other.
+    pub fn to(self, last: Span) -> Span {
+        Span { end: last.end, ..self }
+    }
+
+    /// The empty range right behind it.
+    pub fn behind(self) -> Span {
+        Span { start: self.end, ..self }
+    }
+}
+
+impl Source {
+    /// The largest file that is taken, so that every place in it fits a [`Span`].
+    pub const LARGEST: usize = 64 << 20;
+
+    pub fn span(&self, start: usize, end: usize) -> Span {
+        // No file is larger than LARGEST.
+        Span { file: self.id, start: start as u32, end: end as u32 }
+    }
+
+    /// The bytes of one of its spans.
+    pub fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// An error in the tag (or text) `tag`, of which `what` is underlined.
+    pub fn error(&self, tag: Span, what: Span, message: impl Into<String>) -> Error {
+        Error(Box::new(Report {
+            file: self.path.clone(),
+            place: Some(self.place(tag.start)),
+            message: message.into(),
+            excerpt: Some(self.excerpt(tag, what)),
+            trail: Vec::new(),
+            untold: 0,
+        }))
+    }
+
+    pub fn line(&self, offset: u32) -> usize {
+        1 + self.bytes[..offset as usize].iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// Line and column from 1; columns count characters.
+    pub fn place(&self, offset: u32) -> (usize, usize) {
+        let start = self.line_start(offset);
+        (self.line(offset), 1 + characters(&self.bytes[start..offset as usize]))
+    }
+
+    fn line_start(&self, offset: u32) -> usize {
+        self.bytes[..offset as usize].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+    }
+
+    /// The line in which the tag begins. What is underlined is in the same line unless the tag is text.
+    fn excerpt(&self, tag: Span, what: Span) -> Excerpt {
+        let start = self.line_start(tag.start);
+        let length = self.bytes[start..].iter().position(|byte| *byte == b'\n');
+        let end = start + length.unwrap_or(self.bytes.len() - start);
+        let line = self.bytes[start..end].trim_ascii_end();
+        let clamp = |offset: u32| (offset as usize).clamp(start, start + line.len()) - start;
+        let (from, to) = (clamp(what.start), clamp(what.end));
+        let before = characters(&line[..from]);
+        let width = characters(&line[from..to]).max(1);
+        Excerpt::new(&String::from_utf8_lossy(line), before, width)
+    }
+}
+
+impl Excerpt {
+    /// Shows at most so many characters of a line; a file may consist of a single one.
+    const WIDTH: usize = 160;
+    /// So many of them stand before the underlined ones where the line is cut.
+    const LEAD: usize = 40;
+
+    fn new(line: &str, before: usize, width: usize) -> Excerpt {
+        let shown = |c: char| {
+            if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+        };
+        let total = line.chars().count();
+        let from = if total <= Excerpt::WIDTH || before <= Excerpt::LEAD { 0 } else { before - Excerpt::LEAD };
+        let mut text = String::new();
+        let mut before = before - from;
+        if from > 0 {
+            text.push_str("...");
+            before += 3;
+        }
+        text.extend(line.chars().skip(from).take(Excerpt::WIDTH).map(shown));
+        if total - from > Excerpt::WIDTH {
+            text.push_str("...");
+        }
+        let room = text.chars().count().saturating_sub(before).max(1);
+        Excerpt { text, before, width: width.min(room) }
+    }
+}
+
+/// Characters, as `String::from_utf8_lossy` counts them.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `text` as a file, and in it the ranges of `tag` and of `what` behind the tag's start.
+    #[track_caller]
+    fn error(text: &[u8], tag: &[u8], what: &[u8]) -> Error {
+        let find = |from: usize, part: &[u8]| {
+            from + text[from..].windows(part.len()).position(|window| window == part).expect("the part is in the text")
+        };
+        let source = Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec() };
+        let tag_start = find(0, tag);
+        let what_start = find(tag_start, what);
+        let span = |start, part: &[u8]| source.span(start, start + part.len());
+        source.error(span(tag_start, tag), span(what_start, what), "it failed")
+    }
+
+    #[track_caller]
+    fn check(text: &[u8], tag: &[u8], what: &[u8], expected: &str) {
+        assert_eq!(error(text, tag, what).to_string(), expected);
+    }
+
+    #[test]
+    fn shows_the_tag_and_underlines_what_failed() {
+        check(b"a\nb {{ x(1) }}\n", b"{{ x", b"x(1)", "a.tmpl:2:3: it failed\n 2 | b {{ x(1) }}\n   |      ^^^^");
+        check(b"{{ x }}", b"{{ x }}", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
+        // The width of the line's number, and of a tab, is kept.
+        check(
+            &[&b"\n".repeat(11)[..], b"\t{{ x }}"].concat(),
+            b"{{",
+            b"x",
+            "a.tmpl:12:2: it failed\n 12 | \t{{ x }}\n    | \t   ^",
+        );
+    }
+
+    #[test]
+    fn counts_characters() {
+        check("é😀{{ ü }}".as_bytes(), b"{{", "ü".as_bytes(), "a.tmpl:1:3: it failed\n 1 | é😀{{ ü }}\n   |      ^");
+        check(b"\xff\xfe{{ x }}", b"{{", b"x", "a.tmpl:1:3: it failed\n 1 | \u{fffd}\u{fffd}{{ x }}\n   |      ^");
+    }
+
+    #[test]
+    fn keeps_to_one_line() {
+        check(b"{{ x\ny }}\n", b"{{ x\ny }}", b"x\ny", "a.tmpl:1:1: it failed\n 1 | {{ x\n   |    ^");
+        check(b"{{ x }}\r\nb", b"{{", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
+        check(b"\x1b[31m{{ x }}", b"{{", b"x", "a.tmpl:1:6: it failed\n 1 | \u{fffd}[31m{{ x }}\n   |         ^");
+    }
+
+    #[test]
+    fn cuts_long_lines() {
+        let line = [&b"x".repeat(5000)[..], b"{{ fail }}", &b"y".repeat(5000)[..]].concat();
+        let text = error(&line, b"{{", b"fail").to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "a.tmpl:1:5001: it failed");
+        assert!(lines[1].starts_with(" 1 | ...xxx") && lines[1].ends_with("yyy..."), "{text}");
+        assert_eq!(lines[1].find("fail"), lines[2].find("^^^^"));
+        assert!(lines.iter().all(|line| line.len() < 180), "{text}");
+    }
+
+    #[test]
+    fn tells_how_one_got_there() {
+        let source = Source { id: 0, path: PathBuf::from("main.tmpl"), bytes: b"x\n {% include %}".to_vec() };
+        let tag = source.span(3, 16);
+        let mut error = error(b"{{ x }}", b"{{", b"x");
+        for _ in 0..7 {
+            error = error.reached("included from", &source, tag);
+        }
+        let text = error.to_string();
+        assert_eq!(text.matches("\n included from main.tmpl:2:2").count(), 5, "{text}");
+        assert!(text.ends_with("\n and 2 more"), "{text}");
+        assert_eq!((error.line(), error.col(), error.message()), (Some(1), Some(1), "it failed"));
+    }
+}

@@ -1,0 +1,160 @@
+//! The file backend watching its file, in all the ways in which files change.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::support::{LIMIT, Remco, TempDir, remco, wait_until};
+
+/// A folder with a program that watches `filepath`; it has rendered what `prepare` has put there.
+fn watching(filepath: &str, prepare: impl FnOnce(&TempDir)) -> (TempDir, Remco) {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write(
+        "config.toml",
+        format!(
+            r#"
+log_level = "debug"
+[[resource]]
+name = "app"
+[[resource.template]]
+src = "app.tmpl"
+dst = "app.conf"
+[resource.backend.file]
+filepath = "{filepath}"
+keys = ["/"]
+watch = true
+"#
+        ),
+    );
+    prepare(&dir);
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.conf", "first\n"));
+    (dir, program)
+}
+
+fn greeting(text: &str) -> String {
+    format!("{{\"greeting\": \"{text}\"}}")
+}
+
+fn wait_for(dir: &TempDir, text: &str) {
+    wait_until(&format!("{text:?} is rendered"), LIMIT, || dir.holds("app.conf", &format!("{text}\n")));
+}
+
+#[test]
+fn a_file_written_in_place_is_seen() {
+    let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
+    for text in ["second", "third"] {
+        dir.write("data.json", greeting(text));
+        wait_for(&dir, text);
+    }
+    program.stop();
+}
+
+#[test]
+fn a_file_renamed_over_is_seen() {
+    let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
+    for text in ["second", "third"] {
+        dir.replace("data.json", greeting(text));
+        wait_for(&dir, text);
+    }
+    program.stop();
+}
+
+/// A ConfigMap in Kubernetes: the file is a link into `..data`, a link to a folder that is swapped as a whole.
+#[test]
+fn a_swapped_folder_behind_symlinks_is_seen() {
+    let (dir, program) = watching("map/data.json", |dir| {
+        dir.write("map/..1/data.json", greeting("first"));
+        symlink("..1", dir.at("map/..data")).expect("the name is free");
+        symlink("..data/data.json", dir.at("map/data.json")).expect("the name is free");
+    });
+    for (n, text) in [(2, "second"), (3, "third")] {
+        dir.write(&format!("map/..{n}/data.json"), greeting(text));
+        symlink(format!("..{n}"), dir.at("map/..data_tmp")).expect("the name is free");
+        fs::rename(dir.at("map/..data_tmp"), dir.at("map/..data")).expect("same folder");
+        fs::remove_dir_all(dir.at(&format!("map/..{}", n - 1))).expect("the kubelet removes the old one");
+        wait_for(&dir, text);
+    }
+    program.stop();
+}
+
+#[test]
+fn the_target_of_a_symlink_is_watched() {
+    let (dir, program) = watching("link.json", |dir| {
+        dir.write("real/data.json", greeting("first"));
+        symlink("real/data.json", dir.at("link.json")).expect("the name is free");
+    });
+    dir.write("real/data.json", greeting("second"));
+    wait_for(&dir, "second");
+    dir.replace("real/data.json", greeting("third"));
+    wait_for(&dir, "third");
+    dir.write("other/data.json", greeting("fourth"));
+    symlink("other/data.json", dir.at("link.new")).expect("the name is free");
+    fs::rename(dir.at("link.new"), dir.at("link.json")).expect("same folder");
+    wait_for(&dir, "fourth");
+    dir.write("other/data.json", greeting("fifth"));
+    wait_for(&dir, "fifth");
+    program.stop();
+}
+
+#[test]
+fn a_file_that_vanishes_keeps_its_data_until_it_is_back() {
+    let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
+    fs::remove_file(dir.at("data.json")).expect("it is there");
+    program.wait_for_log("data.json: ");
+    assert!(dir.holds("app.conf", "first\n"));
+    dir.write("data.json", greeting("second"));
+    wait_for(&dir, "second");
+    program.stop();
+}
+
+#[test]
+fn a_broken_file_keeps_the_old_data() {
+    let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
+    dir.write("data.json", "{\"greeting\": ");
+    program.wait_for_log("ERROR");
+    assert!(dir.holds("app.conf", "first\n"));
+    dir.write("data.json", greeting("second"));
+    wait_for(&dir, "second");
+    program.stop();
+}
+
+#[test]
+fn a_folder_that_comes_back_is_watched_again() {
+    let (dir, program) = watching("folder/data.json", |dir| dir.write("folder/data.json", greeting("first")));
+    fs::rename(dir.at("folder"), dir.at("away")).expect("it is there");
+    dir.write("folder/data.json", greeting("second"));
+    wait_for(&dir, "second");
+    dir.write("folder/data.json", greeting("third"));
+    wait_for(&dir, "third");
+    program.stop();
+}
+
+#[test]
+fn a_file_that_is_not_there_yet_is_waited_for() {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write(
+        "config.toml",
+        "[[resource]]\nname = \"app\"\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"app.conf\"\n\
+         [resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nwatch = true\n",
+    );
+    let program = remco(&dir).start();
+    program.wait_for_log("data.json");
+    dir.replace("data.json", greeting("first"));
+    wait_for(&dir, "first");
+    program.stop();
+}
+
+/// A change of the template itself counts too, at the next interval.
+#[test]
+fn a_changed_template_is_rendered_at_the_interval() {
+    let (dir, program) = watching("data.json", |dir| {
+        dir.write("data.json", greeting("first"));
+        let config = dir.read("config.toml").expect("just written");
+        dir.write("config.toml", config.replace("watch = true", "interval = 1"));
+    });
+    dir.replace("app.tmpl", "{{ getv(\"/greeting\") }} again\n");
+    wait_for(&dir, "first again");
+    program.stop();
+}

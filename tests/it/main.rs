@@ -1,0 +1,14 @@
+//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, curl, strace and
+//! unshare; `scripts/test` installs them.
+
+mod conformance;
+mod faults;
+mod file_backend;
+mod logs;
+mod one_shot;
+mod output;
+mod running;
+mod samples;
+mod support;
+mod tutorial;
+mod watch;

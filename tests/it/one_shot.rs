@@ -1,0 +1,229 @@
+//! One run and out: what it writes and the code it ends with.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::process::Signal;
+
+use crate::support::{Invocation, LIMIT, TempDir, Trace, remco, wait_until};
+
+/// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
+fn resource(name: &str) -> String {
+    format!(
+        r#"
+[[resource]]
+name = "{name}"
+[[resource.template]]
+src = "{name}.tmpl"
+dst = "{name}.out"
+[resource.backend.file]
+filepath = "data.json"
+keys = ["/"]
+onetime = true
+"#
+    )
+}
+
+#[test]
+fn everything_rendered_is_0() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello", "names": ["a", "b"]}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}\n");
+    dir.write("config.toml", resource("one"));
+    remco(&dir).once().expect_code(0);
+    assert_eq!(dir.read("one.out").as_deref(), Some("hello a b\n"));
+}
+
+#[test]
+fn the_exit_code_counts_failed_resources() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("good.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("nokey.tmpl", "{{ getv(\"/no/such/key\") }}\n");
+    dir.write("broken.tmpl", "{% if %}\n");
+    dir.write("config.toml", ["nokey", "good", "broken", "nofile"].map(resource).concat());
+    remco(&dir).once().expect_code(3).expect_log("/no/such/key").expect_log("nofile.tmpl");
+    assert_eq!(dir.read("good.out").as_deref(), Some("hello\n"), "a sick resource does not stop a sound one");
+    for name in ["nokey.out", "broken.out", "nofile.out"] {
+        assert_eq!(dir.read(name), None, "{name}");
+    }
+}
+
+#[test]
+fn the_exit_code_ends_at_125() {
+    let dir = TempDir::new();
+    dir.write("data.json", "{}");
+    dir.write("config.toml", (0..130).map(|n| resource(&format!("r{n}"))).collect::<String>());
+    remco(&dir).once().expect_code(125);
+}
+
+#[test]
+fn no_resources_is_0() {
+    let dir = TempDir::new();
+    dir.write("config.toml", "log_level = \"info\"\n");
+    remco(&dir).once().expect_code(0);
+    remco(&dir).run().expect_code(0);
+}
+
+#[test]
+fn a_configuration_error_is_1() {
+    let dir = TempDir::new();
+    remco(&dir).once().expect_code(1).expect_log("config.toml");
+    dir.write("config.toml", "[[resource]]\nname = 5\n");
+    remco(&dir).once().expect_code(1).expect_log("config.toml:2:8").expect_log("name");
+    dir.write("config.toml", "[[resource]\n");
+    remco(&dir).run().expect_code(1).expect_log("config.toml:1:");
+}
+
+#[test]
+fn a_flag_error_is_2() {
+    let dir = TempDir::new();
+    dir.write("config.toml", "");
+    for args in [&["-nosuch"][..], &["--config"], &["-onetime=maybe"], &["-onetime", "stray"]] {
+        Invocation::bare(&dir, args).run().expect_code(2);
+    }
+}
+
+#[test]
+fn help_and_version_are_0() {
+    let dir = TempDir::new();
+    for args in [["-h"], ["-help"], ["--help"]] {
+        let help = Invocation::bare(&dir, &args).run().expect_code(0);
+        let text = String::from_utf8(help.stdout).expect("help is text") + &help.log;
+        for flag in ["-config", "-onetime", "-version", "-strict"] {
+            assert!(text.contains(flag), "{args:?} does not name {flag}:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "wider than a terminal:\n{text}");
+    }
+    for args in [["-version"], ["--version"]] {
+        let version = Invocation::bare(&dir, &args).run().expect_code(0);
+        let text = String::from_utf8(version.stdout).expect("a version is text");
+        assert!(text.contains(env!("CARGO_PKG_VERSION")), "{args:?}: {text:?}");
+    }
+}
+
+#[test]
+fn flags_take_one_dash_or_two_and_an_equals_sign() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("other.toml", resource("one"));
+    for args in [
+        &["-config", "other.toml", "-onetime"][..],
+        &["--config", "other.toml", "--onetime"],
+        &["-config=other.toml", "-onetime=true"],
+        &["--onetime=true", "--config=other.toml"],
+    ] {
+        Invocation::bare(&dir, args).run().expect_code(0);
+        assert_eq!(dir.read("one.out").as_deref(), Some("hello\n"), "{args:?}");
+        fs::remove_file(dir.at("one.out")).expect("it has just been read");
+    }
+}
+
+#[test]
+fn onetime_false_keeps_running() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("config.toml", resource("one").replace("onetime = true", "watch = true"));
+    let mut program = remco(&dir).arg("-onetime=false").start();
+    wait_until("the first render", LIMIT, || dir.holds("one.out", "hello\n"));
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    wait_until("the second render", LIMIT, || dir.holds("one.out", "again\n"));
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code(), Some(0));
+}
+
+#[test]
+fn the_second_run_writes_nothing_and_runs_nothing() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write(
+        "config.toml",
+        resource("one").replace(
+            "dst = ",
+            "mode = \"0640\"\ncheck_cmd = \"echo >> checks\"\nreload_cmd = \"echo >> reloads\"\ndst = ",
+        ),
+    );
+    remco(&dir).once().expect_code(0);
+    assert_eq!((dir.lines("checks"), dir.lines("reloads")), (1, 1));
+    let before = fs::metadata(dir.at("one.out")).expect("it has been written");
+
+    let (trace, second) = Trace::of(remco(&dir), &dir);
+    let second = second.once().expect_code(0);
+    let after = fs::metadata(dir.at("one.out")).expect("it is still there");
+    let identity = |m: &fs::Metadata| (m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.mode());
+    assert_eq!(identity(&before), identity(&after));
+    assert_eq!((dir.lines("checks"), dir.lines("reloads")), (1, 1));
+    let calls = trace.calls(second.pid);
+    let changes: Vec<_> = calls.iter().filter(|call| call.changes_a_file()).collect();
+    assert!(changes.is_empty(), "{changes:#?}");
+    let programs: Vec<_> = calls.iter().filter(|call| call.runs_a_program()).collect();
+    assert_eq!(programs.len(), 1, "its own start: {programs:#?}");
+}
+
+const ALL: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
+
+#[test]
+fn the_environment_is_a_backend() {
+    let dir = TempDir::new();
+    dir.write("one.tmpl", ALL);
+    let file = "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\n";
+    dir.write("config.toml", resource("one").replace(file, "[resource.backend.env]\nkeys = [\"/app\"]\n"));
+    remco(&dir).env("APP_DB_HOST", "db").env("APPLE", "pie").env("OTHER", "x").once().expect_code(0);
+    assert_eq!(dir.read("one.out").as_deref(), Some("/app/db/host=db\n/apple=pie\n"));
+}
+
+#[test]
+fn of_two_backends_the_later_wins_with_a_warning() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello", "own": "file"}"#);
+    dir.write("one.tmpl", ALL);
+    dir.write("config.toml", resource("one") + "[resource.backend.env]\nkeys = [\"/greeting\"]\nonetime = true\n");
+    let finished = remco(&dir).env("GREETING", "from the environment").once().expect_code(0);
+    finished.expect_log("key collision").expect_log("/greeting").expect_no_log("/own");
+    assert_eq!(dir.read("one.out").as_deref(), Some("/greeting=from the environment\n/own=file\n"));
+}
+
+#[test]
+fn included_files_are_resources_of_their_own() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    for name in ["main", "included"] {
+        dir.write(&format!("{name}.tmpl"), format!("{{{{ getv(\"/greeting\") }}}} from {name}\n"));
+    }
+    let included = resource("included").replace("[[resource.template]]", "[[template]]");
+    let included = included.replace("[[resource]]\n", "").replace("[resource.backend.file]", "[backend.file]");
+    dir.write("conf.d/included.toml", included);
+    dir.write("conf.d/not-this.conf", "nonsense");
+    dir.write("config.toml", format!("include_dir = \"conf.d\"\n{}", resource("main")));
+    remco(&dir).once().expect_code(0);
+    for name in ["main", "included"] {
+        assert!(dir.holds(&format!("{name}.out"), &format!("hello from {name}\n")), "{name}");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_built_yet_is_named_at_the_start() {
+    let dir = TempDir::new();
+    for backend in ["consul", "redis", "zookeeper", "vault", "nats"] {
+        dir.write(
+            "config.toml",
+            resource("one").replace("filepath = \"data.json\"\n", "").replace("file]", &format!("{backend}]")),
+        );
+        remco(&dir).once().expect_code(1).expect_log(backend);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_and_an_error_when_strict() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("config.toml", resource("one").replace("dst = ", "reload_command = \"true\"\ndst = "));
+    remco(&dir).arg("--strict").once().expect_code(1).expect_log("config.toml:6:1").expect_log("reload_cmd");
+    assert_eq!(dir.read("one.out"), None);
+    remco(&dir).once().expect_code(0).expect_log("config.toml:6:1").expect_log("reload_cmd");
+    assert_eq!(dir.read("one.out").as_deref(), Some("hello\n"));
+}

@@ -1,0 +1,349 @@
+//! The loop: nothing that is slow or sick holds up anything else, and the end comes at once when it is asked for.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Etcd, LIMIT, Remco, Silent, TempDir, remco, run, wait_until};
+
+/// How long an end "at once" may take on a busy machine. Far below any timeout of the program that it could hide.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// A resource that renders `/greeting` of `data.json` to `NAME.out`.
+fn on_file(name: &str, template: &str) -> String {
+    format!(
+        r#"
+[[resource]]
+name = "{name}"
+[[resource.template]]
+src = "app.tmpl"
+dst = "{name}.out"
+{template}
+[resource.backend.file]
+filepath = "data.json"
+keys = ["/"]
+watch = true
+"#
+    )
+}
+
+/// A resource on an etcd.
+fn on_etcd(name: &str, url: &str) -> String {
+    format!(
+        r#"
+[[resource]]
+name = "{name}"
+[[resource.template]]
+src = "app.tmpl"
+dst = "{name}.out"
+[resource.backend.etcd]
+version = 3
+nodes = ["{url}"]
+keys = ["/"]
+watch = true
+"#
+    )
+}
+
+/// A folder with these resources, at debug level.
+fn folder(resources: &str) -> TempDir {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("config.toml", format!("log_level = \"debug\"\n{resources}"));
+    greet(&dir, "hello");
+    dir
+}
+
+fn greet(dir: &TempDir, greeting: &str) {
+    dir.replace("data.json", format!("{{\"greeting\": \"{greeting}\"}}"));
+}
+
+/// Changes the data and waits until a resource has it.
+fn update(dir: &TempDir, name: &str, greeting: &str) {
+    greet(dir, greeting);
+    wait_until(&format!("{name} has {greeting}"), LIMIT, || {
+        dir.holds(&format!("{name}.out"), &format!("{greeting}\n"))
+    });
+}
+
+/// A fifo on which a command waits until the test opens it for writing or ends.
+struct Gate<'a> {
+    dir: &'a TempDir,
+}
+
+impl<'a> Gate<'a> {
+    fn new(dir: &'a TempDir) -> Gate<'a> {
+        run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+        Gate { dir }
+    }
+
+    /// Lets go whoever waits. Tells whether somebody did.
+    fn open(&self) -> bool {
+        // Without a reader a fifo cannot be opened for writing without blocking.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), nonblocking)
+            .open(self.dir.at("gate"))
+            .is_ok()
+    }
+}
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        self.open();
+    }
+}
+
+#[test]
+fn a_hung_etcd_does_not_stop_another_resource() {
+    let silent = Silent::start();
+    let dir = folder(&(on_etcd("sick", &silent.url()) + &on_file("sound", "")));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("sound.out", "hello\n"));
+    for n in 0..5 {
+        update(&dir, "sound", &format!("update {n}"));
+    }
+    assert_eq!(dir.read("sick.out"), None);
+    program.stop();
+}
+
+#[test]
+fn a_dead_etcd_does_not_stop_another_resource() {
+    let mut etcd = Etcd::start();
+    etcd.put("/greeting", "from etcd");
+    let dir = folder(&(on_etcd("sick", &etcd.url()) + &on_file("sound", "")));
+    let program = remco(&dir).start();
+    wait_until("both first renders", LIMIT, || {
+        dir.holds("sick.out", "from etcd\n") && dir.holds("sound.out", "hello\n")
+    });
+    etcd.kill();
+    for n in 0..5 {
+        update(&dir, "sound", &format!("update {n}"));
+    }
+    assert!(dir.holds("sick.out", "from etcd\n"), "the old file stays");
+    etcd.restart();
+    etcd.put("/greeting", "from etcd again");
+    wait_until("the sick one is well", LIMIT, || dir.holds("sick.out", "from etcd again\n"));
+    program.stop();
+}
+
+#[test]
+fn a_slow_command_does_not_stop_another_resource() {
+    let dir = folder(&(on_file("slow", "reload_cmd = \"cat gate > waited\"") + &on_file("quick", "")));
+    let gate = Gate::new(&dir);
+    let program = remco(&dir).start();
+    wait_until("the slow one is reloading", LIMIT, || dir.holds("waited", ""));
+    for n in 0..5 {
+        update(&dir, "quick", &format!("update {n}"));
+    }
+    assert!(dir.holds("slow.out", "hello\n"), "one update at a time: its changes wait for the command");
+    wait_until("the command is let go", LIMIT, || gate.open());
+    // One pending update has the newest data, and reloads again.
+    wait_until("the slow one has the newest data", LIMIT, || dir.holds("slow.out", "update 4\n"));
+    wait_until("its second reload is let go", LIMIT, || gate.open());
+    program.stop();
+}
+
+#[test]
+fn a_slow_check_does_not_stop_another_resource() {
+    let dir = folder(&(on_file("slow", "check_cmd = \"cat gate > waited\"") + &on_file("quick", "")));
+    let gate = Gate::new(&dir);
+    let program = remco(&dir).start();
+    wait_until("the slow one is checking", LIMIT, || dir.holds("waited", ""));
+    update(&dir, "quick", "again");
+    assert_eq!(dir.read("slow.out"), None);
+    wait_until("the command is let go", LIMIT, || gate.open());
+    // A pending change starts over with the newest data, so the old may never be put in place.
+    wait_until("the slow one has the newest data", LIMIT, || {
+        gate.open();
+        dir.holds("slow.out", "again\n")
+    });
+    program.stop();
+}
+
+fn ends_at_once(mut program: Remco, signal: Signal, name: &str) {
+    program.signal(signal);
+    assert_eq!(program.exit_code_within(AT_ONCE), Some(0));
+    program.wait_for_log(&format!("Captured {name}. Exiting..."));
+}
+
+#[test]
+fn a_signal_ends_an_idle_program_at_once() {
+    for (signal, name) in [(Signal::TERM, "terminated"), (Signal::INT, "interrupt")] {
+        let dir = folder(&on_file("app", "").replace("watch = true", "interval = 3600"));
+        let program = remco(&dir).start();
+        wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+        ends_at_once(program, signal, name);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_watch_at_once() {
+    let etcd = Etcd::start();
+    etcd.put("/greeting", "hello");
+    let dir = folder(&on_etcd("app", &etcd.url()));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    // Seen through the watch: it is open.
+    etcd.put("/greeting", "again");
+    wait_until("the second render", LIMIT, || dir.holds("app.out", "again\n"));
+    ends_at_once(program, Signal::TERM, "terminated");
+}
+
+#[test]
+fn a_signal_ends_a_hung_request_at_once() {
+    let silent = Silent::start();
+    let dir = folder(&on_etcd("app", &silent.url()));
+    let program = remco(&dir).start();
+    let _unanswered = silent.request();
+    ends_at_once(program, Signal::TERM, "terminated");
+}
+
+#[test]
+fn a_signal_ends_a_hung_one_shot_at_once() {
+    let silent = Silent::start();
+    let dir = folder(&on_etcd("app", &silent.url()).replace("watch = true", "onetime = true"));
+    let mut program = remco(&dir).arg("-onetime").start();
+    let _unanswered = silent.request();
+    program.signal(Signal::TERM);
+    assert!(program.exit_code_within(AT_ONCE).is_some(), "not killed by the signal");
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_running_command() {
+    for command in ["check_cmd", "reload_cmd"] {
+        let dir = folder(&on_file("app", &format!("{command} = \"cat gate > waited\"")));
+        let _gate = Gate::new(&dir);
+        let program = remco(&dir).start();
+        wait_until("the command runs", LIMIT, || dir.holds("waited", ""));
+        ends_at_once(program, Signal::TERM, "terminated");
+        let stages: Vec<_> = dir.names(".").into_iter().filter(|name| name.starts_with(".app.out")).collect();
+        assert!(stages.is_empty(), "{command}: {stages:?}");
+    }
+}
+
+#[test]
+fn what_a_command_prints_is_logged() {
+    let dir = folder(&on_file("app", "reload_cmd = \"echo to standard output; echo to standard error >&2\""));
+    let program = remco(&dir).start();
+    for text in ["to standard output", "to standard error"] {
+        // Not the line that shows the command itself.
+        program.wait_for_log_count(text, 2);
+    }
+    program.stop();
+}
+
+/// The children of a process that have ended and were not waited for.
+fn zombies(parent: u32) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("there is a /proc");
+    let stats = processes.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    stats
+        .filter(|stat| {
+            // `pid (name) state parent ...`, and a name can contain anything.
+            let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+            let mut fields = rest.split(' ');
+            fields.next() == Some("Z") && fields.next() == Some(parent.to_string().as_str())
+        })
+        .collect()
+}
+
+#[test]
+fn no_zombies_are_left() {
+    let dir = folder(&on_file("app", "check_cmd = \"true\"\nreload_cmd = \"echo >> reloads; false | true\""));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    for n in 0..20 {
+        update(&dir, "app", &format!("update {n}"));
+    }
+    wait_until("every command is waited for", LIMIT, || zombies(program.pid()).is_empty());
+    program.stop();
+    assert!(dir.lines("reloads") > 1);
+}
+
+/// A process that a command has left in the background, by the file that has its number.
+struct Background<'a> {
+    dir: &'a TempDir,
+}
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        for line in self.dir.read("daemons").unwrap_or_default().lines() {
+            let pid = line.parse().ok().and_then(Pid::from_raw);
+            // It may have ended by itself.
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+}
+
+/// The tutorial's command does this: haproxy goes on in the background with the command's standard output.
+const DAEMON: &str = "reload_cmd = \"cat gate & echo $! >> daemons\"";
+
+#[test]
+fn a_command_that_leaves_a_daemon_behind_does_not_block() {
+    let dir = folder(&on_file("app", DAEMON));
+    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+    let _background = Background { dir: &dir };
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    for n in 0..3 {
+        update(&dir, "app", &format!("update {n}"));
+    }
+    wait_until("every reload has left a daemon", LIMIT, || dir.lines("daemons") == 4);
+    ends_at_once(program, Signal::TERM, "terminated");
+    // The commands of the first three had ended: another has run since.
+    for line in dir.read("daemons").expect("just counted").lines().take(3) {
+        assert!(Path::new("/proc").join(line).exists(), "the daemon goes on without the program");
+    }
+}
+
+#[test]
+fn a_daemon_does_not_keep_a_one_shot_from_ending() {
+    let dir = folder(&on_file("app", DAEMON).replace("watch = true", "onetime = true"));
+    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+    let _background = Background { dir: &dir };
+    remco(&dir).once().expect_code(0);
+    assert!(dir.holds("app.out", "hello\n"));
+    assert_eq!(dir.lines("daemons"), 1);
+}
+
+/// More than a pipe holds: a command must not wait for the program to read, nor the log keep all of it.
+#[test]
+fn a_talkative_command_does_not_block() {
+    let dir = folder(&on_file("app", "reload_cmd = \"seq 200000; echo done > finished\""));
+    let program = remco(&dir).start();
+    wait_until("the command has ended", LIMIT, || dir.holds("finished", "done\n"));
+    update(&dir, "app", "again");
+    program.stop();
+}
+
+/// A child gets an empty standard input, and none of the program's own descriptors.
+#[test]
+fn a_command_gets_a_clean_start() {
+    let dir = folder(&on_file(
+        "app",
+        "reload_cmd = \"wc -c > input; ls /proc/self/fd | wc -l > descriptors; echo $GREETING > environment; \
+         grep -E 'SigBlk|SigIgn' /proc/self/status > signals\"",
+    ));
+    let program = remco(&dir).env("GREETING", "inherited").start();
+    wait_until("the command has ended", LIMIT, || dir.lines("signals") == 2);
+    program.stop();
+    assert_eq!(dir.read("input").map(|text| text.trim().to_owned()).as_deref(), Some("0"));
+    // Three standard ones and the one that ls reads the folder with.
+    assert_eq!(dir.read("descriptors").map(|text| text.trim().to_owned()).as_deref(), Some("4"));
+    assert!(dir.holds("environment", "inherited\n"));
+    // What the tests themselves were started with, a shell's background job without SIGINT perhaps, is not ours.
+    let given = fs::read_to_string("/proc/self/status").expect("there is a /proc");
+    for name in ["SigBlk:", "SigIgn:"] {
+        let own = signal_mask(&given, name) & !(1 << (Signal::PIPE.as_raw() - 1));
+        let passed_on = signal_mask(&dir.read("signals").expect("just counted"), name);
+        assert_eq!(passed_on & !own, 0, "{name} {passed_on:x} of a command, {own:x} of the tests");
+    }
+}
+
+/// A line of /proc/PID/status with signals in it.
+fn signal_mask(status: &str, name: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells every mask");
+    u64::from_str_radix(mask.trim(), 16).expect("a mask is hexadecimal")
+}

@@ -1,0 +1,203 @@
+//! Small servers of the tests: one that answers, one that never does, one that holds requests back.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::{LIMIT, wait_until};
+
+/// Answers every request with the same text.
+pub struct FixedBody {
+    acceptor: Acceptor,
+    served: Arc<AtomicUsize>,
+}
+
+impl FixedBody {
+    pub fn start(body: &str) -> FixedBody {
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let served = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&served);
+        let acceptor = Acceptor::start(move |mut client| {
+            if read_head(&mut BufReader::new(&client)).is_some() && client.write_all(answer.as_bytes()).is_ok() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        FixedBody { acceptor, served }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.acceptor.port)
+    }
+
+    /// How many requests it has answered.
+    pub fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes connections and never says a word: a server that hangs with its kernel alive.
+pub struct Silent {
+    listener: TcpListener,
+}
+
+impl Silent {
+    pub fn start() -> Silent {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port is free");
+        // So that waiting for a connection can have a deadline.
+        listener.set_nonblocking(true).expect("a bound socket takes options");
+        Silent { listener }
+    }
+
+    pub fn url(&self) -> String {
+        let address = self.listener.local_addr().expect("a bound socket has an address");
+        format!("http://{address}")
+    }
+
+    /// Returns when somebody has sent a request; its connection stays open while the result lives.
+    pub fn request(&self) -> TcpStream {
+        let mut client = None;
+        wait_until("somebody connects", LIMIT, || {
+            client = self.listener.accept().ok();
+            client.is_some()
+        });
+        let (client, _) = client.expect("waited for");
+        client.set_nonblocking(false).expect("an accepted socket takes options");
+        client.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
+        read_head(&mut BufReader::new(&client)).expect("a request comes");
+        client
+    }
+}
+
+/// Passes bytes on to another server, but holds back every request to one path until told otherwise.
+pub struct Proxy {
+    acceptor: Acceptor,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    open: bool,
+    waiting: usize,
+}
+
+impl Proxy {
+    /// A proxy before 127.0.0.1:`port` that holds back requests to `held`.
+    pub fn start(port: u16, held: &'static str) -> Proxy {
+        let gate = Arc::new(Gate::default());
+        let inner = Arc::clone(&gate);
+        let acceptor = Acceptor::start(move |client| {
+            // A connection that breaks is what a proxy's user sees anyway.
+            let _ = pass_on(client, port, held, &inner);
+        });
+        Proxy { acceptor, gate }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.acceptor.port)
+    }
+
+    /// Whether a request is being held back.
+    pub fn holds_one(&self) -> bool {
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).waiting > 0
+    }
+
+    /// Lets everything through from now on.
+    pub fn open(&self) {
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        self.gate.changed.notify_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.open();
+    }
+}
+
+fn pass_on(mut client: TcpStream, port: u16, held: &str, gate: &Gate) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        // Ends with either side; the other is told by the shutdown.
+        let _ = std::io::copy(&mut answers, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    // One read gives the beginning of a request: a client writes its head at once and waits for the answer.
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let length = client.read(&mut buffer)?;
+        if length == 0 {
+            return server.shutdown(Shutdown::Both);
+        }
+        if buffer[..length].starts_with(format!("POST {held} ").as_bytes()) {
+            let mut state = gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.waiting += 1;
+            while !state.open {
+                state = gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.waiting -= 1;
+        }
+        server.write_all(&buffer[..length])?;
+    }
+}
+
+/// Accepts on a free port and serves every connection in a thread of its own until dropped.
+struct Acceptor {
+    port: u16,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Acceptor {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("some port is free");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let serve = Arc::new(serve);
+        let thread = thread::spawn(move || {
+            for client in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let serve = Arc::clone(&serve);
+                thread::spawn(move || serve(client.expect("a listener accepts")));
+            }
+        });
+        Acceptor { port, stopping, thread: Some(thread) }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // One more connection lets the thread see the flag; without it there is nothing to join.
+        if TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads up to the empty line; nothing where the client went away before.
+fn read_head(reader: &mut impl BufRead) -> Option<()> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            return Some(());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The haproxy tutorial, its template and its configuration as they stand in it (`tutorial/`), on a real etcd and a
+//! real haproxy: what an existing user has, unchanged.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::support::{Etcd, FixedBody, Invocation, LIMIT, TempDir, in_own_namespace, run, wait_until};
+
+const TEMPLATE: &str = include_str!("tutorial/haproxy.tmpl");
+const CONFIG: &str = include_str!("tutorial/config");
+const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
+
+#[test]
+fn the_tutorial_verbatim() {
+    in_own_namespace("tutorial::the_tutorial_verbatim", the_tutorial);
+}
+
+fn the_tutorial() {
+    prepare_root();
+    fs::write("/etc/remco/config", CONFIG).expect("a tmpfs takes files");
+    fs::write("/etc/remco/templates/haproxy.tmpl", TEMPLATE).expect("a tmpfs takes files");
+    let etcd = Etcd::start_on(2379, 2380);
+    let (one, two) = (FixedBody::start("one"), FixedBody::start("two"));
+
+    etcd.etcdctl(&["put", "/services/exampleService/1", &one.address()]);
+    etcd.etcdctl(&["put", "/config/exampleService/scheme", "http"]);
+    etcd.etcdctl(&["put", "/config/exampleService/host_port", "1234"]);
+    etcd.etcdctl(&["put", "/services/redis/1", &one.address()]);
+    etcd.etcdctl(&["put", "/services/redis/2", &two.address()]);
+    etcd.etcdctl(&["put", "/config/redis/scheme", "tcp"]);
+    etcd.etcdctl(&["put", "/config/redis/host_port", "6379"]);
+    let dir = TempDir::new();
+    // The container of the tutorial has nothing but ETCD_NODE and the default configuration file.
+    let program = Invocation::bare(&dir, &[]).env("ETCD_NODE", "http://localhost:2379").start();
+    program.wait_for_log("target config has been updated");
+
+    let config = fs::read_to_string(HAPROXY_CFG).expect("it has been written");
+    for (text, why) in [
+        ("acl is_exampleService url_beg /exampleService\n", "the http acl"),
+        ("acl is_exampleService hdr_beg(host) exampleService\n", "the host acl"),
+        ("use_backend exampleService_servers if is_exampleService\n", "the use_backend"),
+        ("frontend redis_port\n", "the exposed tcp service"),
+        ("bind *:6379\n", "its port"),
+        ("backend redis_servers\n", "the backend"),
+        (&format!("server server_redis_1 {}\n", one.address()), "base() names the server"),
+        (&format!("server server_redis_2 {}\n", two.address()), "base() names the second server"),
+    ] {
+        assert!(config.contains(text), "{why}: no {text:?} in\n{config}");
+    }
+    assert!(!config.contains("is_redis"), "a tcp service has no acl:\n{config}");
+
+    // Through the path, the host name, the service's own port, and as plain TCP.
+    assert_eq!(curl("http://127.0.0.1/exampleService/"), "one");
+    assert_eq!(curl_host("exampleService.local"), "one");
+    assert_eq!(curl("http://127.0.0.1:1234/"), "one");
+    wait_until("tcp traffic reaches both", LIMIT, || answers("http://127.0.0.1:6379/", 4) == ["one", "two"]);
+
+    // A second server: nothing happens until the reload key is touched.
+    etcd.etcdctl(&["put", "/services/exampleService/2", &two.address()]);
+    etcd.etcdctl(&["put", "/haproxy/reload", "1"]);
+    wait_until("http traffic reaches both", LIMIT, || answers("http://127.0.0.1/exampleService/", 4) == ["one", "two"]);
+
+    etcd.etcdctl(&["del", "/services/exampleService/1"]);
+    etcd.etcdctl(&["put", "/haproxy/reload", "2"]);
+    wait_until("the first server gets no http traffic any more", LIMIT, || {
+        let before = one.served();
+        answers("http://127.0.0.1/exampleService/", 10) == ["two"] && one.served() == before
+    });
+    program.stop();
+    assert_eq!(curl("http://127.0.0.1/exampleService/"), "two", "haproxy outlives remco");
+}
+
+/// An /etc, /run and /var/run of our own, with the folders that the tutorial's image has.
+fn prepare_root() {
+    // A copy first: the mounts of the tutorial need mount points, and the machine's /etc is not ours to add them to.
+    run(&["mount", "-t", "tmpfs", "none", "/mnt"]);
+    run(&["cp", "-a", "/etc/.", "/mnt"]);
+    run(&["mount", "--move", "/mnt", "/etc"]);
+    run(&["mkdir", "-p", "/etc/remco", "/etc/haproxy"]);
+    for folder in ["/etc/remco", "/etc/haproxy", "/var/run"] {
+        run(&["mount", "-t", "tmpfs", "none", folder]);
+    }
+    run(&["mkdir", "/etc/remco/templates"]);
+}
+
+/// The different answers to some requests, sorted.
+fn answers(url: &str, requests: usize) -> Vec<String> {
+    let mut answers: Vec<String> = (0..requests).map(|_| curl(url)).collect();
+    answers.sort();
+    answers.dedup();
+    answers
+}
+
+fn curl(url: &str) -> String {
+    curl_with(&[url])
+}
+
+fn curl_host(host: &str) -> String {
+    curl_with(&["-H", &format!("Host: {host}"), "http://127.0.0.1/"])
+}
+
+/// The body of an answer. Asks again while haproxy is not there yet: it starts in the background.
+fn curl_with(args: &[&str]) -> String {
+    let mut body = String::new();
+    wait_until("curl gets an answer", LIMIT, || {
+        let output = Command::new("curl")
+            .args(["-sS", "--fail", "--max-time", "5"])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|e| panic!("failed to run curl (scripts/test installs it): {e}"));
+        body = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success()
+    });
+    body
+}
