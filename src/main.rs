@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use remco::cli::{self, Invocation, Options};
-use remco::config::{self, Config, Finding, Mode};
+use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
         Ok(Invocation::Help) => print(cli::USAGE),
-        Ok(Invocation::Version) => print(&format!("{}\n", cli::version())),
+        Ok(Invocation::Version) => print(cli::VERSION),
         Err(error) => {
             say(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
@@ -57,8 +57,7 @@ fn run(options: &Options) -> ExitCode {
     warn(warnings, &logger);
     let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
-    let mode = if options.onetime { Mode::OneShot } else { Mode::Watch };
-    let mut daemon = Daemon::new(mode, signals, Rc::clone(&logger), Rc::clone(&machine));
+    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
     if let Err(error) = daemon.adopt(&config) {
         logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
         return ExitCode::from(UNUSABLE);
@@ -104,7 +103,7 @@ fn warn(warnings: Vec<Finding>, logger: &Logger) {
 fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
     let loaded = config::load(&options.config, options.strictness, machine);
     let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
-    let unsupported = config::unsupported(&config, machine);
+    let unsupported = config::unsupported(&config);
     if unsupported.is_empty() { Ok((config, warnings)) } else { Err(unsupported.join("\n")) }
 }
 

@@ -185,14 +185,14 @@ fn hex(number: f64, precision: Option<usize>) -> String {
             exponent += 1;
         }
     }
-    let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
-    let digits = match precision {
-        None => digits.trim_end_matches('0').to_owned(),
+    let mut digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
+    match precision {
+        None => digits.truncate(digits.trim_end_matches('0').len()),
         Some(precision) => {
-            format!("{digits:0<precision$}", precision = precision.min(15))[..precision.min(15)].to_owned()
-                + &"0".repeat(precision.saturating_sub(15))
+            digits.truncate(precision);
+            digits.extend(std::iter::repeat_n('0', precision - digits.len()));
         }
-    };
+    }
     let point = if digits.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 60, exponent.unsigned_abs())

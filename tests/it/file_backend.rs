@@ -101,7 +101,7 @@ fn the_target_of_a_symlink_is_watched() {
 fn a_file_that_vanishes_keeps_its_data_until_it_is_back() {
     let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
     fs::remove_file(dir.at("data.json")).expect("it is there");
-    program.wait_for_log("data.json: ");
+    program.wait_for_log("failed to read `data.json`");
     assert!(dir.holds("app.conf", "first\n"));
     dir.write("data.json", greeting("second"));
     wait_for(&dir, "second");

@@ -28,10 +28,10 @@ onetime = true
 fn everything_rendered_is_0() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello", "names": ["a", "b"]}"#);
-    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}\n");
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}.\n");
     dir.write("config.toml", resource("one"));
     remco(&dir).once().expect_code(0);
-    assert_eq!(dir.read("one.out").as_deref(), Some("hello a b\n"));
+    assert_eq!(dir.read("one.out").as_deref(), Some("hello a b.\n"));
 }
 
 #[test]

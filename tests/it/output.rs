@@ -321,17 +321,6 @@ fn drift_is_repaired_at_the_interval() {
     program.stop();
 }
 
-/// A stage file that a crash left behind has nobody's lock on it.
-#[test]
-fn a_stage_file_of_a_crash_is_removed() {
-    let dir = one_shot("check_cmd = \"kill -KILL $PPID\"");
-    assert_eq!(remco(&dir).once().code, None, "the check command has killed it");
-    assert_eq!(dir.names("out").len(), 1, "the crash leaves a stage file: {:?}", dir.names("out"));
-    dir.write("config.toml", dir.read("config.toml").expect("just used").replace("kill -KILL $PPID", "true"));
-    remco(&dir).once().expect_code(0);
-    assert_eq!(dir.names("out"), ["app.conf"]);
-}
-
 /// Both templates of a resource are rendered from one set of keys, in order.
 #[test]
 fn the_templates_of_a_resource_come_in_order() {
