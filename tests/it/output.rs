@@ -321,6 +321,16 @@ fn drift_is_repaired_at_the_interval() {
     program.stop();
 }
 
+#[test]
+fn a_stage_file_of_a_crash_is_removed() {
+    let dir = one_shot("");
+    let (_, program) = Trace::with_fault(remco(&dir), &dir, "rename,renameat,renameat2:signal=KILL");
+    assert_eq!(program.once().code, None, "killed when it was about to rename");
+    assert_eq!(dir.names("out").len(), 1, "the crash leaves a stage file: {:?}", dir.names("out"));
+    remco(&dir).once().expect_code(0);
+    assert_eq!(dir.names("out"), ["app.conf"]);
+}
+
 /// Both templates of a resource are rendered from one set of keys, in order.
 #[test]
 fn the_templates_of_a_resource_come_in_order() {
