@@ -1,13 +1,12 @@
 //! The command line: arguments in, an [`Invocation`] out. Prints nothing, exits nowhere, reads no file. The only
 //! file that knows lexopt.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::config::Strictness;
+use crate::config::{Mode, Strictness};
 use crate::nearest::nearest;
 
 /// What the user wants done.
@@ -16,15 +15,14 @@ pub enum Invocation {
     Run(Options),
     /// Print [`USAGE`] and exit with 0.
     Help,
-    /// Print [`version`] and exit with 0.
+    /// Print [`VERSION`] and exit with 0.
     Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub config: PathBuf,
-    /// Render everything once and exit, whatever the backends say.
-    pub onetime: bool,
+    pub mode: Mode,
     pub strictness: Strictness,
 }
 
@@ -61,15 +59,12 @@ Exit status: 0, or with -onetime the number of resources that failed (at most
 ";
 
 /// What `-version` prints.
-pub fn version() -> String {
-    concat!("remco ", env!("CARGO_PKG_VERSION")).to_owned()
-}
+pub const VERSION: &str = concat!("remco ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
-    let mut options = Options { config: DEFAULT_CONFIG.into(), onetime: false, strictness: Strictness::Lenient };
-    let mut version = false;
-    let mut strict = false;
+    let mut config = PathBuf::from(DEFAULT_CONFIG);
+    let (mut onetime, mut strict, mut version) = (false, false, false);
     let mut parser = lexopt::Parser::from_args(with_two_dashes(arguments));
     while let Some(argument) = parser.next()? {
         let flag = match argument {
@@ -82,8 +77,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
         };
         match &*flag {
             "h" | "help" => return Ok(Invocation::Help),
-            CONFIG => options.config = path(&mut parser)?,
-            "onetime" => options.onetime = switch(&flag, &mut parser)?,
+            CONFIG => config = path(&mut parser)?,
+            "onetime" => onetime = switch(&flag, &mut parser)?,
             "strict" => strict = switch(&flag, &mut parser)?,
             "version" => version = switch(&flag, &mut parser)?,
             _ => return Err(unknown(&flag)),
@@ -92,26 +87,27 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     if version {
         return Ok(Invocation::Version);
     }
-    if strict {
-        options.strictness = Strictness::Strict;
-    }
-    Ok(Invocation::Run(options))
+    Ok(Invocation::Run(Options {
+        config,
+        mode: if onetime { Mode::OneShot } else { Mode::Watch },
+        strictness: if strict { Strictness::Strict } else { Strictness::Lenient },
+    }))
 }
 
 /// The one flag with a value of its own.
 const CONFIG: &str = "config";
 const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
 
-/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags. What
-/// is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
-fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<OsString> {
-    let mut spelled = VecDeque::new();
+/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags.
+/// What is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut spelled = Vec::new();
     let mut flags = true;
     let mut value_next = false;
     for argument in arguments {
         let bytes = argument.as_bytes();
         if !flags || std::mem::take(&mut value_next) || bytes == b"-" || !bytes.starts_with(b"-") {
-            spelled.push_back(argument);
+            spelled.push(argument);
             continue;
         }
         flags = bytes != b"--";
@@ -121,7 +117,7 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<Os
             flag.push(&argument);
         }
         value_next = flag.as_bytes() == b"--config";
-        spelled.push_back(flag);
+        spelled.push(flag);
     }
     spelled
 }
@@ -188,7 +184,8 @@ mod tests {
 
     #[track_caller]
     fn check(line: &[&str], config: &str, onetime: bool, strictness: Strictness) {
-        let expected = Options { config: config.into(), onetime, strictness };
+        let mode = if onetime { Mode::OneShot } else { Mode::Watch };
+        let expected = Options { config: config.into(), mode, strictness };
         assert_eq!(run(line), Ok(Invocation::Run(expected)), "{line:?}");
     }
 
@@ -241,7 +238,7 @@ mod tests {
         for flag in ["-version", "--version", "-version=1"] {
             assert_eq!(run(&[flag, "-config", "a"]), Ok(Invocation::Version), "{flag}");
         }
-        assert!(version().starts_with("remco "));
+        assert!(VERSION.starts_with("remco ") && VERSION.ends_with('\n'));
         assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
         assert!(FLAGS.iter().all(|flag| USAGE.contains(&format!("-{flag}"))));
     }

@@ -26,6 +26,7 @@ pub struct Daemon {
     mode: Mode,
     signals: Arc<Signals>,
     logger: Rc<Logger>,
+    machine: Rc<Machine>,
     units: Vec<Unit>,
 }
 
@@ -70,42 +71,55 @@ pub enum Ending {
     Done { failed: usize },
     /// By a signal.
     Stopped,
+    /// Not at all: the configuration is to be read again, and the run to go on.
+    Reload,
 }
 
 impl Daemon {
-    /// # Errors
-    /// A backend of the configuration that cannot be.
-    pub fn new(
-        config: &Config,
-        mode: Mode,
-        signals: Arc<Signals>,
-        logger: Rc<Logger>,
-        machine: Rc<Machine>,
-    ) -> Result<Daemon, String> {
-        let units = config.resources.iter().map(|resource| {
-            Unit::new(resource.clone(), mode, &signals, Rc::clone(&logger), Rc::clone(&machine))
-                .map_err(|why| format!("resource `{}`: {why}", resource.name))
-        });
-        Ok(Daemon { mode, units: units.collect::<Result<_, _>>()?, signals, logger })
+    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
+        Daemon { mode, signals, logger, machine, units: Vec::new() }
     }
 
-    /// Runs until every resource is done or a signal says to stop.
-    pub fn run(mut self) -> Ending {
-        for unit in &mut self.units {
-            (0..unit.backends.len()).for_each(|backend| unit.turn(backend));
-        }
+    /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
+    /// and its state and is only rendered again; the others begin anew.
+    ///
+    /// # Errors
+    /// A backend that cannot be opened; then nothing has changed.
+    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+        let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
+        let new = config.resources.iter().filter(is_new).map(|resource| {
+            Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
+                .map_err(|why| format!("resource `{}`: {why}", resource.name))
+        });
+        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+
+        let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
+        let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        gone.into_iter().for_each(Unit::end);
+        kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
+        let first_new = kept.len();
+        self.units = kept;
+        self.units.extend(new);
+        self.units[first_new..].iter_mut().for_each(Unit::begin);
+        Ok(())
+    }
+
+    /// Runs until every resource is done or a signal ends it.
+    pub fn run(&mut self) -> Ending {
         let mut readable = Vec::new();
         loop {
-            for signal in self.signals.take() {
-                match signal {
-                    Signal::Terminate | Signal::Interrupt => return self.stop(signal),
-                    Signal::Child => self.reap(),
-                    Signal::Hangup => {
-                        let text = "reloading the configuration is not supported yet, restart to apply changes";
-                        self.logger.log(&Line::new(Level::Warn, text));
-                    }
-                    Signal::Other(_) => {}
-                }
+            let signals = self.signals.take();
+            let has = |wanted| signals.contains(&wanted);
+            if has(Signal::Terminate) || has(Signal::Interrupt) {
+                let name = if has(Signal::Terminate) { "terminated" } else { "interrupt" };
+                self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
+                return self.end(Ending::Stopped);
+            }
+            if has(Signal::Child) {
+                self.reap();
+            }
+            if has(Signal::Hangup) {
+                return Ending::Reload;
             }
             for source in readable.drain(..) {
                 match source {
@@ -118,8 +132,7 @@ impl Daemon {
                 unit.turn_if_due();
             }
             if let Some(failed) = self.finished() {
-                self.units.iter_mut().for_each(Unit::close);
-                return Ending::Done { failed };
+                return self.end(Ending::Done { failed });
             }
             readable = self.wait();
         }
@@ -176,15 +189,10 @@ impl Daemon {
         }
     }
 
-    /// Ends at once. Staged files are removed as the units are dropped; what is installed is whole.
-    fn stop(mut self, signal: Signal) -> Ending {
-        let name = if signal == Signal::Interrupt { "interrupt" } else { "terminated" };
-        self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
-        for (_, command) in self.units.iter().filter_map(|unit| unit.job.as_ref()) {
-            command.terminate();
-        }
-        self.units.iter_mut().for_each(Unit::close);
-        Ending::Stopped
+    /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
+    fn end(&mut self, ending: Ending) -> Ending {
+        self.units.drain(..).for_each(Unit::end);
+        ending
     }
 }
 
@@ -219,6 +227,11 @@ impl Unit {
             logger,
             config,
         })
+    }
+
+    /// Gives every backend its first turn, which none has to be readable for.
+    fn begin(&mut self) {
+        (0..self.backends.len()).for_each(|backend| self.turn(backend));
     }
 
     fn due(&self) -> Option<Instant> {
@@ -283,8 +296,11 @@ impl Unit {
         false
     }
 
-    /// Ends the backends. What they still have to say is only for the log.
-    fn close(&mut self) {
+    /// Ends the running command and the backends. What those still have to say is only for the log.
+    fn end(mut self) {
+        if let Some((_, command)) = &self.job {
+            command.terminate();
+        }
         let mut reports = Vec::new();
         self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
         for report in reports {

@@ -1,12 +1,14 @@
-//! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
+//! The program: flags, configuration, the loop, the exit status.
+//! The only place that ends the process.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use remco::cli::{self, Invocation, Options};
-use remco::config::{self, Config, Finding, Mode};
+use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
         Ok(Invocation::Help) => print(cli::USAGE),
-        Ok(Invocation::Version) => print(&format!("{}\n", cli::version())),
+        Ok(Invocation::Version) => print(cli::VERSION),
         Err(error) => {
             say(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
@@ -45,42 +47,69 @@ fn run(options: &Options) -> ExitCode {
     let (config, warnings) = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(report) => {
-            say(&report);
+            let path = options.config.display();
+            say(&format!("{report}\nremco: failed to read config `{path}`, nothing was started\n"));
             return ExitCode::from(UNUSABLE);
         }
     };
 
     let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
-    let path = options.config.display().to_string();
-    logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
-    for warning in warnings {
-        logger.log(&Line::new(Level::Warn, warning.headline()));
-    }
-    let _pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
+    announce(&options.config, &config, &warnings, &logger);
+    let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
-    let mode = if options.onetime { Mode::OneShot } else { Mode::Watch };
-    let daemon = match Daemon::new(&config, mode, signals, Rc::clone(&logger), machine) {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
-            return ExitCode::from(UNUSABLE);
+    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
+    if let Err(error) = daemon.adopt(&config) {
+        logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+        return ExitCode::from(UNUSABLE);
+    }
+    loop {
+        match daemon.run() {
+            Ending::Stopped => return ExitCode::SUCCESS,
+            Ending::Done { failed } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
+            Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
+        }
+    }
+}
+
+/// Reads the configuration again. One that is wrong changes nothing.
+fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Daemon, pid_file: &mut Option<PidFile>) {
+    let path = options.config.display().to_string();
+    logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
+    let (config, warnings) = match load(options, machine) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            let line = Line::new(Level::Error, "failed to read config");
+            let error = "it is not used, the one in force stays";
+            return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
-    match daemon.run() {
-        Ending::Stopped => ExitCode::SUCCESS,
-        Ending::Done { failed } => ExitCode::from(failed.min(MOST_FAILED) as u8),
+    if let Err(error) = daemon.adopt(&config) {
+        return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
+    }
+    logger.set(config.log_level, config.log_format);
+    announce(&options.config, &config, &warnings, logger);
+    if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
+        *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
+    }
+}
+
+/// Names the files of a configuration that is taken, and what is odd in them.
+fn announce(main: &Path, config: &Config, warnings: &[Finding], logger: &Logger) {
+    for path in [main].into_iter().chain(config.included.iter().map(PathBuf::as_path)) {
+        let line = Line::new(Level::Info, "loading resource configuration");
+        logger.log(&line.with("path", path.display().to_string()));
+    }
+    for warning in warnings {
+        logger.log(&Line::new(Level::Warn, warning.headline()));
     }
 }
 
 /// The configuration, or everything that is wrong with it in words.
 fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
-    let refuse = |findings: String| {
-        format!("{findings}\nremco: failed to read config `{}`, nothing was started\n", options.config.display())
-    };
     let loaded = config::load(&options.config, options.strictness, machine);
-    let (config, warnings) = loaded.map_err(|findings| refuse(findings.to_string()))?;
-    let unsupported = config::unsupported(&config, machine);
-    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(refuse(unsupported.join("\n"))) }
+    let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
+    let unsupported = config::unsupported(&config);
+    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(unsupported.join("\n")) }
 }
 
 /// Standard output may be closed; that is no reason to fail.

@@ -99,7 +99,7 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
         |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
     let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
     if purpose == Purpose::Use && !reader.has("keys") && watch_keys.is_empty() && name != "mock" {
-        reader.report.warn(reader.span(), format!("{name} reads nothing: it has no `keys`"));
+        reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
     let (watch, interval) = pace(reader, name, onetime, purpose);
@@ -135,7 +135,7 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
     }
     let wrong_type = written.is_none() && reader.has("interval");
     if purpose == Purpose::Use && !wrong_type {
-        report.warn(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
+        report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
     }
     (watch, Some(INTERVAL))
 }
@@ -273,24 +273,21 @@ fn etcd_version(reader: &Reader) -> Option<EtcdVersion> {
     }
 }
 
-/// Header names and values, the default ones too; a name that is in both is the resource's.
+/// Header names and values, the default ones too; a name that is in both is the resource's. HTTP does not look at the
+/// case of names, so one in another case is the same.
 fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
-    let mut headers = BTreeMap::new();
-    let tables = reader.tables_of_layers("httpheaders");
-    for table in tables.iter().rev() {
+    let mut headers: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for table in reader.tables_of_layers("httpheaders").iter().rev() {
         for entry in &table.value.entries {
-            match &entry.node.value {
-                Value::Text(text) => {
-                    headers.insert(entry.key.clone(), Secret::new(text.clone()));
-                }
-                _ => {
-                    let key = reader.report.show(entry.key_span, &entry.key);
-                    reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
-                }
+            if let Value::Text(text) = &entry.node.value {
+                headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
+            } else {
+                let key = reader.report.show(entry.key_span, &entry.key);
+                reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
             }
         }
     }
-    headers
+    headers.into_values().map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).collect()
 }
 
 fn auth_type(reader: &Reader) -> String {

@@ -28,8 +28,8 @@ pub use finding::{Finding, Findings};
 pub use model::*;
 pub use unbuilt::unsupported;
 
-use document::{File as Document, Span, Table};
-use reader::Reader;
+use document::{Document, Span, Table};
+use reader::{Found, Reader};
 use report::{Report, quoted};
 use resource::Origin;
 
@@ -106,7 +106,7 @@ impl Load<'_> {
         let config = Config {
             log_level,
             log_format,
-            filter_dir: reader.path("filter_dir"),
+            filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
             resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),
@@ -118,11 +118,11 @@ impl Load<'_> {
     /// Reads and parses one file; reports where that fails.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
-        let failure = read.as_ref().err().map(cause);
+        let failure = read.as_ref().err().map(reason);
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
         let number = self.report.add(document);
-        if let Some(cause) = failure {
-            self.report.file_error(number, format!("failed to read the file: {cause}"));
+        if let Some(reason) = failure {
+            self.report.file_error(number, format!("failed to read the file: {reason}"));
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
@@ -135,22 +135,33 @@ impl Load<'_> {
     /// The files of include_dir, by name.
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
-        let Some(dir) = reader.filled("include_dir") else {
-            return Vec::new();
-        };
-        let mut names = match self.source.list(Path::new(dir.value)) {
-            Ok(names) => names,
-            Err(error) => {
+        let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
+        let files = self.files(&dir, b".toml").unwrap_or_else(|cause| {
+            let shown = self.report.show(dir.span, dir.value);
+            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", reason(&cause)));
+            Vec::new()
+        });
+        files.iter().filter_map(|file| self.read(file)).collect()
+    }
+
+    /// The files of filter_dir, by name. remco does without a directory that is not there.
+    fn filters(&self, main: &Reader) -> Vec<PathBuf> {
+        let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
+        self.files(&dir, b".js").unwrap_or_else(|cause| {
+            if cause.kind() != io::ErrorKind::NotFound {
                 let shown = self.report.show(dir.span, dir.value);
-                let message = format!("failed to list the include_dir {shown}: {}", cause(&error));
-                self.report.error(dir.span, message);
-                return Vec::new();
+                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", reason(&cause)));
             }
-        };
-        names.retain(|name| name.as_bytes().ends_with(b".toml"));
+            Vec::new()
+        })
+    }
+
+    /// The paths in a directory whose names end so, in the order of the names' bytes.
+    fn files(&self, dir: &Found<&str>, suffix: &[u8]) -> io::Result<Vec<PathBuf>> {
+        let mut names = self.source.list(Path::new(dir.value))?;
+        names.retain(|name| name.as_bytes().ends_with(suffix));
         names.sort_unstable();
-        let dir = PathBuf::from(dir.value);
-        names.iter().filter_map(|name| self.read(&dir.join(name))).collect()
+        Ok(names.iter().map(|name| Path::new(dir.value).join(name)).collect())
     }
 }
 
@@ -252,7 +263,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// What a file error says, without the "os error" number.
-fn cause(error: &io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),

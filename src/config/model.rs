@@ -11,7 +11,8 @@ use std::time::Duration;
 pub struct Config {
     pub log_level: LogLevel,
     pub log_format: LogFormat,
-    pub filter_dir: Option<PathBuf>,
+    /// The `*.js` files of filter_dir, by name.
+    pub filters: Vec<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub resources: Vec<Resource>,
     pub telemetry: Telemetry,

@@ -1,4 +1,5 @@
-//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door.
+//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door; nothing
+//! here looks whether a file or a program is there.
 
 use std::time::Duration;
 
@@ -67,7 +68,10 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
         let number = signal::number(name.value);
         if number.is_none() {
             let shown = report.show(name.span, name.value);
-            let advice = match nearest(&format!("SIG{}", name.value.trim_start_matches("SIG")), signal::names()) {
+            let advice = match nearest(
+                &format!("SIG{}", name.value.to_ascii_uppercase().trim_start_matches("SIG")),
+                signal::names(),
+            ) {
                 Some(known) => format!(", did you mean {}?", quoted(known)),
                 None => ": names are like `SIGHUP` and `SIGRTMIN+3`".to_owned(),
             };

@@ -1,17 +1,13 @@
 //! What a configuration may ask for and this version does not do yet. A resource that needs it must not start and
 //! quietly do something else. Each line here goes with the change that builds the feature.
 
-use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Source, Tls};
+use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Tls};
 
 /// One message for each thing that is not built, in the order of the configuration; none if all can be done.
-pub fn unsupported(config: &Config, source: &dyn Source) -> Vec<String> {
+pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
-    if let Some(dir) = &config.filter_dir {
-        // A directory that is missing, or that has no filters, asks for nothing.
-        let names = source.list(dir).unwrap_or_default();
-        if names.iter().any(|name| name.as_encoded_bytes().ends_with(b".js")) {
-            missing.push(format!("filter_dir `{}`: JavaScript filters are not supported yet", dir.display()));
-        }
+    for filter in &config.filters {
+        missing.push(format!("filter `{}`: JavaScript filters are not supported yet", filter.display()));
     }
     let telemetry = &config.telemetry;
     let sinks = [

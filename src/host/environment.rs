@@ -1,4 +1,5 @@
-//! The environment this program was started with, as bytes. Changes nothing.
+//! The environment this program was started with, as bytes. Changes nothing: a child gets its
+//! variables where it is started.
 
 use std::os::unix::ffi::OsStringExt;
 

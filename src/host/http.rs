@@ -1,5 +1,5 @@
-//! HTTP requests over the loop's poll(2): the only door of ureq. An unary request waits for its answer, but serves
-//! the loop's [`Wake`] meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
+//! HTTP requests over poll(2): the only door of ureq. A request waits for its answer, but serves the loop's [`Wake`]
+//! meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
 //! Knows nothing of etcd. No TLS, no proxies, no redirects, no retries and no threads.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use ureq::config::Config;
-use ureq::http::{HeaderMap, Response, Uri, header};
+use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body, BodyReader, Timeout};
@@ -27,6 +27,9 @@ pub const MAX_RESPONSE: usize = 256 << 20;
 /// What a connection has of its own, beside what ureq has: in and out.
 const BUFFER: usize = 16 * 1024;
 
+/// How long a connection is kept for the next request. A silent watch is asked about every half minute.
+const KEPT_CONNECTION: Duration = Duration::from_secs(90);
+
 /// A line buffer larger than this is given back after its line.
 const KEPT_LINE: usize = 64 * 1024;
 
@@ -35,11 +38,11 @@ const KEPT_LINE: usize = 64 * 1024;
 pub struct Limits {
     /// To connect, over all addresses of a name.
     pub connect: Duration,
-    /// To send the request, then again to the end of the answer's head, then again between two pieces of its body.
+    /// To send the request; then for the head of its answer; then for every piece of the body.
     pub answer: Duration,
-    /// From the head of an unary answer to its end.
+    /// For the whole body.
     pub body: Duration,
-    /// Bytes of an unary answer, or of one line of a stream.
+    /// Bytes of a body, or of one line of a stream.
     pub size: usize,
 }
 
@@ -58,7 +61,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Client {
     /// Keeps connections for the next request.
-    unary: Agent,
+    requests: Agent,
     /// Keeps none: a connection that was a stream would come back as one.
     streams: Agent,
     opened: Opened,
@@ -81,6 +84,7 @@ impl Client {
                 .max_response_header_size(BUFFER)
                 .max_idle_connections(pooled)
                 .max_idle_connections_per_host(1)
+                .max_idle_age(KEPT_CONNECTION)
                 .timeout_connect(Some(limits.connect))
                 .timeout_send_request(Some(limits.answer))
                 .timeout_send_body(Some(limits.answer))
@@ -91,12 +95,12 @@ impl Client {
             Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, Names)
         };
         // A limit on the whole body would end a stream after that time.
-        Client { unary: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
+        Client { requests: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
     }
 
     /// Posts and waits for the head of the answer. The body is read by who asked.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
-        Ok(Answer::new(self.send(&self.unary, url, headers, body)?, self.limits))
+        Ok(Answer::new(self.send(&self.requests, url, headers, body)?, self.limits))
     }
 
     /// Posts and waits for the head of an answer that goes on for as long as both sides like. An answer with a
@@ -107,9 +111,12 @@ impl Client {
             return Ok(Err(Answer::new(response, self.limits)));
         }
         let opened = self.opened.lock().expect("the one thread never panics with it").clone();
-        let link = opened.upgrade().expect("the answer holds its connection, which no pool gave");
+        let Some(link) = opened.upgrade() else {
+            // The body is empty, and ureq has dropped its connection already.
+            return Err(self.error(url, Cause::Closed));
+        };
         link.streaming.store(true, Ordering::Relaxed);
-        let body = BufReader::with_capacity(BUFFER, response.into_body().into_reader());
+        let body = BufReader::new(response.into_body().into_reader());
         Ok(Ok(Stream { link, body, line: Vec::new(), handed_out: false, ended: None, limits: self.limits }))
     }
 
@@ -123,8 +130,11 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let named = |e| Error { method: "POST", url: without_credentials(url), cause: Cause::of(e, &self.limits) };
-        request.send(body).map_err(named)
+        request.send(body).map_err(|e| self.error(url, Cause::of(e, &self.limits)))
+    }
+
+    fn error(&self, url: &str, cause: Cause) -> Error {
+        Error { method: "POST", url: without_credentials(url), cause }
     }
 }
 
@@ -143,8 +153,6 @@ pub fn without_credentials(url: &str) -> String {
 /// The head of an answer, and its body as a reader. The errors of reading it hold a [`Cause`].
 pub struct Answer {
     pub status: u16,
-    /// Empty where the server gave none.
-    pub content_type: String,
     body: BodyReader<'static>,
     left: usize,
     limits: Limits,
@@ -154,7 +162,6 @@ impl Answer {
     fn new(response: Response<Body>, limits: Limits) -> Answer {
         Answer {
             status: response.status().as_u16(),
-            content_type: content_type(response.headers()),
             body: response.into_body().into_reader(),
             left: limits.size,
             limits,
@@ -168,10 +175,6 @@ impl Answer {
         let _ = self.take(4096).read_to_end(&mut text);
         text
     }
-}
-
-fn content_type(headers: &HeaderMap) -> String {
-    headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 impl Read for Answer {
@@ -384,7 +387,7 @@ impl Connector<()> for Sockets {
     }
 }
 
-/// Connects a socket whose death is noticed: the peer's silence within 25 s when idle, and when sending.
+/// Connects a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when sending.
 fn open(address: SocketAddr, until: Option<Instant>, wake: &dyn Wake) -> Result<TcpStream, ureq::Error> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -634,7 +637,7 @@ mod tests {
         });
         let (client, _ringer) = client(Limits::default());
         let answer = client.post(&url, &[("X-Y", "z")], b"ping!").unwrap();
-        assert_eq!((answer.status, &*answer.content_type), (200, "application/json"));
+        assert_eq!(answer.status, 200);
         assert_eq!(read(answer).unwrap(), "one two");
         let request = request.recv().unwrap();
         assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
@@ -802,6 +805,19 @@ mod tests {
         assert_eq!(next(&mut stream).unwrap(), "1234");
         assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
         assert_eq!(next(&mut stream), Err(Cause::TooLong { bytes: 4 }));
+    }
+
+    #[test]
+    fn a_stream_may_be_empty() {
+        let (client, _ringer) = client(Limits::default());
+        let url = answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let error = client.stream(&url, &[], b"!").err().expect("no stream");
+        assert_eq!(error.cause, Cause::Closed);
+        let mut stream = open(&client, &answer(format!("{HEAD}0\r\n\r\n")));
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
+        let mut stream = open(&client, &answer("HTTP/1.0 200 OK\r\n\r\nline"));
+        assert_eq!(next(&mut stream).unwrap(), "line");
+        assert_eq!(next(&mut stream), Err(Cause::Closed));
     }
 
     #[test]

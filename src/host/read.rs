@@ -1,4 +1,5 @@
-//! Reads files that hold data: whole, and only up to a size that fits a small machine.
+//! Reads files that hold data: whole, and only up to a size that fits a small machine. Waits for
+//! nothing and writes nothing.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -72,6 +72,8 @@ pub enum Event {
     Ended(Result<(), Fault>),
     /// The moment that [`Resource::due`] named has come.
     Due,
+    /// Everything is to be looked at again, whatever the backends say.
+    Refresh,
 }
 
 /// What is to be done. Each but `Discard` and `Log` is answered by one event.
@@ -203,6 +205,10 @@ impl Resource {
             }
             Event::Unreachable { backend, error } => self.unreachable(backend, error, &mut effects),
             Event::Reached { backend } => self.recovered(Subject::Backend(backend), &mut effects),
+            Event::Refresh => {
+                self.pending = true;
+                self.begin_if_idle(&mut effects);
+            }
             Event::Due => {
                 if self.due().is_some_and(|due| due <= now) {
                     self.pending = true;

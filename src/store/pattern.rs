@@ -130,7 +130,12 @@ impl Chunk {
         if is_last && self.floating && self.tokens.is_empty() {
             return (skips == text.len()).then_some(&[]);
         }
-        (0..=skips).find_map(|skip| self.strip(&text[skip..]).filter(|rest| rest.is_empty() || !is_last))
+        let can_begin = |text: &[u8]| match self.tokens.first() {
+            Some(Token::Literal(bytes)) => text.first() == bytes.first(),
+            Some(Token::Any | Token::Class { .. }) | None => true,
+        };
+        let places = (0..=skips).map(|skip| &text[skip..]).filter(|text| can_begin(text));
+        places.filter_map(|text| self.strip(text)).find(|rest| rest.is_empty() || !is_last)
     }
 
     /// What is left of a text that begins with the chunk.

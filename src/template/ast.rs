@@ -43,6 +43,13 @@ pub(super) struct Path {
     pub steps: Vec<Step>,
 }
 
+impl Path {
+    /// Whether it is a mere name.
+    pub fn is_name(&self) -> bool {
+        self.steps.is_empty() && self.head.args.is_none()
+    }
+}
+
 /// The first name of a path: a variable, or else a function.
 pub(super) struct Head {
     pub name: Name,

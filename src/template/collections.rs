@@ -2,37 +2,27 @@
 //! so a change is seen everywhere, and may hold each other, even in a circle.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
+use super::Limits;
 use super::printf;
 use super::signature::{Signature, any, exactly, string};
 use super::value::{Data, ListKind, Map, Object, Value, Wrapped};
 use crate::store::Bytes;
 
-/// What createMap gives: text keys, any values.
-#[derive(Default)]
-pub struct TemplateMap {
-    /// Copied only when changed while a loop still goes through it.
-    entries: RefCell<Rc<Map>>,
-}
-
-/// What createSet gives: texts, each once. Other values become the text that printf's `%v` gives.
-#[derive(Default)]
-pub struct TemplateSet {
-    members: RefCell<Rc<Map>>,
-}
-
-/// All maps that a render made. When it is dropped, they let go of their contents: maps in a circle would
+/// All collections that a render made. When it is dropped, maps let go of their contents: those in a circle would
 /// keep each other alive for ever.
 #[derive(Default)]
 pub struct Collections {
     maps: RefCell<Vec<Weak<TemplateMap>>>,
+    /// Bytes that all of them hold together: only through them can a template pile up more than its variables.
+    held: Rc<Cell<usize>>,
 }
 
 impl Collections {
-    pub fn create_map(&self) -> Value {
-        let map = Rc::new(TemplateMap::default());
+    pub fn create_map(&self, limits: &Limits) -> Value {
+        let map = Rc::new(TemplateMap { entries: self.entries(limits) });
         let mut maps = self.maps.borrow_mut();
         // Forget those that are gone, but only when there was time to make as many new ones.
         if maps.len() == maps.capacity() {
@@ -42,44 +32,31 @@ impl Collections {
         Value::Object(map)
     }
 
-    pub fn create_set() -> Value {
-        Value::object(TemplateSet::default())
+    pub fn create_set(&self, limits: &Limits) -> Value {
+        Value::object(TemplateSet { members: self.entries(limits) })
+    }
+
+    fn entries(&self, limits: &Limits) -> Entries {
+        Entries { map: RefCell::default(), cost: Cell::new(0), held: self.held.clone(), limits: *limits }
     }
 }
 
 impl Drop for Collections {
     fn drop(&mut self) {
         for map in self.maps.get_mut().drain(..).filter_map(|map| map.upgrade()) {
-            dismantle(map.entries.take());
+            map.entries.clear();
         }
     }
 }
 
-impl Drop for TemplateMap {
-    fn drop(&mut self) {
-        dismantle(self.entries.take());
-    }
+/// What createMap gives: text keys, any values.
+struct TemplateMap {
+    entries: Entries,
 }
 
-/// Drops what a map held without recursion: maps may be nested deeper than the stack.
-fn dismantle(entries: Rc<Map>) {
-    let mut pending: Vec<Value> = Rc::into_inner(entries).into_iter().flat_map(Map::into_values).collect();
-    while let Some(value) = pending.pop() {
-        let Value::Object(mut object) = value else { continue };
-        // Whoever else holds it drops it later.
-        if Rc::strong_count(&object) > 1 {
-            continue;
-        }
-        let inner: &dyn Any = &*object;
-        if let Some(map) = inner.downcast_ref::<TemplateMap>() {
-            let entries = map.entries.take();
-            pending.extend(Rc::into_inner(entries).into_iter().flat_map(Map::into_values));
-        } else if let Some(object) = Rc::get_mut(&mut object)
-            && let Some(wrapped) = (object as &mut dyn Any).downcast_mut::<Wrapped>()
-        {
-            pending.push(wrapped.take());
-        }
-    }
+/// What createSet gives: texts, each once. Other values become the text that printf's `%v` gives.
+struct TemplateSet {
+    members: Entries,
 }
 
 impl Object for TemplateMap {
@@ -88,49 +65,22 @@ impl Object for TemplateMap {
     }
 
     fn field(&self, name: &str) -> Option<Value> {
-        self.entries.borrow().get(name.as_bytes()).cloned()
+        self.entries.get(name.as_bytes())
     }
 
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
         const SET: Signature = exactly(&[string("key"), any("value")]);
         const KEY: Signature = exactly(&[string("key")]);
         Some(match method {
-            "Set" => SET.check(args).map(|args| {
-                let old = self.change(|map| map.insert(args.text(0).clone(), args.value(1).clone()));
-                drop(old);
-                Value::str("")
-            }),
-            "Get" => KEY.check(args).map(|args| self.entries.borrow().get(args.text(0)).cloned().unwrap_or(Value::Nil)),
-            "Remove" => KEY.check(args).map(|args| {
-                let old = self.change(|map| map.remove(args.text(0)));
-                drop(old);
-                Value::str("")
-            }),
+            "Set" => SET.check(args).and_then(|args| self.entries.insert(args.text(0), args.value(1).clone())),
+            "Get" => KEY.check(args).map(|args| self.entries.get(args.text(0)).unwrap_or(Value::Nil)),
+            "Remove" => KEY.check(args).map(|args| self.entries.remove(args.text(0))),
             _ => return None,
         })
     }
 
     fn plain(&self) -> Option<Rc<Map>> {
-        Some(self.entries.borrow().clone())
-    }
-}
-
-impl TemplateMap {
-    /// The borrow ends before the old value is dropped, which may be a map with a lot to let go of.
-    fn change(&self, change: impl FnOnce(&mut Map) -> Option<Value>) -> Option<Value> {
-        change(Rc::make_mut(&mut self.entries.borrow_mut()))
-    }
-}
-
-impl TemplateSet {
-    fn sorted(&self) -> Value {
-        let members = self.members.borrow();
-        let kind = if members.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
-        Value::list(kind, members.keys().cloned().map(Value::Str).collect())
-    }
-
-    fn contains(&self, member: &[u8]) -> bool {
-        self.members.borrow().contains_key(member)
+        Some(self.entries.snapshot())
     }
 }
 
@@ -140,36 +90,41 @@ impl Object for TemplateSet {
     }
 
     fn field(&self, name: &str) -> Option<Value> {
-        self.members.borrow().get(name.as_bytes()).cloned()
+        self.members.get(name.as_bytes())
     }
 
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
         const VALUE: Signature = exactly(&[any("value")]);
         const TEXT: Signature = exactly(&[string("value")]);
+        const NONE: Signature = exactly(&[]);
+        let member = |value: &Value| printf::plain(&self.members.limits, value);
         Some(match method {
-            "Append" => VALUE.check(args).and_then(|args| {
-                let member: Bytes = printf::plain(args.value(0))?;
-                Rc::make_mut(&mut self.members.borrow_mut()).insert(member, Value::object(Unit));
-                Ok(Value::str(""))
-            }),
-            "Remove" => TEXT.check(args).map(|args| {
-                Rc::make_mut(&mut self.members.borrow_mut()).remove(args.text(0));
-                Value::str("")
-            }),
-            "Contains" => {
-                VALUE.check(args).and_then(|args| Ok(Value::Bool(self.contains(&printf::plain(args.value(0))?))))
+            "Append" => {
+                VALUE.check(args).and_then(|args| self.members.insert(&member(args.value(0))?, Value::object(Unit)))
             }
-            "SortedSet" => exactly(&[]).check(args).map(|_| self.sorted()),
+            "Remove" => TEXT.check(args).map(|args| self.members.remove(args.text(0))),
+            "Contains" => {
+                VALUE.check(args).and_then(|args| Ok(Value::Bool(self.members.get(&member(args.value(0))?).is_some())))
+            }
+            "SortedSet" => NONE.check(args).map(|_| self.sorted()),
             _ => return None,
         })
     }
 
     fn plain(&self) -> Option<Rc<Map>> {
-        Some(self.members.borrow().clone())
+        Some(self.members.snapshot())
     }
 
     fn data(&self) -> Data {
         Data::Value(self.sorted())
+    }
+}
+
+impl TemplateSet {
+    fn sorted(&self) -> Value {
+        let members = self.members.snapshot();
+        let kind = if members.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
+        Value::list(kind, members.keys().cloned().map(Value::Str).collect())
     }
 }
 
@@ -190,15 +145,104 @@ impl Object for Unit {
     }
 }
 
+/// The contents of one collection, and its part of what all of them hold.
+struct Entries {
+    /// Copied when it changes while something still looks at it.
+    map: RefCell<Rc<Map>>,
+    cost: Cell<usize>,
+    held: Rc<Cell<usize>>,
+    limits: Limits,
+}
+
+impl Entries {
+    fn get(&self, key: &[u8]) -> Option<Value> {
+        self.map.borrow().get(key).cloned()
+    }
+
+    fn snapshot(&self) -> Rc<Map> {
+        self.map.borrow().clone()
+    }
+
+    /// Gives the empty text, as do the original's methods that change something.
+    fn insert(&self, key: &Bytes, value: Value) -> Result<Value, String> {
+        let freed = self.map.borrow().get(key).map_or(0, |old| cost(key, old));
+        let added = cost(key, &value);
+        if self.held.get() - freed + added > self.limits.output {
+            return Err(format!("cannot hold more than {} bytes in maps and sets", self.limits.output));
+        }
+        self.charge(freed, added);
+        let old = Rc::make_mut(&mut self.map.borrow_mut()).insert(key.clone(), value);
+        // Not before the borrow has ended: it may be a map with a lot to let go of.
+        drop(old);
+        Ok(Value::str(""))
+    }
+
+    fn remove(&self, key: &[u8]) -> Value {
+        let old = match self.get(key) {
+            Some(_) => Rc::make_mut(&mut self.map.borrow_mut()).remove(key),
+            None => None,
+        };
+        self.charge(old.as_ref().map_or(0, |old| cost(key, old)), 0);
+        Value::str("")
+    }
+
+    fn charge(&self, freed: usize, added: usize) {
+        self.cost.set(self.cost.get() - freed + added);
+        self.held.set(self.held.get() - freed + added);
+    }
+
+    /// Lets go of everything without recursion: maps may be nested deeper than the stack.
+    fn clear(&self) {
+        self.charge(self.cost.get(), 0);
+        let mut pending: Vec<Value> = values(self.map.take()).collect();
+        while let Some(value) = pending.pop() {
+            let Value::Object(mut object) = value else { continue };
+            // Whoever else holds it drops it later.
+            if Rc::strong_count(&object) > 1 {
+                continue;
+            }
+            let inner: &dyn Any = &*object;
+            if let Some(map) = inner.downcast_ref::<TemplateMap>() {
+                pending.extend(values(map.entries.map.take()));
+            } else if let Some(object) = Rc::get_mut(&mut object)
+                && let Some(wrapped) = (object as &mut dyn Any).downcast_mut::<Wrapped>()
+            {
+                pending.push(wrapped.take());
+            }
+        }
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The values of a map that nothing else looks at.
+fn values(map: Rc<Map>) -> impl Iterator<Item = Value> {
+    Rc::into_inner(map).into_iter().flat_map(Map::into_values)
+}
+
+/// What an entry takes, roughly. Text counts in full, though it may be shared with the store.
+fn cost(key: &[u8], value: &Value) -> usize {
+    const ENTRY: usize = 64;
+    let text = if let Value::Str(text) = value { text.len() } else { 0 };
+    ENTRY + key.len() + text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::fixture::{Variables, env, eval};
+    use crate::template::fixture::{Variables, env, eval, limited};
 
     /// Expressions one after the other on an empty map `m` and an empty set `s`, and what each prints.
     fn check(steps: &[(&str, &str)]) {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        let names = Variables::from([
+            ("m", env.collections.create_map(&env.limits)),
+            ("s", env.collections.create_set(&env.limits)),
+        ]);
         for (expression, expected) in steps {
             let value = eval(&env, &names, expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
             assert_eq!(String::from_utf8_lossy(&value.text()), *expected, "{expression}");
@@ -207,7 +251,10 @@ mod tests {
 
     fn fails(expression: &str, expected: &str) {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map()), ("s", Collections::create_set())]);
+        let names = Variables::from([
+            ("m", env.collections.create_map(&env.limits)),
+            ("s", env.collections.create_set(&env.limits)),
+        ]);
         assert_eq!(eval(&env, &names, expression).unwrap_err(), expected, "{expression}");
     }
 
@@ -283,7 +330,10 @@ mod tests {
     #[test]
     fn a_map_is_shared() {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map()), ("n", env.collections.create_map())]);
+        let names = Variables::from([
+            ("m", env.collections.create_map(&env.limits)),
+            ("n", env.collections.create_map(&env.limits)),
+        ]);
         let eval = |expression| eval(&env, &names, expression).unwrap().text();
         eval("m.Set('inner', n)");
         eval("n.Set('late', 'visible')");
@@ -294,7 +344,7 @@ mod tests {
     #[test]
     fn a_loop_goes_through_the_map_as_it_was() {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map())]);
+        let names = Variables::from([("m", env.collections.create_map(&env.limits))]);
         eval(&env, &names, "m.Set('a', 1)").unwrap();
         let before = names["m"].entries().unwrap();
         eval(&env, &names, "m.Set('b', 2)").unwrap();
@@ -305,7 +355,7 @@ mod tests {
     #[test]
     fn a_map_that_holds_itself_is_an_error_to_print_and_no_leak() {
         let env = env();
-        let map = env.collections.create_map();
+        let map = env.collections.create_map(&env.limits);
         map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
         let names = Variables::from([("m", map)]);
         for expression in ["m|toJSON", "m|toPrettyJSON", "printf('%v', m)", "m|stringformat:'%d'"] {
@@ -322,19 +372,19 @@ mod tests {
     #[test]
     fn maps_nested_deeper_than_the_stack_are_let_go() {
         let env = env();
-        let mut outer = env.collections.create_map();
-        for round in 0..200_000 {
-            let next = env.collections.create_map();
+        let mut outer = env.collections.create_map(&env.limits);
+        for round in 0..50_000 {
+            let next = env.collections.create_map(&env.limits);
             let inner = if round % 2 == 0 { outer } else { Value::wrapped(outer) };
             next.call("Set", &[Value::str("x"), inner]).unwrap().unwrap();
             outer = next;
         }
         drop(outer);
         // The other way round, and all at once.
-        let first = env.collections.create_map();
+        let first = env.collections.create_map(&env.limits);
         let mut last = first.clone();
-        for _ in 0..200_000 {
-            let next = env.collections.create_map();
+        for _ in 0..50_000 {
+            let next = env.collections.create_map(&env.limits);
             last.call("Set", &[Value::str("x"), next.clone()]).unwrap().unwrap();
             last = next;
         }
@@ -342,10 +392,32 @@ mod tests {
     }
 
     #[test]
+    fn all_together_end_at_the_limit() {
+        let env = limited(1000);
+        let map = || env.collections.create_map(&env.limits);
+        let names = Variables::from([("m", map()), ("n", map()), ("s", env.collections.create_set(&env.limits))]);
+        let run = |expression: &str| eval(&env, &names, expression).map(|_| ());
+        let error = Err("cannot hold more than 1000 bytes in maps and sets".to_owned());
+        run("m.Set('a', 'x'|ljust:400)").unwrap();
+        run("m.Set('a', 'x'|ljust:800)").unwrap();
+        assert_eq!(run("n.Set('b', 'x'|ljust:100)"), error);
+        assert_eq!(run("s.Append('x'|ljust:100)"), error);
+        run("n.Set('b', 1)").unwrap();
+        run("m.Set('a', 2)").unwrap();
+        run("s.Append('x'|ljust:700)").unwrap();
+        assert_eq!(run("n.Set('b', 'x'|ljust:200)"), error);
+        run("s.Remove('x'|ljust:700)").unwrap();
+        run("n.Set('b', 'x'|ljust:200)").unwrap();
+        assert_eq!(env.collections.held.get(), (64 + 1) + (64 + 1 + 200));
+        drop(names);
+        assert_eq!(env.collections.held.get(), 0);
+    }
+
+    #[test]
     fn maps_that_are_gone_are_forgotten() {
         let env = env();
         for _ in 0..10_000 {
-            env.collections.create_map();
+            env.collections.create_map(&env.limits);
         }
         assert!(env.collections.maps.borrow().len() < 100);
     }

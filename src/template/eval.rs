@@ -15,6 +15,19 @@ impl Render {
     pub(super) fn eval(&self, expr: &Expr) -> Outcome<Value> {
         match expr {
             Expr::Literal(value) => Ok(value.clone()),
+            Expr::Path(path) if path.is_name() => self.head(&path.head),
+            _ => {
+                self.descend(1)?;
+                let value = self.compound(expr)?;
+                self.ascend(1);
+                Ok(value)
+            }
+        }
+    }
+
+    fn compound(&self, expr: &Expr) -> Outcome<Value> {
+        match expr {
+            Expr::Literal(value) => Ok(value.clone()),
             Expr::Path(path) => self.path(path),
             Expr::Filtered(input, filters) => self.filtered(input, filters),
             Expr::Negate(operand, span) => self.eval(operand)?.negate().map_err(|message| Stop::At(*span, message)),
@@ -137,7 +150,11 @@ impl Render {
     }
 
     fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
-        args.iter().map(|arg| self.eval(&arg.value)).collect()
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.eval(&arg.value)?);
+        }
+        Ok(values)
     }
 
     /// Counts what a value costs by its size, and refuses one that is larger than a result may be.

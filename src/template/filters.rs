@@ -201,3 +201,274 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
         _ => choices[1],
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::fixture::{Variables, env, eval, limited};
+    use crate::template::value::Op;
+
+    /// An expression and what it prints.
+    pub fn check(expression: &str, expected: &str) {
+        let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+        assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
+    }
+
+    pub fn fails(expression: &str, expected: &str) {
+        match eval(&env(), &Variables::new(), expression) {
+            Ok(value) => panic!("{expression}: {value:?}"),
+            Err(error) => assert_eq!(error, expected, "{expression}"),
+        }
+    }
+
+    #[test]
+    fn the_table_is_sorted() {
+        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
+        assert!(names().all(|name| lookup(name).is_some_and(|filter| filter.name == name)));
+        assert!(lookup("bas").is_none());
+    }
+
+    #[test]
+    fn what_is_not_built_says_so() {
+        for name in ["parseYAML", "parseYAMLArray", "toYAML"] {
+            let filter = lookup(name).unwrap();
+            assert_eq!(filter.check().unwrap_err(), "is not supported yet");
+            assert!(filter.call(&env(), &Value::Nil, &Value::Nil).is_err());
+        }
+        assert!(lookup("base").unwrap().check().is_ok());
+    }
+
+    #[test]
+    fn every_filter_is_a_function() {
+        check("base('/a/b')", "b");
+        check("split('a,b', ',')|join:'+'", "a+b");
+        check("join(split('a,b', ','), '+')", "a+b");
+        check("default(unknown, 'd')", "d");
+        fails("base()", "takes a value and at most one argument, 0 given");
+        fails("join('a', 'b', 'c')", "takes a value and at most one argument, 3 given");
+    }
+
+    #[test]
+    fn defaults() {
+        check("undefined|default:'d'", "d");
+        check("''|default:'d'", "d");
+        check("0|default:'d'", "d");
+        check("0.0|default:'d'", "d");
+        check("false|default:'d'", "d");
+        check("'0'|default:'d'", "0");
+        check("1|default:'d'", "1");
+        check("getvs('/none/*')|default:'empty list'", "empty list");
+        check("'{}'|parseJSON|default:'empty map'", "empty map");
+        check("undefined|default:5", "5");
+        check("undefined|default:other", "");
+        check("undefined|default:'a'|upper", "A");
+        check("'a,b'|split:','|index:9|default:'d'", "");
+        check("undefined|default_if_none:'n'", "n");
+        check("''|default_if_none:'n'", "");
+        check("0|default_if_none:'n'", "0");
+        check("'null'|parseJSON|default_if_none:'n'", "n");
+    }
+
+    #[test]
+    fn choices() {
+        check("true|yesno", "yes");
+        check("false|yesno", "no");
+        check("undefined|yesno", "maybe");
+        check("true|yesno:'on,off'", "on");
+        check("undefined|yesno:'on,off'", "maybe");
+        check("undefined|yesno:'on,off,unset'", "unset");
+        check("7|yesno:'some,none'", "some");
+        check("false|yesno:' a , b '", " b ");
+        check("getvs('/none/*')|yesno:'items,empty'", "empty");
+        fails("true|yesno:'only'", "takes 2 or 3 choices, not `only`");
+        fails("true|yesno:'a,b,c,d'", "takes 2 or 3 choices, not `a,b,c,d`");
+    }
+
+    #[test]
+    fn formats() {
+        check("5|stringformat:'%03d'", "005");
+        check("'x'|stringformat:'[%4s]'", "[   x]");
+        check("255|stringformat:'0x%02X'", "0xFF");
+        check("5|stringformat:'no verb'", "no verb%!(EXTRA int=5)");
+        check("'[1, \"b\"]'|parseJSON|stringformat:'%v'", "[1 b]");
+        check("1|stringformat:'%d %d'", "1 %!d(MISSING)");
+        check("'a'|stringformat:'%T'", "string");
+        check("undefined|stringformat:'%v'", "<nil>");
+        check("'a,b'|split:','|index:1|stringformat:'%5s'", "    b");
+        check("'a,b'|split:','|index:1|stringformat:'%q'", "\"b\"");
+        check("'plain <b>'|safe", "plain <b>");
+        fails("'2022-02-22'|date:'2006'", "takes a time, not a string");
+        fails("undefined|time:'15'", "takes a time, not nothing");
+    }
+
+    #[test]
+    fn documents() {
+        check("'[1, 2, 3]'|parseJSON|length", "3");
+        check("'17'|parseJSON", "17.000000");
+        check("'17'|parseJSON|integer", "17");
+        check("'{\"n\": 0.5}'|parseJSON|mapValue:'n'|floatformat", "0.5");
+        check("''|parseJSON|default_if_none:'none'", "none");
+        check("5|parseJSON", "5");
+        check("'\"[1,2]\"'|parseJSON|parseJSON|length", "2");
+        check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
+        check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
+        check("'a,b'|split:','|index:1|toJSON", "{}");
+        fails("'{\"a\": [1, 2}'|parseJSON", "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
+    }
+
+    #[test]
+    fn nothing_outgrows_the_limit() {
+        let large = "\"0123456789\"";
+        for expression in [
+            "|center:200",
+            "|ljust:200",
+            "|rjust:200",
+            "|join:\"0123456789!\"",
+            "|make_list",
+            "|split:\"\"",
+            "|stringformat:\"%200s\"",
+            "|stringformat:\"%s0123456789\"|stringformat:\"%s%[1]s%[1]s%[1]s%[1]s%[1]s\"",
+            "|escapejs|escapejs",
+            "|urlize|add:getv(\"/app/name\")|ljust:99|urlencode|escapejs",
+            "|floatformat:101",
+            "|make_list|toPrettyJSON",
+        ] {
+            let expression = format!("{large}{expression}");
+            let result = eval(&limited(100), &Variables::new(), &expression);
+            assert!(result.is_err(), "{expression}: {result:?}");
+            eval(&env(), &Variables::new(), &expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+        }
+    }
+
+    /// A reproducible source of random values (xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        fn text(&mut self) -> Value {
+            const PIECES: [&[u8]; 40] = [
+                b"a",
+                b"B",
+                b"7",
+                b" ",
+                b"\n",
+                b"\t",
+                b",",
+                b":",
+                b"<",
+                b">",
+                b"/",
+                b"</b>",
+                b"<b>",
+                b"%",
+                b"d",
+                b"s",
+                b"v",
+                b"[1]",
+                b"*",
+                b"#",
+                b"-",
+                b"+",
+                b".",
+                b"\xff",
+                b"\xc3",
+                "é".as_bytes(),
+                "ß".as_bytes(),
+                "😀".as_bytes(),
+                b"\\",
+                b"\"",
+                b"'",
+                b"@",
+                b"www.",
+                b"http://",
+                b".com",
+                b"a@b.de",
+                b"{\"a\":[1,",
+                b"]}",
+                b"\0",
+                b"9999999",
+            ];
+            let length = self.below(12);
+            let pieces: Vec<&[u8]> = (0..length).map(|_| PIECES[self.below(PIECES.len())]).collect();
+            Value::str(pieces.concat())
+        }
+
+        fn value(&mut self, env: &Env) -> Value {
+            const INTS: [i64; 10] = [0, 1, -1, 2, 3, 10, 200, 99_999, i64::MAX, i64::MIN];
+            const FLOATS: [f64; 9] = [0.0, -0.0, 1.5, -2.5, 1e21, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+            match self.below(14) {
+                0 => Value::Nil,
+                1 => Value::Bool(self.below(2) == 0),
+                2 => Value::Int(INTS[self.below(INTS.len())]),
+                3 => Value::Float(FLOATS[self.below(FLOATS.len())]),
+                4 => env.store.all().first().map_or(Value::Nil, |(k, v)| Value::pair((*k).clone(), (*v).clone())),
+                5 => Value::wrapped(self.text()),
+                6 => {
+                    let map = env.collections.create_map(&env.limits);
+                    let entry = [self.text(), self.text()];
+                    map.call("Set", &entry).expect("maps have Set").expect("text keys are taken");
+                    map
+                }
+                7 => functions_value(env, "gets", b"/app/*"),
+                8 => functions_value(env, "ls", b"/app"),
+                9 => functions_value(env, "ls", b"/none"),
+                10 => json::parse(&env.limits, br#"[1, "two", null, [3.5], {"k": true}]"#).expect("this is JSON"),
+                _ => self.text(),
+            }
+        }
+    }
+
+    fn functions_value(env: &Env, name: &str, argument: &[u8]) -> Value {
+        let function = crate::template::functions::lookup(name).expect("there is such a function");
+        function.call(env, &[Value::str(argument)]).expect("it takes a text")
+    }
+
+    #[test]
+    fn random_values_end_in_a_value_or_an_error() {
+        let env = limited(1 << 20);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..300 {
+            for filter in TABLE {
+                let (value, argument) = (random.value(&env), random.value(&env));
+                if let Ok(result) = filter.call(&env, &value, &argument) {
+                    look_at(&result);
+                }
+            }
+            for name in crate::template::functions::names() {
+                let function = crate::template::functions::lookup(name).expect("it is a name of the table");
+                // Mostly the right number of texts, so that most calls get through.
+                let count = random.below(function.signature.required.len() + 2);
+                let args: Vec<Value> =
+                    (0..count).map(|_| if random.below(2) == 0 { random.text() } else { random.value(&env) }).collect();
+                if let Ok(result) = function.call(&env, &args) {
+                    look_at(&result);
+                }
+            }
+        }
+    }
+
+    /// Everything that a template can do with a value without a function.
+    fn look_at(value: &Value) {
+        let mut out = Vec::new();
+        value.print(&mut out);
+        assert_eq!(*value.text(), *out);
+        assert_eq!(value.is_empty(), matches!(value.len(), 0));
+        let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
+        for op in [Op::Eq, Op::Lt, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow] {
+            // Most values cannot be combined like that; what counts is that it ends.
+            let (_, _) = (Value::binary(op, value, value), Value::binary(op, value, &Value::Int(-1)));
+        }
+        for (reversed, sorted) in [(false, false), (true, false), (false, true), (true, true)] {
+            if let Ok(Some(rows)) = value.rows(reversed, sorted) {
+                assert_eq!((0..rows.len()).filter(|round| rows.row(*round).is_some()).count(), rows.len());
+            }
+        }
+        let (_, _, _) = (value.field("Key").is_ok(), value.index(0).is_ok(), format!("{value:?}"));
+    }
+}

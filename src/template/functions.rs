@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Env;
-use super::collections::Collections;
 use super::signature::{Args, Signature, any, exactly, integer, string, then_any};
 use super::value::{Data, ListKind, Object, Value};
 use super::{Srv, layout, printf, search};
@@ -43,8 +42,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 #[rustfmt::skip]
 static TABLE: &[Function] = &[
     row("contains", exactly(&[string("text"), string("part")]), contains),
-    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map())),
-    row("createSet", exactly(&[]), |_, _| Ok(Collections::create_set())),
+    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map(&env.limits))),
+    row("createSet", exactly(&[]), |env, _| Ok(env.collections.create_set(&env.limits))),
     row("dateRFC3339", exactly(&[]), date_rfc3339),
     row("exists", exactly(&[string("key")]), exists),
     row("fileExists", exactly(&[string("path")]), file_exists),
@@ -58,7 +57,7 @@ static TABLE: &[Function] = &[
     row("lookupSRV", exactly(&[string("service"), string("protocol"), string("domain")]), lookup_srv),
     row("ls", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.ls(args.text(0))))),
     row("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
-    row("printf", then_any(&[string("format")], any("value")), printf_),
+    row("printf", then_any(&[string("format")], any("value")), printf),
     row("replace", exactly(&[string("text"), string("old"), string("new"), integer("count")]), replace),
     row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.world.now().0.to_string()))),
 ];
@@ -133,7 +132,7 @@ fn replace(env: &Env, args: Args<'_>) -> Result<Value, String> {
     search::replace(&env.limits, args.text(0), args.text(1), args.text(2), count)
 }
 
-fn printf_(env: &Env, args: Args<'_>) -> Result<Value, String> {
+fn printf(env: &Env, args: Args<'_>) -> Result<Value, String> {
     printf::sprintf(&env.limits, args.text(0), args.from(1))
 }
 
@@ -221,6 +220,54 @@ mod tests {
         assert_eq!(names().count(), 19);
         assert!(names().all(|name| lookup(name).is_some_and(|function| function.name == name)));
         assert!(lookup("getw").is_none());
+    }
+
+    /// The cells of the tables' rows under a heading of the documentation.
+    fn documented(heading: &str) -> Vec<Vec<String>> {
+        let text = include_str!("../../docs/functions.md");
+        let section = text.split("\n## ").find(|section| section.starts_with(heading));
+        let rows = section.expect("there is such a heading").lines().filter(|line| line.starts_with("| `"));
+        let cells = |row: &str| {
+            let row = row.replace("\\|", "\u{1}");
+            let inner = row.trim_matches('|').split('|').map(|cell| {
+                let cell = cell.trim().trim_start_matches('`').trim_end_matches('`');
+                cell.replace('\u{1}', "|")
+            });
+            inner.collect::<Vec<_>>()
+        };
+        rows.map(cells).collect()
+    }
+
+    fn signature_text(function: &Function) -> String {
+        let rest = function.signature.rest.iter().map(|parameter| format!("{}...", parameter.name));
+        let required = function.signature.required.iter().map(|parameter| parameter.name.to_owned());
+        format!("{}({})", function.name, required.chain(rest).collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn the_documentation_has_every_function_and_filter() {
+        let first = |heading| documented(heading).into_iter().map(|mut cells| cells.swap_remove(0));
+        assert_eq!(first("Functions").collect::<Vec<_>>(), TABLE.iter().map(signature_text).collect::<Vec<_>>());
+        let name = |filter: String| filter.split(':').next().map(str::to_owned).unwrap_or_default();
+        let names = crate::template::filters::names().collect::<Vec<_>>();
+        assert_eq!(first("Filters").map(name).collect::<Vec<_>>(), names);
+    }
+
+    #[test]
+    fn the_documentation_is_right() {
+        let env = env();
+        let names = Variables::from([
+            ("m", env.collections.create_map(&env.limits)),
+            ("s", env.collections.create_set(&env.limits)),
+        ]);
+        for cells in ["Functions", "Maps and sets", "Filters"].into_iter().flat_map(documented) {
+            let [_, _, example, result] = &cells[..] else { panic!("{cells:?}") };
+            if example.is_empty() {
+                continue;
+            }
+            let value = eval(&env, &names, example).unwrap_or_else(|e| panic!("{example}: {e}"));
+            assert_eq!(String::from_utf8_lossy(&value.text()), *result, "{example}");
+        }
     }
 
     #[test]

@@ -45,15 +45,21 @@ impl Library {
     }
 
     /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
-    /// text is one of reading.
-    pub fn computed(&self, world: &dyn World, path: &Path, need: Need) -> Result<Option<Rc<Program>>, Failure> {
+    /// text is one of reading. `open`: levels of nesting that the include itself stands in.
+    pub fn computed(
+        &self,
+        world: &dyn World,
+        path: &Path,
+        need: Need,
+        open: usize,
+    ) -> Result<Option<Rc<Program>>, Failure> {
         if let Some(program) = self.computed.borrow().get(path) {
             return Ok(Some(program.clone()));
         }
         let Some(bytes) = self.read(world, path, need).map_err(Failure::Read)? else {
             return Ok(None);
         };
-        let program = lower::compile(path, bytes, Role::Included, self, world).map_err(Failure::Compile)?;
+        let program = lower::compile(path, bytes, Role::Included { open }, self, world).map_err(Failure::Compile)?;
         let program = Rc::new(program);
         self.computed.borrow_mut().insert(path.to_owned(), program.clone());
         Ok(Some(program))
@@ -107,7 +113,7 @@ pub(super) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
 /// An error of the system without its number, which says no more.
 pub(super) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.rsplit_once(" (os error").map_or(&*text, |(text, _)| text);
+    let text = text.rsplit_once(" (os error ").map_or(&*text, |(text, _)| text);
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

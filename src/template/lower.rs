@@ -102,7 +102,10 @@ impl Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Main,
-    Included,
+    /// By a computed include, where so many levels of nesting are open.
+    Included {
+        open: usize,
+    },
 }
 
 /// Compiles a file, and all files it includes by a fixed name.
@@ -168,8 +171,12 @@ impl Lowering<'_> {
     fn file(&mut self, file: usize, role: Role) -> Result<upon::Template<'static>, Error> {
         let source = &self.sources[file];
         let pieces = lexer::lex(source, Blocks::Trimmed)?;
-        let document = parser::parse(source, &mut self.library.names(), pieces)?;
-        if let (Role::Main, 0, Some(error)) = (role, file, document.unknown_call) {
+        let open = match role {
+            Role::Main => 0,
+            Role::Included { open } => open,
+        };
+        let document = parser::parse(source, &mut self.library.names(), pieces, open)?;
+        if let (Role::Main, 0, Some(error)) = (role, file, document.wrong_call) {
             return Err(error);
         }
         self.variables.extend(document.variables);

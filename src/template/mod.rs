@@ -29,6 +29,8 @@ mod search;
 pub mod signature;
 mod source;
 mod tags;
+#[cfg(test)]
+mod tests;
 pub mod value;
 
 use std::io;

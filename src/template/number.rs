@@ -17,10 +17,25 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
         return Some(f64::NAN);
     }
     // Only digits, a dot and an exponent are left; Rust would read more words.
-    if !unsigned.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
+    let is_part = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_');
+    if !unsigned.bytes().all(is_part) {
         return None;
     }
-    text.parse::<f64>().ok().filter(|n| n.is_finite())
+    let number = if text.contains('_') {
+        without_underscores(text)?.parse()
+    } else {
+        text.parse::<f64>()
+    };
+    number.ok().filter(|n| n.is_finite())
+}
+
+/// Underscores may stand between digits, one at a time.
+fn without_underscores(text: &str) -> Option<String> {
+    let is_digit = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_digit());
+    let parts = text.split('_').map(str::as_bytes);
+    let after = parts.clone().skip(1).all(|part| is_digit(part.first().copied()));
+    let before = parts.rev().skip(1).all(|part| is_digit(part.last().copied()));
+    (after && before).then(|| text.replace('_', ""))
 }
 
 /// Why a text is no integer.
@@ -46,7 +61,11 @@ pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
 /// A float's integer part. What does not fit gives the smallest integer, as it does in Go on amd64.
 pub fn truncate(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
+    if (-LIMIT..LIMIT).contains(&number) {
+        number as i64
+    } else {
+        i64::MIN
+    }
 }
 
 /// The shapes of strconv.FormatFloat.
@@ -85,7 +104,11 @@ pub fn format_float(number: f64, format: FloatFormat, precision: Option<usize>) 
             format!("{mantissa}p{:+}", exponent - 52)
         }
     };
-    if number.is_sign_negative() { format!("-{text}") } else { text }
+    if number.is_sign_negative() {
+        format!("-{text}")
+    } else {
+        text
+    }
 }
 
 /// No float has more digits behind its point, and Rust writes no more than 65,535.
@@ -112,7 +135,11 @@ fn general(number: f64, precision: Option<usize>) -> String {
         Some(precision) if precision > significant && significant as i64 >= whole => significant,
         Some(precision) => precision,
     };
-    if decimal.exponent < -4 || whole > threshold as i64 { decimal.exponent() } else { decimal.plain() }
+    if decimal.exponent < -4 || whole > threshold as i64 {
+        decimal.exponent()
+    } else {
+        decimal.plain()
+    }
 }
 
 /// Digits with an exponent: d.ddd * 10^exponent.
@@ -133,7 +160,10 @@ impl Decimal {
         if let Some(precision) = precision {
             digits.extend(std::iter::repeat_n('0', precision - precision.min(EXACT)));
         }
-        Decimal { digits, exponent: exponent.parse().expect("Rust writes a decimal exponent") }
+        Decimal {
+            digits,
+            exponent: exponent.parse().expect("Rust writes a decimal exponent"),
+        }
     }
 
     fn exponent(&self) -> String {
@@ -185,17 +215,21 @@ fn hex(number: f64, precision: Option<usize>) -> String {
             exponent += 1;
         }
     }
-    let digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
-    let digits = match precision {
-        None => digits.trim_end_matches('0').to_owned(),
+    let mut digits = format!("{:015x}", mantissa & ((1 << 60) - 1));
+    match precision {
+        None => digits.truncate(digits.trim_end_matches('0').len()),
         Some(precision) => {
-            format!("{digits:0<precision$}", precision = precision.min(15))[..precision.min(15)].to_owned()
-                + &"0".repeat(precision.saturating_sub(15))
+            digits.truncate(precision);
+            digits.extend(std::iter::repeat_n('0', precision - digits.len()));
         }
-    };
+    }
     let point = if digits.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 60, exponent.unsigned_abs())
+    format!(
+        "0x{}{point}{digits}p{sign}{:02}",
+        mantissa >> 60,
+        exponent.unsigned_abs()
+    )
 }
 
 #[cfg(test)]
@@ -203,20 +237,34 @@ mod tests {
     use super::*;
 
     fn check(number: f64, format: FloatFormat, precision: Option<usize>, expected: &str) {
-        assert_eq!(format_float(number, format, precision), expected, "{number} {format:?} {precision:?}");
+        assert_eq!(
+            format_float(number, format, precision),
+            expected,
+            "{number} {format:?} {precision:?}"
+        );
     }
 
     #[test]
     fn floats_are_read_as_go_reads_them() {
         let number = |text: &str| parse_float(text.as_bytes());
-        for (text, value) in [("1.5", 1.5), ("-0.25", -0.25), (".5", 0.5), ("5.", 5.0), ("1E-2", 0.01), ("+2.5", 2.5)] {
+        for (text, value) in [
+            ("1.5", 1.5),
+            ("-0.25", -0.25),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("1E-2", 0.01),
+            ("+2.5", 2.5),
+            ("1_23.50_0_0e+1_2", 1.235e14),
+        ] {
             assert_eq!(number(text), Some(value), "{text}");
         }
         assert_eq!(number("-Inf"), Some(f64::NEG_INFINITY));
         assert_eq!(number("infinity"), Some(f64::INFINITY));
         assert!(number("NaN").is_some_and(f64::is_nan));
-        for text in ["", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2"]
-        {
+        for text in [
+            "", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2", "_1",
+            "1_", "1__2", "-_1", "1_.5", "1._5", "1.5_e1", "1e_1", "1e+_1", "_",
+        ] {
             assert_eq!(number(text), None, "{text}");
         }
         assert_eq!(parse_float(b"\xff"), None);

@@ -22,9 +22,9 @@ pub(super) struct Document {
     pub variables: Vec<Use>,
     /// Names that some tag of the file gives a value.
     pub bound: HashSet<Name>,
-    /// The first call of what is neither a function nor bound in this file. An error, unless the file is included by
-    /// another one, whose macro it may call.
-    pub unknown_call: Option<Error>,
+    /// The first call that cannot be right, unless the file is included by another one, which may give the name a
+    /// meaning.
+    pub wrong_call: Option<Error>,
 }
 
 /// Where a name stands.
@@ -34,31 +34,49 @@ pub(super) struct Use {
     pub tag: Span,
 }
 
-/// Parses the pieces of one file.
-pub(super) fn parse<'s>(source: &'s Source, names: &'s mut Names, pieces: Vec<Piece<'s>>) -> Result<Document, Error> {
+/// Parses the pieces of one file, where so many levels of nesting are open already.
+pub(super) fn parse<'s>(
+    source: &'s Source,
+    names: &'s mut Names,
+    pieces: Vec<Piece<'s>>,
+    open: usize,
+) -> Result<Document, Error> {
     let mut parser = Parser {
         source,
         names,
         pieces: pieces.into_iter(),
         open: Vec::new(),
-        depth: 0,
+        depth: open,
         bound: HashSet::new(),
         variables: Vec::new(),
-        unknown_calls: Vec::new(),
+        wrong_calls: Vec::new(),
     };
     let mut body = Block::new();
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let unknown = parser.unknown_calls.iter().find(|call| !parser.bound.contains(&call.name));
-    let unknown_call =
-        unknown.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name))));
-    Ok(Document { body, variables: parser.variables, bound: parser.bound, unknown_call })
+    let Parser {
+        bound,
+        variables,
+        wrong_calls,
+        ..
+    } = parser;
+    let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
+    let wrong_call = wrong.map(|(call, message)| source.error(call.tag, call.span, message));
+    Ok(Document {
+        body,
+        variables,
+        bound,
+        wrong_call,
+    })
 }
 
 /// What a call of something unknown is told.
 pub(super) fn unknown_function(name: &str) -> String {
-    format!("unknown function `{name}`{}", suggest(name, functions::names().chain(filters::names())))
+    format!(
+        "unknown function `{name}`{}",
+        suggest(name, functions::names().chain(filters::names()))
+    )
 }
 
 /// The end of a message about a name that does not exist, if a known one is near.
@@ -77,7 +95,8 @@ pub(super) struct Parser<'s> {
     depth: usize,
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
-    pub unknown_calls: Vec<Use>,
+    /// Calls that are wrong if their names are what they are everywhere.
+    pub wrong_calls: Vec<(Use, String)>,
 }
 
 /// The tag that ended a block.
@@ -184,7 +203,10 @@ impl<'s> Parser<'s> {
 /// The end that a piece is, if it is one of these.
 fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
     let Piece::Tag(tag) = piece else { return None };
-    let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
+    let first = tag
+        .tokens
+        .first()
+        .filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
     let name = ends.iter().find(|end| end.as_bytes() == first.text)?;
     Some((*name, tag))
 }
@@ -201,7 +223,9 @@ impl Parser<'_> {
         if self.depth <= NESTING {
             return Ok(());
         }
-        Err(self.source.error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
+        Err(self
+            .source
+            .error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
     pub fn shallower(&mut self) {

@@ -8,7 +8,7 @@ use super::bounded::Text;
 use super::number::{self, FloatFormat};
 use super::quote::{can_backquote, printable, quote};
 use super::runes;
-use super::value::{Data, ListKind, Value};
+use super::value::{Data, ListKind, Map, Object, Value};
 use crate::store::Bytes;
 
 /// How deep values may be nested; a map that holds itself gets there.
@@ -25,11 +25,11 @@ pub fn sprintf(limits: &Limits, format: &[u8], operands: &[Value]) -> Result<Val
 }
 
 /// A value as `%v` shows it.
-pub fn plain(value: &Value) -> Result<Bytes, String> {
+pub fn plain(limits: &Limits, value: &Value) -> Result<Bytes, String> {
     match value {
         Value::Str(text) => Ok(text.clone()),
         _ => {
-            let mut printer = Printer { out: Text::new(&Limits::default()), flags: Flags::default() };
+            let mut printer = Printer { out: Text::new(limits), flags: Flags::default() };
             printer.value(value, 'v', 0)?;
             Ok(printer.out.into_bytes())
         }
@@ -294,83 +294,82 @@ impl Printer {
             Value::Int(n) => self.int(*n, value, verb, depth),
             Value::Float(n) => self.float(*n, value, verb, depth),
             Value::Str(text) => self.string(text, value, verb, depth),
+            Value::List(list) if list.kind == ListKind::NilStrings && self.flags.go_syntax => {
+                self.out.push(b"[]string(nil)")
+            }
             Value::List(list) => {
-                let nil = list.kind == ListKind::NilStrings;
-                if self.flags.go_syntax {
-                    self.out.push(value.type_name().as_bytes())?;
-                }
-                let (open, between, close) = match self.flags.go_syntax {
-                    true if nil => return self.out.push(b"(nil)"),
-                    true => ("{", ", ", "}"),
-                    false => ("[", " ", "]"),
-                };
-                self.out.push(open.as_bytes())?;
-                for (index, item) in list.items.iter().enumerate() {
-                    if index > 0 {
-                        self.out.push(between.as_bytes())?;
-                    }
-                    self.value(item, verb, depth + 1)?;
-                }
-                self.out.push(close.as_bytes())
+                self.sequence(value, ["[", "]"], &list.items, |printer, item| printer.value(item, verb, depth + 1))
             }
             Value::Pair(pair) => {
                 let (key, text) = (Value::Str(pair.0.clone()), Value::Str(pair.1.clone()));
                 self.record(value, &[("Key", key), ("Value", text)], verb, depth)
             }
-            Value::Map(_) => self.map(value, verb, depth),
-            Value::Object(object) => match (object.text(), object.data()) {
-                (Some(text), _) if matches!(verb, 'v' | 's' | 'q' | 'x' | 'X') => {
-                    self.string(&text, value, verb, depth)
-                }
-                (Some(_), _) => self.bad_verb(value, verb, depth),
-                (None, _) if object.plain().is_some() => self.map(value, verb, depth),
-                (None, Data::Record(fields)) => {
-                    // The original has pointers to its records, but for the one without fields.
-                    if depth == 0 && !fields.is_empty() {
-                        self.out.push(b"&")?;
-                    }
-                    self.record(value, &fields, verb, depth)
-                }
-                (None, Data::Value(data)) => self.value(&data, verb, depth + 1),
-            },
+            Value::Map(map) => self.map(value, map, verb, depth),
+            Value::Object(object) => self.object(value, &**object, verb, depth),
         }
     }
 
-    fn map(&mut self, value: &Value, verb: char, depth: usize) -> Result<(), String> {
-        let (between, close) = if self.flags.go_syntax { (", ", "}") } else { (" ", "]") };
+    fn object(&mut self, value: &Value, object: &dyn Object, verb: char, depth: usize) -> Result<(), String> {
+        if let Some(text) = object.text() {
+            return match verb {
+                'v' | 's' | 'q' | 'x' | 'X' => self.string(&text, value, verb, depth),
+                _ => self.bad_verb(value, verb, depth),
+            };
+        }
+        if let Some(map) = object.plain() {
+            return self.map(value, &map, verb, depth);
+        }
+        match object.data() {
+            Data::Value(data) => self.value(&data, verb, depth + 1),
+            Data::Record(fields) => {
+                // The original has pointers to its records, but for the one without fields.
+                if depth == 0 && !fields.is_empty() {
+                    self.out.push(b"&")?;
+                }
+                self.record(value, &fields, verb, depth)
+            }
+        }
+    }
+
+    fn map(&mut self, value: &Value, map: &Map, verb: char, depth: usize) -> Result<(), String> {
+        self.sequence(value, ["map[", "]"], map, |printer, (key, item)| {
+            printer.value(&Value::Str(key.clone()), verb, depth + 1)?;
+            printer.out.push(b":")?;
+            printer.value(item, verb, depth + 1)
+        })
+    }
+
+    fn record(&mut self, value: &Value, fields: &[(&str, Value)], verb: char, depth: usize) -> Result<(), String> {
+        self.sequence(value, ["{", "}"], fields, |printer, (name, field)| {
+            if printer.flags.go_syntax || printer.flags.field_names {
+                printer.out.push(name.as_bytes())?;
+                printer.out.push(b":")?;
+            }
+            printer.value(field, verb, depth + 1)
+        })
+    }
+
+    fn sequence<I: IntoIterator>(
+        &mut self,
+        value: &Value,
+        [open, close]: [&str; 2],
+        items: I,
+        write: impl Fn(&mut Self, I::Item) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (between, close): (&[u8], _) = if self.flags.go_syntax { (b", ", "}") } else { (b" ", close) };
         if self.flags.go_syntax {
             self.out.push(value.type_name().as_bytes())?;
             self.out.push(b"{")?;
         } else {
-            self.out.push(b"map[")?;
+            self.out.push(open.as_bytes())?;
         }
-        for (index, (key, item)) in value.entries().iter().flat_map(|map| map.iter()).enumerate() {
+        for (index, item) in items.into_iter().enumerate() {
             if index > 0 {
-                self.out.push(between.as_bytes())?;
+                self.out.push(between)?;
             }
-            self.value(&Value::Str(key.clone()), verb, depth + 1)?;
-            self.out.push(b":")?;
-            self.value(item, verb, depth + 1)?;
+            write(self, item)?;
         }
         self.out.push(close.as_bytes())
-    }
-
-    fn record(&mut self, value: &Value, fields: &[(&str, Value)], verb: char, depth: usize) -> Result<(), String> {
-        if self.flags.go_syntax {
-            self.out.push(value.type_name().as_bytes())?;
-        }
-        self.out.push(b"{")?;
-        for (index, (name, field)) in fields.iter().enumerate() {
-            if index > 0 {
-                self.out.push(if self.flags.go_syntax { b", " } else { b" " })?;
-            }
-            if self.flags.go_syntax || self.flags.field_names {
-                self.out.push(name.as_bytes())?;
-                self.out.push(b":")?;
-            }
-            self.value(field, verb, depth + 1)?;
-        }
-        self.out.push(b"}")
     }
 
     /// `%!verb(type=value)`
@@ -451,17 +450,21 @@ impl Printer {
 
     /// `%U`
     fn unicode(&mut self, n: i64) -> Result<(), String> {
-        let precision = self.flags.precision.unwrap_or(0).max(4);
         let digits = format!("{n:X}");
-        let mut text = Text::new(&Limits::default());
-        text.push(b"U+")?;
-        text.fill(b'0', precision.saturating_sub(digits.len()))?;
-        text.push(digits.as_bytes())?;
+        let zeros = self.flags.precision.unwrap_or(0).max(4).saturating_sub(digits.len());
         let shown = u32::try_from(n).ok().and_then(char::from_u32).filter(|c| printable(*c));
-        if let Some(c) = shown.filter(|_| self.flags.sharp) {
-            text.push(format!(" '{c}'").as_bytes())?;
-        }
-        self.unzeroed(&text.into_bytes())
+        let shown = match shown {
+            Some(c) if self.flags.sharp => format!(" '{c}'"),
+            _ => String::new(),
+        };
+        let length = 2 + zeros + digits.len() + shown.chars().count();
+        let blanks = self.flags.width.unwrap_or(0).saturating_sub(length);
+        self.between(blanks, |out| {
+            out.push(b"U+")?;
+            out.fill(b'0', zeros)?;
+            out.push(digits.as_bytes())?;
+            out.push(shown.as_bytes())
+        })
     }
 
     fn float(&mut self, n: f64, value: &Value, verb: char, depth: usize) -> Result<(), String> {
@@ -580,13 +583,6 @@ impl Printer {
     /// The flag 0 fills texts with zeros too.
     fn padding(&mut self, count: usize) -> Result<(), String> {
         self.out.fill(if self.flags.zero { b'0' } else { b' ' }, count)
-    }
-
-    fn unzeroed(&mut self, text: &[u8]) -> Result<(), String> {
-        let zero = std::mem::take(&mut self.flags.zero);
-        self.pad(text)?;
-        self.flags.zero = zero;
-        Ok(())
     }
 }
 

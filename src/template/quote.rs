@@ -1,4 +1,5 @@
-//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them.
+//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them. JSON's quotes,
+//! which escape other things, are not here.
 
 use super::runes;
 
@@ -56,7 +57,10 @@ mod tests {
         check("plain ünï€😀".as_bytes(), "\"plain ünï€😀\"");
         check(b"a\"b\\c'", r#""a\"b\\c'""#);
         check(b"\x07\x08\x0c\n\r\t\x0b\x00\x1f\x7f", r#""\a\b\f\n\r\t\v\x00\x1f\x7f""#);
-        check("\u{a0}\u{ad}\u{200b}\u{e000}\u{10ffff}".as_bytes(), r#""\u00a0\u00ad\u200b\ue000\U0010ffff""#);
+        check(
+            "\u{a0}\u{ad}\u{200b}\u{e000}\u{10ffff}".as_bytes(),
+            r#""\u00a0\u00ad\u200b\ue000\U0010ffff""#,
+        );
         check("e\u{301}".as_bytes(), "\"e\u{301}\"");
         check(b"\xff\xe2\x82", r#""\xff\xe2\x82""#);
         assert_eq!(quote("é€😀".as_bytes(), '"', true), r#""\u00e9\u20ac\U0001f600""#);

@@ -1,4 +1,5 @@
-//! Does what the session decides: requests and the stream, over `host::http`. Decides nothing.
+//! Does what the session decides: requests and the stream, over `host::http`.
+//! Decides nothing.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -123,7 +124,7 @@ impl Backend for Client {
     }
 
     fn due(&self) -> Option<Instant> {
-        if self.left_lines { self.turned } else { self.session.due() }
+        if self.left_lines && self.session.listens() { self.turned } else { self.session.due() }
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {

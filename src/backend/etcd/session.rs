@@ -53,7 +53,7 @@ pub struct Settings {
 /// How keys are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// Read once, each node in turn until one has them, or none.
+    /// Read once. As many failures as there are nodes end it.
     Once,
     /// Read until it succeeds, then by interval, if there is one.
     Kept,
@@ -303,9 +303,6 @@ impl Session {
         let Some(mut reading) = self.reading.take() else {
             return self.probed(page.header, now, out);
         };
-        if self.settings.goal == Goal::Once {
-            self.attempts = 0;
-        }
         match reading.turn_page(page) {
             Ok(Progress::Goes) => self.reading = Some(reading),
             Ok(Progress::Done(header)) => self.install(reading.loading, header, now, out),
@@ -318,6 +315,7 @@ impl Session {
 
     /// All keys are there.
     fn install(&mut self, loading: Loading, header: Header, now: Instant, out: &mut Vec<Action>) {
+        let changed = self.store_changed(header);
         let (layer, unknown) = self.mirror.install(loading);
         self.cluster = header.cluster_id;
         self.restarts = 0;
@@ -327,7 +325,11 @@ impl Session {
         if let Some(interval) = self.settings.interval {
             self.next_read = now.checked_add(self.about(interval));
         }
-        if let State::Watching(watching) = &mut self.state {
+        if let (State::Watching(_), Some(why)) = (&self.state, changed) {
+            out.push(log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
+            out.push(Action::Close);
+            self.state = State::Ready;
+        } else if let State::Watching(watching) = &mut self.state {
             let mut doubts = watching.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
             doubts.extend(unknown);
             watching.doubts = (!doubts.is_empty()).then(|| (doubts, now + PATIENCE));
@@ -413,10 +415,20 @@ impl Session {
             return;
         };
         watching.probe_at = probe_at;
-        if header.cluster_id != self.cluster {
-            self.lost(Level::Warn, OTHER_CLUSTER, now, out);
-        } else if self.watches.iter().any(|(_, next)| header.revision < next.saturating_sub(1)) {
-            self.lost(Level::Warn, "etcd was put back to an earlier revision", now, out);
+        if let Some(why) = self.store_changed(header) {
+            self.lost(Level::Warn, why, now, out);
+        }
+    }
+
+    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    fn store_changed(&self, newest: Header) -> Option<&'static str> {
+        let behind = |(_, next): &(Span, u64)| newest.revision < next.saturating_sub(1);
+        if newest.cluster_id != self.cluster {
+            Some(OTHER_CLUSTER)
+        } else if self.watches.iter().any(behind) {
+            Some("etcd was put back to an earlier revision")
+        } else {
+            None
         }
     }
 

@@ -85,11 +85,19 @@ pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::str(runes::trim(&out.into_bytes())))
 }
 
+/// How many names `removetags` takes; HTML has few more.
+const TAG_NAMES: usize = 100;
+
 /// Without the named tags, `b,i`; with attributes they stay, as recorded.
 pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let names = argument.text();
+    let names: Vec<&[u8]> = names.split(|byte| *byte == b',').collect();
+    // Each goes through the whole text.
+    if names.len() > TAG_NAMES {
+        return Err(format!("takes at most {TAG_NAMES} names, {} given", names.len()));
+    }
     let mut text = value.text();
-    for name in names.split(|byte| *byte == b',') {
+    for name in names {
         // The original makes a pattern of it, which nobody wants from a list of names.
         if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
             return Err(format!("`{}` is not the name of a tag", String::from_utf8_lossy(name)));
@@ -380,4 +388,113 @@ fn mail_addresses(text: &[u8]) -> Vec<(usize, usize)> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::filters::tests::{check, fails};
+    use crate::template::fixture::env;
+    use crate::template::value::Value;
+
+    #[test]
+    fn escapes() {
+        let escaped = "&lt;a href=&quot;x&quot;&gt;Tom &amp; Jerry&#39;s&lt;/a&gt;";
+        check(r#"'<a href="x">Tom & Jerry\'s</a>'|escape"#, escaped);
+        check("'<'|e|e", "&amp;lt;");
+        check("5|escape", "5");
+        check("'plain text/path'|escapejs", "plain text/path");
+        check("'a<b>&\"c\"'|escapejs", r"a\u003Cb\u003E\u0026\u0022c\u0022");
+        check("'\tnl\n\r'|escapejs", r"\u0009nl\u000A\u000D");
+        check(r"'a\\n\\r\\t'|escapejs", r"a\u000A\u000D\u005Ct");
+        check("'é€😀'|escapejs", r"\u00E9\u20AC\u1F600");
+        check("5|escapejs", r"\u0035");
+    }
+
+    #[test]
+    fn lines() {
+        check("'first\nsecond\n\nthird'|linebreaksbr", "first<br />second<br /><br />third");
+        check("'first\nsecond\n\nthird'|linebreaks", "<p>first<br />second</p><p>third</p>");
+        check("'a\n\n\nb\n'|linebreaks", "<p>a</p><p>b</p><p></p>");
+        check("'one'|linebreaks", "<p>one</p>");
+        check("''|linebreaks", "");
+        check("5|linebreaks", "5");
+    }
+
+    #[test]
+    fn tags() {
+        check("'<p>Hello <b>bold</b> <i>it</i></p>'|striptags", "Hello bold it");
+        check("'  <br/> x '|striptags", "x");
+        check("'a < b > c'|striptags", "a  c");
+        check("'<unclosed'|striptags", "<unclosed");
+        check("'<p>Hello <b>bold</b> <i>it</i></p>'|removetags:'b,i'", "<p>Hello bold it</p>");
+        check("'<b>x</b><br/>'|removetags:'b'", "x<br/>");
+        check("'<b class=1>x</b/>'|removetags:'b'", "<b class=1>x");
+        check("' <u>x</u> '|removetags:'u'", "x");
+        check("'<></><<u>u>'|removetags:',u,u'", "");
+        fails("'x'|removetags:'h[12]'", "`h[12]` is not the name of a tag");
+        let many = format!("'x'|removetags:'{}'", ",".repeat(100));
+        fails(&many, "takes at most 100 names, 101 given");
+    }
+
+    #[test]
+    fn shortening() {
+        let page = "'<p>one <b>two three</b> four</p>'";
+        check(&format!("{page}|truncatewords_html:2"), "<p>one <b>two ...</b></p>");
+        check(&format!("{page}|truncatewords_html:9"), "<p>one <b>two three</b> four</p>");
+        check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:8", "<p>abcde...</p>");
+        check("'<p>abcdef <i>ghi</i></p>'|truncatechars_html:12", "<p>abcdef <i>gh...</i></p>");
+        check("'plain text only'|truncatechars_html:9", "plain ...");
+        check("'plain text only'|truncatewords_html:2", "plain text ...");
+        check("'<br>a b c'|truncatewords_html:1", "<br>a ...</br>");
+        check("'<a><b><c></a>x y'|truncatewords_html:1", "<a><b><c></a>x ...</b></c>");
+        check("'<a x=1>b</z>c d'|truncatewords_html:2", "<a x=1>b</z>c ...</a>");
+        check("'a <'|truncatewords_html:9", "a <");
+        check("''|truncatechars_html:9", "");
+    }
+
+    #[test]
+    fn links() {
+        let link = r#"<a href="http://example.com/a?b=c&d=e" rel="nofollow">http://example.com/a?b=c&amp;d=e</a>"#;
+        check("'see http://example.com/a?b=c&d=e for more'|urlize", &format!("see {link} for more"));
+        check("'www.example.org'|urlize", r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#);
+        check("'a  b.com  c'|urlize", r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#);
+        check("'b.community'|urlize", r#"<a href="http://b.community" rel="nofollow">b.community</a>"#);
+        // Neither over a line's end, nor where the blank before it is already taken.
+        check("'www.x.org\ny'|urlize", "www.x.org\ny");
+        check("'a.de b.de'|urlize", r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#);
+        check("'mail ops@example.com now'|urlize", r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#);
+        check("'a@b@c.dexter'|urlize", r#"a@<a href="mailto:b@c.dext">b@c.dext</a>er"#);
+        check("'a@b.c @b.de'|urlize", "a@b.c @b.de");
+        check(
+            "'http://example.com/long/path'|urlizetrunc:15",
+            r#"<a href="http://example.com/long/path" rel="nofollow">http://examp...</a>"#,
+        );
+        check(
+            "'http://x.example/<b>'|urlize",
+            r#"<a href="http://x.example/%3Cb%3E" rel="nofollow">http://x.example/&lt;b&gt;</a>"#,
+        );
+        check(
+            "'http://x.example/<b>'|urlize:false",
+            r#"<a href="http://x.example/%3Cb%3E" rel="nofollow">http://x.example/<b></a>"#,
+        );
+        check("'no links'|urlize", "no links");
+    }
+
+    #[test]
+    fn hostile_texts_take_linear_time() {
+        let env = env();
+        let call = |filter: &str, text: String, argument: Value| {
+            let filter = crate::template::filters::lookup(filter).unwrap();
+            filter.call(&env, &Value::str(text), &argument).unwrap();
+        };
+        let many = 1 << 14;
+        call("urlize", "www.".repeat(many) + "\n", Value::Nil);
+        call("urlize", "a@".repeat(many), Value::Nil);
+        call("striptags", "<".repeat(many), Value::Nil);
+        call("removetags", "<".repeat(many), Value::str("b"));
+        call("linebreaks", "\n ".repeat(many), Value::Nil);
+        let tags = "<a>".repeat(many) + &"<b>".repeat(many) + &"</a>".repeat(many);
+        call("truncatewords_html", tags, Value::Int(1));
+        call("truncatewords_html", "<".repeat(many), Value::Int(1));
+    }
 }

@@ -1,4 +1,5 @@
-//! Filters on lists, and on texts as lists of characters.
+//! Filters on lists, on maps, and on texts as lists of characters. Where a value is none of these it stays as it
+//! is. What a `for` does with them is in `value`.
 
 use std::rc::Rc;
 
@@ -36,9 +37,18 @@ pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
         return Ok(value.clone());
     }
     let wanted = argument.int();
-    let index = if wanted < 0 { wanted.saturating_add(value.len() as i64) } else { wanted };
-    let index = usize::try_from(index)
-        .map_err(|_| format!("cannot read element {wanted} of {} with {} elements", value.kind(), value.len()))?;
+    let index = if wanted < 0 {
+        wanted.saturating_add(value.len() as i64)
+    } else {
+        wanted
+    };
+    let index = usize::try_from(index).map_err(|_| {
+        format!(
+            "cannot read element {wanted} of {} with {} elements",
+            value.kind(),
+            value.len()
+        )
+    })?;
     Ok(Value::wrapped(element(value, index).unwrap_or(Value::Nil)))
 }
 
@@ -82,15 +92,23 @@ pub fn slice(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     let range = argument.text();
     let mut ends = range.split(|byte| *byte == b':');
     let (Some(from), Some(to), None) = (ends.next(), ends.next(), ends.next()) else {
-        return Err(format!("takes a range like `1:3`, not `{}`", String::from_utf8_lossy(&range)));
+        return Err(format!(
+            "takes a range like `1:3`, not `{}`",
+            String::from_utf8_lossy(&range)
+        ));
     };
     let length = match value {
         Value::Str(_) | Value::List(_) => value.len(),
         _ => return Ok(value.clone()),
     };
     let number = |text: &[u8]| number::parse_float(text).map_or(0, number::truncate);
-    let from = usize::try_from(number(from)).map_err(|_| format!("cannot start at {}", number(from)))?.min(length);
-    let to = usize::try_from(number(to)).ok().filter(|to| (from..=length).contains(to)).unwrap_or(length);
+    let from = usize::try_from(number(from))
+        .map_err(|_| format!("cannot start at {}", number(from)))?
+        .min(length);
+    let to = usize::try_from(number(to))
+        .ok()
+        .filter(|to| (from..=length).contains(to))
+        .unwrap_or(length);
     Ok(match value {
         Value::List(list) => Value::list(list.kind, list.items[from..to].to_vec()),
         _ => Value::str(runes::range(&value.text(), from, to)),
@@ -143,4 +161,161 @@ pub fn map_value(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
         (Some(map), Value::Str(key)) => map.get(key).cloned().unwrap_or(Value::Nil),
         _ => Value::Nil,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::filters::tests::{check, fails};
+
+    #[test]
+    fn ends() {
+        check("'a,b,c'|split:','|first", "a");
+        check("'a,b,c'|split:','|last", "c");
+        check("'xyz'|first", "x");
+        check("'ünï'|first", "ü");
+        check("'ünï'|last", "ï");
+        check("''|first", "");
+        check("getvs('/none/*')|last", "");
+        check("5|first", "");
+        check("undefined|last", "");
+        check("gets('/app/*')|first|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
+    }
+
+    #[test]
+    fn elements() {
+        check("'/srv/www/html'|split:'/'|index:1", "srv");
+        check("'/srv/www/html'|split:'/'|index:'2'", "www");
+        check("'/srv/www/html'|split:'/'|index:0", "");
+        check("'/srv/www/html'|split:'/'|index:'-1'", "html");
+        check("'a,b'|split:','|index:2", "");
+        check("'a,b,c'|split:','|index:'1.9'", "b");
+        check("'hello'|index:1", "e");
+        check("'hello'|index:'-1'", "o");
+        check("'hello'|index:10", "");
+        check("'größe'|index:2", "ö");
+        check("'a-b-c'|split:'-'|index:2|upper", "C");
+        check("'[\"x\", 3]'|parseJSON|index:1", "3.000000");
+        check("5|index:0", "5");
+        check("undefined|index:0", "");
+        check("'10,20'|split:','|index:1|parseInt", "20");
+        check("'10,20'|split:','|index:1|integer", "0");
+        check("'abc,defg'|split:','|index:1|length", "0");
+        fails(
+            "'a,b'|split:','|index:'-3'",
+            "cannot read element -3 of a list with 2 elements",
+        );
+        fails("''|index:'-1'", "cannot read element -1 of a string with 0 elements");
+    }
+
+    #[test]
+    fn lengths() {
+        check("'ünï'|length", "3");
+        check("'a,b'|split:','|length", "2");
+        check("12345|length", "0");
+        check("true|length", "0");
+        check("undefined|length", "0");
+        check("get('/app/name')|length", "0");
+        check("'{\"a\": 1, \"b\": 2}'|parseJSON|length", "2");
+        check("'abc'|length_is:3", "True");
+        check("'abc'|length_is:'4'", "False");
+        check("undefined|length_is:0", "True");
+    }
+
+    #[test]
+    fn joining() {
+        check("'a b c'|split:' '|join:', '", "a, b, c");
+        check("'a,b'|split:','|join", "ab");
+        check("'abc'|join:'-'", "a-b-c");
+        check("5|join:','", "5");
+        check("undefined|join:','", "");
+        check(
+            "'[1, 2.5, true, null, \"x\"]'|parseJSON|join:'/'",
+            "1.000000/2.500000/True//x",
+        );
+    }
+
+    #[test]
+    fn parts() {
+        check("'abcdef'|slice:'1:3'", "bc");
+        check("'abcdef'|slice:':2'", "ab");
+        check("'abcdef'|slice:'2:'", "cdef");
+        check("'abcdef'|slice:'2:99'", "cdef");
+        check("'abcdef'|slice:'9:'", "");
+        check("'abcdef'|slice:'3:1'", "def");
+        check("'äöüß'|slice:'1:3'", "öü");
+        check("'abc'|slice:'2:2'", "");
+        check("'abcdef'|slice:'0:'", "");
+        check("'abcdef'|slice:':'", "");
+        check("'abcdef'|slice:':0'", "");
+        check("'abcdef'|slice:'1:-1'", "bcdef");
+        check("'a,b,c,d'|split:','|slice:'1:3'|join:'+'", "b+c");
+        check("'a'|split:','|slice:'1:'|toJSON", "[]");
+        check("getvs('/none/*')|slice:'1:'|toJSON", "null");
+        check(
+            "gets('/app/*')|slice:'1:'|toJSON",
+            r#"[{"Key":"/app/port","Value":"8080"}]"#,
+        );
+        check("5|slice:'0:1'", "5");
+        fails("'abc'|slice:'1'", "takes a range like `1:3`, not `1`");
+        fails("'abc'|slice:'1:2:3'", "takes a range like `1:3`, not `1:2:3`");
+        fails("'abc'|slice:'-2:'", "cannot start at -2");
+    }
+
+    #[test]
+    fn splitting() {
+        check("'a,b,c'|split:','|toJSON", r#"["a","b","c"]"#);
+        check("',a,,b,'|split:','|join:'|'", "|a||b|");
+        check("''|split:','|length", "1");
+        check("''|split:''|toJSON", "[]");
+        check("'abc'|split:''|join:'.'", "a.b.c");
+        check("'abc'|split:'x'|length", "1");
+        check("'a<>b<>c'|split:'<>'|join:' '", "a b c");
+        check("'äöü'|split:'ö'|join:'-'", "ä-ü");
+        check("12345|split:'3'|join:'_'", "12_45");
+        check("'no param'|split|length", "8");
+        check("'abc'|make_list|join:','", "a,b,c");
+        check("'äö'|make_list|length", "2");
+        check("123|make_list|join:'+'", "1+2+3");
+        check("''|make_list|toJSON", "[]");
+        check("true|make_list|last", "e");
+    }
+
+    #[test]
+    fn sorting() {
+        check("'ccc,a,bb'|split:','|sortByLength|join:','", "a,bb,ccc");
+        // By bytes, and ties stay as they were.
+        check("'ü,aaa,é€'|split:','|sortByLength|join:','", "ü,aaa,é€");
+        check("'b,a,c'|split:','|sortByLength|join:','", "b,a,c");
+        check("getvs('/app/*')|sortByLength|join:','", "8080,shop");
+        check(
+            "gets('/*/*')|sortByLength|last|toJSON",
+            r#"{"Key":"/hosts/two","Value":"10.0.0.1"}"#,
+        );
+        check("'[\"xxx\", \"y\"]'|parseJSON|sortByLength|join:','", "xxx,y");
+        check("'hello'|sortByLength", "hello");
+        check("5|sortByLength", "5");
+        check("getvs('/none/*')|sortByLength|toJSON", "null");
+    }
+
+    #[test]
+    fn map_values() {
+        let map = "'{\"with-dash\": \"dashed\", \"inner\": {\"deep\": \"treasure\"}, \"nil\": null}'|parseJSON";
+        check(&format!("{map}|mapValue:'with-dash'"), "dashed");
+        check(&format!("{map}|mapValue:'inner'|mapValue:'deep'"), "treasure");
+        check(&format!("{map}|mapValue:'nope'|default:'fallback'"), "fallback");
+        check(&format!("{map}|mapValue:'nil'|default_if_none:'none'"), "none");
+        check(&format!("{map}|mapValue:1"), "");
+        check("'text'|mapValue:'x'", "");
+        check("'a,b'|split:','|mapValue:'0'", "");
+        check("undefined|mapValue:'x'", "");
+    }
+
+    #[test]
+    fn chance() {
+        check("'one'|split:','|random", "one");
+        check("'ab'|random", "b");
+        check("5|random", "5");
+        check("''|random", "");
+        check("undefined|random", "");
+    }
 }

@@ -1,4 +1,5 @@
-//! Filters that count, calculate and convert numbers.
+//! Filters that calculate with numbers, read and write them. Numbers in arithmetic expressions are in `value`,
+//! Go's spellings of them in `number`.
 
 use crate::template::Env;
 use crate::template::bounded::Text;
@@ -94,14 +95,139 @@ pub fn pluralize(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
     if !is_number(value) {
         return Err(format!("takes a number, not {}", value.kind()));
     }
-    let text = if argument.is_empty() { Value::str("s").text() } else { argument.text() };
+    let text = if argument.is_empty() {
+        Value::str("s").text()
+    } else {
+        argument.text()
+    };
     let endings: Vec<&[u8]> = text.split(|byte| *byte == b',').take(3).collect();
     let (singular, plural): (&[u8], &[u8]) = match endings[..] {
         [plural] => (b"", plural),
         [singular, plural] => (singular, plural),
         _ => {
-            return Err(format!("takes 1 or 2 endings, not `{}`", String::from_utf8_lossy(&text)));
+            return Err(format!(
+                "takes 1 or 2 endings, not `{}`",
+                String::from_utf8_lossy(&text)
+            ));
         }
     };
     Ok(Value::str(if value.int() == 1 { singular } else { plural }))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::filters::tests::{check, fails};
+
+    #[test]
+    fn sums() {
+        check("5|add:3", "8");
+        check("5|add:'3'", "53");
+        check("'5'|add:3", "53");
+        check("'a'|add:'b'", "ab");
+        check("2.5|add:1", "3.500000");
+        check("'n'|add:true", "nTrue");
+        check("'x'|add:undefined", "x");
+        check("undefined|add:'y'", "y");
+        check("9223372036854775807|add:1", "-9223372036854775808");
+    }
+
+    #[test]
+    fn divisors() {
+        check("21|divisibleby:7", "True");
+        check("22|divisibleby:7", "False");
+        check("'21'|divisibleby:'7'", "True");
+        check("21|divisibleby:0", "False");
+        check("0|divisibleby:3", "True");
+        check("5.9|divisibleby:5", "True");
+        check("'-9223372036854775808'|parseInt|divisibleby:'-1'", "True");
+    }
+
+    #[test]
+    fn conversions() {
+        check("'42.9'|integer", "42");
+        check("'x'|integer", "0");
+        check("true|integer", "0");
+        check("'1e3'|integer", "1000");
+        check("' 5'|integer", "0");
+        check("'0x10'|integer", "0");
+        check("'1e300'|integer", "-9223372036854775808");
+        check("'4.25'|float", "4.250000");
+        check("3|float", "3.000000");
+        check("true|float", "0.000000");
+    }
+
+    #[test]
+    fn strict_conversions() {
+        check("'42'|parseInt", "42");
+        check("'+9'|parseInt", "9");
+        check("'007'|parseInt", "7");
+        check("''|parseInt", "0");
+        check("2.5|parseInt", "2.500000");
+        check("undefined|parseInt", "");
+        fails("'12 apples'|parseInt", "cannot parse `12 apples`: not an integer");
+        fails("'12.5'|parseInt", "cannot parse `12.5`: not an integer");
+        fails(
+            "'9223372036854775808'|parseInt",
+            "cannot parse `9223372036854775808`: out of range for 64 bits",
+        );
+        check("'1e3'|parseFloat", "1000.000000");
+        check("''|parseFloat", "0.000000");
+        check("5|parseFloat", "5");
+        fails("'1,5'|parseFloat", "cannot parse `1,5`: not a number");
+    }
+
+    #[test]
+    fn decimals() {
+        check("71.18376|floatformat", "71.2");
+        check("52.00|floatformat", "52");
+        check("18.75|floatformat", "18.8");
+        check("0.05|floatformat", "0.1");
+        check("71.18376|floatformat:3", "71.184");
+        check("52.0|floatformat:3", "52.000");
+        check("52.5|floatformat:0", "52");
+        check("53.5|floatformat:0", "54");
+        check("52.9|floatformat:'0'", "53");
+        check("52.0|floatformat:'-3'", "52");
+        check("52.47|floatformat:'-1'", "52.5");
+        check("7|floatformat:2", "7.00");
+        check("'7.456'|floatformat:1", "7.5");
+        check("'7.0'|floatformat", "7");
+        check("'word'|floatformat:2", "0.00");
+        check("undefined|floatformat:1", "0.0");
+        check("true|floatformat", "0");
+        check("1.005|floatformat:2", "1.00");
+        check("2.675|floatformat:2", "2.67");
+        check("12|floatformat:'2'", "12");
+        check("12.5|floatformat:'2'", "12.50");
+        fails(
+            "1|floatformat:9223372036854775807",
+            "cannot write 9223372036854775807 decimals",
+        );
+    }
+
+    #[test]
+    fn digits() {
+        check("12345|get_digit:1", "5");
+        check("12345|get_digit:5", "1");
+        check("12345|get_digit:6", "12345");
+        check("12345|get_digit:0", "12345");
+        check("'987'|get_digit:2", "8");
+        check("12345|get_digit:'2'", "4");
+        check("'ab'|get_digit:1", "50");
+        check("''|get_digit:1", "");
+    }
+
+    #[test]
+    fn plurals() {
+        check("0|pluralize", "s");
+        check("1|pluralize", "");
+        check("2|pluralize:'es'", "es");
+        check("1|pluralize:'es'", "");
+        check("1|pluralize:'y,ies'", "y");
+        check("2|pluralize:'y,ies'", "ies");
+        check("1.5|pluralize", "");
+        check("2.5|pluralize", "s");
+        fails("'2'|pluralize", "takes a number, not a string");
+        fails("2|pluralize:'a,b,c'", "takes 1 or 2 endings, not `a,b,c`");
+    }
 }

@@ -278,3 +278,148 @@ pub fn dir(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let end = text.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     Ok(Value::str(path::clean(&text[..end])))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::template::filters::tests::{check, fails};
+    use crate::template::fixture::{Variables, env, eval};
+
+    #[test]
+    fn cases() {
+        check("'mixed Case-text 1a'|upper", "MIXED CASE-TEXT 1A");
+        check("'straße éa'|upper", "STRAßE ÉA");
+        check("'ÀÉÎ İ'|lower", "àéî i");
+        check("true|upper", "TRUE");
+        check("'hello wORLD foo-bar it\\'s x2y a_b'|title", "Hello World Foo-Bar It'S X2y A_b");
+        check("'élan vital'|title", "Élan Vital");
+        check("5|title", "");
+        check("'éclair'|capfirst", "Éclair");
+        check("''|capfirst", "");
+        check("5|capfirst", "");
+        check("'%d items'|cut:'%d '|title", "Items");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay() {
+        for filter in ["upper", "lower", "title", "capfirst", "addslashes", "ljust:1", "cut:'x'", "phone2numeric"] {
+            let value = eval(&env(), &Variables::new(), &format!("getv('/raw')|{filter}")).unwrap();
+            assert_eq!(*value.text(), *b"\xff\xfe", "{filter}");
+        }
+        check("getv('/raw')|urlencode", "%FF%FE");
+        check("getv('/raw')|base64", "//4=");
+    }
+
+    #[test]
+    fn cutting() {
+        check("'a-b-c'|cut:'-'", "abc");
+        check("'aaa'|cut:'a'", "");
+        check("'abc'|cut:''", "abc");
+        check("12321|cut:'2'", "131");
+        check("'banana'|cut:'an'", "ba");
+    }
+
+    #[test]
+    fn slashes() {
+        check(r#"'it\'s "q" \\'|addslashes"#, r#"it\'s \"q\" \\"#);
+        check("5|addslashes", "5");
+    }
+
+    #[test]
+    fn widths() {
+        check("'ab'|ljust:5|add:'|'", "ab   |");
+        check("'ab'|rjust:5", "   ab");
+        check("'ab'|center:5|add:'|'", "  ab |");
+        check("'ab'|center:6|add:'|'", "  ab  |");
+        check("'abcdef'|ljust:3", "abcdef");
+        check("'abcdef'|rjust:3", "abcdef");
+        check("'abcdef'|center:3", "abcdef");
+        check("'é'|rjust:3", "  é");
+        check("'x'|center:'4'|add:'|'", "  x |");
+        check("'ab'|rjust:0", "ab");
+        check("5|ljust:3|add:'|'", "5   |");
+        check("5|rjust:3", "  5");
+        check("5|center:5|add:'|'", "   5  |");
+        check("'ab'|rjust:'-4'|add:'|'", "ab  |");
+    }
+
+    #[test]
+    fn shortening() {
+        check("'configuration'|truncatechars:8", "confi...");
+        check("'configuration'|truncatechars:13", "configuration");
+        check("'configuration'|truncatechars:3", "...");
+        check("'configuration'|truncatechars:2", "co");
+        check("'configuration'|truncatechars:0", "");
+        check("'äöüäöü'|truncatechars:5", "äö...");
+        check("123456|truncatechars:4", "1...");
+        fails("'abc'|truncatechars:'-1'", "cannot shorten to -1 characters");
+        check("'one two three four'|truncatewords:2", "one two ...");
+        check("'one two three four'|truncatewords:4", "one two three four");
+        check("'one two'|truncatewords:0", "");
+        check("'  spaced   out  words here '|truncatewords:2", "spaced out ...");
+    }
+
+    #[test]
+    fn words_and_lines() {
+        check("'one two  three'|wordcount", "3");
+        check("''|wordcount", "0");
+        check("'a b c d e f'|wordwrap:2", "a b\nc d\ne f");
+        check("'a b c d'|wordwrap:3", "a b c\nd");
+        check("'x y'|wordwrap:0", "x y");
+        check("''|wordwrap:3", "");
+        fails("'one two three four five'|wordwrap:3", "cannot put 5 words into lines of 3: 2 are left over");
+        check("'first\nsecond\n\nthird'|linenumbers", "1. first\n2. second\n3. \n4. third");
+        check("''|linenumbers", "1. ");
+    }
+
+    #[test]
+    fn encodings() {
+        check("'a b&c=d/é?x'|urlencode", "a+b%26c%3Dd%2F%C3%A9%3Fx");
+        check("'~-_.'|urlencode", "~-_.");
+        check("'a b&c=d/é?x'|iriencode", "a+b&c=d/%C3%A9?x");
+        check("'<>\"{}'|iriencode", "%3C%3E%22%7B%7D");
+        check("'hello'|base64", "aGVsbG8=");
+        check("'??>>~~'|base64", "Pz8+Pn5+");
+        check("42|base64", "42");
+        check("'aGVs\nbG8='|base64decode", "hello");
+        check("5|base64decode", "5");
+        fails("'aGVsbG8'|base64decode", "cannot decode: invalid padding");
+        let decoded = eval(&env(), &Variables::new(), "'//4='|base64decode").unwrap();
+        assert_eq!(*decoded.text(), *b"\xff\xfe");
+        let long = eval(&env(), &Variables::new(), "'x'|ljust:10000|base64|base64decode|length").unwrap();
+        assert_eq!(*long.text(), *b"10000");
+    }
+
+    #[test]
+    fn telephones() {
+        check("'1-800-CALL-now'|phone2numeric", "1-800-2255-669");
+        check("'abcdefghijklmnopqrstuvwxyz'|phone2numeric", "22233344455566677778889999");
+        check("'(0)30 / Ä!'|phone2numeric", "(0)30 / Ä!");
+    }
+
+    #[test]
+    fn paths() {
+        let cases = [
+            ("/srv/data/file.txt", "file.txt", "/srv/data"),
+            ("/srv/data/", "data", "/srv/data"),
+            ("/srv/data//", "data", "/srv/data"),
+            ("relative/x", "x", "relative"),
+            ("file", "file", "."),
+            ("/", "/", "/"),
+            ("///", "/", "/"),
+            (".", ".", "."),
+            ("..", "..", "."),
+            ("a/", "a", "a"),
+            ("a/b/../c", "c", "a"),
+            ("./x", "x", "."),
+            ("//x", "x", "/"),
+            ("/a//b", "b", "/a"),
+            ("", ".", "."),
+        ];
+        for (path, base, dir) in cases {
+            check(&format!("'{path}'|base"), base);
+            check(&format!("'{path}'|dir"), dir);
+        }
+        check("5|base", "5");
+        check("undefined|dir", "");
+    }
+}

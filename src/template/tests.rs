@@ -1,0 +1,1116 @@
+//! The language as a whole: templates, what they give, and what they are refused with. Values, functions and filters
+//! are tested beside their code, and so are the parts of the front end that can be asked alone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::fixture::{self, Still};
+use super::{Srv, Stamp, Template, World};
+
+/// A world whose files are a table.
+#[derive(Default)]
+struct Files {
+    files: RefCell<BTreeMap<PathBuf, (Vec<u8>, u64)>>,
+    stopped: Cell<bool>,
+    reads: Cell<usize>,
+}
+
+impl Files {
+    fn put(&self, path: &str, text: &[u8]) {
+        let mut files = self.files.borrow_mut();
+        let version = files.get(Path::new(path)).map_or(1, |(_, version)| version + 1);
+        files.insert(PathBuf::from(path), (text.to_vec(), version));
+    }
+
+    fn remove(&self, path: &str) {
+        self.files.borrow_mut().remove(Path::new(path));
+    }
+}
+
+impl World for Files {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.reads.set(self.reads.get() + 1);
+        let files = self.files.borrow();
+        files
+            .get(path)
+            .map(|(text, _)| text.clone())
+            .ok_or_else(|| io::Error::from_raw_os_error(2))
+    }
+
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        let files = self.files.borrow();
+        let (text, version) = files.get(path)?;
+        Some(Stamp {
+            device: 1,
+            inode: *version,
+            size: text.len() as u64,
+            modified: (1, 1),
+        })
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        Still.var(name)
+    }
+
+    fn now(&self) -> (i64, u32) {
+        Still.now()
+    }
+
+    fn zone(&self, unix: i64) -> (i32, String) {
+        Still.zone(unix)
+    }
+
+    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
+        Still.lookup_ip(name)
+    }
+
+    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
+        Still.lookup_srv(service, proto, name)
+    }
+
+    fn random(&self, bound: u64) -> u64 {
+        Still.random(bound)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.get()
+    }
+}
+
+/// Renders `t.tmpl` in a world with these files, over the store of the fixture.
+fn render_files(files: &[(&str, &[u8])]) -> Result<Vec<u8>, super::Error> {
+    let world = Files::default();
+    for (path, text) in files {
+        world.put(path, text);
+    }
+    let world: Rc<dyn World> = Rc::new(world);
+    Template::compile(Path::new("t.tmpl"), &world)?.render(&fixture::env().store, &world)
+}
+
+fn render(template: &str) -> Result<Vec<u8>, super::Error> {
+    render_files(&[("t.tmpl", template.as_bytes())])
+}
+
+#[track_caller]
+fn check(template: &str, expected: &str) {
+    check_files(&[("t.tmpl", template)], expected);
+}
+
+#[track_caller]
+fn check_files(files: &[(&str, &str)], expected: &str) {
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+    match render_files(&files) {
+        Ok(out) => assert_eq!(String::from_utf8_lossy(&out), expected),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Expects an error with this place and message, and in its excerpt this part underlined.
+#[track_caller]
+fn fails(template: &str, underlined: &str, expected: &str) {
+    fails_files(&[("t.tmpl", template)], underlined, expected);
+}
+
+#[track_caller]
+fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+    let error = match render_files(&files) {
+        Ok(out) => panic!("no error, but {:?}", String::from_utf8_lossy(&out)),
+        Err(error) => error.to_string(),
+    };
+    let mut lines = error.lines();
+    assert_eq!(lines.next(), Some(expected), "{error}");
+    if let (Some(line), Some(marks)) = (lines.next(), lines.next()) {
+        let from = marks.chars().position(|c| c == '^').expect("something is underlined");
+        let width = marks.chars().filter(|c| *c == '^').count();
+        let part: String = line.chars().skip(from).take(width).collect();
+        assert_eq!(part, underlined, "{error}");
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn the_error_of_the_documentation() {
+    let store = fixture::env().store;
+    let world = Files::default();
+    let text = "{% for dir in ls(\"/hosts\") %}\nbackend {{ dir }}\n    mode tcp\n    server {{ dir | base }} \
+                {{ getv(printf(\"/config/%s/weight\", dir)) }}\n{% endfor %}\n";
+    world.put("haproxy.tmpl", text.as_bytes());
+    let world: Rc<dyn World> = Rc::new(world);
+    let template = Template::compile(Path::new("haproxy.tmpl"), &world).expect("compiles");
+    let error = template.render(&store, &world).expect_err("a key is missing");
+    assert_eq!(
+        error.to_string(),
+        "haproxy.tmpl:4:29: getv: key does not exist: /config/one/weight\n\
+         \u{20}4 |     server {{ dir | base }} {{ getv(printf(\"/config/%s/weight\", dir)) }}\n\
+         \u{20}  |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"
+    );
+    assert_eq!((error.line(), error.col()), (Some(4), Some(29)));
+    assert_eq!(error.message(), "getv: key does not exist: /config/one/weight");
+}
+
+#[test]
+#[rustfmt::skip]
+fn text_is_left_alone() {
+    check("", "");
+    check("plain\r\n\ttext é 😀 }} %} #} { { % } {x} {", "plain\r\n\ttext é 😀 }} %} #} { { % } {x} {");
+    check("{{ 1 }}}", "1}");
+    check("{ {{ 1 }} }{{ 2 }}{", "{ 1 }2{");
+    check("{{ \"{{\" }}{{ \"%}\" }}", "{{%}");
+    check("a{##}{b", "a{b");
+    check("{##}}{##}}", "}}");
+    check("%{##}}", "%}");
+    check("\u{1}\u{0}", "\u{1}\u{0}");
+}
+
+#[test]
+#[rustfmt::skip]
+fn text_may_be_any_bytes() {
+    let check = |template: &[u8], expected: &[u8]| {
+        let out = render_files(&[("t.tmpl", template)]).map_err(|error| error.to_string());
+        assert_eq!(out, Ok(expected.to_vec()));
+    };
+    check(b"\xff{{ getv(\"/raw\") }}\xc3", b"\xff\xff\xfe\xc3");
+    check(b"{{ \"\xff\" }}{% set x = \"\xfe\" %}{{ x }}", b"\xff\xfe");
+    check("{% for c in \"é\" %}{{ c }}{% endfor %}".as_bytes(), "é".as_bytes());
+    check("{% for c in \"é\" %}{{ c }},{% endfor %}".as_bytes(), b"\xc3,\xa9,");
+    check("\u{10ff80}\u{10ffff}{{ \"\u{10ffc3}\" }}".as_bytes(), "\u{10ff80}\u{10ffff}\u{10ffc3}".as_bytes());
+}
+
+#[test]
+#[rustfmt::skip]
+fn whitespace_around_tags() {
+    check("a\n{% if 1 %}\nb\n{% endif %}\nc", "a\nb\nc");
+    check("a\n  \t{% if 1 %}\nb\n  {% endif %}\nc", "a\nb\nc");
+    check("a {% if 1 %} b {% endif %} c", "a b c");
+    check("a\n\n{% set x = 1 %}\n\nb", "a\n\n\nb");
+    check("a{% if 1 %} \nb{% endif %}", "a \nb");
+    check("a\r\n{% if 1 %}\r\nb{% endif %}", "a\r\n\r\nb");
+    check("  {{ 1 }}  \n{{ 2 }}\n", "  1  \n2\n");
+    check("  {# c #}\nx", "  \nx");
+    check("x {##}{% if 1 %}y{% endif %}{##}\nz", "xyz");
+    check("x {# #} {% if 1 %}y{% endif %}", "x y");
+    check("x \n{% verbatim %}\n{{ y }} {% endverbatim %}\nz", "x \n\n{{ y }} \nz");
+    check("x{% verbatim %} a {% endverbatim %} {% if 1 %}{% endif %}", "x a ");
+    check("{% comment %} x {% endcomment %}\ny", "y");
+}
+
+#[test]
+#[rustfmt::skip]
+fn dashes_take_all_whitespace() {
+    check("a \n {{- 1 -}} \n b", "a1b");
+    check("a \n {%- if 1 -%} \n b \n {%- endif -%} \n c", "abc");
+    check("a {{-1}} b", "a1 b");
+    check("a {{ -1 }} b", "a -1 b");
+    check("a {#- c -#} b", "a  b");
+    check("a {# c #} {{- 1 }}", "a 1");
+    check("x\u{a0}{{- 1 }}", "x\u{a0}1");
+}
+
+#[test]
+#[rustfmt::skip]
+fn comments() {
+    check("a{# x {{ y #}b{# #}", "ab");
+    check("a{% comment %}{{ x | nofilter }}{% if %}{% nosuch %}{{ a ? b }}{{ x {% endcomment %}b", "ab");
+    check("a{% comment %}{% if 1 %}{% comment %}{% endcomment %}b", "ab");
+    fails(
+        "a {# x\n#}",
+        "{#", "t.tmpl:1:3: comment is not closed in its line; longer ones stand in {% comment %} .. {% endcomment %}",
+    );
+    fails("a\n{# x", "{#", "t.tmpl:2:1: comment is not closed, `#}` is missing");
+    fails("{% comment %}x", "{% comment %}", "t.tmpl:1:1: `comment` is not closed, `{% endcomment %}` is missing");
+    fails("{% comment \"x\" %}{% endcomment %}", "\"x\"", "t.tmpl:1:1: `comment` takes nothing, found a string");
+    fails("{% comment %}{% endcomment x %}", "x", "t.tmpl:1:14: `endcomment` takes nothing, found `x`");
+    fails(
+        "{% comment %} don't {{ 'x }} {% endcomment %}",
+        "'x }} {% endcomment %}", "t.tmpl:1:21: string is not closed in its line",
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn verbatim() {
+    check("{% verbatim %}{{ x }}{% y %}{# z{% endverbatim %}!", "{{ x }}{% y %}{# z!");
+    check("a {% verbatim %}{% endverbatim %} b", "a  b");
+    fails("{% verbatim %}x", "{% verbatim %}", "t.tmpl:1:1: verbatim is not closed, `{% endverbatim %}` is missing");
+    let exactly = "verbatim has to be written exactly so: {% verbatim %} .. {% endverbatim %}";
+    fails("{%verbatim%}x{% endverbatim %}", "{%verbatim%}", &format!("t.tmpl:1:1: {exactly}"));
+}
+
+#[test]
+#[rustfmt::skip]
+fn literals() {
+    check(r#"{{ "a\"b\\c" }}{{ 'it"s' }}{{ 'q\"' }}{{ "" }}"#, r#"a"b\cit"sq""#);
+    check(r#"{{ "\\\"" }}{{ "\\\\" }}"#, r#"\"\\"#);
+    check(
+        "{{ 007 }} {{ 1.50 }} {{ 1 . 5 }} {{ 00.5 }} {{ 9223372036854775807 }}",
+        "7 1.500000 1.500000 0.500000 9223372036854775807",
+    );
+    check("{{ true }} {{ false }} [{{ True }}{{ None }}{{ nil }}]", "True False []");
+    check("[{{ 0x10 }}{{ 1e3 }}{{ 10_000 }}]", "[]");
+    check("{% set 2x = 1 %}{{ 2x }}", "1");
+}
+
+#[test]
+#[rustfmt::skip]
+fn bad_literals() {
+    fails(
+        "{{ 9223372036854775808 }}",
+        "9223372036854775808", "t.tmpl:1:1: number is too large, the largest is 9223372036854775807",
+    );
+    fails("{{ 5. }}", "5.", "t.tmpl:1:1: digits are expected after the point, found the end of the tag");
+    let escape = r#"t.tmpl:1:1: unknown escape in a string; there are \" and \\, and 'a"b' needs none"#;
+    fails(r#"{{ "a\nb" }}"#, r"\", escape);
+    fails(r"{{ 'it\'s' }}", r"\", escape);
+    fails("{{ \"open }}", "\"open }}", "t.tmpl:1:1: string is not closed in its line");
+    fails("{{ \"two\nlines\" }}", "\"two", "t.tmpl:1:1: string is not closed in its line");
+}
+
+#[test]
+#[rustfmt::skip]
+fn operators() {
+    check("{{ 1 + 2 * 3 - 4 }} {{ (1 + 2) * 3 }} {{ 20 / 2 / 5 }} {{ 7 % 4 }}", "3 9 2 3");
+    check("{{ -5 + 8 }} {{ - 5 }} {{ +5 }} {{ -(2 + 3) }} {{ -7 / 2 }} {{ 5 -3 }}", "3 -5 5 -5 -3 2");
+    check("{{ 2 ^ 3 ^ 2 }} {{ -2 ^ 2 }} {{ 2 * 3 ^ 2 }}", "512.000000 -4.000000 18.000000");
+    check(
+        "{{ 1 < 2 }} {{ 2 <= 1 }} {{ 1 > 2 }} {{ 2 >= 2 }} {{ 1 != 2 }} {{ 1 <> 1 }}",
+        "True False False True True False",
+    );
+    check("{{ 1 == 1 == true }} {{ 3 > 2 == true }}", "False True");
+    check(
+        "{{ not 1 == 2 }} {{ not (1 == 2) }} {{ not 0 }} {{ !true }} {{ not \"a\" == false }}",
+        "False True 1 False True",
+    );
+    check("{{ not true + 1 }} {{ -not_set|default:2 + 1 }}", "1 -1");
+    check("{{ \"b\" in \"abc\" }} {{ not \"d\" in \"abc\" }} {{ \"a\" in ls(\"/hosts\") }}", "True False False");
+    check("{{ 1 and 2 }} {{ 0 or \"\" }} {{ true && false }} {{ false || true }}", "True False False True");
+    check("{{ true or false and false }} {{ false and true or true }} {{ true and false or true }}", "True False True");
+    check("{{ 1 in \"1\" and \"x\" in \"xy\" }}", "True");
+}
+
+#[test]
+#[rustfmt::skip]
+fn and_and_or_end_early() {
+    check("{{ false and getv(\"/missing\") }} {{ true or getv(\"/missing\") or getv(\"/missing\") }}", "False True");
+    check("{{ false and 1 / 0 or 1 / 0 }}", "False");
+    fails("{{ true and getv(\"/missing\") }}", "getv(\"/missing\")", "t.tmpl:1:1: getv: key does not exist: /missing");
+}
+
+#[test]
+#[rustfmt::skip]
+fn bad_expressions() {
+    fails("{{ }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{{ 5 + }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{{ 5 - -3 }}", "-", "t.tmpl:1:1: a sign has to be in parentheses here, like (-1)");
+    fails("{{ -\"a\" }}", "-\"a\"", "t.tmpl:1:1: cannot negate a string");
+    fails("x {{ 1 / 0 }}", "1 / 0", "t.tmpl:1:3: cannot divide an integer by zero");
+    fails("{{ 1 + 6 / 0 * 2 }}", "6 / 0", "t.tmpl:1:1: cannot divide an integer by zero");
+    fails(
+        "{{ ls(\"/app\") == ls(\"/hosts\") }}",
+        "ls(\"/app\") == ls(\"/hosts\")", "t.tmpl:1:1: cannot compare two lists",
+    );
+    fails("{{ \"a\" not in \"b\" }}", "not", "t.tmpl:1:1: there is no operator `not in`, write `not (a in b)`");
+    fails("{{ \"a\" \"b\" }}", "\"b\"", "t.tmpl:1:1: the tag should end here, found a string");
+    fails("{{ 1 if true else 2 }}", "if", "t.tmpl:1:1: the tag should end here, found `if`");
+    fails("{{ (1|upper)|lower }}", "|", "t.tmpl:1:1: a filter has to stand within the parentheses, behind a value");
+    fails("{{ (1 + 2 }}", "(1 + 2", "t.tmpl:1:1: `(` is not closed, found the end of the tag");
+    fails("{{ a ? b : c }}", "?", "t.tmpl:1:1: the language has no `?`");
+    fails("{{ ls(\"/a\")[0] }}", "[", "t.tmpl:1:1: the language has no `[`");
+    fails("{{ a é }}", "é", "t.tmpl:1:1: the language has no `é`");
+    fails("{{ not not x }}", "not", "t.tmpl:1:1: a value is expected, found `not`");
+    fails("{{ a in b == c }}", "==", "t.tmpl:1:1: the tag should end here, found `==`");
+    fails("{{ a. }}", "}}", "t.tmpl:1:1: a name or a number is expected after the dot, found the end of the tag");
+    fails("{{ x.99999999999999999999 }}", "99999999999999999999", "t.tmpl:1:1: index is too large");
+    fails("{{ .Key }}", ".", "t.tmpl:1:1: a value is expected, found `.`");
+    fails("{{ in }}", "in", "t.tmpl:1:1: a value is expected, found `in`");
+}
+
+#[test]
+#[rustfmt::skip]
+fn tags_have_to_be_closed_in_their_line() {
+    fails("a {{ x", "{{", "t.tmpl:1:3: tag is not closed, `}}` is missing");
+    fails("a {%- if x", "{%-", "t.tmpl:1:3: tag is not closed, `%}` is missing");
+    fails("{{ x\n}}", "{{", "t.tmpl:1:1: a newline within a tag; `}}` has to be in the same line");
+    fails("{{ x %}", "%}", "t.tmpl:1:1: tag is closed with the wrong braces, `}}` is meant");
+    fails("{% if x }}a{% endif %}", "}}", "t.tmpl:1:1: tag is closed with the wrong braces, `%}` is meant");
+    fails("{{ x {{ y }}", "{{", "t.tmpl:1:1: tag is not closed, `}}` is missing");
+    fails("{% %}", "%}", "t.tmpl:1:1: a tag begins with its name, found the end of the tag");
+    fails("{% \"if\" %}", "\"if\"", "t.tmpl:1:1: a tag begins with its name, found a string");
+}
+
+#[test]
+#[rustfmt::skip]
+fn unknown_names_are_told_with_the_nearest() {
+    fails("a\n {% fro x in y %}", "fro", "t.tmpl:2:2: unknown tag `fro`, did you mean `for`?");
+    fails("{% switch x %}", "switch", "t.tmpl:1:1: unknown tag `switch`, did you mean `with`?");
+    fails("{{ x|uper }}", "uper", "t.tmpl:1:1: unknown filter `uper`, did you mean `upper`?");
+    fails("{% if false %}{{ x|shuffle }}{% endif %}", "shuffle", "t.tmpl:1:15: unknown filter `shuffle`");
+    fails(
+        "{% if 0 %}{{ gtev(1) }}{% endif %}",
+        "gtev(1)", "t.tmpl:1:11: unknown function `gtev`, did you mean `getv`?",
+    );
+    fails("{{ x| }}", "}}", "t.tmpl:1:1: `|` needs the name of a filter, found the end of the tag");
+    fails("{{ x|upper: }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{{ gets \"/a/*\" }}", "\"/a/*\"", "t.tmpl:1:1: the tag should end here, found a string");
+}
+
+#[test]
+#[rustfmt::skip]
+fn ends_have_to_fit() {
+    fails("a{% endif %}", "endif", "t.tmpl:1:2: `endif` ends nothing, no tag is open");
+    fails(
+        "{% if 1 %}\n{% for x in y %}\n{% endif %}",
+        "endif", "t.tmpl:3:1: `endif` does not belong to the `for` of line 2, which is open",
+    );
+    fails("a\n{% if 1 %}b", "{% if 1 %}", "t.tmpl:2:1: `if` is not closed, `{% endif %}` is missing");
+    fails("{% if 1 %}{% else %}b", "{% if 1 %}", "t.tmpl:1:1: `if` is not closed, `{% endif %}` is missing");
+    fails("{% for x in y %}", "{% for x in y %}", "t.tmpl:1:1: `for` is not closed, `{% endfor %}` is missing");
+    fails("{% if 1 %}{% else x %}{% endif %}", "x", "t.tmpl:1:11: `else` takes nothing, found `x`");
+    fails("{% if 1 %}{% else if 2 %}{% endif %}", "if", "t.tmpl:1:11: `else` takes nothing, write `elif`");
+    fails("{% if 1 %}{% endif 1 %}", "1", "t.tmpl:1:11: `endif` takes nothing, found `1`");
+    fails("{% if 1 %}{% endfi %}{% endif %}", "endfi", "t.tmpl:1:11: unknown tag `endfi`, did you mean `endif`?");
+    fails("{% set x %}a{% endset %}", "%}", "t.tmpl:1:1: `=` is expected, found the end of the tag");
+}
+
+#[test]
+#[rustfmt::skip]
+fn calls() {
+    check("{{ getv(\"/app/name\") }} {{ getv(\"/x\", \"d\") }} {{ getv ( \"/app/name\" , ) }}", "shop d shop");
+    check("{{ unixTS }} {{ unixTS() }}", "1643861106 1643861106");
+    check("{{ base(\"/a/b\") }} {{ get(\"/app/name\").Key|base }} {{ upper(\"x\") }} {{ add(1, 2) }}", "b name X 3");
+    check("[{{ title }}{{ base }}]", "[]");
+    check("{{ printf(\"%s\")(\"x\") }}", "x");
+    check("{% set getv = \"shadow\" %}{{ getv }}", "shadow");
+    check("[{{ base(nothing) }}]", "[]");
+    check("{{ printf(\"%d%%\", 5)|rjust:4 }}", "  5%");
+    fails("{{ getv() }}", "getv()", "t.tmpl:1:1: getv: takes at least 1 argument (key), 0 given");
+    fails("{% if 0 %}{{ getv }}{% endif %}", "getv", "t.tmpl:1:11: getv: takes at least 1 argument (key), 0 given");
+    fails("{{ unixTS(1) }}", "unixTS(1)", "t.tmpl:1:1: unixTS: takes 0 arguments, 1 given");
+    fails("{{ base(1, 2, 3) }}", "base(1, 2, 3)", "t.tmpl:1:1: base: takes a value and at most one argument, 3 given");
+    fails("{{ getv(1) }}", "getv(1)", "t.tmpl:1:1: getv: argument 1 (key) must be a string, not an integer");
+    fails("{{ printf(\"%s\", nothing.x) }}", "nothing.x", "t.tmpl:1:1: printf: argument 2 (value) has no value");
+    fails("{% set x = \"t\" %}{{ x(1) }}", "x(1)", "t.tmpl:1:18: `x` is a string, not a function");
+    fails("{{ printf(\"%s\" \"x\") }}", "\"x\"", "t.tmpl:1:1: `,` or `)` is expected after an argument, found a string");
+    fails(
+        "{{ printf(\"%s\", \"x\" }}",
+        "}}", "t.tmpl:1:1: `,` or `)` is expected after an argument, found the end of the tag",
+    );
+    fails("{{ printf(\"%s\", }}", "(", "t.tmpl:1:1: the arguments are not closed, `)` is missing");
+    fails("{{ getv(key=\"/x\") }}", "=", "t.tmpl:1:1: a call takes no named arguments");
+    fails("{{ \"x\"|parseInt }}", "parseInt", "t.tmpl:1:1: parseInt: cannot parse `x`: not an integer");
+}
+
+#[test]
+#[rustfmt::skip]
+fn steps() {
+    check(
+        "{{ get(\"/app/name\").Value }} {{ \"a,b\"|split:\",\" }} {{ getvs(\"/hosts/*\").0 }}",
+        "shop <[]string Value> 10.0.0.1",
+    );
+    check("{% set m = createMap() %}{{ m.Set(\"k\", 1) }}{{ m.k }} {{ m.Get(\"k\") + 1 }} [{{ m.no }}]", "1 2 []");
+    check("{% set m = createMap() %}{% set x = m.Set(\"in\", createMap()) %}{% set x = m.in_ %}[{{ x.y.0.z }}]", "[]");
+    check("[{{ nothing.x.0.y(1).z }}]", "[]");
+    check("{% set s = \"abc\" %}{{ s.0 }} [{{ s.9 }}]", "97 []");
+    check("{{ gets(\"/hosts/*\").Len }}", "2");
+    fails("{% set s = \"abc\" %}{{ s.x }}", "s.x", "t.tmpl:1:20: s.x: cannot read the field `x` of a string");
+    fails(
+        "{{ getv(\"/app/name\").first.x }}",
+        "getv(\"/app/name\").first", "t.tmpl:1:1: getv.first: cannot read the field `first` of a string",
+    );
+    fails(
+        "{% set m = createMap() %}{{ m.Set(1, 2) }}",
+        "m.Set(1, 2)", "t.tmpl:1:26: m.Set: argument 1 (key) must be a string, not an integer",
+    );
+    fails(
+        "{% set m = createMap() %}{{ m.Set(\"a\", no) }}",
+        "no", "t.tmpl:1:26: m.Set: argument 2 (value) has no value",
+    );
+    fails(
+        "{{ get(\"/app/name\").Key(1) }}",
+        "get(\"/app/name\").Key(1)", "t.tmpl:1:1: get.Key: is a string, not a function",
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn filters_chain() {
+    check("{{ \"a,b\"|split:\",\"|join:\"-\"|upper }} {{ 5|add:2 }} {{ \"x\" | default : \"y\" }}", "A-B 7 x");
+    check("{{ \"\"|default:getv(\"/app/name\") }} {{ nothing|default:\"d\" }}", "shop d");
+    check("{{ 1 + \"2\"|add:\"3\" }}", "24");
+    fails("{{ \"x\"|rjust:-1 }}", "-", "t.tmpl:1:1: a sign has to be in parentheses here, like (-1)");
+}
+
+#[test]
+#[rustfmt::skip]
+fn if_takes_the_first_that_holds() {
+    let template = |a, b, c| format!("{{% if {a} %}}a{{% elif {b} %}}b{{% elif {c} %}}c{{% else %}}d{{% endif %}}");
+    check(&template(1, 1, 0), "a");
+    check(&template(0, 1, 1), "b");
+    check(&template(0, 0, 1), "c");
+    check(&template(0, 0, 0), "d");
+    check("{% if 0 %}a{% elif 0 %}b{% endif %}{% if 0 %}c{% endif %}", "");
+    check("{% if 1 %}{% if 0 %}a{% elif 1 %}{% if 1 %}b{% else %}c{% endif %}{% endif %}{% else %}d{% endif %}", "b");
+    check("{% if(1==1)and(true) %}x{%endif%}", "x");
+    fails("{% if %}{% endif %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{% if 1 2 %}{% endif %}", "2", "t.tmpl:1:1: the tag should end here, found `2`");
+    fails("{% if 0 %}{% elif %}{% endif %}", "%}", "t.tmpl:1:11: a value is missing before the end of the tag");
+    fails("{% if 0 %}\n{% elif 1 / 0 %}{% endif %}", "1 / 0", "t.tmpl:2:1: cannot divide an integer by zero");
+}
+
+#[test]
+#[rustfmt::skip]
+fn blocks_behind_else_are_taken_by_number() {
+    check("{% if 0 %}a{% else %}b{% elif 1 %}c{% endif %}", "b");
+    check("{% if 0 %}a{% else %}b{% elif 0 %}c{% endif %}", "c");
+    check("{% if 0 %}a{% else %}b{% else %}c{% endif %}", "b");
+}
+
+#[test]
+#[rustfmt::skip]
+fn for_goes_through_lists_maps_and_texts() {
+    check("{% for x in \"a,b\"|split:\",\" %}{{ x }};{% endfor %}", "a;b;");
+    check("{% for x in \"abc\" %}{{ x }};{% endfor %}", "a;b;c;");
+    check(
+        "{% for k, v in \"{\\\"b\\\": 1, \\\"a\\\": 2}\"|parseJSON %}{{ k }}={{ v|integer }};{% endfor %}",
+        "a=2;b=1;",
+    );
+    check("{% for k in \"{\\\"b\\\": 1, \\\"a\\\": 2}\"|parseJSON reversed %}{{ k }};{% endfor %}", "b;a;");
+    check("{% for i, v in \"a,b\"|split:\",\" %}[{{ i }}|{{ v }}]{% endfor %}", "[a|][b|]");
+    check(
+        "{% for x in \"b,a\"|split:\",\" sorted %}{{ x }}{% endfor %}{% for x in \"b,a\"|split:\",\" reversed sorted %}{{ x }}{% endfor %}",
+        "abba",
+    );
+    check(
+        "{% for kv in gets(\"/hosts/*\") %}{{ kv.Key }}={{ kv.Value }} {% endfor %}",
+        "/hosts/one=10.0.0.2/hosts/two=10.0.0.1",
+    );
+    check("{% for x in ls(\"/hosts\") %}{{ x }}{% empty %}none{% endfor %}", "onetwo");
+    check("{% for x in ls(\"/none\") %}{{ x }}{% empty %}none {{ forloop.First }}{% endfor %}", "none True");
+    check(
+        "{% for x in 5 %}{% empty %}a{% endfor %}{% for x in nothing %}{% empty %}b{% endfor %}{% for x in 5 %}{% endfor %}",
+        "ab",
+    );
+    fails("{% for c in \"ba\" sorted %}{% endfor %}", "\"ba\"", "t.tmpl:1:1: cannot sort the bytes of a string");
+}
+
+#[test]
+#[rustfmt::skip]
+fn forloop() {
+    check(
+        "{% for x in \"abc\" %}{{ forloop.Counter }}{{ forloop.Counter0 }}{{ forloop.Revcounter }}{{ forloop.Revcounter0 }}\
+         {{ forloop.First }}{{ forloop.Last }} {% endfor %}",
+        "1032TrueFalse2121FalseFalse3210FalseTrue",
+    );
+    check(
+        "{% for x in \"abc\" reversed %}{{ forloop.Counter }}{{ forloop.First }}{{ forloop.Last }};{% endfor %}",
+        "3TrueTrue;2FalseTrue;1FalseTrue;",
+    );
+    check(
+        "{% for x in \"ab\" %}{% for y in \"cd\" %}{{ forloop.Parentloop.Counter }}{{ forloop.Counter }}{% endfor %}{{ forloop.Counter }} {% endfor %}",
+        "11121 21222 ".trim_end().replace("1 2", "12").as_str(),
+    );
+    check(
+        "[{{ forloop.Counter }}]{% for x in \"a\" %}[{{ forloop.Parentloop.Counter }}][{{ forloop.counter }}]{% endfor %}",
+        "[][][]",
+    );
+    check("{% for x in \"a\" %}{{ forloop }}{% endfor %}", "<pongo2.tagForLoopInformation Value>");
+    check(
+        "{% set forloop = 5 %}{% for x in \"a\" %}{{ forloop.Counter }}[{{ forloop.Parentloop }}]{% endfor %}{{ forloop }}",
+        "1[]5",
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn for_is_one_scope_for_all_rounds() {
+    check("{% set t = 0 %}{% for n in \"1,2,3\"|split:\",\" %}{% set t = t + n %}{{ t }} {% endfor %}{{ t }}", "1360");
+    check("{% for x in \"a\" %}{% set y = x %}{% endfor %}[{{ y }}{{ x }}]", "[]");
+    check("{% set x = 1 %}{% for x in \"a\" %}{{ x }}{% endfor %}{{ x }}", "a1");
+}
+
+#[test]
+#[rustfmt::skip]
+fn bad_loops() {
+    fails("{% for %}{% endfor %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
+    fails("{% for x of y %}{% endfor %}", "of", "t.tmpl:1:1: `in` is expected, found `of`");
+    fails("{% for x, in y %}{% endfor %}", "in", "t.tmpl:1:1: a name is expected, found `in`");
+    fails(
+        "{% for x in y sorted reversed %}{% endfor %}",
+        "sorted reversed", "t.tmpl:1:1: the order is `reversed sorted`",
+    );
+    fails("{% for x in y, z %}{% endfor %}", ",", "t.tmpl:1:1: the tag should end here, found `,`");
+}
+
+#[test]
+#[rustfmt::skip]
+fn set_lives_where_it_stands() {
+    check("{% set x = 1 %}{% if 1 %}{% set x = 2 %}{% endif %}{{ x }}", "2");
+    check("{% set x = 1 %}{% with y=1 %}{% set x = 2 %}{{ x }}{% endwith %}{{ x }}", "21");
+    check("{% set x = nothing %}[{{ x }}{{ x.y }}{{ x(1) }}]", "[]");
+    check("{%set x=5%}{{x}}{{x|add:1}}", "56");
+    fails("{% set %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
+    fails("{% set x = 1 2 %}", "2", "t.tmpl:1:1: the tag should end here, found `2`");
+    fails("{% set true = 1 %}", "true", "t.tmpl:1:1: a name is expected, found `true`");
+}
+
+#[test]
+#[rustfmt::skip]
+fn with_has_two_forms() {
+    check("{% with a=1 b=a %}{{ a }}[{{ b }}]{% endwith %}[{{ a }}]", "1[][]");
+    check("{% with 1 as a 2 + 3 as b %}{{ a }}{{ b }}{% endwith %}", "15");
+    check("{% set v = \"o\" %}{% with v=\"i\" w=v %}{{ v }}{{ w }}{% endwith %}{{ v }}", "ioo");
+    check("{% with a=1 < 2 b=\"x\"|upper %}{{ a }}{{ b }}{% endwith %}", "TrueX");
+    fails("{% with %}{% endwith %}", "%}", "t.tmpl:1:1: `with` needs a name and a value, like x=1");
+    fails("{% with 1 as a b=2 %}{% endwith %}", "=", "t.tmpl:1:1: `as` is expected, found `=`");
+    fails("{% with a %}{% endwith %}", "%}", "t.tmpl:1:1: `=` is expected, found the end of the tag");
+}
+
+#[test]
+#[rustfmt::skip]
+fn includes() {
+    check_files(
+        &[
+            ("t.tmpl", "a\n{% include \"p.tmpl\" %}\nb"),
+            ("p.tmpl", "<{{ getv(\"/app/name\") }}>\n"),
+        ],
+        "a\n<shop>\nb",
+    );
+    check_files(
+        &[
+            ("t.tmpl", "{% set f = \"sub/p\" %}{% include f %}"),
+            ("sub/p", "{% include \"q\" %}{% include \"../r\" %}"),
+            ("sub/q", "q"),
+            ("r", "r"),
+        ],
+        "qr",
+    );
+    check_files(
+        &[
+            (
+                "t.tmpl",
+                "{% set c = 1 %}{% include \"p\" %}{% include \"p\" with c=2 d=c %}{{ c }}",
+            ),
+            ("p", "[{{ c }}{{ d }}]{% set c = 9 %}"),
+        ],
+        "[1][21]1",
+    );
+    check_files(
+        &[
+            ("t.tmpl", "{% set c = 1 %}{% include \"p\" with d=3 only %}"),
+            (
+                "p",
+                "[{{ c }}{{ d }}{{ getv(\"/app/name\") }}{{ \"f\"|upper }}{{ base(\"a/b\") }}]",
+            ),
+        ],
+        "[3Fb]",
+    );
+    check_files(&[("t.tmpl", "{% include \"p\" only %}"), ("p", "[{{ unixTS }}]")], "[]");
+    check_files(
+        &[
+            ("t.tmpl", "{% for i in \"ab\" %}{% include \"p\" %}{% endfor %}"),
+            (
+                "p",
+                "{{ i }}{{ forloop.Counter }}{% for x in \"z\" %}[{{ forloop.Parentloop }}]{% endfor %}",
+            ),
+        ],
+        "a1[]b2[]",
+    );
+    check("[{% include \"none\" if_exists %}{% set f = \"none2\" %}{% include f if_exists with x=1 %}]", "[]");
+    check("{% if 0 %}{% include nothing %}{% endif %}", "");
+}
+
+#[test]
+#[rustfmt::skip]
+fn an_include_is_trimmed_once() {
+    let part = "[{% if true %}\n\n\n{{ i }}{% endif %}\n\n]\n";
+    check_files(
+        &[
+            ("t.tmpl", "{% for i in \"12\" %}\n{% include \"p\" %}\n{% endfor %}"),
+            ("p", part),
+        ],
+        "[\n\n1\n]\n[\n\n2\n]\n",
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn bad_includes() {
+    fails("{% include \"none\" %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
+    fails(
+        "{% if 0 %}{% include \"none\" %}{% endif %}",
+        "\"none\"", "t.tmpl:1:11: failed to read `none`: no such file or directory",
+    );
+    fails(
+        "{% set f = \"none\" %}{% include f %}",
+        "f", "t.tmpl:1:21: failed to read `none`: no such file or directory",
+    );
+    fails("{% include nothing %}", "nothing", "t.tmpl:1:1: the name of the file is empty");
+    fails("{% include %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{% include \"x\" with %}", "\"x\"", "t.tmpl:1:1: failed to read `x`: no such file or directory");
+    fails("{% include \"x\" with a=1 only b=2 %}", "b", "t.tmpl:1:1: the tag should end here, found `b`");
+    let files = [
+        ("t.tmpl", "\n{% include \"p\" %}"),
+        ("p", "{% include \"q\" %}"),
+        ("q", "\n{% if %}"),
+    ];
+    fails_files(&files, "%}", "q:2:1: a value is missing before the end of the tag");
+}
+
+#[test]
+#[rustfmt::skip]
+fn errors_tell_how_one_got_there() {
+    let check = |files: &[(&str, &str)], expected: &str| {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        let error = render_files(&files).expect_err("it fails").to_string();
+        let trail: Vec<&str> = error.lines().skip(3).collect();
+        assert_eq!(trail.join("\n"), expected, "{error}");
+    };
+    let broken = [
+        ("t.tmpl", "\n {% include \"d/p\" %}"),
+        ("d/p", "x{% include \"q\" %}"),
+        ("d/q", "{% if %}"),
+    ];
+    check(&broken, " included from d/p:1:2\n included from t.tmpl:2:2");
+    let late = [
+        ("t.tmpl", "\n {% include \"p\" %}"),
+        ("p", "x{% include \"q\" %}"),
+        ("q", "{{ 1 / 0 }}"),
+    ];
+    check(&late, " included from p:1:2\n included from t.tmpl:2:2");
+    let computed = [
+        ("t.tmpl", "{% set f = \"p\" %}\n{% include f %}"),
+        ("p", "x{% include \"q\" %}"),
+        ("q", "{{ 1 / 0 }}"),
+    ];
+    check(&computed, " included from p:1:2\n included from t.tmpl:2:1");
+    let computed_broken = [
+        ("t.tmpl", "{% set f = \"p\" %}\n{% include f %}"),
+        ("p", "x{% include \"q\" %}"),
+        ("q", "{% if %}"),
+    ];
+    check(&computed_broken, " included from p:1:2\n included from t.tmpl:2:1");
+    // What an include is given is not yet within it.
+    let pairs = [("t.tmpl", "{% include \"p\" with x=1 / 0 %}"), ("p", "")];
+    check(&pairs, "");
+}
+
+#[test]
+#[rustfmt::skip]
+fn included_files_may_use_what_the_includer_has() {
+    check_files(
+        &[
+            ("t.tmpl", "{% with getv=1 %}{% include \"p\" %}{% endwith %}"),
+            ("p", "{{ getv }}"),
+        ],
+        "1",
+    );
+    fails_files(
+        &[("t.tmpl", "{% include \"p\" %}"), ("p", "{{ gtev(1) }}")],
+        "gtev(1)",
+        "p:1:1: unknown function `gtev`, did you mean `getv`?",
+    );
+    check_files(
+        &[
+            ("t.tmpl", "{% include \"p\" %}"),
+            ("p", "{% if 0 %}{{ gtev(1) }}{% endif %}"),
+        ],
+        "",
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn files_must_not_include_each_other() {
+    fails(
+        "{% if 0 %}{% include \"t.tmpl\" %}{% endif %}",
+        "{% include \"t.tmpl\" %}", "t.tmpl:1:11: files include each other: t.tmpl > t.tmpl",
+    );
+    let files = [
+        ("t.tmpl", "{% include \"a\" %}{% include \"b\" %}"),
+        ("a", "{% include \"c\" %}"),
+        ("b", "{% include \"a\" %}"),
+        ("c", "\n{% include \"./b\" %}"),
+    ];
+    fails_files(
+        &files,
+        "{% include \"a\" %}",
+        "b:1:1: files include each other: a > c > b > a",
+    );
+    let computed = [("t.tmpl", "{% set f = \"t.tmpl\" %}{% include f %}")];
+    fails_files(
+        &computed,
+        "{% include f %}",
+        "t.tmpl:1:23: calls and includes are nested too deeply, do they ever end?",
+    );
+    // Twice is no circle.
+    let files = [
+        ("t.tmpl", "{% include \"a\" %}{% include \"b\" %}{% include \"a\" %}"),
+        ("a", "{% include \"b\" %}"),
+        ("b", "b"),
+    ];
+    check_files(&files, "bbb");
+}
+
+#[test]
+#[rustfmt::skip]
+fn files_must_not_lie_too_deep() {
+    let chain = |length: usize| {
+        let mut files: Vec<(String, String)> = (1..length)
+            .map(|i| (i.to_string(), format!("{{% include \"{}\" %}}", i + 1)))
+            .collect();
+        files.push((length.to_string(), "end".to_owned()));
+        files.push(("t.tmpl".to_owned(), "{% include \"1\" %}".to_owned()));
+        let files: Vec<_> = files.iter().map(|(path, text)| (&**path, text.as_bytes())).collect();
+        render_files(&files).map_err(|error| error.message().to_owned())
+    };
+    assert_eq!(chain(199), Ok(b"end".to_vec()));
+    assert_eq!(
+        chain(200),
+        Err("files are included too deeply, 200 levels are the limit".to_owned())
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn tags_to_come_are_named() {
+    for tag in [
+        "autoescape",
+        "block",
+        "cycle",
+        "extends",
+        "filter",
+        "firstof",
+        "ifchanged",
+        "ifequal",
+        "ifnotequal",
+        "import",
+        "lorem",
+        "macro",
+        "now",
+        "spaceless",
+        "ssi",
+        "templatetag",
+        "widthratio",
+    ] {
+        fails(&format!("{{% {tag} x %}}"), tag, &format!("t.tmpl:1:1: tag `{tag}` is not supported yet"));
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_missing_template_has_no_place() {
+    let error = render_files(&[]).expect_err("there is none");
+    assert_eq!(
+        error.to_string(),
+        "t.tmpl: failed to read `t.tmpl`: no such file or directory"
+    );
+    assert_eq!(
+        (error.line(), error.col(), error.file()),
+        (None, None, Path::new("t.tmpl"))
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn unknown_variables_are_listed() {
+    let world = Files::default();
+    world.put("t.tmpl", b"{% set a = b %}{{ a }}{{ forloop.x }}\n{% for x in y %}{{ x }}{{ title }}{% endfor %}{% include \"p\" with q=1 %}");
+    world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}");
+    let world: Rc<dyn World> = Rc::new(world);
+    let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+    let unknown: Vec<_> = template
+        .unknown_variables()
+        .into_iter()
+        .map(|u| format!("{} {}:{}:{}", u.name, u.file.display(), u.line, u.col))
+        .collect();
+    assert_eq!(
+        unknown,
+        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21"]
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_template_is_stale_when_any_of_its_files_is() {
+    let files = Rc::new(Files::default());
+    let world: Rc<dyn World> = files.clone();
+    let store = fixture::env().store;
+    files.put("t.tmpl", b"{% include \"p\" %}{% include \"none\" if_exists %}{% set f = \"q\" %}{% include f %}{% set g = \"n2\" %}{% include g if_exists %}");
+    files.put("p", b"p");
+    files.put("q", b"q");
+    let fresh = || {
+        let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+        assert_eq!(template.render(&store, &world), Ok(b"pq".to_vec()));
+        assert!(!template.is_stale(&*world));
+        template
+    };
+    for (path, change) in [
+        ("t.tmpl", true),
+        ("p", true),
+        ("q", true),
+        ("none", true),
+        ("n2", true),
+        ("other", false),
+    ] {
+        let template = fresh();
+        let before = files.files.borrow().clone();
+        files.put(path, b"changed");
+        assert_eq!(template.is_stale(&*world), change, "{path}");
+        files.files.replace(before.clone());
+        assert!(!template.is_stale(&*world));
+        files.remove(path);
+        assert_eq!(
+            template.is_stale(&*world),
+            before.contains_key(Path::new(path)),
+            "{path}"
+        );
+        files.files.replace(before);
+    }
+    // What is compiled is kept: nothing is read again.
+    let template = fresh();
+    let reads = files.reads.get();
+    assert_eq!(template.render(&store, &world), Ok(b"pq".to_vec()));
+    assert_eq!(
+        files.reads.get(),
+        reads + 1,
+        "only the file that is not there is asked for again"
+    );
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_render_has_limits() {
+    let store = fixture::env().store;
+    let render = |text: &str, steps, output, stopped| {
+        let files = Files::default();
+        files.put("t.tmpl", text.as_bytes());
+        files.stopped.set(stopped);
+        let world: Rc<dyn World> = Rc::new(files);
+        let mut template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+        template.limits.steps = steps;
+        template.limits.output = output;
+        template
+            .render(&store, &world)
+            .map(|out| out.len())
+            .map_err(|error| error.message().to_owned())
+    };
+    let long = "{% for a in \"0123456789\" %}{% for b in \"0123456789\" %}{% for c in \"0123456789\" %}x{% endfor %}{% endfor %}{% endfor %}";
+    assert_eq!(render(long, 10_000, 1000, false), Ok(1000));
+    assert_eq!(
+        render(long, 1000, 1000, false),
+        Err("the template takes more than 1000 steps".to_owned())
+    );
+    assert_eq!(
+        render(long, 10_000, 999, false),
+        Err("the result is larger than 999 bytes".to_owned())
+    );
+    assert_eq!(
+        render(long, 10_000, 1000, true),
+        Err("stopped before the end".to_owned())
+    );
+    assert_eq!(render("{{ 1 }}", 10_000, 1000, true), Ok(1));
+    let doubling = "{% set x = \"0123456789\" %}{% for i in \"012345678901234567890123456789\" %}{% set x = x|add:x %}{% endfor %}";
+    assert!(render(doubling, 10_000, 1000, false).is_err());
+    assert!(render("{{ printf(\"%999999d\", 1) }}", 10_000, 1000, false).is_err());
+}
+
+#[test]
+#[rustfmt::skip]
+fn nesting_has_a_limit() {
+    let deep = |before: &str, middle: &str, after: &str, levels: usize| {
+        let template = format!("{}{middle}{}", before.repeat(levels), after.repeat(levels));
+        render(&template)
+            .map(|_| ())
+            .map_err(|error| error.message().to_owned())
+    };
+    let limit = Err("nested too deeply, 200 levels are the limit".to_owned());
+    assert_eq!(deep("{% if 1 %}", "", "{% endif %}", 200), Ok(()));
+    assert_eq!(deep("{% if 1 %}", "", "{% endif %}", 201), limit);
+    assert_eq!(deep("{% for x in \"a\" %}", "", "{% empty %}{% endfor %}", 199), Ok(()));
+    assert_eq!(deep("{% with x=1 %}", "", "{% endwith %}", 100_000), limit);
+    let expression = |before: &str, after: &str, levels: usize| {
+        let template = format!("{{{{ {}1{} }}}}", before.repeat(levels), after.repeat(levels));
+        render(&template)
+            .map(|_| ())
+            .map_err(|error| error.message().to_owned())
+    };
+    for (before, after) in [
+        ("(", ")"),
+        ("base(", ")"),
+        ("1 ^ ", ""),
+        ("1 == ", ""),
+        ("1|default:base(", ")"),
+        ("-(", ")"),
+        ("not (", ")"),
+    ] {
+        assert_eq!(expression(before, after, 195), Ok(()), "{before}");
+        assert_eq!(expression(before, after, 201), limit, "{before}");
+        assert_eq!(expression(before, after, 100_000), limit, "{before}");
+    }
+    for (before, after) in [
+        ("1 and ", ""),
+        ("0 or ", ""),
+        ("1 + ", ""),
+        ("2 * ", ""),
+        ("", "|base"),
+        ("", " == 1"),
+        ("nothing", ".x"),
+    ] {
+        let levels = if after == " == 1" { 190 } else { 100_000 };
+        assert_eq!(expression(before, after, levels), Ok(()), "{before}{after}");
+    }
+    let elifs = format!("{{% if 0 %}}{}{{% else %}}e{{% endif %}}", "{% elif 0 %}".repeat(5000));
+    check(&elifs, "e");
+}
+
+/// Templates from pieces of the language put together at random, and real ones with random damage: none may panic, hang
+/// or exhaust the stack, whatever else becomes of them.
+#[test]
+#[rustfmt::skip]
+fn nothing_that_a_template_says_panics() {
+    const PIECES: [&str; 75] = [
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "{{-",
+        "-}}",
+        "{%-",
+        "-%}",
+        " ",
+        " ",
+        " ",
+        "\n",
+        "\"",
+        "'",
+        "\\",
+        "(",
+        ")",
+        ",",
+        ".",
+        "|",
+        ":",
+        "=",
+        "==",
+        "!=",
+        "<",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "^",
+        "!",
+        "and",
+        "or",
+        "not",
+        "in",
+        "true",
+        "as",
+        "x",
+        "y",
+        "forloop",
+        "0",
+        "1",
+        "99999999999999999999",
+        "1.5",
+        "\"a\"",
+        "\"a,b\"|split:\",\"",
+        "getv",
+        "gets(\"/*/*\")",
+        "ls(\"/app\")",
+        "createMap()",
+        "x.Set(\"k\", x)",
+        "m.k",
+        "if",
+        "elif",
+        "else",
+        "endif",
+        "for x in",
+        "empty",
+        "endfor",
+        "set x =",
+        "with x=1",
+        "endwith",
+        "include",
+        "\"t.tmpl\"",
+        "comment",
+        "endcomment",
+        "verbatim",
+        "reversed",
+        "sorted",
+        "é",
+        "\u{0}",
+        "}",
+    ];
+    const REAL: &str = "{% set m = createMap() %}{% for kv in gets(\"/*/*\") reversed sorted %}\n{{ kv.Key|base }}={{ kv.Value|default:\"x\" }}\
+        {% if forloop.Counter > 1 and not kv.Value in \"8080\" %}{{ m.Set(kv.Key, forloop.Counter0 * -1) }}{% elif 1 %}\n{% else %}y{% endif %}\
+        {% empty %}none{% endfor %}{% with a=m b=2 ^ 3 %}{{ a|toJSON }}{# c #}{% include \"p\" with z=b only %}{% endwith %}";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    let store = fixture::env().store;
+    let (mut rendered, mut refused) = (0, 0);
+    for round in 0..4000 {
+        let mut text = Vec::new();
+        match round % 4 {
+            0 => (0..random(60)).for_each(|_| text.push(random(256) as u8)),
+            1 | 2 => {
+                // Mostly well-formed tags with odd contents.
+                for _ in 0..random(12) {
+                    let (open, close) = if random(2) == 0 { ("{{ ", " }}") } else { ("{% ", " %}") };
+                    text.extend_from_slice(open.as_bytes());
+                    for _ in 0..random(6) {
+                        text.extend_from_slice(PIECES[random(PIECES.len())].as_bytes());
+                        text.push(b' ');
+                    }
+                    text.extend_from_slice(close.as_bytes());
+                }
+            }
+            _ => {
+                text.extend_from_slice(REAL.as_bytes());
+                for _ in 0..random(4) {
+                    let at = random(text.len());
+                    match random(3) {
+                        0 => _ = text.remove(at),
+                        1 => text[at] = random(256) as u8,
+                        _ => {
+                            let piece = PIECES[random(PIECES.len())].bytes();
+                            text.splice(at..at, piece).for_each(drop);
+                        }
+                    }
+                }
+            }
+        }
+        let files = Files::default();
+        files.put("t.tmpl", &text);
+        files.put("p", b"{{ z }}{{ x }}");
+        let world: Rc<dyn World> = Rc::new(files);
+        let outcome = Template::compile(Path::new("t.tmpl"), &world).and_then(|mut template| {
+            template.limits.steps = 5000;
+            template.limits.output = 1 << 16;
+            template.render(&store, &world)
+        });
+        match outcome {
+            Ok(_) => rendered += 1,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                assert!(!error.message().contains("mistake of remco"), "{error}\n{text:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        rendered > 200 && refused > 200,
+        "{rendered} rendered, {refused} refused: the mixture tests little"
+    );
+}

@@ -1,0 +1,447 @@
+//! Rules of the source tree that the compiler does not know: which part may use which, one door for
+//! each crate, headers, names, words that must not appear. Reads the project's files and runs nothing
+//! of it. A finding names file, line and reason; what is allowed is in the tables below.
+
+use std::fmt;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// The parts of the program. A file belongs to the first part whose path its own begins with, and names other parts
+/// only if they are listed there: main and daemon know everything, host the data of the pure parts, nobody knows host
+/// but the effects' side of a backend.
+const PARTS: &[Part] = &[
+    Part { path: "src/main.rs", kind: Kind::Effects, uses: &[] },
+    Part { path: "src/lib.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
+    Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "host", "log", "store", "template"] },
+    Part { path: "src/backend/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/env.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/file.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/etcd/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/etcd/client.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "log", "store"] },
+    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource", "store", "template"] },
+    Part { path: "src/template/", kind: Kind::Pure, uses: &["nearest", "store", "template"] },
+    Part { path: "src/store/", kind: Kind::Pure, uses: &["store"] },
+    Part { path: "src/config/", kind: Kind::Pure, uses: &["config", "nearest"] },
+    Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config", "nearest"] },
+    Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/nearest.rs", kind: Kind::Pure, uses: &[] },
+];
+
+const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "resource", "store", "template"];
+const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "host", "log", "store"];
+
+/// What a pure part does not touch, and how it gets the same.
+const EFFECTS: &[(&str, &str)] = &[
+    ("std::fs", "files come through config::Source or template::World"),
+    ("std::net", "sockets are host's"),
+    ("std::process", "processes are host's"),
+    ("std::env", "the environment comes through config::Source or template::World"),
+    ("std::thread", "there is one thread"),
+    ("std::io::stdin", "the terminal is host's"),
+    ("std::io::stdout", "the terminal is host's"),
+    ("std::io::stderr", "the terminal is host's"),
+    ("println!", "what is to be said is returned, or reported as a log line"),
+    ("eprintln!", "what is to be said is returned, or reported as a log line"),
+    ("Instant::now", "the moment is an argument"),
+    ("SystemTime", "the clock comes through template::World"),
+];
+
+/// The one place of a crate, so that it can be replaced. A crate that is not listed may be used everywhere.
+const DOORS: &[(&str, &str)] = &[
+    ("lexopt", "src/cli.rs"),
+    ("rustix", "src/host/"),
+    ("signal_hook", "src/host/"),
+    ("toml", "src/config/"),
+    ("tz", "src/host/"),
+    ("upon", "src/template/"),
+    ("ureq", "src/host/http"),
+];
+
+/// What stands nowhere, or nowhere but in tests.
+const WORDS: &[(&str, Where, &str)] = &[
+    ("#[ignore", Where::Nowhere, "a test runs or is not there"),
+    ("thread::sleep", Where::Nowhere, "wait for a condition with a deadline"),
+    ("todo!", Where::Nowhere, "say what is missing in an error"),
+    ("unimplemented!", Where::Nowhere, "say what is missing in an error"),
+    ("dbg!", Where::Nowhere, "it was left behind"),
+    (".unwrap()", Where::OnlyInTests, "handle it, or state the invariant with `expect`"),
+];
+
+/// What no file or folder is called: the concept behind it is not found yet.
+const VAGUE: &[&str] = &["common", "helper", "helpers", "manager", "misc", "util", "utils"];
+
+/// How many lines at the top of a file say what it owns and what it does not. What a test does not own is plain.
+const HEADERS: &[(&str, RangeInclusive<usize>)] = &[("src/", 2..=6), ("", 1..=6)];
+
+#[test]
+fn parts_use_only_what_is_below_them() {
+    hold(layers);
+}
+
+#[test]
+fn pure_parts_touch_nothing_outside() {
+    hold(purity);
+}
+
+#[test]
+fn each_crate_has_one_door() {
+    hold(doors);
+}
+
+#[test]
+fn words_that_must_not_appear() {
+    hold(words);
+}
+
+#[test]
+fn each_file_says_what_it_is() {
+    hold(header);
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    hold(name);
+}
+
+#[test]
+fn each_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is there");
+    let (mut section, mut above, mut bare) = ("", "", Vec::new());
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]") && line.contains(" = ") && !above.starts_with('#') {
+            bare.push(line);
+        }
+        above = line;
+    }
+    assert!(bare.is_empty(), "Cargo.toml: the line above must say what std cannot do here:\n{}", bare.join("\n"));
+}
+
+struct Part {
+    path: &'static str,
+    kind: Kind,
+    /// What may follow `crate::`.
+    uses: &'static [&'static str],
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Pure,
+    Effects,
+}
+
+#[derive(PartialEq)]
+enum Where {
+    Nowhere,
+    OnlyInTests,
+}
+
+fn layers(source: &Source) -> Vec<Finding> {
+    let part = match part_of(source) {
+        Some(part) => part,
+        None if source.path.starts_with("src/") => return vec![source.finding(0, "add it to PARTS")],
+        None => return Vec::new(),
+    };
+    let is_above = |used: &Used| !part.uses.iter().any(|below| used.is_within(below));
+    let used = source.code.uses("crate").into_iter().filter(is_above);
+    used.map(|used| source.finding(used.at, &format!("`{}` is not below `{}`", used.path, part.path))).collect()
+}
+
+fn purity(source: &Source) -> Vec<Finding> {
+    if part_of(source).is_none_or(|part| part.kind != Kind::Pure) {
+        return Vec::new();
+    }
+    let places = |effect: &str| match effect.strip_prefix("std::") {
+        Some(path) => {
+            source.code.uses("std").into_iter().filter(|used| used.is_within(path)).map(|used| used.at).collect()
+        }
+        None => source.code.places(effect),
+    };
+    let finding =
+        |effect: &str, instead: &str, at| source.finding(at, &format!("`{effect}` in a pure part: {instead}"));
+    EFFECTS
+        .iter()
+        .flat_map(|(effect, instead)| places(effect).into_iter().map(|at| finding(effect, instead, at)))
+        .collect()
+}
+
+fn doors(source: &Source) -> Vec<Finding> {
+    let closed = DOORS.iter().filter(|(_, door)| source.path.starts_with("src/") && !source.path.starts_with(door));
+    let used =
+        closed.flat_map(|(name, door)| source.code.uses(name).into_iter().map(move |used| (used.at, name, door)));
+    used.map(|(at, name, door)| source.finding(at, &format!("`{name}` is used in {door} only"))).collect()
+}
+
+fn words(source: &Source) -> Vec<Finding> {
+    let places = |word, place: &Where| match place {
+        Where::Nowhere => source.with_tests.places(word),
+        Where::OnlyInTests => source.code.places(word),
+    };
+    let finding = |word: &str, instead: &str, at| source.finding(at, &format!("`{word}`: {instead}"));
+    let found = WORDS.iter().map(|(word, place, instead)| (word, places(word, place), instead));
+    found.flat_map(|(word, at, instead)| at.into_iter().map(|at| finding(word, instead, at))).collect()
+}
+
+fn header(source: &Source) -> Vec<Finding> {
+    let lines = source.text.lines().take_while(|line| line.starts_with("//!")).count();
+    let wanted = HEADERS.iter().find(|(folder, _)| source.path.starts_with(folder)).map(|(_, wanted)| wanted);
+    let wrong = wanted.filter(|wanted| !wanted.contains(&lines));
+    let why = |wanted| format!("{lines} lines of `//!`, but {wanted:?} say what the file owns and what it does not");
+    wrong.map(|wanted| source.finding(0, &why(wanted))).into_iter().collect()
+}
+
+fn name(source: &Source) -> Vec<Finding> {
+    let path = Path::new(&source.path).with_extension("");
+    let vague = path.iter().filter_map(|name| VAGUE.iter().find(|vague| name == **vague));
+    vague.map(|vague| source.finding(0, &format!("`{vague}` is no noun of the problem"))).collect()
+}
+
+fn part_of(source: &Source) -> Option<&'static Part> {
+    PARTS.iter().find(|part| source.path.starts_with(part.path))
+}
+
+/// Fails with everything that a rule finds in the tree.
+#[track_caller]
+fn hold(rule: fn(&Source) -> Vec<Finding>) {
+    let mut paths = Vec::new();
+    for folder in ["src", "tests", "benches", "fuzz"] {
+        rust_files(&root().join(folder), &mut paths);
+    }
+    assert!(paths.len() > 20, "only {} source files found", paths.len());
+    let source = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file is readable text");
+        Source::new(path.strip_prefix(root()).expect("it is below the root").display().to_string(), text)
+    };
+    let mut findings: Vec<String> =
+        paths.into_iter().flat_map(|path| rule(&source(path))).map(|finding| finding.to_string()).collect();
+    findings.sort();
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    // A folder that does not exist has none.
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("a folder of the project can be listed").path();
+        if path.is_dir() && !path.ends_with("target") {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// One source file.
+struct Source {
+    /// From the project's root.
+    path: String,
+    text: String,
+    with_tests: Code,
+    code: Code,
+}
+
+struct Finding {
+    path: String,
+    line: usize,
+    why: String,
+}
+
+impl Source {
+    fn new(path: String, text: String) -> Source {
+        let with_tests = Code::new(&text);
+        let is_test = !path.starts_with("src/") || path.ends_with("/tests.rs") || path.contains("/tests/");
+        let code = if is_test { Code(String::new()) } else { with_tests.without_tests() };
+        Source { path, text, with_tests, code }
+    }
+
+    fn finding(&self, at: usize, why: &str) -> Finding {
+        let line = 1 + self.text[..at].matches('\n').count();
+        Finding { path: self.path.clone(), line, why: why.to_owned() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path, self.line, self.why)
+    }
+}
+
+/// A text with blanks for comments and literals, so that every offset is that of the text.
+struct Code(String);
+
+/// A path that the code names below a root.
+struct Used {
+    at: usize,
+    path: String,
+}
+
+impl Used {
+    fn is_within(&self, path: &str) -> bool {
+        self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    }
+}
+
+impl Code {
+    fn new(text: &str) -> Code {
+        let mut code = text.as_bytes().to_vec();
+        let mut at = 0;
+        while at < code.len() {
+            let before = at.checked_sub(1).map(|at| code[at]);
+            let end = literal_end(&text.as_bytes()[at..], before.is_some_and(is_name_byte)) + at;
+            code[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+            at = end.max(at + 1);
+        }
+        Code(String::from_utf8(code).expect("comments and literals are blanked as a whole"))
+    }
+
+    /// Blanks what stands under `#[cfg(test)]`.
+    fn without_tests(&self) -> Code {
+        let mut code = self.0.clone();
+        for (at, _) in self.0.match_indices("#[cfg(test)]") {
+            let mut depth = 0;
+            let end = self.0[at..].char_indices().find(|(_, char)| {
+                depth += i32::from(*char == '{') - i32::from(*char == '}');
+                depth == 0 && matches!(char, '}' | ';')
+            });
+            let end = end.map_or(code.len(), |(length, _)| at + length);
+            let blank: String = code[at..end].chars().map(|char| if char == '\n' { '\n' } else { ' ' }).collect();
+            if blank.len() == end - at {
+                code.replace_range(at..end, &blank);
+            }
+        }
+        Code(code)
+    }
+
+    /// Where a word stands, but not as the end or the beginning of a longer one.
+    fn places(&self, word: &str) -> Vec<usize> {
+        let is_whole = |at: usize| {
+            let (before, after) = (self.0[..at].bytes().last(), self.0.as_bytes().get(at + word.len()));
+            let joined = |edge: Option<u8>, beside: Option<u8>| {
+                edge.is_some_and(is_name_byte) && beside.is_some_and(is_name_byte)
+            };
+            !joined(word.bytes().next(), before) && !joined(word.bytes().last(), after.copied())
+        };
+        self.0.match_indices(word).map(|(at, _)| at).filter(|at| is_whole(*at)).collect()
+    }
+
+    /// The paths that are named below a crate (or `crate`, `std`), those in braces one by one.
+    fn uses(&self, root: &str) -> Vec<Used> {
+        let mut used = Vec::new();
+        for at in self.places(root) {
+            if let Some(rest) = self.0[at + root.len()..].strip_prefix("::") {
+                expand(rest, at, "", &mut used);
+            }
+        }
+        used
+    }
+}
+
+/// `a::{b, c::d}` as `a::b` and `a::c::d`. Returns what follows.
+fn expand<'t>(text: &'t str, at: usize, prefix: &str, used: &mut Vec<Used>) -> &'t str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        while !rest.trim_start().starts_with('}') && !rest.is_empty() {
+            rest = expand(rest, at, prefix, used).trim_start().trim_start_matches(',');
+        }
+        return rest.trim_start().strip_prefix('}').unwrap_or("");
+    }
+    let name = text.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(text.len());
+    let path = format!("{prefix}{}", &text[..name]);
+    match text[name..].strip_prefix("::") {
+        Some(below) if below.starts_with(|char: char| char == '{' || is_name_byte(char as u8)) => {
+            expand(below, at, &format!("{path}::"), used)
+        }
+        _ => {
+            used.push(Used { at, path });
+            // Past `as other`, up to the next in the braces; never without progress.
+            let end = text[name..].find([',', '}']).map_or(text.len(), |end| name + end);
+            &text[end..]
+        }
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
+/// How long the comment or literal is that a text begins with; 0: it begins with neither.
+fn literal_end(text: &[u8], in_name: bool) -> usize {
+    let until = |start: usize, end: &[u8]| {
+        let found = text[start..].windows(end.len()).position(|window| window == end);
+        found.map_or(text.len(), |length| start + length + end.len())
+    };
+    match text {
+        [b'/', b'/', ..] => until(2, b"\n") - 1,
+        [b'/', b'*', ..] => until(2, b"*/"),
+        [b'"', ..] => quoted_end(text, b'"'),
+        [b'\'', b'\\', ..] => quoted_end(text, b'\''),
+        // A character, not a lifetime.
+        [b'\'', rest @ ..] => match rest.iter().take(5).skip(1).position(|byte| *byte == b'\'') {
+            Some(length) if length == 0 || rest[0] >= 0x80 => length + 3,
+            _ => 0,
+        },
+        [b'r' | b'b', ..] if !in_name => {
+            let letters = text.iter().take_while(|byte| matches!(byte, b'r' | b'b')).count();
+            let hashes = text[letters..].iter().take_while(|byte| **byte == b'#').count();
+            let is_raw = text[..letters].contains(&b'r') && text.get(letters + hashes) == Some(&b'"');
+            let end = [&b"\""[..], &vec![b'#'; hashes]].concat();
+            if is_raw && letters <= 2 { until(letters + hashes + 1, &end) } else { 0 }
+        }
+        _ => 0,
+    }
+}
+
+fn quoted_end(text: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while at < text.len() && text[at] != quote {
+        at += if text[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(text.len())
+}
+
+#[test]
+fn the_rules_bite() {
+    let rules = [layers, purity, doors, words, header, name];
+    let check = |path: &str, text: &str, want: &[&str]| {
+        let source = Source::new(path.to_owned(), format!("//! One.\n//! Two.\n{text}"));
+        let got: Vec<String> = rules.iter().flat_map(|rule| rule(&source)).map(|finding| finding.to_string()).collect();
+        assert_eq!(got.len(), want.len(), "{path}: {text}: {got:?}");
+        let fits = got.iter().zip(want).all(|(got, want)| got.starts_with(want));
+        assert!(fits, "{path}: {text}: {got:?}");
+    };
+    let store = "src/store/mod.rs";
+    check(store, "use std::rc::Rc;\n", &[]);
+    check(store, "use std::fs;", &["src/store/mod.rs:3: `std::fs` in a pure part"]);
+    check(store, "\nuse std::{fmt, fs::File, io::{self, Read}};", &["src/store/mod.rs:4: `std::fs`"]);
+    check(store, "use std::io::{Read, stdin};", &["src/store/mod.rs:3: `std::io::stdin`"]);
+    check(store, "fn f() { std::env::var(\"A\"); }", &["src/store/mod.rs:3: `std::env`"]);
+    check(store, "let now = Instant::now();", &["src/store/mod.rs:3: `Instant::now`"]);
+    check(store, "eprintln!();", &["src/store/mod.rs:3: `eprintln!`"]);
+    check(store, "// std::fs\n/* std::net */ let s = (\"std::fs\", r#\"\"std::env\"\"#, '\"'); let t: &'a str;", &[]);
+    check(store, "#[cfg(test)]\nmod tests { use std::fs; x.unwrap(); mod a {} use crate::host; }\n", &[]);
+    check(store, "#[cfg(test)]\nmod tests;\nuse std::fs;", &["src/store/mod.rs:5: `std::fs`"]);
+    check(store, "use crate::template::Value;", &["src/store/mod.rs:3: `template::Value` is not below `src/store/`"]);
+    check(store, "use crate::{store::path, host};", &["src/store/mod.rs:3: `host` is not below"]);
+    check("src/host/files.rs", "use std::fs; use crate::store::Store;", &[]);
+    check("src/host/files.rs", "use crate::daemon::Daemon;", &["src/host/files.rs:3: `daemon::Daemon` is not below"]);
+    check("src/backend/file.rs", "use crate::host::read;", &[]);
+    check("src/backend/keys.rs", "use crate::host::read;", &["src/backend/keys.rs:3: `host::read` is not below"]);
+    check("src/new.rs", "", &["src/new.rs:1: add it to PARTS"]);
+    check(store, "use toml::Value;", &["src/store/mod.rs:3: `toml` is used in src/config/ only"]);
+    check("src/config/document.rs", "use toml::Value; let my_upon::x = 1;", &[]);
+    check(store, "x.unwrap();", &["src/store/mod.rs:3: `.unwrap()`"]);
+    check(store, "x.unwrap_or(1); todo!()", &["src/store/mod.rs:3: `todo!`"]);
+    check("tests/it/main.rs", "x.unwrap();\n#[ignore]\nfn a() {}", &["tests/it/main.rs:4: `#[ignore`"]);
+    check("src/resource/tests.rs", "x.unwrap(); std::thread::sleep(d);", &["src/resource/tests.rs:3: `thread::sleep`"]);
+    check("src/store/util.rs", "", &["src/store/util.rs:1: `util` is no noun"]);
+    check("tests/common/mod.rs", "", &["tests/common/mod.rs:1: `common` is no noun"]);
+    let bare = Source::new("src/store/mod.rs".to_owned(), "//! One.\nuse std::rc::Rc;\n".to_owned());
+    assert!(header(&bare)[0].to_string().starts_with("src/store/mod.rs:1: 1 lines of `//!`"));
+}
