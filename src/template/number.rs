@@ -21,11 +21,7 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     if !unsigned.bytes().all(is_part) {
         return None;
     }
-    let number = if text.contains('_') {
-        without_underscores(text)?.parse()
-    } else {
-        text.parse::<f64>()
-    };
+    let number = if text.contains('_') { without_underscores(text)?.parse() } else { text.parse::<f64>() };
     number.ok().filter(|n| n.is_finite())
 }
 
