@@ -83,11 +83,11 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
+    logger.set(config.log_level, config.log_format);
+    announce(&options.config, &config, &warnings, logger);
     if let Err(error) = daemon.adopt(&config) {
         return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
     }
-    logger.set(config.log_level, config.log_format);
-    announce(&options.config, &config, &warnings, logger);
     if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
         *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
     }

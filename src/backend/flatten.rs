@@ -252,6 +252,7 @@ mod tests {
     #[test]
     fn scalars_print_as_in_go() {
         let scalar = |json: &str, want: &str| check(&format!("{{\"k\": {json}}}"), &[&format!("/k={want}")]);
+        scalar("10.977563108496751", "10.977563108496751");
         scalar("42", "42");
         scalar("-7", "-7");
         scalar("0", "0");

@@ -52,10 +52,7 @@ impl<'t, 's> Tokens<'t, 's> {
 
     /// Takes the first of these that comes next, and tells which it was.
     fn take_one<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
-        table
-            .iter()
-            .find(|(text, _)| self.take(text).is_some())
-            .map(|(_, meaning)| *meaning)
+        table.iter().find(|(text, _)| self.take(text).is_some()).map(|(_, meaning)| *meaning)
     }
 
     /// What the next error is about: the next token, or the end of the tag.
@@ -74,19 +71,11 @@ impl<'t, 's> Tokens<'t, 's> {
 
     /// From a place up to the token taken last.
     pub fn since(&self, start: Span) -> Span {
-        self.at
-            .checked_sub(1)
-            .and_then(|last| self.tag.tokens.get(last))
-            .map_or(start, |last| start.to(last.span))
+        self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last)).map_or(start, |last| start.to(last.span))
     }
 }
 
-const LOGIC: [(&str, Logic); 4] = [
-    ("and", Logic::And),
-    ("&&", Logic::And),
-    ("or", Logic::Or),
-    ("||", Logic::Or),
-];
+const LOGIC: [(&str, Logic); 4] = [("and", Logic::And), ("&&", Logic::And), ("or", Logic::Or), ("||", Logic::Or)];
 const COMPARISONS: [(&str, Op); 8] = [
     ("==", Op::Eq),
     ("<=", Op::Le),
@@ -110,11 +99,7 @@ impl Parser<'_> {
             rest.push((logic, self.comparison(tokens)?));
         }
         self.shallower();
-        Ok(if rest.is_empty() {
-            first
-        } else {
-            Expr::Logic(Box::new(first), rest)
-        })
+        Ok(if rest.is_empty() { first } else { Expr::Logic(Box::new(first), rest) })
     }
 
     fn comparison(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
@@ -125,11 +110,7 @@ impl Parser<'_> {
         };
         self.deeper(tokens.tag.span, tokens.here())?;
         // `a in b == c` is refused by the original too.
-        let right = if op == Op::In {
-            self.sum(tokens)?
-        } else {
-            self.comparison(tokens)?
-        };
+        let right = if op == Op::In { self.sum(tokens)? } else { self.comparison(tokens)? };
         self.shallower();
         Ok(Expr::Binary(op, Box::new((left, right)), tokens.since(start)))
     }
@@ -168,11 +149,7 @@ impl Parser<'_> {
             let right = operand(self, tokens)?;
             rest.push((op, right, tokens.since(start)));
         }
-        Ok(if rest.is_empty() {
-            first
-        } else {
-            Expr::Chain(Box::new(first), rest)
-        })
+        Ok(if rest.is_empty() { first } else { Expr::Chain(Box::new(first), rest) })
     }
 
     fn power(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
@@ -198,11 +175,7 @@ impl Parser<'_> {
         }
         let input = self.simple(tokens)?;
         let filters = self.filters(tokens)?;
-        Ok(if filters.is_empty() {
-            input
-        } else {
-            Expr::Filtered(Box::new(input), filters)
-        })
+        Ok(if filters.is_empty() { input } else { Expr::Filtered(Box::new(input), filters) })
     }
 
     /// `|a|b:1`, as many as there are.
@@ -225,18 +198,12 @@ impl Parser<'_> {
             let message = format!("unknown filter `{text}`{}", suggest(text, filters::names()));
             return Err(self.error(tokens, name.span, message));
         };
-        filter
-            .check()
-            .map_err(|message| self.error(tokens, name.span, format!("{text}: {message}")))?;
+        filter.check().map_err(|message| self.error(tokens, name.span, format!("{text}: {message}")))?;
         let argument = match tokens.take(":") {
             Some(_) => Some(self.simple(tokens)?),
             None => None,
         };
-        Ok(FilterCall {
-            filter,
-            argument,
-            span: tokens.since(name.span),
-        })
+        Ok(FilterCall { filter, argument, span: tokens.since(name.span) })
     }
 
     /// A literal or a path: all that can be the argument of a filter.
@@ -293,38 +260,19 @@ impl Parser<'_> {
         let name = tokens.next().map_or(&b""[..], |token| token.text);
         let text = str::from_utf8(name).unwrap_or_default();
         let args = self.args(tokens)?;
-        let callee = functions::lookup(text)
-            .map(Callee::Function)
-            .or_else(|| filters::lookup(text).map(Callee::Filter));
-        let head = Head {
-            name: self.names.name(text),
-            callee,
-            args,
-            span: tokens.since(start),
-        };
+        let callee =
+            functions::lookup(text).map(Callee::Function).or_else(|| filters::lookup(text).map(Callee::Filter));
+        let head = Head { name: self.names.name(text), callee, args, span: tokens.since(start) };
         self.uses(&head, tokens.tag.span);
         let mut steps = Vec::new();
         while tokens.take(".").is_some() {
             let access = match tokens.peek() {
-                Some(Token {
-                    kind: TokenKind::Name,
-                    text,
-                    ..
-                }) => {
+                Some(Token { kind: TokenKind::Name, text, .. }) => {
                     let name = self.names.name(str::from_utf8(text).unwrap_or_default());
                     Access::Field(self.names.text(name).clone())
                 }
-                Some(Token {
-                    kind: TokenKind::Digits,
-                    text,
-                    ..
-                }) => {
-                    match str::from_utf8(text)
-                        .unwrap_or_default()
-                        .parse::<i64>()
-                        .ok()
-                        .and_then(|n| n.try_into().ok())
-                    {
+                Some(Token { kind: TokenKind::Digits, text, .. }) => {
+                    match str::from_utf8(text).unwrap_or_default().parse::<i64>().ok().and_then(|n| n.try_into().ok()) {
                         Some(index) => Access::Index(index),
                         None => return Err(self.error(tokens, tokens.here(), "index is too large")),
                     }
@@ -336,11 +284,7 @@ impl Parser<'_> {
             };
             tokens.next();
             let args = self.args(tokens)?;
-            steps.push(Step {
-                access,
-                args,
-                span: tokens.since(start),
-            });
+            steps.push(Step { access, args, span: tokens.since(start) });
         }
         Ok(Expr::Path(Box::new(Path { head, steps })))
     }
@@ -356,13 +300,8 @@ impl Parser<'_> {
                 }
                 let start = tokens.here();
                 let value = self.expression(tokens)?;
-                args.push(Arg {
-                    value,
-                    span: tokens.since(start),
-                });
-                let closes = tokens
-                    .peek()
-                    .is_some_and(|token| token.text == b")" && token.kind == TokenKind::Symbol);
+                args.push(Arg { value, span: tokens.since(start) });
+                let closes = tokens.peek().is_some_and(|token| token.text == b")" && token.kind == TokenKind::Symbol);
                 if !closes && tokens.take(",").is_none() {
                     let message = match tokens.peek() {
                         Some(Token { text: b"=", .. }) => "a call takes no named arguments".to_owned(),
@@ -380,11 +319,7 @@ impl Parser<'_> {
 impl Parser<'_> {
     fn uses(&mut self, head: &Head, tag: Span) {
         let name = self.names.text(head.name).clone();
-        let here = Use {
-            name: head.name,
-            span: head.span,
-            tag,
-        };
+        let here = Use { name: head.name, span: head.span, tag };
         let given = head.args.as_ref().map(Vec::len);
         let check = match (head.callee, given) {
             (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),

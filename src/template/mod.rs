@@ -139,6 +139,7 @@ pub struct Stamp {
 /// An SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Srv {
+    /// With the dot at its end, as Go gives it.
     pub target: String,
     pub port: u16,
     pub priority: u16,

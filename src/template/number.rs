@@ -21,11 +21,7 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     if !unsigned.bytes().all(is_part) {
         return None;
     }
-    let number = if text.contains('_') {
-        without_underscores(text)?.parse()
-    } else {
-        text.parse::<f64>()
-    };
+    let number = if text.contains('_') { without_underscores(text)?.parse() } else { text.parse::<f64>() };
     number.ok().filter(|n| n.is_finite())
 }
 
@@ -61,11 +57,7 @@ pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
 /// A float's integer part. What does not fit gives the smallest integer, as it does in Go on amd64.
 pub fn truncate(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if (-LIMIT..LIMIT).contains(&number) {
-        number as i64
-    } else {
-        i64::MIN
-    }
+    if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
 /// The shapes of strconv.FormatFloat.
@@ -104,11 +96,7 @@ pub fn format_float(number: f64, format: FloatFormat, precision: Option<usize>) 
             format!("{mantissa}p{:+}", exponent - 52)
         }
     };
-    if number.is_sign_negative() {
-        format!("-{text}")
-    } else {
-        text
-    }
+    if number.is_sign_negative() { format!("-{text}") } else { text }
 }
 
 /// No float has more digits behind its point, and Rust writes no more than 65,535.
@@ -135,11 +123,7 @@ fn general(number: f64, precision: Option<usize>) -> String {
         Some(precision) if precision > significant && significant as i64 >= whole => significant,
         Some(precision) => precision,
     };
-    if decimal.exponent < -4 || whole > threshold as i64 {
-        decimal.exponent()
-    } else {
-        decimal.plain()
-    }
+    if decimal.exponent < -4 || whole > threshold as i64 { decimal.exponent() } else { decimal.plain() }
 }
 
 /// Digits with an exponent: d.ddd * 10^exponent.
@@ -160,10 +144,7 @@ impl Decimal {
         if let Some(precision) = precision {
             digits.extend(std::iter::repeat_n('0', precision - precision.min(EXACT)));
         }
-        Decimal {
-            digits,
-            exponent: exponent.parse().expect("Rust writes a decimal exponent"),
-        }
+        Decimal { digits, exponent: exponent.parse().expect("Rust writes a decimal exponent") }
     }
 
     fn exponent(&self) -> String {
@@ -225,11 +206,7 @@ fn hex(number: f64, precision: Option<usize>) -> String {
     }
     let point = if digits.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!(
-        "0x{}{point}{digits}p{sign}{:02}",
-        mantissa >> 60,
-        exponent.unsigned_abs()
-    )
+    format!("0x{}{point}{digits}p{sign}{:02}", mantissa >> 60, exponent.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -237,11 +214,7 @@ mod tests {
     use super::*;
 
     fn check(number: f64, format: FloatFormat, precision: Option<usize>, expected: &str) {
-        assert_eq!(
-            format_float(number, format, precision),
-            expected,
-            "{number} {format:?} {precision:?}"
-        );
+        assert_eq!(format_float(number, format, precision), expected, "{number} {format:?} {precision:?}");
     }
 
     #[test]

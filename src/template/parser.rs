@@ -55,28 +55,15 @@ pub(super) fn parse<'s>(
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let Parser {
-        bound,
-        variables,
-        wrong_calls,
-        ..
-    } = parser;
+    let Parser { bound, variables, wrong_calls, .. } = parser;
     let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
     let wrong_call = wrong.map(|(call, message)| source.error(call.tag, call.span, message));
-    Ok(Document {
-        body,
-        variables,
-        bound,
-        wrong_call,
-    })
+    Ok(Document { body, variables, bound, wrong_call })
 }
 
 /// What a call of something unknown is told.
 pub(super) fn unknown_function(name: &str) -> String {
-    format!(
-        "unknown function `{name}`{}",
-        suggest(name, functions::names().chain(filters::names()))
-    )
+    format!("unknown function `{name}`{}", suggest(name, functions::names().chain(filters::names())))
 }
 
 /// The end of a message about a name that does not exist, if a known one is near.
@@ -203,10 +190,7 @@ impl<'s> Parser<'s> {
 /// The end that a piece is, if it is one of these.
 fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
     let Piece::Tag(tag) = piece else { return None };
-    let first = tag
-        .tokens
-        .first()
-        .filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
+    let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
     let name = ends.iter().find(|end| end.as_bytes() == first.text)?;
     Some((*name, tag))
 }
@@ -223,9 +207,7 @@ impl Parser<'_> {
         if self.depth <= NESTING {
             return Ok(());
         }
-        Err(self
-            .source
-            .error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
+        Err(self.source.error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
     pub fn shallower(&mut self) {

@@ -57,10 +57,7 @@ mod tests {
         check("plain ünï€😀".as_bytes(), "\"plain ünï€😀\"");
         check(b"a\"b\\c'", r#""a\"b\\c'""#);
         check(b"\x07\x08\x0c\n\r\t\x0b\x00\x1f\x7f", r#""\a\b\f\n\r\t\v\x00\x1f\x7f""#);
-        check(
-            "\u{a0}\u{ad}\u{200b}\u{e000}\u{10ffff}".as_bytes(),
-            r#""\u00a0\u00ad\u200b\ue000\U0010ffff""#,
-        );
+        check("\u{a0}\u{ad}\u{200b}\u{e000}\u{10ffff}".as_bytes(), r#""\u00a0\u00ad\u200b\ue000\U0010ffff""#);
         check("e\u{301}".as_bytes(), "\"e\u{301}\"");
         check(b"\xff\xe2\x82", r#""\xff\xe2\x82""#);
         assert_eq!(quote("é€😀".as_bytes(), '"', true), r#""\u00e9\u20ac\U0001f600""#);

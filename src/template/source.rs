@@ -100,20 +100,10 @@ impl fmt::Display for Error {
         if let (Some((line, _)), Some(excerpt)) = (report.place, &report.excerpt) {
             let line = line.to_string();
             // Tabs stay, so that the marks stand below their text whatever the width of a tab.
-            let indent: String = excerpt
-                .text
-                .chars()
-                .take(excerpt.before)
-                .map(|c| if c == '\t' { c } else { ' ' })
-                .collect();
+            let indent: String =
+                excerpt.text.chars().take(excerpt.before).map(|c| if c == '\t' { c } else { ' ' }).collect();
             write!(f, "\n {line} | {}", excerpt.text)?;
-            write!(
-                f,
-                "\n {:width$} | {indent}{}",
-                "",
-                "^".repeat(excerpt.width),
-                width = line.len()
-            )?;
+            write!(f, "\n {:width$} | {indent}{}", "", "^".repeat(excerpt.width), width = line.len())?;
         }
         for step in &report.trail {
             write!(f, "\n {step}")?;
@@ -156,11 +146,7 @@ impl Source {
 
     pub fn span(&self, start: usize, end: usize) -> Span {
         // No file is larger than LARGEST.
-        Span {
-            file: self.id,
-            start: start as u32,
-            end: end as u32,
-        }
+        Span { file: self.id, start: start as u32, end: end as u32 }
     }
 
     /// The bytes of one of its spans.
@@ -181,10 +167,7 @@ impl Source {
     }
 
     pub fn line(&self, offset: u32) -> usize {
-        1 + self.bytes[..offset as usize]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
+        1 + self.bytes[..offset as usize].iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Line and column from 1; columns count characters.
@@ -194,10 +177,7 @@ impl Source {
     }
 
     fn line_start(&self, offset: u32) -> usize {
-        self.bytes[..offset as usize]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |newline| newline + 1)
+        self.bytes[..offset as usize].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
     }
 
     /// The line in which the tag begins. What is underlined is in the same line unless the tag is text.
@@ -222,18 +202,10 @@ impl Excerpt {
 
     fn new(line: &str, before: usize, width: usize) -> Excerpt {
         let shown = |c: char| {
-            if c.is_control() && c != '\t' {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
+            if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
         };
         let total = line.chars().count();
-        let from = if total <= Excerpt::WIDTH || before <= Excerpt::LEAD {
-            0
-        } else {
-            before - Excerpt::LEAD
-        };
+        let from = if total <= Excerpt::WIDTH || before <= Excerpt::LEAD { 0 } else { before - Excerpt::LEAD };
         let mut text = String::new();
         let mut before = before - from;
         if from > 0 {
@@ -245,20 +217,13 @@ impl Excerpt {
             text.push_str("...");
         }
         let room = text.chars().count().saturating_sub(before).max(1);
-        Excerpt {
-            text,
-            before,
-            width: width.min(room),
-        }
+        Excerpt { text, before, width: width.min(room) }
     }
 }
 
 /// Characters, as `String::from_utf8_lossy` counts them.
 fn characters(bytes: &[u8]) -> usize {
-    bytes
-        .utf8_chunks()
-        .map(|chunk| chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty()))
-        .sum()
+    bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())).sum()
 }
 
 #[cfg(test)]
@@ -269,16 +234,9 @@ mod tests {
     #[track_caller]
     fn error(text: &[u8], tag: &[u8], what: &[u8]) -> Error {
         let find = |from: usize, part: &[u8]| {
-            from + text[from..]
-                .windows(part.len())
-                .position(|window| window == part)
-                .expect("the part is in the text")
+            from + text[from..].windows(part.len()).position(|window| window == part).expect("the part is in the text")
         };
-        let source = Source {
-            id: 0,
-            path: PathBuf::from("a.tmpl"),
-            bytes: text.to_vec(),
-        };
+        let source = Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec() };
         let tag_start = find(0, tag);
         let what_start = find(tag_start, what);
         let span = |start, part: &[u8]| source.span(start, start + part.len());
@@ -292,18 +250,8 @@ mod tests {
 
     #[test]
     fn shows_the_tag_and_underlines_what_failed() {
-        check(
-            b"a\nb {{ x(1) }}\n",
-            b"{{ x",
-            b"x(1)",
-            "a.tmpl:2:3: it failed\n 2 | b {{ x(1) }}\n   |      ^^^^",
-        );
-        check(
-            b"{{ x }}",
-            b"{{ x }}",
-            b"x",
-            "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^",
-        );
+        check(b"a\nb {{ x(1) }}\n", b"{{ x", b"x(1)", "a.tmpl:2:3: it failed\n 2 | b {{ x(1) }}\n   |      ^^^^");
+        check(b"{{ x }}", b"{{ x }}", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
         // The width of the line's number, and of a tab, is kept.
         check(
             &[&b"\n".repeat(11)[..], b"\t{{ x }}"].concat(),
@@ -315,40 +263,15 @@ mod tests {
 
     #[test]
     fn counts_characters() {
-        check(
-            "é😀{{ ü }}".as_bytes(),
-            b"{{",
-            "ü".as_bytes(),
-            "a.tmpl:1:3: it failed\n 1 | é😀{{ ü }}\n   |      ^",
-        );
-        check(
-            b"\xff\xfe{{ x }}",
-            b"{{",
-            b"x",
-            "a.tmpl:1:3: it failed\n 1 | \u{fffd}\u{fffd}{{ x }}\n   |      ^",
-        );
+        check("é😀{{ ü }}".as_bytes(), b"{{", "ü".as_bytes(), "a.tmpl:1:3: it failed\n 1 | é😀{{ ü }}\n   |      ^");
+        check(b"\xff\xfe{{ x }}", b"{{", b"x", "a.tmpl:1:3: it failed\n 1 | \u{fffd}\u{fffd}{{ x }}\n   |      ^");
     }
 
     #[test]
     fn keeps_to_one_line() {
-        check(
-            b"{{ x\ny }}\n",
-            b"{{ x\ny }}",
-            b"x\ny",
-            "a.tmpl:1:1: it failed\n 1 | {{ x\n   |    ^",
-        );
-        check(
-            b"{{ x }}\r\nb",
-            b"{{",
-            b"x",
-            "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^",
-        );
-        check(
-            b"\x1b[31m{{ x }}",
-            b"{{",
-            b"x",
-            "a.tmpl:1:6: it failed\n 1 | \u{fffd}[31m{{ x }}\n   |         ^",
-        );
+        check(b"{{ x\ny }}\n", b"{{ x\ny }}", b"x\ny", "a.tmpl:1:1: it failed\n 1 | {{ x\n   |    ^");
+        check(b"{{ x }}\r\nb", b"{{", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
+        check(b"\x1b[31m{{ x }}", b"{{", b"x", "a.tmpl:1:6: it failed\n 1 | \u{fffd}[31m{{ x }}\n   |         ^");
     }
 
     #[test]
@@ -357,21 +280,14 @@ mod tests {
         let text = error(&line, b"{{", b"fail").to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "a.tmpl:1:5001: it failed");
-        assert!(
-            lines[1].starts_with(" 1 | ...xxx") && lines[1].ends_with("yyy..."),
-            "{text}"
-        );
+        assert!(lines[1].starts_with(" 1 | ...xxx") && lines[1].ends_with("yyy..."), "{text}");
         assert_eq!(lines[1].find("fail"), lines[2].find("^^^^"));
         assert!(lines.iter().all(|line| line.len() < 180), "{text}");
     }
 
     #[test]
     fn tells_how_one_got_there() {
-        let source = Source {
-            id: 0,
-            path: PathBuf::from("main.tmpl"),
-            bytes: b"x\n {% include %}".to_vec(),
-        };
+        let source = Source { id: 0, path: PathBuf::from("main.tmpl"), bytes: b"x\n {% include %}".to_vec() };
         let tag = source.span(3, 16);
         let mut error = error(b"{{ x }}", b"{{", b"x");
         for _ in 0..7 {
@@ -380,9 +296,6 @@ mod tests {
         let text = error.to_string();
         assert_eq!(text.matches("\n included from main.tmpl:2:2").count(), 5, "{text}");
         assert!(text.ends_with("\n and 2 more"), "{text}");
-        assert_eq!(
-            (error.line(), error.col(), error.message()),
-            (Some(1), Some(1), "it failed")
-        );
+        assert_eq!((error.line(), error.col(), error.message()), (Some(1), Some(1), "it failed"));
     }
 }

@@ -125,19 +125,13 @@ fn if_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
     // an `else` may be reached in odd ways or not at all.
     let mut blocks = blocks.into_iter();
     let branches = conditions.into_iter().zip(blocks.by_ref()).collect();
-    Ok(Some(StmtKind::If(If {
-        branches,
-        otherwise: blocks.next(),
-    })))
+    Ok(Some(StmtKind::If(If { branches, otherwise: blocks.next() })))
 }
 
 fn condition(parser: &mut Parser, tokens: &mut Tokens) -> Result<Condition, Error> {
     let value = parser.expression(tokens)?;
     parser.finish(tokens)?;
-    Ok(Condition {
-        value,
-        tag: tokens.tag.span,
-    })
+    Ok(Condition { value, tag: tokens.tag.span })
 }
 
 /// `{% for key, value in iterated reversed sorted %}{% empty %}{% endfor %}`
@@ -168,16 +162,7 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
         }
         _ => None,
     };
-    Ok(Some(StmtKind::For(Box::new(For {
-        key,
-        value,
-        iterated,
-        iterated_span,
-        reversed,
-        sorted,
-        body,
-        empty,
-    }))))
+    Ok(Some(StmtKind::For(Box::new(For { key, value, iterated, iterated_span, reversed, sorted, body, empty }))))
 }
 
 /// `{% with a=1 b=2 %}`, or all of it in the form `{% with 1 as a 2 as b %}`
@@ -185,10 +170,7 @@ fn with(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     if tokens.is_empty() {
         return Err(parser.error(tokens, tokens.here(), "`with` needs a name and a value, like x=1"));
     }
-    let as_form = tokens
-        .rest()
-        .iter()
-        .any(|token| token.kind == TokenKind::Keyword && token.text == b"as");
+    let as_form = tokens.rest().iter().any(|token| token.kind == TokenKind::Keyword && token.text == b"as");
     let mut pairs = Pairs::new();
     while !tokens.is_empty() {
         pairs.push(if as_form {
@@ -219,11 +201,7 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
         None => File::Computed(parser.expression(tokens)?),
     };
     let file_span = tokens.since(start);
-    let need = if tokens.take("if_exists").is_some() {
-        Need::May
-    } else {
-        Need::Must
-    };
+    let need = if tokens.take("if_exists").is_some() { Need::May } else { Need::Must };
     let mut pairs = Pairs::new();
     let mut only = tokens.take("only").is_some();
     if !only && tokens.take("with").is_some() {
@@ -233,11 +211,5 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
         }
     }
     parser.finish(tokens)?;
-    Ok(Some(StmtKind::Include(Box::new(Include {
-        file,
-        file_span,
-        need,
-        pairs,
-        only,
-    }))))
+    Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only }))))
 }

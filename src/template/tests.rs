@@ -34,21 +34,13 @@ impl World for Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.reads.set(self.reads.get() + 1);
         let files = self.files.borrow();
-        files
-            .get(path)
-            .map(|(text, _)| text.clone())
-            .ok_or_else(|| io::Error::from_raw_os_error(2))
+        files.get(path).map(|(text, _)| text.clone()).ok_or_else(|| io::Error::from_raw_os_error(2))
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {
         let files = self.files.borrow();
         let (text, version) = files.get(path)?;
-        Some(Stamp {
-            device: 1,
-            inode: *version,
-            size: text.len() as u64,
-            modified: (1, 1),
-        })
+        Some(Stamp { device: 1, inode: *version, size: text.len() as u64, modified: (1, 1) })
     }
 
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -37,18 +37,9 @@ pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
         return Ok(value.clone());
     }
     let wanted = argument.int();
-    let index = if wanted < 0 {
-        wanted.saturating_add(value.len() as i64)
-    } else {
-        wanted
-    };
-    let index = usize::try_from(index).map_err(|_| {
-        format!(
-            "cannot read element {wanted} of {} with {} elements",
-            value.kind(),
-            value.len()
-        )
-    })?;
+    let index = if wanted < 0 { wanted.saturating_add(value.len() as i64) } else { wanted };
+    let index = usize::try_from(index)
+        .map_err(|_| format!("cannot read element {wanted} of {} with {} elements", value.kind(), value.len()))?;
     Ok(Value::wrapped(element(value, index).unwrap_or(Value::Nil)))
 }
 
@@ -92,23 +83,15 @@ pub fn slice(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     let range = argument.text();
     let mut ends = range.split(|byte| *byte == b':');
     let (Some(from), Some(to), None) = (ends.next(), ends.next(), ends.next()) else {
-        return Err(format!(
-            "takes a range like `1:3`, not `{}`",
-            String::from_utf8_lossy(&range)
-        ));
+        return Err(format!("takes a range like `1:3`, not `{}`", String::from_utf8_lossy(&range)));
     };
     let length = match value {
         Value::Str(_) | Value::List(_) => value.len(),
         _ => return Ok(value.clone()),
     };
     let number = |text: &[u8]| number::parse_float(text).map_or(0, number::truncate);
-    let from = usize::try_from(number(from))
-        .map_err(|_| format!("cannot start at {}", number(from)))?
-        .min(length);
-    let to = usize::try_from(number(to))
-        .ok()
-        .filter(|to| (from..=length).contains(to))
-        .unwrap_or(length);
+    let from = usize::try_from(number(from)).map_err(|_| format!("cannot start at {}", number(from)))?.min(length);
+    let to = usize::try_from(number(to)).ok().filter(|to| (from..=length).contains(to)).unwrap_or(length);
     Ok(match value {
         Value::List(list) => Value::list(list.kind, list.items[from..to].to_vec()),
         _ => Value::str(runes::range(&value.text(), from, to)),
@@ -200,10 +183,7 @@ mod tests {
         check("'10,20'|split:','|index:1|parseInt", "20");
         check("'10,20'|split:','|index:1|integer", "0");
         check("'abc,defg'|split:','|index:1|length", "0");
-        fails(
-            "'a,b'|split:','|index:'-3'",
-            "cannot read element -3 of a list with 2 elements",
-        );
+        fails("'a,b'|split:','|index:'-3'", "cannot read element -3 of a list with 2 elements");
         fails("''|index:'-1'", "cannot read element -1 of a string with 0 elements");
     }
 
@@ -228,10 +208,7 @@ mod tests {
         check("'abc'|join:'-'", "a-b-c");
         check("5|join:','", "5");
         check("undefined|join:','", "");
-        check(
-            "'[1, 2.5, true, null, \"x\"]'|parseJSON|join:'/'",
-            "1.000000/2.500000/True//x",
-        );
+        check("'[1, 2.5, true, null, \"x\"]'|parseJSON|join:'/'", "1.000000/2.500000/True//x");
     }
 
     #[test]
@@ -251,10 +228,7 @@ mod tests {
         check("'a,b,c,d'|split:','|slice:'1:3'|join:'+'", "b+c");
         check("'a'|split:','|slice:'1:'|toJSON", "[]");
         check("getvs('/none/*')|slice:'1:'|toJSON", "null");
-        check(
-            "gets('/app/*')|slice:'1:'|toJSON",
-            r#"[{"Key":"/app/port","Value":"8080"}]"#,
-        );
+        check("gets('/app/*')|slice:'1:'|toJSON", r#"[{"Key":"/app/port","Value":"8080"}]"#);
         check("5|slice:'0:1'", "5");
         fails("'abc'|slice:'1'", "takes a range like `1:3`, not `1`");
         fails("'abc'|slice:'1:2:3'", "takes a range like `1:3`, not `1:2:3`");
@@ -287,10 +261,7 @@ mod tests {
         check("'ü,aaa,é€'|split:','|sortByLength|join:','", "ü,aaa,é€");
         check("'b,a,c'|split:','|sortByLength|join:','", "b,a,c");
         check("getvs('/app/*')|sortByLength|join:','", "8080,shop");
-        check(
-            "gets('/*/*')|sortByLength|last|toJSON",
-            r#"{"Key":"/hosts/two","Value":"10.0.0.1"}"#,
-        );
+        check("gets('/*/*')|sortByLength|last|toJSON", r#"{"Key":"/hosts/two","Value":"10.0.0.1"}"#);
         check("'[\"xxx\", \"y\"]'|parseJSON|sortByLength|join:','", "xxx,y");
         check("'hello'|sortByLength", "hello");
         check("5|sortByLength", "5");

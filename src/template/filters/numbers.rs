@@ -95,20 +95,13 @@ pub fn pluralize(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
     if !is_number(value) {
         return Err(format!("takes a number, not {}", value.kind()));
     }
-    let text = if argument.is_empty() {
-        Value::str("s").text()
-    } else {
-        argument.text()
-    };
+    let text = if argument.is_empty() { Value::str("s").text() } else { argument.text() };
     let endings: Vec<&[u8]> = text.split(|byte| *byte == b',').take(3).collect();
     let (singular, plural): (&[u8], &[u8]) = match endings[..] {
         [plural] => (b"", plural),
         [singular, plural] => (singular, plural),
         _ => {
-            return Err(format!(
-                "takes 1 or 2 endings, not `{}`",
-                String::from_utf8_lossy(&text)
-            ));
+            return Err(format!("takes 1 or 2 endings, not `{}`", String::from_utf8_lossy(&text)));
         }
     };
     Ok(Value::str(if value.int() == 1 { singular } else { plural }))
@@ -166,10 +159,7 @@ mod tests {
         check("undefined|parseInt", "");
         fails("'12 apples'|parseInt", "cannot parse `12 apples`: not an integer");
         fails("'12.5'|parseInt", "cannot parse `12.5`: not an integer");
-        fails(
-            "'9223372036854775808'|parseInt",
-            "cannot parse `9223372036854775808`: out of range for 64 bits",
-        );
+        fails("'9223372036854775808'|parseInt", "cannot parse `9223372036854775808`: out of range for 64 bits");
         check("'1e3'|parseFloat", "1000.000000");
         check("''|parseFloat", "0.000000");
         check("5|parseFloat", "5");
@@ -199,10 +189,7 @@ mod tests {
         check("2.675|floatformat:2", "2.67");
         check("12|floatformat:'2'", "12");
         check("12.5|floatformat:'2'", "12.50");
-        fails(
-            "1|floatformat:9223372036854775807",
-            "cannot write 9223372036854775807 decimals",
-        );
+        fails("1|floatformat:9223372036854775807", "cannot write 9223372036854775807 decimals");
     }
 
     #[test]
