@@ -1,7 +1,6 @@
 //! The command line: arguments in, an [`Invocation`] out. Prints nothing, exits nowhere, reads no file. The only
 //! file that knows lexopt.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -99,16 +98,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 const CONFIG: &str = "config";
 const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
 
-/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags. What
-/// is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
-fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<OsString> {
-    let mut spelled = VecDeque::new();
+/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags.
+/// What is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
+fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut spelled = Vec::new();
     let mut flags = true;
     let mut value_next = false;
     for argument in arguments {
         let bytes = argument.as_bytes();
         if !flags || std::mem::take(&mut value_next) || bytes == b"-" || !bytes.starts_with(b"-") {
-            spelled.push_back(argument);
+            spelled.push(argument);
             continue;
         }
         flags = bytes != b"--";
@@ -118,7 +117,7 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> VecDeque<Os
             flag.push(&argument);
         }
         value_next = flag.as_bytes() == b"--config";
-        spelled.push_back(flag);
+        spelled.push(flag);
     }
     spelled
 }

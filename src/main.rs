@@ -1,6 +1,8 @@
-//! The program: flags, configuration, the loop, the exit status. The only place that ends the process.
+//! The program: flags, configuration, the loop, the exit status.
+//! The only place that ends the process.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,9 +54,7 @@ fn run(options: &Options) -> ExitCode {
     };
 
     let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
-    let path = options.config.display().to_string();
-    logger.log(&Line::new(Level::Info, "loading resource configuration").with("path", path));
-    warn(warnings, &logger);
+    announce(&options.config, &config, &warnings, &logger);
     let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
@@ -83,17 +83,22 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
+    logger.set(config.log_level, config.log_format);
+    announce(&options.config, &config, &warnings, logger);
     if let Err(error) = daemon.adopt(&config) {
         return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
     }
-    logger.set(config.log_level, config.log_format);
-    warn(warnings, logger);
     if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
         *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
     }
 }
 
-fn warn(warnings: Vec<Finding>, logger: &Logger) {
+/// Names the files of a configuration that is taken, and what is odd in them.
+fn announce(main: &Path, config: &Config, warnings: &[Finding], logger: &Logger) {
+    for path in [main].into_iter().chain(config.included.iter().map(PathBuf::as_path)) {
+        let line = Line::new(Level::Info, "loading resource configuration");
+        logger.log(&line.with("path", path.display().to_string()));
+    }
     for warning in warnings {
         logger.log(&Line::new(Level::Warn, warning.headline()));
     }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,26 +62,18 @@ impl Case<'_> {
 
     fn run(&self) -> String {
         let strictness = self.strictness.unwrap_or(Strictness::Lenient);
-        let mut out = String::new();
-        let mut list = |findings: &[Finding]| {
-            for finding in findings {
-                let kind = if finding.fatal { "error" } else { "warning" };
-                writeln!(out, "{kind}: {finding}").expect("a string takes everything");
-            }
-        };
-        match config::load(Path::new("config"), strictness, self) {
+        let lines: Vec<String> = match config::load(Path::new("config"), strictness, self) {
             Ok((config, warnings)) => {
-                list(&warnings);
-                for what in config::unsupported(&config) {
-                    writeln!(out, "not built: {what}").expect("a string takes everything");
-                }
+                assert!(warnings.iter().all(|finding| !finding.fatal), "an error beside a configuration");
+                let unsupported = config::unsupported(&config).into_iter();
+                warnings.iter().map(Finding::to_string).chain(unsupported).collect()
             }
             Err(findings) => {
                 assert!(findings.list.iter().any(|finding| finding.fatal), "errors without an error");
-                list(&findings.list);
+                vec![findings.to_string()]
             }
-        }
-        out
+        };
+        lines.iter().flat_map(|line| [line, "\n"]).collect()
     }
 }
 

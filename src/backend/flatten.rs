@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::rc::Rc;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -81,13 +82,18 @@ impl Flat {
     /// Takes back what an earlier entry of the same name gave: the later one wins, and as a whole.
     fn forget(&mut self) {
         self.scalars.remove(&self.path);
-        let mut below = self.path.clone();
-        below.push(STEP);
-        while let Some((key, _)) = self.scalars.range(below.clone()..).next().filter(|(key, _)| key.starts_with(&below))
-        {
-            let key = key.clone();
+        self.path.push(STEP);
+        while let Some(key) = self.first_below().cloned() {
             self.scalars.remove(&key);
         }
+        self.path.pop();
+    }
+
+    /// The first scalar whose path begins with this one.
+    fn first_below(&self) -> Option<&Vec<u8>> {
+        let from_here = (Bound::Included(&self.path[..]), Bound::Unbounded);
+        let (key, _) = self.scalars.range::<[u8], _>(from_here).next()?;
+        Some(key).filter(|key| key.starts_with(&self.path))
     }
 
     fn layer(self, keys: &Keys) -> Layer {
@@ -246,6 +252,7 @@ mod tests {
     #[test]
     fn scalars_print_as_in_go() {
         let scalar = |json: &str, want: &str| check(&format!("{{\"k\": {json}}}"), &[&format!("/k={want}")]);
+        scalar("10.977563108496751", "10.977563108496751");
         scalar("42", "42");
         scalar("-7", "-7");
         scalar("0", "0");

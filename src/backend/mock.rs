@@ -22,3 +22,29 @@ impl Source for Mock {
         Ok(Layer::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Report;
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn gives_no_keys_once() {
+        let config = config::Backend {
+            keys: Vec::new(),
+            watch_keys: Vec::new(),
+            prefix: String::new(),
+            watch: false,
+            onetime: true,
+            interval: None,
+            kind: config::Kind::Mock,
+        };
+        let mut backend = new(&config, Mode::Watch, 1);
+        let mut reports = Vec::new();
+        (0..2).for_each(|_| backend.turn(Instant::now(), &mut reports));
+        let snapshots: Vec<_> =
+            reports.iter().filter(|report| matches!(report, Report::Snapshot(layer) if layer.is_empty())).collect();
+        assert_eq!((snapshots.len(), backend.due()), (1, None), "{reports:?}");
+    }
+}

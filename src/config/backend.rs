@@ -273,24 +273,21 @@ fn etcd_version(reader: &Reader) -> Option<EtcdVersion> {
     }
 }
 
-/// Header names and values, the default ones too; a name that is in both is the resource's.
+/// Header names and values, the default ones too; a name that is in both is the resource's. HTTP does not look at the
+/// case of names, so one in another case is the same.
 fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
-    let mut headers = BTreeMap::new();
-    let tables = reader.tables_of_layers("httpheaders");
-    for table in tables.iter().rev() {
+    let mut headers: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for table in reader.tables_of_layers("httpheaders").iter().rev() {
         for entry in &table.value.entries {
-            match &entry.node.value {
-                Value::Text(text) => {
-                    headers.insert(entry.key.clone(), Secret::new(text.clone()));
-                }
-                _ => {
-                    let key = reader.report.show(entry.key_span, &entry.key);
-                    reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
-                }
+            if let Value::Text(text) = &entry.node.value {
+                headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
+            } else {
+                let key = reader.report.show(entry.key_span, &entry.key);
+                reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
             }
         }
     }
-    headers
+    headers.into_values().map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).collect()
 }
 
 fn auth_type(reader: &Reader) -> String {

@@ -55,7 +55,7 @@ pub(super) struct Entry {
 }
 
 /// A file before it has a meaning.
-pub(super) struct File {
+pub(super) struct Document {
     pub path: PathBuf,
     written: Vec<u8>,
     pub expanded: Expanded,
@@ -87,13 +87,13 @@ struct Fault<'e> {
     message: &'e str,
 }
 
-impl File {
+impl Document {
     /// Expands a file; `parse` makes the tree.
-    pub fn new(path: &Path, written: Vec<u8>, var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> File {
+    pub fn new(path: &Path, written: Vec<u8>, var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Document {
         let expanded = expand::expand(&written, var);
         let newlines = written.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(newlines).collect();
-        File { path: path.to_path_buf(), written, expanded, lines, damage: Damage::None }
+        Document { path: path.to_path_buf(), written, expanded, lines, damage: Damage::None }
     }
 
     /// The tree, as far as one can be had, and the syntax errors. `number` is the file's own in every [`Span`].
@@ -176,17 +176,22 @@ impl File {
     pub fn place(&self, at: usize) -> (usize, usize) {
         let at = self.expanded.written(at).min(self.written.len());
         let line = self.line_of(at);
-        let before = String::from_utf8_lossy(&self.written[self.lines[line]..at]);
-        let bom = usize::from(line == 0 && before.starts_with('\u{feff}'));
-        (line + 1, before.chars().count() - bom + 1)
+        let before = &self.written[self.lines[line]..at];
+        let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before);
+        // Every byte but a continuation begins a character of UTF-8.
+        (line + 1, before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1)
     }
 
-    /// A line as written, by its number from 1.
+    /// A line as written, by its number from 1; empty if it is too long to be of use to anybody.
     pub fn line(&self, number: usize) -> String {
         let start = self.lines[number - 1];
         let end = self.lines.get(number).map_or(self.written.len(), |next| next - 1);
-        let line = String::from_utf8_lossy(&self.written[start..end]);
-        line.trim_end_matches('\r').trim_start_matches('\u{feff}').to_owned()
+        let line = &self.written[start..end];
+        if line.len() > LONGEST_LINE {
+            return String::new();
+        }
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
     }
 
     fn line_of(&self, written: usize) -> usize {
@@ -216,6 +221,12 @@ impl File {
         Span { file: string.file, start: at, end: at }
     }
 }
+
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// In bytes. A file on one line is a machine's work, and would be gone through for each of its findings.
+const LONGEST_LINE: usize = 4096;
 
 /// Nobody nests a configuration this deep; it bounds our recursion, and every one over the tree.
 const DEEPEST: usize = 64;
@@ -345,9 +356,9 @@ fn unicode_length(digits: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn file(written: &str) -> File {
+    fn file(written: &str) -> Document {
         let var = |name: &[u8]| (name == b"V").then(|| b"value".to_vec());
-        File::new(Path::new("config"), written.as_bytes().to_vec(), &var)
+        Document::new(Path::new("config"), written.as_bytes().to_vec(), &var)
     }
 
     /// The syntax errors as `line:column message`, and what is left.
@@ -420,6 +431,13 @@ mod tests {
         let end = file.expanded.bytes.len();
         assert_eq!(file.place(end), (3, 9));
         assert_eq!(file.place(end + 100), (3, 9));
+    }
+
+    #[test]
+    fn shows_no_line_of_endless_length() {
+        let long = format!("a = '{}'", "x".repeat(LONGEST_LINE));
+        assert_eq!(file(&long).line(1), "");
+        assert_eq!(file(&long).place(long.len()), (1, long.len() + 1));
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(super) struct Hole {
 
 /// Expands a whole file. `var` is the environment; what it does not know is empty.
 ///
-/// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of `*#$@!?-0123456789`
-/// is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
+/// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of
+/// `*#$@!?-0123456789` is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
 pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Expanded {
     let mut out = Expanded { bytes: Vec::with_capacity(written.len()), holes: Vec::new() };
     // Looked for once: a file full of unclosed `${` would otherwise be read to its end for each of them.

@@ -24,20 +24,22 @@ pub struct Findings {
 }
 
 impl Finding {
-    /// `file:line:col: what`, on one line: for the log.
+    /// `file:line:col: what`, on one line: for the log, which says itself how grave it is.
     pub fn headline(&self) -> String {
+        format!("{}: {}", self.location(), self.message)
+    }
+
+    fn location(&self) -> String {
         let file = self.file.display();
-        match self.place {
-            Some((line, column)) => format!("{file}:{line}:{column}: {}", self.message),
-            None => format!("{file}: {}", self.message),
-        }
+        self.place.map_or_else(|| file.to_string(), |(line, column)| format!("{file}:{line}:{column}"))
     }
 }
 
-/// The headline and the excerpt. No newline at the end.
+/// The headline, where a warning says that it is one, and the excerpt. No newline at the end.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.headline())?;
+        let gravity = if self.fatal { "" } else { "warning: " };
+        write!(f, "{}: {gravity}{}", self.location(), self.message)?;
         if !self.excerpt.is_empty() {
             write!(f, "\n{}", self.excerpt)?;
         }
@@ -147,6 +149,9 @@ mod tests {
         finding.excerpt = " 1 | x".into();
         assert_eq!(finding.to_string(), "a/b:1:5: what\n 1 | x");
         assert_eq!(finding.headline(), "a/b:1:5: what");
+        let warning = Finding { fatal: false, ..finding.clone() };
+        assert_eq!(warning.to_string(), "a/b:1:5: warning: what\n 1 | x");
+        assert_eq!(warning.headline(), "a/b:1:5: what");
         let both = Findings { list: vec![finding.clone(), finding] };
         assert_eq!(both.to_string(), "a/b:1:5: what\n 1 | x\na/b:1:5: what\n 1 | x");
     }

@@ -85,8 +85,8 @@ pub(super) const STATSD: Shape = Shape { title: "`statsd`", keys: &[&["addr"]] }
 pub(super) const STATSITE: Shape = Shape { title: "`statsite`", keys: &[&["addr"]] };
 pub(super) const PROMETHEUS: Shape = Shape { title: "`prometheus`", keys: &[&["addr", "expiration"]] };
 
-/// Accepted, for old files have them, and never read: `log_file` went out of use before remco 0.12, `ReapLock` was never
-/// meant to be a key.
+/// Accepted, for old files have them, and never read: `log_file` went out of use before remco 0.12, `ReapLock` was
+/// never meant to be a key.
 const UNUSED: &[&str] = &["log_file", "ReapLock"];
 
 /// Where a key that is unknown in one table may belong; the usual places first.
@@ -162,5 +162,39 @@ impl Table {
     pub fn find(&self, name: &str) -> Option<&Entry> {
         let exact = self.entries.iter().find(|entry| entry.key == name);
         exact.or_else(|| self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_documented() {
+        let documentation = include_str!("../../docs/configuration.md");
+        // Alone, below something, above something, or with a heading of its own.
+        let forms = |key| [format!("`{key}`"), format!(".{key}`"), format!(".{key}."), format!("### {key}\n")];
+        for shape in ALL {
+            for key in shape.keys().filter(|key| *key != "plugin") {
+                let found = forms(key).iter().any(|form| documentation.contains(form));
+                assert!(found || key == "sinks", "{key} of {}", shape.title);
+            }
+        }
+        assert!(documentation.contains("[[resource.backend.plugin]]"));
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_name_in_any_case() {
+        assert_eq!(TEMPLATE.known("UID"), Some("UID"));
+        assert_eq!(TEMPLATE.known("uid"), Some("UID"));
+        assert_eq!(ETCD.known("WATCHKEYS"), Some("watchKeys"));
+        assert_eq!(ETCD.known("watch_keys"), None);
+        assert_eq!(MAIN.known("LOG_file"), Some("log_file"));
+    }
+
+    #[test]
+    fn what_is_not_read_is_not_advised() {
+        assert!(!MAIN.advice("log_fil").contains("log_file"));
+        assert!(!TEMPLATE.advice("reap_lok").contains("ReapLock"));
     }
 }

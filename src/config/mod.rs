@@ -28,7 +28,7 @@ pub use finding::{Finding, Findings};
 pub use model::*;
 pub use unbuilt::unsupported;
 
-use document::{File as Document, Span, Table};
+use document::{Document, Span, Table};
 use reader::{Found, Reader};
 use report::{Report, quoted};
 use resource::Origin;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::Strictness;
-use super::document::{Damage, File, Span};
+use super::document::{Damage, Document, Span};
 use super::finding::{self, Finding};
 
 /// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
@@ -12,7 +12,7 @@ const MOST: usize = 500;
 
 /// The files of a load and what was found in them.
 pub(super) struct Report {
-    files: Vec<File>,
+    files: Vec<Document>,
     strictness: Strictness,
     /// With the file and the expanded offset, for the order.
     found: RefCell<Vec<(usize, usize, Finding)>>,
@@ -24,12 +24,12 @@ impl Report {
     }
 
     /// Takes a file in and gives its number.
-    pub fn add(&mut self, file: File) -> usize {
+    pub fn add(&mut self, file: Document) -> usize {
         self.files.push(file);
         self.files.len() - 1
     }
 
-    pub fn file_mut(&mut self, number: usize) -> &mut File {
+    pub fn file_mut(&mut self, number: usize) -> &mut Document {
         &mut self.files[number]
     }
 
@@ -130,7 +130,7 @@ impl Report {
         })
     }
 
-    /// See [`File::inside_string`].
+    /// See [`Document::inside_string`].
     pub fn inside_string(&self, string: Span, offset: usize) -> Span {
         self.files[string.file].inside_string(string, offset)
     }

@@ -1,4 +1,5 @@
-//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door.
+//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door; nothing
+//! here looks whether a file or a program is there.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The names of signals and their numbers on Linux. Sends none.
+//! The names of signals and their numbers on Linux. Sends none, and does not judge which of them
+//! make sense.
 
 // Most architectures number signals alike, these do not (signal(7)); a wrong number would be silent.
 #[cfg(any(
@@ -11,8 +12,8 @@
 ))]
 compile_error!("signals have other numbers on this architecture");
 
-/// What signal(7) lists under "x86/ARM and most others", with the synonyms. 0 is never delivered; consul-template, where
-/// remco takes its names from, calls it SIGNULL, and as a reload_signal it keeps a child as it is.
+/// What signal(7) lists under "x86/ARM and most others", with the synonyms. 0 is never delivered; consul-template,
+/// where remco takes its names from, calls it SIGNULL, and as a reload_signal it keeps a child as it is.
 const NAMES: &[(&str, i32)] = &[
     ("SIGHUP", 1),
     ("SIGINT", 2),

@@ -1,4 +1,5 @@
-//! What the keys of `[telemetry]` mean. Sends nothing.
+//! What the keys of `[telemetry]` mean. Counts nothing and sends nothing: it says where metrics
+//! would go.
 
 use std::time::Duration;
 

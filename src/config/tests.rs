@@ -1,4 +1,5 @@
-//! What correct configurations mean. What wrong ones are told is in `tests/bad_config.rs`.
+//! What correct configurations mean, and that no bytes bring the reading down. What wrong ones are told is
+//! in `tests/bad_config.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -212,8 +213,10 @@ backend.file.httpheaders.A = 'b'
     )
     .load();
     let inline = Table::new(
-        "resource = [{name = 'app', exec = {command = 'a'}, template = [{src = 'a.tmpl', dst = '/etc/a'}], backend = {file =
-        {filepath = 'a.json', keys = ['/'], watch = true, httpheaders = {A = 'b'}}}}]",
+        "
+resource = [{name = 'app', exec = {command = 'a'}, template = [{src = 'a.tmpl', dst = '/etc/a'}],
+    backend = {file = {filepath = 'a.json', keys = ['/'], watch = true, httpheaders = {A = 'b'}}}}]
+",
     )
     .load();
     assert_eq!(header, dotted);
@@ -359,17 +362,19 @@ plugin = [
     {{path = '/b', keys = ['/'], watch = true, config = {{a = 1, b = ['x', 1.5, true], c.d = 1979-05-27}}}},
     {{path = '/a', keys = ['/'], watch = true}},
 ]
-nats = {{nodes = ['n'], bucket = 'b', username = 'u', password = 'p', token = 't', creds = 'c', keys = ['/'], watch = true}}
+nats = {{nodes = ['n'], bucket = 'b', username = 'u', password = 'p', token = 't', creds = 'c', keys = ['/'],
+    watch = true}}
 mock = {{interval = 1}}
 zookeeper = {{nodes = ['z'], srv_record = 's', keys = ['/'], watch = true}}
 redis = {{nodes = ['r'], srv_record = 's', password = 'p', database = 3, keys = ['/'], interval = 1}}
-vault = {{node = 'v', auth_type = 'userpass', app_id = 'a', user_id = 'b', role_id = 'c', secret_id = 'd', username = 'u',
-  password = 'p', auth_token = 't', client_cert = '1', client_key = '2', client_ca_keys = '3', keys = ['/'], interval = 1}}
+vault = {{node = 'v', auth_type = 'userpass', app_id = 'a', user_id = 'b', role_id = 'c', secret_id = 'd',
+    username = 'u', password = 'p', auth_token = 't', client_cert = '1', client_key = '2', client_ca_keys = '3',
+    keys = ['/'], interval = 1}}
 consul = {{nodes = ['c'], scheme = 'https', srv_record = 's', client_cert = '1', keys = ['/'], watch = true}}
 env = {{keys = ['/'], onetime = true}}
 file = {{filepath = 'f', httpheaders = {{a = 'b'}}, keys = ['/'], prefix = '/p', watch = true}}
-etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', client_key = '', username = 'u', password = 'p',
-  version = 3, keys = ['/'], watch = true}}
+etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', client_key = '', username = 'u',
+    password = 'p', version = 3, keys = ['/'], watch = true}}
 "
     );
     let config = Table::new(&text).load();
@@ -450,7 +455,7 @@ nodes = ['http://c:1']
 watch = false
 Interval = 5
 [resource.backend.file.httpheaders]
-B = 'own'
+b = 'own'
 C = 'own'
 [resource.backend.mock]
 interval = 1
@@ -478,7 +483,7 @@ dst = '/b'
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(file(own), ("/d.json".into(), "A=default B=own C=own".into()));
+    assert_eq!(file(own), ("/d.json".into(), "A=default C=own b=own".into()));
     assert_eq!(file(none), ("/d.json".into(), "A=default B=default".into()));
     assert_eq!((own.backends.len(), none.backends.len()), (3, 2));
 }
@@ -686,8 +691,19 @@ fn no_bytes_bring_it_down() {
 #[test]
 fn no_damage_brings_it_down() {
     let whole = format!(
-        "include_dir = '/d'\n[default_backends.etcd]\nnodes = ['${{A:-http://a:1}}']\n{RESOURCE}check_cmd = \"a \\\"{{{{.src}}}}\\\"\"\n\
-        [resource.exec]\ncommand = 'a `b` $(c) \"d\"'\nkill_signal = 'SIGTERM'\n[[resource.backend.plugin]]\npath = 'p'\nconfig = {{a = [1]}}\n"
+        "
+include_dir = '/d'
+[default_backends.etcd]
+nodes = ['${{A:-http://a:1}}']
+{RESOURCE}
+check_cmd = \"a \\\"{{{{.src}}}}\\\"\"
+[resource.exec]
+command = 'a `b` $(c) \"d\"'
+kill_signal = 'SIGTERM'
+[[resource.backend.plugin]]
+path = 'p'
+config = {{a = [1]}}
+"
     );
     let check = |text: &[u8]| {
         let mut table = Table::default();

@@ -1,4 +1,5 @@
-//! Every syscall, socket, file and process. Decides nothing: it does what it is told and says what came of it.
+//! Every syscall, socket, file and process.
+//! Decides nothing: it does what it is told and says what came of it.
 
 pub mod environment;
 pub mod files;

@@ -1,4 +1,5 @@
-//! The file that tells others our process number. A failure here never stops the program.
+//! The file that tells others our process number.
+//! A failure here never stops the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};

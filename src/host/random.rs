@@ -1,4 +1,5 @@
-//! Random numbers for stage file names, jitter and splays. Not for secrets.
+//! Random numbers for stage file names, jitter and splays.
+//! Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 

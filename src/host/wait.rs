@@ -1,4 +1,5 @@
 //! Waiting: the loop's poll(2), and what a request does while it waits inside the loop's turn.
+//! Says what is readable; reads nothing.
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;

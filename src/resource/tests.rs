@@ -1,4 +1,5 @@
-//! The state machine by cases: events in, effects out. No clock but the one in the test.
+//! The state machine by cases: events in, effects out.
+//! No clock but the one in the test.
 
 use super::*;
 

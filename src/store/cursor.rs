@@ -38,6 +38,8 @@ impl<'a> Cursor<'a> {
 
     /// The next key, with its value in the last layer that has it.
     pub fn next(&mut self) -> Option<Pair<'a>> {
+        #[cfg(test)]
+        tests::TAKEN.set(tests::TAKEN.get() + 1);
         let heads = match &mut self.ahead {
             Ahead::One(range) => return range.next(),
             Ahead::Many(heads) => heads,
@@ -96,5 +98,15 @@ impl Head<'_> {
             }
             None => false,
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How many steps the cursors of this thread have made: what tells a range from a scan, whatever the machine.
+        pub static TAKEN: Cell<usize> = const { Cell::new(0) };
     }
 }

@@ -257,6 +257,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn fault_13_queries_read_their_range_and_not_the_whole_store() {
+        let mut store = Store::new(1);
+        for service in 0..2_000 {
+            for name in 0..40 {
+                store.put(0, format!("/services/{service:04}/{name}").as_bytes(), b"");
+            }
+        }
+        let steps = |query: &dyn Fn(&Store) -> usize, found: usize| {
+            cursor::tests::TAKEN.set(0);
+            assert_eq!(query(&store), found);
+            cursor::tests::TAKEN.get()
+        };
+        let gets = |pattern: &'static [u8]| move |store: &Store| store.gets(pattern).unwrap().len();
+        assert!(steps(&gets(b"/services/1000/*"), 40) <= 41);
+        assert!(steps(&gets(b"/services/1000/3?"), 10) <= 12);
+        assert_eq!(steps(&gets(b"/services/1000/3"), 1), 0);
+        assert!(steps(&gets(b"/*"), 0) < 40, "it goes on behind what is deeper than the pattern");
+        assert!(steps(&gets(b"/services/*"), 0) < 2_000 * 20);
+        assert!(steps(&|store| store.ls(b"/services/1000").len(), 40) <= 41);
+        assert!(steps(&|store| store.lsdir(b"/services").len(), 2_000) < 2_000 * 20);
+        assert!(steps(&|store| store.lsdir(b"/none").len(), 0) <= 1);
+    }
+
+    #[test]
     fn getvs_sorts_and_keeps_duplicates() {
         let mut store = Store::new(1);
         for (key, value) in [("/1", "beta"), ("/2", "Alpha"), ("/3", "alpha"), ("/4", "beta"), ("/5", "_u")] {

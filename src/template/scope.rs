@@ -1,4 +1,5 @@
-//! Names and what they stand for while a template runs. Which tag opens a scope is decided where the tag runs.
+//! Names and what they stand for while a template runs.
+//! Which tag opens a scope is decided where the tag runs.
 
 use std::collections::HashMap;
 use std::mem;

@@ -158,3 +158,47 @@ fn a_changed_template_is_rendered_at_the_interval() {
     wait_for(&dir, "first again");
     program.stop();
 }
+
+#[test]
+fn two_hundred_writes_end_as_the_last() {
+    let (dir, program) = watching("data.json", |dir| dir.write("data.json", greeting("first")));
+    for n in 0..200 {
+        if n % 3 == 0 {
+            dir.replace("data.json", greeting(&format!("write {n}")));
+        } else {
+            dir.write("data.json", greeting(&format!("write {n}")));
+        }
+    }
+    wait_for(&dir, "write 199");
+    program.stop();
+}
+
+/// What a template includes belongs to it.
+#[test]
+fn a_changed_include_is_rendered_with_the_next_update() {
+    let (dir, program) = watching("data.json", |dir| {
+        dir.write("data.json", greeting("first"));
+        dir.write("app.tmpl", "{% include \"part.tmpl\" %}");
+        dir.write("part.tmpl", "{{ getv(\"/greeting\") }}\n");
+    });
+    dir.replace("part.tmpl", "{{ getv(\"/greeting\") }} included\n");
+    dir.replace("data.json", greeting("second"));
+    wait_for(&dir, "second included");
+    program.stop();
+}
+
+#[test]
+fn a_template_that_is_not_there_yet_is_waited_for() {
+    let dir = TempDir::new();
+    dir.write("data.json", greeting("first"));
+    dir.write(
+        "config.toml",
+        "[[resource]]\nname = \"app\"\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"app.conf\"\n\
+         [resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nwatch = true\n",
+    );
+    let program = remco(&dir).start();
+    program.wait_for_log("app.tmpl");
+    dir.replace("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    wait_for(&dir, "first");
+    program.stop();
+}

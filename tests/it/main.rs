@@ -7,6 +7,7 @@ mod file_backend;
 mod logs;
 mod one_shot;
 mod output;
+mod reload;
 mod running;
 mod samples;
 mod support;

@@ -227,3 +227,20 @@ fn an_unknown_key_is_a_warning_and_an_error_when_strict() {
     remco(&dir).once().expect_code(0).expect_log("config.toml:6:1").expect_log("reload_cmd");
     assert_eq!(dir.read("one.out").as_deref(), Some("hello\n"));
 }
+
+#[test]
+fn the_pid_file_is_there_while_it_runs() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
+    let watching = resource("one").replace("onetime = true", "watch = true");
+    dir.write("config.toml", format!("pid_file = \"pid\"\n{watching}"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("one.out", "hello\n"));
+    assert!(dir.holds("pid", &program.pid().to_string()));
+    program.stop();
+    assert_eq!(dir.read("pid"), None, "removed at the end");
+
+    dir.write("config.toml", format!("pid_file = \"no/such/folder/pid\"\n{}", resource("one")));
+    remco(&dir).once().expect_code(0).expect_log("no/such/folder/pid");
+}

@@ -352,3 +352,35 @@ fn signal_mask(status: &str, name: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells every mask");
     u64::from_str_radix(mask.trim(), 16).expect("a mask is hexadecimal") & 0x7fff_ffff
 }
+
+/// Process 1 of a container gets whatever the host sends; none of it may end the program by default.
+#[test]
+fn no_other_signal_ends_it() {
+    let dir = folder(&on_file("app", ""));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    for signal in [
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::PIPE,
+        Signal::ALARM,
+        Signal::CONT,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::URG,
+        Signal::XCPU,
+        Signal::XFSZ,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::WINCH,
+        Signal::IO,
+        Signal::POWER,
+        Signal::CHILD,
+    ] {
+        program.signal(signal);
+    }
+    update(&dir, "app", "again");
+    program.stop();
+}

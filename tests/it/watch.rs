@@ -1,6 +1,6 @@
 //! Watching a real etcd: nothing is lost, whatever happens to etcd meanwhile.
 
-use crate::support::{Etcd, Gateway, LIMIT, Proxy, Random, TempDir, remco, wait_until};
+use crate::support::{Etcd, Gateway, LIMIT, Proxy, Random, Silent, TempDir, free_port, remco, wait_until};
 
 const LIST: &str = "{% for kv in gets(\"/app/*\") %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
 
@@ -247,4 +247,63 @@ fn values_that_are_not_text_arrive_unchanged() {
     dir.write("config.toml", config(&etcd.url(), "out", "onetime = true"));
     remco(&dir).once().expect_code(0);
     assert_eq!(std::fs::read(dir.at("out")).expect("it has been written"), value);
+}
+
+/// A node that nobody listens on and one that never answers are passed over, at the start and later.
+#[test]
+fn sick_nodes_are_passed_over() {
+    let etcd = Etcd::start();
+    let silent = Silent::start();
+    etcd.put("/app/a", "1");
+    let dir = TempDir::new();
+    dir.write("list.tmpl", LIST);
+    let nodes = format!("http://127.0.0.1:{}\", \"{}\", \"{}", free_port(), silent.url(), etcd.url());
+    dir.write("config.toml", config(&nodes, "out", "watch = true"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=1\n"));
+    etcd.put("/app/a", "2");
+    wait_until("the second render", LIMIT, || dir.holds("out", "/app/a=2\n"));
+    program.stop();
+    dir.write("config.toml", config(&nodes, "once", "onetime = true"));
+    remco(&dir).once().expect_code(0);
+    assert!(dir.holds("once", "/app/a=2\n"));
+}
+
+#[test]
+fn a_template_without_its_key_is_rendered_when_the_key_comes() {
+    let etcd = Etcd::start();
+    etcd.put("/app/a", "1");
+    let dir = TempDir::new();
+    dir.write("list.tmpl", "{{ getv(\"/app/b\") }}\n");
+    dir.write("config.toml", config(&etcd.url(), "out", "watch = true"));
+    let program = remco(&dir).start();
+    program.wait_for_log("/app/b");
+    etcd.put("/app/b", "2");
+    wait_until("the first render", LIMIT, || dir.holds("out", "2\n"));
+    etcd.delete("/app/b");
+    program.wait_for_log_count("/app/b", 2);
+    assert!(dir.holds("out", "2\n"), "the old file stays");
+    etcd.put("/app/b", "3");
+    wait_until("the next render", LIMIT, || dir.holds("out", "3\n"));
+    program.stop();
+}
+
+/// Lines of a watch that are far longer than any buffer: eight values of half a megabyte in one transaction's time.
+#[test]
+fn long_values_arrive_whole() {
+    let etcd = Etcd::start();
+    let dir = TempDir::new();
+    dir.write("list.tmpl", LIST);
+    dir.write("config.toml", config(&etcd.url(), "out", "watch = true").replace("debug", "info"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("out", ""));
+    let mut gateway = etcd.gateway();
+    let mut expected = String::new();
+    for n in 0..8 {
+        let value = n.to_string().repeat(500_000);
+        gateway.put(&format!("/app/{n}"), &value);
+        expected += &format!("/app/{n}={value}\n");
+    }
+    wait_until("all of it is rendered", LIMIT, || dir.holds("out", &expected));
+    program.stop();
 }

@@ -1,4 +1,5 @@
-//! Does what the session decides: requests and the stream, over `host::http`. Decides nothing.
+//! Does what the session decides: requests and the stream, over `host::http`.
+//! Decides nothing.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;

@@ -14,7 +14,8 @@ use crate::backend::{Change, Report};
 use crate::log::{Level, Line};
 use crate::store::Bytes;
 
-/// Keys of one page of a read.
+/// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
+/// keys, and all of them at once would take a second.
 pub const PAGE: usize = 10_000;
 
 /// Between two attempts: twice this for the first round over the nodes, doubled every round.
@@ -315,6 +316,7 @@ impl Session {
 
     /// All keys are there.
     fn install(&mut self, loading: Loading, header: Header, now: Instant, out: &mut Vec<Action>) {
+        let changed = self.store_changed(header);
         let (layer, unknown) = self.mirror.install(loading);
         self.cluster = header.cluster_id;
         self.restarts = 0;
@@ -324,7 +326,11 @@ impl Session {
         if let Some(interval) = self.settings.interval {
             self.next_read = now.checked_add(self.about(interval));
         }
-        if let State::Watching(watching) = &mut self.state {
+        if let (State::Watching(_), Some(why)) = (&self.state, changed) {
+            out.push(log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
+            out.push(Action::Close);
+            self.state = State::Ready;
+        } else if let State::Watching(watching) = &mut self.state {
             let mut doubts = watching.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
             doubts.extend(unknown);
             watching.doubts = (!doubts.is_empty()).then(|| (doubts, now + PATIENCE));
@@ -410,10 +416,20 @@ impl Session {
             return;
         };
         watching.probe_at = probe_at;
-        if header.cluster_id != self.cluster {
-            self.lost(Level::Warn, OTHER_CLUSTER, now, out);
-        } else if self.watches.iter().any(|(_, next)| header.revision < next.saturating_sub(1)) {
-            self.lost(Level::Warn, "etcd was put back to an earlier revision", now, out);
+        if let Some(why) = self.store_changed(header) {
+            self.lost(Level::Warn, why, now, out);
+        }
+    }
+
+    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    fn store_changed(&self, newest: Header) -> Option<&'static str> {
+        let behind = |(_, next): &(Span, u64)| newest.revision < next.saturating_sub(1);
+        if newest.cluster_id != self.cluster {
+            Some(OTHER_CLUSTER)
+        } else if self.watches.iter().any(behind) {
+            Some("etcd was put back to an earlier revision")
+        } else {
+            None
         }
     }
 

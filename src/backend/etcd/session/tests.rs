@@ -1,4 +1,5 @@
 //! Days of a session in microseconds: events in, actions as one line each out.
+//! No clock and no etcd but those of the test.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -663,6 +664,22 @@ fn a_stream_that_missed_something_is_told_and_opened_again() {
     bench.check(events(1, vec![put("/a/2", "y", 15)]), &[]);
     assert_eq!(bench.wait(), PATIENCE);
     bench.turn(&["Warn: watch missed changes, opening it again keys=2", "close", "0 watch /a from 21"]);
+}
+
+#[test]
+fn a_read_of_another_store_than_the_streams_replaces_it() {
+    let check = |header: Header, why: &str| {
+        let mut bench = Bench::watching(RECONCILED);
+        bench.wait();
+        bench.turn(&["0 range /a to /b"]);
+        let page = Page { header, ..Page::default() };
+        let warning = format!("Warn: opening the watch again reason={why}");
+        bench.check(Event::Page(page), &[&warning, "close", "snapshot"]);
+        bench.turn(&[&format!("0 watch /a from {}", header.revision + 1)]);
+    };
+    let other = Header { cluster_id: 8, revision: 20 };
+    check(other, "the node belongs to another cluster");
+    check(header(9), "etcd was put back to an earlier revision");
 }
 
 #[test]
