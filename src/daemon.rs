@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::backend::{self, Backend, Change, Report};
 use crate::config::{self, Config, Mode};
+use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -460,8 +461,7 @@ impl Unit {
                 None
             }
             Err(e) => {
-                let why = crate::host::files::why(&e);
-                let message = format!("failed to run `{}` with /bin/sh: {why}", text.to_string_lossy());
+                let message = format!("failed to run `{}` with /bin/sh: {}", text.to_string_lossy(), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }

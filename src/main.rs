@@ -10,6 +10,7 @@ use std::sync::Arc;
 use remco::cli::{self, Invocation, Options};
 use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
+use remco::error::cause;
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
 use remco::host::pid_file::PidFile;
@@ -39,7 +40,7 @@ fn run(options: &Options) -> ExitCode {
     let signals = match Signals::install() {
         Ok(signals) => Arc::new(signals),
         Err(e) => {
-            say(&format!("remco: failed to install signal handlers: {e}\n"));
+            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
             return ExitCode::from(UNUSABLE);
         }
     };

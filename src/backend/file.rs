@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::polled::{Call, Outcome, Schedule, retrieving_keys};
 use super::{Backend, Report, interval, watches};
 use crate::config::{self, Mode};
-use crate::host::files::why;
+use crate::error::cause;
 use crate::host::inotify::{PathWatch, Touch};
 use crate::host::read::whole_file;
 use crate::log::{Level, Line};
@@ -145,7 +145,7 @@ impl Document {
     }
 
     fn failed(&self, to: &str, error: &io::Error) -> String {
-        format!("failed to {to} `{}`: {}", self.path.display(), why(error))
+        format!("failed to {to} `{}`: {}", self.path.display(), cause(error))
     }
 }
 
