@@ -10,6 +10,7 @@ pub mod error;
 pub mod host;
 pub mod log;
 mod nearest;
+mod number;
 pub mod resource;
 pub mod store;
 pub mod template;

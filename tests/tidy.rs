@@ -20,15 +20,16 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/file.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/client.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
-    Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "error", "log", "store"] },
+    Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "error", "log", "number", "store"] },
     Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource", "store", "template"] },
-    Part { path: "src/template/", kind: Kind::Pure, uses: &["error", "nearest", "store", "template"] },
+    Part { path: "src/template/", kind: Kind::Pure, uses: &["error", "nearest", "number", "store", "template"] },
     Part { path: "src/store/", kind: Kind::Pure, uses: &["store"] },
     Part { path: "src/config/", kind: Kind::Pure, uses: &["config", "error", "nearest"] },
     Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config", "nearest"] },
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: &[] },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/number.rs", kind: Kind::Pure, uses: &[] },
 ];
 
 const EVERYTHING: &[&str] = &["backend", "config", "error", "host", "log", "resource", "store", "template"];

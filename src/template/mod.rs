@@ -18,7 +18,6 @@ pub mod layout;
 mod lexer;
 mod library;
 mod lower;
-mod number;
 mod parser;
 mod printf;
 mod quote;
