@@ -3,6 +3,7 @@
 //! and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
+mod calendar;
 pub mod cli;
 pub mod config;
 pub mod daemon;
