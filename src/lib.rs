@@ -12,6 +12,7 @@ pub mod host;
 pub mod log;
 mod nearest;
 mod number;
+mod random;
 pub mod resource;
 pub mod store;
 pub mod template;

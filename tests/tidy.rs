@@ -20,8 +20,12 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/file.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/client.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
-    Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "error", "log", "number", "store"] },
-    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource", "store", "template"] },
+    Part {
+        path: "src/backend/",
+        kind: Kind::Pure,
+        uses: &["backend", "config", "error", "log", "number", "random", "store"],
+    },
+    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "random", "resource"] },
     Part {
         path: "src/template/",
         kind: Kind::Pure,
@@ -35,6 +39,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: &[] },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: &[] },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/random.rs", kind: Kind::Pure, uses: &[] },
 ];
 
 const EVERYTHING: &[&str] = &["backend", "config", "error", "host", "log", "resource", "store", "template"];

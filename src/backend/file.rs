@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn random_changes_end_in_the_newest_keys() {
-        let mut random = crate::store::tests::Random(9);
+        let mut random = crate::random::Random::new(9);
         for _ in 0..20 {
             let mut bench = Bench::watching();
             let mut held = None;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::random::Random;
 
 /// Files and variables in a table; the main file is `/etc/remco/config`.
 #[derive(Debug, Default)]
@@ -665,7 +666,7 @@ fn no_bytes_bring_it_down() {
     .into_iter()
     .chain([&b"\xff"[..], b"\xc3", b"\xed\xa0\x80"])
     .collect();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for _ in 0..2000 {
         let mut text = || {
             let length = random.below(60);
@@ -718,17 +719,5 @@ config = {{a = [1]}}
             damaged[cut] = byte;
             check(&damaged);
         }
-    }
-}
-
-/// xorshift, so that a failure comes again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Mode;
 use crate::log::{Level, Line};
+use crate::random::Random;
 use fault::{Faults, Subject};
 
 /// What runs of one `[[resource]]`. What the user wrote is `config::Resource`.
@@ -153,11 +154,11 @@ struct Owed {
 }
 
 /// When a failed update is tried again although nothing new came: after 1 s, doubling up to a minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Retry {
     at: Option<Instant>,
     failures: u32,
-    random: u64,
+    random: Random,
 }
 
 impl Resource {
@@ -169,7 +170,7 @@ impl Resource {
             pending: false,
             started: false,
             owed: Owed { templates: vec![false; plan.templates.len()], resource: false },
-            retry: Retry { random: seed | 1, ..Retry::default() },
+            retry: Retry { at: None, failures: 0, random: Random::new(seed) },
             faults: Faults::default(),
             verdict: None,
             plan,
@@ -444,7 +445,7 @@ impl Retry {
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
     /// remco restarts a resource after 0 to 29 seconds.
-    const RESTART_SECONDS: u64 = 30;
+    const RESTART_SECONDS: usize = 30;
 
     fn backoff(&mut self, now: Instant) -> Duration {
         let delay = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
@@ -454,11 +455,7 @@ impl Retry {
     }
 
     fn spread(&mut self, now: Instant) -> Duration {
-        // xorshift64: spreads restarts, is no secret.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let delay = Duration::from_secs(self.random % Self::RESTART_SECONDS);
+        let delay = Duration::from_secs(self.random.below(Self::RESTART_SECONDS) as u64);
         self.at = Some(now + delay);
         delay
     }
