@@ -338,10 +338,14 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
 /// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
 /// without a lock was left by a crash.
 fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+    let numbers = 10_u64.pow(STAGE_DIGITS as u32);
+    // The number of a destination stays if it can: its check command prints the stage's name when it fails, and what
+    // fails again in the same words is not logged again.
+    let mut number = random::constant(&(dir, name)) % numbers;
     loop {
-        let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
         let digits = format!("{number:0STAGE_DIGITS$}");
         let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
+        number = random::below(numbers);
         let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
@@ -524,6 +528,17 @@ pub(crate) mod tests {
         assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
         assert_eq!(names.len(), 7, "{names:?}");
         assert!(running.path().is_some_and(Path::exists));
+    }
+
+    #[test]
+    fn a_destination_keeps_the_name_of_its_stage() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let name = |stage: &Stage| stage.path().map(Path::to_owned).expect("a file");
+        let first = name(&to.stage(b"1", Checked::Yes).expect("staged"));
+        let again = to.stage(b"2", Checked::Yes).expect("staged");
+        assert_eq!(name(&again), first);
+        assert_ne!(name(&to.stage(b"3", Checked::Yes).expect("staged")), first, "it is taken");
     }
 
     #[test]
