@@ -83,16 +83,12 @@ impl Daemon {
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
     /// and its state and is only rendered again; the others begin anew.
-    ///
-    /// # Errors
-    /// A backend that cannot be opened; then nothing has changed.
-    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+    pub fn adopt(&mut self, config: &Config) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
-                .map_err(|why| format!("resource `{}`: {why}", resource.name))
         });
-        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+        let new: Vec<Unit> = new.collect();
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
@@ -102,7 +98,6 @@ impl Daemon {
         self.units = kept;
         self.units.extend(new);
         self.units[first_new..].iter_mut().for_each(Unit::begin);
-        Ok(())
     }
 
     /// Runs until every resource is done or a signal ends it.
@@ -204,12 +199,12 @@ impl Unit {
         signals: &Arc<Signals>,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
-    ) -> Result<Unit, String> {
+    ) -> Unit {
         let backends = config.backends.iter().map(|options| {
             let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
             backend::open(options, mode, wake, random::below)
         });
-        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
+        let backends: Vec<Box<dyn Backend>> = backends.collect();
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
@@ -217,7 +212,7 @@ impl Unit {
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
         };
-        Ok(Unit {
+        Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -227,7 +222,7 @@ impl Unit {
             world: machine,
             logger,
             config,
-        })
+        }
     }
 
     /// Gives every backend its first turn, which none has to be readable for.

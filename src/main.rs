@@ -59,10 +59,7 @@ fn run(options: &Options) -> ExitCode {
     let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
-    if let Err(error) = daemon.adopt(&config) {
-        logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
-        return ExitCode::from(UNUSABLE);
-    }
+    daemon.adopt(&config);
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
@@ -84,9 +81,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
-    if let Err(error) = daemon.adopt(&config) {
-        return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
-    }
+    daemon.adopt(&config);
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
     if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {

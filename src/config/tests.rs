@@ -384,7 +384,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
     let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
     let expected = [
         Kind::Etcd(Etcd {
-            nodes: vec!["e".into()],
+            nodes: vec!["https://e".into()],
             scheme: "https".into(),
             srv_record: "s".into(),
             tls: tls.clone(),
