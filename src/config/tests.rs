@@ -584,6 +584,19 @@ fn configurations_can_be_compared() {
     assert_ne!(one.load(), other.load());
 }
 
+#[test]
+fn what_defaults_are_told_is_told_once_and_hides_nothing() {
+    let mut text = "[default_backends.mock]\ninterval = 1\noops = 1\n".to_owned();
+    for number in 0..600 {
+        let template = format!("[[resource.template]]\nsrc = 'a'\ndst = '/{number}'\n");
+        text += &format!("[[resource]]\nname = '{number}'\n{template}");
+    }
+    text += "last = 1\n";
+    let (_, warnings) = Table::new(&text).load_with_findings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[1].contains("unknown key `last`"), "{warnings:?}");
+}
+
 /// Whatever the bytes are: an answer, never a panic, and the same one twice.
 #[test]
 fn no_bytes_bring_it_down() {
