@@ -120,9 +120,8 @@ fn name(level: Level) -> &'static str {
 
 /// A value as it is where that cannot be misread, else quoted: one field ends where the next begins.
 fn push_value(value: &str, text: &mut String) {
-    let plain =
-        !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
-    if plain {
+    let plain = |c: char| !c.is_whitespace() && !is_unsafe(c) && c != '"' && c != '=';
+    if !value.is_empty() && value.chars().all(plain) {
         text.push_str(value);
     } else {
         text.push_str(&quoted(value));
@@ -143,19 +142,22 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds.
-fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 8);
+/// A text without anything that begins a line.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' => out.push(c),
             _ => push_printable(c, &mut out),
         }
     }
-    out.into()
+    out
+}
+
+/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds: control
+/// characters, line separators, and the marks that reverse the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn push_printable(c: char, out: &mut String) {
@@ -163,7 +165,7 @@ fn push_printable(c: char, out: &mut String) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
-        c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        c if is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
         c => out.push(c),
     }
 }
@@ -201,6 +203,18 @@ mod tests {
             line,
             0,
             "[Jan 01 01:00:00] DEBUG remco[1]: x\\ny a=\"b c\" d=\"\" e=\"q\\\"=\\u001b[0m\"\n",
+        );
+    }
+
+    #[test]
+    fn text_cannot_be_forged() {
+        // Line separators, and the marks that turn the direction of what follows.
+        let line = Line { detail: Some("a\u{2028}b\rc".into()), ..Line::new(Level::Info, "x\u{202e}y") };
+        check(
+            Format::Text,
+            line.with("k", "\u{2066}v\u{85}"),
+            0,
+            "[Jan 01 01:00:00]  INFO remco[1]: x\\u202ey k=\"\\u2066v\\u0085\"\n    a\\u2028b\\rc\n",
         );
     }
 
