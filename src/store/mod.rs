@@ -3,13 +3,14 @@
 
 mod cursor;
 pub mod path;
-pub mod pattern;
+mod pattern;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use cursor::Cursor;
-pub use pattern::{BadPattern, Pattern};
+pub use pattern::BadPattern;
+use pattern::Pattern;
 
 /// A key or a value. Stores hold bytes, not text, and what is not UTF-8 must survive;
 /// a template shares them with the store instead of copying.

@@ -113,7 +113,7 @@ impl Pattern {
 
 impl fmt::Display for BadPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed pattern: {}", self.why)
+        f.write_str(self.why)
     }
 }
 
