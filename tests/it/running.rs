@@ -110,6 +110,21 @@ fn a_hung_etcd_does_not_stop_another_resource() {
     program.stop();
 }
 
+/// A request to one of them takes seconds to fail: between two of them the loop looks after everybody else.
+#[test]
+fn many_hung_etcds_are_asked_one_at_a_time() {
+    const SICK: usize = 6;
+    let silent = Silent::start();
+    let sick: String = (0..SICK).map(|n| on_etcd(&format!("sick{n}"), &silent.url())).collect();
+    let dir = folder(&(on_file("sound", "reload_cmd = \"true\"") + &sick));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("sound.out", "hello\n"));
+    update(&dir, "sound", "again");
+    let asked = silent.connections();
+    assert!(asked < SICK / 2, "{asked} requests went by before the command's end and the change were seen");
+    program.stop();
+}
+
 #[test]
 fn a_dead_etcd_does_not_stop_another_resource() {
     let mut etcd = Etcd::start();
