@@ -128,7 +128,7 @@ impl Destination {
         let filled = file
             .write_all(content)
             .map_err(|e| ("write", e))
-            .and_then(|()| self.dress(&file, found).map_err(|(what, e)| (what, e.into())));
+            .and_then(|()| self.dress(&file, found));
         let stage = Stage { file: Some((path, file)), target };
         match filled {
             Ok(()) => Ok(stage),
@@ -139,24 +139,32 @@ impl Destination {
         }
     }
 
-    /// Gives a file the owner and mode it shall have. In this order: changing the owner clears setuid and setgid.
-    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, Errno)> {
-        if self.uid.is_some() || self.gid.is_some() {
-            let (uid, gid) = (self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw));
-            rustix::fs::fchown(file, uid, gid).map_err(|e| ("change the owner of", e))?;
+    /// Gives a file the owner and mode it shall have, as far as it has not. In this order: changing the owner clears
+    /// setuid and setgid.
+    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, io::Error)> {
+        let now = Found::of(&file.metadata().map_err(|e| ("look at", e))?);
+        let (uid, gid) = (self.uid.filter(|uid| *uid != now.uid), self.gid.filter(|gid| *gid != now.gid));
+        if uid.is_some() || gid.is_some() {
+            let changed = rustix::fs::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+            changed.map_err(|e| ("change the owner of", e.into()))?;
         }
         if let Some(found) = found {
-            // "Left alone" means that the new file keeps the old one's owner. Without the privilege to do that
+            // "Left alone" means that the new file keeps the old one's owner, and where that is not ours to give its
+            // group at least. Not even that may be allowed, or the owner may have no number in this container: then
             // the file becomes ours, as with any program that replaces files by renaming.
-            let uid = self.uid.is_none().then(|| Uid::from_raw(found.uid));
-            let gid = self.gid.is_none().then(|| Gid::from_raw(found.gid));
-            match rustix::fs::fchown(file, uid, gid) {
-                Ok(()) | Err(Errno::PERM) => {}
-                Err(e) => return Err(("keep the owner of", e)),
+            if self.uid.is_none() && found.uid != now.uid {
+                let _ = rustix::fs::fchown(file, Some(Uid::from_raw(found.uid)), None);
+            }
+            if self.gid.is_none() && found.gid != now.gid {
+                let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(found.gid)));
             }
         }
         let mode = self.mode.or(found.map(|f| f.mode)).unwrap_or(0o644);
-        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(|e| ("change the mode of", e))
+        if Found::of(&file.metadata().map_err(|e| ("look at", e))?).mode != mode {
+            let changed = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+            changed.map_err(|e| ("change the mode of", e.into()))?;
+        }
+        Ok(())
     }
 
     /// Puts the result into its place: fsync, rename, fsync of the directory. A destination that cannot be renamed
@@ -214,7 +222,7 @@ impl Destination {
         let old = fs::read(path).map_err(|e| failed("read", &e))?;
         let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
         let mut file = OpenOptions::new().write(true).open(path).map_err(|e| failed("write", &e))?;
-        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e.into()))?;
+        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e))?;
         write_whole(&mut file, content).map_err(|e| match write_whole(&mut file, &old) {
             Ok(()) => failed("write", &e),
             Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), why(&again)),
