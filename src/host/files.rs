@@ -4,15 +4,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::random;
+use super::{random, write};
 
 /// Where a template's result goes and what it has to look like there.
 #[derive(Clone, Debug)]
@@ -90,7 +91,9 @@ impl Destination {
         if differs {
             return Ok(Comparison::Differs);
         }
-        match File::open(&path).and_then(|file| same_bytes(file, content)) {
+        // Should it have become a fifo since: without waiting.
+        let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        match opened.and_then(|file| same_bytes(file, content)) {
             Ok(true) => Ok(Comparison::InSync),
             Ok(false) => Ok(Comparison::Differs),
             Err(e) => Err(format!("failed to read `{}`: {}", path.display(), why(&e))),
@@ -125,10 +128,7 @@ impl Destination {
         }
         let (path, mut file) = create_beside(&dir, name)
             .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), why(&e)))?;
-        let filled = file
-            .write_all(content)
-            .map_err(|e| ("write", e))
-            .and_then(|()| self.dress(&file, found));
+        let filled = file.write_all(content).map_err(|e| ("write", e)).and_then(|()| self.dress(&file, found));
         let stage = Stage { file: Some((path, file)), target };
         match filled {
             Ok(()) => Ok(stage),
@@ -180,7 +180,7 @@ impl Destination {
         let path = match &stage.target {
             Target::Regular { path, .. } => path.clone(),
             Target::Special(path) => {
-                let written = write_special(path, content);
+                let written = open_and_write(path, OFlags::empty(), content);
                 return written.map(|()| None).map_err(|e| failed("write to", path, &why(&e)));
             }
             Target::Descriptor(number) => {
@@ -293,45 +293,26 @@ fn descriptor(path: &Path) -> Option<u32> {
     }
 }
 
+/// How long the loop stands still for a reader that does not keep up.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     match number {
-        1 => write_all_blocking(&mut io::stdout().lock(), content),
-        2 => write_all_blocking(&mut io::stderr().lock(), content),
+        1 => write::to_reader(io::stdout().as_fd(), content, PATIENCE),
+        2 => write::to_reader(io::stderr().as_fd(), content, PATIENCE),
         // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
-        _ => {
-            let path = format!("/proc/self/fd/{number}");
-            write_all_blocking(&mut OpenOptions::new().append(true).open(path)?, content)
-        }
+        _ => open_and_write(Path::new(&format!("/proc/self/fd/{number}")), OFlags::APPEND, content),
     }
-}
-
-fn write_all_blocking(out: &mut dyn Write, content: &[u8]) -> io::Result<()> {
-    out.write_all(content)?;
-    out.flush()
 }
 
 /// Opened without waiting: a fifo that nobody reads is an error that is tried again, not a hang.
-fn write_special(path: &Path, mut content: &[u8]) -> io::Result<()> {
-    /// How long a reader may take for the next piece while the loop stands still.
-    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+fn open_and_write(path: &Path, how: OFlags, content: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    while !content.is_empty() {
-        match file.write(content) {
-            Ok(n) => content = &content[n..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let mut fds = [PollFd::new(&file, PollFlags::OUT)];
-                match rustix::event::poll(&mut fds, Some(&PATIENCE)) {
-                    Ok(0) => return Err(io::Error::new(e.kind(), "its reader does not keep up")),
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            Err(e) => return Err(e),
-        }
+    match rustix::fs::open(path, flags | how, Mode::empty()) {
+        Ok(file) => write::to_reader(file.as_fd(), content, PATIENCE),
+        Err(Errno::NXIO) => Err(io::Error::other("nobody reads it")),
+        Err(e) => Err(e.into()),
     }
-    Ok(())
 }
 
 fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
@@ -633,6 +614,6 @@ pub(crate) mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .expect("a fifo");
         let error = put(&destination(path), b"1").expect_err("nobody reads");
-        assert!(error.contains("no such device or address"), "{error}");
+        assert!(error.ends_with(": nobody reads it"), "{error}");
     }
 }

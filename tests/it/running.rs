@@ -1,6 +1,7 @@
 //! The loop: nothing that is slow or sick holds up anything else, and the end comes at once when it is asked for.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -332,6 +333,39 @@ fn a_talkative_command_does_not_block() {
     wait_until("the command has ended", LIMIT, || dir.holds("finished", "done\n"));
     update(&dir, "app", "again");
     program.stop();
+}
+
+/// Makes the fifo `full`, which holds all it can and has a reader that does not read while the result lives.
+fn full_fifo(dir: &TempDir) -> fs::File {
+    run(&["mkfifo", &dir.at("full").to_string_lossy()]);
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let options = std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true).write(true), nonblocking);
+    let mut fifo = options.open(dir.at("full")).expect("it is new");
+    while fifo.write(&[b'x'; 4096]).is_ok() {}
+    fifo
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let dir = folder(&on_file("app", ""));
+    let _full = full_fifo(&dir);
+    let mut program = remco(&dir).under(&["sh", "-c", "exec \"$@\" 2>full", "sh"]).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    update(&dir, "app", "again");
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code_within(AT_ONCE), Some(0));
+}
+
+#[test]
+fn an_output_that_nobody_reads_holds_up_nothing() {
+    let stuck = on_file("stuck", "").replace("stuck.out", "/dev/stdout");
+    let dir = folder(&(stuck + &on_file("app", "")));
+    let _full = full_fifo(&dir);
+    let program = remco(&dir).under(&["sh", "-c", "exec \"$@\" >full", "sh"]).start();
+    program.wait_for_log("failed to write to `/dev/stdout`: its reader does not keep up");
+    update(&dir, "app", "again");
+    ends_at_once(program, Signal::TERM, "terminated");
 }
 
 /// A child gets an empty standard input, the environment, and none of the program's own descriptors and signal masks.
