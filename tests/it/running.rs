@@ -335,6 +335,16 @@ fn a_talkative_command_does_not_block() {
     program.stop();
 }
 
+#[test]
+fn a_template_that_is_a_fifo_is_an_error_at_once() {
+    let dir = folder(&(on_file("stuck", "").replace("app.tmpl", "gate") + &on_file("app", "")));
+    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    program.wait_for_log("failed to read `gate`: not a regular file");
+    ends_at_once(program, Signal::TERM, "terminated");
+}
+
 /// Makes the fifo `full`, which holds all it can and has a reader that does not read while the result lives.
 fn full_fifo(dir: &TempDir) -> fs::File {
     run(&["mkfifo", &dir.at("full").to_string_lossy()]);
