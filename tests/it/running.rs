@@ -412,6 +412,18 @@ fn signal_mask(status: &str, name: &str) -> u64 {
     u64::from_str_radix(mask.trim(), 16).expect("a mask is hexadecimal") & 0x7fff_ffff
 }
 
+/// A service with a low `nofile` is at home on small machines.
+#[test]
+fn an_idle_program_holds_few_descriptors() {
+    let dir = folder(&on_file("app", ""));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    let held = fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("it runs").count();
+    let given = fs::read_dir("/proc/self/fd").expect("there is a /proc").count();
+    assert!(held < 16 + given, "{held} descriptors, {given} of the tests");
+    program.stop();
+}
+
 /// Process 1 of a container gets whatever the host sends; none of it may end the program by default.
 #[test]
 fn no_other_signal_ends_it() {
