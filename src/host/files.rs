@@ -41,7 +41,8 @@ pub enum Comparison {
 /// A result that waits in the destination's directory. Removed when dropped without having been installed.
 #[derive(Debug)]
 pub struct Stage {
-    /// `None` where the destination is no regular file and there is nothing to check.
+    /// `None` where the destination is no regular file and there is nothing to check. Open for reading alone: what is open
+    /// for writing cannot be run, and a check may want to run it.
     file: Option<(PathBuf, File)>,
     target: Target,
 }
@@ -126,10 +127,11 @@ impl Destination {
             let created = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
             created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), why(&e)))?;
         }
-        let (path, mut file) = create_beside(&dir, name)
+        let (path, locked, mut file) = create_beside(&dir, name)
             .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), why(&e)))?;
         let filled = file.write_all(content).map_err(|e| ("write", e)).and_then(|()| self.dress(&file, found));
-        let stage = Stage { file: Some((path, file)), target };
+        drop(file);
+        let stage = Stage { file: Some((path, locked)), target };
         match filled {
             Ok(()) => Ok(stage),
             Err((what, e)) => {
@@ -324,8 +326,8 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
 }
 
 /// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
-/// without a lock was left by a crash.
-fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+/// without a lock was left by a crash. It is open twice: to hold the lock, and to be written.
+fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
     loop {
         let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
         let digits = format!("{number:0STAGE_DIGITS$}");
@@ -334,12 +336,16 @@ fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Unless somebody who swept the directory was faster than the lock.
-            Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),
+        // Somebody who sweeps the directory may be faster than the lock.
+        let locked = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.inspect_err(|_| remove(&path))?,
+        };
+        match rustix::fs::flock(&locked, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if locked.metadata()?.nlink() > 0 => return Ok((path, locked, file)),
             Ok(()) | Err(Errno::WOULDBLOCK) => {}
             // No locks on this file system: the worst is litter after a crash.
-            Err(_) => return Ok((path, file)),
+            Err(_) => return Ok((path, locked, file)),
         }
     }
 }

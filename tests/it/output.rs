@@ -82,6 +82,15 @@ fn the_check_command_sees_the_file_as_it_will_be() {
     assert_eq!(content, "hello\n");
 }
 
+/// The kernel runs nothing that is open for writing.
+#[test]
+fn a_check_may_run_the_staged_file() {
+    let dir = one_shot("mode = \"0755\"\ncheck_cmd = \"{{.src}}\"");
+    dir.write("app.tmpl", "#!/bin/sh\necho {{ getv(\"/greeting\") }} > said\n");
+    remco(&dir).once().expect_code(0).expect_log(UPDATED);
+    assert!(dir.holds("said", "hello\n"));
+}
+
 #[test]
 fn a_failing_check_keeps_the_old_file() {
     let dir = one_shot("check_cmd = \"echo not like this; exit 3\"\nreload_cmd = \"echo >> reloads\"");
