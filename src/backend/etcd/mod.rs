@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use self::mirror::{Comparing, Mirror};
 use self::session::{Goal, Session, Settings};
-use super::{Backend, Mode};
+use super::{Backend, Mode, interval, watches};
 use crate::config;
 use crate::host::http::{self, Limits};
 use crate::host::wait::Wake;
@@ -29,10 +29,10 @@ pub fn new(
     let nodes: Vec<String> = etcd.nodes.iter().map(|node| http::without_credentials(node)).collect();
     let goal = match mode {
         Mode::OneShot => Goal::Once,
-        Mode::Watch if super::watches(options, mode) => Goal::Watched,
+        Mode::Watch if watches(options, mode) => Goal::Watched,
         Mode::Watch => Goal::Kept,
     };
-    let interval = super::interval(options, mode);
+    let interval = interval(options, mode);
     let comparing = if goal == Goal::Watched && interval.is_some() { Comparing::Yes } else { Comparing::No };
     let settings = Settings { nodes: nodes.clone(), prefix: options.prefix.clone(), goal, interval };
     let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, comparing);
