@@ -39,9 +39,11 @@ enum Token {
 
 impl Pattern {
     pub fn new(pattern: &[u8]) -> Result<Pattern, BadPattern> {
-        let mut prefix = Vec::new();
+        // Mostly a long path and one `*` behind it: the path is taken at once, not byte by byte.
+        let literal = pattern.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'));
+        let (literal, mut rest) = pattern.split_at(literal.unwrap_or(pattern.len()));
+        let mut prefix = literal.to_vec();
         let mut chunks = vec![Chunk::default()];
-        let mut rest = pattern;
         while let Some(byte) = take(&mut rest) {
             let token = match byte {
                 b'*' => {

@@ -1,6 +1,7 @@
 //! Finds out what an expression is worth. What single values mean is in `value`, what calls do is in the tables of
 //! functions and filters.
 
+use std::mem;
 use std::rc::Rc;
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
@@ -8,7 +9,7 @@ use super::filters::Filter;
 use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
-use super::scope::{Found, Name};
+use super::scope::{Look, Name};
 use super::source::Span;
 use super::value::{Op, Value};
 
@@ -86,14 +87,32 @@ impl Render {
     }
 
     fn path(&self, path: &Path) -> Outcome<Value> {
-        let mut value = self.head(&path.head)?;
-        for (at, step) in path.steps.iter().enumerate() {
+        let (mut value, taken) = match self.first_field(path) {
+            Some(value) => (value?, 1),
+            None => (self.head(&path.head)?, 0),
+        };
+        for (at, step) in path.steps.iter().enumerate().skip(taken) {
             if let Value::Nil = value {
                 break;
             }
             value = self.step(&value, path, at, step)?;
         }
         Ok(value)
+    }
+
+    /// `x.Key` of a pair or map, read without taking hold of it: most of what templates print.
+    fn first_field(&self, path: &Path) -> Option<Outcome<Value>> {
+        let (None, Some(Step { access: Access::Field(field), args: None, span })) =
+            (&path.head.args, path.steps.first())
+        else {
+            return None;
+        };
+        match self.scopes.borrow().look(path.head.name) {
+            Look::Value(value @ (Value::Pair(_) | Value::Map(_))) => {
+                Some(value.field(field).map_err(|message| Stop::At(*span, message)))
+            }
+            _ => None,
+        }
     }
 
     /// One step into a value that is not nil.
@@ -104,9 +123,10 @@ impl Render {
             (Access::Field(name), None) => value.field(name),
             (Access::Field(name), Some(args)) => {
                 let values = self.arguments(args)?;
-                match value.call(name, &values) {
+                match value.call(name, values.as_slice()) {
                     Some(result) => {
-                        return result.map_err(|message| at_argument(args, &values, step.span, in_path(message)));
+                        return result
+                            .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)));
                     }
                     None => value.field(name),
                 }
@@ -121,13 +141,16 @@ impl Render {
     }
 
     fn head(&self, head: &Head) -> Outcome<Value> {
-        let found = self.scopes.borrow().find(head.name);
-        match found {
-            Found::Value(value) => self.variable(head, value),
-            Found::Nothing => self.builtin(head),
+        let (value, hidden) = match self.scopes.borrow().look(head.name) {
+            Look::Value(value) => (Some(value.clone()), false),
+            Look::Nothing => (None, false),
+            Look::Hidden => (None, true),
+        };
+        match value {
+            Some(value) => self.variable(head, value),
             // The original prints nothing where functions are hidden, called or not. Filters are never hidden.
-            Found::Hidden if matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
-            Found::Hidden => self.builtin(head),
+            None if hidden && matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
+            None => self.builtin(head),
         }
     }
 
@@ -169,9 +192,9 @@ impl Render {
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
-        let result = function.call(&self.env, &values);
-        let value =
-            result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
+        let result = function.call(&self.env, values.as_slice());
+        let value = result
+            .map_err(|message| at_argument(args, values.as_slice(), span, format!("{}: {message}", function.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }
@@ -179,14 +202,14 @@ impl Render {
     /// `base(x)`, which is `x|base`.
     fn filter(&self, filter: &Filter, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
-        let result = filter.call_as_function(&self.env, &values);
+        let result = filter.call_as_function(&self.env, values.as_slice());
         let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }
 
-    pub(super) fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
-        let mut values = Vec::with_capacity(args.len());
+    pub(super) fn arguments(&self, args: &[Arg]) -> Outcome<Arguments> {
+        let mut values = Arguments { few: [Value::Nil, Value::Nil], count: 0, many: Vec::new() };
         for arg in args {
             values.push(self.eval(&arg.value)?);
         }
@@ -222,6 +245,36 @@ impl Render {
             }
         }
         text
+    }
+}
+
+/// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
+pub(super) struct Arguments {
+    few: [Value; 2],
+    /// How many of `few` there are.
+    count: usize,
+    /// All of them, where there are more.
+    many: Vec<Value>,
+}
+
+impl Arguments {
+    fn push(&mut self, value: Value) {
+        match self.few.get_mut(self.count) {
+            Some(place) => {
+                *place = value;
+                self.count += 1;
+            }
+            None => {
+                if self.many.is_empty() {
+                    self.many.extend(self.few.iter_mut().map(|value| mem::replace(value, Value::Nil)));
+                }
+                self.many.push(value);
+            }
+        }
+    }
+
+    pub fn as_slice(&self) -> &[Value] {
+        if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
     }
 }
 

@@ -46,7 +46,7 @@ impl Render {
             let message = format!("{name}: takes {} argument{s}, {} given", params.len(), args.len());
             return Err(Stop::At(call, message));
         }
-        let mut values = self.arguments(args)?;
+        let mut values = self.arguments(args)?.as_slice().to_vec();
         self.scopes.borrow_mut().open(Sees::Scope(macro_.scope));
         // What is not given is worked out where the macro was defined, so it sees none of the parameters.
         for (_, default) in &params[values.len()..] {

@@ -16,7 +16,7 @@ use super::layout;
 use super::library::{Failure, Library, resolve};
 use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
 use super::rounds::Memory;
-use super::scope::{Found, Name, Scopes, Sees};
+use super::scope::{Look, Name, Scopes, Sees};
 use super::source::{Error, Span};
 use super::spaceless::spaceless;
 use super::value::{Object, Rows, Value};
@@ -334,6 +334,14 @@ impl Render {
     }
 
     fn print_node(&self, printed: &Printed) -> Outcome<()> {
+        if let Expr::Path(path) = &printed.value
+            && path.is_name()
+            && let scopes = self.scopes.borrow()
+            && scopes.escape() == Escape::Off
+            && let Look::Value(value @ Value::Str(_)) = scopes.look(path.head.name)
+        {
+            return self.print_value(value);
+        }
         match self.eval(&printed.value)? {
             value @ Value::Str(_) if self.escapes_now(printed) => self.print_escaped(&value),
             value => self.print_value(&value),
@@ -627,7 +635,7 @@ impl Render {
             && !printed.safe
             && match &printed.value {
                 Expr::Path(path) if path.steps.is_empty() => {
-                    !matches!(scopes.find(path.head.name), Found::Value(Value::Object(_)))
+                    !matches!(scopes.look(path.head.name), Look::Value(Value::Object(_)))
                 }
                 _ => true,
             }

@@ -82,8 +82,8 @@ pub(super) enum Sees {
 
 /// What a name stands for.
 #[derive(Debug)]
-pub(super) enum Found {
-    Value(Value),
+pub(super) enum Look<'s> {
+    Value(&'s Value),
     /// No variable: a function, if there is one of that name.
     Nothing,
     /// No variable, and the functions are out of sight.
@@ -139,17 +139,17 @@ impl Scopes {
         }
     }
 
-    pub fn find(&self, name: Name) -> Found {
+    pub fn look(&self, name: Name) -> Look<'_> {
         let mut at = self.innermost();
         loop {
             let scope = &self.open[at];
             if let Some((_, value)) = scope.variables.iter().find(|(known, _)| *known == name) {
-                return Found::Value(value.clone());
+                return Look::Value(value);
             }
             at = match scope.sees {
                 Sees::Scope(outer) | Sees::AsFile(outer) => outer,
-                Sees::Functions => return Found::Nothing,
-                Sees::Nothing => return Found::Hidden,
+                Sees::Functions => return Look::Nothing,
+                Sees::Nothing => return Look::Hidden,
             }
         }
     }
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(&**names.text(b), "b");
 
         let mut scopes = Scopes::new();
-        let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.find(name)), expected);
+        let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.look(name)), expected);
         scopes.set(a, Value::Int(1));
         scopes.open_child();
         check(&scopes, a, "Value(1)");
@@ -211,6 +211,6 @@ mod tests {
         assert!(scopes.enclosing_loop().is_some());
         scopes.open(Sees::AsFile(scopes.innermost()));
         assert!(scopes.enclosing_loop().is_none());
-        assert!(matches!(scopes.find(Name::FORLOOP), Found::Value(Value::Int(7))));
+        assert!(matches!(scopes.look(Name::FORLOOP), Look::Value(Value::Int(7))));
     }
 }

@@ -1257,3 +1257,29 @@ fn autoescape() {
     fails("{% autoescape %}{% endautoescape %}", "%}", "t.tmpl:1:1: `on` or `off` is expected, found the end of the tag");
     fails("{% autoescape maybe %}{% endautoescape %}", "maybe", "t.tmpl:1:1: `on` or `off` is expected, found `maybe`");
 }
+
+/// A block in the language `kind`, with what follows it.
+fn fenced<'t>(text: &'t str, kind: &str) -> Option<(&'t str, &'t str)> {
+    text.trim_start().strip_prefix("```")?.strip_prefix(kind)?.strip_prefix('\n')?.split_once("```")
+}
+
+#[test]
+fn the_examples_of_the_documentation() {
+    let text = include_str!("../../docs/templates.md");
+    let mut examples = 0;
+    for (at, _) in text.match_indices("```template\n") {
+        let (template, rest) = fenced(&text[at..], "template").expect("an example is closed");
+        match render(template) {
+            Ok(out) => {
+                let (expected, _) = fenced(rest, "result").expect("a result follows the example");
+                assert_eq!(String::from_utf8_lossy(&out), expected, "{template}");
+            }
+            Err(error) => {
+                let (expected, _) = fenced(rest, "error").expect("an error follows the example");
+                assert_eq!(error.to_string(), expected.trim_end(), "{template}");
+            }
+        }
+        examples += 1;
+    }
+    assert!(examples > 6, "only {examples} examples are found");
+}
