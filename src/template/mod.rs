@@ -20,7 +20,6 @@ mod library;
 mod lower;
 mod parser;
 mod printf;
-mod quote;
 mod render;
 mod runes;
 mod scope;
