@@ -12,6 +12,7 @@ pub mod host;
 pub mod log;
 mod nearest;
 mod number;
+mod quote;
 mod random;
 pub mod resource;
 pub mod store;

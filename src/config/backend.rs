@@ -102,7 +102,11 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
         reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
-    let (watch, interval) = pace(reader, name, onetime, purpose);
+    let unwatchable = match &kind {
+        Some(Kind::File(file)) if file.is_remote() => Some("a remote file"),
+        _ => ["env", "vault", "redis", "mock"].contains(&name).then_some(name),
+    };
+    let (watch, interval) = pace(reader, unwatchable, onetime, purpose);
     Some(Backend {
         watch_keys: if watch_keys.is_empty() { keys.clone() } else { watch_keys },
         keys,
@@ -117,12 +121,12 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
 /// What remco takes where nothing would ever read the keys again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether the backend is watched, and how often it is read.
-fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, Option<Duration>) {
+/// Whether the backend is watched, and how often it is read. `unwatchable`: what it is that cannot be watched.
+fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool, purpose: Purpose) -> (bool, Option<Duration>) {
     let report = reader.report;
     let mut watch = reader.boolean("watch").unwrap_or(false);
-    if watch && matches!(name, "redis" | "vault") {
-        report.warn(reader.place("watch"), format!("{name} cannot be watched, using `interval` instead"));
+    if let Some(what) = unwatchable.filter(|_| watch) {
+        report.warn(reader.place("watch"), format!("{what} cannot be watched, using `interval` instead"));
         watch = false;
     }
     let written = reader.signed_seconds("interval");

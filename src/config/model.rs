@@ -190,6 +190,14 @@ pub struct File {
     pub httpheaders: BTreeMap<String, Secret>,
 }
 
+impl File {
+    /// Whether the path is a URL.
+    pub fn is_remote(&self) -> bool {
+        let path = self.filepath.to_ascii_lowercase();
+        path.starts_with("http://") || path.starts_with("https://")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consul {
     pub nodes: Vec<String>,

@@ -345,6 +345,24 @@ fn intervals() {
 }
 
 #[test]
+fn what_cannot_be_watched_is_read_by_interval() {
+    let check = |backend: &str, interval: u64| {
+        let text = format!("{RESOURCE}[resource.backend]\n{backend}");
+        let (config, warnings) = Table::new(&text).load_with_findings();
+        let said = warnings.iter().any(|warning| warning.ends_with(" cannot be watched, using `interval` instead"));
+        assert!(said, "{backend}: {warnings:?}");
+        let read = &config.resources[0].backends[0];
+        assert_eq!((read.watch, read.interval), (false, Some(Duration::from_secs(interval))), "{backend}");
+    };
+    check("env = {keys = ['/'], watch = true}", 60);
+    check("env = {keys = ['/'], watch = true, interval = 7}", 7);
+    check("mock = {watch = true}", 60);
+    check("file = {filepath = 'HTTPS://a/b.json', keys = ['/'], watch = true}", 60);
+    check("redis = {nodes = ['r'], keys = ['/'], watch = true}", 60);
+    check("vault = {node = 'v', keys = ['/'], watch = true}", 60);
+}
+
+#[test]
 fn watch_keys_are_the_keys_unless_set() {
     let check = |keys: &str, expected: &[&str]| {
         let text = format!("{RESOURCE}[resource.backend.file]\nfilepath = 'a'\nkeys = ['/a']\nwatch = true\n{keys}");

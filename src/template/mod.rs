@@ -22,7 +22,6 @@ mod macros;
 mod parser;
 mod printf;
 mod program;
-mod quote;
 mod render;
 mod rounds;
 mod runes;
