@@ -90,7 +90,7 @@ impl Daemon {
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again; the others begin anew.
+    /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
     ///
     /// # Errors
     /// A backend that cannot be opened; then nothing has changed.
@@ -100,10 +100,14 @@ impl Daemon {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
                 .map_err(|why| format!("resource `{}`: {why}", resource.name))
         });
-        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+        let mut new = new.collect::<Result<Vec<Unit>, String>>()?;
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        for unit in &mut new {
+            let before = gone.iter().find(|gone| gone.config.name == unit.config.name);
+            before.into_iter().for_each(|before| unit.state.inherit(&before.state));
+        }
         gone.into_iter().for_each(Unit::end);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         self.units = kept;
