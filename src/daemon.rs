@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::backend::{self, Backend, Change, Report};
 use crate::config::{self, Config, Mode};
+use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -91,16 +92,12 @@ impl Daemon {
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
     /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
-    ///
-    /// # Errors
-    /// A backend that cannot be opened; then nothing has changed.
-    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+    pub fn adopt(&mut self, config: &Config) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
-                .map_err(|why| format!("resource `{}`: {why}", resource.name))
         });
-        let mut new = new.collect::<Result<Vec<Unit>, String>>()?;
+        let mut new: Vec<Unit> = new.collect();
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
@@ -112,7 +109,6 @@ impl Daemon {
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         self.units = kept;
         self.units.extend(new);
-        Ok(())
     }
 
     /// Runs until every resource is done or a signal ends it.
@@ -223,12 +219,12 @@ impl Unit {
         signals: &Arc<Signals>,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
-    ) -> Result<Unit, String> {
+    ) -> Unit {
         let backends = config.backends.iter().map(|options| {
             let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
             backend::open(options, mode, wake, random::below)
         });
-        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
+        let backends: Vec<Box<dyn Backend>> = backends.collect();
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
@@ -236,7 +232,7 @@ impl Unit {
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
         };
-        Ok(Unit {
+        Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -247,7 +243,7 @@ impl Unit {
             world: machine,
             logger,
             config,
-        })
+        }
     }
 
     /// What of it is due first.
@@ -470,8 +466,7 @@ impl Unit {
                 None
             }
             Err(e) => {
-                let why = crate::host::files::why(&e);
-                let message = format!("failed to run `{}` with /bin/sh: {why}", text.to_string_lossy());
+                let message = format!("failed to run `{}` with /bin/sh: {}", text.to_string_lossy(), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }

@@ -14,24 +14,36 @@ const PARTS: &[Part] = &[
     Part { path: "src/main.rs", kind: Kind::Effects, uses: &[] },
     Part { path: "src/lib.rs", kind: Kind::Pure, uses: &[] },
     Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
-    Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "host", "log", "store", "template"] },
+    Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "error", "host", "log", "store", "template"] },
     Part { path: "src/backend/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/env.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/file.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/client.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
-    Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "log", "store"] },
-    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource", "store", "template"] },
-    Part { path: "src/template/", kind: Kind::Pure, uses: &["nearest", "store", "template"] },
+    Part {
+        path: "src/backend/",
+        kind: Kind::Pure,
+        uses: &["backend", "config", "error", "log", "number", "random", "store"],
+    },
+    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "random", "resource"] },
+    Part {
+        path: "src/template/",
+        kind: Kind::Pure,
+        uses: &["calendar", "error", "nearest", "number", "store", "template"],
+    },
     Part { path: "src/store/", kind: Kind::Pure, uses: &["store"] },
-    Part { path: "src/config/", kind: Kind::Pure, uses: &["config", "nearest"] },
+    Part { path: "src/config/", kind: Kind::Pure, uses: &["config", "error", "nearest"] },
     Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config", "nearest"] },
-    Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/log.rs", kind: Kind::Pure, uses: &["calendar", "config"] },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/calendar.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/error.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/number.rs", kind: Kind::Pure, uses: &[] },
+    Part { path: "src/random.rs", kind: Kind::Pure, uses: &[] },
 ];
 
-const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "resource", "store", "template"];
-const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "host", "log", "store"];
+const EVERYTHING: &[&str] = &["backend", "config", "error", "host", "log", "resource", "store", "template"];
+const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "error", "host", "log", "store"];
 
 /// What a pure part does not touch, and how it gets the same.
 const EFFECTS: &[(&str, &str)] = &[

@@ -157,6 +157,8 @@ pub enum Kind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Etcd {
+    /// URLs with `http` or `https` and no slash at the end; one at least where there is no `srv_record`. A node that is
+    /// written without a scheme is https if a client_* file is set, else http.
     pub nodes: Vec<String>,
     pub scheme: String,
     pub srv_record: String,

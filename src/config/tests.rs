@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::random::Random;
 
 /// Files and variables in a table; the main file is `/etc/remco/config`.
 #[derive(Debug, Default)]
@@ -383,7 +384,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
     let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
     let expected = [
         Kind::Etcd(Etcd {
-            nodes: vec!["e".into()],
+            nodes: vec!["https://e".into()],
             scheme: "https".into(),
             srv_record: "s".into(),
             tls: tls.clone(),
@@ -583,6 +584,19 @@ fn configurations_can_be_compared() {
     assert_ne!(one.load(), other.load());
 }
 
+#[test]
+fn what_defaults_are_told_is_told_once_and_hides_nothing() {
+    let mut text = "[default_backends.mock]\ninterval = 1\noops = 1\n".to_owned();
+    for number in 0..600 {
+        let template = format!("[[resource.template]]\nsrc = 'a'\ndst = '/{number}'\n");
+        text += &format!("[[resource]]\nname = '{number}'\n{template}");
+    }
+    text += "last = 1\n";
+    let (_, warnings) = Table::new(&text).load_with_findings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[1].contains("unknown key `last`"), "{warnings:?}");
+}
+
 /// Whatever the bytes are: an answer, never a panic, and the same one twice.
 #[test]
 fn no_bytes_bring_it_down() {
@@ -665,7 +679,7 @@ fn no_bytes_bring_it_down() {
     .into_iter()
     .chain([&b"\xff"[..], b"\xc3", b"\xed\xa0\x80"])
     .collect();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for _ in 0..2000 {
         let mut text = || {
             let length = random.below(60);
@@ -718,17 +732,5 @@ config = {{a = [1]}}
             damaged[cut] = byte;
             check(&damaged);
         }
-    }
-}
-
-/// xorshift, so that a failure comes again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
     }
 }

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::{random, write};
+use crate::error::cause;
 
 /// Where a template's result goes and what it has to look like there.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ impl Destination {
         match opened.and_then(|file| same_bytes(file, content)) {
             Ok(true) => Ok(Comparison::InSync),
             Ok(false) => Ok(Comparison::Differs),
-            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), why(&e))),
+            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), cause(&e))),
         }
     }
 
@@ -125,10 +126,10 @@ impl Destination {
         };
         if self.make_directories {
             let created = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
-            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), why(&e)))?;
+            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), cause(&e)))?;
         }
         let (path, locked, mut file) = create_beside(&dir, name)
-            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), why(&e)))?;
+            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), cause(&e)))?;
         let filled = file.write_all(content).map_err(|e| ("write", e)).and_then(|()| self.dress(&file, found));
         drop(file);
         let stage = Stage { file: Some((path, locked)), target };
@@ -136,7 +137,7 @@ impl Destination {
             Ok(()) => Ok(stage),
             Err((what, e)) => {
                 let path = stage.path().map_or_else(String::new, |p| p.display().to_string());
-                Err(format!("failed to {what} stage file `{path}`: {}", why(&e)))
+                Err(format!("failed to {what} stage file `{path}`: {}", cause(&e)))
             }
         }
     }
@@ -183,11 +184,11 @@ impl Destination {
             Target::Regular { path, .. } => path.clone(),
             Target::Special(path) => {
                 let written = open_and_write(path, OFlags::empty(), content);
-                return written.map(|()| None).map_err(|e| failed("write to", path, &why(&e)));
+                return written.map(|()| None).map_err(|e| failed("write to", path, &cause(&e)));
             }
             Target::Descriptor(number) => {
                 let written = write_descriptor(*number, content);
-                return written.map(|()| None).map_err(|e| failed("write to", &self.path, &why(&e)));
+                return written.map(|()| None).map_err(|e| failed("write to", &self.path, &cause(&e)));
             }
         };
         let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
@@ -199,7 +200,7 @@ impl Destination {
                 let dir = parent(&path);
                 let synced = File::open(&dir).and_then(|d| d.sync_all());
                 Ok(synced.err().map(|e| {
-                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), why(&e))
+                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), cause(&e))
                 }))
             }
             Err(("rename", e)) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
@@ -209,8 +210,8 @@ impl Destination {
             Err((what, e)) => {
                 remove(&staged);
                 Err(match what {
-                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &why(&e)),
-                    _ => failed(what, &staged, &why(&e)),
+                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &cause(&e)),
+                    _ => failed(what, &staged, &cause(&e)),
                 })
             }
         }
@@ -219,7 +220,7 @@ impl Destination {
     /// Writes into a file that cannot be replaced, a bind-mounted one. The old bytes are put back if that fails.
     fn overwrite(&self, path: &Path, content: &[u8]) -> Result<(), String> {
         let failed = |what: &str, e: &io::Error| {
-            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), why(e))
+            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), cause(e))
         };
         let old = fs::read(path).map_err(|e| failed("read", &e))?;
         let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
@@ -227,7 +228,7 @@ impl Destination {
         self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e))?;
         write_whole(&mut file, content).map_err(|e| match write_whole(&mut file, &old) {
             Ok(()) => failed("write", &e),
-            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), why(&again)),
+            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), cause(&again)),
         })
     }
 
@@ -237,7 +238,7 @@ impl Destination {
         }
         let mut path = self.path.clone();
         for _ in 0..MOST_LINKS {
-            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), why(e));
+            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), cause(e));
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_symlink() => {
                     let link = fs::read_link(&path).map_err(|e| about(&e))?;
@@ -328,10 +329,14 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
 /// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
 /// without a lock was left by a crash. It is open twice: to hold the lock, and to be written.
 fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
+    let numbers = 10_u64.pow(STAGE_DIGITS as u32);
+    // The number of a destination stays if it can: its check command prints the stage's name when it fails, and what
+    // fails again in the same words is not logged again.
+    let mut number = random::constant(&(dir, name)) % numbers;
     loop {
-        let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
         let digits = format!("{number:0STAGE_DIGITS$}");
         let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
+        number = random::below(numbers);
         let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
@@ -402,15 +407,6 @@ fn parent(path: &Path) -> PathBuf {
         Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-/// An I/O error in words, without std's "(os error 2)".
-pub fn why(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = words.chars();
-    let first = chars.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(chars).collect()
 }
 
 #[cfg(test)]
@@ -527,6 +523,17 @@ pub(crate) mod tests {
         assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
         assert_eq!(names.len(), 7, "{names:?}");
         assert!(running.path().is_some_and(Path::exists));
+    }
+
+    #[test]
+    fn a_destination_keeps_the_name_of_its_stage() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let name = |stage: &Stage| stage.path().map(Path::to_owned).expect("a file");
+        let first = name(&to.stage(b"1", Checked::Yes).expect("staged"));
+        let again = to.stage(b"2", Checked::Yes).expect("staged");
+        assert_eq!(name(&again), first);
+        assert_ne!(name(&to.stage(b"3", Checked::Yes).expect("staged")), first, "it is taken");
     }
 
     #[test]

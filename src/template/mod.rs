@@ -19,7 +19,6 @@ mod lexer;
 mod library;
 mod lower;
 mod macros;
-mod number;
 mod parser;
 mod printf;
 mod program;
