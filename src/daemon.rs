@@ -91,16 +91,20 @@ impl Daemon {
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again; the others begin anew.
+    /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
     pub fn adopt(&mut self, config: &Config) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
         });
-        let new: Vec<Unit> = new.collect();
+        let mut new: Vec<Unit> = new.collect();
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        for unit in &mut new {
+            let before = gone.iter().find(|gone| gone.config.name == unit.config.name);
+            before.into_iter().for_each(|before| unit.state.inherit(&before.state));
+        }
         gone.into_iter().for_each(Unit::end);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         self.units = kept;

@@ -102,11 +102,7 @@ impl Flat {
             raw.iter_mut().filter(|byte| **byte == STEP).for_each(|byte| *byte = b'/');
             // Cleaned before it is compared, as names may begin or end with slashes themselves.
             let raw = path::clean(&raw);
-            let store_key = if keys.covers(&raw) {
-                keys.store_key(&raw)?
-            } else {
-                return None;
-            };
+            let store_key = keys.covers(&raw).then(|| keys.store_key(&raw))??;
             Some((store_key.key, value))
         };
         self.scalars.into_iter().filter_map(wanted).collect()

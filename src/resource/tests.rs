@@ -180,6 +180,28 @@ fn a_failed_check_does_not_hold_up_newer_keys() {
 }
 
 #[test]
+fn a_resource_inherits_what_the_one_before_owed() {
+    let mut before = Bench::new(plan(Mode::Watch, &["r"]));
+    before.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+    ]);
+    let check = |plan: Plan, want: Vec<Effect>| {
+        let in_sync = plan.templates.iter().map(|_| Rendering::InSync).collect();
+        let mut after = Bench::new(plan);
+        after.resource.inherit(&before.resource);
+        after.check(vec![(loaded(), vec![Effect::Render]), (Event::Rendered(in_sync), want)]);
+    };
+    check(plan(Mode::Watch, &["r"]), vec![Effect::Run(Job::Reload(0))]);
+    check(plan(Mode::Watch, &["rc", "r"]), vec![Effect::Run(Job::Reload(1))]);
+    check(plan(Mode::Watch, &["rc"]), vec![]);
+    check(plan(Mode::Watch, &["c"]), vec![]);
+    check(Plan { start: true, ..plan(Mode::Watch, &["r"]) }, vec![Effect::Run(Job::Start)]);
+}
+
+#[test]
 fn fault_02_a_failed_reload_is_tried_again() {
     let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
     bench.check(vec![
