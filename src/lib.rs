@@ -3,12 +3,17 @@
 //! and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
+mod calendar;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod error;
 pub mod host;
 pub mod log;
 mod nearest;
+mod number;
+mod quote;
+mod random;
 pub mod resource;
 pub mod store;
 pub mod template;

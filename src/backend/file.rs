@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::polled::{Call, Outcome, Schedule, retrieving_keys};
 use super::{Backend, Report, interval, watches};
 use crate::config::{self, Mode};
-use crate::host::files::why;
+use crate::error::cause;
 use crate::host::inotify::{PathWatch, Touch};
 use crate::host::read::whole_file;
 use crate::log::{Level, Line};
@@ -145,7 +145,7 @@ impl Document {
     }
 
     fn failed(&self, to: &str, error: &io::Error) -> String {
-        format!("failed to {to} `{}`: {}", self.path.display(), why(error))
+        format!("failed to {to} `{}`: {}", self.path.display(), cause(error))
     }
 }
 
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn random_changes_end_in_the_newest_keys() {
-        let mut random = crate::store::tests::Random(9);
+        let mut random = crate::random::Random::new(9);
         for _ in 0..20 {
             let mut bench = Bench::watching();
             let mut held = None;

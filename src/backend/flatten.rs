@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::keys::Keys;
+use crate::number::{self, FloatFormat};
 use crate::store::{Bytes, Layer, path};
 
 /// The wanted keys of a JSON text, called as they are in the store. Nesting is capped at 128 levels.
@@ -101,11 +102,7 @@ impl Flat {
             raw.iter_mut().filter(|byte| **byte == STEP).for_each(|byte| *byte = b'/');
             // Cleaned before it is compared, as names may begin or end with slashes themselves.
             let raw = path::clean(&raw);
-            let store_key = if keys.covers(&raw) {
-                keys.store_key(&raw)?
-            } else {
-                return None;
-            };
+            let store_key = keys.covers(&raw).then(|| keys.store_key(&raw))??;
             Some((store_key.key, value))
         };
         self.scalars.into_iter().filter_map(wanted).collect()
@@ -193,8 +190,9 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(())
     }
 
+    /// As Go's `%v` prints it.
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.0.scalar(&float(number));
+        self.0.scalar(number::format_float(number, FloatFormat::General, None).as_bytes());
         Ok(())
     }
 
@@ -203,19 +201,6 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.0.scalar(b"<nil>");
         Ok(())
     }
-}
-
-/// A number as Go's `%v` prints a float64: the fewest digits that give it back, with an exponent of at least two digits
-/// below 1e-4 and from 1e6 on (strconv.FormatFloat with 'g' and precision -1).
-fn float(number: f64) -> Vec<u8> {
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').expect("a number from JSON is finite");
-    let exponent: i32 = exponent.parse().expect("an exponent is a small number");
-    let text = match exponent {
-        -4..6 => format!("{number}"),
-        _ => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
-    };
-    text.into_bytes()
 }
 
 #[cfg(test)]

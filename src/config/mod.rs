@@ -33,6 +33,7 @@ use reader::{Found, Reader};
 use report::{Report, quoted};
 use resource::Origin;
 
+use crate::error::cause;
 use crate::nearest::nearest;
 
 /// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
@@ -118,11 +119,11 @@ impl Load<'_> {
     /// Reads and parses one file; reports where that fails.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
-        let failure = read.as_ref().err().map(reason);
+        let failure = read.as_ref().err().map(cause);
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
         let number = self.report.add(document);
-        if let Some(reason) = failure {
-            self.report.file_error(number, format!("failed to read the file: {reason}"));
+        if let Some(cause) = failure {
+            self.report.file_error(number, format!("failed to read the file: {cause}"));
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
@@ -136,9 +137,9 @@ impl Load<'_> {
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
         let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
-        let files = self.files(&dir, b".toml").unwrap_or_else(|cause| {
+        let files = self.files(&dir, b".toml").unwrap_or_else(|error| {
             let shown = self.report.show(dir.span, dir.value);
-            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", reason(&cause)));
+            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", cause(&error)));
             Vec::new()
         });
         files.iter().filter_map(|file| self.read(file)).collect()
@@ -147,10 +148,10 @@ impl Load<'_> {
     /// The files of filter_dir, by name. remco does without a directory that is not there.
     fn filters(&self, main: &Reader) -> Vec<PathBuf> {
         let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
-        self.files(&dir, b".js").unwrap_or_else(|cause| {
-            if cause.kind() != io::ErrorKind::NotFound {
+        self.files(&dir, b".js").unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
                 let shown = self.report.show(dir.span, dir.value);
-                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", reason(&cause)));
+                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", cause(&error)));
             }
             Vec::new()
         })
@@ -260,15 +261,4 @@ fn log_format(reader: &Reader) -> LogFormat {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What a file error says, without the "os error" number.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        io::ErrorKind::NotADirectory => "it is not a directory".to_owned(),
-        _ => error.to_string(),
-    }
 }

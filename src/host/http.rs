@@ -20,6 +20,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::{Agent, Body, BodyReader, Timeout};
 
 use super::wait::Wake;
+use crate::error::cause;
 
 /// The longest line of a stream and the longest body of an answer, unless told otherwise.
 pub const MAX_RESPONSE: usize = 256 << 20;
@@ -307,7 +308,7 @@ impl Cause {
             ureq::Error::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Cause>()) {
                 Some(cause) => cause.clone(),
                 None if e.kind() == ErrorKind::UnexpectedEof => Cause::Closed,
-                None => Cause::Other(system_words(&e)),
+                None => Cause::Other(cause(&e)),
             },
             ureq::Error::Timeout(step) => match step {
                 Timeout::Connect => late("no connection", limits.connect),
@@ -323,16 +324,6 @@ impl Cause {
             other => Cause::Other(other.to_string()),
         }
     }
-}
-
-/// "connection refused": in lower case, without the number that std adds.
-fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let mut words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    words
 }
 
 /// The connection that was opened last: where a stream finds its own. Weak, so that it closes when ureq drops it.
@@ -517,7 +508,7 @@ impl Resolver for Names {
         let (scheme, authority) = (uri.scheme().ok_or_else(bad)?, uri.authority().ok_or_else(bad)?);
         let name = DefaultResolver::host_and_port(scheme, authority).ok_or_else(bad)?;
         let unknown = |e| {
-            let words = format!("failed to resolve `{}`: {}", authority.host(), system_words(&e));
+            let words = format!("failed to resolve `{}`: {}", authority.host(), cause(&e));
             ureq::Error::Io(io::Error::other(Cause::Other(words)))
         };
         let mut found = self.empty();

@@ -15,10 +15,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tz::TimeZone;
 
 use super::random;
+use super::read::whole_file;
 use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
 use crate::template::{Srv, Stamp, World};
+
+/// More than any template, and still what a small machine can hold.
+const LARGEST_TEMPLATE: usize = 64 << 20;
 
 /// The real one.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl config::Source for Machine {
 
 impl World for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        whole_file(path, LARGEST_TEMPLATE)
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {

@@ -13,3 +13,4 @@ pub mod random;
 pub mod read;
 pub mod signals;
 pub mod wait;
+pub mod write;

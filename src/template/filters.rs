@@ -205,6 +205,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use crate::template::fixture::{Variables, env, eval, limited};
     use crate::template::value::Op;
 
@@ -340,17 +341,7 @@ mod tests {
         }
     }
 
-    /// A reproducible source of random values (xorshift).
-    struct Random(u64);
-
     impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-
         fn text(&mut self) -> Value {
             const PIECES: [&[u8]; 40] = [
                 b"a",
@@ -432,7 +423,7 @@ mod tests {
     #[test]
     fn random_values_end_in_a_value_or_an_error() {
         let env = limited(1 << 20);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new(1);
         for _ in 0..300 {
             for filter in TABLE {
                 let (value, argument) = (random.value(&env), random.value(&env));

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use super::program::{Program, Slot};
 use super::scope::Names;
 use super::source::Error;
 use super::{Stamp, World};
+use crate::error::cause;
 
 #[derive(Default)]
 pub(super) struct Library {
@@ -118,14 +119,6 @@ pub(super) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// An error of the system without its number, which says no more.
-pub(super) fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.rsplit_once(" (os error ").map_or(&*text, |(text, _)| text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,11 +136,5 @@ mod tests {
         check("/a.tmpl", "../../b.tmpl", "/b.tmpl");
         check("dir/a.tmpl", "/abs/../b.tmpl", "/abs/../b.tmpl");
         assert!(resolve(Path::new("a"), b"").is_err());
-    }
-
-    #[test]
-    fn names_causes() {
-        assert_eq!(cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
-        assert_eq!(cause(&io::Error::other("odd (os errors)")), "odd (os errors)");
     }
 }

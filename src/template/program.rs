@@ -1,4 +1,5 @@
 //! What a template is compiled to: numbered nodes, and upon's templates that ask for them by number.
+//! Only data: `lower` makes it, `render` runs it.
 
 use std::rc::Rc;
 

@@ -14,7 +14,6 @@ use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use super::filters;
 use super::layout;
 use super::library::{Failure, Library, resolve};
-use super::number;
 use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
 use super::rounds::Memory;
 use super::scope::{Look, Name, Scopes, Sees};
@@ -22,6 +21,7 @@ use super::source::{Error, Span};
 use super::spaceless::spaceless;
 use super::value::{Object, Rows, Value};
 use super::{Env, NESTING};
+use crate::number;
 use crate::store::Bytes;
 
 /// upon with its three callables; the same for all templates.

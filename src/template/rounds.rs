@@ -1,4 +1,5 @@
 //! The tags that remember something from one round to the next: cycle and ifchanged.
+//! Knows nothing of loops: a round is a call.
 
 use std::any::Any;
 use std::cell::RefCell;

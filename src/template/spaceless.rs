@@ -1,4 +1,5 @@
 //! The tag spaceless: takes the whitespace between HTML tags away.
+//! Works on bytes that are rendered already, and knows no HTML but `<` and `>`.
 
 /// The text without the whitespace between `>` and `<`, where both belong to a tag that does not run over the end of its
 /// line. It is what remains when pongo2's regular expression `(<.*>)[\t\n\v\f\r ]+(<.*>)` (both parts as short as can be)

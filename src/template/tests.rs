@@ -1020,13 +1020,8 @@ fn nothing_that_a_template_says_panics() {
     const REAL: &str = "{% set m = createMap() %}{% for kv in gets(\"/*/*\") reversed sorted %}\n{{ kv.Key|base }}={{ kv.Value|default:\"x\" }}\
         {% if forloop.Counter > 1 and not kv.Value in \"8080\" %}{{ m.Set(kv.Key, forloop.Counter0 * -1) }}{% elif 1 %}\n{% else %}y{% endif %}\
         {% empty %}none{% endfor %}{% with a=m b=2 ^ 3 %}{{ a|toJSON }}{# c #}{% include \"p\" with z=b only %}{% endwith %}";
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut seeded = crate::random::Random::new(1);
+    let mut random = |bound| seeded.below(bound);
     let store = fixture::env().store;
     let (mut rendered, mut refused) = (0, 0);
     for round in 0..4000 {

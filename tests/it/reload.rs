@@ -56,6 +56,23 @@ fn only_what_changed_begins_anew() {
     program.stop();
 }
 
+/// The file is in place already: nothing else would ever run the command that was put right.
+#[test]
+fn a_failed_reload_is_owed_by_the_new_resource() {
+    let with = |reload: &str| {
+        resource("app", "one")
+            .replace("start_cmd = \"echo app one >> starts\"", "")
+            .replace("dst = \"app.out\"", &format!("dst = \"app.out\"\nreload_cmd = \"{reload}\""))
+    };
+    let dir = folder(&with("exit 7"));
+    let program = remco(&dir).start();
+    program.wait_for_log("reload command exited with status 7");
+    configure(&dir, &with("echo done >> reloads"));
+    program.signal(Signal::HUP);
+    wait_until("the reload", LIMIT, || dir.holds("reloads", "done\n"));
+    program.stop();
+}
+
 /// What nothing tells of, a changed template or a changed file, is found by asking.
 #[test]
 fn everything_is_rendered_again() {

@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
+use crate::number;
 use crate::template::Env;
 use crate::template::bounded::{self, Text};
-use crate::template::number;
 use crate::template::runes;
 use crate::template::search;
 use crate::template::value::{List, ListKind, Value};

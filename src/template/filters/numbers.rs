@@ -1,9 +1,9 @@
 //! Filters that calculate with numbers, read and write them. Numbers in arithmetic expressions are in `value`,
 //! Go's spellings of them in `number`.
 
+use crate::number::{self, FloatFormat, NotAnInteger};
 use crate::template::Env;
 use crate::template::bounded::Text;
-use crate::template::number::{self, FloatFormat, NotAnInteger};
 use crate::template::value::{Op, Value};
 
 /// Numbers are added, all else is put together as text.
