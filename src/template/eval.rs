@@ -192,6 +192,7 @@ impl Render {
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
+        self.spend(CALL, span)?;
         let result = function.call(&self.env, values.as_slice());
         let value = result
             .map_err(|message| at_argument(args, values.as_slice(), span, format!("{}: {message}", function.name)))?;
@@ -247,6 +248,9 @@ impl Render {
         text
     }
 }
+
+/// The steps that the call of a function counts for: it may look through a part of the store.
+const CALL: u64 = 32;
 
 /// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
 pub(super) struct Arguments {

@@ -470,18 +470,21 @@ impl Lowering<'_> {
         for (includer, tag, file) in &self.includes {
             included[*includer].push((*tag, *file));
         }
-        /// How far a file is looked through.
-        #[derive(Clone, Copy)]
-        enum Seen {
-            Not,
-            Open,
-            /// With so many levels of files below it.
-            Done(usize),
-        }
         let mut seen = vec![Seen::Not; self.sources.len()];
+        for file in 0..self.sources.len() {
+            self.look_through(file, &included, &mut seen)?;
+        }
+        Ok(())
+    }
+
+    /// Looks through a file and what it includes.
+    fn look_through(&self, first: usize, included: &[Vec<(Span, usize)>], seen: &mut [Seen]) -> Result<(), Error> {
+        if !matches!(seen[first], Seen::Not) {
+            return Ok(());
+        }
         // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
         // levels found below it.
-        let mut open: Vec<(usize, usize, usize)> = vec![(0, 0, 0)];
+        let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
         while let Some((file, at, levels)) = open.pop() {
             let Some((tag, next)) = included[file].get(at).copied() else {
                 seen[file] = Seen::Done(levels);
@@ -513,6 +516,15 @@ impl Lowering<'_> {
         }
         Ok(())
     }
+}
+
+/// How far a file is looked through.
+#[derive(Clone, Copy)]
+enum Seen {
+    Not,
+    Open,
+    /// With so many levels of files below it.
+    Done(usize),
 }
 
 /// Appends to upon's source. (Writing to a String does not fail.)

@@ -46,6 +46,12 @@ pub(super) struct Use {
     pub tag: Span,
 }
 
+/// What is wrong with a call.
+pub(super) enum Wrong {
+    Unknown,
+    Arguments(String),
+}
+
 /// What a file is parsed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -81,7 +87,13 @@ pub(super) fn parse<'s>(
     }
     let Parser { extends, blocks, exports, bound, variables, wrong_calls, .. } = parser;
     let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
-    let wrong_call = wrong.map(|(call, message)| source.error(call.tag, call.span, message));
+    let wrong_call = wrong.map(|(call, wrong)| {
+        let message = match wrong {
+            Wrong::Unknown => unknown_function(parser.names.text(call.name)),
+            Wrong::Arguments(message) => message,
+        };
+        source.error(call.tag, call.span, message)
+    });
     let exports = exports.unwrap_or_default();
     Ok(Document { body, extends, blocks, exports, variables, bound, wrong_call })
 }
@@ -112,7 +124,7 @@ pub(super) struct Parser<'s> {
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
     /// Calls that are wrong if their names are what they are everywhere.
-    pub wrong_calls: Vec<(Use, String)>,
+    pub wrong_calls: Vec<(Use, Wrong)>,
 }
 
 /// The tag that ended a block.
@@ -161,7 +173,7 @@ impl<'s> Parser<'s> {
             let message = format!("a tag begins with its name, found {}", tokens.found());
             return Err(self.error(&tokens, here, message));
         };
-        let name = str::from_utf8(name.text).unwrap_or_default();
+        let name = name.name();
         if let Some(parse) = tags::lookup(name) {
             return parse(self, &mut tokens);
         }
@@ -264,7 +276,7 @@ impl Parser<'_> {
             let message = format!("a name is expected, found {}", tokens.found());
             return Err(self.error(tokens, tokens.here(), message));
         };
-        Ok(self.names.name(str::from_utf8(name.text).unwrap_or_default()))
+        Ok(self.names.name(name.name()))
     }
 
     /// Takes a symbol or word that has to come.

@@ -392,6 +392,11 @@ impl Render {
         let rows = self.eval(&for_.iterated)?.rows(for_.reversed, for_.sorted);
         let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
         let rounds = rows.as_ref().map_or(0, Rows::len);
+        // upon needs a list to go through, even if it only counts.
+        let most = self.env.limits.output / size_of::<upon::Value>();
+        if rounds > most {
+            return Err(Stop::At(for_.iterated_span, format!("the loop has more than {most} rounds")));
+        }
         info.count.set(rounds);
         self.loops.borrow_mut().push(OpenLoop { rows, round: 0, info });
         Ok(rounds)
@@ -443,8 +448,8 @@ impl Object for LoopInfo {
         match name {
             "Counter" => number(if count == 0 { 0 } else { at + 1 }),
             "Counter0" => number(at),
-            "Revcounter" => number(count - at),
-            "Revcounter0" => number((count - at).saturating_sub(1)),
+            "Revcounter" => number(count.saturating_sub(at)),
+            "Revcounter0" => number(count.saturating_sub(at + 1)),
             "First" => Some(Value::Bool(!self.later.get())),
             "Last" => Some(Value::Bool(self.last.get())),
             "Parentloop" => Some(self.parent.clone().unwrap_or(Value::Nil)),

@@ -35,6 +35,7 @@ impl Render {
             let object: &dyn Any = &**object;
             if let Some(named) = object.downcast_ref::<CycleValue>() {
                 let value = self.within(&named.program, named.node.tag, || self.turn(&named.node))?;
+                let value = plain(value);
                 named.value.replace(value.clone());
                 return if named.node.silent { Ok(()) } else { self.print_value(&value) };
             }
@@ -84,6 +85,17 @@ impl Render {
             _ => !text.is_empty(),
         }
     }
+}
+
+/// A value that is not a named cycle, so that none can hold itself.
+fn plain(mut value: Value) -> Value {
+    while let Value::Object(object) = &value {
+        let object: &dyn Any = &**object;
+        let Some(named) = object.downcast_ref::<CycleValue>() else { break };
+        let inner = named.value.borrow().clone();
+        value = inner;
+    }
+    value
 }
 
 impl Object for CycleValue {

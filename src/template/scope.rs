@@ -1,7 +1,7 @@
 //! Names and what they stand for while a template runs.
 //! Which tag opens a scope is decided where the tag runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::rc::Rc;
 
@@ -62,7 +62,7 @@ pub(super) struct Scopes {
 
 #[derive(Debug)]
 struct Scope {
-    variables: Vec<(Name, Value)>,
+    variables: BTreeMap<Name, Value>,
     sees: Sees,
     escape: Escape,
 }
@@ -92,7 +92,7 @@ pub(super) enum Look<'s> {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions, escape: Escape::Off }] }
+        Scopes { open: vec![Scope { variables: BTreeMap::new(), sees: Sees::Functions, escape: Escape::Off }] }
     }
 
     /// The number of the innermost scope.
@@ -108,7 +108,7 @@ impl Scopes {
             Sees::AsFile(outer) => (Sees::AsFile(older(outer)), Escape::Off),
             Sees::Functions | Sees::Nothing => (sees, Escape::Off),
         };
-        self.open.push(Scope { variables: Vec::new(), sees, escape });
+        self.open.push(Scope { variables: BTreeMap::new(), sees, escape });
     }
 
     /// Whether what is printed in the innermost scope is escaped.
@@ -132,10 +132,8 @@ impl Scopes {
 
     /// Sets a variable of the innermost scope.
     pub fn set(&mut self, name: Name, value: Value) {
-        let Some(scope) = self.open.last_mut() else { return };
-        match scope.variables.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => scope.variables.push((name, value)),
+        if let Some(scope) = self.open.last_mut() {
+            scope.variables.insert(name, value);
         }
     }
 
@@ -143,7 +141,7 @@ impl Scopes {
         let mut at = self.innermost();
         loop {
             let scope = &self.open[at];
-            if let Some((_, value)) = scope.variables.iter().find(|(known, _)| *known == name) {
+            if let Some(value) = scope.variables.get(&name) {
                 return Look::Value(value);
             }
             at = match scope.sees {
@@ -160,7 +158,7 @@ impl Scopes {
         while let scope = &self.open[at]
             && let Sees::Scope(outer) = scope.sees
         {
-            if let Some((_, value)) = scope.variables.iter().find(|(name, _)| *name == Name::FORLOOP) {
+            if let Some(value) = scope.variables.get(&Name::FORLOOP) {
                 return Some(value.clone());
             }
             at = outer;

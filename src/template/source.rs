@@ -179,7 +179,7 @@ impl Source {
         Error(Box::new(Report {
             file: self.path.clone(),
             place: Some(self.place(tag.start)),
-            message: message.into(),
+            message: one_line(message.into()),
             excerpt: Some(self.excerpt(tag, what)),
             trail: Vec::new(),
             untold: 0,
@@ -238,6 +238,14 @@ impl Excerpt {
         }
         let room = text.chars().count().saturating_sub(before).max(1);
         Excerpt { text, before, width: width.min(room) }
+    }
+}
+
+/// A message may show a key or a value, which may hold anything.
+fn one_line(message: String) -> String {
+    match message.contains(char::is_control) {
+        false => message,
+        true => message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect(),
     }
 }
 
