@@ -44,7 +44,7 @@ fn run(options: &Options) -> ExitCode {
             return ExitCode::from(UNUSABLE);
         }
     };
-    let machine = Rc::new(Machine::new(Some(Arc::clone(&signals))));
+    let machine = Rc::new(Machine::new(Arc::clone(&signals)));
     let (config, warnings) = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(report) => {

@@ -9,6 +9,7 @@ use crate::nearest::nearest;
 use crate::quote::quote;
 
 /// Which command is parsed, and what its one placeholder stands for.
+#[derive(Clone, Copy)]
 pub(super) struct Placeholder<'a> {
     /// The key: `check_cmd`.
     pub key: &'a str,
@@ -18,6 +19,8 @@ pub(super) struct Placeholder<'a> {
     pub meaning: &'a str,
     /// The destination. The path to come is this or a name beside it; `printf "%q"` looks whether it needs escapes.
     pub dst: &'a str,
+    /// Whether the command stands in the file as it is, with no variable in it.
+    pub literal: bool,
 }
 
 /// Parses a command. A fault is placed at the `{{` it belongs to.
@@ -224,10 +227,12 @@ impl Action<'_> {
     }
 
     fn wrong_name(&self, written: &str) -> String {
-        let Placeholder { key, name, meaning, .. } = self.placeholder;
+        let Placeholder { key, name, meaning, literal, .. } = self.placeholder;
         let ours = nearest(&written[1..], ["src", "dst"]).is_some();
         let advice = if ours { "" } else { LITERAL_BRACES };
-        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}), not `{written}`{advice}")
+        // A name that a variable was put into may be a secret.
+        let found = if *literal { format!(", not `{written}`") } else { " only".to_owned() };
+        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}){found}{advice}")
     }
 
     fn unknown(&self) -> String {
@@ -307,7 +312,7 @@ mod tests {
     use super::*;
 
     fn placeholder(dst: &str) -> Placeholder<'_> {
-        Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst }
+        Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst, literal: true }
     }
 
     /// `<>` stands for the path.

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub use finding::{Finding, Findings};
 pub use model::*;
@@ -102,7 +102,8 @@ impl Load<'_> {
                 parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
             }
         }
-        one_writer_each(report, &parsed);
+        let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
+        one_writer_each(report, &parsed, &read);
         one_name_each(report, &parsed);
         let config = Config {
             log_level,
@@ -185,19 +186,37 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     None
 }
 
-/// Two templates that write one file would overwrite each other for ever.
-fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
+/// Two templates that write one file would overwrite each other for ever, and one that writes what it is made from
+/// would change it at every update. (Links that make two paths one file are not seen here.)
+fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path]) {
+    let mut inputs: HashMap<PathBuf, &str> = HashMap::new();
+    inputs.extend(files.iter().map(|file| (plain(file), "read as configuration")));
+    for resource in parsed.iter().map(|parsed| &parsed.resource) {
+        inputs.extend(resource.templates.iter().map(|template| (plain(&template.src), "the `src` of a template")));
+        inputs.extend(resource.backends.iter().filter_map(|backend| match &backend.kind {
+            Kind::File(file) => Some((plain(Path::new(&file.filepath)), "the `filepath` of a backend")),
+            _ => None,
+        }));
+    }
     let mut first: HashMap<PathBuf, Span> = HashMap::new();
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
-            // Through its components `/etc//app.conf` and `/etc/./app.conf` are one path.
-            let path: PathBuf = template.dst.components().collect();
+            let path = plain(&template.dst);
+            if let Some(input) = inputs.get(&path) {
+                report.error(*span, format!("`dst` would overwrite what is {input}: write to another file"));
+            }
             if let Some(other) = first.insert(path, *span) {
                 let other = report.location(other);
                 report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
             }
         }
     }
+}
+
+/// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` may lead
+/// elsewhere than its letters say, behind a link.)
+fn plain(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Nothing depends on names, but a log in which two resources have the same one is hard to read.

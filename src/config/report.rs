@@ -124,12 +124,17 @@ impl Report {
         format!("{}:{line}:{column}", file.path.display())
     }
 
+    /// Whether a value stands in the file as it is, with no variable in it.
+    pub fn is_literal(&self, span: Span) -> bool {
+        self.files[span.file].expanded.inside(span.range()).is_empty()
+    }
+
     /// A value for a message, as the file has it: a `$NAME` is shown as such, not what it stands for.
     pub fn show(&self, span: Span, value: &str) -> String {
-        let file = &self.files[span.file];
-        if file.expanded.inside(span.range()).is_empty() {
+        if self.is_literal(span) {
             return quoted(value);
         }
+        let file = &self.files[span.file];
         quoted(file.as_written(span).trim_matches(['"', '\'']))
     }
 

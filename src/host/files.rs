@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -102,13 +103,12 @@ impl Destination {
         }
     }
 
-    /// Removes stage files that a crash has left beside the destination. What cannot be removed does no harm.
+    /// Removes the stage file that a crash has left beside the destination. What cannot be removed does no harm.
     pub fn sweep(&self) {
-        let Ok(Target::Regular { path, .. }) = self.target() else { return };
-        let prefix = stage_prefix(path.file_name().unwrap_or_default());
-        let dir = parent(&path);
-        let names = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter(|name| is_stage(name, &prefix)).for_each(|name| remove_if_unlocked(&dir.join(name)));
+        if let Ok(Target::Regular { path, .. }) = self.target() {
+            let name = path.file_name().unwrap_or_default();
+            remove_if_unlocked(&stage_path(&parent(&path), name, usual_number(name)));
+        }
     }
 
     /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
@@ -191,10 +191,11 @@ impl Destination {
                 return written.map(|()| None).map_err(|e| failed("write to", &self.path, &cause(&e)));
             }
         };
-        let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
-        let synced = file.sync_all();
-        let renamed =
-            synced.map_err(|e| ("sync", e)).and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
+        let (staged, _lock) = stage.file.take().expect("a stage for a regular file has a file");
+        let renamed = open_staged(&staged)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| ("sync", e))
+            .and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
         match renamed {
             Ok(()) => {
                 let dir = parent(&path);
@@ -326,22 +327,18 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
-/// without a lock was left by a crash. It is open twice: to hold the lock, and to be written.
+/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: one without a lock was
+/// left by a crash. It is open twice: to hold the lock, and to be written.
 fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
-    let numbers = 10_u64.pow(STAGE_DIGITS as u32);
-    // The number of a destination stays if it can: its check command prints the stage's name when it fails, and what
-    // fails again in the same words is not logged again.
-    let mut number = random::constant(&(dir, name)) % numbers;
+    let mut number = usual_number(name);
     loop {
-        let digits = format!("{number:0STAGE_DIGITS$}");
-        let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
-        number = random::below(numbers);
+        let path = stage_path(dir, name, number);
+        number = random::below(STAGE_NUMBERS);
         let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
         };
-        // Somebody who sweeps the directory may be faster than the lock.
+        // Somebody who sweeps may be faster than the lock.
         let locked = match File::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.inspect_err(|_| remove(&path))?,
@@ -356,26 +353,38 @@ fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> 
 }
 
 const STAGE_DIGITS: usize = 10;
+const STAGE_NUMBERS: u64 = 10_u64.pow(STAGE_DIGITS as u32);
 
-/// What the names of a file's stages begin with, short enough for the digits to fit behind it.
-fn stage_prefix(name: &OsStr) -> Vec<u8> {
-    const LONGEST_NAME: usize = 255;
-    let name = name.as_bytes();
-    [b".", &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)]].concat()
+/// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
+/// known to be ours, and so that what prints the name and fails again fails in the same words.
+fn usual_number(name: &OsStr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() % STAGE_NUMBERS
 }
 
-/// Whether a name is that of a stage of ours.
-fn is_stage(name: &OsStr, prefix: &[u8]) -> bool {
-    let digits = name.as_bytes().strip_prefix(prefix).unwrap_or_default();
-    digits.len() == STAGE_DIGITS && digits.iter().all(u8::is_ascii_digit)
+fn stage_path(dir: &Path, name: &OsStr, number: u64) -> PathBuf {
+    const LONGEST_NAME: usize = 255;
+    let name = name.as_bytes();
+    let name = &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)];
+    dir.join(OsString::from_vec([b".", name, format!("{number:0STAGE_DIGITS$}").as_bytes()].concat()))
+}
+
+/// The staged file once more: a check command may have put another in its place, as `sed -i` does, but not a link or a
+/// directory.
+fn open_staged(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file any more")),
+    }
 }
 
 /// Removes a file if nobody holds a lock on it.
 fn remove_if_unlocked(path: &Path) {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else { return };
-    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-    if is_file && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    let Ok(file) = open_staged(path) else { return };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         remove(path);
     }
 }
@@ -510,19 +519,34 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn stages_of_a_crash_are_swept_and_nothing_else_is() {
+    fn the_stage_of_a_crash_is_swept_and_no_other_file_is() {
         let folder = Folder::new();
         let to = destination(folder.path("a"));
         let running = to.stage(b"1", Checked::Yes).expect("staged");
-        for name in [".a0123456789", ".a012345678", ".a01234567890", ".a012345678x", ".ab0123456789", "a0123456789"] {
-            fs::write(folder.path(name), "").expect("a file");
-        }
-        symlink("absent", folder.path(".a1111111111")).expect("a link");
+        fs::write(folder.path(".a0123456789"), "somebody else's").expect("a file");
         to.sweep();
-        let names = folder.names();
-        assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
-        assert_eq!(names.len(), 7, "{names:?}");
-        assert!(running.path().is_some_and(Path::exists));
+        assert_eq!(folder.names().len(), 2, "{:?}", folder.names());
+        let left = running.path().expect("it has a file").to_owned();
+        drop(running);
+        fs::write(&left, "half").expect("a file");
+        let beside = to.stage(b"1", Checked::Yes).expect("staged under another name");
+        assert_ne!(beside.path(), Some(&*left));
+        drop(beside);
+        to.sweep();
+        assert_eq!(folder.names(), [".a0123456789"]);
+    }
+
+    #[test]
+    fn a_check_cannot_put_a_link_in_place() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let stage = to.stage(b"1", Checked::Yes).expect("staged");
+        let path = stage.path().expect("it has a file").to_owned();
+        fs::remove_file(&path).expect("it is there");
+        symlink("/etc/passwd", &path).expect("a link");
+        let error = to.install(stage, b"1").expect_err("a link");
+        assert!(error.starts_with(&format!("failed to sync `{}`: ", path.display())), "{error}");
+        assert!(folder.names().is_empty());
     }
 
     #[test]

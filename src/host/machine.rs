@@ -15,11 +15,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tz::TimeZone;
 
 use super::random;
-use super::read::whole_file;
+use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
 use crate::template::{Srv, Stamp, World};
+
+/// More than any configuration anybody writes.
+const LARGEST_CONFIG: usize = 16 << 20;
 
 /// More than any template, and still what a small machine can hold.
 const LARGEST_TEMPLATE: usize = 64 << 20;
@@ -28,12 +31,12 @@ const LARGEST_TEMPLATE: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Machine {
     zone: OnceCell<TimeZone>,
-    signals: Option<Arc<Signals>>,
+    signals: Arc<Signals>,
 }
 
 impl Machine {
-    /// `signals`: what ends a render that is under way.
-    pub fn new(signals: Option<Arc<Signals>>) -> Machine {
+    /// `signals`: what ends a render or a read that is under way.
+    pub fn new(signals: Arc<Signals>) -> Machine {
         Machine { zone: OnceCell::new(), signals }
     }
 
@@ -52,7 +55,7 @@ impl Machine {
 
 impl config::Source for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        whole_stream(path, LARGEST_CONFIG, &*self.signals)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -115,7 +118,7 @@ impl World for Machine {
     }
 
     fn stopped(&self) -> bool {
-        self.signals.as_ref().is_some_and(|signals| signals.woken())
+        self.signals.woken()
     }
 }
 

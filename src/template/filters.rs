@@ -191,7 +191,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if !text.is_empty() {
         let given: Vec<&[u8]> = text.split(|byte| *byte == b',').take(4).collect();
         if !(2..=3).contains(&given.len()) {
-            return Err(format!("takes 2 or 3 choices, not `{}`", String::from_utf8_lossy(&text)));
+            return Err("takes 2 or 3 choices, with a `,` between them".to_owned());
         }
         choices[..given.len()].copy_from_slice(&given);
     }
@@ -281,8 +281,8 @@ mod tests {
         check("7|yesno:'some,none'", "some");
         check("false|yesno:' a , b '", " b ");
         check("getvs('/none/*')|yesno:'items,empty'", "empty");
-        fails("true|yesno:'only'", "takes 2 or 3 choices, not `only`");
-        fails("true|yesno:'a,b,c,d'", "takes 2 or 3 choices, not `a,b,c,d`");
+        fails("true|yesno:'only'", "takes 2 or 3 choices, with a `,` between them");
+        fails("true|yesno:'a,b,c,d'", "takes 2 or 3 choices, with a `,` between them");
     }
 
     #[test]

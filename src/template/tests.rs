@@ -392,7 +392,7 @@ fn calls() {
     );
     fails("{{ printf(\"%s\", }}", "(", "t.tmpl:1:1: the arguments are not closed, `)` is missing");
     fails("{{ getv(key=\"/x\") }}", "=", "t.tmpl:1:1: a call takes no named arguments");
-    fails("{{ \"x\"|parseInt }}", "parseInt", "t.tmpl:1:1: parseInt: cannot parse `x`: not an integer");
+    fails("{{ \"x\"|parseInt }}", "parseInt", "t.tmpl:1:1: parseInt: the text is not an integer");
 }
 
 #[test]
