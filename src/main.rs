@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> ExitCode {
     let signals = match Signals::install() {
-        Ok(signals) => Arc::new(signals),
+        Ok(signals) => signals,
         Err(e) => {
             say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
             return ExitCode::from(UNUSABLE);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{
     SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM,
@@ -55,7 +55,7 @@ impl Signals {
     ///
     /// # Errors
     /// No descriptor for the pipe.
-    pub fn install() -> io::Result<Signals> {
+    pub fn install() -> io::Result<Arc<Signals>> {
         let (pipe, waker) = UnixStream::pair()?;
         let none: [i32; 0] = [];
         let handlers = SignalDelivery::with_pipe(pipe.try_clone()?, waker, SignalOnly, none)?;
@@ -68,7 +68,12 @@ impl Signals {
             }
         }
         let came = Mutex::new(Came { handlers, fetched: BTreeSet::new() });
-        Ok(Signals { pipe, came, stopped: AtomicBool::new(false) })
+        let signals = Arc::new(Signals { pipe, came, stopped: AtomicBool::new(false) });
+        // One count is never given back: the handlers stay to the end of the process. Were the pipe closed before the
+        // last of them is gone, a signal in between would make its handler write to it, which raises SIGPIPE, whose
+        // handler writes to it, and so on for ever.
+        std::mem::forget(Arc::clone(&signals));
+        Ok(signals)
     }
 
     /// Takes the signals that came since the last call, each once.

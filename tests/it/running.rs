@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -454,4 +455,39 @@ fn no_other_signal_ends_it() {
     }
     update(&dir, "app", "again");
     program.stop();
+}
+
+/// The handlers outlive the loop: a signal that comes while the program ends must not keep it from ending.
+#[test]
+fn a_flood_of_signals_does_not_keep_it_from_ending() {
+    let dir = folder(&on_file("app", ""));
+    for _ in 0..20 {
+        let program = remco(&dir).start();
+        program.wait_for_log("comparing staged and dest config files");
+        let pid = Pid::from_raw(program.pid() as i32).expect("it runs");
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // The process is not waited for before the flood has ended, so the number stays its own.
+                    kill_process(pid, Signal::WINCH).expect("it is there, if only as a zombie");
+                }
+            });
+            program.signal(Signal::TERM);
+            let stat = format!("/proc/{}/stat", program.pid());
+            let is_zombie = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+            // The flood ends with this thread's panic too.
+            let _end = OnDrop(|| ended.store(true, Ordering::Relaxed));
+            wait_until("it has ended", LIMIT, is_zombie);
+        });
+        program.stop();
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
