@@ -1,4 +1,4 @@
-//! The backend `file`: one local JSON document, read at the start, every interval and, where it is
+//! The backend `file`: one local YAML or JSON document, read at the start, every interval and, where it is
 //! watched, as soon as it changes. What it means as keys is `flatten`'s business.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -137,7 +137,7 @@ impl Document {
         if hash == self.known && !anyway {
             return Ok(None);
         }
-        let layer = flatten::json(&text, &self.keys).map_err(|bad| {
+        let layer = flatten::document(&text, &self.keys).map_err(|bad| {
             format!("failed to parse `{}:{}:{}`: {}", self.path.display(), bad.line, bad.column, bad.why)
         })?;
         self.known = hash;

@@ -1,5 +1,5 @@
 //! One document of maps and lists as keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`.
-//! Builds no tree of the document. Reads no files.
+//! Builds no tree of JSON, one of YAML. Reads no files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,48 +10,42 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::keys::Keys;
 use crate::store::{Bytes, Layer, path};
+use crate::yaml::{self, Fault, Scalar};
 
-/// The wanted keys of a JSON text, called as they are in the store. Nesting is capped at 128 levels.
-pub fn json(text: &[u8], keys: &Keys) -> Result<Layer, BadDocument> {
-    // Some editors put it there, and the original's reader skips it.
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+/// What the tree of a YAML text may take, in bytes.
+const LARGEST_TREE: usize = 256 << 20;
+
+/// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing has none.
+pub fn document(text: &[u8], keys: &Keys) -> Result<Layer, Fault> {
+    // JSON is YAML, but can be read without a tree and ten times as fast. What is wrong with it YAML's reader tells.
+    match json(text) {
+        Ok(flat) => Ok(flat.layer(keys)),
+        Err(_) => Ok(tree(text)?.layer(keys)),
+    }
+}
+
+/// Nesting is capped at 128 levels here.
+fn json(text: &[u8]) -> Result<Flat, serde_json::Error> {
     let mut flat = Flat::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
-    Top(&mut flat).deserialize(&mut reader).and_then(|()| reader.end()).map_err(BadDocument::new)?;
-    Ok(flat.layer(keys))
+    Top(&mut flat).deserialize(&mut reader).and_then(|()| reader.end())?;
+    Ok(flat)
 }
 
-/// Why a document cannot be taken.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadDocument {
-    /// From 1; columns count bytes.
-    pub line: usize,
-    pub column: usize,
-    pub why: String,
-}
-
-impl BadDocument {
-    fn new(error: serde_json::Error) -> BadDocument {
-        let (line, column) = (error.line(), error.column());
-        let mut why = error.to_string();
-        if let Some(length) = why.strip_suffix(&format!(" at line {line} column {column}")).map(str::len) {
-            why.truncate(length);
-        }
-        if !error.is_data() {
-            why.insert_str(0, "not JSON (YAML is not read yet): ");
-        }
-        // The reader's column is 0 where a line is empty.
-        BadDocument { line, column: column.max(1), why }
+fn tree(text: &[u8]) -> Result<Flat, Fault> {
+    let mut flat = Flat::default();
+    match yaml::read(text, LARGEST_TREE)? {
+        yaml::Node::Scalar(Scalar::Null) => {}
+        top @ yaml::Node::Map(_) => flat.node(top),
+        yaml::Node::List(_) => return Err(not_a_map("a list")),
+        yaml::Node::Scalar(_) => return Err(not_a_map("a value")),
     }
+    Ok(flat)
 }
 
-impl fmt::Display for BadDocument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.why)
-    }
+fn not_a_map(found: &str) -> Fault {
+    Fault { line: 1, column: 1, why: format!("expected a map at the top, found {found}") }
 }
-
-impl std::error::Error for BadDocument {}
 
 /// What stands before every name of a path here: a byte that no name contains, as names are UTF-8. A `/` inside a name
 /// is thus told from one between names until the document is complete.
@@ -75,8 +69,27 @@ impl Flat {
         result
     }
 
-    fn scalar(&mut self, value: &[u8]) {
-        self.scalars.insert(self.path.clone(), Rc::from(value));
+    fn scalar(&mut self, value: Bytes) {
+        self.scalars.insert(self.path.clone(), value);
+    }
+
+    fn node(&mut self, node: yaml::Node) {
+        match node {
+            yaml::Node::Scalar(scalar) => self.scalar(scalar.print()),
+            yaml::Node::List(items) => {
+                for (index, item) in items.into_iter().enumerate() {
+                    self.enter(index.to_string().as_bytes(), |flat| flat.node(item));
+                }
+            }
+            yaml::Node::Map(entries) => {
+                for (name, value) in entries {
+                    self.enter(&name.print(), |flat| {
+                        flat.forget();
+                        flat.node(value);
+                    });
+                }
+            }
+        }
     }
 
     /// Takes back what an earlier entry of the same name gave: the later one wins, and as a whole.
@@ -174,48 +187,34 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.scalar(text.as_bytes());
+        self.0.scalar(Rc::from(text.as_bytes()));
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.scalar(if value { b"true" } else { b"false" });
+        self.0.scalar(Scalar::Bool(value).print());
         Ok(())
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<(), E> {
-        self.0.scalar(number.to_string().as_bytes());
+        self.0.scalar(Scalar::Int(number).print());
         Ok(())
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        self.0.scalar(number.to_string().as_bytes());
+        self.0.scalar(Scalar::Uint(number).print());
         Ok(())
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.0.scalar(&float(number));
+        self.0.scalar(Scalar::Float(number).print());
         Ok(())
     }
 
-    /// A null, in Go's words.
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.scalar(b"<nil>");
+        self.0.scalar(Scalar::Null.print());
         Ok(())
     }
-}
-
-/// A number as Go's `%v` prints a float64: the fewest digits that give it back, with an exponent of at least two digits
-/// below 1e-4 and from 1e6 on (strconv.FormatFloat with 'g' and precision -1).
-fn float(number: f64) -> Vec<u8> {
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').expect("a number from JSON is finite");
-    let exponent: i32 = exponent.parse().expect("an exponent is a small number");
-    let text = match exponent {
-        -4..6 => format!("{number}"),
-        _ => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
-    };
-    text.into_bytes()
 }
 
 #[cfg(test)]

@@ -68,8 +68,5 @@ fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
 
 fn of_file(file: &File) -> Option<&'static str> {
     let path = file.filepath.to_ascii_lowercase();
-    if path.starts_with("http://") || path.starts_with("https://") {
-        return Some("a remote filepath is");
-    }
-    (path.ends_with(".yml") || path.ends_with(".yaml")).then_some("YAML is")
+    (path.starts_with("http://") || path.starts_with("https://")).then_some("a remote filepath is")
 }

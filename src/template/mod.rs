@@ -32,6 +32,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 pub mod value;
+mod yaml;
 
 use std::io;
 use std::path::{Path, PathBuf};
