@@ -224,7 +224,7 @@ mod tests {
     fn flat(text: &str, prefix: &str, keys: &[&str]) -> Vec<String> {
         let keys = Keys::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let layer = json(text.as_bytes(), &keys).unwrap();
+        let layer = document(text.as_bytes(), &keys).unwrap();
         layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect()
     }
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[track_caller]
     fn check_bad(text: &[u8], want: &str) {
-        assert_eq!(json(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(), want);
+        assert_eq!(document(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(), want);
     }
 
     #[test]
@@ -323,33 +323,76 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_an_error_with_its_place() {
-        let check_bad = |text: &[u8], want: &str| {
-            let (place, why) = want.split_once(": ").unwrap();
-            check_bad(text, &format!("{place}: not JSON (YAML is not read yet): {why}"));
-        };
-        check_bad(b"", "1:1: EOF while parsing a value");
-        check_bad(b"a: 1\n", "1:1: expected value");
-        check_bad(b"{\n  \"a\": 1,\n  b: 2\n}", "3:3: key must be a string");
-        check_bad(b"{\"a\": 1", "1:7: EOF while parsing an object");
-        check_bad(b"{\"a\": 1}\n{}", "2:1: trailing characters");
-        check_bad(b"{\"a\": \"\\ud83d\"}", "1:14: unexpected end of hex escape");
-        check_bad(b"{\"a\": \"\xff\"}", "1:8: invalid unicode code point");
-        check_bad(b"{\"a\": 1e999}", "1:11: number out of range");
+    fn yaml_becomes_paths_too() {
+        check("a:\n  b: [x, {c: z}]\n  d: |\n    two\n    lines\n", &["/a/b/0=x", "/a/b/1/c=z", "/a/d=two\nlines\n"]);
+        check("# nothing but a comment\n", &[]);
+        check("", &[]);
+        check("null", &[]);
+        check("\u{feff}a: 1\n", &["/a=1"]);
+        check("{\"a\": 1,}", &["/a=1"]);
+        check("a: {}\nb: []\nc:\n", &["/c=<nil>"]);
+        check("a: 1\n---\nb: 2\n", &["/a=1"]);
+        check("base: &b {u: 1, v: 2}\napp:\n  <<: *b\n  v: 3\n", &["/app/u=1", "/app/v=3", "/base/u=1", "/base/v=2"]);
+        check("a: {u: 1, v: 2}\na: {v: 3}\n", &["/a/v=3"]);
+        check("1: i\n2.5: f\nyes: b\n~: n\n2024-01-02: d\n", &["/1=i", "/2.5=f", "/2024-01-02=d", "/<nil>=n", "/true=b"]);
+        check("a: !!binary /w==\n", &["/a=\u{fffd}"]);
     }
 
     #[test]
-    fn the_top_must_be_a_map() {
-        check_bad(b"[1]", "1:1: invalid type: sequence, expected a map at the top");
-        check_bad(b"\n 5", "2:2: invalid type: integer `5`, expected a map at the top");
-        check_bad(b"null", "1:4: invalid type: null, expected a map at the top");
-        check_bad(b"\"text\"", "1:6: invalid type: string \"text\", expected a map at the top");
+    fn yaml_scalars_print_as_in_go() {
+        let scalar = |yaml: &str, want: &str| check(&format!("k: {yaml}\n"), &[&format!("/k={want}")]);
+        scalar("yes", "true");
+        scalar("Off", "false");
+        scalar("017", "15");
+        scalar("0x1F", "31");
+        scalar("1_000", "1000");
+        scalar("1e3", "1000");
+        scalar("1e6", "1e+06");
+        scalar("1e21", "1e+21");
+        scalar("08", "8");
+        scalar(".5", "0.5");
+        scalar(".inf", "+Inf");
+        scalar("-.inf", "-Inf");
+        scalar(".nan", "NaN");
+        scalar("~", "<nil>");
+        scalar("", "<nil>");
+        scalar("12:30", "12:30");
+        scalar("2024-01-02", "2024-01-02");
+        scalar("18446744073709551615", "18446744073709551615");
+        scalar("'017'", "017");
+        scalar("\"yes\"", "yes");
+        scalar("1.2.3", "1.2.3");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_with_its_place() {
+        check_bad(b"a: 1\n  b: 2\n", "2:4: mapping values are not allowed in this context");
+        check_bad(b"a: \"open\n", "1:4: while scanning a quoted scalar, found unexpected end of stream");
+        check_bad(b"a: *nobody\n", "1:4: while parsing node, found unknown anchor");
+        check_bad(b"a: \"\xff\"", "1:5: not UTF-8");
+        check_bad("\u{e9}: a\0b\n".as_bytes(), "1:5: control characters must be escaped in double quotes");
+        check_bad(b"a: 1\n? [b]\n: 2\n", "2:5: a list cannot be a key");
+        check_bad(b"a: !!int x\n", "1:4: cannot read `x` as a !!int");
+        check_bad(b"[1]", "1:1: expected a map at the top, found a list");
+        check_bad(b"\n 5", "1:1: expected a map at the top, found a value");
     }
 
     #[test]
     fn nesting_has_an_end() {
         let deep = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
-        assert_eq!(flat(&deep(127), "", &["/"]), [format!("{}=1", "/a".repeat(127))]);
-        assert!(json(deep(100_000).as_bytes(), &Keys::new("", &["/".to_owned()])).is_err());
+        for levels in [127, 128, yaml::DEPTH] {
+            assert_eq!(flat(&deep(levels), "", &["/"]), [format!("{}=1", "/a".repeat(levels))]);
+        }
+        check_bad(deep(yaml::DEPTH + 1).as_bytes(), "1:1001: nested deeper than 200 levels");
+        assert!(document(deep(100_000).as_bytes(), &Keys::new("", &["/".to_owned()])).is_err());
+    }
+
+    #[test]
+    fn what_aliases_repeat_has_an_end() {
+        let next = |n: usize| format!("b{n}: &b{n} [{}]\n", format!("*b{},", n - 1).repeat(10));
+        let laughs: String = (1..12).map(next).collect();
+        let text = format!("b0: &b0 lol\n{laughs}");
+        let error = document(text.as_bytes(), &Keys::new("", &["/".to_owned()])).unwrap_err();
+        assert_eq!(error.why, "the document takes more than 268435456 bytes");
     }
 }

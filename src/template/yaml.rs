@@ -157,7 +157,10 @@ impl Writer {
         let inner = self.enter(indent, place)?;
         for (key, value) in entries {
             self.line(inner)?;
-            if is_simple(key) {
+            if *key == b"<<" {
+                // yaml.v3 writes it bare, and readers merge what follows.
+                self.word(b"\"<<\":")?;
+            } else if is_simple(key) {
                 self.text(key, Some(inner), Place::Value)?;
                 self.put(b":")?;
             } else {

@@ -47,10 +47,17 @@ pub fn read(text: &[u8], limit: usize) -> Result<Node, Fault> {
     if let Some((at, _)) = text.char_indices().find(|(_, char)| !is_allowed(*char)) {
         return Err(Fault::at(&text[..at], "control characters must be escaped in double quotes"));
     }
+    // Blanks without a line break at the end belong to nothing.
+    let rest = text.trim_end_matches([' ', '\t']);
+    let text = if rest.ends_with('\n') { rest } else { text };
+    let length = text.chars().count();
     let mut composer = Composer { limit, ..Composer::default() };
     let mut root = None;
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| Fault::new(error.marker(), error.info()))?;
+        let (mut event, span) = event.map_err(|error| Fault::new(error.marker(), error.info()))?;
+        if !text.ends_with('\n') && span.end.index() == length {
+            without_line_break(&mut event);
+        }
         match event {
             // Reached for the first document only: what follows on its last line is an error, not ignored.
             Event::DocumentEnd | Event::StreamEnd => break,
@@ -147,7 +154,7 @@ fn general(number: f64, scientific: String) -> String {
 
 /// What may stand in a text as itself. (The parser takes a zero for the end and would ignore the rest.)
 fn is_allowed(char: char) -> bool {
-    !matches!(char, '\0'..'\t' | '\x0b' | '\x0c' | '\x0e'..' ' | '\x7f'..'\u{85}' | '\u{86}'..'\u{a0}')
+    !matches!(char, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}')
 }
 
 /// Builds a tree from what the parser says.
@@ -158,6 +165,8 @@ struct Composer {
     anchors: HashMap<usize, Anchor>,
     /// What the tree takes, in bytes.
     cost: usize,
+    /// What is kept for aliases on top of it.
+    kept: usize,
     limit: usize,
 }
 
@@ -202,7 +211,7 @@ impl Composer {
                     return self.key(Key::Merge);
                 }
                 let node = Node::Scalar(scalar(&text, style, tag)?);
-                self.name(anchor, &node, before, 0);
+                self.keep(anchor, &node, before, 0)?;
                 self.complete(node, 0)
             }
             Event::Alias(id) => {
@@ -224,7 +233,7 @@ impl Composer {
                     Items::List(items) => Node::List(items),
                     Items::Map(entries, _) => Node::Map(entries),
                 };
-                self.name(anchor, &node, before, height + 1);
+                self.keep(anchor, &node, before, height + 1)?;
                 self.complete(node, height + 1)
             }
             Event::Nothing
@@ -237,7 +246,11 @@ impl Composer {
 
     fn charge(&mut self, cost: usize) -> Result<(), String> {
         self.cost = self.cost.saturating_add(cost);
-        match self.cost > self.limit {
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.cost.saturating_add(self.kept) > self.limit {
             true => Err(format!("the document takes more than {} bytes", self.limit)),
             false => Ok(()),
         }
@@ -252,10 +265,14 @@ impl Composer {
         Ok(None)
     }
 
-    fn name(&mut self, anchor: usize, node: &Node, before: usize, height: usize) {
+    fn keep(&mut self, anchor: usize, node: &Node, before: usize, height: usize) -> Result<(), String> {
         if anchor != 0 {
-            self.anchors.insert(anchor, Anchor { node: node.clone(), cost: self.cost - before, height });
+            let cost = self.cost - before;
+            self.kept = self.kept.saturating_add(cost);
+            self.check()?;
+            self.anchors.insert(anchor, Anchor { node: node.clone(), cost, height });
         }
+        Ok(())
     }
 
     fn is_key_next(&self) -> bool {
@@ -312,6 +329,15 @@ fn merge(node: Node, into: &mut Vec<(Scalar, Node)>) -> Result<(), String> {
 fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
     let is_named = |tag: &Tag| tag.is_yaml_core_schema() && tag.suffix == "merge";
     text == "<<" && tag.map_or(style == ScalarStyle::Plain, is_named)
+}
+
+/// The parser ends the last line of a block with a line break where the text ends without one; yaml.v2 does not.
+fn without_line_break(event: &mut Event) {
+    if let Event::Scalar(text, ScalarStyle::Literal | ScalarStyle::Folded, ..) = event
+        && let Some(rest) = text.strip_suffix('\n')
+    {
+        *text = rest.to_owned().into();
+    }
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Scalar, String> {
