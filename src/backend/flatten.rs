@@ -334,7 +334,10 @@ mod tests {
         check("a: 1\n---\nb: 2\n", &["/a=1"]);
         check("base: &b {u: 1, v: 2}\napp:\n  <<: *b\n  v: 3\n", &["/app/u=1", "/app/v=3", "/base/u=1", "/base/v=2"]);
         check("a: {u: 1, v: 2}\na: {v: 3}\n", &["/a/v=3"]);
-        check("1: i\n2.5: f\nyes: b\n~: n\n2024-01-02: d\n", &["/1=i", "/2.5=f", "/2024-01-02=d", "/<nil>=n", "/true=b"]);
+        check(
+            "1: i\n2.5: f\nyes: b\n~: z\n2024-01-02: d\n",
+            &["/1=i", "/2.5=f", "/2024-01-02=d", "/<nil>=z", "/true=b"],
+        );
         check("a: !!binary /w==\n", &["/a=\u{fffd}"]);
     }
 

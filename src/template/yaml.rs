@@ -322,8 +322,8 @@ fn is_less(a: &[char], b: &[char]) -> bool {
         }
     }
     // A zero counts behind other digits of the same number only.
-    let is_inside = (x == '0' || y == '0')
-        && a[..at].iter().rev().take_while(|char| is_digit(char)).any(|digit| *digit != '0');
+    let is_inside =
+        (x == '0' || y == '0') && a[..at].iter().rev().take_while(|char| is_digit(char)).any(|digit| *digit != '0');
     let number = |text: &[char]| -> (i64, usize) {
         let digits = text[at..].iter().map_while(|char| char.to_digit(10)).map(i64::from);
         let add = |(number, length): (i64, usize), digit| (number.wrapping_mul(10).wrapping_add(digit), length + 1);

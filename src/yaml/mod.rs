@@ -236,11 +236,9 @@ impl Composer {
                 self.keep(anchor, &node, before, height + 1)?;
                 self.complete(node, height + 1)
             }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => Ok(None),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                Ok(None)
+            }
         }
     }
 

@@ -70,9 +70,7 @@ fn number(text: &str) -> Option<Scalar> {
         _ => u64::from_str_radix(digits, base).ok(),
     };
     match magnitude {
-        Some(n) if text.starts_with('-') && n <= i64::MIN.unsigned_abs() => {
-            Some(Scalar::Int(n.wrapping_neg() as i64))
-        }
+        Some(n) if text.starts_with('-') && n <= i64::MIN.unsigned_abs() => Some(Scalar::Int(n.wrapping_neg() as i64)),
         Some(n) if n <= i64::MAX as u64 && !text.starts_with('-') => Some(Scalar::Int(n as i64)),
         Some(n) if unsigned == text => Some(Scalar::Uint(n)),
         // 08 is no octal number, and some integers are too large.
@@ -131,9 +129,7 @@ fn is_timestamp(text: &str) -> bool {
     }
 
     fn zone(text: &str) -> Option<()> {
-        let is_offset = |text: &[u8]| {
-            matches!(text, [b'+' | b'-', a, b, b':', c, d] if [a, b, c, d].iter().all(|b| b.is_ascii_digit()))
-        };
+        let is_offset = |text: &[u8]| matches!(text, [b'+' | b'-', a, b, b':', c, d] if [a, b, c, d].iter().all(|b| b.is_ascii_digit()));
         (text == "Z" || is_offset(text.as_bytes())).then_some(())
     }
 
@@ -219,7 +215,9 @@ mod tests {
         check("9223372036854775808", "9223372036854775808u");
         check("18446744073709551615", "18446744073709551615u");
         check("0xffffffffffffffff", "18446744073709551615u");
-        for text in ["0x", "0b2", "0xg", "0o8", "+", "-", "--1", "+-1", "0x-1", "0b+1", "1 2", "1,5", "0x1ffffffffffffffff"] {
+        for text in
+            ["0x", "0b2", "0xg", "0o8", "+", "-", "--1", "+-1", "0x-1", "0b+1", "1 2", "1,5", "0x1ffffffffffffffff"]
+        {
             check(text, &format!("'{text}'"));
         }
     }
@@ -244,7 +242,9 @@ mod tests {
         check(".inf", "inff");
         check("-.Inf", "-inff");
         check(".NaN", "NaNf");
-        for text in ["1e400", "1.2.3", ".", "..", "1e", ".e1", "5%", "._5", ".5_", "12:30", "infinity", "0x1p-2", "1.5f"] {
+        for text in
+            ["1e400", "1.2.3", ".", "..", "1e", ".e1", "5%", "._5", ".5_", "12:30", "infinity", "0x1p-2", "1.5f"]
+        {
             check(text, &format!("'{text}'"));
         }
     }
@@ -273,12 +273,32 @@ mod tests {
 
     #[test]
     fn what_may_be_written_plain() {
-        let texts = ["a", "yes sir", "1.2.3", "1e400", "<<", "=", "nan", "12:60", "12:345", ":30", "12:", "1_0:a", "2024-13-01"];
+        let texts = [
+            "a",
+            "yes sir",
+            "1.2.3",
+            "1e400",
+            "<<",
+            "=",
+            "nan",
+            "12:60",
+            "12:345",
+            ":30",
+            "12:",
+            "1_0:a",
+            "2024-13-01",
+        ];
         for text in texts.iter().chain(&["2023-02-29", "2024-1-2 3:4", "2024-1-2T3:4:5", "2024-1-2T3:4:5z", "24-1-2"]) {
             assert!(is_text(text), "{text}");
         }
         let others = ["", "yes", "on", "y", "5", ".5", "1e3", "0o17", "~", ".nan", "12:30", "+1_0:5:59.5_", "1:2."];
-        for text in others.iter().chain(&["2024-01-02", "2024-2-29", "2024-1-2 3:4:5.5", "2024-1-2T3:4:5Z", "2024-1-2t3:4:5+01:00"]) {
+        for text in others.iter().chain(&[
+            "2024-01-02",
+            "2024-2-29",
+            "2024-1-2 3:4:5.5",
+            "2024-1-2T3:4:5Z",
+            "2024-1-2t3:4:5+01:00",
+        ]) {
             assert!(!is_text(text), "{text}");
         }
     }

@@ -17,8 +17,7 @@ pub enum Style {
 /// The style of a text outside of brackets.
 pub fn style(text: &str) -> Style {
     let is_break = |char| matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    let space_before_break =
-        || text.match_indices(' ').any(|(at, _)| text[at + 1..].starts_with(is_break));
+    let space_before_break = || text.match_indices(' ').any(|(at, _)| text[at + 1..].starts_with(is_break));
     // Line separators look like line breaks to readers of YAML 1.1 only.
     let is_special = |char| !is_printable(char) && char != '\t' || matches!(char, '\u{2028}' | '\u{2029}');
     if text.contains(is_special) {
@@ -108,10 +107,16 @@ mod tests {
 
     #[test]
     fn styles() {
-        check(Style::Plain, &["a", "two words", "back\\slash", "quote\"d", "--", "-a", "?a", ":a", "a:b", "a#b", "é", "<<"]);
+        check(
+            Style::Plain,
+            &["a", "two words", "back\\slash", "quote\"d", "--", "-a", "?a", ":a", "a:b", "a#b", "é", "<<"],
+        );
         check(Style::Plain, &["=", "http://x/?q=1", "a,b", "a]", "a-", "a?", "1.2.3", "a\u{a0}b"]);
         check(Style::Single, &["- dash", "-", "?", "? x", "a: b", "x:", ": x", ":", "#hash", "a #b", "'q'", "\"q\""]);
-        check(Style::Single, &["*s", "&a", "%p", "@a", "`t`", "{b}", "[b]", ",", "|", ">", "!t", " a", "a ", " ", "---", "...x"]);
+        check(
+            Style::Single,
+            &["*s", "&a", "%p", "@a", "`t`", "{b}", "[b]", ",", "|", ">", "!t", " a", "a ", " ", "---", "...x"],
+        );
         check(Style::Double, &["", "yes", "12", "~", "12:30", "2024-01-02", "x\ty", "\t", "\x07", "\r", "a\u{85}"]);
         check(Style::Double, &["😀", "\u{feff}", "\u{2028}", "a \nb", "a\nb ", "a\n\x01", "a\r\nb", "\u{2028}\n"]);
         check(Style::Literal, &["a\nb", "\n", "a\n\n", "  a\nb", "a\n b", "a\tb\n", "é\n", "- a\n"]);

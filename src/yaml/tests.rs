@@ -55,8 +55,11 @@ fn blocks_and_brackets() {
 fn texts() {
     check("plain over\n  two lines", r#""plain over two lines""#);
     check("'it''s'", r#""it's""#);
-    check(r#""a\tb\u00e9\x41\/\
-           c""#, r#""a\tbéA/c""#);
+    check(
+        r#""a\tb\u00e9\x41\/\
+           c""#,
+        r#""a\tbéA/c""#,
+    );
     check("|\n a\n  b\n", r#""a\n b\n""#);
     check("|-\n a\n\n", r#""a""#);
     check("|+\n a\n\n", r#""a\n\n""#);
@@ -93,7 +96,10 @@ fn one_document_is_read() {
 
 #[test]
 fn tags() {
-    check("[!!str 12, !!int '5', !!float 1, !!null '', ! 12, !mine 12, !!bool yes]", r#"["12", 5, 1, <nil>, "12", "12", true]"#);
+    check(
+        "[!!str 12, !!int '5', !!float 1, !!null '', ! 12, !mine 12, !!bool yes]",
+        r#"["12", 5, 1, <nil>, "12", "12", true]"#,
+    );
     check("!!map {a: !!seq [1]}", r#"{"a": [1]}"#);
     check("!!binary aGk=", r#""hi""#);
     check("%TAG !e! tag:yaml.org,2002:\n---\n!e!str 1", r#""1""#);
@@ -193,10 +199,66 @@ fn floats_print_as_in_go() {
 #[test]
 fn random_texts_are_read_or_refused() {
     const PARTS: &[&str] = &[
-        "a", "b: ", ": ", ":", "- ", "-", "\n", "\n  ", "\n ", " ", "\t", "? ", "?", "[", "]", "{", "}", ",", "|", "|+",
-        "|2", ">", ">-", "'", "\"", "\\", "\\x41", "\\u00e9", "\\ud83d", " # c", "&a ", "*a", "<<: ", "!!str ", "!",
-        "!<x>", "!!binary ", "%YAML 1.1\n", "%TAG ! x\n", "---", "...", "\r\n", "\u{85}", "\u{2028}", "é", "😀", "1",
-        "\u{feff}", "0x1F", "yes", "~", "@", "`", "%", "key: value\n", "{a: 1}", "08", "1e999", "12:30", "2024-01-02",
+        "a",
+        "b: ",
+        ": ",
+        ":",
+        "- ",
+        "-",
+        "\n",
+        "\n  ",
+        "\n ",
+        " ",
+        "\t",
+        "? ",
+        "?",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "|",
+        "|+",
+        "|2",
+        ">",
+        ">-",
+        "'",
+        "\"",
+        "\\",
+        "\\x41",
+        "\\u00e9",
+        "\\ud83d",
+        " # c",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!!str ",
+        "!",
+        "!<x>",
+        "!!binary ",
+        "%YAML 1.1\n",
+        "%TAG ! x\n",
+        "---",
+        "...",
+        "\r\n",
+        "\u{85}",
+        "\u{2028}",
+        "é",
+        "😀",
+        "1",
+        "\u{feff}",
+        "0x1F",
+        "yes",
+        "~",
+        "@",
+        "`",
+        "%",
+        "key: value\n",
+        "{a: 1}",
+        "08",
+        "1e999",
+        "12:30",
+        "2024-01-02",
     ];
     fn depth(node: &Node) -> usize {
         match node {

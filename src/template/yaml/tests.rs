@@ -29,7 +29,10 @@ fn check_written(text: &str, indent: i64, want: &str) {
 
 #[test]
 fn documents() {
-    check("a: yes\nb: 010\nc: 0x1F\nd: ~\ne: [1.0, 1_000, .5]\n", r#"{"a":true,"b":8,"c":31,"d":null,"e":[1,1000,0.5]}"#);
+    check(
+        "a: yes\nb: 010\nc: 0x1F\nd: ~\ne: [1.0, 1_000, .5]\n",
+        r#"{"a":true,"b":8,"c":31,"d":null,"e":[1,1000,0.5]}"#,
+    );
     check("2024-01-02", r#""2024-01-02""#);
     check("{a: 1, a: 2}", r#"{"a":2}"#);
     check("{a: 1, <<: {a: 2}, b: 3}", r#"{"a":2,"b":3}"#);
@@ -44,14 +47,20 @@ fn documents() {
 #[test]
 fn keys_are_texts() {
     check("{1: a, true: b, 1.5: c, 1e21: d, no: e}", r#"{"1":"a","1.5":"c","1e+21":"d","false":"e","true":"b"}"#);
-    check("{3.14159265358979: a, .inf: b, -.inf: c, .nan: d}", r#"{"-.inf":"c",".inf":"b",".nan":"d","3.1415927":"a"}"#);
+    check(
+        "{3.14159265358979: a, .inf: b, -.inf: c, .nan: d}",
+        r#"{"-.inf":"c",".inf":"b",".nan":"d","3.1415927":"a"}"#,
+    );
     assert_eq!(read("~: 1").unwrap_err(), "null cannot be a key");
     assert_eq!(read("18446744073709551615: 1").unwrap_err(), "18446744073709551615 is too large for a key");
 }
 
 #[test]
 fn what_is_no_document() {
-    assert_eq!(read("{\"a\": [1, 2}").unwrap_err(), "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'");
+    assert_eq!(
+        read("{\"a\": [1, 2}").unwrap_err(),
+        "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'"
+    );
     assert_eq!(read("[.inf]").unwrap_err(), "cannot hold an infinity, nor what is not a number");
     assert!(read(&"[".repeat(100_000)).is_err());
     let limits = Limits { output: 1000, ..Limits::default() };
@@ -169,9 +178,58 @@ fn what_is_written_has_an_end() {
 #[test]
 fn random_values_come_back() {
     const PARTS: &[&str] = &[
-        "a", "b c", "", " ", "\n", "\t", "yes", "on", "1", "0x1f", "1e3", ".5", "~", "null", "- ", "-", ": ", ":", "#",
-        " #", "'", "\"", "\\", "é", "😀", "\u{2028}", "\x07", "\u{85}", "\u{feff}", "{", "]", "*", "&", "!", "|", ">",
-        "%", "@", "`", "?", "? ", "=", "<<", "12:30", "2024-01-02", "---", "...", "line\n", " x", "\r", "0o7", "1_0",
+        "a",
+        "b c",
+        "",
+        " ",
+        "\n",
+        "\t",
+        "yes",
+        "on",
+        "1",
+        "0x1f",
+        "1e3",
+        ".5",
+        "~",
+        "null",
+        "- ",
+        "-",
+        ": ",
+        ":",
+        "#",
+        " #",
+        "'",
+        "\"",
+        "\\",
+        "é",
+        "😀",
+        "\u{2028}",
+        "\x07",
+        "\u{85}",
+        "\u{feff}",
+        "{",
+        "]",
+        "*",
+        "&",
+        "!",
+        "|",
+        ">",
+        "%",
+        "@",
+        "`",
+        "?",
+        "? ",
+        "=",
+        "<<",
+        "12:30",
+        "2024-01-02",
+        "---",
+        "...",
+        "line\n",
+        " x",
+        "\r",
+        "0o7",
+        "1_0",
     ];
     fn text(random: &mut crate::store::tests::Random) -> Bytes {
         let parts = random.below(4);
