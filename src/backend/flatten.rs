@@ -12,8 +12,10 @@ use super::keys::Keys;
 use crate::store::{Bytes, Layer, path};
 use crate::yaml::{self, Fault, Scalar};
 
-/// What the tree of a YAML text may take, in bytes.
-const LARGEST_TREE: usize = 256 << 20;
+/// What the tree of a YAML text may take, in bytes: much for what a small text's aliases repeat, and for each byte of
+/// the text more than anything but rows of brackets needs.
+const TREE: usize = 16 << 20;
+const TREE_PER_BYTE: usize = 16;
 
 /// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing has none.
 pub fn document(text: &[u8], keys: &Keys) -> Result<Layer, Fault> {
@@ -34,7 +36,7 @@ fn json(text: &[u8]) -> Result<Flat, serde_json::Error> {
 
 fn tree(text: &[u8]) -> Result<Flat, Fault> {
     let mut flat = Flat::default();
-    match yaml::read(text, LARGEST_TREE)? {
+    match yaml::read(text, TREE + TREE_PER_BYTE * text.len())? {
         yaml::Node::Scalar(Scalar::Null) => {}
         top @ yaml::Node::Map(_) => flat.node(top),
         yaml::Node::List(_) => return Err(not_a_map("a list")),
@@ -396,6 +398,6 @@ mod tests {
         let laughs: String = (1..12).map(next).collect();
         let text = format!("b0: &b0 lol\n{laughs}");
         let error = document(text.as_bytes(), &Keys::new("", &["/".to_owned()])).unwrap_err();
-        assert_eq!(error.why, "the document takes more than 268435456 bytes");
+        assert_eq!(error.why, format!("the document takes more than {} bytes", TREE + TREE_PER_BYTE * text.len()));
     }
 }

@@ -270,6 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn yaml_documents() {
+        check("'a: yes'|parseYAML|toJSON", "{\"a\":true}");
+        check("'- 010'|parseYAMLArray|first", "8.000000");
+        check("'a: 0x1F'|parseJSON|mapValue:'a'", "31.000000");
+        check("5|parseYAML", "5");
+        check("undefined|parseYAML", "");
+        check("'<<'|toYAML", "<<\n");
+        check("undefined|toYAML", "null\n");
+        check("'{a: [1]}'|parseYAML|toYAML:''", "a:\n    - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'indent=2'", "a:\n  - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'other=x, indent=3'", "a:\n   - 1\n");
+        fails("1|toYAML:'indent=wide'", "takes `indent=` with a number of blanks, not `indent=wide`");
+        fails("1|toYAML:'indent='", "takes `indent=` with a number of blanks, not `indent=`");
+        fails("1|toYAML:2", "takes `indent=` with a number of blanks, not `2`");
+        fails("1|toYAML:'indent=-1'", "cannot indent by -1 blanks");
+        fails("'a: [.inf]'|parseYAML", "cannot hold an infinity, nor what is not a number");
+        fails("'a: 1\n b'|parseYAML", "cannot parse line 2 column 1: x");
+    }
+
+    #[test]
     fn formats() {
         check("5|stringformat:'%03d'", "005");
         check("'x'|stringformat:'[%4s]'", "[   x]");
@@ -298,7 +318,10 @@ mod tests {
         check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
         check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
         check("'a,b'|split:','|index:1|toJSON", "{}");
-        fails("'{\"a\": [1, 2}'|parseJSON", "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
+        fails(
+            "'{\"a\": [1, 2}'|parseJSON",
+            "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'",
+        );
     }
 
     #[test]

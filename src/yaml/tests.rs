@@ -269,7 +269,7 @@ fn random_texts_are_read_or_refused() {
     }
     let mut random = crate::store::tests::Random(7);
     let (mut good, mut bad) = (0, 0);
-    for round in 0..30_000 {
+    for round in 0..20_000 {
         let mut text = Vec::new();
         for _ in 0..random.below(12) {
             text.extend_from_slice(PARTS[random.below(PARTS.len())].as_bytes());
@@ -289,5 +289,5 @@ fn random_texts_are_read_or_refused() {
             }
         }
     }
-    assert!(good > 5_000 && bad > 5_000, "{good} good, {bad} bad");
+    assert!(good > 4_000 && bad > 4_000, "{good} good, {bad} bad");
 }
