@@ -286,7 +286,7 @@ mod tests {
         fails("1|toYAML:2", "takes `indent=` with a number of blanks, not `2`");
         fails("1|toYAML:'indent=-1'", "cannot indent by -1 blanks");
         fails("'a: [.inf]'|parseYAML", "cannot hold an infinity, nor what is not a number");
-        fails("'a: 1\n b'|parseYAML", "cannot parse line 2 column 1: x");
+        fails("'[1}'|parseYAML", "cannot parse line 1 column 3: while parsing a flow sequence, expected ',' or ']'");
     }
 
     #[test]

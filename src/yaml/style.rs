@@ -82,7 +82,7 @@ pub fn double_quoted(text: &str) -> String {
                 // Writing to a text cannot fail.
                 let _ = match code {
                     ..=0xff => write!(quoted, "\\x{code:02X}"),
-                    ..=0xffff => write!(quoted, "\\u{code:04X}"),
+                    0x100..=0xffff => write!(quoted, "\\u{code:04X}"),
                     _ => write!(quoted, "\\U{code:08X}"),
                 };
                 continue;
