@@ -1,6 +1,6 @@
 //! The parts of remco, from the outside in: `cli` and `daemon` use everything;
-//! `host` and the backends' clients touch the machine; `config`, `store`, `template`
-//! and `resource` are pure. `tests/tidy.rs` holds the layers.
+//! `host` and the backends' clients touch the machine; `config`, `store`, `template`,
+//! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
 mod calendar;
@@ -17,3 +17,4 @@ mod random;
 pub mod resource;
 pub mod store;
 pub mod template;
+pub mod yaml;

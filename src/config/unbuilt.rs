@@ -69,9 +69,5 @@ fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
 }
 
 fn of_file(file: &File) -> Option<&'static str> {
-    if file.is_remote() {
-        return Some("a remote filepath is");
-    }
-    let path = file.filepath.to_ascii_lowercase();
-    (path.ends_with(".yml") || path.ends_with(".yaml")).then_some("YAML is")
+    file.is_remote().then_some("a remote filepath is")
 }

@@ -198,7 +198,6 @@ impl Parser<'_> {
             let message = format!("unknown filter `{text}`{}", suggest(text, filters::names()));
             return Err(self.error(tokens, name.span, message));
         };
-        filter.check().map_err(|message| self.error(tokens, name.span, format!("{text}: {message}")))?;
         let argument = match tokens.take(":") {
             Some(_) => Some(self.simple(tokens)?),
             None => None,
@@ -321,7 +320,7 @@ impl Parser<'_> {
         let given = head.args.as_ref().map(Vec::len);
         let check = match (head.callee, given) {
             (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),
-            (Some(Callee::Filter(filter)), Some(given)) => filter.check().and_then(|()| Filter::check_count(given)),
+            (Some(Callee::Filter(_)), Some(given)) => Filter::check_count(given),
             (None, Some(_)) => return self.wrong_calls.push((here, Wrong::Unknown)),
             (None | Some(Callee::Filter(_)), None) => return self.variables.push(here),
         };

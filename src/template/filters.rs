@@ -10,37 +10,21 @@ use super::Env;
 use super::json::{self, Style};
 use super::printf;
 use super::value::Value;
+use super::yaml;
 
 /// One filter.
 pub struct Filter {
     pub name: &'static str,
-    body: Body,
-}
-
-enum Body {
-    Ready(Call),
-    /// Part of the language, but not built yet.
-    Later,
+    call: Call,
 }
 
 /// The argument is nil where the template gives none.
 type Call = fn(&Env, &Value, &Value) -> Result<Value, String>;
 
 impl Filter {
-    /// What stands against using it; to be asked when a template is compiled.
-    pub fn check(&self) -> Result<(), String> {
-        match self.body {
-            Body::Ready(_) => Ok(()),
-            Body::Later => Err("is not supported yet".to_owned()),
-        }
-    }
-
     /// `value | name:argument`. The error does not repeat the name: the caller puts it in front.
     pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
-        match self.body {
-            Body::Ready(call) => call(env, value, argument),
-            Body::Later => Err("is not supported yet".to_owned()),
-        }
+        (self.call)(env, value, argument)
     }
 
     /// Whether `name(..)` may have that many arguments.
@@ -107,9 +91,9 @@ static TABLE: &[Filter] = &[
     row("mapValue", lists::map_value),
     row("parseFloat", numbers::parse_float),
     row("parseInt", numbers::parse_int),
-    row("parseJSON", parse_json),
-    later("parseYAML"),
-    later("parseYAMLArray"),
+    row("parseJSON", parse),
+    row("parseYAML", parse),
+    row("parseYAMLArray", parse),
     row("phone2numeric", text::phone2numeric),
     row("pluralize", numbers::pluralize),
     row("random", lists::random),
@@ -125,7 +109,7 @@ static TABLE: &[Filter] = &[
     row("title", text::title),
     row("toJSON", to_json),
     row("toPrettyJSON", to_pretty_json),
-    later("toYAML"),
+    row("toYAML", to_yaml),
     row("truncatechars", text::truncatechars),
     row("truncatechars_html", html::truncatechars_html),
     row("truncatewords", text::truncatewords),
@@ -140,11 +124,7 @@ static TABLE: &[Filter] = &[
 ];
 
 const fn row(name: &'static str, call: Call) -> Filter {
-    Filter { name, body: Body::Ready(call) }
-}
-
-const fn later(name: &'static str) -> Filter {
-    Filter { name, body: Body::Later }
+    Filter { name, call }
 }
 
 /// No function gives a time, so there is never one to show; the tag `now` is what shows it.
@@ -169,9 +149,10 @@ fn stringformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     printf::sprintf(&env.limits, &argument.text(), std::slice::from_ref(value))
 }
 
-fn parse_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+/// JSON and YAML alike, whatever the filter is called.
+fn parse(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     match value {
-        Value::Str(text) => json::parse(&env.limits, text),
+        Value::Str(text) => yaml::parse(&env.limits, text),
         _ => Ok(value.clone()),
     }
 }
@@ -182,6 +163,20 @@ fn to_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 
 fn to_pretty_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     json::write(&env.limits, value, Style::Pretty)
+}
+
+/// The argument is `indent=N`, and whatever else is separated by commas.
+fn to_yaml(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let text = argument.text();
+    let text = String::from_utf8_lossy(&text);
+    if text.is_empty() {
+        return yaml::write(&env.limits, value, yaml::INDENT);
+    }
+    let indent = text.split(',').find_map(|option| option.strip_prefix(' ').unwrap_or(option).strip_prefix("indent="));
+    match indent.map(str::parse) {
+        Some(Ok(indent)) => yaml::write(&env.limits, value, indent),
+        Some(Err(_)) | None => Err(format!("takes `indent=` with a number of blanks, not `{text}`")),
+    }
 }
 
 /// The argument is `yes,no` or `yes,no,maybe`; without a maybe nothing is a "maybe".
@@ -227,16 +222,6 @@ mod tests {
         assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
         assert!(names().all(|name| lookup(name).is_some_and(|filter| filter.name == name)));
         assert!(lookup("bas").is_none());
-    }
-
-    #[test]
-    fn what_is_not_built_says_so() {
-        for name in ["parseYAML", "parseYAMLArray", "toYAML"] {
-            let filter = lookup(name).unwrap();
-            assert_eq!(filter.check().unwrap_err(), "is not supported yet");
-            assert!(filter.call(&env(), &Value::Nil, &Value::Nil).is_err());
-        }
-        assert!(lookup("base").unwrap().check().is_ok());
     }
 
     #[test]
@@ -286,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn yaml_documents() {
+        check("'a: yes'|parseYAML|toJSON", "{\"a\":true}");
+        check("'- 010'|parseYAMLArray|first", "8.000000");
+        check("'a: 0x1F'|parseJSON|mapValue:'a'", "31.000000");
+        check("5|parseYAML", "5");
+        check("undefined|parseYAML", "");
+        check("'<<'|toYAML", "<<\n");
+        check("undefined|toYAML", "null\n");
+        check("'{a: [1]}'|parseYAML|toYAML:''", "a:\n    - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'indent=2'", "a:\n  - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'other=x, indent=3'", "a:\n   - 1\n");
+        fails("1|toYAML:'indent=wide'", "takes `indent=` with a number of blanks, not `indent=wide`");
+        fails("1|toYAML:'indent='", "takes `indent=` with a number of blanks, not `indent=`");
+        fails("1|toYAML:2", "takes `indent=` with a number of blanks, not `2`");
+        fails("1|toYAML:'indent=-1'", "cannot indent by -1 blanks");
+        fails("'a: [.inf]'|parseYAML", "cannot hold an infinity, nor what is not a number");
+        fails("'[1}'|parseYAML", "cannot parse line 1 column 3: while parsing a flow sequence, expected ',' or ']'");
+    }
+
+    #[test]
     fn formats() {
         check("5|stringformat:'%03d'", "005");
         check("'x'|stringformat:'[%4s]'", "[   x]");
@@ -314,7 +319,10 @@ mod tests {
         check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
         check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
         check("'a,b'|split:','|index:1|toJSON", "{}");
-        fails("'{\"a\": [1, 2}'|parseJSON", "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
+        fails(
+            "'{\"a\": [1, 2}'|parseJSON",
+            "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'",
+        );
     }
 
     #[test]

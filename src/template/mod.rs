@@ -34,6 +34,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 pub mod value;
+mod yaml;
 
 use std::io;
 use std::path::{Path, PathBuf};
