@@ -1,11 +1,12 @@
 //! The parts of remco, from the outside in: `cli` and `daemon` use everything;
-//! `host` and the backends' clients touch the machine; `config`, `store`, `template`
+//! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`
 //! and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dns;
 pub mod host;
 pub mod log;
 mod nearest;

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,23 +14,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tz::TimeZone;
 
+use super::dns::{Families, Resolver};
 use super::random;
 use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
+use crate::dns::wire::Service;
 use crate::template::{Srv, Stamp, World};
 
 /// The real one.
 #[derive(Debug)]
 pub struct Machine {
     zone: OnceCell<TimeZone>,
+    resolver: Resolver,
     signals: Option<Arc<Signals>>,
 }
 
 impl Machine {
-    /// `signals`: what ends a render that is under way.
+    /// `signals`: what ends a render or a lookup that is under way.
     pub fn new(signals: Option<Arc<Signals>>) -> Machine {
-        Machine { zone: OnceCell::new(), signals }
+        let wake = signals.clone().map(|signals| signals as Arc<dyn Wake>);
+        Machine { zone: OnceCell::new(), resolver: Resolver::new(wake), signals }
     }
 
     /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
@@ -95,15 +99,23 @@ impl World for Machine {
     }
 
     fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        let found = (name, 0).to_socket_addrs().map_err(|e| format!("failed to look up `{name}`: {e}"))?;
-        let mut texts: Vec<String> = found.map(|address| address.ip().to_string()).collect();
+        let found = self.resolver.addresses(name, Families::Both).map_err(|e| e.to_string())?;
+        let mut texts: Vec<String> = found.iter().map(IpAddr::to_string).collect();
         texts.sort();
         texts.dedup();
         Ok(texts)
     }
 
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        Err(format!("failed to look up `_{service}._{proto}.{name}`: SRV lookups are not supported yet"))
+        // As Go's net.LookupSRV has it: with neither, the name is the whole name.
+        let name = match (service, proto) {
+            ("", "") => name.to_owned(),
+            _ => format!("_{service}._{proto}.{name}"),
+        };
+        let found = self.resolver.services(&name).map_err(|e| e.to_string())?;
+        let records =
+            found.into_iter().map(|Service { target, port, priority, weight }| Srv { target, port, priority, weight });
+        Ok(records.collect())
     }
 
     fn random(&self, bound: u64) -> u64 {
