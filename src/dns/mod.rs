@@ -2,8 +2,8 @@
 //! Bytes and text to values and back; who sends what to whom, and when, is `host::dns`'s. No EDNS (an answer of more
 //! than 512 bytes comes over TCP), no DNSSEC, no cache, no IDNA.
 //!
-//! Ours instead of a crate: `domain` does this part in five crates and 38 KB of the binary (measured with one question
-//! and its three kinds of answers, beside 11 KB here), `hickory-proto` in fifty crates, and neither reads the two files.
+//! Ours instead of a crate: for the messages alone `domain` 0.12 adds 12 KB to the binary and eleven crates to the
+//! build, this code 9 KB; `hickory-proto` needs fifty crates. Neither reads the two files without a runtime.
 
 pub mod hosts;
 mod name;

@@ -884,6 +884,28 @@ mod tests {
     }
 
     #[test]
+    fn a_dns_that_fails_does_not_cut_off_a_known_server() {
+        let folder = crate::host::files::tests::Folder::new();
+        let (hosts, resolv_conf) = (folder.path("hosts"), folder.path("resolv.conf"));
+        std::fs::write(&hosts, "10.0.0.1 etcd\n").unwrap();
+        // Nothing may be sent there.
+        std::fs::write(&resolv_conf, "nameserver 255.255.255.255\nsearch .\n").unwrap();
+        let names = Names::new(dns::Resolver::with(dns::Places { resolv_conf, hosts: hosts.clone(), port: 53 }, None));
+        let check = |host: &str, want: Result<&str, &str>| {
+            let found = names.addresses(host).map(|found| found[0].to_string()).map_err(|cause| cause.to_string());
+            assert_eq!(found.as_deref().map_err(|e| &**e), want);
+        };
+        check("etcd", Ok("10.0.0.1"));
+        std::fs::write(&hosts, "10.0.0.2 etcd\n").unwrap();
+        check("etcd", Ok("10.0.0.2"));
+        std::fs::write(&hosts, "").unwrap();
+        check("etcd", Ok("10.0.0.2"));
+        check("10.0.0.3", Ok("10.0.0.3"));
+        let why = "server 255.255.255.255:53 cannot be reached: permission denied";
+        check("other", Err(&format!("failed to look up `other`: {why}")));
+    }
+
+    #[test]
     fn credentials_are_not_shown() {
         let check = |url: &str, want: &str| assert_eq!(without_credentials(url), want);
         check("http://host:1/x", "http://host:1/x");

@@ -5,7 +5,6 @@ use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -100,7 +99,8 @@ impl World for Machine {
 
     fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
         let found = self.resolver.addresses(name, Families::Both).map_err(|e| e.to_string())?;
-        let mut texts: Vec<String> = found.iter().map(IpAddr::to_string).collect();
+        // An IPv4 address in IPv6's clothes is shown as the one it is, as in Go.
+        let mut texts: Vec<String> = found.iter().map(|address| address.to_canonical().to_string()).collect();
         texts.sort();
         texts.dedup();
         Ok(texts)

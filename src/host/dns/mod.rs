@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(3);
 const LONGEST_IN_SILENCE: Duration = Duration::from_secs(1);
 
 /// A server that said nothing is asked after the others for this time.
-const REST: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(120);
 
 /// How long the second family of addresses is waited for where one is enough.
 const SECOND_FAMILY: Duration = Duration::from_millis(100);
