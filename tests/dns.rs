@@ -114,7 +114,8 @@ fn addresses_of_a_real_server() {
     let nothing =
         "failed to look up `_db._tcp.example.com`: it has no address (asked 127.0.0.1:PORT for _db._tcp.example.com.)";
     host.check("_db._tcp.example.com", nothing);
-    let refused = "failed to look up `example.org`: server 127.0.0.1:PORT refuses to answer (REFUSED)";
+    let refused =
+        "failed to look up `example.org`: server 127.0.0.1:PORT refuses to answer (REFUSED) (asked for example.org.)";
     host.check("example.org", refused);
 }
 
@@ -134,7 +135,10 @@ fn what_needs_no_server() {
     let long = "x".repeat(64);
     let want = format!("failed to look up `{long}`: name is too long: no part between dots has more than 63 letters");
     host.check(&long, &want);
-    host.check("db2", "failed to look up `db2`: server 127.0.0.1:PORT cannot be reached: connection refused");
+    host.check(
+        "db2",
+        "failed to look up `db2`: server 127.0.0.1:PORT cannot be reached: connection refused (asked for db2.)",
+    );
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn short_names_are_searched_for() {
     host.check("db", "10.0.0.4");
     host.check("both", "10.0.0.2 fd00::2");
     host.check("db.sub", "10.0.0.4");
-    let refused = "failed to look up `db.`: server 127.0.0.1:PORT refuses to answer (REFUSED)";
+    let refused = "failed to look up `db.`: server 127.0.0.1:PORT refuses to answer (REFUSED) (asked for db.)";
     host.check("db.", refused);
     // The file is read anew: the domains, the order and the server of now.
     host.dir.write("resolv.conf", "nameserver 127.0.0.1\nsearch example.com\noptions ndots:3\n");
@@ -291,8 +295,9 @@ fn an_answer_that_cannot_be_read_is_an_error() {
     let port = free_port();
     let check = |record: &'static [u8], why: &str| {
         let _server = Fake::start(port, move |question| vec![answer(question, OK, &[record])]);
-        let want =
-            format!("failed to look up `db.example.`: server 127.0.0.1:PORT sent an answer that cannot be read: {why}");
+        let want = format!(
+            "failed to look up `db.example.`: server 127.0.0.1:PORT sent an answer that cannot be read: {why} (asked for db.example.)"
+        );
         Host::new(port, "nameserver 127.0.0.1\n").check("db.example.", &want);
     };
     check(b"", "its records end too early");
@@ -323,7 +328,7 @@ fn failures_of_servers_have_words() {
     let port = free_port();
     let check = |code: u8, words: &str| {
         let _server = Fake::start(port, move |question| vec![answer(question, [0x81, 0x80 | code], &[])]);
-        let want = format!("failed to look up `db.`: server 127.0.0.1:PORT {words}");
+        let want = format!("failed to look up `db.`: server 127.0.0.1:PORT {words} (asked for db.)");
         Host::new(port, "nameserver 127.0.0.1\n").check("db.", &want);
     };
     check(1, "does not understand the question (FORMERR)");
@@ -364,7 +369,7 @@ fn a_long_answer_without_tcp_is_an_error() {
     let host = Host::new(port, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let check = |why: &str| {
         let want = "failed to look up `_x._tcp.`: server 127.0.0.1:PORT ";
-        assert_eq!(host.services("_x._tcp."), format!("{want}{why}"));
+        assert_eq!(host.services("_x._tcp."), format!("{want}{why} (asked for _x._tcp.)"));
     };
     check("has a long answer and cannot be asked over TCP: connection refused");
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -404,7 +409,7 @@ fn a_lookup_ends_in_time_whatever_the_files_say() {
                 options timeout:30 attempts:5\n";
     let host = Host::new(port, conf);
     let want = "failed to look up `db`: server 127.0.0.1:PORT did not answer in time; \
-                server 127.0.0.2:PORT did not answer in time; server 127.0.0.3:PORT did not answer in time";
+                server 127.0.0.2:PORT did not answer in time; server 127.0.0.3:PORT did not answer in time (asked for db.a.)";
     let started = Instant::now();
     host.check("db", want);
     let first = started.elapsed();
@@ -473,6 +478,6 @@ fn a_server_that_talks_without_end_does_not_hold_the_loop() {
     let _server = Fake::start(port, |question| vec![question.to_vec(); 2_000]);
     let host = Host::new(port, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let started = Instant::now();
-    host.check("db.", "failed to look up `db.`: server 127.0.0.1:PORT did not answer in time");
+    host.check("db.", "failed to look up `db.`: server 127.0.0.1:PORT did not answer in time (asked for db.)");
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
 }

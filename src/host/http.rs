@@ -21,6 +21,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::{Agent, Body, BodyReader, Timeout};
 
 use super::dns::{self, Families, Fault};
+use super::files::why;
 use super::wait::Wake;
 
 /// The longest line of a stream and the longest body of an answer, unless told otherwise.
@@ -310,7 +311,7 @@ impl Cause {
             ureq::Error::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Cause>()) {
                 Some(cause) => cause.clone(),
                 None if e.kind() == ErrorKind::UnexpectedEof => Cause::Closed,
-                None => Cause::Other(system_words(&e)),
+                None => Cause::Other(why(&e)),
             },
             ureq::Error::Timeout(step) => match step {
                 Timeout::Connect => late("no connection", limits.connect),
@@ -326,16 +327,6 @@ impl Cause {
             other => Cause::Other(other.to_string()),
         }
     }
-}
-
-/// "connection refused": in lower case, without the number that std adds.
-fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let mut words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    words
 }
 
 /// The connection that was opened last: where a stream finds its own. Weak, so that it closes when ureq drops it.
@@ -536,7 +527,7 @@ impl Names {
             }
             Err(error) => match (error.fault, last.get(host)) {
                 (Fault::Aborted, _) => Err(Cause::Aborted),
-                (Fault::Troubled(_), Some(known)) => Ok(known.clone()),
+                (Fault::Troubled { .. }, Some(known)) => Ok(known.clone()),
                 (fault, _) => Err(Cause::Other(dns::Error { name: error.name, fault }.to_string())),
             },
         }
@@ -901,7 +892,7 @@ mod tests {
         std::fs::write(&hosts, "").unwrap();
         check("etcd", Ok("10.0.0.2"));
         check("10.0.0.3", Ok("10.0.0.3"));
-        let why = "server 255.255.255.255:53 cannot be reached: permission denied";
+        let why = "server 255.255.255.255:53 cannot be reached: permission denied (asked for other.)";
         check("other", Err(&format!("failed to look up `other`: {why}")));
     }
 

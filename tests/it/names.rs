@@ -96,7 +96,7 @@ fn an_etcd_given_by_its_name() {
         dir.write("config.toml", config(&backend(&node)));
         let program = remco(&dir).start();
         program.wait_for_log(
-            "failed to look up `etcd.example.net`: server 127.0.0.1:53 cannot be reached: connection refused",
+            "failed to look up `etcd.example.net`: server 127.0.0.1:53 cannot be reached: connection refused (asked for etcd.example.net.)",
         );
         program.stop();
     });

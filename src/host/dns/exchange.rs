@@ -14,6 +14,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use super::{Fault, Trouble};
 use crate::dns::Name;
 use crate::dns::wire::{Kind, Query, Record, Reply};
+use crate::host::files::why;
 use crate::host::random;
 use crate::host::wait::Wake;
 
@@ -115,7 +116,7 @@ impl<'a> Exchange<'a> {
                     }
                     Err(Stop::Aborted) => return Err(Fault::Aborted),
                     Err(Stop::Failed(e)) => {
-                        self.trouble(line, &Trouble::Unreachable(words(&e)));
+                        self.trouble(line, &Trouble::Unreachable(why(&e)));
                     }
                 }
             }
@@ -136,18 +137,19 @@ impl<'a> Exchange<'a> {
         self.lines.iter().filter(|line| line.heard).map(|line| line.server).collect()
     }
 
-    fn outcome(&mut self) -> Result<Vec<Record>, Fault> {
+    fn outcome(&self) -> Result<Vec<Record>, Fault> {
         let answers = || self.questions.iter().filter_map(|question| question.answer.as_ref());
         let records: Vec<Record> = answers().filter_map(|answer| answer.records.clone()).flatten().collect();
         if !records.is_empty() {
             return Ok(records);
         }
-        if let Some(open) = self.questions.iter().find(|question| question.answer.is_none()) {
-            let trouble = |n: usize| open.troubles[n].clone().unwrap_or(Trouble::Silent);
-            return Err(Fault::Troubled(self.lines.iter().enumerate().map(|(n, l)| (l.server, trouble(n))).collect()));
-        }
         let query = &self.questions[0].query;
         let (name, kind) = (query.name.clone(), query.kind);
+        if let Some(open) = self.questions.iter().find(|question| question.answer.is_none()) {
+            let troubles = self.lines.iter().zip(&open.troubles);
+            let trouble = |trouble: &Option<Trouble>| trouble.clone().unwrap_or(Trouble::Silent);
+            return Err(Fault::Troubled { name, troubles: troubles.map(|(l, t)| (l.server, trouble(t))).collect() });
+        }
         let answer = answers().find(|answer| answer.records.is_some()).or(answers().next());
         Err(match answer.expect("every question is answered") {
             Answer { server, records: Some(_) } => Fault::NoRecord { server: *server, name, kind },
@@ -179,7 +181,7 @@ impl<'a> Exchange<'a> {
             })
         });
         if let Err(e) = sent {
-            self.trouble(line, &Trouble::Unreachable(words(&e)));
+            self.trouble(line, &Trouble::Unreachable(why(&e)));
         }
     }
 
@@ -195,7 +197,7 @@ impl<'a> Exchange<'a> {
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     // Nobody listens there, or nothing leads there.
                     Err(e) => {
-                        self.trouble(line, &Trouble::Unreachable(words(&e)));
+                        self.trouble(line, &Trouble::Unreachable(why(&e)));
                         break;
                     }
                 }
@@ -207,35 +209,35 @@ impl<'a> Exchange<'a> {
     /// One message of a server.
     fn take(&mut self, line: usize, message: &[u8], end: Instant) -> Result<(), Fault> {
         let server = self.lines[line].server;
-        let reply = |question: &Question| Some(question.query.reply(message)).filter(|_| question.is_open_to(line))?;
-        let Some((n, reply)) = self.questions.iter().enumerate().find_map(|(n, q)| Some((n, reply(q)?))) else {
+        let reply = |q: &Question| if q.is_open_to(line) { q.query.reply(message) } else { None };
+        let Some((n, mut reply)) = self.questions.iter().enumerate().find_map(|(n, q)| Some((n, reply(q)?))) else {
             // Late for its question, or a stranger's.
             return Ok(());
         };
         self.lines[line].heard = true;
-        let reply = match reply {
-            Reply::Truncated => match self.over_tcp(server, &self.questions[n].query, end) {
-                Ok(Reply::Truncated) => Err(Trouble::Garbled("it is cut over TCP too")),
-                Ok(reply) => Ok(reply),
+        if reply == Reply::Truncated {
+            reply = match self.over_tcp(server, &self.questions[n].query, end) {
+                Ok(reply) => reply,
                 Err(Stop::Aborted) => return Err(Fault::Aborted),
-                Err(Stop::Late) => Err(Trouble::NotOverTcp("no answer in time".to_owned())),
-                Err(Stop::Failed(e)) => Err(Trouble::NotOverTcp(words(&e))),
-            },
-            reply => Ok(reply),
-        };
+                Err(stop) => {
+                    let why = if let Stop::Failed(e) = stop { why(&e) } else { "no answer in time".to_owned() };
+                    self.questions[n].troubles[line] = Some(Trouble::NotOverTcp(why));
+                    return Ok(());
+                }
+            };
+        }
         let question = &mut self.questions[n];
         match reply {
-            Ok(Reply::Records(records)) => {
+            Reply::Records(records) => {
                 if let (Some(time), false) = (self.plan.second_family, records.is_empty()) {
                     self.enough.get_or_insert(Instant::now() + time);
                 }
                 question.answer = Some(Answer { server, records: Some(records) });
             }
-            Ok(Reply::NoName) => question.answer = Some(Answer { server, records: None }),
-            Ok(Reply::Refused(code)) => question.troubles[line] = Some(Trouble::Refuses(code)),
-            Ok(Reply::Garbled(why)) => question.troubles[line] = Some(Trouble::Garbled(why)),
-            Ok(Reply::Truncated) => unreachable!("asked again above"),
-            Err(trouble) => question.troubles[line] = Some(trouble),
+            Reply::NoName => question.answer = Some(Answer { server, records: None }),
+            Reply::Refused(code) => question.troubles[line] = Some(Trouble::Refuses(code)),
+            Reply::Garbled(why) => question.troubles[line] = Some(Trouble::Garbled(why)),
+            Reply::Truncated => question.troubles[line] = Some(Trouble::Garbled("it is cut over TCP too")),
         }
         Ok(())
     }
@@ -359,14 +361,4 @@ impl From<Errno> for Stop {
     fn from(error: Errno) -> Stop {
         Stop::Failed(error.into())
     }
-}
-
-/// "connection refused": in lower case, without the number that std adds.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let mut words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    words
 }

@@ -138,10 +138,14 @@ impl Resolver {
             self.remember(exchange.silent(), exchange.heard());
             match outcome {
                 Ok(records) => return Ok(records),
-                Err(fault @ Fault::Troubled(_)) => {
-                    let next = fault.is_of_this_name();
-                    troubled.get_or_insert(fault);
-                    if !next {
+                Err(Fault::Troubled { name, mut troubles }) => {
+                    // Answers, if of no use: another name may have a better one.
+                    let answers = |trouble: &Trouble| matches!(trouble, Trouble::Refuses(_) | Trouble::Garbled(_));
+                    let goes_on = troubles.iter().any(|(_, trouble)| answers(trouble));
+                    // As the file has them, resting or not: the same failure has the same words.
+                    troubles.sort_by_key(|(server, _)| servers.iter().position(|other| other == server));
+                    troubled.get_or_insert(Fault::Troubled { name, troubles });
+                    if !goes_on {
                         break;
                     }
                 }
@@ -246,7 +250,10 @@ pub enum Fault {
         kind: Kind,
     },
     /// No server said anything of use.
-    Troubled(Vec<(SocketAddr, Trouble)>),
+    Troubled {
+        name: Name,
+        troubles: Vec<(SocketAddr, Trouble)>,
+    },
     /// The loop wants to end.
     Aborted,
 }
@@ -262,14 +269,6 @@ pub enum Trouble {
     Unreachable(String),
     /// Its answer is too long for UDP, and it cannot be asked over TCP.
     NotOverTcp(String),
-}
-
-impl Fault {
-    /// Whether servers could still answer a question for another name.
-    fn is_of_this_name(&self) -> bool {
-        let answers = |trouble: &Trouble| matches!(trouble, Trouble::Refuses(_) | Trouble::Garbled(_));
-        matches!(self, Fault::Troubled(troubles) if troubles.iter().any(|(_, trouble)| answers(trouble)))
-    }
 }
 
 impl fmt::Display for Error {
@@ -295,12 +294,12 @@ impl fmt::Display for Fault {
                 let record = if *kind == Kind::Srv { "SRV record" } else { "address" };
                 write!(f, "it has no {record} (asked {server} for {name})")
             }
-            Fault::Troubled(troubles) => {
+            Fault::Troubled { name, troubles } => {
                 for (n, (server, trouble)) in troubles.iter().enumerate() {
                     let separator = if n > 0 { "; " } else { "" };
                     write!(f, "{separator}server {server} {trouble}")?;
                 }
-                Ok(())
+                write!(f, " (asked for {name})")
             }
             Fault::Aborted => f.write_str("given up because of a signal"),
         }
