@@ -186,9 +186,9 @@ impl Resolver {
 
     /// The servers as the file has them, but those that rest behind the others.
     fn in_order(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
-        let mut servers = servers.to_vec();
-        servers.sort_by_key(|server| self.rests(server));
-        servers
+        let (resting, ready): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            servers.iter().partition(|server| self.rests(server));
+        [ready, resting].concat()
     }
 
     fn rests(&self, server: &SocketAddr) -> bool {
