@@ -1,5 +1,5 @@
 //! The parts of remco, from the outside in: `cli` and `daemon` use everything;
-//! `host` and the backends' clients touch the machine; `config`, `store`, `template`,
+//! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
 //! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
@@ -7,6 +7,7 @@ mod calendar;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dns;
 pub mod error;
 pub mod host;
 pub mod log;
