@@ -67,22 +67,22 @@ fn main() {
     println!("{:<52} {:>8.2} ms", "templates/haproxy, 10,000 services", milliseconds(sample));
 }
 
-/// `/services/000042/key0` and so on.
+/// All keys of a service right below it: `/services/000042/servers-a`.
 fn flat(services: usize) -> Rc<Store> {
-    filled(services, |key, service| format!("/services/{service:06}/{}", KEYS[key].replace('/', "-")))
+    filled(services, |key| key.replace('/', "-"))
 }
 
 /// The keys that the shipped sample asks for.
 fn deep(services: usize) -> Rc<Store> {
-    filled(services, |key, service| format!("/services/{service:06}/{}", KEYS[key]))
+    filled(services, str::to_owned)
 }
 
-fn filled(services: usize, key: impl Fn(usize, usize) -> String) -> Rc<Store> {
+fn filled(services: usize, name: impl Fn(&str) -> String) -> Rc<Store> {
     let mut store = Store::new(1);
     for service in 0..services {
-        for index in 0..KEYS.len() {
-            let value: &[u8] = if KEYS[index] == "mode" { b"http" } else { b"10.0.0.1:8080" };
-            store.put(0, key(index, service).as_bytes(), value);
+        for key in KEYS {
+            let value: &[u8] = if key == "mode" { b"http" } else { b"10.0.0.1:8080" };
+            store.put(0, format!("/services/{service:06}/{}", name(key)).as_bytes(), value);
         }
     }
     Rc::new(store)
