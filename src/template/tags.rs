@@ -10,7 +10,7 @@ use super::lexer::TokenKind;
 use super::library::Need;
 use super::parser::{Extends, Parser};
 use super::scope::Name;
-use super::source::{Error, Span};
+use super::source::{Error, Macros, Span};
 use super::value::Op;
 
 /// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
@@ -272,6 +272,7 @@ fn block(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, E
         parser.finish(&ending)?;
     }
     if parser.blocks.insert(name, body).is_some() {
+    parser.macros = Macros::Some;
         let message = format!("the file has a block `{}` already", parser.names.text(name));
         return Err(parser.error(tokens, named, message));
     }
@@ -306,6 +307,7 @@ fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
                 return Err(parser.error(tokens, tokens.tag.span, message));
             }
             exports.push((tokens.tag.span, macro_));
+    parser.macros = Macros::Some;
             Ok(None)
         }
         _ => Ok(Some(StmtKind::Macro(Box::new(macro_)))),

@@ -784,7 +784,7 @@ fn a_missing_template_has_no_place() {
 fn unknown_variables_are_listed() {
     let world = Files::default();
     world.put("t.tmpl", b"{% set a = b %}{{ a }}{{ forloop.x }}\n{% for x in y %}{{ x }}{{ title }}{% endfor %}{% include \"p\" with q=1 %}");
-    world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}");
+    world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}{{ n() }}{{ m() }}{% macro m() %}{{ last }}{% endmacro %}");
     let world: Rc<dyn World> = Rc::new(world);
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
     let unknown: Vec<_> = template
@@ -794,7 +794,7 @@ fn unknown_variables_are_listed() {
         .collect();
     assert_eq!(
         unknown,
-        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21"]
+        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21", "n p:1:31", "last p:1:64"]
     );
 }
 
@@ -1098,6 +1098,22 @@ fn macros() {
 
 #[test]
 #[rustfmt::skip]
+fn an_unknown_call_may_be_meant_for_a_macro() {
+    check("[{{ b(1 / 0).x|upper }}]{% macro a() %}{{ c() }}{% endmacro %}{{ a() }}{% for x in range(3) %}{% empty %}0{% endfor %}", "[]0");
+    check_files(&[("t.tmpl", "{% import \"m\" a %}[{{ b() }}{{ a() }}]"), ("m", "{% macro a() export %}{{ b() }}{% endmacro %}")], "[]");
+    // Each file for itself.
+    let part = "{{ b() }}";
+    fails_files(&[("t.tmpl", "{% macro a() %}{% endmacro %}{% include \"p\" %}"), ("p", part)], "b()", "p:1:1: unknown function `b`");
+    let part = "{{ b() }}{% macro a() %}{% endmacro %}";
+    check_files(&[("t.tmpl", "[{% include \"p\" %}]"), ("p", part)], "[]");
+    fails_files(&[("t.tmpl", "{{ b() }}{% include \"p\" %}"), ("p", part)], "b()", "t.tmpl:1:1: unknown function `b`");
+    // The name is known here, only the call is wrong.
+    fails("{% macro a() %}{% endmacro %}{{ getv() }}", "getv()", "t.tmpl:1:30: getv: takes at least 1 argument (key), 0 given");
+    fails("{% macro a() %}{{ x|uper }}{% endmacro %}", "uper", "t.tmpl:1:16: unknown filter `uper`, did you mean `upper`?");
+}
+
+#[test]
+#[rustfmt::skip]
 fn bad_macros() {
     fails("{% macro one(a) %}{% endmacro %}\n{{ one(1, 2) }}", "one(1, 2)", "t.tmpl:2:1: one: takes 1 argument, 2 given");
     fails("{% macro m(k) %}{{ getv(k) }}{% endmacro %}\n{{ m(\"/missing\") }}", "getv(k)", "t.tmpl:1:17: getv: key does not exist: /missing");
@@ -1117,7 +1133,7 @@ fn imports() {
     let file = "{% set x = 1 %}text{% macro a(p, q=2) export %}[{{ p }}{{ q }}{{ x }}{{ getv(\"/app/name\") }}]{% endmacro %}{% macro b() export %}b{{ h() }}{% endmacro %}{% macro h() %}h{% endmacro %}";
     check_files(&[("t.tmpl", "{% import \"m\" a, b as c %}{% set x = 9 %}{{ a(1) }}"), ("m", file)], "[129shop]");
     check_files(&[("t.tmpl", "{% if 1 %}{% import \"m\" a %}{% import \"m\" a as z %}{% endif %}{{ a(1) }}{{ z(2) }}"), ("m", file)], "[12shop][22shop]");
-    fails_files(&[("t.tmpl", "{% import \"m\" b %}{{ b() }}"), ("m", file)], "h()", "m:1:131: unknown function `h`");
+    check_files(&[("t.tmpl", "{% import \"m\" b %}{{ b() }}[{{ h() }}]"), ("m", file)], "b[]");
     fails_files(&[("t.tmpl", "{% import \"m\" h %}"), ("m", file)], "h", "t.tmpl:1:1: `m` exports no macro `h`; a macro is exported with {% macro name() export %}");
     fails("{% import \"none\" a %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
     fails("{% import \"none\" %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
