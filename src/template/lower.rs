@@ -268,6 +268,7 @@ impl Lowering<'_> {
             }
             StmtKind::WidthRatio(ratio) => self.run(tag, NodeKind::WidthRatio(ratio), out),
             StmtKind::Time(clock, layout) => self.run(tag, NodeKind::Time(clock, layout), out),
+            StmtKind::Lorem(lorem) => self.run(tag, NodeKind::Lorem(lorem), out),
             StmtKind::If(_)
             | StmtKind::For(_)
             | StmtKind::With(..)

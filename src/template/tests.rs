@@ -1263,7 +1263,27 @@ fn small_tags() {
     fails("{% templatetag openparen %}", "openparen", &format!("t.tmpl:1:1: one of {names} is expected, found `openparen`"));
     fails("{% now %}", "%}", "t.tmpl:1:1: a format in quotes is expected, like \"2006-01-02 15:04\", found the end of the tag");
     fails("{% widthratio 1 2 %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% lorem 2 w %}", "lorem", "t.tmpl:1:1: tag `lorem` is not supported yet");
+}
+
+#[test]
+#[rustfmt::skip]
+fn lorem() {
+    check("{% lorem 5 w %}|{% lorem 1 w %}|{% lorem 0 w %}|{% lorem 0 %}", "Lorem ipsum dolor sit amet,|Lorem||");
+    check("{% lorem 3 w random %}", "voluptua. voluptua. voluptua.");
+    let text = |template| String::from_utf8(render(template).expect("renders")).expect("is text");
+    let one = text("{% lorem %}");
+    assert!(one.starts_with("Lorem ipsum dolor sit amet, ") && one.ends_with(" laborum."), "{one}");
+    assert_eq!(text("{% lorem 1 p %}"), format!("<p>{one}</p>"));
+    assert_eq!(text("{% lorem b %}"), one);
+    let seven = text("{% lorem 7 p %}");
+    assert_eq!(seven.lines().count(), 7);
+    assert_eq!(seven.lines().next(), seven.lines().last(), "the text begins again");
+    assert_eq!(text("{% lorem 2 b random %}").lines().map(|line| &line[..11]).collect::<Vec<_>>(), ["At vero eos", "At vero eos"]);
+    fails("{% lorem x %}", "x", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `x`");
+    fails("{% lorem random %}", "random", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
+    fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:1: the tag should end here, found `randomly`");
+    fails("{% lorem 99999999999999999999 w %}", "99999999999999999999", "t.tmpl:1:1: number is too large");
+    fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the result is larger than 268435456 bytes");
 }
 
 #[test]
@@ -1275,11 +1295,6 @@ fn autoescape() {
     check_files(&[("t.tmpl", "{% autoescape on %}{% include \"p\" %}{{ \"<\" }}{% endautoescape %}"), ("p", "{{ \"<\" }}")], "<&lt;");
     fails("{% autoescape %}{% endautoescape %}", "%}", "t.tmpl:1:1: `on` or `off` is expected, found the end of the tag");
     fails("{% autoescape maybe %}{% endautoescape %}", "maybe", "t.tmpl:1:1: `on` or `off` is expected, found `maybe`");
-}
-
-/// A block in the language `kind`, with what follows it.
-fn fenced<'t>(text: &'t str, kind: &str) -> Option<(&'t str, &'t str)> {
-    text.trim_start().strip_prefix("```")?.strip_prefix(kind)?.strip_prefix('\n')?.split_once("```")
 }
 
 #[test]
@@ -1304,23 +1319,63 @@ fn messages_keep_to_a_line() {
     fails("{{ getv(\"/a\tb\") }}", "getv(\"/a\tb\")", "t.tmpl:1:1: getv: key does not exist: /a\u{fffd}b");
 }
 
+/// The reference of the language, by the files that its examples name.
+struct Page {
+    files: BTreeMap<&'static str, &'static str>,
+}
+
+impl Page {
+    const TEXT: &str = include_str!("../../docs/templates.md");
+
+    /// The blocks between fences, each with what its fence says.
+    fn blocks() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Page::TEXT.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
+    }
+
+    fn read() -> Page {
+        let files = Page::blocks().filter_map(|(kind, text)| Some((kind.strip_prefix("file ")?, text)));
+        Page { files: files.collect() }
+    }
+
+    fn render(&self, template: &str) -> Result<String, super::Error> {
+        let files = self.files.iter().map(|(path, text)| (*path, text.as_bytes()));
+        let files: Vec<_> = files.chain([("t.tmpl", template.as_bytes())]).collect();
+        render_files(&files).map(|out| String::from_utf8_lossy(&out).into_owned())
+    }
+}
+
 #[test]
 fn the_examples_of_the_documentation() {
-    let text = include_str!("../../docs/templates.md");
+    let page = Page::read();
     let mut examples = 0;
-    for (at, _) in text.match_indices("```template\n") {
-        let (template, rest) = fenced(&text[at..], "template").expect("an example is closed");
-        match render(template) {
-            Ok(out) => {
-                let (expected, _) = fenced(rest, "result").expect("a result follows the example");
-                assert_eq!(String::from_utf8_lossy(&out), expected, "{template}");
-            }
-            Err(error) => {
-                let (expected, _) = fenced(rest, "error").expect("an error follows the example");
-                assert_eq!(error.to_string(), expected.trim_end(), "{template}");
-            }
+    let mut blocks = Page::blocks().filter(|(kind, _)| !kind.starts_with("file "));
+    while let Some((kind, template)) = blocks.next() {
+        assert_eq!(kind, "template", "{template}");
+        let (kind, expected) = blocks.next().expect("what comes of an example follows it");
+        match page.render(template) {
+            Ok(out) => assert_eq!((kind, expected), ("result", out.trim_end()), "{template}"),
+            Err(error) => assert_eq!((kind, expected), ("error", &error.to_string()[..]), "{template}"),
         }
         examples += 1;
     }
-    assert!(examples > 6, "only {examples} examples are found");
+    assert!(examples > 12, "only {examples} examples are found");
+}
+
+#[test]
+fn the_small_tags_of_the_documentation() {
+    let page = Page::read();
+    for cells in fixture::table(Page::TEXT, "The others") {
+        let [_, _, example, expected] = &cells[..] else { panic!("{cells:?}") };
+        let out = page.render(example).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(out.trim_end(), expected, "{example}");
+    }
+}
+
+#[test]
+fn the_documentation_has_every_tag() {
+    for name in super::tags::names() {
+        let text = Page::TEXT;
+        let shown = text.contains(&format!("{{% {name} ")) || text.contains(&format!("`{name} "));
+        assert!(shown, "{name}");
+    }
 }
