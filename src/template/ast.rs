@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::filters::Filter;
 use super::functions::Function;
 use super::library::Need;
+use super::lorem::Lorem;
 use super::scope::Name;
 use super::source::Span;
 use super::value::{Op, Value};
@@ -143,6 +144,7 @@ pub(super) enum StmtKind {
     /// `now`
     Time(Clock, Vec<u8>),
     Autoescape(Escape, Block),
+    Lorem(Lorem),
 }
 
 /// A value that is printed.

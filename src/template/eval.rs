@@ -10,7 +10,7 @@ use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
 use super::scope::{Look, Name};
-use super::source::Span;
+use super::source::{Macros, Span};
 use super::value::{Op, Value};
 
 impl Render {
@@ -176,7 +176,7 @@ impl Render {
                 self.function(function, args.as_deref().unwrap_or_default(), head.span)
             }
             (Some(Callee::Filter(filter)), Some(args)) => self.filter(filter, args, head.span),
-            (None, Some(_)) => Err(self.unknown_function(head)),
+            (None, Some(_)) => self.unknown_call(head),
             // An unknown variable is empty, and so is the mere name of a filter.
             (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }
@@ -186,8 +186,11 @@ impl Render {
         Stop::At(head.span, format!("`{}` is {}, not a function", self.text(head.name), value.kind()))
     }
 
-    fn unknown_function(&self, head: &Head) -> Stop {
-        Stop::At(head.span, unknown_function(&self.text(head.name)))
+    fn unknown_call(&self, head: &Head) -> Outcome<Value> {
+        match self.program.borrow().source(head.span).macros {
+            Macros::Some => Ok(Value::Nil),
+            Macros::None => Err(Stop::At(head.span, unknown_function(&self.text(head.name)))),
+        }
     }
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
