@@ -6,10 +6,10 @@
 
 use std::rc::Rc;
 
-use super::filters::Filter;
 use super::functions::Function;
 use super::library::Need;
 use super::scope::Name;
+use super::scripts::AnyFilter;
 use super::source::Span;
 use super::value::{Op, Value};
 
@@ -60,11 +60,10 @@ pub(super) struct Head {
 }
 
 /// What is called where no variable has the name.
-#[derive(Clone, Copy)]
 pub(super) enum Callee {
     Function(&'static Function),
     /// Every filter is a function too: `base(x)` is `x|base`.
-    Filter(&'static Filter),
+    Filter(AnyFilter),
 }
 
 pub(super) struct Arg {
@@ -87,7 +86,7 @@ pub(super) enum Access {
 
 /// `|name:argument`
 pub(super) struct FilterCall {
-    pub filter: &'static Filter,
+    pub filter: AnyFilter,
     pub argument: Option<Expr>,
     /// From the name to the end of the argument.
     pub span: Span,

@@ -4,10 +4,12 @@
 use std::rc::Rc;
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
+use super::filters::Filter;
 use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
 use super::scope::{Found, Name};
+use super::scripts::AnyFilter;
 use super::source::Span;
 use super::value::{Op, Value};
 
@@ -69,11 +71,18 @@ impl Render {
                 Some(argument) => self.eval(argument)?,
                 None => Value::Nil,
             };
-            let name = call.filter.name;
-            let result = call.filter.call(&self.env, &value, &argument);
-            value = result.map_err(|message| Stop::At(call.span, format!("{name}: {message}")))?;
-            self.weigh(&value, call.span)?;
+            value = self.filter(&call.filter, &value, &argument, call.span)?;
         }
+        Ok(value)
+    }
+
+    fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
+        let most = self.steps_left();
+        let mut left = most;
+        let result = filter.call(&self.env, value, argument, &mut left);
+        let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        self.spend(most - left, span)?;
+        self.weigh(&value, span)?;
         Ok(value)
     }
 
@@ -114,7 +123,7 @@ impl Render {
 
     fn head(&self, head: &Head) -> Outcome<Value> {
         let found = self.scopes.borrow().find(head.name);
-        match (found, head.callee, &head.args) {
+        match (found, &head.callee, &head.args) {
             (Found::Value(Value::Nil), _, _) => Ok(Value::Nil),
             (Found::Value(value), _, None) => Ok(value),
             (Found::Value(value), _, Some(_)) => {
@@ -129,12 +138,11 @@ impl Render {
             (Found::Hidden, Some(Callee::Function(_)), _) => Ok(Value::Nil),
             (_, Some(Callee::Filter(filter)), Some(args)) => {
                 let args = self.arguments(args)?;
-                let result = filter.call_as_function(&self.env, &args);
-                let value = result.map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name)))?;
-                self.weigh(&value, head.span)?;
-                Ok(value)
+                Filter::check_count(args.len())
+                    .map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name())))?;
+                self.filter(filter, &args[0], args.get(1).unwrap_or(&Value::Nil), head.span)
             }
-            (_, None, Some(_)) => Err(Stop::At(head.span, unknown_function(&self.text(head.name)))),
+            (_, None, Some(_)) => Err(Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts()))),
             // An unknown variable is empty, and so is the mere name of a filter.
             (_, None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }

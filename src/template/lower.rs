@@ -175,7 +175,7 @@ impl Lowering<'_> {
             Role::Main => 0,
             Role::Included { open } => open,
         };
-        let document = parser::parse(source, &mut self.library.names(), pieces, open)?;
+        let document = parser::parse(source, &mut self.library.names(), &self.world.scripts(), pieces, open)?;
         if let (Role::Main, 0, Some(error)) = (role, file, document.wrong_call) {
             return Err(error);
         }

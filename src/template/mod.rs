@@ -25,6 +25,7 @@ mod quote;
 mod render;
 mod runes;
 mod scope;
+pub mod scripts;
 mod search;
 pub mod signature;
 mod source;
@@ -40,6 +41,7 @@ use std::rc::Rc;
 pub use collections::Collections;
 use library::{Library, Need};
 use lower::{Program, Role};
+use scripts::Scripts;
 pub use source::Error;
 
 use crate::store::Store;
@@ -120,6 +122,10 @@ pub trait World {
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String>;
     /// A random number below `bound` (which is not 0).
     fn random(&self, bound: u64) -> u64;
+    /// The filters of the user.
+    fn scripts(&self) -> Rc<Scripts> {
+        Rc::default()
+    }
     /// Whether the render should end without a result, since the program is asked to. Looked at now and then.
     fn stopped(&self) -> bool {
         false

@@ -205,6 +205,11 @@ impl Render {
         self.failure.replace(Some(error));
     }
 
+    /// How much more the render may cost.
+    pub fn steps_left(&self) -> u64 {
+        self.env.limits.steps.saturating_sub(self.steps.get())
+    }
+
     /// Counts what the render costs, and asks now and then whether it is still wanted.
     pub fn spend(&self, steps: u64, place: Span) -> Outcome<()> {
         /// Asked for whether to stop once in so many steps.
