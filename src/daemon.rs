@@ -19,6 +19,7 @@ use crate::host::wait::{self, Wake};
 use crate::log::{self, Level, Line};
 use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
 use crate::store::{Bytes, Store};
+use crate::template::scripts::Scripts;
 use crate::template::{Template, World};
 
 /// All resources at work.
@@ -81,11 +82,11 @@ impl Daemon {
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again; the others begin anew.
+    /// and its state and is only rendered again; the others begin anew. `scripts`: the filters of filter_dir.
     ///
     /// # Errors
     /// A backend that cannot be opened; then nothing has changed.
-    pub fn adopt(&mut self, config: &Config) -> Result<(), String> {
+    pub fn adopt(&mut self, config: &Config, scripts: Scripts) -> Result<(), String> {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
@@ -96,6 +97,10 @@ impl Daemon {
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
         gone.into_iter().for_each(Unit::end);
+        if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
+            kept.iter_mut().for_each(Unit::forget_templates);
+        }
+        self.machine.set_scripts(scripts);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         let first_new = kept.len();
         self.units = kept;
@@ -227,6 +232,11 @@ impl Unit {
             logger,
             config,
         })
+    }
+
+    /// Has all templates compiled again: the filters may be others.
+    fn forget_templates(&mut self) {
+        self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
     /// Gives every backend its first turn, which none has to be readable for.

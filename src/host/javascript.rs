@@ -74,12 +74,16 @@ impl Filter {
     /// Compiles the script without running it.
     fn check(&self) -> Result<(), String> {
         let engine = Engine::new().map_err(|error| self.told(&Failure::from(error)))?;
-        let function = format!("(function () {{{}\n}})", self.source);
-        let checked = engine.context.with(|ctx| {
-            let compiled: js::Result<js::Value> = ctx.eval_with_options(function, sloppy());
-            compiled.map(|_| ()).map_err(|error| engine.explain(&ctx, error.into()))
+        // A text is compiled as a whole before it runs, and this one does not get far.
+        let text = format!("throw 0;{}", self.source);
+        let thrown = engine.context.with(|ctx| {
+            let error = ctx.eval_with_options::<js::Value, _>(text, sloppy()).err()?;
+            match CaughtError::from_error(&ctx, error) {
+                CaughtError::Value(thrown) if thrown.as_int() == Some(0) => None,
+                caught => Some(explain(caught)),
+            }
         });
-        checked.map_err(|failure| self.told(&failure))
+        thrown.map_or(Ok(()), |failure| Err(self.told(&failure)))
     }
 
     fn told(&self, failure: &Failure) -> String {
@@ -164,14 +168,7 @@ impl Engine {
         Ok(Engine { run, kind, context, watch })
     }
 
-    fn run(
-        &self,
-        source: &str,
-        env: &Env,
-        value: &Value,
-        argument: &Value,
-        steps: &mut u64,
-    ) -> Result<Value, Failure> {
+    fn run(&self, source: &str, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, Failure> {
         self.watch.begin(steps.saturating_sub(CALL), env.world.clone());
         // Runs no job, there is none; but it is what tells the engine where the stack is now, which the first call may
         // have found deep below.
@@ -191,7 +188,10 @@ impl Engine {
                 self.watch.spend(((inward.carried.bytes + outward.carried.bytes) / 64) as u64);
                 Ok(value)
             });
-            called.map_err(|failure| self.explain(&ctx, failure))
+            called.map_err(|failure| match failure {
+                Failure::Engine(error) => explain(CaughtError::from_error(&ctx, error)),
+                told => told,
+            })
         });
         *steps = self.watch.finish();
         result.map_err(|failure| match self.watch.end.take() {
@@ -201,30 +201,6 @@ impl Engine {
             Some(End::Stopped) => Failure::At(None, "stopped before the end".to_owned()),
             None => failure,
         })
-    }
-
-    /// Takes what a script threw, with its line.
-    fn explain<'js>(&self, ctx: &Ctx<'js>, failure: Failure) -> Failure {
-        let Failure::Engine(error) = failure else { return failure };
-        let told = |what: &str| Failure::At(None, what.to_owned());
-        match CaughtError::from_error(ctx, error) {
-            CaughtError::Exception(exception) => {
-                let message = exception.message().unwrap_or_default();
-                if message == "out of memory" {
-                    return told(OUT_OF_MEMORY);
-                }
-                let name: String = exception.get("name").unwrap_or_else(|_| "Error".to_owned());
-                let line = exception.stack().as_deref().and_then(line_of);
-                Failure::At(line, excerpt(&format!("{name}: {message}")))
-            }
-            // The engine has no memory left to make an error of it. Nobody throws null.
-            CaughtError::Value(thrown) if thrown.is_null() => told(OUT_OF_MEMORY),
-            CaughtError::Value(thrown) => match thrown.get::<js::Coerced<String>>() {
-                Ok(text) => told(&excerpt(&format!("throws {}", text.0))),
-                Err(_) => told("throws an object"),
-            },
-            CaughtError::Error(error) => Failure::Engine(error),
-        }
     }
 
     /// Makes the engine as it was before the script ran, but for what it did to JavaScript's own objects. `false`: it
@@ -237,6 +213,29 @@ impl Engine {
             keys.into_iter().try_for_each(|key| globals.remove(key))
         });
         removed.is_ok() && !self.context.runtime().is_job_pending()
+    }
+}
+
+/// What a script threw, in words.
+fn explain(caught: CaughtError) -> Failure {
+    let told = |what: &str| Failure::At(None, what.to_owned());
+    match caught {
+        CaughtError::Exception(exception) => {
+            let message = exception.message().unwrap_or_default();
+            if message == "out of memory" {
+                return told(OUT_OF_MEMORY);
+            }
+            let name: String = exception.get("name").unwrap_or_else(|_| "Error".to_owned());
+            let line = exception.stack().as_deref().and_then(line_of);
+            Failure::At(line, excerpt(&format!("{name}: {message}")))
+        }
+        // The engine has no memory left to make an error of it. Nobody throws null.
+        CaughtError::Value(thrown) if thrown.is_null() => told(OUT_OF_MEMORY),
+        CaughtError::Value(thrown) => match thrown.get::<js::Coerced<String>>() {
+            Ok(text) => told(&excerpt(&format!("throws {}", text.0))),
+            Err(_) => told("throws an object"),
+        },
+        CaughtError::Error(error) => Failure::Engine(error),
     }
 }
 
@@ -260,11 +259,12 @@ impl Watch {
     }
 
     fn is_over(&self) -> bool {
+        // No script runs while the engine is made, though it asks then too.
+        let Some(world) = &*self.world.borrow() else { return false };
         self.spend(PATIENCE);
-        let stopped = || self.world.borrow().as_ref().is_some_and(|world| world.stopped());
         if self.steps.get() == 0 {
             self.end.set(Some(End::OutOfSteps));
-        } else if stopped() {
+        } else if world.stopped() {
             self.end.set(Some(End::Stopped));
         }
         self.end.get().is_some()
@@ -354,8 +354,7 @@ impl<'js> Inward<'_, 'js> {
             let raw = chunk.invalid().iter().map(|byte| RAW + u16::from(*byte));
             chunk.valid().encode_utf16().chain(raw).collect::<Vec<u16>>()
         });
-        let join = "(function (u) { var t = ''; for (var i = 0; i < u.length; i++) t += String.fromCharCode(u[i]); return t; })";
-        let join: Function = self.ctx.eval_with_options(join, sloppy())?;
+        let join: Function = self.ctx.eval_with_options(JOIN, sloppy())?;
         Ok(join.call((units.collect::<Vec<u16>>(),))?)
     }
 }
@@ -363,6 +362,11 @@ impl<'js> Inward<'_, 'js> {
 /// A byte that is not UTF-8 is this lone surrogate and the byte in JavaScript, whose texts are UTF-16, so that it
 /// comes out as it went in (Python's "surrogateescape").
 const RAW: u16 = 0xdc00;
+/// Numbers to a text of these units, and back. For texts that are not UTF-8 the engine knows no other way.
+const JOIN: &str = "(function (u) { var t = ''; for (var i = 0; i < u.length; i++) t += String.fromCharCode(u[i]); \
+                    return t; })";
+const SPLIT: &str = "(function (t) { var u = []; for (var i = 0; i < t.length; i++) u.push(t.charCodeAt(i)); \
+                     return u; })";
 
 /// Makes the template's values of JavaScript's.
 struct Outward<'js> {
@@ -382,27 +386,29 @@ impl<'js> Outward<'js> {
             Type::Bool => Ok(value.as_bool().map_or(Value::Nil, Value::Bool)),
             Type::Int | Type::Float => Ok(number(value.as_number().unwrap_or(f64::NAN))),
             Type::String => Ok(Value::str(self.text(value.get()?)?)),
-            Type::BigInt => match value.get::<js::BigInt>()?.to_i64() {
+            Type::BigInt => match value.get::<js::Coerced<String>>()?.0.parse() {
                 Ok(number) => Ok(Value::Int(number)),
                 Err(_) => refused("an integer of more than 64 bits"),
             },
             Type::Symbol => refused("a symbol"),
             Type::Function | Type::Constructor => refused("a function"),
-            Type::Array => {
-                let array: js::Array = value.get()?;
-                // A list may have a length and nothing in it.
-                self.carried.add(array.len().saturating_mul(mem::size_of::<Value>()), depth)?;
-                let mut items = Vec::new();
-                for item in array.iter() {
-                    items.push(self.value(item?, depth + 1)?);
-                }
-                Ok(Value::list(ListKind::Any, items))
-            }
-            _ => match value.into_object() {
+            kind => match value.into_object() {
+                Some(array) if kind == Type::Array => self.array(&array, depth),
                 Some(object) => self.object(object, depth),
                 None => refused("no value"),
             },
         }
+    }
+
+    fn array(&mut self, array: &js::Object<'js>, depth: usize) -> Result<Value, Failure> {
+        // Up to 2^32 - 1, of which none need to be there; `rquickjs::Array` panics beyond 2^31.
+        let length = array.get::<_, f64>("length")? as u32;
+        self.carried.add((length as usize).saturating_mul(mem::size_of::<Value>()), depth)?;
+        let mut items = Vec::new();
+        for at in 0..length {
+            items.push(self.value(array.get(at)?, depth + 1)?);
+        }
+        Ok(Value::list(ListKind::Any, items))
     }
 
     fn object(&mut self, object: js::Object<'js>, depth: usize) -> Result<Value, Failure> {
@@ -430,8 +436,7 @@ impl<'js> Outward<'js> {
         let bytes = match text.to_string() {
             Ok(text) => text.into_bytes(),
             Err(js::Error::Utf8(_)) => {
-                let split = "(function (t) { var u = []; for (var i = 0; i < t.length; i++) u.push(t.charCodeAt(i)); return u; })";
-                let split: Function = text.ctx().eval_with_options(split, sloppy())?;
+                let split: Function = text.ctx().eval_with_options(SPLIT, sloppy())?;
                 let units: Vec<u16> = split.call((text,))?;
                 from_units(&units)
             }
@@ -489,3 +494,6 @@ fn excerpt(message: &str) -> String {
     let more = iter::once("...").filter(|_| short.len() < line.len());
     iter::once(&*short).chain(more).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The machine as configuration and templates see it: files, environment, clock, zone, names.
 //! Only reads; what is written goes through `files`.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use std::net::ToSocketAddrs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,7 @@ use super::random;
 use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
+use crate::template::scripts::Scripts;
 use crate::template::{Srv, Stamp, World};
 
 /// The real one.
@@ -25,12 +27,18 @@ use crate::template::{Srv, Stamp, World};
 pub struct Machine {
     zone: OnceCell<TimeZone>,
     signals: Option<Arc<Signals>>,
+    scripts: RefCell<Rc<Scripts>>,
 }
 
 impl Machine {
     /// `signals`: what ends a render that is under way.
     pub fn new(signals: Option<Arc<Signals>>) -> Machine {
-        Machine { zone: OnceCell::new(), signals }
+        Machine { zone: OnceCell::new(), signals, scripts: RefCell::default() }
+    }
+
+    /// Replaces the filters of the user, for the templates that are compiled from now on.
+    pub fn set_scripts(&self, scripts: Scripts) {
+        self.scripts.replace(Rc::new(scripts));
     }
 
     /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
@@ -108,6 +116,10 @@ impl World for Machine {
 
     fn random(&self, bound: u64) -> u64 {
         random::below(bound)
+    }
+
+    fn scripts(&self) -> Rc<Scripts> {
+        self.scripts.borrow().clone()
     }
 
     fn stopped(&self) -> bool {

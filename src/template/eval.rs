@@ -142,7 +142,9 @@ impl Render {
                     .map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name())))?;
                 self.filter(filter, &args[0], args.get(1).unwrap_or(&Value::Nil), head.span)
             }
-            (_, None, Some(_)) => Err(Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts()))),
+            (_, None, Some(_)) => {
+                Err(Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts())))
+            }
             // An unknown variable is empty, and so is the mere name of a filter.
             (_, None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }

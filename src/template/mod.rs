@@ -11,7 +11,7 @@ mod eval;
 mod expression;
 pub mod filters;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod functions;
 mod json;
 pub mod layout;

@@ -2,6 +2,7 @@
 //! the World. Nothing is known here of the language they are written in; `host` runs them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 
 use super::Env;
@@ -42,6 +43,12 @@ impl Scripts {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let built_in = filters::names().map(|name| -> &str { name });
         self.table.keys().map(|name| &**name).chain(built_in)
+    }
+}
+
+impl fmt::Debug for Scripts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.table.keys()).finish()
     }
 }
 
