@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::backend::{self, Backend, Change, Report};
 use crate::config::{self, Config, Mode};
+use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -37,6 +38,8 @@ struct Unit {
     state: Resource,
     store: Rc<Store>,
     backends: Vec<Box<dyn Backend>>,
+    /// The first backend that had no turn yet, and since when its turn is due.
+    fresh: (usize, Instant),
     outputs: Vec<Output>,
     job: Option<(Job, Command)>,
     /// The keys that more than one backend holds, as far as the user was told of them.
@@ -65,6 +68,13 @@ enum Source {
     Command { unit: usize },
 }
 
+/// Whose moment comes next, within a unit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Backend(usize),
+    Resource,
+}
+
 /// How the run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -82,31 +92,29 @@ impl Daemon {
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again; the others begin anew. `scripts`: the filters of filter_dir.
-    ///
-    /// # Errors
-    /// A backend that cannot be opened; then nothing has changed.
-    pub fn adopt(&mut self, config: &Config, scripts: Scripts) -> Result<(), String> {
+    /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
+    /// `scripts`: the filters of filter_dir.
+    pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
-                .map_err(|why| format!("resource `{}`: {why}", resource.name))
         });
-        let new = new.collect::<Result<Vec<Unit>, String>>()?;
+        let mut new: Vec<Unit> = new.collect();
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
+        for unit in &mut new {
+            let before = gone.iter().find(|gone| gone.config.name == unit.config.name);
+            before.into_iter().for_each(|before| unit.state.inherit(&before.state));
+        }
         gone.into_iter().for_each(Unit::end);
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             kept.iter_mut().for_each(Unit::forget_templates);
         }
         self.machine.set_scripts(scripts);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
-        let first_new = kept.len();
         self.units = kept;
         self.units.extend(new);
-        self.units[first_new..].iter_mut().for_each(Unit::begin);
-        Ok(())
     }
 
     /// Runs until every resource is done or a signal ends it.
@@ -133,13 +141,22 @@ impl Daemon {
                     Source::Command { unit } => self.units[unit].listen(),
                 }
             }
-            for unit in &mut self.units {
-                unit.turn_if_due();
-            }
+            self.turn_longest_due();
             if let Some(failed) = self.finished() {
                 return self.end(Ending::Done { failed });
             }
             readable = self.wait();
+        }
+    }
+
+    /// Gives one turn, to whoever is due longest. A turn may make a request and take seconds: signals and everybody
+    /// else's news must not wait for the turns of all.
+    fn turn_longest_due(&mut self) {
+        let due = self.units.iter().enumerate().filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
+        match due {
+            Some((at, u, Due::Backend(b))) if at <= Instant::now() => self.units[u].turn(b),
+            Some((at, u, Due::Resource)) if at <= Instant::now() => self.units[u].handle(Event::Due),
+            Some(_) | None => {}
         }
     }
 
@@ -162,7 +179,7 @@ impl Daemon {
         }
         let (fds, sources): (Vec<BorrowedFd<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
         let due = self.units.iter().filter_map(Unit::due).min();
-        let readable = wait::readable(&fds, due);
+        let readable = wait::readable(&fds, due.map(|(at, _)| at));
         sources.into_iter().zip(readable).filter_map(|(source, is)| is.then_some(source)).collect()
     }
 
@@ -208,12 +225,12 @@ impl Unit {
         signals: &Arc<Signals>,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
-    ) -> Result<Unit, String> {
+    ) -> Unit {
         let backends = config.backends.iter().map(|options| {
             let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
             backend::open(options, mode, wake, random::below)
         });
-        let backends: Vec<Box<dyn Backend>> = backends.collect::<Result<_, _>>()?;
+        let backends: Vec<Box<dyn Backend>> = backends.collect();
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
@@ -221,17 +238,18 @@ impl Unit {
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
         };
-        Ok(Unit {
+        Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
             backends,
+            fresh: (0, Instant::now()),
             job: None,
             collisions: BTreeSet::new(),
             world: machine,
             logger,
             config,
-        })
+        }
     }
 
     /// Has all templates compiled again: the filters may be others.
@@ -239,14 +257,14 @@ impl Unit {
         self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
-    /// Gives every backend its first turn, which none has to be readable for.
-    fn begin(&mut self) {
-        (0..self.backends.len()).for_each(|backend| self.turn(backend));
-    }
-
-    fn due(&self) -> Option<Instant> {
-        let backends = self.backends.iter().filter_map(|backend| backend.due());
-        backends.chain(self.state.due()).min()
+    /// What of it is due first.
+    fn due(&self) -> Option<(Instant, Due)> {
+        let (fresh, since) = self.fresh;
+        let backends = self.backends.iter().enumerate().filter_map(|(b, backend)| {
+            let at = if b < fresh { backend.due() } else { Some(since) };
+            at.map(|at| (at, Due::Backend(b)))
+        });
+        backends.chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
     /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
@@ -256,20 +274,9 @@ impl Unit {
         self.state.settled() && self.job.is_none() && fds.is_empty() && self.due().is_none()
     }
 
-    fn turn_if_due(&mut self) {
-        let now = Instant::now();
-        for b in 0..self.backends.len() {
-            if self.backends[b].due().is_some_and(|due| due <= now) {
-                self.turn(b);
-            }
-        }
-        if self.state.due().is_some_and(|due| due <= now) {
-            self.handle(Event::Due);
-        }
-    }
-
     /// Lets one backend work and hands on what it brought. Events of one turn end in one update.
     fn turn(&mut self, backend: usize) {
+        self.fresh.0 = self.fresh.0.max(backend + 1);
         let mut reports = Vec::new();
         self.backends[backend].turn(Instant::now(), &mut reports);
         let mut news = false;
@@ -470,8 +477,7 @@ impl Unit {
                 None
             }
             Err(e) => {
-                let why = crate::host::files::why(&e);
-                let message = format!("failed to run `{}` with /bin/sh: {why}", text.to_string_lossy());
+                let message = format!("failed to run `{}` with /bin/sh: {}", text.to_string_lossy(), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }

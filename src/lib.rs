@@ -1,14 +1,21 @@
 //! The parts of remco, from the outside in: `cli` and `daemon` use everything;
-//! `host` and the backends' clients touch the machine; `config`, `store`, `template`
-//! and `resource` are pure. `tests/tidy.rs` holds the layers.
+//! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
+//! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
 pub mod backend;
+mod calendar;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dns;
+pub mod error;
 pub mod host;
 pub mod log;
 mod nearest;
+mod number;
+mod quote;
+mod random;
 pub mod resource;
 pub mod store;
 pub mod template;
+pub mod yaml;

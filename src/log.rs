@@ -1,6 +1,7 @@
 //! Log lines and their two forms, text and json. Builds bytes from what it is given; the clock,
 //! the process number and standard error are `host`'s.
 
+use crate::calendar::{Civil, MONTHS};
 pub use crate::config::LogFormat as Format;
 pub use crate::config::LogLevel as Level;
 
@@ -47,11 +48,10 @@ impl Line {
 
     /// `[Dec 16 18:26:20]  INFO remco[1]: message key=value`
     fn write_text(&self, stamp: Stamp, out: &mut Vec<u8>) {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let local = Civil::at(stamp.unix + i64::from(stamp.offset));
+        let local = Civil::of(stamp.unix + i64::from(stamp.offset));
         let mut text = format!(
             "[{} {:02} {:02}:{:02}:{:02}] {:>5} remco[{}]: {}",
-            MONTHS[local.month as usize - 1],
+            &MONTHS[local.month - 1][..3],
             local.day,
             local.hour,
             local.minute,
@@ -77,7 +77,7 @@ impl Line {
 
     /// One object a line, with `@timestamp`, `@level`, `@message` and the fields.
     fn write_json(&self, stamp: Stamp, out: &mut Vec<u8>) {
-        let local = Civil::at(stamp.unix + i64::from(stamp.offset));
+        let local = Civil::of(stamp.unix + i64::from(stamp.offset));
         let (sign, minutes) = (if stamp.offset < 0 { '-' } else { '+' }, stamp.offset.abs() / 60);
         let time = format!(
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{:02}:{:02}",
@@ -120,9 +120,8 @@ fn name(level: Level) -> &'static str {
 
 /// A value as it is where that cannot be misread, else quoted: one field ends where the next begins.
 fn push_value(value: &str, text: &mut String) {
-    let plain =
-        !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
-    if plain {
+    let plain = |c: char| !c.is_whitespace() && !is_unsafe(c) && c != '"' && c != '=';
+    if !value.is_empty() && value.chars().all(plain) {
         text.push_str(value);
     } else {
         text.push_str(&quoted(value));
@@ -143,19 +142,22 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds.
-fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 8);
+/// A text without anything that begins a line.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' => out.push(c),
             _ => push_printable(c, &mut out),
         }
     }
-    out.into()
+    out
+}
+
+/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds: control
+/// characters, line separators, and the marks that reverse the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn push_printable(c: char, out: &mut String) {
@@ -163,34 +165,8 @@ fn push_printable(c: char, out: &mut String) {
         '\n' => out.push_str("\\n"),
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
-        c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        c if is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
         c => out.push(c),
-    }
-}
-
-/// A moment on the Gregorian calendar.
-struct Civil {
-    year: i64,
-    month: u32,
-    day: u32,
-    hour: u32,
-    minute: u32,
-    second: u32,
-}
-
-impl Civil {
-    /// From seconds since 1970. Counts in eras of 400 years that begin in March, so that leap days come last.
-    fn at(seconds: i64) -> Civil {
-        let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);
-        let since_march_0000 = days + 719_468;
-        let (era, of_era) = (since_march_0000.div_euclid(146_097), since_march_0000.rem_euclid(146_097));
-        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * of_year + 2) / 153;
-        let day = (of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u32;
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        Civil { year, month, day, hour: of_day / 3600, minute: of_day / 60 % 60, second: of_day % 60 }
     }
 }
 
@@ -231,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn text_cannot_be_forged() {
+        // Line separators, and the marks that turn the direction of what follows.
+        let line = Line { detail: Some("a\u{2028}b\rc".into()), ..Line::new(Level::Info, "x\u{202e}y") };
+        check(
+            Format::Text,
+            line.with("k", "\u{2066}v\u{85}"),
+            0,
+            "[Jan 01 01:00:00]  INFO remco[1]: x\\u202ey k=\"\\u2066v\\u0085\"\n    a\\u2028b\\rc\n",
+        );
+    }
+
+    #[test]
     fn text_shows_details_below() {
         let line = Line { detail: Some("1 | a\n  | ^".into()), ..Line::new(Level::Error, "failed") };
         check(Format::Text, line, 0, "[Jan 01 01:00:00] ERROR remco[1]: failed\n    1 | a\n      | ^\n");
@@ -246,20 +234,5 @@ mod tests {
             "{\"@timestamp\":\"2000-02-29T01:00:00.123456+01:00\",\"@level\":\"warn\",\"@message\":\"m \\\"x\\\"\",\
              \"key\":\"\\u0007v\",\"detail\":\"a\\nb\"}\n",
         );
-    }
-
-    #[test]
-    fn the_calendar_knows_leap_years_and_times_before_1970() {
-        for (seconds, want) in [
-            (0, (1970, 1, 1, 0, 0, 0)),
-            (-1, (1969, 12, 31, 23, 59, 59)),
-            (951_868_799, (2000, 2, 29, 23, 59, 59)),
-            (951_868_800, (2000, 3, 1, 0, 0, 0)),
-            (4_107_542_400, (2100, 3, 1, 0, 0, 0)),
-            (253_402_300_799, (9999, 12, 31, 23, 59, 59)),
-        ] {
-            let c = Civil::at(seconds);
-            assert_eq!((c.year, c.month, c.day, c.hour, c.minute, c.second), want, "{seconds}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use remco::cli::{self, Invocation, Options};
 use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
+use remco::error::cause;
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
 use remco::host::pid_file::PidFile;
@@ -38,13 +39,13 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> ExitCode {
     let signals = match Signals::install() {
-        Ok(signals) => Arc::new(signals),
+        Ok(signals) => signals,
         Err(e) => {
-            say(&format!("remco: failed to install signal handlers: {e}\n"));
+            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
             return ExitCode::from(UNUSABLE);
         }
     };
-    let machine = Rc::new(Machine::new(Some(Arc::clone(&signals))));
+    let machine = Rc::new(Machine::new(Arc::clone(&signals)));
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -59,10 +60,7 @@ fn run(options: &Options) -> ExitCode {
     let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
-    if let Err(error) = daemon.adopt(&config, scripts) {
-        logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
-        return ExitCode::from(UNUSABLE);
-    }
+    daemon.adopt(&config, scripts);
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
@@ -84,11 +82,9 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
-    if let Err(error) = daemon.adopt(&config, scripts) {
-        return logger.log(&Line::new(Level::Error, "failed to create new resource").with("error", error));
-    }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
+    daemon.adopt(&config, scripts);
     if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
         *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
     }

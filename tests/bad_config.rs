@@ -90,19 +90,23 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// What the system answers, in numbers that are the same on every Linux.
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+
 impl Source for Case<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.files.get(path).map(Vec::as_slice) {
-            Some(b"permission denied\n") => Err(io::ErrorKind::PermissionDenied.into()),
+            Some(b"permission denied\n") => Err(io::Error::from_raw_os_error(EACCES)),
             Some(bytes) => Ok(bytes.to_vec()),
-            None => Err(io::ErrorKind::NotFound.into()),
+            None => Err(io::Error::from_raw_os_error(ENOENT)),
         }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         let files = self.files.keys().filter(|file| file.parent() == Some(dir));
         let names: Vec<OsString> = files.filter_map(|file| file.file_name()).map(Into::into).collect();
-        if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
+        if names.is_empty() { Err(io::Error::from_raw_os_error(ENOENT)) } else { Ok(names) }
     }
 
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {

@@ -76,7 +76,7 @@ impl Client {
         // The smallest number: the first node first, the shortest delays.
         let backend = etcd::new(&options, &etcd, mode, Arc::new(Bell(bell)), Box::new(|_| 0));
         Client {
-            backend: backend.expect("the configuration can be done"),
+            backend,
             ringer,
             layer: Layer::new(),
             snapshots: 0,

@@ -1,4 +1,4 @@
-//! The backend `file`: one local JSON document, read at the start, every interval and, where it is
+//! The backend `file`: one local YAML or JSON document, read at the start, every interval and, where it is
 //! watched, as soon as it changes. What it means as keys is `flatten`'s business.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::polled::{Call, Outcome, Schedule, retrieving_keys};
 use super::{Backend, Report, interval, watches};
 use crate::config::{self, Mode};
-use crate::host::files::why;
+use crate::error::cause;
 use crate::host::inotify::{PathWatch, Touch};
 use crate::host::read::whole_file;
 use crate::log::{Level, Line};
@@ -137,7 +137,7 @@ impl Document {
         if hash == self.known && !anyway {
             return Ok(None);
         }
-        let layer = flatten::json(&text, &self.keys).map_err(|bad| {
+        let layer = flatten::document(&text, &self.keys).map_err(|bad| {
             format!("failed to parse `{}:{}:{}`: {}", self.path.display(), bad.line, bad.column, bad.why)
         })?;
         self.known = hash;
@@ -145,7 +145,7 @@ impl Document {
     }
 
     fn failed(&self, to: &str, error: &io::Error) -> String {
-        format!("failed to {to} `{}`: {}", self.path.display(), why(error))
+        format!("failed to {to} `{}`: {}", self.path.display(), cause(error))
     }
 }
 
@@ -368,8 +368,8 @@ mod tests {
         let mut bench = Bench::watching();
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
         bench.check(&["/a=1"]);
-        fs::write(bench.data(), "{\n  \"a\": 1,\n}").unwrap();
-        let bad = "failed to parse `data:3:1`: not JSON (YAML is not read yet): trailing comma";
+        fs::write(bench.data(), "{\n  \"a\": 1,\n").unwrap();
+        let bad = "failed to parse `data:3:1`: while parsing a node, did not find expected node content";
         bench.check(&[bad]);
         bench.check_when_due(SETTLE, &[bad]);
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
@@ -423,9 +423,8 @@ mod tests {
         fs::create_dir(bench.data()).unwrap();
         bench.check(&["failed to read `data`: is a directory"]);
         fs::remove_dir(bench.data()).unwrap();
-        fs::write(bench.data(), "").unwrap();
-        let empty = "failed to parse `data:1:1`: not JSON (YAML is not read yet): EOF while parsing a value";
-        bench.check(&[empty]);
+        fs::write(bench.data(), "just a text").unwrap();
+        bench.check(&["failed to parse `data:1:1`: expected a map at the top, found a value"]);
         let file = fs::File::create(bench.data()).unwrap();
         file.set_len(LARGEST as u64 + 1).unwrap();
         drop(file);
@@ -434,7 +433,7 @@ mod tests {
 
     #[test]
     fn random_changes_end_in_the_newest_keys() {
-        let mut random = crate::store::tests::Random(9);
+        let mut random = crate::random::Random::new(9);
         for _ in 0..20 {
             let mut bench = Bench::watching();
             let mut held = None;

@@ -66,22 +66,17 @@ pub enum Change {
 /// A backend as the configuration describes it; it begins at its first turn. `random` gives a number below its argument,
 /// which is not 0.
 ///
-/// # Errors
-/// What of the configuration cannot be done.
-pub fn open(
-    options: &config::Backend,
-    mode: Mode,
-    wake: Arc<dyn Wake>,
-    random: fn(u64) -> u64,
-) -> Result<Box<dyn Backend>, String> {
+/// # Panics
+/// If the backend is one that [`config::unsupported`] names.
+pub fn open(options: &config::Backend, mode: Mode, wake: Arc<dyn Wake>, random: fn(u64) -> u64) -> Box<dyn Backend> {
     let seed = random(u64::MAX);
     match &options.kind {
         Kind::Etcd(etcd) => etcd::new(options, etcd, mode, wake, Box::new(random)),
-        Kind::File(file) => Ok(file::new(options, file, mode, seed)),
-        Kind::Env => Ok(env::new(options, mode, seed)),
-        Kind::Mock => Ok(mock::new(options, mode, seed)),
+        Kind::File(file) => file::new(options, file, mode, seed),
+        Kind::Env => env::new(options, mode, seed),
+        Kind::Mock => mock::new(options, mode, seed),
         Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_) => {
-            Err("the backend is not built yet".to_owned())
+            unreachable!("config::unsupported refuses what is not built")
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Backend, Report};
 use crate::log::{Level, Line};
+use crate::random::Random;
 use crate::store::Layer;
 
 /// Something that can be read as a whole.
@@ -108,7 +109,7 @@ impl Schedule {
 
     /// Without an interval nothing is read again once it was read. The seed keeps many machines from reading in step.
     pub fn new(interval: Option<Duration>, seed: u64) -> Schedule {
-        Schedule { next: Next::Start, interval, random: Random(seed) }
+        Schedule { next: Next::Start, interval, random: Random::new(seed) }
     }
 
     /// When the next read is due, if that is not at once (the turn that every backend gets at the start).
@@ -152,21 +153,6 @@ impl Schedule {
         };
         let delay = Schedule::LATEST.min(Schedule::SOONEST * 2u32.pow(failures.min(7)));
         self.next = Next::Retry(now + self.random.between(delay / 2, delay), failures + 1);
-    }
-}
-
-/// Enough randomness to spread moments (splitmix64).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        low + (high - low).mul_f64(bits as f64 / u64::MAX as f64)
     }
 }
 

@@ -102,7 +102,11 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
         reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
-    let (watch, interval) = pace(reader, name, onetime, purpose);
+    let unwatchable = match &kind {
+        Some(Kind::File(file)) if file.is_remote() => Some("a remote file"),
+        _ => ["env", "vault", "redis", "mock"].contains(&name).then_some(name),
+    };
+    let (watch, interval) = pace(reader, unwatchable, onetime, purpose);
     Some(Backend {
         watch_keys: if watch_keys.is_empty() { keys.clone() } else { watch_keys },
         keys,
@@ -117,12 +121,12 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
 /// What remco takes where nothing would ever read the keys again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether the backend is watched, and how often it is read.
-fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, Option<Duration>) {
+/// Whether the backend is watched, and how often it is read. `unwatchable`: what it is that cannot be watched.
+fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool, purpose: Purpose) -> (bool, Option<Duration>) {
     let report = reader.report;
     let mut watch = reader.boolean("watch").unwrap_or(false);
-    if watch && matches!(name, "redis" | "vault") {
-        report.warn(reader.place("watch"), format!("{name} cannot be watched, using `interval` instead"));
+    if let Some(what) = unwatchable.filter(|_| watch) {
+        report.warn(reader.place("watch"), format!("{what} cannot be watched, using `interval` instead"));
         watch = false;
     }
     let written = reader.signed_seconds("interval");
@@ -141,11 +145,21 @@ fn pace(reader: &Reader, name: &str, onetime: bool, purpose: Purpose) -> (bool, 
 }
 
 fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
+    const EXAMPLE: &str = "http://127.0.0.1:2379";
+    let tls = tls(reader);
+    let scheme = if tls == Tls::default() { "http" } else { "https" };
+    let url = |node: Found<&str>| {
+        let url = node_url(node.value, scheme);
+        if url.is_none() {
+            reader.report.error(node.span, format!("this is no address of etcd: write it like `\"{EXAMPLE}\"`"));
+        }
+        url
+    };
     Some(Kind::Etcd(Etcd {
-        nodes: nodes(reader, "etcd", Some("http://127.0.0.1:2379"), purpose),
+        nodes: addresses(reader, "etcd", Some(EXAMPLE), purpose).into_iter().filter_map(url).collect(),
         scheme: reader.filled("scheme").map_or("http", |scheme| scheme.value).to_owned(),
         srv_record: reader.string("srv_record"),
-        tls: tls(reader),
+        tls,
         username: reader.string("username"),
         password: reader.secret("password"),
         version: etcd_version(reader),
@@ -229,16 +243,36 @@ fn required(reader: &Reader, key: &str, what: &str, purpose: Purpose) -> Option<
     }
 }
 
-/// The addresses of a backend; empty ones, as unset variables leave them, are dropped. `example`: what an address looks
-/// like, for a backend that cannot do without one.
+/// See [`Etcd::nodes`]. `None` where it cannot be one. `scheme` is for a node without.
+fn node_url(node: &str, scheme: &str) -> Option<String> {
+    let node = node.trim();
+    let (scheme, rest) = node.split_once("://").unwrap_or((scheme, node));
+    let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_end_matches('/'));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let sound = matches!(&*scheme, "http" | "https")
+        && !host.is_empty()
+        && !host.starts_with(':')
+        && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
+    sound.then(|| format!("{scheme}://{rest}"))
+}
+
 fn nodes(reader: &Reader, name: &str, example: Option<&str>, purpose: Purpose) -> Vec<String> {
+    addresses(reader, name, example, purpose).into_iter().map(|node| node.value.to_owned()).collect()
+}
+
+/// The nodes of a backend as they are written; empty ones, as unset variables leave them, are dropped. `example`: what
+/// an address looks like, for a backend that cannot do without one.
+fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&str>, purpose: Purpose) -> Vec<Found<&'a str>> {
     let report = reader.report;
     let texts = reader.texts("nodes");
-    let (empty, filled): (Vec<_>, Vec<_>) = texts.iter().flatten().partition(|node| node.value.trim().is_empty());
+    let is_list = texts.is_some();
+    let is_empty = |node: &Found<&str>| node.value.trim().is_empty();
+    let (empty, filled): (Vec<_>, Vec<_>) = texts.into_iter().flatten().partition(is_empty);
     if let Some(example) = example
         && purpose == Purpose::Use
         && filled.is_empty()
-        && (texts.is_some() || !reader.has("nodes"))
+        && (is_list || !reader.has("nodes"))
         && reader.string("srv_record").is_empty()
     {
         let why = empty.first().map_or(String::new(), |node| report.unset(node.span));
@@ -250,7 +284,7 @@ fn nodes(reader: &Reader, name: &str, example: Option<&str>, purpose: Purpose) -
             report.warn(node.span, format!("an empty address in `nodes` is left out{why}"));
         }
     }
-    filled.iter().map(|node| node.value.to_owned()).collect()
+    filled
 }
 
 fn tls(reader: &Reader) -> Tls {
@@ -346,5 +380,30 @@ fn json(report: &Report, node: &Node) -> serde_json::Value {
         Value::Boolean(value) => (*value).into(),
         Value::List(items) => items.iter().map(|item| json(report, item)).collect(),
         Value::Table(table) => json_table(report, table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_etcd_are_urls() {
+        let check = |node: &str, want: Option<&str>| {
+            assert_eq!(node_url(node, "http").as_deref(), want, "{node}");
+        };
+        check("http://127.0.0.1:2379", Some("http://127.0.0.1:2379"));
+        check(" HTTP://etcd:2379/ ", Some("http://etcd:2379"));
+        check("https://etcd:2379", Some("https://etcd:2379"));
+        check("etcd:2379", Some("http://etcd:2379"));
+        check("[::1]:2379", Some("http://[::1]:2379"));
+        check("http://etcd:2379/gateway/", Some("http://etcd:2379/gateway"));
+        check("me:secret@etcd:2379", Some("http://me:secret@etcd:2379"));
+        for none in
+            ["", "http://", "http:///", "http://:2379", "http://me@", "http://me@/x", "ftp://etcd", "a b", "://a"]
+        {
+            check(none, None);
+        }
+        assert_eq!(node_url("etcd", "https").as_deref(), Some("https://etcd"));
     }
 }

@@ -6,8 +6,10 @@
 use super::model::{Command, CommandPart};
 use super::words::Fault;
 use crate::nearest::nearest;
+use crate::quote::quote;
 
 /// Which command is parsed, and what its one placeholder stands for.
+#[derive(Clone, Copy)]
 pub(super) struct Placeholder<'a> {
     /// The key: `check_cmd`.
     pub key: &'a str,
@@ -17,6 +19,8 @@ pub(super) struct Placeholder<'a> {
     pub meaning: &'a str,
     /// The destination. The path to come is this or a name beside it; `printf "%q"` looks whether it needs escapes.
     pub dst: &'a str,
+    /// Whether the command stands in the file as it is, with no variable in it.
+    pub literal: bool,
 }
 
 /// Parses a command. A fault is placed at the `{{` it belongs to.
@@ -223,10 +227,12 @@ impl Action<'_> {
     }
 
     fn wrong_name(&self, written: &str) -> String {
-        let Placeholder { key, name, meaning, .. } = self.placeholder;
+        let Placeholder { key, name, meaning, literal, .. } = self.placeholder;
         let ours = nearest(&written[1..], ["src", "dst"]).is_some();
         let advice = if ours { "" } else { LITERAL_BRACES };
-        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}), not `{written}`{advice}")
+        // A name that a variable was put into may be a secret.
+        let found = if *literal { format!(", not `{written}`") } else { " only".to_owned() };
+        format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}){found}{advice}")
     }
 
     fn unknown(&self) -> String {
@@ -297,27 +303,8 @@ fn unquote(text: &str) -> Result<(String, usize), String> {
 
 /// The inside of what Go's `%q` prints.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            '\0'..='\x1f' | '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            // What Rust would not print, Go does not print either.
-            c if !c.is_ascii() && c.escape_debug().len() > 1 => match u32::from(c) {
-                code @ 0..=0xffff => out.push_str(&format!("\\u{code:04x}")),
-                code => out.push_str(&format!("\\U{code:08x}")),
-            },
-            c => out.push(c),
-        }
-    }
-    out
+    let quoted = quote(text.as_bytes(), '"', false);
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 #[cfg(test)]
@@ -325,7 +312,7 @@ mod tests {
     use super::*;
 
     fn placeholder(dst: &str) -> Placeholder<'_> {
-        Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst }
+        Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst, literal: true }
     }
 
     /// `<>` stands for the path.
@@ -407,6 +394,8 @@ mod tests {
         check(r#"{{ .src | printf "%s%s" "a" | printf "[%s]" }}"#, "[a<>]");
         check(r#"{{ printf "%q" .src }}"#, "\"<>\"");
         check(r#"{{ printf "%q" "a\"b\n\x01ä" }}"#, "\"a\\\"b\\n\\x01ä\"");
+        // A mark prints even where it begins what is escaped.
+        check("{{ printf \"%q\" \"e\u{301}\" }}", "\"e\u{301}\"");
         check(r#"{{ printf "" }}"#, "");
         refuse(r#"{{ printf }}"#, 0, "needs a format");
         refuse(r#"{{ printf .src }}"#, 0, "must be a string");

@@ -85,14 +85,17 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
 }
 
-/// Cuts a line behind the `=` of what looks like a password or a token, and tells whether it did: start-up errors
-/// end up in central logs, and the caret needs the key, not the value.
+/// Cuts a line behind the `=` of what looks like a password or a token, or before the credentials in a URL, and tells
+/// whether it did: start-up errors end up in central logs, and the caret needs the key, not the value.
 fn without_secret(line: &str) -> (&str, bool) {
     const SECRETS: &[&str] =
         &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
     let lower = line.to_ascii_lowercase();
     let named = SECRETS.iter().filter_map(|secret| lower.find(secret)).min();
-    match named.and_then(|at| line[at..].find('=').map(|equals| at + equals + 1)) {
+    let value = named.and_then(|at| line[at..].find('=').map(|equals| at + equals + 1));
+    let authorities = line.match_indices("://").map(|(at, mark)| at + mark.len());
+    let has_credentials = |at: &usize| line[*at..].split(['/', '"', '\'', ' ']).next().is_some_and(|a| a.contains('@'));
+    match value.into_iter().chain(authorities.filter(has_credentials)).min() {
         Some(cut) if !line[cut..].trim().is_empty() => (&line[..cut], true),
         _ => (line, false),
     }
@@ -137,6 +140,8 @@ mod tests {
         check("password = hunter2", 1, " 12 | password =...\n    | ^");
         check("X-Auth-Token=\"a\", b = 1", 19, " 12 | X-Auth-Token=...\n    |              ^");
         check("password =", 1, " 12 | password =\n    | ^");
+        check("n = ['http://a', 'http://me:pw@b']", 17, " 12 | n = ['http://a', 'http://...\n    |                 ^");
+        check("n = 'http://a/@'", 5, " 12 | n = 'http://a/@'\n    |     ^");
     }
 
     #[test]

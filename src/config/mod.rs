@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub use finding::{Finding, Findings};
 pub use model::*;
@@ -33,6 +33,7 @@ use reader::{Found, Reader};
 use report::{Report, quoted};
 use resource::Origin;
 
+use crate::error::cause;
 use crate::nearest::nearest;
 
 /// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
@@ -101,7 +102,8 @@ impl Load<'_> {
                 parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
             }
         }
-        one_writer_each(report, &parsed);
+        let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
+        one_writer_each(report, &parsed, &read);
         one_name_each(report, &parsed);
         let config = Config {
             log_level,
@@ -118,11 +120,11 @@ impl Load<'_> {
     /// Reads and parses one file; reports where that fails.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
-        let failure = read.as_ref().err().map(reason);
+        let failure = read.as_ref().err().map(cause);
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
         let number = self.report.add(document);
-        if let Some(reason) = failure {
-            self.report.file_error(number, format!("failed to read the file: {reason}"));
+        if let Some(cause) = failure {
+            self.report.file_error(number, format!("failed to read the file: {cause}"));
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
@@ -136,9 +138,9 @@ impl Load<'_> {
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
         let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
-        let files = self.files(&dir, b".toml").unwrap_or_else(|cause| {
+        let files = self.files(&dir, b".toml").unwrap_or_else(|error| {
             let shown = self.report.show(dir.span, dir.value);
-            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", reason(&cause)));
+            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", cause(&error)));
             Vec::new()
         });
         files.iter().filter_map(|file| self.read(file)).collect()
@@ -147,10 +149,10 @@ impl Load<'_> {
     /// The files of filter_dir, by name. remco does without a directory that is not there.
     fn filters(&self, main: &Reader) -> Vec<PathBuf> {
         let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
-        self.files(&dir, b".js").unwrap_or_else(|cause| {
-            if cause.kind() != io::ErrorKind::NotFound {
+        self.files(&dir, b".js").unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
                 let shown = self.report.show(dir.span, dir.value);
-                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", reason(&cause)));
+                self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", cause(&error)));
             }
             Vec::new()
         })
@@ -184,19 +186,37 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     None
 }
 
-/// Two templates that write one file would overwrite each other for ever.
-fn one_writer_each(report: &Report, parsed: &[resource::Parsed]) {
+/// Two templates that write one file would overwrite each other for ever, and one that writes what it is made from
+/// would change it at every update. (Links that make two paths one file are not seen here.)
+fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path]) {
+    let mut inputs: HashMap<PathBuf, &str> = HashMap::new();
+    inputs.extend(files.iter().map(|file| (plain(file), "read as configuration")));
+    for resource in parsed.iter().map(|parsed| &parsed.resource) {
+        inputs.extend(resource.templates.iter().map(|template| (plain(&template.src), "the `src` of a template")));
+        inputs.extend(resource.backends.iter().filter_map(|backend| match &backend.kind {
+            Kind::File(file) => Some((plain(Path::new(&file.filepath)), "the `filepath` of a backend")),
+            _ => None,
+        }));
+    }
     let mut first: HashMap<PathBuf, Span> = HashMap::new();
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
-            // Through its components `/etc//app.conf` and `/etc/./app.conf` are one path.
-            let path: PathBuf = template.dst.components().collect();
+            let path = plain(&template.dst);
+            if let Some(input) = inputs.get(&path) {
+                report.error(*span, format!("`dst` would overwrite what is {input}: write to another file"));
+            }
             if let Some(other) = first.insert(path, *span) {
                 let other = report.location(other);
                 report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
             }
         }
     }
+}
+
+/// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` may lead
+/// elsewhere than its letters say, behind a link.)
+fn plain(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Nothing depends on names, but a log in which two resources have the same one is hard to read.
@@ -260,15 +280,4 @@ fn log_format(reader: &Reader) -> LogFormat {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What a file error says, without the "os error" number.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        io::ErrorKind::NotADirectory => "it is not a directory".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -157,6 +157,8 @@ pub enum Kind {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Etcd {
+    /// URLs with `http` or `https` and no slash at the end; one at least where there is no `srv_record`. A node that is
+    /// written without a scheme is https if a client_* file is set, else http.
     pub nodes: Vec<String>,
     pub scheme: String,
     pub srv_record: String,
@@ -186,6 +188,14 @@ pub struct File {
     /// A path or a http(s) URL.
     pub filepath: String,
     pub httpheaders: BTreeMap<String, Secret>,
+}
+
+impl File {
+    /// Whether the path is a URL.
+    pub fn is_remote(&self) -> bool {
+        let path = self.filepath.to_ascii_lowercase();
+        path.starts_with("http://") || path.starts_with("https://")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

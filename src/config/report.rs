@@ -2,6 +2,7 @@
 //! bytes into lines and columns of the files, and never into expanded values.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use super::Strictness;
 use super::document::{Damage, Document, Span};
@@ -14,8 +15,17 @@ const MOST: usize = 500;
 pub(super) struct Report {
     files: Vec<Document>,
     strictness: Strictness,
-    /// With the file and the expanded offset, for the order.
-    found: RefCell<Vec<(usize, usize, Finding)>>,
+    /// In the order they are shown; what is found twice (default_backends count in every resource) is there once.
+    found: RefCell<BTreeMap<Order, Finding>>,
+}
+
+/// By file and expanded offset, errors before warnings.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    file: usize,
+    at: usize,
+    warning: bool,
+    message: String,
 }
 
 impl Report {
@@ -82,8 +92,9 @@ impl Report {
     /// A finding about a file as a whole.
     pub fn file_error(&self, number: usize, message: String) {
         let file = self.files[number].path.clone();
+        let order = Order { file: number, at: 0, warning: false, message: message.clone() };
         let finding = Finding { fatal: true, file, place: None, message, excerpt: String::new() };
-        self.found.borrow_mut().push((number, 0, finding));
+        self.found.borrow_mut().insert(order, finding);
     }
 
     fn push(&self, fatal: bool, span: Span, message: String) {
@@ -95,14 +106,15 @@ impl Report {
     fn insert(&self, fatal: bool, span: Span, message: String) {
         let mut found = self.found.borrow_mut();
         // Errors have as much room again, so that none can be lost behind warnings.
-        if found.len() >= if fatal { 2 * MOST } else { MOST } {
+        let order = Order { file: span.file, at: span.start, warning: !fatal, message: message.clone() };
+        if found.len() >= if fatal { 2 * MOST } else { MOST } || found.contains_key(&order) {
             return;
         }
         let file = &self.files[span.file];
         let (line, column) = file.place(span.start);
         let excerpt = finding::excerpt(&file.line(line), line, column);
         let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
-        found.push((span.file, span.start, finding));
+        found.insert(order, finding);
     }
 
     /// `file:line:col` of a place, to point from one finding to another place.
@@ -112,12 +124,17 @@ impl Report {
         format!("{}:{line}:{column}", file.path.display())
     }
 
+    /// Whether a value stands in the file as it is, with no variable in it.
+    pub fn is_literal(&self, span: Span) -> bool {
+        self.files[span.file].expanded.inside(span.range()).is_empty()
+    }
+
     /// A value for a message, as the file has it: a `$NAME` is shown as such, not what it stands for.
     pub fn show(&self, span: Span, value: &str) -> String {
-        let file = &self.files[span.file];
-        if file.expanded.inside(span.range()).is_empty() {
+        if self.is_literal(span) {
             return quoted(value);
         }
+        let file = &self.files[span.file];
         quoted(file.as_written(span).trim_matches(['"', '\'']))
     }
 
@@ -135,15 +152,9 @@ impl Report {
         self.files[string.file].inside_string(string, offset)
     }
 
-    /// All findings, by file and place; what was said twice (default_backends count in every resource) once.
+    /// All findings, by file and place.
     pub fn finish(self) -> Vec<Finding> {
-        let mut found = self.found.into_inner();
-        found.sort_by(|(file, at, a), (other_file, other_at, b)| {
-            (file, at, !a.fatal, &a.message).cmp(&(other_file, other_at, !b.fatal, &b.message))
-        });
-        let mut list: Vec<Finding> = found.into_iter().map(|(_, _, finding)| finding).collect();
-        list.dedup();
-        list
+        self.found.into_inner().into_values().collect()
     }
 }
 

@@ -137,11 +137,11 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
     let path = dst.as_ref().map_or("", |dst| dst.value);
     let check_cmd = placeholders(
         reader,
-        &command::Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst: path },
+        &command::Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst: path, literal: true },
     );
     let reload_cmd = placeholders(
         reader,
-        &command::Placeholder { key: "reload_cmd", name: "dst", meaning: "the written file", dst: path },
+        &command::Placeholder { key: "reload_cmd", name: "dst", meaning: "the written file", dst: path, literal: true },
     );
     let (src, dst) = (src?, dst?);
     let template = Template {
@@ -159,7 +159,8 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
 
 fn placeholders(reader: &Reader, placeholder: &command::Placeholder) -> Option<Command> {
     let found = reader.filled(placeholder.key)?;
-    match command::parse(found.value, placeholder) {
+    let literal = reader.report.is_literal(found.span);
+    match command::parse(found.value, &command::Placeholder { literal, ..*placeholder }) {
         Ok(command) => Some(command),
         Err(fault) => {
             reader.report.error(reader.report.inside_string(found.span, fault.at), fault.message);

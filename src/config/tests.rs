@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::random::Random;
 
 /// Files and variables in a table; the main file is `/etc/remco/config`.
 #[derive(Debug, Default)]
@@ -344,6 +345,24 @@ fn intervals() {
 }
 
 #[test]
+fn what_cannot_be_watched_is_read_by_interval() {
+    let check = |backend: &str, interval: u64| {
+        let text = format!("{RESOURCE}[resource.backend]\n{backend}");
+        let (config, warnings) = Table::new(&text).load_with_findings();
+        let said = warnings.iter().any(|warning| warning.ends_with(" cannot be watched, using `interval` instead"));
+        assert!(said, "{backend}: {warnings:?}");
+        let read = &config.resources[0].backends[0];
+        assert_eq!((read.watch, read.interval), (false, Some(Duration::from_secs(interval))), "{backend}");
+    };
+    check("env = {keys = ['/'], watch = true}", 60);
+    check("env = {keys = ['/'], watch = true, interval = 7}", 7);
+    check("mock = {watch = true}", 60);
+    check("file = {filepath = 'HTTPS://a/b.json', keys = ['/'], watch = true}", 60);
+    check("redis = {nodes = ['r'], keys = ['/'], watch = true}", 60);
+    check("vault = {node = 'v', keys = ['/'], watch = true}", 60);
+}
+
+#[test]
 fn watch_keys_are_the_keys_unless_set() {
     let check = |keys: &str, expected: &[&str]| {
         let text = format!("{RESOURCE}[resource.backend.file]\nfilepath = 'a'\nkeys = ['/a']\nwatch = true\n{keys}");
@@ -383,7 +402,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', c
     let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
     let expected = [
         Kind::Etcd(Etcd {
-            nodes: vec!["e".into()],
+            nodes: vec!["https://e".into()],
             scheme: "https".into(),
             srv_record: "s".into(),
             tls: tls.clone(),
@@ -583,6 +602,19 @@ fn configurations_can_be_compared() {
     assert_ne!(one.load(), other.load());
 }
 
+#[test]
+fn what_defaults_are_told_is_told_once_and_hides_nothing() {
+    let mut text = "[default_backends.mock]\ninterval = 1\noops = 1\n".to_owned();
+    for number in 0..600 {
+        let template = format!("[[resource.template]]\nsrc = 'a'\ndst = '/{number}'\n");
+        text += &format!("[[resource]]\nname = '{number}'\n{template}");
+    }
+    text += "last = 1\n";
+    let (_, warnings) = Table::new(&text).load_with_findings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[1].contains("unknown key `last`"), "{warnings:?}");
+}
+
 /// Whatever the bytes are: an answer, never a panic, and the same one twice.
 #[test]
 fn no_bytes_bring_it_down() {
@@ -665,7 +697,7 @@ fn no_bytes_bring_it_down() {
     .into_iter()
     .chain([&b"\xff"[..], b"\xc3", b"\xed\xa0\x80"])
     .collect();
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for _ in 0..2000 {
         let mut text = || {
             let length = random.below(60);
@@ -718,17 +750,5 @@ config = {{a = [1]}}
             damaged[cut] = byte;
             check(&damaged);
         }
-    }
-}
-
-/// xorshift, so that a failure comes again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
     }
 }

@@ -58,22 +58,20 @@ fn of_resource(resource: &Resource) -> Vec<String> {
 }
 
 fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
-    let https = |node: &String| node.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     [
         (etcd.version == Some(EtcdVersion::V2), "version 2 is"),
         // Nodes that are given win over the record.
         (etcd.nodes.is_empty() && !etcd.srv_record.is_empty(), "srv_record is"),
-        (etcd.tls != Tls::default(), "TLS (client_cert, client_key, client_ca_keys) is"),
-        (etcd.nodes.iter().any(https), "TLS (an https node) is"),
+        (!etcd.username.is_empty(), "username is"),
+        (
+            etcd.tls != Tls::default() || etcd.nodes.iter().any(|node| node.starts_with("https://")),
+            "TLS (an https node, client_cert, client_key, client_ca_keys) is",
+        ),
     ]
     .into_iter()
     .filter_map(|(used, what)| used.then_some(what))
 }
 
 fn of_file(file: &File) -> Option<&'static str> {
-    let path = file.filepath.to_ascii_lowercase();
-    if path.starts_with("http://") || path.starts_with("https://") {
-        return Some("a remote filepath is");
-    }
-    (path.ends_with(".yml") || path.ends_with(".yaml")).then_some("YAML is")
+    file.is_remote().then_some("a remote filepath is")
 }

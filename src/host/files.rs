@@ -3,16 +3,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::random;
+use super::{random, write};
+use crate::error::cause;
 
 /// Where a template's result goes and what it has to look like there.
 #[derive(Clone, Debug)]
@@ -40,7 +43,8 @@ pub enum Comparison {
 /// A result that waits in the destination's directory. Removed when dropped without having been installed.
 #[derive(Debug)]
 pub struct Stage {
-    /// `None` where the destination is no regular file and there is nothing to check.
+    /// `None` where the destination is no regular file and there is nothing to check. Open for reading alone: what is open
+    /// for writing cannot be run, and a check may want to run it.
     file: Option<(PathBuf, File)>,
     target: Target,
 }
@@ -90,20 +94,21 @@ impl Destination {
         if differs {
             return Ok(Comparison::Differs);
         }
-        match File::open(&path).and_then(|file| same_bytes(file, content)) {
+        // Should it have become a fifo since: without waiting.
+        let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        match opened.and_then(|file| same_bytes(file, content)) {
             Ok(true) => Ok(Comparison::InSync),
             Ok(false) => Ok(Comparison::Differs),
-            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), why(&e))),
+            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), cause(&e))),
         }
     }
 
-    /// Removes stage files that a crash has left beside the destination. What cannot be removed does no harm.
+    /// Removes the stage file that a crash has left beside the destination. What cannot be removed does no harm.
     pub fn sweep(&self) {
-        let Ok(Target::Regular { path, .. }) = self.target() else { return };
-        let prefix = stage_prefix(path.file_name().unwrap_or_default());
-        let dir = parent(&path);
-        let names = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter(|name| is_stage(name, &prefix)).for_each(|name| remove_if_unlocked(&dir.join(name)));
+        if let Ok(Target::Regular { path, .. }) = self.target() {
+            let name = path.file_name().unwrap_or_default();
+            remove_if_unlocked(&stage_path(&parent(&path), name, usual_number(name)));
+        }
     }
 
     /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
@@ -121,42 +126,48 @@ impl Destination {
         };
         if self.make_directories {
             let created = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
-            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), why(&e)))?;
+            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), cause(&e)))?;
         }
-        let (path, mut file) = create_beside(&dir, name)
-            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), why(&e)))?;
-        let filled = file
-            .write_all(content)
-            .map_err(|e| ("write", e))
-            .and_then(|()| self.dress(&file, found).map_err(|(what, e)| (what, e.into())));
-        let stage = Stage { file: Some((path, file)), target };
+        let (path, locked, mut file) = create_beside(&dir, name)
+            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), cause(&e)))?;
+        let filled = file.write_all(content).map_err(|e| ("write", e)).and_then(|()| self.dress(&file, found));
+        drop(file);
+        let stage = Stage { file: Some((path, locked)), target };
         match filled {
             Ok(()) => Ok(stage),
             Err((what, e)) => {
                 let path = stage.path().map_or_else(String::new, |p| p.display().to_string());
-                Err(format!("failed to {what} stage file `{path}`: {}", why(&e)))
+                Err(format!("failed to {what} stage file `{path}`: {}", cause(&e)))
             }
         }
     }
 
-    /// Gives a file the owner and mode it shall have. In this order: changing the owner clears setuid and setgid.
-    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, Errno)> {
-        if self.uid.is_some() || self.gid.is_some() {
-            let (uid, gid) = (self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw));
-            rustix::fs::fchown(file, uid, gid).map_err(|e| ("change the owner of", e))?;
+    /// Gives a file the owner and mode it shall have, as far as it has not. In this order: changing the owner clears
+    /// setuid and setgid.
+    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, io::Error)> {
+        let now = Found::of(&file.metadata().map_err(|e| ("look at", e))?);
+        let (uid, gid) = (self.uid.filter(|uid| *uid != now.uid), self.gid.filter(|gid| *gid != now.gid));
+        if uid.is_some() || gid.is_some() {
+            let changed = rustix::fs::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+            changed.map_err(|e| ("change the owner of", e.into()))?;
         }
         if let Some(found) = found {
-            // "Left alone" means that the new file keeps the old one's owner. Without the privilege to do that
+            // "Left alone" means that the new file keeps the old one's owner, and where that is not ours to give its
+            // group at least. Not even that may be allowed, or the owner may have no number in this container: then
             // the file becomes ours, as with any program that replaces files by renaming.
-            let uid = self.uid.is_none().then(|| Uid::from_raw(found.uid));
-            let gid = self.gid.is_none().then(|| Gid::from_raw(found.gid));
-            match rustix::fs::fchown(file, uid, gid) {
-                Ok(()) | Err(Errno::PERM) => {}
-                Err(e) => return Err(("keep the owner of", e)),
+            if self.uid.is_none() && found.uid != now.uid {
+                let _ = rustix::fs::fchown(file, Some(Uid::from_raw(found.uid)), None);
+            }
+            if self.gid.is_none() && found.gid != now.gid {
+                let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(found.gid)));
             }
         }
         let mode = self.mode.or(found.map(|f| f.mode)).unwrap_or(0o644);
-        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(|e| ("change the mode of", e))
+        if Found::of(&file.metadata().map_err(|e| ("look at", e))?).mode != mode {
+            let changed = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
+            changed.map_err(|e| ("change the mode of", e.into()))?;
+        }
+        Ok(())
     }
 
     /// Puts the result into its place: fsync, rename, fsync of the directory. A destination that cannot be renamed
@@ -172,24 +183,25 @@ impl Destination {
         let path = match &stage.target {
             Target::Regular { path, .. } => path.clone(),
             Target::Special(path) => {
-                let written = write_special(path, content);
-                return written.map(|()| None).map_err(|e| failed("write to", path, &why(&e)));
+                let written = open_and_write(path, OFlags::empty(), content);
+                return written.map(|()| None).map_err(|e| failed("write to", path, &cause(&e)));
             }
             Target::Descriptor(number) => {
                 let written = write_descriptor(*number, content);
-                return written.map(|()| None).map_err(|e| failed("write to", &self.path, &why(&e)));
+                return written.map(|()| None).map_err(|e| failed("write to", &self.path, &cause(&e)));
             }
         };
-        let (staged, file) = stage.file.take().expect("a stage for a regular file has a file");
-        let synced = file.sync_all();
-        let renamed =
-            synced.map_err(|e| ("sync", e)).and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
+        let (staged, _lock) = stage.file.take().expect("a stage for a regular file has a file");
+        let renamed = open_staged(&staged)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| ("sync", e))
+            .and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
         match renamed {
             Ok(()) => {
                 let dir = parent(&path);
                 let synced = File::open(&dir).and_then(|d| d.sync_all());
                 Ok(synced.err().map(|e| {
-                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), why(&e))
+                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), cause(&e))
                 }))
             }
             Err(("rename", e)) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
@@ -199,8 +211,8 @@ impl Destination {
             Err((what, e)) => {
                 remove(&staged);
                 Err(match what {
-                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &why(&e)),
-                    _ => failed(what, &staged, &why(&e)),
+                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &cause(&e)),
+                    _ => failed(what, &staged, &cause(&e)),
                 })
             }
         }
@@ -209,15 +221,15 @@ impl Destination {
     /// Writes into a file that cannot be replaced, a bind-mounted one. The old bytes are put back if that fails.
     fn overwrite(&self, path: &Path, content: &[u8]) -> Result<(), String> {
         let failed = |what: &str, e: &io::Error| {
-            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), why(e))
+            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), cause(e))
         };
         let old = fs::read(path).map_err(|e| failed("read", &e))?;
         let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
         let mut file = OpenOptions::new().write(true).open(path).map_err(|e| failed("write", &e))?;
-        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e.into()))?;
+        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e))?;
         write_whole(&mut file, content).map_err(|e| match write_whole(&mut file, &old) {
             Ok(()) => failed("write", &e),
-            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), why(&again)),
+            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), cause(&again)),
         })
     }
 
@@ -227,7 +239,7 @@ impl Destination {
         }
         let mut path = self.path.clone();
         for _ in 0..MOST_LINKS {
-            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), why(e));
+            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), cause(e));
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_symlink() => {
                     let link = fs::read_link(&path).map_err(|e| about(&e))?;
@@ -285,45 +297,26 @@ fn descriptor(path: &Path) -> Option<u32> {
     }
 }
 
+/// How long the loop stands still for a reader that does not keep up.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     match number {
-        1 => write_all_blocking(&mut io::stdout().lock(), content),
-        2 => write_all_blocking(&mut io::stderr().lock(), content),
+        1 => write::to_reader(io::stdout().as_fd(), content, PATIENCE),
+        2 => write::to_reader(io::stderr().as_fd(), content, PATIENCE),
         // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
-        _ => {
-            let path = format!("/proc/self/fd/{number}");
-            write_all_blocking(&mut OpenOptions::new().append(true).open(path)?, content)
-        }
+        _ => open_and_write(Path::new(&format!("/proc/self/fd/{number}")), OFlags::APPEND, content),
     }
-}
-
-fn write_all_blocking(out: &mut dyn Write, content: &[u8]) -> io::Result<()> {
-    out.write_all(content)?;
-    out.flush()
 }
 
 /// Opened without waiting: a fifo that nobody reads is an error that is tried again, not a hang.
-fn write_special(path: &Path, mut content: &[u8]) -> io::Result<()> {
-    /// How long a reader may take for the next piece while the loop stands still.
-    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+fn open_and_write(path: &Path, how: OFlags, content: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    while !content.is_empty() {
-        match file.write(content) {
-            Ok(n) => content = &content[n..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let mut fds = [PollFd::new(&file, PollFlags::OUT)];
-                match rustix::event::poll(&mut fds, Some(&PATIENCE)) {
-                    Ok(0) => return Err(io::Error::new(e.kind(), "its reader does not keep up")),
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            Err(e) => return Err(e),
-        }
+    match rustix::fs::open(path, flags | how, Mode::empty()) {
+        Ok(file) => write::to_reader(file.as_fd(), content, PATIENCE),
+        Err(Errno::NXIO) => Err(io::Error::other("nobody reads it")),
+        Err(e) => Err(e.into()),
     }
-    Ok(())
 }
 
 fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
@@ -334,48 +327,64 @@ fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: a file of that name
-/// without a lock was left by a crash.
-fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: one without a lock was
+/// left by a crash. It is open twice: to hold the lock, and to be written.
+fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
+    let mut number = usual_number(name);
     loop {
-        let number = random::below(10_u64.pow(STAGE_DIGITS as u32));
-        let digits = format!("{number:0STAGE_DIGITS$}");
-        let path = dir.join(OsString::from_vec([&stage_prefix(name), digits.as_bytes()].concat()));
+        let path = stage_path(dir, name, number);
+        number = random::below(STAGE_NUMBERS);
         let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // Unless somebody who swept the directory was faster than the lock.
-            Ok(()) if file.metadata()?.nlink() > 0 => return Ok((path, file)),
+        // Somebody who sweeps may be faster than the lock.
+        let locked = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.inspect_err(|_| remove(&path))?,
+        };
+        match rustix::fs::flock(&locked, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if locked.metadata()?.nlink() > 0 => return Ok((path, locked, file)),
             Ok(()) | Err(Errno::WOULDBLOCK) => {}
             // No locks on this file system: the worst is litter after a crash.
-            Err(_) => return Ok((path, file)),
+            Err(_) => return Ok((path, locked, file)),
         }
     }
 }
 
 const STAGE_DIGITS: usize = 10;
+const STAGE_NUMBERS: u64 = 10_u64.pow(STAGE_DIGITS as u32);
 
-/// What the names of a file's stages begin with, short enough for the digits to fit behind it.
-fn stage_prefix(name: &OsStr) -> Vec<u8> {
-    const LONGEST_NAME: usize = 255;
-    let name = name.as_bytes();
-    [b".", &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)]].concat()
+/// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
+/// known to be ours, and so that what prints the name and fails again fails in the same words.
+fn usual_number(name: &OsStr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() % STAGE_NUMBERS
 }
 
-/// Whether a name is that of a stage of ours.
-fn is_stage(name: &OsStr, prefix: &[u8]) -> bool {
-    let digits = name.as_bytes().strip_prefix(prefix).unwrap_or_default();
-    digits.len() == STAGE_DIGITS && digits.iter().all(u8::is_ascii_digit)
+fn stage_path(dir: &Path, name: &OsStr, number: u64) -> PathBuf {
+    const LONGEST_NAME: usize = 255;
+    let name = name.as_bytes();
+    let name = &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)];
+    dir.join(OsString::from_vec([b".", name, format!("{number:0STAGE_DIGITS$}").as_bytes()].concat()))
+}
+
+/// The staged file once more: a check command may have put another in its place, as `sed -i` does, but not a link or a
+/// directory.
+fn open_staged(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file any more")),
+    }
 }
 
 /// Removes a file if nobody holds a lock on it.
 fn remove_if_unlocked(path: &Path) {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else { return };
-    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-    if is_file && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    let Ok(file) = open_staged(path) else { return };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         remove(path);
     }
 }
@@ -407,15 +416,6 @@ fn parent(path: &Path) -> PathBuf {
         Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-/// An I/O error in words, without std's "(os error 2)".
-pub fn why(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = words.chars();
-    let first = chars.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(chars).collect()
 }
 
 #[cfg(test)]
@@ -519,19 +519,45 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn stages_of_a_crash_are_swept_and_nothing_else_is() {
+    fn the_stage_of_a_crash_is_swept_and_no_other_file_is() {
         let folder = Folder::new();
         let to = destination(folder.path("a"));
         let running = to.stage(b"1", Checked::Yes).expect("staged");
-        for name in [".a0123456789", ".a012345678", ".a01234567890", ".a012345678x", ".ab0123456789", "a0123456789"] {
-            fs::write(folder.path(name), "").expect("a file");
-        }
-        symlink("absent", folder.path(".a1111111111")).expect("a link");
+        fs::write(folder.path(".a0123456789"), "somebody else's").expect("a file");
         to.sweep();
-        let names = folder.names();
-        assert!(!names.contains(&".a0123456789".to_owned()), "{names:?}");
-        assert_eq!(names.len(), 7, "{names:?}");
-        assert!(running.path().is_some_and(Path::exists));
+        assert_eq!(folder.names().len(), 2, "{:?}", folder.names());
+        let left = running.path().expect("it has a file").to_owned();
+        drop(running);
+        fs::write(&left, "half").expect("a file");
+        let beside = to.stage(b"1", Checked::Yes).expect("staged under another name");
+        assert_ne!(beside.path(), Some(&*left));
+        drop(beside);
+        to.sweep();
+        assert_eq!(folder.names(), [".a0123456789"]);
+    }
+
+    #[test]
+    fn a_check_cannot_put_a_link_in_place() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let stage = to.stage(b"1", Checked::Yes).expect("staged");
+        let path = stage.path().expect("it has a file").to_owned();
+        fs::remove_file(&path).expect("it is there");
+        symlink("/etc/passwd", &path).expect("a link");
+        let error = to.install(stage, b"1").expect_err("a link");
+        assert!(error.starts_with(&format!("failed to sync `{}`: ", path.display())), "{error}");
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_destination_keeps_the_name_of_its_stage() {
+        let folder = Folder::new();
+        let to = destination(folder.path("a"));
+        let name = |stage: &Stage| stage.path().map(Path::to_owned).expect("a file");
+        let first = name(&to.stage(b"1", Checked::Yes).expect("staged"));
+        let again = to.stage(b"2", Checked::Yes).expect("staged");
+        assert_eq!(name(&again), first);
+        assert_ne!(name(&to.stage(b"3", Checked::Yes).expect("staged")), first, "it is taken");
     }
 
     #[test]
@@ -625,6 +651,6 @@ pub(crate) mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .expect("a fifo");
         let error = put(&destination(path), b"1").expect_err("nobody reads");
-        assert!(error.contains("no such device or address"), "{error}");
+        assert!(error.ends_with(": nobody reads it"), "{error}");
     }
 }

@@ -2,9 +2,10 @@
 //! meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
 //! Knows nothing of etcd. No TLS, no proxies, no redirects, no retries and no threads.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -19,7 +20,9 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body, BodyReader, Timeout};
 
+use super::dns::{self, Families, Fault};
 use super::wait::Wake;
+use crate::error::cause;
 
 /// The longest line of a stream and the longest body of an answer, unless told otherwise.
 pub const MAX_RESPONSE: usize = 256 << 20;
@@ -72,6 +75,7 @@ pub struct Client {
 impl Client {
     pub fn new(wake: Arc<dyn Wake>, limits: Limits) -> Client {
         let opened = Opened::default();
+        let names = Names::new(dns::Resolver::new(Some(wake.clone())));
         let agent = |pooled, body| {
             let config = Agent::config_builder()
                 .http_status_as_error(false)
@@ -92,7 +96,7 @@ impl Client {
                 .timeout_per_read(Some(limits.answer))
                 .timeout_recv_body(body)
                 .build();
-            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, Names)
+            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, names.clone())
         };
         // A limit on the whole body would end a stream after that time.
         Client { requests: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
@@ -307,7 +311,7 @@ impl Cause {
             ureq::Error::Io(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Cause>()) {
                 Some(cause) => cause.clone(),
                 None if e.kind() == ErrorKind::UnexpectedEof => Cause::Closed,
-                None => Cause::Other(system_words(&e)),
+                None => Cause::Other(cause(&e)),
             },
             ureq::Error::Timeout(step) => match step {
                 Timeout::Connect => late("no connection", limits.connect),
@@ -323,16 +327,6 @@ impl Cause {
             other => Cause::Other(other.to_string()),
         }
     }
-}
-
-/// "connection refused": in lower case, without the number that std adds.
-fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let mut words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    if let Some(first) = words.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    words
 }
 
 /// The connection that was opened last: where a stream finds its own. Weak, so that it closes when ureq drops it.
@@ -507,25 +501,55 @@ fn aborted() -> ureq::Error {
     ureq::Error::Io(io::Error::other(Cause::Aborted))
 }
 
-/// Resolves with the C library in this thread. ureq's own resolver starts a thread where a limit is set.
+/// The addresses of servers. ureq's own resolver starts a thread where a limit is set.
+#[derive(Clone, Debug)]
+struct Names(Arc<Known>);
+
 #[derive(Debug)]
-struct Names;
+struct Known {
+    resolver: dns::Resolver,
+    /// What each name had last. ureq asks before every request, also where it has a connection: as long as nobody
+    /// says that the name is gone, a DNS that fails does not cut off a server that works.
+    last: Mutex<HashMap<String, Vec<IpAddr>>>,
+}
+
+impl Names {
+    fn new(resolver: dns::Resolver) -> Names {
+        Names(Arc::new(Known { resolver, last: Mutex::default() }))
+    }
+
+    fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Cause> {
+        let mut last = self.0.last.lock().expect("the one thread never panics with it");
+        match self.0.resolver.addresses(host, Families::Either) {
+            Ok(found) => {
+                last.insert(host.to_owned(), found.clone());
+                Ok(found)
+            }
+            Err(error) => match (error.fault, last.get(host)) {
+                (Fault::Aborted, _) => Err(Cause::Aborted),
+                (Fault::Troubled { .. }, Some(known)) => Ok(known.clone()),
+                (fault, _) => Err(Cause::Other(dns::Error { name: error.name, fault }.to_string())),
+            },
+        }
+    }
+}
 
 impl Resolver for Names {
     fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let bad = || ureq::Error::BadUri(uri.to_string());
         let (scheme, authority) = (uri.scheme().ok_or_else(bad)?, uri.authority().ok_or_else(bad)?);
         let name = DefaultResolver::host_and_port(scheme, authority).ok_or_else(bad)?;
-        let unknown = |e| {
-            let words = format!("failed to resolve `{}`: {}", authority.host(), system_words(&e));
-            ureq::Error::Io(io::Error::other(Cause::Other(words)))
-        };
-        let mut found = self.empty();
+        let (host, port) = name.rsplit_once(':').ok_or_else(bad)?;
+        let port: u16 = port.parse().map_err(|_| bad())?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let found = self.addresses(host).map_err(|cause| ureq::Error::Io(io::Error::other(cause)))?;
+        let addresses = found.into_iter().map(|address| SocketAddr::new(address, port));
+        let mut wanted = self.empty();
         // More would make it panic.
-        for address in config.ip_family().keep_wanted(name.to_socket_addrs().map_err(unknown)?).take(16) {
-            found.push(address);
+        for address in config.ip_family().keep_wanted(addresses).take(16) {
+            wanted.push(address);
         }
-        if found.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(found) }
+        if wanted.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(wanted) }
     }
 }
 
@@ -848,6 +872,28 @@ mod tests {
         assert_eq!(client.post(&url, &[], b"!").err().map(|e| e.cause), Some(Cause::Aborted));
         assert!(started.elapsed() < Duration::from_secs(30));
         drop(done);
+    }
+
+    #[test]
+    fn a_dns_that_fails_does_not_cut_off_a_known_server() {
+        let folder = crate::host::files::tests::Folder::new();
+        let (hosts, resolv_conf) = (folder.path("hosts"), folder.path("resolv.conf"));
+        std::fs::write(&hosts, "10.0.0.1 etcd\n").unwrap();
+        // Nothing may be sent there.
+        std::fs::write(&resolv_conf, "nameserver 255.255.255.255\nsearch .\n").unwrap();
+        let names = Names::new(dns::Resolver::with(dns::Places { resolv_conf, hosts: hosts.clone(), port: 53 }, None));
+        let check = |host: &str, want: Result<&str, &str>| {
+            let found = names.addresses(host).map(|found| found[0].to_string()).map_err(|cause| cause.to_string());
+            assert_eq!(found.as_deref().map_err(|e| &**e), want);
+        };
+        check("etcd", Ok("10.0.0.1"));
+        std::fs::write(&hosts, "10.0.0.2 etcd\n").unwrap();
+        check("etcd", Ok("10.0.0.2"));
+        std::fs::write(&hosts, "").unwrap();
+        check("etcd", Ok("10.0.0.2"));
+        check("10.0.0.3", Ok("10.0.0.3"));
+        let why = "server 255.255.255.255:53 cannot be reached: permission denied (asked for other.)";
+        check("other", Err(&format!("failed to look up `other`: {why}")));
     }
 
     #[test]

@@ -362,7 +362,7 @@ mod tests {
     /// has told so.
     #[test]
     fn no_change_goes_unseen() {
-        let mut random = crate::store::tests::Random(5);
+        let mut random = crate::random::Random::new(5);
         let (mut changes, mut quiet) = (0, 0);
         for _ in 0..30 {
             let folder = Folder::new();

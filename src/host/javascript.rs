@@ -14,7 +14,7 @@ use rquickjs::function::This;
 use rquickjs::object::Property;
 use rquickjs::{self as js, CaughtError, Context, Ctx, Function, Persistent, Runtime, Type};
 
-use super::files::why;
+use crate::error::cause;
 use crate::template::scripts::{Script, Scripts};
 use crate::template::value::{Data, ListKind, Map, Value};
 use crate::template::{Env, World};
@@ -64,7 +64,7 @@ struct Filter {
 impl Filter {
     fn read(path: &Path) -> Result<Filter, String> {
         let fail = |why: String| format!("failed to read filter `{}`: {why}", path.display());
-        let bytes = fs::read(path).map_err(|error| fail(why(&error)))?;
+        let bytes = fs::read(path).map_err(|error| fail(cause(&error)))?;
         let source = String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8".to_owned()))?;
         let filter = Filter { path: path.to_owned(), source, engine: RefCell::default() };
         filter.check()?;

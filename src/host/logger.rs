@@ -2,10 +2,12 @@
 //! made in `log`.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::machine::Machine;
+use super::write;
 use crate::log::{Format, Level, Line, Stamp};
 use crate::template::World;
 
@@ -13,11 +15,13 @@ use crate::template::World;
 pub struct Logger {
     form: Cell<(Level, Format)>,
     machine: Rc<Machine>,
+    /// The last line could not be written.
+    stalled: Cell<bool>,
 }
 
 impl Logger {
     pub fn new(level: Level, format: Format, machine: Rc<Machine>) -> Logger {
-        Logger { form: Cell::new((level, format)), machine }
+        Logger { form: Cell::new((level, format)), machine, stalled: Cell::new(false) }
     }
 
     /// For a new configuration.
@@ -35,7 +39,9 @@ impl Logger {
         let offset = self.machine.zone(unix).0;
         let mut bytes = Vec::new();
         line.write(format, Stamp { unix, nanos, offset, pid: std::process::id() }, &mut bytes);
-        // Nobody can be told that standard error is closed or full, and no update waits for it.
-        let _ = std::io::stderr().lock().write_all(&bytes);
+        // Nobody can be told that standard error is closed or full. Where its reader has stopped reading, lines are lost
+        // until it goes on: no update and no end of ours waits for it.
+        let patience = if self.stalled.get() { Duration::ZERO } else { Duration::from_secs(1) };
+        self.stalled.set(write::to_reader(std::io::stderr().as_fd(), &bytes, patience).is_err());
     }
 }

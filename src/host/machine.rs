@@ -5,7 +5,6 @@ use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,25 +14,37 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tz::TimeZone;
 
+use super::dns::{Families, Resolver};
 use super::random;
+use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
+use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
 use crate::template::{Srv, Stamp, World};
+
+/// More than any configuration anybody writes.
+const LARGEST_CONFIG: usize = 16 << 20;
+
+/// More than any template, and still what a small machine can hold.
+const LARGEST_TEMPLATE: usize = 64 << 20;
 
 /// The real one.
 #[derive(Debug)]
 pub struct Machine {
     zone: OnceCell<TimeZone>,
-    signals: Option<Arc<Signals>>,
+    resolver: Resolver,
+    signals: Arc<Signals>,
     scripts: RefCell<Rc<Scripts>>,
 }
 
 impl Machine {
-    /// `signals`: what ends a render that is under way.
-    pub fn new(signals: Option<Arc<Signals>>) -> Machine {
-        Machine { zone: OnceCell::new(), signals, scripts: RefCell::default() }
+    /// `signals`: what ends a render, a read or a lookup that is under way.
+    pub fn new(signals: Arc<Signals>) -> Machine {
+        let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
+        let resolver = Resolver::new(Some(wake));
+        Machine { zone: OnceCell::new(), resolver, signals, scripts: RefCell::default() }
     }
 
     /// Replaces the filters of the user, for the templates that are compiled from now on.
@@ -56,7 +67,7 @@ impl Machine {
 
 impl config::Source for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        whole_stream(path, LARGEST_CONFIG, &*self.signals)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -70,7 +81,7 @@ impl config::Source for Machine {
 
 impl World for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        whole_file(path, LARGEST_TEMPLATE)
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {
@@ -103,15 +114,24 @@ impl World for Machine {
     }
 
     fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        let found = (name, 0).to_socket_addrs().map_err(|e| format!("failed to look up `{name}`: {e}"))?;
-        let mut texts: Vec<String> = found.map(|address| address.ip().to_string()).collect();
+        let found = self.resolver.addresses(name, Families::Both).map_err(|e| e.to_string())?;
+        // An IPv4 address in IPv6's clothes is shown as the one it is, as in Go.
+        let mut texts: Vec<String> = found.iter().map(|address| address.to_canonical().to_string()).collect();
         texts.sort();
         texts.dedup();
         Ok(texts)
     }
 
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        Err(format!("failed to look up `_{service}._{proto}.{name}`: SRV lookups are not supported yet"))
+        // As Go's net.LookupSRV has it: with neither, the name is the whole name.
+        let name = match (service, proto) {
+            ("", "") => name.to_owned(),
+            _ => format!("_{service}._{proto}.{name}"),
+        };
+        let found = self.resolver.services(&name).map_err(|e| e.to_string())?;
+        let records =
+            found.into_iter().map(|Service { target, port, priority, weight }| Srv { target, port, priority, weight });
+        Ok(records.collect())
     }
 
     fn random(&self, bound: u64) -> u64 {
@@ -123,7 +143,7 @@ impl World for Machine {
     }
 
     fn stopped(&self) -> bool {
-        self.signals.as_ref().is_some_and(|signals| signals.woken())
+        self.signals.woken()
     }
 }
 

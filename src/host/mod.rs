@@ -1,6 +1,7 @@
 //! Every syscall, socket, file and process.
 //! Decides nothing: it does what it is told and says what came of it.
 
+pub mod dns;
 pub mod environment;
 pub mod files;
 pub mod http;
@@ -15,3 +16,4 @@ pub mod random;
 pub mod read;
 pub mod signals;
 pub mod wait;
+pub mod write;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::why;
 use super::logger::Logger;
+use crate::error::cause;
 use crate::log::{Level, Line};
 
 /// Holds our process number, decimal and without a newline, until it is dropped.
@@ -21,7 +21,7 @@ impl PidFile {
         logger.log(&Line::new(Level::Info, format!("creating pid file at \"{shown}\"")));
         let written = fs::write(path, std::process::id().to_string());
         if let Err(e) = &written {
-            logger.log(&Line::new(Level::Error, format!("failed to write pid file `{shown}`: {}", why(e))));
+            logger.log(&Line::new(Level::Error, format!("failed to write pid file `{shown}`: {}", cause(e))));
         }
         PidFile { path: path.to_owned(), written: written.is_ok() }
     }

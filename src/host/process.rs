@@ -73,15 +73,21 @@ impl Command {
         self.output.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes what the command has printed by now.
+    /// Takes what the command has printed by now, at most as much as a pipe holds: one that prints without end must not
+    /// keep the loop.
     pub fn drain(&mut self) {
+        const PIPE: usize = 64 * 1024;
         let mut buffer = [0; 4096];
-        while let Some(output) = &mut self.output {
+        let mut taken = 0;
+        while taken < PIPE
+            && let Some(output) = &mut self.output
+        {
             match output.read(&mut buffer) {
                 Ok(n) if n > 0 => {
                     let fits = n.min(MOST_OUTPUT - self.kept.len());
                     self.kept.extend_from_slice(&buffer[..fits]);
                     self.dropped += n - fits;
+                    taken += n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -116,5 +122,24 @@ impl Exit {
             (None, Some(signal)) => Some(format!("was killed by signal {signal}")),
             (None, None) => Some("ended in an unknown way".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn what_prints_without_end_is_left_after_a_while() {
+        let endless = File::open("/dev/zero").expect("every Unix has one");
+        let output = Some(PipeReader::from(OwnedFd::from(endless)));
+        let mut command = Command { pid: rustix::process::getpid(), output, kept: Vec::new(), dropped: 0 };
+        command.drain();
+        assert_eq!((command.kept.len(), command.dropped), (MOST_OUTPUT, 0));
+        command.drain();
+        assert!(command.fd().is_some(), "it is looked at again");
+        assert!(command.into_output().ends_with(" more bytes)"));
     }
 }

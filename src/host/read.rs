@@ -1,11 +1,14 @@
-//! Reads files that hold data: whole, and only up to a size that fits a small machine. Waits for
-//! nothing and writes nothing.
+//! Reads files whole, and only up to a size that fits a small machine. Waits for nobody, but for the writer of a
+//! configuration.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+
+use super::wait::{self, Wake};
 
 /// The bytes of a regular file. Never waits: what is no regular file (a fifo, a device) is an error, and so is a file of
 /// more than `limit` bytes.
@@ -26,6 +29,30 @@ pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
         false => Ok(content),
     }
+}
+
+/// The bytes of a regular file, or of a pipe that is being written (`-config <(...)`). Waits for the writer as long as
+/// nobody wants the program to end; what never ends is an error after `limit` bytes.
+pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let mut content = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    while content.len() <= limit {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(content),
+            Ok(n) => content.extend_from_slice(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if wake.woken() {
+                    return Err(io::Error::other("stopped by a signal"));
+                }
+                wait::readable(&[file.as_fd(), wake.fd()], None);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::Error::other(format!("larger than the limit of {limit} bytes")))
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! Signals, by flags and a pipe that wakes the loop. The only place that installs handlers. No mask
-//! is changed, so children start with the one we were started with.
+//! Signals, by a pipe that wakes the loop. The only place that installs handlers. No mask is
+//! changed, so children start with the one we were started with.
 
-use std::io::{self, Read};
+use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{
     SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM,
 };
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::wait::Wake;
 
@@ -17,9 +20,16 @@ use super::wait::Wake;
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
-    flags: Vec<(i32, Arc<AtomicBool>)>,
+    came: Mutex<Came>,
     /// TERM or INT came while a request was under way, and it was told to stop.
     stopped: AtomicBool,
+}
+
+/// What the handlers noted, and what was fetched from them.
+#[derive(Debug)]
+struct Came {
+    handlers: SignalDelivery<UnixStream, SignalOnly>,
+    fetched: BTreeSet<i32>,
 }
 
 /// A signal and what it asks of us.
@@ -45,47 +55,51 @@ impl Signals {
     ///
     /// # Errors
     /// No descriptor for the pipe.
-    pub fn install() -> io::Result<Signals> {
+    pub fn install() -> io::Result<Arc<Signals>> {
         let (pipe, waker) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
-        let mut flags = Vec::new();
+        let none: [i32; 0] = [];
+        let handlers = SignalDelivery::with_pipe(pipe.try_clone()?, waker, SignalOnly, none)?;
         for number in (1..=LAST).filter(|n| !LEFT_ALONE.contains(n)) {
-            let flag = Arc::new(AtomicBool::new(false));
-            // The flag before the byte that wakes: who is woken must find it.
-            match signal_hook::flag::register(number, Arc::clone(&flag)) {
-                Ok(_) => {}
+            match handlers.handle().add_signal(number) {
+                Ok(()) => {}
                 // 32 to 34 belong to the C library.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => continue,
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
                 Err(e) => return Err(e),
             }
-            signal_hook::low_level::pipe::register(number, waker.try_clone()?)?;
-            flags.push((number, flag));
         }
-        Ok(Signals { pipe, flags, stopped: AtomicBool::new(false) })
+        let came = Mutex::new(Came { handlers, fetched: BTreeSet::new() });
+        let signals = Arc::new(Signals { pipe, came, stopped: AtomicBool::new(false) });
+        // One count is never given back: the handlers stay to the end of the process. Were the pipe closed before the
+        // last of them is gone, a signal in between would make its handler write to it, which raises SIGPIPE, whose
+        // handler writes to it, and so on for ever.
+        std::mem::forget(Arc::clone(&signals));
+        Ok(signals)
     }
 
     /// Takes the signals that came since the last call, each once.
     pub fn take(&self) -> Vec<Signal> {
-        self.drain();
-        let came = self.flags.iter().filter(|(_, flag)| flag.swap(false, Ordering::SeqCst));
-        came.map(|(number, _)| match *number {
+        let numbers = self.with_fetched(std::mem::take);
+        let signal = |number| match number {
             SIGTERM => Signal::Terminate,
             SIGINT => Signal::Interrupt,
             SIGHUP => Signal::Hangup,
             SIGCHLD => Signal::Child,
             other => Signal::Other(other),
-        })
-        .collect()
+        };
+        numbers.into_iter().map(signal).collect()
     }
 
     /// Whether a signal came that was not taken yet.
     pub fn pending(&self) -> bool {
-        self.flags.iter().any(|(_, flag)| flag.load(Ordering::SeqCst))
+        self.with_fetched(|numbers| !numbers.is_empty())
     }
 
-    /// Empties the pipe. The flags say what came.
-    fn drain(&self) {
-        while (&self.pipe).read(&mut [0; 64]).is_ok_and(|n| n > 0) {}
+    /// Empties the pipe and fetches what the handlers noted.
+    fn with_fetched<T>(&self, look: impl FnOnce(&mut BTreeSet<i32>) -> T) -> T {
+        let mut came = self.came.lock().expect("the one thread never panics with it");
+        let Came { handlers, fetched } = &mut *came;
+        fetched.extend(handlers.pending());
+        look(fetched)
     }
 }
 
@@ -95,10 +109,7 @@ impl Wake for Signals {
     }
 
     fn woken(&self) -> bool {
-        self.drain();
-        let stop =
-            self.flags.iter().any(|(number, flag)| matches!(*number, SIGTERM | SIGINT) && flag.load(Ordering::SeqCst));
-        if stop {
+        if self.with_fetched(|numbers| numbers.contains(&SIGTERM) || numbers.contains(&SIGINT)) {
             self.stopped.store(true, Ordering::SeqCst);
         }
         self.stopped.load(Ordering::SeqCst)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Mode;
 use crate::log::{Level, Line};
+use crate::random::Random;
 use fault::{Faults, Subject};
 
 /// What runs of one `[[resource]]`. What the user wrote is `config::Resource`.
@@ -153,11 +154,11 @@ struct Owed {
 }
 
 /// When a failed update is tried again although nothing new came: after 1 s, doubling up to a minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Retry {
     at: Option<Instant>,
     failures: u32,
-    random: u64,
+    random: Random,
 }
 
 impl Resource {
@@ -169,11 +170,24 @@ impl Resource {
             pending: false,
             started: false,
             owed: Owed { templates: vec![false; plan.templates.len()], resource: false },
-            retry: Retry { random: seed | 1, ..Retry::default() },
+            retry: Retry { at: None, failures: 0, random: Random::new(seed) },
             faults: Faults::default(),
             verdict: None,
             plan,
         }
+    }
+
+    /// Takes over the reloads that the resource it replaces did not come to or that failed: its files are in place, and
+    /// nothing else would call for them again. Where there is a start_cmd, that stands in for them.
+    pub fn inherit(&mut self, before: &Resource) {
+        if self.plan.start {
+            return;
+        }
+        for (owed, template) in self.owed.templates.iter_mut().zip(&self.plan.templates) {
+            let earlier = before.plan.templates.iter().position(|earlier| earlier.dst == template.dst);
+            *owed = template.reload && earlier.is_some_and(|t| before.owed.templates[t]);
+        }
+        self.owed.resource = self.plan.reload && before.owed.resource;
     }
 
     /// When [`Event::Due`] is wanted.
@@ -261,27 +275,26 @@ impl Resource {
             }
             (Update::Working(round, Step::Running(Job::Check(t))), Event::Ended(Err(fault))) => {
                 effects.push(Effect::Discard(t));
-                self.skip(round, Subject::Template(t), fault, t, now, effects)
+                self.not_installed(round, t, fault, now, effects)
             }
             (Update::Working(round, Step::Installing(t)), Event::Installed(Ok(warning))) => {
                 self.installed(t, warning, effects);
-                match self.owed.templates[t] {
-                    true => self.reload(round, t, effects),
-                    false => self.template(round, t + 1, now, effects),
-                }
+                self.reload_if_owed(round, t, now, effects)
             }
             (Update::Working(round, Step::Staging(t)), Event::Staged(Err(fault)))
             | (Update::Working(round, Step::Installing(t)), Event::Installed(Err(fault))) => {
-                self.skip(round, Subject::Template(t), fault, t, now, effects)
+                self.not_installed(round, t, fault, now, effects)
             }
-            (Update::Working(round, Step::Running(Job::Reload(t))), Event::Ended(result)) => match result {
-                Ok(()) => {
-                    self.owed.templates[t] = false;
-                    self.recovered(Subject::Reload(t), effects);
-                    self.template(round, t + 1, now, effects)
+            (Update::Working(mut round, Step::Running(Job::Reload(t))), Event::Ended(result)) => {
+                match result {
+                    Ok(()) => {
+                        self.owed.templates[t] = false;
+                        self.recovered(Subject::Reload(t), effects);
+                    }
+                    Err(fault) => self.failed_in(&mut round, Subject::Reload(t), fault, effects),
                 }
-                Err(fault) => self.skip(round, Subject::Reload(t), fault, t, now, effects),
-            },
+                self.template(round, t + 1, now, effects)
+            }
             (Update::Working(round, Step::Running(Job::Start)), Event::Ended(result)) => match result {
                 Ok(()) => {
                     self.recovered(Subject::Start, effects);
@@ -295,10 +308,7 @@ impl Resource {
                         self.owed.resource = false;
                         self.recovered(Subject::ReloadResource, effects);
                     }
-                    Err(fault) => {
-                        self.failed(Subject::ReloadResource, fault, effects);
-                        round.failed = true;
-                    }
+                    Err(fault) => self.failed_in(&mut round, Subject::ReloadResource, fault, effects),
                 }
                 self.finish(round, now, effects)
             }
@@ -314,10 +324,7 @@ impl Resource {
     fn template(&mut self, mut round: Round, mut t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
         while let Some(rendering) = round.renderings.get_mut(t) {
             match std::mem::replace(rendering, Rendering::InSync) {
-                Rendering::Failed(fault) => {
-                    self.failed(Subject::Template(t), fault, effects);
-                    round.failed = true;
-                }
+                Rendering::Failed(fault) => self.failed_in(&mut round, Subject::Template(t), fault, effects),
                 Rendering::InSync => {
                     effects.push(Effect::Log(self.about(t, Level::Debug, "target config in sync")));
                     self.recovered(Subject::Template(t), effects);
@@ -351,24 +358,30 @@ impl Resource {
         self.owed.resource |= self.plan.reload && self.started && self.plan.mode == Mode::Watch;
     }
 
-    fn reload(&mut self, round: Round, t: usize, effects: &mut Vec<Effect>) -> Update {
-        effects.push(Effect::Run(Job::Reload(t)));
-        Update::Working(round, Step::Running(Job::Reload(t)))
-    }
-
-    /// A template failed: the others are not held up by it.
-    fn skip(
+    /// The old file stays. Neither a reload that is still owed for it nor the other templates are held up by that.
+    fn not_installed(
         &mut self,
         mut round: Round,
-        subject: Subject,
-        fault: Fault,
         t: usize,
+        fault: Fault,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Update {
-        self.failed(subject, fault, effects);
-        round.failed = true;
-        self.template(round, t + 1, now, effects)
+        self.failed_in(&mut round, Subject::Template(t), fault, effects);
+        self.reload_if_owed(round, t, now, effects)
+    }
+
+    /// A template's file is dealt with: its reload is next, or the next template.
+    fn reload_if_owed(&mut self, round: Round, t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        match self.owed.templates[t] {
+            true => self.reload(round, t, effects),
+            false => self.template(round, t + 1, now, effects),
+        }
+    }
+
+    fn reload(&mut self, round: Round, t: usize, effects: &mut Vec<Effect>) -> Update {
+        effects.push(Effect::Run(Job::Reload(t)));
+        Update::Working(round, Step::Running(Job::Reload(t)))
     }
 
     fn templates_done(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
@@ -406,12 +419,14 @@ impl Resource {
     }
 
     fn start_failed(&mut self, fault: Fault, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        self.failed(Subject::Start, fault, effects);
+        let is_news = self.failed(Subject::Start, fault, effects);
         self.verdict_in_one_shot(Verdict::Failed);
         if self.plan.mode == Mode::Watch {
             let delay = self.retry.spread(now);
-            let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
-            effects.push(Effect::Log(line.with("restartDelay", delay.as_secs().to_string())));
+            if is_news {
+                let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
+                effects.push(Effect::Log(line.with("restartDelay", delay.as_secs().to_string())));
+            }
         }
         Update::Idle
     }
@@ -431,8 +446,17 @@ impl Resource {
         Line::new(level, message).with("config", self.plan.templates[t].dst.clone())
     }
 
-    fn failed(&mut self, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) {
-        effects.extend(self.faults.failed(subject, fault, &self.plan).map(Effect::Log));
+    /// Logs a failure that is new or another than before. Tells whether it is.
+    fn failed(&mut self, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) -> bool {
+        let line = self.faults.failed(subject, fault, &self.plan);
+        let is_news = line.is_some();
+        effects.extend(line.map(Effect::Log));
+        is_news
+    }
+
+    fn failed_in(&mut self, round: &mut Round, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) {
+        self.failed(subject, fault, effects);
+        round.failed = true;
     }
 
     fn recovered(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
@@ -444,7 +468,7 @@ impl Retry {
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
     /// remco restarts a resource after 0 to 29 seconds.
-    const RESTART_SECONDS: u64 = 30;
+    const RESTART_SECONDS: usize = 30;
 
     fn backoff(&mut self, now: Instant) -> Duration {
         let delay = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
@@ -454,11 +478,7 @@ impl Retry {
     }
 
     fn spread(&mut self, now: Instant) -> Duration {
-        // xorshift64: spreads restarts, is no secret.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let delay = Duration::from_secs(self.random % Self::RESTART_SECONDS);
+        let delay = Duration::from_secs(self.random.below(Self::RESTART_SECONDS) as u64);
         self.at = Some(now + delay);
         delay
     }

@@ -180,6 +180,28 @@ fn a_failed_check_does_not_hold_up_newer_keys() {
 }
 
 #[test]
+fn a_resource_inherits_what_the_one_before_owed() {
+    let mut before = Bench::new(plan(Mode::Watch, &["r"]));
+    before.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+    ]);
+    let check = |plan: Plan, want: Vec<Effect>| {
+        let in_sync = plan.templates.iter().map(|_| Rendering::InSync).collect();
+        let mut after = Bench::new(plan);
+        after.resource.inherit(&before.resource);
+        after.check(vec![(loaded(), vec![Effect::Render]), (Event::Rendered(in_sync), want)]);
+    };
+    check(plan(Mode::Watch, &["r"]), vec![Effect::Run(Job::Reload(0))]);
+    check(plan(Mode::Watch, &["rc", "r"]), vec![Effect::Run(Job::Reload(1))]);
+    check(plan(Mode::Watch, &["rc"]), vec![]);
+    check(plan(Mode::Watch, &["c"]), vec![]);
+    check(Plan { start: true, ..plan(Mode::Watch, &["r"]) }, vec![Effect::Run(Job::Start)]);
+}
+
+#[test]
 fn fault_02_a_failed_reload_is_tried_again() {
     let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
     bench.check(vec![
@@ -350,4 +372,177 @@ fn due_before_its_time_does_nothing() {
         (Event::Rendered(vec![Rendering::Failed(fault("x"))]), vec![]),
         (Event::Due, vec![]),
     ]);
+}
+
+#[test]
+fn an_owed_reload_does_not_wait_for_a_newer_file_that_fails() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (Event::Ended(Err(fault("exited with status 1"))), vec![]),
+    ]);
+    // The file in place is still the one that the service does not know, whatever keeps the next one out.
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (Event::Ended(Err(fault("bad"))), vec![Effect::Discard(0), Effect::Run(Job::Reload(0))]),
+        (Event::Ended(Err(fault("exited with status 1"))), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (Event::Staged(Err(fault("no space left"))), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![]),
+    ]);
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (Event::Staged(Err(fault("no space left"))), vec![]),
+    ]);
+}
+
+#[test]
+fn a_start_cmd_that_keeps_failing_is_logged_once() {
+    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Watch, &[""]) });
+    let failing = |bench: &mut Bench, event, why: &str| {
+        bench.check(vec![(event, vec![Effect::Render]), (in_sync(), vec![Effect::Run(Job::Start)])]);
+        let lines = bench.lines(Event::Ended(Err(fault(why))));
+        bench.wait();
+        lines.len()
+    };
+    assert_eq!(failing(&mut bench, loaded(), "exited with status 1"), 2);
+    assert_eq!(failing(&mut bench, Event::Due, "exited with status 1"), 0);
+    assert_eq!(failing(&mut bench, Event::Due, "exited with status 2"), 2);
+}
+
+#[test]
+fn a_success_starts_the_count_of_failures_over() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    let failed = || Event::Rendered(vec![Rendering::Failed(fault("x"))]);
+    for _ in 0..2 {
+        bench.check(vec![(loaded(), vec![Effect::Render]), (failed(), vec![])]);
+        assert_eq!(bench.wait(), Duration::from_secs(1));
+        bench.check(vec![(Event::Due, vec![Effect::Render]), (failed(), vec![])]);
+        assert_eq!(bench.wait(), Duration::from_secs(2));
+        bench.check(vec![(Event::Due, vec![Effect::Render]), (in_sync(), vec![])]);
+        assert_eq!(bench.resource.due(), None);
+    }
+}
+
+#[test]
+fn an_event_during_an_update_changes_only_what_comes_after_it() {
+    let interruptions: [fn() -> Event; 5] = [
+        loaded,
+        || Event::Refresh,
+        || Event::Due,
+        || Event::Unreachable { backend: 0, error: "refused".into() },
+        || Event::Reached { backend: 0 },
+    ];
+    for (i, interruption) in interruptions.into_iter().enumerate() {
+        let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["cr"]) });
+        bench.check(vec![(loaded(), vec![Effect::Render]), (in_sync(), vec![])]);
+        bench.check(vec![
+            (loaded(), vec![Effect::Render]),
+            (interruption(), vec![]),
+            (differs(), vec![Effect::Stage(0)]),
+            (interruption(), vec![]),
+            (staged(), vec![Effect::Run(Job::Check(0))]),
+            (interruption(), vec![]),
+            (ended(), vec![Effect::Install(0)]),
+            (interruption(), vec![]),
+            (installed(), vec![Effect::Run(Job::Reload(0))]),
+            (interruption(), vec![]),
+            (ended(), vec![Effect::Run(Job::ReloadResource)]),
+            (interruption(), vec![]),
+        ]);
+        assert_eq!(bench.resource.due(), None, "nothing is due while an update runs");
+        assert!(!bench.resource.settled());
+        let again = if i < 2 { vec![Effect::Render] } else { vec![] };
+        bench.check(vec![(ended(), again)]);
+    }
+}
+
+#[test]
+fn a_refresh_waits_for_the_keys_and_ends_a_delay() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    bench.check(vec![
+        (Event::Refresh, vec![]),
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Failed(fault("x"))]), vec![]),
+        (Event::Refresh, vec![Effect::Render]),
+        (in_sync(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn keys_that_were_read_stay_good_while_a_backend_is_away() {
+    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Watch, &[""]) });
+    bench.check(vec![
+        (loaded(), vec![]),
+        (Event::Loaded { backend: 1 }, vec![Effect::Render]),
+        (in_sync(), vec![]),
+        (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
+        (Event::Loaded { backend: 1 }, vec![Effect::Render]),
+        (in_sync(), vec![]),
+    ]);
+}
+
+#[test]
+fn a_one_shot_run_has_one_round_and_one_verdict() {
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::OneShot, &["c"]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        // What comes later is not waited for, nor does it spoil what was read.
+        (loaded(), vec![]),
+        (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
+        (ended(), vec![Effect::Install(0)]),
+        (installed(), vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+    bench.check(vec![(Event::Refresh, vec![]), (loaded(), vec![]), (Event::Due, vec![])]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+    assert_eq!(bench.resource.due(), None);
+}
+
+#[test]
+fn every_failure_fails_a_one_shot_run_and_none_is_tried_again() {
+    let bad = || fault("bad");
+    let failures: [(Plan, Vec<Event>); 6] = [
+        (plan(Mode::OneShot, &["cr"]), vec![Event::Rendered(vec![Rendering::Failed(bad())])]),
+        (plan(Mode::OneShot, &["cr"]), vec![differs(), Event::Staged(Err(bad()))]),
+        (plan(Mode::OneShot, &["cr"]), vec![differs(), staged(), Event::Ended(Err(bad()))]),
+        (plan(Mode::OneShot, &["r"]), vec![differs(), staged(), Event::Installed(Err(bad()))]),
+        (plan(Mode::OneShot, &["r"]), vec![differs(), staged(), installed(), Event::Ended(Err(bad()))]),
+        (Plan { start: true, ..plan(Mode::OneShot, &[""]) }, vec![in_sync(), Event::Ended(Err(bad()))]),
+    ];
+    for (plan, events) in failures {
+        let mut bench = Bench::new(plan);
+        bench.on(loaded());
+        for event in events {
+            assert_eq!(bench.resource.verdict(), None, "{event:?}");
+            bench.on(event);
+        }
+        assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
+        assert_eq!(bench.resource.due(), None);
+    }
+}
+
+#[test]
+fn a_resource_without_templates_runs_its_start_cmd() {
+    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Watch, &[]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![]), vec![Effect::Run(Job::Start)]),
+        (ended(), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![]), vec![]),
+    ]);
+    assert!(bench.resource.settled());
 }

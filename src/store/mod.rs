@@ -3,13 +3,14 @@
 
 mod cursor;
 pub mod path;
-pub mod pattern;
+mod pattern;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use cursor::Cursor;
-pub use pattern::{BadPattern, Pattern};
+pub use pattern::BadPattern;
+use pattern::Pattern;
 
 /// A key or a value. Stores hold bytes, not text, and what is not UTF-8 must survive;
 /// a template shares them with the store instead of copying.
@@ -168,24 +169,9 @@ fn directory(key: &[u8], n: usize) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A reproducible source of random numbers (xorshift).
-    pub struct Random(pub u64);
-
-    impl Random {
-        pub fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-
-        pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-            &from[self.below(from.len())]
-        }
-    }
+    use crate::random::Random;
 
     /// A store of one layer whose values are its keys' positions in the list.
     fn store(keys: &[&str]) -> Store {
@@ -387,7 +373,7 @@ pub(crate) mod tests {
 
     #[test]
     fn random_stores_answer_as_the_naive_one_does() {
-        let mut random = Random(3);
+        let mut random = Random::new(3);
         let patterns =
             ["/*", "/a/*", "/*/*", "/a*/?", "/a/b/*", "/*/a*/*", "/a[^x]*", "/b/[ab]", "/ab", "*", "/*/*/*/*"];
         for round in 0..60 {

@@ -31,6 +31,20 @@ pub(super) enum Expr {
     Logic(Box<Expr>, Vec<(Logic, Expr)>),
 }
 
+impl Expr {
+    /// Whether the filter `safe` is applied to it, or to all of its operands.
+    fn is_safe(&self) -> bool {
+        match self {
+            Expr::Literal(_) | Expr::Path(_) => false,
+            Expr::Filtered(_, filters) => filters.iter().any(|call| call.filter.name() == "safe"),
+            Expr::Negate(operand, _) | Expr::Not(operand) => operand.is_safe(),
+            Expr::Binary(_, operands, _) => operands.0.is_safe() && operands.1.is_safe(),
+            Expr::Chain(first, rest) => first.is_safe() && rest.iter().all(|(_, operand, _)| operand.is_safe()),
+            Expr::Logic(first, rest) => first.is_safe() && rest.iter().all(|(_, operand)| operand.is_safe()),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logic {
     And,
@@ -105,12 +119,43 @@ pub(super) type Pairs = Vec<(Name, Expr)>;
 pub(super) enum StmtKind {
     /// Its tag is the text itself.
     Text,
-    Print(Expr),
+    Print(Printed),
     If(If),
     For(Box<For>),
     Set(Name, Expr),
     With(Pairs, Block),
     Include(Box<Include>),
+    /// A block of that name stands here; what is in it is in [`super::parser::Document::blocks`].
+    Block(Name),
+    Macro(Box<Macro>),
+    Import(Box<Import>),
+    Filter(Vec<FilterCall>, Block),
+    Cycle(Box<Cycle>),
+    FirstOf(Vec<Printed>),
+    IfChanged(Box<IfChanged>),
+    /// What a tag stands for that names text.
+    Literal(&'static str),
+    /// `ssi`: the text of a file.
+    Paste(Vec<u8>, Span),
+    Spaceless(Block),
+    WidthRatio(Box<WidthRatio>),
+    /// `now`
+    Time(Clock, Vec<u8>),
+    Autoescape(Escape, Block),
+}
+
+/// A value that is printed.
+pub(super) struct Printed {
+    pub value: Expr,
+    /// Whether the filter `safe` keeps it from being escaped.
+    pub safe: bool,
+}
+
+impl Printed {
+    pub fn new(value: Expr) -> Printed {
+        let safe = value.is_safe();
+        Printed { value, safe }
+    }
 }
 
 /// The first branch whose condition holds is taken.
@@ -150,4 +195,51 @@ pub(super) enum File {
     Fixed(Vec<u8>),
     /// Found out each time the include is reached.
     Computed(Expr),
+}
+
+pub(super) struct Macro {
+    pub name: Name,
+    /// With what each is where the call does not give it.
+    pub params: Vec<(Name, Option<Expr>)>,
+    pub body: Block,
+}
+
+pub(super) struct Import {
+    pub file: Vec<u8>,
+    pub file_span: Span,
+    /// The name of the macro, where it stands, and the name it gets here.
+    pub macros: Vec<(Name, Span, Name)>,
+}
+
+pub(super) struct Cycle {
+    pub values: Vec<Expr>,
+    pub name: Option<Name>,
+    pub silent: bool,
+}
+
+pub(super) struct IfChanged {
+    /// None: what the body prints is watched.
+    pub watched: Vec<Expr>,
+    pub body: Block,
+    pub otherwise: Option<Block>,
+}
+
+pub(super) struct WidthRatio {
+    pub value: Expr,
+    pub most: Expr,
+    pub width: Expr,
+    pub name: Option<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    Now,
+    /// A fixed moment, for trying a format out.
+    Fake,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escape {
+    On,
+    Off,
 }

@@ -1,6 +1,7 @@
 //! Finds out what an expression is worth. What single values mean is in `value`, what calls do is in the tables of
 //! functions and filters.
 
+use std::mem;
 use std::rc::Rc;
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
@@ -8,7 +9,7 @@ use super::filters::Filter;
 use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
-use super::scope::{Found, Name};
+use super::scope::{Look, Name};
 use super::scripts::AnyFilter;
 use super::source::Span;
 use super::value::{Op, Value};
@@ -16,32 +17,35 @@ use super::value::{Op, Value};
 impl Render {
     pub(super) fn eval(&self, expr: &Expr) -> Outcome<Value> {
         match expr {
-            Expr::Literal(value) => Ok(value.clone()),
-            Expr::Path(path) if path.is_name() => self.head(&path.head),
-            _ => {
-                self.descend(1)?;
-                let value = self.compound(expr)?;
-                self.ascend(1);
-                Ok(value)
-            }
+            Expr::Literal(value) => return Ok(value.clone()),
+            Expr::Path(path) if path.is_name() => return self.head(&path.head),
+            _ => self.descend(1)?,
         }
-    }
-
-    fn compound(&self, expr: &Expr) -> Outcome<Value> {
-        match expr {
+        let value = match expr {
             Expr::Literal(value) => Ok(value.clone()),
             Expr::Path(path) => self.path(path),
             Expr::Filtered(input, filters) => self.filtered(input, filters),
-            Expr::Negate(operand, span) => self.eval(operand)?.negate().map_err(|message| Stop::At(*span, message)),
-            Expr::Not(operand) => Ok(self.eval(operand)?.not()),
-            Expr::Binary(op, operands, span) => {
-                let left = self.eval(&operands.0)?;
-                let right = self.eval(&operands.1)?;
-                binary(*op, &left, &right, *span)
-            }
+            Expr::Negate(operand, span) => self.negate(operand, *span),
+            Expr::Not(operand) => self.not(operand),
+            Expr::Binary(op, operands, span) => self.binary(*op, &operands.0, &operands.1, *span),
             Expr::Chain(first, rest) => self.chain(first, rest),
             Expr::Logic(first, rest) => self.logic(first, rest),
-        }
+        };
+        self.ascend(1);
+        value
+    }
+
+    fn not(&self, operand: &Expr) -> Outcome<Value> {
+        Ok(self.eval(operand)?.not())
+    }
+
+    fn negate(&self, operand: &Expr, span: Span) -> Outcome<Value> {
+        self.eval(operand)?.negate().map_err(|message| Stop::At(span, message))
+    }
+
+    fn binary(&self, op: Op, left: &Expr, right: &Expr, span: Span) -> Outcome<Value> {
+        let left = self.eval(left)?;
+        binary(op, &left, &self.eval(right)?, span)
     }
 
     fn chain(&self, first: &Expr, rest: &[(Op, Expr, Span)]) -> Outcome<Value> {
@@ -65,7 +69,11 @@ impl Render {
     }
 
     fn filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
-        let mut value = self.eval(input)?;
+        self.apply(self.eval(input)?, filters)
+    }
+
+    /// Passes a value through filters.
+    pub(super) fn apply(&self, mut value: Value, filters: &[FilterCall]) -> Outcome<Value> {
         for call in filters {
             let argument = match &call.argument {
                 Some(argument) => self.eval(argument)?,
@@ -76,7 +84,8 @@ impl Render {
         Ok(value)
     }
 
-    fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
+    /// Every filter that is called, of the language or of the user, is called here.
+    pub(super) fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
         let most = self.steps_left();
         let mut left = most;
         let result = filter.call(&self.env, value, argument, &mut left);
@@ -87,14 +96,32 @@ impl Render {
     }
 
     fn path(&self, path: &Path) -> Outcome<Value> {
-        let mut value = self.head(&path.head)?;
-        for (at, step) in path.steps.iter().enumerate() {
+        let (mut value, taken) = match self.first_field(path) {
+            Some(value) => (value?, 1),
+            None => (self.head(&path.head)?, 0),
+        };
+        for (at, step) in path.steps.iter().enumerate().skip(taken) {
             if let Value::Nil = value {
                 break;
             }
             value = self.step(&value, path, at, step)?;
         }
         Ok(value)
+    }
+
+    /// `x.Key` of a pair or map, read without taking hold of it: most of what templates print.
+    fn first_field(&self, path: &Path) -> Option<Outcome<Value>> {
+        let (None, Some(Step { access: Access::Field(field), args: None, span })) =
+            (&path.head.args, path.steps.first())
+        else {
+            return None;
+        };
+        match self.scopes.borrow().look(path.head.name) {
+            Look::Value(value @ (Value::Pair(_) | Value::Map(_))) => {
+                Some(value.field(field).map_err(|message| Stop::At(*span, message)))
+            }
+            _ => None,
+        }
     }
 
     /// One step into a value that is not nil.
@@ -105,9 +132,10 @@ impl Render {
             (Access::Field(name), None) => value.field(name),
             (Access::Field(name), Some(args)) => {
                 let values = self.arguments(args)?;
-                match value.call(name, &values) {
+                match value.call(name, values.as_slice()) {
                     Some(result) => {
-                        return result.map_err(|message| at_argument(args, &values, step.span, in_path(message)));
+                        return result
+                            .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)));
                     }
                     None => value.field(name),
                 }
@@ -122,45 +150,76 @@ impl Render {
     }
 
     fn head(&self, head: &Head) -> Outcome<Value> {
-        let found = self.scopes.borrow().find(head.name);
-        match (found, &head.callee, &head.args) {
-            (Found::Value(Value::Nil), _, _) => Ok(Value::Nil),
-            (Found::Value(value), _, None) => Ok(value),
-            (Found::Value(value), _, Some(_)) => {
-                let message = format!("`{}` is {}, not a function", self.text(head.name), value.kind());
-                Err(Stop::At(head.span, message))
+        let (value, hidden) = match self.scopes.borrow().look(head.name) {
+            Look::Value(value) => (Some(value.clone()), false),
+            Look::Nothing => (None, false),
+            Look::Hidden => (None, true),
+        };
+        match value {
+            Some(value) => self.variable(head, value),
+            // The original prints nothing where functions are hidden, called or not. Filters are never hidden.
+            None if hidden && matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
+            None => self.builtin(head),
+        }
+    }
+
+    fn variable(&self, head: &Head, value: Value) -> Outcome<Value> {
+        let args = head.args.as_deref();
+        match &value {
+            Value::Nil => return Ok(Value::Nil),
+            // A macro is called without parentheses too, like a function.
+            Value::Object(object) => {
+                if let Some(result) = self.call_macro(&**object, args.unwrap_or_default(), head.span) {
+                    return result;
+                }
             }
-            // A function is called without parentheses too.
-            (Found::Nothing, Some(Callee::Function(function)), args) => {
+            _ => {}
+        }
+        if args.is_some() { Err(self.no_function(head, &value)) } else { Ok(value) }
+    }
+
+    /// A function or filter, where no variable has the name.
+    fn builtin(&self, head: &Head) -> Outcome<Value> {
+        match (&head.callee, &head.args) {
+            (Some(Callee::Function(function)), args) => {
                 self.function(function, args.as_deref().unwrap_or_default(), head.span)
             }
-            // The original prints nothing where functions are hidden, called or not.
-            (Found::Hidden, Some(Callee::Function(_)), _) => Ok(Value::Nil),
-            (_, Some(Callee::Filter(filter)), Some(args)) => {
-                let args = self.arguments(args)?;
-                Filter::check_count(args.len())
-                    .map_err(|message| Stop::At(head.span, format!("{}: {message}", filter.name())))?;
-                self.filter(filter, &args[0], args.get(1).unwrap_or(&Value::Nil), head.span)
-            }
-            (_, None, Some(_)) => {
-                Err(Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts())))
-            }
+            (Some(Callee::Filter(filter)), Some(args)) => self.filter_call(filter, args, head.span),
+            (None, Some(_)) => Err(self.unknown_function(head)),
             // An unknown variable is empty, and so is the mere name of a filter.
-            (_, None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
+            (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }
+    }
+
+    fn no_function(&self, head: &Head, value: &Value) -> Stop {
+        Stop::At(head.span, format!("`{}` is {}, not a function", self.text(head.name), value.kind()))
+    }
+
+    fn unknown_function(&self, head: &Head) -> Stop {
+        Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts()))
     }
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
-        let result = function.call(&self.env, &values);
-        let value =
-            result.map_err(|message| at_argument(args, &values, span, format!("{}: {message}", function.name)))?;
+        self.spend(CALL, span)?;
+        let result = function.call(&self.env, values.as_slice());
+        let value = result
+            .map_err(|message| at_argument(args, values.as_slice(), span, format!("{}: {message}", function.name)))?;
         self.weigh(&value, span)?;
         Ok(value)
     }
 
-    fn arguments(&self, args: &[Arg]) -> Outcome<Vec<Value>> {
-        let mut values = Vec::with_capacity(args.len());
+    /// `base(x)`, which is `x|base`.
+    fn filter_call(&self, filter: &AnyFilter, args: &[Arg], span: Span) -> Outcome<Value> {
+        let values = self.arguments(args)?;
+        let values = values.as_slice();
+        Filter::check_count(values.len())
+            .map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        self.filter(filter, &values[0], values.get(1).unwrap_or(&Value::Nil), span)
+    }
+
+    pub(super) fn arguments(&self, args: &[Arg]) -> Outcome<Arguments> {
+        let mut values = Arguments { few: [Value::Nil, Value::Nil], count: 0, many: Vec::new() };
         for arg in args {
             values.push(self.eval(&arg.value)?);
         }
@@ -196,6 +255,39 @@ impl Render {
             }
         }
         text
+    }
+}
+
+/// The steps that the call of a function counts for: it may look through a part of the store.
+const CALL: u64 = 32;
+
+/// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
+pub(super) struct Arguments {
+    few: [Value; 2],
+    /// How many of `few` there are.
+    count: usize,
+    /// All of them, where there are more.
+    many: Vec<Value>,
+}
+
+impl Arguments {
+    fn push(&mut self, value: Value) {
+        match self.few.get_mut(self.count) {
+            Some(place) => {
+                *place = value;
+                self.count += 1;
+            }
+            None => {
+                if self.many.is_empty() {
+                    self.many.extend(self.few.iter_mut().map(|value| mem::replace(value, Value::Nil)));
+                }
+                self.many.push(value);
+            }
+        }
+    }
+
+    pub fn as_slice(&self) -> &[Value] {
+        if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
     }
 }
 

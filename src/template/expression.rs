@@ -6,7 +6,7 @@ use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step}
 use super::filters::Filter;
 use super::functions;
 use super::lexer::{Tag, Token, TokenKind};
-use super::parser::{Parser, Use, suggest, unknown_function};
+use super::parser::{Parser, Use, Wrong, suggest};
 use super::source::{Error, Span};
 use super::value::{Op, Value};
 
@@ -190,15 +190,14 @@ impl Parser<'_> {
     /// `name:argument`
     pub fn filter(&mut self, tokens: &mut Tokens) -> Result<FilterCall, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
-            let message = format!("`|` needs the name of a filter, found {}", tokens.found());
+            let message = format!("the name of a filter is expected, found {}", tokens.found());
             return Err(self.error(tokens, tokens.here(), message));
         };
-        let text = str::from_utf8(name.text).unwrap_or_default();
+        let text = name.name();
         let Some(filter) = self.scripts.lookup(text) else {
             let message = format!("unknown filter `{text}`{}", suggest(text, self.scripts.names()));
             return Err(self.error(tokens, name.span, message));
         };
-        filter.check().map_err(|message| self.error(tokens, name.span, format!("{text}: {message}")))?;
         let argument = match tokens.take(":") {
             Some(_) => Some(self.simple(tokens)?),
             None => None,
@@ -234,10 +233,9 @@ impl Parser<'_> {
 
     fn number(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
         let start = tokens.here();
-        let whole = tokens.next().map_or(&b""[..], |token| token.text);
-        let text = |digits: &[u8]| String::from_utf8_lossy(digits).into_owned();
+        let whole = tokens.next().map_or("", Token::name);
         if tokens.take(".").is_none() {
-            return match text(whole).parse() {
+            return match whole.parse() {
                 Ok(number) => Ok(Expr::Literal(Value::Int(number))),
                 Err(_) => {
                     let message = format!("number is too large, the largest is {}", i64::MAX);
@@ -249,7 +247,7 @@ impl Parser<'_> {
             let message = format!("digits are expected after the point, found {}", tokens.found());
             return Err(self.error(tokens, tokens.since(start), message));
         };
-        match format!("{}.{}", text(whole), text(fraction.text)).parse::<f64>() {
+        match format!("{whole}.{}", fraction.name()).parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Expr::Literal(Value::Float(number))),
             _ => Err(self.error(tokens, tokens.since(start), "number is too large")),
         }
@@ -257,8 +255,7 @@ impl Parser<'_> {
 
     fn path(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
         let start = tokens.here();
-        let name = tokens.next().map_or(&b""[..], |token| token.text);
-        let text = str::from_utf8(name).unwrap_or_default();
+        let text = tokens.next().map_or("", Token::name);
         let args = self.args(tokens)?;
         let callee =
             functions::lookup(text).map(Callee::Function).or_else(|| self.scripts.lookup(text).map(Callee::Filter));
@@ -267,12 +264,12 @@ impl Parser<'_> {
         let mut steps = Vec::new();
         while tokens.take(".").is_some() {
             let access = match tokens.peek() {
-                Some(Token { kind: TokenKind::Name, text, .. }) => {
-                    let name = self.names.name(str::from_utf8(text).unwrap_or_default());
+                Some(token) if token.kind == TokenKind::Name => {
+                    let name = self.names.name(token.name());
                     Access::Field(self.names.text(name).clone())
                 }
-                Some(Token { kind: TokenKind::Digits, text, .. }) => {
-                    match str::from_utf8(text).unwrap_or_default().parse::<i64>().ok().and_then(|n| n.try_into().ok()) {
+                Some(token) if token.kind == TokenKind::Digits => {
+                    match token.name().parse::<i64>().ok().and_then(|n| n.try_into().ok()) {
                         Some(index) => Access::Index(index),
                         None => return Err(self.error(tokens, tokens.here(), "index is too large")),
                     }
@@ -323,12 +320,12 @@ impl Parser<'_> {
         let given = head.args.as_ref().map(Vec::len);
         let check = match (&head.callee, given) {
             (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),
-            (Some(Callee::Filter(filter)), Some(given)) => filter.check().and_then(|()| Filter::check_count(given)),
-            (None, Some(_)) => return self.wrong_calls.push((here, unknown_function(&name, self.scripts))),
+            (Some(Callee::Filter(_)), Some(given)) => Filter::check_count(given),
+            (None, Some(_)) => return self.wrong_calls.push((here, Wrong::Unknown)),
             (None | Some(Callee::Filter(_)), None) => return self.variables.push(here),
         };
         if let Err(message) = check {
-            self.wrong_calls.push((here, format!("{name}: {message}")));
+            self.wrong_calls.push((here, Wrong::Arguments(format!("{name}: {message}"))));
         }
     }
 }

@@ -10,37 +10,21 @@ use super::Env;
 use super::json::{self, Style};
 use super::printf;
 use super::value::Value;
+use super::yaml;
 
 /// One filter.
 pub struct Filter {
     pub name: &'static str,
-    body: Body,
-}
-
-enum Body {
-    Ready(Call),
-    /// Part of the language, but not built yet.
-    Later,
+    call: Call,
 }
 
 /// The argument is nil where the template gives none.
 type Call = fn(&Env, &Value, &Value) -> Result<Value, String>;
 
 impl Filter {
-    /// What stands against using it; to be asked when a template is compiled.
-    pub fn check(&self) -> Result<(), String> {
-        match self.body {
-            Body::Ready(_) => Ok(()),
-            Body::Later => Err("is not supported yet".to_owned()),
-        }
-    }
-
     /// `value | name:argument`. The error does not repeat the name: the caller puts it in front.
     pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
-        match self.body {
-            Body::Ready(call) => call(env, value, argument),
-            Body::Later => Err("is not supported yet".to_owned()),
-        }
+        (self.call)(env, value, argument)
     }
 
     /// Whether `name(..)` may have that many arguments.
@@ -101,9 +85,9 @@ static TABLE: &[Filter] = &[
     row("mapValue", lists::map_value),
     row("parseFloat", numbers::parse_float),
     row("parseInt", numbers::parse_int),
-    row("parseJSON", parse_json),
-    later("parseYAML"),
-    later("parseYAMLArray"),
+    row("parseJSON", parse),
+    row("parseYAML", parse),
+    row("parseYAMLArray", parse),
     row("phone2numeric", text::phone2numeric),
     row("pluralize", numbers::pluralize),
     row("random", lists::random),
@@ -119,7 +103,7 @@ static TABLE: &[Filter] = &[
     row("title", text::title),
     row("toJSON", to_json),
     row("toPrettyJSON", to_pretty_json),
-    later("toYAML"),
+    row("toYAML", to_yaml),
     row("truncatechars", text::truncatechars),
     row("truncatechars_html", html::truncatechars_html),
     row("truncatewords", text::truncatewords),
@@ -134,11 +118,7 @@ static TABLE: &[Filter] = &[
 ];
 
 const fn row(name: &'static str, call: Call) -> Filter {
-    Filter { name, body: Body::Ready(call) }
-}
-
-const fn later(name: &'static str) -> Filter {
-    Filter { name, body: Body::Later }
+    Filter { name, call }
 }
 
 /// No function gives a time, so there is never one to show; the tag `now` is what shows it.
@@ -163,9 +143,10 @@ fn stringformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     printf::sprintf(&env.limits, &argument.text(), std::slice::from_ref(value))
 }
 
-fn parse_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+/// JSON and YAML alike, whatever the filter is called.
+fn parse(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     match value {
-        Value::Str(text) => json::parse(&env.limits, text),
+        Value::Str(text) => yaml::parse(&env.limits, text),
         _ => Ok(value.clone()),
     }
 }
@@ -178,6 +159,20 @@ fn to_pretty_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     json::write(&env.limits, value, Style::Pretty)
 }
 
+/// The argument is `indent=N`, and whatever else is separated by commas.
+fn to_yaml(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+    let text = argument.text();
+    let text = String::from_utf8_lossy(&text);
+    if text.is_empty() {
+        return yaml::write(&env.limits, value, yaml::INDENT);
+    }
+    let indent = text.split(',').find_map(|option| option.strip_prefix(' ').unwrap_or(option).strip_prefix("indent="));
+    match indent.map(str::parse) {
+        Some(Ok(indent)) => yaml::write(&env.limits, value, indent),
+        Some(Err(_)) | None => Err(format!("takes `indent=` with a number of blanks, not `{text}`")),
+    }
+}
+
 /// The argument is `yes,no` or `yes,no,maybe`; without a maybe nothing is a "maybe".
 fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = argument.text();
@@ -185,7 +180,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if !text.is_empty() {
         let given: Vec<&[u8]> = text.split(|byte| *byte == b',').take(4).collect();
         if !(2..=3).contains(&given.len()) {
-            return Err(format!("takes 2 or 3 choices, not `{}`", String::from_utf8_lossy(&text)));
+            return Err("takes 2 or 3 choices, with a `,` between them".to_owned());
         }
         choices[..given.len()].copy_from_slice(&given);
     }
@@ -199,6 +194,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use crate::template::fixture::{Variables, env, eval, limited};
     use crate::template::value::Op;
 
@@ -220,16 +216,6 @@ mod tests {
         assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
         assert!(names().all(|name| lookup(name).is_some_and(|filter| filter.name == name)));
         assert!(lookup("bas").is_none());
-    }
-
-    #[test]
-    fn what_is_not_built_says_so() {
-        for name in ["parseYAML", "parseYAMLArray", "toYAML"] {
-            let filter = lookup(name).unwrap();
-            assert_eq!(filter.check().unwrap_err(), "is not supported yet");
-            assert!(filter.call(&env(), &Value::Nil, &Value::Nil).is_err());
-        }
-        assert!(lookup("base").unwrap().check().is_ok());
     }
 
     #[test]
@@ -274,8 +260,28 @@ mod tests {
         check("7|yesno:'some,none'", "some");
         check("false|yesno:' a , b '", " b ");
         check("getvs('/none/*')|yesno:'items,empty'", "empty");
-        fails("true|yesno:'only'", "takes 2 or 3 choices, not `only`");
-        fails("true|yesno:'a,b,c,d'", "takes 2 or 3 choices, not `a,b,c,d`");
+        fails("true|yesno:'only'", "takes 2 or 3 choices, with a `,` between them");
+        fails("true|yesno:'a,b,c,d'", "takes 2 or 3 choices, with a `,` between them");
+    }
+
+    #[test]
+    fn yaml_documents() {
+        check("'a: yes'|parseYAML|toJSON", "{\"a\":true}");
+        check("'- 010'|parseYAMLArray|first", "8.000000");
+        check("'a: 0x1F'|parseJSON|mapValue:'a'", "31.000000");
+        check("5|parseYAML", "5");
+        check("undefined|parseYAML", "");
+        check("'<<'|toYAML", "<<\n");
+        check("undefined|toYAML", "null\n");
+        check("'{a: [1]}'|parseYAML|toYAML:''", "a:\n    - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'indent=2'", "a:\n  - 1\n");
+        check("'{a: [1]}'|parseYAML|toYAML:'other=x, indent=3'", "a:\n   - 1\n");
+        fails("1|toYAML:'indent=wide'", "takes `indent=` with a number of blanks, not `indent=wide`");
+        fails("1|toYAML:'indent='", "takes `indent=` with a number of blanks, not `indent=`");
+        fails("1|toYAML:2", "takes `indent=` with a number of blanks, not `2`");
+        fails("1|toYAML:'indent=-1'", "cannot indent by -1 blanks");
+        fails("'a: [.inf]'|parseYAML", "cannot hold an infinity, nor what is not a number");
+        fails("'[1}'|parseYAML", "cannot parse line 1 column 3: while parsing a flow sequence, expected ',' or ']'");
     }
 
     #[test]
@@ -307,7 +313,10 @@ mod tests {
         check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
         check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
         check("'a,b'|split:','|index:1|toJSON", "{}");
-        fails("'{\"a\": [1, 2}'|parseJSON", "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
+        fails(
+            "'{\"a\": [1, 2}'|parseJSON",
+            "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'",
+        );
     }
 
     #[test]
@@ -334,17 +343,7 @@ mod tests {
         }
     }
 
-    /// A reproducible source of random values (xorshift).
-    struct Random(u64);
-
     impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
-        }
-
         fn text(&mut self) -> Value {
             const PIECES: [&[u8]; 40] = [
                 b"a",
@@ -426,7 +425,7 @@ mod tests {
     #[test]
     fn random_values_end_in_a_value_or_an_error() {
         let env = limited(1 << 20);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new(1);
         for _ in 0..300 {
             for filter in TABLE {
                 let (value, argument) = (random.value(&env), random.value(&env));

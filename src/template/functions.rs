@@ -9,7 +9,7 @@ use super::Env;
 use super::signature::{Args, Signature, any, exactly, integer, string, then_any};
 use super::value::{Data, ListKind, Object, Value};
 use super::{Srv, layout, printf, search};
-use crate::store::Bytes;
+use crate::store::{BadPattern, Bytes};
 
 /// One function: `getv("/key", "default")`.
 pub struct Function {
@@ -89,16 +89,16 @@ fn missing(key: &[u8]) -> String {
 }
 
 fn gets(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    Ok(pairs(env.store.gets(args.text(0)).map_err(|_| bad_pattern(args.text(0)))?))
+    Ok(pairs(env.store.gets(args.text(0)).map_err(|bad| bad_pattern(args.text(0), bad))?))
 }
 
 fn getvs(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    let values = env.store.getvs(args.text(0)).map_err(|_| bad_pattern(args.text(0)))?;
+    let values = env.store.getvs(args.text(0)).map_err(|bad| bad_pattern(args.text(0), bad))?;
     Ok(names_of(values.into_iter().cloned().collect()))
 }
 
-fn bad_pattern(pattern: &[u8]) -> String {
-    format!("syntax error in pattern: {}", String::from_utf8_lossy(pattern))
+fn bad_pattern(pattern: &[u8], bad: BadPattern) -> String {
+    format!("malformed pattern `{}`: {bad}", String::from_utf8_lossy(pattern))
 }
 
 fn pairs(found: Vec<(&Bytes, &Bytes)>) -> Value {
@@ -301,8 +301,8 @@ mod tests {
         check(r#"getvs("/none/*")|toJSON"#, "null");
         check(r#"getallkvs()|length"#, "8");
         check(r#"getallkvs|length"#, "8");
-        fails(r#"gets("/hosts/[a-")"#, "syntax error in pattern: /hosts/[a-");
-        fails(r#"getvs("/hosts/[a-")"#, "syntax error in pattern: /hosts/[a-");
+        fails(r#"gets("/hosts/[a-")"#, "malformed pattern `/hosts/[a-`: a class `[` is not closed");
+        fails(r#"getvs("/hosts/[a-")"#, "malformed pattern `/hosts/[a-`: a class `[` is not closed");
     }
 
     #[test]

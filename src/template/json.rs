@@ -9,9 +9,9 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 use super::Limits;
 use super::bounded::{self, Text};
-use super::number::{FloatFormat, format_float};
 use super::runes;
 use super::value::{Data, ListKind, Map, Value};
+use crate::number::{FloatFormat, format_float};
 
 /// How deep values may be nested; a map that holds itself gets there.
 const DEPTH: usize = 200;

@@ -286,6 +286,13 @@ impl<'s> Lexer<'s> {
     }
 }
 
+impl<'s> Token<'s> {
+    /// The text of a name, keyword or number, which are ASCII.
+    pub fn name(&self) -> &'s str {
+        str::from_utf8(self.text).unwrap_or_default()
+    }
+}
+
 impl Tag<'_> {
     /// Its closing delimiter.
     pub fn end(&self) -> Span {

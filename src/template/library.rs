@@ -1,18 +1,20 @@
 //! What the parts of one template share: its names, the files it came from with their states, and the files that
 //! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::lower::{self, Program, Role};
+use super::lower::{self, Role};
+use super::program::{Program, Slot};
 use super::scope::Names;
 use super::source::Error;
 use super::{Stamp, World};
+use crate::error::cause;
 
 #[derive(Default)]
 pub(super) struct Library {
@@ -21,11 +23,18 @@ pub(super) struct Library {
     stamps: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
     /// By path: what computed includes brought so far. The template is stale as a whole once one of them changes.
     computed: RefCell<HashMap<PathBuf, Rc<Program>>>,
+    slots: Cell<usize>,
 }
 
 impl Library {
     pub fn names(&self) -> RefMut<'_, Names> {
         self.names.borrow_mut()
+    }
+
+    /// A slot that no other node has.
+    pub fn slot(&self) -> Slot {
+        self.slots.set(self.slots.get() + 1);
+        Slot(self.slots.get() - 1)
     }
 
     /// Reads a file. `None`: it does not exist, and need not.
@@ -110,14 +119,6 @@ pub(super) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// An error of the system without its number, which says no more.
-pub(super) fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.rsplit_once(" (os error ").map_or(&*text, |(text, _)| text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,11 +136,5 @@ mod tests {
         check("/a.tmpl", "../../b.tmpl", "/b.tmpl");
         check("dir/a.tmpl", "/abs/../b.tmpl", "/abs/../b.tmpl");
         assert!(resolve(Path::new("a"), b"").is_err());
-    }
-
-    #[test]
-    fn names_causes() {
-        assert_eq!(cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
-        assert_eq!(cause(&io::Error::other("odd (os errors)")), "odd (os errors)");
     }
 }

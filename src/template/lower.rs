@@ -1,102 +1,20 @@
-//! Lowers a template, with every file it names, to what runs: texts and control flow become upon's source, expressions
+//! Lowers a template, with every file it names, to a program: texts and control flow become upon's source, expressions
 //! become numbered nodes that this source asks for. Evaluates nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use super::ast::{Block, Expr, File, For, If, Include, Pairs, Stmt, StmtKind};
+use super::ast::{Block, File, For, If, IfChanged, Import, Include, Macro, Stmt, StmtKind};
 use super::lexer::{self, Blocks};
 use super::library::{Library, Need, resolve};
-use super::parser::{self, Use};
+use super::parser::{self, Document, Purpose, Use};
+use super::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Program};
 use super::render;
 use super::scope::Name;
-use super::source::{Error, Source, Span};
+use super::source::{Error, Reach, Source, Span};
 use super::{NESTING, World};
-
-/// A compiled file with everything it includes by a fixed name.
-pub(super) struct Program {
-    sources: Vec<Source>,
-    nodes: Vec<Node>,
-    /// What upon runs. The first is the file itself.
-    units: Vec<upon::Template<'static>>,
-    /// Where names are read that no tag sets and no function has.
-    unknown: Vec<(Name, Span)>,
-}
-
-/// What upon asks for by its number.
-pub(super) struct Node {
-    pub tag: Span,
-    pub kind: NodeKind,
-}
-
-pub(super) enum NodeKind {
-    /// Text that upon would not take, or not leave alone.
-    Text(Vec<u8>),
-    Print(Expr),
-    Test(Expr),
-    /// Finds out which branch of an `if` is taken; each branch then tests whether it is meant.
-    Choose(Vec<(Expr, Span)>),
-    Chosen(usize),
-    EndChoose,
-    Set(Name, Expr),
-    /// Opens a loop, counts its rounds, and begins each.
-    For(Box<ForNode>),
-    /// Whether the loop just gone through had no rounds.
-    Empty,
-    EndFor,
-    With(Pairs),
-    EndWith,
-    /// Enters a file that upon includes. The pairs are seen in it, and nothing else if `only`.
-    Enter {
-        pairs: Pairs,
-        only: bool,
-    },
-    /// Leaves it.
-    Leave,
-    IncludeComputed(Box<IncludeNode>),
-}
-
-/// An include of a file that is not known before.
-pub(super) struct IncludeNode {
-    pub file: Expr,
-    pub file_span: Span,
-    pub need: Need,
-    pub pairs: Pairs,
-    pub only: bool,
-}
-
-pub(super) struct ForNode {
-    pub key: Name,
-    pub value: Option<Name>,
-    pub iterated: Expr,
-    pub iterated_span: Span,
-    pub reversed: bool,
-    pub sorted: bool,
-}
-
-impl Program {
-    pub fn node(&self, number: usize) -> &Node {
-        &self.nodes[number]
-    }
-
-    pub fn unit(&self, number: usize) -> &upon::Template<'static> {
-        &self.units[number]
-    }
-
-    pub fn unknown(&self) -> &[(Name, Span)] {
-        &self.unknown
-    }
-
-    pub fn source(&self, span: Span) -> &Source {
-        &self.sources[span.file as usize]
-    }
-
-    /// An error in a tag, of which `what` is underlined.
-    pub fn error(&self, tag: Span, what: Span, message: String) -> Error {
-        self.source(tag).error(tag, what, message)
-    }
-}
 
 /// Whether a file is rendered by itself, or within another one whose variables and macros it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +26,7 @@ pub(super) enum Role {
     },
 }
 
-/// Compiles a file, and all files it includes by a fixed name.
+/// Compiles a file, and all files it names by a fixed name.
 pub(super) fn compile(
     path: &Path,
     bytes: Vec<u8>,
@@ -119,105 +37,244 @@ pub(super) fn compile(
     let mut lowering = Lowering {
         library,
         world,
+        role,
         sources: Vec::new(),
         nodes: Vec::new(),
         units: Vec::new(),
+        work: VecDeque::new(),
         files: HashMap::new(),
+        exports: HashMap::new(),
         includes: Vec::new(),
         variables: Vec::new(),
-        bound: HashSet::from([Name::FORLOOP]),
+        bound: HashSet::from([Name::FORLOOP, Name::BLOCK]),
     };
-    lowering.add(path.to_owned(), bytes)?;
-    // Files join behind while the ones before them are lowered, so that includes take no stack here.
-    while lowering.units.len() < lowering.sources.len() {
-        let file = lowering.units.len();
-        let unit = lowering.file(file, role).map_err(|error| lowering.reached(file, error))?;
-        lowering.units.push(unit);
+    lowering.include_file(path.to_owned(), bytes, None)?;
+    // Files, blocks and macros join behind while those before them are lowered, so that none takes stack within another.
+    while let Some(work) = lowering.work.pop_front() {
+        match work {
+            Work::File { source, unit } => lowering.file(source, unit)?,
+            Work::Body { body, unit, family } => lowering.unit(body, unit, &family)?,
+        }
     }
     lowering.refuse_cycles()?;
     let Lowering { sources, nodes, units, variables, bound, .. } = lowering;
     let unknown = variables.into_iter().filter(|variable| !bound.contains(&variable.name));
     let unknown = unknown.map(|variable| (variable.name, variable.tag)).collect();
+    let units = units.into_iter().map(|unit| unit.expect("no unit is left when there is no work")).collect();
     Ok(Program { sources, nodes, units, unknown })
 }
 
 struct Lowering<'a> {
     library: &'a Library,
     world: &'a dyn World,
+    role: Role,
     sources: Vec<Source>,
     nodes: Vec<Node>,
-    /// Each of the file with the same number.
-    units: Vec<upon::Template<'static>>,
-    files: HashMap<PathBuf, usize>,
-    /// Each include by a fixed name: its tag, and the number of the file it names.
-    includes: Vec<(Span, usize)>,
+    units: Vec<Option<upon::Template<'static>>>,
+    work: VecDeque<Work>,
+    /// The files that are included: the numbers of source and unit.
+    files: HashMap<PathBuf, (usize, usize)>,
+    /// The macros of the files that are imported from.
+    exports: HashMap<PathBuf, Exports>,
+    /// Each include by a fixed name: the source it stands in (or that extends what it stands in), its tag, and the source
+    /// it names.
+    includes: Vec<(usize, Span, usize)>,
     variables: Vec<Use>,
     bound: HashSet<Name>,
 }
 
+type Exports = BTreeMap<Name, Rc<MacroNode>>;
+
+/// What is still to be lowered.
+enum Work {
+    File { source: usize, unit: usize },
+    Body { body: Block, unit: usize, family: Rc<Family> },
+}
+
+/// A file with those it extends, and with the blocks of all of them.
+#[derive(Default)]
+struct Family {
+    /// The file that begins it. `None` for macros: what they include is included when they are called.
+    source: Option<usize>,
+    /// The units of each block, from the file that extends none to the first one; the last of them is what is rendered.
+    blocks: BTreeMap<Name, Rc<[usize]>>,
+}
+
+/// Files.
 impl Lowering<'_> {
-    /// Takes a file in. It is lowered when its turn comes.
-    fn add(&mut self, path: PathBuf, bytes: Vec<u8>) -> Result<usize, Error> {
+    /// Takes a file in. `reached`: the tag that names it.
+    fn add(&mut self, path: PathBuf, bytes: Vec<u8>, reached: Option<(Reach, Span)>) -> Result<usize, Error> {
         if bytes.len() > Source::LARGEST {
             let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
             return Err(Error::of_file(&path, message));
         }
-        let file = self.sources.len();
-        self.files.insert(path.clone(), file);
-        self.sources.push(Source { id: file as u32, path, bytes });
-        Ok(file)
+        let id = self.sources.len() as u32;
+        self.sources.push(Source { id, path, bytes, reached });
+        Ok(id as usize)
     }
 
-    fn file(&mut self, file: usize, role: Role) -> Result<upon::Template<'static>, Error> {
-        let source = &self.sources[file];
-        let pieces = lexer::lex(source, Blocks::Trimmed)?;
-        let open = match role {
-            Role::Main => 0,
-            Role::Included { open } => open,
-        };
-        let document = parser::parse(source, &mut self.library.names(), &self.world.scripts(), pieces, open)?;
-        if let (Role::Main, 0, Some(error)) = (role, file, document.wrong_call) {
-            return Err(error);
-        }
-        self.variables.extend(document.variables);
-        self.bound.extend(document.bound);
-        let mut out = String::new();
-        self.block(document.body, &mut out)?;
-        render::ENGINE.compile(out).map_err(|error| {
-            let message = format!("failed to lower the template, which is a mistake of remco: {error}");
-            Error::of_file(&self.sources[file].path, message)
-        })
+    /// Takes in a file that is rendered as a whole; it is lowered when its turn comes.
+    fn include_file(&mut self, path: PathBuf, bytes: Vec<u8>, tag: Option<Span>) -> Result<(usize, usize), Error> {
+        let source = self.add(path.clone(), bytes, tag.map(|tag| (Reach::Included, tag)))?;
+        let unit = self.reserve();
+        self.files.insert(path, (source, unit));
+        self.work.push_back(Work::File { source, unit });
+        Ok((source, unit))
+    }
+
+    fn reserve(&mut self) -> usize {
+        self.units.push(None);
+        self.units.len() - 1
+    }
+
+    /// Reads a file that a tag names. `None`: it does not exist, and need not.
+    fn read(&self, tag: Span, name: &[u8], named: Span, need: Need) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+        let path = self.resolve(tag, name, named)?;
+        let bytes = self.library.read(self.world, &path, need).map_err(|message| self.error(tag, named, message))?;
+        Ok(bytes.map(|bytes| (path, bytes)))
+    }
+
+    fn resolve(&self, tag: Span, name: &[u8], named: Span) -> Result<PathBuf, Error> {
+        resolve(&self.sources[tag.file as usize].path, name).map_err(|message| self.error(tag, named, message))
+    }
+
+    fn error(&self, tag: Span, what: Span, message: impl Into<String>) -> Error {
+        self.reached(tag.file as usize, self.sources[tag.file as usize].error(tag, what, message))
     }
 
     /// Adds to an error in a file how one got there.
-    fn reached(&self, mut file: usize, mut error: Error) -> Error {
-        // The first include of a file is the one that took it in, and stands in a file with a lower number.
-        while let Some((tag, _)) =
-            self.includes.iter().find(|(tag, included)| *included == file && (tag.file as usize) < file)
-        {
-            file = tag.file as usize;
-            error = error.reached("included from", &self.sources[file], *tag);
+    fn reached(&self, source: usize, mut error: Error) -> Error {
+        let mut source = &self.sources[source];
+        while let Some((reach, tag)) = source.reached {
+            source = &self.sources[tag.file as usize];
+            error = error.reached(reach.text(), source, tag);
         }
         error
     }
 
-    fn block(&mut self, block: Block, out: &mut String) -> Result<(), Error> {
-        block.into_iter().try_for_each(|statement| self.statement(statement, out))
+    fn parse(&mut self, source: usize, blocks: Blocks, purpose: Purpose) -> Result<Document, Error> {
+        let open = match self.role {
+            Role::Main => 0,
+            Role::Included { open } => open,
+        };
+        let file = &self.sources[source];
+        let scripts = self.world.scripts();
+        let document = lexer::lex(file, blocks)
+            .and_then(|pieces| parser::parse(file, &mut self.library.names(), &scripts, pieces, purpose, open))
+            .map_err(|error| self.reached(source, error))?;
+        Ok(document)
     }
 
-    fn statement(&mut self, Stmt { tag, kind }: Stmt, out: &mut String) -> Result<(), Error> {
+    /// Lowers a file with those it extends: what is rendered is the last of them, with the blocks of the others.
+    fn file(&mut self, source: usize, unit: usize) -> Result<(), Error> {
+        let mut document = self.parse(source, Blocks::Trimmed, Purpose::Render)?;
+        if let (Role::Main, 0, None, Some(error)) = (self.role, source, &document.extends, document.wrong_call.take()) {
+            return Err(error);
+        }
+        let mut paths = vec![self.sources[source].path.clone()];
+        let mut blocks: Vec<BTreeMap<Name, Block>> = Vec::new();
+        let body = loop {
+            self.variables.append(&mut document.variables);
+            self.bound.extend(document.bound);
+            blocks.push(document.blocks);
+            let Some(extends) = document.extends else { break document.body };
+            let Some((path, bytes)) = self.read(extends.tag, &extends.file, extends.span, Need::Must)? else {
+                break document.body;
+            };
+            if paths.contains(&path) || paths.len() >= NESTING {
+                return Err(self.error(extends.tag, extends.span, "files extend each other without an end"));
+            }
+            paths.push(path.clone());
+            let parent = self.add(path, bytes, Some((Reach::Extended, extends.tag)))?;
+            document = self.parse(parent, Blocks::Kept, Purpose::Render)?;
+        };
+        let mut bodies = Vec::new();
+        let mut units: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+        for (name, body) in blocks.into_iter().rev().flatten() {
+            let unit = self.reserve();
+            units.entry(name).or_default().push(unit);
+            bodies.push((body, unit));
+        }
+        let blocks = units.into_iter().map(|(name, units)| (name, Rc::from(units))).collect();
+        let family = Rc::new(Family { source: Some(source), blocks });
+        let bodies = bodies.into_iter().map(|(body, unit)| Work::Body { body, unit, family: family.clone() });
+        self.work.extend(bodies);
+        self.unit(body, unit, &family)
+    }
+
+    /// Lowers what is a template of upon's of its own.
+    fn unit(&mut self, body: Block, unit: usize, family: &Rc<Family>) -> Result<(), Error> {
+        let mut out = String::new();
+        self.block(body, &mut out, family)?;
+        let compiled = render::ENGINE.compile(out).map_err(|error| {
+            let message = format!("failed to lower the template, which is a mistake of remco: {error}");
+            Error::of_file(&self.sources[0].path, message)
+        })?;
+        self.units[unit] = Some(compiled);
+        Ok(())
+    }
+}
+
+/// Statements.
+impl Lowering<'_> {
+    fn block(&mut self, block: Block, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
+        for statement in block {
+            self.statement(statement, out, family)?;
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self, Stmt { tag, kind }: Stmt, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
+        use NodeKind::{Autoescape, Capture, EndAutoescape, EndWith, Filter, Spaceless, With};
+        match kind {
+            StmtKind::If(if_) => self.if_(tag, if_, out, family),
+            StmtKind::For(for_) => self.for_(tag, *for_, out, family),
+            StmtKind::With(pairs, body) => self.around(tag, With(pairs), body, EndWith, out, family),
+            StmtKind::Filter(filters, body) => self.around(tag, Capture, body, Filter(filters), out, family),
+            StmtKind::Spaceless(body) => self.around(tag, Capture, body, Spaceless, out, family),
+            StmtKind::Autoescape(escape, body) => {
+                self.around(tag, Autoescape(escape), body, EndAutoescape, out, family)
+            }
+            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, family),
+            single => self.single(tag, single, out, family),
+        }
+    }
+
+    /// A statement that has no others in it.
+    fn single(&mut self, tag: Span, kind: StmtKind, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
         match kind {
             StmtKind::Text => self.text(tag, out),
-            StmtKind::Print(value) => self.run(tag, NodeKind::Print(value), out),
+            StmtKind::Print(printed) => self.run(tag, NodeKind::Print(printed), out),
             StmtKind::Set(name, value) => self.run(tag, NodeKind::Set(name, value), out),
-            StmtKind::If(if_) => self.if_(tag, if_, out)?,
-            StmtKind::For(for_) => self.for_(tag, *for_, out)?,
-            StmtKind::With(pairs, body) => {
-                self.run(tag, NodeKind::With(pairs), out);
-                self.block(body, out)?;
-                self.run(tag, NodeKind::EndWith, out);
+            StmtKind::Include(include) => self.include(tag, *include, out, family)?,
+            StmtKind::Block(name) => self.block_tag(tag, name, out, family),
+            StmtKind::Macro(macro_) => {
+                let name = macro_.name;
+                let node = self.macro_(tag, *macro_, family);
+                self.run(tag, NodeKind::Define(vec![(name, node)]), out);
             }
-            StmtKind::Include(include) => self.include(tag, *include, out)?,
+            StmtKind::Import(import) => self.import(tag, *import, out)?,
+            StmtKind::Cycle(cycle) => {
+                let slot = self.library.slot();
+                let node = CycleNode { values: cycle.values, name: cycle.name, silent: cycle.silent, tag, slot };
+                self.run(tag, NodeKind::Cycle(Rc::new(node)), out);
+            }
+            StmtKind::FirstOf(values) => self.run(tag, NodeKind::FirstOf(values), out),
+            StmtKind::Literal(text) => self.run(tag, NodeKind::Text(text.into()), out),
+            StmtKind::Paste(name, named) => {
+                if let Some((_, bytes)) = self.read(tag, &name, named, Need::Must)? {
+                    self.run(tag, NodeKind::Text(bytes), out);
+                }
+            }
+            StmtKind::WidthRatio(ratio) => self.run(tag, NodeKind::WidthRatio(ratio), out),
+            StmtKind::Time(clock, layout) => self.run(tag, NodeKind::Time(clock, layout), out),
+            StmtKind::If(_)
+            | StmtKind::For(_)
+            | StmtKind::With(..)
+            | StmtKind::Filter(..)
+            | StmtKind::Spaceless(_)
+            | StmtKind::Autoescape(..)
+            | StmtKind::IfChanged(_) => {}
         }
         Ok(())
     }
@@ -234,6 +291,22 @@ impl Lowering<'_> {
         push(out, format_args!("{{{{ {number} | run }}}}"));
     }
 
+    /// A body with a node before and one behind it.
+    fn around(
+        &mut self,
+        tag: Span,
+        before: NodeKind,
+        body: Block,
+        behind: NodeKind,
+        out: &mut String,
+        family: &Rc<Family>,
+    ) -> Result<(), Error> {
+        self.run(tag, before, out);
+        self.block(body, out, family)?;
+        self.run(tag, behind, out);
+        Ok(())
+    }
+
     fn text(&mut self, span: Span, out: &mut String) {
         let bytes = self.sources[span.file as usize].slice(span);
         match str::from_utf8(bytes) {
@@ -245,52 +318,60 @@ impl Lowering<'_> {
         }
     }
 
-    fn if_(&mut self, tag: Span, If { mut branches, otherwise }: If, out: &mut String) -> Result<(), Error> {
+    /// `{% if n | test %}..{% else %}..{% endif %}`
+    fn branch(
+        &mut self,
+        tag: Span,
+        test: NodeKind,
+        block: Block,
+        otherwise: Option<Block>,
+        out: &mut String,
+        family: &Rc<Family>,
+    ) -> Result<(), Error> {
+        let number = self.node(tag, test);
+        push(out, format_args!("{{% if {number} | test %}}"));
+        self.block(block, out, family)?;
+        if let Some(block) = otherwise {
+            out.push_str("{% else %}");
+            self.block(block, out, family)?;
+        }
+        out.push_str("{% endif %}");
+        Ok(())
+    }
+
+    fn if_(&mut self, tag: Span, if_: If, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
+        let If { mut branches, otherwise } = if_;
         if branches.len() == 1
             && let Some((condition, block)) = branches.pop()
         {
-            let number = self.node(tag, NodeKind::Test(condition.value));
-            push(out, format_args!("{{% if {number} | test %}}"));
-            self.block(block, out)?;
-            if let Some(block) = otherwise {
-                out.push_str("{% else %}");
-                self.block(block, out)?;
-            }
-            out.push_str("{% endif %}");
-            return Ok(());
+            return self.branch(tag, NodeKind::Test(condition.value), block, otherwise, out, family);
         }
         // upon makes each `else if` a level of nesting and recurses over it: a long chain would take all stack.
         let (conditions, blocks): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         let conditions = conditions.into_iter().map(|condition| (condition.value, condition.tag)).collect();
         self.run(tag, NodeKind::Choose(conditions), out);
         for (branch, block) in blocks.into_iter().chain(otherwise).enumerate() {
-            let number = self.node(tag, NodeKind::Chosen(branch));
-            push(out, format_args!("{{% if {number} | test %}}"));
-            self.block(block, out)?;
-            out.push_str("{% endif %}");
+            self.branch(tag, NodeKind::Chosen(branch), block, None, out, family)?;
         }
         self.run(tag, NodeKind::EndChoose, out);
         Ok(())
     }
 
-    fn for_(&mut self, tag: Span, for_: For, out: &mut String) -> Result<(), Error> {
+    fn for_(&mut self, tag: Span, for_: For, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
         let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
         let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
         let number = self.node(tag, NodeKind::For(Box::new(node)));
-        push(out, format_args!("{{% for _ in rows({number}) %}}{{{{ {number} | run }}}}"));
-        self.block(body, out)?;
+        push(out, format_args!("{{% for _ in times({number}) %}}{{{{ {number} | run }}}}"));
+        self.block(body, out, family)?;
         out.push_str("{% endfor %}");
         if let Some(block) = empty {
-            let number = self.node(tag, NodeKind::Empty);
-            push(out, format_args!("{{% if {number} | test %}}"));
-            self.block(block, out)?;
-            out.push_str("{% endif %}");
+            self.branch(tag, NodeKind::Empty, block, None, out, family)?;
         }
         self.run(tag, NodeKind::EndFor, out);
         Ok(())
     }
 
-    fn include(&mut self, tag: Span, include: Include, out: &mut String) -> Result<(), Error> {
+    fn include(&mut self, tag: Span, include: Include, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
         let Include { file, file_span, need, pairs, only } = include;
         let name = match file {
             File::Fixed(name) => name,
@@ -300,41 +381,111 @@ impl Lowering<'_> {
                 return Ok(());
             }
         };
-        let source = &self.sources[tag.file as usize];
-        let path = resolve(&source.path, &name).map_err(|message| source.error(tag, file_span, message))?;
-        let file = match self.files.get(&path) {
+        let path = self.resolve(tag, &name, file_span)?;
+        let (source, unit) = match self.files.get(&path) {
             Some(file) => *file,
-            None => match self.library.read(self.world, &path, need) {
-                Ok(Some(bytes)) => self.add(path, bytes)?,
-                Ok(None) => return Ok(()),
-                Err(message) => return Err(source.error(tag, file_span, message)),
+            None => match self.read(tag, &name, file_span, need)? {
+                Some((path, bytes)) => self.include_file(path, bytes, Some(tag))?,
+                None => return Ok(()),
             },
         };
-        self.includes.push((tag, file));
+        if let Some(includer) = family.source {
+            self.includes.push((includer, tag, source));
+        }
         self.run(tag, NodeKind::Enter { pairs, only }, out);
-        push(out, format_args!("{{% include \"{file}\" %}}"));
+        push(out, format_args!("{{% include \"{unit}\" %}}"));
         self.run(tag, NodeKind::Leave, out);
         Ok(())
     }
 
+    fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, family: &Rc<Family>) {
+        let Some((unit, supers)) = family.blocks.get(&name).and_then(|units| units.split_last()) else { return };
+        self.run(tag, NodeKind::Block(Rc::from(supers)), out);
+        push(out, format_args!("{{% include \"{unit}\" %}}"));
+    }
+
+    fn macro_(&mut self, tag: Span, macro_: Macro, family: &Family) -> Rc<MacroNode> {
+        let Macro { name, params, body } = macro_;
+        let unit = self.reserve();
+        let family = Rc::new(Family { source: None, blocks: family.blocks.clone() });
+        self.work.push_back(Work::Body { body, unit, family });
+        Rc::new(MacroNode { name, params, unit, tag })
+    }
+
+    fn import(&mut self, tag: Span, import: Import, out: &mut String) -> Result<(), Error> {
+        let Import { file, file_span, macros } = import;
+        let path = self.resolve(tag, &file, file_span)?;
+        if !self.exports.contains_key(&path) {
+            let exports = self.exports(tag, &file, file_span)?;
+            self.exports.insert(path.clone(), exports);
+        }
+        let mut define = Vec::new();
+        for (name, span, alias) in macros {
+            let Some(node) = self.exports.get(&path).and_then(|exports| exports.get(&name)) else {
+                let message = format!(
+                    "`{}` exports no macro `{}`; a macro is exported with {{% macro name() export %}}",
+                    path.display(),
+                    self.library.names().text(name)
+                );
+                return Err(self.error(tag, span, message));
+            };
+            define.push((alias, node.clone()));
+        }
+        self.run(tag, NodeKind::Define(define), out);
+        Ok(())
+    }
+
+    /// The macros that a file exports; nothing else of it is used.
+    fn exports(&mut self, tag: Span, file: &[u8], named: Span) -> Result<Exports, Error> {
+        let Some((path, bytes)) = self.read(tag, file, named, Need::Must)? else { return Ok(Exports::new()) };
+        let source = self.add(path, bytes, Some((Reach::Imported, tag)))?;
+        let document = self.parse(source, Blocks::Kept, Purpose::Import)?;
+        self.variables.extend(document.variables);
+        self.bound.extend(document.bound);
+        let exports = document.exports.into_iter();
+        Ok(exports.map(|(tag, macro_)| (macro_.name, self.macro_(tag, macro_, &Family::default()))).collect())
+    }
+
+    fn ifchanged(
+        &mut self,
+        tag: Span,
+        ifchanged: IfChanged,
+        out: &mut String,
+        family: &Rc<Family>,
+    ) -> Result<(), Error> {
+        let IfChanged { watched, body, otherwise } = ifchanged;
+        let slot = self.library.slot();
+        if watched.is_empty() {
+            // As in the original, what stands behind `else` is not used here.
+            return self.around(tag, NodeKind::Capture, body, NodeKind::Changed(slot), out, family);
+        }
+        self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, family)
+    }
+}
+
+/// Circles.
+impl Lowering<'_> {
     /// A file that includes itself by a fixed name, over others or not, would never end.
     fn refuse_cycles(&self) -> Result<(), Error> {
         let mut included: Vec<Vec<(Span, usize)>> = vec![Vec::new(); self.sources.len()];
-        for (tag, file) in &self.includes {
-            included[tag.file as usize].push((*tag, *file));
-        }
-        /// How far a file is looked through.
-        #[derive(Clone, Copy)]
-        enum Seen {
-            Not,
-            Open,
-            /// With so many levels of files below it.
-            Done(usize),
+        for (includer, tag, file) in &self.includes {
+            included[*includer].push((*tag, *file));
         }
         let mut seen = vec![Seen::Not; self.sources.len()];
+        for file in 0..self.sources.len() {
+            self.look_through(file, &included, &mut seen)?;
+        }
+        Ok(())
+    }
+
+    /// Looks through a file and what it includes.
+    fn look_through(&self, first: usize, included: &[Vec<(Span, usize)>], seen: &mut [Seen]) -> Result<(), Error> {
+        if !matches!(seen[first], Seen::Not) {
+            return Ok(());
+        }
         // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
         // levels found below it.
-        let mut open: Vec<(usize, usize, usize)> = vec![(0, 0, 0)];
+        let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
         while let Some((file, at, levels)) = open.pop() {
             let Some((tag, next)) = included[file].get(at).copied() else {
                 seen[file] = Seen::Done(levels);
@@ -345,7 +496,7 @@ impl Lowering<'_> {
             };
             seen[file] = Seen::Open;
             open.push((file, at + 1, levels));
-            let fail = |message: String| Err(self.sources[file].error(tag, tag, message));
+            let fail = |message: String| Err(self.error(tag, tag, message));
             let below = match seen[next] {
                 Seen::Not => 0,
                 Seen::Done(below) => below,
@@ -366,6 +517,15 @@ impl Lowering<'_> {
         }
         Ok(())
     }
+}
+
+/// How far a file is looked through.
+#[derive(Clone, Copy)]
+enum Seen {
+    Not,
+    Open,
+    /// With so many levels of files below it.
+    Done(usize),
 }
 
 /// Appends to upon's source. (Writing to a String does not fail.)

@@ -18,21 +18,24 @@ pub mod layout;
 mod lexer;
 mod library;
 mod lower;
-mod number;
+mod macros;
 mod parser;
 mod printf;
-mod quote;
+mod program;
 mod render;
+mod rounds;
 mod runes;
 mod scope;
 pub mod scripts;
 mod search;
 pub mod signature;
 mod source;
+mod spaceless;
 mod tags;
 #[cfg(test)]
 mod tests;
 pub mod value;
+mod yaml;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +43,8 @@ use std::rc::Rc;
 
 pub use collections::Collections;
 use library::{Library, Need};
-use lower::{Program, Role};
+use lower::Role;
+use program::Program;
 use scripts::Scripts;
 pub use source::Error;
 
@@ -80,7 +84,7 @@ impl Template {
     /// are empty, as in Django; more often than not they are misspelt.
     pub fn unknown_variables(&self) -> Vec<Unknown> {
         let names = self.library.names();
-        let unknown = self.program.unknown().iter();
+        let unknown = self.program.unknown.iter();
         unknown
             .map(|(name, tag)| {
                 let source = self.program.source(*tag);

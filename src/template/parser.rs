@@ -1,11 +1,11 @@
 //! Parses a template file into statements. Reads no other files (what an include names is looked up when the template
 //! is lowered) and evaluates nothing. What the single tags take is in `tags`, expressions are in `expression`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::vec;
 
 use super::NESTING;
-use super::ast::{Block, Stmt, StmtKind};
+use super::ast::{Block, Macro, Printed, Stmt, StmtKind};
 use super::expression::Tokens;
 use super::functions;
 use super::lexer::{Piece, Tag, TagKind, TokenKind};
@@ -18,6 +18,11 @@ use crate::nearest::nearest;
 /// A parsed file.
 pub(super) struct Document {
     pub body: Block,
+    pub extends: Option<Extends>,
+    /// What is in each block; `body` says where.
+    pub blocks: BTreeMap<Name, Block>,
+    /// The macros that the file exports, each with its tag; only if it is parsed for them.
+    pub exports: Vec<(Span, Macro)>,
     /// Names that are read as variables.
     pub variables: Vec<Use>,
     /// Names that some tag of the file gives a value.
@@ -27,11 +32,32 @@ pub(super) struct Document {
     pub wrong_call: Option<Error>,
 }
 
+/// The file that a file extends.
+pub(super) struct Extends {
+    pub file: Vec<u8>,
+    pub span: Span,
+    pub tag: Span,
+}
+
 /// Where a name stands.
 pub(super) struct Use {
     pub name: Name,
     pub span: Span,
     pub tag: Span,
+}
+
+/// What is wrong with a call.
+pub(super) enum Wrong {
+    Unknown,
+    Arguments(String),
+}
+
+/// What a file is parsed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Render,
+    /// Its macros alone.
+    Import,
 }
 
 /// Parses the pieces of one file, where so many levels of nesting are open already.
@@ -40,6 +66,7 @@ pub(super) fn parse<'s>(
     names: &'s mut Names,
     scripts: &'s Scripts,
     pieces: Vec<Piece<'s>>,
+    purpose: Purpose,
     open: usize,
 ) -> Result<Document, Error> {
     let mut parser = Parser {
@@ -49,6 +76,9 @@ pub(super) fn parse<'s>(
         pieces: pieces.into_iter(),
         open: Vec::new(),
         depth: open,
+        extends: None,
+        blocks: BTreeMap::new(),
+        exports: (purpose == Purpose::Import).then(Vec::new),
         bound: HashSet::new(),
         variables: Vec::new(),
         wrong_calls: Vec::new(),
@@ -57,10 +87,17 @@ pub(super) fn parse<'s>(
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let Parser { bound, variables, wrong_calls, .. } = parser;
+    let Parser { extends, blocks, exports, bound, variables, wrong_calls, .. } = parser;
     let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
-    let wrong_call = wrong.map(|(call, message)| source.error(call.tag, call.span, message));
-    Ok(Document { body, variables, bound, wrong_call })
+    let wrong_call = wrong.map(|(call, wrong)| {
+        let message = match wrong {
+            Wrong::Unknown => unknown_function(parser.names.text(call.name), scripts),
+            Wrong::Arguments(message) => message,
+        };
+        source.error(call.tag, call.span, message)
+    });
+    let exports = exports.unwrap_or_default();
+    Ok(Document { body, extends, blocks, exports, variables, bound, wrong_call })
 }
 
 /// What a call of something unknown is told.
@@ -84,10 +121,14 @@ pub(super) struct Parser<'s> {
     open: Vec<(&'static str, Span)>,
     /// Tags and expressions that stand within each other.
     depth: usize,
+    pub extends: Option<Extends>,
+    pub blocks: BTreeMap<Name, Block>,
+    /// `None`: macros stay where they stand.
+    pub exports: Option<Vec<(Span, Macro)>>,
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
     /// Calls that are wrong if their names are what they are everywhere.
-    pub wrong_calls: Vec<(Use, String)>,
+    pub wrong_calls: Vec<(Use, Wrong)>,
 }
 
 /// The tag that ended a block.
@@ -126,7 +167,7 @@ impl<'s> Parser<'s> {
         let mut tokens = Tokens::new(tag);
         let value = self.expression(&mut tokens)?;
         self.finish(&tokens)?;
-        Ok(StmtKind::Print(value))
+        Ok(StmtKind::Print(Printed::new(value)))
     }
 
     fn tag(&mut self, tag: &Tag<'s>) -> Result<Option<StmtKind>, Error> {
@@ -136,7 +177,7 @@ impl<'s> Parser<'s> {
             let message = format!("a tag begins with its name, found {}", tokens.found());
             return Err(self.error(&tokens, here, message));
         };
-        let name = str::from_utf8(name.text).unwrap_or_default();
+        let name = name.name();
         if let Some(parse) = tags::lookup(name) {
             return parse(self, &mut tokens);
         }
@@ -218,15 +259,28 @@ impl Parser<'_> {
         self.depth -= 1;
     }
 
+    /// The innermost tag that is open.
+    pub fn innermost(&self) -> Option<(&'static str, Span)> {
+        self.open.last().copied()
+    }
+
     /// A name that the tag gives a value.
     pub fn binding(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
+        let name = self.name(tokens)?;
+        self.bind(name);
+        Ok(name)
+    }
+
+    pub fn bind(&mut self, name: Name) {
+        self.bound.insert(name);
+    }
+
+    pub fn name(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
             let message = format!("a name is expected, found {}", tokens.found());
             return Err(self.error(tokens, tokens.here(), message));
         };
-        let name = self.names.name(str::from_utf8(name.text).unwrap_or_default());
-        self.bound.insert(name);
-        Ok(name)
+        Ok(self.names.name(name.name()))
     }
 
     /// Takes a symbol or word that has to come.

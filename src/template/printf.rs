@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use super::Limits;
 use super::bounded::Text;
-use super::number::{self, FloatFormat};
-use super::quote::{can_backquote, printable, quote};
 use super::runes;
 use super::value::{Data, ListKind, Map, Object, Value};
+use crate::number::{self, FloatFormat};
+use crate::quote::{can_backquote, printable, quote};
 use crate::store::Bytes;
 
 /// How deep values may be nested; a map that holds itself gets there.

@@ -5,17 +5,23 @@
 //! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use super::ast::{Expr, Pairs};
+use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
+use super::layout;
 use super::library::{Failure, Library, resolve};
-use super::lower::{ForNode, IncludeNode, Node, NodeKind, Program};
-use super::scope::{Name, Scopes, Sees};
+use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
+use super::rounds::Memory;
+use super::scope::{Look, Name, Scopes, Sees};
 use super::source::{Error, Span};
+use super::spaceless::spaceless;
 use super::value::{Object, Rows, Value};
 use super::{Env, NESTING};
+use crate::number;
+use crate::store::Bytes;
 
 /// upon with its three callables; the same for all templates.
 pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
@@ -28,20 +34,23 @@ pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     engine.add_function("test", |number: &upon::Value| {
         current(|render| render.at_node(number, |node| render.test(node)))
     });
-    // {% for _ in rows(4) %}: the rounds of loop 4. The variables are ours, upon only counts.
-    engine.add_function("rows", |number: &upon::Value| -> Result<upon::Value, String> {
+    // {% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts.
+    engine.add_function("times", |number: &upon::Value| -> Result<upon::Value, String> {
         let rounds = current(|render| render.at_node(number, |node| render.open_loop(node)))?;
         Ok(upon::Value::List(vec![upon::Value::None; rounds]))
     });
     engine
 });
 
-/// So many levels of expressions may be open while a template runs, which bounds its stack: measured without
-/// optimisation a level takes up to 2.7 KiB, and all of them fit a thread of 2 MiB.
-const DEPTH: usize = 600;
+/// So many levels of expressions may be open while a template runs, which bounds its stack to less than 2 MiB. Measured, a
+/// level takes up to 3.2 KiB without optimisation and 1.2 KiB with it.
+const DEPTH: usize = if cfg!(debug_assertions) { 480 } else { 1400 };
+
+/// What upon may have open of files within files and blocks within blocks. Neither has circles, and none of it takes stack.
+const INCLUDES: usize = NESTING * (NESTING + 1);
 
 /// What a nested run of upon, for a call or a computed include, takes of these levels.
-const UNIT: usize = 8;
+pub(super) const UNIT: usize = 8;
 
 /// What a level of parsing takes of them.
 const PARSING: usize = DEPTH / NESTING;
@@ -50,7 +59,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Render>>> = const { RefCell::new(None) };
 }
 
-fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
+pub(super) fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
     let render = CURRENT.with_borrow(Clone::clone).expect("upon only runs within a render");
     call(&render)
 }
@@ -81,6 +90,9 @@ pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
         scopes: RefCell::new(Scopes::new()),
         loops: RefCell::new(Vec::new()),
         chosen: RefCell::new(Vec::new()),
+        escapes: RefCell::new(Vec::new()),
+        captures: RefCell::new(Vec::new()),
+        memory: RefCell::new(HashMap::new()),
         trail: RefCell::new(Vec::new()),
         out: RefCell::new(Vec::new()),
         failure: RefCell::new(None),
@@ -109,6 +121,11 @@ pub(super) struct Render {
     loops: RefCell<Vec<OpenLoop>>,
     /// Which branches are taken of the `if`s that are open.
     chosen: RefCell<Vec<usize>>,
+    /// What `autoescape` was before those that are open.
+    escapes: RefCell<Vec<Escape>>,
+    /// Where the texts begin in the result that are to be taken out of it again.
+    captures: RefCell<Vec<usize>>,
+    pub memory: RefCell<HashMap<Slot, Memory>>,
     /// The includes and calls that are open, for errors.
     trail: RefCell<Vec<Passed>>,
     /// The result so far.
@@ -116,7 +133,7 @@ pub(super) struct Render {
     /// Why upon was told to stop; it only carries text.
     failure: RefCell<Option<Error>>,
     /// Where the node stands that ran last: the nearest place there is for what goes wrong in text.
-    tag: Cell<Span>,
+    pub tag: Cell<Span>,
     steps: Cell<u64>,
     pub depth: Cell<usize>,
 }
@@ -158,12 +175,11 @@ impl Render {
     /// Has upon render a unit of a program; what it prints is appended to the result.
     pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
         let outer = self.program.replace(program.clone());
-        let result = program
-            .unit(number)
+        let result = program.units[number]
             .render_from(&ENGINE, &upon::Value::None)
-            .with_max_include_depth(NESTING + 1)
-            .with_template_fn(|name| match name.parse() {
-                Ok(number) => Ok(program.unit(number)),
+            .with_max_include_depth(INCLUDES)
+            .with_template_fn(|name| match name.parse::<usize>() {
+                Ok(number) => Ok(&program.units[number]),
                 Err(_) => Err("lowering names units by their numbers".to_owned()),
             })
             .to_writer(Sink(self))
@@ -183,7 +199,7 @@ impl Render {
             return Err("lowering gives nodes numbers".to_owned());
         };
         let program = self.program.borrow().clone();
-        let node = program.node(*number as usize);
+        let node = &program.nodes[*number as usize];
         self.tag.set(node.tag);
         self.spend(1, node.tag).and_then(|()| call(node)).map_err(|stop| {
             self.keep(node.tag, stop);
@@ -197,8 +213,11 @@ impl Render {
         self.tell(error);
     }
 
-    /// Adds to an error how one got to its place.
+    /// Keeps an error, with how one got to its place. The first one counts: others only follow from it.
     fn tell(&self, mut error: Error) {
+        if self.failure.borrow().is_some() {
+            return;
+        }
         for passed in self.trail.borrow().iter().rev() {
             error = error.reached(passed.how, passed.program.source(passed.tag), passed.tag);
         }
@@ -208,6 +227,25 @@ impl Render {
     /// How much more the render may cost.
     pub fn steps_left(&self) -> u64 {
         self.env.limits.steps.saturating_sub(self.steps.get())
+    }
+
+    /// Why evaluating stopped, for those who can pass on text only.
+    pub fn word(&self, stop: Stop) -> String {
+        match stop {
+            Stop::At(_, message) => message,
+            Stop::Told => "stopped".to_owned(),
+        }
+    }
+
+    /// Evaluates what stands in a tag of another program.
+    pub fn within<T>(&self, program: &Rc<Program>, tag: Span, call: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let outer = self.program.replace(program.clone());
+        let result = call().map_err(|stop| {
+            self.keep(tag, stop);
+            Stop::Told
+        });
+        self.program.replace(outer);
+        result
     }
 
     /// Counts what the render costs, and asks now and then whether it is still wanted.
@@ -238,37 +276,51 @@ impl Render {
         Ok(())
     }
 
+    pub fn print_value(&self, value: &Value) -> Outcome<()> {
+        self.print(|out| value.print(out)).map_err(|message| Stop::At(self.tag.get(), message))
+    }
+
+    /// Where the result ends at the moment: what is printed from here on can be taken out of it again.
+    pub fn mark(&self) -> usize {
+        self.out.borrow().len()
+    }
+
+    pub fn take(&self, start: usize) -> Bytes {
+        let mut out = self.out.borrow_mut();
+        let text = Bytes::from(out.get(start..).unwrap_or_default());
+        out.truncate(start);
+        text
+    }
+
+    /// Runs a node. (Everything is done in functions of their own: this one is on the stack of every call.)
     fn run(&self, node: &Node) -> Outcome<()> {
-        let at_tag = |message| Stop::At(node.tag, message);
         match &node.kind {
-            NodeKind::Text(text) => self.print(|out| out.extend_from_slice(text)).map_err(at_tag)?,
-            NodeKind::Print(expr) => {
-                let value = self.eval(expr)?;
-                self.print(|out| value.print(out)).map_err(at_tag)?;
-            }
-            NodeKind::Set(name, expr) => {
-                let value = self.eval(expr)?;
-                self.scopes.borrow_mut().set(*name, value);
-            }
-            NodeKind::Choose(conditions) => self.choose(conditions)?,
-            NodeKind::EndChoose => _ = self.chosen.borrow_mut().pop(),
+            NodeKind::Text(text) => self.print_text(text),
+            NodeKind::Print(printed) => self.print_node(printed),
+            NodeKind::Set(name, expr) => self.set(*name, expr),
+            NodeKind::Choose(conditions) => self.choose(conditions),
+            NodeKind::EndChoose => self.end_choose(),
             NodeKind::For(for_) => self.begin_round(for_),
-            NodeKind::EndFor => {
-                self.loops.borrow_mut().pop();
-                self.scopes.borrow_mut().close();
-            }
-            NodeKind::With(pairs) => {
-                let values = self.pairs(pairs)?;
-                self.scopes.borrow_mut().open_child();
-                self.set_all(values);
-            }
-            NodeKind::EndWith => self.scopes.borrow_mut().close(),
-            NodeKind::Enter { pairs, only } => self.enter(node.tag, pairs, *only)?,
+            NodeKind::EndFor => self.end_loop(),
+            NodeKind::With(pairs) => self.with(pairs),
+            NodeKind::EndWith => self.end_with(),
+            NodeKind::Enter { pairs, only } => self.enter(node.tag, pairs, *only),
             NodeKind::Leave => self.leave(),
-            NodeKind::IncludeComputed(include) => self.include(node.tag, include)?,
-            NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty => {}
+            NodeKind::IncludeComputed(include) => self.include(node.tag, include),
+            NodeKind::Block(supers) => self.begin_block(supers),
+            NodeKind::Define(macros) => self.define(macros),
+            NodeKind::Capture => self.capture(),
+            NodeKind::Filter(filters) => self.end_filter(filters),
+            NodeKind::Spaceless => self.end_spaceless(),
+            NodeKind::Changed(slot) => self.end_changed(*slot),
+            NodeKind::Cycle(cycle) => self.cycle(cycle),
+            NodeKind::FirstOf(values) => self.first_of(values),
+            NodeKind::WidthRatio(ratio) => self.width_ratio(ratio),
+            NodeKind::Time(clock, layout) => self.time(*clock, layout),
+            NodeKind::Autoescape(escape) => self.autoescape(*escape),
+            NodeKind::EndAutoescape => self.end_autoescape(),
+            NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty | NodeKind::Watch(..) => Ok(()),
         }
-        Ok(())
     }
 
     fn test(&self, node: &Node) -> Outcome<bool> {
@@ -276,8 +328,39 @@ impl Render {
             NodeKind::Test(expr) => Ok(self.eval(expr)?.truthy()),
             NodeKind::Chosen(branch) => Ok(self.chosen.borrow().last() == Some(branch)),
             NodeKind::Empty => Ok(self.loops.borrow().last().is_none_or(|open| open.round == 0)),
+            NodeKind::Watch(watched, slot) => self.watch(watched, *slot, node.tag),
             _ => Ok(false),
         }
+    }
+
+    fn print_text(&self, text: &[u8]) -> Outcome<()> {
+        self.print(|out| out.extend_from_slice(text)).map_err(|message| Stop::At(self.tag.get(), message))
+    }
+
+    fn print_node(&self, printed: &Printed) -> Outcome<()> {
+        if let Expr::Path(path) = &printed.value
+            && path.is_name()
+            && let scopes = self.scopes.borrow()
+            && scopes.escape() == Escape::Off
+            && let Look::Value(value @ Value::Str(_)) = scopes.look(path.head.name)
+        {
+            return self.print_value(value);
+        }
+        match self.eval(&printed.value)? {
+            value @ Value::Str(_) if self.escapes_now(printed) => self.print_escaped(&value),
+            value => self.print_value(&value),
+        }
+    }
+
+    fn set(&self, name: Name, expr: &Expr) -> Outcome<()> {
+        let value = self.eval(expr)?;
+        self.scopes.borrow_mut().set(name, value);
+        Ok(())
+    }
+
+    fn end_choose(&self) -> Outcome<()> {
+        self.chosen.borrow_mut().pop();
+        Ok(())
     }
 
     fn choose(&self, conditions: &[(Expr, Span)]) -> Outcome<()> {
@@ -313,17 +396,20 @@ impl Render {
         let rows = self.eval(&for_.iterated)?.rows(for_.reversed, for_.sorted);
         let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
         let rounds = rows.as_ref().map_or(0, Rows::len);
+        // upon needs a list to go through, even if it only counts.
+        let most = self.env.limits.output / size_of::<upon::Value>();
+        if rounds > most {
+            return Err(Stop::At(for_.iterated_span, format!("the loop has more than {most} rounds")));
+        }
         info.count.set(rounds);
         self.loops.borrow_mut().push(OpenLoop { rows, round: 0, info });
         Ok(rounds)
     }
 
-    fn begin_round(&self, for_: &ForNode) {
+    fn begin_round(&self, for_: &ForNode) -> Outcome<()> {
         let mut loops = self.loops.borrow_mut();
-        let Some(OpenLoop { rows: Some(rows), round, info }) = loops.last_mut() else {
-            return;
-        };
-        let Some((key, value)) = rows.row(*round) else { return };
+        let Some(OpenLoop { rows: Some(rows), round, info }) = loops.last_mut() else { return Ok(()) };
+        let Some((key, value)) = rows.row(*round) else { return Ok(()) };
         info.begin(rows.number(*round));
         *round += 1;
         let mut scopes = self.scopes.borrow_mut();
@@ -331,6 +417,13 @@ impl Render {
         if let (Some(name), Some(value)) = (for_.value, value) {
             scopes.set(name, value);
         }
+        Ok(())
+    }
+
+    fn end_loop(&self) -> Outcome<()> {
+        self.loops.borrow_mut().pop();
+        self.scopes.borrow_mut().close();
+        Ok(())
     }
 }
 
@@ -359,8 +452,8 @@ impl Object for LoopInfo {
         match name {
             "Counter" => number(if count == 0 { 0 } else { at + 1 }),
             "Counter0" => number(at),
-            "Revcounter" => number(count - at),
-            "Revcounter0" => number((count - at).saturating_sub(1)),
+            "Revcounter" => number(count.saturating_sub(at)),
+            "Revcounter0" => number(count.saturating_sub(at + 1)),
             "First" => Some(Value::Bool(!self.later.get())),
             "Last" => Some(Value::Bool(self.last.get())),
             "Parentloop" => Some(self.parent.clone().unwrap_or(Value::Nil)),
@@ -373,17 +466,29 @@ impl Object for LoopInfo {
     }
 }
 
-/// Includes.
+/// Scopes and files.
 impl Render {
     fn pairs(&self, pairs: &Pairs) -> Outcome<Vec<(Name, Value)>> {
         pairs.iter().map(|(name, expr)| Ok((*name, self.eval(expr)?))).collect()
     }
 
-    fn set_all(&self, values: Vec<(Name, Value)>) {
+    pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
         let mut scopes = self.scopes.borrow_mut();
         for (name, value) in values {
             scopes.set(name, value);
         }
+    }
+
+    fn with(&self, pairs: &Pairs) -> Outcome<()> {
+        let values = self.pairs(pairs)?;
+        self.scopes.borrow_mut().open_child();
+        self.set_all(values);
+        Ok(())
+    }
+
+    fn end_with(&self) -> Outcome<()> {
+        self.scopes.borrow_mut().close();
+        Ok(())
     }
 
     fn enter(&self, tag: Span, pairs: &Pairs, only: bool) -> Outcome<()> {
@@ -398,9 +503,10 @@ impl Render {
         Ok(())
     }
 
-    fn leave(&self) {
-        self.trail.borrow_mut().pop();
+    fn leave(&self) -> Outcome<()> {
+        self.back();
         self.scopes.borrow_mut().close();
+        Ok(())
     }
 
     /// Goes deeper into expressions, calls or files that are found when the template runs. (No closure here: it would
@@ -420,7 +526,13 @@ impl Render {
         self.depth.set(self.depth.get() - levels);
     }
 
-    fn pass(&self, how: &'static str, tag: Span) {
+    /// Ends what [`Render::pass`] began.
+    pub fn back(&self) {
+        self.trail.borrow_mut().pop();
+    }
+
+    /// From here on errors tell that one passed here.
+    pub fn pass(&self, how: &'static str, tag: Span) {
         let program = self.program.borrow().clone();
         self.trail.borrow_mut().push(Passed { how, program, tag });
     }
@@ -444,8 +556,104 @@ impl Render {
         self.descend(UNIT)?;
         self.unit(&program, 0)?;
         self.ascend(UNIT);
-        self.leave();
+        self.leave()
+    }
+}
+
+/// Tags that stand alone.
+impl Render {
+    fn capture(&self) -> Outcome<()> {
+        let start = self.mark();
+        self.captures.borrow_mut().push(start);
         Ok(())
+    }
+
+    fn end_capture(&self) -> Bytes {
+        let start = self.captures.borrow_mut().pop();
+        self.take(start.unwrap_or(usize::MAX))
+    }
+
+    fn end_filter(&self, filters: &[FilterCall]) -> Outcome<()> {
+        let value = self.apply(Value::Str(self.end_capture()), filters)?;
+        self.print_value(&value)
+    }
+
+    fn end_spaceless(&self) -> Outcome<()> {
+        let text = self.end_capture();
+        self.print_text(&spaceless(&text))
+    }
+
+    fn end_changed(&self, slot: Slot) -> Outcome<()> {
+        let text = self.end_capture();
+        if self.changed(&text, slot) { self.print_text(&text) } else { Ok(()) }
+    }
+
+    fn autoescape(&self, escape: Escape) -> Outcome<()> {
+        let before = self.scopes.borrow_mut().set_escape(escape);
+        self.escapes.borrow_mut().push(before);
+        Ok(())
+    }
+
+    fn end_autoescape(&self) -> Outcome<()> {
+        let before = self.escapes.borrow_mut().pop().unwrap_or(Escape::Off);
+        self.scopes.borrow_mut().set_escape(before);
+        Ok(())
+    }
+
+    fn first_of(&self, values: &[Printed]) -> Outcome<()> {
+        for printed in values {
+            let value = self.eval(&printed.value)?;
+            if value.truthy() {
+                let escape = !printed.safe && self.scopes.borrow().escape() == Escape::On;
+                return if escape { self.print_escaped(&value) } else { self.print_value(&value) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds up after adding a half, so mostly one too much: as recorded.
+    fn width_ratio(&self, ratio: &WidthRatio) -> Outcome<()> {
+        let value = self.eval(&ratio.value)?.float();
+        let most = self.eval(&ratio.most)?.float();
+        let width = self.eval(&ratio.width)?.float();
+        let value = Value::Int(number::truncate((value / most * width + 0.5).ceil()));
+        match ratio.name {
+            Some(name) => self.scopes.borrow_mut().set(name, value),
+            None => self.print_value(&value)?,
+        }
+        Ok(())
+    }
+
+    fn time(&self, clock: Clock, layout: &[u8]) -> Outcome<()> {
+        let (unix, nanos, offset, zone) = match clock {
+            Clock::Now => {
+                let (unix, nanos) = self.env.world.now();
+                let (offset, zone) = self.env.world.zone(unix);
+                (unix, nanos, offset, zone)
+            }
+            // 2014-02-05 18:31:45
+            Clock::Fake => (1_391_625_105, 0, 0, "UTC".to_owned()),
+        };
+        self.print_text(&layout::Time { unix, nanos, offset, zone: &zone }.format(layout))
+    }
+
+    /// Whether a text that is printed has to be escaped. What a macro printed is not escaped again.
+    fn escapes_now(&self, printed: &Printed) -> bool {
+        let scopes = self.scopes.borrow();
+        scopes.escape() == Escape::On
+            && !printed.safe
+            && match &printed.value {
+                Expr::Path(path) if path.steps.is_empty() => {
+                    !matches!(scopes.look(path.head.name), Look::Value(Value::Object(_)))
+                }
+                _ => true,
+            }
+    }
+
+    fn print_escaped(&self, value: &Value) -> Outcome<()> {
+        // One of the user's has its place here too, as in the original.
+        let Some(escape) = self.env.world.scripts().lookup("escape") else { return self.print_value(value) };
+        self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
     }
 }
 

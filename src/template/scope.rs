@@ -1,9 +1,11 @@
 //! Names and what they stand for while a template runs.
 //! Which tag opens a scope is decided where the tag runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::rc::Rc;
 
+use super::ast::Escape;
 use super::value::Value;
 
 /// A name of a template, so that finding a variable compares numbers.
@@ -20,13 +22,16 @@ pub(super) struct Names {
 impl Name {
     /// What the original keeps the state of a loop in; set like any variable.
     pub const FORLOOP: Name = Name(0);
+    /// The same for what `block.Super` reads.
+    pub const BLOCK: Name = Name(1);
 }
 
 impl Default for Names {
     fn default() -> Names {
         let mut names = Names { known: HashMap::new(), texts: Vec::new() };
         let forloop = names.name("forloop");
-        debug_assert_eq!(forloop, Name::FORLOOP);
+        let block = names.name("block");
+        debug_assert_eq!((forloop, block), (Name::FORLOOP, Name::BLOCK));
         names
     }
 }
@@ -57,8 +62,9 @@ pub(super) struct Scopes {
 
 #[derive(Debug)]
 struct Scope {
-    variables: Vec<(Name, Value)>,
+    variables: BTreeMap<Name, Value>,
     sees: Sees,
+    escape: Escape,
 }
 
 /// What can be seen from a scope beside its own variables.
@@ -76,8 +82,8 @@ pub(super) enum Sees {
 
 /// What a name stands for.
 #[derive(Debug)]
-pub(super) enum Found {
-    Value(Value),
+pub(super) enum Look<'s> {
+    Value(&'s Value),
     /// No variable: a function, if there is one of that name.
     Nothing,
     /// No variable, and the functions are out of sight.
@@ -86,7 +92,7 @@ pub(super) enum Found {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes { open: vec![Scope { variables: Vec::new(), sees: Sees::Functions }] }
+        Scopes { open: vec![Scope { variables: BTreeMap::new(), sees: Sees::Functions, escape: Escape::Off }] }
     }
 
     /// The number of the innermost scope.
@@ -95,7 +101,24 @@ impl Scopes {
     }
 
     pub fn open(&mut self, sees: Sees) {
-        self.open.push(Scope { variables: Vec::new(), sees });
+        // What a scope sees is older than itself. What was carried out of the scope it belongs to sees what is there now.
+        let older = |scope: usize| scope.min(self.innermost());
+        let (sees, escape) = match sees {
+            Sees::Scope(outer) => (Sees::Scope(older(outer)), self.open[older(outer)].escape),
+            Sees::AsFile(outer) => (Sees::AsFile(older(outer)), Escape::Off),
+            Sees::Functions | Sees::Nothing => (sees, Escape::Off),
+        };
+        self.open.push(Scope { variables: BTreeMap::new(), sees, escape });
+    }
+
+    /// Whether what is printed in the innermost scope is escaped.
+    pub fn escape(&self) -> Escape {
+        self.open.last().map_or(Escape::Off, |scope| scope.escape)
+    }
+
+    /// Sets it and gives what it was. Scopes that are opened within inherit it, files do not.
+    pub fn set_escape(&mut self, escape: Escape) -> Escape {
+        self.open.last_mut().map_or(Escape::Off, |scope| mem::replace(&mut scope.escape, escape))
     }
 
     /// Opens a scope within the innermost one.
@@ -109,24 +132,22 @@ impl Scopes {
 
     /// Sets a variable of the innermost scope.
     pub fn set(&mut self, name: Name, value: Value) {
-        let Some(scope) = self.open.last_mut() else { return };
-        match scope.variables.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => scope.variables.push((name, value)),
+        if let Some(scope) = self.open.last_mut() {
+            scope.variables.insert(name, value);
         }
     }
 
-    pub fn find(&self, name: Name) -> Found {
+    pub fn look(&self, name: Name) -> Look<'_> {
         let mut at = self.innermost();
         loop {
             let scope = &self.open[at];
-            if let Some((_, value)) = scope.variables.iter().find(|(known, _)| *known == name) {
-                return Found::Value(value.clone());
+            if let Some(value) = scope.variables.get(&name) {
+                return Look::Value(value);
             }
             at = match scope.sees {
                 Sees::Scope(outer) | Sees::AsFile(outer) => outer,
-                Sees::Functions => return Found::Nothing,
-                Sees::Nothing => return Found::Hidden,
+                Sees::Functions => return Look::Nothing,
+                Sees::Nothing => return Look::Hidden,
             }
         }
     }
@@ -137,7 +158,7 @@ impl Scopes {
         while let scope = &self.open[at]
             && let Sees::Scope(outer) = scope.sees
         {
-            if let Some((_, value)) = scope.variables.iter().find(|(name, _)| *name == Name::FORLOOP) {
+            if let Some(value) = scope.variables.get(&Name::FORLOOP) {
                 return Some(value.clone());
             }
             at = outer;
@@ -158,7 +179,7 @@ mod tests {
         assert_eq!(&**names.text(b), "b");
 
         let mut scopes = Scopes::new();
-        let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.find(name)), expected);
+        let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.look(name)), expected);
         scopes.set(a, Value::Int(1));
         scopes.open_child();
         check(&scopes, a, "Value(1)");
@@ -188,6 +209,6 @@ mod tests {
         assert!(scopes.enclosing_loop().is_some());
         scopes.open(Sees::AsFile(scopes.innermost()));
         assert!(scopes.enclosing_loop().is_none());
-        assert!(matches!(scopes.find(Name::FORLOOP), Found::Value(Value::Int(7))));
+        assert!(matches!(scopes.look(Name::FORLOOP), Look::Value(Value::Int(7))));
     }
 }

@@ -67,14 +67,6 @@ impl AnyFilter {
         }
     }
 
-    /// What stands against using it; to be asked when a template is compiled.
-    pub fn check(&self) -> Result<(), String> {
-        match self {
-            AnyFilter::BuiltIn(filter) => filter.check(),
-            AnyFilter::Script(..) => Ok(()),
-        }
-    }
-
     /// As [`Script::call`].
     pub fn call(&self, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String> {
         match self {

@@ -122,6 +122,26 @@ pub(super) struct Source {
     pub id: u32,
     pub path: PathBuf,
     pub bytes: Vec<u8>,
+    /// The tag that first named it.
+    pub reached: Option<(Reach, Span)>,
+}
+
+/// How one file leads to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Included,
+    Extended,
+    Imported,
+}
+
+impl Reach {
+    pub fn text(self) -> &'static str {
+        match self {
+            Reach::Included => "included from",
+            Reach::Extended => "extended by",
+            Reach::Imported => "imported by",
+        }
+    }
 }
 
 /// A range of bytes of one template file.
@@ -159,7 +179,7 @@ impl Source {
         Error(Box::new(Report {
             file: self.path.clone(),
             place: Some(self.place(tag.start)),
-            message: message.into(),
+            message: one_line(message.into()),
             excerpt: Some(self.excerpt(tag, what)),
             trail: Vec::new(),
             untold: 0,
@@ -221,6 +241,14 @@ impl Excerpt {
     }
 }
 
+/// A message may show a key or a value, which may hold anything.
+fn one_line(message: String) -> String {
+    match message.contains(char::is_control) {
+        false => message,
+        true => message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+    }
+}
+
 /// Characters, as `String::from_utf8_lossy` counts them.
 fn characters(bytes: &[u8]) -> usize {
     bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())).sum()
@@ -236,7 +264,7 @@ mod tests {
         let find = |from: usize, part: &[u8]| {
             from + text[from..].windows(part.len()).position(|window| window == part).expect("the part is in the text")
         };
-        let source = Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec() };
+        let source = Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec(), reached: None };
         let tag_start = find(0, tag);
         let what_start = find(tag_start, what);
         let span = |start, part: &[u8]| source.span(start, start + part.len());
@@ -287,7 +315,8 @@ mod tests {
 
     #[test]
     fn tells_how_one_got_there() {
-        let source = Source { id: 0, path: PathBuf::from("main.tmpl"), bytes: b"x\n {% include %}".to_vec() };
+        let source =
+            Source { id: 0, path: PathBuf::from("main.tmpl"), bytes: b"x\n {% include %}".to_vec(), reached: None };
         let tag = source.span(3, 16);
         let mut error = error(b"{{ x }}", b"{{", b"x");
         for _ in 0..7 {

@@ -1,41 +1,45 @@
 //! The tags of the language, in one table: what each takes and which statement it becomes. What a statement does is
 //! in `lower` and `render`. The grammar is that of pongo2's tags_*.go.
 
-use super::ast::{Condition, Expr, File, For, If, Include, Pairs, StmtKind};
+use super::ast::{
+    Block, Clock, Condition, Cycle, Escape, Expr, File, For, If, IfChanged, Import, Include, Macro, Pairs, Printed,
+    StmtKind, WidthRatio,
+};
 use super::expression::{Tokens, unescape};
 use super::lexer::TokenKind;
 use super::library::Need;
-use super::parser::Parser;
+use super::parser::{Extends, Parser};
 use super::scope::Name;
-use super::source::Error;
+use super::source::{Error, Span};
+use super::value::Op;
 
 /// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
 pub(super) type Parse = fn(&mut Parser, &mut Tokens) -> Result<Option<StmtKind>, Error>;
 
 const TAGS: [(&str, Parse); 25] = [
-    ("autoescape", unsupported),
-    ("block", unsupported),
+    ("autoescape", autoescape),
+    ("block", block),
     ("comment", comment),
-    ("cycle", unsupported),
-    ("extends", unsupported),
-    ("filter", unsupported),
-    ("firstof", unsupported),
+    ("cycle", cycle),
+    ("extends", extends),
+    ("filter", filter),
+    ("firstof", firstof),
     ("for", for_),
     ("if", if_),
-    ("ifchanged", unsupported),
-    ("ifequal", unsupported),
-    ("ifnotequal", unsupported),
-    ("import", unsupported),
+    ("ifchanged", ifchanged),
+    ("ifequal", ifequal),
+    ("ifnotequal", ifnotequal),
+    ("import", import),
     ("include", include),
     ("lorem", unsupported),
-    ("macro", unsupported),
-    ("now", unsupported),
+    ("macro", macro_),
+    ("now", now),
     ("set", set),
-    ("spaceless", unsupported),
-    ("ssi", unsupported),
-    ("templatetag", unsupported),
+    ("spaceless", spaceless),
+    ("ssi", ssi),
+    ("templatetag", templatetag),
     ("verbatim", verbatim),
-    ("widthratio", unsupported),
+    ("widthratio", widthratio),
     ("with", with),
     ("endverbatim", verbatim),
 ];
@@ -212,4 +216,275 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
     }
     parser.finish(tokens)?;
     Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only }))))
+}
+
+/// `{% ssi "file" %}`: the text of a file; `{% ssi "file" parsed %}` is an include.
+fn ssi(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let (file, file_span) = file_name(parser, tokens)?;
+    let parsed = tokens.take("parsed").is_some();
+    parser.finish(tokens)?;
+    if !parsed {
+        return Ok(Some(StmtKind::Paste(file, file_span)));
+    }
+    let file = File::Fixed(file);
+    let include = Include { file, file_span, need: Need::Must, pairs: Pairs::new(), only: false };
+    Ok(Some(StmtKind::Include(Box::new(include))))
+}
+
+/// A file named by a literal.
+fn file_name(parser: &mut Parser, tokens: &mut Tokens) -> Result<(Vec<u8>, Span), Error> {
+    let Some(name) = tokens.take_kind(TokenKind::String) else {
+        let message = format!("the name of a file in quotes is expected, found {}", tokens.found());
+        return Err(parser.error(tokens, tokens.here(), message));
+    };
+    Ok((unescape(name.text), name.span))
+}
+
+/// `{% extends "file" %}`
+fn extends(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let (file, span) = file_name(parser, tokens)?;
+    parser.finish(tokens)?;
+    if let Some((open, _)) = parser.innermost() {
+        let message = format!("`extends` stands within `{open}`, but concerns the file as a whole");
+        return Err(parser.error(tokens, tokens.tag.span, message));
+    }
+    if parser.extends.is_some() {
+        return Err(parser.error(tokens, tokens.tag.span, "the file extends another one already"));
+    }
+    parser.extends = Some(Extends { file, span, tag: tokens.tag.span });
+    Ok(None)
+}
+
+/// `{% block name %}{% endblock name %}`
+fn block(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let named = tokens.here();
+    let name = parser.name(tokens)?;
+    parser.finish(tokens)?;
+    let (body, end) = parser.block("block", tokens.tag, &["endblock"])?;
+    let mut ending = Tokens::new(&end.tag);
+    ending.next();
+    if !ending.is_empty() {
+        let span = ending.here();
+        if parser.name(&mut ending)? != name {
+            let message = format!("the block is called `{}`", parser.names.text(name));
+            return Err(parser.error(&ending, span, message));
+        }
+        parser.finish(&ending)?;
+    }
+    if parser.blocks.insert(name, body).is_some() {
+        let message = format!("the file has a block `{}` already", parser.names.text(name));
+        return Err(parser.error(tokens, named, message));
+    }
+    Ok(Some(StmtKind::Block(name)))
+}
+
+/// `{% macro name(a, b=1) export %}{% endmacro %}`
+fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let name = parser.binding(tokens)?;
+    parser.expect(tokens, "(")?;
+    let mut params = Vec::new();
+    while tokens.take(")").is_none() {
+        let param = parser.binding(tokens)?;
+        let default = match tokens.take("=") {
+            Some(_) => Some(parser.expression(tokens)?),
+            None => None,
+        };
+        params.push((param, default));
+        if tokens.take(")").is_some() {
+            break;
+        }
+        parser.expect(tokens, ",")?;
+    }
+    let export = tokens.take("export").is_some();
+    parser.finish(tokens)?;
+    let body = body(parser, tokens, "macro", "endmacro")?;
+    let macro_ = Macro { name, params, body };
+    match &mut parser.exports {
+        Some(exports) if export => {
+            if exports.iter().any(|(_, other)| other.name == name) {
+                let message = format!("the file exports a macro `{}` already", parser.names.text(name));
+                return Err(parser.error(tokens, tokens.tag.span, message));
+            }
+            exports.push((tokens.tag.span, macro_));
+            Ok(None)
+        }
+        _ => Ok(Some(StmtKind::Macro(Box::new(macro_)))),
+    }
+}
+
+/// `{% import "file" a, b as c %}`
+fn import(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let (file, file_span) = file_name(parser, tokens)?;
+    let mut macros = Vec::new();
+    loop {
+        let span = tokens.here();
+        let name = parser.name(tokens)?;
+        let alias = match tokens.take("as") {
+            Some(_) => parser.name(tokens)?,
+            None => name,
+        };
+        parser.bind(alias);
+        macros.push((name, span, alias));
+        if tokens.is_empty() {
+            break;
+        }
+        parser.expect(tokens, ",")?;
+    }
+    Ok(Some(StmtKind::Import(Box::new(Import { file, file_span, macros }))))
+}
+
+/// `{% ifequal a b %}{% else %}{% endifequal %}`
+fn ifequal(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    compare(parser, tokens, "ifequal", "endifequal", Op::Eq)
+}
+
+fn ifnotequal(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    compare(parser, tokens, "ifnotequal", "endifnotequal", Op::Ne)
+}
+
+fn compare(
+    parser: &mut Parser,
+    tokens: &mut Tokens,
+    name: &'static str,
+    end: &'static str,
+    op: Op,
+) -> Result<Option<StmtKind>, Error> {
+    let start = tokens.here();
+    let operands = Box::new((parser.expression(tokens)?, parser.expression(tokens)?));
+    parser.finish(tokens)?;
+    let value = Expr::Binary(op, operands, tokens.since(start));
+    let (block, otherwise) = with_else(parser, tokens, name, end)?;
+    let condition = Condition { value, tag: tokens.tag.span };
+    Ok(Some(StmtKind::If(If { branches: vec![(condition, block)], otherwise })))
+}
+
+/// The block of a tag, and the one behind its `else`.
+fn with_else(
+    parser: &mut Parser,
+    tokens: &mut Tokens,
+    name: &'static str,
+    end: &'static str,
+) -> Result<(Block, Option<Block>), Error> {
+    let (block, ended) = parser.block(name, tokens.tag, &["else", end])?;
+    parser.no_arguments(&ended.tag)?;
+    let otherwise = match ended.name {
+        "else" => Some(body(parser, tokens, name, end)?),
+        _ => None,
+    };
+    Ok((block, otherwise))
+}
+
+/// The block of a tag up to its end.
+fn body(parser: &mut Parser, tokens: &mut Tokens, name: &'static str, end: &'static str) -> Result<Block, Error> {
+    let (body, ended) = parser.block(name, tokens.tag, &[end])?;
+    parser.no_arguments(&ended.tag)?;
+    Ok(body)
+}
+
+/// `{% filter a|b:1 %}{% endfilter %}`
+fn filter(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let mut filters = vec![parser.filter(tokens)?];
+    filters.extend(parser.filters(tokens)?);
+    parser.finish(tokens)?;
+    let body = body(parser, tokens, "filter", "endfilter")?;
+    Ok(Some(StmtKind::Filter(filters, body)))
+}
+
+/// `{% cycle a b as name silent %}`
+fn cycle(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let mut values = vec![parser.expression(tokens)?];
+    let mut name = None;
+    while !tokens.is_empty() && name.is_none() {
+        match tokens.take("as") {
+            Some(_) => name = Some(parser.binding(tokens)?),
+            None => values.push(parser.expression(tokens)?),
+        }
+    }
+    let silent = name.is_some() && tokens.take("silent").is_some();
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::Cycle(Box::new(Cycle { values, name, silent }))))
+}
+
+/// `{% firstof a b c %}`
+fn firstof(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let mut values = Vec::new();
+    while !tokens.is_empty() {
+        values.push(Printed::new(parser.expression(tokens)?));
+    }
+    Ok(Some(StmtKind::FirstOf(values)))
+}
+
+/// `{% ifchanged a b %}{% else %}{% endifchanged %}`
+fn ifchanged(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let mut watched = Vec::new();
+    while !tokens.is_empty() {
+        watched.push(parser.expression(tokens)?);
+    }
+    let (body, otherwise) = with_else(parser, tokens, "ifchanged", "endifchanged")?;
+    Ok(Some(StmtKind::IfChanged(Box::new(IfChanged { watched, body, otherwise }))))
+}
+
+/// `{% templatetag openblock %}`: text that the lexer would take for something else.
+fn templatetag(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    const TEXTS: [(&str, &str); 8] = [
+        ("openblock", "{%"),
+        ("closeblock", "%}"),
+        ("openvariable", "{{"),
+        ("closevariable", "}}"),
+        ("openbrace", "{"),
+        ("closebrace", "}"),
+        ("opencomment", "{#"),
+        ("closecomment", "#}"),
+    ];
+    let here = tokens.here();
+    let Some((_, text)) = TEXTS.iter().find(|(name, _)| tokens.take(name).is_some()) else {
+        let names = TEXTS.map(|(name, _)| name).join(", ");
+        return Err(parser.error(tokens, here, format!("one of {names} is expected, found {}", tokens.found())));
+    };
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::Literal(text)))
+}
+
+/// `{% spaceless %}{% endspaceless %}`
+fn spaceless(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    parser.finish(tokens)?;
+    let body = body(parser, tokens, "spaceless", "endspaceless")?;
+    Ok(Some(StmtKind::Spaceless(body)))
+}
+
+/// `{% widthratio value most width as name %}`
+fn widthratio(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let value = parser.expression(tokens)?;
+    let most = parser.expression(tokens)?;
+    let width = parser.expression(tokens)?;
+    let name = match tokens.take("as") {
+        Some(_) => Some(parser.binding(tokens)?),
+        None => None,
+    };
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::WidthRatio(Box::new(WidthRatio { value, most, width, name }))))
+}
+
+/// `{% now "2006-01-02" %}`
+fn now(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let Some(layout) = tokens.take_kind(TokenKind::String) else {
+        let message = format!("a format in quotes is expected, like \"2006-01-02 15:04\", found {}", tokens.found());
+        return Err(parser.error(tokens, tokens.here(), message));
+    };
+    let clock = if tokens.take("fake").is_some() { Clock::Fake } else { Clock::Now };
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::Time(clock, unescape(layout.text))))
+}
+
+/// `{% autoescape on %}{% endautoescape %}`
+fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let here = tokens.here();
+    let escape = match (tokens.take("on"), tokens.take("off")) {
+        (Some(_), None) => Escape::On,
+        (None, Some(_)) => Escape::Off,
+        _ => return Err(parser.error(tokens, here, format!("`on` or `off` is expected, found {}", tokens.found()))),
+    };
+    parser.finish(tokens)?;
+    let body = body(parser, tokens, "autoescape", "endautoescape")?;
+    Ok(Some(StmtKind::Autoescape(escape, body)))
 }

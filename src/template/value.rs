@@ -9,9 +9,9 @@ use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
-use super::number::{self, FloatFormat};
 use super::runes;
 use super::search;
+use crate::number::{self, FloatFormat};
 use crate::store::Bytes;
 
 /// A value while a template runs. Cloning is cheap: what is large is shared.

@@ -1,13 +1,15 @@
-//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, curl, strace and
-//! unshare; `scripts/test` installs them.
+//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, curl,
+//! strace and unshare; `scripts/test` installs them.
 
 mod conformance;
 mod faults;
 mod file_backend;
 mod javascript;
 mod logs;
+mod names;
 mod one_shot;
 mod output;
+mod reload;
 mod running;
 mod samples;
 mod support;

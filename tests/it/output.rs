@@ -43,7 +43,7 @@ const UPDATED: &str = "target config has been updated";
 
 #[test]
 fn the_steps_come_in_order() {
-    let dir = one_shot("mode = \"0640\"\nUID = 0\nGID = 0\ncheck_cmd = \"true\"\nreload_cmd = \"true\"");
+    let dir = one_shot("mode = \"0640\"\nUID = 12345\nGID = 23456\ncheck_cmd = \"true\"\nreload_cmd = \"true\"");
     let (trace, program) = Trace::of(remco(&dir), &dir);
     let finished = program.once();
     if !rustix::process::geteuid().is_root() {
@@ -59,7 +59,7 @@ fn the_steps_come_in_order() {
     let stage = |text: &str| text.contains("out/.app.conf");
     let at =
         step(0, "stage file", &|t| t.starts_with("open") && stage(t) && t.contains("O_EXCL") && t.contains("0600"));
-    let at = step(at, "fchown", &|t| t.starts_with("fchown(") && t.contains("0, 0"));
+    let at = step(at, "fchown", &|t| t.starts_with("fchown(") && t.contains("12345, 23456"));
     let at = step(at, "fchmod", &|t| t.starts_with("fchmod(") && t.contains("0640"));
     let at = step(at, "check command", &|t| t.starts_with("execve(\"/bin/sh\"") && t.contains("true"));
     let at = step(at, "fsync", &|t| t.starts_with("fsync(") || t.starts_with("fdatasync("));
@@ -80,6 +80,15 @@ fn the_check_command_sees_the_file_as_it_will_be() {
     let digits = name.strip_prefix("out/.app.conf").unwrap_or_else(|| panic!("not a stage file's name: {name}"));
     assert!(!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()), "{name}");
     assert_eq!(content, "hello\n");
+}
+
+/// The kernel runs nothing that is open for writing.
+#[test]
+fn a_check_may_run_the_staged_file() {
+    let dir = one_shot("mode = \"0755\"\ncheck_cmd = \"{{.src}}\"");
+    dir.write("app.tmpl", "#!/bin/sh\necho {{ getv(\"/greeting\") }} > said\n");
+    remco(&dir).once().expect_code(0).expect_log(UPDATED);
+    assert!(dir.holds("said", "hello\n"));
 }
 
 #[test]
@@ -197,6 +206,31 @@ fn a_failed_chown_replaces_nothing() {
     assert_eq!(dir.lines("reloads"), 0);
 }
 
+/// A user other than root may give a group it is in, but no file away.
+#[test]
+fn an_owner_that_cannot_be_kept_is_no_error() {
+    let owned_by_others = || {
+        let dir = one_shot("");
+        dir.write("out/app.conf", "old\n");
+        std::os::unix::fs::chown(dir.at("out/app.conf"), Some(777), Some(888)).expect("we are root");
+        dir
+    };
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let owner = |dir: &TempDir| fs::metadata(dir.at("out/app.conf")).map(|m| (m.uid(), m.gid())).ok();
+    let dir = owned_by_others();
+    let (_, program) = Trace::with_fault(remco(&dir), &dir, "fchown:error=EPERM:when=1");
+    program.once().expect_code(0).expect_log(UPDATED);
+    assert_eq!(owner(&dir), Some((0, 888)), "the group is kept");
+
+    // In a container: a number that is none of the container's.
+    let dir = owned_by_others();
+    let (_, program) = Trace::with_fault(remco(&dir), &dir, "fchown:error=EINVAL");
+    program.once().expect_code(0).expect_log(UPDATED);
+    assert_eq!(owner(&dir), Some((0, 0)));
+}
+
 #[test]
 fn a_disk_that_fails_keeps_the_old_file() {
     for fault in ["fsync,fdatasync:error=EIO", "rename,renameat,renameat2:error=EROFS", "fchmod:error=EPERM"] {
@@ -253,6 +287,23 @@ fn a_mounted_file_is_written_in_place() {
         assert_eq!(dir.lines("reloads"), 1);
         remco(&dir).once().expect_code(0).expect_no_log(UPDATED);
         assert_eq!(dir.lines("reloads"), 1);
+        run(&["umount", &dst.to_string_lossy()]);
+    });
+}
+
+/// Only its owner may change a file's mode, but others may be allowed to write it.
+#[test]
+fn a_mounted_file_of_somebody_else_is_written() {
+    in_own_namespace("output::a_mounted_file_of_somebody_else_is_written", || {
+        let dir = one_shot("");
+        dir.write("mounted", "old\n");
+        dir.write("out/app.conf", "");
+        let (mounted, dst) = (dir.at("mounted"), dir.at("out/app.conf"));
+        run(&["mount", "--bind", &mounted.to_string_lossy(), &dst.to_string_lossy()]);
+        // The first is that of the stage file.
+        let (_, program) = Trace::with_fault(remco(&dir), &dir, "fchmod:error=EPERM:when=2+");
+        program.once().expect_code(0).expect_log(UPDATED);
+        assert!(dir.holds("mounted", "hello\n"));
         run(&["umount", &dst.to_string_lossy()]);
     });
 }

@@ -1,8 +1,10 @@
 //! The loop: nothing that is slow or sick holds up anything else, and the end comes at once when it is asked for.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -107,6 +109,21 @@ fn a_hung_etcd_does_not_stop_another_resource() {
         update(&dir, "sound", &format!("update {n}"));
     }
     assert_eq!(dir.read("sick.out"), None);
+    program.stop();
+}
+
+/// A request to one of them takes seconds to fail: between two of them the loop looks after everybody else.
+#[test]
+fn many_hung_etcds_are_asked_one_at_a_time() {
+    const SICK: usize = 6;
+    let silent = Silent::start();
+    let sick: String = (0..SICK).map(|n| on_etcd(&format!("sick{n}"), &silent.url())).collect();
+    let dir = folder(&(on_file("sound", "reload_cmd = \"true\"") + &sick));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("sound.out", "hello\n"));
+    update(&dir, "sound", "again");
+    let asked = silent.connections();
+    assert!(asked < SICK / 2, "{asked} requests went by before the command's end and the change were seen");
     program.stop();
 }
 
@@ -319,6 +336,49 @@ fn a_talkative_command_does_not_block() {
     program.stop();
 }
 
+#[test]
+fn a_template_that_is_a_fifo_is_an_error_at_once() {
+    let dir = folder(&(on_file("stuck", "").replace("app.tmpl", "gate") + &on_file("app", "")));
+    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    program.wait_for_log("failed to read `gate`: not a regular file");
+    ends_at_once(program, Signal::TERM, "terminated");
+}
+
+/// Makes the fifo `full`, which holds all it can and has a reader that does not read while the result lives.
+fn full_fifo(dir: &TempDir) -> fs::File {
+    run(&["mkfifo", &dir.at("full").to_string_lossy()]);
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let options = std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true).write(true), nonblocking);
+    let mut fifo = options.open(dir.at("full")).expect("it is new");
+    while fifo.write(&[b'x'; 4096]).is_ok() {}
+    fifo
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let dir = folder(&on_file("app", ""));
+    let _full = full_fifo(&dir);
+    let mut program = remco(&dir).under(&["sh", "-c", "exec \"$@\" 2>full", "sh"]).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    update(&dir, "app", "again");
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code_within(AT_ONCE), Some(0));
+}
+
+#[test]
+fn an_output_that_nobody_reads_holds_up_nothing() {
+    let stuck = on_file("stuck", "").replace("stuck.out", "/dev/stdout");
+    let dir = folder(&(stuck + &on_file("app", "")));
+    let _full = full_fifo(&dir);
+    let program = remco(&dir).under(&["sh", "-c", "exec \"$@\" >full", "sh"]).start();
+    program.wait_for_log("failed to write to `/dev/stdout`: its reader does not keep up");
+    update(&dir, "app", "again");
+    ends_at_once(program, Signal::TERM, "terminated");
+}
+
 /// A child gets an empty standard input, the environment, and none of the program's own descriptors and signal masks.
 #[test]
 fn a_command_gets_a_clean_start() {
@@ -353,6 +413,18 @@ fn signal_mask(status: &str, name: &str) -> u64 {
     u64::from_str_radix(mask.trim(), 16).expect("a mask is hexadecimal") & 0x7fff_ffff
 }
 
+/// A service with a low `nofile` is at home on small machines.
+#[test]
+fn an_idle_program_holds_few_descriptors() {
+    let dir = folder(&on_file("app", ""));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    let held = fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("it runs").count();
+    let given = fs::read_dir("/proc/self/fd").expect("there is a /proc").count();
+    assert!(held < 16 + given, "{held} descriptors, {given} of the tests");
+    program.stop();
+}
+
 /// Process 1 of a container gets whatever the host sends; none of it may end the program by default.
 #[test]
 fn no_other_signal_ends_it() {
@@ -383,4 +455,39 @@ fn no_other_signal_ends_it() {
     }
     update(&dir, "app", "again");
     program.stop();
+}
+
+/// The handlers outlive the loop: a signal that comes while the program ends must not keep it from ending.
+#[test]
+fn a_flood_of_signals_does_not_keep_it_from_ending() {
+    let dir = folder(&on_file("app", ""));
+    for _ in 0..20 {
+        let program = remco(&dir).start();
+        program.wait_for_log("comparing staged and dest config files");
+        let pid = Pid::from_raw(program.pid() as i32).expect("it runs");
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // The process is not waited for before the flood has ended, so the number stays its own.
+                    kill_process(pid, Signal::WINCH).expect("it is there, if only as a zombie");
+                }
+            });
+            program.signal(Signal::TERM);
+            let stat = format!("/proc/{}/stat", program.pid());
+            let is_zombie = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+            // The flood ends with this thread's panic too.
+            let _end = OnDrop(|| ended.store(true, Ordering::Relaxed));
+            wait_until("it has ended", LIMIT, is_zombie);
+        });
+        program.stop();
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

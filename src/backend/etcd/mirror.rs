@@ -322,11 +322,8 @@ mod tests {
             ("", &[""], &["/b"]),
             ("", &["/b/x", "/c"], &["/"]),
         ];
-        let mut seed: u64 = 42;
-        let mut below = |bound: usize| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % bound
-        };
+        let mut random = crate::random::Random::new(42);
+        let mut below = |bound| random.below(bound);
         let (mut applied, mut reread) = (0, 0);
         for (prefix, keys, watch_keys) in plans {
             let load = |mirror: &mut Mirror, etcd: &BTreeMap<&str, (String, u64)>| {

@@ -1,9 +1,9 @@
 //! Filters that calculate with numbers, read and write them. Numbers in arithmetic expressions are in `value`,
 //! Go's spellings of them in `number`.
 
+use crate::number::{self, FloatFormat, NotAnInteger};
 use crate::template::Env;
 use crate::template::bounded::Text;
-use crate::template::number::{self, FloatFormat, NotAnInteger};
 use crate::template::value::{Op, Value};
 
 /// Numbers are added, all else is put together as text.
@@ -43,11 +43,12 @@ pub fn parse_int(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(Value::Int(0));
     }
     number::parse_int(text).map(Value::Int).map_err(|problem| {
-        let reason = match problem {
-            NotAnInteger::Syntax => "not an integer",
-            NotAnInteger::Range => "out of range for 64 bits",
-        };
-        format!("cannot parse `{}`: {reason}", String::from_utf8_lossy(text))
+        // Not the text itself, which may be the value of a key: messages go to the log.
+        match problem {
+            NotAnInteger::Syntax => "the text is not an integer",
+            NotAnInteger::Range => "the integer is out of range for 64 bits",
+        }
+        .to_owned()
     })
 }
 
@@ -59,7 +60,7 @@ pub fn parse_float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(Value::Float(0.0));
     }
     let number = number::parse_float(text).map(Value::Float);
-    number.ok_or_else(|| format!("cannot parse `{}`: not a number", String::from_utf8_lossy(text)))
+    number.ok_or_else(|| "the text is not a number".to_owned())
 }
 
 /// With a number above 0 that many decimals; with less, with a text or with nothing, whole numbers have none.
@@ -101,7 +102,7 @@ pub fn pluralize(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
         [plural] => (b"", plural),
         [singular, plural] => (singular, plural),
         _ => {
-            return Err(format!("takes 1 or 2 endings, not `{}`", String::from_utf8_lossy(&text)));
+            return Err("takes 1 or 2 endings, with a `,` between them".to_owned());
         }
     };
     Ok(Value::str(if value.int() == 1 { singular } else { plural }))
@@ -157,13 +158,13 @@ mod tests {
         check("''|parseInt", "0");
         check("2.5|parseInt", "2.500000");
         check("undefined|parseInt", "");
-        fails("'12 apples'|parseInt", "cannot parse `12 apples`: not an integer");
-        fails("'12.5'|parseInt", "cannot parse `12.5`: not an integer");
-        fails("'9223372036854775808'|parseInt", "cannot parse `9223372036854775808`: out of range for 64 bits");
+        fails("'12 apples'|parseInt", "the text is not an integer");
+        fails("'12.5'|parseInt", "the text is not an integer");
+        fails("'9223372036854775808'|parseInt", "the integer is out of range for 64 bits");
         check("'1e3'|parseFloat", "1000.000000");
         check("''|parseFloat", "0.000000");
         check("5|parseFloat", "5");
-        fails("'1,5'|parseFloat", "cannot parse `1,5`: not a number");
+        fails("'1,5'|parseFloat", "the text is not a number");
     }
 
     #[test]
@@ -215,6 +216,6 @@ mod tests {
         check("1.5|pluralize", "");
         check("2.5|pluralize", "s");
         fails("'2'|pluralize", "takes a number, not a string");
-        fails("2|pluralize:'a,b,c'", "takes 1 or 2 endings, not `a,b,c`");
+        fails("2|pluralize:'a,b,c'", "takes 1 or 2 endings, with a `,` between them");
     }
 }

@@ -55,6 +55,11 @@ impl Silent {
         format!("http://{address}")
     }
 
+    /// How many have connected that nobody asked about; each is let go.
+    pub fn connections(&self) -> usize {
+        std::iter::from_fn(|| self.listener.accept().ok()).count()
+    }
+
     /// Returns when somebody has sent a request; its connection stays open while the result lives.
     pub fn request(&self) -> TcpStream {
         let mut client = None;

@@ -1,6 +1,7 @@
 //! What the tests stand on: guards that start and stop real things, and conditions that are awaited
 //! with a deadline. No test sleeps, and nothing outlives its guard, also when a test panics.
 
+mod dnsmasq;
 mod etcd;
 mod gateway;
 mod http;
@@ -12,6 +13,7 @@ mod strace;
 mod temp_dir;
 mod wait;
 
+pub use dnsmasq::Dnsmasq;
 pub use etcd::Etcd;
 pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent};

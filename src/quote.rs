@@ -1,28 +1,28 @@
 //! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them. JSON's quotes,
 //! which escape other things, are not here.
 
-use super::runes;
-
 /// A text in quotes, which are escaped in it. With `ascii` whatever is not ASCII is escaped too.
 pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push(mark);
-    for rune in runes::runes(text) {
-        match runes::decode(rune) {
-            None => out.push_str(&format!("\\x{:02x}", rune[0])),
-            Some(c) if c == mark || c == '\\' => out.extend(['\\', c]),
-            Some(c) if printable(c) && (c.is_ascii() || !ascii) => out.push(c),
-            Some('\x07') => out.push_str("\\a"),
-            Some('\x08') => out.push_str("\\b"),
-            Some('\x0c') => out.push_str("\\f"),
-            Some('\n') => out.push_str("\\n"),
-            Some('\r') => out.push_str("\\r"),
-            Some('\t') => out.push_str("\\t"),
-            Some('\x0b') => out.push_str("\\v"),
-            Some(c @ ('\0'..' ' | '\x7f')) => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            Some(c @ '\0'..'\u{10000}') => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            Some(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                _ if c == mark || c == '\\' => out.extend(['\\', c]),
+                _ if printable(c) && (c.is_ascii() || !ascii) => out.push(c),
+                '\x07' => out.push_str("\\a"),
+                '\x08' => out.push_str("\\b"),
+                '\x0c' => out.push_str("\\f"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\x0b' => out.push_str("\\v"),
+                '\0'..' ' | '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+                '\0'..'\u{10000}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                _ => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            }
         }
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
     }
     out.push(mark);
     out
@@ -30,10 +30,8 @@ pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
 
 /// Whether a text can stand between backquotes as it is.
 pub fn can_backquote(text: &[u8]) -> bool {
-    runes::runes(text).all(|rune| match runes::decode(rune) {
-        None | Some('`' | '\x7f' | '\u{feff}') => false,
-        Some(c) => c >= ' ' || c == '\t',
-    })
+    let plain = |c: char| (c >= ' ' || c == '\t') && !matches!(c, '`' | '\x7f' | '\u{feff}');
+    str::from_utf8(text).is_ok_and(|text| text.chars().all(plain))
 }
 
 /// Go's unicode.IsPrint: letters, marks, numbers, punctuation, symbols and the blank.

@@ -1,0 +1,132 @@
+//! How one text looks in a document that is written: plain, quoted or as a block of lines, by the rules of Go's
+//! yaml.v3. Where it stands in the document is not its business.
+
+use std::fmt::Write;
+
+use super::is_text;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Plain,
+    Single,
+    Double,
+    /// A block of lines behind a `|`.
+    Literal,
+}
+
+/// The style of a text outside of brackets.
+pub fn style(text: &str) -> Style {
+    let is_break = |char| matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let space_before_break = || text.match_indices(' ').any(|(at, _)| text[at + 1..].starts_with(is_break));
+    // Line separators look like line breaks to readers of YAML 1.1 only.
+    let is_special = |char| !is_printable(char) && char != '\t' || matches!(char, '\u{2028}' | '\u{2029}');
+    if text.contains(is_special) {
+        return Style::Double;
+    }
+    if text.contains('\n') {
+        return if text.ends_with(' ') || space_before_break() { Style::Double } else { Style::Literal };
+    }
+    if !is_text(text) || text.contains('\t') {
+        return Style::Double;
+    }
+    if text.starts_with(' ') || text.ends_with(' ') || has_indicator(text) { Style::Single } else { Style::Plain }
+}
+
+/// Whether a text would be taken for something else but for quotes.
+fn has_indicator(text: &str) -> bool {
+    let is_end = |rest: &str| rest.is_empty() || rest.starts_with([' ', '\t']);
+    let at_start = match text.as_bytes() {
+        [b'#' | b',' | b'[' | b']' | b'{' | b'}' | b'&' | b'*' | b'!' | b'|' | b'>', ..] => true,
+        [b'\'' | b'"' | b'%' | b'@' | b'`', ..] => true,
+        [b'?' | b'-', ..] => is_end(&text[1..]) || text.starts_with("---"),
+        _ => text.starts_with("..."),
+    };
+    at_start
+        || text.match_indices(':').any(|(at, _)| is_end(&text[at + 1..]))
+        || text.match_indices('#').any(|(at, _)| text[..at].ends_with([' ', '\t']))
+}
+
+/// The characters that yaml.v3 writes as themselves. (Those beyond the first plane are not among them.)
+fn is_printable(char: char) -> bool {
+    matches!(char, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && char != '\u{feff}'
+}
+
+pub fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+pub fn double_quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        let short = match char {
+            '"' | '\\' => char,
+            '\0' => '0',
+            '\x07' => 'a',
+            '\x08' => 'b',
+            '\t' => 't',
+            '\n' => 'n',
+            '\x0b' => 'v',
+            '\x0c' => 'f',
+            '\r' => 'r',
+            '\x1b' => 'e',
+            '\u{85}' => 'N',
+            '\u{2028}' => 'L',
+            '\u{2029}' => 'P',
+            _ if is_printable(char) => {
+                quoted.push(char);
+                continue;
+            }
+            _ => {
+                let code = u32::from(char);
+                // Writing to a text cannot fail.
+                let _ = match code {
+                    ..=0xff => write!(quoted, "\\x{code:02X}"),
+                    0x100..=0xffff => write!(quoted, "\\u{code:04X}"),
+                    _ => write!(quoted, "\\U{code:08X}"),
+                };
+                continue;
+            }
+        };
+        quoted.extend(['\\', short]);
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wanted: Style, texts: &[&str]) {
+        for text in texts {
+            assert_eq!(style(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn styles() {
+        check(
+            Style::Plain,
+            &["a", "two words", "back\\slash", "quote\"d", "--", "-a", "?a", ":a", "a:b", "a#b", "é", "<<"],
+        );
+        check(Style::Plain, &["=", "http://x/?q=1", "a,b", "a]", "a-", "a?", "1.2.3", "a\u{a0}b"]);
+        check(Style::Single, &["- dash", "-", "?", "? x", "a: b", "x:", ": x", ":", "#hash", "a #b", "'q'", "\"q\""]);
+        check(
+            Style::Single,
+            &["*s", "&a", "%p", "@a", "`t`", "{b}", "[b]", ",", "|", ">", "!t", " a", "a ", " ", "---", "...x"],
+        );
+        check(Style::Double, &["", "yes", "12", "~", "12:30", "2024-01-02", "x\ty", "\t", "\x07", "\r", "a\u{85}"]);
+        check(Style::Double, &["😀", "\u{feff}", "\u{2028}", "a \nb", "a\nb ", "a\n\x01", "a\r\nb", "\u{2028}\n"]);
+        check(Style::Literal, &["a\nb", "\n", "a\n\n", "  a\nb", "a\n b", "a\tb\n", "é\n", "- a\n"]);
+    }
+
+    #[test]
+    fn quotes() {
+        assert_eq!(single_quoted("'a' b"), "'''a'' b'");
+        assert_eq!(double_quoted("\"\\\0\x07\x08\t\n\x0b\x0c\r\x1b"), r#""\"\\\0\a\b\t\n\v\f\r\e""#);
+        assert_eq!(double_quoted("\x01\x7f\u{85}\u{a0}\u{2028}\u{2029}"), "\"\\x01\\x7F\\N\u{a0}\\L\\P\"");
+        assert_eq!(double_quoted("é\u{feff}\u{ffff}😀"), r#""é\uFEFF\uFFFF\U0001F600""#);
+    }
+}

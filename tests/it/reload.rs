@@ -1,0 +1,114 @@
+//! SIGHUP: the configuration is read again; what did not change goes on, what changed begins anew.
+
+use rustix::process::Signal;
+
+use crate::support::{LIMIT, TempDir, remco, wait_until};
+
+/// A resource that renders `NAME` and the greeting to `NAME.out` and leaves a line in `starts` when it begins.
+fn resource(name: &str, start: &str) -> String {
+    format!(
+        r#"
+[[resource]]
+name = "{name}"
+start_cmd = "echo {name} {start} >> starts"
+[[resource.template]]
+src = "app.tmpl"
+dst = "{name}.out"
+[resource.backend.file]
+filepath = "data.json"
+keys = ["/"]
+watch = true
+"#
+    )
+}
+
+fn folder(resources: &str) -> TempDir {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("config.toml", format!("log_level = \"debug\"\n{resources}"));
+    dir
+}
+
+fn configure(dir: &TempDir, text: &str) {
+    dir.replace("config.toml", format!("log_level = \"debug\"\n{text}"));
+}
+
+#[test]
+fn only_what_changed_begins_anew() {
+    let dir = folder(&(resource("same", "one") + &resource("other", "one") + &resource("gone", "one")));
+    let program = remco(&dir).start();
+    wait_until("three have begun", LIMIT, || dir.lines("starts") == 3);
+
+    configure(&dir, &(resource("new", "one") + &resource("other", "two") + &resource("same", "one")));
+    program.signal(Signal::HUP);
+    wait_until("two have begun", LIMIT, || dir.lines("starts") == 5);
+    program.wait_for_log("loading new config file=config.toml");
+    let starts = dir.read("starts").expect("it has lines");
+    assert_eq!(starts.lines().filter(|line| *line == "same one").count(), 1, "{starts}");
+    assert!(starts.contains("new one") && starts.contains("other two"), "{starts}");
+
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    for out in ["same.out", "other.out", "new.out"] {
+        wait_until(out, LIMIT, || dir.holds(out, "again\n"));
+    }
+    assert!(dir.holds("gone.out", "hello\n"), "nobody looks after it any more");
+    program.stop();
+}
+
+/// The file is in place already: nothing else would ever run the command that was put right.
+#[test]
+fn a_failed_reload_is_owed_by_the_new_resource() {
+    let with = |reload: &str| {
+        resource("app", "one")
+            .replace("start_cmd = \"echo app one >> starts\"", "")
+            .replace("dst = \"app.out\"", &format!("dst = \"app.out\"\nreload_cmd = \"{reload}\""))
+    };
+    let dir = folder(&with("exit 7"));
+    let program = remco(&dir).start();
+    program.wait_for_log("reload command exited with status 7");
+    configure(&dir, &with("echo done >> reloads"));
+    program.signal(Signal::HUP);
+    wait_until("the reload", LIMIT, || dir.holds("reloads", "done\n"));
+    program.stop();
+}
+
+/// What nothing tells of, a changed template or a changed file, is found by asking.
+#[test]
+fn everything_is_rendered_again() {
+    let dir = folder(&resource("app", "one"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    dir.replace("app.tmpl", "{{ getv(\"/greeting\") }}, world\n");
+    program.signal(Signal::HUP);
+    wait_until("the new template", LIMIT, || dir.holds("app.out", "hello, world\n"));
+    program.stop();
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing() {
+    let dir = folder(&resource("app", "one"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    configure(&dir, "[[resource]\nname = \"app\"");
+    program.signal(Signal::HUP);
+    program.wait_for_log("failed to read config");
+    program.wait_for_log("config.toml:2:");
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    wait_until("the old one is in force", LIMIT, || dir.holds("app.out", "again\n"));
+    program.stop();
+}
+
+#[test]
+fn level_form_and_pid_file_follow() {
+    let dir = folder(&resource("app", "one"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    let head = "log_format = \"json\"\npid_file = \"remco.pid\"\n";
+    configure(&dir, &(head.to_owned() + &resource("app", "one")));
+    program.signal(Signal::HUP);
+    wait_until("the pid file", LIMIT, || dir.holds("remco.pid", &program.pid().to_string()));
+    program.wait_for_log("\"@message\":\"target config in sync\"");
+    program.stop();
+    assert_eq!(dir.read("remco.pid"), None, "it goes with the program");
+}
