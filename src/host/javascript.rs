@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rquickjs::context::EvalOptions;
 use rquickjs::function::This;
 use rquickjs::object::Property;
-use rquickjs::{self as js, CaughtError, Context, Ctx, Function, Persistent, Runtime, Type};
+use rquickjs::{self as js, CaughtError, Context, Ctx, Exception, Function, Module, Persistent, Runtime, Type};
 
 use crate::error::cause;
 use crate::template::scripts::{Script, Scripts};
@@ -28,6 +28,8 @@ const STACK: usize = 256 << 10;
 const PATIENCE: u64 = 10_000;
 /// What a call costs in steps before its script has done anything: some 10 µs, in which a render makes as many.
 const CALL: u64 = 100;
+/// Elements of 16 bytes that fill the memory: a longer array is mostly holes.
+const LONGEST: f64 = (MEMORY / 16) as f64;
 /// So many lists and maps may stand within each other on their way in or out.
 const NESTING: usize = 200;
 
@@ -36,6 +38,11 @@ const NESTING: usize = 200;
 const RUN: &str = "(function (In, Param) { return eval(arguments[2]); })";
 /// What kind of object something is: `[object Date]`. Made before a script can change what it is made of.
 const KIND: &str = "Function.prototype.call.bind(Object.prototype.toString)";
+
+/// Has the functions of arrays ask before they go through one. A module, since that has a name, by which its lines are
+/// kept out of messages.
+const ARRAYS: &str = include_str!("javascript/arrays.js");
+const ARRAYS_NAME: &str = "arrays.js";
 
 /// Reads filters. The name of each is that of its file without `.js`.
 ///
@@ -156,9 +163,16 @@ impl Engine {
         runtime.set_max_stack_size(STACK);
         let watch = Rc::new(Watch::default());
         let watched = watch.clone();
-        runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over())));
+        runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over(PATIENCE))));
         let context = Context::full(&runtime)?;
+        let asked = watch.clone();
         let (run, kind) = context.with(|ctx| {
+            let ask = Function::new(ctx.clone(), move |ctx, length, steps, name: String| {
+                asked.ask(&ctx, length, steps, &name)
+            })?;
+            let (arrays, loaded) = Module::declare(ctx.clone(), ARRAYS_NAME, ARRAYS)?.eval()?;
+            loaded.finish::<()>()?;
+            arrays.get::<_, Function>("default")?.call::<_, ()>((ask,))?;
             let made = |text: &str| -> js::Result<Persistent<Function<'static>>> {
                 let function: Function = ctx.eval_with_options(text, sloppy())?;
                 Ok(Persistent::save(&ctx, function))
@@ -194,13 +208,13 @@ impl Engine {
             })
         });
         *steps = self.watch.finish();
-        result.map_err(|failure| match self.watch.end.take() {
+        match self.watch.end.take() {
             Some(End::OutOfSteps) => {
-                Failure::At(None, format!("the template takes more than {} steps", env.limits.steps))
+                Err(Failure::At(None, format!("the template takes more than {} steps", env.limits.steps)))
             }
-            Some(End::Stopped) => Failure::At(None, "stopped before the end".to_owned()),
-            None => failure,
-        })
+            Some(End::Stopped) => Err(Failure::At(None, "stopped before the end".to_owned())),
+            None => result,
+        }
     }
 
     /// Makes the engine as it was before the script ran, but for what it did to JavaScript's own objects. `false`: it
@@ -258,10 +272,23 @@ impl Watch {
         self.steps.set(self.steps.get().saturating_sub(steps));
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether a function may go through an array of this length. A script that catches the exception does not get far.
+    fn ask(&self, ctx: &Ctx, length: f64, steps: f64, name: &str) -> js::Result<()> {
+        if length > LONGEST {
+            let message = format!("an array of {length} elements is too long for {name}");
+            return Err(Exception::throw_range(ctx, &message));
+        }
+        match self.is_over(steps as u64) {
+            true => Err(Exception::throw_internal(ctx, "the script is ended")),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts steps. Whether the script may not go on.
+    fn is_over(&self, steps: u64) -> bool {
         // No script runs while the engine is made, though it asks then too.
         let Some(world) = &*self.world.borrow() else { return false };
-        self.spend(PATIENCE);
+        self.spend(steps);
         if self.steps.get() == 0 {
             self.end.set(Some(End::OutOfSteps));
         } else if world.stopped() {
@@ -478,9 +505,10 @@ fn sloppy() -> EvalOptions {
     options
 }
 
-/// The line of the innermost frame that has one: `    at f (eval_script:2:13)`.
+/// The line of the innermost frame of the script that has one: `    at f (eval_script:2:13)`.
 fn line_of(stack: &str) -> Option<u32> {
-    stack.lines().find_map(|frame| {
+    let mut frames = stack.lines().filter(|frame| !frame.contains(ARRAYS_NAME));
+    frames.find_map(|frame| {
         let (rest, _column) = frame.trim_end_matches(')').rsplit_once(':')?;
         rest.rsplit_once(':')?.1.parse().ok()
     })

@@ -213,8 +213,7 @@ impl Render {
     fn filter_call(&self, filter: &AnyFilter, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
         let values = values.as_slice();
-        Filter::check_count(values.len())
-            .map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        Filter::check_count(values.len()).map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
         self.filter(filter, &values[0], values.get(1).unwrap_or(&Value::Nil), span)
     }
 

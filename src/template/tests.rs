@@ -1333,7 +1333,7 @@ impl Script for Shown {
 fn filters_of_the_user() {
     let render = |text: &str, steps| {
         let mut scripts = Scripts::default();
-        ["shown", "upper", "getv"].iter().for_each(|name| scripts.insert(name, Shown));
+        ["shown", "upper", "getv", "escape"].iter().for_each(|name| scripts.insert(name, Shown));
         let files = Files { scripts: Rc::new(scripts), ..Files::default() };
         files.put("t.tmpl", text.as_bytes());
         let world: Rc<dyn World> = Rc::new(files);
@@ -1352,7 +1352,11 @@ fn filters_of_the_user() {
     // It goes before a filter of the language, and after a function.
     check("{{ \"a\"|upper }}{{ upper(1) }}", Ok("<\"a\" nil><1 nil>"));
     check("{{ getv(\"/app/port\") }}{{ 1|getv }}", Ok("8080<1 nil>"));
+    check("{% filter shown:2|lower %}B{% endfilter %}", Ok("<\"b\" 2>"));
+    // Also where it escapes.
+    check("{% autoescape on %}{{ \"a\" }}{{ \"a\"|safe }}{% endautoescape %}", Ok("<\"a\" nil>a"));
     check("{{ none|shown }}", Err("shown: needs a value"));
+    check("{% filter none|shown %}{% endfilter %}", Err("unknown filter `none`"));
     check("{{ shown() }}", Err("shown: takes a value and at most one argument, 0 given"));
     check("{{ 1|shwn }}", Err("unknown filter `shwn`, did you mean `shown`?"));
     check("{{ shwn(1) }}", Err("unknown function `shwn`, did you mean `shown`?"));

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::template::fixture::{Still, Variables, env, eval, limited};
@@ -180,6 +181,85 @@ fn a_script_without_end_is_ended() {
     fails("[2, 1].sort(function () { for (;;) {} })", ENDLESS);
     fails("var a = []; a.length = 4294967295; a.indexOf(1)", ENDLESS);
     fails("({get x() { for (;;) {} }})", ENDLESS);
+}
+
+#[test]
+fn arrays_of_holes_are_refused() {
+    let holes = |call: &str, name: &str| {
+        let source = format!("var a = [];\na.length = 4294967295;\n{call}");
+        let before = Instant::now();
+        fails(&source, &format!("f.js:3: RangeError: an array of 4294967295 elements is too long for {name}"));
+        assert!(before.elapsed() < Duration::from_secs(1), "{call}: {:?}", before.elapsed());
+    };
+    holes("a.join('')", "join");
+    holes("a + ''", "join");
+    holes("a.toLocaleString()", "toLocaleString");
+    holes("a.reverse()", "reverse");
+    holes("a.toReversed()", "toReversed");
+    holes("a.sort()", "sort");
+    holes("a.toSorted()", "toSorted");
+    holes("a.fill(1)", "fill");
+    holes("a.with(0, 1)", "with");
+    holes("a.slice(1)", "slice");
+    holes("a.splice(1)", "splice");
+    holes("a.toSpliced(1)", "toSpliced");
+    holes("a.shift()", "shift");
+    holes("a.unshift(1)", "unshift");
+    holes("a.copyWithin(1, 0)", "copyWithin");
+    holes("a.concat(1)", "concat");
+    holes("[1].concat(2, a)", "concat");
+    holes("a.flat()", "flat");
+    holes("[[a]].flat(2)", "flat");
+    holes("[1].flatMap(function () { return a })", "flatMap");
+    holes("new Set(a)", "values");
+    holes("new Set(a.keys())", "keys");
+    holes("new Set(a.entries())", "entries");
+    fails(
+        "Array.prototype.reverse.call({length: 1e15})",
+        "f.js:1: RangeError: an array of 1000000000000000 elements is too long for reverse",
+    );
+}
+
+#[test]
+fn functions_of_arrays_do_what_they_did() {
+    check("[3, 1, , 2].sort() + ';' + [1, 10, 9].sort((a, b) => b - a)", "1", "\"1,2,3,;10,9,1\"");
+    check("[1, 2, 3].reverse().join('') + ['a', null, []].join()", "1", "\"321a,,\"");
+    check("[1, [2, [3, [4]]]].flat(2).length + [1, [2, [3]]].flat().length", "1", "7");
+    check(
+        "[1, 2].flatMap(function (x, at, all) { return [x, [this.y + at, all.length]] }, {y: 5}).join('|')",
+        "1",
+        "\"1|5,2|2|6,2\"",
+    );
+    check("[1].concat([2, [3]], 4, 'ab').length", "1", "5");
+    check("var [a, ...b] = [1, 2, 3]; for (var c of b) a += c; a + Math.max(...b) + new Set(b).size", "1", "11");
+    check(
+        "var a = [1, 2, 3, 4]; a.splice(1, 2).concat(a.slice(-1), a.shift(), a.unshift(0, 9))",
+        "1",
+        "[2, 3, 4, 1, 3]",
+    );
+    check(
+        "Array.from(Uint8Array.of(3, 1, 2).sort().slice(1).reverse()).concat([...Uint8Array.of(7)])",
+        "1",
+        "[3, 2, 7]",
+    );
+    check(
+        "[].join.name + [].slice.length + Object.keys([].join).length + ([][Symbol.iterator] === [].values)",
+        "1",
+        "\"join20true\"",
+    );
+    check("var n = 0; for (var k in [5, 6]) n++; n", "1", "2");
+    fails("[1].flatMap()", "f.js:1: TypeError: not a function");
+    fails("[].join.call(null)", "f.js:1: TypeError: cannot read property 'length' of null");
+}
+
+#[test]
+fn a_loop_of_long_functions_ends() {
+    let long = "var a = []; a.length = 4000000; for (;;) try { a.reverse() } catch (e) {}";
+    let before = Instant::now();
+    fails(long, "f.js: the template takes more than 100000000 steps");
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    // Caught, and then at its end.
+    fails("try { new Array(3000000).join('') } catch (e) {}", "f.js: the template takes more than 100000000 steps");
 }
 
 #[test]
