@@ -263,6 +263,14 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_page_has_every_flag() {
+        let page = include_str!("../docs/remco.1").replace('\\', "");
+        for flag in FLAGS {
+            assert!(page.contains(&format!("-{flag}")), "{flag}");
+        }
+    }
+
+    #[test]
     fn takes_any_bytes_for_a_path() {
         for flag in [&b"-config=/\xff"[..], b"--config=/\xff"] {
             let invocation = parse([OsString::from_vec(flag.to_vec())]).expect("a path");

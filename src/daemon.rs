@@ -173,13 +173,13 @@ impl Daemon {
     }
 
     fn wait(&self) -> Vec<Source> {
-        // A request or a render of this turn may have emptied the signals' pipe.
-        if self.signals.pending() {
-            return Vec::new();
-        }
         let (fds, sources): (Vec<BorrowedFd<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
-        let due = self.units.iter().filter_map(Unit::due).min();
-        let readable = wait::readable(&fds, due.map(|(at, _)| at));
+        // A request or a render of this turn may have emptied the signals' pipe: then nothing is waited for.
+        let until = match self.signals.pending() {
+            true => Some(Instant::now()),
+            false => self.units.iter().filter_map(Unit::due).map(|(at, _)| at).min(),
+        };
+        let readable = wait::readable(&fds, until);
         sources.into_iter().zip(readable).filter_map(|(source, is)| is.then_some(source)).collect()
     }
 

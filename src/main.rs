@@ -82,6 +82,11 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
+    if config.resources.is_empty() {
+        // A file that was just being written, most likely. Taking it would end the program, as there is nothing to do.
+        let line = Line::new(Level::Error, "failed to read config");
+        return logger.log(&line.with("error", "it has no resources and is not used, the one in force stays"));
+    }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
     daemon.adopt(&config, scripts);

@@ -73,12 +73,14 @@ impl Store {
         if pattern.is_literal() {
             return Ok(self.get_pair(pattern.prefix()).into_iter().collect());
         }
-        let depth = pattern.depth();
+        let prefix = pattern.prefix();
+        // What a match may have behind the prefix: nothing else of a key is looked through.
+        let slashes = pattern.depth().map(|depth| depth - prefix.iter().filter(|byte| **byte == b'/').count());
         let mut found = Vec::new();
-        let mut cursor = Cursor::new(&self.layers, pattern.prefix());
+        let mut cursor = Cursor::new(&self.layers, prefix);
         let mut at = cursor.next();
-        while let Some((key, value)) = at.filter(|(key, _)| key.starts_with(pattern.prefix())) {
-            at = match depth.and_then(|depth| directory(key, depth + 1)) {
+        while let Some((key, value)) = at.filter(|(key, _)| key.starts_with(prefix)) {
+            at = match slashes.and_then(|slashes| directory(key, prefix.len(), slashes)) {
                 Some(too_deep) => cursor.next_outside(too_deep),
                 None => {
                     if pattern.matches(key) {
@@ -162,10 +164,10 @@ enum Names {
     Directories,
 }
 
-/// A key up to its `n`th `/`, that included; `None` where it has fewer.
-fn directory(key: &[u8], n: usize) -> Option<&[u8]> {
-    let (slash, _) = key.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(n - 1)?;
-    Some(&key[..=slash])
+/// A key up to the first `/` that is one too many behind a place, that included; `None` where there is none.
+fn directory(key: &[u8], from: usize, slashes: usize) -> Option<&[u8]> {
+    let (slash, _) = key[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(slashes)?;
+    Some(&key[..=from + slash])
 }
 
 #[cfg(test)]

@@ -99,6 +99,20 @@ fn a_wrong_configuration_changes_nothing() {
     program.stop();
 }
 
+/// A file that is written in place is empty for a moment. Without resources there is nothing to do, and the program would end.
+#[test]
+fn an_empty_configuration_changes_nothing() {
+    let dir = folder(&resource("app", "one"));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    dir.write("config.toml", "");
+    program.signal(Signal::HUP);
+    program.wait_for_log("it has no resources and is not used");
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    wait_until("the old one is in force", LIMIT, || dir.holds("app.out", "again\n"));
+    program.stop();
+}
+
 #[test]
 fn level_form_and_pid_file_follow() {
     let dir = folder(&resource("app", "one"));

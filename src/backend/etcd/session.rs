@@ -203,7 +203,10 @@ impl Session {
 
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         if self.now.replace(now).is_none() {
-            out.push(log(Level::Info, "set backend nodes", "nodes", self.settings.nodes.join(",")));
+            let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+            // The version too: it is found out where the configuration does not say it.
+            let line = line.with("nodes", self.settings.nodes.join(",")).with("version", "3");
+            out.push(Action::Report(Report::Log(line)));
             self.read_all(out);
         }
         match event {

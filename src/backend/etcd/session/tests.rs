@@ -206,7 +206,7 @@ fn body(request: &Request) -> String {
 fn reads_pages_at_one_revision_and_watches_from_the_next() {
     let mut bench = Bench::new(Plan { keys: &["/b", "/a"], watch_keys: &["/a", "/r"], ..WATCHED });
     assert_eq!(bench.session.due(), None, "the first turn comes by itself");
-    bench.turn(&["Info: set backend nodes nodes=http://a", "0 range /a to /b"]);
+    bench.turn(&["Info: set backend nodes nodes=http://a version=3", "0 range /a to /b"]);
     bench.part_of_page(10, &[("/a/1", "x", 3), ("/a/2", "y", 4)], true, &[]);
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["0 range /a/2\\0 to /b at 10"]);
@@ -279,7 +279,7 @@ fn a_watch_goes_on_after_the_last_event_of_each_key() {
 fn one_shot_asks_each_node_once() {
     let plan = Plan { nodes: &["http://a", "http://b", "http://c"], goal: Goal::Once, ..WATCHED };
     let mut bench = Bench::new(plan);
-    bench.turn(&["Info: set backend nodes nodes=http://a,http://b,http://c", "0 range /a to /b"]);
+    bench.turn(&["Info: set backend nodes nodes=http://a,http://b,http://c version=3", "0 range /a to /b"]);
     bench.check(broken("connection refused"), &[]);
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["1 range /a to /b"]);
