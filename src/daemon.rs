@@ -20,6 +20,7 @@ use crate::host::wait::{self, Wake};
 use crate::log::{self, Level, Line};
 use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
 use crate::store::{Bytes, Store};
+use crate::template::scripts::Scripts;
 use crate::template::{Template, World};
 
 /// All resources at work.
@@ -92,7 +93,8 @@ impl Daemon {
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
     /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
-    pub fn adopt(&mut self, config: &Config) {
+    /// `scripts`: the filters of filter_dir.
+    pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).map(|resource| {
             Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
@@ -106,6 +108,10 @@ impl Daemon {
             before.into_iter().for_each(|before| unit.state.inherit(&before.state));
         }
         gone.into_iter().for_each(Unit::end);
+        if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
+            kept.iter_mut().for_each(Unit::forget_templates);
+        }
+        self.machine.set_scripts(scripts);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         self.units = kept;
         self.units.extend(new);
@@ -244,6 +250,11 @@ impl Unit {
             logger,
             config,
         }
+    }
+
+    /// Has all templates compiled again: the filters may be others.
+    fn forget_templates(&mut self) {
+        self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
     /// What of it is due first.

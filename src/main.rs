@@ -16,6 +16,7 @@ use remco::host::machine::Machine;
 use remco::host::pid_file::PidFile;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line};
+use remco::template::scripts::Scripts;
 
 /// The configuration cannot be used, or the machine cannot be worked with.
 const UNUSABLE: u8 = 1;
@@ -45,7 +46,7 @@ fn run(options: &Options) -> ExitCode {
         }
     };
     let machine = Rc::new(Machine::new(Arc::clone(&signals)));
-    let (config, warnings) = match load(options, &machine) {
+    let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(report) => {
             let path = options.config.display();
@@ -59,7 +60,7 @@ fn run(options: &Options) -> ExitCode {
     let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
-    daemon.adopt(&config);
+    daemon.adopt(&config, scripts);
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
@@ -73,7 +74,7 @@ fn run(options: &Options) -> ExitCode {
 fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Daemon, pid_file: &mut Option<PidFile>) {
     let path = options.config.display().to_string();
     logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
-    let (config, warnings) = match load(options, machine) {
+    let Loaded { config, scripts, warnings } = match load(options, machine) {
         Ok(loaded) => loaded,
         Err(report) => {
             let line = Line::new(Level::Error, "failed to read config");
@@ -88,7 +89,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
-    daemon.adopt(&config);
+    daemon.adopt(&config, scripts);
     if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
         *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
     }
@@ -105,12 +106,34 @@ fn announce(main: &Path, config: &Config, warnings: &[Finding], logger: &Logger)
     }
 }
 
+/// A configuration that can be put in force.
+struct Loaded {
+    config: Config,
+    scripts: Scripts,
+    warnings: Vec<Finding>,
+}
+
 /// The configuration, or everything that is wrong with it in words.
-fn load(options: &Options, machine: &Machine) -> Result<(Config, Vec<Finding>), String> {
+fn load(options: &Options, machine: &Machine) -> Result<Loaded, String> {
     let loaded = config::load(&options.config, options.strictness, machine);
     let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
     let unsupported = config::unsupported(&config);
-    if unsupported.is_empty() { Ok((config, warnings)) } else { Err(unsupported.join("\n")) }
+    if !unsupported.is_empty() {
+        return Err(unsupported.join("\n"));
+    }
+    let scripts = scripts(&config)?;
+    Ok(Loaded { config, scripts, warnings })
+}
+
+#[cfg(feature = "js")]
+fn scripts(config: &Config) -> Result<Scripts, String> {
+    remco::host::javascript::load(&config.filters)
+}
+
+/// A configuration with filters was refused before.
+#[cfg(not(feature = "js"))]
+fn scripts(_: &Config) -> Result<Scripts, String> {
+    Ok(Scripts::default())
 }
 
 /// Standard output may be closed; that is no reason to fail.

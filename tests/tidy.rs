@@ -61,6 +61,7 @@ const EFFECTS: &[(&str, &str)] = &[
 /// The one place of a crate, so that it can be replaced. A crate that is not listed may be used everywhere.
 const DOORS: &[(&str, &str)] = &[
     ("lexopt", "src/cli.rs"),
+    ("rquickjs", "src/host/javascript"),
     ("rustix", "src/host/"),
     ("saphyr_parser", "src/yaml/"),
     ("signal_hook", "src/host/"),

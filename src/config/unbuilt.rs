@@ -1,4 +1,4 @@
-//! What a configuration may ask for and this version does not do yet. A resource that needs it must not start and
+//! What a configuration may ask for and this version or build does not do. A resource that needs it must not start and
 //! quietly do something else. Each line here goes with the change that builds the feature.
 
 use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Tls};
@@ -6,8 +6,12 @@ use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Tls};
 /// One message for each thing that is not built, in the order of the configuration; none if all can be done.
 pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
-    for filter in &config.filters {
-        missing.push(format!("filter `{}`: JavaScript filters are not supported yet", filter.display()));
+    if let (Some(filter), false) = (config.filters.first(), cfg!(feature = "js")) {
+        let filter = filter.display();
+        missing.push(format!(
+            "filter `{filter}`: this program is built without JavaScript filters: \
+             use the `full` build (cargo build --features full)"
+        ));
     }
     let telemetry = &config.telemetry;
     let sinks = [

@@ -1,13 +1,14 @@
 //! The machine as configuration and templates see it: files, environment, clock, zone, names.
 //! Only reads; what is written goes through `files`.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use super::signals::Signals;
 use super::wait::Wake;
 use crate::config;
 use crate::dns::wire::Service;
+use crate::template::scripts::Scripts;
 use crate::template::{Srv, Stamp, World};
 
 /// More than any configuration anybody writes.
@@ -34,13 +36,20 @@ pub struct Machine {
     zone: OnceCell<TimeZone>,
     resolver: Resolver,
     signals: Arc<Signals>,
+    scripts: RefCell<Rc<Scripts>>,
 }
 
 impl Machine {
     /// `signals`: what ends a render, a read or a lookup that is under way.
     pub fn new(signals: Arc<Signals>) -> Machine {
         let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
-        Machine { zone: OnceCell::new(), resolver: Resolver::new(Some(wake)), signals }
+        let resolver = Resolver::new(Some(wake));
+        Machine { zone: OnceCell::new(), resolver, signals, scripts: RefCell::default() }
+    }
+
+    /// Replaces the filters of the user, for the templates that are compiled from now on.
+    pub fn set_scripts(&self, scripts: Scripts) {
+        self.scripts.replace(Rc::new(scripts));
     }
 
     /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
@@ -127,6 +136,10 @@ impl World for Machine {
 
     fn random(&self, bound: u64) -> u64 {
         random::below(bound)
+    }
+
+    fn scripts(&self) -> Rc<Scripts> {
+        self.scripts.borrow().clone()
     }
 
     fn stopped(&self) -> bool {

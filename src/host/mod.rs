@@ -6,6 +6,8 @@ pub mod environment;
 pub mod files;
 pub mod http;
 pub mod inotify;
+#[cfg(feature = "js")]
+pub mod javascript;
 pub mod logger;
 pub mod machine;
 pub mod pid_file;

@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use super::filters::Filter;
 use super::functions::Function;
 use super::library::Need;
 use super::lorem::Lorem;
 use super::scope::Name;
+use super::scripts::AnyFilter;
 use super::source::Span;
 use super::value::{Op, Value};
 
@@ -37,7 +37,7 @@ impl Expr {
     fn is_safe(&self) -> bool {
         match self {
             Expr::Literal(_) | Expr::Path(_) => false,
-            Expr::Filtered(_, filters) => filters.iter().any(|call| call.filter.name == "safe"),
+            Expr::Filtered(_, filters) => filters.iter().any(|call| call.filter.name() == "safe"),
             Expr::Negate(operand, _) | Expr::Not(operand) => operand.is_safe(),
             Expr::Binary(_, operands, _) => operands.0.is_safe() && operands.1.is_safe(),
             Expr::Chain(first, rest) => first.is_safe() && rest.iter().all(|(_, operand, _)| operand.is_safe()),
@@ -75,11 +75,10 @@ pub(super) struct Head {
 }
 
 /// What is called where no variable has the name.
-#[derive(Clone, Copy)]
 pub(super) enum Callee {
     Function(&'static Function),
     /// Every filter is a function too: `base(x)` is `x|base`.
-    Filter(&'static Filter),
+    Filter(AnyFilter),
 }
 
 pub(super) struct Arg {
@@ -102,7 +101,7 @@ pub(super) enum Access {
 
 /// `|name:argument`
 pub(super) struct FilterCall {
-    pub filter: &'static Filter,
+    pub filter: AnyFilter,
     pub argument: Option<Expr>,
     /// From the name to the end of the argument.
     pub span: Span,

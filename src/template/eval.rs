@@ -10,6 +10,7 @@ use super::functions::Function;
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
 use super::scope::{Look, Name};
+use super::scripts::AnyFilter;
 use super::source::{Macros, Span};
 use super::value::{Op, Value};
 
@@ -78,11 +79,19 @@ impl Render {
                 Some(argument) => self.eval(argument)?,
                 None => Value::Nil,
             };
-            let name = call.filter.name;
-            let result = call.filter.call(&self.env, &value, &argument);
-            value = result.map_err(|message| Stop::At(call.span, format!("{name}: {message}")))?;
-            self.weigh(&value, call.span)?;
+            value = self.filter(&call.filter, &value, &argument, call.span)?;
         }
+        Ok(value)
+    }
+
+    /// Every filter that is called, of the language or of the user, is called here.
+    pub(super) fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
+        let most = self.steps_left();
+        let mut left = most;
+        let result = filter.call(&self.env, value, argument, &mut left);
+        let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        self.spend(most - left, span)?;
+        self.weigh(&value, span)?;
         Ok(value)
     }
 
@@ -171,11 +180,11 @@ impl Render {
 
     /// A function or filter, where no variable has the name.
     fn builtin(&self, head: &Head) -> Outcome<Value> {
-        match (head.callee, &head.args) {
+        match (&head.callee, &head.args) {
             (Some(Callee::Function(function)), args) => {
                 self.function(function, args.as_deref().unwrap_or_default(), head.span)
             }
-            (Some(Callee::Filter(filter)), Some(args)) => self.filter(filter, args, head.span),
+            (Some(Callee::Filter(filter)), Some(args)) => self.filter_call(filter, args, head.span),
             (None, Some(_)) => self.unknown_call(head),
             // An unknown variable is empty, and so is the mere name of a filter.
             (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
@@ -189,7 +198,10 @@ impl Render {
     fn unknown_call(&self, head: &Head) -> Outcome<Value> {
         match self.program.borrow().source(head.span).macros {
             Macros::Some => Ok(Value::Nil),
-            Macros::None => Err(Stop::At(head.span, unknown_function(&self.text(head.name)))),
+            Macros::None => {
+                let message = unknown_function(&self.text(head.name), &self.env.world.scripts());
+                Err(Stop::At(head.span, message))
+            }
         }
     }
 
@@ -204,12 +216,11 @@ impl Render {
     }
 
     /// `base(x)`, which is `x|base`.
-    fn filter(&self, filter: &Filter, args: &[Arg], span: Span) -> Outcome<Value> {
+    fn filter_call(&self, filter: &AnyFilter, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
-        let result = filter.call_as_function(&self.env, values.as_slice());
-        let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name)))?;
-        self.weigh(&value, span)?;
-        Ok(value)
+        let values = values.as_slice();
+        Filter::check_count(values.len()).map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        self.filter(filter, &values[0], values.get(1).unwrap_or(&Value::Nil), span)
     }
 
     pub(super) fn arguments(&self, args: &[Arg]) -> Outcome<Arguments> {

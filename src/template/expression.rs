@@ -3,7 +3,7 @@
 //! `not` before the first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
-use super::filters::{self, Filter};
+use super::filters::Filter;
 use super::functions;
 use super::lexer::{Tag, Token, TokenKind};
 use super::parser::{Parser, Use, Wrong, suggest};
@@ -194,8 +194,8 @@ impl Parser<'_> {
             return Err(self.error(tokens, tokens.here(), message));
         };
         let text = name.name();
-        let Some(filter) = filters::lookup(text) else {
-            let message = format!("unknown filter `{text}`{}", suggest(text, filters::names()));
+        let Some(filter) = self.scripts.lookup(text) else {
+            let message = format!("unknown filter `{text}`{}", suggest(text, self.scripts.names()));
             return Err(self.error(tokens, name.span, message));
         };
         let argument = match tokens.take(":") {
@@ -258,7 +258,7 @@ impl Parser<'_> {
         let text = tokens.next().map_or("", Token::name);
         let args = self.args(tokens)?;
         let callee =
-            functions::lookup(text).map(Callee::Function).or_else(|| filters::lookup(text).map(Callee::Filter));
+            functions::lookup(text).map(Callee::Function).or_else(|| self.scripts.lookup(text).map(Callee::Filter));
         let head = Head { name: self.names.name(text), callee, args, span: tokens.since(start) };
         self.uses(&head, tokens.tag.span);
         let mut steps = Vec::new();
@@ -318,7 +318,7 @@ impl Parser<'_> {
         let name = self.names.text(head.name).clone();
         let here = Use { name: head.name, span: head.span, tag };
         let given = head.args.as_ref().map(Vec::len);
-        let check = match (head.callee, given) {
+        let check = match (&head.callee, given) {
             (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),
             (Some(Callee::Filter(_)), Some(given)) => Filter::check_count(given),
             (None, Some(_)) => return self.wrong_calls.push((here, Wrong::Unknown)),

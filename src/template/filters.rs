@@ -34,12 +34,6 @@ impl Filter {
             _ => Err(format!("takes a value and at most one argument, {given} given")),
         }
     }
-
-    /// `name(value, argument)`
-    pub fn call_as_function(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
-        Filter::check_count(args.len())?;
-        self.call(env, &args[0], args.get(1).unwrap_or(&Value::Nil))
-    }
 }
 
 /// The filter of a name.

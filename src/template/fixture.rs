@@ -159,7 +159,10 @@ impl<'a> Reader<'a> {
             let args = self.args()?;
             return match (functions::lookup(name), filters::lookup(name)) {
                 (Some(function), _) => function.call(self.env, &args),
-                (None, Some(filter)) => filter.call_as_function(self.env, &args),
+                (None, Some(filter)) => {
+                    filters::Filter::check_count(args.len())?;
+                    filter.call(self.env, &args[0], args.get(1).unwrap_or(&Value::Nil))
+                }
                 (None, None) => panic!("no function {name}"),
             };
         }

@@ -158,8 +158,9 @@ impl Lowering<'_> {
             Role::Included { open } => open,
         };
         let file = &self.sources[source];
+        let scripts = self.world.scripts();
         let document = lexer::lex(file, blocks)
-            .and_then(|pieces| parser::parse(file, &mut self.library.names(), pieces, purpose, open))
+            .and_then(|pieces| parser::parse(file, &mut self.library.names(), &scripts, pieces, purpose, open))
             .map_err(|error| self.reached(source, error))?;
         self.sources[source].macros = document.macros;
         Ok(document)

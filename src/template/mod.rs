@@ -11,7 +11,7 @@ mod eval;
 mod expression;
 pub mod filters;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod functions;
 mod json;
 pub mod layout;
@@ -27,6 +27,7 @@ mod render;
 mod rounds;
 mod runes;
 mod scope;
+pub mod scripts;
 mod search;
 pub mod signature;
 mod source;
@@ -45,6 +46,7 @@ pub use collections::Collections;
 use library::{Library, Need};
 use lower::Role;
 use program::Program;
+use scripts::Scripts;
 pub use source::Error;
 
 use crate::store::Store;
@@ -125,6 +127,10 @@ pub trait World {
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String>;
     /// A random number below `bound` (which is not 0).
     fn random(&self, bound: u64) -> u64;
+    /// The filters of the user.
+    fn scripts(&self) -> Rc<Scripts> {
+        Rc::default()
+    }
     /// Whether the render should end without a result, since the program is asked to. Looked at now and then.
     fn stopped(&self) -> bool {
         false

@@ -7,10 +7,10 @@ use std::vec;
 use super::NESTING;
 use super::ast::{Block, Macro, Printed, Stmt, StmtKind};
 use super::expression::Tokens;
-use super::filters;
 use super::functions;
 use super::lexer::{Piece, Tag, TagKind, TokenKind};
 use super::scope::{Name, Names};
+use super::scripts::Scripts;
 use super::source::{Error, Macros, Source, Span};
 use super::tags;
 use crate::nearest::nearest;
@@ -66,6 +66,7 @@ pub(super) enum Purpose {
 pub(super) fn parse<'s>(
     source: &'s Source,
     names: &'s mut Names,
+    scripts: &'s Scripts,
     pieces: Vec<Piece<'s>>,
     purpose: Purpose,
     open: usize,
@@ -73,6 +74,7 @@ pub(super) fn parse<'s>(
     let mut parser = Parser {
         source,
         names,
+        scripts,
         pieces: pieces.into_iter(),
         open: Vec::new(),
         depth: open,
@@ -97,7 +99,7 @@ pub(super) fn parse<'s>(
     let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
     let wrong_call = wrong.map(|(call, wrong)| {
         let message = match wrong {
-            Wrong::Unknown => unknown_function(parser.names.text(call.name)),
+            Wrong::Unknown => unknown_function(parser.names.text(call.name), scripts),
             Wrong::Arguments(message) => message,
         };
         source.error(call.tag, call.span, message)
@@ -107,12 +109,13 @@ pub(super) fn parse<'s>(
 }
 
 /// What a call of something unknown is told.
-pub(super) fn unknown_function(name: &str) -> String {
-    format!("unknown function `{name}`{}", suggest(name, functions::names().chain(filters::names())))
+pub(super) fn unknown_function(name: &str, scripts: &Scripts) -> String {
+    let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
+    format!("unknown function `{name}`{}", suggest(name, known))
 }
 
 /// The end of a message about a name that does not exist, if a known one is near.
-pub(super) fn suggest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
+pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
 }
 
@@ -120,6 +123,7 @@ pub(super) fn suggest(name: &str, known: impl Iterator<Item = &'static str>) -> 
 pub(super) struct Parser<'s> {
     source: &'s Source,
     pub names: &'s mut Names,
+    pub scripts: &'s Scripts,
     pieces: vec::IntoIter<Piece<'s>>,
     /// The tags whose end is still to come, outermost first.
     open: Vec<(&'static str, Span)>,

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
-use super::filters;
 use super::layout;
 use super::library::{Failure, Library, resolve};
 use super::lorem::{Lorem, Order};
@@ -224,6 +223,11 @@ impl Render {
             error = error.reached(passed.how, passed.program.source(passed.tag), passed.tag);
         }
         self.failure.replace(Some(error));
+    }
+
+    /// How much more the render may cost.
+    pub fn steps_left(&self) -> u64 {
+        self.env.limits.steps.saturating_sub(self.steps.get())
     }
 
     /// Why evaluating stopped, for those who can pass on text only.
@@ -667,9 +671,9 @@ impl Render {
     }
 
     fn print_escaped(&self, value: &Value) -> Outcome<()> {
-        let Some(escape) = filters::lookup("escape") else { return self.print_value(value) };
-        let escaped = escape.call(&self.env, value, &Value::Nil);
-        self.print_value(&escaped.map_err(|message| Stop::At(self.tag.get(), message))?)
+        // One of the user's has its place here too, as in the original.
+        let Some(escape) = self.env.world.scripts().lookup("escape") else { return self.print_value(value) };
+        self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
     }
 }
 

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::fixture::{self, Still};
-use super::{Srv, Stamp, Template, World};
+use super::scripts::{Script, Scripts};
+use super::value::Value;
+use super::{Env, Srv, Stamp, Template, World};
 
 /// A world whose files are a table.
 #[derive(Default)]
 struct Files {
     files: RefCell<BTreeMap<PathBuf, (Vec<u8>, u64)>>,
     stopped: Cell<bool>,
+    scripts: Rc<Scripts>,
     reads: Cell<usize>,
 }
 
@@ -65,6 +68,10 @@ impl World for Files {
 
     fn random(&self, bound: u64) -> u64 {
         Still.random(bound)
+    }
+
+    fn scripts(&self) -> Rc<Scripts> {
+        self.scripts.clone()
     }
 
     fn stopped(&self) -> bool {
@@ -1378,4 +1385,52 @@ fn the_documentation_has_every_tag() {
         let shown = text.contains(&format!("{{% {name} ")) || text.contains(&format!("`{name} "));
         assert!(shown, "{name}");
     }
+}
+
+/// A filter of the user that shows what it is called with and costs a thousand steps.
+struct Shown;
+
+impl Script for Shown {
+    fn call(&self, _: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String> {
+        *steps = steps.checked_sub(1000).ok_or("has no steps left")?;
+        match value {
+            Value::Nil => Err("needs a value".to_owned()),
+            _ => Ok(Value::str(format!("<{value:?} {argument:?}>"))),
+        }
+    }
+}
+
+#[test]
+fn filters_of_the_user() {
+    let render = |text: &str, steps| {
+        let mut scripts = Scripts::default();
+        ["shown", "upper", "getv", "escape"].iter().for_each(|name| scripts.insert(name, Shown));
+        let files = Files { scripts: Rc::new(scripts), ..Files::default() };
+        files.put("t.tmpl", text.as_bytes());
+        let world: Rc<dyn World> = Rc::new(files);
+        let mut template =
+            Template::compile(Path::new("t.tmpl"), &world).map_err(|error| error.message().to_owned())?;
+        template.limits.steps = steps;
+        let out = template.render(&fixture::env().store, &world).map_err(|error| error.message().to_owned())?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    };
+    let check = |text: &str, expected: Result<&str, &str>| {
+        assert_eq!(render(text, 10_000), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+    };
+    check("{{ 1|shown }}", Ok("<1 nil>"));
+    check("{{ 1|shown:\"a\"|lower }}", Ok("<1 \"a\">"));
+    check("{{ shown(1, 2) }}{{ shown }}", Ok("<1 2>"));
+    // It goes before a filter of the language, and after a function.
+    check("{{ \"a\"|upper }}{{ upper(1) }}", Ok("<\"a\" nil><1 nil>"));
+    check("{{ getv(\"/app/port\") }}{{ 1|getv }}", Ok("8080<1 nil>"));
+    check("{% filter shown:2|lower %}B{% endfilter %}", Ok("<\"b\" 2>"));
+    // Also where it escapes.
+    check("{% autoescape on %}{{ \"a\" }}{{ \"a\"|safe }}{% endautoescape %}", Ok("<\"a\" nil>a"));
+    check("{{ none|shown }}", Err("shown: needs a value"));
+    check("{% filter none|shown %}{% endfilter %}", Err("unknown filter `none`"));
+    check("{{ shown() }}", Err("shown: takes a value and at most one argument, 0 given"));
+    check("{{ 1|shwn }}", Err("unknown filter `shwn`, did you mean `shown`?"));
+    check("{{ shwn(1) }}", Err("unknown function `shwn`, did you mean `shown`?"));
+    assert_eq!(render("{{ 1|shown|shown|shown }}", 2500), Err("shown: has no steps left".to_owned()));
+    assert!(render("{{ 1|shown|shown }}", 2500).is_ok());
 }

@@ -4,6 +4,7 @@
 mod conformance;
 mod faults;
 mod file_backend;
+mod javascript;
 mod logs;
 mod names;
 mod one_shot;
