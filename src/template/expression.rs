@@ -55,6 +55,11 @@ impl<'t, 's> Tokens<'t, 's> {
         table.iter().find(|(text, _)| self.take(text).is_some()).map(|(_, meaning)| *meaning)
     }
 
+    /// The token taken last.
+    pub fn previous(&self) -> Option<&'t Token<'s>> {
+        self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last))
+    }
+
     /// What the next error is about: the next token, or the end of the tag.
     pub fn here(&self) -> Span {
         self.peek().map_or_else(|| self.tag.end(), |token| token.span)
@@ -71,7 +76,7 @@ impl<'t, 's> Tokens<'t, 's> {
 
     /// From a place up to the token taken last.
     pub fn since(&self, start: Span) -> Span {
-        self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last)).map_or(start, |last| start.to(last.span))
+        self.previous().map_or(start, |last| start.to(last.span))
     }
 }
 
@@ -195,12 +200,23 @@ impl Parser<'_> {
         };
         let text = name.name();
         let Some(filter) = self.scripts.lookup(text) else {
-            let message = format!("unknown filter `{text}`{}", suggest(text, self.scripts.names()));
+            let message = match functions::lookup(text) {
+                Some(_) => format!("`{text}` is a function and no filter, write {text}(..)"),
+                None => format!("unknown filter `{text}`{}", suggest(text, self.scripts.names())),
+            };
             return Err(self.error(tokens, name.span, message));
         };
-        let argument = match tokens.take(":") {
-            Some(_) => Some(self.simple(tokens)?),
-            None => None,
+        let argument = match (tokens.take(":"), tokens.peek().map(|token| (token.kind, token.text))) {
+            (Some(_), Some((TokenKind::Symbol, b"-" | b"+"))) => {
+                let message = "an argument with a sign stands in quotes, like \"-1\"";
+                return Err(self.error(tokens, tokens.here(), message));
+            }
+            (Some(_), _) => Some(self.simple(tokens)?),
+            (None, Some((TokenKind::Symbol, b"("))) => {
+                let message = format!("the argument of a filter stands behind a colon, write {text}:..");
+                return Err(self.error(tokens, tokens.here(), message));
+            }
+            (None, _) => None,
         };
         Ok(FilterCall { filter, argument, span: tokens.since(name.span) })
     }

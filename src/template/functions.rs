@@ -73,19 +73,24 @@ fn exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
 fn get(env: &Env, args: Args<'_>) -> Result<Value, String> {
     match env.store.get_pair(args.text(0)) {
         Some((key, value)) => Ok(Value::pair(key.clone(), value.clone())),
-        None => Err(missing(args.text(0))),
+        None => Err(missing(env, args.text(0))),
     }
 }
 
 fn getv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     match env.store.get(args.text(0)).or(args.optional_text(1)) {
         Some(value) => Ok(Value::Str(value.clone())),
-        None => Err(missing(args.text(0))),
+        None => Err(missing(env, args.text(0))),
     }
 }
 
-fn missing(key: &[u8]) -> String {
-    format!("key does not exist: {}", String::from_utf8_lossy(key))
+fn missing(env: &Env, key: &[u8]) -> String {
+    let hint = match key.first() {
+        Some(b'/') if env.store.ls(key).is_empty() => "",
+        Some(b'/') => ", there are only keys below it",
+        _ => ", keys begin with `/`",
+    };
+    format!("key does not exist: {}{hint}", String::from_utf8_lossy(key))
 }
 
 fn gets(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -273,7 +278,8 @@ mod tests {
         check(r#"getv("/none", "first", "second")"#, "first");
         fails(r#"getv("/none")"#, "key does not exist: /none");
         fails(r#"get("/none")"#, "key does not exist: /none");
-        fails(r#"getv("app/name")"#, "key does not exist: app/name");
+        fails(r#"getv("app/name")"#, "key does not exist: app/name, keys begin with `/`");
+        fails(r#"getv("/app")"#, "key does not exist: /app, there are only keys below it");
     }
 
     #[test]

@@ -282,7 +282,15 @@ impl<'s> Lexer<'s> {
             Some(character) => (character, character.len_utf8()),
             None => (char::REPLACEMENT_CHARACTER, 1),
         };
-        (self.source.span(at, at + length), format!("the language has no `{}`", character.escape_debug()))
+        let hint = match character {
+            '}' => ", a tag ends with two characters",
+            '[' | ']' => ": x.0 is an element of a list, \"a,b\"|split:\",\" makes one",
+            '~' => ": printf(\"%s%s\", a, b) joins texts",
+            '?' => ": `{% if %}` decides",
+            '\u{2018}'..='\u{201f}' => ": texts stand in \" or '",
+            _ => "",
+        };
+        (self.source.span(at, at + length), format!("the language has no `{}`{hint}", character.escape_debug()))
     }
 }
 

@@ -307,7 +307,7 @@ impl Parser<'_> {
         let message = match (token.kind, token.text) {
             (TokenKind::Keyword, b"not") => "there is no operator `not in`, write `not (a in b)`".to_owned(),
             (TokenKind::Symbol, b"|") => "a filter has to stand within the parentheses, behind a value".to_owned(),
-            _ => format!("the tag should end here, found {}", tokens.found()),
+            _ => format!("the tag should end here, found {}{}", tokens.found(), too_much(tokens)),
         };
         Err(self.error(tokens, token.span, message))
     }
@@ -322,5 +322,21 @@ impl Parser<'_> {
             _ => format!("`{}` takes nothing, found {}", name.text.escape_ascii(), tokens.found()),
         };
         Err(self.error(&tokens, extra.span, message))
+    }
+}
+
+/// What was probably meant by something that a tag should have ended before.
+fn too_much(tokens: &Tokens) -> String {
+    let (Some(previous), Some(token)) = (tokens.previous(), tokens.peek()) else { return String::new() };
+    match (previous.kind, token.kind, token.text) {
+        (TokenKind::Name, TokenKind::String, _) => {
+            let name = previous.name();
+            format!(": the arguments of a call stand in parentheses, like {name}(..)")
+        }
+        (_, TokenKind::Symbol, b"=") => ": a comparison is written `==`".to_owned(),
+        (_, TokenKind::Name | TokenKind::Keyword, _) if tokens.tag.kind == TagKind::Print => {
+            ": `{{ }}` prints one value, conditions and loops stand in `{% %}`".to_owned()
+        }
+        _ => String::new(),
     }
 }

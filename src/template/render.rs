@@ -542,7 +542,8 @@ impl Render {
     fn include(&self, tag: Span, include: &IncludeNode) -> Outcome<()> {
         let at_file = |message| Stop::At(include.file_span, message);
         let name = self.eval(&include.file)?.text();
-        let path = resolve(&self.program.borrow().source(tag).path, &name).map_err(at_file)?;
+        let path = resolve(&self.program.borrow().source(tag).path, &name)
+            .map_err(|message| at_file(format!("{message}; one that is written out stands in quotes")))?;
         let open = self.depth.get() / PARSING;
         let program = match self.library.computed(&*self.env.world, &path, include.need, open) {
             Ok(Some(program)) => program,

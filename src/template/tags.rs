@@ -137,7 +137,10 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
         Some(_) => Some(parser.binding(tokens)?),
         None => None,
     };
-    parser.expect(tokens, "in")?;
+    if tokens.take("in").is_none() {
+        let message = format!("`in` is expected, found {}: a loop is written {{% for x in list %}}", tokens.found());
+        return Err(parser.error(tokens, tokens.here(), message));
+    }
     let start = tokens.here();
     let iterated = parser.expression(tokens)?;
     let iterated_span = tokens.since(start);

@@ -313,11 +313,11 @@ fn bad_expressions() {
     );
     fails("{{ \"a\" not in \"b\" }}", "not", "t.tmpl:1:1: there is no operator `not in`, write `not (a in b)`");
     fails("{{ \"a\" \"b\" }}", "\"b\"", "t.tmpl:1:1: the tag should end here, found a string");
-    fails("{{ 1 if true else 2 }}", "if", "t.tmpl:1:1: the tag should end here, found `if`");
+    fails("{{ 1 if true else 2 }}", "if", "t.tmpl:1:1: the tag should end here, found `if`: `{{ }}` prints one value, conditions and loops stand in `{% %}`");
     fails("{{ (1|upper)|lower }}", "|", "t.tmpl:1:1: a filter has to stand within the parentheses, behind a value");
     fails("{{ (1 + 2 }}", "(1 + 2", "t.tmpl:1:1: `(` is not closed, found the end of the tag");
-    fails("{{ a ? b : c }}", "?", "t.tmpl:1:1: the language has no `?`");
-    fails("{{ ls(\"/a\")[0] }}", "[", "t.tmpl:1:1: the language has no `[`");
+    fails("{{ a ? b : c }}", "?", "t.tmpl:1:1: the language has no `?`: `{% if %}` decides");
+    fails("{{ ls(\"/a\")[0] }}", "[", "t.tmpl:1:1: the language has no `[`: x.0 is an element of a list, \"a,b\"|split:\",\" makes one");
     fails("{{ a é }}", "é", "t.tmpl:1:1: the language has no `é`");
     fails("{{ not not x }}", "not", "t.tmpl:1:1: a value is expected, found `not`");
     fails("{{ a in b == c }}", "==", "t.tmpl:1:1: the tag should end here, found `==`");
@@ -353,7 +353,7 @@ fn unknown_names_are_told_with_the_nearest() {
     );
     fails("{{ x| }}", "}}", "t.tmpl:1:1: the name of a filter is expected, found the end of the tag");
     fails("{{ x|upper: }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{{ gets \"/a/*\" }}", "\"/a/*\"", "t.tmpl:1:1: the tag should end here, found a string");
+    fails("{{ gets \"/a/*\" }}", "\"/a/*\"", "t.tmpl:1:1: the tag should end here, found a string: the arguments of a call stand in parentheses, like gets(..)");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn filters_chain() {
     check("{{ \"a,b\"|split:\",\"|join:\"-\"|upper }} {{ 5|add:2 }} {{ \"x\" | default : \"y\" }}", "A-B 7 x");
     check("{{ \"\"|default:getv(\"/app/name\") }} {{ nothing|default:\"d\" }}", "shop d");
     check("{{ 1 + \"2\"|add:\"3\" }}", "24");
-    fails("{{ \"x\"|rjust:-1 }}", "-", "t.tmpl:1:1: a sign has to be in parentheses here, like (-1)");
+    fails("{{ \"x\"|rjust:-1 }}", "-", "t.tmpl:1:1: an argument with a sign stands in quotes, like \"-1\"");
 }
 
 #[test]
@@ -534,7 +534,7 @@ fn for_is_one_scope_for_all_rounds() {
 #[rustfmt::skip]
 fn bad_loops() {
     fails("{% for %}{% endfor %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% for x of y %}{% endfor %}", "of", "t.tmpl:1:1: `in` is expected, found `of`");
+    fails("{% for x of y %}{% endfor %}", "of", "t.tmpl:1:1: `in` is expected, found `of`: a loop is written {% for x in list %}");
     fails("{% for x, in y %}{% endfor %}", "in", "t.tmpl:1:1: a name is expected, found `in`");
     fails(
         "{% for x in y sorted reversed %}{% endfor %}",
@@ -646,7 +646,7 @@ fn bad_includes() {
         "{% set f = \"none\" %}{% include f %}",
         "f", "t.tmpl:1:21: failed to read `none`: no such file or directory",
     );
-    fails("{% include nothing %}", "nothing", "t.tmpl:1:1: the name of the file is empty");
+    fails("{% include nothing %}", "nothing", "t.tmpl:1:1: the name of the file is empty; one that is written out stands in quotes");
     fails("{% include %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
     fails("{% include \"x\" with %}", "\"x\"", "t.tmpl:1:1: failed to read `x`: no such file or directory");
     fails("{% include \"x\" with a=1 only b=2 %}", "b", "t.tmpl:1:1: the tag should end here, found `b`");
