@@ -21,7 +21,7 @@ use crate::log::{self, Level, Line};
 use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
 use crate::store::{Bytes, Store};
 use crate::template::scripts::Scripts;
-use crate::template::{Template, World};
+use crate::template::{Limits, Template, World};
 
 /// All resources at work.
 pub struct Daemon {
@@ -45,6 +45,7 @@ struct Unit {
     /// The keys that more than one backend holds, as far as the user was told of them.
     collisions: BTreeSet<Bytes>,
     world: Rc<dyn World>,
+    limits: Limits,
     logger: Rc<Logger>,
 }
 
@@ -112,6 +113,8 @@ impl Daemon {
             kept.iter_mut().for_each(Unit::forget_templates);
         }
         self.machine.set_scripts(scripts);
+        let limits = limits_of(config);
+        kept.iter_mut().chain(&mut new).for_each(|unit| unit.limits = limits);
         kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
         self.units = kept;
         self.units.extend(new);
@@ -247,6 +250,7 @@ impl Unit {
             job: None,
             collisions: BTreeSet::new(),
             world: machine,
+            limits: Limits::default(),
             logger,
             config,
         }
@@ -410,7 +414,7 @@ impl Unit {
     fn render_and_compare(&mut self, t: usize) -> Result<bool, Fault> {
         let src = &self.config.templates[t].src;
         let output = &mut self.outputs[t];
-        let template = match output.template.take() {
+        let mut template = match output.template.take() {
             Some(template) if !template.is_stale(&*self.world) => template,
             _ => {
                 let line = Line::new(Level::Debug, "compiling source template");
@@ -418,6 +422,7 @@ impl Unit {
                 Template::compile(src, &self.world).map_err(fault_of)?
             }
         };
+        template.limits = self.limits;
         let rendered = template.render(&self.store, &self.world);
         output.template = Some(template);
         output.content = rendered.map_err(fault_of)?;
@@ -499,6 +504,14 @@ impl Output {
         };
         destination.sweep();
         Output { destination, template: None, content: Vec::new(), stage: None, written: None }
+    }
+}
+
+fn limits_of(config: &Config) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        steps: config.limits.template_steps.unwrap_or(usual.steps),
+        output: config.limits.template_output.unwrap_or(usual.output),
     }
 }
 

@@ -27,9 +27,11 @@ pub(super) const MAIN: Shape = Shape {
         "resource",
         "default_backends",
         "telemetry",
+        "limits",
         "log_file",
     ]],
 };
+pub(super) const LIMITS: Shape = Shape { title: "`limits`", keys: &[&["template_steps", "template_output"]] };
 /// Also the top level of an included file.
 pub(super) const RESOURCE: Shape =
     Shape { title: "a resource", keys: &[&["name", "start_cmd", "reload_cmd", "exec", "template", "backend"]] };
@@ -92,6 +94,7 @@ const UNUSED: &[&str] = &["log_file", "ReapLock"];
 /// Where a key that is unknown in one table may belong; the usual places first.
 const ALL: &[&Shape] = &[
     &MAIN,
+    &LIMITS,
     &RESOURCE,
     &TEMPLATE,
     &EXEC,

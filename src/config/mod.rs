@@ -110,6 +110,7 @@ impl Load<'_> {
             log_format,
             filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
+            limits: limits(report, reader.table("limits").as_ref()),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
             resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),
             included: files.into_iter().map(|file| file.path).collect(),
@@ -232,6 +233,25 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
             );
         }
     }
+}
+
+/// What a template may cost. These keys are ours: remco has no such table.
+fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
+    let Some(table) = table else { return Limits::default() };
+    let reader = Reader::new(report, &keys::LIMITS, table.value, table.span);
+    Limits {
+        template_steps: positive(&reader, "template_steps"),
+        template_output: positive(&reader, "template_output"),
+    }
+}
+
+fn positive<T: TryFrom<i64>>(reader: &Reader, key: &str) -> Option<T> {
+    let found = reader.integer(key)?;
+    let value = Some(found.value).filter(|value| *value > 0).and_then(|value| T::try_from(value).ok());
+    if value.is_none() {
+        reader.report.error(found.span, format!("{} must be above 0 and fit this machine", quoted(key)));
+    }
+    value
 }
 
 fn log_level(reader: &Reader) -> LogLevel {

@@ -16,8 +16,18 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     pub resources: Vec<Resource>,
     pub telemetry: Telemetry,
+    pub limits: Limits,
     /// The files of include_dir that were read, in that order: each is logged.
     pub included: Vec<PathBuf>,
+}
+
+/// What one render of a template may cost; `None`: the template language's own default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Tags, expressions and loop rounds that are run.
+    pub template_steps: Option<u64>,
+    /// Bytes of the result, and of each text or list on the way to it.
+    pub template_output: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -100,6 +100,7 @@ fn an_empty_file_has_the_defaults() {
         filters: Vec::new(),
         pid_file: None,
         resources: Vec::new(),
+        limits: Limits::default(),
         telemetry,
         included: Vec::new(),
     };

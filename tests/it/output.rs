@@ -445,3 +445,21 @@ fn a_missing_command_is_named() {
     remco(&dir).once().expect_code(1).expect_log("no-such-command").expect_log("127");
     assert_eq!(dir.read("out/app.conf"), None);
 }
+
+/// A template that would never end is an error that says so, and the old file stays.
+#[test]
+fn limits_of_the_configuration_hold() {
+    let dir = one_shot("");
+    dir.write("out/app.conf", "old\n");
+    let config = dir.read("config.toml").expect("just written");
+    dir.write(
+        "app.tmpl",
+        "{% for a in printf(\"%1000s\", \"\") %}{% for b in printf(\"%1000s\", \"\") %}{{ a }}{% endfor %}{% endfor %}",
+    );
+    dir.write("config.toml", format!("{config}\n[limits]\ntemplate_steps = 5000\n"));
+    remco(&dir).once().expect_code(1).expect_log("the template takes more than 5000 steps");
+    dir.write("app.tmpl", "{{ printf(\"%1500s\", \"\") }}{{ printf(\"%1500s\", \"\") }}");
+    dir.write("config.toml", format!("{config}\n[limits]\ntemplate_output = 2000\n"));
+    remco(&dir).once().expect_code(1).expect_log("the result is larger than 2000 bytes");
+    assert!(dir.holds("out/app.conf", "old\n"));
+}
