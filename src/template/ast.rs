@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::functions::Function;
 use super::library::Need;
+use super::lorem::Lorem;
 use super::scope::Name;
 use super::scripts::AnyFilter;
 use super::source::Span;
@@ -142,6 +143,7 @@ pub(super) enum StmtKind {
     /// `now`
     Time(Clock, Vec<u8>),
     Autoescape(Escape, Block),
+    Lorem(Lorem),
 }
 
 /// A value that is printed.

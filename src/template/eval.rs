@@ -11,7 +11,7 @@ use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
 use super::scope::{Look, Name};
 use super::scripts::AnyFilter;
-use super::source::Span;
+use super::source::{Macros, Span};
 use super::value::{Op, Value};
 
 impl Render {
@@ -185,7 +185,7 @@ impl Render {
                 self.function(function, args.as_deref().unwrap_or_default(), head.span)
             }
             (Some(Callee::Filter(filter)), Some(args)) => self.filter_call(filter, args, head.span),
-            (None, Some(_)) => Err(self.unknown_function(head)),
+            (None, Some(_)) => self.unknown_call(head),
             // An unknown variable is empty, and so is the mere name of a filter.
             (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }
@@ -195,8 +195,14 @@ impl Render {
         Stop::At(head.span, format!("`{}` is {}, not a function", self.text(head.name), value.kind()))
     }
 
-    fn unknown_function(&self, head: &Head) -> Stop {
-        Stop::At(head.span, unknown_function(&self.text(head.name), &self.env.world.scripts()))
+    fn unknown_call(&self, head: &Head) -> Outcome<Value> {
+        match self.program.borrow().source(head.span).macros {
+            Macros::Some => Ok(Value::Nil),
+            Macros::None => {
+                let message = unknown_function(&self.text(head.name), &self.env.world.scripts());
+                Err(Stop::At(head.span, message))
+            }
+        }
     }
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {

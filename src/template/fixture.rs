@@ -84,6 +84,24 @@ pub fn limited(output: usize) -> Env {
     Env { limits: Limits { output, ..Limits::default() }, ..env() }
 }
 
+/// The cells of the tables' rows under a heading of a page of the documentation.
+pub fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let title = |section: &&str| section.lines().next().is_some_and(|line| line.trim_matches(['#', ' ']) == heading);
+    let section = page.split("\n#").find(title).expect("there is such a heading");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let cells = |row: &str| {
+        let row = row.replace("\\|", "\u{1}");
+        let inner = row.trim_matches('|').split('|').map(|cell| {
+            let cell = cell.trim().trim_start_matches('`').trim_end_matches('`');
+            cell.replace('\u{1}', "|")
+        });
+        inner.collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = rows.map(cells).collect();
+    assert!(!rows.is_empty(), "{heading} has no table");
+    rows
+}
+
 /// Names that expressions may use.
 pub type Variables = BTreeMap<&'static str, Value>;
 

@@ -13,7 +13,7 @@ use super::parser::{self, Document, Purpose, Use};
 use super::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Program};
 use super::render;
 use super::scope::Name;
-use super::source::{Error, Reach, Source, Span};
+use super::source::{Error, Macros, Reach, Source, Span};
 use super::{NESTING, World};
 
 /// Whether a file is rendered by itself, or within another one whose variables and macros it sees.
@@ -109,7 +109,7 @@ impl Lowering<'_> {
             return Err(Error::of_file(&path, message));
         }
         let id = self.sources.len() as u32;
-        self.sources.push(Source { id, path, bytes, reached });
+        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None });
         Ok(id as usize)
     }
 
@@ -162,6 +162,7 @@ impl Lowering<'_> {
         let document = lexer::lex(file, blocks)
             .and_then(|pieces| parser::parse(file, &mut self.library.names(), &scripts, pieces, purpose, open))
             .map_err(|error| self.reached(source, error))?;
+        self.sources[source].macros = document.macros;
         Ok(document)
     }
 
@@ -268,6 +269,7 @@ impl Lowering<'_> {
             }
             StmtKind::WidthRatio(ratio) => self.run(tag, NodeKind::WidthRatio(ratio), out),
             StmtKind::Time(clock, layout) => self.run(tag, NodeKind::Time(clock, layout), out),
+            StmtKind::Lorem(lorem) => self.run(tag, NodeKind::Lorem(lorem), out),
             StmtKind::If(_)
             | StmtKind::For(_)
             | StmtKind::With(..)

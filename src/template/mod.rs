@@ -17,6 +17,7 @@ mod json;
 pub mod layout;
 mod lexer;
 mod library;
+mod lorem;
 mod lower;
 mod macros;
 mod parser;

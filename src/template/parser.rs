@@ -11,7 +11,7 @@ use super::functions;
 use super::lexer::{Piece, Tag, TagKind, TokenKind};
 use super::scope::{Name, Names};
 use super::scripts::Scripts;
-use super::source::{Error, Source, Span};
+use super::source::{Error, Macros, Source, Span};
 use super::tags;
 use crate::nearest::nearest;
 
@@ -23,10 +23,12 @@ pub(super) struct Document {
     pub blocks: BTreeMap<Name, Block>,
     /// The macros that the file exports, each with its tag; only if it is parsed for them.
     pub exports: Vec<(Span, Macro)>,
-    /// Names that are read as variables.
+    /// Names that are read as variables, or called where that is nothing.
     pub variables: Vec<Use>,
     /// Names that some tag of the file gives a value.
     pub bound: HashSet<Name>,
+    /// Whether some tag of the file defines or imports macros.
+    pub macros: Macros,
     /// The first call that cannot be right, unless the file is included by another one, which may give the name a
     /// meaning.
     pub wrong_call: Option<Error>,
@@ -81,13 +83,19 @@ pub(super) fn parse<'s>(
         exports: (purpose == Purpose::Import).then(Vec::new),
         bound: HashSet::new(),
         variables: Vec::new(),
+        macros: Macros::None,
         wrong_calls: Vec::new(),
     };
     let mut body = Block::new();
     while let Some(piece) = parser.pieces.next() {
         parser.piece(piece, &mut body)?;
     }
-    let Parser { extends, blocks, exports, bound, variables, wrong_calls, .. } = parser;
+    let Parser { extends, blocks, exports, bound, mut variables, macros, mut wrong_calls, .. } = parser;
+    if macros == Macros::Some {
+        let nothing = wrong_calls.extract_if(.., |(_, wrong)| matches!(wrong, Wrong::Unknown));
+        variables.extend(nothing.map(|(call, _)| call));
+        variables.sort_by_key(|variable| variable.span.start);
+    }
     let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
     let wrong_call = wrong.map(|(call, wrong)| {
         let message = match wrong {
@@ -97,7 +105,7 @@ pub(super) fn parse<'s>(
         source.error(call.tag, call.span, message)
     });
     let exports = exports.unwrap_or_default();
-    Ok(Document { body, extends, blocks, exports, variables, bound, wrong_call })
+    Ok(Document { body, extends, blocks, exports, variables, bound, macros, wrong_call })
 }
 
 /// What a call of something unknown is told.
@@ -127,6 +135,7 @@ pub(super) struct Parser<'s> {
     pub exports: Option<Vec<(Span, Macro)>>,
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
+    pub macros: Macros,
     /// Calls that are wrong if their names are what they are everywhere.
     pub wrong_calls: Vec<(Use, Wrong)>,
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use super::library::Need;
+use super::lorem::Lorem;
 use super::scope::Name;
 use super::source::{Error, Reach, Source, Span};
 
@@ -65,6 +66,7 @@ pub(super) enum NodeKind {
     FirstOf(Vec<Printed>),
     WidthRatio(Box<WidthRatio>),
     Time(Clock, Vec<u8>),
+    Lorem(Lorem),
     Autoescape(Escape),
     EndAutoescape,
 }

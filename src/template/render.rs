@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use super::layout;
 use super::library::{Failure, Library, resolve};
+use super::lorem::{Lorem, Order};
 use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
 use super::rounds::Memory;
 use super::scope::{Look, Name, Scopes, Sees};
@@ -317,6 +318,7 @@ impl Render {
             NodeKind::FirstOf(values) => self.first_of(values),
             NodeKind::WidthRatio(ratio) => self.width_ratio(ratio),
             NodeKind::Time(clock, layout) => self.time(*clock, layout),
+            NodeKind::Lorem(lorem) => self.lorem(lorem),
             NodeKind::Autoescape(escape) => self.autoescape(*escape),
             NodeKind::EndAutoescape => self.end_autoescape(),
             NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty | NodeKind::Watch(..) => Ok(()),
@@ -635,6 +637,24 @@ impl Render {
             Clock::Fake => (1_391_625_105, 0, 0, "UTC".to_owned()),
         };
         self.print_text(&layout::Time { unix, nanos, offset, zone: &zone }.format(layout))
+    }
+
+    fn lorem(&self, lorem: &Lorem) -> Outcome<()> {
+        let units = lorem.unit.split();
+        let (between, before, behind) = lorem.unit.marks();
+        let many = units.len() as u64;
+        for number in 0..lorem.count {
+            self.spend(1, self.tag.get())?;
+            let at = match lorem.order {
+                Order::Text => number % many,
+                Order::Random => self.env.world.random(many),
+            };
+            let between = if number == 0 { "" } else { between };
+            for text in [between, before, units[at as usize], behind] {
+                self.print_text(text.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a text that is printed has to be escaped. What a macro printed is not escaped again.

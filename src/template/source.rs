@@ -124,6 +124,15 @@ pub(super) struct Source {
     pub bytes: Vec<u8>,
     /// The tag that first named it.
     pub reached: Option<(Reach, Span)>,
+    pub macros: Macros,
+}
+
+/// Whether a file defines or imports macros. Where it does, an unknown name that is called may be meant for one that is
+/// not exported or not defined yet, and is nothing, as in the original; elsewhere it is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Macros {
+    None,
+    Some,
 }
 
 /// How one file leads to another.
@@ -264,7 +273,8 @@ mod tests {
         let find = |from: usize, part: &[u8]| {
             from + text[from..].windows(part.len()).position(|window| window == part).expect("the part is in the text")
         };
-        let source = Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec(), reached: None };
+        let source =
+            Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec(), reached: None, macros: Macros::None };
         let tag_start = find(0, tag);
         let what_start = find(tag_start, what);
         let span = |start, part: &[u8]| source.span(start, start + part.len());
@@ -315,8 +325,13 @@ mod tests {
 
     #[test]
     fn tells_how_one_got_there() {
-        let source =
-            Source { id: 0, path: PathBuf::from("main.tmpl"), bytes: b"x\n {% include %}".to_vec(), reached: None };
+        let source = Source {
+            id: 0,
+            path: PathBuf::from("main.tmpl"),
+            bytes: b"x\n {% include %}".to_vec(),
+            reached: None,
+            macros: Macros::None,
+        };
         let tag = source.span(3, 16);
         let mut error = error(b"{{ x }}", b"{{", b"x");
         for _ in 0..7 {

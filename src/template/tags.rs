@@ -8,9 +8,10 @@ use super::ast::{
 use super::expression::{Tokens, unescape};
 use super::lexer::TokenKind;
 use super::library::Need;
+use super::lorem::{Lorem, Order, Unit};
 use super::parser::{Extends, Parser};
 use super::scope::Name;
-use super::source::{Error, Span};
+use super::source::{Error, Macros, Span};
 use super::value::Op;
 
 /// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
@@ -31,7 +32,7 @@ const TAGS: [(&str, Parse); 25] = [
     ("ifnotequal", ifnotequal),
     ("import", import),
     ("include", include),
-    ("lorem", unsupported),
+    ("lorem", lorem),
     ("macro", macro_),
     ("now", now),
     ("set", set),
@@ -73,15 +74,6 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 pub(super) fn is_end(name: &str) -> bool {
     ENDS.contains(&name)
-}
-
-/// A tag that another version knows: said clearly, so that nobody looks for a misspelling.
-fn unsupported(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
-    let Some(name) = tokens.tag.tokens.first() else {
-        return Ok(None);
-    };
-    let message = format!("tag `{}` is not supported yet", name.text.escape_ascii());
-    Err(parser.error(tokens, name.span, message))
 }
 
 /// The lexer takes verbatim and its end where they are written as they have to be.
@@ -280,6 +272,7 @@ fn block(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, E
 
 /// `{% macro name(a, b=1) export %}{% endmacro %}`
 fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    parser.macros = Macros::Some;
     let name = parser.binding(tokens)?;
     parser.expect(tokens, "(")?;
     let mut params = Vec::new();
@@ -314,6 +307,7 @@ fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
 
 /// `{% import "file" a, b as c %}`
 fn import(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    parser.macros = Macros::Some;
     let (file, file_span) = file_name(parser, tokens)?;
     let mut macros = Vec::new();
     loop {
@@ -487,4 +481,27 @@ fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
     parser.finish(tokens)?;
     let body = body(parser, tokens, "autoescape", "endautoescape")?;
     Ok(Some(StmtKind::Autoescape(escape, body)))
+}
+
+/// `{% lorem count method random %}`
+fn lorem(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let here = tokens.here();
+    let count = match tokens.take_kind(TokenKind::Digits).map(|digits| digits.name().parse()) {
+        Some(Ok(count)) => count,
+        Some(Err(_)) => return Err(parser.error(tokens, here, "number is too large")),
+        None => 1,
+    };
+    let here = tokens.here();
+    let unit = match tokens.take_kind(TokenKind::Name) {
+        Some(method) => Unit::of(method.text).ok_or_else(|| {
+            let method = method.name();
+            let message =
+                format!("`w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `{method}`");
+            parser.error(tokens, here, message)
+        })?,
+        None => Unit::Paragraphs,
+    };
+    let order = if tokens.take("random").is_some() { Order::Random } else { Order::Text };
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::Lorem(Lorem { count, unit, order })))
 }

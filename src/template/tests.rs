@@ -791,7 +791,7 @@ fn a_missing_template_has_no_place() {
 fn unknown_variables_are_listed() {
     let world = Files::default();
     world.put("t.tmpl", b"{% set a = b %}{{ a }}{{ forloop.x }}\n{% for x in y %}{{ x }}{{ title }}{% endfor %}{% include \"p\" with q=1 %}");
-    world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}");
+    world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}{{ n() }}{{ m() }}{% macro m() %}{{ last }}{% endmacro %}");
     let world: Rc<dyn World> = Rc::new(world);
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
     let unknown: Vec<_> = template
@@ -801,7 +801,7 @@ fn unknown_variables_are_listed() {
         .collect();
     assert_eq!(
         unknown,
-        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21"]
+        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21", "n p:1:31", "last p:1:64"]
     );
 }
 
@@ -1105,6 +1105,22 @@ fn macros() {
 
 #[test]
 #[rustfmt::skip]
+fn an_unknown_call_may_be_meant_for_a_macro() {
+    check("[{{ b(1 / 0).x|upper }}]{% macro a() %}{{ c() }}{% endmacro %}{{ a() }}{% for x in range(3) %}{% empty %}0{% endfor %}", "[]0");
+    check_files(&[("t.tmpl", "{% import \"m\" a %}[{{ b() }}{{ a() }}]"), ("m", "{% macro a() export %}{{ b() }}{% endmacro %}")], "[]");
+    // Each file for itself.
+    let part = "{{ b() }}";
+    fails_files(&[("t.tmpl", "{% macro a() %}{% endmacro %}{% include \"p\" %}"), ("p", part)], "b()", "p:1:1: unknown function `b`");
+    let part = "{{ b() }}{% macro a() %}{% endmacro %}";
+    check_files(&[("t.tmpl", "[{% include \"p\" %}]"), ("p", part)], "[]");
+    fails_files(&[("t.tmpl", "{{ b() }}{% include \"p\" %}"), ("p", part)], "b()", "t.tmpl:1:1: unknown function `b`");
+    // The name is known here, only the call is wrong.
+    fails("{% macro a() %}{% endmacro %}{{ getv() }}", "getv()", "t.tmpl:1:30: getv: takes at least 1 argument (key), 0 given");
+    fails("{% macro a() %}{{ x|uper }}{% endmacro %}", "uper", "t.tmpl:1:16: unknown filter `uper`, did you mean `upper`?");
+}
+
+#[test]
+#[rustfmt::skip]
 fn bad_macros() {
     fails("{% macro one(a) %}{% endmacro %}\n{{ one(1, 2) }}", "one(1, 2)", "t.tmpl:2:1: one: takes 1 argument, 2 given");
     fails("{% macro m(k) %}{{ getv(k) }}{% endmacro %}\n{{ m(\"/missing\") }}", "getv(k)", "t.tmpl:1:17: getv: key does not exist: /missing");
@@ -1124,7 +1140,7 @@ fn imports() {
     let file = "{% set x = 1 %}text{% macro a(p, q=2) export %}[{{ p }}{{ q }}{{ x }}{{ getv(\"/app/name\") }}]{% endmacro %}{% macro b() export %}b{{ h() }}{% endmacro %}{% macro h() %}h{% endmacro %}";
     check_files(&[("t.tmpl", "{% import \"m\" a, b as c %}{% set x = 9 %}{{ a(1) }}"), ("m", file)], "[129shop]");
     check_files(&[("t.tmpl", "{% if 1 %}{% import \"m\" a %}{% import \"m\" a as z %}{% endif %}{{ a(1) }}{{ z(2) }}"), ("m", file)], "[12shop][22shop]");
-    fails_files(&[("t.tmpl", "{% import \"m\" b %}{{ b() }}"), ("m", file)], "h()", "m:1:131: unknown function `h`");
+    check_files(&[("t.tmpl", "{% import \"m\" b %}{{ b() }}[{{ h() }}]"), ("m", file)], "b[]");
     fails_files(&[("t.tmpl", "{% import \"m\" h %}"), ("m", file)], "h", "t.tmpl:1:1: `m` exports no macro `h`; a macro is exported with {% macro name() export %}");
     fails("{% import \"none\" a %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
     fails("{% import \"none\" %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
@@ -1254,7 +1270,27 @@ fn small_tags() {
     fails("{% templatetag openparen %}", "openparen", &format!("t.tmpl:1:1: one of {names} is expected, found `openparen`"));
     fails("{% now %}", "%}", "t.tmpl:1:1: a format in quotes is expected, like \"2006-01-02 15:04\", found the end of the tag");
     fails("{% widthratio 1 2 %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% lorem 2 w %}", "lorem", "t.tmpl:1:1: tag `lorem` is not supported yet");
+}
+
+#[test]
+#[rustfmt::skip]
+fn lorem() {
+    check("{% lorem 5 w %}|{% lorem 1 w %}|{% lorem 0 w %}|{% lorem 0 %}", "Lorem ipsum dolor sit amet,|Lorem||");
+    check("{% lorem 3 w random %}", "voluptua. voluptua. voluptua.");
+    let text = |template| String::from_utf8(render(template).expect("renders")).expect("is text");
+    let one = text("{% lorem %}");
+    assert!(one.starts_with("Lorem ipsum dolor sit amet, ") && one.ends_with(" laborum."), "{one}");
+    assert_eq!(text("{% lorem 1 p %}"), format!("<p>{one}</p>"));
+    assert_eq!(text("{% lorem b %}"), one);
+    let seven = text("{% lorem 7 p %}");
+    assert_eq!(seven.lines().count(), 7);
+    assert_eq!(seven.lines().next(), seven.lines().last(), "the text begins again");
+    assert_eq!(text("{% lorem 2 b random %}").lines().map(|line| &line[..11]).collect::<Vec<_>>(), ["At vero eos", "At vero eos"]);
+    fails("{% lorem x %}", "x", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `x`");
+    fails("{% lorem random %}", "random", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
+    fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:1: the tag should end here, found `randomly`");
+    fails("{% lorem 99999999999999999999 w %}", "99999999999999999999", "t.tmpl:1:1: number is too large");
+    fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the result is larger than 268435456 bytes");
 }
 
 #[test]
@@ -1266,11 +1302,6 @@ fn autoescape() {
     check_files(&[("t.tmpl", "{% autoescape on %}{% include \"p\" %}{{ \"<\" }}{% endautoescape %}"), ("p", "{{ \"<\" }}")], "<&lt;");
     fails("{% autoescape %}{% endautoescape %}", "%}", "t.tmpl:1:1: `on` or `off` is expected, found the end of the tag");
     fails("{% autoescape maybe %}{% endautoescape %}", "maybe", "t.tmpl:1:1: `on` or `off` is expected, found `maybe`");
-}
-
-/// A block in the language `kind`, with what follows it.
-fn fenced<'t>(text: &'t str, kind: &str) -> Option<(&'t str, &'t str)> {
-    text.trim_start().strip_prefix("```")?.strip_prefix(kind)?.strip_prefix('\n')?.split_once("```")
 }
 
 #[test]
@@ -1295,25 +1326,65 @@ fn messages_keep_to_a_line() {
     fails("{{ getv(\"/a\tb\") }}", "getv(\"/a\tb\")", "t.tmpl:1:1: getv: key does not exist: /a\u{fffd}b");
 }
 
+/// The reference of the language, by the files that its examples name.
+struct Page {
+    files: BTreeMap<&'static str, &'static str>,
+}
+
+impl Page {
+    const TEXT: &str = include_str!("../../docs/templates.md");
+
+    /// The blocks between fences, each with what its fence says.
+    fn blocks() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Page::TEXT.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
+    }
+
+    fn read() -> Page {
+        let files = Page::blocks().filter_map(|(kind, text)| Some((kind.strip_prefix("file ")?, text)));
+        Page { files: files.collect() }
+    }
+
+    fn render(&self, template: &str) -> Result<String, super::Error> {
+        let files = self.files.iter().map(|(path, text)| (*path, text.as_bytes()));
+        let files: Vec<_> = files.chain([("t.tmpl", template.as_bytes())]).collect();
+        render_files(&files).map(|out| String::from_utf8_lossy(&out).into_owned())
+    }
+}
+
 #[test]
 fn the_examples_of_the_documentation() {
-    let text = include_str!("../../docs/templates.md");
+    let page = Page::read();
     let mut examples = 0;
-    for (at, _) in text.match_indices("```template\n") {
-        let (template, rest) = fenced(&text[at..], "template").expect("an example is closed");
-        match render(template) {
-            Ok(out) => {
-                let (expected, _) = fenced(rest, "result").expect("a result follows the example");
-                assert_eq!(String::from_utf8_lossy(&out), expected, "{template}");
-            }
-            Err(error) => {
-                let (expected, _) = fenced(rest, "error").expect("an error follows the example");
-                assert_eq!(error.to_string(), expected.trim_end(), "{template}");
-            }
+    let mut blocks = Page::blocks().filter(|(kind, _)| !kind.starts_with("file "));
+    while let Some((kind, template)) = blocks.next() {
+        assert_eq!(kind, "template", "{template}");
+        let (kind, expected) = blocks.next().expect("what comes of an example follows it");
+        match page.render(template) {
+            Ok(out) => assert_eq!((kind, expected), ("result", out.trim_end()), "{template}"),
+            Err(error) => assert_eq!((kind, expected), ("error", &error.to_string()[..]), "{template}"),
         }
         examples += 1;
     }
-    assert!(examples > 6, "only {examples} examples are found");
+    assert!(examples > 12, "only {examples} examples are found");
+}
+
+#[test]
+fn the_small_tags_of_the_documentation() {
+    let page = Page::read();
+    for cells in fixture::table(Page::TEXT, "The others") {
+        let [_, _, example, expected] = &cells[..] else { panic!("{cells:?}") };
+        let out = page.render(example).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(out.trim_end(), expected, "{example}");
+    }
+}
+
+#[test]
+fn the_documentation_has_every_tag() {
+    for name in super::tags::names() {
+        let text = Page::TEXT;
+        let shown = text.contains(&format!("{{% {name} ")) || text.contains(&format!("`{name} "));
+        assert!(shown, "{name}");
+    }
 }
 
 /// A filter of the user that shows what it is called with and costs a thousand steps.

@@ -49,6 +49,31 @@ fn every_case_but_the_listed_ones_passes() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+/// The documentation says what was decided on each quirk: a case that is listed as failing is one that is done better,
+/// or one where the record is a crash, which passes by being an error.
+#[test]
+fn every_quirk_is_decided_in_the_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("it is in the repository");
+    let (page, list) = (read("docs/templates.md"), read("tests/conformance/expected-failures.txt"));
+    let (_, section) = page.split_once("\n## Differences from remco\n").expect("the page has the section");
+    let documented: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
+        .map(|(case, rest)| (case, rest.split(" | ").next().unwrap_or_default()))
+        .collect();
+    let decided: Vec<(String, &str)> = cases_in(&root.join("tests/conformance/quirks"), "")
+        .into_iter()
+        .map(|case| {
+            let listed = list.lines().any(|line| line.strip_prefix("quirks/") == Some(&case.name));
+            let crash =
+                fs::read_to_string(case.path.join("case.json")).is_ok_and(|case| case.contains("\"crash\": true"));
+            (case.name, if listed || crash { "better" } else { "same" })
+        })
+        .collect();
+    assert_eq!(documented, decided.iter().map(|(case, decision)| (case.as_str(), *decision)).collect::<Vec<_>>());
+}
+
 struct Case {
     name: String,
     path: PathBuf,
