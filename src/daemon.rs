@@ -2,6 +2,7 @@
 //! nothing about updates itself (that is `resource`) and makes no system call but through `host`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -460,21 +461,7 @@ impl Unit {
 
     /// Starts a command. Its end is told by the reaper; only where it cannot be started there is an answer at once.
     fn run(&mut self, job: Job) -> Option<Event> {
-        let templated = |command: &Option<config::Command>, path: Option<&std::path::Path>| {
-            let command = command.as_ref().expect("a job is planned only where there is a command");
-            command.text(path.unwrap_or(std::path::Path::new("")))
-        };
-        let plain =
-            |command: &Option<String>| command.as_ref().expect("a job is planned only where there is a command").into();
-        let text: std::ffi::OsString = match job {
-            Job::Check(t) => {
-                let staged = self.outputs[t].stage.as_ref().and_then(Stage::path);
-                templated(&self.config.templates[t].check_cmd, staged)
-            }
-            Job::Reload(t) => templated(&self.config.templates[t].reload_cmd, Some(&self.config.templates[t].dst)),
-            Job::Start => plain(&self.config.start_cmd),
-            Job::ReloadResource => plain(&self.config.reload_cmd),
-        };
+        let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
         match process::spawn(&text) {
             Ok(command) => {
@@ -485,6 +472,17 @@ impl Unit {
                 let message = format!("failed to run `{}` with /bin/sh: {}", text.to_string_lossy(), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
+        }
+    }
+
+    /// What a job runs, with the path in its place.
+    fn command(&self, job: Job) -> Option<OsString> {
+        let templates = &self.config.templates;
+        match job {
+            Job::Check(t) => Some(templates[t].check_cmd.as_ref()?.text(self.outputs[t].stage.as_ref()?.path()?)),
+            Job::Reload(t) => Some(templates[t].reload_cmd.as_ref()?.text(&templates[t].dst)),
+            Job::Start => self.config.start_cmd.clone().map(OsString::from),
+            Job::ReloadResource => self.config.reload_cmd.clone().map(OsString::from),
         }
     }
 

@@ -11,6 +11,8 @@ use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
+use crate::number::{self, FloatFormat};
+
 pub use resolve::is_text;
 pub use style::{Style, double_quoted, single_quoted, style};
 
@@ -119,37 +121,15 @@ impl Scalar {
     }
 }
 
-/// A float as Go's `%v` prints it: the fewest digits that give it back, with an exponent of at least two digits below
-/// 1e-4 and from 1e6 on (strconv.FormatFloat with 'g' and precision -1).
+/// A float as Go's `%v` prints it.
 pub fn print_float(number: f64) -> String {
-    general(number, format!("{number:e}"))
+    number::format_float(number, FloatFormat::General, None)
 }
 
-/// The same with only as many digits as a 32 bit float needs, as sigs.k8s.io/yaml writes a map's keys.
+/// The same with only as many digits as a 32 bit float needs, as sigs.k8s.io/yaml writes a map's keys. (Those are few
+/// enough for a 64 bit float to give them back.)
 pub fn print_short_float(number: f64) -> String {
-    let number = number as f32;
-    general(f64::from(number), format!("{number:e}"))
-}
-
-fn general(number: f64, scientific: String) -> String {
-    let Some((mantissa, exponent)) = scientific.split_once('e').filter(|_| number.is_finite()) else {
-        return if number.is_nan() { "NaN".to_owned() } else { format!("{number:+}").replace("inf", "Inf") };
-    };
-    let exponent: i32 = exponent.parse().expect("Rust writes a decimal exponent");
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits = mantissa.replace('.', "");
-    match usize::try_from(exponent) {
-        Ok(whole @ ..6) if whole + 1 < digits.len() => {
-            format!("{sign}{}.{}", &digits[..=whole], &digits[whole + 1..])
-        }
-        Ok(whole @ ..6) => format!("{sign}{digits}{}", "0".repeat(whole + 1 - digits.len())),
-        Err(_) if exponent >= -4 => {
-            format!("{sign}0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1))
-        }
-        _ => {
-            format!("{sign}{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.unsigned_abs())
-        }
-    }
+    print_float((number as f32).to_string().parse().expect("Rust reads the floats it writes"))
 }
 
 /// What may stand in a text as itself. (The parser takes a zero for the end and would ignore the rest.)
