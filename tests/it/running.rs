@@ -123,7 +123,7 @@ fn many_hung_etcds_are_asked_one_at_a_time() {
     wait_until("the first render", LIMIT, || dir.holds("sound.out", "hello\n"));
     update(&dir, "sound", "again");
     let asked = silent.connections();
-    assert!(asked < SICK / 2, "{asked} requests went by before the command's end and the change were seen");
+    assert!(asked.len() < SICK / 2, "{} requests before the command's end and the change were seen", asked.len());
     program.stop();
 }
 

@@ -55,9 +55,10 @@ impl Silent {
         format!("http://{address}")
     }
 
-    /// How many have connected that nobody asked about; each is let go.
-    pub fn connections(&self) -> usize {
-        std::iter::from_fn(|| self.listener.accept().ok()).count()
+    /// Those that have connected and that nobody asked about. They stay open while the result lives: a client that is let
+    /// go fails and connects anew.
+    pub fn connections(&self) -> Vec<TcpStream> {
+        std::iter::from_fn(|| self.listener.accept().ok()).map(|(client, _)| client).collect()
     }
 
     /// Returns when somebody has sent a request; its connection stays open while the result lives.
