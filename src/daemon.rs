@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::{self, Backend, Change, Report};
 use crate::config::{self, Config, Mode};
@@ -14,12 +14,14 @@ use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
-use crate::host::process::{self, Command};
+use crate::host::process::{self, Command, Exit, Farewell, Pid, Whom};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Wake};
 use crate::log::{self, Level, Line};
-use crate::resource::{Effect, Event, Fault, Job, Plan, Rendering, Resource, TemplatePlan, Verdict};
+use crate::resource::{
+    ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, TemplatePlan, Verdict,
+};
 use crate::store::{Bytes, Store};
 use crate::template::scripts::Scripts;
 use crate::template::{Limits, Template, World};
@@ -31,6 +33,9 @@ pub struct Daemon {
     logger: Rc<Logger>,
     machine: Rc<Machine>,
     units: Vec<Unit>,
+    leaving: Vec<Leaving>,
+    /// The run is to end so, once nobody is leaving any more.
+    ending: Option<Ending>,
 }
 
 /// One resource with everything that carries out its decisions.
@@ -43,11 +48,26 @@ struct Unit {
     fresh: (usize, Instant),
     outputs: Vec<Output>,
     job: Option<(Job, Command)>,
+    child: Option<Child>,
     /// The keys that more than one backend holds, as far as the user was told of them.
     collisions: BTreeSet<Bytes>,
     world: Rc<dyn World>,
     limits: Limits,
     logger: Rc<Logger>,
+}
+
+/// The supervised child of a resource.
+struct Child {
+    pid: Pid,
+    /// It was told to end, to be started again.
+    farewell: Option<Farewell>,
+}
+
+/// A child or a command of a resource that is no more.
+struct Leaving {
+    /// The resource; one of the same name begins when all of this one is gone. `None`: nobody waits for it but the end.
+    name: Option<String>,
+    farewell: Farewell,
 }
 
 /// One template and its result.
@@ -90,7 +110,7 @@ pub enum Ending {
 
 impl Daemon {
     pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
-        Daemon { mode, signals, logger, machine, units: Vec::new() }
+        Daemon { mode, signals, logger, machine, units: Vec::new(), leaving: Vec::new(), ending: None }
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
@@ -109,7 +129,7 @@ impl Daemon {
             let before = gone.iter().find(|gone| gone.config.name == unit.config.name);
             before.into_iter().for_each(|before| unit.state.inherit(&before.state));
         }
-        gone.into_iter().for_each(Unit::end);
+        self.leaving.extend(gone.into_iter().flat_map(Unit::leave));
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             kept.iter_mut().for_each(Unit::forget_templates);
         }
@@ -126,42 +146,86 @@ impl Daemon {
         let mut readable = Vec::new();
         loop {
             let signals = self.signals.take();
-            let has = |wanted| signals.contains(&wanted);
-            if has(Signal::Terminate) || has(Signal::Interrupt) {
-                let name = if has(Signal::Terminate) { "terminated" } else { "interrupt" };
-                self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
-                return self.end(Ending::Stopped);
-            }
-            if has(Signal::Child) {
+            if signals.contains(&Signal::Child) {
                 self.reap();
             }
-            if has(Signal::Hangup) {
+            for signal in &signals {
+                match signal {
+                    Signal::Terminate => self.stop("terminated"),
+                    Signal::Interrupt => self.stop("interrupt"),
+                    Signal::Other(number) => self.forward(*number),
+                    Signal::Hangup | Signal::Child => {}
+                }
+            }
+            if signals.contains(&Signal::Hangup) && self.ending.is_none() {
                 return Ending::Reload;
             }
             for source in readable.drain(..) {
                 match source {
                     Source::Signals => {}
-                    Source::Backend { unit, backend } => self.units[unit].turn(backend),
-                    Source::Command { unit } => self.units[unit].listen(),
+                    // At the end there are none any more.
+                    Source::Backend { unit, backend } => {
+                        self.units.get_mut(unit).into_iter().for_each(|u| u.turn(backend))
+                    }
+                    Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                 }
             }
+            self.enforce_limits();
             self.turn_longest_due();
-            if let Some(failed) = self.finished() {
-                return self.end(Ending::Done { failed });
+            if self.ending.is_none()
+                && let Some(failed) = self.finished()
+            {
+                self.end(Ending::Done { failed });
+            }
+            if self.leaving.is_empty()
+                && let Some(ending) = self.ending.take()
+            {
+                return ending;
             }
             readable = self.wait();
         }
     }
 
+    /// A signal asked for the end. Asked twice, nobody is waited for.
+    fn stop(&mut self, name: &str) {
+        if self.ending.is_some() {
+            let now = Instant::now();
+            return self.leaving.iter_mut().for_each(|leaving| leaving.farewell.kill(now));
+        }
+        self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
+        self.end(Ending::Stopped);
+    }
+
+    fn forward(&self, number: i32) {
+        let children = self.units.iter().filter_map(|unit| unit.child.as_ref());
+        children.for_each(|child| process::signal(child.pid, number));
+    }
+
+    /// Ends what has had its time. A request of a turn takes longer than all of this.
+    fn enforce_limits(&mut self) {
+        let now = Instant::now();
+        self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
+        for leaving in &mut self.leaving {
+            leaving.farewell.insist(now);
+        }
+        self.leaving.retain(|leaving| !leaving.farewell.is_hopeless());
+    }
+
     /// Gives one turn, to whoever is due longest. A turn may make a request and take seconds: signals and everybody
     /// else's news must not wait for the turns of all.
     fn turn_longest_due(&mut self) {
-        let due = self.units.iter().enumerate().filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
+        let due = self.units.iter().enumerate().filter(|(_, unit)| !self.is_held(unit));
+        let due = due.filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
         match due {
             Some((at, u, Due::Backend(b))) if at <= Instant::now() => self.units[u].turn(b),
             Some((at, u, Due::Resource)) if at <= Instant::now() => self.units[u].handle(Event::Due),
             Some(_) | None => {}
         }
+    }
+
+    /// Whether a resource waits for what is left of the one that it replaces: two children would fight for a port.
+    fn is_held(&self, unit: &Unit) -> bool {
+        self.leaving.iter().any(|leaving| leaving.name.as_ref() == Some(&unit.config.name))
     }
 
     /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
@@ -181,10 +245,18 @@ impl Daemon {
         // A request or a render of this turn may have emptied the signals' pipe: then nothing is waited for.
         let until = match self.signals.pending() {
             true => Some(Instant::now()),
-            false => self.units.iter().filter_map(Unit::due).map(|(at, _)| at).min(),
+            false => self.next_moment(),
         };
         let readable = wait::readable(&fds, until);
         sources.into_iter().zip(readable).filter_map(|(source, is)| is.then_some(source)).collect()
+    }
+
+    /// When something is due although nothing comes.
+    fn next_moment(&self) -> Option<Instant> {
+        let free = self.units.iter().filter(|unit| !self.is_held(unit));
+        let turns = free.filter_map(|unit| unit.due().map(|(at, _)| at));
+        let limits = self.units.iter().filter_map(Unit::next_limit);
+        turns.chain(limits).chain(self.leaving.iter().filter_map(|leaving| leaving.farewell.due())).min()
     }
 
     fn sources(&self) -> Vec<(BorrowedFd<'_>, Source)> {
@@ -201,24 +273,24 @@ impl Daemon {
         all
     }
 
-    /// The one place where children are waited for: a command's status goes to its resource, the rest were orphans.
+    /// The one place where children are waited for: the status goes to whose child it was, the rest were orphans.
     fn reap(&mut self) {
         while let Some(exit) = process::reap() {
-            let is_its = |unit: &&mut Unit| unit.job.as_ref().is_some_and(|(_, command)| command.pid() == exit.pid);
-            match self.units.iter_mut().find(is_its) {
-                Some(unit) => unit.ended(exit.failure()),
-                None => {
-                    let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
-                    self.logger.log(&Line::new(Level::Debug, text));
-                }
+            let leaves = |leaving: &Leaving| leaving.farewell.is_over(exit.pid);
+            if let Some(unit) = self.units.iter_mut().find(|unit| unit.has(exit.pid)) {
+                self.leaving.extend(unit.reaped(&exit));
+            } else if !self.leaving.iter().any(leaves) {
+                let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
+                self.logger.log(&Line::new(Level::Debug, text));
             }
+            self.leaving.retain(|leaving| !leaves(leaving));
         }
     }
 
     /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
-    fn end(&mut self, ending: Ending) -> Ending {
-        self.units.drain(..).for_each(Unit::end);
-        ending
+    fn end(&mut self, ending: Ending) {
+        self.leaving.extend(self.units.drain(..).flat_map(Unit::leave));
+        self.ending = Some(ending);
     }
 }
 
@@ -241,6 +313,10 @@ impl Unit {
             backends: backends.iter().map(|backend| backend.name()).collect(),
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
+            child: config.exec.as_ref().map(|exec| ChildPlan {
+                reload: exec.reload_signal.map_or(ReloadBy::Restart, ReloadBy::Signal),
+                splay: exec.splay,
+            }),
         };
         Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
@@ -249,6 +325,7 @@ impl Unit {
             backends,
             fresh: (0, Instant::now()),
             job: None,
+            child: None,
             collisions: BTreeSet::new(),
             world: machine,
             limits: Limits::default(),
@@ -318,11 +395,31 @@ impl Unit {
         false
     }
 
-    /// Ends the running command and the backends. What those still have to say is only for the log.
-    fn end(mut self) {
-        if let Some((_, command)) = &self.job {
-            command.terminate();
+    /// When a limit of a command or of the child's farewell is reached.
+    fn next_limit(&self) -> Option<Instant> {
+        let job = self.job.as_ref().and_then(|(_, command)| command.due());
+        let child = self.child.as_ref().and_then(|child| child.farewell.as_ref()?.due());
+        job.into_iter().chain(child).min()
+    }
+
+    fn enforce_limits(&mut self, now: Instant) {
+        if let Some((_, command)) = &mut self.job {
+            command.enforce(now);
         }
+        if let Some(Child { farewell: Some(farewell), .. }) = &mut self.child {
+            farewell.insist(now);
+        }
+    }
+
+    /// Ends the running command, the child and the backends. What those still have to say is only for the log.
+    fn leave(mut self) -> Vec<Leaving> {
+        let now = Instant::now();
+        let command = self.job.take().map(|(_, command)| command.terminate(now));
+        let child = self.child.take().zip(self.config.exec.as_ref()).map(|(child, exec)| {
+            child
+                .farewell
+                .unwrap_or_else(|| Farewell::begin(Whom::Child(child.pid), exec.kill_signal, exec.kill_timeout, now))
+        });
         let mut reports = Vec::new();
         self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
         for report in reports {
@@ -330,6 +427,8 @@ impl Unit {
                 self.log(line);
             }
         }
+        let leaving = |farewell| Leaving { name: Some(self.config.name.clone()), farewell };
+        command.into_iter().chain(child).map(leaving).collect()
     }
 
     fn store_mut(&mut self) -> &mut Store {
@@ -352,9 +451,28 @@ impl Unit {
         }
     }
 
-    /// The running command has ended.
-    fn ended(&mut self, failure: Option<String>) {
-        let Some((job, command)) = self.job.take() else { return };
+    /// Whether a process is its command or its child.
+    fn has(&self, pid: Pid) -> bool {
+        self.job.as_ref().is_some_and(|(_, command)| command.pid() == pid)
+            || self.child.as_ref().is_some_and(|child| child.pid == pid)
+    }
+
+    /// Its command or its child has ended. Gives what is left of a command that was ended for taking too long.
+    fn reaped(&mut self, exit: &Exit) -> Option<Leaving> {
+        match self.job.take_if(|(_, command)| command.pid() == exit.pid) {
+            Some((job, command)) => self.command_ended(job, command, exit),
+            None => {
+                self.child = None;
+                let how = exit.failure().unwrap_or_else(|| "exited with status 0".to_owned());
+                self.handle(Event::ChildExited(format!("it {how}")));
+                None
+            }
+        }
+    }
+
+    fn command_ended(&mut self, job: Job, mut command: Command, exit: &Exit) -> Option<Leaving> {
+        let failure = command.failure(exit);
+        let left = command.take_farewell().filter(|farewell| !farewell.is_over(exit.pid));
         let output = command.into_output();
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {
@@ -371,6 +489,7 @@ impl Unit {
             }
         };
         self.handle(Event::Ended(result));
+        left.map(|farewell| Leaving { name: None, farewell })
     }
 
     /// Hands an event to the resource and performs what it decides, until it waits for something.
@@ -400,6 +519,35 @@ impl Unit {
                 None
             }
             Effect::Run(job) => self.run(job),
+            Effect::Spawn => Some(Event::Spawned(self.start_child())),
+            Effect::SignalChild(number) => {
+                if let Some(child) = &self.child {
+                    self.log(Line::new(Level::Info, "telling the child to reload").with("signal", number.to_string()));
+                    process::signal(child.pid, number);
+                }
+                None
+            }
+            Effect::StopChild => {
+                self.stop_child();
+                None
+            }
+        }
+    }
+
+    fn start_child(&mut self) -> Result<(), Fault> {
+        let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
+        let pid = process::start(&exec.command).map_err(|e| format!("failed to start it: {}", cause(&e)))?;
+        self.child = Some(Child { pid, farewell: None });
+        self.log(Line::new(Level::Info, "child has been started").with("pid", pid.as_raw_pid().to_string()));
+        Ok(())
+    }
+
+    fn stop_child(&mut self) {
+        self.log(Line::new(Level::Info, "stopping the child to start it again"));
+        if let (Some(child), Some(exec)) = (&mut self.child, &self.config.exec) {
+            let now = Instant::now();
+            let farewell = Farewell::begin(Whom::Child(child.pid), exec.kill_signal, exec.kill_timeout, now);
+            child.farewell = Some(farewell);
         }
     }
 
@@ -463,13 +611,13 @@ impl Unit {
     fn run(&mut self, job: Job) -> Option<Event> {
         let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
-        match process::spawn(&text) {
+        match process::spawn(&text, self.limit(job)) {
             Ok(command) => {
                 self.job = Some((job, command));
                 None
             }
             Err(e) => {
-                let message = format!("failed to run `{}` with /bin/sh: {}", text.to_string_lossy(), cause(&e));
+                let message = format!("failed to run `{}`: {}", text.to_string_lossy(), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }
@@ -483,6 +631,16 @@ impl Unit {
             Job::Reload(t) => Some(templates[t].reload_cmd.as_ref()?.text(&templates[t].dst)),
             Job::Start => self.config.start_cmd.clone().map(OsString::from),
             Job::ReloadResource => self.config.reload_cmd.clone().map(OsString::from),
+        }
+    }
+
+    /// How long a job may take.
+    fn limit(&self, job: Job) -> Option<Duration> {
+        match job {
+            Job::Check(t) => self.config.templates[t].check_timeout,
+            Job::Reload(t) => self.config.templates[t].reload_timeout,
+            Job::Start => self.config.start_timeout,
+            Job::ReloadResource => self.config.reload_timeout,
         }
     }
 

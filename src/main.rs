@@ -14,6 +14,7 @@ use remco::error::cause;
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
 use remco::host::pid_file::PidFile;
+use remco::host::process;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line};
 use remco::template::scripts::Scripts;
@@ -45,6 +46,7 @@ fn run(options: &Options) -> ExitCode {
             return ExitCode::from(UNUSABLE);
         }
     };
+    process::adopt_orphans();
     let machine = Rc::new(Machine::new(Arc::clone(&signals)));
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use remco::config::{self, Finding, Source, Strictness};
+use remco::config::{self, Finding, Shell, Source, Strictness};
 
 mod snapshots;
 
@@ -23,15 +23,18 @@ struct Configuration {
     files: BTreeMap<PathBuf, Vec<u8>>,
     vars: BTreeMap<Vec<u8>, Vec<u8>>,
     strictness: Option<Strictness>,
+    shell: Option<Shell>,
 }
 
 impl Configuration {
-    /// Of parts that are headed by the name of a file, `env NAME=value` or `strict`.
+    /// Of parts that are headed by the name of a file, `env NAME=value`, `strict` or `no shell`.
     fn new(parts: &[(&str, &str)]) -> Configuration {
         let mut configuration = Configuration::default();
         for (head, body) in parts {
             if *head == "strict" {
                 configuration.strictness = Some(Strictness::Strict);
+            } else if *head == "no shell" {
+                configuration.shell = Some(Shell::Missing);
             } else if let Some(variable) = head.strip_prefix("env ") {
                 let (name, value) = variable.split_once('=').expect("NAME=value");
                 configuration.vars.insert(name.into(), unescape(value));
@@ -80,5 +83,9 @@ impl Source for Configuration {
 
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.vars.get(name).cloned()
+    }
+
+    fn shell(&self) -> Shell {
+        self.shell.unwrap_or(Shell::Present)
     }
 }

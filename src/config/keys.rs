@@ -33,13 +33,27 @@ pub(super) const MAIN: Shape = Shape {
 };
 pub(super) const LIMITS: Shape = Shape { title: "`limits`", keys: &[&["template_steps", "template_output"]] };
 /// Also the top level of an included file.
-pub(super) const RESOURCE: Shape =
-    Shape { title: "a resource", keys: &[&["name", "start_cmd", "reload_cmd", "exec", "template", "backend"]] };
+pub(super) const RESOURCE: Shape = Shape {
+    title: "a resource",
+    keys: &[&["name", "start_cmd", "start_timeout", "reload_cmd", "reload_timeout", "exec", "template", "backend"]],
+};
 pub(super) const EXEC: Shape =
     Shape { title: "`exec`", keys: &[&["command", "reload_signal", "kill_signal", "kill_timeout", "splay"]] };
 pub(super) const TEMPLATE: Shape = Shape {
     title: "a template",
-    keys: &[&["src", "dst", "make_directories", "mode", "UID", "GID", "check_cmd", "reload_cmd", "ReapLock"]],
+    keys: &[&[
+        "src",
+        "dst",
+        "make_directories",
+        "mode",
+        "UID",
+        "GID",
+        "check_cmd",
+        "check_timeout",
+        "reload_cmd",
+        "reload_timeout",
+        "ReapLock",
+    ]],
 };
 /// In the order in which backends are merged: a later one wins.
 pub(super) const BACKENDS: Shape = Shape {

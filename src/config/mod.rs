@@ -8,6 +8,7 @@ mod expand;
 mod finding;
 mod keys;
 pub mod model;
+pub mod plain;
 mod reader;
 mod report;
 mod resource;
@@ -44,6 +45,17 @@ pub trait Source {
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
+    /// What runs commands.
+    fn shell(&self) -> Shell;
+}
+
+/// What runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// `/bin/sh -c`
+    Present,
+    /// There is no /bin/sh: commands are split into words and executed, if they need no more than that.
+    Missing,
 }
 
 /// Whether what could be a slip is an error.
@@ -93,13 +105,16 @@ impl Load<'_> {
             backend::check_defaults(report, defaults);
         }
         let mut parsed = Vec::new();
+        let shell = self.source.shell();
+        let mut take = |reader: &Reader, origin, path: &Path| {
+            parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), shell));
+        };
         for table in reader.tables("resource", "resource") {
-            let reader = Reader::new(report, &keys::RESOURCE, table.value, table.span);
-            parsed.push(resource::parse(&reader, Origin::Main, &file_name(&main.path), defaults.as_ref()));
+            take(&Reader::new(report, &keys::RESOURCE, table.value, table.span), Origin::Main, &main.path);
         }
         for file in &files {
             if let Some(reader) = included(report, file) {
-                parsed.push(resource::parse(&reader, Origin::Included, &file_name(&file.path), defaults.as_ref()));
+                take(&reader, Origin::Included, &file.path);
             }
         }
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();

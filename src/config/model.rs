@@ -62,8 +62,12 @@ pub struct Resource {
     pub name: String,
     /// For `/bin/sh -c`, untemplated; after the first successful render.
     pub start_cmd: Option<String>,
+    /// How long it may take; `None`: as long as it likes.
+    pub start_timeout: Option<Duration>,
     /// For `/bin/sh -c`, untemplated; after an update that changed something.
     pub reload_cmd: Option<String>,
+    /// How long it may take; `None`: as long as it likes.
+    pub reload_timeout: Option<Duration>,
     pub exec: Option<Exec>,
     pub templates: Vec<Template>,
     /// In merge order: a later one wins.
@@ -108,8 +112,12 @@ pub struct Template {
     pub gid: Option<u32>,
     /// Knows `{{.src}}`.
     pub check_cmd: Option<Command>,
+    /// How long it may take; `None`: as long as it likes.
+    pub check_timeout: Option<Duration>,
     /// Knows `{{.dst}}`.
     pub reload_cmd: Option<Command>,
+    /// How long it may take; `None`: as long as it likes.
+    pub reload_timeout: Option<Duration>,
 }
 
 /// A command for `/bin/sh -c` with the place of a path in it: text and path in turn.

@@ -1,13 +1,15 @@
 //! What the keys of a resource mean: its commands, its child, its templates. The backends are next door; nothing
 //! here looks whether a file or a program is there.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Span, Table};
-use super::model::{Command, Exec, Resource, Template};
+use super::model::{Command, Exec, Resource, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
-use super::{backend, command, keys, signal, words};
+use super::{Shell, backend, command, keys, plain, signal, words};
 use crate::nearest::nearest;
 
 /// Where a resource is written, which decides how messages spell the headers of its tables.
@@ -37,14 +39,26 @@ pub(super) struct Parsed {
 }
 
 /// Reads one resource. `file_name` is its name unless it has one.
-pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: Option<&Found<&Table>>) -> Parsed {
+pub(super) fn parse(
+    reader: &Reader,
+    origin: Origin,
+    file_name: &str,
+    defaults: Option<&Found<&Table>>,
+    shell: Shell,
+) -> Parsed {
     let name = reader.filled("name").map_or(file_name, |name| name.value).to_owned();
-    let command = |key| reader.filled(key).map(|command| command.value.to_owned());
+    let command = |key| {
+        let found = reader.filled(key)?;
+        runs_without_shell(reader.report, key, &found, found.value.as_bytes(), shell);
+        Some(found.value.to_owned())
+    };
     let (start_cmd, reload_cmd) = (command("start_cmd"), command("reload_cmd"));
-    let exec = reader.table("exec").and_then(|table| exec(reader.report, &table));
+    let (start_timeout, reload_timeout) = (timeout(reader, "start_timeout"), timeout(reader, "reload_timeout"));
+    let exec = reader.table("exec").and_then(|table| exec(reader.report, &table, shell));
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
-        if let Some((template, dst)) = template(&Reader::new(reader.report, &keys::TEMPLATE, table.value, table.span)) {
+        let reader = Reader::new(reader.report, &keys::TEMPLATE, table.value, table.span);
+        if let Some((template, dst)) = template(&reader, shell) {
             templates.push(template);
             destinations.push(dst);
         }
@@ -55,13 +69,13 @@ pub(super) fn parse(reader: &Reader, origin: Origin, file_name: &str, defaults: 
     }
     let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
     Parsed {
-        resource: Resource { name, start_cmd, reload_cmd, exec, templates, backends },
+        resource: Resource { name, start_cmd, start_timeout, reload_cmd, reload_timeout, exec, templates, backends },
         name: reader.place("name"),
         destinations,
     }
 }
 
-fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
+fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
     let reader = Reader::new(report, &keys::EXEC, table.value, table.span);
     let signal = |key| {
         let name = reader.filled(key)?;
@@ -103,14 +117,25 @@ fn exec(report: &Report, table: &Found<&Table>) -> Option<Exec> {
             return None;
         }
     };
+    let runs_commands = command.iter().flat_map(|word| &word.parts).any(|part| matches!(part, WordPart::Output(_)));
+    if runs_commands && shell == Shell::Missing {
+        report.error(found.span, needs_shell("command", "its backquotes or `$(`"));
+    }
     Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay })
 }
 
+/// How long a command may take. 0: as long as it likes.
+fn timeout(reader: &Reader, key: &str) -> Option<Duration> {
+    let seconds = reader.seconds(key).map_or(COMMAND_TIMEOUT, |found| found.value);
+    Some(seconds).filter(|timeout| !timeout.is_zero())
+}
+
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 const SIGTERM: i32 = 15;
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The template, and where its `dst` is written. All keys are checked even if one is wrong.
-fn template(reader: &Reader) -> Option<(Template, Span)> {
+fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     let report = reader.report;
     let src = match reader.text("src") {
         Some(src) if src.value.is_empty() => {
@@ -124,7 +149,7 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
         src => src,
     };
     let dst = reader.required("dst", "the path of the file to write").filter(|dst| {
-        let names_a_file = !dst.value.ends_with('/') && std::path::Path::new(dst.value).file_name().is_some();
+        let names_a_file = !dst.value.ends_with('/') && Path::new(dst.value).file_name().is_some();
         if !names_a_file {
             let shown = report.show(dst.span, dst.value);
             report.error(dst.span, format!("`dst` {shown} is a directory: add the name of the file"));
@@ -138,11 +163,14 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
     let check_cmd = placeholders(
         reader,
         &command::Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst: path, literal: true },
+        shell,
     );
     let reload_cmd = placeholders(
         reader,
         &command::Placeholder { key: "reload_cmd", name: "dst", meaning: "the written file", dst: path, literal: true },
+        shell,
     );
+    let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
     let (src, dst) = (src?, dst?);
     let template = Template {
         src: src.value.into(),
@@ -152,21 +180,41 @@ fn template(reader: &Reader) -> Option<(Template, Span)> {
         uid,
         gid,
         check_cmd,
+        check_timeout,
         reload_cmd,
+        reload_timeout,
     };
     Some((template, dst.span))
 }
 
-fn placeholders(reader: &Reader, placeholder: &command::Placeholder) -> Option<Command> {
+fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shell) -> Option<Command> {
     let found = reader.filled(placeholder.key)?;
     let literal = reader.report.is_literal(found.span);
     match command::parse(found.value, &command::Placeholder { literal, ..*placeholder }) {
-        Ok(command) => Some(command),
+        Ok(command) => {
+            // The staged file's name has no other letters than the destination's, but a dot and digits.
+            let text = command.text(Path::new(placeholder.dst));
+            runs_without_shell(reader.report, placeholder.key, &found, text.as_bytes(), shell);
+            Some(command)
+        }
         Err(fault) => {
             reader.report.error(reader.report.inside_string(found.span, fault.at), fault.message);
             None
         }
     }
+}
+
+/// Reports a command that cannot be run where there is no shell.
+fn runs_without_shell(report: &Report, key: &str, found: &Found<&str>, command: &[u8], shell: Shell) {
+    if shell == Shell::Missing
+        && let Err(what) = plain::words(command)
+    {
+        report.error(found.span, needs_shell(key, &what));
+    }
+}
+
+fn needs_shell(key: &str, what: &str) -> String {
+    format!("{} needs a shell for {what}, and there is no /bin/sh here: write it without, or add a shell", quoted(key))
 }
 
 /// Permission bits. remco reads the text as Go reads an integer literal, so that `644` is decimal there: nobody

@@ -62,6 +62,10 @@ impl Source for Table {
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.vars.get(name).cloned()
     }
+
+    fn shell(&self) -> Shell {
+        Shell::Present
+    }
 }
 
 /// A resource with one template, up to its backends.
@@ -148,6 +152,8 @@ name = "haproxy"
         mode: None,
         uid: None,
         gid: None,
+        check_timeout: Some(Duration::from_secs(60)),
+        reload_timeout: Some(Duration::from_secs(60)),
         check_cmd: None,
         reload_cmd: Some(Command { parts: reload }),
     };
@@ -171,6 +177,8 @@ name = "haproxy"
     };
     let resource = Resource {
         name: "haproxy".into(),
+        start_timeout: Some(Duration::from_secs(60)),
+        reload_timeout: Some(Duration::from_secs(60)),
         start_cmd: None,
         reload_cmd: None,
         exec: None,

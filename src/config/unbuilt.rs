@@ -31,9 +31,6 @@ pub fn unsupported(config: &Config) -> Vec<String> {
 
 fn of_resource(resource: &Resource) -> Vec<String> {
     let mut missing = Vec::new();
-    if resource.exec.is_some() {
-        missing.push("exec is not supported yet".to_owned());
-    }
     for backend in &resource.backends {
         let name = match &backend.kind {
             Kind::Etcd(etcd) => {

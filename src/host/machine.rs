@@ -15,10 +15,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tz::TimeZone;
 
 use super::dns::{Families, Resolver};
-use super::random;
 use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
+use super::{process, random};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
@@ -76,6 +76,10 @@ impl config::Source for Machine {
 
     fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
         variable(name)
+    }
+
+    fn shell(&self) -> config::Shell {
+        process::shell()
     }
 }
 

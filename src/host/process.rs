@@ -1,13 +1,20 @@
-//! Commands of the user's: started, listened to, reaped. Owns the only waitpid of the program.
-//! Does not know what a command is for.
+//! Children: the commands of the user's with their output, and the supervised child of exec mode. Started, signalled and
+//! reaped here; owns the only waitpid and the only kill of the program. Does not know what a command is for.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::fs::Access;
+use rustix::io::Errno;
+pub use rustix::process::Pid;
+use rustix::process::{Signal, WaitOptions, WaitStatus};
+
+use crate::config::{Shell, Word, WordPart, plain};
 
 /// A running command and what it has printed so far.
 #[derive(Debug)]
@@ -17,6 +24,22 @@ pub struct Command {
     output: Option<PipeReader>,
     kept: Vec<u8>,
     dropped: usize,
+    limit: Limit,
+}
+
+/// How long a command may take.
+#[derive(Debug)]
+enum Limit {
+    Never,
+    Until {
+        after: Duration,
+        at: Instant,
+    },
+    /// It took too long and is being ended.
+    Missed {
+        after: Duration,
+        farewell: Farewell,
+    },
 }
 
 /// A child that has ended.
@@ -29,34 +52,237 @@ pub struct Exit {
 /// How much of a command's output is kept for the log.
 const MOST_OUTPUT: usize = 64 * 1024;
 
-/// Starts `/bin/sh -c text` in a process group of its own, with our environment and working directory.
+/// Between SIGTERM and SIGKILL for a command that took too long or is no longer wanted.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What runs commands on this machine.
+pub fn shell() -> Shell {
+    match rustix::fs::access("/bin/sh", Access::EXEC_OK) {
+        Ok(()) => Shell::Present,
+        Err(_) => Shell::Missing,
+    }
+}
+
+/// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or where
+/// there is no shell by its words. It is to end within `limit`.
 ///
 /// # Errors
-/// What std says: no shell, no memory, no process.
-pub fn spawn(text: &OsStr) -> io::Result<Command> {
+/// No such program, no memory, no process.
+pub fn spawn(text: &OsStr, limit: Option<Duration>) -> io::Result<Command> {
     // An empty pipe and not /dev/null, which is missing in a container made from scratch.
     let (stdin, _) = io::pipe()?;
     let (output, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let child = std::process::Command::new("/bin/sh")
-        .arg("-c")
-        .arg(text)
-        .stdin(stdin)
-        .stdout(writer.try_clone()?)
-        .stderr(Stdio::from(writer))
-        .process_group(0)
-        .spawn()?;
-    // std's handle is dropped unwaited: all children are reaped in one place.
-    let pid = Pid::from_raw(child.id() as i32).expect("a child has a process number");
-    Ok(Command { pid, output: Some(output), kept: Vec::new(), dropped: 0 })
+    let child =
+        program(text)?.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0).spawn()?;
+    let limit = match limit {
+        Some(after) => Limit::Until { after, at: Instant::now() + after },
+        None => Limit::Never,
+    };
+    Ok(Command { pid: pid_of(&child), output: Some(output), kept: Vec::new(), dropped: 0, limit })
 }
+
+fn program(text: &OsStr) -> io::Result<std::process::Command> {
+    if shell() == Shell::Present {
+        let mut program = std::process::Command::new("/bin/sh");
+        program.arg("-c").arg(text);
+        return Ok(program);
+    }
+    let needs = |what| io::Error::other(format!("it needs a shell for {what}, and there is no /bin/sh"));
+    let words = plain::words(text.as_bytes()).map_err(needs)?;
+    let (name, arguments) = words.split_first().expect("no command is without a word");
+    let mut program = std::process::Command::new(name);
+    program.args(arguments);
+    Ok(program)
+}
+
+/// Starts the supervised child: in our process group, with our standard input and output.
+///
+/// # Errors
+/// No such program, no memory, no process.
+pub fn start(command: &[Word]) -> io::Result<Pid> {
+    let script = script(command);
+    let child = match &script {
+        Some(script) => std::process::Command::new("/bin/sh").arg("-c").arg(script).spawn()?,
+        None => {
+            let mut words = command.iter().map(plain_text);
+            std::process::Command::new(words.next().expect("an exec command has a word")).args(words).spawn()?
+        }
+    };
+    Ok(pid_of(&child))
+}
+
+/// std's handle is dropped unwaited: all children are reaped in one place.
+fn pid_of(child: &std::process::Child) -> Pid {
+    Pid::from_raw(child.id() as i32).expect("a child has a process number")
+}
+
+fn plain_text(word: &Word) -> String {
+    let texts = word.parts.iter().map(|part| match part {
+        WordPart::Text(text) => text.as_str(),
+        WordPart::Output(_) => unreachable!("a word with a command in it is a script's"),
+    });
+    texts.collect()
+}
+
+/// Where words hold the output of commands: a script that runs those and then becomes the program, so that nothing waits
+/// for them but the child itself.
+fn script(command: &[Word]) -> Option<OsString> {
+    let mut outputs = String::new();
+    let mut line = String::from("exec");
+    let mut number = 0;
+    for word in command {
+        line.push(' ');
+        for part in &word.parts {
+            match part {
+                WordPart::Text(text) => line.push_str(&in_quotes(text)),
+                WordPart::Output(command) => {
+                    number += 1;
+                    // The space around the output goes, as in remco; the shell itself drops newlines at the end only.
+                    outputs.push_str(&format!(
+                        "o{number}=$(/bin/sh -c {}) || exit {OUTPUT_FAILED}\n\
+                         o{number}=${{o{number}#\"${{o{number}%%[![:space:]]*}}\"}}\n\
+                         o{number}=${{o{number}%\"${{o{number}##*[![:space:]]}}\"}}\n",
+                        in_quotes(command)
+                    ));
+                    line.push_str(&format!("\"$o{number}\""));
+                }
+            }
+        }
+        if word.parts.is_empty() {
+            line.push_str("''");
+        }
+    }
+    (number > 0).then(|| OsString::from(outputs + &line))
+}
+
+/// The exit status of a child whose words could not be found out: that of a shell for "cannot be executed".
+const OUTPUT_FAILED: u8 = 126;
+
+fn in_quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Has the kernel hand us the children of our children when those end, as it does for process 1: nobody else would wait
+/// for what a command left behind in a container, and a group that is being ended is seen to end.
+pub fn adopt_orphans() {
+    // Old kernels cannot. Then they go to process 1, which most often is no worse.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Sends a signal by its number to a child that was not reaped yet, so that its number is still its own.
+pub fn signal(child: Pid, number: i32) {
+    if let Some(signal) = signal_of(number) {
+        // The only failure is that it has become somebody we may not signal: nothing can be done about that.
+        let _ = rustix::process::kill_process(child, signal);
+    }
+}
+
+/// `None`: 0, which is no signal, and numbers that Linux does not have.
+fn signal_of(number: i32) -> Option<Signal> {
+    const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+    Signal::from_named_raw(number).or_else(|| {
+        #[allow(unsafe_code)]
+        // SAFETY: the kernel has these signals, and sending one to another process touches nothing of ours. Those that
+        // the C library keeps for itself are below; 34, which is musl's, means nothing to it in a process without threads.
+        let real_time = |number| unsafe { Signal::from_raw_unchecked(number) };
+        REAL_TIME.contains(&number).then(|| real_time(number))
+    })
+}
+
+/// Somebody who was told to end, and is killed if that takes too long.
+#[derive(Debug)]
+pub struct Farewell {
+    whom: Whom,
+    next: Next,
+}
+
+/// Who is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// A child.
+    Child(Pid),
+    /// All that a command has started, as far as it stayed in the command's process group.
+    Group(Pid),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    KillAt(Instant),
+    /// It was killed. What does not go by then hangs in the kernel, and nobody should hang with it.
+    ForgetAt(Instant),
+    Forget,
+}
+
+impl Farewell {
+    /// Sends the signal. After `patience` follows SIGKILL.
+    pub fn begin(whom: Whom, number: i32, patience: Duration, now: Instant) -> Farewell {
+        let farewell = Farewell { whom, next: Next::KillAt(now + patience) };
+        farewell.send(number);
+        farewell
+    }
+
+    /// When [`Farewell::insist`] is wanted.
+    pub fn due(&self) -> Option<Instant> {
+        match self.next {
+            Next::KillAt(at) | Next::ForgetAt(at) => Some(at),
+            Next::Forget => None,
+        }
+    }
+
+    /// Kills whoever is still there after the time was up.
+    pub fn insist(&mut self, now: Instant) {
+        match self.next {
+            Next::KillAt(at) if at <= now => self.kill(now),
+            Next::ForgetAt(at) if at <= now => self.next = Next::Forget,
+            Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => {}
+        }
+    }
+
+    /// Whether not even SIGKILL helped.
+    pub fn is_hopeless(&self) -> bool {
+        matches!(self.next, Next::Forget)
+    }
+
+    /// Kills it without waiting any longer.
+    pub fn kill(&mut self, now: Instant) {
+        self.send(SIGKILL);
+        self.next = Next::ForgetAt(now + KILL_PATIENCE);
+    }
+
+    /// Whether nobody is left, now that a child with this number has been reaped.
+    pub fn is_over(&self, reaped: Pid) -> bool {
+        match self.whom {
+            Whom::Child(pid) => pid == reaped,
+            // A group's number is not given to others as long as somebody is in it.
+            Whom::Group(group) => rustix::process::test_kill_process_group(group) == Err(Errno::SRCH),
+        }
+    }
+
+    fn send(&self, number: i32) {
+        match (self.whom, signal_of(number)) {
+            (Whom::Child(pid), _) => signal(pid, number),
+            (Whom::Group(pid), Some(signal)) => {
+                // The only failure is that the group has ended by itself.
+                let _ = rustix::process::kill_process_group(pid, signal);
+            }
+            (Whom::Group(_), None) => {}
+        }
+    }
+}
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// How long what was killed may take to go.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes one dead child off the kernel; `None`: there is none.
 pub fn reap() -> Option<Exit> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => return Some(Exit { pid, status }),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             // CHILD: there are no children at all.
             Ok(None) | Err(_) => return None,
         }
@@ -71,6 +297,51 @@ impl Command {
     /// Readable when the command printed something or closed its output.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.output.as_ref().map(AsFd::as_fd)
+    }
+
+    /// When [`Command::enforce`] is wanted.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.limit {
+            Limit::Never => None,
+            Limit::Until { at, .. } => Some(*at),
+            Limit::Missed { farewell, .. } => farewell.due(),
+        }
+    }
+
+    /// Ends a command that has taken too long, with all that it has started.
+    pub fn enforce(&mut self, now: Instant) {
+        match &mut self.limit {
+            Limit::Until { after, at } if *at <= now => {
+                let farewell = Farewell::begin(Whom::Group(self.pid), SIGTERM, COMMAND_PATIENCE, now);
+                self.limit = Limit::Missed { after: *after, farewell };
+            }
+            Limit::Missed { farewell, .. } => farewell.insist(now),
+            Limit::Never | Limit::Until { .. } => {}
+        }
+    }
+
+    /// How it failed, in words; `None`: it succeeded.
+    pub fn failure(&self, exit: &Exit) -> Option<String> {
+        match (&self.limit, exit.failure()) {
+            (Limit::Missed { after, .. }, how) => {
+                let how = how.unwrap_or_else(|| "exited with status 0".to_owned());
+                Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()))
+            }
+            (Limit::Never | Limit::Until { .. }, how) => how,
+        }
+    }
+
+    /// After its own end: what is still to be said to the processes it has left behind. Nothing, unless it took too long.
+    pub fn take_farewell(&mut self) -> Option<Farewell> {
+        match std::mem::replace(&mut self.limit, Limit::Never) {
+            Limit::Missed { farewell, .. } => Some(farewell),
+            Limit::Never | Limit::Until { .. } => None,
+        }
+    }
+
+    /// Asks the command and all that it started to end.
+    pub fn terminate(self, now: Instant) -> Farewell {
+        Farewell::begin(Whom::Group(self.pid), SIGTERM, COMMAND_PATIENCE, now)
     }
 
     /// Takes what the command has printed by now, at most as much as a pipe holds: one that prints without end must not
@@ -105,12 +376,6 @@ impl Command {
         }
         text
     }
-
-    /// Asks the command and all that it started to end.
-    pub fn terminate(&self) {
-        // The only failure is that the group has ended by itself.
-        let _ = rustix::process::kill_process_group(self.pid, Signal::TERM);
-    }
 }
 
 impl Exit {
@@ -135,7 +400,8 @@ mod tests {
     fn what_prints_without_end_is_left_after_a_while() {
         let endless = File::open("/dev/zero").expect("every Unix has one");
         let output = Some(PipeReader::from(OwnedFd::from(endless)));
-        let mut command = Command { pid: rustix::process::getpid(), output, kept: Vec::new(), dropped: 0 };
+        let mut command =
+            Command { pid: rustix::process::getpid(), output, kept: Vec::new(), dropped: 0, limit: Limit::Never };
         command.drain();
         assert_eq!((command.kept.len(), command.dropped), (MOST_OUTPUT, 0));
         command.drain();

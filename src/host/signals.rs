@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{
-    SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGSEGV, SIGSTOP, SIGTERM,
+    SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTERM, SIGURG,
+    SIGXFSZ,
 };
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -46,6 +47,17 @@ pub enum Signal {
 /// The highest signal number of Linux.
 const LAST: i32 = 64;
 
+/// What is nobody's message to a child: out-of-band data on a socket, and a file of ours that would be too large.
+const KEPT: [i32; 2] = [SIGURG, SIGXFSZ];
+
+/// A write of ours met a pipe that nobody reads, so that the kernel raised SIGPIPE for us.
+static BROKEN_PIPE: AtomicBool = AtomicBool::new(false);
+
+/// Says that the next SIGPIPE is our own: a child must not die of it.
+pub fn broke_a_pipe() {
+    BROKEN_PIPE.store(true, Ordering::Relaxed);
+}
+
 /// Faults of the program itself, and what cannot be caught.
 const LEFT_ALONE: [i32; 7] = [SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGKILL, SIGSTOP];
 
@@ -78,7 +90,11 @@ impl Signals {
 
     /// Takes the signals that came since the last call, each once.
     pub fn take(&self) -> Vec<Signal> {
-        let numbers = self.with_fetched(std::mem::take);
+        let mut numbers = self.with_fetched(std::mem::take);
+        if BROKEN_PIPE.swap(false, Ordering::Relaxed) {
+            numbers.remove(&SIGPIPE);
+        }
+        numbers.retain(|number| !KEPT.contains(number));
         let signal = |number| match number {
             SIGTERM => Signal::Terminate,
             SIGINT => Signal::Interrupt,

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::signals;
+
 /// Writes all of it, to a blocking descriptor too. A reader that does not keep up is an error after `patience`.
 pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], patience: Duration) -> io::Result<()> {
     /// What fits into a pipe that is writable at all, so that no write blocks.
@@ -26,6 +28,10 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], patience: Duration) ->
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => content = &content[n..],
             Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::PIPE) => {
+                signals::broke_a_pipe();
+                return Err(Errno::PIPE.into());
+            }
             Err(e) => return Err(e.into()),
         }
     }

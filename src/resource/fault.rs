@@ -14,6 +14,8 @@ pub(super) enum Subject {
     Template(usize),
     Reload(usize),
     Start,
+    /// Starting it.
+    Child,
     ReloadResource,
 }
 
@@ -47,6 +49,7 @@ impl Faults {
                 Line::new(Level::Error, "failed to process").with("config", plan.templates[t].dst.clone())
             }
             Subject::Start => Line::new(Level::Error, "failed to execute the start cmd"),
+            Subject::Child => Line::new(Level::Error, "failed to spawn child"),
             Subject::ReloadResource => Line::new(Level::Error, "failed to execute the resource reload cmd"),
         };
         Some(Line { detail, ..line.with("error", message) })
@@ -64,6 +67,7 @@ impl Faults {
                 Line::new(Level::Info, "reload cmd works again").with("config", plan.templates[t].dst.clone())
             }
             Subject::Start => Line::new(Level::Info, "start cmd works again"),
+            Subject::Child => Line::new(Level::Info, "child works again"),
             Subject::ReloadResource => Line::new(Level::Info, "resource reload cmd works again"),
         };
         Some(line.with("failures", times.to_string()))

@@ -1,7 +1,8 @@
-//! Decides what one resource does next: when to render, what to stage, check, install and reload,
-//! and when to try again. Never touches files, processes or the clock and never logs: it returns
-//! effects and is told what came of them.
+//! Decides what one resource does next: when to render, what to stage, check, install and reload, when its child is
+//! started, and when to try again. Never touches files, processes or the clock and never logs: it returns effects and is
+//! told what came of them.
 
+mod child;
 mod fault;
 
 use std::time::{Duration, Instant};
@@ -9,7 +10,10 @@ use std::time::{Duration, Instant};
 use crate::config::Mode;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use child::{Child, Exit};
 use fault::{Faults, Subject};
+
+pub use child::{ChildPlan, ReloadBy};
 
 /// What runs of one `[[resource]]`. What the user wrote is `config::Resource`.
 #[derive(Debug)]
@@ -20,10 +24,16 @@ pub struct Resource {
     update: Update,
     /// New keys came while an update ran. One mark, never a queue: the next update renders the newest store.
     pending: bool,
-    /// Whether an update has succeeded, start_cmd included. Until then start_cmd stands in for checks and reloads.
+    /// Whether an update has succeeded, and start_cmd and the child's start with it. Until then start_cmd stands in for
+    /// checks and reloads.
     started: bool,
+    /// `None`: there is no exec.
+    child: Option<Child>,
+    /// start_cmd or the child failed: neither is started again before then. Files are kept true meanwhile.
+    rest: Option<Instant>,
     owed: Owed,
     retry: Retry,
+    random: Random,
     faults: Faults,
     /// How the one round of a one-shot run ended.
     verdict: Option<Verdict>,
@@ -38,6 +48,7 @@ pub struct Plan {
     pub backends: Vec<&'static str>,
     pub start: bool,
     pub reload: bool,
+    pub child: Option<ChildPlan>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,13 +82,17 @@ pub enum Event {
     Installed(Result<Option<String>, Fault>),
     /// Answers [`Effect::Run`]: the command ended, or could not be started.
     Ended(Result<(), Fault>),
+    /// Answers [`Effect::Spawn`].
+    Spawned(Result<(), Fault>),
+    /// The child has ended; how, in words.
+    ChildExited(String),
     /// The moment that [`Resource::due`] named has come.
     Due,
     /// Everything is to be looked at again, whatever the backends say.
     Refresh,
 }
 
-/// What is to be done. Each but `Discard` and `Log` is answered by one event.
+/// What is to be done. Each but `Discard`, `SignalChild` and `Log` is answered by one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Render all templates from the store as it is now, keep the results, compare them with what is on disk.
@@ -90,6 +105,12 @@ pub enum Effect {
     Discard(usize),
     /// Run a command of the user's.
     Run(Job),
+    /// Start the child.
+    Spawn,
+    /// Send the child a signal, by its number.
+    SignalChild(i32),
+    /// Have the child end, in the way that the user wants. Answered by `ChildExited`.
+    StopChild,
     Log(Line),
 }
 
@@ -144,12 +165,17 @@ enum Step {
     Staging(usize),
     Installing(usize),
     Running(Job),
+    /// The first start of the child.
+    Spawning,
+    /// The resource's reload command comes after the child's reload.
+    ReloadingChild,
 }
 
 /// Reloads that an installed file calls for and that have not succeeded yet.
 #[derive(Debug)]
 struct Owed {
     templates: Vec<bool>,
+    child: bool,
     resource: bool,
 }
 
@@ -158,7 +184,6 @@ struct Owed {
 struct Retry {
     at: Option<Instant>,
     failures: u32,
-    random: Random,
 }
 
 impl Resource {
@@ -169,8 +194,11 @@ impl Resource {
             update: Update::Idle,
             pending: false,
             started: false,
-            owed: Owed { templates: vec![false; plan.templates.len()], resource: false },
-            retry: Retry { at: None, failures: 0, random: Random::new(seed) },
+            child: plan.child.map(Child::new),
+            rest: None,
+            owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
+            retry: Retry { at: None, failures: 0 },
+            random: Random::new(seed),
             faults: Faults::default(),
             verdict: None,
             plan,
@@ -192,9 +220,10 @@ impl Resource {
 
     /// When [`Event::Due`] is wanted.
     pub fn due(&self) -> Option<Instant> {
+        let child = self.child.as_ref().and_then(Child::due);
         match self.update {
-            Update::Idle => self.retry.at,
-            Update::Rendering | Update::Working(..) => None,
+            Update::Idle => [child, self.retry.at, self.rest].into_iter().flatten().min(),
+            Update::Rendering | Update::Working(..) => child,
         }
     }
 
@@ -205,7 +234,7 @@ impl Resource {
 
     /// Whether nothing is left to do until a backend has something new.
     pub fn settled(&self) -> bool {
-        matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.started
+        matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.started && self.child.is_none()
     }
 
     /// Takes an event, gives what is to be done, in order.
@@ -223,12 +252,9 @@ impl Resource {
                 self.pending = true;
                 self.begin_if_idle(&mut effects);
             }
-            Event::Due => {
-                if self.due().is_some_and(|due| due <= now) {
-                    self.pending = true;
-                    self.begin_if_idle(&mut effects);
-                }
-            }
+            Event::Due => self.came_due(now, &mut effects),
+            Event::Spawned(result) => self.spawned(result, now, &mut effects),
+            Event::ChildExited(how) => self.child_exited(how, now, &mut effects),
             Event::Rendered(_) | Event::Staged(_) | Event::Installed(_) | Event::Ended(_) => {
                 self.answered(event, now, &mut effects);
             }
@@ -245,6 +271,18 @@ impl Resource {
             self.retry.at = None;
             self.update = Update::Rendering;
             effects.push(Effect::Render);
+        }
+    }
+
+    fn came_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Some(child) = &mut self.child {
+            child.splayed(now, effects);
+            self.child_may_be_ready(now, effects);
+        }
+        let rested = self.rest.take_if(|until| *until <= now).is_some();
+        if rested || self.retry.at.is_some_and(|at| at <= now) {
+            self.pending = true;
+            self.begin_if_idle(effects);
         }
     }
 
@@ -298,9 +336,12 @@ impl Resource {
             (Update::Working(round, Step::Running(Job::Start)), Event::Ended(result)) => match result {
                 Ok(()) => {
                     self.recovered(Subject::Start, effects);
-                    self.finish(round, now, effects)
+                    self.start_child(round, now, effects)
                 }
-                Err(fault) => self.start_failed(fault, now, effects),
+                Err(fault) => {
+                    self.not_started(Subject::Start, fault, now, effects);
+                    Update::Idle
+                }
             },
             (Update::Working(mut round, Step::Running(Job::ReloadResource)), Event::Ended(result)) => {
                 match result {
@@ -354,8 +395,12 @@ impl Resource {
         effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
         self.recovered(Subject::Template(t), effects);
         self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in();
-        // Never owed for the first files of a resource, nor in a one-shot run: that is what start_cmd is for.
-        self.owed.resource |= self.plan.reload && self.started && self.plan.mode == Mode::Watch;
+        // Never owed for the first files of a resource, nor in a one-shot run: that is what start_cmd and the child's own
+        // start are for.
+        if self.started && self.plan.mode == Mode::Watch {
+            self.owed.child = self.child.is_some();
+            self.owed.resource |= self.plan.reload;
+        }
     }
 
     /// The old file stays. Neither a reload that is still owed for it nor the other templates are held up by that.
@@ -384,19 +429,53 @@ impl Resource {
         Update::Working(round, Step::Running(Job::Reload(t)))
     }
 
+    /// All files are dealt with. What is in place is made known, also where another template of the round failed.
     fn templates_done(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if round.failed {
-            return self.finish(round, now, effects);
+        if !self.started {
+            return self.bring_up(round, now, effects);
         }
-        let job = if self.plan.start && !self.started {
-            Job::Start
-        } else if self.owed.resource {
-            Job::ReloadResource
+        if std::mem::take(&mut self.owed.child)
+            && let Some(child) = &mut self.child
+        {
+            child.reload(now, &mut self.random, effects);
+        }
+        self.reload_resource_if_owed(round, now, effects)
+    }
+
+    /// start_cmd and the child come with the first round in which nothing failed.
+    fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        if round.failed || self.rest.is_some() {
+            self.finish(round, now, effects)
+        } else if self.plan.start {
+            effects.push(Effect::Run(Job::Start));
+            Update::Working(round, Step::Running(Job::Start))
         } else {
-            return self.finish(round, now, effects);
-        };
-        effects.push(Effect::Run(job));
-        Update::Working(round, Step::Running(job))
+            self.start_child(round, now, effects)
+        }
+    }
+
+    fn start_child(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        match &mut self.child {
+            Some(child) => {
+                child.spawn(effects);
+                Update::Working(round, Step::Spawning)
+            }
+            None => {
+                self.started = true;
+                self.finish(round, now, effects)
+            }
+        }
+    }
+
+    fn reload_resource_if_owed(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        if !self.owed.resource {
+            self.finish(round, now, effects)
+        } else if self.child.as_ref().is_some_and(Child::is_reloading) {
+            Update::Working(round, Step::ReloadingChild)
+        } else {
+            effects.push(Effect::Run(Job::ReloadResource));
+            Update::Working(round, Step::Running(Job::ReloadResource))
+        }
     }
 
     fn finish(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
@@ -411,24 +490,74 @@ impl Resource {
                 }
             }
         } else {
-            self.started = true;
             self.retry.settle();
-            self.verdict_in_one_shot(Verdict::Succeeded);
+            // A child that runs keeps a one-shot run going until it ends.
+            if self.child.is_none() {
+                self.verdict_in_one_shot(Verdict::Succeeded);
+            }
         }
         Update::Idle
     }
 
-    fn start_failed(&mut self, fault: Fault, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        let is_news = self.failed(Subject::Start, fault, effects);
-        self.verdict_in_one_shot(Verdict::Failed);
-        if self.plan.mode == Mode::Watch {
-            let delay = self.retry.spread(now);
-            if is_news {
-                let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
-                effects.push(Effect::Log(line.with("restartDelay", delay.as_secs().to_string())));
+    /// The child was started, for the first time or again, or could not be.
+    fn spawned(&mut self, result: Result<(), Fault>, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(child) = &mut self.child else { return };
+        child.spawned(result.is_ok());
+        match result {
+            Ok(()) => {
+                self.started = true;
+                // It has read the newest files.
+                self.owed.child = false;
+                self.recovered(Subject::Child, effects);
+            }
+            Err(fault) => self.not_started(Subject::Child, fault, now, effects),
+        }
+        self.child_may_be_ready(now, effects);
+    }
+
+    fn child_exited(&mut self, how: String, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(child) = &mut self.child else { return };
+        match child.exited(effects) {
+            Exit::ToRestart => {}
+            Exit::ByItself => {
+                effects.push(Effect::Log(Line::new(Level::Error, "child has ended").with("error", how)));
+                let delay = self.come_up_again(now);
+                effects.extend(delay.map(restarting));
+                self.child_may_be_ready(now, effects);
             }
         }
-        Update::Idle
+    }
+
+    /// Goes on with a round that waits for the child, if the child is as far as it will get.
+    fn child_may_be_ready(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let reloading = self.child.as_ref().is_some_and(Child::is_reloading);
+        self.update = match std::mem::replace(&mut self.update, Update::Idle) {
+            Update::Working(round, Step::Spawning | Step::ReloadingChild) if !reloading => {
+                if self.started {
+                    self.reload_resource_if_owed(round, now, effects)
+                } else {
+                    self.finish(round, now, effects)
+                }
+            }
+            update => update,
+        };
+        self.begin_if_idle(effects);
+    }
+
+    /// start_cmd failed, or the child could not be started.
+    fn not_started(&mut self, subject: Subject, fault: Fault, now: Instant, effects: &mut Vec<Effect>) {
+        let is_news = self.failed(subject, fault, effects);
+        let delay = self.come_up_again(now);
+        effects.extend(delay.filter(|_| is_news).map(restarting));
+    }
+
+    /// Has all that is started with the resource started anew, after a rest that differs from host to host.
+    fn come_up_again(&mut self, now: Instant) -> Option<Duration> {
+        self.started = false;
+        self.verdict_in_one_shot(Verdict::Failed);
+        let delay = Duration::from_secs(self.random.below(RESTART_SECONDS) as u64);
+        self.rest = (self.plan.mode == Mode::Watch).then_some(now + delay);
+        self.rest.map(|_| delay)
     }
 
     fn verdict_in_one_shot(&mut self, verdict: Verdict) {
@@ -464,21 +593,21 @@ impl Resource {
     }
 }
 
+/// remco restarts a resource after 0 to 29 seconds.
+const RESTART_SECONDS: usize = 30;
+
+fn restarting(delay: Duration) -> Effect {
+    let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
+    Effect::Log(line.with("restartDelay", delay.as_secs().to_string()))
+}
+
 impl Retry {
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
-    /// remco restarts a resource after 0 to 29 seconds.
-    const RESTART_SECONDS: usize = 30;
 
     fn backoff(&mut self, now: Instant) -> Duration {
         let delay = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
         self.failures += 1;
-        self.at = Some(now + delay);
-        delay
-    }
-
-    fn spread(&mut self, now: Instant) -> Duration {
-        let delay = Duration::from_secs(self.random.below(Self::RESTART_SECONDS) as u64);
         self.at = Some(now + delay);
         delay
     }

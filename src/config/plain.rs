@@ -1,0 +1,157 @@
+//! Commands that mean the same without a shell: which they are, and their words. For machines without /bin/sh, such as
+//! containers made from nothing. Runs nothing and expands nothing.
+//!
+//! Source: POSIX.1, Shell Command Language, 2.2 Quoting and 2.3 Token Recognition.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+/// What of a command only a shell can do, as messages show it: "`|`", "the builtin `cd`".
+pub type NeedsShell = String;
+
+/// Splits a command as a shell would.
+///
+/// # Errors
+/// It needs a shell, or is not whole.
+pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
+    let mut words: Vec<Vec<u8>> = Vec::new();
+    // The word under way; a pair of quotes begins one even if nothing is between them.
+    let mut word: Option<Vec<u8>> = None;
+    let mut quoted = false;
+    let mut bytes = command.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b' ' | b'\t' => words.extend(word.take()),
+            b'\\' => match bytes.next() {
+                // A line that goes on.
+                Some(b'\n') => {}
+                Some(next) => {
+                    word.get_or_insert_default().push(next);
+                    quoted = true;
+                }
+                None => return Err("the `\\` at its end".to_owned()),
+            },
+            b'\'' => {
+                let word = word.get_or_insert_default();
+                quoted = true;
+                loop {
+                    match bytes.next().ok_or("a `'` without its end")? {
+                        b'\'' => break,
+                        other => word.push(other),
+                    }
+                }
+            }
+            b'"' => {
+                let word = word.get_or_insert_default();
+                quoted = true;
+                loop {
+                    match bytes.next().ok_or("a `\"` without its end")? {
+                        b'"' => break,
+                        b'$' => return Err(symbol(b'$')),
+                        b'`' => return Err(symbol(b'`')),
+                        b'\\' => match bytes.next().ok_or("a `\"` without its end")? {
+                            b'\n' => {}
+                            next @ (b'$' | b'`' | b'"' | b'\\') => word.push(next),
+                            next => word.extend([b'\\', next]),
+                        },
+                        other => word.push(other),
+                    }
+                }
+            }
+            b'|' | b'&' | b';' | b'<' | b'>' | b'(' | b')' | b'$' | b'`' | b'*' | b'?' | b'[' | b'\n' => {
+                return Err(symbol(byte));
+            }
+            b'#' | b'~' if word.is_none() => return Err(symbol(byte)),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    match words.first() {
+        None => return Err("the empty command".to_owned()),
+        Some(first) if !quoted && is_assignment(first) => {
+            return Err(format!("the assignment `{}`", String::from_utf8_lossy(first)));
+        }
+        Some(first) if !quoted && SHELLS_OWN.contains(&first.as_slice()) => {
+            return Err(format!("`{}`, which is part of a shell", String::from_utf8_lossy(first)));
+        }
+        Some(_) => {}
+    }
+    Ok(words.into_iter().map(OsString::from_vec).collect())
+}
+
+/// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and the like exist as programs too.
+const SHELLS_OWN: [&[u8]; 34] = [
+    b"!", b"{", b"}", b"if", b"then", b"else", b"elif", b"fi", b"for", b"while", b"until", b"do", b"done", b"case",
+    b".", b":", b"alias", b"cd", b"command", b"eval", b"exec", b"exit", b"export", b"hash", b"read", b"return", b"set",
+    b"shift", b"source", b"trap", b"type", b"ulimit", b"umask", b"unset",
+];
+
+fn symbol(byte: u8) -> NeedsShell {
+    match byte {
+        b'\n' => "a second line".to_owned(),
+        b'`' => "a backquote".to_owned(),
+        byte => format!("`{}`", char::from(byte)),
+    }
+}
+
+/// `NAME=...`
+fn is_assignment(word: &[u8]) -> bool {
+    let Some(end) = word.iter().position(|byte| *byte == b'=') else { return false };
+    let name = &word[..end];
+    name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        && name.first().is_some_and(|first| !first.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(command: &str, expected: &[&str]) {
+        let expected = expected.iter().map(|word| OsString::from(*word)).collect();
+        assert_eq!(words(command.as_bytes()), Ok(expected), "{command}");
+    }
+
+    #[track_caller]
+    fn refuse(command: &str, what: &str) {
+        assert_eq!(words(command.as_bytes()), Err(what.to_owned()), "{command}");
+    }
+
+    #[test]
+    fn splits_as_a_shell_does() {
+        check("haproxy -c -f /etc/.haproxy.cfg0123456789", &["haproxy", "-c", "-f", "/etc/.haproxy.cfg0123456789"]);
+        check("  a \t b  ", &["a", "b"]);
+        check(r#"a 'b c' "d e"f"#, &["a", "b c", "d ef"]);
+        check(r#"a "" ''"#, &["a", "", ""]);
+        check(r"a\ b \$x \'", &["a b", "$x", "'"]);
+        check(r#""a\b\"\$\\" 'a\b'"#, &[r#"a\b"$\"#, r"a\b"]);
+        check("a \\\nb", &["a", "b"]);
+        check("kill -HUP 1 a=b x#y c~d {}", &["kill", "-HUP", "1", "a=b", "x#y", "c~d", "{}"]);
+        check("'*' \"|\" \\;", &["*", "|", ";"]);
+        check(r"\cd x", &["cd", "x"]);
+    }
+
+    #[test]
+    fn refuses_what_a_shell_is_for() {
+        refuse("a | b", "`|`");
+        refuse("a && b", "`&`");
+        refuse("a; b", "`;`");
+        refuse("a > b", "`>`");
+        refuse("kill -HUP $(cat /run/pid)", "`$`");
+        refuse("a \"$X\"", "`$`");
+        refuse("a `b`", "a backquote");
+        refuse("ls *.conf", "`*`");
+        refuse("[ -f a ]", "`[`");
+        refuse("a # b", "`#`");
+        refuse("ls ~", "`~`");
+        refuse("a\nb", "a second line");
+        refuse("X=1 a", "the assignment `X=1`");
+        refuse("cd /x", "`cd`, which is part of a shell");
+        refuse("! a", "`!`, which is part of a shell");
+        refuse("", "the empty command");
+        refuse(" ", "the empty command");
+        refuse("a 'b", "a `'` without its end");
+        refuse("a \"b", "a `\"` without its end");
+        refuse("a \\", "the `\\` at its end");
+    }
+}
