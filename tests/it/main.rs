@@ -2,6 +2,7 @@
 //! strace and unshare; `scripts/test` installs them.
 
 mod conformance;
+mod exec;
 mod faults;
 mod file_backend;
 mod javascript;

@@ -1,0 +1,327 @@
+//! Exec mode with a real child: how it is started, told, stopped, and what its end means. The child is a Python program
+//! that notes what happens to it.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{LIMIT, Remco, TempDir, remco, run, wait_until};
+
+const CHILD: &str = include_str!("exec/child.py");
+
+/// A configuration with one resource that renders the greeting to `app.out` and has a child. `exec` is behind
+/// `command = "python3 child.py`, so it closes the quotes.
+fn resource(exec: &str, more: &str) -> String {
+    format!(
+        r#"
+log_level = "debug"
+pid_file = "remco.pid"
+[[resource]]
+name = "app"
+{more}
+[[resource.template]]
+src = "app.tmpl"
+dst = "app.out"
+[resource.exec]
+command = "python3 child.py{exec}
+[resource.backend.file]
+filepath = "data.json"
+keys = ["/"]
+watch = true
+"#
+    )
+}
+
+fn folder(config: &str) -> TempDir {
+    let dir = TempDir::new();
+    dir.write("child.py", CHILD);
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("config.toml", config);
+    dir
+}
+
+fn greet(dir: &TempDir, greeting: &str) {
+    dir.replace("data.json", format!("{{\"greeting\": \"{greeting}\"}}"));
+}
+
+fn notes(dir: &TempDir) -> Vec<String> {
+    dir.read("notes").unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn wait_for_note(dir: &TempDir, text: &str, count: usize) {
+    wait_until(&format!("{count} notes {text:?}"), LIMIT, || {
+        notes(dir).iter().filter(|note| note.starts_with(text)).count() >= count
+    });
+}
+
+/// The process number of the child that was started last.
+fn child(dir: &TempDir) -> Pid {
+    let started = notes(dir).iter().rev().find_map(|note| note.strip_prefix("started ")?.parse().ok());
+    started.and_then(Pid::from_raw).expect("a child was started")
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+#[test]
+fn a_child_starts_after_the_first_files_with_its_words() {
+    let words = r#" one 'two words' \"it's three\" fo\\ur `echo ' five  5 '` $(printf 's%s\\n\\n' ix)! ''""#;
+    let dir = folder(&resource(words, ""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    let want = [
+        "argument one",
+        "argument two words",
+        "argument it's three",
+        "argument four",
+        "argument five  5",
+        "argument six!",
+        "argument ",
+        "read hello",
+        "group of remco",
+    ];
+    assert_eq!(notes(&dir)[..want.len()], want);
+    let pid = child(&dir);
+    program.stop();
+    assert!(!is_alive(pid), "it is ended with the program");
+    assert!(notes(&dir).contains(&"signal SIGTERM".to_owned()), "{:?}", notes(&dir));
+    assert_eq!(dir.read("remco.pid"), None);
+}
+
+#[test]
+fn a_reload_signal_reaches_the_child_that_runs() {
+    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"", "reload_cmd = \"echo >> reloads\""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    greet(&dir, "again");
+    wait_for_note(&dir, "signal SIGHUP", 1);
+    wait_until("the resource's reload command", LIMIT, || dir.lines("reloads") == 1);
+    assert!(dir.holds("app.out", "again\n"));
+    greet(&dir, "and again");
+    wait_for_note(&dir, "signal SIGHUP", 2);
+    program.stop();
+    assert_eq!(notes(&dir).iter().filter(|note| note.starts_with("started")).count(), 1);
+}
+
+#[test]
+fn a_child_without_a_reload_signal_is_started_again() {
+    let dir = folder(&resource("\"\nkill_signal = \"SIGUSR1\"\nkill_timeout = 1", ""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    let first = child(&dir);
+    greet(&dir, "again");
+    // It only notes SIGUSR1: SIGKILL ends it.
+    wait_for_note(&dir, "signal SIGUSR1", 1);
+    wait_for_note(&dir, "started", 2);
+    assert!(!is_alive(first), "never two at once");
+    assert_eq!(notes(&dir).iter().rfind(|note| note.starts_with("read")).map(String::as_str), Some("read again"));
+    program.stop();
+}
+
+/// All signals that can be caught but those that mean something to the program itself, SIGCHLD and SIGURG. (Fault 11.)
+#[test]
+fn fault_11_signals_are_passed_on_but_not_all() {
+    let dir = folder(&resource("\"", ""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    let passed_on = [
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::PIPE,
+        Signal::ALARM,
+        Signal::CONT,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::XCPU,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::WINCH,
+        Signal::IO,
+        Signal::POWER,
+        Signal::TSTP,
+    ];
+    program.signal(Signal::CHILD);
+    program.signal(Signal::URG);
+    // One by one: the kernel drops a stop that is pending when a SIGCONT comes, and the other way round.
+    for (sent, signal) in passed_on.into_iter().enumerate() {
+        program.signal(signal);
+        wait_for_note(&dir, "signal", sent + 1);
+    }
+    // A real-time signal, which only a shell's kill can send without unsafe code.
+    let kill = format!("kill -s RTMIN+2 {}", program.pid());
+    run(&["bash", "-c", &kill]);
+    wait_for_note(&dir, "signal", passed_on.len() + 1);
+    let mut came: Vec<String> =
+        notes(&dir).iter().filter_map(|n| n.strip_prefix("signal ").map(str::to_owned)).collect();
+    came.sort();
+    let want = "SIGALRM SIGCONT SIGIO SIGPIPE SIGPROF SIGPWR SIGQUIT SIGRTMIN+2 SIGTSTP SIGTTIN SIGTTOU SIGUSR1 SIGUSR2 \
+                SIGVTALRM SIGWINCH SIGXCPU";
+    assert_eq!(came.join(" "), want);
+    program.stop();
+}
+
+#[test]
+fn two_signals_at_once_are_both_handled() {
+    let dir = folder(&resource("\"", ""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    // Stopped, it cannot handle one before the other comes.
+    program.signal(Signal::STOP);
+    for signal in [Signal::USR1, Signal::USR2, Signal::TERM] {
+        program.signal(signal);
+    }
+    program.signal(Signal::CONT);
+    let mut program = program;
+    assert_eq!(program.exit_code(), Some(0));
+    let notes = notes(&dir);
+    for signal in ["signal SIGUSR1", "signal SIGUSR2", "signal SIGTERM"] {
+        assert!(notes.iter().any(|note| note == signal), "no {signal} in {notes:?}");
+    }
+}
+
+/// The other half of fault 11: remco could lose a SIGTERM that came during a reload.
+#[test]
+fn fault_11_a_sigterm_during_a_reload_is_not_lost() {
+    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"\nsplay = 3600", "reload_cmd = \"true\""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    greet(&dir, "again");
+    wait_until("the file, whose reload now waits for the splay", LIMIT, || dir.holds("app.out", "again\n"));
+    program.stop();
+    assert!(notes(&dir).contains(&"ended".to_owned()));
+}
+
+#[test]
+fn a_stubborn_child_is_killed_in_the_end() {
+    let dir = folder(&resource(" stubborn\"\nkill_timeout = 1", ""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    let pid = child(&dir);
+    program.stop();
+    assert!(!is_alive(pid));
+    assert!(notes(&dir).contains(&"signal SIGTERM".to_owned()));
+    assert!(!notes(&dir).contains(&"ended".to_owned()));
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_stubborn_child() {
+    let dir = folder(&resource(" stubborn\"\nkill_timeout = 3600", ""));
+    let mut program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    program.signal(Signal::TERM);
+    wait_for_note(&dir, "signal SIGTERM", 1);
+    program.signal(Signal::INT);
+    assert_eq!(program.exit_code(), Some(0));
+    assert!(!is_alive(child(&dir)));
+}
+
+/// The slowest of these tests: the rest is up to half a minute, so that many hosts do not start at once.
+#[test]
+fn a_child_that_ends_is_started_again_and_files_are_kept_true_meanwhile() {
+    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"", "start_cmd = \"echo >> starts\""));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    kill_process(child(&dir), Signal::KILL).expect("it runs");
+    program.wait_for_log("child has ended error=\"it was killed by signal 9\"");
+    program.wait_for_log("resource execution failed, restarting after delay restartDelay=");
+    greet(&dir, "again");
+    wait_until("the new file", LIMIT, || dir.holds("app.out", "again\n"));
+    wait_for_note(&dir, "started", 2);
+    assert_eq!(dir.lines("starts"), 2, "start_cmd comes before it again");
+    greet(&dir, "and again");
+    wait_for_note(&dir, "signal SIGHUP", 1);
+    program.stop();
+}
+
+#[test]
+fn fault_04_a_command_that_cannot_be_started_does_not_hang_the_program() {
+    let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program -x"));
+    let program = remco(&dir).start();
+    program.wait_for_log("failed to spawn child error=\"failed to start it: no such file or directory\"");
+    greet(&dir, "again");
+    wait_until("the file is kept true", LIMIT, || dir.holds("app.out", "again\n"));
+    program.stop();
+}
+
+#[test]
+fn in_a_one_shot_run_the_childs_end_is_a_failure() {
+    for command in ["true", "false"] {
+        let dir = folder(&resource("\"", "").replace("python3 child.py", command));
+        remco(&dir).once().expect_code(1).expect_log("child has ended");
+        assert!(dir.holds("app.out", "hello\n"));
+    }
+    let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program"));
+    remco(&dir).once().expect_code(1).expect_log("failed to spawn child");
+}
+
+#[test]
+fn a_one_shot_run_goes_on_with_its_child_until_sigterm() {
+    let dir = folder(&resource("\"", ""));
+    let program = remco(&dir).arg("-onetime").start();
+    wait_for_note(&dir, "started", 1);
+    program.stop();
+    assert!(notes(&dir).contains(&"ended".to_owned()));
+}
+
+#[test]
+fn a_childs_output_is_not_taken_from_it() {
+    let dir = folder(&resource("\"", "").replace("python3 child.py", "sh -c 'echo out; echo err >&2'"));
+    let finished = remco(&dir).once().expect_code(1);
+    assert_eq!(finished.stdout, b"out\n");
+    assert!(finished.log.lines().any(|line| line == "err"), "as it is, not as a log line:\n{}", finished.log);
+}
+
+fn hup(dir: &TempDir, program: &Remco, config: &str, count: usize) {
+    dir.replace("config.toml", config);
+    program.signal(Signal::HUP);
+    program.wait_for_log_count("loading new config", count);
+}
+
+#[test]
+fn sighup_restarts_a_child_only_where_its_resource_changed() {
+    let config = resource(" stubborn\"\nreload_signal = \"SIGUSR1\"\nkill_timeout = 1", "");
+    let dir = folder(&config);
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    let first = child(&dir);
+    hup(&dir, &program, &format!("# the same\n{config}"), 1);
+    program.wait_for_log_count("target config in sync", 1);
+    assert!(is_alive(first));
+    // A change reaches it: it is still looked after.
+    greet(&dir, "again");
+    wait_for_note(&dir, "signal SIGUSR1", 1);
+
+    hup(&dir, &program, &config.replace("SIGUSR1", "SIGUSR2"), 2);
+    wait_for_note(&dir, "started", 2);
+    assert!(!is_alive(first), "the new one waits for the end of the old one, which takes a second");
+    greet(&dir, "and again");
+    wait_for_note(&dir, "signal SIGUSR2", 1);
+
+    let second = child(&dir);
+    hup(&dir, &program, &config.replace("name = \"app\"", "name = \"other\"").replace("child.py", "none.py"), 3);
+    wait_until("the resource that is gone has no child", LIMIT, || !is_alive(second));
+    program.stop();
+}
+
+/// The log of a program whose standard error nobody reads raises SIGPIPE: that is not a message to the child.
+#[test]
+fn a_broken_pipe_of_ours_does_not_reach_the_child() {
+    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"", ""));
+    // `true` reads nothing of the log and ends at once; the child's own standard error is elsewhere.
+    let wrapper = ["bash", "-c", "exec 2> >(exec true); \"$@\"", "bash"];
+    let mut program = remco(&dir).under(&wrapper).start();
+    wait_for_note(&dir, "started", 1);
+    for n in 0..3 {
+        greet(&dir, &format!("again {n}"));
+        wait_for_note(&dir, "signal SIGHUP", n + 1);
+    }
+    assert!(!notes(&dir).contains(&"signal SIGPIPE".to_owned()), "{:?}", notes(&dir));
+    let pid: i32 = dir.read("remco.pid").and_then(|pid| pid.parse().ok()).expect("the pid file");
+    kill_process(Pid::from_raw(pid).expect("not 0"), Signal::TERM).expect("it runs");
+    assert_eq!(program.exit_code_within(Duration::from_secs(30)), Some(0));
+}
