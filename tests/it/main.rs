@@ -1,7 +1,9 @@
 //! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, curl,
 //! strace and unshare; `scripts/test` installs them.
 
+mod commands;
 mod conformance;
+mod ending;
 mod exec;
 mod faults;
 mod file_backend;

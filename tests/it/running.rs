@@ -1,21 +1,17 @@
-//! The loop: nothing that is slow or sick holds up anything else, and the end comes at once when it is asked for.
+//! The loop: nothing that is slow or sick holds up anything else.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Etcd, LIMIT, Remco, Silent, TempDir, remco, run, wait_until};
-
-/// How long an end "at once" may take on a busy machine. Far below any timeout of the program that it could hide.
-const AT_ONCE: Duration = Duration::from_secs(2);
+use crate::support::{Etcd, LIMIT, Silent, TempDir, remco, run, wait_until};
 
 /// A resource that renders `/greeting` of `data.json` to `NAME.out`.
-fn on_file(name: &str, template: &str) -> String {
+pub fn on_file(name: &str, template: &str) -> String {
     format!(
         r#"
 [[resource]]
@@ -33,7 +29,7 @@ watch = true
 }
 
 /// A resource on an etcd.
-fn on_etcd(name: &str, url: &str) -> String {
+pub fn on_etcd(name: &str, url: &str) -> String {
     format!(
         r#"
 [[resource]]
@@ -51,7 +47,7 @@ watch = true
 }
 
 /// A folder with these resources, at debug level.
-fn folder(resources: &str) -> TempDir {
+pub fn folder(resources: &str) -> TempDir {
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write("config.toml", format!("log_level = \"debug\"\n{resources}"));
@@ -59,12 +55,12 @@ fn folder(resources: &str) -> TempDir {
     dir
 }
 
-fn greet(dir: &TempDir, greeting: &str) {
+pub fn greet(dir: &TempDir, greeting: &str) {
     dir.replace("data.json", format!("{{\"greeting\": \"{greeting}\"}}"));
 }
 
 /// Changes the data and waits until a resource has it.
-fn update(dir: &TempDir, name: &str, greeting: &str) {
+pub fn update(dir: &TempDir, name: &str, greeting: &str) {
     greet(dir, greeting);
     wait_until(&format!("{name} has {greeting}"), LIMIT, || {
         dir.holds(&format!("{name}.out"), &format!("{greeting}\n"))
@@ -72,18 +68,18 @@ fn update(dir: &TempDir, name: &str, greeting: &str) {
 }
 
 /// A fifo on which a command waits until the test opens it for writing or ends.
-struct Gate<'a> {
+pub struct Gate<'a> {
     dir: &'a TempDir,
 }
 
 impl<'a> Gate<'a> {
-    fn new(dir: &'a TempDir) -> Gate<'a> {
+    pub fn new(dir: &'a TempDir) -> Gate<'a> {
         run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
         Gate { dir }
     }
 
     /// Lets go whoever waits. Tells whether somebody did.
-    fn open(&self) -> bool {
+    pub fn open(&self) -> bool {
         // Without a reader a fifo cannot be opened for writing without blocking.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
@@ -181,67 +177,6 @@ fn a_slow_check_does_not_stop_another_resource() {
     program.stop();
 }
 
-fn ends_at_once(mut program: Remco, signal: Signal, name: &str) {
-    program.signal(signal);
-    assert_eq!(program.exit_code_within(AT_ONCE), Some(0));
-    program.wait_for_log(&format!("Captured {name}. Exiting..."));
-}
-
-#[test]
-fn a_signal_ends_an_idle_program_at_once() {
-    for (signal, name) in [(Signal::TERM, "terminated"), (Signal::INT, "interrupt")] {
-        let dir = folder(&on_file("app", "").replace("watch = true", "interval = 3600"));
-        let program = remco(&dir).start();
-        wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
-        ends_at_once(program, signal, name);
-    }
-}
-
-#[test]
-fn a_signal_ends_a_watch_at_once() {
-    let etcd = Etcd::start();
-    etcd.put("/greeting", "hello");
-    let dir = folder(&on_etcd("app", &etcd.url()));
-    let program = remco(&dir).start();
-    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
-    // Seen through the watch: it is open.
-    etcd.put("/greeting", "again");
-    wait_until("the second render", LIMIT, || dir.holds("app.out", "again\n"));
-    ends_at_once(program, Signal::TERM, "terminated");
-}
-
-#[test]
-fn a_signal_ends_a_hung_request_at_once() {
-    let silent = Silent::start();
-    let dir = folder(&on_etcd("app", &silent.url()));
-    let program = remco(&dir).start();
-    let _unanswered = silent.request();
-    ends_at_once(program, Signal::TERM, "terminated");
-}
-
-#[test]
-fn a_signal_ends_a_hung_one_shot_at_once() {
-    let silent = Silent::start();
-    let dir = folder(&on_etcd("app", &silent.url()).replace("watch = true", "onetime = true"));
-    let mut program = remco(&dir).arg("-onetime").start();
-    let _unanswered = silent.request();
-    program.signal(Signal::TERM);
-    assert!(program.exit_code_within(AT_ONCE).is_some(), "not killed by the signal");
-}
-
-#[test]
-fn a_signal_does_not_wait_for_a_running_command() {
-    for command in ["check_cmd", "reload_cmd"] {
-        let dir = folder(&on_file("app", &format!("{command} = \"cat gate > waited\"")));
-        let _gate = Gate::new(&dir);
-        let program = remco(&dir).start();
-        wait_until("the command runs", LIMIT, || dir.holds("waited", ""));
-        ends_at_once(program, Signal::TERM, "terminated");
-        let stages: Vec<_> = dir.names(".").into_iter().filter(|name| name.starts_with(".app.out")).collect();
-        assert!(stages.is_empty(), "{command}: {stages:?}");
-    }
-}
-
 #[test]
 fn what_a_command_prints_is_logged() {
     let dir = folder(&on_file("app", "reload_cmd = \"echo to standard output; echo to standard error >&2\""));
@@ -309,7 +244,7 @@ fn a_command_that_leaves_a_daemon_behind_does_not_block() {
         update(&dir, "app", &format!("update {n}"));
     }
     wait_until("every reload has left a daemon", LIMIT, || dir.lines("daemons") == 4);
-    ends_at_once(program, Signal::TERM, "terminated");
+    program.ends_at_once(Signal::TERM, "after commands that left daemons behind");
     // The commands of the first three had ended: another has run since.
     for line in dir.read("daemons").expect("just counted").lines().take(3) {
         assert!(Path::new("/proc").join(line).exists(), "the daemon goes on without the program");
@@ -343,7 +278,7 @@ fn a_template_that_is_a_fifo_is_an_error_at_once() {
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     program.wait_for_log("failed to read `gate`: not a regular file");
-    ends_at_once(program, Signal::TERM, "terminated");
+    program.ends_at_once(Signal::TERM, "with a template that is a fifo");
 }
 
 /// Makes the fifo `full`, which holds all it can and has a reader that does not read while the result lives.
@@ -361,11 +296,10 @@ fn full_fifo(dir: &TempDir) -> fs::File {
 fn a_log_that_nobody_reads_holds_up_nothing() {
     let dir = folder(&on_file("app", ""));
     let _full = full_fifo(&dir);
-    let mut program = remco(&dir).under(&["sh", "-c", "exec \"$@\" 2>full", "sh"]).start();
+    let program = remco(&dir).under(&["sh", "-c", "exec \"$@\" 2>full", "sh"]).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     update(&dir, "app", "again");
-    program.signal(Signal::TERM);
-    assert_eq!(program.exit_code_within(AT_ONCE), Some(0));
+    program.ends_at_once(Signal::TERM, "with a log that nobody reads");
 }
 
 #[test]
@@ -376,7 +310,7 @@ fn an_output_that_nobody_reads_holds_up_nothing() {
     let program = remco(&dir).under(&["sh", "-c", "exec \"$@\" >full", "sh"]).start();
     program.wait_for_log("failed to write to `/dev/stdout`: its reader does not keep up");
     update(&dir, "app", "again");
-    ends_at_once(program, Signal::TERM, "terminated");
+    program.ends_at_once(Signal::TERM, "with an output that nobody reads");
 }
 
 /// A child gets an empty standard input, the environment, and none of the program's own descriptors and signal masks.

@@ -2,7 +2,7 @@
 //! ended by the guard if it does not end itself.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -204,6 +204,25 @@ impl Remco {
         });
         self.ended = ended;
         ended.and_then(|status| status.code())
+    }
+
+    /// Sends the signal and waits for the end, which has to be clean and soon. Says how long it took, also where the test
+    /// passes: 50 ms are the goal, and only what no busy machine explains is a failure.
+    #[track_caller]
+    pub fn ends_at_once(mut self, signal: Signal, state: &str) {
+        const AT_ONCE: Duration = Duration::from_secs(1);
+        let started = Instant::now();
+        self.signal(signal);
+        let code = self.exit_code_within(AT_ONCE);
+        let took = started.elapsed().as_millis();
+        // Straight to the descriptor: the test harness shows what passing tests print only on request.
+        let _ = writeln!(std::io::stderr(), "ended within {took} ms: {state}");
+        assert_eq!(code, Some(0), "{state}");
+        let name = if signal == Signal::INT { "interrupt" } else { "terminated" };
+        let lines = self.all_lines();
+        let line = format!("Captured {name}. Exiting...");
+        // Where nobody reads the log there is none.
+        assert!(lines.is_empty() || lines.iter().any(|text| text.contains(&line)), "{state}: {lines:#?}");
     }
 
     /// Sends SIGTERM and waits for the end, which has to be clean.
