@@ -107,6 +107,24 @@ fn a_reload_signal_reaches_the_child_that_runs() {
     assert_eq!(notes(&dir).iter().filter(|note| note.starts_with("started")).count(), 1);
 }
 
+/// The second template is broken for good, the first one's file has changed: everybody who waits for a reload gets it.
+#[test]
+fn fault_03_an_error_in_one_template_does_not_suppress_the_reload_owed_to_another() {
+    let bad = "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"bad.out\"\ncheck_cmd = \"grep hello {{.src}}\"\n";
+    let config = resource("\"\nreload_signal = \"SIGUSR1\"", "reload_cmd = \"echo >> resource-reloads\"");
+    let config = config.replace("dst = \"app.out\"", "dst = \"app.out\"\nreload_cmd = \"echo >> reloads\"");
+    let dir = folder(&config.replace("[resource.exec]", &format!("{bad}[resource.exec]")));
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "started", 1);
+    greet(&dir, "again");
+    wait_for_note(&dir, "signal SIGUSR1", 1);
+    wait_until("the resource's reload command", LIMIT, || dir.lines("resource-reloads") == 1);
+    assert!(dir.holds("app.out", "again\n"));
+    assert_eq!(dir.lines("reloads"), 2, "its own, at the start and now");
+    assert!(dir.holds("bad.out", "hello\n"), "its check refuses the new one");
+    program.stop();
+}
+
 #[test]
 fn a_child_without_a_reload_signal_is_started_again() {
     let dir = folder(&resource("\"\nkill_signal = \"SIGUSR1\"\nkill_timeout = 1", ""));

@@ -1,9 +1,40 @@
-//! One test for each fault of remco 0.12 that must not come back and has no better place. The others: 1 in `watch`,
-//! 2 and 9 in `output`; 7 waits for plugins, 3, 4, 8, 11 and 15 for what they are about.
+//! One test for each fault of remco 0.12 that must not come back and has no better place. The others: 1 in `watch` too,
+//! 2 and 9 in `output`, 3, 4 and 11 in `exec`; 7 waits for plugins, 8 for what it is about.
 
 use std::fmt::Write;
 
-use crate::support::{Etcd, TempDir, Trace, free_port, remco};
+use crate::support::{Etcd, LIMIT, TempDir, Trace, free_port, in_own_namespace, remco, wait_until};
+
+/// remco begins to watch after start_cmd: what changes meanwhile is lost.
+#[test]
+fn fault_01_a_change_during_start_cmd_is_seen() {
+    let etcd = Etcd::start();
+    etcd.put("/greeting", "hello");
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    let url = etcd.url();
+    dir.write(
+        "config.toml",
+        format!(
+            r#"
+[[resource]]
+name = "app"
+start_cmd = "ETCDCTL_API=3 etcdctl --endpoints {url} put /greeting again"
+[[resource.template]]
+src = "app.tmpl"
+dst = "app.conf"
+[resource.backend.etcd]
+version = 3
+nodes = ["{url}"]
+keys = ["/"]
+watch = true
+"#
+        ),
+    );
+    let program = remco(&dir).start();
+    wait_until("the change", LIMIT, || dir.holds("app.conf", "again\n"));
+    program.stop();
+}
 
 #[test]
 fn fault_05_onetime_with_a_failing_backend_fails_and_writes_nothing() {
@@ -201,4 +232,39 @@ interval = 1
     let changes: Vec<_> = calls.iter().filter(|call| call.changes_a_file()).collect();
     assert!(changes.is_empty(), "{changes:#?}");
     assert!(calls.iter().any(|call| call.text.contains("data.json")), "the calls were traced at all");
+}
+
+/// As process 1 every orphan is ours to wait for, and a command's status is not to be lost among them.
+#[test]
+fn fault_15_orphans_do_not_take_a_commands_exit_status() {
+    in_own_namespace("faults::fault_15_orphans_do_not_take_a_commands_exit_status", || {
+        const COMMANDS: u32 = 30;
+        let dir = TempDir::new();
+        dir.write("data.json", "{}");
+        dir.write("app.tmpl", "text\n");
+        // Processes whose parent ends before they do.
+        dir.write("orphans.sh", "for n in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'exit 99' &) done\nexit \"$1\"\n");
+        let template = |n| {
+            format!(
+                "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"{n}.conf\"\nreload_cmd = \"sh orphans.sh {n}\"\n"
+            )
+        };
+        dir.write(
+            "config.toml",
+            String::from("log_level = \"debug\"\n[[resource]]\nname = \"app\"\n")
+                + &(0..COMMANDS).map(template).collect::<String>()
+                + "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nonetime = true\n",
+        );
+        // unshare becomes the program's parent outside of its namespace.
+        let alone = ["unshare", "--pid", "--fork", "--kill-child"];
+        let log = remco(&dir).under(&alone).once().expect_code(1).log;
+        assert!(log.contains(" remco[1]: "), "it is process 1:\n{log}");
+        for n in 1..COMMANDS {
+            let want =
+                format!("config={n}.conf error=\"reload command exited with status {n}, the new file is in place\"");
+            assert!(log.contains(&want), "{want}\n{log}");
+        }
+        assert!(!log.contains("config=0.conf error="), "{log}");
+        assert!(log.contains("Reaped child process "), "{log}");
+    });
 }
