@@ -15,6 +15,7 @@ mod output;
 mod reload;
 mod running;
 mod samples;
+mod services;
 mod support;
 mod tutorial;
 mod watch;

@@ -71,7 +71,7 @@ fn the_tutorial() {
 }
 
 /// An /etc, /run and /var/run of our own, with the folders that the tutorial's image has.
-fn prepare_root() {
+pub fn prepare_root() {
     // A copy first: the mounts of the tutorial need mount points, and the machine's /etc is not ours to add them to.
     run(&["mount", "-t", "tmpfs", "none", "/mnt"]);
     run(&["cp", "-a", "/etc/.", "/mnt"]);
@@ -84,14 +84,14 @@ fn prepare_root() {
 }
 
 /// The different answers to some requests, sorted.
-fn answers(url: &str, requests: usize) -> Vec<String> {
+pub fn answers(url: &str, requests: usize) -> Vec<String> {
     let mut answers: Vec<String> = (0..requests).map(|_| curl(url)).collect();
     answers.sort();
     answers.dedup();
     answers
 }
 
-fn curl(url: &str) -> String {
+pub fn curl(url: &str) -> String {
     curl_with(&[url])
 }
 
