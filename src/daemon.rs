@@ -14,6 +14,7 @@ use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
+use crate::host::notify::Notify;
 use crate::host::process::{self, Command, Exit, Farewell, Pid, Whom};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
@@ -32,6 +33,7 @@ pub struct Daemon {
     signals: Arc<Signals>,
     logger: Rc<Logger>,
     machine: Rc<Machine>,
+    notify: Notify,
     units: Vec<Unit>,
     leaving: Vec<Leaving>,
     /// The run is to end so, once nobody is leaving any more.
@@ -109,8 +111,9 @@ pub enum Ending {
 }
 
 impl Daemon {
-    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>) -> Daemon {
-        Daemon { mode, signals, logger, machine, units: Vec::new(), leaving: Vec::new(), ending: None }
+    /// `notify`: who is told how things stand.
+    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
+        Daemon { mode, signals, logger, machine, notify, units: Vec::new(), leaving: Vec::new(), ending: None }
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
@@ -158,6 +161,7 @@ impl Daemon {
                 }
             }
             if signals.contains(&Signal::Hangup) && self.ending.is_none() {
+                self.notify.reloading();
                 return Ending::Reload;
             }
             for source in readable.drain(..) {
@@ -172,6 +176,7 @@ impl Daemon {
             }
             self.enforce_limits();
             self.turn_longest_due();
+            self.notify.turn(Instant::now(), || standing(&self.units));
             if self.ending.is_none()
                 && let Some(failed) = self.finished()
             {
@@ -256,7 +261,11 @@ impl Daemon {
         let free = self.units.iter().filter(|unit| !self.is_held(unit));
         let turns = free.filter_map(|unit| unit.due().map(|(at, _)| at));
         let limits = self.units.iter().filter_map(Unit::next_limit);
-        turns.chain(limits).chain(self.leaving.iter().filter_map(|leaving| leaving.farewell.due())).min()
+        turns
+            .chain(limits)
+            .chain(self.leaving.iter().filter_map(|leaving| leaving.farewell.due()))
+            .chain(self.notify.due())
+            .min()
     }
 
     fn sources(&self) -> Vec<(BorrowedFd<'_>, Source)> {
@@ -289,6 +298,7 @@ impl Daemon {
 
     /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
     fn end(&mut self, ending: Ending) {
+        self.notify.stopping();
         self.leaving.extend(self.units.drain(..).flat_map(Unit::leave));
         self.ending = Some(ending);
     }
@@ -661,6 +671,26 @@ impl Output {
         destination.sweep();
         Output { destination, template: None, content: Vec::new(), stage: None, written: None }
     }
+}
+
+/// Whether every resource has had its first complete update, and in one line how they are.
+fn standing(units: &[Unit]) -> (bool, String) {
+    let names = |which: fn(&Resource) -> bool| -> Vec<&str> {
+        units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
+    };
+    let (waiting, failing) = (names(|state| !state.has_started()), names(Resource::is_failing));
+    let all = match units.len() {
+        1 => "1 resource".to_owned(),
+        n => format!("{n} resources"),
+    };
+    let mut status = match waiting.len() {
+        0 => format!("{all} in place"),
+        _ => format!("{all}, first update under way: {}", waiting.join(", ")),
+    };
+    if !failing.is_empty() {
+        status.push_str(&format!("; failing: {}", failing.join(", ")));
+    }
+    (waiting.is_empty(), status)
 }
 
 fn limits_of(config: &Config) -> Limits {

@@ -13,6 +13,7 @@ use remco::daemon::{Daemon, Ending};
 use remco::error::cause;
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
+use remco::host::notify::Notify;
 use remco::host::pid_file::PidFile;
 use remco::host::process;
 use remco::host::signals::Signals;
@@ -59,9 +60,21 @@ fn run(options: &Options) -> ExitCode {
 
     let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
     announce(&options.config, &config, &warnings, &logger);
-    let mut pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, &logger));
+    let mut pid_file = match config.pid_file.as_deref().map(|path| PidFile::create(path, &logger)).transpose() {
+        Ok(pid_file) => pid_file,
+        Err(taken) => {
+            let path = options.config.display();
+            say(&format!("remco: {taken}; config `{path}` was not started\n"));
+            return ExitCode::from(UNUSABLE);
+        }
+    };
 
-    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine));
+    let notify = Notify::from_environment().unwrap_or_else(|message| {
+        logger.log(&Line::new(Level::Warn, message));
+        Notify::default()
+    });
+
+    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine), notify);
     daemon.adopt(&config, scripts);
     loop {
         match daemon.run() {
@@ -92,8 +105,25 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
     daemon.adopt(&config, scripts);
-    if pid_file.as_ref().map(PidFile::path) != config.pid_file.as_deref() {
-        *pid_file = config.pid_file.as_deref().map(|path| PidFile::create(path, logger));
+    move_pid_file(pid_file, config.pid_file.as_deref(), logger);
+}
+
+/// Has the pid file where the configuration wants it; one that could not be written is tried again. One that another
+/// remco has is no reason to end now.
+fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &Logger) {
+    let stays = match (&pid_file, path) {
+        (Some(pid_file), Some(path)) => pid_file.is_at(path),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if stays {
+        return;
+    }
+    // The old one first: the new path may lead to the same file.
+    *pid_file = None;
+    match path.map(|path| PidFile::create(path, logger)).transpose() {
+        Ok(created) => *pid_file = created,
+        Err(taken) => logger.log(&Line::new(Level::Error, taken.to_string())),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod inotify;
 pub mod javascript;
 pub mod logger;
 pub mod machine;
+pub mod notify;
 pub mod pid_file;
 pub mod process;
 pub mod random;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 
+use super::notify;
 use crate::config::{Shell, Word, WordPart, plain};
 
 /// A running command and what it has printed so far.
@@ -82,16 +83,25 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>) -> io::Result<Command> {
     Ok(Command { pid: pid_of(&child), output: Some(output), kept: Vec::new(), dropped: 0, limit })
 }
 
+/// A program with our environment, less what is meant for us alone.
+fn program_named(name: impl AsRef<OsStr>) -> std::process::Command {
+    let mut command = std::process::Command::new(name);
+    for variable in notify::VARIABLES {
+        command.env_remove(variable);
+    }
+    command
+}
+
 fn program(text: &OsStr) -> io::Result<std::process::Command> {
     if shell() == Shell::Present {
-        let mut program = std::process::Command::new("/bin/sh");
+        let mut program = program_named("/bin/sh");
         program.arg("-c").arg(text);
         return Ok(program);
     }
     let needs = |what| io::Error::other(format!("it needs a shell for {what}, and there is no /bin/sh"));
     let words = plain::words(text.as_bytes()).map_err(needs)?;
     let (name, arguments) = words.split_first().expect("no command is without a word");
-    let mut program = std::process::Command::new(name);
+    let mut program = program_named(name);
     program.args(arguments);
     Ok(program)
 }
@@ -103,10 +113,10 @@ fn program(text: &OsStr) -> io::Result<std::process::Command> {
 pub fn start(command: &[Word]) -> io::Result<Pid> {
     let script = script(command);
     let child = match &script {
-        Some(script) => std::process::Command::new("/bin/sh").arg("-c").arg(script).spawn()?,
+        Some(script) => program_named("/bin/sh").arg("-c").arg(script).spawn()?,
         None => {
             let mut words = command.iter().map(plain_text);
-            std::process::Command::new(words.next().expect("an exec command has a word")).args(words).spawn()?
+            program_named(words.next().expect("an exec command has a word")).args(words).spawn()?
         }
     };
     Ok(pid_of(&child))

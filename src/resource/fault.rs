@@ -55,6 +55,10 @@ impl Faults {
         Some(Line { detail, ..line.with("error", message) })
     }
 
+    pub(super) fn any(&self) -> bool {
+        !self.current.is_empty()
+    }
+
     /// Notes a success; gives a line where it ends a failure.
     pub(super) fn ended(&mut self, subject: Subject, plan: &Plan) -> Option<Line> {
         let Current { times, .. } = self.current.remove(&subject)?;

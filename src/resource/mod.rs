@@ -232,6 +232,16 @@ impl Resource {
         self.verdict
     }
 
+    /// Whether everything was in place once.
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether something of it fails and is tried again.
+    pub fn is_failing(&self) -> bool {
+        self.faults.any()
+    }
+
     /// Whether nothing is left to do until a backend has something new.
     pub fn settled(&self) -> bool {
         matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.started && self.child.is_none()

@@ -44,6 +44,11 @@ impl Invocation {
         Invocation::new(command, dir.path())
     }
 
+    /// A command that ends in the program.
+    pub fn of(command: Command, dir: &Path) -> Invocation {
+        Invocation::new(command, dir)
+    }
+
     /// The invocation as the last arguments of another program, which becomes it or runs it.
     pub fn under(self, wrapper: &[&str]) -> Invocation {
         let mut command = Command::new(wrapper[0]);
@@ -235,7 +240,7 @@ impl Remco {
     }
 
     /// The whole log of a program that has ended.
-    fn all_lines(&mut self) -> Vec<String> {
+    pub fn all_lines(&mut self) -> Vec<String> {
         assert!(self.ended.is_some(), "the program still runs");
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log is UTF-8");
