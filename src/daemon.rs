@@ -15,7 +15,7 @@ use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::notify::Notify;
-use crate::host::process::{self, Command, Exit, Farewell, Pid, Whom};
+use crate::host::process::{self, Command, Ended, Exit, Farewell, Insistence, Pid, Whom};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Wake};
@@ -35,6 +35,8 @@ pub struct Daemon {
     machine: Rc<Machine>,
     notify: Notify,
     units: Vec<Unit>,
+    /// How many units there have been: their numbers.
+    numbers: usize,
     leaving: Vec<Leaving>,
     /// The run is to end so, once nobody is leaving any more.
     ending: Option<Ending>,
@@ -42,6 +44,9 @@ pub struct Daemon {
 
 /// One resource with everything that carries out its decisions.
 struct Unit {
+    number: usize,
+    /// The unit that it replaces. Two children would fight for a port, so it begins when all of that one is gone.
+    replaces: Option<usize>,
     config: config::Resource,
     state: Resource,
     store: Rc<Store>,
@@ -67,8 +72,10 @@ struct Child {
 
 /// A child or a command of a resource that is no more.
 struct Leaving {
-    /// The resource; one of the same name begins when all of this one is gone. `None`: nobody waits for it but the end.
-    name: Option<String>,
+    /// The number of the unit, as long as what replaces that has to wait.
+    unit: Option<usize>,
+    /// The name of its resource.
+    resource: String,
     farewell: Farewell,
 }
 
@@ -113,7 +120,17 @@ pub enum Ending {
 impl Daemon {
     /// `notify`: who is told how things stand.
     pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
-        Daemon { mode, signals, logger, machine, notify, units: Vec::new(), leaving: Vec::new(), ending: None }
+        Daemon {
+            mode,
+            signals,
+            logger,
+            machine,
+            notify,
+            units: Vec::new(),
+            numbers: 0,
+            leaving: Vec::new(),
+            ending: None,
+        }
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
@@ -121,17 +138,16 @@ impl Daemon {
     /// `scripts`: the filters of filter_dir.
     pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
-        let new = config.resources.iter().filter(is_new).map(|resource| {
-            Unit::new(resource.clone(), self.mode, &self.signals, Rc::clone(&self.logger), Rc::clone(&self.machine))
+        let new = config.resources.iter().filter(is_new).zip(self.numbers..).map(|(resource, number)| {
+            let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
+            Unit::new(number, resource.clone(), self.mode, &self.signals, logger, machine)
         });
         let mut new: Vec<Unit> = new.collect();
+        self.numbers += new.len();
 
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
-        for unit in &mut new {
-            let before = gone.iter().find(|gone| gone.config.name == unit.config.name);
-            before.into_iter().for_each(|before| unit.state.inherit(&before.state));
-        }
+        replace(&gone, &mut new);
         self.leaving.extend(gone.into_iter().flat_map(Unit::leave));
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             kept.iter_mut().for_each(Unit::forget_templates);
@@ -147,6 +163,8 @@ impl Daemon {
     /// Runs until every resource is done or a signal ends it.
     pub fn run(&mut self) -> Ending {
         let mut readable = Vec::new();
+        // Whoever became this program by exec may have had children that ended before there was a handler.
+        self.reap();
         loop {
             let signals = self.signals.take();
             if signals.contains(&Signal::Child) {
@@ -154,11 +172,14 @@ impl Daemon {
             }
             for signal in &signals {
                 match signal {
-                    Signal::Terminate => self.stop("terminated"),
-                    Signal::Interrupt => self.stop("interrupt"),
                     Signal::Other(number) => self.forward(*number),
-                    Signal::Hangup | Signal::Child => {}
+                    Signal::Terminate | Signal::Interrupt | Signal::Hangup | Signal::Child => {}
                 }
+            }
+            if signals.contains(&Signal::Terminate) {
+                self.stop("terminated");
+            } else if signals.contains(&Signal::Interrupt) {
+                self.stop("interrupt");
             }
             if signals.contains(&Signal::Hangup) && self.ending.is_none() {
                 self.notify.reloading();
@@ -201,17 +222,21 @@ impl Daemon {
         self.end(Ending::Stopped);
     }
 
+    /// Passes a signal on to the children, those that have been told to end too.
     fn forward(&self, number: i32) {
-        let children = self.units.iter().filter_map(|unit| unit.child.as_ref());
-        children.for_each(|child| process::signal(child.pid, number));
+        let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
+        let leaving = self.leaving.iter().filter_map(|leaving| leaving.farewell.child());
+        children.chain(leaving).for_each(|pid| process::signal(pid, number));
     }
 
     /// Ends what has had its time. A request of a turn takes longer than all of this.
     fn enforce_limits(&mut self) {
         let now = Instant::now();
         self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
-        for leaving in &mut self.leaving {
-            leaving.farewell.insist(now);
+        for Leaving { farewell, resource, .. } in &mut self.leaving {
+            if let Some(insistence) = farewell.insist(now) {
+                self.logger.log(&insisted(insistence, farewell.pid()).with("resource", resource.clone()));
+            }
         }
         self.leaving.retain(|leaving| !leaving.farewell.is_hopeless());
     }
@@ -228,9 +253,9 @@ impl Daemon {
         }
     }
 
-    /// Whether a resource waits for what is left of the one that it replaces: two children would fight for a port.
+    /// Whether a unit waits for what is left of the one that it replaces.
     fn is_held(&self, unit: &Unit) -> bool {
-        self.leaving.iter().any(|leaving| leaving.name.as_ref() == Some(&unit.config.name))
+        unit.replaces.is_some() && self.leaving.iter().any(|leaving| leaving.unit == unit.replaces)
     }
 
     /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
@@ -285,14 +310,17 @@ impl Daemon {
     /// The one place where children are waited for: the status goes to whose child it was, the rest were orphans.
     fn reap(&mut self) {
         while let Some(exit) = process::reap() {
-            let leaves = |leaving: &Leaving| leaving.farewell.is_over(exit.pid);
+            let mut is_known = false;
+            self.leaving.retain_mut(|leaving| {
+                is_known |= leaving.farewell.pid() == exit.pid;
+                !leaving.farewell.is_over(exit.pid)
+            });
             if let Some(unit) = self.units.iter_mut().find(|unit| unit.has(exit.pid)) {
                 self.leaving.extend(unit.reaped(&exit));
-            } else if !self.leaving.iter().any(leaves) {
+            } else if !is_known {
                 let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
                 self.logger.log(&Line::new(Level::Debug, text));
             }
-            self.leaving.retain(|leaving| !leaves(leaving));
         }
     }
 
@@ -306,6 +334,7 @@ impl Daemon {
 
 impl Unit {
     fn new(
+        number: usize,
         config: config::Resource,
         mode: Mode,
         signals: &Arc<Signals>,
@@ -329,6 +358,8 @@ impl Unit {
             }),
         };
         Unit {
+            number,
+            replaces: None,
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -413,11 +444,10 @@ impl Unit {
     }
 
     fn enforce_limits(&mut self, now: Instant) {
-        if let Some((_, command)) = &mut self.job {
-            command.enforce(now);
-        }
-        if let Some(Child { farewell: Some(farewell), .. }) = &mut self.child {
-            farewell.insist(now);
+        let command = self.job.as_mut().and_then(|(_, command)| Some((command.enforce(now)?, command.pid())));
+        let child = self.child.as_mut().and_then(|child| Some((child.farewell.as_mut()?.insist(now)?, child.pid)));
+        for (insistence, pid) in command.into_iter().chain(child) {
+            self.log(insisted(insistence, pid));
         }
     }
 
@@ -437,7 +467,7 @@ impl Unit {
                 self.log(line);
             }
         }
-        let leaving = |farewell| Leaving { name: Some(self.config.name.clone()), farewell };
+        let leaving = |farewell| Leaving { unit: Some(self.number), resource: self.config.name.clone(), farewell };
         command.into_iter().chain(child).map(leaving).collect()
     }
 
@@ -473,33 +503,30 @@ impl Unit {
             Some((job, command)) => self.command_ended(job, command, exit),
             None => {
                 self.child = None;
-                let how = exit.failure().unwrap_or_else(|| "exited with status 0".to_owned());
-                self.handle(Event::ChildExited(format!("it {how}")));
+                self.handle(Event::ChildExited(format!("it {}", exit.how())));
                 None
             }
         }
     }
 
-    fn command_ended(&mut self, job: Job, mut command: Command, exit: &Exit) -> Option<Leaving> {
-        let failure = command.failure(exit);
-        let left = command.take_farewell().filter(|farewell| !farewell.is_over(exit.pid));
-        let output = command.into_output();
+    fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Leaving> {
+        let Ended { failure, output, left } = command.ended(exit);
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {
             None => Ok(()),
             Some(how) => {
-                let (what, kept) = match job {
-                    Job::Check(_) => ("check command", ", keeping the old file"),
-                    Job::Reload(_) => ("reload command", ", the new file is in place"),
-                    Job::Start => ("start command", ""),
-                    Job::ReloadResource => ("resource reload command", ""),
+                let kept = match job {
+                    Job::Check(_) => ", keeping the old file",
+                    Job::Reload(_) => ", the new file is in place",
+                    Job::Start | Job::ReloadResource => "",
                 };
+                let what = name_of(job);
                 let detail = Some(output).filter(|text| !text.trim().is_empty());
                 Err(Fault { message: format!("{what} {how}{kept}"), detail })
             }
         };
         self.handle(Event::Ended(result));
-        left.map(|farewell| Leaving { name: None, farewell })
+        left.map(|farewell| Leaving { unit: None, resource: self.config.name.clone(), farewell })
     }
 
     /// Hands an event to the resource and performs what it decides, until it waits for something.
@@ -554,7 +581,8 @@ impl Unit {
 
     fn stop_child(&mut self) {
         self.log(Line::new(Level::Info, "stopping the child to start it again"));
-        if let (Some(child), Some(exec)) = (&mut self.child, &self.config.exec) {
+        let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
+        if let Some(child) = &mut self.child {
             let now = Instant::now();
             let farewell = Farewell::begin(Whom::Child(child.pid), exec.kill_signal, exec.kill_timeout, now);
             child.farewell = Some(farewell);
@@ -627,7 +655,8 @@ impl Unit {
                 None
             }
             Err(e) => {
-                let message = format!("failed to run `{}`: {}", text.to_string_lossy(), cause(&e));
+                // Its text may hold an expanded secret: it is in the line at debug level.
+                let message = format!("failed to start the {}: {}", name_of(job), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }
@@ -691,6 +720,47 @@ fn standing(units: &[Unit]) -> (bool, String) {
         status.push_str(&format!("; failing: {}", failing.join(", ")));
     }
     (waiting.is_empty(), status)
+}
+
+/// Says of each new unit which of those that are gone it replaces: one that wrote the same file or ran the same child, else
+/// one of the same name; each is replaced once.
+fn replace(gone: &[Unit], new: &mut [Unit]) {
+    let same_work = |old: &config::Resource, new: &config::Resource| {
+        let child = |resource: &config::Resource| resource.exec.as_ref().map(|exec| exec.command.clone());
+        let writes = |dst| old.templates.iter().any(|template| template.dst == dst);
+        new.templates.iter().any(|template| writes(template.dst.clone()))
+            || (old.exec.is_some() && child(old) == child(new))
+    };
+    let same_name = |old: &config::Resource, new: &config::Resource| old.name == new.name;
+    let mut left: Vec<&Unit> = gone.iter().collect();
+    for is_same in [&same_work as &dyn Fn(&_, &_) -> bool, &same_name] {
+        for unit in new.iter_mut().filter(|unit| unit.replaces.is_none()) {
+            if let Some(at) = left.iter().position(|old| is_same(&old.config, &unit.config)) {
+                let old = left.swap_remove(at);
+                unit.replaces = Some(old.number);
+                unit.state.inherit(&old.state);
+            }
+        }
+    }
+}
+
+/// What messages call a command.
+fn name_of(job: Job) -> &'static str {
+    match job {
+        Job::Check(_) => "check command",
+        Job::Reload(_) => "reload command",
+        Job::Start => "start command",
+        Job::ReloadResource => "resource reload command",
+    }
+}
+
+/// Says that a process did not do what it was told.
+fn insisted(insistence: Insistence, pid: Pid) -> Line {
+    let line = match insistence {
+        Insistence::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
+        Insistence::Hopeless => Line::new(Level::Error, "process does not end, not even when killed"),
+    };
+    line.with("pid", pid.as_raw_pid().to_string())
 }
 
 fn limits_of(config: &Config) -> Limits {

@@ -118,7 +118,7 @@ impl Load<'_> {
             }
         }
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
-        one_writer_each(report, &parsed, &read);
+        one_writer_each(report, &parsed, &read, reader.filled("pid_file").as_ref());
         one_name_each(report, &parsed);
         let config = Config {
             log_level,
@@ -203,8 +203,9 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
 }
 
 /// Two templates that write one file would overwrite each other for ever, and one that writes what it is made from
-/// would change it at every update. (Links that make two paths one file are not seen here.)
-fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path]) {
+/// would change it at every update. The pid file is none of all these. (Links that make two paths one file are not seen
+/// here.)
+fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path], pid_file: Option<&Found<&str>>) {
     let mut inputs: HashMap<PathBuf, &str> = HashMap::new();
     inputs.extend(files.iter().map(|file| (plain(file), "read as configuration")));
     for resource in parsed.iter().map(|parsed| &parsed.resource) {
@@ -215,6 +216,13 @@ fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path]
         }));
     }
     let mut first: HashMap<PathBuf, Span> = HashMap::new();
+    if let Some(pid_file) = pid_file {
+        let path = plain(Path::new(pid_file.value));
+        if let Some(input) = inputs.get(&path) {
+            report.error(pid_file.span, format!("`pid_file` would overwrite what is {input}: write to another file"));
+        }
+        inputs.insert(path, "the `pid_file`");
+    }
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
             let path = plain(&template.dst);

@@ -17,23 +17,30 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
     let mut words: Vec<Vec<u8>> = Vec::new();
     // The word under way; a pair of quotes begins one even if nothing is between them.
     let mut word: Option<Vec<u8>> = None;
-    let mut quoted = false;
+    // How much of the first word came before its first quote: what is quoted is no builtin and names no variable.
+    let mut bare = None;
     let mut bytes = command.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
-            b' ' | b'\t' => words.extend(word.take()),
+            b' ' | b'\t' => {
+                if let Some(word) = word.take() {
+                    bare.get_or_insert(word.len());
+                    words.push(word);
+                }
+            }
             b'\\' => match bytes.next() {
                 // A line that goes on.
                 Some(b'\n') => {}
                 Some(next) => {
-                    word.get_or_insert_default().push(next);
-                    quoted = true;
+                    let word = word.get_or_insert_default();
+                    bare.get_or_insert(word.len());
+                    word.push(next);
                 }
                 None => return Err("the `\\` at its end".to_owned()),
             },
             b'\'' => {
                 let word = word.get_or_insert_default();
-                quoted = true;
+                bare.get_or_insert(word.len());
                 loop {
                     match bytes.next().ok_or("a `'` without its end")? {
                         b'\'' => break,
@@ -43,7 +50,7 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
             }
             b'"' => {
                 let word = word.get_or_insert_default();
-                quoted = true;
+                bare.get_or_insert(word.len());
                 loop {
                     match bytes.next().ok_or("a `\"` without its end")? {
                         b'"' => break,
@@ -66,24 +73,66 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
         }
     }
     words.extend(word);
-    match words.first() {
-        None => return Err("the empty command".to_owned()),
-        Some(first) if !quoted && is_assignment(first) => {
-            return Err(format!("the assignment `{}`", String::from_utf8_lossy(first)));
-        }
-        Some(first) if !quoted && SHELLS_OWN.contains(&first.as_slice()) => {
-            return Err(format!("`{}`, which is part of a shell", String::from_utf8_lossy(first)));
-        }
-        Some(_) => {}
+    let Some(first) = words.first() else {
+        return Err("the empty command".to_owned());
+    };
+    let bare = &first[..bare.unwrap_or(first.len())];
+    if is_assignment(bare) {
+        return Err(format!("the assignment `{}`", String::from_utf8_lossy(first)));
+    }
+    if bare.len() == first.len() && SHELLS_OWN.contains(&first.as_slice()) {
+        return Err(format!("`{}`, which is part of a shell", String::from_utf8_lossy(first)));
     }
     Ok(words.into_iter().map(OsString::from_vec).collect())
 }
 
 /// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and the like exist as programs too.
-const SHELLS_OWN: [&[u8]; 34] = [
-    b"!", b"{", b"}", b"if", b"then", b"else", b"elif", b"fi", b"for", b"while", b"until", b"do", b"done", b"case",
-    b".", b":", b"alias", b"cd", b"command", b"eval", b"exec", b"exit", b"export", b"hash", b"read", b"return", b"set",
-    b"shift", b"source", b"trap", b"type", b"ulimit", b"umask", b"unset",
+const SHELLS_OWN: &[&[u8]] = &[
+    b"!",
+    b"{",
+    b"}",
+    b"if",
+    b"then",
+    b"else",
+    b"elif",
+    b"fi",
+    b"for",
+    b"while",
+    b"until",
+    b"do",
+    b"done",
+    b"case",
+    b".",
+    b":",
+    b"alias",
+    b"bg",
+    b"break",
+    b"cd",
+    b"command",
+    b"continue",
+    b"eval",
+    b"exec",
+    b"exit",
+    b"export",
+    b"fg",
+    b"getopts",
+    b"hash",
+    b"jobs",
+    b"local",
+    b"read",
+    b"readonly",
+    b"return",
+    b"set",
+    b"shift",
+    b"source",
+    b"times",
+    b"trap",
+    b"type",
+    b"ulimit",
+    b"umask",
+    b"unalias",
+    b"unset",
+    b"wait",
 ];
 
 fn symbol(byte: u8) -> NeedsShell {
@@ -129,6 +178,8 @@ mod tests {
         check("kill -HUP 1 a=b x#y c~d {}", &["kill", "-HUP", "1", "a=b", "x#y", "c~d", "{}"]);
         check("'*' \"|\" \\;", &["*", "|", ";"]);
         check(r"\cd x", &["cd", "x"]);
+        check("'X=1' a", &["X=1", "a"]);
+        check("c'd' x", &["cd", "x"]);
     }
 
     #[test]
@@ -146,7 +197,11 @@ mod tests {
         refuse("ls ~", "`~`");
         refuse("a\nb", "a second line");
         refuse("X=1 a", "the assignment `X=1`");
+        refuse("X=\"1 2\" a", "the assignment `X=1 2`");
+        refuse("X=1 a \"b\"", "the assignment `X=1`");
         refuse("cd /x", "`cd`, which is part of a shell");
+        refuse("cd \"/x y\"", "`cd`, which is part of a shell");
+        refuse("exec 'a'", "`exec`, which is part of a shell");
         refuse("! a", "`!`, which is part of a shell");
         refuse("", "the empty command");
         refuse(" ", "the empty command");

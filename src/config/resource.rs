@@ -192,7 +192,8 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shel
     let literal = reader.report.is_literal(found.span);
     match command::parse(found.value, &command::Placeholder { literal, ..*placeholder }) {
         Ok(command) => {
-            // The staged file's name has no other letters than the destination's, but a dot and digits.
+            // The staged file is most often beside it, under its name with a dot and digits. Where it is not, beside the
+            // target of a link, odd letters in that path are found when the command is run.
             let text = command.text(Path::new(placeholder.dst));
             runs_without_shell(reader.report, placeholder.key, &found, text.as_bytes(), shell);
             Some(command)

@@ -148,14 +148,16 @@ fn script(command: &[Word]) -> Option<OsString> {
                 WordPart::Text(text) => line.push_str(&in_quotes(text)),
                 WordPart::Output(command) => {
                     number += 1;
+                    // A variable that is exported already would stay so.
+                    let name = format!("remco_word_{number}");
                     // The space around the output goes, as in remco; the shell itself drops newlines at the end only.
                     outputs.push_str(&format!(
-                        "o{number}=$(/bin/sh -c {}) || exit {OUTPUT_FAILED}\n\
-                         o{number}=${{o{number}#\"${{o{number}%%[![:space:]]*}}\"}}\n\
-                         o{number}=${{o{number}%\"${{o{number}##*[![:space:]]}}\"}}\n",
+                        "{name}=$(/bin/sh -c {}) || exit {OUTPUT_FAILED}\n\
+                         {name}=${{{name}#\"${{{name}%%[![:space:]]*}}\"}}\n\
+                         {name}=${{{name}%\"${{{name}##*[![:space:]]}}\"}}\n",
                         in_quotes(command)
                     ));
-                    line.push_str(&format!("\"$o{number}\""));
+                    line.push_str(&format!("\"${name}\""));
                 }
             }
         }
@@ -183,7 +185,7 @@ pub fn adopt_orphans() {
 /// Sends a signal by its number to a child that was not reaped yet, so that its number is still its own.
 pub fn signal(child: Pid, number: i32) {
     if let Some(signal) = signal_of(number) {
-        // The only failure is that it has become somebody we may not signal: nothing can be done about that.
+        // The only failure is that it has become somebody we may not signal. It is missed when it does not end.
         let _ = rustix::process::kill_process(child, signal);
     }
 }
@@ -212,7 +214,9 @@ pub struct Farewell {
 pub enum Whom {
     /// A child.
     Child(Pid),
-    /// All that a command has started, as far as it stayed in the command's process group.
+    /// A command and all that it has started, as far as that stayed in the command's process group.
+    Command(Pid),
+    /// The same after the command's own end.
     Group(Pid),
 }
 
@@ -240,12 +244,18 @@ impl Farewell {
         }
     }
 
-    /// Kills whoever is still there after the time was up.
-    pub fn insist(&mut self, now: Instant) {
+    /// Kills whoever is still there after the time was up. Tells what it has come to, when it has.
+    pub fn insist(&mut self, now: Instant) -> Option<Insistence> {
         match self.next {
-            Next::KillAt(at) if at <= now => self.kill(now),
-            Next::ForgetAt(at) if at <= now => self.next = Next::Forget,
-            Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => {}
+            Next::KillAt(at) if at <= now => {
+                self.kill(now);
+                Some(Insistence::Killed)
+            }
+            Next::ForgetAt(at) if at <= now => {
+                self.next = Next::Forget;
+                Some(Insistence::Hopeless)
+            }
+            Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => None,
         }
     }
 
@@ -257,28 +267,65 @@ impl Farewell {
     /// Kills it without waiting any longer.
     pub fn kill(&mut self, now: Instant) {
         self.send(SIGKILL);
-        self.next = Next::ForgetAt(now + KILL_PATIENCE);
+        self.next = match self.whom {
+            Whom::Child(_) | Whom::Command(_) => Next::ForgetAt(now + KILL_PATIENCE),
+            // What is left there is somebody else's to wait for.
+            Whom::Group(_) => Next::Forget,
+        };
     }
 
-    /// Whether nobody is left, now that a child with this number has been reaped.
-    pub fn is_over(&self, reaped: Pid) -> bool {
+    /// The child, where it is one that may still be told something.
+    pub fn child(&self) -> Option<Pid> {
+        match self.whom {
+            Whom::Child(pid) => Some(pid),
+            Whom::Command(_) | Whom::Group(_) => None,
+        }
+    }
+
+    /// The number of the process or the group, for messages.
+    pub fn pid(&self) -> Pid {
+        let (Whom::Child(pid) | Whom::Command(pid) | Whom::Group(pid)) = self.whom;
+        pid
+    }
+
+    /// Takes in that a child has been reaped. Tells whether nobody is left.
+    pub fn is_over(&mut self, reaped: Pid) -> bool {
+        if self.whom == Whom::Command(reaped) {
+            self.whom = Whom::Group(reaped);
+        }
         match self.whom {
             Whom::Child(pid) => pid == reaped,
+            Whom::Command(_) => false,
             // A group's number is not given to others as long as somebody is in it.
             Whom::Group(group) => rustix::process::test_kill_process_group(group) == Err(Errno::SRCH),
         }
     }
 
     fn send(&self, number: i32) {
-        match (self.whom, signal_of(number)) {
-            (Whom::Child(pid), _) => signal(pid, number),
-            (Whom::Group(pid), Some(signal)) => {
-                // The only failure is that the group has ended by itself.
+        let group = |pid| {
+            if let Some(signal) = signal_of(number) {
+                // The only failures are that the group has ended by itself and that nobody in it may be signalled.
                 let _ = rustix::process::kill_process_group(pid, signal);
             }
-            (Whom::Group(_), None) => {}
+        };
+        match self.whom {
+            Whom::Child(pid) => signal(pid, number),
+            Whom::Group(pid) => group(pid),
+            Whom::Command(pid) => {
+                group(pid);
+                // It may have left its own group.
+                signal(pid, number);
+            }
         }
     }
+}
+
+/// What it has come to with somebody who did not end in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insistence {
+    Killed,
+    /// Not even that helped.
+    Hopeless,
 }
 
 const SIGTERM: i32 = 15;
@@ -319,39 +366,44 @@ impl Command {
     }
 
     /// Ends a command that has taken too long, with all that it has started.
-    pub fn enforce(&mut self, now: Instant) {
+    pub fn enforce(&mut self, now: Instant) -> Option<Insistence> {
         match &mut self.limit {
             Limit::Until { after, at } if *at <= now => {
-                let farewell = Farewell::begin(Whom::Group(self.pid), SIGTERM, COMMAND_PATIENCE, now);
+                let farewell = Farewell::begin(Whom::Command(self.pid), SIGTERM, COMMAND_PATIENCE, now);
                 self.limit = Limit::Missed { after: *after, farewell };
+                None
             }
             Limit::Missed { farewell, .. } => farewell.insist(now),
-            Limit::Never | Limit::Until { .. } => {}
-        }
-    }
-
-    /// How it failed, in words; `None`: it succeeded.
-    pub fn failure(&self, exit: &Exit) -> Option<String> {
-        match (&self.limit, exit.failure()) {
-            (Limit::Missed { after, .. }, how) => {
-                let how = how.unwrap_or_else(|| "exited with status 0".to_owned());
-                Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()))
-            }
-            (Limit::Never | Limit::Until { .. }, how) => how,
-        }
-    }
-
-    /// After its own end: what is still to be said to the processes it has left behind. Nothing, unless it took too long.
-    pub fn take_farewell(&mut self) -> Option<Farewell> {
-        match std::mem::replace(&mut self.limit, Limit::Never) {
-            Limit::Missed { farewell, .. } => Some(farewell),
             Limit::Never | Limit::Until { .. } => None,
+        }
+    }
+
+    /// Takes in its end.
+    pub fn ended(mut self, exit: &Exit) -> Ended {
+        self.drain();
+        let mut output = String::from_utf8_lossy(&self.kept).into_owned();
+        if self.dropped > 0 {
+            output.push_str(&format!(" ... ({} more bytes)", self.dropped));
+        }
+        match self.limit {
+            Limit::Never | Limit::Until { .. } => Ended { failure: exit.failure(), output, left: None },
+            Limit::Missed { after, mut farewell } => {
+                let how = exit.how();
+                let failure = Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()));
+                let left = if farewell.is_over(self.pid) { None } else { Some(farewell) };
+                Ended { failure, output, left }
+            }
         }
     }
 
     /// Asks the command and all that it started to end.
     pub fn terminate(self, now: Instant) -> Farewell {
-        Farewell::begin(Whom::Group(self.pid), SIGTERM, COMMAND_PATIENCE, now)
+        match self.limit {
+            Limit::Missed { farewell, .. } => farewell,
+            Limit::Never | Limit::Until { .. } => {
+                Farewell::begin(Whom::Command(self.pid), SIGTERM, COMMAND_PATIENCE, now)
+            }
+        }
     }
 
     /// Takes what the command has printed by now, at most as much as a pipe holds: one that prints without end must not
@@ -376,26 +428,31 @@ impl Command {
             }
         }
     }
+}
 
-    /// What was printed, after a last look: a daemon that the command left behind may hold the pipe for ever.
-    pub fn into_output(mut self) -> String {
-        self.drain();
-        let mut text = String::from_utf8_lossy(&self.kept).into_owned();
-        if self.dropped > 0 {
-            text.push_str(&format!(" ... ({} more bytes)", self.dropped));
-        }
-        text
-    }
+/// What came of a command.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it failed, in words; `None`: it succeeded.
+    pub failure: Option<String>,
+    /// What it printed, after a last look: a daemon that it left behind may hold the pipe for ever.
+    pub output: String,
+    /// What it left in its group, where it was ended for taking too long.
+    pub left: Option<Farewell>,
 }
 
 impl Exit {
     /// What a log says of a status that is not 0.
     pub fn failure(&self) -> Option<String> {
+        (self.status.exit_status() != Some(0)).then(|| self.how())
+    }
+
+    /// What a log says of any status.
+    pub fn how(&self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
-            (Some(0), _) => None,
-            (Some(status), _) => Some(format!("exited with status {status}")),
-            (None, Some(signal)) => Some(format!("was killed by signal {signal}")),
-            (None, None) => Some("ended in an unknown way".to_owned()),
+            (Some(status), _) => format!("exited with status {status}"),
+            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, None) => "ended in an unknown way".to_owned(),
         }
     }
 }
@@ -416,6 +473,6 @@ mod tests {
         assert_eq!((command.kept.len(), command.dropped), (MOST_OUTPUT, 0));
         command.drain();
         assert!(command.fd().is_some(), "it is looked at again");
-        assert!(command.into_output().ends_with(" more bytes)"));
+        assert!(command.dropped > 0);
     }
 }

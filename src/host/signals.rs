@@ -66,8 +66,14 @@ impl Signals {
     /// and any other process dies of them.
     ///
     /// # Errors
-    /// No descriptor for the pipe.
+    /// No descriptor for the pipe; a signal that we cannot do without is blocked in the mask we were started with.
     pub fn install() -> io::Result<Arc<Signals>> {
+        // A kernel without /proc cannot tell.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(name) = blocked(&status) {
+            let error = format!("the signal mask it was started with blocks {name}, start it with an empty one");
+            return Err(io::Error::other(error));
+        }
         let (pipe, waker) = UnixStream::pair()?;
         let none: [i32; 0] = [];
         let handlers = SignalDelivery::with_pipe(pipe.try_clone()?, waker, SignalOnly, none)?;
@@ -119,6 +125,14 @@ impl Signals {
     }
 }
 
+/// The first of the signals that we cannot do without that a /proc/self/status shows as blocked.
+fn blocked(status: &str) -> Option<&'static str> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    let needed = [("SIGTERM", SIGTERM), ("SIGINT", SIGINT), ("SIGHUP", SIGHUP), ("SIGCHLD", SIGCHLD)];
+    needed.into_iter().find_map(|(name, number)| (mask & (1 << (number - 1)) != 0).then_some(name))
+}
+
 impl Wake for Signals {
     fn fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
@@ -129,5 +143,23 @@ impl Wake for Signals {
             self.stopped.store(true, Ordering::SeqCst);
         }
         self.stopped.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_blocked_is_named() {
+        let check =
+            |mask: &str, want| assert_eq!(blocked(&format!("Name:\tremco\nSigBlk:\t{mask}\nSigIgn:\t0\n")), want);
+        check("0000000000000000", None);
+        check("0000000000010000", Some("SIGCHLD"));
+        check("0000000000014001", Some("SIGTERM"));
+        check("fffffffe00000a00", None);
+        check("0000000000000002", Some("SIGINT"));
+        assert_eq!(blocked(""), None);
+        assert_eq!(blocked("SigBlk:\tx"), None);
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetpgrp};
 
 use super::signals;
 
@@ -24,6 +26,9 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], patience: Duration) ->
             Err(Errno::INTR) => continue,
             Err(e) => return Err(e.into()),
         }
+        if is_refused_by_terminal(out) {
+            return Err(io::Error::other("its terminal takes nothing from the background"));
+        }
         match rustix::io::write(out, &content[..content.len().min(PIPE_BUF)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => content = &content[n..],
@@ -36,4 +41,11 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], patience: Duration) ->
         }
     }
     Ok(())
+}
+
+/// Whether a write would raise SIGTTOU, and raise it again when it is tried again, for ever: `stty tostop`, and we are in
+/// the background.
+fn is_refused_by_terminal(out: BorrowedFd<'_>) -> bool {
+    let stops = |terminal: Termios| terminal.local_modes.contains(LocalModes::TOSTOP);
+    tcgetattr(out).is_ok_and(stops) && tcgetpgrp(out).is_ok_and(|group| group != getpgrp())
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Effect;
+use super::{Effect, Fault};
 use crate::random::Random;
 
 /// What a child is told when its files have changed.
@@ -64,8 +64,11 @@ impl Child {
     }
 
     /// The answer to [`Effect::Spawn`].
-    pub(super) fn spawned(&mut self, success: bool) {
-        self.state = if success { State::Running } else { State::Down };
+    pub(super) fn spawned(&mut self, result: &Result<(), Fault>) {
+        self.state = match result {
+            Ok(()) => State::Running,
+            Err(_) => State::Down,
+        };
     }
 
     /// Its files have changed. One that is about to be told, or to be started, will see the newest ones anyway.
@@ -100,11 +103,13 @@ impl Child {
         }
     }
 
-    /// The time has come, perhaps.
-    pub(super) fn splayed(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.due().is_some_and(|until| until <= now) {
+    /// The time has come, perhaps. Tells whether it has.
+    pub(super) fn splayed(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        let is_over = self.due().is_some_and(|until| until <= now);
+        if is_over {
             self.reload_now(effects);
         }
+        is_over
     }
 
     /// It has ended.

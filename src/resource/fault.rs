@@ -35,7 +35,7 @@ impl Faults {
     pub(super) fn failed(&mut self, subject: Subject, fault: Fault, plan: &Plan) -> Option<Line> {
         if let Some(current) = self.current.get_mut(&subject) {
             current.times += 1;
-            if current.fault == fault {
+            if is_same(&current.fault, &fault) {
                 return None;
             }
             current.fault = fault.clone();
@@ -76,4 +76,13 @@ impl Faults {
         };
         Some(line.with("failures", times.to_string()))
     }
+}
+
+/// Whether two faults tell the same. What a command prints has times and process numbers in it.
+fn is_same(one: &Fault, other: &Fault) -> bool {
+    let but_numbers = |text: &'_ Option<String>| {
+        let text = text.as_deref().unwrap_or_default();
+        text.bytes().filter(|byte| !byte.is_ascii_digit()).collect::<Vec<_>>()
+    };
+    one.message == other.message && but_numbers(&one.detail) == but_numbers(&other.detail)
 }

@@ -24,13 +24,9 @@ pub struct Resource {
     update: Update,
     /// New keys came while an update ran. One mark, never a queue: the next update renders the newest store.
     pending: bool,
-    /// Whether an update has succeeded, and start_cmd and the child's start with it. Until then start_cmd stands in for
-    /// checks and reloads.
-    started: bool,
+    service: Service,
     /// `None`: there is no exec.
     child: Option<Child>,
-    /// start_cmd or the child failed: neither is started again before then. Files are kept true meanwhile.
-    rest: Option<Instant>,
     owed: Owed,
     retry: Retry,
     random: Random,
@@ -155,8 +151,17 @@ enum Update {
 #[derive(Debug)]
 struct Round {
     renderings: Vec<Rendering>,
-    /// A template of this round, or its check or reload, failed.
-    failed: bool,
+    outcome: Outcome,
+}
+
+/// The worst that has happened in a round so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Good,
+    /// A reload failed: the files are in place.
+    ReloadFailed,
+    /// A template is not in place.
+    Incomplete,
 }
 
 /// What the round waits for.
@@ -165,10 +170,24 @@ enum Step {
     Staging(usize),
     Installing(usize),
     Running(Job),
-    /// The first start of the child.
+    /// The child's start, but not one that is its reload.
     Spawning,
-    /// The resource's reload command comes after the child's reload.
-    ReloadingChild,
+}
+
+/// How far the resource is with what comes after its files: start_cmd and the child.
+#[derive(Clone, Copy, Debug)]
+enum Service {
+    /// Its files were never all in place.
+    New,
+    /// They are, but start_cmd or the child's start failed.
+    Failed {
+        rest: Option<Instant>,
+    },
+    Up,
+    /// The child has ended, or could not be started again. Files are kept true meanwhile.
+    Down {
+        rest: Option<Instant>,
+    },
 }
 
 /// Reloads that an installed file calls for and that have not succeeded yet.
@@ -193,9 +212,8 @@ impl Resource {
             loaded: vec![false; plan.backends.len()],
             update: Update::Idle,
             pending: false,
-            started: false,
+            service: Service::New,
             child: plan.child.map(Child::new),
-            rest: None,
             owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
             retry: Retry { at: None, failures: 0 },
             random: Random::new(seed),
@@ -222,7 +240,7 @@ impl Resource {
     pub fn due(&self) -> Option<Instant> {
         let child = self.child.as_ref().and_then(Child::due);
         match self.update {
-            Update::Idle => [child, self.retry.at, self.rest].into_iter().flatten().min(),
+            Update::Idle => [child, self.retry.at, self.service.rest()].into_iter().flatten().min(),
             Update::Rendering | Update::Working(..) => child,
         }
     }
@@ -234,17 +252,17 @@ impl Resource {
 
     /// Whether everything was in place once.
     pub fn has_started(&self) -> bool {
-        self.started
+        matches!(self.service, Service::Up | Service::Down { .. })
     }
 
     /// Whether something of it fails and is tried again.
     pub fn is_failing(&self) -> bool {
-        self.faults.any()
+        self.faults.any() || matches!(self.service, Service::Failed { .. } | Service::Down { .. })
     }
 
     /// Whether nothing is left to do until a backend has something new.
     pub fn settled(&self) -> bool {
-        matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.started && self.child.is_none()
+        matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.is_up() && self.child.is_none()
     }
 
     /// Takes an event, gives what is to be done, in order.
@@ -285,15 +303,31 @@ impl Resource {
     }
 
     fn came_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if let Some(child) = &mut self.child {
-            child.splayed(now, effects);
-            self.child_may_be_ready(now, effects);
+        if self.child.as_mut().is_some_and(|child| child.splayed(now, effects)) {
+            self.child_was_told(effects);
         }
-        let rested = self.rest.take_if(|until| *until <= now).is_some();
+        let rested = self.service.take_rest(now);
         if rested || self.retry.at.is_some_and(|at| at <= now) {
             self.pending = true;
             self.begin_if_idle(effects);
         }
+    }
+
+    /// A reload command of the resource that waited for the child has its turn with the next update, in which nothing may
+    /// have changed.
+    fn child_was_told(&mut self, effects: &mut Vec<Effect>) {
+        if self.owed.resource && self.is_up() && !self.child_is_reloading() {
+            self.pending = true;
+            self.begin_if_idle(effects);
+        }
+    }
+
+    fn child_is_reloading(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::is_reloading)
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.service, Service::Up)
     }
 
     fn unreachable(&mut self, backend: usize, error: String, effects: &mut Vec<Effect>) {
@@ -307,11 +341,11 @@ impl Resource {
     fn answered(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         self.update = match (std::mem::replace(&mut self.update, Update::Idle), event) {
             (Update::Rendering, Event::Rendered(renderings)) => {
-                let round = Round { renderings, failed: false };
+                let round = Round { renderings, outcome: Outcome::Good };
                 self.template(round, 0, now, effects)
             }
             (Update::Working(round, Step::Staging(t)), Event::Staged(Ok(()))) => {
-                if self.plan.templates[t].check && !self.start_stands_in() {
+                if self.plan.templates[t].check && !self.start_stands_in_for_checks() {
                     effects.push(Effect::Run(Job::Check(t)));
                     Update::Working(round, Step::Running(Job::Check(t)))
                 } else {
@@ -350,7 +384,7 @@ impl Resource {
                 }
                 Err(fault) => {
                     self.not_started(Subject::Start, fault, now, effects);
-                    Update::Idle
+                    self.finish(round, now, effects)
                 }
             },
             (Update::Working(mut round, Step::Running(Job::ReloadResource)), Event::Ended(result)) => {
@@ -404,12 +438,11 @@ impl Resource {
         effects.extend(warning.map(|text| Effect::Log(Line::new(Level::Warn, text))));
         effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
         self.recovered(Subject::Template(t), effects);
-        self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in();
-        // Never owed for the first files of a resource, nor in a one-shot run: that is what start_cmd and the child's own
-        // start are for.
-        if self.started && self.plan.mode == Mode::Watch {
+        self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in_for_reloads();
+        // Never owed for the first files of a resource: that is what start_cmd and the child's own start are for.
+        if self.is_up() {
             self.owed.child = self.child.is_some();
-            self.owed.resource |= self.plan.reload;
+            self.owed.resource |= self.plan.reload && self.plan.mode == Mode::Watch;
         }
     }
 
@@ -441,7 +474,7 @@ impl Resource {
 
     /// All files are dealt with. What is in place is made known, also where another template of the round failed.
     fn templates_done(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if !self.started {
+        if !self.is_up() {
             return self.bring_up(round, now, effects);
         }
         if std::mem::take(&mut self.owed.child)
@@ -452,9 +485,11 @@ impl Resource {
         self.reload_resource_if_owed(round, now, effects)
     }
 
-    /// start_cmd and the child come with the first round in which nothing failed.
+    /// start_cmd and the child come with the first round in which every file is in place. Once they were, a later one that
+    /// fails leaves its old file, and that is no reason to leave the service down.
     fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if round.failed || self.rest.is_some() {
+        let incomplete = matches!(self.service, Service::New) && round.outcome == Outcome::Incomplete;
+        if incomplete || self.service.rest().is_some() {
             self.finish(round, now, effects)
         } else if self.plan.start {
             effects.push(Effect::Run(Job::Start));
@@ -471,26 +506,28 @@ impl Resource {
                 Update::Working(round, Step::Spawning)
             }
             None => {
-                self.started = true;
-                self.finish(round, now, effects)
+                self.service = Service::Up;
+                self.reload_resource_if_owed(round, now, effects)
             }
         }
     }
 
+    /// The resource's reload command comes after the child's reload; no update waits for that.
     fn reload_resource_if_owed(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if !self.owed.resource {
-            self.finish(round, now, effects)
-        } else if self.child.as_ref().is_some_and(Child::is_reloading) {
-            Update::Working(round, Step::ReloadingChild)
-        } else {
-            effects.push(Effect::Run(Job::ReloadResource));
-            Update::Working(round, Step::Running(Job::ReloadResource))
+        if !self.owed.resource || self.child_is_reloading() {
+            return self.finish(round, now, effects);
         }
+        effects.push(Effect::Run(Job::ReloadResource));
+        Update::Working(round, Step::Running(Job::ReloadResource))
     }
 
     fn finish(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if round.failed {
-            self.verdict_in_one_shot(Verdict::Failed);
+        // A child that runs keeps a one-shot run going until it ends.
+        let verdict_is_due = self.child.is_none() || !self.is_up();
+        if round.outcome != Outcome::Good {
+            if verdict_is_due {
+                self.verdict_in_one_shot(Verdict::Failed);
+            }
             if self.plan.mode == Mode::Watch {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
@@ -501,8 +538,7 @@ impl Resource {
             }
         } else {
             self.retry.settle();
-            // A child that runs keeps a one-shot run going until it ends.
-            if self.child.is_none() {
+            if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Succeeded);
             }
         }
@@ -512,17 +548,30 @@ impl Resource {
     /// The child was started, for the first time or again, or could not be.
     fn spawned(&mut self, result: Result<(), Fault>, now: Instant, effects: &mut Vec<Effect>) {
         let Some(child) = &mut self.child else { return };
-        child.spawned(result.is_ok());
+        child.spawned(&result);
         match result {
             Ok(()) => {
-                self.started = true;
+                self.service = Service::Up;
                 // It has read the newest files.
                 self.owed.child = false;
                 self.recovered(Subject::Child, effects);
             }
             Err(fault) => self.not_started(Subject::Child, fault, now, effects),
         }
-        self.child_may_be_ready(now, effects);
+        match std::mem::replace(&mut self.update, Update::Idle) {
+            Update::Working(round, Step::Spawning) => {
+                self.update = match self.service {
+                    Service::Up => self.reload_resource_if_owed(round, now, effects),
+                    Service::New | Service::Failed { .. } | Service::Down { .. } => self.finish(round, now, effects),
+                };
+            }
+            // That was its reload.
+            update @ (Update::Idle | Update::Rendering | Update::Working(..)) => {
+                self.update = update;
+                self.child_was_told(effects);
+            }
+        }
+        self.begin_if_idle(effects);
     }
 
     fn child_exited(&mut self, how: String, now: Instant, effects: &mut Vec<Effect>) {
@@ -533,25 +582,8 @@ impl Resource {
                 effects.push(Effect::Log(Line::new(Level::Error, "child has ended").with("error", how)));
                 let delay = self.come_up_again(now);
                 effects.extend(delay.map(restarting));
-                self.child_may_be_ready(now, effects);
             }
         }
-    }
-
-    /// Goes on with a round that waits for the child, if the child is as far as it will get.
-    fn child_may_be_ready(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let reloading = self.child.as_ref().is_some_and(Child::is_reloading);
-        self.update = match std::mem::replace(&mut self.update, Update::Idle) {
-            Update::Working(round, Step::Spawning | Step::ReloadingChild) if !reloading => {
-                if self.started {
-                    self.reload_resource_if_owed(round, now, effects)
-                } else {
-                    self.finish(round, now, effects)
-                }
-            }
-            update => update,
-        };
-        self.begin_if_idle(effects);
     }
 
     /// start_cmd failed, or the child could not be started.
@@ -563,22 +595,31 @@ impl Resource {
 
     /// Has all that is started with the resource started anew, after a rest that differs from host to host.
     fn come_up_again(&mut self, now: Instant) -> Option<Duration> {
-        self.started = false;
         self.verdict_in_one_shot(Verdict::Failed);
         let delay = Duration::from_secs(self.random.below(RESTART_SECONDS) as u64);
-        self.rest = (self.plan.mode == Mode::Watch).then_some(now + delay);
-        self.rest.map(|_| delay)
+        let rest = (self.plan.mode == Mode::Watch).then_some(now + delay);
+        self.service = match self.service {
+            Service::New | Service::Failed { .. } => Service::Failed { rest },
+            Service::Up | Service::Down { .. } => Service::Down { rest },
+        };
+        rest.map(|_| delay)
     }
 
+    /// The first one stands.
     fn verdict_in_one_shot(&mut self, verdict: Verdict) {
         if self.plan.mode == Mode::OneShot {
-            self.verdict = Some(verdict);
+            self.verdict.get_or_insert(verdict);
         }
     }
 
-    /// start_cmd brings the service up on its first files: there is nothing yet that could be checked or reloaded.
-    fn start_stands_in(&self) -> bool {
-        self.plan.start && !self.started
+    /// start_cmd brings the service up on its first files: what would check them may come with it.
+    fn start_stands_in_for_checks(&self) -> bool {
+        self.plan.start && matches!(self.service, Service::New)
+    }
+
+    /// There is nothing yet that could be reloaded.
+    fn start_stands_in_for_reloads(&self) -> bool {
+        self.plan.start && !self.is_up()
     }
 
     fn about(&self, t: usize, level: Level, message: &str) -> Line {
@@ -594,12 +635,35 @@ impl Resource {
     }
 
     fn failed_in(&mut self, round: &mut Round, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) {
+        let outcome = match subject {
+            Subject::Template(_) => Outcome::Incomplete,
+            Subject::Reload(_) | Subject::ReloadResource => Outcome::ReloadFailed,
+            // They belong to no round.
+            Subject::Backend(_) | Subject::Start | Subject::Child => Outcome::Good,
+        };
+        round.outcome = round.outcome.max(outcome);
         self.failed(subject, fault, effects);
-        round.failed = true;
     }
 
     fn recovered(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
         effects.extend(self.faults.ended(subject, &self.plan).map(Effect::Log));
+    }
+}
+
+impl Service {
+    fn rest(self) -> Option<Instant> {
+        match self {
+            Service::Failed { rest } | Service::Down { rest } => rest,
+            Service::New | Service::Up => None,
+        }
+    }
+
+    /// Ends a rest that is over. Tells whether there was one.
+    fn take_rest(&mut self, now: Instant) -> bool {
+        match self {
+            Service::Failed { rest } | Service::Down { rest } => rest.take_if(|until| *until <= now).is_some(),
+            Service::New | Service::Up => false,
+        }
     }
 }
 

@@ -203,6 +203,25 @@ fn a_resource_inherits_what_the_one_before_owed() {
 }
 
 #[test]
+fn a_resource_reload_is_inherited_with_and_without_a_child() {
+    let with_reload = || Plan { reload: true, ..plan(Mode::Watch, &[""]) };
+    let mut before = Bench::new(with_reload());
+    before.check(vec![(loaded(), vec![Effect::Render]), (in_sync(), vec![])]);
+    change(&mut before, vec![Effect::Run(Job::ReloadResource)]);
+    let mut after = Bench::new(with_reload());
+    after.resource.inherit(&before.resource);
+    after.check(vec![(loaded(), vec![Effect::Render]), (in_sync(), vec![Effect::Run(Job::ReloadResource)])]);
+    let child = Some(ChildPlan { reload: ReloadBy::Restart, splay: Duration::ZERO });
+    let mut after = Bench::new(Plan { child, ..with_reload() });
+    after.resource.inherit(&before.resource);
+    after.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (in_sync(), vec![Effect::Spawn]),
+        (spawned(), vec![Effect::Run(Job::ReloadResource)]),
+    ]);
+}
+
+#[test]
 fn fault_02_a_failed_reload_is_tried_again() {
     let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
     bench.check(vec![
@@ -676,21 +695,20 @@ fn the_resource_reload_follows_the_childs() {
     change(&mut bench, vec![Effect::SignalChild(1), Effect::Run(Job::ReloadResource)]);
     bench.check(vec![(ended(), vec![])]);
 
+    // Updates do not wait for the splay; the reload command does, and comes with one of its own.
+    let told = || vec![Effect::SignalChild(1), Effect::Render];
     let mut bench = with_reload(ReloadBy::Signal(1), SPLAY);
     change(&mut bench, vec![]);
-    bench.check(vec![(loaded(), vec![])]);
+    change(&mut bench, vec![]);
     bench.wait();
-    bench.check(vec![
-        (Event::Due, vec![Effect::SignalChild(1), Effect::Run(Job::ReloadResource)]),
-        (ended(), vec![Effect::Render]),
-        (in_sync(), vec![]),
-    ]);
+    bench.check(vec![(Event::Due, told()), (in_sync(), vec![Effect::Run(Job::ReloadResource)]), (ended(), vec![])]);
 
     let mut bench = with_reload(ReloadBy::Restart, Duration::ZERO);
     change(&mut bench, vec![Effect::StopChild]);
     bench.check(vec![
         (exited(), vec![Effect::Spawn]),
-        (spawned(), vec![Effect::Run(Job::ReloadResource)]),
+        (spawned(), vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::ReloadResource)]),
         (ended(), vec![]),
     ]);
 
@@ -816,8 +834,11 @@ fn random_events_keep_one_child_and_one_command() {
         let mut bench = Bench::new(Plan { start, reload: true, child, ..plan(Mode::Watch, &["cr", "r"]) });
         // What is to be answered; whether a child is there.
         let (mut open, mut alive): (Vec<Effect>, bool) = (Vec::new(), false);
+        // Tells whether the child is to be stopped.
         let feed = |bench: &mut Bench, event: Event, open: &mut Vec<Effect>, alive: &mut bool| {
+            let mut stopping = false;
             for effect in bench.on(event) {
+                stopping |= effect == Effect::StopChild;
                 match effect {
                     Effect::Spawn => assert!(!*alive, "seed {seed}: a second child"),
                     Effect::SignalChild(_) | Effect::StopChild => assert!(*alive, "seed {seed}: nobody to tell"),
@@ -829,7 +850,9 @@ fn random_events_keep_one_child_and_one_command() {
                     assert!(work <= 1 && open.len() <= 2, "seed {seed}: {open:?}");
                 }
             }
+            stopping
         };
+        let mut stopping = false;
         for _ in 0..200 {
             let good = random.below(4) != 0;
             let result = || if good { Ok(()) } else { Err(fault("no")) };
@@ -846,15 +869,15 @@ fn random_events_keep_one_child_and_one_command() {
                     }
                     other => unreachable!("{other:?} is not answered"),
                 };
-                feed(&mut bench, event, &mut open, &mut alive);
+                stopping |= feed(&mut bench, event, &mut open, &mut alive);
             } else if alive && random.below(10) == 0 {
                 alive = false;
-                feed(&mut bench, exited(), &mut open, &mut alive);
+                stopping = feed(&mut bench, exited(), &mut open, &mut alive);
             } else if random.below(2) == 0 {
-                feed(&mut bench, loaded(), &mut open, &mut alive);
+                stopping |= feed(&mut bench, loaded(), &mut open, &mut alive);
             } else if let Some(due) = bench.resource.due() {
                 bench.now = bench.now.max(due);
-                feed(&mut bench, Event::Due, &mut open, &mut alive);
+                stopping |= feed(&mut bench, Event::Due, &mut open, &mut alive);
             }
         }
         // Left alone and with everything good, it comes to rest with its child.
@@ -874,12 +897,138 @@ fn random_events_keep_one_child_and_one_command() {
                         bench.now = bench.now.max(due);
                         Event::Due
                     }
-                    // It is being stopped, or all is done.
+                    None if stopping => {
+                        stopping = false;
+                        alive = false;
+                        exited()
+                    }
                     None => break,
                 },
             };
-            feed(&mut bench, event, &mut open, &mut alive);
+            stopping |= feed(&mut bench, event, &mut open, &mut alive);
         }
-        assert!(alive && open.is_empty() && bench.resource.due().is_none(), "seed {seed}: {:?}", bench.resource);
+        let Resource { update, service, owed, .. } = &bench.resource;
+        assert!(alive && open.is_empty(), "seed {seed}: {:?}", bench.resource);
+        assert!(matches!((update, service), (Update::Idle, Service::Up)), "seed {seed}: {:?}", bench.resource);
+        assert!(!owed.child && !owed.resource && owed.templates == [false; 2], "seed {seed}: {owed:?}");
     }
+}
+
+#[test]
+fn a_failed_reload_does_not_keep_the_child_from_its_start() {
+    let mut bench = child(ReloadBy::Signal(1), Duration::ZERO, &["r"]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (Event::Ended(Err(fault("nobody to reload"))), vec![Effect::Spawn]),
+        (spawned(), vec![]),
+    ]);
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (in_sync(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![]),
+    ]);
+}
+
+#[test]
+fn a_child_that_has_died_comes_up_on_its_old_files() {
+    let mut bench = child(ReloadBy::Signal(1), Duration::ZERO, &["c"]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (in_sync(), vec![Effect::Spawn]),
+        (spawned(), vec![]),
+        (exited(), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (Event::Ended(Err(fault("bad"))), vec![Effect::Discard(0)]),
+    ]);
+    // The retry, and the child's rest, in whatever order.
+    let mut started = false;
+    for _ in 0..20 {
+        bench.wait();
+        for effect in bench.on(Event::Due) {
+            assert_eq!(effect, Effect::Render);
+        }
+        bench.check(vec![(differs(), vec![Effect::Stage(0)]), (staged(), vec![Effect::Run(Job::Check(0))])]);
+        let after = bench.on(Event::Ended(Err(fault("bad"))));
+        if after == [Effect::Discard(0), Effect::Spawn] {
+            bench.check(vec![(spawned(), vec![])]);
+            started = true;
+            break;
+        }
+        assert_eq!(after, [Effect::Discard(0)]);
+    }
+    assert!(started);
+}
+
+#[test]
+fn only_the_first_files_go_unchecked_when_start_cmd_fails() {
+    let mut bench = Bench::new(Plan { start: true, ..plan(Mode::Watch, &["c"]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Start)]),
+        (Event::Ended(Err(fault("no"))), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+    ]);
+    assert!(!bench.resource.has_started());
+}
+
+#[test]
+fn output_that_differs_in_numbers_only_is_no_other_failure() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    let mut failing = |detail: &str| {
+        let fault = Fault { message: "check command exited with status 1".into(), detail: Some(detail.into()) };
+        bench.on(Event::Refresh);
+        bench.on(loaded());
+        bench.lines(Event::Rendered(vec![Rendering::Failed(fault)])).len()
+    };
+    assert_eq!(failing("2026/11/25 02:40:01 [emerg] 17#17: no host"), 2);
+    assert_eq!(failing("2026/11/25 02:40:02 [emerg] 9#9: no host"), 0);
+    assert_eq!(failing("2026/11/25 02:40:03 [emerg] 9#9: no port"), 1);
+}
+
+/// What a check would refuse must not be what the child comes up with.
+#[test]
+fn checks_go_on_while_the_child_rests() {
+    let child = Some(ChildPlan { reload: ReloadBy::Signal(1), splay: Duration::ZERO });
+    let mut bench = Bench::new(Plan { start: true, child, ..plan(Mode::Watch, &["cr"]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Start)]),
+        (ended(), vec![Effect::Spawn]),
+        (spawned(), vec![]),
+        (exited(), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Install(0)]),
+        // There is nobody to reload; start_cmd will come.
+        (installed(), vec![]),
+    ]);
+}
+
+#[test]
+fn sighup_in_a_one_shot_run_tells_its_child_and_ends_nothing() {
+    let child = Some(ChildPlan { reload: ReloadBy::Signal(1), splay: Duration::ZERO });
+    let mut bench = Bench::new(Plan { child, ..plan(Mode::OneShot, &[""]) });
+    up(&mut bench);
+    bench.check(vec![
+        (Event::Refresh, vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::SignalChild(1)]),
+        (Event::Refresh, vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Failed(fault("no such key"))]), vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), None);
 }

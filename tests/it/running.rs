@@ -391,6 +391,14 @@ fn no_other_signal_ends_it() {
     program.stop();
 }
 
+#[test]
+fn a_mask_that_keeps_signals_away_is_an_error_at_the_start() {
+    let dir = folder(&on_file("app", ""));
+    let finished = remco(&dir).under(&["env", "--block-signal=CHLD"]).once();
+    finished.expect_code(1).expect_log("the signal mask it was started with blocks SIGCHLD, start it with an empty one");
+    assert_eq!(dir.read("app.out"), None);
+}
+
 /// The handlers outlive the loop: a signal that comes while the program ends must not keep it from ending.
 #[test]
 fn a_flood_of_signals_does_not_keep_it_from_ending() {

@@ -30,10 +30,13 @@ note("group of %s" % ("remco" if os.getpgid(0) == os.getpgid(parent) else "its o
 note("started %d" % os.getpid())
 print("the child's output", flush=True)
 # Until the end of whoever started it, which is also the end of a test that failed.
+ending = False
 while os.getppid() == parent:
-    came = signal.sigtimedwait(SIGNALS, 1)
+    came = signal.sigtimedwait(SIGNALS, 0 if ending else 1)
     if came is not None:
         note("signal " + name(came.si_signo))
-        if came.si_signo == signal.SIGTERM and "stubborn" not in sys.argv:
-            note("ended")
-            break
+        # Not before all that came together is noted.
+        ending |= came.si_signo == signal.SIGTERM and "stubborn" not in sys.argv
+    elif ending:
+        note("ended")
+        break
