@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backend::{self, Backend, Change, Report};
+use crate::backend::{Backend, Change, Pool, Report};
 use crate::config::{self, Config, Mode};
 use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
@@ -33,6 +33,7 @@ pub struct Daemon {
     signals: Arc<Signals>,
     logger: Rc<Logger>,
     machine: Rc<Machine>,
+    pool: Pool,
     notify: Notify,
     units: Vec<Unit>,
     /// How many units there have been: their numbers.
@@ -120,11 +121,13 @@ pub enum Ending {
 impl Daemon {
     /// `notify`: who is told how things stand.
     pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
+        let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
         Daemon {
             mode,
             signals,
             logger,
             machine,
+            pool: Pool::new(wake, random::below),
             notify,
             units: Vec::new(),
             numbers: 0,
@@ -140,7 +143,7 @@ impl Daemon {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
         let new = config.resources.iter().filter(is_new).zip(self.numbers..).map(|(resource, number)| {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            Unit::new(number, resource.clone(), self.mode, &self.signals, logger, machine)
+            Unit::new(number, resource.clone(), self.mode, &mut self.pool, logger, machine)
         });
         let mut new: Vec<Unit> = new.collect();
         self.numbers += new.len();
@@ -337,15 +340,11 @@ impl Unit {
         number: usize,
         config: config::Resource,
         mode: Mode,
-        signals: &Arc<Signals>,
+        pool: &mut Pool,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
     ) -> Unit {
-        let backends = config.backends.iter().map(|options| {
-            let wake: Arc<dyn Wake> = Arc::<Signals>::clone(signals);
-            backend::open(options, mode, wake, random::below)
-        });
-        let backends: Vec<Box<dyn Backend>> = backends.collect();
+        let backends: Vec<Box<dyn Backend>> = config.backends.iter().map(|options| pool.open(options, mode)).collect();
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),

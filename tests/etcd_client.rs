@@ -4,12 +4,14 @@
 #[path = "it/support"]
 #[allow(dead_code, reason = "the whole program's tests use the rest")]
 mod support {
+    mod authority;
     mod etcd;
     mod gateway;
     mod port;
     mod temp_dir;
     mod wait;
 
+    pub use authority::{Authority, Pair};
     pub use etcd::Etcd;
     pub use gateway::Gateway;
     pub use port::free_port;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use remco::backend::{Backend, Change, Mode, Report, etcd};
+use remco::backend::{Backend, Change, Mode, Pool, Report};
 use remco::config;
 use remco::host::wait::Wake;
 use remco::store::Layer;
@@ -63,18 +65,19 @@ struct Client {
 
 impl Client {
     fn new(nodes: &[&str], mode: Mode, options: config::Backend) -> Client {
+        Client::with(config::Etcd::default(), nodes, mode, options)
+    }
+
+    fn with(etcd: config::Etcd, nodes: &[&str], mode: Mode, options: config::Backend) -> Client {
         let etcd = config::Etcd {
             nodes: nodes.iter().map(|node| node.to_string()).collect(),
-            scheme: "http".into(),
-            srv_record: String::new(),
-            tls: config::Tls::default(),
-            username: String::new(),
-            password: config::Secret::default(),
             version: Some(config::EtcdVersion::V3),
+            ..etcd
         };
         let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
         // The smallest number: the first node first, the shortest delays.
-        let backend = etcd::new(&options, &etcd, mode, Arc::new(Bell(bell)), Box::new(|_| 0));
+        let mut pool = Pool::new(Arc::new(Bell(bell)), |_| 0);
+        let backend = pool.open(&config::Backend { kind: config::Kind::Etcd(etcd), ..options }, mode);
         Client {
             backend,
             ringer,
@@ -395,7 +398,9 @@ fn one_shot_fails_when_every_node_has() {
     );
     let strange = answering("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>");
     let nodes = [&*unused, &*hung, &*sick, &*old, &*strange];
-    let mut client = Client::new(&nodes, Mode::OneShot, watch(&["/app"]));
+    // Over when the first round is.
+    let etcd = config::Etcd { timeout: Duration::from_secs(1), ..config::Etcd::default() };
+    let mut client = Client::with(etcd, &nodes, Mode::OneShot, watch(&["/app"]));
     client.until("the failure", |client| client.told.len() == 2);
     let causes = [
         "connection refused",

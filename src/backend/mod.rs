@@ -8,6 +8,7 @@ pub mod flatten;
 pub mod keys;
 pub mod mock;
 pub mod polled;
+pub mod remote;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -63,20 +64,39 @@ pub enum Change {
     Delete(Bytes),
 }
 
-/// A backend as the configuration describes it; it begins at its first turn. `random` gives a number below its argument,
-/// which is not 0.
-///
-/// # Panics
-/// If the backend is one that [`config::unsupported`] names.
-pub fn open(options: &config::Backend, mode: Mode, wake: Arc<dyn Wake>, random: fn(u64) -> u64) -> Box<dyn Backend> {
-    let seed = random(u64::MAX);
-    match &options.kind {
-        Kind::Etcd(etcd) => etcd::new(options, etcd, mode, wake, Box::new(random)),
-        Kind::File(file) => file::new(options, file, mode, seed),
-        Kind::Env => env::new(options, mode, seed),
-        Kind::Mock => mock::new(options, mode, seed),
-        Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_) => {
-            unreachable!("config::unsupported refuses what is not built")
+/// Opens backends, and knows what those that are open share.
+pub struct Pool {
+    wake: Arc<dyn Wake>,
+    random: fn(u64) -> u64,
+    etcd: etcd::Connections,
+}
+
+impl Pool {
+    /// `random` gives a number below its argument, which is not 0.
+    pub fn new(wake: Arc<dyn Wake>, random: fn(u64) -> u64) -> Pool {
+        Pool { wake, random, etcd: etcd::Connections::default() }
+    }
+
+    /// A backend as the configuration describes it; it begins at its first turn.
+    ///
+    /// # Panics
+    /// If the backend is one that [`config::unsupported`] names.
+    pub fn open(&mut self, options: &config::Backend, mode: Mode) -> Box<dyn Backend> {
+        let seed = (self.random)(u64::MAX);
+        match &options.kind {
+            Kind::Etcd(etcd) => self.etcd.open(options, etcd, mode, Arc::clone(&self.wake), self.random),
+            Kind::File(file) if file.is_remote() => remote::new(options, file, mode, Arc::clone(&self.wake), seed),
+            Kind::File(file) => file::new(options, file, mode, seed),
+            Kind::Env => env::new(options, mode, seed),
+            Kind::Mock => mock::new(options, mode, seed),
+            Kind::Consul(_)
+            | Kind::Vault(_)
+            | Kind::Redis(_)
+            | Kind::Zookeeper(_)
+            | Kind::Nats(_)
+            | Kind::Plugin(_) => {
+                unreachable!("config::unsupported refuses what is not built")
+            }
         }
     }
 }

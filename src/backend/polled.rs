@@ -16,6 +16,11 @@ pub trait Source {
 
     /// All wanted keys as they are now. The error is verb, subject, cause.
     fn read(&mut self) -> Result<Layer, String>;
+
+    /// Whether the program wants to end, so that a read failed for no fault of the source's.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// A backend that reads its source by a schedule and watches nothing.
@@ -24,11 +29,17 @@ pub struct Polled<S> {
     /// For the log.
     prefix: String,
     schedule: Schedule,
+    /// What is logged before the first read.
+    introduction: Option<Line>,
 }
 
 impl<S: Source> Polled<S> {
     pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
-        Polled { source, prefix: prefix.to_owned(), schedule }
+        Polled { source, prefix: prefix.to_owned(), schedule, introduction: None }
+    }
+
+    pub fn introduced(self, line: Line) -> Polled<S> {
+        Polled { introduction: Some(line), ..self }
     }
 }
 
@@ -47,6 +58,7 @@ impl<S: Source> Backend for Polled<S> {
         if self.schedule.call(now).is_none() {
             return;
         }
+        out.extend(self.introduction.take().map(Report::Log));
         out.push(Report::Log(retrieving_keys(self.source.name(), &self.prefix)));
         match self.source.read() {
             Ok(layer) => {
@@ -55,6 +67,7 @@ impl<S: Source> Backend for Polled<S> {
                 }
                 out.push(Report::Snapshot(layer));
             }
+            Err(_) if self.source.stopped() => {}
             Err(error) => {
                 self.schedule.failed(now);
                 out.push(Report::Failed(error));

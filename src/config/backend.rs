@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::document::{Node, Span, Table, Value};
 use super::keys::{self, Shape};
 use super::model::{
-    Backend, Consul, Etcd, EtcdVersion, File, Kind, Nats, Plugin, Redis, Secret, Tls, Vault, Zookeeper,
+    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, Plugin, Redis, Secret, Tls, Vault,
+    Zookeeper,
 };
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
@@ -146,7 +147,7 @@ fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool, purpose: Purp
 
 fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     const EXAMPLE: &str = "http://127.0.0.1:2379";
-    let tls = tls(reader);
+    let tls = tls(reader, purpose);
     let scheme = if tls == Tls::default() { "http" } else { "https" };
     let url = |node: Found<&str>| {
         let url = node_url(node.value, scheme);
@@ -155,21 +156,74 @@ fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
         }
         url
     };
+    let usual = Etcd::default();
     Some(Kind::Etcd(Etcd {
         nodes: addresses(reader, "etcd", Some(EXAMPLE), purpose).into_iter().filter_map(url).collect(),
-        scheme: reader.filled("scheme").map_or("http", |scheme| scheme.value).to_owned(),
+        scheme: reader.filled("scheme").map_or(usual.scheme, |scheme| scheme.value.to_owned()),
         srv_record: reader.string("srv_record"),
         tls,
-        username: reader.string("username"),
-        password: reader.secret("password"),
+        login: login(reader, purpose),
         version: etcd_version(reader),
+        request_timeout: reader.time_limit("request_timeout").unwrap_or(usual.request_timeout),
+        dial_timeout: reader.time_limit("dial_timeout").unwrap_or(usual.dial_timeout),
+        timeout: reader.time_limit("timeout").unwrap_or(usual.timeout),
+        watch_deadline: reader.time_limit("watch_deadline").unwrap_or(usual.watch_deadline),
+        max_response: reader.positive("max_response").unwrap_or(usual.max_response),
     }))
+}
+
+/// Who logs in to etcd. A password without a user is for nobody.
+fn login(reader: &Reader, purpose: Purpose) -> Option<Login> {
+    let username = credential(reader, "username", "username_file");
+    let password = credential(reader, "password", "password_file");
+    let report = reader.report;
+    match (username, password) {
+        (Some(username), Some(password)) => Some(Login { username, password }),
+        (Some(username), None) => {
+            if purpose == Purpose::Use {
+                let span = reader.place(if reader.has("password") { "password" } else { "username" });
+                let why = report.unset(span);
+                let message = format!("`username` has no password{why}: set `password` or `password_file`");
+                report.lacking(span, message);
+            }
+            Some(Login { username, password: Credential::Inline(Secret::default()) })
+        }
+        (None, Some(_)) => {
+            if purpose == Purpose::Use {
+                let span = reader.place(if reader.has("username") { "username" } else { "password" });
+                let why = report.unset(span);
+                let message = format!("nobody logs in: there is no user{why}: set `username` or `username_file`");
+                report.lacking(span, message);
+            }
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+/// A text or the file that holds it, whichever is set nearer to the resource; `None` for neither and for an empty one.
+fn credential(reader: &Reader, inline: &'static str, file: &'static str) -> Option<Credential> {
+    match reader.nearest_of(&[inline, file]).as_slice() {
+        [] => None,
+        [name] if *name == file => reader.path(file).map(Credential::File),
+        [_] => reader.filled(inline).map(|found| Credential::Inline(Secret::new(found.value.to_owned()))),
+        _ => {
+            let message = format!("{} and {} are both set: remove one of them", quoted(inline), quoted(file));
+            reader.report.error(reader.place(file), message);
+            None
+        }
+    }
 }
 
 fn file(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let httpheaders = headers(reader);
     let filepath = required(reader, "filepath", "a path or an http(s) URL", purpose)?;
-    Some(Kind::File(File { filepath, httpheaders }))
+    let file = File { filepath, httpheaders };
+    if file.is_remote() && node_url(&file.filepath, "http").is_none() {
+        let message = "this is no URL: write it like `\"https://example.com/data.yml\"`";
+        reader.report.error(reader.place("filepath"), message);
+    }
+    Some(Kind::File(file))
 }
 
 fn consul(reader: &Reader, purpose: Purpose) -> Option<Kind> {
@@ -178,7 +232,7 @@ fn consul(reader: &Reader, purpose: Purpose) -> Option<Kind> {
         nodes: nodes(reader, "consul", None, purpose),
         scheme: reader.string("scheme"),
         srv_record: reader.string("srv_record"),
-        tls: tls(reader),
+        tls: tls(reader, purpose),
     }))
 }
 
@@ -193,7 +247,7 @@ fn vault(reader: &Reader, purpose: Purpose) -> Option<Kind> {
         username: reader.string("username"),
         password: reader.secret("password"),
         auth_token: reader.secret("auth_token"),
-        tls: tls(reader),
+        tls: tls(reader, purpose),
     };
     let node = required(reader, "node", "the address of the server", purpose)?;
     Some(Kind::Vault(Vault { node, ..vault }))
@@ -287,12 +341,25 @@ fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&str>, purpose
     filled
 }
 
-fn tls(reader: &Reader) -> Tls {
-    Tls {
+fn tls(reader: &Reader, purpose: Purpose) -> Tls {
+    let tls = Tls {
         client_cert: reader.path("client_cert"),
         client_key: reader.path("client_key"),
         client_ca_keys: reader.path("client_ca_keys"),
+    };
+    let half = match (&tls.client_cert, &tls.client_key) {
+        (Some(_), None) => Some(("client_cert", "client_key")),
+        (None, Some(_)) => Some(("client_key", "client_cert")),
+        _ => None,
+    };
+    if let Some((is, lacks)) = half
+        && purpose == Purpose::Use
+    {
+        let why = if reader.has(lacks) { reader.report.unset(reader.place(lacks)) } else { String::new() };
+        let message = format!("{} is of no use without {}{why}: set both", quoted(is), quoted(lacks));
+        reader.report.missing(reader.place(is), message);
     }
+    tls
 }
 
 fn etcd_version(reader: &Reader) -> Option<EtcdVersion> {
@@ -314,6 +381,13 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
     for table in reader.tables_of_layers("httpheaders").iter().rev() {
         for entry in &table.value.entries {
             if let Value::Text(text) = &entry.node.value {
+                let key = || reader.report.show(entry.key_span, &entry.key);
+                if !is_header_name(&entry.key) {
+                    reader.report.error(entry.key_span, format!("{} is no name of a header in HTTP", key()));
+                } else if !text.chars().all(|c| matches!(c, ' '..='~' | '\t')) {
+                    let message = format!("a header of HTTP has printable ASCII only, {} has other characters", key());
+                    reader.report.error(entry.node.span, message);
+                }
                 headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
             } else {
                 let key = reader.report.show(entry.key_span, &entry.key);
@@ -322,6 +396,11 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
         }
     }
     headers.into_values().map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).collect()
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn auth_type(reader: &Reader) -> String {

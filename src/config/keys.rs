@@ -62,7 +62,14 @@ pub(super) const BACKENDS: Shape = Shape {
 };
 pub(super) const ETCD: Shape = Shape {
     title: "`etcd`",
-    keys: &[COMMON, &["nodes", "scheme", "srv_record", "username", "password", "version"], TLS],
+    keys: &[
+        COMMON,
+        &["nodes", "scheme", "srv_record", "username", "password", "version"],
+        TLS,
+        // Ours: remco has none of these.
+        &["username_file", "password_file"],
+        &["request_timeout", "dial_timeout", "timeout", "watch_deadline", "max_response"],
+    ],
 };
 pub(super) const FILE: Shape = Shape { title: "`file`", keys: &[COMMON, &["filepath", "httpheaders"]] };
 pub(super) const ENV: Shape = Shape { title: "`env`", keys: &[COMMON] };

@@ -27,7 +27,7 @@ use std::path::{Component, Path, PathBuf};
 
 pub use finding::{Finding, Findings};
 pub use model::*;
-pub use unbuilt::unsupported;
+pub use unbuilt::{NO_TLS, unsupported};
 
 use document::{Document, Span, Table};
 use reader::{Found, Reader};
@@ -262,19 +262,7 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
 fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
     let Some(table) = table else { return Limits::default() };
     let reader = Reader::new(report, &keys::LIMITS, table.value, table.span);
-    Limits {
-        template_steps: positive(&reader, "template_steps"),
-        template_output: positive(&reader, "template_output"),
-    }
-}
-
-fn positive<T: TryFrom<i64>>(reader: &Reader, key: &str) -> Option<T> {
-    let found = reader.integer(key)?;
-    let value = Some(found.value).filter(|value| *value > 0).and_then(|value| T::try_from(value).ok());
-    if value.is_none() {
-        reader.report.error(found.span, format!("{} must be above 0 and fit this machine", quoted(key)));
-    }
-    value
+    Limits { template_steps: reader.positive("template_steps"), template_output: reader.positive("template_output") }
 }
 
 fn log_level(reader: &Reader) -> LogLevel {

@@ -181,10 +181,74 @@ pub struct Etcd {
     pub scheme: String,
     pub srv_record: String,
     pub tls: Tls,
-    pub username: String,
-    pub password: Secret,
+    /// `None`: nobody logs in.
+    pub login: Option<Login>,
     /// `None`: found out.
     pub version: Option<EtcdVersion>,
+    /// For each step of a request: to send it, for the head of its answer, for each piece of the rest.
+    pub request_timeout: Duration,
+    /// For a connection to come about.
+    pub dial_timeout: Duration,
+    /// How long a one-shot run tries.
+    pub timeout: Duration,
+    /// How long a watch may be silent before its node is asked whether it is alive.
+    pub watch_deadline: Duration,
+    /// Bytes of an answer, or of one line of a watch.
+    pub max_response: usize,
+}
+
+impl Etcd {
+    /// The scheme of the nodes of `srv_record`.
+    pub fn scheme_of_record(&self) -> &str {
+        match self.version {
+            // etcd's own name for the records of nodes with TLS.
+            _ if self.srv_record.to_ascii_lowercase().starts_with("_etcd-client-ssl.") => "https",
+            Some(EtcdVersion::V2) => &self.scheme,
+            Some(EtcdVersion::V3) | None if self.tls == Tls::default() => "http",
+            Some(EtcdVersion::V3) | None => "https",
+        }
+    }
+
+    /// Whether a node has TLS or a file for it is set.
+    pub fn wants_tls(&self) -> bool {
+        // Nodes that are given win over the record.
+        let of_nodes = self.nodes.iter().any(|node| node.starts_with("https://"));
+        let of_record = self.nodes.is_empty() && self.scheme_of_record() == "https";
+        self.tls != Tls::default() || of_nodes || of_record
+    }
+}
+
+/// Where nothing is set.
+impl Default for Etcd {
+    fn default() -> Etcd {
+        Etcd {
+            nodes: Vec::new(),
+            scheme: "http".to_owned(),
+            srv_record: String::new(),
+            tls: Tls::default(),
+            login: None,
+            version: None,
+            request_timeout: Duration::from_secs(3),
+            dial_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(30),
+            watch_deadline: Duration::from_secs(30),
+            max_response: 256 << 20,
+        }
+    }
+}
+
+/// Who logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    pub username: Credential,
+    pub password: Credential,
+}
+
+/// A text that the configuration holds, or that a file does, which is read at every login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    Inline(Secret),
+    File(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -155,6 +155,46 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Seconds, also parts of one, that something of ours may take.
+    pub fn time_limit(&self, name: &str) -> Option<Duration> {
+        let entry = self.entry(name)?;
+        let seconds = match &entry.node.value {
+            Value::Integer(value) => value.map_or(f64::INFINITY, |value| value as f64),
+            Value::Float(digits) => digits.parse().unwrap_or(f64::NAN),
+            Value::Text(text) if text.parse::<f64>().is_ok() => {
+                return self.wrong_type(entry, "a number of seconds", ": remove the quotes");
+            }
+            _ => return self.wrong_type(entry, "a number of seconds", ""),
+        };
+        if !(0.1..=86400.0).contains(&seconds) {
+            self.report.error(entry.node.span, format!("{} must be between 0.1 and 86400 seconds", quoted(name)));
+            return None;
+        }
+        Some(Duration::from_secs_f64(seconds))
+    }
+
+    /// A count that is 1 or more.
+    pub fn positive<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        let found = self.integer(name)?;
+        let value = Some(found.value).filter(|value| *value > 0).and_then(|value| T::try_from(value).ok());
+        if value.is_none() {
+            self.report.error(found.span, format!("{} must be above 0 and fit this machine", quoted(name)));
+        }
+        value
+    }
+
+    /// Those of the names that are set in the nearest table that sets any; of several, those that are not empty.
+    pub fn nearest_of(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let set = |(table, _): &(&'a Table, Span)| -> Vec<(&'static str, &'a Entry)> {
+            names.iter().filter_map(|name| Some((*name, table.find(name)?))).collect()
+        };
+        let mut found = self.layers.iter().map(set).find(|found| !found.is_empty()).unwrap_or_default();
+        if found.len() > 1 {
+            found.retain(|(_, entry)| !matches!(&entry.node.value, Value::Text(text) if text.is_empty()));
+        }
+        found.into_iter().map(|(name, _)| name).collect()
+    }
+
     /// A list of texts.
     pub fn texts(&self, name: &str) -> Option<Vec<Found<&'a str>>> {
         let entry = self.entry(name)?;

@@ -157,15 +157,7 @@ name = "haproxy"
         check_cmd: None,
         reload_cmd: Some(Command { parts: reload }),
     };
-    let etcd = Etcd {
-        nodes: vec!["http://localhost:2379".into()],
-        scheme: "http".into(),
-        srv_record: String::new(),
-        tls: Tls::default(),
-        username: String::new(),
-        password: Secret::default(),
-        version: None,
-    };
+    let etcd = Etcd { nodes: vec!["http://localhost:2379".into()], ..Etcd::default() };
     let backend = Backend {
         keys: vec!["/services".into(), "/config".into()],
         watch_keys: vec!["/haproxy/reload".into()],
@@ -398,26 +390,30 @@ redis = {{nodes = ['r'], srv_record = 's', password = 'p', database = 3, keys = 
 vault = {{node = 'v', auth_type = 'userpass', app_id = 'a', user_id = 'b', role_id = 'c', secret_id = 'd',
     username = 'u', password = 'p', auth_token = 't', client_cert = '1', client_key = '2', client_ca_keys = '3',
     keys = ['/'], interval = 1}}
-consul = {{nodes = ['c'], scheme = 'https', srv_record = 's', client_cert = '1', keys = ['/'], watch = true}}
+consul = {{nodes = ['c'], scheme = 'https', srv_record = 's', client_ca_keys = '3', keys = ['/'], watch = true}}
 env = {{keys = ['/'], onetime = true}}
 file = {{filepath = 'f', httpheaders = {{a = 'b'}}, keys = ['/'], prefix = '/p', watch = true}}
-etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '1', client_key = '', username = 'u',
+etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', client_ca_keys = '3', username = 'u',
     password = 'p', version = 3, keys = ['/'], watch = true}}
 "
     );
     let config = Table::new(&text).load();
     let backends = &config.resources[0].backends;
     let secret = |text: &str| Secret::new(text.into());
-    let tls = Tls { client_cert: Some("1".into()), client_key: None, client_ca_keys: None };
+    let login = |name, password| {
+        let [username, password] = [name, password].map(|text| Credential::Inline(secret(text)));
+        Login { username, password }
+    };
+    let tls = Tls { client_cert: None, client_key: None, client_ca_keys: Some("3".into()) };
     let expected = [
         Kind::Etcd(Etcd {
             nodes: vec!["https://e".into()],
             scheme: "https".into(),
             srv_record: "s".into(),
             tls: tls.clone(),
-            username: "u".into(),
-            password: secret("p"),
+            login: Some(login("u", "p")),
             version: Some(EtcdVersion::V3),
+            ..Etcd::default()
         }),
         Kind::File(File { filepath: "f".into(), httpheaders: BTreeMap::from([("a".into(), secret("b"))]) }),
         Kind::Env,
@@ -464,6 +460,7 @@ fn default_backends_are_overlaid_field_by_field() {
 [default_backends.etcd]
 nodes = ['http://a:1', 'http://b:1']
 username = 'root'
+password = 'p'
 keys = ['/default']
 watch = true
 [default_backends.file]
@@ -496,9 +493,13 @@ dst = '/b'
     )
     .load();
     let [own, none] = config.resources.as_slice() else { panic!("two resources") };
+    let name = |etcd: &Etcd| match &etcd.login {
+        Some(Login { username: Credential::Inline(name), .. }) => name.reveal().to_owned(),
+        other => panic!("{other:?}"),
+    };
     let etcd = |resource: &Resource| match &resource.backends[0] {
         Backend { kind: Kind::Etcd(etcd), keys, watch, interval, .. } => {
-            (etcd.nodes.join(" "), etcd.username.clone(), keys.join(" "), *watch, interval.map(|time| time.as_secs()))
+            (etcd.nodes.join(" "), name(etcd), keys.join(" "), *watch, interval.map(|time| time.as_secs()))
         }
         other => panic!("{other:?}"),
     };
@@ -760,4 +761,99 @@ config = {{a = [1]}}
             check(&damaged);
         }
     }
+}
+
+#[test]
+fn etcd_has_limits_of_its_own() {
+    let text = format!(
+        "{RESOURCE}[resource.backend.etcd]
+nodes = ['a']
+keys = ['/']
+watch = true
+request_timeout = 1.5
+dial_timeout = 86400
+timeout = 0.1
+watch_deadline = 1e1
+max_response = 1
+"
+    );
+    let etcd = Etcd {
+        nodes: vec!["http://a".into()],
+        request_timeout: Duration::from_millis(1500),
+        dial_timeout: Duration::from_secs(86400),
+        timeout: Duration::from_millis(100),
+        watch_deadline: Duration::from_secs(10),
+        max_response: 1,
+        ..Etcd::default()
+    };
+    assert_eq!(Table::new(&text).load().resources[0].backends[0].kind, Kind::Etcd(etcd));
+}
+
+#[test]
+fn credentials_of_the_nearest_table_count() {
+    let check = |defaults: &str, own: &str, want: Option<[Credential; 2]>| {
+        let text = format!(
+            "[default_backends.etcd]
+nodes = ['a']
+keys = ['/']
+watch = true
+{defaults}
+{RESOURCE}[resource.backend.etcd]
+{own}
+"
+        );
+        let config = Table::new(&text).load();
+        let Kind::Etcd(etcd) = &config.resources[0].backends[0].kind else { panic!("{config:?}") };
+        assert_eq!(etcd.login, want.map(|[username, password]| Login { username, password }), "{defaults} {own}");
+    };
+    let text = |text: &str| Credential::Inline(Secret::new(text.into()));
+    let file = |path: &str| Credential::File(path.into());
+    check("", "", None);
+    check("", "username = 'u'\npassword = 'p'", Some([text("u"), text("p")]));
+    check("", "username_file = 'u'\npassword_file = 'p'", Some([file("u"), file("p")]));
+    check("", "username = ''\nusername_file = 'u'\npassword_file = 'p'\npassword = ''", Some([file("u"), file("p")]));
+    check("username = 'u'\npassword = 'p'", "password_file = 'p'", Some([text("u"), file("p")]));
+    check("username_file = 'u'\npassword_file = 'p'", "username = 'x'", Some([text("x"), file("p")]));
+    check("username = 'u'\npassword = 'p'", "username_file = ''\npassword = ''", None);
+}
+
+#[test]
+#[cfg(not(feature = "tls"))]
+fn a_build_without_tls_refuses_what_needs_it() {
+    let check = |backend: &str, want: &[&str]| {
+        let config = Table::new(&format!("{RESOURCE}[resource.backend.{backend}\nkeys = ['/']\nonetime = true")).load();
+        let want: Vec<String> = want.iter().map(|what| format!("resource `app`: {what}: {NO_TLS}")).collect();
+        assert_eq!(unsupported(&config), want, "{backend}");
+    };
+    const ETCD: &str = "etcd: https and client_* files";
+    check("etcd]\nnodes = ['http://a']", &[]);
+    check("etcd]\nnodes = ['http://a', 'https://b']", &[ETCD]);
+    check("etcd]\nnodes = ['http://a']\nclient_ca_keys = 'x'", &[ETCD]);
+    check("etcd]\nsrv_record = '_etcd-client._tcp.a'", &[]);
+    check("etcd]\nsrv_record = '_etcd-client-ssl._tcp.a'", &[ETCD]);
+    check("file]\nfilepath = 'HTTP://a/x'", &[]);
+    check("file]\nfilepath = 'HTTPS://a/x'", &["file: an https filepath"]);
+}
+
+#[test]
+fn nodes_of_a_record_have_a_scheme() {
+    let check = |record: &str, scheme: &str, files, version, want: &str| {
+        let tls = Tls { client_ca_keys: if files { Some("ca.pem".into()) } else { None }, ..Tls::default() };
+        let etcd = Etcd { srv_record: record.into(), scheme: scheme.into(), tls, version, ..Etcd::default() };
+        assert_eq!(etcd.scheme_of_record(), want, "{record} {scheme} {files} {version:?}");
+        assert_eq!(etcd.wants_tls(), files || want == "https");
+    };
+    let (two, three) = (Some(EtcdVersion::V2), Some(EtcdVersion::V3));
+    let plain = "_etcd-client._tcp.example.com";
+    check(plain, "http", false, None, "http");
+    check(plain, "http", true, None, "https");
+    check(plain, "https", false, three, "http");
+    check(plain, "http", true, three, "https");
+    check(plain, "http", true, two, "http");
+    check(plain, "https", false, two, "https");
+    check("_etcd-client-ssl._tcp.example.com", "http", false, two, "https");
+    check("_Etcd-Client-SSL._tcp.example.com", "http", false, three, "https");
+    let given =
+        Etcd { nodes: vec!["http://a".into()], srv_record: "_etcd-client-ssl._tcp.a".into(), ..Etcd::default() };
+    assert!(!given.wants_tls());
 }

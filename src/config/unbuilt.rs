@@ -1,7 +1,10 @@
 //! What a configuration may ask for and this version or build does not do. A resource that needs it must not start and
 //! quietly do something else. Each line here goes with the change that builds the feature.
 
-use super::{Config, Etcd, EtcdVersion, File, Kind, Resource, Tls};
+use super::{Config, Kind, Resource};
+
+/// Why nothing can be asked for over https.
+pub const NO_TLS: &str = "this program is built without TLS: use the default build (cargo build --release)";
 
 /// One message for each thing that is not built, in the order of the configuration; none if all can be done.
 pub fn unsupported(config: &Config) -> Vec<String> {
@@ -34,11 +37,15 @@ fn of_resource(resource: &Resource) -> Vec<String> {
     for backend in &resource.backends {
         let name = match &backend.kind {
             Kind::Etcd(etcd) => {
-                missing.extend(of_etcd(etcd).map(|what| format!("etcd: {what} not supported yet")));
+                if !cfg!(feature = "tls") && etcd.wants_tls() {
+                    missing.push(format!("etcd: https and client_* files: {NO_TLS}"));
+                }
                 continue;
             }
             Kind::File(file) => {
-                missing.extend(of_file(file).map(|what| format!("file: {what} not supported yet")));
+                if !cfg!(feature = "tls") && file.filepath.to_ascii_lowercase().starts_with("https:") {
+                    missing.push(format!("file: an https filepath: {NO_TLS}"));
+                }
                 continue;
             }
             Kind::Env | Kind::Mock => continue,
@@ -52,23 +59,4 @@ fn of_resource(resource: &Resource) -> Vec<String> {
         missing.push(format!("the {name} backend is not supported yet"));
     }
     missing
-}
-
-fn of_etcd(etcd: &Etcd) -> impl Iterator<Item = &'static str> {
-    [
-        (etcd.version == Some(EtcdVersion::V2), "version 2 is"),
-        // Nodes that are given win over the record.
-        (etcd.nodes.is_empty() && !etcd.srv_record.is_empty(), "srv_record is"),
-        (!etcd.username.is_empty(), "username is"),
-        (
-            etcd.tls != Tls::default() || etcd.nodes.iter().any(|node| node.starts_with("https://")),
-            "TLS (an https node, client_cert, client_key, client_ca_keys) is",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(used, what)| used.then_some(what))
-}
-
-fn of_file(file: &File) -> Option<&'static str> {
-    file.is_remote().then_some("a remote filepath is")
 }

@@ -1,12 +1,18 @@
 //! HTTP requests over poll(2): the only door of ureq. A request waits for its answer, but serves the loop's [`Wake`]
 //! meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
-//! Knows nothing of etcd. No TLS, no proxies, no redirects, no retries and no threads.
+//! Knows nothing of etcd. No proxies, no redirects, no retries and no threads; TLS is in `tls`.
+
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "http/no_tls.rs"]
+mod tls;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -15,14 +21,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use ureq::config::Config;
-use ureq::http::{Response, Uri};
+use ureq::http::{HeaderMap, Request, Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body, BodyReader, Timeout};
 
 use super::dns::{self, Families, Fault};
 use super::wait::Wake;
+use crate::config;
 use crate::error::cause;
+use tls::Tls;
 
 /// The longest line of a stream and the longest body of an answer, unless told otherwise.
 pub const MAX_RESPONSE: usize = 256 << 20;
@@ -36,15 +44,19 @@ const KEPT_CONNECTION: Duration = Duration::from_secs(90);
 /// A line buffer larger than this is given back after its line.
 const KEPT_LINE: usize = 64 * 1024;
 
+/// How long one request waits for a connection, over all addresses of a name. It holds the loop meanwhile; what is not
+/// there yet goes on behind its back, and the next request waits for the same.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// How long each step of a request may take. A request holds the loop, so they are short.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// To connect, over all addresses of a name.
-    pub connect: Duration,
-    /// To send the request; then for the head of its answer; then for every piece of the body.
+    /// For a connection to an address to come about, over all requests that wait for it, each a second at most.
+    pub dial: Duration,
+    /// To send the request, with the handshake of TLS; then for the head of its answer; then for every piece of the body.
     pub answer: Duration,
-    /// For the whole body.
-    pub body: Duration,
+    /// For all of a request but a stream, with the body of its answer.
+    pub whole: Duration,
     /// Bytes of a body, or of one line of a stream.
     pub size: usize,
 }
@@ -52,31 +64,38 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connect: Duration::from_secs(1),
+            dial: Duration::from_secs(5),
             answer: Duration::from_secs(3),
-            body: Duration::from_secs(30),
+            whole: Duration::from_secs(30),
             size: MAX_RESPONSE,
         }
+    }
+}
+
+impl Limits {
+    /// For one request to be connected.
+    fn connect(&self) -> Duration {
+        self.dial.min(CONNECT)
     }
 }
 
 /// Makes requests to any number of servers.
 #[derive(Debug)]
 pub struct Client {
-    /// Keeps connections for the next request.
     requests: Agent,
-    /// Keeps none: a connection that was a stream would come back as one.
     streams: Agent,
-    opened: Opened,
+    connections: Arc<Connections>,
     wake: Arc<dyn Wake>,
     limits: Limits,
 }
 
 impl Client {
-    pub fn new(wake: Arc<dyn Wake>, limits: Limits) -> Client {
-        let opened = Opened::default();
+    /// `tls`: the files for https. They are read when a connection needs them.
+    pub fn new(wake: Arc<dyn Wake>, limits: Limits, tls: config::Tls) -> Client {
+        let tls = Arc::new(Tls::new(tls));
+        let connections = Arc::<Connections>::default();
         let names = Names::new(dns::Resolver::new(Some(wake.clone())));
-        let agent = |pooled, body| {
+        let agent = |whole| {
             let config = Agent::config_builder()
                 .http_status_as_error(false)
                 .proxy(None)
@@ -86,42 +105,60 @@ impl Client {
                 .input_buffer_size(BUFFER)
                 .output_buffer_size(BUFFER)
                 .max_response_header_size(BUFFER)
-                .max_idle_connections(pooled)
+                .max_idle_connections(3)
                 .max_idle_connections_per_host(1)
                 .max_idle_age(KEPT_CONNECTION)
-                .timeout_connect(Some(limits.connect))
+                .timeout_connect(Some(limits.connect()))
                 .timeout_send_request(Some(limits.answer))
                 .timeout_send_body(Some(limits.answer))
                 .timeout_recv_response(Some(limits.answer))
                 .timeout_per_read(Some(limits.answer))
-                .timeout_recv_body(body)
+                .timeout_global(whole)
                 .build();
-            Agent::with_parts(config, Sockets { wake: wake.clone(), opened: opened.clone() }, names.clone())
+            let (wake, connections, tls) = (wake.clone(), connections.clone(), tls.clone());
+            Agent::with_parts(config, Sockets { wake, connections, dial: limits.dial, tls }, names.clone())
         };
-        // A limit on the whole body would end a stream after that time.
-        Client { requests: agent(3, Some(limits.body)), streams: agent(0, None), opened, wake, limits }
+        // A limit on the whole would end a stream after that time.
+        Client { requests: agent(Some(limits.whole)), streams: agent(None), connections, wake, limits }
     }
 
-    /// Posts and waits for the head of the answer. The body is read by who asked.
+    /// Gets and waits for the head of the answer. The body is read by who asked.
+    pub fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Error> {
+        Ok(Answer::new(self.send(&self.requests, url, headers, None)?, self.limits))
+    }
+
+    /// The same with a body to send.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer, Error> {
-        Ok(Answer::new(self.send(&self.requests, url, headers, body)?, self.limits))
+        Ok(Answer::new(self.send(&self.requests, url, headers, Some(body))?, self.limits))
     }
 
-    /// Posts and waits for the head of an answer that goes on for as long as both sides like. An answer with a
-    /// status other than 200 is an ordinary one.
-    pub fn stream(&self, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Result<Stream, Answer>, Error> {
+    /// Gets, or posts where there is a body to send, and waits for the head of an answer that goes on for as long as
+    /// both sides like. An answer with a status other than 200 is an ordinary one.
+    pub fn stream(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Result<Stream, Answer>, Error> {
         let response = self.send(&self.streams, url, headers, body)?;
         if response.status() != 200 {
             return Ok(Err(Answer::new(response, self.limits)));
         }
-        let opened = self.opened.lock().expect("the one thread never panics with it").clone();
-        let Some(link) = opened.upgrade() else {
+        let (head, content) = response.into_parts();
+        let Some(socket) = self.connections.sent.lock().expect("the one thread never panics with it").upgrade() else {
             // The body is empty, and ureq has dropped its connection already.
-            return Err(self.error(url, Cause::Closed));
+            return Err(self.error(method(body), url, Cause::Closed));
         };
-        link.streaming.store(true, Ordering::Relaxed);
-        let body = BufReader::new(response.into_body().into_reader());
-        Ok(Ok(Stream { link, body, line: Vec::new(), handed_out: false, ended: None, limits: self.limits }))
+        Ok(Ok(Stream {
+            headers: head.headers,
+            socket,
+            connections: self.connections.clone(),
+            body: BufReader::new(content.into_reader()),
+            line: Vec::new(),
+            handed_out: false,
+            ended: None,
+            limits: self.limits,
+        }))
     }
 
     /// Whether the loop wants to end, so that a request failed for no fault of the server's.
@@ -129,17 +166,37 @@ impl Client {
         self.wake.woken()
     }
 
-    fn send(&self, agent: &Agent, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response<Body>, Error> {
-        let mut request = agent.post(url);
+    fn send(
+        &self,
+        agent: &Agent,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Response<Body>, Error> {
+        let mut request = Request::builder().method(method(body)).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.send(body).map_err(|e| self.error(url, Cause::of(e, &self.limits)))
+        let answered = match body {
+            Some(body) => request.body(body).map(|request| agent.run(request)),
+            None => request.body(()).map(|request| agent.run(request)),
+        };
+        let answered = answered.unwrap_or_else(|e| Err(e.into()));
+        answered.map_err(|e| self.error(method(body), url, Cause::of(e, &self.limits)))
     }
 
-    fn error(&self, url: &str, cause: Cause) -> Error {
-        Error { method: "POST", url: without_credentials(url), cause }
+    fn error(&self, method: &'static str, url: &str, cause: Cause) -> Error {
+        Error { method, url: without_credentials(url), cause }
     }
+}
+
+fn method(body: Option<&[u8]>) -> &'static str {
+    if body.is_some() { "POST" } else { "GET" }
+}
+
+/// The value of a header; `None` where there is none, or no text.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// A URL as logs and errors show it: without `user:password@`.
@@ -157,6 +214,7 @@ pub fn without_credentials(url: &str) -> String {
 /// The head of an answer, and its body as a reader. The errors of reading it hold a [`Cause`].
 pub struct Answer {
     pub status: u16,
+    headers: HeaderMap,
     body: BodyReader<'static>,
     left: usize,
     limits: Limits,
@@ -164,12 +222,14 @@ pub struct Answer {
 
 impl Answer {
     fn new(response: Response<Body>, limits: Limits) -> Answer {
-        Answer {
-            status: response.status().as_u16(),
-            body: response.into_body().into_reader(),
-            left: limits.size,
-            limits,
-        }
+        let (head, body) = response.into_parts();
+        let body = body.into_reader();
+        Answer { status: head.status.as_u16(), headers: head.headers, body, left: limits.size, limits }
+    }
+
+    /// The value of a header, if it has one.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        text(&self.headers, name)
     }
 
     /// The body's beginning as text, for errors. What cannot be read is left out: the status is the error.
@@ -193,7 +253,9 @@ impl Read for Answer {
 /// An answer that comes line by line, in its own time. Poll it for reading, then take lines until [`Line::NothingYet`]:
 /// what has been received already makes no descriptor readable.
 pub struct Stream {
-    link: Arc<Link>,
+    headers: HeaderMap,
+    socket: Arc<TcpStream>,
+    connections: Arc<Connections>,
     body: BufReader<BodyReader<'static>>,
     /// The line so far: it keeps what came of it while the rest is not there.
     line: Vec<u8>,
@@ -215,6 +277,11 @@ pub enum Line<'a> {
 }
 
 impl Stream {
+    /// The value of a header, if it has one.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        text(&self.headers, name)
+    }
+
     pub fn next_line(&mut self) -> Line<'_> {
         if std::mem::take(&mut self.handed_out) {
             self.line.clear();
@@ -224,7 +291,10 @@ impl Stream {
             if let Some(cause) = &self.ended {
                 return Line::Ended(cause.clone());
             }
-            let piece = match self.body.fill_buf() {
+            self.connections.streaming.store(true, Ordering::Relaxed);
+            let piece = self.body.fill_buf();
+            self.connections.streaming.store(false, Ordering::Relaxed);
+            let piece = match piece {
                 Ok(piece) => piece,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Line::NothingYet,
                 Err(e) => {
@@ -252,9 +322,25 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// What is polled for it, to be kept apart from it. It is of no use once the stream is dropped.
+    pub fn socket(&self) -> Socket {
+        Socket(Arc::clone(&self.socket))
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
+        self.socket.as_fd()
+    }
+}
+
+/// The descriptor of a stream.
+pub struct Socket(Arc<TcpStream>);
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -305,6 +391,11 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl Cause {
+    /// Of an error of reading an [`Answer`].
+    pub fn of_reading(error: &io::Error) -> Option<&Cause> {
+        error.get_ref()?.downcast_ref()
+    }
+
     fn of(error: ureq::Error, limits: &Limits) -> Cause {
         let late = |missed, limit| Cause::Late { missed, limit };
         match error {
@@ -314,10 +405,10 @@ impl Cause {
                 None => Cause::Other(cause(&e)),
             },
             ureq::Error::Timeout(step) => match step {
-                Timeout::Connect => late("no connection", limits.connect),
+                Timeout::Connect => late("no connection", limits.connect()),
                 Timeout::SendRequest | Timeout::SendBody => late("request not taken", limits.answer),
                 Timeout::PerRead => late("rest of the answer not received", limits.answer),
-                Timeout::RecvBody => late("whole answer not received", limits.body),
+                Timeout::Global => late("whole answer not received", limits.whole),
                 _ => late("no answer", limits.answer),
             },
             ureq::Error::HostNotFound => Cause::Other("host name has no address".into()),
@@ -329,47 +420,57 @@ impl Cause {
     }
 }
 
-/// The connection that was opened last: where a stream finds its own. Weak, so that it closes when ureq drops it.
-type Opened = Arc<Mutex<Weak<Link>>>;
-
-/// What the transport of a connection shares with who polls it.
-#[derive(Debug)]
-struct Link {
-    socket: TcpStream,
-    /// Reading gives `WouldBlock` at once. ureq hands it on and goes on where it was at the next call.
+/// What is known of the connections of a client.
+#[derive(Debug, Default)]
+struct Connections {
+    /// A stream is being read: reading gives `WouldBlock` at once. ureq hands it on and goes on where it was at the
+    /// next call. It is no matter of the connection: when the answer has ended, the connection is kept as any other.
     streaming: AtomicBool,
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
+    /// The one that sent last: where a stream finds its own. Weak, so that it closes when ureq drops it.
+    sent: Mutex<Weak<TcpStream>>,
+    /// Those that were begun and have not come about.
+    dialing: Mutex<HashMap<SocketAddr, Dialing>>,
 }
 
 /// Opens non-blocking sockets.
 #[derive(Debug)]
 struct Sockets {
     wake: Arc<dyn Wake>,
-    opened: Opened,
+    connections: Arc<Connections>,
+    dial: Duration,
+    tls: Arc<Tls>,
+}
+
+/// A connection that comes about behind the loop's back.
+#[derive(Debug)]
+struct Dialing {
+    socket: OwnedFd,
+    until: Instant,
 }
 
 impl Connector<()> for Sockets {
     type Out = Polled;
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Polled>, ureq::Error> {
+        let secure = match details.needs_tls() {
+            true => {
+                let session = self.tls.secure(details.uri.host().unwrap_or_default());
+                Some(Box::new(session.map_err(|cause| ureq::Error::Io(io::Error::other(cause)))?))
+            }
+            false => None,
+        };
         let end = deadline(details.timeout);
         let mut failed = ureq::Error::HostNotFound;
         for (tried, address) in details.addrs.iter().enumerate() {
             // Each address gets its share of what is left: a dead one does not use up the time of the next.
             let now = Instant::now();
             let share = |end: Instant| now + end.saturating_duration_since(now) / (details.addrs.len() - tried) as u32;
-            match open(*address, end.map(share), &*self.wake) {
+            match self.open(*address, end.map(share)) {
                 Ok(socket) => {
-                    let link = Arc::new(Link { socket, streaming: AtomicBool::new(false) });
-                    *self.opened.lock().expect("the one thread never panics with it") = Arc::downgrade(&link);
                     let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
                     let buffers = LazyBuffers::new(input, output);
-                    return Ok(Some(Polled { link, wake: self.wake.clone(), buffers }));
+                    let (socket, connections) = (Arc::new(socket), self.connections.clone());
+                    return Ok(Some(Polled { socket, connections, wake: self.wake.clone(), secure, buffers }));
                 }
                 Err(e) => failed = e,
             }
@@ -381,26 +482,48 @@ impl Connector<()> for Sockets {
     }
 }
 
-/// Connects a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when sending.
-fn open(address: SocketAddr, until: Option<Instant>, wake: &dyn Wake) -> Result<TcpStream, ureq::Error> {
+impl Sockets {
+    /// Connects a socket, or goes on with what an earlier request has begun. What takes longer is left for the next one.
+    fn open(&self, address: SocketAddr, until: Option<Instant>) -> Result<TcpStream, ureq::Error> {
+        let mut all = self.connections.dialing.lock().expect("the one thread never panics with it");
+        let now = Instant::now();
+        all.retain(|_, dialing| dialing.until > now);
+        let dialing = match all.remove(&address) {
+            Some(begun) => begun,
+            None => Dialing { socket: dial(address).map_err(system)?, until: now + self.dial },
+        };
+        let end = until.map_or(dialing.until, |until| until.min(dialing.until));
+        match wait(dialing.socket.as_fd(), PollFlags::OUT, &*self.wake, Some(end), Timeout::Connect) {
+            Ok(()) => {
+                sockopt::socket_error(&dialing.socket).map_err(system)?.map_err(system)?;
+                Ok(TcpStream::from(dialing.socket))
+            }
+            Err(e) => {
+                if matches!(e, ureq::Error::Timeout(_)) {
+                    all.insert(address, dialing);
+                }
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Begins to connect a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when
+/// sending.
+fn dial(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = net::socket_with(family, SocketType::STREAM, flags, None).map_err(system)?;
-    sockopt::set_tcp_nodelay(&socket, true).map_err(system)?;
-    sockopt::set_socket_keepalive(&socket, true).map_err(system)?;
-    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(10)).map_err(system)?;
-    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(5)).map_err(system)?;
-    sockopt::set_tcp_keepcnt(&socket, 3).map_err(system)?;
-    sockopt::set_tcp_user_timeout(&socket, 25_000).map_err(system)?;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepcnt(&socket, 3)?;
+    sockopt::set_tcp_user_timeout(&socket, 25_000)?;
     match net::connect(&socket, &address) {
-        Ok(()) => {}
-        Err(Errno::INPROGRESS) => {
-            wait(socket.as_fd(), PollFlags::OUT, wake, until, Timeout::Connect)?;
-            sockopt::socket_error(&socket).map_err(system)?.map_err(system)?;
-        }
-        Err(e) => return Err(system(e)),
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(e) => Err(e),
     }
-    Ok(TcpStream::from(socket))
 }
 
 fn system(error: Errno) -> ureq::Error {
@@ -410,8 +533,11 @@ fn system(error: Errno) -> ureq::Error {
 /// A connection with ureq's buffers.
 #[derive(Debug)]
 struct Polled {
-    link: Arc<Link>,
+    socket: Arc<TcpStream>,
+    connections: Arc<Connections>,
     wake: Arc<dyn Wake>,
+    /// For https.
+    secure: Option<Box<tls::Session>>,
     buffers: LazyBuffers,
 }
 
@@ -421,17 +547,18 @@ impl Transport for Polled {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let timeout = timeout.for_write();
-        let until = deadline(timeout);
+        *self.connections.sent.lock().expect("the one thread never panics with it") = Arc::downgrade(&self.socket);
+        let on = Waiting::new(&self.socket, &self.connections, &*self.wake, timeout.for_write());
         let mut rest = &self.buffers.output()[..amount];
+        if let Some(session) = &mut self.secure {
+            return session.send(rest, &on);
+        }
         while !rest.is_empty() {
-            match (&self.link.socket).write(rest) {
+            match on.socket().write(rest) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
                 Ok(n) => rest = &rest[n..],
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    wait(self.link.as_fd(), PollFlags::OUT, &*self.wake, until, timeout.reason)?
-                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => on.writable()?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -439,30 +566,71 @@ impl Transport for Polled {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let streaming = self.link.streaming.load(Ordering::Relaxed);
-        if !streaming && self.wake.woken() {
+        let on = Waiting::new(&self.socket, &self.connections, &*self.wake, timeout.for_read());
+        if !on.streaming && self.wake.woken() {
             // Here too and not only while waiting: a large answer may come faster than it is read.
             return Err(aborted());
         }
-        let timeout = timeout.for_read();
-        let until = deadline(timeout);
-        loop {
-            match (&self.link.socket).read(self.buffers.input_append_buf()) {
-                Ok(n) => {
-                    self.buffers.input_appended(n);
-                    return Ok(n > 0);
+        let into = self.buffers.input_append_buf();
+        let read = match &mut self.secure {
+            Some(session) => session.receive(into, &on)?,
+            None => loop {
+                match on.socket().read(into) {
+                    Ok(n) => break n,
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => on.readable()?,
+                    Err(e) => return Err(e.into()),
                 }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock && !streaming => {
-                    wait(self.link.as_fd(), PollFlags::IN, &*self.wake, until, timeout.reason)?
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
+            },
+        };
+        self.buffers.input_appended(read);
+        Ok(read > 0)
     }
 
     fn is_open(&mut self) -> bool {
-        matches!(self.link.socket.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+        matches!(self.socket.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.secure.is_some()
+    }
+}
+
+/// A socket, and how long it may be waited for.
+struct Waiting<'a> {
+    socket: &'a TcpStream,
+    /// It is not waited for at all.
+    streaming: bool,
+    wake: &'a dyn Wake,
+    until: Option<Instant>,
+    step: Timeout,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(socket: &'a TcpStream, of: &Connections, wake: &'a dyn Wake, timeout: NextTimeout) -> Waiting<'a> {
+        let streaming = of.streaming.load(Ordering::Relaxed);
+        Waiting { socket, streaming, wake, until: deadline(timeout), step: timeout.reason }
+    }
+
+    /// Never blocks.
+    fn socket(&self) -> &'a TcpStream {
+        self.socket
+    }
+
+    fn readable(&self) -> Result<(), ureq::Error> {
+        self.ready(PollFlags::IN)
+    }
+
+    fn writable(&self) -> Result<(), ureq::Error> {
+        self.ready(PollFlags::OUT)
+    }
+
+    /// Waits; a stream does not, its reader comes again.
+    fn ready(&self, ready: PollFlags) -> Result<(), ureq::Error> {
+        match self.streaming {
+            true => Err(io::Error::from(ErrorKind::WouldBlock).into()),
+            false => wait(self.socket.as_fd(), ready, self.wake, self.until, self.step),
+        }
     }
 }
 
@@ -589,7 +757,7 @@ mod tests {
 
     fn client(limits: Limits) -> (Client, UnixStream) {
         let (bell, ringer) = Bell::new();
-        (Client::new(bell, limits), ringer)
+        (Client::new(bell, limits, config::Tls::default()), ringer)
     }
 
     /// Starts a server for one connection. Gives its URL.
@@ -648,7 +816,7 @@ mod tests {
     }
 
     fn open(client: &Client, url: &str) -> Stream {
-        client.stream(url, &[], b"!").unwrap().ok().expect("status 200")
+        client.stream(url, &[], Some(b"!")).unwrap().ok().expect("status 200")
     }
 
     #[test]
@@ -675,7 +843,7 @@ mod tests {
         for status in [204, 307, 400, 404, 503] {
             let text = format!("HTTP/1.1 {status} X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(client.post(&answer(&text), &[], b"!").unwrap().status, status);
-            assert_eq!(client.stream(&answer(text), &[], b"!").unwrap().err().expect("an answer").status, status);
+            assert_eq!(client.stream(&answer(text), &[], Some(b"!")).unwrap().err().expect("an answer").status, status);
         }
     }
 
@@ -694,11 +862,52 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_serves_one_long_poll_after_the_other() {
+        let (go, gone) = mpsc::channel::<()>();
+        let url = server(move |mut connection| {
+            for n in ["1", "2", "3"] {
+                let mut request = BufReader::new(&connection).lines().map(Result::unwrap);
+                assert_eq!(request.next().unwrap(), "GET /x HTTP/1.1");
+                assert!(request.any(|line| line.is_empty()), "the head ends");
+                connection.write_all(HEAD.replace("\r\n\r\n", &format!("\r\nX-N: {n}\r\n\r\n")).as_bytes()).unwrap();
+                gone.recv().unwrap();
+                connection.write_all(format!("2\r\n{n}\n\r\n0\r\n\r\n").as_bytes()).unwrap();
+            }
+        });
+        let (client, _ringer) = client(Limits::default());
+        for n in ["1", "2", "3"] {
+            let mut stream = client.stream(&url, &[], None).unwrap().ok().expect("status 200");
+            assert_eq!((stream.header("x-n"), stream.header("X-M")), (Some(n), None));
+            assert_eq!(stream.next_line(), Line::NothingYet);
+            go.send(()).unwrap();
+            assert_eq!(next(&mut stream).unwrap(), n);
+            assert_eq!(next(&mut stream), Err(Cause::Closed));
+        }
+    }
+
+    #[test]
+    fn gets_what_is_at_a_url() {
+        let url = server(|mut connection| {
+            let mut request = BufReader::new(&connection).lines().map(Result::unwrap);
+            assert_eq!(request.next().unwrap(), "GET /x HTTP/1.1");
+            let head: Vec<String> = request.take_while(|line| !line.is_empty()).collect();
+            assert!(!head.iter().any(|line| line.to_ascii_lowercase().starts_with("content-length")), "{head:?}");
+            connection.write_all(b"HTTP/1.1 200 OK\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        });
+        let (client, _ringer) = client(Limits::default());
+        let answer = client.get(&url, &[]).unwrap();
+        assert_eq!(answer.header("x-y"), Some("z"));
+        assert_eq!(read(answer).unwrap(), "ok");
+        let error = client.get("http://[", &[]).err().expect("no URL");
+        assert_eq!(error.to_string(), "failed to GET http://[: not a valid URL");
+    }
+
+    #[test]
     fn errors_name_the_url_and_the_cause() {
         let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
         let (client, _ringer) = client(limits);
         let check = |url: &str, cause: &str| {
-            let (Err(error), Err(streamed)) = (client.post(url, &[], b"!"), client.stream(url, &[], b"!")) else {
+            let (Err(error), Err(streamed)) = (client.post(url, &[], b"!"), client.stream(url, &[], Some(b"!"))) else {
                 panic!("{url} answered");
             };
             assert_eq!(error.to_string(), format!("failed to POST {}: {cause}", without_credentials(url)));
@@ -835,7 +1044,7 @@ mod tests {
     fn a_stream_may_be_empty() {
         let (client, _ringer) = client(Limits::default());
         let url = answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        let error = client.stream(&url, &[], b"!").err().expect("no stream");
+        let error = client.stream(&url, &[], Some(b"!")).err().expect("no stream");
         assert_eq!(error.cause, Cause::Closed);
         let mut stream = open(&client, &answer(format!("{HEAD}0\r\n\r\n")));
         assert_eq!(next(&mut stream), Err(Cause::Closed));
@@ -875,6 +1084,35 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_connection_is_waited_for_by_the_next_request() {
+        // The first connection fills the queue: the next one comes about when it is taken and Linux has tried again.
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        net::listen(&socket, 0).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let first = TcpStream::connect(address).unwrap();
+        let url = format!("http://{address}/x");
+        let (client, _ringer) = client(Limits { dial: Duration::from_secs(60), ..Limits::default() });
+        let late = Cause::Late { missed: "no connection", limit: CONNECT };
+        assert_eq!(client.post(&url, &[], b"!").err().map(|e| e.cause), Some(late.clone()));
+        let server = thread::spawn(move || {
+            drop(listener.accept().unwrap());
+            let (mut connection, peer) = listener.accept().unwrap();
+            take_request(&connection);
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            peer
+        });
+        let begun = net::getsockname(&client.connections.dialing.lock().unwrap()[&address].socket).unwrap();
+        while let Err(error) = client.post(&url, &[], b"!") {
+            assert_eq!(error.cause, late);
+        }
+        assert_eq!(SocketAddr::try_from(begun).unwrap(), server.join().unwrap());
+        assert!(client.connections.dialing.lock().unwrap().is_empty());
+        drop(first);
+    }
+
+    #[test]
     fn a_dns_that_fails_does_not_cut_off_a_known_server() {
         let folder = crate::host::files::tests::Folder::new();
         let (hosts, resolv_conf) = (folder.path("hosts"), folder.path("resolv.conf"));
@@ -894,6 +1132,14 @@ mod tests {
         check("10.0.0.3", Ok("10.0.0.3"));
         let why = "server 255.255.255.255:53 cannot be reached: permission denied (asked for other.)";
         check("other", Err(&format!("failed to look up `other`: {why}")));
+    }
+
+    #[test]
+    #[cfg(not(feature = "tls"))]
+    fn a_build_without_tls_says_so() {
+        let (client, _ringer) = client(Limits::default());
+        let error = client.get("https://127.0.0.1/x", &[]).err().expect("there is no TLS");
+        assert_eq!(error.to_string(), format!("failed to GET https://127.0.0.1/x: {}", config::NO_TLS));
     }
 
     #[test]

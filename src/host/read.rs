@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::wait::{self, Wake};
+use crate::config::{Credential, Secret};
+use crate::error::cause;
 
 /// The bytes of a regular file. Never waits: what is no regular file (a fifo, a device) is an error, and so is a file of
 /// more than `limit` bytes.
@@ -55,6 +57,24 @@ pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Ve
     Err(io::Error::other(format!("larger than the limit of {limit} bytes")))
 }
 
+/// More than any name or password.
+const LARGEST_CREDENTIAL: usize = 64 << 10;
+
+/// What a credential is now. A file ends with a newline or without; its error is verb, subject, cause.
+pub fn credential(credential: &Credential) -> Result<Secret, String> {
+    let path = match credential {
+        Credential::Inline(text) => return Ok(text.clone()),
+        Credential::File(path) => path,
+    };
+    let failed = |cause: &str| format!("failed to read `{}`: {cause}", path.display());
+    let bytes = whole_file(path, LARGEST_CREDENTIAL).map_err(|error| failed(&cause(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed("not UTF-8"))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(failed("it is empty")),
+        text => Ok(Secret::new(text.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +93,25 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert_eq!(read(0).unwrap(), b"");
         assert!(!whole_file(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_credential_is_a_text_or_a_file() {
+        let folder = Folder::new();
+        let path = folder.path("password");
+        let read = || credential(&Credential::File(path.clone())).map(|secret| secret.reveal().to_owned());
+        let failed = |cause: &str| Err(format!("failed to read `{}`: {cause}", path.display()));
+        let inline = Credential::Inline(Secret::new("a\n".into()));
+        assert_eq!(credential(&inline).unwrap().reveal(), "a\n");
+        assert_eq!(read(), failed("no such file or directory"));
+        for (text, want) in [("a b", "a b"), (" ä\n", " ä"), ("a\nb\r\n\n", "a\nb")] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read().as_deref(), Ok(want));
+        }
+        for (bytes, cause) in [(&b"\n"[..], "it is empty"), (b"", "it is empty"), (b"\xff", "not UTF-8")] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(read(), failed(cause));
+        }
     }
 
     #[test]

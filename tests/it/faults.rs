@@ -58,6 +58,7 @@ onetime = true
 [resource.backend.etcd]
 version = 3
 nodes = ["http://127.0.0.1:{nobody}"]
+timeout = 0.2
 keys = ["/"]
 onetime = true
 "#

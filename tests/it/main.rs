@@ -1,24 +1,35 @@
-//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, curl,
+//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, openssl, curl,
 //! strace and unshare; `scripts/test` installs them.
 
+#[cfg(feature = "tls")]
+mod cluster;
 mod commands;
 mod conformance;
 mod ending;
+mod etcd_shared;
+mod etcd_users;
+mod etcd_v2;
 mod exec;
 mod faults;
 mod file_backend;
 mod javascript;
 mod logs;
 mod names;
+#[cfg(feature = "tls")]
+mod network;
 mod one_shot;
 mod output;
 mod pid_file;
 mod reload;
+mod remote_file;
 mod running;
 mod samples;
 mod scratch;
 mod services;
+#[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "the tests of TLS use the rest"))]
 mod support;
 mod systemd;
+#[cfg(feature = "tls")]
+mod tls;
 mod tutorial;
 mod watch;

@@ -1,7 +1,10 @@
 //! Names in templates and of stores, over a real DNS server: a network and an `/etc` of the test's own, in which
 //! dnsmasq has port 53.
 
-use crate::support::{Dnsmasq, Etcd, LIMIT, TempDir, in_own_namespace, remco, run, wait_until};
+use crate::support::{
+    Authority, Clients, Dnsmasq, Etcd, Key, KeysV2, LIMIT, TempDir, Valid, free_port, in_own_namespace, remco, run,
+    wait_until,
+};
 
 const RECORDS: &[&str] = &[
     "host-record=db.example.com,10.0.0.10,fd00::1",
@@ -96,5 +99,85 @@ fn an_etcd_given_by_its_name() {
             "failed to look up `etcd.example.net`: server 127.0.0.1:53 cannot be reached: connection refused (asked for etcd.example.net.)",
         );
         program.stop();
+    });
+}
+
+/// Nodes by SRV record, for both versions: in the order of their priorities, and asked for again when all have failed.
+#[test]
+fn an_etcd_given_by_its_record() {
+    in_own_namespace("names::an_etcd_given_by_its_record", || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let nobody = free_port();
+        for version in ["version = 3", "version = 2", ""] {
+            let mut first = Etcd::start_with(&["--enable-v2"]);
+            let second = Etcd::start_with(&["--enable-v2"]);
+            let put = |etcd: &Etcd, value: &str| match version {
+                "version = 3" => etcd.put("/app/a", value),
+                _ => KeysV2::of(etcd).set("/app/a", value),
+            };
+            put(&first, "first");
+            put(&second, "second");
+            let record = |etcd: &Etcd, priority| {
+                format!("srv-host=_etcd-client._tcp.example.com,etcd.example.com,{},{priority},0", etcd.client_port())
+            };
+            let dead = format!("srv-host=_etcd-client._tcp.example.com,etcd.example.com,{nobody},20,0");
+            let server = Dnsmasq::start(53, &[RECORDS[5], &record(&first, 10), &dead]);
+            let dir = TempDir::new();
+            dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
+            let backend = |record: &str, more: &str| {
+                format!("[resource.backend.etcd]\nsrv_record = \"{record}\"\nkeys = [\"/app\"]\n{version}\n{more}\n")
+            };
+            dir.write("config.toml", config(&backend("_etcd-client._tcp.example.com", "watch = true")));
+            let program = remco(&dir).start();
+            wait_until("the first render", LIMIT, || dir.holds("names.out", "first"));
+            let nodes = program.wait_for_log("set backend nodes");
+            let url = |port| format!("http://etcd.example.com:{port}");
+            assert!(nodes.contains(&format!("{},{}", url(first.client_port()), url(nobody))), "{nodes}");
+            put(&first, "changed");
+            wait_until("the change", LIMIT, || dir.holds("names.out", "changed"));
+
+            // Another etcd has taken its place.
+            first.kill();
+            drop(server);
+            let _server = Dnsmasq::start(53, &[RECORDS[5], &record(&second, 0)]);
+            wait_until("the other etcd's value", LIMIT, || dir.holds("names.out", "second"));
+            put(&second, "changed again");
+            wait_until("the change", LIMIT, || dir.holds("names.out", "changed again"));
+            let log = program.stop();
+            assert_eq!(log.iter().filter(|line| line.contains("set backend nodes")).count(), 2, "{log:#?}");
+
+            let missing = "failed to look up `_none._tcp.example.com`: there is no such name";
+            dir.write("config.toml", config(&backend("_none._tcp.example.com", "onetime = true\ntimeout = 0.1")));
+            remco(&dir).once().expect_code(1).expect_log(missing);
+            assert!(dir.holds("names.out", "changed again"), "the old file is kept");
+        }
+    });
+}
+
+#[test]
+fn a_record_of_nodes_with_tls() {
+    in_own_namespace("names::a_record_of_nodes_with_tls", || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let authority = Authority::new();
+        let pair = authority.sign("server", "DNS:etcd.example.com,IP:127.0.0.1", Key::Sec1, Valid::Now);
+        let etcd = Etcd::secured(&authority, &pair, Clients::Anyone, &["--enable-v2"]);
+        etcd.put("/app/a", "three");
+        KeysV2::of(&etcd).set("/app/a", "two");
+        let port = etcd.secure_port();
+        let record = format!("srv-host=_etcd-client-ssl._tcp.example.com,etcd.example.com,{port},0,0");
+        let _server = Dnsmasq::start(53, &[RECORDS[5], &record]);
+        let dir = TempDir::new();
+        dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
+        for (version, value) in [("version = 2", "two"), ("version = 3", "three"), ("", "three")] {
+            let lines = format!(
+                "[resource.backend.etcd]\nsrv_record = \"_etcd-client-ssl._tcp.example.com\"\nkeys = [\"/app\"]\n\
+                 client_ca_keys = \"{}\"\nonetime = true\n{version}\n",
+                authority.cert().display()
+            );
+            dir.write("config.toml", config(&lines));
+            let node = format!("nodes=https://etcd.example.com:{port}");
+            remco(&dir).once().expect_code(0).expect_log(&node);
+            assert!(dir.holds("names.out", value), "{version}");
+        }
     });
 }

@@ -113,7 +113,9 @@ fn a_hung_etcd_does_not_stop_another_resource() {
 fn many_hung_etcds_are_asked_one_at_a_time() {
     const SICK: usize = 6;
     let silent = Silent::start();
-    let sick: String = (0..SICK).map(|n| on_etcd(&format!("sick{n}"), &silent.url())).collect();
+    // With limits of its own, so that each is asked apart from the others.
+    let own = |n| on_etcd(&format!("sick{n}"), &silent.url()) + &format!("request_timeout = 3.{n}\n");
+    let sick: String = (0..SICK).map(own).collect();
     let dir = folder(&(on_file("sound", "reload_cmd = \"true\"") + &sick));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("sound.out", "hello\n"));
@@ -395,7 +397,9 @@ fn no_other_signal_ends_it() {
 fn a_mask_that_keeps_signals_away_is_an_error_at_the_start() {
     let dir = folder(&on_file("app", ""));
     let finished = remco(&dir).under(&["env", "--block-signal=CHLD"]).once();
-    finished.expect_code(1).expect_log("the signal mask it was started with blocks SIGCHLD, start it with an empty one");
+    finished
+        .expect_code(1)
+        .expect_log("the signal mask it was started with blocks SIGCHLD, start it with an empty one");
     assert_eq!(dir.read("app.out"), None);
 }
 

@@ -25,7 +25,7 @@ fn serves(name: &str, template: &str) {
     for path in ["/etc/remco/config", template] {
         fs::write(path, file(name, path)).expect("a tmpfs takes files");
     }
-    let etcd = Etcd::start_on(2379, 2380);
+    let etcd = Etcd::start_on(2379, 2380, &[]);
     let (one, two) = (FixedBody::start("one"), FixedBody::start("two"));
     etcd.etcdctl(&["put", "/web/1", &one.address()]);
     let dir = TempDir::new();

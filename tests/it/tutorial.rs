@@ -12,23 +12,45 @@ const HAPROXY_CFG: &str = "/etc/haproxy/haproxy.cfg";
 
 #[test]
 fn the_tutorial_verbatim() {
-    in_own_namespace("tutorial::the_tutorial_verbatim", the_tutorial);
+    in_own_namespace("tutorial::the_tutorial_verbatim", || {
+        the_tutorial(&[], |etcd, key, value| {
+            etcd.etcdctl(&match value {
+                Some(value) => vec!["put", key, value],
+                None => vec!["del", key],
+            });
+        });
+    });
 }
 
-fn the_tutorial() {
+/// The tutorial writes with `etcdctl set`, which is version 2 of the API: that is found out.
+#[test]
+fn the_tutorial_with_version_2() {
+    in_own_namespace("tutorial::the_tutorial_with_version_2", || {
+        the_tutorial(&["--enable-v2"], |etcd, key, value| {
+            let args = match value {
+                Some(value) => vec!["set", key, value],
+                None => vec!["rm", key],
+            };
+            etcd.etcdctl_of("2", &args);
+        });
+    });
+}
+
+/// `write` sets a key, or removes it.
+fn the_tutorial(args: &[&str], write: fn(&Etcd, &str, Option<&str>)) {
     prepare_root();
     fs::write("/etc/remco/config", CONFIG).expect("a tmpfs takes files");
     fs::write("/etc/remco/templates/haproxy.tmpl", TEMPLATE).expect("a tmpfs takes files");
-    let etcd = Etcd::start_on(2379, 2380);
+    let etcd = Etcd::start_on(2379, 2380, args);
     let (one, two) = (FixedBody::start("one"), FixedBody::start("two"));
 
-    etcd.etcdctl(&["put", "/services/exampleService/1", &one.address()]);
-    etcd.etcdctl(&["put", "/config/exampleService/scheme", "http"]);
-    etcd.etcdctl(&["put", "/config/exampleService/host_port", "1234"]);
-    etcd.etcdctl(&["put", "/services/redis/1", &one.address()]);
-    etcd.etcdctl(&["put", "/services/redis/2", &two.address()]);
-    etcd.etcdctl(&["put", "/config/redis/scheme", "tcp"]);
-    etcd.etcdctl(&["put", "/config/redis/host_port", "6379"]);
+    write(&etcd, "/services/exampleService/1", Some(&one.address()));
+    write(&etcd, "/config/exampleService/scheme", Some("http"));
+    write(&etcd, "/config/exampleService/host_port", Some("1234"));
+    write(&etcd, "/services/redis/1", Some(&one.address()));
+    write(&etcd, "/services/redis/2", Some(&two.address()));
+    write(&etcd, "/config/redis/scheme", Some("tcp"));
+    write(&etcd, "/config/redis/host_port", Some("6379"));
     let dir = TempDir::new();
     // The container of the tutorial has nothing but ETCD_NODE and the default configuration file.
     let program = Invocation::bare(&dir, &[]).env("ETCD_NODE", "http://localhost:2379").start();
@@ -56,12 +78,12 @@ fn the_tutorial() {
     wait_until("tcp traffic reaches both", LIMIT, || answers("http://127.0.0.1:6379/", 4) == ["one", "two"]);
 
     // A second server: nothing happens until the reload key is touched.
-    etcd.etcdctl(&["put", "/services/exampleService/2", &two.address()]);
-    etcd.etcdctl(&["put", "/haproxy/reload", "1"]);
+    write(&etcd, "/services/exampleService/2", Some(&two.address()));
+    write(&etcd, "/haproxy/reload", Some("1"));
     wait_until("http traffic reaches both", LIMIT, || answers("http://127.0.0.1/exampleService/", 4) == ["one", "two"]);
 
-    etcd.etcdctl(&["del", "/services/exampleService/1"]);
-    etcd.etcdctl(&["put", "/haproxy/reload", "2"]);
+    write(&etcd, "/services/exampleService/1", None);
+    write(&etcd, "/haproxy/reload", Some("2"));
     wait_until("the first server gets no http traffic any more", LIMIT, || {
         let before = one.served();
         answers("http://127.0.0.1/exampleService/", 10) == ["two"] && one.served() == before

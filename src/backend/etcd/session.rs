@@ -1,72 +1,59 @@
-//! Decides what is asked of which node next, and what an answer, a failure or the time means: reading all keys at one
-//! revision, watching from the next one, starting over where history was lost, backing off. Opens no connection and
-//! reads no clock: it is told what happened and when.
+//! Decides what is asked of which node of an etcd next, on behalf of all resources that it serves, and what an answer, a
+//! failure or the time means: logging in, reading, one stream of all watches, failing over, backing off. Opens no
+//! connection, knows no password and reads no clock: it is told what happened and when.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::mirror::{Loading, Meaning, Mirror};
-use super::wire::{self, Entry, Header, Message, Page, Refusal, Span, WatchAnswer};
-use crate::backend::keys::StoreKey;
-use crate::backend::{Change, Report};
+use super::rota::{LONGEST_REST, NOBODY, News, Next, Rota};
+use super::subscription::{Barred, Goal, OTHER_CLUSTER, Subscription, Wanted};
+use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
+use crate::backend::Report;
 use crate::log::{Level, Line};
-use crate::store::Bytes;
 
-/// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
-/// keys, and all of them at once would take a second.
-pub const PAGE: usize = 10_000;
-
-/// Between two attempts: twice this for the first round over the nodes, doubled every round.
-const SHORTEST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+/// What was refused for good is asked for again between this and three times this later: it takes a human to change it.
+const SLOW_REST: Duration = Duration::from_secs(10);
 
 /// A stream that lasted as long as this was no failure to watch.
 const LASTING: Duration = LONGEST_REST;
 
+/// etcd tells of its progress every 10 minutes where it has nothing else to tell, and 22 minutes after an event at the
+/// latest. A stream that was silent for longer is dead, however alive its node is: something between them has forgotten it.
+const LONGEST_SILENCE: Duration = Duration::from_secs(25 * 60);
+
 /// A lost history concerns every machine at once: they read all keys at random moments within this.
 const SPREAD: Duration = Duration::from_secs(1);
-
-/// A silent stream may be dead with its node's kernel alive: after this the node is asked for the newest revision.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// What a stream has to bring within this: the confirmation of its watches, or the events up to a read's revision.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often a read starts over at the same node because its revision was compacted meanwhile.
 const RESTARTS: u32 = 3;
 
-/// How a change of the store behind a node is called.
-const OTHER_CLUSTER: &str = "the node belongs to another cluster";
-
-/// What a backend is asked for.
+/// An etcd.
 pub struct Settings {
-    /// As they are shown.
-    pub nodes: Vec<String>,
-    /// As it is logged.
-    pub prefix: String,
-    pub goal: Goal,
-    /// Reads all keys again and again.
-    pub interval: Option<Duration>,
+    /// Somebody is to log in.
+    pub login: bool,
+    /// A silent stream may be dead with its node's kernel alive: after this the node is asked for the newest revision.
+    pub watch_deadline: Duration,
+    /// What a stream has to bring within this: the confirmation of its watches, or the events up to a read's revision.
+    pub patience: Duration,
 }
 
-/// How keys are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Read once. As many failures as there are nodes end it.
-    Once,
-    /// Read until it succeeds, then by interval, if there is one.
-    Kept,
-    /// The same, and changes as they come.
-    Watched,
-}
+/// A resource, for as long as it is served. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id(pub u64);
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
     /// Time passed. The only event that makes a request, at most one.
     Turn,
+    /// A login was answered by a token.
+    LoggedIn { user: String },
+    /// A login was refused.
+    LoginRefused { user: String, refusal: Refusal },
+    /// Name or password could not be read.
+    NoCredentials(String),
     /// A range request was answered; its entries were given to [`Session::entry`].
     Page(Page),
     /// A watch request was answered by a stream.
@@ -95,13 +82,13 @@ pub enum Action {
     Ask(Request),
     /// Drops the stream.
     Close,
-    Report(Report),
+    Report(Id, Report),
 }
 
 /// A request to one node.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its place in [`Settings::nodes`].
+    /// Its place in the list.
     pub node: usize,
     pub kind: RequestKind,
     pub body: String,
@@ -109,40 +96,28 @@ pub struct Request {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
+    /// Answered by `LoggedIn`, `LoginRefused`, `NoCredentials` or `Broken`. Has no body: it is a secret.
+    Login,
     /// Answered by `Page`, `Refused` or `Broken`.
     Range,
     /// Answered by `Opened`, `Refused` or `Broken`.
     Watch,
 }
 
-/// One etcd and what is known of it.
+/// One etcd and whoever is served from it.
 pub struct Session {
     settings: Settings,
-    mirror: Mirror,
+    subscriptions: BTreeMap<Id, Subscription>,
+    next: Id,
     state: State,
-    /// The read of all keys that is under way or due: without a stream, or beside one that is left alone meanwhile.
-    reading: Option<Reading>,
-    /// When all keys are read again.
-    next_read: Option<Instant>,
-    /// What is watched, each with the first revision that has not come yet.
-    watches: Vec<(Span, u64)>,
-    /// Of the store that was read last.
-    cluster: u64,
-    /// The node that is asked.
-    node: usize,
-    /// What each node failed with since everything worked.
-    failures: Vec<Option<String>>,
-    /// Whether that was reported.
-    reported: bool,
-    /// How often nodes failed since a stream lasted, or since a read where nothing is watched.
-    attempts: u32,
-    /// How often the read that is under way lost its revision.
-    restarts: u32,
-    /// What the stream brought since it was last quiet.
-    changes: Vec<Change>,
-    trigger: bool,
-    /// When the last event came; `None`: before the first turn.
-    now: Option<Instant>,
+    login: Login,
+    /// Who logged in last.
+    user: Option<String>,
+    /// What the request under way is for.
+    asked: Option<Asked>,
+    rota: Rota,
+    /// When the last event came.
+    now: Instant,
     random: Box<dyn FnMut(u64) -> u64>,
 }
 
@@ -159,351 +134,705 @@ enum State {
 /// A stream that is open.
 struct Watching {
     since: Instant,
-    /// How many watches are not confirmed, and until when they have to be.
-    unconfirmed: Option<(usize, Instant)>,
+    /// When it brought something last.
+    heard: Instant,
+    /// Its watches, in the order in which they were asked for and are answered.
+    routes: Vec<Route>,
+    /// How many of them are answered, and until when all have to be.
+    answered: usize,
+    answered_by: Instant,
     /// When the node is asked for its newest revision, to see whether it is alive and what it was.
     probe_at: Instant,
-    /// Keys that the last read had otherwise than the mirror, and until when the stream may still bring them.
-    doubts: Option<(BTreeSet<Bytes>, Instant)>,
 }
 
-/// A read of all keys, page by page.
-struct Reading {
-    /// What is not read yet; the next page begins at its beginning.
-    rest: VecDeque<Span>,
-    /// That of the first page; all others are read as of its revision.
-    first: Option<Header>,
-    loading: Loading,
+/// Whom the answers of a watch are for.
+struct Route {
+    id: Id,
+    watch: usize,
+    flow: Flow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// etcd goes on with it, but what it brings is not taken.
+    Ignored,
+    /// It was refused or cancelled.
+    Ended,
+}
+
+/// Whether there is a token.
+#[derive(Debug)]
+enum Login {
+    /// Nobody logs in, or this etcd has no users.
+    Needless,
+    /// It has to be got first; not before the moment.
+    Wanted {
+        from: Option<Instant>,
+    },
+    /// No request has succeeded with it yet: what is refused now is not for its age.
+    Fresh,
+    Proved,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Login,
+    /// The next page of a resource.
+    Page(Id),
+    /// Whether what was refused to a resource still is.
+    Permission(Id),
+    /// The newest revision, read as a resource may.
+    Newest(Id),
+    /// All watches.
+    Watch,
+}
+
+impl Asked {
+    fn verb(self) -> &'static str {
+        match self {
+            Asked::Login => "log in to",
+            Asked::Page(_) | Asked::Permission(_) => "read from",
+            Asked::Newest(_) | Asked::Watch => "watch",
+        }
+    }
 }
 
 impl Session {
     /// `random` gives a number below its argument, which is not 0.
-    pub fn new(settings: Settings, mirror: Mirror, mut random: Box<dyn FnMut(u64) -> u64>) -> Session {
-        let nodes = settings.nodes.len();
+    pub fn new(settings: Settings, rota: Rota, now: Instant, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         Session {
-            // Many machines have the same list; they spread over it.
-            node: random(nodes as u64) as usize,
-            failures: vec![None; nodes],
-            reported: false,
-            attempts: 0,
-            restarts: 0,
-            watches: mirror.watched().into_iter().map(|span| (span, 0)).collect(),
-            cluster: 0,
-            reading: None,
-            next_read: None,
-            changes: Vec::new(),
-            trigger: false,
-            now: None,
+            subscriptions: BTreeMap::new(),
+            next: Id(0),
             state: State::Ready,
+            login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
+            user: None,
+            asked: None,
+            rota,
+            now,
             settings,
-            mirror,
             random,
         }
     }
 
-    pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
-        if self.now.replace(now).is_none() {
-            let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
-            // The version too: it is found out where the configuration does not say it.
-            let line = line.with("nodes", self.settings.nodes.join(",")).with("version", "3");
-            out.push(Action::Report(Report::Log(line)));
-            self.read_all(out);
+    /// Serves one more resource from its next turn on.
+    pub fn add(&mut self, wanted: Wanted, out: &mut Vec<Action>) -> Id {
+        let id = self.next;
+        self.next = Id(id.0 + 1);
+        let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+        // The version too: it is found out where the configuration does not say it.
+        let line = line.with("nodes", self.rota.names()).with("version", "3");
+        out.push(Action::Report(id, Report::Log(line)));
+        self.subscriptions.insert(id, Subscription::new(wanted));
+        self.read_all(id, None, out);
+        id
+    }
+
+    /// Serves a resource no more.
+    pub fn remove(&mut self, id: Id, out: &mut Vec<Action>) {
+        self.subscriptions.remove(&id);
+        // A watch of its own that goes on beside others is left out of the next stream.
+        if let State::Watching(watching) = &self.state
+            && !watching.routes.iter().any(|r| r.flow == Flow::Open && self.subscriptions.contains_key(&r.id))
+        {
+            self.close(out);
         }
+    }
+
+    /// Whom it serves.
+    pub fn ids(&self) -> Vec<Id> {
+        self.subscriptions.keys().copied().collect()
+    }
+
+    /// The one that is told what concerns nobody in particular.
+    fn first(&self) -> Option<Id> {
+        self.subscriptions.keys().next().copied()
+    }
+
+    pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
+        self.now = now;
         match event {
             Event::Turn => self.turn(now, out),
-            Event::Page(page) => self.page(page, now, out),
-            Event::Opened => self.opened(now),
-            Event::Message(Message::Watch(answer)) => self.watched(answer, now, out),
-            Event::Message(Message::Error(words)) => self.failed(&words, now, out),
-            Event::Quiet => self.flush(out),
-            Event::Refused(refusal) => self.refused(refusal, now, out),
-            Event::Broken { words, tail } => {
-                self.failed(&words, now, out);
-                if tail == Tail::TooLong && self.reading.is_none() {
-                    self.read_all(out);
-                }
+            Event::Message(Message::Watch(answer)) => self.answered(answer, now, out),
+            Event::Message(Message::Error(refusal)) => self.ended(refusal, now, out),
+            Event::Quiet => self.flush_all(out),
+            Event::LoggedIn { user } => {
+                self.asked = None;
+                let (first, node) = (self.first(), self.rota.name().to_owned());
+                let line = Line::new(Level::Debug, "logged in").with("backend", NAME);
+                let line = line.with("node", node).with("user", user.clone());
+                out.extend(first.map(|id| Action::Report(id, Report::Log(line))));
+                self.user = Some(user);
+                self.login = Login::Fresh;
+                self.recover(out);
             }
+            Event::LoginRefused { user, refusal } => {
+                self.asked = None;
+                self.user = Some(user);
+                self.login_refused(refusal, now, out);
+            }
+            Event::NoCredentials(words) => {
+                self.asked = None;
+                self.locked_out(words, now, out);
+            }
+            Event::Page(page) => match self.asked.take() {
+                Some(Asked::Page(id)) => self.page(id, page, now, out),
+                Some(Asked::Permission(id)) => self.permitted(id, out),
+                Some(Asked::Newest(_)) => self.probed(page.header, now, out),
+                Some(Asked::Login | Asked::Watch) | None => {}
+            },
+            Event::Opened => {
+                self.asked = None;
+                self.opened(now);
+            }
+            Event::Refused(refusal) => match self.asked.take() {
+                Some(asked) => self.refused(asked, refusal, now, out),
+                None => self.failed("watch", &refusal.words, now, out),
+            },
+            Event::Broken { words, tail } => self.broken(&words, tail, now, out),
         }
     }
 
     /// Takes a key of the page that is coming in.
     pub fn entry(&mut self, entry: Entry) {
-        if let Some(reading) = &mut self.reading {
-            self.mirror.add(&mut reading.loading, entry);
+        if let Some(Asked::Page(id)) = self.asked
+            && let Some(subscription) = self.subscriptions.get_mut(&id)
+        {
+            subscription.entry(entry);
         }
     }
 
     /// When the next turn is wanted.
     pub fn due(&self) -> Option<Instant> {
+        let now = self.now;
+        let mut moments: Vec<Instant> = self.subscriptions.values().filter_map(|s| s.due(now)).collect();
+        let mut answered_by = None;
         match &self.state {
-            State::Resting { until } => Some(*until),
-            State::Ready | State::Watching(_) if self.reading.is_some() => self.now,
-            State::Ready if self.wants_stream() => self.now,
-            State::Ready => self.next_read,
+            State::Resting { until } => return Some(*until),
+            State::Ready => moments.extend(self.watchable().next().map(|_| now)),
             State::Watching(watching) => {
-                let confirmed = watching.unconfirmed.map(|(_, until)| until);
-                let settled = watching.doubts.as_ref().map(|(_, until)| *until);
-                [Some(watching.probe_at), confirmed, settled, self.next_read].into_iter().flatten().min()
+                moments.push(if self.is_stale(watching) { now } else { watching.probe_at });
+                moments.extend(self.subscriptions.values().filter_map(|s| Some(s.doubts.as_ref()?.1)));
+                answered_by = (watching.answered < watching.routes.len()).then_some(watching.answered_by);
             }
         }
+        let request = moments.into_iter().min().map(|at| match self.login {
+            Login::Wanted { from: Some(from) } => at.max(from),
+            Login::Wanted { from: None } | Login::Needless | Login::Fresh | Login::Proved => at,
+        });
+        request.into_iter().chain(answered_by).min()
     }
 
     /// Whether the stream is to be read.
     pub fn listens(&self) -> bool {
-        matches!(self.state, State::Watching(_)) && self.reading.is_none()
+        matches!(self.state, State::Watching(_))
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Action>) {
-        match self.state {
-            State::Resting { until } if now < until => return,
-            State::Resting { .. } => self.state = State::Ready,
-            State::Ready | State::Watching(_) => {}
-        }
-        if self.reading.is_none() && self.next_read.is_some_and(|at| at <= now) {
-            self.read_all(out);
-        }
-        if let Some(reading) = &self.reading {
-            return out.push(self.ask(RequestKind::Range, reading.request()));
-        }
-        if let State::Watching(watching) = &self.state {
-            match watching {
-                Watching { doubts: Some((keys, until)), .. } if *until <= now => {
-                    let keys = keys.len().to_string();
-                    out.push(log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
-                    out.push(Action::Close);
-                    self.state = State::Ready;
-                }
-                Watching { unconfirmed: Some((_, until)), .. } if *until <= now => {
-                    return self.failed(&format!("watch not confirmed within {PATIENCE:?}"), now, out);
-                }
-                Watching { probe_at, .. } if *probe_at <= now => {
-                    return out.push(self.ask(RequestKind::Range, wire::newest_revision()));
-                }
-                Watching { .. } => return,
+        if let State::Resting { until } = self.state {
+            if now < until {
+                return;
             }
-        }
-        if self.wants_stream() {
-            let body = wire::watch(self.watches.iter().map(|(span, next)| (span, *next)));
-            out.push(self.ask(RequestKind::Watch, body));
-        }
-    }
-
-    fn ask(&self, kind: RequestKind, body: String) -> Action {
-        Action::Ask(Request { node: self.node, kind, body })
-    }
-
-    fn wants_stream(&self) -> bool {
-        self.settings.goal == Goal::Watched && !self.watches.is_empty()
-    }
-
-    /// Lets all keys be read, from the first one.
-    fn read_all(&mut self, out: &mut Vec<Action>) {
-        out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
-        self.next_read = None;
-        self.reading = Some(Reading { rest: self.mirror.spans().into(), first: None, loading: self.mirror.load() });
-    }
-
-    fn page(&mut self, page: Page, now: Instant, out: &mut Vec<Action>) {
-        let Some(mut reading) = self.reading.take() else {
-            return self.probed(page.header, now, out);
-        };
-        match reading.turn_page(page) {
-            Ok(Progress::Goes) => self.reading = Some(reading),
-            Ok(Progress::Done(header)) => self.install(reading.loading, header, now, out),
-            Err(words) => {
-                self.read_all(out);
-                self.failed(words, now, out);
-            }
-        }
-    }
-
-    /// All keys are there.
-    fn install(&mut self, loading: Loading, header: Header, now: Instant, out: &mut Vec<Action>) {
-        let changed = self.store_changed(header);
-        let (layer, unknown) = self.mirror.install(loading);
-        self.cluster = header.cluster_id;
-        self.restarts = 0;
-        for (_, next) in &mut self.watches {
-            *next = header.revision.saturating_add(1);
-        }
-        if let Some(interval) = self.settings.interval {
-            self.next_read = now.checked_add(self.about(interval));
-        }
-        if let (State::Watching(_), Some(why)) = (&self.state, changed) {
-            out.push(log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
-            out.push(Action::Close);
             self.state = State::Ready;
-        } else if let State::Watching(watching) = &mut self.state {
-            let mut doubts = watching.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
-            doubts.extend(unknown);
-            watching.doubts = (!doubts.is_empty()).then(|| (doubts, now + PATIENCE));
-        } else if !self.wants_stream() {
-            self.attempts = 0;
-            self.healthy(out);
         }
-        out.push(Action::Report(Report::Snapshot(layer)));
+        let is_due =
+            |s: &Subscription| s.barred.is_none() && s.reading.is_none() && s.next_read.is_some_and(|at| at <= now);
+        let due: Vec<Id> = self.subscriptions.iter().filter(|(_, s)| is_due(s)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.read_all(id, None, out);
+        }
+        if let State::Watching(watching) = &self.state
+            && watching.answered < watching.routes.len()
+            && watching.answered_by <= now
+        {
+            return self.failed("watch", &format!("watch not confirmed within {:?}", self.settings.patience), now, out);
+        }
+        let Some(mut asked) = self.missing(now, out) else { return };
+        if let Login::Wanted { from } = self.login {
+            if from.is_some_and(|from| now < from) {
+                return;
+            }
+            asked = Asked::Login;
+        }
+        self.ask(asked, out);
+    }
+
+    /// What is to be asked for next.
+    fn missing(&mut self, now: Instant, out: &mut Vec<Action>) -> Option<Asked> {
+        let due = self.subscriptions.iter().find(|(_, s)| s.due(now).is_some_and(|at| at <= now));
+        if let Some((id, subscription)) = due {
+            return Some(match subscription.reading {
+                Some(_) => Asked::Page(*id),
+                None => Asked::Permission(*id),
+            });
+        }
+        self.give_up_doubtful(now, out);
+        let State::Watching(watching) = &self.state else {
+            return self.watchable().next().map(|_| Asked::Watch);
+        };
+        if self.is_stale(watching) {
+            return Some(Asked::Watch);
+        }
+        let newest = self.watchable().next().map(|(id, _)| Asked::Newest(id));
+        newest.filter(|_| watching.probe_at <= now)
+    }
+
+    fn ask(&mut self, asked: Asked, out: &mut Vec<Action>) {
+        let of = |id: Id| self.subscriptions.get(&id);
+        let (kind, body) = match asked {
+            Asked::Login => (RequestKind::Login, Some(String::new())),
+            Asked::Page(id) => (RequestKind::Range, of(id).and_then(Subscription::page_request)),
+            Asked::Permission(id) => {
+                let barred = of(id).and_then(|s| s.barred.as_ref());
+                (RequestKind::Range, barred.map(|barred| wire::permission(&barred.span)))
+            }
+            Asked::Newest(id) => (RequestKind::Range, of(id).map(|s| wire::newest_revision(&s.probed_span()))),
+            Asked::Watch => {
+                self.close(out);
+                let watches = self.watchable().flat_map(|(_, s)| &s.watches).map(|watch| (&watch.span, watch.next));
+                (RequestKind::Watch, Some(wire::watch(watches)).filter(|body| !body.is_empty()))
+            }
+        };
+        if let Some(body) = body {
+            self.asked = Some(asked);
+            out.push(Action::Ask(Request { node: self.rota.node(), kind, body }));
+        }
+    }
+
+    /// Those whose watches belong into a stream.
+    fn watchable(&self) -> impl Iterator<Item = (Id, &Subscription)> {
+        self.subscriptions.iter().filter(|(_, s)| s.watchable()).map(|(id, s)| (*id, s))
+    }
+
+    /// Whether the open watches are other ones than those that are wanted. Who reads all keys is waited for.
+    fn is_stale(&self, watching: &Watching) -> bool {
+        let is_wanted = |route: &Route| self.subscriptions.get(&route.id).is_some_and(|s| s.barred.is_none());
+        let open = Watching::open(&watching.routes);
+        watching.routes.iter().any(|route| route.flow != Flow::Ended && !is_wanted(route))
+            || self.watchable().any(|(id, s)| open.get(&id) != Some(&s.watches.len()))
+    }
+
+    /// Lets all keys of a resource be read.
+    fn read_all(&mut self, id: Id, from: Option<Instant>, out: &mut Vec<Action>) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            let prefix = subscription.prefix.clone();
+            out.push(log(id, Level::Debug, "retrieving keys", "key_prefix", prefix));
+            subscription.read_all(from);
+        }
+    }
+
+    fn page(&mut self, id: Id, page: Page, now: Instant, out: &mut Vec<Action>) {
+        self.proved();
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.barred = None;
+        let read = match subscription.page(page) {
+            Ok(Some(read)) => read,
+            Ok(None) => return,
+            Err(words) => {
+                self.read_all(id, None, out);
+                return self.failed("read from", words, now, out);
+            }
+        };
+        let interval = subscription.interval.map(|interval| self.about(interval));
+        let patience = now + self.settings.patience;
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.next_read = interval.and_then(|interval| now.checked_add(interval));
+        let is_attached = matches!(&self.state, State::Watching(watching) if watching.is_attached(id));
+        if let (true, Some(why)) = (is_attached, read.changed) {
+            out.push(log(id, Level::Warn, "opening the watch again", "reason", why.to_owned()));
+            self.detach(id, out);
+        } else if is_attached {
+            let mut doubts = subscription.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
+            doubts.extend(read.unknown);
+            subscription.doubts = (!doubts.is_empty()).then_some((doubts, patience));
+        }
+        out.push(Action::Report(id, Report::Snapshot(read.layer)));
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.take_held();
+        }
+        self.recover(out);
     }
 
     fn opened(&mut self, now: Instant) {
+        let watches = self.watchable().flat_map(|(id, s)| (0..s.watches.len()).map(move |watch| (id, watch)));
+        let routes = watches.map(|(id, watch)| Route { id, watch, flow: Flow::Open }).collect();
         self.state = State::Watching(Watching {
             since: now,
-            unconfirmed: Some((self.watches.len(), now + PATIENCE)),
-            probe_at: now + self.about(SILENCE),
-            doubts: None,
+            heard: now,
+            routes,
+            answered: 0,
+            answered_by: now + self.settings.patience,
+            probe_at: now + self.about(self.settings.watch_deadline),
         });
     }
 
-    fn watched(&mut self, answer: WatchAnswer, now: Instant, out: &mut Vec<Action>) {
-        let probe_at = now + self.about(SILENCE);
+    /// A watch brought something.
+    fn answered(&mut self, mut answer: WatchAnswer, now: Instant, out: &mut Vec<Action>) {
+        let probe_at = now + self.about(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
             return;
         };
         watching.probe_at = probe_at;
+        watching.heard = now;
+        let named = usize::try_from(answer.watch_id).ok().and_then(|id| id.checked_sub(1));
+        // A watch that was refused has lost its number, but not its turn.
+        let index = if answer.created { Some(watching.answered) } else { named };
+        let route = index.and_then(|index| watching.routes.get_mut(index));
+        let Some(route) = route.filter(|_| named == index || (answer.created && answer.canceled)) else {
+            return self.failed("watch", "answer for a watch that was not asked for", now, out);
+        };
+        let (id, watch, was_open) = (route.id, route.watch, route.flow == Flow::Open);
+        if answer.canceled {
+            route.flow = Flow::Ended;
+        }
+        watching.answered += usize::from(answer.created);
+        let Some(subscription) = self.subscriptions.get_mut(&id).filter(|_| was_open) else {
+            return;
+        };
         if answer.canceled {
             return match answer.compact_revision {
-                0 => self.failed(&format!("watch refused: {}", wire::shown(&answer.cancel_reason)), now, out),
-                _ => self.lost(Level::Info, "history was compacted", now, out),
+                0 => self.cancelled(id, watch, &mem::take(&mut answer.cancel_reason), answer.created, now, out),
+                _ => self.lost(id, Level::Info, "history was compacted", now, out),
             };
         }
-        let index = answer.watch_id.checked_sub(1).and_then(|index| usize::try_from(index).ok());
-        let Some((_, next)) = index.and_then(|index| self.watches.get_mut(index)) else {
-            return self.failed("answer for a watch that was not asked for", now, out);
-        };
-        // The events of one revision come together: they are all new, or all known from the read.
-        let known = *next;
-        if answer.created {
-            if answer.header.cluster_id != self.cluster {
-                return self.lost(Level::Warn, OTHER_CLUSTER, now, out);
-            }
-            if answer.header.revision < known.saturating_sub(1) {
-                // The node lags behind, or the store was put back; then this watch would be silent until it is past `known`.
-                watching.probe_at = now;
-            }
-            watching.unconfirmed = watching.unconfirmed.and_then(|(n, until)| (n > 1).then(|| (n - 1, until)));
-            if watching.unconfirmed.is_none() {
-                self.healthy(out);
+        if !answer.created {
+            if !subscription.take(watch, answer) {
+                // When all keys are read it watches on from there, with the next stream.
+                self.detach(id, out);
             }
             return;
         }
-        if answer.events.is_empty() {
-            // Progress: there is nothing up to this revision that has not come.
-            *next = known.max(answer.header.revision.saturating_add(1));
+        if subscription.is_other_cluster(answer.header) {
+            return self.lost(id, Level::Warn, OTHER_CLUSTER, now, out);
         }
-        let mut read_again = false;
-        for event in answer.events {
-            let revision = event.entry.mod_revision;
-            if revision < known {
-                watching.settle(self.mirror.store_key(&event.entry.key));
-                continue;
-            }
-            *next = (*next).max(revision.saturating_add(1));
-            match self.mirror.apply(event) {
-                Meaning::Nothing => {}
-                Meaning::Trigger => self.trigger = true,
-                Meaning::Change { change, trigger } => {
-                    self.changes.push(change);
-                    self.trigger |= trigger;
-                }
-                Meaning::ReadAgain => read_again = true,
-            }
+        if subscription.watches.get(watch).is_some_and(|watch| answer.header.revision < watch.next.saturating_sub(1)) {
+            // The node lags behind, or the store was put back; then this watch would be silent until it is past that.
+            watching.probe_at = now;
         }
-        if read_again {
-            self.read_all(out);
+        self.proved();
+        self.recover(out);
+    }
+
+    /// A watch was refused or ended.
+    fn cancelled(&mut self, id: Id, watch: usize, why: &str, created: bool, now: Instant, out: &mut Vec<Action>) {
+        let reason = Reason::of_cancelled(why);
+        if !created && reason == Reason::Other {
+            return self.failed("watch", &format!("watch refused: {}", wire::said(why)), now, out);
         }
+        let is_for_token =
+            matches!(reason, Reason::Denied | Reason::Unauthenticated) && !matches!(self.login, Login::Needless);
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        if is_for_token && !mem::replace(&mut subscription.suspect, true) {
+            // Perhaps the token has had its time: etcd says the same then.
+            self.login = Login::Wanted { from: None };
+            return self.detach(id, out);
+        }
+        let Some(span) = subscription.watches.get(watch).map(|watch| watch.span.clone()) else { return };
+        self.bar(id, "watch", span, &wire::said(why), now, out);
+    }
+
+    /// The server ended the stream and said why.
+    fn ended(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
+        if refusal.reason == Reason::Unauthenticated && matches!(self.login, Login::Proved) {
+            self.login = Login::Wanted { from: None };
+            self.flush_all(out);
+            return self.close(out);
+        }
+        self.failed("watch", &refusal.words, now, out);
     }
 
     /// The node told its newest revision because it was asked.
     fn probed(&mut self, header: Header, now: Instant, out: &mut Vec<Action>) {
-        let probe_at = now + self.about(SILENCE);
+        self.proved();
+        let probe_at = now + self.about(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
             return;
         };
         watching.probe_at = probe_at;
-        if let Some(why) = self.store_changed(header) {
-            self.lost(Level::Warn, why, now, out);
+        let silent = now.saturating_duration_since(watching.heard) >= LONGEST_SILENCE;
+        let lost: Vec<_> = self.watchable().filter_map(|(id, s)| Some((id, s.store_changed(header)?))).collect();
+        for (id, why) in lost {
+            self.lost(id, Level::Warn, why, now, out);
+        }
+        self.recover(out);
+        if silent {
+            let text = "opening the watch again";
+            out.extend(self.first().map(|id| log(id, Level::Info, text, "reason", "nothing came for long".to_owned())));
+            self.close(out);
         }
     }
 
-    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
-    fn store_changed(&self, newest: Header) -> Option<&'static str> {
-        let behind = |(_, next): &(Span, u64)| newest.revision < next.saturating_sub(1);
-        if newest.cluster_id != self.cluster {
-            Some(OTHER_CLUSTER)
-        } else if self.watches.iter().any(behind) {
-            Some("etcd was put back to an earlier revision")
-        } else {
-            None
+    /// What was refused to a resource is not any more. Its watches are in the next stream.
+    fn permitted(&mut self, id: Id, out: &mut Vec<Action>) {
+        self.proved();
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.barred = None;
+        }
+        self.recover(out);
+    }
+
+    fn refused(&mut self, asked: Asked, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
+        let Refusal { reason, words } = refusal;
+        let of = |id: Id| self.subscriptions.get(&id);
+        match (reason, asked) {
+            (Reason::RevisionGone, Asked::Page(id)) => {
+                self.read_all(id, None, out);
+                let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+                subscription.restarts += 1;
+                if subscription.restarts > RESTARTS {
+                    self.failed("read from", &words, now, out);
+                }
+            }
+            (Reason::Unauthenticated, _) => match self.login {
+                Login::Proved => self.login = Login::Wanted { from: None },
+                Login::Needless if self.settings.login => self.login = Login::Wanted { from: None },
+                Login::Needless => {
+                    let node = self.rota.name();
+                    let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());
+                    self.locked_out(text, now, out);
+                }
+                Login::Fresh | Login::Wanted { .. } => {
+                    self.login = Login::Wanted { from: None };
+                    self.failed(asked.verb(), &words, now, out);
+                }
+            },
+            (Reason::Denied, Asked::Page(id)) => {
+                if let Some(span) = of(id).map(Subscription::span_in_reading) {
+                    self.bar(id, "read", span, &words, now, out);
+                }
+            }
+            (Reason::Denied, Asked::Permission(id)) => {
+                if let Some(span) = of(id).and_then(|s| Some(s.barred.as_ref()?.span.clone())) {
+                    self.bar(id, "read", span, &words, now, out);
+                }
+            }
+            (Reason::Denied, Asked::Newest(id)) => {
+                if let Some(span) = of(id).map(Subscription::probed_span) {
+                    self.bar(id, "read", span, &words, now, out);
+                }
+            }
+            _ => self.failed(asked.verb(), &words, now, out),
         }
     }
 
-    fn refused(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
-        if refusal.revision_gone && self.reading.is_some() {
-            self.read_all(out);
-            self.restarts += 1;
-            if self.restarts <= RESTARTS {
-                return;
+    fn broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
+        match (self.asked.take(), tail) {
+            (Some(Asked::Page(id)), Tail::TooLong) => {
+                // No other node would have less to say.
+                if let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) {
+                    self.bar(id, "read", span, words, now, out);
+                }
+            }
+            (asked, tail) => {
+                self.failed(asked.unwrap_or(Asked::Watch).verb(), words, now, out);
+                if asked.is_none() && tail == Tail::TooLong {
+                    let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
+                    watched.into_iter().for_each(|id| self.read_all(id, None, out));
+                }
             }
         }
-        self.failed(&refusal.words, now, out);
     }
 
-    /// What was known cannot be brought up to date: all keys are read again.
-    fn lost(&mut self, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
-        self.flush(out);
-        out.push(Action::Close);
-        out.push(log(level, "reading all keys again", "reason", why.to_owned()));
-        self.read_all(out);
-        self.state = State::Resting { until: now + self.up_to(SPREAD) };
+    fn login_refused(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
+        match refusal.reason {
+            // As etcd's own clients do.
+            Reason::NoUsers => self.login = Login::Needless,
+            Reason::Unauthenticated | Reason::Denied => {
+                let node = self.rota.name();
+                let text = format!("failed to log in to {node}{}: {}", self.as_user(), refusal.words);
+                self.locked_out(text, now, out);
+            }
+            Reason::RevisionGone | Reason::UnknownPath | Reason::Other => {
+                self.failed(Asked::Login.verb(), &refusal.words, now, out)
+            }
+        }
+    }
+
+    /// Nothing can be asked for: no node will know who asks. A stream that is open stays: it may go on all the same.
+    fn locked_out(&mut self, words: String, now: Instant, out: &mut Vec<Action>) {
+        self.give_up(&words, out);
+        let until = now + self.slow();
+        match (&self.login, &self.state) {
+            // Without a user the request itself is what is tried again.
+            (Login::Needless, State::Ready | State::Resting { .. }) => self.state = State::Resting { until },
+            (Login::Needless, State::Watching(_)) => {
+                self.close(out);
+                self.state = State::Resting { until };
+            }
+            (Login::Wanted { .. } | Login::Fresh | Login::Proved, _) => {
+                self.login = Login::Wanted { from: Some(until) }
+            }
+        }
+    }
+
+    /// What a resource knows cannot be brought up to date: all its keys are read again.
+    fn lost(&mut self, id: Id, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
+        self.flush(id, out);
+        self.detach(id, out);
+        out.push(log(id, level, "reading all keys again", "reason", why.to_owned()));
+        // They read one after the other, so that one stream serves all again.
+        let planned =
+            self.subscriptions.values().filter_map(|s| s.reading.as_ref()?.from).filter(|from| *from >= now).min();
+        let from = planned.unwrap_or_else(|| now + self.up_to(SPREAD));
+        self.read_all(id, Some(from), out);
+    }
+
+    /// A resource may not have what it wants, or cannot: it alone is told, and asks again much later.
+    fn bar(&mut self, id: Id, verb: &str, span: Span, words: &str, now: Instant, out: &mut Vec<Action>) {
+        self.flush(id, out);
+        self.detach(id, out);
+        let until = now + self.slow();
+        let (node, user) = (self.rota.name(), self.as_user());
+        let preposition = if verb == "watch" { "at" } else { "from" };
+        let words = format!("failed to {verb} `{}` {preposition} {node}{user}: {words}", span.shown());
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.told = true;
+        if subscription.goal == Goal::Once {
+            subscription.reading = None;
+        } else {
+            subscription.barred = Some(Barred { until, span });
+        }
+        out.push(Action::Report(id, Report::Failed(words)));
+    }
+
+    fn as_user(&self) -> String {
+        self.user.as_ref().map_or(String::new(), |user| format!(" as user `{}`", wire::said(user)))
     }
 
     /// The node did not do what it was asked for. The next one is, after a rest.
-    fn failed(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
-        self.flush(out);
+    fn failed(&mut self, verb: &str, words: &str, now: Instant, out: &mut Vec<Action>) {
+        self.flush_all(out);
         if let State::Watching(watching) = &self.state {
-            out.push(Action::Close);
             if now.saturating_duration_since(watching.since) >= LASTING {
-                self.attempts = 0;
+                self.rota.forgive();
             }
+            self.close(out);
         }
-        let what = if self.reading.is_some() { "read from" } else { "watch" };
-        self.failures[self.node] = Some(format!("failed to {what} {}: {words}", self.settings.nodes[self.node]));
-        self.attempts = self.attempts.saturating_add(1);
-        self.node = (self.node + 1) % self.settings.nodes.len();
-        self.state = State::Ready;
-        if self.settings.goal == Goal::Once && (self.attempts as usize) < self.settings.nodes.len() {
-            return;
-        }
-        // All nodes' failures, so that the text is the same in every round.
-        let all: Vec<&str> = self.failures.iter().flatten().map(String::as_str).collect();
-        out.push(Action::Report(Report::Failed(all.join("; "))));
-        self.reported = true;
-        if self.settings.goal == Goal::Once {
-            self.reading = None;
-        } else {
-            self.state = State::Resting { until: now + self.rest() };
+        let text = format!("failed to {verb} {}: {words}", self.rota.name());
+        let next = self.rota.failed(text, now, &mut self.random);
+        let all = self.rota.failures();
+        match next {
+            Next::Now => self.state = State::Ready,
+            Next::Rest { until, news } => {
+                self.state = State::Resting { until };
+                match news {
+                    News::Failure => self.report(&all, out),
+                    News::FirstRound => {
+                        let waiting = self.subscriptions.iter().filter(|(_, s)| s.is_in_need());
+                        out.extend(waiting.map(|(id, _)| log(*id, Level::Warn, NOBODY, "error", all.clone())));
+                    }
+                    News::None => {}
+                }
+            }
+            Next::GiveUp => {
+                self.state = State::Ready;
+                self.give_up(&all, out);
+            }
         }
     }
 
-    fn healthy(&mut self, out: &mut Vec<Action>) {
-        self.failures.fill(None);
-        if mem::take(&mut self.reported) {
-            out.push(Action::Report(Report::Recovered));
+    /// Tells whoever waits for a node of a failure.
+    fn report(&mut self, words: &str, out: &mut Vec<Action>) {
+        for (id, subscription) in self.subscriptions.iter_mut().filter(|(_, s)| s.is_in_need()) {
+            subscription.told = true;
+            out.push(Action::Report(*id, Report::Failed(words.to_owned())));
         }
+    }
+
+    /// The same, and it is the last word for a one-shot run.
+    fn give_up(&mut self, words: &str, out: &mut Vec<Action>) {
+        self.report(words, out);
+        for subscription in self.subscriptions.values_mut().filter(|s| s.goal == Goal::Once) {
+            subscription.reading = None;
+        }
+    }
+
+    /// The watches of a resource did not bring in time what a read had.
+    fn give_up_doubtful(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let doubtful =
+            |s: &Subscription| s.doubts.as_ref().filter(|(_, until)| *until <= now).map(|(keys, _)| keys.len());
+        let late: Vec<(Id, usize)> =
+            self.subscriptions.iter().filter_map(|(id, s)| Some((*id, doubtful(s)?))).collect();
+        for (id, keys) in late {
+            out.push(log(id, Level::Warn, "watch missed changes, opening it again", "keys", keys.to_string()));
+            self.detach(id, out);
+        }
+    }
+
+    /// Takes no more from the watches of a resource. The stream goes on for the others.
+    fn detach(&mut self, id: Id, out: &mut Vec<Action>) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.detached();
+        }
+        if let State::Watching(watching) = &mut self.state {
+            for route in watching.routes.iter_mut().filter(|route| route.id == id && route.flow == Flow::Open) {
+                route.flow = Flow::Ignored;
+            }
+            if watching.routes.iter().all(|route| route.flow != Flow::Open) {
+                self.close(out);
+            }
+        }
+    }
+
+    /// Ends the stream, if there is one. What is to be watched is watched on by the next.
+    fn close(&mut self, out: &mut Vec<Action>) {
+        if let State::Watching(_) = self.state {
+            self.subscriptions.values_mut().for_each(Subscription::detached);
+            self.state = State::Ready;
+            out.push(Action::Close);
+        }
+    }
+
+    /// A request succeeded.
+    fn proved(&mut self) {
+        if let Login::Fresh = self.login {
+            self.login = Login::Proved;
+        }
+    }
+
+    /// Tells those whose failure is over.
+    fn recover(&mut self, out: &mut Vec<Action>) {
+        let locked_out = matches!(self.login, Login::Wanted { from: Some(_) });
+        if let State::Resting { .. } = self.state {
+            return;
+        }
+        let mut all = !locked_out;
+        let confirmed = match &self.state {
+            State::Watching(watching) => Watching::open(&watching.routes[..watching.answered]),
+            State::Ready | State::Resting { .. } => BTreeMap::new(),
+        };
+        for (id, subscription) in &mut self.subscriptions {
+            let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();
+            if watched && subscription.reading.is_none() && subscription.barred.is_none() && !locked_out {
+                subscription.suspect = false;
+                if mem::take(&mut subscription.told) {
+                    out.push(Action::Report(*id, Report::Recovered));
+                }
+            } else {
+                all &= subscription.barred.is_some();
+            }
+        }
+        if all {
+            self.rota.worked();
+            if let State::Ready = self.state {
+                self.rota.forgive();
+            }
+        }
+    }
+
+    fn flush_all(&mut self, out: &mut Vec<Action>) {
+        let flushed = self.subscriptions.iter_mut().filter_map(|(id, s)| Some(Action::Report(*id, s.flush()?)));
+        out.extend(flushed);
     }
 
     /// Reports what came in together as one.
-    fn flush(&mut self, out: &mut Vec<Action>) {
-        let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
-        if trigger || !changes.is_empty() {
-            out.push(Action::Report(Report::Changes { changes, trigger }));
-        }
+    fn flush(&mut self, id: Id, out: &mut Vec<Action>) {
+        let flushed = self.subscriptions.get_mut(&id).and_then(Subscription::flush);
+        out.extend(flushed.map(|report| Action::Report(id, report)));
     }
 
-    /// How long to rest after the attempts so far.
-    fn rest(&mut self) -> Duration {
-        let round = self.attempts.saturating_sub(1) as usize / self.settings.nodes.len();
-        let half = (SHORTEST_REST * (1 << round.min(10))).min(LONGEST_REST / 2);
-        half + self.up_to(half)
+    fn slow(&mut self) -> Duration {
+        SLOW_REST + self.up_to(SLOW_REST * 2)
     }
 
     /// The duration give or take a tenth.
@@ -519,53 +848,23 @@ impl Session {
 }
 
 impl Watching {
-    /// The stream brought something that a read had before it.
-    fn settle(&mut self, store_key: Option<StoreKey>) {
-        if let (Some((keys, _)), Some(StoreKey { key, .. })) = (&mut self.doubts, store_key) {
-            keys.remove(&key);
-            if keys.is_empty() {
-                self.doubts = None;
-            }
+    /// Whether what it brings reaches a resource.
+    fn is_attached(&self, id: Id) -> bool {
+        self.routes.iter().any(|route| route.flow == Flow::Open && route.id == id)
+    }
+
+    /// How many open watches each resource has among some.
+    fn open(routes: &[Route]) -> BTreeMap<Id, usize> {
+        let mut open = BTreeMap::new();
+        for route in routes.iter().filter(|route| route.flow == Flow::Open) {
+            *open.entry(route.id).or_default() += 1;
         }
+        open
     }
 }
 
-enum Progress {
-    Goes,
-    /// As of the revision of the first page.
-    Done(Header),
-}
-
-impl Reading {
-    /// The body that asks for the next page.
-    fn request(&self) -> String {
-        match self.rest.front() {
-            Some(span) => wire::range(span, PAGE, self.first.map(|header| header.revision)),
-            // No keys are wanted, but their revision is.
-            None => wire::newest_revision(),
-        }
-    }
-
-    /// Takes the end of a page. An error says what is wrong with it.
-    fn turn_page(&mut self, page: Page) -> Result<Progress, &'static str> {
-        let first = *self.first.get_or_insert(page.header);
-        if first.revision == 0 {
-            return Err("answer without a revision");
-        }
-        if first.cluster_id != page.header.cluster_id {
-            return Err("keys of another cluster than those of the node before it");
-        }
-        match (self.rest.front_mut(), page.more, page.last) {
-            (Some(span), true, Some(last)) if span.holds(&last) => *span = span.after(&last),
-            (_, true, _) => return Err("page that leads to no other"),
-            (_, false, _) => drop(self.rest.pop_front()),
-        }
-        Ok(if self.rest.is_empty() { Progress::Done(first) } else { Progress::Goes })
-    }
-}
-
-fn log(level: Level, message: &str, name: &'static str, value: String) -> Action {
-    Action::Report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+fn log(id: Id, level: Level, message: &str, name: &'static str, value: String) -> Action {
+    Action::Report(id, Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
 }
 
 #[cfg(test)]

@@ -19,10 +19,14 @@ use crate::store::Bytes;
 
 pub const RANGE: &str = "/v3/kv/range";
 pub const WATCH: &str = "/v3/watch";
+pub const AUTHENTICATE: &str = "/v3/auth/authenticate";
 
 /// What goes with every request. A member that has lost its leader then ends a watch after some seconds; without
 /// this it stays silent.
 pub const HEADERS: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Grpc-Metadata-hasleader", "true")];
+
+/// Where a token goes, as it is: not as a bearer's.
+pub const TOKEN: &str = "Authorization";
 
 /// The longest part of a server's message that is shown.
 const SHOWN: usize = 200;
@@ -31,7 +35,7 @@ const SHOWN: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     pub from: Vec<u8>,
-    /// A single zero byte means: to the last key there is.
+    /// A single zero byte means: to the last key there is. Nothing means: the first key alone.
     pub end: Vec<u8>,
 }
 
@@ -53,6 +57,12 @@ impl Span {
         self.from[..] <= *key && (self.end == [0] || *key < self.end[..])
     }
 
+    /// How a span of a prefix is shown: as the prefix.
+    pub fn shown(&self) -> String {
+        let prefix: &[u8] = if self.from == [0] { b"" } else { &self.from };
+        short(&String::from_utf8_lossy(prefix))
+    }
+
     /// What is left of it after a key.
     pub fn after(&self, key: &[u8]) -> Span {
         Span { from: [key, &[0]].concat(), end: self.end.clone() }
@@ -69,18 +79,52 @@ pub fn range(span: &Span, limit: usize, revision: Option<u64>) -> String {
     )
 }
 
-/// The body of a range request that asks only for the header: the newest revision, agreed on by the cluster.
-pub fn newest_revision() -> String {
-    range(&Span { from: vec![0], end: vec![] }, 1, None)
+/// The body of a range request that asks for little but the header: the newest revision, agreed on by the cluster. It
+/// reads the first key of a span: a user may read nothing else.
+pub fn newest_revision(span: &Span) -> String {
+    first_key(&Span { from: span.from.clone(), end: Vec::new() })
+}
+
+/// The body of a range request that only asks whether a span may be read.
+pub fn permission(span: &Span) -> String {
+    first_key(span)
+}
+
+/// Without its value, which may be large.
+fn first_key(span: &Span) -> String {
+    format!(
+        r#"{{"key":"{}","range_end":"{}","limit":"1","keys_only":true}}"#,
+        BASE64_STANDARD.encode(&span.from),
+        BASE64_STANDARD.encode(&span.end),
+    )
+}
+
+/// The body of a login.
+pub fn login(user: &str, password: &str) -> String {
+    serde_json::json!({"name": user, "password": password}).to_string()
+}
+
+/// The token in the answer to a login.
+pub fn read_token(answer: &[u8]) -> Result<String, Unreadable> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: String,
+    }
+    let Answer { token } = serde_json::from_slice(answer)?;
+    // It becomes a line of a request's head.
+    match !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(token),
+        false => Err(Unreadable::Nonsense("no token that can be sent".into())),
+    }
 }
 
 /// The body of a watch request: one create_request after the other for the spans and first revisions, with watch_id 1,
-/// 2, ... (0 is left out in answers).
+/// 2, ... (0 is left out in answers). Answers that are huge come in fragments.
 pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
     let mut body = String::new();
     for ((span, first), id) in watches.zip(1..) {
         body += &format!(
-            r#"{{"create_request":{{"key":"{}","range_end":"{}","start_revision":"{first}","watch_id":"{id}","progress_notify":true}}}}"#,
+            r#"{{"create_request":{{"key":"{}","range_end":"{}","start_revision":"{first}","watch_id":"{id}","progress_notify":true,"fragment":true}}}}"#,
             BASE64_STANDARD.encode(&span.from),
             BASE64_STANDARD.encode(&span.end),
         );
@@ -131,8 +175,8 @@ pub fn read_page(answer: impl Read, entries: &mut dyn FnMut(Entry)) -> Result<Pa
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
     Watch(WatchAnswer),
-    /// The end of the stream, in the server's words.
-    Error(String),
+    /// The end of the stream.
+    Error(Refusal),
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -148,6 +192,8 @@ pub struct WatchAnswer {
     /// Not 0: the watch ended because its revision is below this one.
     #[serde(deserialize_with = "number")]
     pub compact_revision: u64,
+    /// More of the same comes in the next answer: its last revision may not be complete.
+    pub fragment: bool,
     pub events: Vec<Event>,
 }
 
@@ -176,7 +222,9 @@ pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
         error: Option<Complaint>,
     }
     match serde_json::from_slice(line)? {
-        Whole { error: Some(complaint), .. } => Ok(Message::Error(complaint.words())),
+        Whole { error: Some(complaint), .. } => {
+            Ok(Message::Error(Refusal { reason: Reason::of_code(complaint.code()), words: complaint.words() }))
+        }
         Whole { result: Some(answer), .. } => Ok(Message::Watch(answer)),
         _ => Err(Unreadable::Nonsense("neither result nor error".into())),
     }
@@ -185,16 +233,57 @@ pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The revision is not to be had: it is compacted, or this store has not come to it.
-    pub revision_gone: bool,
+    pub reason: Reason,
     pub words: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The revision is not to be had: it is compacted, or this store has not come to it.
+    RevisionGone,
+    /// There is no token, or it is not valid any more. For a login: name or password are wrong.
+    Unauthenticated,
+    /// The user may not do this. etcd 3.5 says so of a token that is not valid, too.
+    Denied,
+    /// There are no users in this etcd, or they are not turned on.
+    NoUsers,
+    /// This server has no such API.
+    UnknownPath,
+    Other,
+}
+
+impl Reason {
+    /// From gRPC's codes.
+    fn of_code(code: i64) -> Reason {
+        match code {
+            // 3 is "invalid argument": no user name, an old revision of the users. No other argument is known to be wrong.
+            3 | 16 => Reason::Unauthenticated,
+            7 => Reason::Denied,
+            9 => Reason::NoUsers,
+            11 => Reason::RevisionGone,
+            _ => Reason::Other,
+        }
+    }
+
+    /// From the text that says why a watch was cancelled: there is no code.
+    pub fn of_cancelled(text: &str) -> Reason {
+        let text = text.to_ascii_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if has(&["permission denied", "permissiondenied"]) {
+            Reason::Denied
+        } else if has(&["token", "auth", "user name"]) {
+            Reason::Unauthenticated
+        } else {
+            Reason::Other
+        }
+    }
 }
 
 /// What an answer with a status other than 200 says, from the beginning of its body.
 pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
-    /// gRPC's OUT_OF_RANGE
-    const OUT_OF_RANGE: i64 = 11;
-
+    /// The beginning of what the gateway says, in plain text, to a client whose certificate has a common name, which would
+    /// be ignored, while authentication is enabled.
+    const COMMON_NAME: &[u8] = b"CommonName of client";
     #[derive(Deserialize)]
     struct Body {
         error: Option<Complaint>,
@@ -202,19 +291,27 @@ pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
         #[serde(default)]
         code: i64,
     }
+    let named = body.starts_with(COMMON_NAME);
     let body: Option<Body> = serde_json::from_slice(body).ok();
-    let said = body.as_ref().and_then(|body| match (&body.message, &body.error) {
-        (Some(message), _) => Some(shown(message)),
+    let told = body.as_ref().and_then(|body| match (&body.message, &body.error) {
+        (Some(message), _) => Some(said(message)),
         (None, Some(complaint)) => Some(complaint.words()),
         (None, None) => None,
     });
-    let words = match (status, said) {
-        (_, Some(said)) => format!("HTTP {status}: {said}"),
+    let words = match (status, told) {
+        (_, Some(told)) => format!("HTTP {status}: {told}"),
+        (_, None) if named => {
+            format!("HTTP {status}: with users, etcd takes no client certificate that has a common name (CN)")
+        }
         (404, None) => format!("HTTP 404: `{path}` is not known here: an etcd before 3.4 needs `version = 2`"),
         (300..400, None) => format!("HTTP {status}: redirects are not followed"),
         (_, None) => format!("HTTP {status}"),
     };
-    Refusal { revision_gone: body.is_some_and(|body| body.code == OUT_OF_RANGE), words }
+    let reason = match (status, body) {
+        (404, None) => Reason::UnknownPath,
+        (_, body) => Reason::of_code(body.map_or(0, |body| body.code)),
+    };
+    Refusal { reason, words }
 }
 
 /// An answer that could not be read to its end.
@@ -260,24 +357,40 @@ enum Complaint {
     Object {
         #[serde(default)]
         message: String,
+        #[serde(default)]
+        grpc_code: i64,
     },
 }
 
 impl Complaint {
     fn words(&self) -> String {
         match self {
-            Complaint::Text(text) | Complaint::Object { message: text } => shown(text),
+            Complaint::Text(text) | Complaint::Object { message: text, .. } => said(text),
+        }
+    }
+
+    fn code(&self) -> i64 {
+        match self {
+            Complaint::Text(_) => 0,
+            Complaint::Object { grpc_code, .. } => *grpc_code,
         }
     }
 }
 
+/// A server's reason, without what gRPC puts before it.
+pub fn said(text: &str) -> String {
+    let plain = text.strip_prefix("rpc error: code = ").and_then(|text| Some(text.split_once(" desc = ")?.1));
+    shown(plain.unwrap_or(text))
+}
+
 /// A text of the server's, short and on one line.
 pub fn shown(text: &str) -> String {
-    let mut line: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
-    if line.is_empty() {
-        line.push_str("no reason given");
-    }
-    line
+    let line = short(text);
+    if line.is_empty() { "no reason given".to_owned() } else { line }
+}
+
+fn short(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect()
 }
 
 /// Gives away the entries of `kvs` and collects the rest.
@@ -469,13 +582,14 @@ mod tests {
         let span = Span::of_prefix(b"/a");
         assert_eq!(range(&span, 10, None), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"0"}"#);
         assert_eq!(range(&span, 10, Some(7)), r#"{"key":"L2E=","range_end":"L2I=","limit":"10","revision":"7"}"#);
-        assert_eq!(newest_revision(), r#"{"key":"AA==","range_end":"","limit":"1","revision":"0"}"#);
+        assert_eq!(newest_revision(&span), r#"{"key":"L2E=","range_end":"","limit":"1","keys_only":true}"#);
+        assert_eq!(permission(&span), r#"{"key":"L2E=","range_end":"L2I=","limit":"1","keys_only":true}"#);
         let all = Span::of_prefix(b"");
         assert_eq!(
             watch([(&span, 8), (&all, 9)].into_iter()),
             concat!(
-                r#"{"create_request":{"key":"L2E=","range_end":"L2I=","start_revision":"8","watch_id":"1","progress_notify":true}}"#,
-                r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"9","watch_id":"2","progress_notify":true}}"#,
+                r#"{"create_request":{"key":"L2E=","range_end":"L2I=","start_revision":"8","watch_id":"1","progress_notify":true,"fragment":true}}"#,
+                r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"9","watch_id":"2","progress_notify":true,"fragment":true}}"#,
             )
         );
     }
@@ -587,6 +701,7 @@ mod tests {
     #[test]
     fn messages() {
         let check = |line: &str, want: Message| assert_eq!(read_message(line.as_bytes()).unwrap(), want, "{line}");
+        let error = |reason, words: &str| Message::Error(Refusal { reason, words: words.into() });
         let header = Header { cluster_id: 9, revision: 5 };
         let start = r#"{"result":{"header":{"cluster_id":"9","member_id":"3","revision":"5","raft_term":"2"}"#;
         check(
@@ -634,10 +749,14 @@ mod tests {
         );
         check(
             r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","http_status":"Service Unavailable"}}"#,
-            Message::Error("etcdserver: no leader".into()),
+            error(Reason::Other, "etcdserver: no leader"),
         );
-        check(r#"{"error":"gone"}"#, Message::Error("gone".into()));
-        check(r#"{"error":{}}"#, Message::Error("no reason given".into()));
+        check(
+            r#"{"error":{"grpc_code":16,"http_code":401,"message":"etcdserver: invalid auth token"}}"#,
+            error(Reason::Unauthenticated, "etcdserver: invalid auth token"),
+        );
+        check(r#"{"error":"gone"}"#, error(Reason::Other, "gone"));
+        check(r#"{"error":{}}"#, error(Reason::Other, "no reason given"));
         check(r#"{"result":{}}"#, Message::Watch(WatchAnswer::default()));
     }
 
@@ -695,38 +814,97 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let check = |status, body: &str, revision_gone, words: &str| {
-            let want = Refusal { revision_gone, words: words.into() };
+        let check = |status, body: &str, reason, words: &str| {
+            let want = Refusal { reason, words: words.into() };
             assert_eq!(refusal(status, RANGE, body.as_bytes()), want, "{body}");
         };
         check(
             400,
             r#"{"error":"etcdserver: mvcc: required revision has been compacted","message":"etcdserver: mvcc: required revision has been compacted","code":11}"#,
-            true,
+            Reason::RevisionGone,
             "HTTP 400: etcdserver: mvcc: required revision has been compacted",
         );
-        check(503, r#"{"error":"etcdserver: no leader","code":14}"#, false, "HTTP 503: etcdserver: no leader");
+        check(503, r#"{"error":"etcdserver: no leader","code":14}"#, Reason::Other, "HTTP 503: etcdserver: no leader");
         check(
             403,
-            r#"{"error":{"message":"etcdserver: permission denied"}}"#,
-            false,
+            r#"{"error":"etcdserver: permission denied","message":"etcdserver: permission denied","code":7}"#,
+            Reason::Denied,
             "HTTP 403: etcdserver: permission denied",
         );
         check(
             404,
             "404 page not found\n",
-            false,
+            Reason::UnknownPath,
             "HTTP 404: `/v3/kv/range` is not known here: an etcd before 3.4 needs `version = 2`",
         );
-        check(404, r#"{"message":"Not Found","code":5}"#, false, "HTTP 404: Not Found");
-        check(307, "", false, "HTTP 307: redirects are not followed");
-        check(500, "<html>secret</html>", false, "HTTP 500");
-        check(400, r#"{"message":"two\nlines\u0007"}"#, false, "HTTP 400: two lines ");
+        check(404, r#"{"message":"Not Found","code":5}"#, Reason::Other, "HTTP 404: Not Found");
+        check(
+            401,
+            r#"{"message":"etcdserver: invalid auth token","code":16}"#,
+            Reason::Unauthenticated,
+            "HTTP 401: etcdserver: invalid auth token",
+        );
+        check(
+            400,
+            r#"{"message":"etcdserver: user name is empty","code":3}"#,
+            Reason::Unauthenticated,
+            "HTTP 400: etcdserver: user name is empty",
+        );
+        check(
+            412,
+            r#"{"message":"etcdserver: authentication is not enabled","code":9}"#,
+            Reason::NoUsers,
+            "HTTP 412: etcdserver: authentication is not enabled",
+        );
+        check(
+            400,
+            "CommonName of client sending a request against gateway will be ignored and not used as expected\n",
+            Reason::Other,
+            "HTTP 400: with users, etcd takes no client certificate that has a common name (CN)",
+        );
+        check(307, "", Reason::Other, "HTTP 307: redirects are not followed");
+        check(500, "<html>secret</html>", Reason::Other, "HTTP 500");
+        check(400, r#"{"message":"two\nlines\u0007"}"#, Reason::Other, "HTTP 400: two lines ");
         check(
             400,
             &format!(r#"{{"message":"{}"}}"#, "ä".repeat(500)),
-            false,
+            Reason::Other,
             &format!("HTTP 400: {}", "ä".repeat(200)),
         );
+    }
+
+    #[test]
+    fn cancelled_watches() {
+        let check = |text: &str, reason, words: &str| {
+            assert_eq!((Reason::of_cancelled(text), &*said(text)), (reason, words), "{text}");
+        };
+        check(
+            "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+            Reason::Denied,
+            "etcdserver: permission denied",
+        );
+        check("etcdserver: permission denied", Reason::Denied, "etcdserver: permission denied");
+        check(
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
+            Reason::Unauthenticated,
+            "etcdserver: invalid auth token",
+        );
+        check(
+            "rpc error: code = InvalidArgument desc = etcdserver: user name is empty",
+            Reason::Unauthenticated,
+            "etcdserver: user name is empty",
+        );
+        check("", Reason::Other, "no reason given");
+        check("mvcc: watcher duplicate ID", Reason::Other, "mvcc: watcher duplicate ID");
+    }
+
+    #[test]
+    fn logins() {
+        assert_eq!(login("me", "a\"b\\"), r#"{"name":"me","password":"a\"b\\"}"#);
+        let token = |answer: &str| read_token(answer.as_bytes()).map_err(|error| error.to_string());
+        assert_eq!(token(r#"{"header":{},"token":"abc.27"}"#).as_deref(), Ok("abc.27"));
+        for wrong in ["{}", "", r#"{"token":""}"#, r#"{"token":"a b"}"#, r#"{"token":"a\r\nX: y"}"#, r#"{"token":1}"#] {
+            assert!(token(wrong).unwrap_err().starts_with("not an answer of etcd: "), "{wrong}");
+        }
     }
 }

@@ -1,57 +1,150 @@
-//! A real etcd with ports and data of its own. It can be killed and started again on both.
+//! A real etcd with ports and data of its own, alone or as one of three. It can be killed, stopped and started again.
 
 use std::fs::{self, File};
-use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
-use super::{Gateway, LIMIT, TempDir, free_port, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Authority, Gateway, LIMIT, Pair, TempDir, free_port, wait_until};
 
 pub struct Etcd {
     dir: TempDir,
+    name: String,
     client_port: u16,
     peer_port: u16,
+    /// All members with their peer addresses, as etcd takes them.
+    cluster: String,
+    /// The port for https, and the flags that go with it.
+    secure: Option<(u16, Vec<String>)>,
+    args: Vec<String>,
     process: Option<Child>,
+}
+
+/// Whether clients have to show a certificate of the authority.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    Anyone,
+    Certified,
 }
 
 impl Etcd {
     /// Starts an empty etcd; returns when it answers.
     pub fn start() -> Etcd {
-        Etcd::start_on(free_port(), free_port())
+        Etcd::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(args: &[&str]) -> Etcd {
+        Etcd::start_on(free_port(), free_port(), args)
     }
 
     /// The same on given ports.
-    pub fn start_on(client_port: u16, peer_port: u16) -> Etcd {
-        let mut etcd = Etcd { dir: TempDir::new(), client_port, peer_port, process: None };
+    pub fn start_on(client_port: u16, peer_port: u16, args: &[&str]) -> Etcd {
+        let mut etcd = Etcd::new("default", client_port, peer_port);
+        etcd.args.extend(args.iter().map(|arg| arg.to_string()));
         etcd.restart();
         etcd
     }
 
+    /// The same with TLS, on a port of its own: tests write through the other one.
+    pub fn secured(authority: &Authority, pair: &Pair, clients: Clients, args: &[&str]) -> Etcd {
+        let mut etcd = Etcd::new("default", free_port(), free_port());
+        etcd.secure(authority, pair, clients);
+        etcd.args.extend(args.iter().map(|arg| arg.to_string()));
+        etcd.restart();
+        etcd
+    }
+
+    fn new(name: &str, client_port: u16, peer_port: u16) -> Etcd {
+        Etcd {
+            dir: TempDir::new(),
+            name: name.to_owned(),
+            client_port,
+            peer_port,
+            cluster: format!("{name}=http://127.0.0.1:{peer_port}"),
+            secure: None,
+            args: Vec::new(),
+            process: None,
+        }
+    }
+
+    fn secure(&mut self, authority: &Authority, pair: &Pair, clients: Clients) {
+        let path = |path: &std::path::Path| path.display().to_string();
+        let mut flags = vec!["--cert-file".to_owned(), path(&pair.cert), "--key-file".to_owned(), path(&pair.key)];
+        if clients == Clients::Certified {
+            flags.extend(["--client-cert-auth".into(), "--trusted-ca-file".into(), path(&authority.cert())]);
+        }
+        self.secure = Some((free_port(), flags));
+    }
+
     /// Starts it again after [`Etcd::kill`], on the same ports and data; returns when it answers.
     pub fn restart(&mut self) {
+        self.spawn();
+        self.await_health();
+    }
+
+    /// Starts it and does not wait: alone it may never answer.
+    pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "etcd runs already");
-        let client = self.url();
+        let mut client = self.url();
+        if let Some(secure) = self.secure.as_ref().map(|_| self.secure_url()) {
+            client = format!("{client},{secure}");
+        }
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
+        // A single member elects itself: short times only make it start sooner. Several need some on a busy machine.
+        let (heartbeat, election) = if self.cluster.contains(',') { ("50", "500") } else { ("20", "200") };
         let process = Command::new("etcd")
-            .arg("--data-dir")
+            .args(["--name", &self.name, "--data-dir"])
             .arg(self.dir.at("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")])
-            // A single member elects itself: short times only make it start sooner.
-            .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+            .args(["--initial-cluster", &self.cluster])
+            .args(["--heartbeat-interval", heartbeat, "--election-timeout", election])
+            .args(self.secure.iter().flat_map(|(_, flags)| flags))
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor can be duplicated"))
             .stderr(log)
             .spawn()
             .unwrap_or_else(|e| panic!("failed to start etcd (scripts/test installs it): {e}"));
         self.process = Some(process);
+    }
+
+    /// Returns when it answers.
+    pub fn await_health(&mut self) {
         wait_until("etcd answers", LIMIT, || {
             if let Some(status) = self.running().try_wait().expect("etcd is our child") {
                 panic!("etcd ended with {status}:\n{}", self.dir.read("log").unwrap_or_default());
             }
-            TcpStream::connect(("127.0.0.1", self.client_port)).is_ok() && self.gateway().healthy()
+            // It may hang as long as it has no leader.
+            Gateway::try_connect(self.client_port, Duration::from_secs(1)).is_ok_and(|mut gateway| gateway.healthy())
         });
+    }
+
+    /// Stops it with its kernel alive: its connections stay open and nothing answers.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends [`Etcd::kill`] or [`Etcd::freeze`]; returns when it answers.
+    pub fn bring_back(&mut self) {
+        match self.process {
+            Some(_) => self.thaw(),
+            None => self.spawn(),
+        }
+        self.await_health();
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let id = i32::try_from(self.running().id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process has an id"), signal).expect("etcd is our child");
     }
 
     /// Kills it as a power cut would. What it has acknowledged stays in its data.
@@ -76,6 +169,15 @@ impl Etcd {
         format!("http://127.0.0.1:{}", self.client_port)
     }
 
+    /// What goes into `nodes` for TLS.
+    pub fn secure_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.secure_port())
+    }
+
+    pub fn secure_port(&self) -> u16 {
+        self.secure.as_ref().expect("it has TLS").0
+    }
+
     /// A connection for many quick requests.
     pub fn gateway(&self) -> Gateway {
         Gateway::connect(self.client_port)
@@ -91,14 +193,31 @@ impl Etcd {
 
     /// Runs etcd's own client as a user would.
     pub fn etcdctl(&self, args: &[&str]) -> Output {
+        self.etcdctl_of("3", args)
+    }
+
+    /// The same for a version of the API.
+    pub fn etcdctl_of(&self, version: &str, args: &[&str]) -> Output {
         let output = Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_API", version)
             .args(["--endpoints", &self.url()])
             .args(args)
             .output()
             .unwrap_or_else(|e| panic!("failed to run etcdctl (scripts/test installs it): {e}"));
         assert!(output.status.success(), "etcdctl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
+    }
+
+    /// Turns authentication on. Besides `root` there is `user`, who may read what begins with `prefix`; both have the
+    /// password `sesame`.
+    pub fn enable_auth(&self, prefix: &str) {
+        self.etcdctl(&["user", "add", "root:sesame"]);
+        self.etcdctl(&["user", "grant-role", "root", "root"]);
+        self.etcdctl(&["role", "add", "reader"]);
+        self.etcdctl(&["role", "grant-permission", "reader", "read", "--prefix=true", prefix]);
+        self.etcdctl(&["user", "add", "user:sesame"]);
+        self.etcdctl(&["user", "grant-role", "user", "reader"]);
+        self.etcdctl(&["auth", "enable"]);
     }
 
     fn running(&mut self) -> &mut Child {
@@ -111,5 +230,41 @@ impl Drop for Etcd {
         if self.process.is_some() {
             self.kill();
         }
+    }
+}
+
+/// Three members.
+pub struct Cluster {
+    pub members: Vec<Etcd>,
+}
+
+impl Cluster {
+    /// Starts three empty members with TLS; returns when all answer.
+    pub fn secured(authority: &Authority, pair: &Pair, args: &[&str]) -> Cluster {
+        let mut members: Vec<Etcd> =
+            (0..3).map(|number| Etcd::new(&format!("m{number}"), free_port(), free_port())).collect();
+        let cluster = members.iter().map(|member| member.cluster.clone()).collect::<Vec<_>>().join(",");
+        for member in &mut members {
+            member.cluster.clone_from(&cluster);
+            member.secure(authority, pair, Clients::Certified);
+            member.args.extend(args.iter().map(|arg| arg.to_string()));
+            member.spawn();
+        }
+        members.iter_mut().for_each(Etcd::await_health);
+        Cluster { members }
+    }
+
+    /// What goes into `nodes`.
+    pub fn secure_urls(&self) -> Vec<String> {
+        self.members.iter().map(Etcd::secure_url).collect()
+    }
+
+    /// Returns when all members but this one answer.
+    pub fn await_others(&mut self, than: usize) {
+        self.members
+            .iter_mut()
+            .enumerate()
+            .filter(|(number, _)| *number != than)
+            .for_each(|(_, member)| member.await_health());
     }
 }

@@ -1,8 +1,9 @@
 //! A quick client of etcd's JSON gateway: one kept connection, a request in well under a millisecond.
 //! Written apart from the program's own client, so that a mistake there does not cancel itself out here.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,19 +13,48 @@ use super::LIMIT;
 
 pub struct Gateway {
     stream: BufReader<TcpStream>,
+    /// The header of who has logged in, with its line end.
+    login: String,
 }
 
 impl Gateway {
     pub fn connect(port: u16) -> Gateway {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("etcd listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
-        stream.set_nodelay(true).expect("a connected socket takes options");
-        Gateway { stream: BufReader::new(stream) }
+        Gateway::try_connect(port, LIMIT).expect("etcd listens")
     }
 
-    /// Whether etcd has a leader and takes requests.
+    /// The same for one that may be gone. Nothing it does takes longer than `limit`.
+    pub fn try_connect(port: u16, limit: Duration) -> io::Result<Gateway> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(limit)).expect("the limit is not zero");
+        stream.set_nodelay(true).expect("a connected socket takes options");
+        Ok(Gateway { stream: BufReader::new(stream), login: String::new() })
+    }
+
+    /// Whether etcd has a leader and takes requests. (It asks who wants to know only when it could answer.)
     pub fn healthy(&mut self) -> bool {
-        self.request("/v3/kv/range", &json!({"key": base64("health")})).0 == 200
+        let answer = self.request("/v3/kv/range", &json!({"key": base64("health")}));
+        answer.is_ok_and(|(status, answer)| {
+            status == 200 || answer["error"].as_str().is_some_and(|error| error.contains("user name is empty"))
+        })
+    }
+
+    /// Makes all further requests as this user.
+    pub fn log_in(&mut self, user: &str, password: &str) -> io::Result<()> {
+        let answer = self.try_done("/v3/auth/authenticate", &json!({"name": user, "password": password}))?;
+        self.login = format!("Authorization: {}\r\n", answer["token"].as_str().expect("a token"));
+        Ok(())
+    }
+
+    /// As root.
+    pub fn change_password(&mut self, user: &str, password: &str) {
+        self.done("/v3/auth/user/changepw", &json!({"name": user, "password": password}));
+    }
+
+    /// Writes several keys in one transaction.
+    pub fn put_all(&mut self, pairs: &[(String, String)]) -> io::Result<()> {
+        let put = |(key, value): &(String, String)| json!({"requestPut": {"key": base64(key), "value": base64(value)}});
+        let puts: Vec<Value> = pairs.iter().map(put).collect();
+        self.try_done("/v3/kv/txn", &json!({"success": puts})).map(drop)
     }
 
     pub fn put(&mut self, key: &str, value: &str) {
@@ -47,36 +77,70 @@ impl Gateway {
     }
 
     fn done(&mut self, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.request(path, body);
-        assert_eq!(status, 200, "POST {path}: {answer}");
-        answer
+        self.try_done(path, body).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn request(&mut self, path: &str, body: &Value) -> (u16, Value) {
+    fn try_done(&mut self, path: &str, body: &Value) -> io::Result<Value> {
+        match self.request(path, body)? {
+            (200, answer) => Ok(answer),
+            (_, answer) => Err(io::Error::other(format!("POST {path}: {answer}"))),
+        }
+    }
+
+    fn request(&mut self, path: &str, body: &Value) -> io::Result<(u16, Value)> {
         let body = body.to_string();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("etcd reads");
-        let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        let mut length = 0;
+        let login = &self.login;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: etcd\r\n{login}Content-Length: {}\r\n\r\n", body.len());
+        self.stream.get_mut().write_all(format!("{head}{body}").as_bytes())?;
+        let status = self.line()?.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other("no status line"))?;
+        // `None`: in chunks, as errors come.
+        let mut length = Some(0);
         loop {
-            let line = self.line().to_ascii_lowercase();
+            let line = self.line()?.to_ascii_lowercase();
             if line.is_empty() {
                 break;
             }
-            assert!(!line.starts_with("transfer-encoding"), "short answers of etcd are not chunked");
             if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a length is a number");
+                length = Some(value.trim().parse().expect("a length is a number"));
+            }
+            if line.starts_with("transfer-encoding:") {
+                length = None;
             }
         }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).expect("etcd sends a whole answer");
-        (status, serde_json::from_slice(&answer).unwrap_or(Value::Null))
+        let mut answer = Vec::new();
+        match length {
+            Some(length) => self.take(length, &mut answer)?,
+            None => self.take_chunks(&mut answer)?,
+        }
+        Ok((status, serde_json::from_slice(&answer).unwrap_or(Value::Null)))
     }
 
-    fn line(&mut self) -> String {
+    fn take(&mut self, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        let start = into.len();
+        into.resize(start + length, 0);
+        self.stream.read_exact(&mut into[start..])
+    }
+
+    fn take_chunks(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
+            if length == 0 {
+                // Trailers, and the line that ends them.
+                while !self.line()?.is_empty() {}
+                return Ok(());
+            }
+            self.take(length, into)?;
+            self.line()?;
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("etcd answers");
-        line.trim_end().to_owned()
+        match self.stream.read_line(&mut line)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! What the tests stand on: guards that start and stop real things, and conditions that are awaited
 //! with a deadline. No test sleeps, and nothing outlives its guard, also when a test panics.
 
+mod authority;
 mod dnsmasq;
 mod etcd;
+mod fault;
 mod gateway;
 mod http;
+mod keys_v2;
 mod namespace;
+mod nginx;
 mod port;
 mod random;
 mod remco;
@@ -14,11 +18,15 @@ mod strace;
 mod temp_dir;
 mod wait;
 
+pub use authority::{Authority, Key, LOOPBACK, Pair, Valid};
 pub use dnsmasq::Dnsmasq;
-pub use etcd::Etcd;
+pub use etcd::{Clients, Cluster, Etcd};
+pub use fault::{Fault, FaultProxy};
 pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent};
+pub use keys_v2::KeysV2;
 pub use namespace::{in_own_namespace, run};
+pub use nginx::Nginx;
 pub use port::free_port;
 pub use random::Random;
 pub use remco::{Finished, Invocation, Remco, remco};

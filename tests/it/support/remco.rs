@@ -1,7 +1,7 @@
 //! The program under test: started in a folder with a clean environment, its log collected line by line,
 //! ended by the guard if it does not end itself.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -187,6 +187,21 @@ impl Remco {
             let woken = self.log.grown.wait_timeout(written, left);
             written = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The ports that its open connections lead to.
+    pub fn peers(&self) -> Vec<u16> {
+        let folder = format!("/proc/{}", self.pid());
+        let fds = fs::read_dir(format!("{folder}/fd")).expect("the program runs");
+        // One that is closed meanwhile is no connection any more.
+        let links = fds.filter_map(|fd| fs::read_link(fd.expect("a listed entry can be read").path()).ok());
+        let sockets: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+        let table = fs::read_to_string(format!("{folder}/net/tcp")).expect("the program runs");
+        let rows = table.lines().skip(1).map(|row| row.split_ascii_whitespace().collect::<Vec<_>>());
+        // proc(5): local and remote address, state (01: established), and the inode at last.
+        let own = rows.filter(|row| row[3] == "01" && sockets.contains(&format!("socket:[{}]", row[9])));
+        let port = |row: Vec<&str>| u16::from_str_radix(row[2].rsplit(':').next()?, 16).ok();
+        own.filter_map(port).collect()
     }
 
     /// The log so far.

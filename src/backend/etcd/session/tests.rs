@@ -1,23 +1,36 @@
 //! Days of a session in microseconds: events in, actions as one line each out.
 //! No clock and no etcd but those of the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::super::mirror::Comparing;
+use super::super::mirror::{Comparing, Mirror};
+use super::super::rota::{Patience, SHORTEST_REST, Start};
+use super::super::subscription::HELD;
 use super::super::wire::EventKind;
 use super::*;
-use crate::store::Layer;
+use crate::backend::Change;
+use crate::store::{Bytes, Layer};
 
 /// The cluster that everything comes from unless a test says otherwise.
 const CLUSTER: u64 = 7;
 
+/// What the bench's etcd has unless a test says otherwise.
+const SILENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The first resource: what is for it has no mark in the lines.
+const FIRST: Id = Id(0);
+
 struct Bench {
     session: Session,
     now: Instant,
+    /// What came of adding a resource.
+    added: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -27,10 +40,17 @@ struct Plan {
     watch_keys: &'static [&'static str],
     goal: Goal,
     interval: Option<Duration>,
+    login: bool,
 }
 
-const WATCHED: Plan =
-    Plan { nodes: &["http://a"], keys: &["/a"], watch_keys: &["/a"], goal: Goal::Watched, interval: None };
+const WATCHED: Plan = Plan {
+    nodes: &["http://a"],
+    keys: &["/a"],
+    watch_keys: &["/a"],
+    goal: Goal::Watched,
+    interval: None,
+    login: false,
+};
 
 fn header(revision: u64) -> Header {
     Header { cluster_id: CLUSTER, revision }
@@ -70,11 +90,19 @@ fn broken(words: &str) -> Event {
 }
 
 fn refused(words: &str) -> Event {
-    Event::Refused(Refusal { revision_gone: false, words: words.into() })
+    Event::Refused(Refusal { reason: Reason::Other, words: words.into() })
+}
+
+fn unauthenticated() -> Event {
+    Event::Refused(Refusal { reason: Reason::Unauthenticated, words: "HTTP 401: invalid auth token".into() })
+}
+
+fn denied() -> Event {
+    Event::Refused(Refusal { reason: Reason::Denied, words: "HTTP 403: permission denied".into() })
 }
 
 fn revision_gone() -> Event {
-    Event::Refused(Refusal { revision_gone: true, words: "compacted".into() })
+    Event::Refused(Refusal { reason: Reason::RevisionGone, words: "compacted".into() })
 }
 
 impl Bench {
@@ -84,19 +112,37 @@ impl Bench {
     }
 
     fn with_random(plan: Plan, random: Box<dyn FnMut(u64) -> u64>) -> Bench {
-        let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        let settings =
-            Settings { nodes: strings(plan.nodes), prefix: "/p".into(), goal: plan.goal, interval: plan.interval };
-        let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Comparing::Yes);
-        Bench { session: Session::new(settings, mirror, random), now: Instant::now() }
+        let now = Instant::now();
+        let settings = Settings { login: plan.login, watch_deadline: SILENCE, patience: PATIENCE };
+        let patience = if plan.goal == Goal::Once { Patience::For(TIMEOUT) } else { Patience::Endless };
+        let mut random = random;
+        let rota = Rota::new(strings(plan.nodes), Start::Anywhere, patience, &mut random);
+        let session = Session::new(settings, rota, now, random);
+        let mut bench = Bench { session, now, added: Vec::new() };
+        bench.add(plan);
+        bench
+    }
+
+    /// One more resource on the same etcd.
+    fn add(&mut self, plan: Plan) -> Id {
+        let mut actions = Vec::new();
+        let id = self.session.add(wanted(plan), &mut actions);
+        self.added.extend(lines(&actions));
+        id
+    }
+
+    fn remove(&mut self, id: Id) -> Vec<String> {
+        let mut actions = Vec::new();
+        self.session.remove(id, &mut actions);
+        lines(&actions)
     }
 
     fn on(&mut self, event: Event) -> Vec<String> {
         let mut actions = Vec::new();
         self.session.on(event, self.now, &mut actions);
-        // Debug lines are told by a test of their own.
-        let told = |action: &Action| !matches!(action, Action::Report(Report::Log(line)) if line.level == Level::Debug);
-        actions.iter().filter(|action| told(action)).map(text).collect()
+        let mut all = mem::take(&mut self.added);
+        all.extend(lines(&actions));
+        all
     }
 
     /// One event and what is to come of it.
@@ -139,7 +185,7 @@ impl Bench {
             bench.on(Event::Turn);
         }
         bench.check(Event::Opened, &[]);
-        for id in 1..=bench.session.watches.len() {
+        for id in 1..=bench.session.subscriptions[&FIRST].watches.len() {
             bench.check(created(id as i64, 10), &[]);
         }
         assert!(bench.session.listens());
@@ -147,25 +193,50 @@ impl Bench {
     }
 }
 
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| text.to_string()).collect()
+}
+
+fn wanted(plan: Plan) -> Wanted {
+    let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Comparing::Yes);
+    Wanted { prefix: "/p".into(), goal: plan.goal, interval: plan.interval, mirror }
+}
+
+/// All but the debug lines, which are told by a test of their own.
+fn lines(actions: &[Action]) -> Vec<String> {
+    let told = |action: &&Action| match action {
+        Action::Report(_, Report::Log(line)) => line.level != Level::Debug,
+        _ => true,
+    };
+    actions.iter().filter(told).map(text).collect()
+}
+
 fn text(action: &Action) -> String {
-    let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "\\0");
     match action {
         Action::Ask(request) => format!("{} {}", request.node, body(request)),
         Action::Close => "close".into(),
-        Action::Report(Report::Snapshot(layer)) => {
+        Action::Report(FIRST, report) => said(report),
+        Action::Report(Id(id), report) => format!("#{id} {}", said(report)),
+    }
+}
+
+fn said(report: &Report) -> String {
+    let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "\\0");
+    match report {
+        Report::Snapshot(layer) => {
             let pairs = layer.iter().map(|(key, value)| format!(" {}={}", plain(key), plain(value)));
             format!("snapshot{}", pairs.collect::<String>())
         }
-        Action::Report(Report::Changes { changes, trigger }) => {
+        Report::Changes { changes, trigger } => {
             let list = changes.iter().map(|change| match change {
                 Change::Put(key, value) => format!(" {}={}", plain(key), plain(value)),
                 Change::Delete(key) => format!(" -{}", plain(key)),
             });
             format!("{}{}", if *trigger { "trigger" } else { "changes" }, list.collect::<String>())
         }
-        Action::Report(Report::Failed(words)) => format!("failed: {words}"),
-        Action::Report(Report::Recovered) => "recovered".into(),
-        Action::Report(Report::Log(line)) => {
+        Report::Failed(words) => format!("failed: {words}"),
+        Report::Recovered => "recovered".into(),
+        Report::Log(line) => {
             let fields = line.fields.iter().filter(|(name, _)| *name != "backend");
             format!(
                 "{:?}: {}{}",
@@ -186,7 +257,11 @@ fn body(request: &Request) -> String {
     let number = |value: &serde_json::Value| value.as_str().unwrap().parse::<u64>().unwrap();
     let objects = serde_json::Deserializer::from_str(&request.body).into_iter::<serde_json::Value>();
     let parts = objects.map(Result::unwrap).map(|body| match request.kind {
-        RequestKind::Range if request.body == wire::newest_revision() => "newest revision".to_string(),
+        RequestKind::Login => unreachable!("it has no body"),
+        RequestKind::Range if body["keys_only"] == true => match plain(&body["range_end"]).as_str() {
+            "" => "newest revision".to_string(),
+            end => format!("may read {} to {end}", plain(&body["key"])),
+        },
         RequestKind::Range => {
             let range = format!("range {} to {}", plain(&body["key"]), plain(&body["range_end"]));
             match number(&body["revision"]) {
@@ -199,13 +274,16 @@ fn body(request: &Request) -> String {
             format!("watch {} from {}", plain(&create["key"]), number(&create["start_revision"]))
         }
     });
-    parts.collect::<Vec<_>>().join(", ")
+    match request.kind {
+        RequestKind::Login => "login".into(),
+        RequestKind::Range | RequestKind::Watch => parts.collect::<Vec<_>>().join(", "),
+    }
 }
 
 #[test]
 fn reads_pages_at_one_revision_and_watches_from_the_next() {
     let mut bench = Bench::new(Plan { keys: &["/b", "/a"], watch_keys: &["/a", "/r"], ..WATCHED });
-    assert_eq!(bench.session.due(), None, "the first turn comes by itself");
+    assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["Info: set backend nodes nodes=http://a version=3", "0 range /a to /b"]);
     bench.part_of_page(10, &[("/a/1", "x", 3), ("/a/2", "y", 4)], true, &[]);
     assert_eq!(bench.wait(), Duration::ZERO);
@@ -224,9 +302,9 @@ fn reads_pages_at_one_revision_and_watches_from_the_next() {
 fn debug_lines_tell_of_every_read() {
     let mut bench = Bench::new(WATCHED);
     let mut actions = Vec::new();
-    bench.session.on(Event::Turn, bench.now, &mut actions);
+    bench.session.add(wanted(WATCHED), &mut actions);
     let lines: Vec<String> = actions.iter().map(text).collect();
-    assert_eq!(lines[1], "Debug: retrieving keys key_prefix=/p");
+    assert_eq!(lines[1], "#1 Debug: retrieving keys key_prefix=/p");
 }
 
 #[test]
@@ -276,7 +354,7 @@ fn a_watch_goes_on_after_the_last_event_of_each_key() {
 }
 
 #[test]
-fn one_shot_asks_each_node_once() {
+fn one_shot_asks_each_node_at_once() {
     let plan = Plan { nodes: &["http://a", "http://b", "http://c"], goal: Goal::Once, ..WATCHED };
     let mut bench = Bench::new(plan);
     bench.turn(&["Info: set backend nodes nodes=http://a,http://b,http://c version=3", "0 range /a to /b"]);
@@ -290,27 +368,42 @@ fn one_shot_asks_each_node_once() {
     bench.page(10, &[("/a/2", "y", 4)], &["snapshot /a/1=x /a/2=y"]);
     assert_eq!(bench.session.due(), None);
     bench.turn(&[]);
+}
 
-    let mut bench = Bench::new(plan);
+#[test]
+fn one_shot_tries_as_long_as_it_may() {
+    let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
+    bench.add(Plan { goal: Goal::Once, keys: &["/z"], ..WATCHED });
     bench.on(Event::Turn);
     bench.check(broken("connection refused"), &[]);
+    let begun = bench.now;
     bench.turn(&["1 range /a to /b"]);
-    bench.check(broken("no answer within 3s"), &[]);
-    bench.turn(&["2 range /a to /b"]);
-    bench.check(
-        refused("HTTP 503: etcdserver: no leader"),
-        &["failed: failed to read from http://a: connection refused; failed to read from http://b: no answer within 3s; \
-           failed to read from http://c: HTTP 503: etcdserver: no leader"],
-    );
+    let both = "failed to read from http://a: connection refused; failed to read from http://b: no answer";
+    let warning = format!("Warn: {NOBODY} error={both}");
+    bench.check(broken("no answer"), &[&warning, &format!("#1 {warning}")]);
+    assert_eq!(bench.wait(), SHORTEST_REST);
+    let mut last = Vec::new();
+    while last.is_empty() {
+        let node = bench.session.rota.node();
+        bench.turn(&[&format!("{node} range /a to /b")]);
+        last = bench.on(broken(if node == 0 { "connection refused" } else { "no answer" }));
+        if last.is_empty() {
+            bench.wait();
+        }
+    }
+    assert_eq!(last, [format!("failed: {both}"), format!("#1 failed: {both}")]);
+    assert_eq!(bench.now - begun, TIMEOUT);
     assert_eq!(bench.session.due(), None);
     bench.turn(&[]);
 }
 
 #[test]
 fn one_shot_ends_however_strange_the_answers_are() {
-    let strange: [fn(&mut Bench); 3] = [
+    let strange: [fn(&mut Bench); 5] = [
         |bench| drop(bench.on(Event::Page(Page::default()))),
         |bench| drop(bench.on(revision_gone())),
+        |bench| drop(bench.on(denied())),
+        |bench| drop(bench.on(unauthenticated())),
         |bench| {
             bench.on(Event::Page(Page { header: header(10), more: true, last: Some(bytes("/a/1")) }));
             bench.on(Event::Turn);
@@ -320,12 +413,15 @@ fn one_shot_ends_however_strange_the_answers_are() {
     for answer in strange {
         let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
         let mut turns = 0;
-        while bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
-            answer(&mut bench);
+        while bench.session.due().is_some() {
+            bench.wait();
+            if bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
+                answer(&mut bench);
+            }
             turns += 1;
-            assert!(turns < 20);
+            assert!(turns < 100);
         }
-        assert_eq!(bench.session.due(), None);
+        assert!(!bench.session.subscriptions[&FIRST].is_in_need());
     }
 }
 
@@ -420,7 +516,12 @@ fn a_read_whose_revision_was_compacted_starts_over() {
         }
         bench.part_of_page(13, &[("/a/old", "x", 3)], true, &[]);
         bench.on(Event::Turn);
-        bench.check(revision_gone(), &["failed: failed to read from http://a: compacted"]);
+        match goal {
+            Goal::Once => assert_eq!(bench.on(revision_gone()).len(), 1),
+            Goal::Kept | Goal::Watched => {
+                bench.check(revision_gone(), &["failed: failed to read from http://a: compacted"]);
+            }
+        }
         if goal == Goal::Watched {
             bench.wait();
             bench.turn(&["0 range /a to /b"]);
@@ -469,25 +570,38 @@ fn compacted_history_means_a_new_read_at_a_random_moment() {
     bench.turn(&["0 watch /a from 61"]);
 }
 
+/// The answer to the creation of a watch that may not be.
+fn refused_watch(cancel_reason: &str) -> Event {
+    let cancel_reason = cancel_reason.into();
+    answer(WatchAnswer { watch_id: -1, created: true, canceled: true, cancel_reason, ..WatchAnswer::default() })
+}
+
 #[test]
-fn a_refused_watch_is_tried_again() {
+fn a_watch_that_ends_is_a_failure_of_its_node() {
     let mut bench = Bench::watching(WATCHED);
-    let refusal = |watch_id| WatchAnswer {
-        watch_id,
-        created: watch_id < 0,
-        canceled: true,
-        cancel_reason: "permission denied".into(),
-        ..WatchAnswer::default()
-    };
-    let want = &["close", "failed: failed to watch http://a: watch refused: permission denied"];
-    bench.check(answer(refusal(1)), want);
+    let ended =
+        WatchAnswer { watch_id: 1, canceled: true, cancel_reason: "going down".into(), ..WatchAnswer::default() };
+    bench.check(answer(ended), &["close", "failed: failed to watch http://a: watch refused: going down"]);
+    assert_eq!(bench.wait(), SHORTEST_REST);
+    bench.turn(&["0 watch /a from 11"]);
+    bench.check(refused("HTTP 503"), &["failed: failed to watch http://a: HTTP 503"]);
+}
+
+#[test]
+fn a_watch_that_is_refused_is_asked_for_seldom() {
+    let mut bench = Bench::watching(WATCHED);
+    bench.on(broken("cut"));
     bench.wait();
     bench.turn(&["0 watch /a from 11"]);
     bench.on(Event::Opened);
-    bench.check(answer(refusal(-1)), want);
-    bench.wait();
+    let want = "failed: failed to watch `/a` at http://a: no such thing";
+    bench.check(refused_watch("rpc error: code = Unknown desc = no such thing"), &["close", want]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 may read /a to /b"]);
+    bench.check(Event::Page(Page { header: header(12), ..Page::default() }), &[]);
     bench.turn(&["0 watch /a from 11"]);
-    bench.check(refused("HTTP 503"), &["failed: failed to watch http://a: HTTP 503"]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 12), &["recovered"]);
 }
 
 #[test]
@@ -501,7 +615,7 @@ fn lines_that_make_no_sense_are_failures() {
     }
     let mut bench = Bench::watching(WATCHED);
     bench.check(
-        Event::Message(Message::Error("etcdserver: no leader".into())),
+        Event::Message(Message::Error(Refusal { reason: Reason::Other, words: "etcdserver: no leader".into() })),
         &["close", "failed: failed to watch http://a: etcdserver: no leader"],
     );
     // The largest numbers there are do no harm.
@@ -593,6 +707,25 @@ fn a_silent_node_is_asked_whether_it_is_there() {
     bench.turn(&["1 watch /a from 12"]);
 }
 
+/// Its node answers, but what it sends on the stream does not arrive.
+#[test]
+fn a_stream_that_is_silent_for_too_long_is_opened_again() {
+    let mut bench = Bench::watching(WATCHED);
+    let begun = bench.now;
+    // Progress is a sign of life.
+    bench.now += LONGEST_SILENCE / 2;
+    bench.on(answer(WatchAnswer { watch_id: 1, header: header(20), ..WatchAnswer::default() }));
+    let mut last = Vec::new();
+    while last.is_empty() {
+        bench.wait();
+        bench.turn(&["0 newest revision"]);
+        last = bench.on(Event::Page(Page { header: header(30), ..Page::default() }));
+    }
+    assert!(bench.now - begun >= LONGEST_SILENCE * 3 / 2);
+    assert_eq!(last, ["Info: opening the watch again reason=nothing came for long", "close"]);
+    bench.turn(&["0 watch /a from 21"]);
+}
+
 #[test]
 fn an_interval_alone_reads_again_and_again() {
     let plan = Plan { goal: Goal::Kept, interval: Some(Duration::from_secs(60)), ..WATCHED };
@@ -606,7 +739,7 @@ fn an_interval_alone_reads_again_and_again() {
         bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
         assert!(bench.wait() <= SHORTEST_REST * 2);
         bench.turn(&["0 range /a to /b"]);
-        bench.page(11, &[("/a", "y", 11)], &["recovered", "snapshot /a=y"]);
+        bench.page(11, &[("/a", "y", 11)], &["snapshot /a=y", "recovered"]);
         assert_eq!(bench.wait().as_millis().div_ceil(1000), want);
     }
 }
@@ -618,7 +751,7 @@ fn without_interval_and_watch_one_read_is_enough() {
     bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
-    bench.page(10, &[], &["recovered", "snapshot"]);
+    bench.page(10, &[], &["snapshot", "recovered"]);
     assert_eq!(bench.session.due(), None);
 }
 
@@ -640,13 +773,16 @@ fn reconciles_beside_the_stream() {
     bench.check(Event::Quiet, &["trigger /a/1=x"]);
     assert_eq!(bench.wait(), Duration::from_secs(9));
     bench.turn(&["0 range /a to /b"]);
-    assert!(!bench.session.listens(), "events must not overtake the read");
     bench.part_of_page(20, &[("/a/1", "x", 11)], true, &[]);
+    // Events must not overtake the read.
+    bench.check(events(1, vec![put("/a/2", "known", 18), put("/a/3", "new", 23)]), &[]);
+    bench.check(Event::Quiet, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);
     bench.page(22, &[("/a/2", "y", 20)], &["snapshot /a/1=x /a/2=y"]);
+    bench.check(Event::Quiet, &["trigger /a/3=new"]);
     // The stream was late with what the read had already, and is not applied again.
     assert!(bench.session.listens());
-    bench.check(events(1, vec![put("/a/2", "early", 19), put("/a/2", "y", 20), put("/a/2", "z", 21)]), &[]);
+    bench.check(events(1, vec![put("/a/2", "early", 19), put("/a/2", "y", 20), put("/a/2", "z", 24)]), &[]);
     bench.check(Event::Quiet, &["trigger /a/2=z"]);
     assert_eq!(bench.wait(), Duration::from_secs(9));
     bench.turn(&["0 range /a to /b"]);
@@ -775,7 +911,7 @@ impl Etcd {
     fn range(&self, session: &mut Session, body: &serde_json::Value) -> Event {
         let decode = |name: &str| BASE64_STANDARD.decode(body[name].as_str().unwrap()).unwrap();
         let span = Span { from: decode("key"), end: decode("range_end") };
-        let revision = match body["revision"].as_str().unwrap().parse().unwrap() {
+        let revision = match body["revision"].as_str().map_or(0, |revision| revision.parse().unwrap()) {
             0 => self.revision(),
             revision => revision,
         };
@@ -837,28 +973,78 @@ impl Etcd {
     }
 }
 
-/// A session, its store and what was made of its reports.
-struct World {
-    bench: Bench,
-    etcd: Etcd,
-    /// Lines that were sent and not yet taken.
-    lines: VecDeque<WatchAnswer>,
+/// What was made of a resource's reports.
+struct Part {
+    plan: Plan,
     layer: Layer,
     /// The layer as it was at the last call for an update.
     rendered: Layer,
+}
+
+/// A session, its store and the resources that it serves.
+struct World {
+    bench: Bench,
+    etcd: Etcd,
+    /// Whether the token is valid.
+    token: bool,
+    /// Lines that were sent and not yet taken.
+    lines: VecDeque<WatchAnswer>,
+    parts: BTreeMap<Id, Part>,
     snapshots: usize,
     changes: usize,
     failures: usize,
+    logins: usize,
 }
 
 impl World {
+    fn new(plans: &[Plan], random: Box<dyn FnMut(u64) -> u64>) -> World {
+        let mut world = World {
+            bench: Bench::with_random(plans[0], random),
+            etcd: Etcd { cluster: CLUSTER, history: Vec::new(), compacted: 0, stream: None },
+            token: false,
+            lines: VecDeque::new(),
+            parts: BTreeMap::new(),
+            snapshots: 0,
+            changes: 0,
+            failures: 0,
+            logins: 0,
+        };
+        world.parts.insert(FIRST, Part { plan: plans[0], layer: Layer::new(), rendered: Layer::new() });
+        plans[1..].iter().for_each(|plan| world.add(*plan));
+        world
+    }
+
+    fn add(&mut self, plan: Plan) {
+        let id = self.bench.add(plan);
+        self.parts.insert(id, Part { plan, layer: Layer::new(), rendered: Layer::new() });
+    }
+
+    fn remove(&mut self, id: Id) {
+        self.parts.remove(&id);
+        let mut actions = Vec::new();
+        self.bench.session.remove(id, &mut actions);
+        self.perform(actions, &mut || false);
+    }
+
     /// Tells the session something and does what it wants; `fails` tells whether a request does.
     fn tell(&mut self, event: Event, fails: &mut dyn FnMut() -> bool) {
         let mut actions = Vec::new();
         self.bench.session.on(event, self.bench.now, &mut actions);
+        self.perform(actions, fails);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>, fails: &mut dyn FnMut() -> bool) {
         for action in actions {
             match action {
                 Action::Ask(_) if fails() => self.tell(broken("no answer"), fails),
+                Action::Ask(Request { kind: RequestKind::Login, .. }) => {
+                    self.token = true;
+                    self.logins += 1;
+                    self.tell(Event::LoggedIn { user: "me".into() }, fails);
+                }
+                Action::Ask(Request { kind: RequestKind::Range, .. }) if !self.token => {
+                    self.tell(unauthenticated(), fails);
+                }
                 Action::Ask(request) if request.kind == RequestKind::Range => {
                     let body = serde_json::from_str(&request.body).unwrap();
                     let answer = self.etcd.range(&mut self.bench.session, &body);
@@ -870,32 +1056,46 @@ impl World {
                     let confirmed = |watch_id| WatchAnswer { watch_id, created: true, header, ..Default::default() };
                     let watches = self.etcd.stream.as_ref().map_or(0, Vec::len) as i64;
                     self.lines = (1..=watches).map(confirmed).collect();
+                    if !self.token {
+                        self.lines.iter_mut().for_each(|line| {
+                            let cancel_reason = "etcdserver: permission denied".into();
+                            *line = WatchAnswer { watch_id: -1, canceled: true, cancel_reason, ..mem::take(line) };
+                        });
+                        self.etcd.stream.iter_mut().flatten().for_each(|watch| watch.1 = None);
+                    }
                     self.tell(Event::Opened, fails);
                 }
                 Action::Close => {
                     self.etcd.stream = None;
                     self.lines.clear();
                 }
-                Action::Report(Report::Snapshot(read)) => {
-                    self.snapshots += 1;
-                    self.rendered = read.clone();
-                    self.layer = read;
-                }
-                Action::Report(Report::Changes { changes, trigger }) => {
-                    self.changes += changes.len();
-                    for change in changes {
-                        match change {
-                            Change::Put(key, value) => drop(self.layer.insert(key, value)),
-                            Change::Delete(key) => drop(self.layer.remove(&key)),
-                        }
-                    }
-                    if trigger {
-                        self.rendered = self.layer.clone();
-                    }
-                }
-                Action::Report(Report::Failed(_)) => self.failures += 1,
-                Action::Report(Report::Recovered | Report::Log(_)) => {}
+                Action::Report(id, report) => self.take(id, report),
             }
+        }
+    }
+
+    fn take(&mut self, id: Id, report: Report) {
+        let part = self.parts.get_mut(&id).expect("only those that are served are told");
+        match report {
+            Report::Snapshot(read) => {
+                self.snapshots += 1;
+                part.rendered = read.clone();
+                part.layer = read;
+            }
+            Report::Changes { changes, trigger } => {
+                self.changes += changes.len();
+                for change in changes {
+                    match change {
+                        Change::Put(key, value) => drop(part.layer.insert(key, value)),
+                        Change::Delete(key) => drop(part.layer.remove(&key)),
+                    }
+                }
+                if trigger {
+                    part.rendered = part.layer.clone();
+                }
+            }
+            Report::Failed(_) => self.failures += 1,
+            Report::Recovered | Report::Log(_) => {}
         }
     }
 
@@ -908,37 +1108,37 @@ impl World {
         }
         self.tell(Event::Quiet, fails);
     }
+
+    fn is_due(&self) -> bool {
+        self.bench.session.due().is_some_and(|due| due <= self.bench.now)
+    }
 }
 
-/// Cuts, refusals, compactions, new clusters and late streams at random, with writes all the while: in the end the layer
-/// is what a fresh read gives, and it was rendered.
+/// Cuts, refusals, compactions, new clusters, tokens that end, late streams, and resources that come and go at random,
+/// with writes all the while: in the end the layers are what fresh reads give, and they were rendered.
 #[test]
 fn nothing_is_lost_whatever_happens() {
     let plans = [
         Plan { keys: &["/"], watch_keys: &["/"], ..WATCHED },
-        Plan { keys: &["/a", "/b"], watch_keys: &["/a", "/b"], nodes: &["http://a", "http://b"], ..RECONCILED },
+        Plan { keys: &["/a", "/b"], watch_keys: &["/a", "/b"], ..RECONCILED },
         Plan { keys: &["/", "/a"], watch_keys: &["/reload"], ..RECONCILED },
         Plan { keys: &["/a", "/b"], watch_keys: &["/reload", "/b/x"], ..WATCHED },
         Plan { keys: &["a", "b"], watch_keys: &["a", "b"], ..WATCHED },
     ];
     let names = ["/a", "/a/1", "/a/2", "/a//2", "/ab", "/b", "/b/x", "/c/1", "/reload", "a/1", "b/1", "a//1"];
-    let (mut snapshots, mut changes, mut failures) = (0, 0, 0);
-    for (run, plan) in plans.iter().cycle().take(500).enumerate() {
+    let (mut snapshots, mut changes, mut failures, mut logins) = (0, 0, 0, 0);
+    for run in 0..600 {
         let mut seed = run as u64 + 1;
         let mut below = move |bound: u64| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) % bound
         };
-        let mut world = World {
-            bench: Bench::with_random(*plan, Box::new(below)),
-            etcd: Etcd { cluster: CLUSTER, history: Vec::new(), compacted: 0, stream: None },
-            lines: VecDeque::new(),
-            layer: Layer::new(),
-            rendered: Layer::new(),
-            snapshots: 0,
-            changes: 0,
-            failures: 0,
-        };
+        let nodes: &[&str] = if run % 2 == 0 { &["http://a"] } else { &["http://a", "http://b"] };
+        let login = run % 3 == 0;
+        let mut served: Vec<Plan> = plans.iter().cycle().skip(run % 5).take(1 + run / 5 % 3).copied().collect();
+        served.iter_mut().for_each(|plan| (plan.nodes, plan.login) = (nodes, login));
+        let mut world = World::new(&served, Box::new(below));
+        world.token = !login;
         world.tell(Event::Turn, &mut || false);
         for _ in 0..150 {
             if below(3) == 0 {
@@ -962,6 +1162,16 @@ fn nothing_is_lost_whatever_happens() {
                     world.tell(broken("rebuilt"), &mut || false);
                 }
             }
+            if below(40) == 0 {
+                world.token &= !login;
+            }
+            if below(50) == 0 && world.parts.len() > 1 {
+                let gone = world.parts.keys().nth(below(world.parts.len() as u64) as usize).copied();
+                gone.into_iter().for_each(|id| world.remove(id));
+            }
+            if below(50) == 0 && world.parts.len() < 4 {
+                world.add(Plan { nodes, login, ..plans[below(5) as usize] });
+            }
             if world.etcd.stream.is_some() && below(30) == 0 {
                 world.tell(broken("cut"), &mut || false);
             }
@@ -973,7 +1183,7 @@ fn nothing_is_lost_whatever_happens() {
                 }
             }
             let mut fails = || below(10) == 0;
-            if world.bench.session.due().is_some_and(|due| due <= world.bench.now) {
+            if world.is_due() {
                 world.tell(Event::Turn, &mut fails);
             } else if fails() {
                 // Time passes only now and then, so that much happens within every delay.
@@ -983,14 +1193,18 @@ fn nothing_is_lost_whatever_happens() {
                 world.listen(&mut || false);
             }
         }
-        if plan.watch_keys != plan.keys {
-            // What is not watched is rendered with the next trigger.
-            let revision = world.etcd.revision() + 1;
-            world.etcd.history.push((revision, "/reload".into(), Some(String::new())));
+        // What is not watched is rendered with the next trigger.
+        let revision = world.etcd.revision() + 1;
+        for key in ["/reload", "/b/x"] {
+            world.etcd.history.push((revision, key.into(), Some(String::new())));
         }
         // The storm is over: nothing fails any more, and everything that is to come does, the last watch's first.
+        let mut turns = 0;
+        let mut was_quiet = false;
         loop {
-            while world.bench.session.due().is_some_and(|due| due <= world.bench.now) {
+            while world.is_due() {
+                turns += 1;
+                assert!(turns < 1000, "run {run} does not come to rest");
                 world.tell(Event::Turn, &mut || false);
             }
             for watch in (0..world.etcd.stream.as_ref().map_or(0, Vec::len)).rev() {
@@ -1000,18 +1214,368 @@ fn nothing_is_lost_whatever_happens() {
                 }
                 world.listen(&mut || false);
             }
-            if world.bench.session.listens() && world.lines.is_empty() {
-                break;
+            if world.bench.session.listens() && world.lines.is_empty() && !world.is_due() {
+                let well = world.bench.session.subscriptions.values().all(|s| s.watchable() && s.doubts.is_none());
+                if well && mem::replace(&mut was_quiet, true) {
+                    break;
+                }
             }
-            if !world.bench.session.listens() {
+            if !world.is_due() {
                 world.bench.wait();
             }
         }
-        assert_eq!(world.layer, world.etcd.layer(*plan), "run {run}");
-        assert_eq!(world.rendered, world.layer, "run {run}");
+        for part in world.parts.values() {
+            assert_eq!(part.layer, world.etcd.layer(part.plan), "run {run}");
+            assert_eq!(part.rendered, part.layer, "run {run}");
+        }
         snapshots += world.snapshots;
         changes += world.changes;
         failures += world.failures;
+        logins += world.logins;
     }
-    assert!(snapshots > 500 && changes > 5000 && failures > 1000, "{snapshots} {changes} {failures}");
+    assert!(
+        snapshots > 2000 && changes > 10_000 && failures > 1000 && logins > 400,
+        "{snapshots} {changes} {failures} {logins}"
+    );
+}
+
+/// A session of three resources that watch, on /a, on /b and /c, and on /d.
+fn three() -> Bench {
+    let mut bench = Bench::new(Plan { login: true, nodes: &["http://a"], ..WATCHED });
+    bench.add(Plan { keys: &["/b", "/c"], watch_keys: &[], ..WATCHED });
+    bench.add(Plan { keys: &["/d"], watch_keys: &["/d"], ..WATCHED });
+    bench.on(Event::Turn);
+    bench.on(Event::LoggedIn { user: "me".into() });
+    for _ in 0..4 {
+        bench.on(Event::Turn);
+        bench.on(Event::Page(Page { header: header(10), ..Page::default() }));
+    }
+    bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    bench.check(Event::Opened, &[]);
+    (1..=4).for_each(|id| bench.check(created(id, 10), &[]));
+    bench.turn(&[]);
+    bench
+}
+
+#[test]
+fn one_stream_serves_all() {
+    let mut bench = three();
+    bench.check(events(4, vec![put("/d", "x", 11)]), &[]);
+    bench.check(events(3, vec![put("/c", "y", 12)]), &[]);
+    bench.check(events(1, vec![put("/a", "z", 13)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=z", "#1 changes /c=y", "#2 trigger /d=x"]);
+    bench.check(
+        broken("cut"),
+        &[
+            "close",
+            "failed: failed to watch http://a: cut",
+            "#1 failed: failed to watch http://a: cut",
+            "#2 failed: failed to watch http://a: cut",
+        ],
+    );
+    bench.wait();
+    bench.turn(&["0 watch /a from 14, watch /b from 11, watch /c from 13, watch /d from 12"]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 13), &["recovered"]);
+    bench.check(created(2, 13), &[]);
+    bench.check(created(3, 13), &["#1 recovered"]);
+    bench.check(created(4, 13), &["#2 recovered"]);
+}
+
+#[test]
+fn a_resource_that_comes_or_goes_means_a_new_stream() {
+    let mut bench = three();
+    bench.check(events(1, vec![put("/a", "z", 13)]), &[]);
+    bench.on(Event::Quiet);
+    let new = bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
+    assert_eq!(bench.wait(), Duration::ZERO);
+    bench.turn(&["#3 Info: set backend nodes nodes=http://a version=3", "0 range /e to /f"]);
+    // The others go on meanwhile.
+    bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
+    bench.check(Event::Quiet, &["#2 trigger /d=x"]);
+    bench.page(20, &[("/e", "x", 3)], &["#3 snapshot /e=x"]);
+    assert_eq!(bench.wait(), Duration::ZERO);
+    bench
+        .turn(&["close", "0 watch /a from 14, watch /b from 11, watch /c from 11, watch /d from 15, watch /e from 21"]);
+    bench.on(Event::Opened);
+    (1..=5).for_each(|id| bench.check(created(id, 20), &[]));
+    bench.turn(&[]);
+
+    assert_eq!(bench.remove(Id(1)), [""; 0]);
+    bench.check(events(2, vec![put("/b", "nobody's", 21)]), &[]);
+    bench.check(events(1, vec![put("/a", "y", 22)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=y"]);
+    assert_eq!(bench.wait(), Duration::ZERO);
+    bench.turn(&["close", "0 watch /a from 23, watch /d from 15, watch /e from 21"]);
+    bench.on(Event::Opened);
+    // Before they are confirmed.
+    for id in [FIRST, Id(2)] {
+        assert_eq!(bench.remove(id), [""; 0]);
+    }
+    assert_eq!(bench.session.ids(), [new]);
+    assert_eq!(bench.remove(new), ["close"]);
+    assert_eq!((bench.session.ids(), bench.session.due()), (Vec::new(), None));
+}
+
+#[test]
+fn a_read_that_is_refused_is_its_resources_own() {
+    let mut bench = Bench::new(Plan { login: true, ..WATCHED });
+    bench.add(Plan { keys: &["/z", "/y"], watch_keys: &[], ..WATCHED });
+    bench.turn(&[
+        "Info: set backend nodes nodes=http://a version=3",
+        "#1 Info: set backend nodes nodes=http://a version=3",
+        "0 login",
+    ]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(10, &[], &["snapshot"]);
+    bench.turn(&["0 range /y to /z"]);
+    bench.page(10, &[], &[]);
+    bench.turn(&["0 range /z to /{ at 10"]);
+    let want = "#1 failed: failed to read `/z` from http://a as user `me`: HTTP 403: permission denied";
+    bench.check(denied(), &[want]);
+    bench.turn(&["0 watch /a from 11"]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 10), &[]);
+    bench.turn(&[]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 range /z to /{ at 10"]);
+    bench.check(denied(), &[want]);
+    bench.turn(&[]);
+    // A sick node is not what it suffers from.
+    bench.check(broken("cut"), &["close", "failed: failed to watch http://a: cut"]);
+    bench.wait();
+    bench.turn(&["0 watch /a from 11"]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 10), &["recovered"]);
+    bench.wait();
+    bench.turn(&["0 range /z to /{ at 10"]);
+    bench.page(10, &[("/z", "x", 9)], &["#1 snapshot /z=x"]);
+    bench.turn(&["close", "0 watch /a from 11, watch /y from 11, watch /z from 11"]);
+    bench.on(Event::Opened);
+    bench.on(created(1, 10));
+    bench.on(created(2, 10));
+    bench.check(created(3, 10), &["#1 recovered"]);
+}
+
+#[test]
+fn a_watch_that_is_denied_is_its_resources_own() {
+    let mut bench = three();
+    let denial = || refused_watch("rpc error: code = PermissionDenied desc = etcdserver: permission denied");
+    let reopened = |bench: &mut Bench| {
+        bench.on(Event::Opened);
+        bench.on(created(1, 10));
+        bench.on(created(2, 10));
+    };
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    reopened(&mut bench);
+    // The third: perhaps the token's time is over.
+    bench.check(denial(), &[]);
+    bench.check(created(4, 10), &["#2 recovered"]);
+    bench.turn(&["0 login"]);
+    // The stream goes on for the others meanwhile.
+    bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
+    bench.check(events(2, vec![put("/b", "of one that does not listen", 11)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["close", "0 watch /a from 12, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    reopened(&mut bench);
+    let want = "failed to watch `/c` at http://a as user `me`: etcdserver: permission denied";
+    bench.check(denial(), &[&format!("#1 failed: {want}")]);
+    bench.check(created(4, 10), &[]);
+    // Its other watch is left out.
+    bench.turn(&["close", "0 watch /a from 12, watch /d from 11"]);
+    bench.on(Event::Opened);
+    bench.on(created(1, 10));
+    bench.on(created(2, 10));
+    bench.turn(&[]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 may read /c to /d"]);
+    let want = "#1 failed: failed to read `/c` from http://a as user `me`: HTTP 403: permission denied";
+    bench.check(denied(), &[want]);
+    bench.turn(&[]);
+    bench.wait();
+    bench.turn(&["0 may read /c to /d"]);
+    bench.check(Event::Page(Page { header: header(12), ..Page::default() }), &[]);
+    bench.turn(&["close", "0 watch /a from 12, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    bench.on(Event::Opened);
+    bench.on(created(1, 12));
+    bench.on(created(2, 12));
+    bench.check(created(3, 12), &["#1 recovered"]);
+}
+
+#[test]
+fn a_token_that_is_over_means_one_login() {
+    let mut bench = three();
+    // During an idle watch: the stream goes on.
+    bench.wait();
+    bench.turn(&["0 newest revision"]);
+    bench.check(unauthenticated(), &[]);
+    assert_eq!(bench.wait(), Duration::ZERO);
+    bench.turn(&["0 login"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    assert!(bench.session.listens());
+    bench.turn(&["0 newest revision"]);
+    bench.page(10, &[], &[]);
+    // While the stream was away.
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.on(Event::Turn);
+    bench.on(Event::Opened);
+    let invalid = || refused_watch("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token");
+    (0..3).for_each(|_| bench.check(invalid(), &[]));
+    bench.check(invalid(), &["close"]);
+    bench.turn(&["0 login"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 10), &["recovered"]);
+    (2..=4).for_each(|id| drop(bench.on(created(id, 10))));
+    // As the end of the whole stream, and as the answer to its request.
+    let ended = Refusal { reason: Reason::Unauthenticated, words: "invalid auth token".into() };
+    bench.check(Event::Message(Message::Error(ended)), &["close"]);
+    bench.turn(&["0 login"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
+    // A new token that is not taken is the node's failure.
+    bench.check(
+        unauthenticated(),
+        &[
+            "failed: failed to watch http://a: HTTP 401: invalid auth token",
+            "#1 failed: failed to watch http://a: HTTP 401: invalid auth token",
+            "#2 failed: failed to watch http://a: HTTP 401: invalid auth token",
+        ],
+    );
+    assert_eq!(bench.wait(), SHORTEST_REST * 2);
+    bench.turn(&["0 login"]);
+}
+
+#[test]
+fn a_password_that_is_wrong_is_tried_seldom() {
+    let mut bench = Bench::watching(WATCHED);
+    bench.session.settings.login = true;
+    bench.session.login = Login::Proved;
+    bench.wait();
+    bench.turn(&["0 newest revision"]);
+    bench.on(unauthenticated());
+    bench.turn(&["0 login"]);
+    let refusal = |reason| Event::LoginRefused { user: "me".into(), refusal: Refusal { reason, words: "no".into() } };
+    bench.check(refusal(Reason::Unauthenticated), &["failed: failed to log in to http://a as user `me`: no"]);
+    // What comes on the stream is as true as ever.
+    bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+    bench.turn(&[]);
+    bench.now += SILENCE;
+    bench.turn(&["0 login"]);
+    let words = "failed to read `password`: no such file or directory";
+    bench.check(Event::NoCredentials(words.into()), &[&format!("failed: {words}")]);
+    bench.now += SLOW_REST - Duration::from_millis(1);
+    bench.turn(&[]);
+    bench.now += Duration::from_millis(1);
+    bench.turn(&["0 login"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &["recovered"]);
+    bench.turn(&["0 newest revision"]);
+    // An etcd without users needs no token.
+    bench.on(unauthenticated());
+    bench.on(Event::Page(Page { header: header(11), ..Page::default() }));
+    let mut bench = Bench::new(Plan { login: true, ..WATCHED });
+    bench.on(Event::Turn);
+    bench.check(refusal(Reason::NoUsers), &[]);
+    bench.turn(&["0 range /a to /b"]);
+    // Until it gets some.
+    bench.check(unauthenticated(), &[]);
+    bench.turn(&["0 login"]);
+    // A node that cannot say is left for another.
+    bench.check(refusal(Reason::Other), &["failed: failed to log in to http://a: no"]);
+    assert_eq!(bench.wait(), SHORTEST_REST);
+}
+
+#[test]
+fn an_etcd_with_users_says_that_one_is_needed() {
+    let mut bench = Bench::new(WATCHED);
+    bench.on(Event::Turn);
+    let want = "failed to read from http://a: HTTP 401: invalid auth token: set `username` and `password`";
+    bench.check(unauthenticated(), &[&format!("failed: {want}")]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(10, &[], &["snapshot"]);
+}
+
+#[test]
+fn a_lost_history_of_one_leaves_the_others_alone() {
+    let mut bench = three();
+    bench.session.random = Box::new(|bound| bound / 2);
+    let compacted =
+        |watch_id| answer(WatchAnswer { watch_id, canceled: true, compact_revision: 50, ..WatchAnswer::default() });
+    bench.check(compacted(2), &["#1 Info: reading all keys again reason=history was compacted"]);
+    bench.check(compacted(4), &["#2 Info: reading all keys again reason=history was compacted"]);
+    bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+    // They read together, and then one new stream is enough.
+    assert_eq!(bench.wait(), SPREAD / 2);
+    bench.turn(&["0 range /b to /c"]);
+    bench.page(60, &[], &[]);
+    bench.turn(&["0 range /c to /d at 60"]);
+    bench.page(60, &[], &["#1 snapshot"]);
+    bench.turn(&["0 range /d to /e"]);
+    bench.page(61, &[], &["#2 snapshot"]);
+    bench.turn(&["close", "0 watch /a from 12, watch /b from 61, watch /c from 61, watch /d from 62"]);
+}
+
+#[test]
+fn fragments_are_one_answer() {
+    let mut bench = Bench::watching(WATCHED);
+    let fragment = |events: Vec<wire::Event>| {
+        answer(WatchAnswer { watch_id: 1, header: header(20), fragment: true, events, ..WatchAnswer::default() })
+    };
+    bench.check(fragment(vec![put("/a/1", "x", 11), put("/a/2", "x", 12)]), &[]);
+    bench.check(fragment(vec![put("/a/3", "x", 12), put("/a/1", "y", 13)]), &[]);
+    bench.check(
+        broken("cut"),
+        &["trigger /a/1=x /a/2=x /a/3=x /a/1=y", "close", "failed: failed to watch http://a: cut"],
+    );
+    bench.wait();
+    // Half of a revision may be missing.
+    bench.turn(&["0 watch /a from 13"]);
+    bench.on(Event::Opened);
+    bench.on(created(1, 20));
+    bench.check(fragment(vec![put("/a/1", "y", 13)]), &[]);
+    bench.check(events(1, vec![put("/a/2", "y", 13)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a/1=y /a/2=y"]);
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.turn(&["0 watch /a from 14"]);
+}
+
+#[test]
+fn an_answer_too_long_to_be_taken_is_its_resources_own() {
+    let mut bench = three();
+    bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
+    bench.on(Event::Turn);
+    let words = "answer is longer than 9 bytes".to_owned();
+    bench.check(
+        Event::Broken { words, tail: Tail::TooLong },
+        &["#3 failed: failed to read `/e` from http://a as user `me`: answer is longer than 9 bytes"],
+    );
+    assert!(bench.session.listens());
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 range /e to /f"]);
+}
+
+#[test]
+fn a_read_that_holds_back_too_much_is_watched_on_anew() {
+    let mut bench = three();
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    bench.turn(&["0 range /a to /b"]);
+    let half = "x".repeat(HELD / 2);
+    bench.check(events(1, vec![put("/a/1", &half, 11)]), &[]);
+    bench.check(events(1, vec![put("/a/2", &half, 12)]), &[]);
+    bench.check(events(1, vec![put("/a/3", "x", 13)]), &[]);
+    // The others do not wait.
+    bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
+    bench.check(Event::Quiet, &["#2 trigger /d=x"]);
+    bench.page(12, &[("/a/1", "half", 11), ("/a/2", "half", 12)], &["snapshot /a/1=half /a/2=half"]);
+    bench.turn(&["close", "0 watch /a from 13, watch /b from 11, watch /c from 11, watch /d from 15"]);
 }

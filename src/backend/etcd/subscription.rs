@@ -1,0 +1,324 @@
+//! What one resource wants of an etcd and how far that has got: the read of all its keys, the revisions its watches have
+//! come to, what is refused to it alone. Asks for nothing and knows no node: that is `session`'s.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::mirror::{Loading, Meaning, Mirror};
+use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
+use crate::backend::keys::StoreKey;
+use crate::backend::{Change, Report};
+use crate::store::{Bytes, Layer};
+
+/// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
+/// keys, and all of them at once would take a second.
+pub const PAGE: usize = 10_000;
+
+/// Bytes that are held back while all keys are read.
+pub const HELD: usize = 1 << 20;
+
+/// How a change of the store behind a node is called.
+pub const OTHER_CLUSTER: &str = "the node belongs to another cluster";
+
+/// What a resource asks for.
+pub struct Wanted {
+    /// As it is logged.
+    pub prefix: String,
+    pub goal: Goal,
+    /// Reads all keys again and again.
+    pub interval: Option<Duration>,
+    pub mirror: Mirror,
+}
+
+/// How keys are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Read once, within the time there is for it.
+    Once,
+    /// Read until it succeeds, then by interval, if there is one.
+    Kept,
+    /// The same, and changes as they come.
+    Watched,
+}
+
+/// One resource's part of a session.
+pub struct Subscription {
+    pub prefix: String,
+    pub goal: Goal,
+    pub interval: Option<Duration>,
+    mirror: Mirror,
+    /// The read of all keys that is under way or due: without a watch, or beside it.
+    pub reading: Option<Reading>,
+    /// When all keys are read again.
+    pub next_read: Option<Instant>,
+    pub watches: Vec<Watch>,
+    /// Of the store that was read last.
+    cluster: u64,
+    /// How often the read that is under way lost its revision.
+    pub restarts: u32,
+    /// What came from a watch while all keys were read: it must not overtake them.
+    held: Vec<(usize, WatchAnswer)>,
+    /// How many bytes that are.
+    held_size: usize,
+    /// Keys that the last read had otherwise than the mirror, and until when the watches may still bring them.
+    pub doubts: Option<(BTreeSet<Bytes>, Instant)>,
+    /// What came in since it was last reported.
+    changes: Vec<Change>,
+    trigger: bool,
+    pub barred: Option<Barred>,
+    /// One of its watches was refused as if the token were at fault: next time it is not.
+    pub suspect: bool,
+    /// A failure was reported.
+    pub told: bool,
+}
+
+/// A key range that is watched.
+pub struct Watch {
+    pub span: Span,
+    /// The first revision that may not have come yet as a whole. 0: nothing was read yet.
+    pub next: u64,
+}
+
+/// A resource that may not have what it wants. The others go on, and so it is asked about seldom.
+pub struct Barred {
+    pub until: Instant,
+    /// What was refused.
+    pub span: Span,
+}
+
+impl Subscription {
+    pub fn new(wanted: Wanted) -> Subscription {
+        let Wanted { prefix, goal, interval, mirror } = wanted;
+        let watched = if goal == Goal::Watched { mirror.watched() } else { Vec::new() };
+        Subscription {
+            prefix,
+            goal,
+            interval,
+            reading: None,
+            next_read: None,
+            watches: watched.into_iter().map(|span| Watch { span, next: 0 }).collect(),
+            cluster: 0,
+            restarts: 0,
+            held: Vec::new(),
+            held_size: 0,
+            doubts: None,
+            changes: Vec::new(),
+            trigger: false,
+            barred: None,
+            suspect: false,
+            told: false,
+            mirror,
+        }
+    }
+
+    /// Lets all keys be read, from the first one and not before the moment.
+    pub fn read_all(&mut self, from: Option<Instant>) {
+        self.next_read = None;
+        self.reading =
+            Some(Reading { rest: self.mirror.spans().into(), first: None, loading: self.mirror.load(), from });
+    }
+
+    /// Whether its watches belong into a stream.
+    pub fn watchable(&self) -> bool {
+        self.reading.is_none() && self.barred.is_none() && !self.watches.is_empty()
+    }
+
+    /// Whether something is missing that a node has to give.
+    pub fn is_in_need(&self) -> bool {
+        self.barred.is_none() && (self.reading.is_some() || !self.watches.is_empty())
+    }
+
+    /// When it wants a request of its own; `now` for at once.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        match (&self.reading, &self.barred) {
+            (Some(reading), barred) => {
+                let from = reading.from.unwrap_or(now);
+                Some(barred.as_ref().map_or(from, |barred| from.max(barred.until)))
+            }
+            (None, Some(barred)) => Some(barred.until),
+            (None, None) => self.next_read,
+        }
+    }
+
+    /// The body that asks for the next page.
+    pub fn page_request(&self) -> Option<String> {
+        let reading = self.reading.as_ref()?;
+        Some(match reading.rest.front() {
+            Some(span) => wire::range(span, PAGE, reading.first.map(|header| header.revision)),
+            // No keys are wanted, but their revision is.
+            None => wire::newest_revision(&self.probed_span()),
+        })
+    }
+
+    /// What a request reads that is only after the revision: something that this resource is allowed to read.
+    pub fn probed_span(&self) -> Span {
+        self.watches.first().map_or_else(|| Span::of_prefix(b""), |watch| watch.span.clone())
+    }
+
+    /// The range that the next page belongs to, as a whole.
+    pub fn span_in_reading(&self) -> Span {
+        let rest = self.reading.as_ref().and_then(|reading| reading.rest.front());
+        let whole = rest.and_then(|rest| self.mirror.spans().into_iter().find(|span| span.end == rest.end));
+        whole.unwrap_or_else(|| self.probed_span())
+    }
+
+    /// Takes a key of the page that is coming in.
+    pub fn entry(&mut self, entry: Entry) {
+        if let Some(reading) = &mut self.reading {
+            self.mirror.add(&mut reading.loading, entry);
+        }
+    }
+
+    /// Takes the end of a page. Gives all keys with the header of the first page when they are there, and those of them
+    /// that turned out otherwise than known. An error says what is wrong with the page.
+    pub fn page(&mut self, page: Page) -> Result<Option<Read>, &'static str> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        if !reading.turn_page(page)? {
+            return Ok(None);
+        }
+        let Some(Reading { first: Some(header), loading, .. }) = self.reading.take() else { return Ok(None) };
+        let changed = self.store_changed(header);
+        let (layer, unknown) = self.mirror.install(loading);
+        self.cluster = header.cluster_id;
+        self.restarts = 0;
+        for watch in &mut self.watches {
+            watch.next = header.revision.saturating_add(1);
+        }
+        Ok(Some(Read { layer, unknown, changed }))
+    }
+
+    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    pub fn store_changed(&self, newest: Header) -> Option<&'static str> {
+        let behind = |watch: &Watch| newest.revision < watch.next.saturating_sub(1);
+        if self.is_other_cluster(newest) {
+            Some(OTHER_CLUSTER)
+        } else if self.watches.iter().any(behind) {
+            Some("etcd was put back to an earlier revision")
+        } else {
+            None
+        }
+    }
+
+    pub fn is_other_cluster(&self, header: Header) -> bool {
+        header.cluster_id != self.cluster
+    }
+
+    /// Takes what one of its watches brought, at once or when all keys are read. Tells whether there was room for it; if
+    /// not, it has to come again.
+    pub fn take(&mut self, watch: usize, answer: WatchAnswer) -> bool {
+        if self.reading.is_some() {
+            let events = answer.events.iter();
+            self.held_size += size_of_val(&answer)
+                + events
+                    .map(|event| size_of_val(event) + event.entry.key.len() + event.entry.value.len())
+                    .sum::<usize>();
+            self.held.push((watch, answer));
+            return self.held_size <= HELD;
+        }
+        self.apply(watch, answer);
+        true
+    }
+
+    fn apply(&mut self, watch: usize, answer: WatchAnswer) {
+        let Some(Watch { next, .. }) = self.watches.get_mut(watch) else { return };
+        // The events of one revision are all new, or all known from the read.
+        let known = *next;
+        if answer.events.is_empty() && !answer.fragment {
+            // Progress: there is nothing up to this revision that has not come.
+            *next = known.max(answer.header.revision.saturating_add(1));
+        }
+        let mut read_again = false;
+        for event in answer.events {
+            let revision = event.entry.mod_revision;
+            if revision < known {
+                let store_key = self.mirror.store_key(&event.entry.key);
+                settle(&mut self.doubts, store_key);
+                continue;
+            }
+            // More events of the last revision may come in the next fragment.
+            *next = (*next).max(if answer.fragment { revision } else { revision.saturating_add(1) });
+            match self.mirror.apply(event) {
+                Meaning::Nothing => {}
+                Meaning::Trigger => self.trigger = true,
+                Meaning::Change { change, trigger } => {
+                    self.changes.push(change);
+                    self.trigger |= trigger;
+                }
+                Meaning::ReadAgain => read_again = true,
+            }
+        }
+        if read_again {
+            self.read_all(None);
+        }
+    }
+
+    /// Takes what was held back while all keys were read.
+    pub fn take_held(&mut self) {
+        self.held_size = 0;
+        for (watch, answer) in mem::take(&mut self.held) {
+            // One of them may call for another read; then the rest is held back again, and it has room.
+            self.take(watch, answer);
+        }
+    }
+
+    /// Its watches are closed: what they did not bring in time comes again.
+    pub fn detached(&mut self) {
+        (self.held, self.held_size) = (Vec::new(), 0);
+        self.doubts = None;
+    }
+
+    /// What came in together, as one report.
+    pub fn flush(&mut self) -> Option<Report> {
+        let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
+        (trigger || !changes.is_empty()).then_some(Report::Changes { changes, trigger })
+    }
+}
+
+/// The stream brought something that a read had before it.
+fn settle(doubts: &mut Option<(BTreeSet<Bytes>, Instant)>, store_key: Option<StoreKey>) {
+    if let (Some((keys, _)), Some(StoreKey { key, .. })) = (&mut *doubts, store_key) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            *doubts = None;
+        }
+    }
+}
+
+/// All keys, as of one revision.
+pub struct Read {
+    pub layer: Layer,
+    pub unknown: BTreeSet<Bytes>,
+    /// Why they do not go with what was known before.
+    pub changed: Option<&'static str>,
+}
+
+/// A read of all keys, page by page.
+pub struct Reading {
+    /// What is not read yet; the next page begins at its beginning.
+    rest: VecDeque<Span>,
+    /// That of the first page; all others are read as of its revision.
+    first: Option<Header>,
+    loading: Loading,
+    /// Nothing is asked for before.
+    pub from: Option<Instant>,
+}
+
+impl Reading {
+    /// Takes the end of a page. Tells whether it was the last one.
+    fn turn_page(&mut self, page: Page) -> Result<bool, &'static str> {
+        let first = *self.first.get_or_insert(page.header);
+        if first.revision == 0 {
+            return Err("answer without a revision");
+        }
+        if first.cluster_id != page.header.cluster_id {
+            return Err("keys of another cluster than those of the node before it");
+        }
+        match (self.rest.front_mut(), page.more, page.last) {
+            (Some(span), true, Some(last)) if span.holds(&last) => *span = span.after(&last),
+            (_, true, _) => return Err("page that leads to no other"),
+            (_, false, _) => drop(self.rest.pop_front()),
+        }
+        Ok(self.rest.is_empty())
+    }
+}

@@ -1,0 +1,566 @@
+//! Decides what is asked of which node next, and what an answer, a failure or the time means: reading all keys, waiting
+//! for the next change of each, starting over where history was lost, backing off. Opens no connection and reads no
+//! clock: it is told what happened and when.
+//!
+//! Each key is read as of an index of its own, and is waited for from the one behind it, so that nothing is lost between.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::mirror::{Loading, Meaning, Mirror, is_within};
+use super::wire::{self, Entry, Head, Refusal, Why};
+use crate::backend::etcd::NAME;
+use crate::backend::etcd::rota::{LONGEST_REST, NOBODY, News, Next, Rota};
+use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
+use crate::backend::{Change, Report};
+use crate::log::{Level, Line};
+use crate::store::Bytes;
+
+/// A wait that lasted as long as this was no failure to watch: proxies end silent ones.
+const LASTING: Duration = LONGEST_REST;
+
+/// A lost history concerns every machine at once: they read all keys at random moments within this.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// A wait brings one change. Those of a burst are reported as one, but not later than this.
+const BURST: Duration = Duration::from_millis(100);
+
+/// What a backend is asked for.
+pub struct Settings {
+    /// As it is logged.
+    pub prefix: String,
+    pub goal: Goal,
+    /// Reads all keys again and again.
+    pub interval: Option<Duration>,
+    /// Silent waits may be dead with their node's kernel alive: after this the node is asked for the newest index.
+    pub watch_deadline: Duration,
+    /// How long waits may take to bring what a read had before them.
+    pub patience: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Time passed. The only event that makes a request, at most one.
+    Turn,
+    /// A key was read; what is below it was given to [`Session::entry`].
+    Read(Head),
+    /// A wait was answered with a head. The rest comes in its own time.
+    Opened { wait: usize, head: Head },
+    /// The rest of a wait came, and with it the wait has ended.
+    Came { wait: usize, event: wire::Event },
+    /// A wait ended without a change.
+    Ended { wait: usize },
+    /// The waits have nothing more for now.
+    Quiet,
+    /// The newest index was told.
+    Probed(Head),
+    /// The request was refused, to the user if there is one.
+    Refused { refusal: Refusal, user: Option<String> },
+    /// The request or a wait broke off, in words.
+    Broken(String),
+    /// A wait brought what cannot be taken, in words. It would bring the same again.
+    Unusable(String),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    Ask(Request),
+    /// Drops all waits.
+    Close,
+    Report(Report),
+}
+
+/// A request to one node.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its place in the list.
+    pub node: usize,
+    pub kind: RequestKind,
+    /// What to get: path and query.
+    pub target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Answered by `Read`, `Refused` or `Broken`.
+    Read,
+    /// Answered by `Opened`, `Refused` or `Broken`.
+    Wait(usize),
+    /// Answered by `Probed`, `Refused` or `Broken`. That there is no such key is an answer too.
+    Probe,
+}
+
+/// One etcd and what is known of it.
+pub struct Session {
+    settings: Settings,
+    mirror: Mirror,
+    /// After a failure nothing is asked for until then.
+    resting: Option<Instant>,
+    /// The read of all keys that is under way or due. Waits are left alone meanwhile.
+    reading: Option<Reading>,
+    /// When all keys are read again.
+    next_read: Option<Instant>,
+    waits: Vec<Wait>,
+    /// Keys that the last read had otherwise than the mirror, and until when the waits may still bring them.
+    doubts: Option<(BTreeSet<Bytes>, Instant)>,
+    /// When the node is asked for its newest index.
+    probe_at: Option<Instant>,
+    /// Since when all waits have been open, but for those that are opened anew.
+    watching: Option<Instant>,
+    /// Of the store that was read last, and the newest index seen of it.
+    cluster: Option<u64>,
+    newest: u64,
+    rota: Rota,
+    /// What the node is asked about: a key, for messages.
+    asked: Vec<u8>,
+    /// Whether a failure was reported.
+    reported: bool,
+    /// How often history was lost since all waits were open.
+    losses: u32,
+    /// What has come and is not reported yet; and until when it may wait for the rest of its burst.
+    changes: Vec<Change>,
+    trigger: bool,
+    burst: Option<Instant>,
+    /// When the last event came; `None`: before the first turn.
+    now: Option<Instant>,
+    random: Box<dyn FnMut(u64) -> u64>,
+}
+
+/// One key that is waited for.
+struct Wait {
+    path: Vec<u8>,
+    /// The first index that has not come yet.
+    next: u64,
+    /// The index as of which its keys were read. What comes up to it is known.
+    read: u64,
+    open: Option<Open>,
+}
+
+/// A wait that was answered with a head.
+#[derive(Clone, Copy)]
+struct Open {
+    at: Instant,
+    /// The newest one when it was opened: a change up to it is of the past.
+    index: u64,
+}
+
+/// A read of all keys, one after the other.
+struct Reading {
+    /// What is not read yet, by its place in the mirror's list.
+    rest: VecDeque<usize>,
+    manner: Manner,
+    /// As of when the others were.
+    heads: Vec<(usize, Head)>,
+    loading: Loading,
+    /// Of the answer that is coming in: void if it breaks off.
+    part: Loading,
+}
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// What was known before it is void: it is waited for what comes behind it.
+    Anew,
+    /// The waits go on, and are to know the same.
+    Beside,
+}
+
+impl Session {
+    /// `random` gives a number below its argument, which is not 0.
+    pub fn new(settings: Settings, rota: Rota, mirror: Mirror, random: Box<dyn FnMut(u64) -> u64>) -> Session {
+        let watched = if settings.goal == Goal::Watched { mirror.watched() } else { Vec::new() };
+        Session {
+            rota,
+            asked: Vec::new(),
+            reported: false,
+            losses: 0,
+            waits: watched.into_iter().map(|path| Wait { path, next: 0, read: 0, open: None }).collect(),
+            doubts: None,
+            probe_at: None,
+            watching: None,
+            cluster: None,
+            newest: 0,
+            reading: None,
+            next_read: None,
+            changes: Vec::new(),
+            trigger: false,
+            burst: None,
+            now: None,
+            resting: None,
+            settings,
+            mirror,
+            random,
+        }
+    }
+
+    pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
+        if self.now.replace(now).is_none() {
+            let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+            let line = line.with("nodes", self.rota.names()).with("version", "2");
+            out.push(Action::Report(Report::Log(line)));
+            self.read_all(Manner::Anew, out);
+        }
+        match event {
+            Event::Turn => self.turn(now, out),
+            Event::Read(head) => self.read(head, now, out),
+            Event::Opened { wait, head } => self.opened(wait, head, now, out),
+            Event::Came { wait, event } => self.came(wait, event, now, out),
+            Event::Ended { wait } => self.ended(wait, now, out),
+            Event::Quiet => self.quiet(now, out),
+            Event::Probed(head) => self.probed(head, now, out),
+            Event::Refused { refusal, user } => self.refused(&refusal, user, now, out),
+            Event::Broken(words) => self.failed(&words, now, out),
+            Event::Unusable(words) => {
+                self.failed(&words, now, out);
+                self.read_all(Manner::Anew, out);
+            }
+        }
+    }
+
+    /// Takes a key of the answer that is coming in.
+    pub fn entry(&mut self, entry: Entry) {
+        if let Some(reading) = &mut self.reading {
+            self.mirror.add(&mut reading.part, entry);
+        }
+    }
+
+    /// When the next turn is wanted.
+    pub fn due(&self) -> Option<Instant> {
+        if self.resting.is_some() {
+            self.resting
+        } else if self.reading.is_some() || self.waits.iter().any(|wait| wait.open.is_none()) {
+            // Once a one-shot run has given up it wants nothing; it has no waits.
+            self.now
+        } else {
+            let settled = self.doubts.as_ref().map(|(_, until)| *until);
+            [self.probe_at, self.next_read, self.burst, settled].into_iter().flatten().min()
+        }
+    }
+
+    /// Whether the waits are to be read.
+    pub fn listens(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    /// How many waits there can be.
+    pub fn waits(&self) -> usize {
+        self.waits.len()
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.resting.is_some_and(|until| now < until) {
+            return;
+        }
+        self.resting = None;
+        if self.reading.is_none() {
+            if self.next_read.is_some_and(|at| at <= now) {
+                let manner = if self.watching.is_some() { Manner::Beside } else { Manner::Anew };
+                self.read_all(manner, out);
+            } else if let Some((keys, _)) = self.doubts.take_if(|(_, until)| *until <= now) {
+                let keys = keys.len().to_string();
+                out.push(log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
+                self.close(out);
+                self.skip_what_was_read();
+            }
+        }
+        let (kind, key, target) = if let Some(reading) = &self.reading {
+            match reading.rest.front() {
+                Some(place) => {
+                    let key = &self.mirror.read()[*place];
+                    (RequestKind::Read, key.clone(), wire::read(key))
+                }
+                None => self.probe(),
+            }
+        } else if let Some(place) = self.waits.iter().position(|wait| wait.open.is_none()) {
+            let Wait { path, next, .. } = &self.waits[place];
+            (RequestKind::Wait(place), path.clone(), wire::wait(path, *next))
+        } else if self.probe_at.is_some_and(|at| at <= now) {
+            self.probe()
+        } else {
+            return;
+        };
+        self.asked = key;
+        out.push(Action::Ask(Request { node: self.rota.node(), kind, target }));
+    }
+
+    fn probe(&self) -> (RequestKind, Vec<u8>, String) {
+        // One that is read or watched may be asked about.
+        let watched = self.waits.first().map(|wait| &*wait.path);
+        let key = watched.or(self.mirror.read().first().map(|path| &**path)).unwrap_or(b"/");
+        (RequestKind::Probe, key.to_vec(), wire::probe(key))
+    }
+
+    /// Lets all keys be read, from the first one.
+    fn read_all(&mut self, manner: Manner, out: &mut Vec<Action>) {
+        out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
+        self.next_read = None;
+        let rest = (0..self.mirror.read().len()).collect();
+        self.reading =
+            Some(Reading { rest, manner, heads: Vec::new(), loading: self.mirror.load(), part: self.mirror.load() });
+    }
+
+    fn read(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
+        let Some(reading) = &mut self.reading else {
+            return;
+        };
+        // What the cluster agrees on never goes back.
+        let other = |before: &Head| before.cluster != head.cluster || before.index > head.index;
+        if reading.heads.iter().any(|(_, before)| other(before)) {
+            self.read_all(Manner::Anew, out);
+            return self.failed("keys of another store than those of the answer before it", now, out);
+        }
+        reading.heads.extend(reading.rest.pop_front().map(|place| (place, head)));
+        reading.loading.append(&mut reading.part);
+        if reading.rest.is_empty()
+            && let Some(reading) = self.reading.take()
+        {
+            self.install(reading, head, now, out);
+        }
+    }
+
+    /// All keys are there. `head` came last.
+    fn install(&mut self, reading: Reading, head: Head, now: Instant, out: &mut Vec<Action>) {
+        let changed = self.store_changed(head);
+        self.cluster = Some(head.cluster);
+        let heads = &reading.heads;
+        let oldest = heads.iter().map(|(_, head)| head.index).min().unwrap_or(head.index);
+        for wait in &mut self.waits {
+            let keys = self.mirror.read();
+            let own = heads.iter().filter(|(place, _)| is_within(&keys[*place], &wait.path));
+            wait.read = own.map(|(_, head)| head.index).min().unwrap_or(oldest);
+        }
+        self.newest = if changed.is_some() { head.index } else { self.newest.max(head.index) };
+        let (layer, unknown) = self.mirror.install(reading.loading);
+        if reading.manner == Manner::Anew || changed.is_some() {
+            self.waits.iter_mut().for_each(|wait| wait.next = wait.read.saturating_add(1));
+            self.doubts = None;
+        } else if unknown.is_empty() {
+            self.skip_what_was_read();
+        } else {
+            self.doubts = Some((unknown, now + self.settings.patience));
+        }
+        if let Some(interval) = self.settings.interval {
+            self.next_read = now.checked_add(self.about(interval));
+        }
+        // What has come before is part of it.
+        (self.changes, self.trigger, self.burst) = (Vec::new(), false, None);
+        if let (true, Some(why)) = (self.watching.is_some(), changed) {
+            out.push(log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
+            self.close(out);
+        } else if self.waits.is_empty() {
+            self.rota.forgive();
+            self.healthy(out);
+        }
+        out.push(Action::Report(Report::Snapshot(layer)));
+    }
+
+    fn opened(&mut self, wait: usize, head: Head, now: Instant, out: &mut Vec<Action>) {
+        let wait = &mut self.waits[wait];
+        wait.open = Some(Open { at: now, index: head.index });
+        if self.cluster.is_some_and(|cluster| cluster != head.cluster) {
+            return self.lost(Level::Warn, OTHER_CLUSTER, now, out);
+        }
+        let lags = head.index < wait.next.saturating_sub(1);
+        if self.waits.iter().all(|wait| wait.open.is_some()) {
+            self.watching.get_or_insert(now);
+            self.losses = 0;
+            self.healthy(out);
+        }
+        // A node that lags catches up; a store that was put back makes the wait silent until it is past its index.
+        self.probe_at = Some(if lags { now } else { now + self.about(self.settings.watch_deadline) });
+    }
+
+    fn came(&mut self, wait: usize, event: wire::Event, now: Instant, out: &mut Vec<Action>) {
+        self.probe_at = Some(now + self.about(self.settings.watch_deadline));
+        let wait = &mut self.waits[wait];
+        let Some(open) = wait.open.take() else { return };
+        if event.index < wait.next {
+            return;
+        }
+        wait.next = event.index.saturating_add(1);
+        if event.index <= wait.read {
+            return self.settle(&event.key);
+        }
+        self.newest = self.newest.max(event.index);
+        if event.index < open.index {
+            // There may be more to come at once.
+            self.burst.get_or_insert(now + BURST);
+        }
+        match self.mirror.apply(event) {
+            Meaning::Changes { changes, trigger } => {
+                self.changes.extend(changes);
+                self.trigger |= trigger;
+            }
+            Meaning::ReadAgain => self.read_all(Manner::Anew, out),
+        }
+    }
+
+    fn ended(&mut self, wait: usize, now: Instant, out: &mut Vec<Action>) {
+        let Some(open) = self.waits[wait].open.take() else { return };
+        if now.saturating_duration_since(open.at) < LASTING {
+            self.asked.clone_from(&self.waits[wait].path);
+            self.failed("wait ended without a change", now, out);
+        }
+    }
+
+    fn quiet(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let catches_up = self.waits.iter().any(|wait| wait.open.is_none());
+        if !(catches_up && self.burst.is_some_and(|until| now < until)) {
+            self.flush(out);
+        }
+    }
+
+    /// The node told the newest index because it was asked.
+    fn probed(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
+        if let Some(reading) = self.reading.take() {
+            return self.install(reading, head, now, out);
+        }
+        self.probe_at = Some(now + self.about(self.settings.watch_deadline));
+        if let Some(why) = self.store_changed(head) {
+            self.lost(Level::Warn, why, now, out);
+        }
+    }
+
+    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    fn store_changed(&self, newest: Head) -> Option<&'static str> {
+        if self.cluster? != newest.cluster {
+            Some(OTHER_CLUSTER)
+        } else if newest.index < self.newest {
+            Some("etcd was put back to an earlier index")
+        } else {
+            None
+        }
+    }
+
+    fn refused(&mut self, refusal: &Refusal, user: Option<String>, now: Instant, out: &mut Vec<Action>) {
+        if refusal.why == Why::Cleared && self.reading.is_none() {
+            return self.lost(Level::Info, "history was cleared", now, out);
+        }
+        let key = String::from_utf8_lossy(&self.asked).into_owned();
+        let said = &refusal.words;
+        let words = match (refusal.why, user) {
+            (Why::Denied, None) => format!("`{key}` may not be read without a user: {said}"),
+            (Why::Denied, Some(user)) => format!("user `{user}` may not read `{key}`, or has another password: {said}"),
+            (Why::Missing | Why::Other | Why::Cleared, _) => format!("`{key}`: {said}"),
+            (Why::UnknownPath, _) => said.clone(),
+        };
+        if self.settings.goal == Goal::Once && matches!(refusal.why, Why::Missing | Why::Denied | Why::UnknownPath) {
+            // The other nodes would say the same, and so would this one later.
+            self.rota.despair(now);
+        }
+        self.failed(&words, now, out);
+    }
+
+    /// What was known cannot be brought up to date: all keys are read again.
+    fn lost(&mut self, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
+        self.flush(out);
+        self.close(out);
+        out.push(log(level, "reading all keys again", "reason", why.to_owned()));
+        self.read_all(Manner::Anew, out);
+        // A history that is always shorter than a read takes must not become a stream of reads.
+        let longest = (SPREAD * (1 << self.losses.min(10))).min(LONGEST_REST);
+        let certain = if self.losses == 0 { Duration::ZERO } else { longest / 2 };
+        self.losses = self.losses.saturating_add(1);
+        self.resting = Some(now + certain + self.up_to(longest - certain));
+    }
+
+    /// The node did not do what it was asked for. The next one is, after a rest.
+    fn failed(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
+        self.flush(out);
+        if self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
+            self.rota.forgive();
+        }
+        self.close(out);
+        let what = match &mut self.reading {
+            Some(reading) => {
+                reading.part = self.mirror.load();
+                "read from"
+            }
+            None => "watch",
+        };
+        let words = format!("failed to {what} {}: {words}", self.rota.name());
+        match self.rota.failed(words, now, &mut self.random) {
+            Next::Now => {}
+            Next::Rest { until, news } => {
+                self.resting = Some(until);
+                match news {
+                    News::Failure => {
+                        self.reported = true;
+                        out.push(Action::Report(Report::Failed(self.rota.failures())));
+                    }
+                    News::FirstRound => out.push(log(Level::Warn, NOBODY, "error", self.rota.failures())),
+                    News::None => {}
+                }
+            }
+            Next::GiveUp => {
+                self.reading = None;
+                out.push(Action::Report(Report::Failed(self.rota.failures())));
+            }
+        }
+    }
+
+    /// A wait brought a change that a read had before it.
+    fn settle(&mut self, key: &[u8]) {
+        if let Some((keys, _)) = &mut self.doubts {
+            // A directory went with all that was below it.
+            keys.retain(|doubtful| !is_within(doubtful, key));
+            if keys.is_empty() {
+                self.doubts = None;
+                self.skip_what_was_read();
+            }
+        }
+    }
+
+    /// The waits go on behind the last read. Those that are open may still bring one change of before it.
+    fn skip_what_was_read(&mut self) {
+        self.doubts = None;
+        for wait in &mut self.waits {
+            wait.next = wait.next.max(wait.read.saturating_add(1));
+        }
+    }
+
+    /// Drops all waits.
+    fn close(&mut self, out: &mut Vec<Action>) {
+        (self.watching, self.probe_at, self.doubts) = (None, None, None);
+        if self.waits.iter_mut().filter_map(|wait| wait.open.take()).count() > 0 {
+            out.push(Action::Close);
+        }
+    }
+
+    fn healthy(&mut self, out: &mut Vec<Action>) {
+        self.rota.worked();
+        if mem::take(&mut self.reported) {
+            out.push(Action::Report(Report::Recovered));
+        }
+    }
+
+    /// Reports what came in together as one.
+    fn flush(&mut self, out: &mut Vec<Action>) {
+        self.burst = None;
+        let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
+        if trigger || !changes.is_empty() {
+            out.push(Action::Report(Report::Changes { changes, trigger }));
+        }
+    }
+
+    /// The duration give or take a tenth.
+    fn about(&mut self, duration: Duration) -> Duration {
+        let tenth = duration / 10;
+        duration - tenth + self.up_to(tenth * 2)
+    }
+
+    fn up_to(&mut self, duration: Duration) -> Duration {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros((self.random)(micros.max(1)))
+    }
+}
+
+fn log(level: Level, message: &str, name: &'static str, value: String) -> Action {
+    Action::Report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,487 @@
+//! What etcd's version 2 API is asked and what it answers: values to bytes and back. Opens no connection and decides
+//! nothing. Keys are paths, in URLs as in answers; values are JSON text, so that what was never UTF-8 has been replaced
+//! by etcd already. What is not said here of an answer is ignored.
+//!
+//! Sources: etcd's documentation of the v2 API, and what etcd 3.4 with --enable-v2 was seen to send.
+
+use std::fmt::{self, Write as _};
+use std::io::{BufReader, Read};
+use std::rc::Rc;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::backend::etcd::wire::{Unreadable, said};
+use crate::store::Bytes;
+
+/// Where the keys are.
+pub const KEYS: &str = "/v2/keys";
+
+/// The headers that every answer about keys has.
+pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
+pub const INDEX: &str = "X-Etcd-Index";
+
+/// What a probe asks for: nobody has it, and an underscore hides it from all that read or watch what is above.
+const NOWHERE: &[u8] = b"_remco";
+
+/// The path and query that ask for a key and all below it, as the cluster has agreed on them.
+pub fn read(key: &[u8]) -> String {
+    format!("{}?recursive=true&quorum=true", path(key))
+}
+
+/// Those that wait for the first change from an index on.
+pub fn wait(key: &[u8], from: u64) -> String {
+    format!("{}?recursive=true&wait=true&waitIndex={from}", path(key))
+}
+
+/// Those that only ask for the newest index, as the cluster has agreed on it. Who may read all below a key may ask.
+pub fn probe(key: &[u8]) -> String {
+    let separator: &[u8] = if key.ends_with(b"/") { b"" } else { b"/" };
+    format!("{}?quorum=true", path(&[key, separator, NOWHERE].concat()))
+}
+
+/// Those that ask whether there is such a key.
+pub fn look(key: &[u8]) -> String {
+    format!("{}?quorum=true", path(key))
+}
+
+fn path(key: &[u8]) -> String {
+    let mut path = KEYS.to_owned();
+    for byte in key {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => path.push(char::from(*byte)),
+            // Writing to a text cannot fail.
+            _ => _ = write!(path, "%{byte:02X}"),
+        }
+    }
+    path
+}
+
+/// What the head of an answer says of the whole store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub cluster: u64,
+    /// Of the newest change when the request was taken.
+    pub index: u64,
+}
+
+impl Head {
+    /// From the values of [`CLUSTER`] and [`INDEX`]. `None`: this is no answer about keys.
+    pub fn new(cluster: Option<&str>, index: Option<&str>) -> Option<Head> {
+        Some(Head { cluster: u64::from_str_radix(cluster?, 16).ok()?, index: index?.parse().ok()? })
+    }
+}
+
+/// A key with its value, as read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Bytes,
+    pub value: Bytes,
+    /// Of its last change.
+    pub index: u64,
+}
+
+/// One change of one key, or of a directory and with it of all keys below.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event {
+    pub key: Bytes,
+    pub index: u64,
+    pub kind: EventKind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Put(Bytes),
+    /// There is a directory now; what was below it stays.
+    Directory,
+    /// It is gone, with all below it.
+    Delete,
+}
+
+/// Reads the answer to [`read`] to its end, giving each key with a value away as soon as it is there: the answer is
+/// never in memory as a whole.
+pub fn read_keys(answer: impl Read, entries: &mut dyn FnMut(Entry)) -> Result<(), Unreadable> {
+    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
+    AnswerSeed { entries }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(())
+}
+
+/// Reads the answer to [`wait`].
+pub fn read_event(line: &[u8]) -> Result<Event, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    enum Action {
+        Delete,
+        Expire,
+        CompareAndDelete,
+        /// set, create, update, compareAndSwap
+        #[serde(other)]
+        Other,
+    }
+    #[derive(Deserialize)]
+    struct Whole {
+        action: Action,
+        node: Node,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Node {
+        key: Text,
+        value: Option<Text>,
+        #[serde(default)]
+        dir: bool,
+        modified_index: u64,
+    }
+    let Whole { action, node } = serde_json::from_slice(line)?;
+    let kind = match (action, node.value) {
+        (Action::Delete | Action::Expire | Action::CompareAndDelete, _) => EventKind::Delete,
+        (Action::Other, _) if node.dir => EventKind::Directory,
+        (Action::Other, Some(value)) => EventKind::Put(value.0),
+        (Action::Other, None) => return Err(Unreadable::Nonsense("a change without a value".into())),
+    };
+    Ok(Event { key: node.key.0, index: node.modified_index, kind })
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: Why,
+    pub words: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is no such key.
+    Missing,
+    /// The history does not go back to where a wait is to begin.
+    Cleared,
+    /// The user, or everybody, may not read this.
+    Denied,
+    /// This server has no such API.
+    UnknownPath,
+    Other,
+}
+
+/// What an answer with a status other than 200 says, from the beginning of its body.
+pub fn refusal(status: u16, body: &[u8]) -> Refusal {
+    /// The names of etcd's error.go.
+    const KEY_NOT_FOUND: u64 = 100;
+    const NOT_A_DIRECTORY: u64 = 104;
+    const UNAUTHORIZED: u64 = 110;
+    const EVENT_INDEX_CLEARED: u64 = 401;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body {
+        error_code: Option<u64>,
+        #[serde(default)]
+        message: String,
+        #[serde(default)]
+        cause: String,
+    }
+    let body: Option<Body> = serde_json::from_slice(body).ok();
+    let why = match (status, body.as_ref().and_then(|body| body.error_code)) {
+        (_, Some(KEY_NOT_FOUND | NOT_A_DIRECTORY)) => Why::Missing,
+        (_, Some(EVENT_INDEX_CLEARED)) => Why::Cleared,
+        (_, Some(UNAUTHORIZED)) | (401 | 403, None) => Why::Denied,
+        (404, None) => Why::UnknownPath,
+        _ => Why::Other,
+    };
+    let told = |body: &Body| match (&*body.message, &*body.cause) {
+        (message, "") => said(message),
+        (message, cause) => said(&format!("{message}: {cause}")),
+    };
+    let words = match (why, &body) {
+        (Why::Missing, _) => "key not found".to_owned(),
+        (Why::UnknownPath, _) => {
+            format!("HTTP 404: `{KEYS}` is not known here: etcd needs --enable-v2 for it, or set `version = 3`")
+        }
+        (_, Some(body)) => format!("HTTP {status}: {}", told(body)),
+        (_, None) if (300..400).contains(&status) => format!("HTTP {status}: redirects are not followed"),
+        (_, None) => format!("HTTP {status}"),
+    };
+    Refusal { why, words }
+}
+
+/// A JSON text as bytes: it need not be UTF-8.
+struct Text(Bytes);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Text, D::Error> {
+        struct TextVisitor;
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(Rc::from(bytes)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                self.visit_bytes(text.as_bytes())
+            }
+        }
+
+        json.deserialize_bytes(TextVisitor)
+    }
+}
+
+/// The object around the topmost node.
+struct AnswerSeed<'a> {
+    entries: &'a mut dyn FnMut(Entry),
+}
+
+/// A node: gives itself away if it is a key, else what is below it.
+struct NodeSeed<'a> {
+    entries: &'a mut dyn FnMut(Entry),
+}
+
+/// The nodes below a node.
+struct NodesSeed<'a> {
+    entries: &'a mut dyn FnMut(Entry),
+}
+
+impl<'de> DeserializeSeed<'de> for AnswerSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnswerSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an answer about keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        enum Field {
+            Node,
+            #[serde(other)]
+            Other,
+        }
+        let mut found = false;
+        while let Some(field) = fields.next_key()? {
+            match field {
+                Field::Node => {
+                    fields.next_value_seed(NodeSeed { entries: &mut *self.entries })?;
+                    found = true;
+                }
+                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        if found { Ok(()) } else { Err(de::Error::missing_field("node")) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a node")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        enum Field {
+            Key,
+            Value,
+            Dir,
+            Nodes,
+            ModifiedIndex,
+            #[serde(other)]
+            Other,
+        }
+        let (mut key, mut value, mut dir, mut index) = (None, None, false, 0);
+        while let Some(field) = fields.next_key()? {
+            match field {
+                Field::Key => key = Some(fields.next_value::<Text>()?.0),
+                Field::Value => value = fields.next_value::<Option<Text>>()?,
+                Field::Dir => dir = fields.next_value()?,
+                Field::Nodes => fields.next_value_seed(NodesSeed { entries: &mut *self.entries })?,
+                Field::ModifiedIndex => index = fields.next_value()?,
+                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
+            }
+        }
+        if !dir {
+            let key = key.ok_or_else(|| de::Error::missing_field("key"))?;
+            let value = value.ok_or_else(|| de::Error::missing_field("value"))?.0;
+            (self.entries)(Entry { key, value, index });
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodesSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodesSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of nodes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut nodes: A) -> Result<(), A::Error> {
+        while nodes.next_element_seed(NodeSeed { entries: &mut *self.entries })?.is_some() {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: impl AsRef<[u8]>) -> Bytes {
+        Rc::from(text.as_ref())
+    }
+
+    fn keys(answer: &[u8]) -> Result<Vec<(String, String, u64)>, String> {
+        let text = |bytes: &Bytes| bytes.escape_ascii().to_string();
+        let mut found = Vec::new();
+        let read = read_keys(answer, &mut |entry| found.push((text(&entry.key), text(&entry.value), entry.index)));
+        read.map(|()| found).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn urls() {
+        assert_eq!(read(b"/"), "/v2/keys/?recursive=true&quorum=true");
+        assert_eq!(read(b"/app/x"), "/v2/keys/app/x?recursive=true&quorum=true");
+        assert_eq!(wait(b"/app", 7), "/v2/keys/app?recursive=true&wait=true&waitIndex=7");
+        assert_eq!(probe(b"/"), "/v2/keys/_remco?quorum=true");
+        assert_eq!(probe(b"/app"), "/v2/keys/app/_remco?quorum=true");
+        assert_eq!(look(b"/app"), "/v2/keys/app?quorum=true");
+        assert_eq!(
+            look(b"/a b/%/?#&+=\xff/\xc3\xa4-._~"),
+            "/v2/keys/a%20b/%25/%3F%23%26%2B%3D%FF/%C3%A4-._~?quorum=true"
+        );
+    }
+
+    #[test]
+    fn heads() {
+        let head = |cluster, index| Head::new(cluster, index);
+        assert_eq!(head(Some("48276a8f75b6a87"), Some("9")), Some(Head { cluster: 0x48276a8f75b6a87, index: 9 }));
+        assert_eq!(head(None, Some("9")), None);
+        assert_eq!(head(Some("48276a8f75b6a87"), None), None);
+        assert_eq!(head(Some("x"), Some("9")), None);
+        assert_eq!(head(Some("1"), Some("-1")), None);
+    }
+
+    #[test]
+    fn keys_of_an_answer() {
+        let answer = br#"{"action":"get","node":{"key":"/app","dir":true,"nodes":[
+            {"key":"/app/a","value":"1","modifiedIndex":4,"createdIndex":4},
+            {"key":"/app/dir","dir":true,"nodes":[{"key":"/app/dir/b","value":"","modifiedIndex":5}],"modifiedIndex":5},
+            {"key":"/app/empty","dir":true,"modifiedIndex":6,"createdIndex":6},
+            {"nodes":null,"key":"/app/ttl","ttl":1,"expiration":"2026-11-25T01:25:46.6Z","value":"h","modifiedIndex":8}
+        ],"modifiedIndex":4,"createdIndex":4}}"#;
+        let without_null = String::from_utf8(answer.to_vec()).unwrap().replace("\"nodes\":null,", "");
+        let pair = |key: &str, value: &str, index| (key.to_owned(), value.to_owned(), index);
+        let want = [pair("/app/a", "1", 4), pair("/app/dir/b", "", 5), pair("/app/ttl", "h", 8)];
+        assert_eq!(keys(without_null.as_bytes()).unwrap(), want);
+        // The root has no key.
+        assert_eq!(keys(br#"{"action":"get","node":{"dir":true}}"#).unwrap(), []);
+        assert_eq!(keys(br#"{"node":{"key":"/a","value":"x","modifiedIndex":4}}"#).unwrap(), [pair("/a", "x", 4)]);
+    }
+
+    #[test]
+    fn bytes_survive_as_far_as_json_allows() {
+        let answer = b"{\"node\":{\"key\":\"/\xff\",\"value\":\"\xfe\\n\\u0000\\u00e4\\\"\",\"modifiedIndex\":4}}";
+        assert_eq!(keys(answer).unwrap(), [("/\\xff".into(), "\\xfe\\n\\x00\\xc3\\xa4\\\"".into(), 4)]);
+    }
+
+    #[test]
+    fn answers_that_are_none() {
+        let check = |answer: &str, want: &str| assert_eq!(keys(answer.as_bytes()).unwrap_err(), want);
+        check("<html>", "not an answer of etcd: expected value at line 1 column 1");
+        check("{}", "not an answer of etcd: a field is missing or wrong at column 2");
+        check(r#"{"node":{"key":"/a"}}"#, "not an answer of etcd: a field is missing or wrong at column 20");
+        check(r#"{"node":{"value":"secret"}}"#, "not an answer of etcd: a field is missing or wrong at column 26");
+        check(r#"{"node":{"dir":true}"#, "not an answer of etcd: EOF while parsing an object at line 1 column 20");
+        check(r#"{"node":{"dir":true}}x"#, "not an answer of etcd: trailing characters at line 1 column 22");
+        let deep = format!("{}{}", r#"{"node":{"dir":true,"nodes":["#, r#"{"dir":true,"nodes":["#.repeat(100_000));
+        check(&deep, "not an answer of etcd: recursion limit exceeded at line 1 column 1332");
+    }
+
+    #[test]
+    fn events() {
+        let check = |line: &str, want: Option<(&str, u64, EventKind)>| {
+            let want = want.map(|(key, index, kind)| Event { key: bytes(key), index, kind });
+            assert_eq!(read_event(line.as_bytes()).ok(), want, "{line}");
+        };
+        let put = |value: &str| EventKind::Put(bytes(value));
+        check(r#"{"action":"set","node":{"key":"/a","value":"1","modifiedIndex":4}}"#, Some(("/a", 4, put("1"))));
+        check(
+            r#"{"action":"compareAndSwap","node":{"key":"/a","value":"","modifiedIndex":4}}"#,
+            Some(("/a", 4, put(""))),
+        );
+        check(
+            r#"{"action":"create","node":{"key":"/a","dir":true,"modifiedIndex":4}}"#,
+            Some(("/a", 4, EventKind::Directory)),
+        );
+        check(r#"{"action":"create","node":{"key":"/a","modifiedIndex":4}}"#, None);
+        check(r#"{"action":"set","node":{"key":"/a","value":"1"}}"#, None);
+        check(r#"{"action":"set"}"#, None);
+        check("", None);
+        let gone = |action: &str, dir: &str| {
+            let previous = r#""prevNode":{"key":"/a","value":"h","modifiedIndex":8,"createdIndex":8}"#;
+            format!(
+                r#"{{"action":"{action}","node":{{"key":"/a"{dir},"modifiedIndex":9,"createdIndex":8}},{previous}}}"#
+            )
+        };
+        for action in ["delete", "expire", "compareAndDelete"] {
+            check(&gone(action, ""), Some(("/a", 9, EventKind::Delete)));
+            check(&gone(action, r#","dir":true"#), Some(("/a", 9, EventKind::Delete)));
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let check = |status, body: &str, why, words: &str| {
+            assert_eq!(refusal(status, body.as_bytes()), Refusal { why, words: words.into() }, "{body}");
+        };
+        let missing = r#"{"errorCode":100,"message":"Key not found","cause":"/app","index":3}"#;
+        check(404, missing, Why::Missing, "key not found");
+        let no_directory = r#"{"errorCode":104,"message":"Not a directory","cause":"/a","index":3}"#;
+        check(404, no_directory, Why::Missing, "key not found");
+        let cleared = r#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"the requested history has been cleared [1/1]","index":9}"#;
+        check(
+            400,
+            cleared,
+            Why::Cleared,
+            "HTTP 400: The event in requested index is outdated and cleared: the requested history has been cleared [1/1]",
+        );
+        let denied = r#"{"errorCode":110,"message":"The request requires user authentication","cause":"Insufficient credentials","index":0}"#;
+        let words = "HTTP 401: The request requires user authentication: Insufficient credentials";
+        check(401, denied, Why::Denied, words);
+        check(401, "", Why::Denied, "HTTP 401");
+        check(500, r#"{"message":"Internal Server Error"}"#, Why::Other, "HTTP 500: Internal Server Error");
+        check(503, "<html>", Why::Other, "HTTP 503");
+        check(307, "", Why::Other, "HTTP 307: redirects are not followed");
+        let unknown = "HTTP 404: `/v2/keys` is not known here: etcd needs --enable-v2 for it, or set `version = 3`";
+        check(404, "404 page not found\n", Why::UnknownPath, unknown);
+    }
+}

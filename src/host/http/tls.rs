@@ -1,0 +1,383 @@
+//! TLS below HTTP, by rustls over a socket that never blocks: whom to trust, what to show, a secured connection, and in
+//! words what was wrong with it. The files are read again when they have changed, so that the next connection takes a
+//! renewed certificate. Knows nothing of HTTP. (ureq's own connector reads them once, panics on a key that does not fit,
+//! passes over authorities it cannot read, and lets the handshake take from the time to connect.)
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
+
+use super::{Cause, Waiting};
+use crate::calendar::Civil;
+use crate::config;
+use crate::error::cause;
+use crate::host::read::whole_file;
+
+/// More than any bundle of authorities.
+const LARGEST: usize = 16 << 20;
+
+/// What the files of a client say about TLS.
+#[derive(Debug)]
+pub struct Tls {
+    files: config::Tls,
+    /// Stands in for the authorities that are built in.
+    cert_file: Option<PathBuf>,
+    /// What was read last.
+    known: Mutex<Option<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    stamps: Vec<Option<Stamp>>,
+    config: Arc<ClientConfig>,
+}
+
+/// What tells that a file is another one: device, inode, size, and both times in nanoseconds.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Tls {
+    /// Reads nothing yet: an error in a file is one of the connection that needs it.
+    pub fn new(files: config::Tls) -> Tls {
+        let cert_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+        Tls { files, cert_file, known: Mutex::default() }
+    }
+
+    /// A connection to a server of this name or address that nothing was sent on. Errors name the file.
+    pub fn secure(&self, host: &str) -> Result<Session, Cause> {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| Cause::Other(format!("`{host}` is no name that a certificate could have")))?;
+        let config = self.config().map_err(Cause::Other)?;
+        let connection = ClientConnection::new(config, name).map_err(|error| Cause::Other(format!("TLS: {error}")))?;
+        let words = Words {
+            host: host.to_owned(),
+            trusted: match self.authorities() {
+                Authorities::File { path, .. } => format!("`{}`", path.display()),
+                Authorities::BuiltIn => "the list that is built in: set `client_ca_keys`".to_owned(),
+            },
+            shown: self.files.client_cert.clone(),
+        };
+        Ok(Session { connection, words })
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut known = self.known.lock().expect("the one thread never panics with it");
+        // Before reading: a file that changes meanwhile is read again next time.
+        let stamps = self.stamps();
+        if let Some(known) = &*known
+            && known.stamps == stamps
+        {
+            return Ok(Arc::clone(&known.config));
+        }
+        let config = Arc::new(self.read()?);
+        *known = Some(Known { stamps, config: Arc::clone(&config) });
+        Ok(config)
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        let authorities = match self.authorities() {
+            Authorities::File { path, .. } => Some(path),
+            Authorities::BuiltIn => None,
+        };
+        let files = authorities.into_iter().chain(self.files.client_cert.as_deref());
+        files.chain(self.files.client_key.as_deref()).map(stamp).collect()
+    }
+
+    fn authorities(&self) -> Authorities<'_> {
+        match (&self.files.client_ca_keys, &self.cert_file) {
+            (Some(path), _) => Authorities::File { path, lenient: false },
+            // Bundles of a whole system also hold what rustls has no use for.
+            (None, Some(path)) => Authorities::File { path, lenient: true },
+            (None, None) => Authorities::BuiltIn,
+        }
+    }
+
+    fn read(&self) -> Result<ClientConfig, String> {
+        let roots = match self.authorities() {
+            Authorities::File { path, lenient } => roots(path, lenient)?,
+            Authorities::BuiltIn => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots);
+        let mut config = match (&self.files.client_cert, &self.files.client_key) {
+            (Some(cert), Some(key)) => {
+                let chain = certificates(cert)?;
+                let private = private_key(key)?;
+                let (cert, key) = (cert.display(), key.display());
+                builder.with_client_auth_cert(chain, private).map_err(|error| match error {
+                    Error::InconsistentKeys(_) => format!("the key `{key}` is not that of the certificate `{cert}`"),
+                    Error::InvalidCertificate(_) => format!("failed to use certificate `{cert}`: {error}"),
+                    _ => {
+                        format!("failed to use key `{key}`: only RSA, ECDSA P-256 and P-384 and Ed25519 are supported")
+                    }
+                })?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        // Every connection shows its certificate, and sees the server's.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+enum Authorities<'a> {
+    /// `lenient`: a certificate that cannot be used is passed over.
+    File {
+        path: &'a Path,
+        lenient: bool,
+    },
+    BuiltIn,
+}
+
+/// `None`: it cannot be seen, and reading it will say why.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = path.metadata().ok()?;
+    let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    Some((meta.dev(), meta.ino(), meta.size(), changed, status))
+}
+
+fn roots(path: &Path, lenient: bool) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let mut unusable = None;
+    for (number, certificate) in (1..).zip(certificates(path)?) {
+        if let Err(error) = roots.add(certificate) {
+            unusable.get_or_insert(format!("failed to use certificate {number} of `{}`: {error}", path.display()));
+        }
+    }
+    match unusable {
+        Some(unusable) if !lenient || roots.is_empty() => Err(unusable),
+        _ => Ok(roots),
+    }
+}
+
+/// The certificates of a PEM file, one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match all {
+        Ok(all) if all.is_empty() => {
+            Err(format!("failed to use `{}`: there is no PEM certificate in it", path.display()))
+        }
+        Ok(all) => Ok(all),
+        Err(error) => Err(damaged(path, &error)),
+    }
+}
+
+/// The first private key of a PEM file, in any of its three forms.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") => encrypted(path),
+        pem::Error::NoItemsFound => format!("failed to use `{}`: there is no PEM private key in it", path.display()),
+        // The old way to encrypt has a header that is not base64.
+        _ if contains(&text, b"Proc-Type: 4,ENCRYPTED") => encrypted(path),
+        error => damaged(path, &error),
+    })
+}
+
+fn encrypted(path: &Path) -> String {
+    format!("failed to use `{}`: the key is encrypted, and nobody is here to enter its passphrase", path.display())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    whole_file(path, LARGEST).map_err(|error| format!("failed to read `{}`: {}", path.display(), cause(&error)))
+}
+
+/// The errors of the parser would show bytes of a private key.
+fn damaged(path: &Path, error: &pem::Error) -> String {
+    let what = match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no -----END line: is it cut off?",
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is damaged",
+        pem::Error::Base64Decode(_) => "what stands between -----BEGIN and -----END is damaged",
+        _ => "it is no PEM file",
+    };
+    format!("failed to use `{}`: {what}", path.display())
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// One secured connection, on a socket that is lent to it.
+pub struct Session {
+    connection: ClientConnection,
+    words: Words,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("host", &self.words.host).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Sends all of it, and shakes hands first where that has not been done.
+    pub fn send(&mut self, plain: &[u8], on: &Waiting) -> Result<(), ureq::Error> {
+        let mut rest = plain;
+        loop {
+            // It takes only so much before it is sent.
+            let taken = self.connection.writer().write(rest)?;
+            rest = &rest[taken..];
+            while self.connection.wants_write() || self.connection.is_handshaking() {
+                match self.connection.wants_write() {
+                    true => self.write(on)?,
+                    false => self.read(on)?,
+                }
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Some of what was sent to us; 0: the server will send no more. What has been received already comes first.
+    pub fn receive(&mut self, into: &mut [u8], on: &Waiting) -> Result<usize, ureq::Error> {
+        loop {
+            match self.connection.reader().read(into) {
+                Ok(n) => return Ok(n),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                // Not as such: a body that ends with its connection would look whole.
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(failed(Cause::Closed)),
+                Err(e) => return Err(e.into()),
+            }
+            while self.connection.wants_write() {
+                self.write(on)?;
+            }
+            self.read(on)?;
+        }
+    }
+
+    fn read(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
+        match self.connection.read_tls(&mut on.socket()) {
+            Ok(0) if self.connection.is_handshaking() => {
+                let words = "connection closed by the server before TLS was set up: does it speak TLS?";
+                Err(failed(Cause::Other(words.to_owned())))
+            }
+            Ok(_) => self.process(on),
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => on.readable(),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn write(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
+        match self.connection.write_tls(&mut on.socket()) {
+            Ok(0) => Err(io::Error::from(ErrorKind::WriteZero).into()),
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => on.writable(),
+            Err(e) => {
+                // A server that hangs up has mostly said why.
+                while matches!(self.connection.read_tls(&mut on.socket()), Ok(n) if n > 0) {
+                    self.process(on)?;
+                }
+                Err(e.into())
+            }
+        }
+    }
+
+    fn process(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
+        self.connection.process_new_packets().map(drop).map_err(|error| {
+            // The server is told as far as that goes at once; the connection is lost either way.
+            let _ = self.connection.write_tls(&mut on.socket());
+            failed(Cause::Other(self.words.of(&error)))
+        })
+    }
+}
+
+fn failed(cause: Cause) -> ureq::Error {
+    ureq::Error::Io(io::Error::other(cause))
+}
+
+/// What an error is to be told with.
+struct Words {
+    host: String,
+    /// Where the authorities are from.
+    trusted: String,
+    /// The certificate that is shown, if the server wants one.
+    shown: Option<PathBuf>,
+}
+
+impl Words {
+    fn of(&self, error: &Error) -> String {
+        use AlertDescription as Alert;
+        match error {
+            Error::InvalidCertificate(error) => self.of_certificate(error),
+            // Servers differ in what they say where there is no certificate at all.
+            Error::AlertReceived(
+                Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure | Alert::NoCertificate,
+            ) if self.shown.is_none() => {
+                "the server refuses the connection: it wants a certificate: set `client_cert` and `client_key`"
+                    .to_owned()
+            }
+            Error::AlertReceived(
+                alert @ (Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied),
+            ) if self.shown.is_some() => {
+                let shown = self.shown.as_deref().unwrap_or(Path::new("")).display();
+                format!("the server refuses the certificate `{shown}`: {alert:?}")
+            }
+            Error::AlertReceived(alert) => format!("the server ended TLS: {alert:?}"),
+            Error::InvalidMessage(_) => "the server does not speak TLS: is it a http:// URL?".to_owned(),
+            other => format!("TLS: {other}"),
+        }
+    }
+
+    fn of_certificate(&self, error: &CertificateError) -> String {
+        use CertificateError as Bad;
+        let Words { host, trusted, .. } = self;
+        match error {
+            Bad::NotValidYetContext { time, not_before } => format!(
+                "certificate of `{host}` is not yet valid: it begins at {}, and the clock of this machine says {}",
+                moment(not_before),
+                moment(time)
+            ),
+            Bad::ExpiredContext { time, not_after } => format!(
+                "certificate of `{host}` has expired: it ended at {}, and the clock of this machine says {}",
+                moment(not_after),
+                moment(time)
+            ),
+            // The second where an authority was made anew under its old name.
+            Bad::UnknownIssuer | Bad::BadSignature => {
+                format!("certificate of `{host}` is signed by none of the authorities in {trusted}")
+            }
+            Bad::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+                format!("certificate of `{host}` has no names in it (subjectAltName)")
+            }
+            Bad::NotValidForNameContext { presented, .. } => {
+                let names: Vec<String> = presented.iter().map(|name| format!("`{}`", bare(name))).collect();
+                format!("certificate is not for `{host}`: it is for {}", names.join(", "))
+            }
+            other => format!("certificate of `{host}` is not accepted: {other}"),
+        }
+    }
+}
+
+/// `DnsName("a")` and `IpAddress(127.0.0.1)` as rustls gives them, without the kind.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
+fn moment(time: &UnixTime) -> String {
+    let time = Civil::of(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let Civil { year, month, day, hour, minute, second, .. } = time;
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}

@@ -1,0 +1,202 @@
+//! TLS as operators have it: authorities, names, client certificates in every form, renewed and broken files, clocks that
+//! are wrong. Against a real etcd; certificates are made by openssl.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{
+    Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Pair, TempDir, Valid, remco, wait_until,
+};
+
+/// A folder with a template of one key, and a configuration for these options of etcd.
+fn folder(nodes: &str, options: &str) -> TempDir {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    configure(&dir, nodes, options);
+    dir
+}
+
+fn configure(dir: &TempDir, nodes: &str, options: &str) {
+    dir.write(
+        "config.toml",
+        format!(
+            r#"
+[[resource]]
+name = "app"
+[[resource.template]]
+src = "app.tmpl"
+dst = "app.conf"
+[resource.backend.etcd]
+version = 3
+nodes = ["{nodes}"]
+keys = ["/greeting"]
+watch = true
+timeout = 0.1
+{options}
+"#
+        ),
+    );
+}
+
+fn authority(path: &Path) -> String {
+    format!("client_ca_keys = \"{}\"\n", path.display())
+}
+
+fn shows(pair: &Pair) -> String {
+    format!("client_cert = \"{}\"\nclient_key = \"{}\"\n", pair.cert.display(), pair.key.display())
+}
+
+#[track_caller]
+fn renders(dir: &TempDir) {
+    let _ = fs::remove_file(dir.at("app.conf"));
+    remco(dir).once().expect_code(0);
+    assert!(dir.holds("app.conf", "hello\n"));
+}
+
+/// A one-shot run that fails with these words.
+#[track_caller]
+fn fails(dir: &TempDir, words: &str) {
+    remco(dir).once().expect_code(1).expect_log(words);
+    assert_eq!(dir.read("app.conf"), None);
+}
+
+#[test]
+fn the_authority_and_the_name_of_the_server_count() {
+    let authority_of = Authority::new();
+    let etcd = Etcd::secured(&authority_of, &authority_of.server(), Clients::Anyone, &[]);
+    etcd.put("/greeting", "hello");
+    let ca = authority(&authority_of.cert());
+    let url = etcd.secure_url();
+    let by_name = url.replace("127.0.0.1", "localhost");
+    for nodes in [&url, &by_name, &url.replace("https://", "")] {
+        renders(&folder(nodes, &ca));
+    }
+    // SSL_CERT_FILE stands in for the list that is built in, and for nothing else.
+    let dir = folder(&url, "");
+    let env = authority_of.cert().display().to_string();
+    remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(0);
+    let other = Authority::new();
+    let dir = folder(&url, &authority(&other.cert()));
+    let words = format!("signed by none of the authorities in `{}`", other.cert().display());
+    remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(1).expect_log(&words);
+    let dir = folder(&url, "");
+    fails(&dir, "certificate of `127.0.0.1` is signed by none of the authorities in the list that is built in");
+    // A bundle of several.
+    let bundle = [other.cert(), authority_of.cert()].map(|path| fs::read(path).expect("openssl has made it")).concat();
+    let dir = folder(&url, &authority(Path::new("bundle.pem")));
+    dir.write("bundle.pem", bundle);
+    renders(&dir);
+    // Plain HTTP to a port for TLS, and the other way round.
+    fails(&folder(&url.replace("https", "http"), ""), "connection closed by the server");
+    fails(&folder(&etcd.url().replace("http", "https"), &ca), "before TLS was set up: does it speak TLS?");
+}
+
+#[test]
+fn certificates_of_servers_that_are_not_for_us() {
+    let authority_of = Authority::new();
+    let ca = authority(&authority_of.cert());
+    let check = |name: &str, names: &str, valid: Valid, words: &str| {
+        let pair = authority_of.sign(name, names, Key::Sec1, valid);
+        let etcd = Etcd::secured(&authority_of, &pair, Clients::Anyone, &[]);
+        fails(&folder(&etcd.secure_url(), &ca), words);
+    };
+    let other = "IP:10.0.0.1,DNS:etcd.example.com";
+    let words = "certificate is not for `127.0.0.1`: it is for `10.0.0.1`, `etcd.example.com`";
+    check("other", other, Valid::Now, words);
+    check("none", "", Valid::Now, "certificate of `127.0.0.1` has no names in it (subjectAltName)");
+    check("once", LOOPBACK, Valid::Once, "has expired: it ended at 2021-01-01 00:00:00 UTC, and the clock");
+    check("later", LOOPBACK, Valid::Later, "is not yet valid: it begins at 2090-01-01 00:00:00 UTC, and the clock");
+}
+
+#[test]
+fn client_certificates_in_every_form() {
+    let authority_of = Authority::new();
+    let etcd = Etcd::secured(&authority_of, &authority_of.server(), Clients::Certified, &[]);
+    etcd.put("/greeting", "hello");
+    let (ca, url) = (authority(&authority_of.cert()), etcd.secure_url());
+    for key in [Key::Pkcs8, Key::Pkcs1, Key::Sec1] {
+        let pair = authority_of.sign(&format!("{key:?}"), "", key, Valid::Now);
+        renders(&folder(&url, &(ca.clone() + &shows(&pair))));
+    }
+    fails(&folder(&url, &ca), "it wants a certificate: set `client_cert` and `client_key`");
+    let others = Authority::new();
+    let stranger = others.sign("stranger", "", Key::Sec1, Valid::Now);
+    let refused = |pair: &Pair| format!("the server refuses the certificate `{}`", pair.cert.display());
+    for pair in [&stranger, &authority_of.sign("once", "", Key::Sec1, Valid::Once)] {
+        fails(&folder(&url, &(ca.clone() + &shows(pair))), &refused(pair));
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let authority_of = Authority::new();
+    let etcd = Etcd::secured(&authority_of, &authority_of.server(), Clients::Anyone, &[]);
+    let (one, other) = ("one", "other");
+    let [one, other] = [one, other].map(|name| authority_of.sign(name, "", Key::Sec1, Valid::Now));
+    authority_of.openssl("pkcs8 -topk8 -in one.key -passout pass:x -out encrypted.key");
+    authority_of.openssl("ec -in one.key -aes128 -passout pass:x -out old.key");
+    authority_of.openssl("ecparam -name secp521r1 -genkey -noout -out large.key");
+    let url = etcd.secure_url();
+    let text = |path: &Path| fs::read_to_string(path).expect("openssl has made it");
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "x");
+    dir.write("ca.pem", text(&authority_of.cert()));
+    dir.write("cert.pem", text(&one.cert));
+    dir.write("key.pem", text(&one.key));
+    dir.write("other.key", text(&other.key));
+    for name in ["encrypted.key", "old.key", "large.key"] {
+        dir.write(name, text(&authority_of.dir().at(name)));
+    }
+    dir.write("text", "no PEM at all\n");
+    dir.write("cut.pem", &text(&authority_of.cert())[..200]);
+    dir.write("damaged.pem", text(&authority_of.cert()).replace("MII", "M!!"));
+    dir.write("odd.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let check = |ca: &str, cert: &str, key: &str, words: &str| {
+        let files = format!("client_ca_keys = \"{ca}\"\nclient_cert = \"{cert}\"\nclient_key = \"{key}\"\n");
+        configure(&dir, &url, &files);
+        fails(&dir, words);
+    };
+    let check_ca = |ca, words| check(ca, "cert.pem", "key.pem", words);
+    check_ca("none.pem", "failed to read `none.pem`: no such file or directory");
+    check_ca("text", "failed to use `text`: there is no PEM certificate in it");
+    check_ca("key.pem", "failed to use `key.pem`: there is no PEM certificate in it");
+    check_ca("cut.pem", "failed to use `cut.pem`: a section has no -----END line: is it cut off?");
+    check_ca("damaged.pem", "failed to use `damaged.pem`: what stands between -----BEGIN and -----END is damaged");
+    check_ca("odd.pem", "failed to use certificate 1 of `odd.pem`: ");
+    let check_pair = |cert, key, words| check("ca.pem", cert, key, words);
+    check_pair("odd.pem", "key.pem", "failed to use certificate `odd.pem`: ");
+    check_pair("text", "key.pem", "failed to use `text`: there is no PEM certificate in it");
+    check_pair("cert.pem", "none.pem", "failed to read `none.pem`: no such file or directory");
+    check_pair("cert.pem", "cert.pem", "failed to use `cert.pem`: there is no PEM private key in it");
+    check_pair("cert.pem", "other.key", "the key `other.key` is not that of the certificate `cert.pem`");
+    check_pair("cert.pem", "encrypted.key", "failed to use `encrypted.key`: the key is encrypted");
+    check_pair("cert.pem", "old.key", "failed to use `old.key`: the key is encrypted");
+    check_pair("cert.pem", "large.key", "failed to use key `large.key`: only RSA, ECDSA P-256");
+    // A system's bundle may have what is of no use.
+    dir.write("mixed.pem", text(&dir.at("odd.pem")) + &text(&authority_of.cert()));
+    etcd.put("/greeting", "x");
+    configure(&dir, &url, "");
+    remco(&dir).env("SSL_CERT_FILE", "mixed.pem").once().expect_code(0);
+}
+
+#[test]
+fn a_renewed_certificate_is_used_by_the_next_connection() {
+    let authority_of = Authority::new();
+    let server = authority_of.server();
+    let etcd = Etcd::secured(&authority_of, &server, Clients::Certified, &[]);
+    etcd.put("/greeting", "hello");
+    let proxy = FaultProxy::start(etcd.secure_port());
+    let pair = authority_of.sign("client", "", Key::Sec1, Valid::Now);
+    let files = authority(&authority_of.cert()) + &shows(&pair);
+    let dir = folder(&format!("https://127.0.0.1:{}", proxy.port()), &files);
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.conf", "hello\n"));
+    // The old one is no good any more, and the next connection shows it.
+    authority_of.sign("client", "", Key::Sec1, Valid::Once);
+    proxy.cut();
+    program.wait_for_log("the server refuses the certificate");
+    etcd.put("/greeting", "renewed");
+    authority_of.sign("client", "", Key::Pkcs8, Valid::Now);
+    wait_until("the renewed certificate is used", LIMIT, || dir.holds("app.conf", "renewed\n"));
+    program.stop();
+}
