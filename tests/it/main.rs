@@ -5,6 +5,8 @@
 mod cluster;
 mod commands;
 mod conformance;
+#[cfg(feature = "tls")]
+mod docs_etcd;
 mod ending;
 mod etcd_shared;
 mod etcd_users;

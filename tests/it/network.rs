@@ -187,3 +187,30 @@ fn redirects_are_not_followed() {
         assert_eq!(dir.read("app.conf"), None);
     }
 }
+
+#[test]
+fn a_node_may_be_below_a_path_of_another_server() {
+    let authority = Authority::new();
+    let etcd = Etcd::start();
+    etcd.put("/greeting", "first");
+    let rules = "location /cluster/ { proxy_buffering off; proxy_pass ETCD/; proxy_http_version 1.1; }";
+    let nginx = Nginx::start(&authority.server(), &rules.replace("ETCD", &etcd.url()));
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write(
+        "config.toml",
+        format!(
+            "[[resource]]\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"app.conf\"\n\
+             [resource.backend.etcd]\nnodes = [\"{}/cluster/\"]\nclient_ca_keys = \"{}\"\nversion = 3\n\
+             keys = [\"/greeting\"]\nwatch = true\n",
+            nginx.secure_url(),
+            authority.cert().display()
+        ),
+    );
+    let program = remco(&dir).start();
+    for value in ["first", "second", "third"] {
+        etcd.put("/greeting", value);
+        wait_until(&format!("{value} is rendered"), LIMIT, || dir.holds("app.conf", &format!("{value}\n")));
+    }
+    program.stop();
+}

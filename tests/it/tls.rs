@@ -2,10 +2,18 @@
 //! are wrong. Against a real etcd; certificates are made by openssl.
 
 use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+
+use remco::config::Tls;
+use remco::host::http::{Client, Limits};
+use remco::host::wait::Wake;
 
 use crate::support::{
-    Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Pair, TempDir, Valid, remco, wait_until,
+    Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Pair, Random, TempDir, Valid, free_port, remco,
+    wait_until,
 };
 
 /// A folder with a template of one key, and a configuration for these options of etcd.
@@ -199,4 +207,79 @@ fn a_renewed_certificate_is_used_by_the_next_connection() {
     authority_of.sign("client", "", Key::Pkcs8, Valid::Now);
     wait_until("the renewed certificate is used", LIMIT, || dir.holds("app.conf", "renewed\n"));
     program.stop();
+}
+
+/// As on a machine without a battery for its clock, and an etcd that is told of nothing: it reads its files anew for each
+/// connection.
+#[test]
+fn a_certificate_that_is_not_yet_valid_is_tried_again() {
+    let authority_of = Authority::new();
+    let server = |valid| authority_of.sign("server", LOOPBACK, Key::Sec1, valid);
+    let etcd = Etcd::secured(&authority_of, &server(Valid::Later), Clients::Anyone, &[]);
+    etcd.put("/greeting", "hello");
+    let dir = folder(&etcd.secure_url(), &authority(&authority_of.cert()));
+    let program = remco(&dir).start();
+    program.wait_for_log("certificate of `127.0.0.1` is not yet valid");
+    server(Valid::Now);
+    wait_until("the certificate is valid", LIMIT, || dir.holds("app.conf", "hello\n"));
+    program.stop();
+}
+
+/// A loop that never wants to end.
+#[derive(Debug)]
+struct Silence(UnixStream);
+
+impl Wake for Silence {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn woken(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn no_damage_of_a_file_brings_it_down() {
+    let authority_of = Authority::new();
+    let pairs =
+        [Key::Pkcs8, Key::Pkcs1, Key::Sec1].map(|key| authority_of.sign(&format!("{key:?}"), "", key, Valid::Now));
+    let nobody = format!("https://127.0.0.1:{}/", free_port());
+    let (ours, _theirs) = UnixStream::pair().expect("a pair of sockets");
+    let wake = Arc::new(Silence(ours));
+    let said = |files: &Tls| {
+        let error = Client::new(wake.clone(), Limits::default(), files.clone()).get(&nobody, &[]).err();
+        error.expect("nobody listens").cause.to_string()
+    };
+    let mut random = Random::new(5);
+    let mut below = |end: usize| random.below(end as u64) as usize;
+    for pair in &pairs {
+        let files = Tls {
+            client_ca_keys: Some(authority_of.cert()),
+            client_cert: Some(pair.cert.clone()),
+            client_key: Some(pair.key.clone()),
+        };
+        assert_eq!(said(&files), "connection refused");
+        for path in [&authority_of.cert(), &pair.cert, &pair.key] {
+            let sound = fs::read(path).expect("openssl has made it");
+            for _ in 0..200 {
+                let mut damaged = sound.clone();
+                for _ in 0..=below(3) {
+                    let at = below(damaged.len().max(1));
+                    match below(4) {
+                        _ if damaged.is_empty() => {}
+                        0 => damaged.truncate(at),
+                        1 => drop(damaged.remove(at)),
+                        2 => damaged[at] = b"A-\n+"[below(4)],
+                        _ => damaged.insert(at, below(256) as u8),
+                    }
+                }
+                fs::write(path, &damaged).expect("the folder is ours");
+                let words = said(&files);
+                let named = words.contains(&path.display().to_string()) || words.contains("is not that of");
+                assert!(named || words == "connection refused", "{words}\n{}", String::from_utf8_lossy(&damaged));
+            }
+            fs::write(path, &sound).expect("the folder is ours");
+        }
+    }
 }
