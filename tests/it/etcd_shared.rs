@@ -131,8 +131,8 @@ fn resources_come_and_go_while_the_others_watch_on() {
 #[test]
 fn a_resource_that_waits_does_not_hold_up_the_others() {
     let etcd = Etcd::start();
-    // Its child ignores the signal; it ends when somebody writes to the fifo.
-    let exec = "[resource.exec]\ncommand = \"cat gate\"\nkill_signal = \"SIGURG\"\nkill_timeout = 3600";
+    // Its child ignores the signal; it ends when somebody writes to the fifo, or when the test has failed long ago.
+    let exec = "[resource.exec]\ncommand = \"timeout 100 cat gate\"\nkill_signal = \"SIGURG\"\nkill_timeout = 3600";
     let both =
         |one: &str, options: &str| resource(&etcd.url(), "one", options) + one + &resource(&etcd.url(), "two", options);
     let dir = folder(&both(exec, ""));
