@@ -1,7 +1,7 @@
 //! Watches what one path leads to, through every symlink on it, with inotify. Says that something
 //! may have changed; reads no content and compares nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -23,7 +23,7 @@ pub struct PathWatch {
     /// Absolute.
     path: PathBuf,
     /// By watched directory: the names in it that matter.
-    names: BTreeMap<Directory, BTreeSet<OsString>>,
+    names: BTreeMap<Directory, Vec<OsString>>,
 }
 
 /// What the events since the last time mean.
@@ -71,7 +71,8 @@ impl PathWatch {
             }
             // What was watched before may still tell something.
             Err(_) => before.into_iter().for_each(|(directory, names)| {
-                self.names.entry(directory).or_default().extend(names);
+                let now = self.names.entry(directory).or_default();
+                names.into_iter().for_each(|name| note(now, name));
             }),
         }
         result
@@ -101,7 +102,7 @@ impl PathWatch {
             return Touch::Nothing;
         };
         match event.file_name() {
-            Some(name) if !names.contains(OsStr::from_bytes(name.to_bytes())) => Touch::Nothing,
+            Some(name) if !names.iter().any(|wanted| wanted.as_bytes() == name.to_bytes()) => Touch::Nothing,
             Some(_) if what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) => Touch::Done,
             // With no name it is about the directory itself: moved, removed, unmounted.
             Some(_) | None => Touch::Begun,
@@ -112,7 +113,14 @@ impl PathWatch {
 /// One look at a path from its root on.
 struct Walk<'i> {
     inotify: BorrowedFd<'i>,
-    names: BTreeMap<Directory, BTreeSet<OsString>>,
+    names: BTreeMap<Directory, Vec<OsString>>,
+}
+
+/// Adds a name that is not there yet.
+fn note(names: &mut Vec<OsString>, name: OsString) {
+    if !names.contains(&name) {
+        names.push(name);
+    }
 }
 
 /// What a name in a directory stands for.
@@ -190,7 +198,7 @@ impl Walk<'_> {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(explained(errno)),
         };
-        self.names.entry(directory).or_default().insert(name.to_owned());
+        note(self.names.entry(directory).or_default(), name.to_owned());
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Signals, by a pipe that wakes the loop. The only place that installs handlers. No mask is
 //! changed, so children start with the one we were started with.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -30,8 +29,12 @@ pub struct Signals {
 #[derive(Debug)]
 struct Came {
     handlers: SignalDelivery<UnixStream, SignalOnly>,
-    fetched: BTreeSet<i32>,
+    fetched: Numbers,
 }
+
+/// A set of signal numbers, 1 to 64: a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers(u64);
 
 /// A signal and what it asks of us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +88,7 @@ impl Signals {
                 Err(e) => return Err(e),
             }
         }
-        let came = Mutex::new(Came { handlers, fetched: BTreeSet::new() });
+        let came = Mutex::new(Came { handlers, fetched: Numbers::default() });
         let signals = Arc::new(Signals { pipe, came, stopped: AtomicBool::new(false) });
         // One count is never given back: the handlers stay to the end of the process. Were the pipe closed before the
         // last of them is gone, a signal in between would make its handler write to it, which raises SIGPIPE, whose
@@ -98,9 +101,9 @@ impl Signals {
     pub fn take(&self) -> Vec<Signal> {
         let mut numbers = self.with_fetched(std::mem::take);
         if BROKEN_PIPE.swap(false, Ordering::Relaxed) {
-            numbers.remove(&SIGPIPE);
+            numbers.remove(SIGPIPE);
         }
-        numbers.retain(|number| !KEPT.contains(number));
+        KEPT.iter().for_each(|number| numbers.remove(*number));
         let signal = |number| match number {
             SIGTERM => Signal::Terminate,
             SIGINT => Signal::Interrupt,
@@ -108,7 +111,7 @@ impl Signals {
             SIGCHLD => Signal::Child,
             other => Signal::Other(other),
         };
-        numbers.into_iter().map(signal).collect()
+        (1..=LAST).filter(|number| numbers.contains(*number)).map(signal).collect()
     }
 
     /// Whether a signal came that was not taken yet.
@@ -117,11 +120,33 @@ impl Signals {
     }
 
     /// Empties the pipe and fetches what the handlers noted.
-    fn with_fetched<T>(&self, look: impl FnOnce(&mut BTreeSet<i32>) -> T) -> T {
+    fn with_fetched<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
         let mut came = self.came.lock().expect("the one thread never panics with it");
         let Came { handlers, fetched } = &mut *came;
-        fetched.extend(handlers.pending());
+        handlers.pending().for_each(|number| fetched.insert(number));
         look(fetched)
+    }
+}
+
+impl Numbers {
+    fn insert(&mut self, number: i32) {
+        self.0 |= Numbers::bit(number);
+    }
+
+    fn remove(&mut self, number: i32) {
+        self.0 &= !Numbers::bit(number);
+    }
+
+    fn contains(self, number: i32) -> bool {
+        self.0 & Numbers::bit(number) != 0
+    }
+
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn bit(number: i32) -> u64 {
+        1 << (number - 1)
     }
 }
 
@@ -139,7 +164,7 @@ impl Wake for Signals {
     }
 
     fn woken(&self) -> bool {
-        if self.with_fetched(|numbers| numbers.contains(&SIGTERM) || numbers.contains(&SIGINT)) {
+        if self.with_fetched(|numbers| numbers.contains(SIGTERM) || numbers.contains(SIGINT)) {
             self.stopped.store(true, Ordering::SeqCst);
         }
         self.stopped.load(Ordering::SeqCst)

@@ -1,13 +1,11 @@
 //! What is broken right now, so that a failure that repeats is logged when it begins, changes and
 //! ends, and not at every retry. Knows nothing of what is done about it.
 
-use std::collections::BTreeMap;
-
 use super::{Fault, Plan};
 use crate::log::{Level, Line};
 
 /// What can fail, each on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Backend(usize),
     /// Rendering, staging, checking or installing.
@@ -21,7 +19,8 @@ pub(super) enum Subject {
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    current: BTreeMap<Subject, Current>,
+    /// Few at any time, in no order.
+    current: Vec<(Subject, Current)>,
 }
 
 #[derive(Debug)]
@@ -33,14 +32,14 @@ struct Current {
 impl Faults {
     /// Notes a failure; gives a line where it is new or another than before.
     pub(super) fn failed(&mut self, subject: Subject, fault: Fault, plan: &Plan) -> Option<Line> {
-        if let Some(current) = self.current.get_mut(&subject) {
+        if let Some((_, current)) = self.current.iter_mut().find(|(failed, _)| *failed == subject) {
             current.times += 1;
             if is_same(&current.fault, &fault) {
                 return None;
             }
             current.fault = fault.clone();
         } else {
-            self.current.insert(subject, Current { fault: fault.clone(), times: 1 });
+            self.current.push((subject, Current { fault: fault.clone(), times: 1 }));
         }
         let Fault { message, detail } = fault;
         let line = match subject {
@@ -61,7 +60,8 @@ impl Faults {
 
     /// Notes a success; gives a line where it ends a failure.
     pub(super) fn ended(&mut self, subject: Subject, plan: &Plan) -> Option<Line> {
-        let Current { times, .. } = self.current.remove(&subject)?;
+        let at = self.current.iter().position(|(failed, _)| *failed == subject)?;
+        let (_, Current { times, .. }) = self.current.swap_remove(at);
         let line = match subject {
             Subject::Backend(b) => Line::new(Level::Info, "backend works again").with("backend", plan.backends[b]),
             Subject::Template(t) => {
