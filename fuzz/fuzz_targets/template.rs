@@ -5,5 +5,7 @@
 
 #[path = "../template.rs"]
 mod template;
+#[path = "../still.rs"]
+mod still;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| template::run(bytes));

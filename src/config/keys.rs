@@ -52,6 +52,7 @@ pub(super) const TEMPLATE: Shape = Shape {
         "check_timeout",
         "reload_cmd",
         "reload_timeout",
+        "durability",
         "ReapLock",
     ]],
 };

@@ -118,6 +118,19 @@ pub struct Template {
     pub reload_cmd: Option<Command>,
     /// How long it may take; `None`: as long as it likes.
     pub reload_timeout: Option<Duration>,
+    pub durability: Durability,
+}
+
+/// What of a new file is certain to survive a power cut once it is in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The file and its name: both are synced before anybody is told.
+    #[default]
+    Full,
+    /// The file: after a power cut there is the old or the new one, whole.
+    File,
+    /// Nothing; the file may be there without its content.
+    None,
 }
 
 /// A command for `/bin/sh -c` with the place of a path in it: text and path in turn.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Span, Table};
-use super::model::{Command, Exec, Resource, Template, WordPart};
+use super::model::{Command, Durability, Exec, Resource, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::{Shell, backend, command, keys, plain, signal, words};
@@ -171,6 +171,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
         shell,
     );
     let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
+    let durability = durability(reader);
     let (src, dst) = (src?, dst?);
     let template = Template {
         src: src.value.into(),
@@ -183,6 +184,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
         check_timeout,
         reload_cmd,
         reload_timeout,
+        durability,
     };
     Some((template, dst.span))
 }
@@ -249,6 +251,23 @@ fn mode(reader: &Reader) -> Option<u32> {
             reader.report.error(found.span, format!("mode {shown} is no octal number: write it like `\"0644\"`"));
             None
         }
+    }
+}
+
+fn durability(reader: &Reader) -> Durability {
+    match reader.filled("durability") {
+        None => Durability::default(),
+        Some(found) => match found.value {
+            "full" => Durability::Full,
+            "file" => Durability::File,
+            "none" => Durability::None,
+            other => {
+                let shown = reader.report.show(found.span, other);
+                let message = format!("unknown `durability` {shown}: known are `full`, `file` and `none`");
+                reader.report.error(found.span, message);
+                Durability::default()
+            }
+        },
     }
 }
 

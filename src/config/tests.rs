@@ -156,6 +156,7 @@ name = "haproxy"
         reload_timeout: Some(Duration::from_secs(60)),
         check_cmd: None,
         reload_cmd: Some(Command { parts: reload }),
+        durability: Durability::Full,
     };
     let etcd = Etcd { nodes: vec!["http://localhost:2379".into()], ..Etcd::default() };
     let backend = Backend {
@@ -276,6 +277,20 @@ fn templates_have_modes_and_owners() {
     check("mode = '0'", Some(0), None, None);
     check("UID = 0\nGID = 4294967294", None, Some(0), Some(4_294_967_294));
     check("UID = -1\nGID = -1", None, None, None);
+}
+
+#[test]
+fn templates_have_a_durability() {
+    for (keys, durability) in [
+        ("", Durability::Full),
+        ("durability = ''", Durability::Full),
+        ("durability = 'full'", Durability::Full),
+        ("durability = 'file'", Durability::File),
+        ("durability = 'none'", Durability::None),
+    ] {
+        let config = Table::new(&format!("{RESOURCE}{keys}{MOCK}")).load();
+        assert_eq!(config.resources[0].templates[0].durability, durability, "{keys}");
+    }
 }
 
 #[test]

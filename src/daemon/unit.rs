@@ -435,6 +435,7 @@ impl Output {
             uid: template.uid,
             gid: template.gid,
             make_directories: template.make_directories,
+            durability: template.durability,
         };
         destination.sweep();
         Output { destination, template: None, content: Vec::new(), stage: None, written: None }

@@ -3,18 +3,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FallocateFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::{random, write};
+use crate::config::Durability;
 use crate::error::cause;
 
 /// Where a template's result goes and what it has to look like there.
@@ -29,6 +29,7 @@ pub struct Destination {
     pub gid: Option<u32>,
     /// Create missing directories above it, with mode 0755.
     pub make_directories: bool,
+    pub durability: Durability,
 }
 
 /// How what is there compares with what should be.
@@ -103,11 +104,24 @@ impl Destination {
         }
     }
 
-    /// Removes the stage file that a crash has left beside the destination. What cannot be removed does no harm.
+    /// Removes the stage files that a crash has left: those that have one of our names and no lock. What cannot be
+    /// removed does no harm.
     pub fn sweep(&self) {
-        if let Ok(Target::Regular { path, .. }) = self.target() {
-            let name = path.file_name().unwrap_or_default();
-            remove_if_unlocked(&stage_path(&parent(&path), name, usual_number(name)));
+        let Ok(target) = self.target() else { return };
+        let (dir, name) = self.stage_place(&target);
+        for attempt in 0..KNOWN_NAMES {
+            remove_if_unlocked(&stage_path(&dir, name, known_number(name, attempt)));
+        }
+    }
+
+    /// The directory of the stage file, and what its name begins with.
+    fn stage_place<'t>(&'t self, target: &'t Target) -> (PathBuf, &'t OsStr) {
+        match target {
+            Target::Regular { path, .. } => (parent(path), path.file_name().unwrap_or_default()),
+            // A device's directory is no place for a file.
+            Target::Special(_) | Target::Descriptor(_) => {
+                (std::env::temp_dir(), self.path.file_name().unwrap_or_default())
+            }
         }
     }
 
@@ -118,15 +132,14 @@ impl Destination {
     /// Anything that kept the file from being written whole; nothing is left behind.
     pub fn stage(&self, content: &[u8], checked: Checked) -> Result<Stage, String> {
         let target = self.target()?;
-        let (dir, name, found) = match &target {
-            Target::Regular { path, found } => (parent(path), path.file_name().unwrap_or_default(), *found),
-            // A check needs a file, and a device's directory is no place for one.
-            _ if checked == Checked::Yes => (std::env::temp_dir(), self.path.file_name().unwrap_or_default(), None),
-            _ => return Ok(Stage { file: None, target }),
+        let found = match &target {
+            Target::Regular { found, .. } => *found,
+            Target::Special(_) | Target::Descriptor(_) if checked == Checked::Yes => None,
+            Target::Special(_) | Target::Descriptor(_) => return Ok(Stage { file: None, target }),
         };
+        let (dir, name) = self.stage_place(&target);
         if self.make_directories {
-            let created = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
-            created.map_err(|e| format!("failed to create directory `{}`: {}", dir.display(), cause(&e)))?;
+            self.create_directories(&dir)?;
         }
         let (path, locked, mut file) = create_beside(&dir, name)
             .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), cause(&e)))?;
@@ -140,6 +153,22 @@ impl Destination {
                 Err(format!("failed to {what} stage file `{path}`: {}", cause(&e)))
             }
         }
+    }
+
+    /// Creates what is missing of a directory's path, so that it is there after a power cut if that is wanted of the file.
+    fn create_directories(&self, dir: &Path) -> Result<(), String> {
+        let failed = |what: &str, path: &Path, e: &io::Error| {
+            format!("failed to {what} directory `{}`: {}", path.display(), cause(e))
+        };
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<PathBuf> = dir.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| failed("create", dir, &e))?;
+        if self.durability == Durability::Full {
+            for above in missing.iter().map(|created| parent(created)) {
+                sync_directory(&above).map_err(|e| failed("sync", &above, &e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a file the owner and mode it shall have, as far as it has not. In this order: changing the owner clears
@@ -170,8 +199,8 @@ impl Destination {
         Ok(())
     }
 
-    /// Puts the result into its place: fsync, rename, fsync of the directory. A destination that cannot be renamed
-    /// over because it is a mount point is written in place.
+    /// Puts the result into its place: fsync, rename, fsync of the directory, as far as `durability` wants them. A
+    /// destination that cannot be renamed over because it is a mount point is written in place.
     ///
     /// Gives a warning where the file is in place but may not survive a power cut.
     ///
@@ -193,17 +222,17 @@ impl Destination {
         };
         let (staged, _lock) = stage.file.take().expect("a stage for a regular file has a file");
         let renamed = open_staged(&staged)
-            .and_then(|file| file.sync_all())
+            .and_then(|file| self.sync(&file))
             .map_err(|e| ("sync", e))
             .and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
         match renamed {
-            Ok(()) => {
+            Ok(()) if self.durability == Durability::Full => {
                 let dir = parent(&path);
-                let synced = File::open(&dir).and_then(|d| d.sync_all());
-                Ok(synced.err().map(|e| {
+                Ok(sync_directory(&dir).err().map(|e| {
                     format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), cause(&e))
                 }))
             }
+            Ok(()) => Ok(None),
             Err(("rename", e)) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
                 remove(&staged);
                 self.overwrite(&path, content).map(|()| None)
@@ -218,7 +247,9 @@ impl Destination {
         }
     }
 
-    /// Writes into a file that cannot be replaced, a bind-mounted one. The old bytes are put back if that fails.
+    /// Writes into a file that cannot be replaced, a bind-mounted one. The space is reserved before a byte is changed,
+    /// and the old bytes are put back if writing fails all the same. Killed midway it leaves a file that is neither the
+    /// old nor the new one; the next start sees the difference and writes it again.
     fn overwrite(&self, path: &Path, content: &[u8]) -> Result<(), String> {
         let failed = |what: &str, e: &io::Error| {
             format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), cause(e))
@@ -226,11 +257,26 @@ impl Destination {
         let old = fs::read(path).map_err(|e| failed("read", &e))?;
         let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
         let mut file = OpenOptions::new().write(true).open(path).map_err(|e| failed("write", &e))?;
+        reserve(&file, content.len()).map_err(|e| failed("reserve space for", &e))?;
         self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e))?;
-        write_whole(&mut file, content).map_err(|e| match write_whole(&mut file, &old) {
+        self.write_whole(&mut file, content).map_err(|e| match self.write_whole(&mut file, &old) {
             Ok(()) => failed("write", &e),
             Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), cause(&again)),
         })
+    }
+
+    fn write_whole(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
+        file.rewind()?;
+        file.write_all(content)?;
+        file.set_len(content.len() as u64)?;
+        self.sync(file)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        match self.durability {
+            Durability::Full | Durability::File => file.sync_all(),
+            Durability::None => Ok(()),
+        }
     }
 
     fn target(&self) -> Result<Target, String> {
@@ -319,21 +365,26 @@ fn open_and_write(path: &Path, how: OFlags, content: &[u8]) -> io::Result<()> {
     }
 }
 
-fn write_whole(file: &mut File, content: &[u8]) -> io::Result<()> {
-    use std::io::Seek;
-    file.rewind()?;
-    file.write_all(content)?;
-    file.set_len(content.len() as u64)?;
-    file.sync_all()
+/// Has the file system keep room for so many bytes, while size and content stay as they are. One that cannot do that says
+/// so, and a write that fails later is undone.
+fn reserve(file: &File, length: usize) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
+        // INVAL: there is nothing to reserve for an empty text.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: one without a lock was
 /// left by a crash. It is open twice: to hold the lock, and to be written.
 fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
-    let mut number = usual_number(name);
-    loop {
+    for attempt in 0.. {
+        let number = if attempt < KNOWN_NAMES { known_number(name, attempt) } else { random::below(STAGE_NUMBERS) };
         let path = stage_path(dir, name, number);
-        number = random::below(STAGE_NUMBERS);
         let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             opened => opened?,
@@ -344,23 +395,35 @@ fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> 
             opened => opened.inspect_err(|_| remove(&path))?,
         };
         match rustix::fs::flock(&locked, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if locked.metadata()?.nlink() > 0 => return Ok((path, locked, file)),
-            Ok(()) | Err(Errno::WOULDBLOCK) => {}
-            // No locks on this file system: the worst is litter after a crash.
+            Ok(()) => match locked.metadata().inspect_err(|_| remove(&path))?.nlink() {
+                0 => {}
+                _ => return Ok((path, locked, file)),
+            },
+            Err(Errno::WOULDBLOCK) => {}
+            // No locks on this file system: the worst is that somebody sweeps what is still in use, and that is an error
+            // that is tried again.
             Err(_) => return Ok((path, locked, file)),
         }
     }
+    unreachable!("there is always one more random number")
 }
 
 const STAGE_DIGITS: usize = 10;
 const STAGE_NUMBERS: u64 = 10_u64.pow(STAGE_DIGITS as u32);
 
+/// How many names a stage may have before it takes a random one, which nobody would know for ours after a crash. More
+/// than one is needed only where several programs write one destination.
+const KNOWN_NAMES: u64 = 4;
+
 /// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
-/// known to be ours, and so that what prints the name and fails again fails in the same words.
-fn usual_number(name: &OsStr) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish() % STAGE_NUMBERS
+/// known to be ours, also to a later build, and so that what prints the name and fails again fails in the same words.
+fn known_number(name: &OsStr, attempt: u64) -> u64 {
+    // FNV-1a. std's hashers may change from one release to the next.
+    let hash = name
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    hash.wrapping_add(attempt) % STAGE_NUMBERS
 }
 
 fn stage_path(dir: &Path, name: &OsStr, number: u64) -> PathBuf {
@@ -453,7 +516,7 @@ pub(crate) mod tests {
     }
 
     fn destination(path: PathBuf) -> Destination {
-        Destination { path, mode: None, uid: None, gid: None, make_directories: false }
+        Destination { path, mode: None, uid: None, gid: None, make_directories: false, durability: Durability::Full }
     }
 
     fn put(to: &Destination, content: &[u8]) -> Result<(), String> {
@@ -531,7 +594,9 @@ pub(crate) mod tests {
         fs::write(&left, "half").expect("a file");
         let beside = to.stage(b"1", Checked::Yes).expect("staged under another name");
         assert_ne!(beside.path(), Some(&*left));
+        let left_too = beside.path().expect("it has a file").to_owned();
         drop(beside);
+        fs::write(&left_too, "half").expect("a file");
         to.sweep();
         assert_eq!(folder.names(), [".a0123456789"]);
     }

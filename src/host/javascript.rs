@@ -342,8 +342,8 @@ impl<'js> Inward<'_, 'js> {
                 array.into_value()
             }
             Value::Map(map) => self.map(map, depth)?,
-            Value::Pair(pair) => {
-                let (key, value) = (Value::Str(pair.0.clone()), Value::Str(pair.1.clone()));
+            Value::Pair(key, value) => {
+                let (key, value) = (Value::Str(key.clone()), Value::Str(value.clone()));
                 self.record(&[("Key", key), ("Value", value)], depth)?
             }
             Value::Object(object) => match (object.text(), object.data()) {

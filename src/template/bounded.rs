@@ -85,8 +85,10 @@ mod tests {
 
     #[test]
     fn a_list_counts_its_items() {
-        let build = |text: &str| strings(&SMALL, || text.split(',').map(str::as_bytes));
+        let limits = Limits { output: 2 * (size_of::<Value>() + 2 * size_of::<usize>()) + 2, ..SMALL };
+        let build = |text: &str| strings(&limits, || text.split(',').map(str::as_bytes));
         assert!(build("a,b").is_ok());
-        assert_eq!(build("a,b,c").unwrap_err(), "cannot build a list of more than 100 bytes");
+        let error = format!("cannot build a list of more than {} bytes", limits.output);
+        assert_eq!([build("a,bb").unwrap_err(), build("a,b,").unwrap_err()], [error.clone(), error]);
     }
 }

@@ -117,7 +117,7 @@ impl Render {
             return None;
         };
         match self.scopes.borrow().look(path.head.name) {
-            Look::Value(value @ (Value::Pair(_) | Value::Map(_))) => {
+            Look::Value(value @ (Value::Pair(..) | Value::Map(_))) => {
                 Some(value.field(field).map_err(|message| Stop::At(*span, message)))
             }
             _ => None,

@@ -400,7 +400,7 @@ mod tests {
                 1 => Value::Bool(self.below(2) == 0),
                 2 => Value::Int(INTS[self.below(INTS.len())]),
                 3 => Value::Float(FLOATS[self.below(FLOATS.len())]),
-                4 => env.store.all().first().map_or(Value::Nil, |(k, v)| Value::pair((*k).clone(), (*v).clone())),
+                4 => env.store.all().next().map_or(Value::Nil, |(k, v)| Value::pair(k.clone(), v.clone())),
                 5 => Value::wrapped(self.text()),
                 6 => {
                     let map = env.collections.create_map(&env.limits);

@@ -106,9 +106,9 @@ fn bad_pattern(pattern: &[u8], bad: BadPattern) -> String {
     format!("malformed pattern `{}`: {bad}", String::from_utf8_lossy(pattern))
 }
 
-fn pairs(found: Vec<(&Bytes, &Bytes)>) -> Value {
+fn pairs<'s>(found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> Value {
     let pair = |(key, value): (&Bytes, &Bytes)| Value::pair(key.clone(), value.clone());
-    Value::list(ListKind::Pairs, found.into_iter().map(pair).collect())
+    Value::list(ListKind::Pairs, found.map(pair).collect())
 }
 
 /// Where there is nothing, the original's list was never made, which shows in JSON.

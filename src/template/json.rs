@@ -62,8 +62,8 @@ impl Writer {
             Value::List(list) if list.kind == ListKind::NilStrings => self.out.push(b"null"),
             Value::List(list) => self.collection(b"[", b"]", &list.items, Self::value),
             Value::Map(map) => self.map(map),
-            Value::Pair(pair) => {
-                self.record(&[("Key", Value::Str(pair.0.clone())), ("Value", Value::Str(pair.1.clone()))])
+            Value::Pair(key, value) => {
+                self.record(&[("Key", Value::Str(key.clone())), ("Value", Value::Str(value.clone()))])
             }
             Value::Object(object) => match object.data() {
                 Data::Value(value) => self.value(&value),

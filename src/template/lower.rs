@@ -363,9 +363,10 @@ impl Lowering<'_> {
         let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
         let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
         let number = self.node(tag, NodeKind::For(Box::new(node)));
-        push(out, format_args!("{{% for _ in times({number}) %}}{{{{ {number} | run }}}}"));
+        let head = "{% for _ in bursts(N) %}{% for _ in times(N) %}{{ N | run }}";
+        out.push_str(&head.replace('N', &number.to_string()));
         self.block(body, out, family)?;
-        out.push_str("{% endfor %}");
+        out.push_str("{% endfor %}{% endfor %}");
         if let Some(block) = empty {
             self.branch(tag, NodeKind::Empty, block, None, out, family)?;
         }

@@ -300,8 +300,8 @@ impl Printer {
             Value::List(list) => {
                 self.sequence(value, ["[", "]"], &list.items, |printer, item| printer.value(item, verb, depth + 1))
             }
-            Value::Pair(pair) => {
-                let (key, text) = (Value::Str(pair.0.clone()), Value::Str(pair.1.clone()));
+            Value::Pair(key, text) => {
+                let (key, text) = (Value::Str(key.clone()), Value::Str(text.clone()));
                 self.record(value, &[("Key", key), ("Value", text)], verb, depth)
             }
             Value::Map(map) => self.map(value, map, verb, depth),

@@ -24,7 +24,7 @@ use super::{Env, NESTING};
 use crate::number;
 use crate::store::Bytes;
 
-/// upon with its three callables; the same for all templates.
+/// upon with its four callables; the same for all templates.
 pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     let mut engine = upon::Engine::new();
     // {{ 4 | run }}: runs node 4, which may print.
@@ -35,13 +35,21 @@ pub(super) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     engine.add_function("test", |number: &upon::Value| {
         current(|render| render.at_node(number, |node| render.test(node)))
     });
-    // {% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts.
-    engine.add_function("times", |number: &upon::Value| -> Result<upon::Value, String> {
+    // {% for _ in bursts(4) %}{% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts; it
+    // needs a list to do so, and a long loop would need a long one.
+    engine.add_function("bursts", |number: &upon::Value| -> Result<upon::Value, String> {
         let rounds = current(|render| render.at_node(number, |node| render.open_loop(node)))?;
-        Ok(upon::Value::List(vec![upon::Value::None; rounds]))
+        Ok(upon::Value::List(vec![upon::Value::None; rounds.div_ceil(BURST)]))
+    });
+    engine.add_function("times", |number: &upon::Value| -> Result<upon::Value, String> {
+        let left = current(|render| render.at_node(number, |_| Ok(render.rounds_left())))?;
+        Ok(upon::Value::List(vec![upon::Value::None; left.min(BURST)]))
     });
     engine
 });
+
+/// The rounds of a loop that upon counts at a time.
+const BURST: usize = 1024;
 
 /// So many levels of expressions may be open while a template runs, which bounds its stack to less than 2 MiB. Measured, a
 /// level takes up to 3.2 KiB without optimisation and 1.2 KiB with it.
@@ -398,14 +406,16 @@ impl Render {
         let rows = self.eval(&for_.iterated)?.rows(for_.reversed, for_.sorted);
         let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
         let rounds = rows.as_ref().map_or(0, Rows::len);
-        // upon needs a list to go through, even if it only counts.
-        let most = self.env.limits.output / size_of::<upon::Value>();
-        if rounds > most {
-            return Err(Stop::At(for_.iterated_span, format!("the loop has more than {most} rounds")));
-        }
         info.count.set(rounds);
         self.loops.borrow_mut().push(OpenLoop { rows, round: 0, info });
         Ok(rounds)
+    }
+
+    /// Of the loop that was opened last.
+    fn rounds_left(&self) -> usize {
+        let loops = self.loops.borrow();
+        let of = |open: &OpenLoop| open.rows.as_ref().map_or(0, Rows::len).saturating_sub(open.round);
+        loops.last().map_or(0, of)
     }
 
     fn begin_round(&self, for_: &ForNode) -> Outcome<()> {

@@ -25,8 +25,9 @@ pub enum Value {
     Str(Bytes),
     List(Rc<List>),
     Map(Rc<Map>),
-    /// A key with its value: what `get` and `gets` give, with the fields Key and Value.
-    Pair(Rc<(Bytes, Bytes)>),
+    /// A key with its value: what `get` and `gets` give, with the fields Key and Value. Not behind a pointer: lists of all
+    /// keys are made of these, and an allocation each would be twice their size.
+    Pair(Bytes, Bytes),
     /// What has methods or fields of its own: createMap, createSet, SRV records, forloop, macros.
     Object(Rc<dyn Object>),
 }
@@ -116,7 +117,7 @@ impl Value {
     }
 
     pub fn pair(key: Bytes, value: Bytes) -> Value {
-        Value::Pair(Rc::new((key, value)))
+        Value::Pair(key, value)
     }
 
     pub fn object(object: impl Object) -> Value {
@@ -141,7 +142,7 @@ impl Value {
             Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
             Value::Str(text) => out.extend_from_slice(text),
             Value::Object(object) if let Some(text) = object.text() => out.extend_from_slice(&text),
-            Value::List(_) | Value::Map(_) | Value::Pair(_) | Value::Object(_) => {
+            Value::List(_) | Value::Map(_) | Value::Pair(..) | Value::Object(_) => {
                 out.extend_from_slice(format!("<{} Value>", self.type_name()).as_bytes());
             }
         }
@@ -166,7 +167,7 @@ impl Value {
             Value::Str(text) => !text.is_empty(),
             Value::List(list) => !list.items.is_empty(),
             Value::Map(map) => !map.is_empty(),
-            Value::Pair(_) => true,
+            Value::Pair(..) => true,
             Value::Object(object) => object.plain().is_none_or(|map| !map.is_empty()),
         }
     }
@@ -227,7 +228,7 @@ impl Value {
             Value::Str(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
-            Value::Pair(_) => "a key-value pair",
+            Value::Pair(..) => "a key-value pair",
             Value::Object(object) if object.plain().is_some() => "a map",
             Value::Object(_) => "an object",
         }
@@ -248,7 +249,7 @@ impl Value {
                 ListKind::Any => "[]interface {}",
             },
             Value::Map(_) => "map[string]interface {}",
-            Value::Pair(_) => "memkv.KVPair",
+            Value::Pair(..) => "memkv.KVPair",
             Value::Object(object) => object.type_name(),
         }
     }
@@ -316,7 +317,7 @@ impl Value {
             (Value::Int(a), Value::Int(b)) => Ok(a == b),
             (Value::Float(a), Value::Float(b)) => Ok(a == b),
             (Value::Str(a), Value::Str(b)) => Ok(a == b),
-            (Value::Pair(a), Value::Pair(b)) => Ok(a == b),
+            (Value::Pair(a, x), Value::Pair(b, y)) => Ok(a == b && x == y),
             (Value::List(_), Value::List(_)) if self.type_name() == other.type_name() => cannot("lists"),
             (Value::Map(_), Value::Map(_)) => cannot("maps"),
             (Value::Object(a), Value::Object(b)) if a.type_name() == b.type_name() => match a.plain() {
@@ -346,7 +347,7 @@ impl Value {
                 }
                 Ok(false)
             }
-            Value::Pair(_) => Ok(matches!(&*item.text(), b"Key" | b"Value")),
+            Value::Pair(..) => Ok(matches!(&*item.text(), b"Key" | b"Value")),
             Value::Object(object) => {
                 Ok(std::str::from_utf8(&item.text()).is_ok_and(|name| object.field(name).is_some()))
             }
@@ -366,9 +367,9 @@ impl Value {
         Ok(match self {
             Value::Nil => Value::Nil,
             Value::Map(map) => map.get(name.as_bytes()).cloned().unwrap_or(Value::Nil),
-            Value::Pair(pair) => match name {
-                "Key" => Value::Str(pair.0.clone()),
-                "Value" => Value::Str(pair.1.clone()),
+            Value::Pair(key, value) => match name {
+                "Key" => Value::Str(key.clone()),
+                "Value" => Value::Str(value.clone()),
                 _ => Value::Nil,
             },
             Value::Object(object) => object.field(name).unwrap_or(Value::Nil),
@@ -401,7 +402,7 @@ impl List {
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
         let key = |index: &Value| match index {
             Value::Int(n) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {
-                Some(Value::Pair(pair)) => Ok(pair.0.clone()),
+                Some(Value::Pair(key, _)) => Ok(key.clone()),
                 _ => Err(format!("there is no element {n}")),
             },
             other => Err(format!("takes two integers, not {}", other.kind())),
@@ -539,7 +540,7 @@ impl fmt::Debug for Value {
             Value::Map(map) => {
                 f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
             }
-            Value::Pair(pair) => write!(f, "{}={}", pair.0.escape_ascii(), pair.1.escape_ascii()),
+            Value::Pair(key, value) => write!(f, "{}={}", key.escape_ascii(), value.escape_ascii()),
             // Not its contents: an object may hold itself.
             Value::Object(object) => write!(f, "<{}>", object.type_name()),
         }

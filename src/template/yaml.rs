@@ -112,8 +112,8 @@ impl Writer {
             Value::Str(text) => self.text(text, indent, place),
             Value::List(list) => self.list(&list.items, indent, place),
             Value::Map(map) => self.map(map, indent, place),
-            Value::Pair(pair) => {
-                let (key, value) = (Value::Str(pair.0.clone()), Value::Str(pair.1.clone()));
+            Value::Pair(key, value) => {
+                let (key, value) = (Value::Str(key.clone()), Value::Str(value.clone()));
                 self.entries(&[(b"key", &key), (b"value", &value)], indent, place)
             }
             Value::Object(object) => match object.data() {

@@ -1,8 +1,8 @@
-//! Log lines: their two forms, levels and fields, and what never appears in them.
+//! Log lines: their two forms, levels and fields. What never appears in them is in `secrets`.
 
 use serde_json::Value;
 
-use crate::support::{Etcd, Finished, LIMIT, TempDir, free_port, remco, wait_until};
+use crate::support::{Etcd, Finished, LIMIT, TempDir, remco, wait_until};
 
 /// A resource on the file backend, with these lines before it.
 fn folder(top: &str) -> TempDir {
@@ -133,45 +133,6 @@ fn errors_are_shown_at_every_level_but_off() {
         let finished = remco(&dir).once().expect_code(1);
         assert_eq!(finished.log.contains("/greeting"), shown, "{level}:\n{}", finished.log);
     }
-}
-
-#[test]
-fn values_and_passwords_are_never_shown() {
-    let etcd = Etcd::start();
-    etcd.put("/greeting", "hello");
-    etcd.put("/password", "hunter2");
-    let dir = folder("log_level = \"trace\"");
-    let config = dir.read("config.toml").expect("just written");
-    let (resource, _) = config.split_once("[resource.backend.file]").expect("its backend");
-    let backend = |url: &str| {
-        format!(
-            "[resource.backend.etcd]\nversion = 3\nnodes = [\"{url}\"]\nkeys = [\"/\"]\nonetime = true\n\
-             timeout = 0.2\nusername = \"root\"\npassword = \"${{PASSWORD}}\"\n"
-        )
-    };
-    let file = "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nonetime = true\n";
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    for (backends, code) in [
-        (file.to_owned(), 0),
-        // A login that is not needed, and one that fails.
-        (backend(&etcd.url()), 0),
-        (backend(&nobody), 1),
-        (backend(&etcd.url()) + file, 0),
-    ] {
-        dir.write("config.toml", format!("{resource}{backends}"));
-        let finished = remco(&dir).env("PASSWORD", "tr0ub4dor").once().expect_code(code);
-        finished.expect_no_log("hunter2").expect_no_log("tr0ub4dor");
-    }
-    // A value that makes a template fail, and a configuration that is wrong beside a secret.
-    dir.write("app.tmpl", "{{ getv(\"/password\") | parseInt }}\n");
-    dir.write("config.toml", format!("{resource}{file}"));
-    remco(&dir).once().expect_code(1);
-    dir.write(
-        "config.toml",
-        format!("{resource}{}", backend(&nobody).replace("\"${PASSWORD}\"", "\"${PASSWORD}\" oops")),
-    );
-    let finished = remco(&dir).env("PASSWORD", "tr0ub4dor").once().expect_code(1);
-    finished.expect_log("config.toml:").expect_no_log("tr0ub4dor");
 }
 
 #[test]

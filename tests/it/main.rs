@@ -5,6 +5,7 @@
 mod cluster;
 mod commands;
 mod conformance;
+mod crash;
 #[cfg(feature = "tls")]
 mod docs_etcd;
 mod ending;
@@ -27,6 +28,7 @@ mod remote_file;
 mod running;
 mod samples;
 mod scratch;
+mod secrets;
 mod services;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "the tests of TLS use the rest"))]
 mod support;

@@ -372,32 +372,6 @@ fn drift_is_repaired_at_the_interval() {
     program.stop();
 }
 
-/// Killed before any step: the file is the old one or the new one, whole, and the next start cleans up and finishes.
-#[test]
-fn a_crash_leaves_a_whole_file_and_the_next_start_cleans_up() {
-    let renames = "rename,renameat,renameat2";
-    for (when, staged, content) in [
-        ("fchmod:signal=KILL".to_owned(), true, "old\n"),
-        ("fsync,fdatasync:signal=KILL:when=1".to_owned(), true, "old\n"),
-        (format!("{renames}:signal=KILL"), true, "old\n"),
-        ("fsync,fdatasync:signal=KILL:when=2".to_owned(), false, "hello\n"),
-    ] {
-        let dir = one_shot("mode = \"0640\"");
-        dir.write("out/app.conf", "old\n");
-        let (_, program) = Trace::with_fault(remco(&dir), &dir, &when);
-        assert_eq!(program.once().code, None, "{when}");
-        // strace kills when the call has been entered; a rename may have been carried out by then.
-        let names = dir.names("out");
-        if !when.starts_with(renames) {
-            assert!(dir.holds("out/app.conf", content), "{when}: {:?}", dir.read("out/app.conf"));
-            assert_eq!(names.len(), if staged { 2 } else { 1 }, "{when}: {names:?}");
-        }
-        remco(&dir).once().expect_code(0);
-        assert!(dir.holds("out/app.conf", "hello\n"), "{when}");
-        assert_eq!(dir.names("out"), ["app.conf"], "{when}");
-    }
-}
-
 /// The service's first start stands in for checks and reloads of its first files.
 #[test]
 fn the_start_command_comes_once_and_instead_of_the_first_reload() {

@@ -33,7 +33,9 @@ pub enum Comparing {
 
 /// All keys while they are read.
 pub struct Loading {
-    layer: Layer,
+    /// As they come, sorted mostly: a map that is made of all of them at once takes half of what one takes that they are put
+    /// into one by one.
+    entries: Vec<(Bytes, Bytes)>,
     shared: BTreeSet<Bytes>,
     written: Option<BTreeMap<Bytes, u64>>,
 }
@@ -83,7 +85,7 @@ impl Mirror {
     /// Starts to read all keys.
     pub fn load(&self) -> Loading {
         Loading {
-            layer: Layer::new(),
+            entries: Vec::new(),
             shared: BTreeSet::new(),
             written: (self.comparing == Comparing::Yes).then(BTreeMap::new),
         }
@@ -100,7 +102,7 @@ impl Mirror {
         if let Some(written) = &mut loading.written {
             written.insert(store_key.key.clone(), entry.mod_revision);
         }
-        loading.layer.insert(store_key.key, entry.value);
+        loading.entries.push((store_key.key, entry.value));
     }
 
     /// Takes over what was read. Gives all keys, and those that turned out otherwise than known from an earlier read and
@@ -114,7 +116,8 @@ impl Mirror {
         self.shared = loading.shared;
         self.written = loading.written;
         self.last_trigger = 0;
-        (loading.layer, unknown)
+        // Of equal keys the last one stays.
+        (Layer::from_iter(loading.entries), unknown)
     }
 
     /// Applies an event. Those of one watch must come in order.

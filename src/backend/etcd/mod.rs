@@ -6,14 +6,14 @@
 mod client;
 mod discovery;
 mod located;
-mod mirror;
+pub mod mirror;
 mod nodes;
 mod rota;
 mod session;
 mod subscription;
 mod unversioned;
 mod v2;
-mod wire;
+pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

@@ -125,7 +125,7 @@ pub fn sort_by_length(_: &Env, value: &Value, _: &Value) -> Result<Value, String
         return Ok(value.clone());
     };
     let length = |item: &Value| match item {
-        Value::Pair(pair) => pair.0.len(),
+        Value::Pair(key, _) => key.len(),
         Value::Str(text) => text.len(),
         _ => 0,
     };

@@ -1,0 +1,69 @@
+//! What any bytes must survive as answers of an etcd: a page of keys read whole and in pieces of every size, and the lines
+//! of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
+
+use std::io::{self, Read};
+
+use remco::backend::etcd::mirror::{Comparing, Meaning, Mirror};
+use remco::backend::etcd::wire::{self, Entry, Message, RANGE};
+
+pub fn run(bytes: &[u8]) {
+    let Some((&seed, answer)) = bytes.split_first() else { return };
+    let whole = page(answer, answer.len().max(1), 0);
+    let torn = page(answer, usize::from(seed) % 7 + 1, usize::from(seed));
+    assert_eq!(whole, torn, "it matters how an answer arrives");
+    wire::refusal(400, RANGE, answer);
+
+    let prefix = ["", "/p"][usize::from(seed) % 2];
+    let keys = [["/", "/a"], ["a", "/b"]][usize::from(seed / 2) % 2].map(str::to_owned);
+    let mut mirror = Mirror::new(prefix, &keys, &keys[..1], Comparing::Yes);
+    let mut loading = mirror.load();
+    let read = wire::read_page(answer, &mut |entry| mirror.add(&mut loading, entry));
+    let (mut layer, _) = mirror.install(loading);
+    assert!(read.is_err() || read.is_ok_and(|page| page.last.is_some() || layer.is_empty()));
+
+    for line in answer.split_inclusive(|byte| *byte == b'\n') {
+        let again = wire::read_message(line).map_err(|error| error.to_string());
+        let message = wire::read_message(line);
+        assert_eq!(message.as_ref().map_err(ToString::to_string), again.as_ref().map_err(Clone::clone));
+        let Ok(Message::Watch(answer)) = message else { continue };
+        for event in answer.events {
+            match mirror.apply(event) {
+                Meaning::Change { change: remco::backend::Change::Put(key, value), .. } => {
+                    assert!(key.starts_with(b"/"), "{key:?}");
+                    layer.insert(key, value);
+                }
+                Meaning::Change { change: remco::backend::Change::Delete(key), .. } => drop(layer.remove(&key)),
+                Meaning::Nothing | Meaning::Trigger | Meaning::ReadAgain => {}
+            }
+        }
+    }
+}
+
+/// What a page says, and its entries, or why it cannot be read.
+fn page(answer: &[u8], size: usize, step: usize) -> Result<(String, Vec<Entry>), String> {
+    let mut entries = Vec::new();
+    let page = wire::read_page(Torn { rest: answer, size, step }, &mut |entry| entries.push(entry));
+    page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.to_string())
+}
+
+/// Gives pieces of changing size, and now and then an interruption.
+struct Torn<'a> {
+    rest: &'a [u8],
+    size: usize,
+    step: usize,
+}
+
+impl Read for Torn<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.step > 0 {
+            self.step += 1;
+            if self.step.is_multiple_of(5) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        }
+        let n = (self.size + self.step % 3).min(buffer.len()).min(self.rest.len());
+        buffer[..n].copy_from_slice(&self.rest[..n]);
+        self.rest = &self.rest[n..];
+        Ok(n)
+    }
+}

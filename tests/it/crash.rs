@@ -1,0 +1,471 @@
+//! Killed, or told an error by the kernel, in every single system call of an installation: the destination is the old
+//! or the new file, whole and with its mode, and the next start leaves nothing of ours behind.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+
+use crate::support::{Finished, LIMIT, TempDir, Trace, in_own_namespace, remco, run, wait_until};
+
+/// What an installation starts from and what it shall make of it.
+struct Scene {
+    /// Further keys of each template; the files are `out/a`, `out/b` and so on.
+    templates: &'static [&'static str],
+    before: Option<State>,
+    after: State,
+    /// A bind-mounted file, which is written in place: only the next start makes it whole.
+    mounted: bool,
+}
+
+/// A file as others see it.
+#[derive(Clone, Debug, PartialEq)]
+struct State {
+    content: String,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+/// One system call of the program: the `ordinal`th of its name since the start.
+#[derive(Debug)]
+struct Call {
+    name: String,
+    ordinal: usize,
+    text: String,
+}
+
+/// In the folder from the beginning, named like a stage file but by somebody else.
+const FOREIGN: &str = ".a0123456789";
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn state(content: &str, mode: u32, owner: (u32, u32)) -> State {
+    State { content: content.to_owned(), mode, owner }
+}
+
+fn new_file() -> Scene {
+    Scene { templates: &[""], before: None, after: state("new\n", 0o644, me()), mounted: false }
+}
+
+fn replaced_file() -> Scene {
+    let before = state("the old one\n", 0o604, me());
+    Scene { templates: &[""], before: Some(before), after: state("new\n", 0o604, me()), mounted: false }
+}
+
+/// Only root may give a file away; another user sees the mode change alone.
+fn owner_and_mode() -> Scene {
+    let before = state("the old one\n", 0o600, me());
+    match rustix::process::geteuid().is_root() {
+        true => Scene {
+            templates: &["mode = \"0640\"\nUID = 12345\nGID = 23456"],
+            before: Some(before),
+            after: state("new\n", 0o640, (12345, 23456)),
+            mounted: false,
+        },
+        false => Scene {
+            templates: &["mode = \"0640\""],
+            before: Some(before),
+            after: state("new\n", 0o640, me()),
+            mounted: false,
+        },
+    }
+}
+
+fn several_templates() -> Scene {
+    Scene { templates: &["", "check_cmd = \"true\"", "reload_cmd = \"true\""], ..replaced_file() }
+}
+
+fn mounted_file() -> Scene {
+    let before = state(&"the old one, longer than the new one\n".repeat(1000), 0o604, me());
+    Scene { templates: &["mode = \"0640\""], before: Some(before), after: state("new\n", 0o640, me()), mounted: true }
+}
+
+fn me() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+impl Scene {
+    /// A folder in which everything is as before.
+    fn folder(&self) -> TempDir {
+        let dir = TempDir::new();
+        dir.write("data.json", r#"{"text": "new"}"#);
+        dir.write("app.tmpl", "{{ getv(\"/text\") }}\n");
+        let mut config = "[[resource]]\nname = \"app\"\n".to_owned();
+        for (keys, name) in self.templates.iter().zip(NAMES) {
+            config += &format!("[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/{name}\"\n{keys}\n");
+        }
+        config += "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nwatch = true\n";
+        dir.write("config.toml", config);
+        dir.write(&format!("out/{FOREIGN}"), "");
+        self.reset(&dir);
+        if self.mounted {
+            dir.write("mounted", "");
+            let (mounted, dst) = (dir.at("mounted"), dir.at("out/a"));
+            run(&["mount", "--bind", &mounted.to_string_lossy(), &dst.to_string_lossy()]);
+            self.reset(&dir);
+        }
+        dir
+    }
+
+    fn reset(&self, dir: &TempDir) {
+        let Some(before) = &self.before else { return };
+        for name in self.names() {
+            let name = format!("out/{name}");
+            dir.write(&name, &before.content);
+            let (uid, gid) = before.owner;
+            chown(dir.at(&name), Some(uid), Some(gid)).expect("it is ours");
+            dir.set_mode(&name, before.mode);
+        }
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &NAMES[..self.templates.len()]
+    }
+
+    /// A folder for each run, or the same one again where making it is expensive.
+    fn each_run(&self, calls: &[(Call, String)], mut check: impl FnMut(&TempDir, &Call, &str, Finished)) {
+        let shared = self.mounted.then(|| self.folder());
+        for (call, fault) in calls {
+            let own = shared.is_none().then(|| self.folder());
+            let dir = own.as_ref().or(shared.as_ref()).expect("one of the two");
+            self.reset(dir);
+            let inject = format!("inject={}:{fault}:when={}", call.name, call.ordinal);
+            let only = format!("trace={}", call.name);
+            let finished =
+                remco(dir).under(&["strace", "-D", "-q", "-o", "/dev/null", "-e", &only, "-e", &inject]).once();
+            check(dir, call, fault, finished);
+            // The next start finishes and cleans up, whatever happened.
+            let next = remco(dir).once();
+            assert_eq!(next.code, Some(0), "after {fault} in {call:?}:\n{}", next.log);
+            for name in self.names() {
+                assert_eq!(
+                    found(dir, name).as_ref(),
+                    Some(&self.after),
+                    "{name} after {fault} in {call:?} and a start"
+                );
+            }
+            assert_eq!(litter(dir), [FOREIGN], "after {fault} in {call:?} and a start");
+        }
+    }
+
+    /// The installation's system calls, from the one that creates the first stage file to the end.
+    fn calls(&self) -> Vec<Call> {
+        let calls = self.all_calls();
+        let first = calls.iter().position(|call| call.text.contains("out/.a") && call.text.contains("O_EXCL"));
+        let calls: Vec<Call> = calls.into_iter().skip(first.expect("a stage file is created")).collect();
+        assert!(calls.len() > 15, "{calls:#?}");
+        calls
+    }
+
+    fn all_calls(&self) -> Vec<Call> {
+        let dir = self.folder();
+        let trace = dir.at("trace").to_string_lossy().into_owned();
+        let finished = remco(&dir).under(&["strace", "-D", "-q", "-s", "200", "-o", &trace]).once().expect_code(0);
+        let mut text = String::new();
+        // The tracer is not our child and may be a moment behind.
+        wait_until("strace has written everything", LIMIT, || {
+            text = dir.read("trace").unwrap_or_default();
+            text.contains("+++ exited with 0 +++")
+        });
+        let mut calls: Vec<Call> = Vec::new();
+        for line in text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())) {
+            let (name, _) = line.split_once('(').unwrap_or_else(|| panic!("no call: {line}"));
+            let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
+            calls.push(Call { name: name.to_owned(), ordinal, text: line.to_owned() });
+        }
+        assert!(!calls.is_empty(), "{}", finished.log);
+        calls
+    }
+
+    /// Kills the program in each of the calls.
+    fn killed_everywhere(&self) {
+        let calls: Vec<(Call, String)> =
+            self.calls().into_iter().map(|call| (call, "signal=KILL".to_owned())).collect();
+        let mut survived = Vec::new();
+        self.each_run(&calls, |dir, call, _, finished| {
+            if finished.code.is_some() {
+                survived.push(call.text.clone());
+            }
+            let states: Vec<Option<State>> = self.names().iter().map(|name| found(dir, name)).collect();
+            if self.mounted {
+                let mode = states[0].as_ref().expect("it is mounted").mode;
+                assert!([self.before.as_ref().expect("it is there").mode, self.after.mode].contains(&mode), "{call:?}");
+                return;
+            }
+            // In order: nothing new behind something old.
+            let new = states.iter().take_while(|state| state.as_ref() == Some(&self.after)).count();
+            for state in &states[new..] {
+                assert_eq!(state, &self.before, "killed in {call:?}");
+            }
+            let staged = litter(dir);
+            let ours: Vec<&String> = staged.iter().filter(|name| *name != FOREIGN).collect();
+            assert!(ours.len() <= 1, "killed in {call:?}: {staged:?}");
+            // Until it is complete nobody else can read it.
+            let stage = ours.first().and_then(|name| found(dir, name));
+            let is_open = |stage: &State| stage.mode != 0o600 || stage.owner != me();
+            let early = stage.filter(|stage| is_open(stage) && stage.content != self.after.content);
+            assert_eq!(early, None, "killed in {call:?}");
+        });
+        // Where commands run, the order of calls is the scheduler's, and a name may have one call less.
+        let spared = if self.templates.len() > 1 { calls.len() / 4 } else { 0 };
+        assert!(survived.len() <= spared, "of {} calls these did not come again: {survived:#?}", calls.len());
+    }
+
+    /// Has each of the calls fail in every way that is likely for it.
+    fn fails_everywhere(&self) {
+        let mut faults = Vec::new();
+        for call in self.calls() {
+            for error in errors(&call) {
+                let Call { name, ordinal, text } = &call;
+                let copy = Call { name: name.clone(), ordinal: *ordinal, text: text.clone() };
+                faults.push((copy, format!("error={error}")));
+            }
+        }
+        assert!(faults.len() > 15, "{faults:?}");
+        self.each_run(&faults, |dir, call, fault, finished| {
+            let new = self.names().iter().all(|name| found(dir, name).as_ref() == Some(&self.after));
+            match finished.code {
+                Some(0) => assert!(new, "success without the new file after {fault} in {call:?}:\n{}", finished.log),
+                Some(1) => {
+                    for name in self.names() {
+                        let state = found(dir, name);
+                        let in_place = state.as_ref().map(|state| &state.content);
+                        let was = self.before.as_ref().map(|before| &before.content);
+                        assert!(
+                            state.as_ref() == Some(&self.after) || in_place == was,
+                            "{fault} in {call:?}: {state:?}"
+                        );
+                    }
+                    assert!(finished.log.contains("failed to process"), "{fault} in {call:?}:\n{}", finished.log);
+                    assert!(finished.log.contains("out/"), "{fault} in {call:?}:\n{}", finished.log);
+                }
+                code => panic!("exit code {code:?} after {fault} in {call:?}:\n{}", finished.log),
+            }
+            assert_eq!(litter(dir), [FOREIGN], "after {fault} in {call:?}");
+            let vital = ["rename", "fchmod", "fchown"].contains(&&*call.name)
+                || call.text.contains("O_EXCL")
+                || call.name == "write" && call.text.contains("\"new\\n\"");
+            // A mount point says EBUSY to the rename; another error is one. What dressed the stage is repeated in place.
+            assert!(!vital || self.mounted || finished.code == Some(1), "{fault} in {call:?} went unnoticed");
+        });
+    }
+}
+
+/// What may go wrong in a call on a sick or full machine.
+fn errors(call: &Call) -> &'static [&'static str] {
+    match &*call.name {
+        "open" | "openat" if call.text.contains("O_CREAT") => &["EMFILE", "EACCES", "EROFS", "ENOSPC"],
+        "open" | "openat" => &["EMFILE", "EACCES"],
+        "write" => &["ENOSPC", "EIO"],
+        "fsync" | "fdatasync" | "ftruncate" | "lseek" | "statx" | "fstat" | "read" => &["EIO"],
+        "rename" | "renameat" | "renameat2" => &["EIO", "EACCES", "EROFS"],
+        "fchmod" | "fchown" => &["EPERM", "EROFS"],
+        "flock" => &["ENOLCK"],
+        "fallocate" => &["ENOSPC", "EOPNOTSUPP"],
+        _ => &[],
+    }
+}
+
+fn found(dir: &TempDir, name: &str) -> Option<State> {
+    let path = dir.at(&format!("out/{name}"));
+    let meta = fs::metadata(&path).ok()?;
+    let content = fs::read_to_string(&path).expect("a file that is there");
+    Some(State { content, mode: meta.mode() & 0o7777, owner: (meta.uid(), meta.gid()) })
+}
+
+/// What lies beside the destinations.
+fn litter(dir: &TempDir) -> Vec<String> {
+    dir.names("out").into_iter().filter(|name| !NAMES.contains(&&**name)).collect()
+}
+
+#[test]
+fn a_new_file_is_there_or_not() {
+    new_file().killed_everywhere();
+}
+
+#[test]
+fn a_replaced_file_is_the_old_or_the_new_one() {
+    replaced_file().killed_everywhere();
+}
+
+#[test]
+fn owner_and_mode_come_with_the_content() {
+    owner_and_mode().killed_everywhere();
+}
+
+#[test]
+fn several_templates_are_replaced_in_order() {
+    several_templates().killed_everywhere();
+}
+
+#[test]
+fn a_mounted_file_is_repaired_by_the_next_start() {
+    in_own_namespace("crash::a_mounted_file_is_repaired_by_the_next_start", || mounted_file().killed_everywhere());
+}
+
+#[test]
+fn errors_keep_the_old_file() {
+    owner_and_mode().fails_everywhere();
+}
+
+#[test]
+fn errors_keep_the_content_of_a_mounted_file() {
+    in_own_namespace("crash::errors_keep_the_content_of_a_mounted_file", || mounted_file().fails_everywhere());
+}
+
+/// Between the first and the last byte it is neither the old nor the new file, and a start sees that.
+#[test]
+fn a_torn_file_is_seen() {
+    in_own_namespace("crash::a_torn_file_is_seen", || {
+        let scene = mounted_file();
+        let dir = scene.folder();
+        let (_, program) = Trace::with_fault(remco(&dir), &dir, "ftruncate:signal=KILL");
+        assert_eq!(program.once().code, None);
+        let torn = dir.read("out/a").expect("it is mounted");
+        assert!(torn.starts_with("new\n") && torn.ends_with("the old one, longer than the new one\n"), "{torn}");
+        remco(&dir).once().expect_code(0).expect_log("target config has been updated");
+        assert_eq!(found(&dir, "a"), Some(scene.after));
+    });
+}
+
+/// 64 KB, of which the old file has half: the new one fits neither beside it nor into it.
+#[test]
+fn a_full_disk_keeps_a_mounted_file() {
+    in_own_namespace("crash::a_full_disk_keeps_a_mounted_file", || {
+        let dir = new_file().folder();
+        let disk = dir.at("disk").to_string_lossy().into_owned();
+        fs::create_dir(&disk).expect("the folder is new");
+        run(&["mount", "-t", "tmpfs", "-o", "size=64k", "none", &disk]);
+        let old = "old\n".repeat(8000);
+        dir.write("disk/a", &old);
+        dir.write("out/a", "");
+        run(&["mount", "--bind", &format!("{disk}/a"), &dir.at("out/a").to_string_lossy()]);
+        dir.write("data.json", format!("{{\"text\": \"{}\"}}", "x".repeat(100_000)));
+        let failed = remco(&dir).once().expect_code(1);
+        failed.expect_log(
+            "failed to reserve space for `out/a`, a mount point that cannot be renamed over: no space left",
+        );
+        assert!(dir.holds("disk/a", &old));
+        // A file system that cannot reserve: the old content is put back.
+        let (_, program) = Trace::with_fault(remco(&dir), &dir, "fallocate:error=EOPNOTSUPP");
+        program.once().expect_code(1).expect_log("failed to write `out/a`").expect_no_log("restore");
+        assert!(dir.holds("disk/a", &old));
+        assert_eq!(litter(&dir), [FOREIGN]);
+        dir.write("data.json", r#"{"text": "new"}"#);
+        remco(&dir).once().expect_code(0);
+        assert!(dir.holds("disk/a", "new\n"));
+    });
+}
+
+/// std ends the program where no memory is to be had: as good as a kill.
+#[test]
+fn no_memory_is_as_good_as_a_kill() {
+    let scene = replaced_file();
+    let calls = scene.all_calls().into_iter().filter(|call| ["brk", "mmap"].contains(&&*call.name));
+    let faults: Vec<(Call, String)> = calls.map(|call| (call, "error=ENOMEM".to_owned())).collect();
+    assert!(faults.len() > 5, "{faults:?}");
+    scene.each_run(&faults, |dir, call, _, finished| {
+        let state = found(dir, "a");
+        let is = if finished.code == Some(0) { Some(&scene.after) } else { scene.before.as_ref() };
+        assert_eq!(state.as_ref(), is, "without memory in {call:?}: {:?}\n{}", finished.code, finished.log);
+    });
+}
+
+#[test]
+fn too_few_descriptors_keep_the_old_file() {
+    let scene = replaced_file();
+    let mut enough = 0;
+    for limit in 3..20 {
+        let dir = scene.folder();
+        let finished = remco(&dir).under(&["prlimit", &format!("--nofile={limit}:{limit}")]).once();
+        let state = found(&dir, "a");
+        match finished.code {
+            Some(0) => {
+                assert_eq!(state.as_ref(), Some(&scene.after), "{limit}");
+                enough += 1;
+            }
+            // 127: not even its libraries could be opened.
+            Some(1 | 127) => {
+                assert_eq!(state, scene.before, "{limit}");
+                let says = if finished.code == Some(127) { "Error 24" } else { "too many open files" };
+                assert!(finished.log.contains(says), "{limit}:\n{}", finished.log);
+            }
+            code => panic!("exit code {code:?} with {limit} descriptors:\n{}", finished.log),
+        }
+        assert_eq!(litter(&dir), [FOREIGN], "{limit}");
+    }
+    assert!(enough > 5, "{enough}");
+}
+
+/// What failed once is tried again by itself, and the end of the failure is told.
+#[test]
+fn what_failed_is_tried_again() {
+    let scene = replaced_file();
+    let faults =
+        ["fsync:error=EIO:when=1", "rename:error=EROFS:when=1", "fchmod:error=EPERM:when=1", "flock:error=EIO"];
+    let running: Vec<_> = faults
+        .iter()
+        .map(|fault| {
+            let dir = scene.folder();
+            let program = Trace::with_fault(remco(&dir), &dir, fault).1.start();
+            (dir, program, fault)
+        })
+        .collect();
+    for (dir, program, fault) in running {
+        wait_until(fault, LIMIT, || found(&dir, "a").as_ref() == Some(&scene.after));
+        if !fault.starts_with("flock") {
+            program.wait_for_log("template works again");
+        }
+        program.stop();
+        assert_eq!(litter(&dir), [FOREIGN], "{fault}");
+    }
+}
+
+/// A stage that another program holds is not litter.
+#[test]
+fn a_stage_in_use_stays() {
+    let dir =
+        Scene { templates: &["check_cmd = \"test -e go || { touch checking; sleep 600; }\""], ..new_file() }.folder();
+    let first = remco(&dir).start();
+    wait_until("the check runs", LIMIT, || dir.at("checking").exists());
+    let staged = litter(&dir);
+    assert_eq!(staged.len(), 2, "{staged:?}");
+    dir.write("go", "");
+    remco(&dir).once().expect_code(0);
+    assert_eq!(litter(&dir), staged);
+    first.stop();
+    assert_eq!(litter(&dir), [FOREIGN]);
+}
+
+#[test]
+fn durability_is_what_is_synced() {
+    for (keys, calls) in [
+        ("", &["fsync", "rename", "fsync"][..]),
+        ("durability = \"full\"", &["fsync", "rename", "fsync"]),
+        ("durability = \"file\"", &["fsync", "rename"]),
+        ("durability = \"none\"", &["rename"]),
+    ] {
+        let dir = Scene { templates: &[""], ..new_file() }.folder();
+        let config = dir.read("config.toml").expect("just written");
+        dir.write("config.toml", config.replace("src =", &format!("{keys}\nsrc =")));
+        let (trace, program) = Trace::of(remco(&dir), &dir);
+        let finished = program.once().expect_code(0);
+        let traced = trace.calls(finished.pid);
+        let name = |text: &str| text.split('(').next().expect("a call has a name").to_owned();
+        let names = traced.iter().map(|call| name(&call.text));
+        let names: Vec<String> = names.filter(|name| ["fsync", "fdatasync", "rename"].contains(&&**name)).collect();
+        assert_eq!(names, calls, "{keys}");
+    }
+}
+
+/// Made directories are as certain to be there as the file in them.
+#[test]
+fn made_directories_are_synced() {
+    for (durability, syncs) in [("full", 4), ("file", 1)] {
+        let dir = new_file().folder();
+        let keys = format!("dst = \"out/x/y/a\"\nmake_directories = true\ndurability = \"{durability}\"");
+        let config = dir.read("config.toml").expect("just written");
+        dir.write("config.toml", config.replace("dst = \"out/a\"", &keys));
+        let (trace, program) = Trace::of(remco(&dir), &dir);
+        let finished = program.once().expect_code(0);
+        let calls = trace.calls(finished.pid);
+        assert_eq!(calls.iter().filter(|call| call.text.starts_with("fsync(")).count(), syncs, "{calls:#?}");
+    }
+}
