@@ -344,7 +344,7 @@ fn descriptor(path: &Path) -> Option<u32> {
 }
 
 /// How long the loop stands still for a reader that does not keep up.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     match number {
