@@ -12,7 +12,7 @@ use crate::backend::Pool;
 use crate::config::{self, Config, Mode};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
-use crate::host::notify::Notify;
+use crate::host::notify::{Notify, Standing};
 use crate::host::process;
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
@@ -78,7 +78,8 @@ impl Daemon {
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again; the others begin anew, with the reloads that their predecessors owe.
+    /// and its state and is only rendered again, in a turn of its own; the others begin anew, with the reloads that their
+    /// predecessors owe.
     /// `scripts`: the filters of filter_dir.
     pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
         let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
@@ -99,7 +100,7 @@ impl Daemon {
         self.machine.set_scripts(scripts);
         let limits = limits_of(config);
         kept.iter_mut().chain(&mut new).for_each(|unit| unit.limits = limits);
-        kept.iter_mut().for_each(|unit| unit.handle(Event::Refresh));
+        kept.iter_mut().for_each(Unit::ask_to_refresh);
         self.units = kept;
         self.units.extend(new);
     }
@@ -141,7 +142,9 @@ impl Daemon {
             }
             self.enforce_limits();
             self.turn_longest_due();
-            self.notify.turn(Instant::now(), || standing(&self.units));
+            if let Some(warning) = self.notify.turn(Instant::now(), || standing(&self.units)) {
+                self.logger.log(&Line::new(Level::Warn, warning));
+            }
             if self.ending.is_none()
                 && let Some(failed) = self.finished()
             {
@@ -192,6 +195,7 @@ impl Daemon {
         let due = due.filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
         match due {
             Some((at, u, Due::Backend(b))) if at <= Instant::now() => self.units[u].turn(b),
+            Some((at, u, Due::Refresh)) if at <= Instant::now() => self.units[u].refresh(),
             Some((at, u, Due::Resource)) if at <= Instant::now() => self.units[u].handle(Event::Due),
             Some(_) | None => {}
         }
@@ -277,7 +281,7 @@ impl Daemon {
 }
 
 /// Whether every resource has had its first complete update, and in one line how they are.
-fn standing(units: &[Unit]) -> (bool, String) {
+fn standing(units: &[Unit]) -> Standing {
     let names = |which: fn(&Resource) -> bool| -> Vec<&str> {
         units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
     };
@@ -288,12 +292,22 @@ fn standing(units: &[Unit]) -> (bool, String) {
     };
     let mut status = match waiting.len() {
         0 => format!("{all} in place"),
-        _ => format!("{all}, first update under way: {}", waiting.join(", ")),
+        _ => format!("{all}, first update under way: {}", some_of(&waiting)),
     };
     if !failing.is_empty() {
-        status.push_str(&format!("; failing: {}", failing.join(", ")));
+        status.push_str(&format!("; failing: {}", some_of(&failing)));
     }
-    (waiting.is_empty(), status)
+    Standing { is_ready: waiting.is_empty(), status }
+}
+
+/// The first few names, and how many there are besides.
+fn some_of(names: &[&str]) -> String {
+    const NAMED: usize = 3;
+    let named = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// Says of each new unit which of those that are gone it replaces: one that wrote the same file or ran the same child, else

@@ -14,7 +14,7 @@ use remco::error::cause;
 use remco::host::logger::Logger;
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
-use remco::host::pid_file::PidFile;
+use remco::host::pid_file::{PidFile, Taken};
 use remco::host::process;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line};
@@ -60,7 +60,7 @@ fn run(options: &Options) -> ExitCode {
 
     let logger = Rc::new(Logger::new(config.log_level, config.log_format, Rc::clone(&machine)));
     announce(&options.config, &config, &warnings, &logger);
-    let mut pid_file = match config.pid_file.as_deref().map(|path| PidFile::create(path, &logger)).transpose() {
+    let mut pid_file = match create_pid_file(config.pid_file.as_deref(), &logger) {
         Ok(pid_file) => pid_file,
         Err(taken) => {
             let path = options.config.display();
@@ -108,8 +108,12 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     move_pid_file(pid_file, config.pid_file.as_deref(), logger);
 }
 
-/// Has the pid file where the configuration wants it; one that could not be written is tried again. One that another
-/// remco has is no reason to end now.
+fn create_pid_file(path: Option<&Path>, logger: &Logger) -> Result<Option<PidFile>, Taken> {
+    path.map_or(Ok(None), |path| PidFile::create(path, logger))
+}
+
+/// Has the pid file where the configuration wants it; one that could not be written, or is gone, is written again. One
+/// that another remco has is no reason to end now.
 fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &Logger) {
     let stays = match (&pid_file, path) {
         (Some(pid_file), Some(path)) => pid_file.is_at(path),
@@ -121,7 +125,7 @@ fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &L
     }
     // The old one first: the new path may lead to the same file.
     *pid_file = None;
-    match path.map(|path| PidFile::create(path, logger)).transpose() {
+    match create_pid_file(path, logger) {
         Ok(created) => *pid_file = created,
         Err(taken) => logger.log(&Line::new(Level::Error, taken.to_string())),
     }

@@ -30,6 +30,8 @@ pub(super) struct Unit {
     pub(super) backends: Vec<Box<dyn Backend>>,
     /// The first backend that had no turn yet, and since when its turn is due.
     fresh: (usize, Instant),
+    /// Since when it is to be looked at again as a whole.
+    stale: Option<Instant>,
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
@@ -72,6 +74,7 @@ struct Output {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     Backend(usize),
+    Refresh,
     Resource,
 }
 
@@ -104,6 +107,7 @@ impl Unit {
             outputs: config.templates.iter().map(Output::new).collect(),
             backends,
             fresh: (0, Instant::now()),
+            stale: None,
             job: None,
             child: None,
             collisions: BTreeSet::new(),
@@ -119,6 +123,16 @@ impl Unit {
         self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
+    /// Everything is to be looked at again, when it is this one's turn.
+    pub(super) fn ask_to_refresh(&mut self) {
+        self.stale.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn refresh(&mut self) {
+        self.stale = None;
+        self.handle(Event::Refresh);
+    }
+
     /// What of it is due first.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let (fresh, since) = self.fresh;
@@ -126,7 +140,8 @@ impl Unit {
             let at = if b < fresh { backend.due() } else { Some(since) };
             at.map(|at| (at, Due::Backend(b)))
         });
-        backends.chain(self.state.due().map(|at| (at, Due::Resource))).min()
+        let refresh = self.stale.map(|since| (since, Due::Refresh));
+        backends.chain(refresh).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
     /// Whether nothing will ever happen again: the keys were read for good and everything is in place.

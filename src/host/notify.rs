@@ -1,5 +1,5 @@
 //! What systemd is told of us, by its protocol sd_notify(3): one datagram a message to the socket in NOTIFY_SOCKET.
-//! Without one it does nothing. Knows nothing of resources; never waits, and nothing depends on it.
+//! Without one it does nothing. Knows nothing of resources; never waits, never logs, and nothing depends on it.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::cause;
@@ -20,15 +21,28 @@ pub struct Notify {
     to: Option<Supervisor>,
 }
 
+/// How things stand, as far as a supervisor cares.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything was in place once.
+    pub is_ready: bool,
+    /// One line about it.
+    pub status: String,
+}
+
 #[derive(Debug)]
 struct Supervisor {
+    /// As NOTIFY_SOCKET has it, for messages.
+    name: String,
     socket: UnixDatagram,
     address: SocketAddr,
     said: Said,
     status: String,
     watchdog: Option<Watchdog>,
-    /// The socket was full or gone: what it has to hear is said again then.
-    retry: Option<Instant>,
+    /// Something could not be said.
+    unheard: Option<Unheard>,
+    /// Nobody was there, and that has been warned of.
+    is_gone: bool,
 }
 
 /// In which state it believes us to be.
@@ -48,8 +62,22 @@ struct Watchdog {
     due: Instant,
 }
 
-/// Between two attempts.
+/// What it has to hear is said again then, or later.
+#[derive(Clone, Copy, Debug)]
+struct Unheard {
+    again: Instant,
+    pause: Duration,
+    /// Whether the loop is to be woken for it.
+    wakes: bool,
+}
+
+/// Between two attempts: from the first on, doubling.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(64);
+/// The watchdog is not told more often, whatever it asks for.
+const SHORTEST_WATCH: Duration = Duration::from_millis(10);
+/// In bytes. systemd drops a datagram of more than 4096.
+const LONGEST_STATUS: usize = 1000;
 
 impl Notify {
     /// For the supervisor that the environment names.
@@ -60,54 +88,31 @@ impl Notify {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Notify::default());
         };
-        let failed = |e: io::Error| format!("failed to use NOTIFY_SOCKET `{}`: {}", name.display(), cause(&e));
-        let address = address(name.as_bytes()).map_err(failed)?;
-        let socket = UnixDatagram::unbound().map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        let watchdog = watchdog().map(|every| Watchdog { every, due: Instant::now() });
-        let (said, status) = (Said::Busy, String::new());
-        Ok(Notify { to: Some(Supervisor { socket, address, said, status, watchdog, retry: None }) })
+        let shown = name.to_string_lossy().into_owned();
+        let supervisor =
+            address(name.as_bytes()).and_then(|address| Supervisor::new(shown.clone(), address, watchdog()));
+        Ok(Notify { to: Some(supervisor.map_err(|e| failed(&shown, &e))?) })
     }
 
     /// When the next [`Notify::turn`] is due; `None`: not before something has changed.
     pub fn due(&self) -> Option<Instant> {
         let to = self.to.as_ref()?;
-        to.watchdog.as_ref().map(|watchdog| watchdog.due).into_iter().chain(to.retry).min()
+        let watchdog = to.watchdog.as_ref().map(|watchdog| watchdog.due);
+        let again = to.unheard.filter(|unheard| unheard.wakes).map(|unheard| unheard.again);
+        watchdog.into_iter().chain(again).min()
     }
 
-    /// Called at every turn of the loop, so that it is the loop that lives. `state`: whether everything is in place, and
-    /// one line about it; only asked for where somebody listens.
-    pub fn turn(&mut self, now: Instant, state: impl FnOnce() -> (bool, String)) {
-        let Some(to) = &mut self.to else { return };
-        let mut message = String::new();
-        let is_told = to.said != Said::Leaving && to.retry.is_none_or(|at| at <= now);
-        let (is_ready, status) = if is_told { state() } else { (false, String::new()) };
-        let becomes_ready = is_ready && to.said == Said::Busy;
-        if becomes_ready {
-            message.push_str("READY=1\n");
-        }
-        if is_told && status != to.status {
-            message.push_str(&format!("STATUS={status}\n"));
-        }
-        if let Some(watchdog) = to.watchdog.as_mut().filter(|watchdog| watchdog.due <= now) {
-            watchdog.due = now + watchdog.every;
-            message.push_str("WATCHDOG=1\n");
-        }
-        if message.is_empty() {
-            return;
-        }
-        match to.say(&message) {
-            // It was about the watchdog, and that hears again soon.
-            Ok(()) | Err(_) if !is_told => {}
-            Ok(()) => {
-                to.retry = None;
-                to.status = status;
-                if becomes_ready {
-                    to.said = Said::Ready;
-                }
-            }
-            Err(_) => to.retry = Some(now + PAUSE),
-        }
+    /// Called at every turn of the loop, so that it is the loop that lives. `standing` is only asked where somebody
+    /// listens. Gives, once, what to warn of: that nobody is there.
+    pub fn turn(&mut self, now: Instant, standing: impl FnOnce() -> Standing) -> Option<String> {
+        let to = self.to.as_mut()?;
+        let told = match to.may_be_told(now) {
+            true => to.tell(now, &standing()),
+            false => Ok(()),
+        };
+        let error = told.and(to.say_alive(now)).err()?;
+        let is_news = is_permanent(&error) && !std::mem::replace(&mut to.is_gone, true);
+        is_news.then(|| failed(&to.name, &error))
     }
 
     /// The configuration is about to be read again; what follows is [`Notify::turn`].
@@ -118,23 +123,95 @@ impl Notify {
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         to.said = Said::Busy;
         // Should it not hear of the beginning, it hears of the end.
-        let _ = to.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
+        let _ = to.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// The end has begun.
     pub fn stopping(&mut self) {
         let Some(to) = &mut self.to else { return };
         to.said = Said::Leaving;
-        to.retry = None;
+        to.unheard = None;
         // Should it not hear of it, it sees that we are gone.
-        let _ = to.say("STOPPING=1\nSTATUS=stopping\n");
+        let _ = to.say("STOPPING=1\nSTATUS=stopping");
     }
 }
 
 impl Supervisor {
-    fn say(&self, message: &str) -> io::Result<()> {
-        self.socket.send_to_addr(message.trim_end().as_bytes(), &self.address).map(drop)
+    fn new(name: String, address: SocketAddr, every: Option<Duration>) -> io::Result<Supervisor> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let watchdog = every.map(|every| Watchdog { every, due: Instant::now() });
+        let (said, status) = (Said::Busy, String::new());
+        Ok(Supervisor { name, socket, address, said, status, watchdog, unheard: None, is_gone: false })
     }
+
+    fn may_be_told(&self, now: Instant) -> bool {
+        self.said != Said::Leaving && self.unheard.is_none_or(|unheard| unheard.again <= now)
+    }
+
+    /// Says what is new of how things stand.
+    fn tell(&mut self, now: Instant, standing: &Standing) -> io::Result<()> {
+        let before = self.unheard.take();
+        let told = self.say_ready(standing.is_ready).and_then(|()| self.say_status(one_line(&standing.status)));
+        if let Err(e) = &told {
+            let pause = before.map_or(PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+            // One that is not there, or is none, may come; that is no reason to wake an idle program again and again.
+            self.unheard = Some(Unheard { again: now + pause, pause, wakes: !is_permanent(e) });
+        }
+        told
+    }
+
+    fn say_ready(&mut self, is_ready: bool) -> io::Result<()> {
+        if is_ready && self.said == Said::Busy {
+            self.say("READY=1")?;
+            self.said = Said::Ready;
+        }
+        Ok(())
+    }
+
+    fn say_status(&mut self, status: String) -> io::Result<()> {
+        if status != self.status {
+            self.say(&format!("STATUS={status}"))?;
+            self.status = status;
+        }
+        Ok(())
+    }
+
+    /// Tells the watchdog, when it is time.
+    fn say_alive(&mut self, now: Instant) -> io::Result<()> {
+        let Some(every) = self.watchdog.as_ref().filter(|watchdog| watchdog.due <= now).map(|watchdog| watchdog.every)
+        else {
+            return Ok(());
+        };
+        let said = self.say("WATCHDOG=1");
+        let pause = match &said {
+            Err(e) if !is_permanent(e) => every.min(PAUSE),
+            Ok(()) | Err(_) => every,
+        };
+        self.watchdog = Some(Watchdog { every, due: now + pause });
+        said
+    }
+
+    fn say(&mut self, message: &str) -> io::Result<()> {
+        self.socket.send_to_addr(message.as_bytes(), &self.address)?;
+        self.is_gone = false;
+        Ok(())
+    }
+}
+
+/// Whether saying it again soon is no use: only a full socket, or a machine without memory, gets well by itself.
+fn is_permanent(error: &io::Error) -> bool {
+    !matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM))
+}
+
+fn failed(name: &str, error: &io::Error) -> String {
+    format!("failed to use NOTIFY_SOCKET `{name}`: {}", cause(error))
+}
+
+/// A message is lines: one within the text would be a message of its own.
+fn one_line(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(LONGEST_STATUS)];
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The address that NOTIFY_SOCKET means: a path, or a name in the abstract namespace behind an `@`.
@@ -152,7 +229,7 @@ fn watchdog() -> Option<Duration> {
     // A shell before us, perhaps, was the one to be watched.
     let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     let allowed = number("WATCHDOG_USEC").filter(|allowed| is_ours && *allowed > 0)?;
-    Some(Duration::from_micros(allowed / 2))
+    Some(Duration::from_micros(allowed / 2).max(SHORTEST_WATCH))
 }
 
 #[cfg(test)]
@@ -160,40 +237,46 @@ mod tests {
     use super::*;
 
     /// A supervisor that listens, and one of ours that speaks to it.
-    fn pair(name: &str, watchdog: Option<Duration>, now: Instant) -> (UnixDatagram, Notify) {
-        let address = address(format!("@remco-notify-{name}-{}", std::process::id()).as_bytes()).unwrap();
+    fn pair(name: &str, every: Option<Duration>) -> (UnixDatagram, Notify) {
+        let name = format!("@remco-notify-{name}-{}", std::process::id());
+        let address = address(name.as_bytes()).unwrap();
         let ear = UnixDatagram::bind_addr(&address).unwrap();
         ear.set_nonblocking(true).unwrap();
-        let socket = UnixDatagram::unbound().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let watchdog = watchdog.map(|every| Watchdog { every, due: now });
-        let status = String::new();
-        (ear, Notify { to: Some(Supervisor { socket, address, said: Said::Busy, status, watchdog, retry: None }) })
+        (ear, Notify { to: Some(Supervisor::new(name, address, every).unwrap()) })
     }
 
-    /// All that was heard since the last call, a message a line.
+    /// All that was heard since the last call: a message a line, its own lines apart by spaces.
     fn heard(ear: &UnixDatagram) -> String {
-        let mut buffer = [0; 200];
+        let mut buffer = [0; 4097];
         let messages = std::iter::from_fn(|| ear.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec()));
         let texts: Vec<String> =
             messages.map(|message| String::from_utf8(message).unwrap().replace('\n', " ")).collect();
         texts.join("\n")
     }
 
+    #[track_caller]
     fn turn(notify: &mut Notify, now: Instant, is_ready: bool, status: &str) {
-        notify.turn(now, || (is_ready, status.to_owned()));
+        assert_eq!(notify.turn(now, || Standing { is_ready, status: status.to_owned() }), None);
+    }
+
+    /// Says so much that nothing more is taken. Gives how many messages that were.
+    fn fill(notify: &mut Notify) -> usize {
+        let to = notify.to.as_mut().unwrap();
+        let n = (0..1_000_000).take_while(|_| to.say("STATUS=full").is_ok()).count();
+        assert!(n < 1_000_000, "the socket is never full");
+        n
     }
 
     #[test]
     fn hears_what_is_new_and_nothing_twice() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("new", None, now);
+        let (ear, mut notify) = pair("new", None);
         turn(&mut notify, now, false, "waiting");
         assert_eq!(heard(&ear), "STATUS=waiting");
         turn(&mut notify, now, false, "waiting");
         assert_eq!(heard(&ear), "");
         turn(&mut notify, now, true, "in step");
-        assert_eq!(heard(&ear), "READY=1 STATUS=in step");
+        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step");
         turn(&mut notify, now, true, "in step");
         turn(&mut notify, now, false, "in step");
         assert_eq!(heard(&ear), "");
@@ -209,11 +292,11 @@ mod tests {
 
     #[test]
     fn says_that_it_lives_when_due() {
-        let now = Instant::now();
         let half = Duration::from_secs(5);
-        let (ear, mut notify) = pair("watchdog", Some(half), now);
+        let (ear, mut notify) = pair("watchdog", Some(half));
+        let now = Instant::now();
         turn(&mut notify, now, true, "in step");
-        assert_eq!(heard(&ear), "READY=1 STATUS=in step WATCHDOG=1");
+        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step\nWATCHDOG=1");
         assert_eq!(notify.due(), Some(now + half));
         turn(&mut notify, now + Duration::from_secs(4), true, "in step");
         assert_eq!(heard(&ear), "");
@@ -228,23 +311,72 @@ mod tests {
     #[test]
     fn says_again_what_was_not_heard() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("full", None, now);
-        let mut n = 0;
-        while notify.to.as_ref().unwrap().say("STATUS=full").is_ok() {
-            n += 1;
-            assert!(n < 1_000_000, "the socket is never full");
-        }
+        let (ear, mut notify) = pair("full", None);
+        fill(&mut notify);
         turn(&mut notify, now, true, "in step");
         assert_eq!(notify.due(), Some(now + PAUSE));
-        assert!(!heard(&ear).contains("READY"));
-        turn(&mut notify, now, true, "in step");
-        assert_eq!(heard(&ear), "", "not before its time");
         turn(&mut notify, now + PAUSE, true, "in step");
-        assert_eq!(heard(&ear), "READY=1 STATUS=in step");
+        assert_eq!(notify.due(), Some(now + 3 * PAUSE), "twice as long");
+        assert!(!heard(&ear).contains("READY"));
+        turn(&mut notify, now + PAUSE, true, "in step");
+        assert_eq!(heard(&ear), "", "not before its time");
+        turn(&mut notify, now + 3 * PAUSE, true, "in step");
+        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step");
         assert_eq!(notify.due(), None);
-        drop(ear);
-        turn(&mut notify, now, true, "nobody listens");
+    }
+
+    #[test]
+    fn nothing_is_due_for_what_need_not_be_said_any_more() {
+        let now = Instant::now();
+        let (ear, mut notify) = pair("withdrawn", None);
+        turn(&mut notify, now, true, "in step");
+        fill(&mut notify);
+        turn(&mut notify, now, true, "failing");
         assert_eq!(notify.due(), Some(now + PAUSE));
+        turn(&mut notify, now + PAUSE, true, "in step");
+        assert_eq!(notify.due(), None);
+        assert!(!heard(&ear).contains("failing"));
+    }
+
+    #[test]
+    fn the_watchdog_is_told_again_where_it_did_not_hear() {
+        let half = Duration::from_secs(30);
+        let (ear, mut notify) = pair("deaf-watchdog", Some(half));
+        fill(&mut notify);
+        let now = Instant::now();
+        turn(&mut notify, now, false, "");
+        assert_eq!(notify.due(), Some(now + PAUSE), "not as late as {half:?}");
+        heard(&ear);
+        turn(&mut notify, now + PAUSE, false, "");
+        assert_eq!(heard(&ear), "WATCHDOG=1");
+        assert_eq!(notify.due(), Some(now + PAUSE + half));
+    }
+
+    #[test]
+    fn who_is_gone_is_warned_of_once_and_wakes_nobody() {
+        let now = Instant::now();
+        let (ear, mut notify) = pair("gone", None);
+        let name = notify.to.as_ref().unwrap().name.clone();
+        drop(ear);
+        let standing = || Standing { is_ready: true, status: String::new() };
+        let warning = format!("failed to use NOTIFY_SOCKET `{name}`: connection refused");
+        assert_eq!(notify.turn(now, standing), Some(warning));
+        assert_eq!(notify.due(), None);
+        assert_eq!(notify.turn(now + PAUSE, standing), None);
+        // It is back, and hears of it when the loop turns anyway.
+        let ear = UnixDatagram::bind_addr(&address(name.as_bytes()).unwrap()).unwrap();
+        ear.set_nonblocking(true).unwrap();
+        assert_eq!(notify.turn(now + 3 * PAUSE, standing), None);
+        assert_eq!(heard(&ear), "READY=1");
+    }
+
+    #[test]
+    fn a_status_is_one_line_of_no_great_length() {
+        let (ear, mut notify) = pair("line", None);
+        turn(&mut notify, Instant::now(), false, "failing: a\nREADY=1\tb");
+        assert_eq!(ear.recv(&mut [0; 100]).unwrap(), "STATUS=failing: a READY=1 b".len());
+        turn(&mut notify, Instant::now(), true, &"ä".repeat(LONGEST_STATUS));
+        assert_eq!(heard(&ear), format!("READY=1\nSTATUS={}", "ä".repeat(LONGEST_STATUS / 2)));
     }
 
     #[test]

@@ -3,24 +3,23 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::logger::Logger;
 use crate::error::cause;
 use crate::log::{Level, Line};
 
-/// Holds our process number, decimal and without a newline, until it is dropped. A process may have one: the lock would
-/// not keep it from a second one on the same file, but go with the first of them.
+/// Holds our process number, decimal and without a newline, until it is dropped.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
     /// Open as long as it is ours: the lock goes with the descriptor.
-    file: Option<File>,
+    file: File,
 }
 
 /// Another process has the lock; says which file and whose.
@@ -33,28 +32,41 @@ enum Failure {
     Other(String),
 }
 
+/// What a file says before we write to it.
+enum Content {
+    /// Nothing, or what a crash of the machine leaves of a file that was just written: zeros.
+    Blank,
+    Number(u32),
+    Other,
+}
+
 impl PidFile {
-    /// Writes the file. Where that fails it is logged, and the result is a `PidFile` that has nothing.
+    /// Writes the file. Where that fails it is logged, and there is none.
     ///
     /// # Errors
     /// Another process, alive, has it.
-    pub fn create(path: &Path, logger: &Logger) -> Result<PidFile, Taken> {
-        let shown = path.display();
-        logger.log(&Line::new(Level::Info, format!("creating pid file at \"{shown}\"")));
-        let file = match lock(path, logger).and_then(|file| write(&file, path).map(|()| file)) {
-            Ok(file) => Some(file),
-            Err(Failure::Taken(taken)) => return Err(taken),
+    pub fn create(path: &Path, logger: &Logger) -> Result<Option<PidFile>, Taken> {
+        logger.log(&Line::new(Level::Info, format!("creating pid file at \"{}\"", path.display())));
+        match lock(path, logger).and_then(|file| write(file, path)) {
+            Ok(file) => Ok(Some(PidFile { path: path.to_owned(), file })),
+            Err(Failure::Taken(taken)) => Err(taken),
             Err(Failure::Other(message)) => {
                 logger.log(&Line::new(Level::Error, message));
-                None
+                Ok(None)
             }
-        };
-        Ok(PidFile { path: path.to_owned(), file })
+        }
     }
 
-    /// Whether it is the one at this path, which is given as it was to [`PidFile::create`], and could be written.
+    /// Whether it is the one at this path, which is given as it was to [`PidFile::create`], and still there as it was
+    /// written.
     pub fn is_at(&self, path: &Path) -> bool {
-        self.file.is_some() && self.path == path
+        self.path == path && self.is_whole()
+    }
+
+    /// Somebody may have removed it, put another in its place, or written his own number into it.
+    fn is_whole(&self) -> bool {
+        is_at(&self.file, &self.path)
+            && matches!(read(&self.file), Ok(Content::Number(number)) if number == std::process::id())
     }
 }
 
@@ -66,55 +78,76 @@ impl fmt::Display for Taken {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Somebody may have removed it, put another in its place, or written his own number into it.
-        if let Some(file) = &mut self.file
-            && is_at(file, &self.path)
-            && number(file) == Some(std::process::id())
-        {
-            // Where that fails nobody is left to be told. The file stays, without a lock: the next start takes it over.
-            let _ = fs::remove_file(&self.path);
+        if self.is_whole() {
+            remove(&self.file, &self.path);
         }
     }
 }
 
 /// Opens the file at the path, new or old, and locks it.
 fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
+    /// Somebody who replaces the file that often will not stop.
+    const ATTEMPTS: usize = 100;
     let shown = path.display();
     let failed = |what: &str, e: io::Error| format!("failed to {what} pid file `{shown}`: {}", cause(&e));
     // Without waiting for a reader, should it be a fifo.
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    loop {
+    for _ in 0..ATTEMPTS {
         let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644));
-        let mut file = File::from(file.map_err(|e| Failure::Other(failed("open", e.into())))?);
+        let file = File::from(file.map_err(|e| Failure::Other(failed("open", e.into())))?);
         if !file.metadata().is_ok_and(|meta| meta.is_file()) {
             return Err(Failure::Other(failed("write", io::Error::other("not a regular file"))));
         }
-        // Not flock, which asks for no more than leave to read: then anybody could keep us from starting.
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::ACCESS | Errno::AGAIN) => {
-                let holder = number(&mut file).map_or(String::new(), |number| format!(", process {number}"));
+        // Not one of fcntl's, which goes when any descriptor of the file is closed: a template that looks at it would
+        // do. This one asks for no more than leave to read: docs/operation.md says what that means.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // The one who had it may have removed it between our two calls: then our lock keeps nobody out.
+            Ok(()) if is_at(&file, path) => return Ok(file),
+            Ok(()) | Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let holder = match read(&file) {
+                    Ok(Content::Number(number)) => format!(", process {number}"),
+                    Ok(Content::Blank | Content::Other) | Err(_) => String::new(),
+                };
                 let message = format!("pid file `{shown}` is in use by another remco{holder}");
                 return Err(Failure::Taken(Taken(message)));
             }
             // A network file system without locks. Who reads the file is still served.
-            Err(e) => logger.log(&Line::new(Level::Error, failed("lock", e.into()))),
+            Err(e) => {
+                logger.log(&Line::new(Level::Error, failed("lock", e.into())));
+                return Ok(file);
+            }
         }
-        // The one who had it may have removed it between our two calls: then our lock keeps nobody out.
-        if is_at(&file, path) {
-            return Ok(file);
+    }
+    Err(Failure::Other(failed("lock", io::Error::other("it is another file at every look"))))
+}
+
+/// Writes our number, unless that would destroy what was never a pid file.
+fn write(file: File, path: &Path) -> Result<File, Failure> {
+    let failed = |e: io::Error| Failure::Other(format!("failed to write pid file `{}`: {}", path.display(), cause(&e)));
+    match read(&file).map_err(failed)? {
+        Content::Blank | Content::Number(_) => {}
+        Content::Other => return Err(failed(io::Error::other("it holds something else, which is left alone"))),
+    }
+    let number = std::process::id().to_string();
+    // Nothing, for a moment, and never the digits of two.
+    match file.set_len(0).and_then(|()| file.write_all_at(number.as_bytes(), 0)) {
+        Ok(()) => Ok(file),
+        Err(e) => {
+            // Half written it says the wrong thing.
+            remove(&file, path);
+            Err(failed(e))
         }
     }
 }
 
-fn write(mut file: &File, path: &Path) -> Result<(), Failure> {
-    let number = std::process::id().to_string();
-    // Nothing, for a moment, and never the digits of two.
-    file.set_len(0).and_then(|()| file.write_all(number.as_bytes())).map_err(|e| {
-        // Empty it says nothing, and half written the wrong thing.
-        let _ = fs::remove_file(path);
-        Failure::Other(format!("failed to write pid file `{}`: {}", path.display(), cause(&e)))
-    })
+/// Removes what the path leads to. A link stays, as with the `dst` of a template.
+fn remove(file: &File, path: &Path) {
+    if fs::canonicalize(path).and_then(fs::remove_file).is_err() {
+        // It stays then, and says nothing. Where that fails too nobody is left to be told: it has no lock any more, and
+        // the next start takes it over.
+        let _ = file.set_len(0);
+    }
 }
 
 /// Whether the path still leads to this file.
@@ -123,10 +156,17 @@ fn is_at(file: &File, path: &Path) -> bool {
     file.metadata().map(identity).ok().is_some_and(|ours| fs::metadata(path).map(identity).is_ok_and(|it| it == ours))
 }
 
-/// The process number that the file holds.
-fn number(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    rustix::fs::seek(&*file, rustix::fs::SeekFrom::Start(0)).ok()?;
-    file.take(20).read_to_string(&mut text).ok()?;
-    text.trim_end().parse().ok()
+fn read(file: &File) -> io::Result<Content> {
+    // One that fills it has more than a number.
+    let mut buffer = [0; 64];
+    let length = file.read_at(&mut buffer, 0)?;
+    if length == buffer.len() {
+        return Ok(Content::Other);
+    }
+    let text = buffer[..length].trim_ascii();
+    if text.iter().all(|byte| *byte == 0) {
+        return Ok(Content::Blank);
+    }
+    let number = text.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(text).ok()?.parse().ok()).flatten();
+    Ok(number.map_or(Content::Other, Content::Number))
 }

@@ -68,13 +68,38 @@ fn a_second_program_refuses_to_start() {
 #[test]
 fn a_number_alone_keeps_nobody_out() {
     let dir = folder(PID_FILE);
-    let stale = "4194304 and more than any number has digits\n";
-    for number in [std::process::id().to_string().as_str(), "1", "", "no number\n", stale] {
+    for number in [std::process::id().to_string().as_str(), "1", "", " 4194304 \n", "\0\0\0\0"] {
         dir.write("remco.pid", number);
         let program = start(&dir);
         assert_eq!(dir.read("remco.pid"), Some(program.pid().to_string()), "after {number:?}");
         program.stop();
     }
+}
+
+/// A slip in the configuration must not cost a file.
+#[test]
+fn what_is_no_pid_file_is_left_alone() {
+    let dir = folder(PID_FILE);
+    let long = format!("{}4194304", " ".repeat(100));
+    for content in ["no number\n", "-1", "4194304 and more than a number\n", "99999999999999999999", &long] {
+        dir.write("remco.pid", content);
+        let program = start(&dir);
+        program.wait_for_log("failed to write pid file `remco.pid`: it holds something else, which is left alone");
+        program.stop();
+        assert!(dir.holds("remco.pid", content), "{content:?}");
+    }
+}
+
+/// Locks of fcntl's kind go when the process closes any descriptor of the file, and a template may read it.
+#[test]
+fn the_lock_outlives_a_look_at_the_file() {
+    let dir = folder(PID_FILE);
+    symlink("remco.pid", dir.at("partial.tmpl")).expect("the name is free");
+    dir.write("app.tmpl", "{% include \"partial.tmpl\" %}");
+    let first = start(&dir);
+    wait_until("the template has read it", LIMIT, || dir.holds("app.out", &first.pid().to_string()));
+    remco(&dir).run().expect_code(1).expect_log("is in use by another remco");
+    first.stop();
 }
 
 #[test]
@@ -178,8 +203,35 @@ fn a_hangup_moves_it() {
 
     configure(&dir, "");
     program.signal(Signal::HUP);
-    wait_until("none", LIMIT, || fs::symlink_metadata(dir.at("link.pid")).is_err());
+    wait_until("none", LIMIT, || dir.read("other.pid").is_none());
     program.stop();
+}
+
+/// Removing the link alone would leave a number behind that is nobody's.
+#[test]
+fn a_link_stays_and_what_it_leads_to_goes() {
+    let dir = folder("pid_file = \"link.pid\"");
+    dir.write("folder/.keep", "");
+    symlink("folder/remco.pid", dir.at("link.pid")).expect("the name is free");
+    for _ in 0..2 {
+        let program = start(&dir);
+        assert!(dir.holds("folder/remco.pid", &program.pid().to_string()));
+        program.stop();
+        assert_eq!(dir.names("folder"), [".keep"]);
+        assert!(fs::symlink_metadata(dir.at("link.pid")).is_ok_and(|meta| meta.is_symlink()));
+    }
+}
+
+#[test]
+fn a_hangup_writes_it_again_where_it_is_gone() {
+    let dir = folder(PID_FILE);
+    let program = start(&dir);
+    fs::remove_file(dir.at("remco.pid")).expect("it was written");
+    program.signal(Signal::HUP);
+    wait_until("it is back", LIMIT, || dir.holds("remco.pid", &program.pid().to_string()));
+    remco(&dir).run().expect_code(1).expect_log("is in use by another remco");
+    program.stop();
+    assert_eq!(dir.read("remco.pid"), None);
 }
 
 /// To end would be worse than to have no file.

@@ -1,14 +1,17 @@
 //! What systemd is told, on a real datagram socket, and the unit file as systemd reads it.
 
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::support::{Invocation, LIMIT, TempDir, remco, wait_until};
+use crate::running::on_etcd;
+use crate::support::{Invocation, LIMIT, Silent, TempDir, remco, wait_until};
 
 /// What listens in systemd's place.
 struct Supervisor {
@@ -58,6 +61,16 @@ impl Supervisor {
                 return message;
             }
         }
+    }
+
+    /// Panics if a message comes within this time.
+    #[track_caller]
+    fn hears_nothing_for(&self, time: Duration) {
+        self.socket.set_read_timeout(Some(time)).expect("the time is not zero");
+        let mut buffer = [0; 4096];
+        let heard = self.socket.recv(&mut buffer).map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        self.socket.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
+        assert_eq!(heard.map_err(|e| e.kind()), Err(ErrorKind::WouldBlock));
     }
 
     /// What has been heard by now and nobody asked about.
@@ -118,9 +131,9 @@ fn ready_comes_when_every_resource_is_in_place() {
     assert!(heard.iter().all(|message| !message.contains("READY")), "{heard:?}");
 
     dir.replace("late.json", r#"{"greeting": "at last"}"#);
-    let ready = systemd.next_with("READY=1");
+    systemd.next_with("READY=1");
     assert!(dir.holds("late.out", "at last\n"), "told after it, not before");
-    assert!(ready.contains("STATUS=2 resources"), "{ready}");
+    systemd.next_with("STATUS=2 resources in place");
 
     program.signal(Signal::TERM);
     systemd.next_with("STOPPING=1");
@@ -157,6 +170,65 @@ fn a_hangup_is_told_from_its_beginning_to_its_end() {
     systemd.next_with("STOPPING=1");
 }
 
+/// Its files are in place: what starts again is the child.
+#[test]
+fn a_child_that_rests_holds_back_no_ready() {
+    let configuration = resource("app", "data.json") + "[resource.exec]\ncommand = \"sh -c 'exit 7'\"\n";
+    let dir = folder(&configuration);
+    let systemd = Supervisor::at(&dir);
+    let program = systemd.hears(remco(&dir)).start();
+    systemd.next_with("READY=1");
+    systemd.next_with("STATUS=1 resource in place; failing: app");
+    for text in [configuration.as_str(), "[[resource]"] {
+        configure(&dir, text);
+        program.signal(Signal::HUP);
+        systemd.next_with("RELOADING=1");
+        let status = |message: &str| message.starts_with("STATUS=1 resource in place");
+        let next = std::iter::repeat_with(|| systemd.next()).find(|message| !status(message));
+        assert_eq!(next.as_deref(), Some("READY=1"));
+    }
+    program.stop();
+}
+
+/// systemd drops what is too long, and a line of its own would be a message.
+#[test]
+fn many_resources_are_one_short_line() {
+    let late = |n: usize| {
+        resource(&format!("late{n}\\nREADY=1 {}", "x".repeat(100)), "late.json")
+            .replace("dst = \"late", &format!("dst = \"{n}"))
+    };
+    let dir = folder(&(0..60).map(late).collect::<String>());
+    let systemd = Supervisor::at(&dir);
+    let program = systemd.hears(remco(&dir)).start();
+    let status = std::iter::repeat_with(|| systemd.next()).find(|message| message.contains("; failing: "));
+    let status = status.expect("it goes on for ever");
+    assert!(status.starts_with("STATUS=60 resources, first update under way: late0 READY=1 xxx"), "{status}");
+    assert!(status.contains(" and 57 more; failing: ") && status.lines().count() == 1, "{status}");
+    assert_eq!(systemd.rest().iter().find(|message| message.lines().any(|line| line == "READY=1")), None);
+    program.stop();
+}
+
+/// The configuration is in force, and each resource is rendered when it is its turn: one turn for all of them could be
+/// longer than the watchdog waits.
+#[test]
+fn a_hangup_is_over_before_everything_is_rendered_again() {
+    let dir = folder(&(resource("one", "data.json") + &resource("two", "data.json")));
+    let program = remco(&dir).start();
+    wait_until("the first renders", LIMIT, || dir.holds("one.out", "hello\n") && dir.holds("two.out", "hello\n"));
+    dir.replace("app.tmpl", "{{ getv(\"/greeting\") }}, world\n");
+    configure(
+        &dir,
+        &(format!("pid_file = \"remco.pid\"\n{}{}", resource("one", "data.json"), resource("two", "data.json"))),
+    );
+    program.signal(Signal::HUP);
+    wait_until("again", LIMIT, || dir.holds("one.out", "hello, world\n") && dir.holds("two.out", "hello, world\n"));
+    let log = program.stop();
+    let adopted = log.iter().position(|line| line.contains("creating pid file")).expect("it is new");
+    let compiled = log.iter().filter(|line| line.contains("compiling source template")).count();
+    let after = log[adopted..].iter().filter(|line| line.contains("compiling source template")).count();
+    assert_eq!((compiled, after), (4, 2), "{log:#?}");
+}
+
 #[test]
 fn a_one_shot_run_is_ready_and_stops() {
     let dir = folder(&resource("app", "data.json"));
@@ -178,22 +250,20 @@ fn commands_do_not_get_the_socket() {
     program.stop();
 }
 
+/// A request holds the loop: nobody else may speak for it meanwhile.
 #[test]
 fn the_watchdog_hears_a_loop_that_goes_on_and_no_other() {
-    let dir = folder(&resource("app", "data.json"));
+    let silent = Silent::start();
+    let etcd = on_etcd("app", &silent.url()) + "request_timeout = 3600\n";
+    let dir = folder(&etcd);
     let systemd = Supervisor::at(&dir);
-    let program = systemd.hears(remco(&dir)).env("WATCHDOG_USEC", "100000").start();
-    (0..5).for_each(|_| drop(systemd.next_with("WATCHDOG=1")));
-
-    program.signal(Signal::STOP);
-    wait_until("it stands still", LIMIT, || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.pid())).expect("it runs");
-        stat.contains(") T ")
-    });
+    let program = systemd.hears(remco(&dir)).env("WATCHDOG_USEC", "20000").start();
+    let unanswered = silent.request();
     let _told_before = systemd.rest();
-    assert_eq!(systemd.rest(), [] as [&str; 0]);
-    program.signal(Signal::CONT);
-    systemd.next_with("WATCHDOG=1");
+    // Thirty times what it would be told in. A busy machine sends less, not more.
+    systemd.hears_nothing_for(Duration::from_millis(300));
+    drop(unanswered);
+    (0..5).for_each(|_| drop(systemd.next_with("WATCHDOG=1")));
     program.stop();
 }
 
@@ -214,7 +284,8 @@ fn a_socket_that_is_none_holds_up_nothing() {
     let dir = folder(&resource("app", "data.json"));
     for (name, why) in [
         ("vsock:2:1234", Some("failed to use NOTIFY_SOCKET `vsock:2:1234`: neither a path nor an abstract name")),
-        ("/nowhere/notify", None),
+        ("/nowhere/notify", Some("failed to use NOTIFY_SOCKET `/nowhere/notify`: no such file or directory")),
+        ("/dev/null", Some("failed to use NOTIFY_SOCKET `/dev/null`: connection refused")),
         ("", None),
     ] {
         let finished = remco(&dir).env("NOTIFY_SOCKET", name).once().expect_code(0);
