@@ -1,10 +1,10 @@
 //! What any bytes must survive as answers of an etcd: a page of keys read whole and in pieces of every size, and the lines
 //! of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
 
-use std::io::{self, Read};
-
 use remco::backend::etcd::mirror::{Comparing, Meaning, Mirror};
 use remco::backend::etcd::wire::{self, Entry, Message, RANGE};
+
+use crate::torn::Torn;
 
 pub fn run(bytes: &[u8]) {
     let Some((&seed, answer)) = bytes.split_first() else { return };
@@ -42,28 +42,6 @@ pub fn run(bytes: &[u8]) {
 /// What a page says, and its entries, or why it cannot be read.
 fn page(answer: &[u8], size: usize, step: usize) -> Result<(String, Vec<Entry>), String> {
     let mut entries = Vec::new();
-    let page = wire::read_page(Torn { rest: answer, size, step }, &mut |entry| entries.push(entry));
+    let page = wire::read_page(Torn::new(answer, size, step), &mut |entry| entries.push(entry));
     page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.to_string())
-}
-
-/// Gives pieces of changing size, and now and then an interruption.
-struct Torn<'a> {
-    rest: &'a [u8],
-    size: usize,
-    step: usize,
-}
-
-impl Read for Torn<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.step > 0 {
-            self.step += 1;
-            if self.step.is_multiple_of(5) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-        }
-        let n = (self.size + self.step % 3).min(buffer.len()).min(self.rest.len());
-        buffer[..n].copy_from_slice(&self.rest[..n]);
-        self.rest = &self.rest[n..];
-        Ok(n)
-    }
 }

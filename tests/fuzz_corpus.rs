@@ -8,6 +8,8 @@ use std::path::Path;
 mod config;
 #[path = "../fuzz/etcd.rs"]
 mod etcd;
+#[path = "../fuzz/etcd_v2.rs"]
+mod etcd_v2;
 #[path = "../fuzz/layout.rs"]
 mod layout;
 #[path = "../fuzz/pattern.rs"]
@@ -18,6 +20,8 @@ mod printf;
 mod still;
 #[path = "../fuzz/template.rs"]
 mod template;
+#[path = "../fuzz/torn.rs"]
+mod torn;
 
 #[test]
 fn configurations() {
@@ -27,6 +31,11 @@ fn configurations() {
 #[test]
 fn answers_of_an_etcd() {
     all("etcd", 50, etcd::run);
+}
+
+#[test]
+fn answers_of_etcd_version_2() {
+    all("etcd_v2", 50, etcd_v2::run);
 }
 
 #[test]

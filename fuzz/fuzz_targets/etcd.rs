@@ -5,5 +5,7 @@
 
 #[path = "../etcd.rs"]
 mod etcd;
+#[path = "../torn.rs"]
+mod torn;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| etcd::run(bytes));

@@ -12,7 +12,7 @@ mod rota;
 mod session;
 mod subscription;
 mod unversioned;
-mod v2;
+pub mod v2;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};

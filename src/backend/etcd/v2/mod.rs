@@ -3,9 +3,9 @@
 
 mod client;
 pub(super) mod login;
-mod mirror;
+pub mod mirror;
 mod session;
-pub(super) mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::config;
 use crate::host::http;
 
 /// An etcd backend that connects to one of the nodes at its first turn.
-pub fn new(recipe: &Recipe, nodes: Vec<String>, start: Start) -> Box<dyn Backend> {
+pub(super) fn new(recipe: &Recipe, nodes: Vec<String>, start: Start) -> Box<dyn Backend> {
     let Recipe { options, etcd, mode, random, .. } = recipe;
     let (goal, patience) = match mode {
         Mode::OneShot => (Goal::Once, Patience::For(etcd.timeout)),
