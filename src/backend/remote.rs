@@ -22,6 +22,9 @@ const LARGEST: usize = 64 << 20;
 /// What remco gives a server, from the connection to the last byte.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What one read waits for a connection where others are to be served meanwhile. The next read goes on with it.
+const BRIEFLY: Duration = Duration::from_secs(1);
+
 /// The backend at work. The seed spreads its reads over time.
 pub fn new(
     config: &config::Backend,
@@ -30,7 +33,9 @@ pub fn new(
     wake: Arc<dyn Wake>,
     seed: u64,
 ) -> Box<dyn Backend> {
-    let limits = Limits { dial: PATIENCE, answer: PATIENCE, whole: PATIENCE, size: LARGEST };
+    // A one-shot run has no second read, and a lost packet costs a connection a second.
+    let connect = if mode == Mode::OneShot { PATIENCE } else { BRIEFLY };
+    let limits = Limits { connect, dial: PATIENCE, answer: PATIENCE, whole: PATIENCE, size: LARGEST };
     let document = Document {
         http: Client::new(wake, limits, config::Tls::default()),
         url: file.filepath.clone(),

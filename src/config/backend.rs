@@ -104,8 +104,11 @@ fn parse(reader: &Reader, name: &str, kind: fn(&Reader, Purpose) -> Option<Kind>
     }
     let onetime = reader.boolean("onetime").unwrap_or(false);
     let unwatchable = match &kind {
-        Some(Kind::File(file)) if file.is_remote() => Some("a remote file"),
-        _ => ["env", "vault", "redis", "mock"].contains(&name).then_some(name),
+        Some(Kind::File(file)) => file.is_remote().then_some("a remote file"),
+        Some(Kind::Env | Kind::Vault(_) | Kind::Redis(_) | Kind::Mock) => Some(name),
+        Some(Kind::Etcd(_) | Kind::Consul(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_)) => None,
+        // Of those that cannot be watched only this one can be without what it needs.
+        None => (name == "vault").then_some(name),
     };
     let (watch, interval) = pace(reader, unwatchable, onetime, purpose);
     Some(Backend {
@@ -150,7 +153,7 @@ fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let tls = tls(reader, purpose);
     let scheme = if tls == Tls::default() { "http" } else { "https" };
     let url = |node: Found<&str>| {
-        let url = node_url(node.value, scheme);
+        let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
             reader.report.error(node.span, format!("this is no address of etcd: write it like `\"{EXAMPLE}\"`"));
         }
@@ -297,6 +300,11 @@ fn required(reader: &Reader, key: &str, what: &str, purpose: Purpose) -> Option<
     }
 }
 
+/// Whether the path of a request can be put behind the URL. An `@` in its own path is one of a password with a slash.
+fn is_plain(url: &str) -> bool {
+    !url.contains(['?', '#']) && !url.splitn(4, '/').skip(3).any(|path| path.contains('@'))
+}
+
 /// See [`Etcd::nodes`]. `None` where it cannot be one. `scheme` is for a node without.
 fn node_url(node: &str, scheme: &str) -> Option<String> {
     let node = node.trim();
@@ -304,9 +312,15 @@ fn node_url(node: &str, scheme: &str) -> Option<String> {
     let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_end_matches('/'));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
+    // A password with a slash in it makes its beginning look like a port.
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
     let sound = matches!(&*scheme, "http" | "https")
-        && !host.is_empty()
-        && !host.starts_with(':')
+        && !name.is_empty()
+        && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')))
+        && port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()))
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     sound.then(|| format!("{scheme}://{rest}"))
 }
@@ -483,6 +497,14 @@ mod tests {
         {
             check(none, None);
         }
+        for port in ["h:abc", "h:", "h:99999", "h:+1", "[::1]:x", "[::1", "::1", "me:se/cr@h:1", "me:se?cr@h:1"] {
+            check(port, None);
+        }
+        check("[::1]", Some("http://[::1]"));
+        for (url, want) in [("http://h/x", true), ("http://m:1@h/x", true), ("http://m:1/2@h", false)] {
+            assert_eq!(is_plain(url), want, "{url}");
+        }
+        assert!(!is_plain("http://h/?x") && !is_plain("http://h/#x"));
         assert_eq!(node_url("etcd", "https").as_deref(), Some("https://etcd"));
     }
 }

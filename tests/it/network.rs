@@ -150,6 +150,20 @@ fn a_half_open_watch_of_version_2_over_tls_is_found() {
     finds_a_half_open_connection(Way::Old);
 }
 
+/// Every other connection works, so that nothing fails.
+#[test]
+fn a_wait_of_version_2_that_alone_is_dead_is_found() {
+    let bench = Bench::new(Way::Old);
+    bench.proxy.set(Fault::Drops);
+    bench.put("lost");
+    wait_until("the event is dropped", LIMIT, || bench.proxy.has_dropped());
+    bench.proxy.set(Fault::None);
+    bench.wait_for("lost");
+    bench.put("after it");
+    bench.wait_for("after it");
+    bench.program.stop();
+}
+
 #[test]
 fn proxies_of_the_environment_are_not_asked() {
     for way in [Way::Plain, Way::Tls, Way::Old] {

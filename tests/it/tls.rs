@@ -16,6 +16,9 @@ use crate::support::{
     wait_until,
 };
 
+/// The option of a run that is to fail: it does not try for long. (One that is to succeed may need its time.)
+const SOON: &str = "timeout = 0.1\n";
+
 /// A folder with a template of one key, and a configuration for these options of etcd.
 fn folder(nodes: &str, options: &str) -> TempDir {
     let dir = TempDir::new();
@@ -39,7 +42,6 @@ version = 3
 nodes = ["{nodes}"]
 keys = ["/greeting"]
 watch = true
-timeout = 0.1
 {options}
 "#
         ),
@@ -64,6 +66,8 @@ fn renders(dir: &TempDir) {
 /// A one-shot run that fails with these words.
 #[track_caller]
 fn fails(dir: &TempDir, words: &str) {
+    let config = dir.read("config.toml").expect("it was written");
+    dir.write("config.toml", config + SOON);
     remco(dir).once().expect_code(1).expect_log(words);
     assert_eq!(dir.read("app.conf"), None);
 }
@@ -84,7 +88,7 @@ fn the_authority_and_the_name_of_the_server_count() {
     let env = authority_of.cert().display().to_string();
     remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(0);
     let other = Authority::new();
-    let dir = folder(&url, &authority(&other.cert()));
+    let dir = folder(&url, &(authority(&other.cert()) + SOON));
     let words = format!("signed by none of the authorities in `{}`", other.cert().display());
     remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(1).expect_log(&words);
     let dir = folder(&url, "");

@@ -152,5 +152,6 @@ fn limits(etcd: &config::Etcd) -> Limits {
         answer: etcd.request_timeout,
         whole: usual.whole.max(etcd.request_timeout),
         size: etcd.max_response,
+        ..usual
     }
 }

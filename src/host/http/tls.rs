@@ -15,7 +15,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
 
-use super::{Cause, Waiting};
+use super::{Cause, Waiting, broken, failed};
 use crate::calendar::Civil;
 use crate::config;
 use crate::error::cause;
@@ -118,9 +118,11 @@ impl Tls {
                 builder.with_client_auth_cert(chain, private).map_err(|error| match error {
                     Error::InconsistentKeys(_) => format!("the key `{key}` is not that of the certificate `{cert}`"),
                     Error::InvalidCertificate(_) => format!("failed to use certificate `{cert}`: {error}"),
-                    _ => {
+                    // ring's word for a key of a kind that it does not know.
+                    Error::General(_) => {
                         format!("failed to use key `{key}`: only RSA, ECDSA P-256 and P-384 and Ed25519 are supported")
                     }
+                    _ => format!("failed to use certificate `{cert}` with key `{key}`: {error}"),
                 })?
             }
             _ => builder.with_no_client_auth(),
@@ -222,6 +224,16 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether it can take a request: the server has not ended it, and nothing is left that nobody asked for.
+    pub fn is_idle(&mut self) -> bool {
+        let state = self.connection.process_new_packets();
+        state.is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
+    }
+
     /// Sends all of it, and shakes hands first where that has not been done.
     pub fn send(&mut self, plain: &[u8], on: &Waiting) -> Result<(), ureq::Error> {
         let mut rest = plain;
@@ -230,6 +242,7 @@ impl Session {
             let taken = self.connection.writer().write(rest)?;
             rest = &rest[taken..];
             while self.connection.wants_write() || self.connection.is_handshaking() {
+                on.check()?;
                 match self.connection.wants_write() {
                     true => self.write(on)?,
                     false => self.read(on)?,
@@ -251,8 +264,13 @@ impl Session {
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(failed(Cause::Closed)),
                 Err(e) => return Err(e.into()),
             }
+            on.check()?;
             while self.connection.wants_write() {
-                self.write(on)?;
+                match self.write(on) {
+                    // What it has to say by itself can wait for the next call; a stream does not.
+                    Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => break,
+                    written => written?,
+                }
             }
             self.read(on)?;
         }
@@ -267,7 +285,7 @@ impl Session {
             Ok(_) => self.process(on),
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
             Err(e) if e.kind() == ErrorKind::WouldBlock => on.readable(),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(broken(e)),
         }
     }
 
@@ -296,10 +314,6 @@ impl Session {
     }
 }
 
-fn failed(cause: Cause) -> ureq::Error {
-    ureq::Error::Io(io::Error::other(cause))
-}
-
 /// What an error is to be told with.
 struct Words {
     host: String,
@@ -316,9 +330,15 @@ impl Words {
             Error::InvalidCertificate(error) => self.of_certificate(error),
             // Servers differ in what they say where there is no certificate at all.
             Error::AlertReceived(
-                Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure | Alert::NoCertificate,
+                Alert::CertificateRequired | Alert::BadCertificate | Alert::NoCertificate,
             ) if self.shown.is_none() => {
                 "the server refuses the connection: it wants a certificate: set `client_cert` and `client_key`"
+                    .to_owned()
+            }
+            // As TLS 1.2 says it; but also where nothing suits both sides.
+            Error::AlertReceived(Alert::HandshakeFailure) if self.shown.is_none() => {
+                "the server ended TLS: HandshakeFailure: it may want a certificate (`client_cert` and `client_key`), or has \
+                 no version or cipher in common with remco"
                     .to_owned()
             }
             Error::AlertReceived(

@@ -39,6 +39,7 @@ impl Client {
             match action {
                 Action::Ask(request) => wanted = Some(request),
                 Action::Close => self.waits.fill_with(|| None),
+                Action::Drop(wait) => self.waits[wait] = None,
                 Action::Report(report) => out.push(report),
             }
         }
@@ -107,7 +108,9 @@ impl Client {
                         Err(error) => Event::Unusable(error.to_string()),
                     },
                     Line::NothingYet => break,
-                    Line::Ended(Cause::Closed) => Event::Ended { wait },
+                    Line::Ended(cause @ (Cause::Ended | Cause::Closed)) => {
+                        Event::Ended { wait, whole: cause == Cause::Ended }
+                    }
                     Line::Ended(cause @ Cause::TooLong { .. }) => Event::Unusable(cause.to_string()),
                     Line::Ended(cause) => Event::Broken(cause.to_string()),
                 };

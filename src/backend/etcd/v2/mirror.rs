@@ -127,7 +127,7 @@ impl Mirror {
         if is_gone && self.read.iter().any(|path| is_within(path, &key)) {
             return Meaning::ReadAgain;
         }
-        let touched = |path: &Vec<u8>| is_within(&key, path) || (is_gone && is_within(path, &key));
+        let touched = |path: &Vec<u8>| is_shown(&key, path) || (is_gone && is_within(path, &key));
         // Waits are not ordered among each other: a change that came before the last trigger can arrive after it.
         let trigger = self.triggers.iter().any(touched) || index <= self.last_trigger;
         if trigger {
@@ -136,7 +136,7 @@ impl Mirror {
         let mut changes = Vec::new();
         match kind {
             EventKind::Put(value) => {
-                let is_read = self.read.iter().any(|path| is_within(&key, path));
+                let is_read = self.read.iter().any(|path| is_shown(&key, path));
                 // A key that two reads had may come to one of them later than its event.
                 let is_new = self.known.get(&key).is_none_or(|known| *known < index);
                 if let Some(store_key) = self.store_key(&key).filter(|_| is_read && is_new) {
@@ -182,6 +182,16 @@ pub fn is_within(path: &[u8], top: &[u8]) -> bool {
         Some(rest) => rest.is_empty() || top == b"/" || rest.starts_with(b"/"),
         None => false,
     }
+}
+
+/// Whether a read or a live wait of a path shows the key: etcd hides what begins with an underscore below the path. Its
+/// history does not.
+fn is_shown(key: &[u8], path: &[u8]) -> bool {
+    is_within(key, path) && !key[path.len()..].split(|b| *b == b'/').skip(usize::from(path != b"/")).any(is_hidden)
+}
+
+fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b"_")
 }
 
 #[cfg(test)]
@@ -284,6 +294,19 @@ mod tests {
         check(&mut prefixed, put("/p/a/y", "overtaken", 3), "* /a/y=overtaken");
         check(&mut prefixed, delete("/p/a/x", 4), "-/a/x");
         check(&mut prefixed, put("/p/a2/x", "not within", 5), "");
+    }
+
+    #[test]
+    fn what_etcd_hides_is_not_taken_from_its_history() {
+        let check = |mirror: &mut Mirror, key, want: &str| assert_eq!(meaning(mirror.apply(put(key, "1", 2))), want);
+        let mut plain = mirror("", &["/a"], &["/a"]);
+        check(&mut plain, "/a/_x", "");
+        check(&mut plain, "/a/_x/y", "");
+        check(&mut plain, "/a/y/_x", "");
+        check(&mut plain, "/a/y_x", "* /a/y_x=1");
+        check(&mut mirror("", &["/"], &["/"]), "/_x", "");
+        check(&mut mirror("", &["/_a"], &["/_a"]), "/_a/x", "* /_a/x=1");
+        check(&mut mirror("", &["/_a"], &["/_a"]), "/_a", "* /_a=1");
     }
 
     #[test]

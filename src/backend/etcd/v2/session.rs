@@ -26,6 +26,16 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// A wait brings one change. Those of a burst are reported as one, but not later than this.
 const BURST: Duration = Duration::from_millis(100);
 
+/// A wait is silent where its keys do not change, and where its connection alone is dead: it is opened anew as soon as the
+/// store has changed behind it, and at the latest after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// How many changes etcd remembers. A wait from before them cannot be opened anew without a read.
+const HISTORY: u64 = 1000;
+
+/// What is refused for good is asked for again between this and three times as much.
+const SLOW_REST: Duration = Duration::from_secs(10);
+
 /// What a backend is asked for.
 pub struct Settings {
     /// As it is logged.
@@ -50,8 +60,8 @@ pub enum Event {
     Opened { wait: usize, head: Head },
     /// The rest of a wait came, and with it the wait has ended.
     Came { wait: usize, event: wire::Event },
-    /// A wait ended without a change.
-    Ended { wait: usize },
+    /// A wait ended without a change. `whole`: as the server meant it, not cut off.
+    Ended { wait: usize, whole: bool },
     /// The waits have nothing more for now.
     Quiet,
     /// The newest index was told.
@@ -70,6 +80,8 @@ pub enum Action {
     Ask(Request),
     /// Drops all waits.
     Close,
+    /// Drops one of them.
+    Drop(usize),
     Report(Report),
 }
 
@@ -143,6 +155,8 @@ struct Wait {
 #[derive(Clone, Copy)]
 struct Open {
     at: Instant,
+    /// The first index it was asked for.
+    from: u64,
     /// The newest one when it was opened: a change up to it is of the past.
     index: u64,
 }
@@ -208,7 +222,7 @@ impl Session {
             Event::Read(head) => self.read(head, now, out),
             Event::Opened { wait, head } => self.opened(wait, head, now, out),
             Event::Came { wait, event } => self.came(wait, event, now, out),
-            Event::Ended { wait } => self.ended(wait, now, out),
+            Event::Ended { wait, whole } => self.ended(wait, whole, now, out),
             Event::Quiet => self.quiet(now, out),
             Event::Probed(head) => self.probed(head, now, out),
             Event::Refused { refusal, user } => self.refused(&refusal, user, now, out),
@@ -274,16 +288,24 @@ impl Session {
                 }
                 None => self.probe(),
             }
-        } else if let Some(place) = self.waits.iter().position(|wait| wait.open.is_none()) {
+        } else if self.watching.is_some() && self.probe_at.is_some_and(|at| at <= now) {
+            // Before the waits: where one has many changes, there is always one that is closed.
+            self.probe()
+        } else if let Some(place) = self.closed() {
             let Wait { path, next, .. } = &self.waits[place];
             (RequestKind::Wait(place), path.clone(), wire::wait(path, *next))
-        } else if self.probe_at.is_some_and(|at| at <= now) {
-            self.probe()
         } else {
             return;
         };
         self.asked = key;
         out.push(Action::Ask(Request { node: self.rota.node(), kind, target }));
+    }
+
+    /// The wait to be opened next: of several the one that is furthest behind, so that one with many changes does not
+    /// starve the others.
+    fn closed(&self) -> Option<usize> {
+        let closed = self.waits.iter().enumerate().filter(|(_, wait)| wait.open.is_none());
+        closed.min_by_key(|(_, wait)| wait.next).map(|(place, _)| place)
     }
 
     fn probe(&self) -> (RequestKind, Vec<u8>, String) {
@@ -359,7 +381,7 @@ impl Session {
 
     fn opened(&mut self, wait: usize, head: Head, now: Instant, out: &mut Vec<Action>) {
         let wait = &mut self.waits[wait];
-        wait.open = Some(Open { at: now, index: head.index });
+        wait.open = Some(Open { at: now, from: wait.next, index: head.index });
         if self.cluster.is_some_and(|cluster| cluster != head.cluster) {
             return self.lost(Level::Warn, OTHER_CLUSTER, now, out);
         }
@@ -370,13 +392,19 @@ impl Session {
             self.healthy(out);
         }
         // A node that lags catches up; a store that was put back makes the wait silent until it is past its index.
-        self.probe_at = Some(if lags { now } else { now + self.about(self.settings.watch_deadline) });
+        let usual = now + self.about(self.settings.watch_deadline);
+        // The changes of one wait say nothing about the others.
+        self.probe_at = Some(if lags { now } else { self.probe_at.unwrap_or(usual) });
     }
 
     fn came(&mut self, wait: usize, event: wire::Event, now: Instant, out: &mut Vec<Action>) {
-        self.probe_at = Some(now + self.about(self.settings.watch_deadline));
         let wait = &mut self.waits[wait];
         let Some(open) = wait.open.take() else { return };
+        if event.index < open.from {
+            // Asked again at once it would say the same.
+            self.asked.clone_from(&wait.path);
+            return self.failed("an answer to another wait", now, out);
+        }
         if event.index < wait.next {
             return;
         }
@@ -398,11 +426,15 @@ impl Session {
         }
     }
 
-    fn ended(&mut self, wait: usize, now: Instant, out: &mut Vec<Action>) {
-        let Some(open) = self.waits[wait].open.take() else { return };
+    fn ended(&mut self, wait: usize, whole: bool, now: Instant, out: &mut Vec<Action>) {
+        let wait = &mut self.waits[wait];
+        let Some(open) = wait.open.take() else { return };
         if now.saturating_duration_since(open.at) < LASTING {
-            self.asked.clone_from(&self.waits[wait].path);
+            self.asked.clone_from(&wait.path);
             self.failed("wait ended without a change", now, out);
+        } else if whole {
+            // Nothing came of what was past when it was opened. Without this a quiet key would fall out of history.
+            wait.next = wait.next.max(open.index.saturating_add(1));
         }
     }
 
@@ -420,7 +452,17 @@ impl Session {
         }
         self.probe_at = Some(now + self.about(self.settings.watch_deadline));
         if let Some(why) = self.store_changed(head) {
-            self.lost(Level::Warn, why, now, out);
+            return self.lost(Level::Warn, why, now, out);
+        }
+        for (place, wait) in self.waits.iter_mut().enumerate() {
+            let Some(open) = wait.open else { continue };
+            let age = now.saturating_duration_since(open.at);
+            // Not where it would cost a read: its age has to say it then.
+            let cheap = head.index > open.index && head.index.saturating_sub(wait.next) < HISTORY;
+            if age >= LONGEST_WAIT || (cheap && age >= self.settings.watch_deadline) {
+                wait.open = None;
+                out.push(Action::Drop(place));
+            }
         }
     }
 
@@ -452,6 +494,11 @@ impl Session {
             self.rota.despair(now);
         }
         self.failed(&words, now, out);
+        if refusal.why == Why::Denied && self.settings.goal != Goal::Once {
+            // Only a human can mend it, and every attempt costs etcd a hash of the password.
+            let rest = now + SLOW_REST + self.up_to(SLOW_REST * 2);
+            self.resting = self.resting.max(Some(rest));
+        }
     }
 
     /// What was known cannot be brought up to date: all keys are read again.

@@ -128,7 +128,7 @@ impl Bench {
             bench.check(opened(wait, 10), &[]);
         }
         bench.check(Event::Quiet, &[]);
-        bench.wait();
+        bench.now += LASTING;
         bench
     }
 }
@@ -141,6 +141,7 @@ fn text(action: &Action) -> String {
             format!("{node} {kind:?} {target}").replace("wait=true&waitIndex=", "from ").replace(" quorum=true", "")
         }
         Action::Close => "close".into(),
+        Action::Drop(wait) => format!("drop {wait}"),
         Action::Report(Report::Snapshot(layer)) => {
             let pairs = layer.iter().map(|(key, value)| format!(" {}={}", plain(key), plain(value)));
             format!("snapshot{}", pairs.collect::<String>())
@@ -170,13 +171,13 @@ fn each_key_is_waited_for_from_the_index_behind_its_read() {
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["0 Read /a"]);
     bench.read(12, &[("/a/1", "y", 11)], &["snapshot /a/1=y /b/1=x"]);
-    bench.turn(&["0 Wait(0) /a from 13"]);
-    bench.check(opened(0, 14), &[]);
     bench.turn(&["0 Wait(1) /b from 11"]);
     bench.check(opened(1, 14), &[]);
     // What is only watched was read by nobody.
     bench.turn(&["0 Wait(2) /r from 11"]);
     bench.check(opened(2, 14), &[]);
+    bench.turn(&["0 Wait(0) /a from 13"]);
+    bench.check(opened(0, 14), &[]);
     bench.turn(&[]);
     assert_eq!(bench.wait(), DEADLINE * 9 / 10);
     bench.turn(&["0 Probe /a/_remco"]);
@@ -273,11 +274,77 @@ fn another_node_takes_over_all_waits() {
 #[test]
 fn a_wait_that_a_proxy_ends_is_no_failure() {
     let mut bench = Bench::watching(WATCHED);
-    bench.now += LASTING;
-    bench.check(Event::Ended { wait: 0 }, &[]);
+    bench.check(Event::Ended { wait: 0, whole: true }, &[]);
     bench.turn(&["0 Wait(0) /a from 11"]);
-    bench.check(opened(0, 10), &[]);
-    bench.check(Event::Ended { wait: 0 }, &["failed: failed to watch http://a: wait ended without a change"]);
+    bench.check(opened(0, 14), &[]);
+    // What was past when it was opened has been looked through, unless the end was a cut.
+    bench.now += LASTING;
+    bench.check(Event::Ended { wait: 0, whole: false }, &[]);
+    bench.turn(&["0 Wait(0) /a from 11"]);
+    bench.check(opened(0, 14), &[]);
+    bench.turn(&[]);
+    bench.now += LASTING;
+    bench.turn(&["0 Probe /a/_remco"]);
+    bench.check(Event::Probed(head(14)), &[]);
+    bench.check(Event::Ended { wait: 0, whole: true }, &[]);
+    bench.turn(&["0 Wait(0) /a from 15"]);
+    bench.check(opened(0, 14), &[]);
+    bench.check(
+        Event::Ended { wait: 0, whole: true },
+        &["failed: failed to watch http://a: wait ended without a change"],
+    );
+}
+
+#[test]
+fn a_wait_that_may_be_dead_is_opened_anew() {
+    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/a"], ..WATCHED });
+    // Changes of one say nothing about the other, and put nothing off.
+    let opened_at = bench.now;
+    bench.check(put(0, "/a/1", "x", 15), &[]);
+    bench.on(Event::Quiet);
+    bench.now = opened_at + DEADLINE / 2;
+    bench.turn(&["0 Wait(0) /a from 16"]);
+    bench.check(opened(0, 15), &[]);
+    bench.now = opened_at + DEADLINE;
+    bench.turn(&["0 Probe /a/_remco"]);
+    // Only what is as old as the deadline, and only where the store has changed.
+    bench.check(Event::Probed(head(15)), &["drop 1"]);
+    bench.turn(&["0 Wait(1) /b from 11"]);
+    bench.check(opened(1, 15), &[]);
+    for _ in 0..9 {
+        bench.wait();
+        bench.turn(&["0 Probe /a/_remco"]);
+        bench.check(Event::Probed(head(15)), &[]);
+    }
+    // Where a new wait would be too far back, its age has to say it.
+    for _ in 0..2 {
+        bench.now += DEADLINE;
+        bench.turn(&["0 Probe /a/_remco"]);
+        if bench.on(Event::Probed(head(2000))) == ["drop 0", "drop 1"] {
+            return;
+        }
+    }
+    panic!("waits that are minutes old are still open");
+}
+
+#[test]
+fn the_wait_that_is_furthest_behind_is_opened_first() {
+    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/a"], ..WATCHED });
+    bench.on(put(1, "/b/1", "x", 11));
+    bench.on(put(0, "/a/1", "x", 12));
+    bench.on(Event::Quiet);
+    bench.turn(&["0 Wait(1) /b from 12"]);
+    bench.check(opened(1, 12), &[]);
+    bench.turn(&["0 Wait(0) /a from 13"]);
+}
+
+#[test]
+fn an_old_answer_that_comes_again_is_a_failure_with_its_rest() {
+    let mut bench = Bench::watching(WATCHED);
+    let words = "failed: failed to watch http://a: an answer to another wait";
+    bench.check(put(0, "/a/1", "x", 10), &[words]);
+    assert_eq!(bench.wait(), SHORTEST_REST);
+    bench.turn(&["0 Wait(0) /a from 11"]);
 }
 
 #[test]
@@ -511,6 +578,7 @@ fn a_user_who_may_not_is_named() {
     let refusal = Refusal { why: Why::Denied, words: "HTTP 401".into() };
     let words = "failed: failed to read from http://a: user `bob` may not read `/a`, or has another password: HTTP 401";
     bench.check(Event::Refused { refusal, user: Some("bob".into()) }, &[words]);
+    assert_eq!(bench.wait(), SLOW_REST);
 }
 
 #[test]
@@ -531,7 +599,7 @@ fn events_that_do_not_fit_change_nothing() {
     bench.on(put(0, "/a/1", "x", 11));
     bench.on(Event::Quiet);
     bench.check(put(0, "/a/1", "y", 12), &[]);
-    bench.check(Event::Ended { wait: 0 }, &[]);
+    bench.check(Event::Ended { wait: 0, whole: true }, &[]);
     bench.check(Event::Read(head(3)), &[]);
     bench.check(Event::Quiet, &[]);
 }
