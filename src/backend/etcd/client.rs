@@ -48,6 +48,23 @@ struct Queue {
     since: Option<Instant>,
 }
 
+impl Queue {
+    /// Adds a report. A resource may get no turns for long: what a later report makes needless goes.
+    fn push(&mut self, report: Report) {
+        match (self.reports.last_mut(), report) {
+            (Some(Report::Changes { changes, trigger }), Report::Changes { changes: more, trigger: also }) => {
+                changes.extend(more);
+                *trigger |= also;
+            }
+            (_, Report::Snapshot(layer)) => {
+                self.reports.retain(|old| !matches!(old, Report::Snapshot(_) | Report::Changes { .. }));
+                self.reports.push(Report::Snapshot(layer));
+            }
+            (_, report) => self.reports.push(report),
+        }
+    }
+}
+
 impl Client {
     pub fn new(http: http::Client, nodes: Vec<String>, login: Option<Login>, session: Session, now: Instant) -> Client {
         Client {
@@ -97,7 +114,7 @@ impl Client {
             match action {
                 Action::Ask(request) => wanted = Some(request),
                 Action::Close => self.stream = None,
-                Action::Report(id, report) => self.queues.entry(id).or_default().reports.push(report),
+                Action::Report(id, report) => self.queues.entry(id).or_default().push(report),
             }
         }
         wanted
@@ -226,7 +243,11 @@ fn broken(cause: &Cause) -> Event {
 }
 
 fn tail(cause: Option<&Cause>) -> Tail {
-    if matches!(cause, Some(Cause::TooLong { .. })) { Tail::TooLong } else { Tail::Fetchable }
+    match cause {
+        Some(Cause::TooLong { .. }) => Tail::TooLong,
+        Some(Cause::Late { .. }) => Tail::Late,
+        Some(Cause::Aborted | Cause::Closed | Cause::Other(_)) | None => Tail::Fetchable,
+    }
 }
 
 /// A resource's part of a client.
@@ -299,5 +320,28 @@ impl Drop for Handle {
                 client.queues.entry(id).or_default().since.get_or_insert(since);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Change;
+    use crate::store::Layer;
+
+    #[test]
+    fn what_waits_for_its_turn_is_no_more_than_needed() {
+        let changes = |key: &[u8], trigger| Report::Changes { changes: vec![Change::Delete(key.into())], trigger };
+        let mut queue = Queue::default();
+        queue.push(changes(b"/a", false));
+        queue.push(Report::Failed("cut".into()));
+        queue.push(Report::Snapshot(Layer::new()));
+        queue.push(changes(b"/b", true));
+        queue.push(changes(b"/c", false));
+        let [Report::Failed(_), Report::Snapshot(_), Report::Changes { changes, trigger: true }] = &queue.reports[..]
+        else {
+            panic!("what is needed");
+        };
+        assert_eq!(changes.len(), 2);
     }
 }

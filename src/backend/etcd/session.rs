@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::NAME;
 use super::rota::{LONGEST_REST, NOBODY, News, Next, Rota};
-use super::subscription::{Barred, Goal, OTHER_CLUSTER, Subscription, Wanted};
+use super::subscription::{Barred, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
 use crate::log::{Level, Line};
@@ -72,6 +72,8 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     Fetchable,
+    /// It did not come in time.
+    Late,
     /// What comes next in the history is too large to be taken.
     TooLong,
 }
@@ -109,10 +111,14 @@ pub struct Session {
     settings: Settings,
     subscriptions: BTreeMap<Id, Subscription>,
     next: Id,
+    /// Whose turn to be asked for it is: a read goes on while its pages come, and then the others have theirs.
+    turn_of: Id,
     state: State,
     login: Login,
     /// Who logged in last.
     user: Option<String>,
+    /// A page failed where there is no stream: the others open theirs before it is asked for again.
+    watch_first: bool,
     /// What the request under way is for.
     asked: Option<Asked>,
     rota: Rota,
@@ -204,9 +210,11 @@ impl Session {
         Session {
             subscriptions: BTreeMap::new(),
             next: Id(0),
+            turn_of: Id(0),
             state: State::Ready,
             login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
             user: None,
+            watch_first: false,
             asked: None,
             rota,
             now,
@@ -359,7 +367,15 @@ impl Session {
 
     /// What is to be asked for next.
     fn missing(&mut self, now: Instant, out: &mut Vec<Action>) -> Option<Asked> {
-        let due = self.subscriptions.iter().find(|(_, s)| s.due(now).is_some_and(|at| at <= now));
+        if mem::take(&mut self.watch_first)
+            && let State::Ready = self.state
+            && self.watchable().next().is_some()
+        {
+            return Some(Asked::Watch);
+        }
+        let is_due = |(_, s): &(&Id, &Subscription)| s.due(now).is_some_and(|at| at <= now);
+        let due = self.subscriptions.range(self.turn_of..).find(is_due);
+        let due = due.or_else(|| self.subscriptions.iter().find(is_due));
         if let Some((id, subscription)) = due {
             return Some(match subscription.reading {
                 Some(_) => Asked::Page(*id),
@@ -373,15 +389,21 @@ impl Session {
         if self.is_stale(watching) {
             return Some(Asked::Watch);
         }
-        let newest = self.watchable().next().map(|(id, _)| Asked::Newest(id));
+        let newest = watching.routes.iter().find(|route| route.flow == Flow::Open).map(|route| Asked::Newest(route.id));
         newest.filter(|_| watching.probe_at <= now)
     }
 
     fn ask(&mut self, asked: Asked, out: &mut Vec<Action>) {
+        if let Asked::Page(id) | Asked::Permission(id) = asked {
+            self.turn_of = Id(id.0 + 1);
+        }
         let of = |id: Id| self.subscriptions.get(&id);
         let (kind, body) = match asked {
             Asked::Login => (RequestKind::Login, Some(String::new())),
-            Asked::Page(id) => (RequestKind::Range, of(id).and_then(Subscription::page_request)),
+            Asked::Page(id) => {
+                let reader = self.subscriptions.get_mut(&id);
+                (RequestKind::Range, reader.and_then(Subscription::page_request))
+            }
             Asked::Permission(id) => {
                 let barred = of(id).and_then(|s| s.barred.as_ref());
                 (RequestKind::Range, barred.map(|barred| wire::permission(&barred.span)))
@@ -427,10 +449,13 @@ impl Session {
         subscription.barred = None;
         let read = match subscription.page(page) {
             Ok(Some(read)) => read,
-            Ok(None) => return,
+            Ok(None) => {
+                self.turn_of = id;
+                return;
+            }
             Err(words) => {
                 self.read_all(id, None, out);
-                return self.failed("read from", words, now, out);
+                return self.page_failed(id, words, now, out);
             }
         };
         let interval = subscription.interval.map(|interval| self.about(interval));
@@ -450,6 +475,7 @@ impl Session {
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.take_held();
         }
+        self.plan_read(id, now);
         self.recover(out);
     }
 
@@ -474,6 +500,8 @@ impl Session {
         };
         watching.probe_at = probe_at;
         watching.heard = now;
+        // On a slow link what is between two confirmations may take its time.
+        watching.answered_by = now + self.settings.patience;
         let named = usize::try_from(answer.watch_id).ok().and_then(|id| id.checked_sub(1));
         // A watch that was refused has lost its number, but not its turn.
         let index = if answer.created { Some(watching.answered) } else { named };
@@ -492,6 +520,8 @@ impl Session {
         if answer.canceled {
             return match answer.compact_revision {
                 0 => self.cancelled(id, watch, &mem::take(&mut answer.cancel_reason), answer.created, now, out),
+                // The read that is under way is newer.
+                _ if subscription.reading.is_some() => self.detach(id, out),
                 _ => self.lost(id, Level::Info, "history was compacted", now, out),
             };
         }
@@ -500,7 +530,7 @@ impl Session {
                 // When all keys are read it watches on from there, with the next stream.
                 self.detach(id, out);
             }
-            return;
+            return self.plan_read(id, now);
         }
         if subscription.is_other_cluster(answer.header) {
             return self.lost(id, Level::Warn, OTHER_CLUSTER, now, out);
@@ -580,7 +610,7 @@ impl Session {
                 let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
                 subscription.restarts += 1;
                 if subscription.restarts > RESTARTS {
-                    self.failed("read from", &words, now, out);
+                    self.page_failed(id, &words, now, out);
                 }
             }
             (Reason::Unauthenticated, _) => match self.login {
@@ -611,25 +641,77 @@ impl Session {
                     self.bar(id, "read", span, &words, now, out);
                 }
             }
+            (_, Asked::Page(id)) => self.page_failed(id, &words, now, out),
             _ => self.failed(asked.verb(), &words, now, out),
         }
     }
 
     fn broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
         match (self.asked.take(), tail) {
-            (Some(Asked::Page(id)), Tail::TooLong) => {
-                // No other node would have less to say.
-                if let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) {
-                    self.bar(id, "read", span, words, now, out);
+            (Some(Asked::Page(id)), tail) => {
+                let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+                match tail {
+                    // Fewer keys may do. No other node would have less to say.
+                    Tail::TooLong if subscription.halve_page(1) => {}
+                    Tail::TooLong => self.too_long(id, words, now, out),
+                    Tail::Late => {
+                        subscription.halve_page(LEAST_LATE);
+                        self.page_failed(id, words, now, out);
+                    }
+                    Tail::Fetchable => self.page_failed(id, words, now, out),
                 }
             }
             (asked, tail) => {
                 self.failed(asked.unwrap_or(Asked::Watch).verb(), words, now, out);
                 if asked.is_none() && tail == Tail::TooLong {
                     let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
-                    watched.into_iter().for_each(|id| self.read_all(id, None, out));
+                    // Whoever else had that line reads, too.
+                    let from = self.moment_to_read(now);
+                    watched.into_iter().for_each(|id| self.read_all(id, Some(from), out));
                 }
             }
+        }
+    }
+
+    /// A page could not be had. Beside a stream that need not be the node's fault: it is asked for little, and the
+    /// resource waits alone.
+    fn page_failed(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
+        let (State::Watching(watching), Some(subscription)) = (&mut self.state, self.subscriptions.get_mut(&id)) else {
+            self.watch_first = true;
+            return self.failed("read from", words, now, out);
+        };
+        watching.probe_at = now;
+        let rest = subscription.page_failed();
+        subscription.told = true;
+        let from = now + rest + self.up_to(rest);
+        if let Some(reading) = self.subscriptions.get_mut(&id).and_then(|s| s.reading.as_mut()) {
+            reading.from = Some(from);
+        }
+        out.push(Action::Report(id, Report::Failed(format!("failed to read from {}: {words}", self.rota.name()))));
+    }
+
+    /// A single key is too large to be read. A watch that goes on knows all the same what changes.
+    fn too_long(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
+        let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) else { return };
+        if !matches!(&self.state, State::Watching(watching) if watching.is_attached(id)) {
+            return self.bar(id, "read", span, words, now, out);
+        }
+        let (slow, node) = (self.slow(), self.rota.name());
+        let words = format!("failed to read `{}` from {node}: {words}", span.shown());
+        out.push(log(id, Level::Warn, "going on with the watch alone", "error", words));
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.reading = None;
+        subscription.next_read = Some(now + slow.max(subscription.interval.unwrap_or_default()));
+        subscription.take_held();
+        self.plan_read(id, now);
+        self.recover(out);
+    }
+
+    /// Plans a read of all keys of a resource if events could not tell what has become of one.
+    fn plan_read(&mut self, id: Id, now: Instant) {
+        let part = self.up_to(Duration::from_secs(1));
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.plan_read(now, |pause| pause.mul_f64(part.as_secs_f64()));
         }
     }
 
@@ -670,11 +752,29 @@ impl Session {
         self.flush(id, out);
         self.detach(id, out);
         out.push(log(id, level, "reading all keys again", "reason", why.to_owned()));
-        // They read one after the other, so that one stream serves all again.
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        let losses = subscription.losses;
+        subscription.losses = losses.saturating_add(1);
+        if losses < 2 {
+            let from = self.moment_to_read(now);
+            return self.read_all(id, Some(from), out);
+        }
+        // No watch came of the reads before: the nodes may be of two clusters, or history may be compacted too fast.
+        subscription.told = true;
+        let words = format!("failed to watch {}: {why}, {losses} times before", self.rota.name());
+        out.push(Action::Report(id, Report::Failed(words)));
+        let least = SPREAD * (1 << losses.min(10));
+        let rest = least.min(SLOW_REST);
+        let from = now + rest + self.up_to(rest * 2);
+        self.read_all(id, Some(from), out);
+    }
+
+    /// When all keys are read after a loss. Those who lost something read one after the other, so that one stream serves
+    /// all again.
+    fn moment_to_read(&mut self, now: Instant) -> Instant {
         let planned =
             self.subscriptions.values().filter_map(|s| s.reading.as_ref()?.from).filter(|from| *from >= now).min();
-        let from = planned.unwrap_or_else(|| now + self.up_to(SPREAD));
-        self.read_all(id, Some(from), out);
+        planned.unwrap_or_else(|| now + self.up_to(SPREAD))
     }
 
     /// A resource may not have what it wants, or cannot: it alone is told, and asks again much later.
@@ -702,12 +802,7 @@ impl Session {
     /// The node did not do what it was asked for. The next one is, after a rest.
     fn failed(&mut self, verb: &str, words: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush_all(out);
-        if let State::Watching(watching) = &self.state {
-            if now.saturating_duration_since(watching.since) >= LASTING {
-                self.rota.forgive();
-            }
-            self.close(out);
-        }
+        self.close(out);
         let text = format!("failed to {verb} {}: {words}", self.rota.name());
         let next = self.rota.failed(text, now, &mut self.random);
         let all = self.rota.failures();
@@ -776,7 +871,10 @@ impl Session {
 
     /// Ends the stream, if there is one. What is to be watched is watched on by the next.
     fn close(&mut self, out: &mut Vec<Action>) {
-        if let State::Watching(_) = self.state {
+        if let State::Watching(watching) = &self.state {
+            if self.now.saturating_duration_since(watching.since) >= LASTING {
+                self.rota.forgive();
+            }
             self.subscriptions.values_mut().for_each(Subscription::detached);
             self.state = State::Ready;
             out.push(Action::Close);
@@ -805,6 +903,7 @@ impl Session {
             let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();
             if watched && subscription.reading.is_none() && subscription.barred.is_none() && !locked_out {
                 subscription.suspect = false;
+                subscription.losses = 0;
                 if mem::take(&mut subscription.told) {
                     out.push(Action::Report(*id, Report::Recovered));
                 }

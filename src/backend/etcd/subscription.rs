@@ -6,6 +6,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::mirror::{Loading, Meaning, Mirror};
+use super::rota::{LONGEST_REST, SHORTEST_REST};
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
 use crate::backend::keys::StoreKey;
 use crate::backend::{Change, Report};
@@ -14,6 +15,13 @@ use crate::store::{Bytes, Layer};
 /// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
 /// keys, and all of them at once would take a second.
 pub const PAGE: usize = 10_000;
+
+/// The fewest keys to ask for where a page is late: a node that hangs must not make thousands of requests of the next read.
+pub const LEAST_LATE: usize = 100;
+
+/// Between two reads because of events that do not tell what a store key is now.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Bytes that are held back while all keys are read.
 pub const HELD: usize = 1 << 20;
@@ -55,6 +63,16 @@ pub struct Subscription {
     pub watches: Vec<Watch>,
     /// Of the store that was read last.
     cluster: u64,
+    /// Keys that a page may have: fewer where the values are large.
+    limit: usize,
+    /// How often a page failed beside the stream since one came.
+    failed_pages: u32,
+    /// What events could not tell.
+    pub unclear: Unclear,
+    /// How long to wait after the last read that cleared such up, and until when that is.
+    pace: Option<(Duration, Instant)>,
+    /// How often the history was lost since all watches were confirmed.
+    pub losses: u32,
     /// How often the read that is under way lost its revision.
     pub restarts: u32,
     /// What came from a watch while all keys were read: it must not overtake them.
@@ -71,6 +89,15 @@ pub struct Subscription {
     pub suspect: bool,
     /// A failure was reported.
     pub told: bool,
+}
+
+/// Whether events left open what a store key is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    Nothing,
+    Found,
+    /// A read is planned that tells.
+    Planned,
 }
 
 /// A key range that is watched.
@@ -99,6 +126,11 @@ impl Subscription {
             next_read: None,
             watches: watched.into_iter().map(|span| Watch { span, next: 0 }).collect(),
             cluster: 0,
+            limit: PAGE,
+            failed_pages: 0,
+            unclear: Unclear::Nothing,
+            pace: None,
+            losses: 0,
             restarts: 0,
             held: Vec::new(),
             held_size: 0,
@@ -115,8 +147,14 @@ impl Subscription {
     /// Lets all keys be read, from the first one and not before the moment.
     pub fn read_all(&mut self, from: Option<Instant>) {
         self.next_read = None;
-        self.reading =
-            Some(Reading { rest: self.mirror.spans().into(), first: None, loading: self.mirror.load(), from });
+        self.unclear = Unclear::Nothing;
+        self.reading = Some(Reading {
+            rest: self.mirror.spans().into(),
+            first: None,
+            page: Vec::new(),
+            loading: self.mirror.load(),
+            from,
+        });
     }
 
     /// Whether its watches belong into a stream.
@@ -142,10 +180,13 @@ impl Subscription {
     }
 
     /// The body that asks for the next page.
-    pub fn page_request(&self) -> Option<String> {
+    pub fn page_request(&mut self) -> Option<String> {
+        let reading = self.reading.as_mut()?;
+        // What came of a page that broke off may not be of the revision, or the cluster, that is read now.
+        reading.page.clear();
         let reading = self.reading.as_ref()?;
         Some(match reading.rest.front() {
-            Some(span) => wire::range(span, PAGE, reading.first.map(|header| header.revision)),
+            Some(span) => wire::range(span, self.limit, reading.first.map(|header| header.revision)),
             // No keys are wanted, but their revision is.
             None => wire::newest_revision(&self.probed_span()),
         })
@@ -166,7 +207,7 @@ impl Subscription {
     /// Takes a key of the page that is coming in.
     pub fn entry(&mut self, entry: Entry) {
         if let Some(reading) = &mut self.reading {
-            self.mirror.add(&mut reading.loading, entry);
+            reading.page.push(entry);
         }
     }
 
@@ -174,7 +215,12 @@ impl Subscription {
     /// that turned out otherwise than known. An error says what is wrong with the page.
     pub fn page(&mut self, page: Page) -> Result<Option<Read>, &'static str> {
         let Some(reading) = &mut self.reading else { return Ok(None) };
-        if !reading.turn_page(page)? {
+        let is_whole = reading.turn_page(page)?;
+        self.failed_pages = 0;
+        for entry in reading.page.drain(..) {
+            self.mirror.add(&mut reading.loading, entry);
+        }
+        if !is_whole {
             return Ok(None);
         }
         let Some(Reading { first: Some(header), loading, .. }) = self.reading.take() else { return Ok(None) };
@@ -182,6 +228,7 @@ impl Subscription {
         let (layer, unknown) = self.mirror.install(loading);
         self.cluster = header.cluster_id;
         self.restarts = 0;
+        self.limit = (self.limit * 2).min(PAGE);
         for watch in &mut self.watches {
             watch.next = header.revision.saturating_add(1);
         }
@@ -228,7 +275,6 @@ impl Subscription {
             // Progress: there is nothing up to this revision that has not come.
             *next = known.max(answer.header.revision.saturating_add(1));
         }
-        let mut read_again = false;
         for event in answer.events {
             let revision = event.entry.mod_revision;
             if revision < known {
@@ -245,19 +291,52 @@ impl Subscription {
                     self.changes.push(change);
                     self.trigger |= trigger;
                 }
-                Meaning::ReadAgain => read_again = true,
+                Meaning::ReadAgain if self.unclear == Unclear::Nothing => self.unclear = Unclear::Found,
+                Meaning::ReadAgain => {}
             }
         }
-        if read_again {
-            self.read_all(None);
+    }
+
+    /// Plans the read that clears up what events could not tell: at once, and then seldom while there is more of it. `jitter`
+    /// is a part of the pause that is added to it.
+    pub fn plan_read(&mut self, now: Instant, jitter: impl FnOnce(Duration) -> Duration) {
+        if self.unclear != Unclear::Found {
+            return;
         }
+        self.unclear = Unclear::Planned;
+        let (pause, at) = match self.pace {
+            Some((pause, end)) if now < end + pause => ((pause * 2).min(LONGEST_PAUSE), end.max(now)),
+            _ => (SHORTEST_PAUSE, now),
+        };
+        self.pace = Some((pause, at + pause + jitter(pause / 4)));
+        self.next_read = Some(self.next_read.map_or(at, |next| next.min(at)));
+    }
+
+    #[cfg(test)]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Asks for fewer keys at a time. Tells whether that is possible.
+    pub fn halve_page(&mut self, least: usize) -> bool {
+        let is_possible = self.limit > least;
+        if is_possible {
+            self.limit = (self.limit / 2).max(least);
+        }
+        is_possible
+    }
+
+    /// A page failed beside the stream: gives the rest before the next attempt, less its random part.
+    pub fn page_failed(&mut self) -> Duration {
+        let rest = (SHORTEST_REST * (1 << self.failed_pages.min(10))).min(LONGEST_REST / 2);
+        self.failed_pages = self.failed_pages.saturating_add(1);
+        rest
     }
 
     /// Takes what was held back while all keys were read.
     pub fn take_held(&mut self) {
         self.held_size = 0;
         for (watch, answer) in mem::take(&mut self.held) {
-            // One of them may call for another read; then the rest is held back again, and it has room.
             self.take(watch, answer);
         }
     }
@@ -299,6 +378,8 @@ pub struct Reading {
     rest: VecDeque<Span>,
     /// That of the first page; all others are read as of its revision.
     first: Option<Header>,
+    /// The page that is coming in: it counts when its end has come.
+    page: Vec<Entry>,
     loading: Loading,
     /// Nothing is asked for before.
     pub from: Option<Instant>,

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
 use super::super::rota::{Patience, SHORTEST_REST, Start};
-use super::super::subscription::HELD;
+use super::super::subscription::{HELD, LEAST_LATE, PAGE, Unclear};
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
@@ -377,7 +377,7 @@ fn one_shot_tries_as_long_as_it_may() {
     bench.on(Event::Turn);
     bench.check(broken("connection refused"), &[]);
     let begun = bench.now;
-    bench.turn(&["1 range /a to /b"]);
+    bench.turn(&["1 range /z to /{"]);
     let both = "failed to read from http://a: connection refused; failed to read from http://b: no answer";
     let warning = format!("Warn: {NOBODY} error={both}");
     bench.check(broken("no answer"), &[&warning, &format!("#1 {warning}")]);
@@ -385,7 +385,9 @@ fn one_shot_tries_as_long_as_it_may() {
     let mut last = Vec::new();
     while last.is_empty() {
         let node = bench.session.rota.node();
-        bench.turn(&[&format!("{node} range /a to /b")]);
+        // Each has its turn.
+        let range = if node == 0 { "range /a to /b" } else { "range /z to /{" };
+        bench.turn(&[&format!("{node} {range}")]);
         last = bench.on(broken(if node == 0 { "connection refused" } else { "no answer" }));
         if last.is_empty() {
             bench.wait();
@@ -839,7 +841,9 @@ fn a_failed_page_beside_the_stream_moves_on_to_another_node() {
     bench.turn(&["0 range /a to /b"]);
     bench.part_of_page(20, &[("/a/1", "x", 11)], true, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);
-    bench.check(broken("cut"), &["close", "failed: failed to read from http://a: cut"]);
+    bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
+    bench.turn(&["0 newest revision"]);
+    bench.check(broken("cut"), &["close", "failed: failed to watch http://a: cut"]);
     bench.wait();
     bench.turn(&["1 range /a/1\\0 to /b at 20"]);
     bench.page(20, &[], &["snapshot /a/1=x"]);
@@ -1048,6 +1052,8 @@ impl World {
                 Action::Ask(request) if request.kind == RequestKind::Range => {
                     let body = serde_json::from_str(&request.body).unwrap();
                     let answer = self.etcd.range(&mut self.bench.session, &body);
+                    // Its entries have come, but not its end.
+                    let answer = if fails() { broken("torn") } else { answer };
                     self.tell(answer, fails);
                 }
                 Action::Ask(request) => {
@@ -1128,16 +1134,19 @@ fn nothing_is_lost_whatever_happens() {
     let names = ["/a", "/a/1", "/a/2", "/a//2", "/ab", "/b", "/b/x", "/c/1", "/reload", "a/1", "b/1", "a//1"];
     let (mut snapshots, mut changes, mut failures, mut logins) = (0, 0, 0, 0);
     for run in 0..600 {
-        let mut seed = run as u64 + 1;
-        let mut below = move |bound: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) % bound
+        let numbers = |mut seed: u64| {
+            move |bound: u64| {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (seed >> 33) % bound
+            }
         };
+        // The session's are its own: else they would go in step with what happens to it.
+        let (mut below, of_session) = (numbers(run as u64 + 1), numbers(!(run as u64)));
         let nodes: &[&str] = if run % 2 == 0 { &["http://a"] } else { &["http://a", "http://b"] };
         let login = run % 3 == 0;
         let mut served: Vec<Plan> = plans.iter().cycle().skip(run % 5).take(1 + run / 5 % 3).copied().collect();
         served.iter_mut().for_each(|plan| (plan.nodes, plan.login) = (nodes, login));
-        let mut world = World::new(&served, Box::new(below));
+        let mut world = World::new(&served, Box::new(of_session));
         world.token = !login;
         world.tell(Event::Turn, &mut || false);
         for _ in 0..150 {
@@ -1215,7 +1224,12 @@ fn nothing_is_lost_whatever_happens() {
                 world.listen(&mut || false);
             }
             if world.bench.session.listens() && world.lines.is_empty() && !world.is_due() {
-                let well = world.bench.session.subscriptions.values().all(|s| s.watchable() && s.doubts.is_none());
+                let well = world
+                    .bench
+                    .session
+                    .subscriptions
+                    .values()
+                    .all(|s| s.watchable() && s.doubts.is_none() && s.unclear == Unclear::Nothing);
                 if well && mem::replace(&mut was_quiet, true) {
                     break;
                 }
@@ -1553,10 +1567,19 @@ fn fragments_are_one_answer() {
 fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     let mut bench = three();
     bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
+    let too_long = || Event::Broken { words: "answer is longer than 9 bytes".into(), tail: Tail::TooLong };
     bench.on(Event::Turn);
-    let words = "answer is longer than 9 bytes".to_owned();
+    // Fewer keys may do.
+    for _ in 0..14 {
+        let limit = bench.session.subscriptions[&Id(3)].limit();
+        if limit > 1 {
+            bench.check(too_long(), &[]);
+            bench.turn(&["0 range /e to /f"]);
+            assert_eq!(bench.session.subscriptions[&Id(3)].limit(), limit / 2);
+        }
+    }
     bench.check(
-        Event::Broken { words, tail: Tail::TooLong },
+        too_long(),
         &["#3 failed: failed to read `/e` from http://a as user `me`: answer is longer than 9 bytes"],
     );
     assert!(bench.session.listens());
@@ -1578,4 +1601,125 @@ fn a_read_that_holds_back_too_much_is_watched_on_anew() {
     bench.check(Event::Quiet, &["#2 trigger /d=x"]);
     bench.page(12, &[("/a/1", "half", 11), ("/a/2", "half", 12)], &["snapshot /a/1=half /a/2=half"]);
     bench.turn(&["close", "0 watch /a from 13, watch /b from 11, watch /c from 11, watch /d from 15"]);
+}
+
+#[test]
+fn what_came_of_a_page_that_broke_off_does_not_count() {
+    let mut bench = Bench::new(WATCHED);
+    bench.on(Event::Turn);
+    bench.session.entry(entry("/a/ghost", "x", 3));
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.turn(&["0 range /a to /b"]);
+    // The key was deleted meanwhile, and the watch begins behind that.
+    bench.part_of_page(20, &[("/a/1", "x", 4)], true, &[]);
+    bench.turn(&["0 range /a/1\\0 to /b at 20"]);
+    // Of another cluster, which the end of its page would have told.
+    bench.session.entry(entry("/a/foreign", "x", 3));
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.turn(&["0 range /a/1\\0 to /b at 20"]);
+    bench.page(20, &[("/a/2", "y", 5)], &["snapshot /a/1=x /a/2=y"]);
+}
+
+#[test]
+fn a_read_that_fails_again_and_again_is_its_resources_own() {
+    let late = || Event::Broken { words: "no answer within 3s".into(), tail: Tail::Late };
+    // Beside a stream: the others' goes on.
+    let mut bench = three();
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    let mut rests = Vec::new();
+    for _ in 0..8 {
+        bench.turn(&["0 range /a to /b"]);
+        bench.check(late(), &["failed: failed to read from http://a: no answer within 3s"]);
+        bench.turn(&["0 newest revision"]);
+        bench.page(11, &[], &[]);
+        bench.check(events(4, vec![put("/d", "x", 11)]), &[]);
+        bench.on(Event::Quiet);
+        rests.push(bench.wait());
+    }
+    assert_eq!((rests[0], rests[7]), (SHORTEST_REST, LONGEST_REST / 2));
+    assert_eq!(bench.session.subscriptions[&FIRST].limit(), LEAST_LATE.max(PAGE >> 8));
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(11, &[("/a", "x", 11)], &["snapshot /a=x", "recovered"]);
+
+    // Without one: theirs is opened before the next attempt.
+    let mut bench = Bench::new(WATCHED);
+    bench.add(Plan { keys: &["/b"], watch_keys: &["/b"], ..WATCHED });
+    bench.on(Event::Turn);
+    bench.on(late());
+    bench.wait();
+    bench.turn(&["0 range /b to /c"]);
+    bench.page(10, &[], &["#1 snapshot"]);
+    bench.turn(&["0 range /a to /b"]);
+    bench.on(late());
+    bench.wait();
+    bench.turn(&["0 watch /b from 11"]);
+}
+
+#[test]
+fn keys_that_events_cannot_tell_are_read_at_a_pace() {
+    let mut bench = three();
+    let mut waits = Vec::new();
+    for revision in 11..21 {
+        bench.check(events(1, vec![put("/a//x", "y", revision)]), &[]);
+        waits.push(bench.wait().as_secs());
+        // One more changes nothing.
+        bench.on(events(1, vec![put("/a//x", "y", revision)]));
+        while !bench.on(Event::Turn).contains(&"0 range /a to /b".to_owned()) {
+            bench.on(Event::Page(Page { header: header(revision), ..Page::default() }));
+            waits.push(bench.wait().as_secs());
+        }
+        bench.page(revision, &[("/a//x", "y", revision)], &["snapshot /a/x=y"]);
+    }
+    let total: u64 = waits.iter().sum();
+    assert_eq!(waits[..3], [0, 1, 2]);
+    assert!((150..200).contains(&total), "{waits:?}");
+}
+
+#[test]
+fn a_key_too_long_to_be_read_leaves_the_watch_alone() {
+    let mut bench = Bench::watching(RECONCILED);
+    bench.wait();
+    bench.turn(&["0 range /a to /b"]);
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().halve_page(1);
+    bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
+    let words = "answer is longer than 9 bytes";
+    let mut said = Vec::new();
+    for _ in 0..20 {
+        said = bench.on(Event::Broken { words: words.into(), tail: Tail::TooLong });
+        if !said.is_empty() {
+            break;
+        }
+        bench.turn(&["0 range /a to /b"]);
+    }
+    assert_eq!(said, [format!("Warn: going on with the watch alone error=failed to read `/a` from http://a: {words}")]);
+    assert!(bench.session.listens());
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+    assert!(bench.wait() > Duration::ZERO);
+}
+
+#[test]
+fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
+    let mut bench = Bench::watching(WATCHED);
+    let foreign = |cluster_id| {
+        let header = Header { cluster_id, revision: 10 };
+        answer(WatchAnswer { watch_id: 1, created: true, header, ..WatchAnswer::default() })
+    };
+    bench.on(broken("cut"));
+    bench.wait();
+    bench.on(Event::Turn);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        bench.on(Event::Opened);
+        let said = bench.on(foreign(CLUSTER + 1));
+        assert_eq!(said.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
+        waits.push(bench.wait().as_secs());
+        bench.turn(&["0 range /a to /b"]);
+        bench.page(10, &[], &["snapshot"]);
+        bench.turn(&["0 watch /a from 11"]);
+    }
+    assert_eq!(waits, [0, 0, 4, 8, 10, 10]);
+    bench.on(Event::Opened);
+    bench.check(created(1, 10), &["recovered"]);
 }
