@@ -28,6 +28,8 @@ pub(super) struct Unit {
     pub(super) state: Resource,
     store: Rc<Store>,
     pub(super) backends: Vec<Box<dyn Backend>>,
+    /// Per backend: not asked for anything before then, because it has held everybody up.
+    resting: Vec<Instant>,
     /// The first backend that had no turn yet, and since when its turn is due.
     fresh: (usize, Instant),
     /// Since when it is to be looked at again as a whole.
@@ -78,6 +80,10 @@ pub(super) enum Due {
     Resource,
 }
 
+/// A turn that has taken as long and brought a failure is followed by a rest as long: the others' turn. Longer than a node
+/// that hangs takes, so that the next node is not kept waiting.
+const LONG_TURN: Duration = Duration::from_secs(5);
+
 impl Unit {
     pub(super) fn new(
         number: usize,
@@ -105,6 +111,7 @@ impl Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
+            resting: vec![Instant::now(); backends.len()],
             backends,
             fresh: (0, Instant::now()),
             stale: None,
@@ -138,7 +145,7 @@ impl Unit {
         let (fresh, since) = self.fresh;
         let backends = self.backends.iter().enumerate().filter_map(|(b, backend)| {
             let at = if b < fresh { backend.due() } else { Some(since) };
-            at.map(|at| (at, Due::Backend(b)))
+            at.map(|at| (at.max(self.resting[b]), Due::Backend(b)))
         });
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         backends.chain(refresh).chain(self.state.due().map(|at| (at, Due::Resource))).min()
@@ -155,7 +162,12 @@ impl Unit {
     pub(super) fn turn(&mut self, backend: usize) {
         self.fresh.0 = self.fresh.0.max(backend + 1);
         let mut reports = Vec::new();
-        self.backends[backend].turn(Instant::now(), &mut reports);
+        let began = Instant::now();
+        self.backends[backend].turn(began, &mut reports);
+        let took = began.elapsed();
+        if took >= LONG_TURN && reports.iter().any(|report| matches!(report, Report::Failed(_))) {
+            self.resting[backend] = began + took * 2;
+        }
         let mut news = false;
         for report in reports {
             news |= self.take(backend, report);

@@ -73,7 +73,7 @@ impl Default for Limits {
             dial: Duration::from_secs(5),
             connect: CONNECT,
             answer: Duration::from_secs(3),
-            whole: Duration::from_secs(30),
+            whole: Duration::from_secs(10),
             size: MAX_RESPONSE,
         }
     }

@@ -1,6 +1,9 @@
 //! An etcd with users: logins, tokens that have had their time, passwords that change, and what is not permitted.
 //! On a real etcd.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use crate::support::{Etcd, Gateway, LIMIT, TempDir, remco, wait_until};
 
 const PASSWORD: &str = "tr0ub4dor&3";
@@ -233,4 +236,41 @@ fn users_may_be_turned_on_later() {
     guarded.put("/app/x", "3");
     await_value(&dir, "3");
     assert_quiet(&program.stop());
+}
+
+#[test]
+fn a_wrong_password_ends_a_one_shot_run_also_where_the_version_is_found_out() {
+    let guarded = Guarded::start(&[]);
+    let wrong = resource(&guarded.etcd, "app", "/app", "password = \"wrong\"\n").replace("version = 3\n", "");
+    let dir = folder(&wrong);
+    let url = guarded.etcd.url();
+    let finished = remco(&dir).once().expect_code(1).expect_log(&format!("failed to log in to {url} as user app: "));
+    finished.expect_no_log("trying again").expect_no_log("failed to find out the version");
+}
+
+/// Something between us and etcd, or etcd itself, may quote what it was sent.
+#[test]
+fn a_password_that_is_sent_back_is_not_logged() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("a listener accepts");
+            // Heads and bodies are as short as this.
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request);
+            let body = format!("{{\"error\":\"bad name or password {PASSWORD}\",\"code\":3}}");
+            let head =
+                format!("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            // Whoever went away before needs no answer.
+            let _ = connection.write_all((head + &body).as_bytes());
+        }
+    });
+    for version in ["version = 3\n", ""] {
+        let etcd = Etcd::start();
+        let config = resource(&etcd, "app", "/app", &inline()).replace("version = 3\n", version);
+        let dir = folder(&config.replace(&etcd.url(), &format!("http://{address}")));
+        let finished = remco(&dir).once().expect_code(1).expect_log("bad name or password <password>");
+        finished.expect_no_log(PASSWORD);
+    }
 }

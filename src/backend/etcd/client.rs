@@ -160,7 +160,7 @@ impl Client {
                 self.token = Some(token);
                 Event::LoggedIn { user }
             }
-            Err(event) => event,
+            Err(no_token) => no_token.into(),
         }
     }
 
@@ -216,18 +216,48 @@ impl Client {
     }
 }
 
-/// Gets a token for name and password as they are now, with who it is for. Else it is `LoginRefused`, `NoCredentials` or
-/// `Broken`.
-pub fn token(http: &http::Client, url: &str, login: &Login) -> Result<(String, Secret), Event> {
+/// Why there is no token.
+pub enum NoToken {
+    Refused {
+        user: String,
+        refusal: wire::Refusal,
+    },
+    /// Name or password could not be read: why, in words.
+    NoCredentials(String),
+    Broken {
+        words: String,
+        tail: Tail,
+    },
+}
+
+impl From<NoToken> for Event {
+    fn from(no: NoToken) -> Event {
+        match no {
+            NoToken::Refused { user, refusal } => Event::LoginRefused { user, refusal },
+            NoToken::NoCredentials(words) => Event::NoCredentials(words),
+            NoToken::Broken { words, tail } => Event::Broken { words, tail },
+        }
+    }
+}
+
+/// Gets a token for name and password as they are now, with who it is for.
+pub fn token(http: &http::Client, url: &str, login: &Login) -> Result<(String, Secret), NoToken> {
     let credentials = read::credential(&login.username).and_then(|user| Ok((user, read::credential(&login.password)?)));
-    let (user, password) = credentials.map_err(Event::NoCredentials)?;
+    let (user, password) = credentials.map_err(NoToken::NoCredentials)?;
     let user = user.reveal().to_owned();
     let body = wire::login(&user, password.reveal());
-    let mut answer = http.post(url, wire::HEADERS, body.as_bytes()).map_err(|error| broken(&error.cause))?;
+    let mut answer = http
+        .post(url, wire::HEADERS, body.as_bytes())
+        .map_err(|error| NoToken::Broken { words: error.cause.to_string(), tail: tail(Some(&error.cause)) })?;
     if answer.status != 200 {
-        return Err(Event::LoginRefused { user, refusal: refusal(wire::AUTHENTICATE, &mut answer) });
+        let mut refusal = refusal(wire::AUTHENTICATE, &mut answer);
+        // Something between us and etcd may have quoted what it was sent.
+        if !password.reveal().is_empty() {
+            refusal.words = refusal.words.replace(password.reveal(), "<password>");
+        }
+        return Err(NoToken::Refused { user, refusal });
     }
-    let broken = |words: String| Event::Broken { words, tail: Tail::Fetchable };
+    let broken = |words: String| NoToken::Broken { words, tail: Tail::Fetchable };
     let mut text = Vec::new();
     answer.take(LONGEST_TOKEN).read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
     let token = wire::read_token(&text).map_err(|error| broken(error.to_string()))?;
@@ -246,7 +276,7 @@ fn tail(cause: Option<&Cause>) -> Tail {
     match cause {
         Some(Cause::TooLong { .. }) => Tail::TooLong,
         Some(Cause::Late { .. }) => Tail::Late,
-        Some(Cause::Aborted | Cause::Closed | Cause::Other(_)) | None => Tail::Fetchable,
+        Some(Cause::Aborted | Cause::Closed | Cause::Ended | Cause::Other(_)) | None => Tail::Fetchable,
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::discovery::{Answer, Discovery, Question, Step, Why};
 use super::rota::{NOBODY, News, Next, Patience, Rota, Start};
-use super::session::Event;
 use super::v2::login::Login;
 use super::v2::{self, wire as v2_wire};
 use super::wire::{self, Reason, Refusal};
@@ -32,6 +31,17 @@ pub struct Unversioned {
     /// A failure was reported.
     reported: bool,
 }
+
+/// Why a question has no answer, in words.
+enum Trouble {
+    /// Another node may have one.
+    Node(String),
+    /// Nobody is let in so.
+    Login(String),
+}
+
+/// How long to rest where nobody is let in: this at least, three times this at most.
+const SLOW_REST: Duration = Duration::from_secs(10);
 
 enum Stage {
     /// The node is asked at the moment, or at the first turn where there is none.
@@ -61,36 +71,48 @@ impl Unversioned {
     }
 
     /// One question to a node. `None`: the loop wants to end. An error is no answer, in words.
-    fn ask(&mut self, question: &Question) -> Option<Result<Answer, String>> {
+    fn ask(&mut self, question: &Question) -> Option<Result<Answer, Trouble>> {
         let node = self.nodes[self.rota.node()].clone();
         let answered = match question {
             Question::Range(body) => self.range(&http::without_credentials(&node), body),
-            Question::Look(target) => self.look(&format!("{node}{target}")),
+            Question::Look(target) => self.look(&format!("{node}{target}")).map_err(Trouble::Node),
         };
         (!self.http.aborted()).then_some(answered)
     }
 
-    fn range(&mut self, node: &str, body: &str) -> Result<Answer, String> {
+    fn range(&mut self, node: &str, body: &str) -> Result<Answer, Trouble> {
         if self.token.is_none()
             && let Some(login) = &self.recipe.etcd.login
         {
             match client::token(&self.http, &format!("{node}{}", wire::AUTHENTICATE), login) {
                 Ok((_, token)) => self.token = Some(token),
-                Err(Event::LoginRefused { refusal: Refusal { reason: Reason::NoUsers, .. }, .. }) => {}
-                Err(Event::LoginRefused { refusal, .. }) => return told(refusal),
-                Err(Event::NoCredentials(words) | Event::Broken { words, .. }) => return Err(words),
-                Err(other) => return Err(format!("failed to log in: {other:?}")),
+                Err(client::NoToken::Refused { refusal: Refusal { reason: Reason::NoUsers, .. }, .. }) => {}
+                Err(client::NoToken::Refused { user, refusal }) => return self.not_let_in(&user, refusal),
+                Err(client::NoToken::NoCredentials(words)) => {
+                    return Err(Trouble::Login(format!("failed to log in: {words}")));
+                }
+                Err(client::NoToken::Broken { words, .. }) => return Err(Trouble::Node(words)),
             }
         }
         let token = self.token.iter().map(|token| (wire::TOKEN, token.reveal()));
         let headers: Vec<(&str, &str)> = wire::HEADERS.iter().copied().chain(token).collect();
         let answer = self.http.post(&format!("{node}{}", wire::RANGE), &headers, body.as_bytes());
-        let mut answer = answer.map_err(|error| error.cause.to_string())?;
+        let mut answer = answer.map_err(|error| Trouble::Node(error.cause.to_string()))?;
         if answer.status != 200 {
             return told(wire::refusal(answer.status, wire::RANGE, &answer.beginning()));
         }
-        let page = wire::read_page(answer, &mut drop).map_err(|error| error.to_string())?;
+        let page = wire::read_page(answer, &mut drop).map_err(|error| Trouble::Node(error.to_string()))?;
         Ok(if page.last.is_some() { Answer::Yes } else { Answer::No })
+    }
+
+    fn not_let_in(&self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
+        match refusal.reason {
+            Reason::Unauthenticated | Reason::Denied => {
+                let node = self.rota.name();
+                Err(Trouble::Login(format!("failed to log in to {node} as user {user}: {}", refusal.words)))
+            }
+            Reason::UnknownPath | Reason::NoUsers | Reason::RevisionGone | Reason::Other => told(refusal),
+        }
     }
 
     fn look(&self, url: &str) -> Result<Answer, String> {
@@ -110,14 +132,23 @@ impl Unversioned {
         }
     }
 
-    fn failed(&mut self, words: &str, now: Instant, out: &mut Vec<Report>) {
-        let words = format!("failed to find out the version of {}: {words}", self.rota.name());
+    fn failed(&mut self, trouble: Trouble, now: Instant, out: &mut Vec<Report>) {
         let random = self.recipe.random;
+        let (words, rest) = match trouble {
+            Trouble::Node(words) => {
+                (format!("failed to find out the version of {}: {words}", self.rota.name()), Duration::ZERO)
+            }
+            // Every attempt costs etcd a hash, and nothing is better a moment later.
+            Trouble::Login(words) => {
+                self.rota.despair(now);
+                (words, SLOW_REST + Duration::from_micros(random((SLOW_REST * 2).as_micros() as u64)))
+            }
+        };
         (self.attempt, self.token) = (attempt(&self.recipe), None);
         match self.rota.failed(words, now, &mut |bound| random(bound)) {
             Next::Now => self.stage = Stage::Asking(Some(now)),
             Next::Rest { until, news } => {
-                self.stage = Stage::Asking(Some(until));
+                self.stage = Stage::Asking(Some(until.max(now + rest)));
                 match news {
                     News::Failure => {
                         self.reported = true;
@@ -153,11 +184,11 @@ impl Unversioned {
 }
 
 /// What a refusal of version 3 says of it.
-fn told(refusal: Refusal) -> Result<Answer, String> {
+fn told(refusal: Refusal) -> Result<Answer, Trouble> {
     match refusal.reason {
         Reason::UnknownPath => Ok(Answer::Unknown),
         Reason::Unauthenticated | Reason::Denied | Reason::NoUsers => Ok(Answer::Refused(refusal.words)),
-        Reason::RevisionGone | Reason::Other => Err(refusal.words),
+        Reason::RevisionGone | Reason::Other => Err(Trouble::Node(refusal.words)),
     }
 }
 
@@ -198,7 +229,7 @@ impl Backend for Unversioned {
             let now = Instant::now();
             step = match answered {
                 Ok(answer) => self.attempt.step(Some(answer)),
-                Err(words) => return self.failed(&words, now, out),
+                Err(trouble) => return self.failed(trouble, now, out),
             };
         }
         let now = Instant::now();
@@ -206,7 +237,7 @@ impl Backend for Unversioned {
             // At the next turn: each question holds the loop.
             Step::Ask(_) => self.stage = Stage::Asking(Some(now)),
             Step::Take(version, why) => self.take(version, why, now, out),
-            Step::Fail(words) => self.failed(&words, now, out),
+            Step::Fail(words) => self.failed(Trouble::Node(words), now, out),
         }
     }
 
