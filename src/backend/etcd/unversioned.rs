@@ -27,6 +27,8 @@ pub struct Unversioned {
     attempt: Discovery,
     /// Of version 3, for this attempt.
     token: Option<Secret>,
+    /// Version 3 let nobody in, in this attempt. Version 2 has users of its own and is asked all the same.
+    locked_out: Option<String>,
     stage: Stage,
     /// A failure was reported.
     reported: bool,
@@ -62,6 +64,7 @@ impl Unversioned {
             rota: Rota::new(shown, start, patience, &mut |bound| (recipe.random)(bound)),
             attempt: attempt(&recipe),
             token: None,
+            locked_out: None,
             stage: Stage::Asking(None),
             reported: false,
             nodes,
@@ -105,11 +108,12 @@ impl Unversioned {
         Ok(if page.last.is_some() { Answer::Yes } else { Answer::No })
     }
 
-    fn not_let_in(&self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
+    fn not_let_in(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
         match refusal.reason {
             Reason::Unauthenticated | Reason::Denied => {
                 let node = self.rota.name();
-                Err(Trouble::Login(format!("failed to log in to {node} as user {user}: {}", refusal.words)))
+                self.locked_out = Some(format!("failed to log in to {node} as user {user}: {}", refusal.words));
+                Ok(Answer::Refused(refusal.words))
             }
             Reason::UnknownPath | Reason::NoUsers | Reason::RevisionGone | Reason::Other => told(refusal),
         }
@@ -144,7 +148,7 @@ impl Unversioned {
                 (words, SLOW_REST + Duration::from_micros(random((SLOW_REST * 2).as_micros() as u64)))
             }
         };
-        (self.attempt, self.token) = (attempt(&self.recipe), None);
+        (self.attempt, self.token, self.locked_out) = (attempt(&self.recipe), None, None);
         match self.rota.failed(words, now, &mut |bound| random(bound)) {
             Next::Now => self.stage = Stage::Asking(Some(now)),
             Next::Rest { until, news } => {
@@ -237,7 +241,10 @@ impl Backend for Unversioned {
             // At the next turn: each question holds the loop.
             Step::Ask(_) => self.stage = Stage::Asking(Some(now)),
             Step::Take(version, why) => self.take(version, why, now, out),
-            Step::Fail(words) => self.failed(Trouble::Node(words), now, out),
+            Step::Fail(words) => {
+                let trouble = self.locked_out.take().map_or(Trouble::Node(words), Trouble::Login);
+                self.failed(trouble, now, out);
+            }
         }
     }
 
