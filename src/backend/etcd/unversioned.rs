@@ -138,7 +138,8 @@ impl Unversioned {
 
     fn failed(&mut self, trouble: Trouble, now: Instant, out: &mut Vec<Report>) {
         let random = self.recipe.random;
-        let (words, rest) = match trouble {
+        // Whatever came after it: this is what the user can mend.
+        let (words, rest) = match self.locked_out.take().map_or(trouble, Trouble::Login) {
             Trouble::Node(words) => {
                 (format!("failed to find out the version of {}: {words}", self.rota.name()), Duration::ZERO)
             }
@@ -148,7 +149,7 @@ impl Unversioned {
                 (words, SLOW_REST + Duration::from_micros(random((SLOW_REST * 2).as_micros() as u64)))
             }
         };
-        (self.attempt, self.token, self.locked_out) = (attempt(&self.recipe), None, None);
+        (self.attempt, self.token) = (attempt(&self.recipe), None);
         match self.rota.failed(words, now, &mut |bound| random(bound)) {
             Next::Now => self.stage = Stage::Asking(Some(now)),
             Next::Rest { until, news } => {
@@ -241,10 +242,7 @@ impl Backend for Unversioned {
             // At the next turn: each question holds the loop.
             Step::Ask(_) => self.stage = Stage::Asking(Some(now)),
             Step::Take(version, why) => self.take(version, why, now, out),
-            Step::Fail(words) => {
-                let trouble = self.locked_out.take().map_or(Trouble::Node(words), Trouble::Login);
-                self.failed(trouble, now, out);
-            }
+            Step::Fail(words) => self.failed(Trouble::Node(words), now, out),
         }
     }
 
