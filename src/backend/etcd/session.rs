@@ -172,6 +172,8 @@ enum Flow {
 enum Login {
     /// Nobody logs in, or this etcd has no users.
     Needless,
+    /// It says that it has no users, and no request has succeeded since.
+    SaidNeedless,
     /// It has to be got first; not before the moment.
     Wanted {
         from: Option<Instant>,
@@ -326,7 +328,7 @@ impl Session {
         }
         let request = moments.into_iter().min().map(|at| match self.login {
             Login::Wanted { from: Some(from) } => at.max(from),
-            Login::Wanted { from: None } | Login::Needless | Login::Fresh | Login::Proved => at,
+            Login::Wanted { from: None } | Login::Needless | Login::SaidNeedless | Login::Fresh | Login::Proved => at,
         });
         request.into_iter().chain(answered_by).min()
     }
@@ -549,8 +551,8 @@ impl Session {
         if !created && reason == Reason::Other {
             return self.failed("watch", &format!("watch refused: {}", wire::said(why)), now, out);
         }
-        let is_for_token =
-            matches!(reason, Reason::Denied | Reason::Unauthenticated) && !matches!(self.login, Login::Needless);
+        let has_token = !matches!(self.login, Login::Needless | Login::SaidNeedless);
+        let is_for_token = has_token && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if is_for_token && !mem::replace(&mut subscription.suspect, true) {
             // Perhaps the token has had its time: etcd says the same then.
@@ -621,7 +623,8 @@ impl Session {
                     let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());
                     self.locked_out(text, now, out);
                 }
-                Login::Fresh | Login::Wanted { .. } => {
+                // A node that contradicts itself fails as any other.
+                Login::Fresh | Login::SaidNeedless | Login::Wanted { .. } => {
                     self.login = Login::Wanted { from: None };
                     self.failed(asked.verb(), &words, now, out);
                 }
@@ -718,7 +721,7 @@ impl Session {
     fn login_refused(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
         match refusal.reason {
             // As etcd's own clients do.
-            Reason::NoUsers => self.login = Login::Needless,
+            Reason::NoUsers => self.login = Login::SaidNeedless,
             Reason::Unauthenticated | Reason::Denied => {
                 let node = self.rota.name();
                 let text = format!("failed to log in to {node}{}: {}", self.as_user(), refusal.words);
@@ -736,8 +739,10 @@ impl Session {
         let until = now + self.slow();
         match (&self.login, &self.state) {
             // Without a user the request itself is what is tried again.
-            (Login::Needless, State::Ready | State::Resting { .. }) => self.state = State::Resting { until },
-            (Login::Needless, State::Watching(_)) => {
+            (Login::Needless | Login::SaidNeedless, State::Ready | State::Resting { .. }) => {
+                self.state = State::Resting { until };
+            }
+            (Login::Needless | Login::SaidNeedless, State::Watching(_)) => {
                 self.close(out);
                 self.state = State::Resting { until };
             }
@@ -883,8 +888,10 @@ impl Session {
 
     /// A request succeeded.
     fn proved(&mut self) {
-        if let Login::Fresh = self.login {
-            self.login = Login::Proved;
+        match self.login {
+            Login::Fresh => self.login = Login::Proved,
+            Login::SaidNeedless => self.login = Login::Needless,
+            Login::Needless | Login::Wanted { .. } | Login::Proved => {}
         }
     }
 

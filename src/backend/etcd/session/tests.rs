@@ -1498,12 +1498,20 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.on(Event::Turn);
     bench.check(refusal(Reason::NoUsers), &[]);
     bench.turn(&["0 range /a to /b"]);
+    // One that contradicts itself rests as any that fails.
+    bench.check(unauthenticated(), &["failed: failed to read from http://a: HTTP 401: invalid auth token"]);
+    assert_eq!(bench.wait(), SHORTEST_REST);
+    bench.turn(&["0 login"]);
+    bench.check(refusal(Reason::NoUsers), &[]);
+    bench.turn(&["0 range /a to /b"]);
+    bench.on(Event::Page(Page { header: header(11), ..Page::default() }));
     // Until it gets some.
+    bench.on(Event::Turn);
     bench.check(unauthenticated(), &[]);
     bench.turn(&["0 login"]);
     // A node that cannot say is left for another.
     bench.check(refusal(Reason::Other), &["failed: failed to log in to http://a: no"]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_REST * 2);
 }
 
 #[test]
