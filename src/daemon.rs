@@ -4,12 +4,13 @@
 mod unit;
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::Pool;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, Mode, Word};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::notify::{Notify, Standing};
@@ -314,10 +315,10 @@ fn some_of(names: &[&str]) -> String {
 /// one of the same name; each is replaced once.
 fn replace(gone: &[Unit], new: &mut [Unit]) {
     let same_work = |old: &config::Resource, new: &config::Resource| {
-        let child = |resource: &config::Resource| resource.exec.as_ref().map(|exec| exec.command.clone());
-        let writes = |dst| old.templates.iter().any(|template| template.dst == dst);
-        new.templates.iter().any(|template| writes(template.dst.clone()))
-            || (old.exec.is_some() && child(old) == child(new))
+        let writes = |dst: &Path| old.templates.iter().any(|template| template.dst == dst);
+        let runs = |command: &[Word]| old.exec.as_ref().is_some_and(|exec| exec.command == command);
+        new.templates.iter().any(|template| writes(&template.dst))
+            || new.exec.as_ref().is_some_and(|exec| runs(&exec.command))
     };
     let same_name = |old: &config::Resource, new: &config::Resource| old.name == new.name;
     let mut left: Vec<&Unit> = gone.iter().collect();

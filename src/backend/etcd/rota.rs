@@ -3,9 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Between two attempts: twice this for the first round over the nodes, doubled every round.
+/// Between two attempts: once to twice this in the first round over the nodes, doubled every round.
 pub const SHORTEST_REST: Duration = Duration::from_millis(100);
 pub const LONGEST_REST: Duration = Duration::from_secs(10);
+
+/// What was refused for good is asked for again between this and three times this later: it takes a human to change it.
+pub const SLOW_REST: Duration = Duration::from_secs(10);
 
 /// What a one-shot run says when it has asked every node.
 pub const NOBODY: &str = "no node answers, trying again";

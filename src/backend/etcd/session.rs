@@ -7,14 +7,11 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::rota::{LONGEST_REST, NOBODY, News, Next, Rota};
+use super::rota::{LONGEST_REST, NOBODY, News, Next, Rota, SLOW_REST};
 use super::subscription::{Barred, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
 use crate::log::{Level, Line};
-
-/// What was refused for good is asked for again between this and three times this later: it takes a human to change it.
-const SLOW_REST: Duration = Duration::from_secs(10);
 
 /// A stream that lasted as long as this was no failure to watch.
 const LASTING: Duration = LONGEST_REST;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::discovery::{Answer, Discovery, Question, Step, Why};
-use super::rota::{NOBODY, News, Next, Patience, Rota, Start};
+use super::rota::{NOBODY, News, Next, Patience, Rota, SLOW_REST, Start};
 use super::v2::login::Login;
 use super::v2::{self, wire as v2_wire};
 use super::wire::{self, Reason, Refusal};
@@ -41,9 +41,6 @@ enum Trouble {
     /// Nobody is let in so.
     Login(String),
 }
-
-/// How long to rest where nobody is let in: this at least, three times this at most.
-const SLOW_REST: Duration = Duration::from_secs(10);
 
 enum Stage {
     /// The node is asked at the moment, or at the first turn where there is none.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::mirror::{Loading, Meaning, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
-use crate::backend::etcd::rota::{LONGEST_REST, NOBODY, News, Next, Rota};
+use crate::backend::etcd::rota::{LONGEST_REST, NOBODY, News, Next, Rota, SLOW_REST};
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
 use crate::backend::{Change, Report};
 use crate::log::{Level, Line};
@@ -32,9 +32,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How many changes etcd remembers. A wait from before them cannot be opened anew without a read.
 const HISTORY: u64 = 1000;
-
-/// What is refused for good is asked for again between this and three times as much.
-const SLOW_REST: Duration = Duration::from_secs(10);
 
 /// What a backend is asked for.
 pub struct Settings {
