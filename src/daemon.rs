@@ -23,7 +23,7 @@ use crate::resource::{Event, Resource, Verdict};
 use crate::template::scripts::Scripts;
 use crate::template::{Limits, World};
 
-use unit::{Due, Leaving, Unit, insisted};
+use unit::{Due, Terminating, Unit, escalated};
 
 /// All resources at work.
 pub struct Daemon {
@@ -36,8 +36,8 @@ pub struct Daemon {
     units: Vec<Unit>,
     /// How many units there have been: their numbers.
     numbers: usize,
-    leaving: Vec<Leaving>,
-    /// The run is to end so, once nobody is leaving any more.
+    terminating: Vec<Terminating>,
+    /// How the run ends, once nothing is terminating any more.
     ending: Option<Ending>,
 }
 
@@ -73,7 +73,7 @@ impl Daemon {
             notify,
             units: Vec::new(),
             numbers: 0,
-            leaving: Vec::new(),
+            terminating: Vec::new(),
             ending: None,
         }
     }
@@ -94,7 +94,7 @@ impl Daemon {
         let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
         let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
         replace(&gone, &mut new);
-        self.leaving.extend(gone.into_iter().flat_map(Unit::leave));
+        self.terminating.extend(gone.into_iter().flat_map(Unit::leave));
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             kept.iter_mut().for_each(Unit::forget_templates);
         }
@@ -151,7 +151,7 @@ impl Daemon {
             {
                 self.end(Ending::Done { failed });
             }
-            if self.leaving.is_empty()
+            if self.terminating.is_empty()
                 && let Some(ending) = self.ending.take()
             {
                 return ending;
@@ -160,11 +160,11 @@ impl Daemon {
         }
     }
 
-    /// A signal asked for the end. Asked twice, nobody is waited for.
+    /// A signal asked for the end. The second one kills what is still terminating.
     fn stop(&mut self, name: &str) {
         if self.ending.is_some() {
             let now = Instant::now();
-            return self.leaving.iter_mut().for_each(|leaving| leaving.farewell.kill(now));
+            return self.terminating.iter_mut().for_each(|terminating| terminating.termination.kill(now));
         }
         self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
         self.end(Ending::Stopped);
@@ -173,20 +173,20 @@ impl Daemon {
     /// Passes a signal on to the children, those that have been told to end too.
     fn forward(&self, number: i32) {
         let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
-        let leaving = self.leaving.iter().filter_map(|leaving| leaving.farewell.child());
-        children.chain(leaving).for_each(|pid| process::signal(pid, number));
+        let terminating = self.terminating.iter().filter_map(|terminating| terminating.termination.child());
+        children.chain(terminating).for_each(|pid| process::signal(pid, number));
     }
 
     /// Ends what has had its time. A request of a turn takes longer than all of this.
     fn enforce_limits(&mut self) {
         let now = Instant::now();
         self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
-        for Leaving { farewell, resource, .. } in &mut self.leaving {
-            if let Some(insistence) = farewell.insist(now) {
-                self.logger.log(&insisted(insistence, farewell.pid()).with("resource", resource.clone()));
+        for Terminating { termination, resource, .. } in &mut self.terminating {
+            if let Some(escalation) = termination.escalate(now) {
+                self.logger.log(&escalated(escalation, termination.pid()).with("resource", resource.clone()));
             }
         }
-        self.leaving.retain(|leaving| !leaving.farewell.is_hopeless());
+        self.terminating.retain(|terminating| !terminating.termination.is_unkillable());
     }
 
     /// Gives one turn, to whoever is due longest. A turn may make a request and take seconds: signals and everybody
@@ -204,7 +204,7 @@ impl Daemon {
 
     /// Whether a unit waits for what is left of the one that it replaces.
     fn is_held(&self, unit: &Unit) -> bool {
-        unit.replaces.is_some() && self.leaving.iter().any(|leaving| leaving.unit == unit.replaces)
+        unit.replaces.is_some() && self.terminating.iter().any(|terminating| terminating.unit == unit.replaces)
     }
 
     /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
@@ -237,7 +237,7 @@ impl Daemon {
         let limits = self.units.iter().filter_map(Unit::next_limit);
         turns
             .chain(limits)
-            .chain(self.leaving.iter().filter_map(|leaving| leaving.farewell.due()))
+            .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
             .min()
     }
@@ -260,12 +260,12 @@ impl Daemon {
     fn reap(&mut self) {
         while let Some(exit) = process::reap() {
             let mut is_known = false;
-            self.leaving.retain_mut(|leaving| {
-                is_known |= leaving.farewell.pid() == exit.pid;
-                !leaving.farewell.is_over(exit.pid)
+            self.terminating.retain_mut(|terminating| {
+                is_known |= terminating.termination.pid() == exit.pid;
+                !terminating.termination.is_over(exit.pid)
             });
             if let Some(unit) = self.units.iter_mut().find(|unit| unit.has(exit.pid)) {
-                self.leaving.extend(unit.reaped(&exit));
+                self.terminating.extend(unit.reaped(&exit));
             } else if !is_known {
                 let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
                 self.logger.log(&Line::new(Level::Debug, text));
@@ -276,7 +276,7 @@ impl Daemon {
     /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
     fn end(&mut self, ending: Ending) {
         self.notify.stopping();
-        self.leaving.extend(self.units.drain(..).flat_map(Unit::leave));
+        self.terminating.extend(self.units.drain(..).flat_map(Unit::leave));
         self.ending = Some(ending);
     }
 }

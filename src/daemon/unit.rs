@@ -12,7 +12,7 @@ use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
-use crate::host::process::{self, Command, Ended, Exit, Farewell, Insistence, Pid, Whom};
+use crate::host::process::{self, Command, Ended, Escalation, Exit, Pid, SignalTarget, Termination};
 use crate::host::random;
 use crate::log::{self, Level, Line};
 use crate::resource::{ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, TemplatePlan};
@@ -47,17 +47,17 @@ pub(super) struct Unit {
 /// The supervised child of a resource.
 pub(super) struct Child {
     pub(super) pid: Pid,
-    /// It was told to end, to be started again.
-    farewell: Option<Farewell>,
+    /// Set while it ends, to be started again.
+    termination: Option<Termination>,
 }
 
-/// A child or a command of a resource that is no more.
-pub(super) struct Leaving {
+/// A child or a command that ends, of a resource that is no longer configured so.
+pub(super) struct Terminating {
     /// The number of the unit, as long as what replaces that has to wait.
     pub(super) unit: Option<usize>,
     /// The name of its resource.
     pub(super) resource: String,
-    pub(super) farewell: Farewell,
+    pub(super) termination: Termination,
 }
 
 /// One template and its result.
@@ -202,29 +202,29 @@ impl Unit {
         false
     }
 
-    /// When a limit of a command or of the child's farewell is reached.
+    /// When a limit of a command or of the child's termination is reached.
     pub(super) fn next_limit(&self) -> Option<Instant> {
         let job = self.job.as_ref().and_then(|(_, command)| command.due());
-        let child = self.child.as_ref().and_then(|child| child.farewell.as_ref()?.due());
+        let child = self.child.as_ref().and_then(|child| child.termination.as_ref()?.due());
         job.into_iter().chain(child).min()
     }
 
     pub(super) fn enforce_limits(&mut self, now: Instant) {
         let command = self.job.as_mut().and_then(|(_, command)| Some((command.enforce(now)?, command.pid())));
-        let child = self.child.as_mut().and_then(|child| Some((child.farewell.as_mut()?.insist(now)?, child.pid)));
-        for (insistence, pid) in command.into_iter().chain(child) {
-            self.log(insisted(insistence, pid));
+        let child = self.child.as_mut().and_then(|child| Some((child.termination.as_mut()?.escalate(now)?, child.pid)));
+        for (escalation, pid) in command.into_iter().chain(child) {
+            self.log(escalated(escalation, pid));
         }
     }
 
     /// Ends the running command, the child and the backends. What those still have to say is only for the log.
-    pub(super) fn leave(mut self) -> Vec<Leaving> {
+    pub(super) fn leave(mut self) -> Vec<Terminating> {
         let now = Instant::now();
         let command = self.job.take().map(|(_, command)| command.terminate(now));
         let child = self.child.take().zip(self.config.exec.as_ref()).map(|(child, exec)| {
-            child
-                .farewell
-                .unwrap_or_else(|| Farewell::begin(Whom::Child(child.pid), exec.kill_signal, exec.kill_timeout, now))
+            child.termination.unwrap_or_else(|| {
+                Termination::begin(SignalTarget::Child(child.pid), exec.kill_signal, exec.kill_timeout, now)
+            })
         });
         let mut reports = Vec::new();
         self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
@@ -233,8 +233,9 @@ impl Unit {
                 self.log(line);
             }
         }
-        let leaving = |farewell| Leaving { unit: Some(self.number), resource: self.config.name.clone(), farewell };
-        command.into_iter().chain(child).map(leaving).collect()
+        let terminating =
+            |termination| Terminating { unit: Some(self.number), resource: self.config.name.clone(), termination };
+        command.into_iter().chain(child).map(terminating).collect()
     }
 
     fn store_mut(&mut self) -> &mut Store {
@@ -264,7 +265,7 @@ impl Unit {
     }
 
     /// Its command or its child has ended. Gives what is left of a command that was ended for taking too long.
-    pub(super) fn reaped(&mut self, exit: &Exit) -> Option<Leaving> {
+    pub(super) fn reaped(&mut self, exit: &Exit) -> Option<Terminating> {
         match self.job.take_if(|(_, command)| command.pid() == exit.pid) {
             Some((job, command)) => self.command_ended(job, command, exit),
             None => {
@@ -275,7 +276,7 @@ impl Unit {
         }
     }
 
-    fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Leaving> {
+    fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
         let Ended { failure, output, left } = command.ended(exit);
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {
@@ -292,7 +293,7 @@ impl Unit {
             }
         };
         self.handle(Event::Ended(result));
-        left.map(|farewell| Leaving { unit: None, resource: self.config.name.clone(), farewell })
+        left.map(|termination| Terminating { unit: None, resource: self.config.name.clone(), termination })
     }
 
     /// Hands an event to the resource and performs what it decides, until it waits for something.
@@ -340,7 +341,7 @@ impl Unit {
     fn start_child(&mut self) -> Result<(), Fault> {
         let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
         let pid = process::start(&exec.command).map_err(|e| format!("failed to start it: {}", cause(&e)))?;
-        self.child = Some(Child { pid, farewell: None });
+        self.child = Some(Child { pid, termination: None });
         self.log(Line::new(Level::Info, "child has been started").with("pid", pid.as_raw_pid().to_string()));
         Ok(())
     }
@@ -350,8 +351,9 @@ impl Unit {
         let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
         if let Some(child) = &mut self.child {
             let now = Instant::now();
-            let farewell = Farewell::begin(Whom::Child(child.pid), exec.kill_signal, exec.kill_timeout, now);
-            child.farewell = Some(farewell);
+            let termination =
+                Termination::begin(SignalTarget::Child(child.pid), exec.kill_signal, exec.kill_timeout, now);
+            child.termination = Some(termination);
         }
     }
 
@@ -479,11 +481,11 @@ fn name_of(job: Job) -> &'static str {
     }
 }
 
-/// Says that a process did not do what it was told.
-pub(super) fn insisted(insistence: Insistence, pid: Pid) -> Line {
-    let line = match insistence {
-        Insistence::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
-        Insistence::Hopeless => Line::new(Level::Error, "process does not end, not even when killed"),
+/// The line about a process that did not end in time.
+pub(super) fn escalated(escalation: Escalation, pid: Pid) -> Line {
+    let line = match escalation {
+        Escalation::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
+        Escalation::Unkillable => Line::new(Level::Error, "process does not end, not even when killed"),
     };
     line.with("pid", pid.as_raw_pid().to_string())
 }

@@ -41,7 +41,7 @@ impl Logger {
         line.write(format, Stamp { unix, nanos, offset, pid: std::process::id() }, &mut bytes);
         // Nobody can be told that standard error is closed or full. Where its reader has stopped reading, lines are lost
         // until it goes on: no update and no end of ours waits for it.
-        let patience = if self.stalled.get() { Duration::ZERO } else { Duration::from_millis(500) };
-        self.stalled.set(write::to_reader(std::io::stderr().as_fd(), &bytes, patience).is_err());
+        let timeout = if self.stalled.get() { Duration::ZERO } else { Duration::from_millis(500) };
+        self.stalled.set(write::to_reader(std::io::stderr().as_fd(), &bytes, timeout).is_err());
     }
 }

@@ -36,7 +36,7 @@ struct Supervisor {
     name: String,
     socket: UnixDatagram,
     address: SocketAddr,
-    said: Said,
+    reported: ReportedState,
     status: String,
     watchdog: Option<Watchdog>,
     /// Something could not be said.
@@ -45,14 +45,14 @@ struct Supervisor {
     is_gone: bool,
 }
 
-/// In which state it believes us to be.
+/// The state that it was told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
+enum ReportedState {
     /// Starting, or reading the configuration again.
     Busy,
     Ready,
-    /// Nothing is in place any more that could be told of.
-    Leaving,
+    /// The end has begun.
+    Stopping,
 }
 
 /// It ends us unless we say often enough that we live.
@@ -121,7 +121,7 @@ impl Notify {
         // By it systemd tells this reload from an earlier one: its own clock's microseconds.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-        to.said = Said::Busy;
+        to.reported = ReportedState::Busy;
         // Should it not hear of the beginning, it hears of the end.
         let _ = to.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
@@ -129,7 +129,7 @@ impl Notify {
     /// The end has begun.
     pub fn stopping(&mut self) {
         let Some(to) = &mut self.to else { return };
-        to.said = Said::Leaving;
+        to.reported = ReportedState::Stopping;
         to.unheard = None;
         // Should it not hear of it, it sees that we are gone.
         let _ = to.say("STOPPING=1\nSTATUS=stopping");
@@ -141,12 +141,12 @@ impl Supervisor {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         let watchdog = every.map(|every| Watchdog { every, due: Instant::now() });
-        let (said, status) = (Said::Busy, String::new());
-        Ok(Supervisor { name, socket, address, said, status, watchdog, unheard: None, is_gone: false })
+        let (reported, status) = (ReportedState::Busy, String::new());
+        Ok(Supervisor { name, socket, address, reported, status, watchdog, unheard: None, is_gone: false })
     }
 
     fn may_be_told(&self, now: Instant) -> bool {
-        self.said != Said::Leaving && self.unheard.is_none_or(|unheard| unheard.again <= now)
+        self.reported != ReportedState::Stopping && self.unheard.is_none_or(|unheard| unheard.again <= now)
     }
 
     /// Says what is new of how things stand.
@@ -162,9 +162,9 @@ impl Supervisor {
     }
 
     fn say_ready(&mut self, is_ready: bool) -> io::Result<()> {
-        if is_ready && self.said == Said::Busy {
+        if is_ready && self.reported == ReportedState::Busy {
             self.say("READY=1")?;
-            self.said = Said::Ready;
+            self.reported = ReportedState::Ready;
         }
         Ok(())
     }
@@ -183,13 +183,13 @@ impl Supervisor {
         else {
             return Ok(());
         };
-        let said = self.say("WATCHDOG=1");
-        let pause = match &said {
+        let sent = self.say("WATCHDOG=1");
+        let pause = match &sent {
             Err(e) if !is_permanent(e) => every.min(PAUSE),
             Ok(()) | Err(_) => every,
         };
         self.watchdog = Some(Watchdog { every, due: now + pause });
-        said
+        sent
     }
 
     fn say(&mut self, message: &str) -> io::Result<()> {

@@ -39,7 +39,7 @@ enum Limit {
     /// It took too long and is being ended.
     Missed {
         after: Duration,
-        farewell: Farewell,
+        termination: Termination,
     },
 }
 
@@ -54,7 +54,7 @@ pub struct Exit {
 const MOST_OUTPUT: usize = 64 * 1024;
 
 /// Between SIGTERM and SIGKILL for a command that took too long or is no longer wanted.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
+pub const COMMAND_KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What runs commands on this machine.
 pub fn shell() -> Shell {
@@ -202,41 +202,41 @@ fn signal_of(number: i32) -> Option<Signal> {
     })
 }
 
-/// Somebody who was told to end, and is killed if that takes too long.
+/// A process or process group that was told to end, and that is killed when it takes too long.
 #[derive(Debug)]
-pub struct Farewell {
-    whom: Whom,
+pub struct Termination {
+    target: SignalTarget,
     next: Next,
 }
 
-/// Who is to end.
+/// What receives the signals of a [`Termination`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum SignalTarget {
     /// A child.
     Child(Pid),
     /// A command and all that it has started, as far as that stayed in the command's process group.
     Command(Pid),
-    /// The same after the command's own end.
+    /// The process group of a command that has ended itself.
     Group(Pid),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
     KillAt(Instant),
-    /// It was killed. What does not go by then hangs in the kernel, and nobody should hang with it.
+    /// SIGKILL was sent. A process that is still there by then hangs in the kernel, and is not waited for.
     ForgetAt(Instant),
     Forget,
 }
 
-impl Farewell {
-    /// Sends the signal. After `patience` follows SIGKILL.
-    pub fn begin(whom: Whom, number: i32, patience: Duration, now: Instant) -> Farewell {
-        let farewell = Farewell { whom, next: Next::KillAt(now + patience) };
-        farewell.send(number);
-        farewell
+impl Termination {
+    /// Sends the signal. After `timeout` follows SIGKILL.
+    pub fn begin(target: SignalTarget, number: i32, timeout: Duration, now: Instant) -> Termination {
+        let termination = Termination { target, next: Next::KillAt(now + timeout) };
+        termination.send(number);
+        termination
     }
 
-    /// When [`Farewell::insist`] is wanted.
+    /// When [`Termination::escalate`] is wanted.
     pub fn due(&self) -> Option<Instant> {
         match self.next {
             Next::KillAt(at) | Next::ForgetAt(at) => Some(at),
@@ -244,74 +244,74 @@ impl Farewell {
         }
     }
 
-    /// Kills whoever is still there after the time was up. Tells what it has come to, when it has.
-    pub fn insist(&mut self, now: Instant) -> Option<Insistence> {
+    /// Takes the next step where its time has come, and tells which: SIGKILL, or giving up.
+    pub fn escalate(&mut self, now: Instant) -> Option<Escalation> {
         match self.next {
             Next::KillAt(at) if at <= now => {
                 self.kill(now);
-                Some(Insistence::Killed)
+                Some(Escalation::Killed)
             }
             Next::ForgetAt(at) if at <= now => {
                 self.next = Next::Forget;
-                Some(Insistence::Hopeless)
+                Some(Escalation::Unkillable)
             }
             Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => None,
         }
     }
 
-    /// Whether not even SIGKILL helped.
-    pub fn is_hopeless(&self) -> bool {
+    /// Whether it did not end after SIGKILL either.
+    pub fn is_unkillable(&self) -> bool {
         matches!(self.next, Next::Forget)
     }
 
     /// Kills it without waiting any longer.
     pub fn kill(&mut self, now: Instant) {
         self.send(SIGKILL);
-        self.next = match self.whom {
-            Whom::Child(_) | Whom::Command(_) => Next::ForgetAt(now + KILL_PATIENCE),
-            // What is left there is somebody else's to wait for.
-            Whom::Group(_) => Next::Forget,
+        self.next = match self.target {
+            SignalTarget::Child(_) | SignalTarget::Command(_) => Next::ForgetAt(now + UNKILLABLE_AFTER),
+            // What is left in the group is no child of ours to wait for.
+            SignalTarget::Group(_) => Next::Forget,
         };
     }
 
-    /// The child, where it is one that may still be told something.
+    /// The supervised child, which still receives forwarded signals; `None` for commands.
     pub fn child(&self) -> Option<Pid> {
-        match self.whom {
-            Whom::Child(pid) => Some(pid),
-            Whom::Command(_) | Whom::Group(_) => None,
+        match self.target {
+            SignalTarget::Child(pid) => Some(pid),
+            SignalTarget::Command(_) | SignalTarget::Group(_) => None,
         }
     }
 
     /// The number of the process or the group, for messages.
     pub fn pid(&self) -> Pid {
-        let (Whom::Child(pid) | Whom::Command(pid) | Whom::Group(pid)) = self.whom;
+        let (SignalTarget::Child(pid) | SignalTarget::Command(pid) | SignalTarget::Group(pid)) = self.target;
         pid
     }
 
-    /// Takes in that a child has been reaped. Tells whether nobody is left.
+    /// Takes in that a child has been reaped. Tells whether no process is left.
     pub fn is_over(&mut self, reaped: Pid) -> bool {
-        if self.whom == Whom::Command(reaped) {
-            self.whom = Whom::Group(reaped);
+        if self.target == SignalTarget::Command(reaped) {
+            self.target = SignalTarget::Group(reaped);
         }
-        match self.whom {
-            Whom::Child(pid) => pid == reaped,
-            Whom::Command(_) => false,
-            // A group's number is not given to others as long as somebody is in it.
-            Whom::Group(group) => rustix::process::test_kill_process_group(group) == Err(Errno::SRCH),
+        match self.target {
+            SignalTarget::Child(pid) => pid == reaped,
+            SignalTarget::Command(_) => false,
+            // The number of a group is not reused as long as a process is in it.
+            SignalTarget::Group(group) => rustix::process::test_kill_process_group(group) == Err(Errno::SRCH),
         }
     }
 
     fn send(&self, number: i32) {
         let group = |pid| {
             if let Some(signal) = signal_of(number) {
-                // The only failures are that the group has ended by itself and that nobody in it may be signalled.
+                // The only failures: the group has ended by itself, or no process in it may be signalled.
                 let _ = rustix::process::kill_process_group(pid, signal);
             }
         };
-        match self.whom {
-            Whom::Child(pid) => signal(pid, number),
-            Whom::Group(pid) => group(pid),
-            Whom::Command(pid) => {
+        match self.target {
+            SignalTarget::Child(pid) => signal(pid, number),
+            SignalTarget::Group(pid) => group(pid),
+            SignalTarget::Command(pid) => {
                 group(pid);
                 // It may have left its own group.
                 signal(pid, number);
@@ -320,19 +320,20 @@ impl Farewell {
     }
 }
 
-/// What it has come to with somebody who did not end in time.
+/// The step that a [`Termination`] took because its process did not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Insistence {
+pub enum Escalation {
+    /// SIGKILL was sent.
     Killed,
-    /// Not even that helped.
-    Hopeless,
+    /// SIGKILL did not end it either; it is not waited for any longer.
+    Unkillable,
 }
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// How long what was killed may take to go.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// Between SIGKILL and giving up.
+const UNKILLABLE_AFTER: Duration = Duration::from_secs(2);
 
 /// Takes one dead child off the kernel; `None`: there is none.
 pub fn reap() -> Option<Exit> {
@@ -361,19 +362,20 @@ impl Command {
         match &self.limit {
             Limit::Never => None,
             Limit::Until { at, .. } => Some(*at),
-            Limit::Missed { farewell, .. } => farewell.due(),
+            Limit::Missed { termination, .. } => termination.due(),
         }
     }
 
     /// Ends a command that has taken too long, with all that it has started.
-    pub fn enforce(&mut self, now: Instant) -> Option<Insistence> {
+    pub fn enforce(&mut self, now: Instant) -> Option<Escalation> {
         match &mut self.limit {
             Limit::Until { after, at } if *at <= now => {
-                let farewell = Farewell::begin(Whom::Command(self.pid), SIGTERM, COMMAND_PATIENCE, now);
-                self.limit = Limit::Missed { after: *after, farewell };
+                let termination =
+                    Termination::begin(SignalTarget::Command(self.pid), SIGTERM, COMMAND_KILL_TIMEOUT, now);
+                self.limit = Limit::Missed { after: *after, termination };
                 None
             }
-            Limit::Missed { farewell, .. } => farewell.insist(now),
+            Limit::Missed { termination, .. } => termination.escalate(now),
             Limit::Never | Limit::Until { .. } => None,
         }
     }
@@ -387,21 +389,21 @@ impl Command {
         }
         match self.limit {
             Limit::Never | Limit::Until { .. } => Ended { failure: exit.failure(), output, left: None },
-            Limit::Missed { after, mut farewell } => {
+            Limit::Missed { after, mut termination } => {
                 let how = exit.how();
                 let failure = Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()));
-                let left = if farewell.is_over(self.pid) { None } else { Some(farewell) };
+                let left = if termination.is_over(self.pid) { None } else { Some(termination) };
                 Ended { failure, output, left }
             }
         }
     }
 
     /// Asks the command and all that it started to end.
-    pub fn terminate(self, now: Instant) -> Farewell {
+    pub fn terminate(self, now: Instant) -> Termination {
         match self.limit {
-            Limit::Missed { farewell, .. } => farewell,
+            Limit::Missed { termination, .. } => termination,
             Limit::Never | Limit::Until { .. } => {
-                Farewell::begin(Whom::Command(self.pid), SIGTERM, COMMAND_PATIENCE, now)
+                Termination::begin(SignalTarget::Command(self.pid), SIGTERM, COMMAND_KILL_TIMEOUT, now)
             }
         }
     }
@@ -438,7 +440,7 @@ pub struct Ended {
     /// What it printed, after a last look: a daemon that it left behind may hold the pipe for ever.
     pub output: String,
     /// What it left in its group, where it was ended for taking too long.
-    pub left: Option<Farewell>,
+    pub left: Option<Termination>,
 }
 
 impl Exit {

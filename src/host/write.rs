@@ -12,14 +12,14 @@ use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetpgrp};
 
 use super::signals;
 
-/// Writes all of it, to a blocking descriptor too. A reader that does not keep up is an error after `patience`.
-pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], patience: Duration) -> io::Result<()> {
+/// Writes all of it, to a blocking descriptor too. A reader that does not keep up is an error after `timeout`.
+pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> io::Result<()> {
     /// What fits into a pipe that is writable at all, so that no write blocks.
     const PIPE_BUF: usize = 4096;
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     while !content.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).expect("patience is seconds");
+        let left = Timespec::try_from(left).expect("timeout is seconds");
         match poll(&mut [PollFd::from_borrowed_fd(out, PollFlags::OUT)], Some(&left)) {
             Ok(0) => return Err(io::Error::other("its reader does not keep up")),
             Ok(_) => {}
