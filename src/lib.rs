@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod dns;
 pub mod error;
 pub mod host;
+pub mod lines;
 pub mod log;
 mod nearest;
 mod number;

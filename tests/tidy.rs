@@ -37,6 +37,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/lines.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },

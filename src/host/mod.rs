@@ -1,6 +1,7 @@
 //! Every syscall, socket, file and process.
 //! Decides nothing: it does what it is told and says what came of it.
 
+pub mod client;
 pub mod dns;
 pub mod environment;
 pub mod files;

@@ -16,10 +16,46 @@ pub trait Wake: Debug + Send + Sync {
     fn woken(&self) -> bool;
 }
 
+/// What a descriptor is polled for. With neither it is only polled for errors and hang-ups.
+#[derive(Clone, Copy, Debug)]
+pub struct Interest<'fd> {
+    pub fd: BorrowedFd<'fd>,
+    pub read: bool,
+    pub write: bool,
+}
+
+impl<'fd> Interest<'fd> {
+    /// In reading alone.
+    pub fn read(fd: BorrowedFd<'fd>) -> Interest<'fd> {
+        Interest { fd, read: true, write: false }
+    }
+
+    /// In writing alone.
+    pub fn write(fd: BorrowedFd<'fd>) -> Interest<'fd> {
+        Interest { fd, read: false, write: true }
+    }
+
+    fn flags(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, self.read);
+        flags.set(PollFlags::OUT, self.write);
+        flags
+    }
+}
+
+/// Waits until one of the interests can be served or its descriptor failed or was closed, or until the moment has come;
+/// `None`: for ever. Tells for each interest, in order, whether a turn is worth taking.
+pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
+    wait(interests.iter().map(|interest| PollFd::from_borrowed_fd(interest.fd, interest.flags())).collect(), until)
+}
+
 /// Waits until one of the descriptors is readable (or closed) or the moment has come; `None`: for ever.
 /// Tells which descriptors are.
 pub fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
-    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    wait(fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect(), until)
+}
+
+fn wait(mut polled: Vec<PollFd<'_>>, until: Option<Instant>) -> Vec<bool> {
     let timeout = until.map(|moment| {
         let left = moment.saturating_duration_since(Instant::now());
         Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })
@@ -27,6 +63,6 @@ pub fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
         // A signal: its pipe is readable on the next turn. Anything else (no memory) is as good as a spurious wake-up.
-        Err(_) => vec![false; fds.len()],
+        Err(_) => vec![false; polled.len()],
     }
 }
