@@ -30,7 +30,7 @@ PUTS = 30 if SHORT else 1_000
 CHANGES = 3 if SHORT else 20
 IDLE = 3 if SHORT else 60
 CYCLES = 20 if SHORT else 1_000
-DROPPED = 5 if SHORT else 75
+DROPPED = 5 if SHORT else 60
 PATIENCE = 120
 
 ALL = '{% for kv in gets("/bench/*") %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}'
@@ -552,18 +552,139 @@ def unchanged(bench, etcd):
     bench.table.row(f"{CYCLES:,} cycles without a change: bytes written, without the log", "bytes", max(0, written - pages))
 
 
-def sick_neighbour(bench, etcd):
-    """One resource's etcd drops all packets; another's works."""
-    sick = Etcd(bench.work, 100)
-    relay = Relay(sick.port)
-    folder, command = bench.ours.prepare(bench.work, etcd.url, watch=True)
-    second = f'[[resource]]\nname = "sick"\n[[resource.template]]\nsrc = "{folder}/bench.tmpl"\ndst = "{folder}/sick"\n'
-    second += f'[resource.backend.etcd]\nversion = 3\nnodes = ["{relay.url}"]\nkeys = ["/bench/"]\nwatch = true\n'
-    write(os.path.join(folder, "config"), read(os.path.join(folder, "config")).decode() + second)
-    running = Running(folder, command)
-    wait_until("the second resource", lambda: os.path.exists(os.path.join(folder, "sick")))
+class Dripper:
+    """A server that has no keys and whose watch stream goes on for ever in chunks of one byte, 50,000 a second."""
+
+    EMPTY = b'{"header":{"cluster_id":"1","member_id":"1","revision":"1","raft_term":"1"}}'
+    HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def __init__(self):
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(16)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.stopping = threading.Event()
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while not self.stopping.is_set():
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=[client], daemon=True).start()
+
+    def serve(self, client):
+        try:
+            while request := client.recv(65536):
+                if b" /v3/watch " in request:
+                    client.sendall(self.HEAD)
+                    while not self.stopping.wait(0.001):
+                        client.sendall(b"1\r\n \r\n" * 50)
+                elif b"\r\n\r\n" in request:
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self.EMPTY) + self.EMPTY)
+        except OSError:
+            pass
+        client.close()
+
+    def stop(self):
+        self.stopping.set()
+        # It waits in accept.
+        socket.create_connection(self.listener.getsockname()).close()
+
+
+class SilentDns:
+    """A name server that takes questions and never answers, and a resolv.conf that names it. Needs root."""
+
+    def __init__(self, work):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for last in range(2, 250):
+            try:
+                self.socket.bind((f"127.0.0.{last}", 53))
+                break
+            except OSError:
+                continue
+        else:
+            raise SystemExit("bench: no address of this machine has port 53 free")
+        self.resolv_conf = os.path.join(work, "resolv.conf")
+        write(self.resolv_conf, f"nameserver {self.socket.getsockname()[0]}\n")
+
+    def stop(self):
+        self.socket.close()
+
+
+class Neighbour:
+    """The store of a second resource, and how it falls ill."""
+
+    def __init__(self, bench, state):
+        self.state, self.wrap, self.parts = state, [], []
+        if state == "drips":
+            dripper = Dripper()
+            self.parts, self.url = [dripper], dripper.url
+        elif state == "DNS is silent":
+            dns = SilentDns(bench.work)
+            # Without a mount namespace of its own, every program of the machine would have that resolv.conf.
+            mount = f'mount --bind {dns.resolv_conf} "$(realpath /etc/resolv.conf)" && exec "$@"'
+            self.wrap = ["unshare", "--mount", "sh", "-c", mount, "sh"]
+            self.parts, self.url = [dns], "http://etcd.example:2379"
+        else:
+            self.etcd = Etcd(bench.work, 100)
+            self.relay = Relay(self.etcd.port)
+            self.parts, self.url = [self.relay, self.etcd], self.relay.url
+
+    def has_keys(self):
+        return self.state in ["is well", "drops all packets", "is frozen"]
+
+    def fall_ill(self):
+        if self.state == "drops all packets":
+            self.relay.fall_silent()
+        elif self.state == "is frozen":
+            self.etcd.process.send_signal(signal.SIGSTOP)
+
+    def stop(self):
+        for part in self.parts:
+            part.stop()
+
+
+STATES = ["is well", "drops all packets", "is frozen", "drips", "DNS is silent"]
+# How often each reaction is timed.
+REACTIONS = 2 if SHORT else 10
+
+
+def neighbours(bench, etcd):
+    """One resource's store is ill; those of the others work, and have a child."""
+    for state in STATES:
+        if state == "DNS is silent" and os.geteuid() != 0:
+            print(f"bench: no row for a neighbour whose {state}: a resolv.conf of its own needs root")
+            continue
+        neighbour = Neighbour(bench, state)
+        try:
+            beside(bench, etcd, neighbour)
+        finally:
+            neighbour.stop()
+
+
+def beside(bench, etcd, neighbour):
+    folder, command = bench.ours.prepare(bench.work, etcd.url, watch=True, level="info")
+    config = os.path.join(folder, "config")
+
+    def resource(name, backend, more=""):
+        template = f'[[resource.template]]\nsrc = "{folder}/bench.tmpl"\ndst = "{folder}/{name}"\n'
+        return f'[[resource]]\nname = "{name}"\n{template}{backend}{more}'
+
+    write(os.path.join(folder, "data.json"), '{"bench": {"key": "value"}}')
+    ill = f'[resource.backend.etcd]\nversion = 3\nnodes = ["{neighbour.url}"]\nkeys = ["/bench/"]\nwatch = true\n'
+    file = f'[resource.backend.file]\nfilepath = "{folder}/data.json"\nkeys = ["/bench"]\nwatch = true\n'
+    # A child that takes no notice of TERM.
+    command_line = "'''sh -c \"trap '' TERM; exec sleep 1000%d\"'''"
+    child = f"[resource.exec]\nkill_timeout = 1\ncommand = {command_line}\n"
+    base = read(config).decode() + resource("ill", ill)
+    write(config, base + resource("child", file, child % 0))
+    running = Running(folder, neighbour.wrap + command)
+    children = lambda: children_of(running.pid)
+    wait_until("the child", lambda: children() and b"sleep" in read(f"/proc/{children()[0]}/cmdline"))
+    if neighbour.has_keys():
+        wait_until("the second resource", lambda: os.path.exists(os.path.join(folder, "ill")))
+    neighbour.fall_ill()
+
     renames, times = Renames(os.path.dirname(running.file)), []
-    relay.fall_silent()
     until, number = time.monotonic() + DROPPED, 0
     while time.monotonic() < until:
         number += 1
@@ -572,18 +693,65 @@ def sick_neighbour(bench, etcd):
         etcd.put(key(0), stamp)
         while True:
             if not select.select([renames], [], [], PATIENCE)[0]:
-                raise SystemExit("bench: nothing is written while another etcd is silent")
+                raise SystemExit("bench: nothing is written while another store is ill")
             if renames.take("file") and stamp.encode() in read(running.file):
                 break
         times.append(time.perf_counter() - start)
         time.sleep(0.02)
-    what = f"put to file, another resource's etcd drops all packets ({DROPPED} s)"
-    for name, figure in [("p50", percentile(times, 0.5)), ("p99", percentile(times, 0.99)), ("longest", max(times))]:
-        bench.table.row(f"{what}: {name}", "ms", figure)
-    running.stop()
     renames.close()
-    relay.stop()
-    sick.stop()
+    what = f"put to file, another resource's store {neighbour.state}"
+    if "DNS" in neighbour.state:
+        what = f"put to file, another resource's {neighbour.state}"
+    for name, figure in [("p50", percentile(times, 0.5)), ("p99", percentile(times, 0.99)), ("longest", max(times))]:
+        bench.table.row(f"{what} ({DROPPED} s): {name}", "ms", figure)
+
+    # What the loop has to notice meanwhile; the longest of some.
+    hangups, kills = [], []
+    for count in range(1, REACTIONS + 1):
+        time.sleep(0.05)
+        old, lines = children()[0], read(running.log).count(b"loading new config")
+        write(config, base + resource("child", file, child % count))
+        start = time.perf_counter()
+        os.kill(running.pid, signal.SIGHUP)
+        wait_until("SIGHUP is taken up", lambda: read(running.log).count(b"loading new config") > lines)
+        hangups.append(time.perf_counter() - start)
+        wait_until("the old child is gone", lambda: not os.path.exists(f"/proc/{old}"))
+        # The second that the configuration gives it does not count.
+        kills.append(max(0, time.perf_counter() - start - 1))
+        argument = b"sleep\x001000%d\x00" % count
+        wait_until("the new child", lambda: any(cmdline(pid) == argument for pid in children()))
+    ended = b"resource execution failed"
+    lines = read(running.log).count(ended)
+    start = time.perf_counter()
+    os.kill(children()[0], signal.SIGKILL)
+    wait_until("the child's exit is noticed", lambda: read(running.log).count(ended) > lines)
+    noticed = time.perf_counter() - start
+    # No child that is waited for: the end is that of the program alone.
+    write(config, base)
+    os.kill(running.pid, signal.SIGHUP)
+    wait_until("the child is gone", lambda: not children())
+    start = time.perf_counter()
+    running.stop()
+    end = time.perf_counter() - start
+    rows = [
+        ("SIGHUP to the new configuration, longest", max(hangups)),
+        ("SIGKILL after kill_timeout, longest", max(kills)),
+        ("a child's end noticed", noticed),
+        ("SIGTERM to the end", end),
+    ]
+    for name, figure in rows:
+        bench.table.row(f"{name}, beside a store that {neighbour.state}".replace("a store that DNS", "a store whose DNS"), "ms", figure)
+
+
+def cmdline(pid):
+    try:
+        return read(f"/proc/{pid}/cmdline")
+    except OSError:
+        return b""
+
+
+def children_of(pid):
+    return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
 class Bench:
@@ -608,7 +776,7 @@ class Bench:
                 etcd.stop()
         idle(self, small)
         unchanged(self, small)
-        sick_neighbour(self, small)
+        neighbours(self, small)
         small.stop()
         sizes = {contender.name: os.path.getsize(shutil.which(contender.path)) for contender in self.contenders}
         self.table.row("size of the binary", "bytes", sizes[self.ours.name], others=sizes)
