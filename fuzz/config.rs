@@ -6,14 +6,14 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use remco::config::{self, Finding, Shell, Source, Strictness};
+use remco::config::{self, Finding, Mode, Shell, Source, Strictness};
 
 /// What `$SECRET` stands for.
 const SECRET: &str = "S3CR3T-0f-th3-v4r1able";
 
 pub fn run(bytes: &[u8]) {
     let source = Texts::of(bytes);
-    let load = |strictness| config::load(Path::new("config"), strictness, &source);
+    let load = |strictness| config::load(Path::new("config"), strictness, Mode::Watch, &source);
     let lenient = load(Strictness::Lenient);
     let strict = load(Strictness::Strict);
     for result in [&lenient, &strict] {

@@ -45,7 +45,7 @@ templates, checks the result, replaces the files and reloads services.
 What to run:
   -config PATH   the configuration file (/etc/remco/config)
   -onetime       render everything once and exit
-  --strict       take unknown configuration keys for errors
+  --strict       take unknown keys and unset variables for errors
 
 About remco:
   -version       print the version and exit

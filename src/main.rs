@@ -51,9 +51,9 @@ fn run(options: &Options) -> ExitCode {
     let machine = Rc::new(Machine::new(Arc::clone(&signals)));
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
-        Err(report) => {
+        Err(Refused { headline, report }) => {
             let path = options.config.display();
-            say(&format!("{report}\nremco: failed to read config `{path}`, nothing was started\n"));
+            say(&format!("{report}\nremco: {headline} `{path}`, nothing was started\n"));
             return ExitCode::from(UNUSABLE);
         }
     };
@@ -91,15 +91,15 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
     let Loaded { config, scripts, warnings } = match load(options, machine) {
         Ok(loaded) => loaded,
-        Err(report) => {
-            let line = Line::new(Level::Error, "failed to read config");
+        Err(Refused { headline, report }) => {
+            let line = Line::new(Level::Error, headline);
             let error = "it is not used, the one in force stays";
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
     if config.resources.is_empty() {
         // A file that was just being written, most likely. Taking it would end the program, as there is nothing to do.
-        let line = Line::new(Level::Error, "failed to read config");
+        let line = Line::new(Level::Error, INVALID);
         return logger.log(&line.with("error", "it has no resources and is not used, the one in force stays"));
     }
     logger.set(config.log_level, config.log_format);
@@ -149,15 +149,33 @@ struct Loaded {
     warnings: Vec<Finding>,
 }
 
-/// The configuration, or everything that is wrong with it in words.
-fn load(options: &Options, machine: &Machine) -> Result<Loaded, String> {
-    let loaded = config::load(&options.config, options.strictness, machine);
-    let (config, warnings) = loaded.map_err(|findings| findings.to_string())?;
+/// A configuration that cannot be put in force.
+struct Refused {
+    /// [`UNREAD`] or [`INVALID`].
+    headline: &'static str,
+    /// Everything that is wrong with it.
+    report: String,
+}
+
+/// Go remco says this of every configuration that it refuses.
+const UNREAD: &str = "failed to read config";
+const INVALID: &str = "invalid config";
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
+    let loaded = config::load(&options.config, options.strictness, options.mode, machine);
+    let (config, warnings) = loaded.map_err(|findings| {
+        let headline = if findings.unreadable { UNREAD } else { INVALID };
+        Refused { headline, report: findings.to_string() }
+    })?;
     let unsupported = config::unsupported(&config);
     if !unsupported.is_empty() {
-        return Err(unsupported.join("\n"));
+        return Err(Refused { headline: INVALID, report: unsupported.join("\n") });
     }
-    let scripts = scripts(&config)?;
+    let scripts = scripts(&config).map_err(|report| Refused { headline: INVALID, report })?;
     Ok(Loaded { config, scripts, warnings })
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use remco::config::{self, Finding, Shell, Source, Strictness};
+use remco::config::{self, Finding, Mode, Shell, Source, Strictness};
 
 mod snapshots;
 
@@ -24,15 +24,18 @@ struct Configuration {
     vars: BTreeMap<Vec<u8>, Vec<u8>>,
     strictness: Option<Strictness>,
     shell: Option<Shell>,
+    mode: Option<Mode>,
 }
 
 impl Configuration {
-    /// Of parts that are headed by the name of a file, `env NAME=value`, `strict` or `no shell`.
+    /// Of parts that are headed by the name of a file, `env NAME=value`, `strict`, `onetime` or `no shell`.
     fn new(parts: &[(&str, &str)]) -> Configuration {
         let mut configuration = Configuration::default();
         for (head, body) in parts {
             if *head == "strict" {
                 configuration.strictness = Some(Strictness::Strict);
+            } else if *head == "onetime" {
+                configuration.mode = Some(Mode::OneShot);
             } else if *head == "no shell" {
                 configuration.shell = Some(Shell::Missing);
             } else if let Some(variable) = head.strip_prefix("env ") {
@@ -47,7 +50,8 @@ impl Configuration {
 
     fn load(&self) -> String {
         let strictness = self.strictness.unwrap_or(Strictness::Lenient);
-        let lines: Vec<String> = match config::load(Path::new("config"), strictness, self) {
+        let mode = self.mode.unwrap_or(Mode::Watch);
+        let lines: Vec<String> = match config::load(Path::new("config"), strictness, mode, self) {
             Ok((config, warnings)) => {
                 assert!(warnings.iter().all(|finding| !finding.fatal), "an error beside a configuration");
                 let unsupported = config::unsupported(&config).into_iter();
@@ -65,11 +69,14 @@ impl Configuration {
 /// What the system answers, in numbers that are the same on every Linux.
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
+const EISDIR: i32 = 21;
 
 impl Source for Configuration {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.files.get(path).map(Vec::as_slice) {
             Some(b"permission denied\n") => Err(io::Error::from_raw_os_error(EACCES)),
+            Some(b"a directory\n") => Err(io::Error::from_raw_os_error(EISDIR)),
+            Some(b"a link to nothing\n") => Err(io::Error::from_raw_os_error(ENOENT)),
             Some(bytes) => Ok(bytes.to_vec()),
             None => Err(io::Error::from_raw_os_error(ENOENT)),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::document::{Node, Span, Table, Value};
 use super::keys::{self, Shape};
 use super::model::{
-    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, Plugin, Redis, Secret, Tls, Vault,
+    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Mode, Nats, Plugin, Redis, Secret, Tls, Vault,
     Zookeeper,
 };
 use super::reader::{Found, Reader};
@@ -142,7 +142,7 @@ fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool, purpose: Purp
         return (watch, None);
     }
     let wrong_type = written.is_none() && reader.has("interval");
-    if purpose == Purpose::Use && !wrong_type {
+    if purpose == Purpose::Use && report.mode == Mode::Watch && !wrong_type {
         report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
     }
     (watch, Some(INTERVAL))
@@ -155,7 +155,9 @@ fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let url = |node: Found<&str>| {
         let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
-            reader.report.error(node.span, format!("this is no address of etcd: write it like `\"{EXAMPLE}\"`"));
+            let why = reader.report.unset(node.span);
+            let message = format!("this is no address of etcd{why}: write it like `\"{EXAMPLE}\"`");
+            reader.report.error(node.span, message);
         }
         url
     };
@@ -223,7 +225,8 @@ fn file(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let filepath = required(reader, "filepath", "a path or an http(s) URL", purpose)?;
     let file = File { filepath, httpheaders };
     if file.is_remote() && node_url(&file.filepath, "http").is_none() {
-        let message = "this is no URL: write it like `\"https://example.com/data.yml\"`";
+        let why = reader.report.unset(reader.place("filepath"));
+        let message = format!("this is no URL{why}: write it like `\"https://example.com/data.yml\"`");
         reader.report.error(reader.place("filepath"), message);
     }
     Some(Kind::File(file))

@@ -174,7 +174,12 @@ impl Document {
 
     /// Line and column, from 1, of an expanded byte; columns count characters.
     pub fn place(&self, at: usize) -> (usize, usize) {
-        let at = self.expanded.written(at).min(self.written.len());
+        self.place_as_written(self.expanded.written(at))
+    }
+
+    /// Line and column, from 1, of a byte of the file.
+    pub fn place_as_written(&self, at: usize) -> (usize, usize) {
+        let at = at.min(self.written.len());
         let line = self.line_of(at);
         let before = &self.written[self.lines[line]..at];
         let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before);
@@ -194,7 +199,18 @@ impl Document {
         String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
     }
 
-    fn line_of(&self, written: usize) -> usize {
+    /// The bytes of the file in a range of it.
+    pub fn written(&self, range: Range<usize>) -> &[u8] {
+        &self.written[range]
+    }
+
+    /// The byte of the file at a place of it.
+    pub fn after(&self, at: usize) -> Option<&u8> {
+        self.written.get(at)
+    }
+
+    /// The number, from 0, of the line that a byte of the file is on.
+    pub fn line_of(&self, written: usize) -> usize {
         self.lines.partition_point(|start| *start <= written) - 1
     }
 

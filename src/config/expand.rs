@@ -1,5 +1,6 @@
 //! Environment expansion on the raw bytes of a file, comments and all, as Go's os.ExpandEnv does it, with
-//! `${NAME:-default}` on top. Remembers where every byte came from. Knows nothing of TOML.
+//! `${NAME:-default}` and `${$}` (a dollar) on top. Records where every byte came from and what was left out. Knows
+//! nothing of TOML and words no message.
 
 use std::ops::Range;
 
@@ -7,26 +8,33 @@ use std::ops::Range;
 pub(super) struct Expanded {
     pub bytes: Vec<u8>,
     /// Where the bytes are not the file's own, in order.
-    holes: Vec<Hole>,
+    pub substitutions: Vec<Substitution>,
+    /// The bytes are not all there: they would be more than [`LARGEST`].
+    pub is_cut: bool,
 }
 
 /// A `$...` of the file.
-pub(super) struct Hole {
+pub(super) struct Substitution {
     /// What stands there instead, in `Expanded::bytes`.
     expanded: Range<usize>,
-    written: Range<usize>,
+    /// The `$...` itself, in the file.
+    pub written: Range<usize>,
     /// `None`: `${}` or an unclosed `${`, which are dropped.
     pub name: Option<Vec<u8>>,
+    /// Whether there is a value: that of the variable or a default, which both may be empty.
     pub set: bool,
 }
 
-/// Expands a whole file. `var` is the environment; what it does not know is empty.
+/// In bytes. A file that holds a long variable many times would grow without end.
+const LARGEST: usize = 64 << 20;
+
+/// Expands a whole file. `var` is the environment; a variable that it does not know leaves nothing.
 ///
 /// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of
 /// `*#$@!?-0123456789` is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
 pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Expanded {
-    let mut out = Expanded { bytes: Vec::with_capacity(written.len()), holes: Vec::new() };
-    // Looked for once: a file full of unclosed `${` would otherwise be read to its end for each of them.
+    let mut out = Expanded { bytes: Vec::with_capacity(written.len()), substitutions: Vec::new(), is_cut: false };
+    // Searched once: a file full of unclosed `${` would otherwise be read to its end for each of them.
     let last_brace = written.iter().rposition(|b| *b == b'}').unwrap_or(0);
     let mut at = 0;
     while at < written.len() {
@@ -43,8 +51,7 @@ pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> 
             b'{' => (None, dollar + 2),
             b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9' => (Some(dollar + 1..dollar + 2), dollar + 2),
             _ => {
-                let length =
-                    written[dollar + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+                let length = written[dollar + 1..].iter().take_while(|b| is_of_name(b)).count();
                 if length == 0 {
                     out.bytes.push(b'$');
                     at = dollar + 1;
@@ -54,38 +61,63 @@ pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> 
             }
         };
         let start = out.bytes.len();
-        let mut hole = Hole { expanded: start..start, written: dollar..end, name: None, set: true };
-        if let Some(text) = name {
-            let text = &written[text];
-            let (name, default) = match text.windows(2).position(|pair| pair == b":-") {
-                Some(colon) => (&text[..colon], Some(&text[colon + 2..])),
-                None => (text, None),
-            };
-            let value = var(name);
-            hole.set = value.is_some() || default.is_some();
-            match (value.filter(|value| default.is_none() || !value.is_empty()), default) {
-                (Some(value), _) => out.bytes.extend_from_slice(&value),
-                (None, Some(default)) => out.bytes.extend_from_slice(default),
-                (None, None) => {}
+        let (name, value) = match name.map(|text| &written[text]) {
+            // `$$` is taken: it is the variable `$`, which is empty.
+            Some(b"$") if written[dollar..end].len() == 4 => (Some(b"$".to_vec()), Some(b"$".to_vec())),
+            Some(text) => {
+                let (name, default) = split_default(text);
+                let value = var(name).filter(|value| default.is_none() || !value.is_empty());
+                (Some(name.to_vec()), value.or_else(|| default.map(<[u8]>::to_vec)))
             }
-            hole.name = Some(name.to_vec());
-            hole.expanded.end = out.bytes.len();
-        }
-        out.holes.push(hole);
+            None => (None, None),
+        };
+        let set = value.is_some();
+        out.bytes.extend(value.unwrap_or_default());
+        let expanded = start..out.bytes.len();
+        out.substitutions.push(Substitution { expanded, written: dollar..end, name, set });
         at = end;
+        if out.bytes.len() > LARGEST {
+            out.is_cut = true;
+            return out;
+        }
     }
     // A `$` at the very end.
     out.bytes.extend_from_slice(&written[at..]);
     out
 }
 
+/// `NAME:-default` in its two parts. What is before the `:-` must be able to name a variable, and the default must
+/// end on its line: behind a forgotten `}` half a file would be taken for one.
+fn split_default(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match text.windows(2).position(|pair| pair == b":-") {
+        Some(colon) if is_name(&text[..colon]) && !text.contains(&b'\n') => (&text[..colon], Some(&text[colon + 2..])),
+        _ => (text, None),
+    }
+}
+
+/// Whether a text is letters, digits and `_`, as a name behind a `$` is.
+pub(super) fn is_name(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(is_of_name)
+}
+
+fn is_of_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
+}
+
+impl Substitution {
+    /// Where its value, or nothing, stands in the expanded bytes.
+    pub fn start(&self) -> usize {
+        self.expanded.start
+    }
+}
+
 impl Expanded {
     /// Where in the file as written an expanded byte comes from; for a byte of a value, where its `$` is.
     pub fn written(&self, at: usize) -> usize {
-        match self.holes[..self.holes.partition_point(|hole| hole.expanded.start <= at)].last() {
+        match self.substitutions[..self.substitutions.partition_point(|one| one.expanded.start <= at)].last() {
             None => at,
-            Some(hole) if at < hole.expanded.end => hole.written.start,
-            Some(hole) => hole.written.end + (at - hole.expanded.end),
+            Some(one) if at < one.expanded.end => one.written.start,
+            Some(one) => one.written.end + (at - one.expanded.end),
         }
     }
 
@@ -101,16 +133,16 @@ impl Expanded {
     }
 
     /// The `$...` that put something, or nothing, into this range.
-    pub fn inside(&self, range: Range<usize>) -> &[Hole] {
-        let from = self.holes.partition_point(|hole| {
-            hole.expanded.end < range.start || (hole.expanded.end == range.start && !hole.expanded.is_empty())
+    pub fn inside(&self, range: Range<usize>) -> &[Substitution] {
+        let from = self.substitutions.partition_point(|one| {
+            one.expanded.end < range.start || (one.expanded.end == range.start && !one.expanded.is_empty())
         });
-        let to = self.holes.partition_point(|hole| hole.expanded.start < range.end.max(range.start + 1));
-        &self.holes[from..to.max(from)]
+        let to = self.substitutions.partition_point(|one| one.expanded.start < range.end.max(range.start + 1));
+        &self.substitutions[from..to.max(from)]
     }
 
     /// The `$...` in whose value this byte is, or whose missing value left nothing here.
-    pub fn value_at(&self, at: usize) -> Option<&Hole> {
+    pub fn value_at(&self, at: usize) -> Option<&Substitution> {
         self.inside(at..at).first()
     }
 }
@@ -200,8 +232,34 @@ mod tests {
         check("${X:-http://localhost:2379}", "http://localhost:2379");
         check("${X:-$A}", "$A");
         check("${X:-${A}}", "${A}");
-        check("${:-d}", "d");
         check("${X-d}", "");
+        check("${1:-d}", "d");
+    }
+
+    #[test]
+    fn a_default_stands_behind_a_name_on_one_line() {
+        check("${:-d}", "");
+        check("${a b:-d}", "");
+        check("${X.Y:-d}", "");
+        check("${X:-a\nb}c", "c");
+        check("${HOME:-a\nb}c", "c");
+    }
+
+    #[test]
+    fn a_dollar_in_braces_is_a_dollar() {
+        check("pa${$}word", "pa$word");
+        check("${$}${$}A", "$$A");
+        check("${$}{A}", "${A}");
+        check("$$x ${$$} ${$}", "x  $");
+        check("${NONE:-$}2", "$2");
+    }
+
+    #[test]
+    fn stops_at_a_size() {
+        let long = |_: &[u8]| Some(vec![b'x'; 1 << 20]);
+        let expanded = expand("$A".repeat(1000).as_bytes(), &long);
+        assert!(expanded.is_cut && expanded.bytes.len() <= LARGEST + (1 << 20));
+        assert!(!expand("$A".repeat(60).as_bytes(), &long).is_cut);
     }
 
     #[test]
@@ -230,7 +288,7 @@ mod tests {
         assert_eq!(expanded.written_range(5..7), 5..9);
         assert_eq!(expanded.inside(4..14).len(), 3);
         assert_eq!(expanded.inside(0..4).len(), 0);
-        assert_eq!(expanded.value_at(5).and_then(|hole| hole.name.clone()), Some(b"A".to_vec()));
+        assert_eq!(expanded.value_at(5).and_then(|one| one.name.clone()), Some(b"A".to_vec()));
         assert!(expanded.value_at(4).is_none());
         assert!(expanded.value_at(7).is_none());
         assert!(!expanded.value_at(8).expect("the undefined one").set);

@@ -21,6 +21,8 @@ pub struct Finding {
 pub struct Findings {
     /// In the order of files and places.
     pub list: Vec<Finding>,
+    /// Whether a file or a directory could not be read, and not just what is in it is wrong.
+    pub unreadable: bool,
 }
 
 impl Finding {
@@ -83,6 +85,11 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     let margin = number.to_string().len();
     let caret = caret - from + before.len();
     format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
+}
+
+/// Whether a part of a line is not to be shown.
+pub(super) fn hides(line: &str) -> bool {
+    without_secret(line).1
 }
 
 /// Cuts a line behind the `=` of what looks like a password or a token, or before the credentials in a URL, and tells
@@ -157,7 +164,7 @@ mod tests {
         let warning = Finding { fatal: false, ..finding.clone() };
         assert_eq!(warning.to_string(), "a/b:1:5: warning: what\n 1 | x");
         assert_eq!(warning.headline(), "a/b:1:5: what");
-        let both = Findings { list: vec![finding.clone(), finding] };
+        let both = Findings { list: vec![finding.clone(), finding], unreadable: false };
         assert_eq!(both.to_string(), "a/b:1:5: what\n 1 | x\na/b:1:5: what\n 1 | x");
     }
 }

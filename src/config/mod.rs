@@ -17,6 +17,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod unbuilt;
+mod unset;
 mod words;
 
 use std::collections::HashMap;
@@ -65,15 +66,24 @@ pub enum Strictness {
     Strict,
 }
 
-/// Reads and checks a whole configuration. Gives all warnings beside the configuration, or all errors (and
-/// warnings) of the run at once.
-pub fn load(path: &Path, strictness: Strictness, source: &dyn Source) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load = Load { source, report: Report::new(strictness) };
+/// Reads and checks a whole configuration. Gives all warnings beside the configuration. `mode` decides which warnings
+/// are of use; what the configuration means does not depend on it.
+///
+/// # Errors
+/// All errors and warnings of the run at once.
+pub fn load(
+    path: &Path,
+    strictness: Strictness,
+    mode: Mode,
+    source: &dyn Source,
+) -> Result<(Config, Vec<Finding>), Findings> {
+    let mut load = Load { source, report: Report::new(strictness, mode) };
     let config = load.run(path);
-    let list = load.report.finish();
+    unset::check(&load.report);
+    let findings = load.report.finish();
     match config {
-        Some(config) if list.iter().all(|finding| !finding.fatal) => Ok((config, list)),
-        _ => Err(Findings { list }),
+        Some(config) if findings.list.iter().all(|finding| !finding.fatal) => Ok((config, findings.list)),
+        _ => Err(findings),
     }
 }
 
@@ -120,6 +130,10 @@ impl Load<'_> {
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
         one_writer_each(report, &parsed, &read, reader.filled("pid_file").as_ref());
         one_name_each(report, &parsed);
+        if parsed.is_empty() && !reader.has("resource") {
+            let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
+            report.lacking_in_file(main.span.file, message.to_owned());
+        }
         let config = Config {
             log_level,
             log_format,
@@ -136,11 +150,21 @@ impl Load<'_> {
     /// Reads and parses one file; reports where that fails.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
+        self.parse(path, read)
+    }
+
+    fn parse(&mut self, path: &Path, read: io::Result<Vec<u8>>) -> Option<Tree> {
         let failure = read.as_ref().err().map(cause);
         let document = Document::new(path, read.unwrap_or_default(), &|name| self.source.var(name));
+        let is_cut = document.expanded.is_cut;
         let number = self.report.add(document);
         if let Some(cause) = failure {
-            self.report.file_error(number, format!("failed to read the file: {cause}"));
+            self.report.unread(number, format!("failed to read the file: {cause}"));
+            return None;
+        }
+        if is_cut {
+            let message = "failed to read the file: the values of its variables make it too large";
+            self.report.unread(number, message.to_owned());
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
@@ -150,16 +174,38 @@ impl Load<'_> {
         Some(Tree { table, span: Span { file: number, start: 0, end: 0 }, path: path.to_path_buf() })
     }
 
-    /// The files of include_dir, by name.
+    /// The files of include_dir, by name. What has such a name and is no file, or a link to none, is skipped.
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
         let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
-        let files = self.files(&dir, b".toml").unwrap_or_else(|error| {
-            let shown = self.report.show(dir.span, dir.value);
-            self.report.error(dir.span, format!("failed to list the include_dir {shown}: {}", cause(&error)));
-            Vec::new()
-        });
-        files.iter().filter_map(|file| self.read(file)).collect()
+        let (span, shown) = (dir.span, self.report.show(dir.span, dir.value));
+        let paths = match self.files(&dir, b".toml") {
+            Ok(paths) => paths,
+            Err(error) => {
+                let message = format!("failed to list the include_dir {shown}: {}", cause(&error));
+                self.report.unlisted(span, message);
+                return Vec::new();
+            }
+        };
+        let mut files = Vec::new();
+        for path in &paths {
+            let read = self.source.read(path);
+            let why = match read.as_ref().err().map(io::Error::kind) {
+                Some(io::ErrorKind::IsADirectory) => "it is a directory",
+                Some(io::ErrorKind::NotFound) => "it is a link to no file, or was just removed",
+                _ => {
+                    files.extend(self.parse(path, read));
+                    continue;
+                }
+            };
+            let name = quoted(&file_name(path));
+            self.report.warn(span, format!("{name} in the include_dir {shown} is skipped: {why}"));
+        }
+        if paths.is_empty() {
+            let message = format!("the include_dir {shown} holds no file whose name ends with `.toml`");
+            self.report.warn(span, message);
+        }
+        files
     }
 
     /// The files of filter_dir, by name. remco does without a directory that is not there.

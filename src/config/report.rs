@@ -1,12 +1,13 @@
 //! Collects the findings of one load, so that one run names everything that is wrong. Turns places in expanded
 //! bytes into lines and columns of the files, and never into expanded values.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use super::Strictness;
 use super::document::{Damage, Document, Span};
-use super::finding::{self, Finding};
+use super::expand::{Substitution, is_name};
+use super::finding::{self, Finding, Findings};
+use super::{Mode, Strictness};
 
 /// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
 const MOST: usize = 500;
@@ -15,8 +16,11 @@ const MOST: usize = 500;
 pub(super) struct Report {
     files: Vec<Document>,
     strictness: Strictness,
+    /// What the program is to do with the configuration.
+    pub mode: Mode,
     /// In the order they are shown; what is found twice (default_backends count in every resource) is there once.
     found: RefCell<BTreeMap<Order, Finding>>,
+    unreadable: Cell<bool>,
 }
 
 /// By file and expanded offset, errors before warnings.
@@ -29,8 +33,8 @@ struct Order {
 }
 
 impl Report {
-    pub fn new(strictness: Strictness) -> Report {
-        Report { files: Vec::new(), strictness, found: RefCell::default() }
+    pub fn new(strictness: Strictness, mode: Mode) -> Report {
+        Report { files: Vec::new(), strictness, mode, found: RefCell::default(), unreadable: Cell::new(false) }
     }
 
     /// Takes a file in and gives its number.
@@ -46,6 +50,12 @@ impl Report {
     /// Something that is there and wrong.
     pub fn error(&self, span: Span, message: impl Into<String>) {
         self.push(true, span, message.into());
+    }
+
+    /// A directory that cannot be listed.
+    pub fn unlisted(&self, span: Span, message: String) {
+        self.unreadable.set(true);
+        self.error(span, message);
     }
 
     /// Something that is needed and not there. Said only where all syntax is sound: it may be in the damaged part.
@@ -77,23 +87,65 @@ impl Report {
 
     /// A syntax error.
     pub fn broken(&self, span: Span, mut message: String) {
-        if let Some(hole) = self.files[span.file].expanded.value_at(span.start)
-            && let Some(name) = &hole.name
+        if let Some(one) = self.files[span.file].expanded.value_at(span.start)
+            && let Some(name) = &one.name
         {
-            let name = String::from_utf8_lossy(name);
-            message += &match hole.set {
-                true => format!(" (in the value of the variable {})", quoted(&name)),
-                false => format!(" (the variable {} is not set)", quoted(&name)),
+            message += &match one.set {
+                true => format!(" (in the value of the variable {})", quoted(&String::from_utf8_lossy(name))),
+                false => unset_clause(name),
             };
         }
         self.insert(true, span, message);
     }
 
-    /// A finding about a file as a whole.
-    pub fn file_error(&self, number: usize, message: String) {
+    /// A `$...` that left nothing: a slip, also where the syntax is broken, which may come of it. Not reported where
+    /// a finding on its line names the variable and is as grave.
+    pub fn left_out(&self, file: usize, one: &Substitution, message: &str) {
+        let fatal = self.strictness == Strictness::Strict;
+        let document = &self.files[file];
+        let line = document.line_of(one.written.start) + 1;
+        if let Some(name) = one.name.as_ref().filter(|name| is_name(name)) {
+            let clause = unset_clause(name);
+            let names_it = |(order, finding): (&Order, &Finding)| {
+                order.file == file
+                    && finding.place.is_some_and(|(at, _)| at == line)
+                    && (finding.fatal || !fatal)
+                    && finding.message.contains(&clause)
+            };
+            if self.found.borrow().iter().any(names_it) {
+                return;
+            }
+        }
+        let span = Span { file, start: one.start(), end: one.start() };
+        self.insert_at(fatal, span, message.to_owned(), |file| file.place_as_written(one.written.start));
+    }
+
+    /// Whether no more slips are taken in.
+    pub fn is_full(&self) -> bool {
+        self.found.borrow().len() >= MOST
+    }
+
+    pub fn files(&self) -> &[Document] {
+        &self.files
+    }
+
+    /// A file that cannot be read.
+    pub fn unread(&self, number: usize, message: String) {
+        self.unreadable.set(true);
+        self.of_file(true, number, message);
+    }
+
+    /// Something that is not there in a file as a whole, which is allowed and hardly meant.
+    pub fn lacking_in_file(&self, number: usize, message: String) {
+        if self.is_sound() {
+            self.of_file(false, number, message);
+        }
+    }
+
+    fn of_file(&self, fatal: bool, number: usize, message: String) {
         let file = self.files[number].path.clone();
-        let order = Order { file: number, at: 0, warning: false, message: message.clone() };
-        let finding = Finding { fatal: true, file, place: None, message, excerpt: String::new() };
+        let order = Order { file: number, at: 0, warning: !fatal, message: message.clone() };
+        let finding = Finding { fatal, file, place: None, message, excerpt: String::new() };
         self.found.borrow_mut().insert(order, finding);
     }
 
@@ -104,6 +156,10 @@ impl Report {
     }
 
     fn insert(&self, fatal: bool, span: Span, message: String) {
+        self.insert_at(fatal, span, message, |file| file.place(span.start));
+    }
+
+    fn insert_at(&self, fatal: bool, span: Span, message: String, place: impl Fn(&Document) -> (usize, usize)) {
         let mut found = self.found.borrow_mut();
         // Errors have as much room again, so that none can be lost behind warnings.
         let order = Order { file: span.file, at: span.start, warning: !fatal, message: message.clone() };
@@ -111,7 +167,7 @@ impl Report {
             return;
         }
         let file = &self.files[span.file];
-        let (line, column) = file.place(span.start);
+        let (line, column) = place(file);
         let excerpt = finding::excerpt(&file.line(line), line, column);
         let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
         found.insert(order, finding);
@@ -140,11 +196,9 @@ impl Report {
 
     /// Names the variables that left nothing in a value: `` (the variable `X` is not set)``, or nothing.
     pub fn unset(&self, span: Span) -> String {
-        let holes = self.files[span.file].expanded.inside(span.range());
-        let name = holes.iter().filter(|hole| !hole.set).find_map(|hole| hole.name.as_ref());
-        name.map_or(String::new(), |name| {
-            format!(" (the variable {} is not set)", quoted(&String::from_utf8_lossy(name)))
-        })
+        let inside = self.files[span.file].expanded.inside(span.range());
+        let name = inside.iter().filter(|one| !one.set).find_map(|one| one.name.as_ref());
+        name.map_or(String::new(), |name| unset_clause(name))
     }
 
     /// See [`Document::inside_string`].
@@ -153,9 +207,18 @@ impl Report {
     }
 
     /// All findings, by file and place.
-    pub fn finish(self) -> Vec<Finding> {
-        self.found.into_inner().into_values().collect()
+    pub fn finish(self) -> Findings {
+        Findings { list: self.found.into_inner().into_values().collect(), unreadable: self.unreadable.get() }
     }
+}
+
+/// What a message about a value adds where a variable left nothing in it. A name that is none, such as half a file
+/// behind an unclosed `${`, has a finding of its own.
+fn unset_clause(name: &[u8]) -> String {
+    if !is_name(name) {
+        return String::new();
+    }
+    format!(" (the variable {} is not set)", quoted(&String::from_utf8_lossy(name)))
 }
 
 /// A text in backquotes, short and without control characters.

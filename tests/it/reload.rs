@@ -92,8 +92,11 @@ fn a_wrong_configuration_changes_nothing() {
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     configure(&dir, "[[resource]\nname = \"app\"");
     program.signal(Signal::HUP);
-    program.wait_for_log("failed to read config");
+    program.wait_for_log("invalid config");
     program.wait_for_log("config.toml:2:");
+    std::fs::remove_file(dir.path().join("config.toml")).unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for_log("failed to read config");
     dir.replace("data.json", r#"{"greeting": "again"}"#);
     wait_until("the old one is in force", LIMIT, || dir.holds("app.out", "again\n"));
     program.stop();

@@ -176,7 +176,7 @@ fn while_it_watches_and_everything_fails() {
     for (program, dir) in running.into_iter().zip(&folders) {
         dir.write("config.toml", "[[resource]]\nbackend.etcd.password = \"p4ss-in-c0nfig\" oops");
         program.signal(rustix::process::Signal::HUP);
-        program.wait_for_log("failed to read config");
+        program.wait_for_log("invalid config");
         keeps_quiet(&program.stop().join("\n"));
     }
 }

@@ -165,7 +165,7 @@ fn a_hangup_is_told_from_its_beginning_to_its_end() {
     program.signal(Signal::HUP);
     systemd.next_with("RELOADING=1");
     systemd.next_with("READY=1");
-    program.wait_for_log("failed to read config");
+    program.wait_for_log("invalid config");
     program.stop();
     systemd.next_with("STOPPING=1");
 }

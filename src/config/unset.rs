@@ -1,0 +1,146 @@
+//! What is said of a `$` that left nothing in the configuration: a variable that is not set, an unclosed `${`. Reads
+//! no environment and never shows what a variable stands for, nor a part of a password that was taken for a name.
+
+use super::document::Document;
+use super::expand::{Substitution, is_name};
+use super::finding::hides;
+use super::report::{Report, quoted};
+
+/// Reports every `$` of every file that left nothing, unless a finding names its variable already. Comments may hold
+/// what they like, as long as nothing behind them is lost.
+pub(super) fn check(report: &Report) {
+    for (number, file) in report.files().iter().enumerate() {
+        let comments = Comments::of(&file.expanded.bytes);
+        for one in file.expanded.substitutions.iter().filter(|one| !one.set) {
+            let is_on_one_line = !file.written(one.written.clone()).contains(&b'\n');
+            if is_on_one_line && comments.contain(one.start()) {
+                continue;
+            }
+            if report.is_full() {
+                return;
+            }
+            report.left_out(number, one, &message(file, one));
+        }
+    }
+}
+
+fn message(file: &Document, one: &Substitution) -> String {
+    const AS_TEXT: &str = "write `${$}` for a `$` as text";
+    let written = file.written(one.written.clone());
+    let shown = quoted(&String::from_utf8_lossy(written));
+    let last_line = file.line_of(one.written.end - 1);
+    if last_line > file.line_of(one.written.start) {
+        let line = last_line + 1;
+        return format!("all from this `${{` to the next `}}`, on line {line}, is left out: close it, or {AS_TEXT}");
+    }
+    let Some(name) = &one.name else {
+        let what = if written.ends_with(b"}") { "names no variable" } else { "has no closing `}`" };
+        return format!("{shown} is left out, it {what}: {AS_TEXT}");
+    };
+    if !is_shown(file, one, name) {
+        return format!("a part of this value is left out, it is taken for a variable that is not set: {AS_TEXT}");
+    }
+    let name = quoted(&String::from_utf8_lossy(name));
+    match one.name.as_deref() {
+        // No variable that is ever set.
+        Some([b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9', ..]) => {
+            format!("{shown} is left out, the variable {name} is not set: {AS_TEXT}")
+        }
+        _ if written.windows(2).any(|pair| pair == b":-") => {
+            let rule = "a default stands behind a name of letters, digits and `_`";
+            format!("{shown} is left out, the variable {name} is not set: {rule}, or {AS_TEXT}")
+        }
+        _ => format!("{shown} is left out, the variable {name} is not set: set it, or {AS_TEXT}"),
+    }
+}
+
+/// Whether a name is one and not, as in `pa$word`, a part of a secret: it stands in braces, or by itself.
+fn is_shown(file: &Document, one: &Substitution, name: &[u8]) -> bool {
+    let line = file.line(file.line_of(one.written.start) + 1);
+    if !line.is_empty() && !hides(&line) {
+        return true;
+    }
+    let is_in_braces = file.written(one.written.clone()).starts_with(b"${") && is_name(name);
+    let quote = |byte: Option<&u8>| matches!(byte, Some(b'"' | b'\''));
+    let before = one.written.start.checked_sub(1).map(|at| file.written(at..one.written.start));
+    let is_alone = quote(before.and_then(|before| before.first())) && quote(file.after(one.written.end));
+    is_in_braces || is_alone
+}
+
+/// Where the comments of a TOML text are, in order: from behind the `#` to the end of the line.
+struct Comments(Vec<(usize, usize)>);
+
+impl Comments {
+    fn of(text: &[u8]) -> Comments {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(byte) = text.get(at) {
+            at = match byte {
+                b'#' => {
+                    let end = text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |length| at + length);
+                    found.push((at + 1, end));
+                    end
+                }
+                b'"' | b'\'' => string_end(text, at),
+                _ => at + 1,
+            };
+        }
+        Comments(found)
+    }
+
+    /// What is inserted at the end of a comment is a part of it.
+    fn contain(&self, at: usize) -> bool {
+        let behind = self.0.partition_point(|(start, _)| *start <= at);
+        behind.checked_sub(1).is_some_and(|last| at <= self.0[last].1)
+    }
+}
+
+/// Behind the string that begins at a quote; one that is not closed ends with its line, or with the text.
+fn string_end(text: &[u8], start: usize) -> usize {
+    let quote = text[start];
+    let is_triple = |at: usize| text[at..].starts_with(&[quote; 3]);
+    let is_multi_line = is_triple(start);
+    let mut at = start + if is_multi_line { 3 } else { 1 };
+    while let Some(byte) = text.get(at) {
+        match *byte {
+            b'\\' if quote == b'"' => at += 2,
+            b'\n' if !is_multi_line => return at,
+            byte if byte == quote && !is_multi_line => return at + 1,
+            byte if byte == quote && is_triple(at) => {
+                // Up to two quotes before the closing ones belong to the text.
+                return at + text[at..].iter().take(5).take_while(|b| **b == quote).count();
+            }
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `|` stands where a substitution would be.
+    #[track_caller]
+    fn check(text: &str, expected: bool) {
+        let at = text.find('|').expect("a place");
+        assert_eq!(Comments::of(text.replace('|', "").as_bytes()).contain(at), expected, "{text}");
+    }
+
+    #[test]
+    fn finds_comments() {
+        check("# |", true);
+        check("#|", true);
+        check("|# a", false);
+        check("a = 1 # |\nb", true);
+        check("a = 1 # b\n|b", false);
+        check("a = '#|'", false);
+        check("a = \"\\\"#|\"", false);
+        check("a = '\\' # |", true);
+        check("a = '''\n'#\n|''' # b", false);
+        check("a = \"\"\"\n\\\"\"\"\" # |", true);
+        check("a = \"\"\"x\"\"\"\"\" # |", true);
+        check("a = \"x # |", false);
+        check("a = \"x\n# |", true);
+    }
+}
