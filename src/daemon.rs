@@ -1,16 +1,16 @@
 //! The one loop: wait, and give each its turn. What a turn does is `unit`'s, what is decided about updates `resource`'s; no
 //! system call is made but through `host`.
 
+mod succession;
 mod unit;
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::Pool;
-use crate::config::{self, Config, Mode, Word};
+use crate::config::{self, Config, Mode};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::notify::{Notify, Standing};
@@ -23,6 +23,7 @@ use crate::resource::{Event, Resource, Verdict};
 use crate::template::scripts::Scripts;
 use crate::template::{Limits, World};
 
+use succession::{Service, Succession};
 use unit::{Due, Terminating, Unit, escalated};
 
 /// All resources at work.
@@ -37,6 +38,7 @@ pub struct Daemon {
     /// How many units there have been: their numbers.
     numbers: usize,
     terminating: Vec<Terminating>,
+    succession: Succession,
     /// How the run ends, once nothing is terminating any more.
     ending: Option<Ending>,
 }
@@ -74,36 +76,63 @@ impl Daemon {
             units: Vec::new(),
             numbers: 0,
             terminating: Vec::new(),
+            succession: Succession::default(),
             ending: None,
         }
     }
 
     /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
     /// and its state and is only rendered again, in a turn of its own; the others begin anew, with the reloads that their
-    /// predecessors owe.
+    /// predecessors owe, when the processes of those have ended.
     /// `scripts`: the filters of filter_dir.
     pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
-        let is_new = |resource: &&config::Resource| self.units.iter().all(|unit| unit.config != **resource);
-        let new = config.resources.iter().filter(is_new).zip(self.numbers..).map(|(resource, number)| {
-            let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            Unit::new(number, resource.clone(), self.mode, &mut self.pool, logger, machine)
-        });
-        let mut new: Vec<Unit> = new.collect();
-        self.numbers += new.len();
-
-        let is_kept = |unit: &Unit| config.resources.contains(&unit.config);
-        let (mut kept, gone): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(is_kept);
-        replace(&gone, &mut new);
-        self.terminating.extend(gone.into_iter().flat_map(Unit::leave));
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
-            kept.iter_mut().for_each(Unit::forget_templates);
+            self.units.iter_mut().for_each(Unit::forget_templates);
         }
         self.machine.set_scripts(scripts);
-        let limits = limits_of(config);
-        kept.iter_mut().chain(&mut new).for_each(|unit| unit.limits = limits);
-        kept.iter_mut().for_each(Unit::ask_to_refresh);
-        self.units = kept;
+
+        let old: Vec<&config::Resource> = self.units.iter().map(|unit| &unit.config).collect();
+        let kept = succession::kept(&old, &config.resources.iter().collect::<Vec<_>>());
+        let is_kept = |at: usize| kept.contains(&Some(at));
+        let (mut units, mut gone) = (Vec::new(), Vec::new());
+        for (at, unit) in self.units.drain(..).enumerate() {
+            if is_kept(at) { units.push(unit) } else { gone.push(unit) }
+        }
+        units.iter_mut().for_each(Unit::ask_to_refresh);
+        let mut new: Vec<Unit> = Vec::new();
+        for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
+            let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
+            new.push(Unit::new(self.numbers, resource.clone(), self.mode, &mut self.pool, logger, machine));
+            self.numbers += 1;
+        }
+        self.replace(gone, &mut new);
+        self.units = units;
         self.units.extend(new);
+        let limits = limits_of(config);
+        self.units.iter_mut().for_each(|unit| unit.limits = limits);
+    }
+
+    /// Ends the units of `gone` and has those of `new` take over from them.
+    fn replace(&mut self, gone: Vec<Unit>, new: &mut [Unit]) {
+        let numbers = gone.iter().map(|unit| unit.number).collect();
+        let services = new.iter().map(|unit| (unit.number, Service::of(&unit.config))).collect();
+        let replaced = self.succession.succeed(&numbers, services);
+        for (unit, replaced) in new.iter_mut().zip(replaced) {
+            let before = gone.iter().filter(|old| replaced.contains(&old.number));
+            before.for_each(|old| unit.state.inherit(&old.state));
+        }
+        self.terminating.extend(gone.into_iter().flat_map(Unit::leave));
+        self.settle_succession();
+        for unit in new.iter().filter(|unit| self.succession.is_held(unit.number)) {
+            let line = Line::new(Level::Info, "waiting until the processes of the resource it replaces have ended");
+            self.logger.log(&line.with("resource", unit.config.name.clone()));
+        }
+    }
+
+    /// Lets those begin who waited for a process that is no longer there.
+    fn settle_succession(&mut self) {
+        let terminating = &self.terminating;
+        self.succession.settle(|number| terminating.iter().any(|terminating| terminating.unit == number));
     }
 
     /// Runs until every resource is done or a signal ends it.
@@ -186,7 +215,11 @@ impl Daemon {
                 self.logger.log(&escalated(escalation, termination.pid()).with("resource", resource.clone()));
             }
         }
+        let before = self.terminating.len();
         self.terminating.retain(|terminating| !terminating.termination.is_unkillable());
+        if self.terminating.len() < before {
+            self.settle_succession();
+        }
     }
 
     /// Gives one turn, to whoever is due longest. A turn may make a request and take seconds: signals and everybody
@@ -204,7 +237,7 @@ impl Daemon {
 
     /// Whether a unit waits for what is left of the one that it replaces.
     fn is_held(&self, unit: &Unit) -> bool {
-        unit.replaces.is_some() && self.terminating.iter().any(|terminating| terminating.unit == unit.replaces)
+        self.succession.is_held(unit.number)
     }
 
     /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
@@ -271,6 +304,7 @@ impl Daemon {
                 self.logger.log(&Line::new(Level::Debug, text));
             }
         }
+        self.settle_succession();
     }
 
     /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
@@ -308,28 +342,6 @@ fn some_of(names: &[&str]) -> String {
     match names.len().saturating_sub(NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
-    }
-}
-
-/// Says of each new unit which of those that are gone it replaces: one that wrote the same file or ran the same child, else
-/// one of the same name; each is replaced once.
-fn replace(gone: &[Unit], new: &mut [Unit]) {
-    let same_work = |old: &config::Resource, new: &config::Resource| {
-        let writes = |dst: &Path| old.templates.iter().any(|template| template.dst == dst);
-        let runs = |command: &[Word]| old.exec.as_ref().is_some_and(|exec| exec.command == command);
-        new.templates.iter().any(|template| writes(&template.dst))
-            || new.exec.as_ref().is_some_and(|exec| runs(&exec.command))
-    };
-    let same_name = |old: &config::Resource, new: &config::Resource| old.name == new.name;
-    let mut left: Vec<&Unit> = gone.iter().collect();
-    for is_same in [&same_work as &dyn Fn(&_, &_) -> bool, &same_name] {
-        for unit in new.iter_mut().filter(|unit| unit.replaces.is_none()) {
-            if let Some(at) = left.iter().position(|old| is_same(&old.config, &unit.config)) {
-                let old = left.swap_remove(at);
-                unit.replaces = Some(old.number);
-                unit.state.inherit(&old.state);
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const PARTS: &[Part] = &[
     Part { path: "src/main.rs", kind: Kind::Effects, uses: NOTHING },
     Part { path: "src/lib.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/daemon/succession.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
     Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "dns", "host", "log", "store", "template"] },
     Part { path: "src/backend/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },

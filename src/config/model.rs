@@ -88,12 +88,12 @@ pub struct Exec {
 }
 
 /// One word of an exec command: its parts, joined.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Word {
     pub parts: Vec<WordPart>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WordPart {
     Text(String),
     /// What this command for `/bin/sh -c` prints when the child is started, without the space around it.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::succession::Number;
 use crate::backend::{Backend, Change, Pool, Report};
 use crate::config::{self, Mode};
 use crate::error::cause;
@@ -21,9 +22,7 @@ use crate::template::{Limits, Template, World};
 
 /// One resource with everything that carries out its decisions.
 pub(super) struct Unit {
-    pub(super) number: usize,
-    /// The unit that it replaces. Two children would fight for a port, so it begins when all of that one is gone.
-    pub(super) replaces: Option<usize>,
+    pub(super) number: Number,
     pub(super) config: config::Resource,
     pub(super) state: Resource,
     store: Rc<Store>,
@@ -53,8 +52,8 @@ pub(super) struct Child {
 
 /// A child or a command that ends, of a resource that is no longer configured so.
 pub(super) struct Terminating {
-    /// The number of the unit, as long as what replaces that has to wait.
-    pub(super) unit: Option<usize>,
+    /// The number of the unit.
+    pub(super) unit: Number,
     /// The name of its resource.
     pub(super) resource: String,
     pub(super) termination: Termination,
@@ -86,7 +85,7 @@ const LONG_TURN: Duration = Duration::from_secs(5);
 
 impl Unit {
     pub(super) fn new(
-        number: usize,
+        number: Number,
         config: config::Resource,
         mode: Mode,
         pool: &mut Pool,
@@ -107,7 +106,6 @@ impl Unit {
         };
         Unit {
             number,
-            replaces: None,
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
@@ -234,7 +232,7 @@ impl Unit {
             }
         }
         let terminating =
-            |termination| Terminating { unit: Some(self.number), resource: self.config.name.clone(), termination };
+            |termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination };
         command.into_iter().chain(child).map(terminating).collect()
     }
 
@@ -293,7 +291,7 @@ impl Unit {
             }
         };
         self.handle(Event::Ended(result));
-        left.map(|termination| Terminating { unit: None, resource: self.config.name.clone(), termination })
+        left.map(|termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination })
     }
 
     /// Hands an event to the resource and performs what it decides, until it waits for something.

@@ -223,7 +223,7 @@ impl Resource {
         }
     }
 
-    /// Takes over the reloads that the resource it replaces did not come to or that failed: its files are in place, and
+    /// Takes over the reloads that a resource it replaces did not come to or that failed: its files are in place, and
     /// nothing else would call for them again. Where there is a start_cmd, that stands in for them.
     pub fn inherit(&mut self, before: &Resource) {
         if self.plan.start {
@@ -231,9 +231,9 @@ impl Resource {
         }
         for (owed, template) in self.owed.templates.iter_mut().zip(&self.plan.templates) {
             let earlier = before.plan.templates.iter().position(|earlier| earlier.dst == template.dst);
-            *owed = template.reload && earlier.is_some_and(|t| before.owed.templates[t]);
+            *owed |= template.reload && earlier.is_some_and(|t| before.owed.templates[t]);
         }
-        self.owed.resource = self.plan.reload && before.owed.resource;
+        self.owed.resource |= self.plan.reload && before.owed.resource;
     }
 
     /// When [`Event::Due`] is wanted.

@@ -327,6 +327,46 @@ fn sighup_restarts_a_child_only_where_its_resource_changed() {
     program.stop();
 }
 
+/// A service that drains its connections: told to end, it ends when there is a file `release`.
+const DRAINING: &str = r#"
+echo "starts $1" >> notes
+trap 'until [ -e release ]; do sleep 0.02; done; echo "ends $1" >> notes; exit' TERM
+while kill -0 $PPID; do sleep 0.02; done
+"#;
+
+/// Two changed configurations within `kill_timeout`: the third generation does not run beside the first, and the second, which
+/// had to wait for the first, never begins.
+#[test]
+fn a_third_generation_waits_for_the_first() {
+    const HELD: &str = "waiting until the processes of the resource it replaces have ended";
+    let generation = |number: usize| {
+        let config = resource("\"\nkill_timeout = 60", "");
+        config.replace("python3 child.py", &format!("sh draining.sh {number}"))
+    };
+    let dir = folder(&generation(1));
+    dir.write("draining.sh", DRAINING);
+    let program = remco(&dir).start();
+    wait_for_note(&dir, "starts 1", 1);
+    hup(&dir, &program, &generation(2), 1);
+    program.wait_for_log_count(HELD, 1);
+    hup(&dir, &program, &generation(3), 2);
+    program.wait_for_log_count(HELD, 2);
+    // Removed altogether, and there again.
+    hup(
+        &dir,
+        &program,
+        &generation(4).replace("\"app\"", "\"other\"").replace("sh draining.sh 4", "true").replace("app.out", "x"),
+        3,
+    );
+    program.wait_for_log_count("loading resource configuration", 4);
+    hup(&dir, &program, &generation(5), 4);
+    program.wait_for_log_count(HELD, 3);
+    dir.write("release", "");
+    wait_for_note(&dir, "starts 5", 1);
+    assert_eq!(notes(&dir), ["starts 1", "ends 1", "starts 5"]);
+    program.stop();
+}
+
 /// The log of a program whose standard error nobody reads raises SIGPIPE: that is not a message to the child.
 #[test]
 fn a_broken_pipe_of_ours_does_not_reach_the_child() {
