@@ -28,6 +28,7 @@ use std::path::{Component, Path, PathBuf};
 
 pub use finding::{Finding, Findings};
 pub use model::*;
+pub use signal::name as signal_name;
 pub use unbuilt::{NO_TLS, unsupported};
 
 use document::{Document, Span, Table};

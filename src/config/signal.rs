@@ -76,6 +76,18 @@ pub(super) fn number(name: &str) -> Option<i32> {
     REAL_TIME.contains(&number).then_some(number)
 }
 
+/// What a signal is called in messages: `SIGUSR2`, `SIGRTMIN+3`.
+pub fn name(number: i32) -> String {
+    if let Some((name, _)) = NAMES.iter().find(|(_, known)| *known == number) {
+        return (*name).to_owned();
+    }
+    match number.checked_sub(*REAL_TIME.start()) {
+        Some(0) => "SIGRTMIN".to_owned(),
+        Some(offset) if REAL_TIME.contains(&number) => format!("SIGRTMIN+{offset}"),
+        _ => format!("signal {number}"),
+    }
+}
+
 /// The names, for suggestions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     NAMES.iter().map(|(name, _)| *name)
@@ -106,6 +118,23 @@ mod tests {
         check("15", None);
         check("", None);
         check(" SIGTERM", None);
+    }
+
+    #[test]
+    fn names_numbers() {
+        let check = |signal, expected: &str| assert_eq!(name(signal), expected);
+        check(12, "SIGUSR2");
+        check(6, "SIGABRT");
+        check(29, "SIGIO");
+        check(34, "SIGRTMIN");
+        check(37, "SIGRTMIN+3");
+        check(64, "SIGRTMIN+30");
+        check(33, "signal 33");
+        check(65, "signal 65");
+        check(i32::MAX, "signal 2147483647");
+        for known in (0..=31).chain(34..=64) {
+            assert_eq!(number(&name(known)), Some(known));
+        }
     }
 
     /// The numbers are those of the machine the test runs on.

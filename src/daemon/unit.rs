@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::succession::Number;
 use crate::backend::{Backend, Change, Pool, Report};
-use crate::config::{self, Mode};
+use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Stage};
 use crate::host::logger::Logger;
@@ -324,7 +324,7 @@ impl Unit {
             Effect::Spawn => Some(Event::Spawned(self.start_child())),
             Effect::SignalChild(number) => {
                 if let Some(child) = &self.child {
-                    self.log(Line::new(Level::Info, "telling the child to reload").with("signal", number.to_string()));
+                    self.log(Line::new(Level::Info, "telling the child to reload").with("signal", signal_name(number)));
                     process::signal(child.pid, number);
                 }
                 None

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod dns;
 pub mod environment;
+mod executable;
 pub mod files;
 pub mod http;
 pub mod inotify;

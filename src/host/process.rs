@@ -14,8 +14,8 @@ use rustix::io::Errno;
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 
-use super::notify;
-use crate::config::{Shell, Word, WordPart, plain};
+use super::{executable, notify};
+use crate::config::{Shell, Word, WordPart, plain, signal_name};
 
 /// A running command and what it has printed so far.
 #[derive(Debug)]
@@ -68,14 +68,15 @@ pub fn shell() -> Shell {
 /// there is no shell by its words. It is to end within `limit`.
 ///
 /// # Errors
-/// No such program, no memory, no process.
+/// No such program, which is named; no memory, no process.
 pub fn spawn(text: &OsStr, limit: Option<Duration>) -> io::Result<Command> {
     // An empty pipe and not /dev/null, which is missing in a container made from scratch.
     let (stdin, _) = io::pipe()?;
     let (output, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
-    let child =
-        program(text)?.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0).spawn()?;
+    let mut program = program(text)?;
+    let child = program.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0).spawn();
+    let child = child.map_err(|error| executable::explain(program.get_program(), &error))?;
     let limit = match limit {
         Some(after) => Limit::Until { after, at: Instant::now() + after },
         None => Limit::Never,
@@ -109,16 +110,23 @@ fn program(text: &OsStr) -> io::Result<std::process::Command> {
 /// Starts the supervised child: in our process group, with our standard input and output.
 ///
 /// # Errors
-/// No such program, no memory, no process.
+/// No such program, which is named; no memory, no process.
 pub fn start(command: &[Word]) -> io::Result<Pid> {
     let script = script(command);
-    let child = match &script {
-        Some(script) => program_named("/bin/sh").arg("-c").arg(script).spawn()?,
+    let mut program = match &script {
+        Some(script) => {
+            let mut shell = program_named("/bin/sh");
+            shell.arg("-c").arg(script);
+            shell
+        }
         None => {
             let mut words = command.iter().map(plain_text);
-            program_named(words.next().expect("an exec command has a word")).args(words).spawn()?
+            let mut program = program_named(words.next().expect("an exec command has a word"));
+            program.args(words);
+            program
         }
     };
+    let child = program.spawn().map_err(|error| executable::explain(program.get_program(), &error))?;
     Ok(pid_of(&child))
 }
 
@@ -453,7 +461,7 @@ impl Exit {
     pub fn how(&self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
             (Some(status), _) => format!("exited with status {status}"),
-            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, Some(signal)) => format!("was killed by {}", signal_name(signal)),
             (None, None) => "ended in an unknown way".to_owned(),
         }
     }

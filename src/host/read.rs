@@ -1,7 +1,7 @@
 //! Reads files whole, and only up to a size that fits a small machine. Waits for nobody, but for the writer of a
 //! configuration.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,6 +15,25 @@ use crate::error::cause;
 /// The bytes of a regular file. Never waits: what is no regular file (a fifo, a device) is an error, and so is a file of
 /// more than `limit` bytes.
 pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let (file, meta) = open_regular(path)?;
+    let mut content = Vec::with_capacity(limit.min(usize::try_from(meta.len()).unwrap_or(limit)));
+    // One byte more tells a file that is too large from one that fits exactly; files of /proc say that they have none.
+    file.take(limit as u64 + 1).read_to_end(&mut content)?;
+    match content.len() > limit {
+        true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
+        false => Ok(content),
+    }
+}
+
+/// At most so many bytes of the beginning of a regular file.
+pub(super) fn beginning_of_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open_regular(path)?.0.take(limit as u64).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Opens a regular file without waiting for anything else that the path may lead to.
+fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let meta = file.metadata()?;
@@ -24,13 +43,7 @@ pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     if !meta.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut content = Vec::with_capacity(limit.min(usize::try_from(meta.len()).unwrap_or(limit)));
-    // One byte more tells a file that is too large from one that fits exactly; files of /proc say that they have none.
-    file.take(limit as u64 + 1).read_to_end(&mut content)?;
-    match content.len() > limit {
-        true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
-        false => Ok(content),
-    }
+    Ok((file, meta))
 }
 
 /// The bytes of a regular file, or of a pipe that is being written (`-config <(...)`). Waits for the writer as long as

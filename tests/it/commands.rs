@@ -31,7 +31,7 @@ fn a_check_that_takes_too_long_is_ended_and_keeps_the_old_file() {
     endless(&dir, "");
     dir.write("slow.out", "old\n");
     let program = remco(&dir).start();
-    let why = "check command took longer than 1 s and was ended: it was killed by signal 15, keeping the old file";
+    let why = "check command took longer than 1 s and was ended: it was killed by SIGTERM, keeping the old file";
     program.wait_for_log(why);
     update(&dir, "quick", "again");
     assert!(dir.holds("slow.out", "old\n"));
@@ -46,7 +46,7 @@ fn what_does_not_mind_sigterm_is_killed() {
     let dir = folder(&on_file("app", "reload_cmd = \"exec sh endless.sh\"\nreload_timeout = 1"));
     endless(&dir, "trap \"\" TERM");
     let program = remco(&dir).start();
-    program.wait_for_log("reload command took longer than 1 s and was ended: it was killed by signal 9");
+    program.wait_for_log("reload command took longer than 1 s and was ended: it was killed by SIGKILL");
     let started = processes(&dir);
     wait_until("the first group has ended", LIMIT, || !started[..2].iter().any(|pid| is_alive(pid)));
     program.stop();
@@ -58,7 +58,7 @@ fn what_a_command_leaves_in_its_group_is_killed_too() {
     let dir = folder(&on_file("app", "reload_cmd = \"sh leaving.sh\"\nreload_timeout = 1"));
     dir.write("leaving.sh", "sh -c 'trap \"\" TERM; sleep 3600' &\necho $! >> pids\nwait\n");
     let program = remco(&dir).start();
-    program.wait_for_log("reload command took longer than 1 s and was ended: it was killed by signal 15");
+    program.wait_for_log("reload command took longer than 1 s and was ended: it was killed by SIGTERM");
     let left = processes(&dir)[0].clone();
     wait_until("it is killed", LIMIT, || !is_alive(&left));
     program.stop();

@@ -246,7 +246,7 @@ fn a_child_that_ends_is_started_again_and_files_are_kept_true_meanwhile() {
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     kill_process(child(&dir), Signal::KILL).expect("it runs");
-    program.wait_for_log("child has ended error=\"it was killed by signal 9\"");
+    program.wait_for_log("child has ended error=\"it was killed by SIGKILL\"");
     program.wait_for_log("resource execution failed, restarting after delay restartDelay=");
     greet(&dir, "again");
     wait_until("the new file", LIMIT, || dir.holds("app.out", "again\n"));
@@ -261,7 +261,9 @@ fn a_child_that_ends_is_started_again_and_files_are_kept_true_meanwhile() {
 fn fault_04_a_command_that_cannot_be_started_does_not_hang_the_program() {
     let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program -x"));
     let program = remco(&dir).start();
-    program.wait_for_log("failed to spawn child error=\"failed to start it: no such file or directory\"");
+    program.wait_for_log(
+        "failed to spawn child error=\"failed to start it: there is no program `no-such-program` in PATH\"",
+    );
     greet(&dir, "again");
     wait_until("the file is kept true", LIMIT, || dir.holds("app.out", "again\n"));
     program.stop();

@@ -1,0 +1,164 @@
+//! Why a program could not be started, in words that name what is missing: the program, the interpreter of a script, or
+//! the loader of a binary. Starts nothing, and reads no more than the beginning of a file.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::read::beginning_of_file;
+use crate::error::cause;
+use crate::quote::quote;
+
+/// How much of a file is read to find its interpreter. The kernel looks at 256 bytes for the `#!`, and linkers put the
+/// name of the loader into the first page.
+const BEGINNING: usize = 4096;
+
+/// The error of starting a program by its name, with the name and what is missing.
+pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => what_is_missing(name, std::env::var_os("PATH").as_deref()),
+        io::ErrorKind::PermissionDenied => what_is_forbidden(Path::new(name)),
+        _ => None,
+    };
+    let shown = shown(name.as_bytes());
+    io::Error::new(error.kind(), missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
+}
+
+/// `None` where all seems to be there.
+fn what_is_missing(name: &OsStr, search: Option<&OsStr>) -> Option<String> {
+    let shown_name = shown(name.as_bytes());
+    let path = match name.as_bytes().contains(&b'/') {
+        true => PathBuf::from(name),
+        false => {
+            // What the C library takes where PATH is not set.
+            let search = search.unwrap_or(OsStr::new("/bin:/usr/bin"));
+            let found = std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| path.is_file());
+            match found {
+                Some(path) => path,
+                None => return Some(format!("there is no program {shown_name} in PATH")),
+            }
+        }
+    };
+    let beginning = match beginning_of_file(&path, BEGINNING) {
+        Ok(beginning) => beginning,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Some(format!("there is no program {shown_name}"));
+        }
+        Err(_) => return None,
+    };
+    let (role, needed) = match script_interpreter(&beginning) {
+        Some(interpreter) => ("interpreter", interpreter),
+        None => ("loader", loader(&beginning)?),
+    };
+    let is_there = fs::metadata(Path::new(OsStr::from_bytes(&needed))).is_ok();
+    (!is_there).then(|| {
+        format!("{} needs the {role} {}, which is missing", shown(path.as_os_str().as_bytes()), shown(&needed))
+    })
+}
+
+/// `None` where it is not plain.
+fn what_is_forbidden(path: &Path) -> Option<String> {
+    let meta = fs::metadata(path).ok()?;
+    let shown = shown(path.as_os_str().as_bytes());
+    match meta.is_dir() {
+        true => Some(format!("{shown} is a directory")),
+        false => Some(format!("{shown} may not be executed: permission denied")),
+    }
+}
+
+/// What a script names behind its `#!`.
+fn script_interpreter(beginning: &[u8]) -> Option<Vec<u8>> {
+    let line = beginning.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())?;
+    Some(name.to_vec())
+}
+
+/// What an ELF program is loaded by: its PT_INTERP, in the byte order of this machine as only such programs run.
+fn loader(beginning: &[u8]) -> Option<Vec<u8>> {
+    const PT_INTERP: usize = 3;
+    let number = |at: usize, length: usize| -> Option<usize> {
+        let bytes = beginning.get(at..at.checked_add(length)?)?;
+        let digits = bytes.iter().map(|byte| u64::from(*byte));
+        let fold = |sum: u64, byte: u64| (sum << 8) | byte;
+        let value = if cfg!(target_endian = "little") { digits.rev().fold(0, fold) } else { digits.fold(0, fold) };
+        usize::try_from(value).ok()
+    };
+    if !beginning.starts_with(b"\x7fELF") {
+        return None;
+    }
+    // The offsets of e_phoff, e_phentsize and e_phnum, then those of p_offset and p_filesz within an entry.
+    let (word, table, size, count, offset, length) = match beginning.get(4)? {
+        1 => (4, 0x1c, 0x2a, 0x2c, 0x04, 0x10),
+        2 => (8, 0x20, 0x36, 0x38, 0x08, 0x20),
+        _ => return None,
+    };
+    let (table, size, count) = (number(table, word)?, number(size, 2)?, number(count, 2)?);
+    let entries = (0..count).map_while(|index| table.checked_add(index.checked_mul(size)?));
+    let mut entries = entries.take_while(|entry| *entry < beginning.len());
+    let entry = entries.find(|entry| number(*entry, 4) == Some(PT_INTERP))?;
+    let start = number(entry + offset, word)?;
+    let name = beginning.get(start..start.checked_add(number(entry + length, word)?)?)?;
+    Some(name.strip_suffix(b"\0").unwrap_or(name).to_vec())
+}
+
+/// A path in backquotes, with what does not print escaped: an interpreter may end in `\r`.
+fn shown(path: &[u8]) -> String {
+    quote(path, '`', false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = Folder::new();
+        let script = folder.path("run.sh");
+        let check = |path: &Path, kind: io::ErrorKind, want: &str| {
+            let said = explain(path.as_os_str(), &kind.into()).to_string();
+            assert_eq!(said, want.replace("SCRIPT", &script.display().to_string()));
+        };
+        let missing = io::ErrorKind::NotFound;
+        for (content, want) in [
+            ("#!/no/such\n", "`SCRIPT` needs the interpreter `/no/such`, which is missing"),
+            ("#! /no/such -x\n", "`SCRIPT` needs the interpreter `/no/such`, which is missing"),
+            ("#!/bin/sh\r\n", "`SCRIPT` needs the interpreter `/bin/sh\\r`, which is missing"),
+            ("#!/bin/sh\n", "`SCRIPT`: entity not found"),
+            ("#!", "`SCRIPT`: entity not found"),
+            ("", "`SCRIPT`: entity not found"),
+        ] {
+            fs::write(&script, content).unwrap();
+            check(&script, missing, want);
+        }
+        check(&script, io::ErrorKind::PermissionDenied, "`SCRIPT` may not be executed: permission denied");
+        check(&script, io::ErrorKind::OutOfMemory, "`SCRIPT`: out of memory");
+        fs::remove_file(&script).unwrap();
+        check(&script, missing, "there is no program `SCRIPT`");
+        check(Path::new("no-such-program"), missing, "there is no program `no-such-program` in PATH");
+        let root = Path::new("/");
+        check(root, io::ErrorKind::PermissionDenied, "`/` is a directory");
+    }
+
+    #[test]
+    fn a_loader_is_found_in_a_program() {
+        // This test's own program is one, and may be a static one.
+        let own = beginning_of_file(Path::new("/proc/self/exe"), BEGINNING).unwrap();
+        let found = loader(&own);
+        assert_eq!(found.is_some(), cfg!(not(target_feature = "crt-static")), "{found:?}");
+        if let Some(found) = found {
+            assert!(Path::new(OsStr::from_bytes(&found)).exists(), "{found:?}");
+        }
+        for cut in 0..own.len() {
+            loader(&own[..cut]);
+        }
+        for at in 0..120 {
+            let mut damaged = own.clone();
+            damaged[at] = 0xff;
+            loader(&damaged);
+        }
+    }
+}
