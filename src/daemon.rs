@@ -54,8 +54,9 @@ enum Source {
 /// How the run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything there was to do is done; so many resources failed.
-    Done { failed: usize },
+    /// Everything there was to do is done; so many resources failed. `child`: the one resource that there is did all its
+    /// work, but its child ended by itself with this status, as a shell has it.
+    Done { failed: usize, child: Option<u8> },
     /// By a signal.
     Stopped,
     /// Not at all: the configuration is to be read again, and the run to go on.
@@ -176,9 +177,9 @@ impl Daemon {
                 self.logger.log(&Line::new(Level::Warn, warning));
             }
             if self.ending.is_none()
-                && let Some(failed) = self.finished()
+                && let Some(done) = self.finished()
             {
-                self.end(Ending::Done { failed });
+                self.end(done);
             }
             if self.terminating.is_empty()
                 && let Some(ending) = self.ending.take()
@@ -240,15 +241,21 @@ impl Daemon {
         self.succession.is_held(unit.number)
     }
 
-    /// How many resources failed, once nothing is left to do: in a one-shot run when each has its verdict, else when
+    /// How the run ended, once nothing is left to do: in a one-shot run when each has its verdict, else when
     /// each is settled and none of its backends will ever have something new.
-    fn finished(&self) -> Option<usize> {
+    fn finished(&self) -> Option<Ending> {
         match self.mode {
             Mode::OneShot => {
                 let verdicts: Option<Vec<Verdict>> = self.units.iter().map(|unit| unit.state.verdict()).collect();
-                Some(verdicts?.into_iter().filter(|verdict| *verdict == Verdict::Failed).count())
+                let verdicts = verdicts?;
+                let failed = verdicts.iter().filter(|verdict| **verdict != Verdict::Succeeded).count();
+                let child = match verdicts[..] {
+                    [Verdict::ChildEnded { status }] => Some(status),
+                    _ => None,
+                };
+                Some(Ending::Done { failed, child })
             }
-            Mode::Watch => self.units.iter().all(Unit::is_over).then_some(0),
+            Mode::Watch => self.units.iter().all(Unit::is_over).then_some(Ending::Done { failed: 0, child: None }),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Log lines and their two forms, text and json. Builds bytes from what it is given; the clock,
 //! the process number and standard error are `host`'s.
 
+use std::time::Duration;
+
 use crate::calendar::{Civil, MONTHS};
 pub use crate::config::LogFormat as Format;
 pub use crate::config::LogLevel as Level;
@@ -128,6 +130,14 @@ fn push_value(value: &str, text: &mut String) {
     }
 }
 
+/// How long something took, in one word: `12ms`, `1.5s`.
+pub fn duration(took: Duration) -> String {
+    match took.as_millis() {
+        millis @ ..1000 => format!("{millis}ms"),
+        millis => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+    }
+}
+
 /// A text in double quotes with control characters escaped, as remco shows the output of commands.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -222,6 +232,13 @@ mod tests {
     fn text_shows_details_below() {
         let line = Line { detail: Some("1 | a\n  | ^".into()), ..Line::new(Level::Error, "failed") };
         check(Format::Text, line, 0, "[Jan 01 01:00:00] ERROR remco[1]: failed\n    1 | a\n      | ^\n");
+    }
+
+    #[test]
+    fn durations_are_one_word() {
+        for (millis, want) in [(0, "0ms"), (999, "999ms"), (1000, "1.0s"), (61_990, "61.9s")] {
+            assert_eq!(duration(Duration::from_millis(millis)), want);
+        }
     }
 
     #[test]

@@ -79,7 +79,9 @@ fn run(options: &Options) -> ExitCode {
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
-            Ending::Done { failed } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
+            // A child that ended well is no success: it was to go on.
+            Ending::Done { child: Some(status @ 1..), .. } => return ExitCode::from(status),
+            Ending::Done { failed, .. } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
             Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
         }
     }

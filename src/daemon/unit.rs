@@ -268,17 +268,20 @@ impl Unit {
             Some((job, command)) => self.command_ended(job, command, exit),
             None => {
                 self.child = None;
-                self.handle(Event::ChildExited(format!("it {}", exit.how())));
+                self.handle(Event::ChildExited { how: format!("it {}", exit.how()), status: exit.shell_status() });
                 None
             }
         }
     }
 
     fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
-        let Ended { failure, output, left } = command.ended(exit);
+        let Ended { failure, took, output, left } = command.ended(exit);
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {
-            None => Ok(()),
+            None => {
+                self.log(self.succeeded(job, took));
+                Ok(())
+            }
             Some(how) => {
                 let kept = match job {
                     Job::Check(_) => ", keeping the old file",
@@ -292,6 +295,21 @@ impl Unit {
         };
         self.handle(Event::Ended(result));
         left.map(|termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination })
+    }
+
+    /// The line about a command that has done its work. What it runs is in the line at debug level: it may hold a secret.
+    fn succeeded(&self, job: Job, took: Duration) -> Line {
+        let line = |level, t: Option<usize>| {
+            let line = Line::new(level, format!("{} has succeeded", name_of(job)));
+            let config = t.map(|t| self.config.templates[t].dst.display().to_string());
+            config.into_iter().fold(line, |line, config| line.with("config", config))
+        };
+        let line = match job {
+            Job::Check(t) => line(Level::Debug, Some(t)),
+            Job::Reload(t) => line(Level::Info, Some(t)),
+            Job::Start | Job::ReloadResource => line(Level::Info, None),
+        };
+        line.with("took", log::duration(took))
     }
 
     /// Hands an event to the resource and performs what it decides, until it waits for something.

@@ -21,6 +21,7 @@ use crate::config::{Shell, Word, WordPart, plain, signal_name};
 #[derive(Debug)]
 pub struct Command {
     pid: Pid,
+    began: Instant,
     /// Standard output and error, as one stream; `None` once it has ended.
     output: Option<PipeReader>,
     kept: Vec<u8>,
@@ -81,7 +82,8 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>) -> io::Result<Command> {
         Some(after) => Limit::Until { after, at: Instant::now() + after },
         None => Limit::Never,
     };
-    Ok(Command { pid: pid_of(&child), output: Some(output), kept: Vec::new(), dropped: 0, limit })
+    let began = Instant::now();
+    Ok(Command { pid: pid_of(&child), began, output: Some(output), kept: Vec::new(), dropped: 0, limit })
 }
 
 /// A program with our environment, less what is meant for us alone.
@@ -391,17 +393,18 @@ impl Command {
     /// Takes in its end.
     pub fn ended(mut self, exit: &Exit) -> Ended {
         self.drain();
+        let took = self.began.elapsed();
         let mut output = String::from_utf8_lossy(&self.kept).into_owned();
         if self.dropped > 0 {
             output.push_str(&format!(" ... ({} more bytes)", self.dropped));
         }
         match self.limit {
-            Limit::Never | Limit::Until { .. } => Ended { failure: exit.failure(), output, left: None },
+            Limit::Never | Limit::Until { .. } => Ended { failure: exit.failure(), took, output, left: None },
             Limit::Missed { after, mut termination } => {
                 let how = exit.how();
                 let failure = Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()));
                 let left = if termination.is_over(self.pid) { None } else { Some(termination) };
-                Ended { failure, output, left }
+                Ended { failure, took, output, left }
             }
         }
     }
@@ -445,6 +448,8 @@ impl Command {
 pub struct Ended {
     /// How it failed, in words; `None`: it succeeded.
     pub failure: Option<String>,
+    /// From its start to its end.
+    pub took: Duration,
     /// What it printed, after a last look: a daemon that it left behind may hold the pipe for ever.
     pub output: String,
     /// What it left in its group, where it was ended for taking too long.
@@ -455,6 +460,13 @@ impl Exit {
     /// What a log says of a status that is not 0.
     pub fn failure(&self) -> Option<String> {
         (self.status.exit_status() != Some(0)).then(|| self.how())
+    }
+
+    /// The status as a shell has it: 128 more than its number for a signal.
+    pub fn shell_status(&self) -> u8 {
+        let signal = self.status.terminating_signal().map(|signal| 128 + signal);
+        let status = self.status.exit_status().or(signal);
+        status.and_then(|status| u8::try_from(status).ok()).unwrap_or(u8::MAX)
     }
 
     /// What a log says of any status.
@@ -477,8 +489,14 @@ mod tests {
     fn what_prints_without_end_is_left_after_a_while() {
         let endless = File::open("/dev/zero").expect("every Unix has one");
         let output = Some(PipeReader::from(OwnedFd::from(endless)));
-        let mut command =
-            Command { pid: rustix::process::getpid(), output, kept: Vec::new(), dropped: 0, limit: Limit::Never };
+        let mut command = Command {
+            pid: rustix::process::getpid(),
+            began: Instant::now(),
+            output,
+            kept: Vec::new(),
+            dropped: 0,
+            limit: Limit::Never,
+        };
         command.drain();
         assert_eq!((command.kept.len(), command.dropped), (MOST_OUTPUT, 0));
         command.drain();

@@ -59,6 +59,10 @@ pub struct TemplatePlan {
 pub enum Verdict {
     Succeeded,
     Failed,
+    /// A failure too: the child ended by itself. Nothing else was wrong.
+    ChildEnded {
+        status: u8,
+    },
 }
 
 /// What happened.
@@ -80,8 +84,8 @@ pub enum Event {
     Ended(Result<(), Fault>),
     /// Answers [`Effect::Spawn`].
     Spawned(Result<(), Fault>),
-    /// The child has ended; how, in words.
-    ChildExited(String),
+    /// The child has ended: how, in words, and with which status, as a shell has it.
+    ChildExited { how: String, status: u8 },
     /// The moment that [`Resource::due`] named has come.
     Due,
     /// Everything is to be looked at again, whatever the backends say.
@@ -282,7 +286,7 @@ impl Resource {
             }
             Event::Due => self.came_due(now, &mut effects),
             Event::Spawned(result) => self.spawned(result, now, &mut effects),
-            Event::ChildExited(how) => self.child_exited(how, now, &mut effects),
+            Event::ChildExited { how, status } => self.child_exited(how, status, now, &mut effects),
             Event::Rendered(_) | Event::Staged(_) | Event::Installed(_) | Event::Ended(_) => {
                 self.answered(event, now, &mut effects);
             }
@@ -531,9 +535,7 @@ impl Resource {
             if self.plan.mode == Mode::Watch {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
-                    let text =
-                        format!("not all templates could be rendered, trying again after {} seconds", delay.as_secs());
-                    effects.push(Effect::Log(Line::new(Level::Error, text)));
+                    effects.push(Effect::Log(trying_again(round.outcome, delay)));
                 }
             }
         } else {
@@ -574,12 +576,15 @@ impl Resource {
         self.begin_if_idle(effects);
     }
 
-    fn child_exited(&mut self, how: String, now: Instant, effects: &mut Vec<Effect>) {
+    fn child_exited(&mut self, how: String, status: u8, now: Instant, effects: &mut Vec<Effect>) {
         let Some(child) = &mut self.child else { return };
         match child.exited(effects) {
             Exit::ToRestart => {}
             Exit::ByItself => {
                 effects.push(Effect::Log(Line::new(Level::Error, "child has ended").with("error", how)));
+                if !self.faults.any() {
+                    self.verdict_in_one_shot(Verdict::ChildEnded { status });
+                }
                 let delay = self.come_up_again(now);
                 effects.extend(delay.map(restarting));
             }
@@ -669,6 +674,19 @@ impl Service {
 
 /// remco restarts a resource after 0 to 29 seconds.
 const RESTART_SECONDS: usize = 30;
+
+/// What follows from a round that was not good. remco says the first text in both cases.
+fn trying_again(outcome: Outcome, delay: Duration) -> Line {
+    let what = match outcome {
+        Outcome::Good | Outcome::Incomplete => "not all templates could be rendered",
+        Outcome::ReloadFailed => "not all reload commands have succeeded",
+    };
+    let delay = match delay.as_secs() {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    };
+    Line::new(Level::Error, format!("{what}, trying again after {delay}"))
+}
 
 fn restarting(delay: Duration) -> Effect {
     let line = Line::new(Level::Error, "resource execution failed, restarting after delay");

@@ -583,7 +583,7 @@ fn spawned() -> Event {
 }
 
 fn exited() -> Event {
-    Event::ChildExited("it exited with status 1".to_owned())
+    Event::ChildExited { how: "it exited with status 1".to_owned(), status: 1 }
 }
 
 /// From nothing to a child that runs.
@@ -802,6 +802,45 @@ fn a_child_that_ends_during_an_update_comes_up_after_it() {
     bench.check(vec![(Event::Due, vec![Effect::Render]), (in_sync(), vec![Effect::Spawn]), (spawned(), vec![])]);
 }
 
+/// What the one line about a failed round says, and that a failed reload is not called a failed render.
+#[test]
+fn the_reason_of_a_retry_is_told_as_it_is() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
+    bench.check(vec![(loaded(), vec![Effect::Render])]);
+    let lines = bench.lines(Event::Rendered(vec![Rendering::Failed(fault("bad"))]));
+    assert_eq!(lines.last().unwrap(), "not all templates could be rendered, trying again after 1 second");
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (ended(), vec![]),
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+    ]);
+    let lines = bench.lines(Event::Ended(Err(fault("exited with status 1"))));
+    assert_eq!(lines.last().unwrap(), "not all reload commands have succeeded, trying again after 1 second");
+}
+
+#[test]
+fn a_childs_status_is_the_verdict_where_nothing_else_failed() {
+    let child = Some(ChildPlan { reload: ReloadBy::Restart, splay: Duration::ZERO });
+    let mut bench = Bench::new(Plan { child, ..plan(Mode::OneShot, &["r"]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (differs(), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(0))]),
+        (Event::Ended(Err(fault("bad"))), vec![Effect::Spawn]),
+        (spawned(), vec![]),
+        (exited(), vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
+}
+
 #[test]
 fn a_one_shot_run_goes_on_as_long_as_its_child() {
     let child = Some(ChildPlan { reload: ReloadBy::Restart, splay: Duration::ZERO });
@@ -809,7 +848,7 @@ fn a_one_shot_run_goes_on_as_long_as_its_child() {
     up(&mut bench);
     assert_eq!(bench.resource.verdict(), None);
     bench.check(vec![(exited(), vec![])]);
-    assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
+    assert_eq!(bench.resource.verdict(), Some(Verdict::ChildEnded { status: 1 }));
     assert_eq!(bench.resource.due(), None);
 
     let mut bench = Bench::new(Plan { child, ..plan(Mode::OneShot, &[""]) });

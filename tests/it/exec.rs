@@ -271,10 +271,17 @@ fn fault_04_a_command_that_cannot_be_started_does_not_hang_the_program() {
 
 #[test]
 fn in_a_one_shot_run_the_childs_end_is_a_failure() {
-    for command in ["true", "false"] {
-        let dir = folder(&resource("\"", "").replace("python3 child.py", command));
-        remco(&dir).once().expect_code(1).expect_log("child has ended");
+    for (command, code) in
+        [("true", 1), ("false", 1), ("sh -c 'exit 42'", 42), ("sh -c 'kill -USR1 ${$}${$}'", 128 + 10)]
+    {
+        let config = resource("\"", "").replace("\"python3 child.py\"", &format!("\"{command}\""));
+        let dir = folder(&config);
+        remco(&dir).once().expect_code(code).expect_log("child has ended");
         assert!(dir.holds("app.out", "hello\n"));
+        // Of several resources the number of failed ones is told.
+        let other = resource("\"", "").replace("app.out", "other.out").replace("python3 child.py", "true");
+        dir.write("config.toml", format!("{config}{}", &other[other.find("[[resource]]").unwrap()..]));
+        remco(&dir).once().expect_code(2);
     }
     let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program"));
     remco(&dir).once().expect_code(1).expect_log("failed to spawn child");

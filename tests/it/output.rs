@@ -108,6 +108,16 @@ fn the_reload_command_gets_the_destination() {
     assert!(dir.holds("copy", "hello\nout/app.conf\n"), "{:?}", dir.read("copy"));
 }
 
+/// That it ran, and how long it took, without the text of the command.
+#[test]
+fn a_reload_command_that_succeeded_is_told_at_info() {
+    let dir = one_shot("reload_cmd = \"echo hidden > /dev/null\"");
+    let config = dir.read("config.toml").expect("just written");
+    dir.write("config.toml", format!("log_level = \"info\"\n{}", config.replace("log_level", "#")));
+    let finished = remco(&dir).once().expect_code(0).expect_no_log("hidden");
+    finished.expect_log("INFO").expect_log("reload command has succeeded config=out/app.conf took=");
+}
+
 #[test]
 fn a_failed_reload_is_an_error_in_onetime() {
     let dir = one_shot("reload_cmd = \"exit 9\"");
