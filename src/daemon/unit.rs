@@ -225,7 +225,11 @@ impl Unit {
             })
         });
         let mut reports = Vec::new();
-        self.backends.iter_mut().for_each(|backend| backend.close(&mut reports));
+        for backend in &mut self.backends {
+            let line = Line::new(Level::Debug, "closing client connection").with("backend", backend.name());
+            reports.push(Report::Log(line));
+            backend.close(&mut reports);
+        }
         for report in reports {
             if let Report::Log(line) = report {
                 self.log(line);

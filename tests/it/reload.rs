@@ -56,6 +56,22 @@ fn only_what_changed_begins_anew() {
     program.stop();
 }
 
+/// When a resource goes, and at the end of the program; in a one-shot run too.
+#[test]
+fn the_end_of_each_backend_is_told() {
+    const CLOSING: &str = "closing client connection backend=file resource=";
+    let dir = folder(&(resource("stays", "one") + &resource("goes", "one")));
+    let program = remco(&dir).start();
+    wait_until("both have begun", LIMIT, || dir.lines("starts") == 2);
+    configure(&dir, &resource("stays", "one"));
+    program.signal(Signal::HUP);
+    program.wait_for_log(&format!("{CLOSING}goes"));
+    let log = program.stop();
+    let closed: Vec<_> = log.iter().filter_map(|line| line.split_once(CLOSING)).map(|(_, name)| name).collect();
+    assert_eq!(closed, ["goes", "stays"]);
+    remco(&dir).once().expect_code(0).expect_log(&format!("{CLOSING}stays"));
+}
+
 /// The file is in place already: nothing else would ever run the command that was put right.
 #[test]
 fn a_failed_reload_is_owed_by_the_new_resource() {
