@@ -3,6 +3,7 @@
 
 use remco::backend::etcd::mirror::{Comparing, Meaning, Mirror};
 use remco::backend::etcd::wire::{self, Entry, Message, RANGE};
+use remco::backend::redact::Redactor;
 
 use crate::torn::Torn;
 
@@ -11,19 +12,23 @@ pub fn run(bytes: &[u8]) {
     let whole = page(answer, answer.len().max(1), 0);
     let torn = page(answer, usize::from(seed) % 7 + 1, usize::from(seed));
     assert_eq!(whole, torn, "it matters how an answer arrives");
-    wire::refusal(400, RANGE, answer);
+    let secrets = Redactor::default();
+    wire::refusal(400, RANGE, answer, &secrets);
 
     let prefix = ["", "/p"][usize::from(seed) % 2];
     let keys = [["/", "/a"], ["a", "/b"]][usize::from(seed / 2) % 2].map(str::to_owned);
     let mut mirror = Mirror::new(prefix, &keys, &keys[..1], Comparing::Yes);
     let mut loading = mirror.load();
-    let read = wire::read_page(answer, &mut |entry| mirror.add(&mut loading, entry));
+    let read = wire::read_page(answer, &mut |entry| {
+        mirror.add(&mut loading, entry);
+        Ok(())
+    });
     let (mut layer, _) = mirror.install(loading);
     assert!(read.is_err() || read.is_ok_and(|page| page.last.is_some() || layer.is_empty()));
 
     for line in answer.split_inclusive(|byte| *byte == b'\n') {
-        let again = wire::read_message(line).map_err(|error| error.to_string());
-        let message = wire::read_message(line);
+        let again = wire::read_message(line, &secrets).map_err(|error| error.to_string());
+        let message = wire::read_message(line, &secrets);
         assert_eq!(message.as_ref().map_err(ToString::to_string), again.as_ref().map_err(Clone::clone));
         let Ok(Message::Watch(answer)) = message else { continue };
         for event in answer.events {
@@ -42,6 +47,9 @@ pub fn run(bytes: &[u8]) {
 /// What a page says, and its entries, or why it cannot be read.
 fn page(answer: &[u8], size: usize, step: usize) -> Result<(String, Vec<Entry>), String> {
     let mut entries = Vec::new();
-    let page = wire::read_page(Torn::new(answer, size, step), &mut |entry| entries.push(entry));
+    let page = wire::read_page(Torn::new(answer, size, step), &mut |entry| {
+        entries.push(entry);
+        Ok(())
+    });
     page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.to_string())
 }

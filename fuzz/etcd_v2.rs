@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use remco::backend::Change;
 use remco::backend::etcd::v2::mirror::{Meaning, Mirror, Remembering};
 use remco::backend::etcd::v2::wire::{self, Entry, Event, EventKind};
+use remco::backend::redact::Redactor;
 use remco::store::{Bytes, Layer};
 
 use crate::torn::Torn;
@@ -18,7 +19,7 @@ pub fn run(bytes: &[u8]) {
     let torn = keys(answer, seed % 7 + 1, seed);
     assert_eq!(whole, torn, "it matters how an answer arrives");
 
-    let refusal = wire::refusal([400, 401, 404, 500, 307][seed % 5], answer);
+    let refusal = wire::refusal([400, 401, 404, 500, 307][seed % 5], answer, &Redactor::default());
     assert!(!refusal.words.contains(char::is_control), "{refusal:?}");
 
     let (entries, _) = whole;
@@ -29,7 +30,10 @@ pub fn run(bytes: &[u8]) {
 /// The keys that came, and why no more did.
 fn keys(answer: &[u8], size: usize, step: usize) -> (Vec<Entry>, Result<(), String>) {
     let mut entries = Vec::new();
-    let read = wire::read_keys(Torn::new(answer, size, step), &mut |entry| entries.push(entry));
+    let read = wire::read_keys(Torn::new(answer, size, step), &mut |entry| {
+        entries.push(entry);
+        Ok(())
+    });
     (entries, read.map_err(|error| error.to_string()))
 }
 

@@ -11,7 +11,7 @@ use super::flatten;
 use super::keys::Keys;
 use super::polled::{Call, Outcome, Schedule, retrieving_keys};
 use super::{Backend, Report, interval, watches};
-use crate::config::{self, Mode};
+use crate::config::{self, Mode, ReadLimits};
 use crate::error::cause;
 use crate::host::inotify::{PathWatch, Touch};
 use crate::host::read::whole_file;
@@ -30,6 +30,7 @@ pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64)
         path: PathBuf::from(&file.filepath),
         prefix: config.prefix.clone(),
         keys: Keys::new(&config.prefix, &config.keys),
+        limits: file.read,
         schedule: Schedule::new(interval(config, mode), seed),
         watch: if watches(config, mode) { Watch::Wanted } else { Watch::No },
         settled: None,
@@ -41,6 +42,7 @@ struct Document {
     path: PathBuf,
     prefix: String,
     keys: Keys,
+    limits: ReadLimits,
     schedule: Schedule,
     watch: Watch,
     /// When to look at what an event has begun.
@@ -137,7 +139,7 @@ impl Document {
         if hash == self.known && !anyway {
             return Ok(None);
         }
-        let layer = flatten::document(&text, &self.keys).map_err(|bad| {
+        let layer = flatten::document(&text, &self.keys, self.limits).map_err(|bad| {
             format!("failed to parse `{}:{}:{}`: {}", self.path.display(), bad.line, bad.column, bad.why)
         })?;
         self.known = hash;
@@ -172,6 +174,7 @@ mod tests {
             let file = config::File {
                 filepath: folder.path("data").to_str().unwrap().to_owned(),
                 httpheaders: Default::default(),
+                read: ReadLimits::default(),
             };
             let mut config = config::Backend {
                 keys: vec!["/".to_owned()],

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use super::keys::Keys;
+use super::tally::Tally;
+use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer, path};
 use crate::yaml::{self, Fault, Scalar};
 
@@ -16,32 +18,52 @@ use crate::yaml::{self, Fault, Scalar};
 const TREE: usize = 16 << 20;
 const TREE_PER_BYTE: usize = 16;
 
+/// What the tree of a YAML text may take for each key that may be read, beside the bytes of keys and values.
+const TREE_PER_KEY: usize = 128;
+const TREE_LEAST: usize = 4096;
+
 /// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing has none.
-pub fn document(text: &[u8], keys: &Keys) -> Result<Layer, Fault> {
+pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, Fault> {
     // JSON is YAML, but can be read without a tree and ten times as fast. What is wrong with it YAML's reader tells.
-    match json(text) {
-        Ok(flat) => Ok(flat.layer(keys)),
-        Err(_) => Ok(tree(text)?.layer(keys)),
+    let mut flat = Flat::new(limits);
+    if let Err(error) = json(text, &mut flat) {
+        if let Some(why) = flat.full.take() {
+            return Err(Fault { line: error.line(), column: error.column(), why });
+        }
+        flat = Flat::new(limits);
+        tree(text, &mut flat, limits)?;
     }
+    Ok(flat.layer(keys))
 }
 
 /// Nesting is capped at 128 levels here.
-fn json(text: &[u8]) -> Result<Flat, serde_json::Error> {
-    let mut flat = Flat::default();
+fn json(text: &[u8], flat: &mut Flat) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(text);
-    Top(&mut flat).deserialize(&mut reader).and_then(|()| reader.end())?;
-    Ok(flat)
+    Top(flat).deserialize(&mut reader).and_then(|()| reader.end())
 }
 
-fn tree(text: &[u8]) -> Result<Flat, Fault> {
-    let mut flat = Flat::default();
-    match yaml::read(text, TREE + TREE_PER_BYTE * text.len())? {
+fn tree(text: &[u8], flat: &mut Flat, limits: ReadLimits) -> Result<(), Fault> {
+    let for_text = TREE + TREE_PER_BYTE * text.len();
+    let for_keys = limits.max_keys.saturating_mul(TREE_PER_KEY).saturating_add(limits.max_decoded);
+    let for_keys = for_keys.saturating_add(TREE_LEAST);
+    let node = yaml::read(text, for_text.min(for_keys)).map_err(|mut fault| {
+        if for_keys < for_text && fault.why == format!("the document takes more than {for_keys} bytes") {
+            fault.why += ": raise `max_keys` and `max_decoded` of the backend";
+        }
+        fault
+    })?;
+    match node {
         yaml::Node::Scalar(Scalar::Null) => {}
-        top @ yaml::Node::Map(_) => flat.node(top),
+        top @ yaml::Node::Map(_) => {
+            flat.node(top);
+            if let Some(why) = flat.full.take() {
+                return Err(Fault { line: 1, column: 1, why });
+            }
+        }
         yaml::Node::List(_) => return Err(not_a_map("a list")),
         yaml::Node::Scalar(_) => return Err(not_a_map("a value")),
     }
-    Ok(flat)
+    Ok(())
 }
 
 fn not_a_map(found: &str) -> Fault {
@@ -52,15 +74,21 @@ fn not_a_map(found: &str) -> Fault {
 /// is thus told from one between names until the document is complete.
 const STEP: u8 = 0xff;
 
-#[derive(Default)]
 struct Flat {
     /// The place that is being read.
     path: Vec<u8>,
     /// By place. A map of the kind that the store has anyway: another one would be 5 KB of code.
     scalars: Layer,
+    tally: Tally,
+    /// Why no more scalars are taken.
+    full: Option<String>,
 }
 
 impl Flat {
+    fn new(limits: ReadLimits) -> Flat {
+        Flat { path: Vec::new(), scalars: Layer::new(), tally: Tally::new(limits), full: None }
+    }
+
     /// Reads what stands under a name.
     fn enter<T>(&mut self, name: &[u8], read: impl FnOnce(&mut Flat) -> T) -> T {
         let length = self.path.len();
@@ -72,7 +100,15 @@ impl Flat {
     }
 
     fn scalar(&mut self, value: Bytes) {
-        self.scalars.insert(Bytes::from(&*self.path), value);
+        if self.full.is_none() {
+            self.full = self.tally.add(&self.path, &value).err();
+            self.scalars.insert(Bytes::from(&*self.path), value);
+        }
+    }
+
+    /// Ends the parser where no more scalars are taken.
+    fn room<E: de::Error>(&self) -> Result<(), E> {
+        if self.full.is_none() { Ok(()) } else { Err(E::custom("no more scalars are taken")) }
     }
 
     fn node(&mut self, node: yaml::Node) {
@@ -185,35 +221,35 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
         self.0.scalar(Rc::from(text.as_bytes()));
-        Ok(())
+        self.0.room()
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
         self.0.scalar(Scalar::Bool(value).print());
-        Ok(())
+        self.0.room()
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
         self.0.scalar(Scalar::Int(number).print());
-        Ok(())
+        self.0.room()
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
         self.0.scalar(Scalar::Uint(number).print());
-        Ok(())
+        self.0.room()
     }
 
     /// As Go's `%v` prints it.
-    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
         self.0.scalar(Scalar::Float(number).print());
-        Ok(())
+        self.0.room()
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.0.scalar(Scalar::Null.print());
-        Ok(())
+        self.0.room()
     }
 }
 
@@ -224,7 +260,7 @@ mod tests {
     fn flat(text: &str, prefix: &str, keys: &[&str]) -> Vec<String> {
         let keys = Keys::new(prefix, &keys.iter().map(|key| key.to_string()).collect::<Vec<_>>());
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let layer = document(text.as_bytes(), &keys).unwrap();
+        let layer = document(text.as_bytes(), &keys, ReadLimits::default()).unwrap();
         layer.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect()
     }
 
@@ -235,7 +271,10 @@ mod tests {
 
     #[track_caller]
     fn check_bad(text: &[u8], want: &str) {
-        assert_eq!(document(text, &Keys::new("", &["/".to_owned()])).unwrap_err().to_string(), want);
+        assert_eq!(
+            document(text, &Keys::new("", &["/".to_owned()]), ReadLimits::default()).unwrap_err().to_string(),
+            want
+        );
     }
 
     #[test]
@@ -387,7 +426,7 @@ mod tests {
             assert_eq!(flat(&deep(levels), "", &["/"]), [format!("{}=1", "/a".repeat(levels))]);
         }
         check_bad(deep(yaml::DEPTH + 1).as_bytes(), "1:1001: nested deeper than 200 levels");
-        assert!(document(deep(100_000).as_bytes(), &Keys::new("", &["/".to_owned()])).is_err());
+        assert!(document(deep(100_000).as_bytes(), &Keys::new("", &["/".to_owned()]), ReadLimits::default()).is_err());
     }
 
     #[test]
@@ -395,7 +434,33 @@ mod tests {
         let next = |n: usize| format!("b{n}: &b{n} [{}]\n", format!("*b{},", n - 1).repeat(10));
         let laughs: String = (1..12).map(next).collect();
         let text = format!("b0: &b0 lol\n{laughs}");
-        let error = document(text.as_bytes(), &Keys::new("", &["/".to_owned()])).unwrap_err();
+        let error = document(text.as_bytes(), &Keys::new("", &["/".to_owned()]), ReadLimits::default()).unwrap_err();
         assert_eq!(error.why, format!("the document takes more than {} bytes", TREE + TREE_PER_BYTE * text.len()));
+    }
+
+    #[test]
+    fn keys_and_their_bytes_have_an_end() {
+        let fault = |text: &str, max_keys, max_decoded| {
+            let limits = ReadLimits { max_keys, max_decoded };
+            document(text.as_bytes(), &Keys::new("", &["/".to_owned()]), limits)
+                .map(drop)
+                .map_err(|bad| bad.to_string())
+        };
+        let json = r#"{"a": 1, "b": {"c": 22}}"#;
+        let yaml = "a: 1\nb: {c: 22}\n";
+        for (text, place) in [(json, "1:22"), (yaml, "1:1")] {
+            assert_eq!(fault(text, 2, 9), Ok(()), "{text}");
+            let why = "more than 1 keys: raise `max_keys` of the backend";
+            assert_eq!(fault(text, 1, 90), Err(format!("{place}: {why}")), "{text}");
+            let why = "keys and values of more than 8 bytes: raise `max_decoded` of the backend";
+            assert_eq!(fault(text, 2, 8), Err(format!("{place}: {why}")), "{text}");
+        }
+        // No tree is built of what is too much.
+        let many: String = (0..10_000).map(|n| format!("k{n}: x\n")).collect();
+        let error = fault(&many, 10, 1000).unwrap_err();
+        assert!(
+            error.ends_with("takes more than 6376 bytes: raise `max_keys` and `max_decoded` of the backend"),
+            "{error}"
+        );
     }
 }

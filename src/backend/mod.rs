@@ -8,7 +8,9 @@ pub mod flatten;
 pub mod keys;
 pub mod mock;
 pub mod polled;
+pub mod redact;
 pub mod remote;
+pub mod tally;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::keys::Keys;
 use super::polled::{Polled, Schedule, Source};
+use super::redact::Redactor;
 use super::{Backend, flatten, interval};
-use crate::config::{self, Mode};
+use crate::config::{self, Mode, ReadLimits};
 use crate::host::http::{Client, Limits, without_credentials};
 use crate::host::wait::Wake;
 use crate::log::{Level, Line};
@@ -41,6 +42,7 @@ pub fn new(
         url: file.filepath.clone(),
         headers: file.httpheaders.clone().into_iter().collect(),
         keys: Keys::new(&config.prefix, &config.keys),
+        limits: file.read,
     };
     let schedule = Schedule::new(interval(config, mode), seed);
     let line = Line::new(Level::Info, "set file path").with("backend", NAME);
@@ -53,6 +55,7 @@ struct Document {
     url: String,
     headers: Vec<(String, config::Secret)>,
     keys: Keys,
+    limits: ReadLimits,
 }
 
 impl Source for Document {
@@ -70,8 +73,13 @@ impl Source for Document {
         }
         let mut text = Vec::new();
         answer.read_to_end(&mut text).map_err(|error| format!("failed to GET {shown}: {error}"))?;
-        flatten::document(&text, &self.keys)
-            .map_err(|bad| format!("failed to parse {shown}:{}:{}: {}", bad.line, bad.column, bad.why))
+        let mut secrets = Redactor::default();
+        secrets.hide_credentials_of(&self.url);
+        self.headers.iter().for_each(|(_, value)| secrets.hide("header", value.reveal()));
+        flatten::document(&text, &self.keys, self.limits).map_err(|bad| {
+            let why = secrets.redact(&bad.why);
+            format!("failed to parse {shown}:{}:{}: {why}", bad.line, bad.column)
+        })
     }
 
     fn stopped(&self) -> bool {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::document::{Node, Span, Table, Value};
 use super::keys::{self, Shape};
 use super::model::{
-    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Mode, Nats, Plugin, Redis, Secret, Tls, Vault,
-    Zookeeper,
+    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Mode, Nats, Plugin, ReadLimits, Redis, Secret,
+    Tls, Vault, Zookeeper,
 };
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
@@ -174,7 +174,16 @@ fn etcd(reader: &Reader, purpose: Purpose) -> Option<Kind> {
         timeout: reader.time_limit("timeout").unwrap_or(usual.timeout),
         watch_deadline: reader.time_limit("watch_deadline").unwrap_or(usual.watch_deadline),
         max_response: reader.positive("max_response").unwrap_or(usual.max_response),
+        read: read_limits(reader),
     }))
+}
+
+fn read_limits(reader: &Reader) -> ReadLimits {
+    let usual = ReadLimits::default();
+    ReadLimits {
+        max_keys: reader.positive("max_keys").unwrap_or(usual.max_keys),
+        max_decoded: reader.positive("max_decoded").unwrap_or(usual.max_decoded),
+    }
 }
 
 /// Who logs in to etcd. A password without a user is for nobody.
@@ -223,7 +232,7 @@ fn credential(reader: &Reader, inline: &'static str, file: &'static str) -> Opti
 fn file(reader: &Reader, purpose: Purpose) -> Option<Kind> {
     let httpheaders = headers(reader);
     let filepath = required(reader, "filepath", "a path or an http(s) URL", purpose)?;
-    let file = File { filepath, httpheaders };
+    let file = File { filepath, httpheaders, read: read_limits(reader) };
     if file.is_remote() && node_url(&file.filepath, "http").is_none() {
         let why = reader.report.unset(reader.place("filepath"));
         let message = format!("this is no URL{why}: write it like `\"https://example.com/data.yml\"`");

@@ -13,6 +13,8 @@ pub(super) struct Shape {
 }
 
 /// What every backend has.
+/// What one read of all keys may bring.
+const READ_LIMITS: &[&str] = &["max_keys", "max_decoded"];
 const COMMON: &[&str] = &["keys", "watchKeys", "prefix", "watch", "onetime", "interval"];
 const TLS: &[&str] = &["client_cert", "client_key", "client_ca_keys"];
 
@@ -70,9 +72,10 @@ pub(super) const ETCD: Shape = Shape {
         // Ours: remco has none of these.
         &["username_file", "password_file"],
         &["request_timeout", "dial_timeout", "timeout", "watch_deadline", "max_response"],
+        READ_LIMITS,
     ],
 };
-pub(super) const FILE: Shape = Shape { title: "`file`", keys: &[COMMON, &["filepath", "httpheaders"]] };
+pub(super) const FILE: Shape = Shape { title: "`file`", keys: &[COMMON, &["filepath", "httpheaders"], READ_LIMITS] };
 pub(super) const ENV: Shape = Shape { title: "`env`", keys: &[COMMON] };
 pub(super) const CONSUL: Shape = Shape { title: "`consul`", keys: &[COMMON, &["nodes", "scheme", "srv_record"], TLS] };
 pub(super) const VAULT: Shape = Shape {

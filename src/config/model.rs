@@ -208,6 +208,22 @@ pub struct Etcd {
     pub watch_deadline: Duration,
     /// Bytes of an answer, or of one line of a watch.
     pub max_response: usize,
+    pub read: ReadLimits,
+}
+
+/// What one read of all keys may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    pub max_keys: usize,
+    /// Bytes of keys and values as the store has them.
+    pub max_decoded: usize,
+}
+
+/// Where nothing is set.
+impl Default for ReadLimits {
+    fn default() -> ReadLimits {
+        ReadLimits { max_keys: 1_000_000, max_decoded: 256 << 20 }
+    }
 }
 
 impl Etcd {
@@ -246,6 +262,7 @@ impl Default for Etcd {
             timeout: Duration::from_secs(30),
             watch_deadline: Duration::from_secs(30),
             max_response: 256 << 20,
+            read: ReadLimits::default(),
         }
     }
 }
@@ -283,6 +300,7 @@ pub struct File {
     /// A path or a http(s) URL.
     pub filepath: String,
     pub httpheaders: BTreeMap<String, Secret>,
+    pub read: ReadLimits,
 }
 
 impl File {

@@ -432,7 +432,11 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             version: Some(EtcdVersion::V3),
             ..Etcd::default()
         }),
-        Kind::File(File { filepath: "f".into(), httpheaders: BTreeMap::from([("a".into(), secret("b"))]) }),
+        Kind::File(File {
+            filepath: "f".into(),
+            httpheaders: BTreeMap::from([("a".into(), secret("b"))]),
+            read: ReadLimits::default(),
+        }),
         Kind::Env,
         Kind::Consul(Consul { nodes: vec!["c".into()], scheme: "https".into(), srv_record: "s".into(), tls }),
         Kind::Vault(Vault {
@@ -792,6 +796,8 @@ dial_timeout = 86400
 timeout = 0.1
 watch_deadline = 1e1
 max_response = 1
+max_keys = 2
+max_decoded = 3
 "
     );
     let etcd = Etcd {
@@ -801,6 +807,7 @@ max_response = 1
         timeout: Duration::from_millis(100),
         watch_deadline: Duration::from_secs(10),
         max_response: 1,
+        read: ReadLimits { max_keys: 2, max_decoded: 3 },
         ..Etcd::default()
     };
     assert_eq!(Table::new(&text).load().resources[0].backends[0].kind, Kind::Etcd(etcd));

@@ -23,6 +23,7 @@ mod network;
 mod one_shot;
 mod output;
 mod pid_file;
+mod read_limits;
 mod reload;
 mod remote_file;
 mod running;

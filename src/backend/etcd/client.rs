@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::session::{Action, Event, Id, Request, RequestKind, Session, Tail};
 use super::subscription::Wanted;
 use super::{NAME, wire};
+use crate::backend::redact::Redactor;
 use crate::backend::{Backend, Report};
 use crate::config::{Login, Secret};
 use crate::host::http::{self, Answer, Cause, Line, Socket, Stream};
@@ -30,6 +31,8 @@ pub struct Client {
     nodes: Vec<String>,
     login: Option<Login>,
     token: Option<Secret>,
+    /// What no error shows.
+    secrets: Redactor,
     session: Session,
     stream: Option<Stream>,
     /// The last turn left lines in the stream: no descriptor tells of them.
@@ -72,6 +75,7 @@ impl Client {
             nodes,
             login,
             token: None,
+            secrets: Redactor::default(),
             session,
             stream: None,
             left_lines: false,
@@ -137,7 +141,7 @@ impl Client {
                         self.stream = Some(stream);
                         Event::Opened
                     }
-                    Ok(Err(mut answer)) => Event::Refused(refusal(wire::WATCH, &mut answer)),
+                    Ok(Err(mut answer)) => Event::Refused(refusal(wire::WATCH, &mut answer, &self.secrets)),
                     Err(error) => broken(&error.cause),
                 }
             }
@@ -155,7 +159,7 @@ impl Client {
         let Some(login) = &self.login else {
             return Event::NoCredentials("there is nobody to log in".into());
         };
-        match token(&self.http, url, login) {
+        match token(&self.http, url, login, &mut self.secrets) {
             Ok((user, token)) => {
                 self.token = Some(token);
                 Event::LoggedIn { user }
@@ -166,13 +170,14 @@ impl Client {
 
     fn page(&mut self, mut answer: Answer) -> Event {
         if answer.status != 200 {
-            return Event::Refused(refusal(wire::RANGE, &mut answer));
+            return Event::Refused(refusal(wire::RANGE, &mut answer, &self.secrets));
         }
         match wire::read_page(answer, &mut |entry| self.session.entry(entry)) {
             Ok(page) => Event::Page(page),
             Err(error) => {
                 let tail = match &error {
                     wire::Unreadable::Cut(error) => tail(Cause::of_reading(error)),
+                    wire::Unreadable::TooMany(_) => Tail::TooMany,
                     wire::Unreadable::Nonsense(_) => Tail::Fetchable,
                 };
                 Event::Broken { words: error.to_string(), tail }
@@ -194,7 +199,7 @@ impl Client {
             taken += 1;
             let event = match stream.next_line() {
                 Line::Whole(line) if line.trim_ascii().is_empty() => continue,
-                Line::Whole(line) => match wire::read_message(line) {
+                Line::Whole(line) => match wire::read_message(line, &self.secrets) {
                     Ok(message) => Event::Message(message),
                     Err(error) => Event::Broken { words: error.to_string(), tail: Tail::Fetchable },
                 },
@@ -240,32 +245,36 @@ impl From<NoToken> for Event {
     }
 }
 
-/// Gets a token for name and password as they are now, with who it is for.
-pub fn token(http: &http::Client, url: &str, login: &Login) -> Result<(String, Secret), NoToken> {
+/// Gets a token for name and password as they are now, with who it is for. Adds both secrets to those that are hidden.
+pub fn token(
+    http: &http::Client,
+    url: &str,
+    login: &Login,
+    secrets: &mut Redactor,
+) -> Result<(String, Secret), NoToken> {
     let credentials = read::credential(&login.username).and_then(|user| Ok((user, read::credential(&login.password)?)));
     let (user, password) = credentials.map_err(NoToken::NoCredentials)?;
     let user = user.reveal().to_owned();
+    // Something between us and etcd may quote what it was sent.
+    secrets.hide("password", password.reveal());
     let body = wire::login(&user, password.reveal());
     let mut answer = http
         .post(url, wire::HEADERS, body.as_bytes())
         .map_err(|error| NoToken::Broken { words: error.cause.to_string(), tail: tail(Some(&error.cause)) })?;
     if answer.status != 200 {
-        let mut refusal = refusal(wire::AUTHENTICATE, &mut answer);
-        // Something between us and etcd may have quoted what it was sent.
-        if !password.reveal().is_empty() {
-            refusal.words = refusal.words.replace(password.reveal(), "<password>");
-        }
+        let refusal = refusal(wire::AUTHENTICATE, &mut answer, secrets);
         return Err(NoToken::Refused { user, refusal });
     }
     let broken = |words: String| NoToken::Broken { words, tail: Tail::Fetchable };
     let mut text = Vec::new();
     answer.take(LONGEST_TOKEN).read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
     let token = wire::read_token(&text).map_err(|error| broken(error.to_string()))?;
+    secrets.hide("token", &token);
     Ok((user, Secret::new(token)))
 }
 
-fn refusal(path: &str, answer: &mut Answer) -> wire::Refusal {
-    wire::refusal(answer.status, path, &answer.beginning())
+fn refusal(path: &str, answer: &mut Answer, secrets: &Redactor) -> wire::Refusal {
+    wire::refusal(answer.status, path, &answer.beginning(), secrets)
 }
 
 fn broken(cause: &Cause) -> Event {

@@ -102,7 +102,7 @@ impl Recipe {
         let interval = interval(options, self.mode);
         let comparing = if goal == Goal::Watched && interval.is_some() { Comparing::Yes } else { Comparing::No };
         let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, comparing);
-        let wanted = Wanted { prefix: options.prefix.clone(), goal, interval, mirror };
+        let wanted = Wanted { prefix: options.prefix.clone(), goal, interval, mirror, limits: self.etcd.read };
         Box::new(Handle::new(self.client(nodes, start), wanted))
     }
 

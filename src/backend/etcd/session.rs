@@ -73,6 +73,8 @@ pub enum Tail {
     Late,
     /// What comes next in the history is too large to be taken.
     TooLong,
+    /// All keys together are more than may be read.
+    TooMany,
 }
 
 /// What is to be done.
@@ -301,11 +303,13 @@ impl Session {
     }
 
     /// Takes a key of the page that is coming in.
-    pub fn entry(&mut self, entry: Entry) {
-        if let Some(Asked::Page(id)) = self.asked
-            && let Some(subscription) = self.subscriptions.get_mut(&id)
-        {
-            subscription.entry(entry);
+    ///
+    /// # Errors
+    /// The read is larger than it may be, in words: nothing more is taken of the page.
+    pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
+        match self.asked {
+            Some(Asked::Page(id)) => self.subscriptions.get_mut(&id).map_or(Ok(()), |s| s.entry(entry)),
+            Some(Asked::Login | Asked::Permission(_) | Asked::Newest(_) | Asked::Watch) | None => Ok(()),
         }
     }
 
@@ -548,8 +552,8 @@ impl Session {
         if !created && reason == Reason::Other {
             return self.failed("watch", &format!("watch refused: {}", wire::said(why)), now, out);
         }
-        let has_token = !matches!(self.login, Login::Needless | Login::SaidNeedless);
-        let is_for_token = has_token && matches!(reason, Reason::Denied | Reason::Unauthenticated);
+        let is_for_token = !matches!(self.login, Login::Needless | Login::SaidNeedless)
+            && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if is_for_token && !mem::replace(&mut subscription.suspect, true) {
             // Perhaps the token has had its time: etcd says the same then.
@@ -654,6 +658,13 @@ impl Session {
                     // Fewer keys may do. No other node would have less to say.
                     Tail::TooLong if subscription.halve_page(1) => {}
                     Tail::TooLong => self.too_long(id, words, now, out),
+                    Tail::TooMany => {
+                        self.too_long(id, words, now, out);
+                        // What was read of it is given back, and is read anew when its time comes.
+                        if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| s.reading.is_some()) {
+                            s.read_all(None);
+                        }
+                    }
                     Tail::Late => {
                         subscription.halve_page(LEAST_LATE);
                         self.page_failed(id, words, now, out);
@@ -690,7 +701,7 @@ impl Session {
         out.push(Action::Report(id, Report::Failed(format!("failed to read from {}: {words}", self.rota.name()))));
     }
 
-    /// A single key is too large to be read. A watch that goes on knows all the same what changes.
+    /// A single key, or all of them, are too large to be read. A watch that goes on knows all the same what changes.
     fn too_long(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
         let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) else { return };
         if !matches!(&self.state, State::Watching(watching) if watching.is_attached(id)) {

@@ -9,7 +9,9 @@ use super::mirror::{Loading, Meaning, Mirror};
 use super::rota::{LONGEST_REST, SHORTEST_REST};
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
 use crate::backend::keys::StoreKey;
+use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
+use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
 /// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
@@ -37,6 +39,7 @@ pub struct Wanted {
     /// Reads all keys again and again.
     pub interval: Option<Duration>,
     pub mirror: Mirror,
+    pub limits: ReadLimits,
 }
 
 /// How keys are wanted.
@@ -56,6 +59,7 @@ pub struct Subscription {
     pub goal: Goal,
     pub interval: Option<Duration>,
     mirror: Mirror,
+    limits: ReadLimits,
     /// The read of all keys that is under way or due: without a watch, or beside it.
     pub reading: Option<Reading>,
     /// When all keys are read again.
@@ -116,7 +120,7 @@ pub struct Barred {
 
 impl Subscription {
     pub fn new(wanted: Wanted) -> Subscription {
-        let Wanted { prefix, goal, interval, mirror } = wanted;
+        let Wanted { prefix, goal, interval, mirror, limits } = wanted;
         let watched = if goal == Goal::Watched { mirror.watched() } else { Vec::new() };
         Subscription {
             prefix,
@@ -141,6 +145,7 @@ impl Subscription {
             suspect: false,
             told: false,
             mirror,
+            limits,
         }
     }
 
@@ -153,6 +158,8 @@ impl Subscription {
             first: None,
             page: Vec::new(),
             loading: self.mirror.load(),
+            tally: Tally::new(self.limits),
+            page_tally: Tally::new(self.limits),
             from,
         });
     }
@@ -184,6 +191,7 @@ impl Subscription {
         let reading = self.reading.as_mut()?;
         // What came of a page that broke off may not be of the revision, or the cluster, that is read now.
         reading.page.clear();
+        reading.page_tally = reading.tally;
         let reading = self.reading.as_ref()?;
         Some(match reading.rest.front() {
             Some(span) => wire::range(span, self.limit, reading.first.map(|header| header.revision)),
@@ -205,10 +213,14 @@ impl Subscription {
     }
 
     /// Takes a key of the page that is coming in.
-    pub fn entry(&mut self, entry: Entry) {
-        if let Some(reading) = &mut self.reading {
-            reading.page.push(entry);
-        }
+    ///
+    /// # Errors
+    /// The read is larger than it may be, in words.
+    pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        reading.page_tally.add(&entry.key, &entry.value)?;
+        reading.page.push(entry);
+        Ok(())
     }
 
     /// Takes the end of a page. Gives all keys with the header of the first page when they are there, and those of them
@@ -216,6 +228,7 @@ impl Subscription {
     pub fn page(&mut self, page: Page) -> Result<Option<Read>, &'static str> {
         let Some(reading) = &mut self.reading else { return Ok(None) };
         let is_whole = reading.turn_page(page)?;
+        reading.tally = reading.page_tally;
         self.failed_pages = 0;
         for entry in reading.page.drain(..) {
             self.mirror.add(&mut reading.loading, entry);
@@ -381,6 +394,9 @@ pub struct Reading {
     /// The page that is coming in: it counts when its end has come.
     page: Vec<Entry>,
     loading: Loading,
+    /// What was read, and the same with the page that is coming in.
+    tally: Tally,
+    page_tally: Tally,
     /// Nothing is asked for before.
     pub from: Option<Instant>,
 }

@@ -11,6 +11,7 @@ use super::v2::login::Login;
 use super::v2::{self, wire as v2_wire};
 use super::wire::{self, Reason, Refusal};
 use super::{NAME, Recipe, client, limits};
+use crate::backend::redact::Redactor;
 use crate::backend::{Backend, Mode, Report};
 use crate::config::{EtcdVersion, Secret};
 use crate::host::http;
@@ -27,6 +28,8 @@ pub struct Unversioned {
     attempt: Discovery,
     /// Of version 3, for this attempt.
     token: Option<Secret>,
+    /// What no error shows.
+    secrets: Redactor,
     /// Version 3 let nobody in, in this attempt. Version 2 has users of its own and is asked all the same.
     locked_out: Option<String>,
     stage: Stage,
@@ -61,6 +64,7 @@ impl Unversioned {
             rota: Rota::new(shown, start, patience, &mut |bound| (recipe.random)(bound)),
             attempt: attempt(&recipe),
             token: None,
+            secrets: Redactor::default(),
             locked_out: None,
             stage: Stage::Asking(None),
             reported: false,
@@ -84,7 +88,7 @@ impl Unversioned {
         if self.token.is_none()
             && let Some(login) = &self.recipe.etcd.login
         {
-            match client::token(&self.http, &format!("{node}{}", wire::AUTHENTICATE), login) {
+            match client::token(&self.http, &format!("{node}{}", wire::AUTHENTICATE), login, &mut self.secrets) {
                 Ok((_, token)) => self.token = Some(token),
                 Err(client::NoToken::Refused { refusal: Refusal { reason: Reason::NoUsers, .. }, .. }) => {}
                 Err(client::NoToken::Refused { user, refusal }) => return self.not_let_in(&user, refusal),
@@ -99,9 +103,9 @@ impl Unversioned {
         let answer = self.http.post(&format!("{node}{}", wire::RANGE), &headers, body.as_bytes());
         let mut answer = answer.map_err(|error| Trouble::Node(error.cause.to_string()))?;
         if answer.status != 200 {
-            return told(wire::refusal(answer.status, wire::RANGE, &answer.beginning()));
+            return told(wire::refusal(answer.status, wire::RANGE, &answer.beginning(), &self.secrets));
         }
-        let page = wire::read_page(answer, &mut drop).map_err(|error| Trouble::Node(error.to_string()))?;
+        let page = wire::read_page(answer, &mut |_| Ok(())).map_err(|error| Trouble::Node(error.to_string()))?;
         Ok(if page.last.is_some() { Answer::Yes } else { Answer::No })
     }
 
@@ -116,15 +120,17 @@ impl Unversioned {
         }
     }
 
-    fn look(&self, url: &str) -> Result<Answer, String> {
-        let header = Login(self.recipe.etcd.login.clone()).header()?;
+    fn look(&mut self, url: &str) -> Result<Answer, String> {
+        let header = Login(self.recipe.etcd.login.clone()).header(url, &mut self.secrets)?;
         let headers: Vec<(&str, &str)> = header.iter().map(|header| ("Authorization", &*header.value)).collect();
         let mut answer = self.http.get(url, &headers).map_err(|error| error.cause.to_string())?;
         if answer.status == 200 {
             // Read to its end, so that the connection is kept.
-            return v2_wire::read_keys(answer, &mut drop).map(|()| Answer::Yes).map_err(|error| error.to_string());
+            return v2_wire::read_keys(answer, &mut |_| Ok(()))
+                .map(|()| Answer::Yes)
+                .map_err(|error| error.to_string());
         }
-        let refusal = v2_wire::refusal(answer.status, &answer.beginning());
+        let refusal = v2_wire::refusal(answer.status, &answer.beginning(), &self.secrets);
         match refusal.why {
             v2_wire::Why::Missing => Ok(Answer::No),
             v2_wire::Why::UnknownPath => Ok(Answer::Unknown),

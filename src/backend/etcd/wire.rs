@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 
+use crate::backend::redact::Redactor;
 use crate::store::Bytes;
 
 pub const RANGE: &str = "/v3/kv/range";
@@ -164,14 +165,33 @@ pub struct Entry {
 
 /// Reads the answer to a range request to its end, giving each entry away as soon as it is there: the answer is never
 /// in memory as a whole.
-pub fn read_page(answer: impl Read, entries: &mut dyn FnMut(Entry)) -> Result<Page, Unreadable> {
+///
+/// # Errors
+/// Also the text that `entries` gives where it takes no more.
+pub fn read_page(answer: impl Read, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<Page, Unreadable> {
     let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
-    let page = PageSeed { entries }.deserialize(&mut json)?;
+    let mut full = None;
+    let page = PageSeed { entries: &mut |entry| keep(entries(entry), &mut full) }.deserialize(&mut json);
+    if let Some(words) = full {
+        return Err(Unreadable::TooMany(words));
+    }
+    let page = page?;
     json.end()?;
     Ok(page)
 }
 
-/// One line of a watch.
+/// Keeps the text of a refused entry: an error of serde_json's own would lose it. Tells whether there is none.
+pub fn keep(taken: Result<(), String>, full: &mut Option<String>) -> bool {
+    *full = taken.err();
+    full.is_none()
+}
+
+/// What a reader of entries says to the parser where no more are taken.
+pub fn full<E: de::Error>() -> E {
+    E::custom("no more entries are taken")
+}
+
+/// One line of a watch. What it says in words shows no secret.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
     Watch(WatchAnswer),
@@ -194,7 +214,36 @@ pub struct WatchAnswer {
     pub compact_revision: u64,
     /// More of the same comes in the next answer: its last revision may not be complete.
     pub fragment: bool,
+    #[serde(deserialize_with = "events")]
     pub events: Vec<Event>,
+}
+
+/// The most events of one line. etcd sends pieces of some two megabytes, which hold a tenth of this at most.
+const MOST_EVENTS: usize = 200_000;
+
+fn events<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Event>, D::Error> {
+    struct Events;
+
+    impl<'de> Visitor<'de> for Events {
+        type Value = Vec<Event>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            write!(f, "a list of at most {MOST_EVENTS} events")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Event>, A::Error> {
+            let mut events = Vec::new();
+            while let Some(event) = items.next_element()? {
+                if events.len() == MOST_EVENTS {
+                    return Err(de::Error::invalid_length(MOST_EVENTS + 1, &self));
+                }
+                events.push(event);
+            }
+            Ok(events)
+        }
+    }
+
+    json.deserialize_seq(Events)
 }
 
 /// One change of one key.
@@ -215,7 +264,7 @@ pub enum EventKind {
 }
 
 /// Reads one line of a watch.
-pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
+pub fn read_message(line: &[u8], secrets: &Redactor) -> Result<Message, Unreadable> {
     #[derive(Deserialize)]
     struct Whole {
         result: Option<WatchAnswer>,
@@ -223,9 +272,12 @@ pub fn read_message(line: &[u8]) -> Result<Message, Unreadable> {
     }
     match serde_json::from_slice(line)? {
         Whole { error: Some(complaint), .. } => {
-            Ok(Message::Error(Refusal { reason: Reason::of_code(complaint.code()), words: complaint.words() }))
+            Ok(Message::Error(Refusal { reason: Reason::of_code(complaint.code()), words: complaint.words(secrets) }))
         }
-        Whole { result: Some(answer), .. } => Ok(Message::Watch(answer)),
+        Whole { result: Some(mut answer), .. } => {
+            answer.cancel_reason = secrets.redact(&answer.cancel_reason);
+            Ok(Message::Watch(answer))
+        }
         _ => Err(Unreadable::Nonsense("neither result nor error".into())),
     }
 }
@@ -279,8 +331,8 @@ impl Reason {
     }
 }
 
-/// What an answer with a status other than 200 says, from the beginning of its body.
-pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
+/// What an answer with a status other than 200 says, from the beginning of its body. It shows no secret.
+pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refusal {
     /// The beginning of what the gateway says, in plain text, to a client whose certificate has a common name, which would
     /// be ignored, while authentication is enabled.
     const COMMON_NAME: &[u8] = b"CommonName of client";
@@ -294,8 +346,8 @@ pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
     let named = body.starts_with(COMMON_NAME);
     let body: Option<Body> = serde_json::from_slice(body).ok();
     let told = body.as_ref().and_then(|body| match (&body.message, &body.error) {
-        (Some(message), _) => Some(said(message)),
-        (None, Some(complaint)) => Some(complaint.words()),
+        (Some(message), _) => Some(said(&secrets.redact(message))),
+        (None, Some(complaint)) => Some(complaint.words(secrets)),
         (None, None) => None,
     });
     let words = match (status, told) {
@@ -319,6 +371,8 @@ pub fn refusal(status: u16, path: &str, body: &[u8]) -> Refusal {
 pub enum Unreadable {
     /// It did not come; the error is the reader's.
     Cut(io::Error),
+    /// It is more than may be taken, in words.
+    TooMany(String),
     /// It is not what etcd sends.
     Nonsense(String),
 }
@@ -327,6 +381,7 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unreadable::Cut(error) => error.fmt(f),
+            Unreadable::TooMany(words) => f.write_str(words),
             Unreadable::Nonsense(words) => write!(f, "not an answer of etcd: {words}"),
         }
     }
@@ -363,9 +418,9 @@ enum Complaint {
 }
 
 impl Complaint {
-    fn words(&self) -> String {
+    fn words(&self, secrets: &Redactor) -> String {
         match self {
-            Complaint::Text(text) | Complaint::Object { message: text, .. } => said(text),
+            Complaint::Text(text) | Complaint::Object { message: text, .. } => said(&secrets.redact(text)),
         }
     }
 
@@ -395,7 +450,7 @@ fn short(text: &str) -> String {
 
 /// Gives away the entries of `kvs` and collects the rest.
 struct PageSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry),
+    entries: &'a mut dyn FnMut(Entry) -> bool,
 }
 
 impl<'de> DeserializeSeed<'de> for PageSeed<'_> {
@@ -438,7 +493,7 @@ impl<'de> Visitor<'de> for PageSeed<'_> {
 
 /// Gives away a list of entries and returns the last key.
 struct EntriesSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry),
+    entries: &'a mut dyn FnMut(Entry) -> bool,
 }
 
 impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
@@ -460,7 +515,9 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
         let mut last = None;
         while let Some(entry) = items.next_element::<Entry>()? {
             last = Some(entry.key.clone());
-            (self.entries)(entry);
+            if !(self.entries)(entry) {
+                return Err(full());
+            }
         }
         Ok(last)
     }
@@ -610,7 +667,10 @@ mod tests {
 
         let read = |size| {
             let mut entries = Vec::new();
-            let page = read_page(Torn(text.as_bytes(), size), &mut |entry| entries.push(entry));
+            let page = read_page(Torn(text.as_bytes(), size), &mut |entry| {
+                entries.push(entry);
+                Ok(())
+            });
             page.map(|page| (page, entries)).map_err(|e| e.to_string())
         };
         let whole = read(usize::MAX);
@@ -679,7 +739,7 @@ mod tests {
             }
         }
 
-        let error = read_page(br#"{"kvs":["#.chain(Cut), &mut |_| {}).unwrap_err();
+        let error = read_page(br#"{"kvs":["#.chain(Cut), &mut |_| Ok(())).unwrap_err();
         assert!(matches!(&error, Unreadable::Cut(e) if e.to_string() == "cable out"), "{error}");
         assert_eq!(error.to_string(), "cable out");
     }
@@ -700,7 +760,9 @@ mod tests {
 
     #[test]
     fn messages() {
-        let check = |line: &str, want: Message| assert_eq!(read_message(line.as_bytes()).unwrap(), want, "{line}");
+        let check = |line: &str, want: Message| {
+            assert_eq!(read_message(line.as_bytes(), &Redactor::default()).unwrap(), want, "{line}")
+        };
         let error = |reason, words: &str| Message::Error(Refusal { reason, words: words.into() });
         let header = Header { cluster_id: 9, revision: 5 };
         let start = r#"{"result":{"header":{"cluster_id":"9","member_id":"3","revision":"5","raft_term":"2"}"#;
@@ -763,7 +825,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_an_error() {
         let check = |line: &[u8], want: &str| {
-            let error = read_message(line).unwrap_err().to_string();
+            let error = read_message(line, &Redactor::default()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{}: {error}", line.escape_ascii());
         };
         check(b"", "EOF while parsing a value at line 1 column 0");
@@ -799,16 +861,17 @@ mod tests {
                     _ => line.truncate(at.max(1)),
                 }
             }
-            let read = read_message(&line).is_ok() | read_page(&line[..], &mut |_| {}).is_ok();
-            refusal(400, RANGE, &line);
+            let read =
+                read_message(&line, &Redactor::default()).is_ok() | read_page(&line[..], &mut |_| Ok(())).is_ok();
+            refusal(400, RANGE, &line, &Redactor::default());
             understood += usize::from(read);
         }
         assert!((100..29_000).contains(&understood), "{understood}");
         for field in ["new", "error", "result", "kvs", "header"] {
             let deep = format!(r#"{{"{field}":{}"#, "[".repeat(100_000));
-            assert!(read_page(deep.as_bytes(), &mut |_| {}).is_err(), "{field}");
-            assert!(read_message(deep.as_bytes()).is_err(), "{field}");
-            refusal(400, RANGE, deep.as_bytes());
+            assert!(read_page(deep.as_bytes(), &mut |_| Ok(())).is_err(), "{field}");
+            assert!(read_message(deep.as_bytes(), &Redactor::default()).is_err(), "{field}");
+            refusal(400, RANGE, deep.as_bytes(), &Redactor::default());
         }
     }
 
@@ -816,7 +879,7 @@ mod tests {
     fn refusals() {
         let check = |status, body: &str, reason, words: &str| {
             let want = Refusal { reason, words: words.into() };
-            assert_eq!(refusal(status, RANGE, body.as_bytes()), want, "{body}");
+            assert_eq!(refusal(status, RANGE, body.as_bytes(), &Redactor::default()), want, "{body}");
         };
         check(
             400,
@@ -871,6 +934,51 @@ mod tests {
             Reason::Other,
             &format!("HTTP 400: {}", "ä".repeat(200)),
         );
+    }
+
+    /// A gateway may quote what it was sent, in whatever form.
+    #[test]
+    fn what_a_server_quotes_shows_no_secret() {
+        let mut secrets = Redactor::default();
+        secrets.hide("password", "p\"ss\\word");
+        secrets.hide("token", "k3y.27");
+        let quoted = serde_json::Value::from(login("me", "p\"ss\\word")).to_string();
+        let body = |text: &str| format!(r#"{{"message":{text}}}"#);
+        let words = |text: &str| refusal(400, RANGE, body(text).as_bytes(), &secrets).words;
+        assert_eq!(words(&quoted), r#"HTTP 400: {"name":"me","password":"<password>"}"#);
+        let padded = |length: usize| format!("\"{} k3y.27\"", "x".repeat(length));
+        for length in SHOWN - 8..SHOWN {
+            assert!(!words(&padded(length)).contains("k3y"), "{length}");
+        }
+        let message = read_message(br#"{"error":{"message":"Authorization: k3y.27"}}"#, &secrets).unwrap();
+        assert!(
+            matches!(&message, Message::Error(refusal) if refusal.words == "Authorization: <token>"),
+            "{message:?}"
+        );
+        let line = br#"{"result":{"canceled":true,"cancel_reason":"bad k3y.27"}}"#;
+        let message = read_message(line, &secrets).unwrap();
+        assert!(matches!(&message, Message::Watch(answer) if answer.cancel_reason == "bad <token>"), "{message:?}");
+    }
+
+    #[test]
+    fn a_reader_that_takes_no_more_says_why() {
+        let mut room = 2;
+        let text = r#"{"kvs":[{"key":"YQ=="},{"key":"Yg=="},{"key":"Yw=="},"#;
+        let error = read_page(text.as_bytes(), &mut |_| {
+            room -= 1;
+            if room < 0 { Err("more than 2 keys".into()) } else { Ok(()) }
+        });
+        assert!(matches!(&error, Err(Unreadable::TooMany(words)) if words == "more than 2 keys"), "{error:?}");
+    }
+
+    #[test]
+    fn the_events_of_a_line_have_an_end() {
+        let event = r#"{"kv":{"key":"YQ=="}}"#;
+        let line =
+            |count: usize| format!(r#"{{"result":{{"events":[{}{event}]}}}}"#, format!("{event},").repeat(count));
+        assert!(read_message(line(MOST_EVENTS - 1).as_bytes(), &Redactor::default()).is_ok());
+        let error = read_message(line(MOST_EVENTS).as_bytes(), &Redactor::default()).unwrap_err();
+        assert!(error.to_string().starts_with("not an answer of etcd"), "{error}");
     }
 
     #[test]

@@ -37,6 +37,25 @@ impl FixedBody {
     }
 }
 
+/// A server that answers every request with what `answer` makes of the request: status and body.
+pub fn answering(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("a listener accepts");
+            // Heads and bodies are as short as this.
+            let mut request = [0; 4096];
+            let length = connection.read(&mut request).unwrap_or(0);
+            let (status, body) = answer(&String::from_utf8_lossy(&request[..length]));
+            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            // Whoever went away before needs no answer.
+            let _ = connection.write_all((head + &body).as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
 /// Takes connections and never says a word: a server that hangs with its kernel alive.
 pub struct Silent {
     listener: TcpListener,

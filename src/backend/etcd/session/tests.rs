@@ -13,6 +13,7 @@ use super::super::subscription::{HELD, LEAST_LATE, PAGE, Unclear};
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
+use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
 /// The cluster that everything comes from unless a test says otherwise.
@@ -41,6 +42,7 @@ struct Plan {
     goal: Goal,
     interval: Option<Duration>,
     login: bool,
+    limits: ReadLimits,
 }
 
 const WATCHED: Plan = Plan {
@@ -50,6 +52,7 @@ const WATCHED: Plan = Plan {
     goal: Goal::Watched,
     interval: None,
     login: false,
+    limits: ReadLimits { max_keys: 1000, max_decoded: 1000 },
 };
 
 fn header(revision: u64) -> Header {
@@ -171,7 +174,7 @@ impl Bench {
 
     #[track_caller]
     fn part_of_page(&mut self, revision: u64, entries: &[(&str, &str, u64)], more: bool, want: &[&str]) {
-        entries.iter().for_each(|(key, value, revision)| self.session.entry(entry(key, value, *revision)));
+        entries.iter().for_each(|(key, value, revision)| self.session.entry(entry(key, value, *revision)).unwrap());
         let last = entries.last().map(|(key, ..)| bytes(key));
         self.check(Event::Page(Page { header: header(revision), more, last }), want);
     }
@@ -199,7 +202,7 @@ fn strings(list: &[&str]) -> Vec<String> {
 
 fn wanted(plan: Plan) -> Wanted {
     let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Comparing::Yes);
-    Wanted { prefix: "/p".into(), goal: plan.goal, interval: plan.interval, mirror }
+    Wanted { prefix: "/p".into(), goal: plan.goal, interval: plan.interval, mirror, limits: plan.limits }
 }
 
 /// All but the debug lines, which are told by a test of their own.
@@ -498,7 +501,7 @@ fn a_page_that_breaks_off_is_read_again_from_another_node() {
     bench.on(Event::Turn);
     bench.part_of_page(10, &[("/a/1", "x", 3)], true, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 10"]);
-    bench.session.entry(entry("/a/2", "y", 4));
+    bench.session.entry(entry("/a/2", "y", 4)).unwrap();
     bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
     bench.wait();
     bench.turn(&["1 range /a/1\\0 to /b at 10"]);
@@ -926,7 +929,7 @@ impl Etcd {
         let mut found = state.iter().filter(|(key, _)| span.holds(key.as_bytes()));
         let mut page = Page { header: self.header(), ..Page::default() };
         for (key, (value, revision)) in found.by_ref().take(3) {
-            session.entry(entry(key, value, *revision));
+            session.entry(entry(key, value, *revision)).unwrap();
             page.last = Some(bytes(key));
         }
         page.more = found.next().is_some();
@@ -1595,6 +1598,53 @@ fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     bench.turn(&["0 range /e to /f"]);
 }
 
+/// No node has fewer keys: the resource asks seldom, and what was read is given back.
+#[test]
+fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
+    let limits = ReadLimits { max_keys: 2, max_decoded: 1000 };
+    let too_many = |bench: &mut Bench, key: &str| {
+        let words = bench.session.entry(entry(key, "x", 4)).unwrap_err();
+        assert_eq!(words, "more than 2 keys: raise `max_keys` of the backend");
+        bench.on(Event::Broken { words, tail: Tail::TooMany })
+    };
+    let mut bench = Bench::new(Plan { limits, ..WATCHED });
+    bench.on(Event::Turn);
+    // A page that breaks off does not count twice.
+    for _ in 0..3 {
+        bench.session.entry(entry("/a/1", "x", 3)).unwrap();
+        bench.on(broken("cut"));
+        bench.wait();
+        bench.turn(&["0 range /a to /b"]);
+    }
+    // There is always more.
+    bench.part_of_page(10, &[("/a/1", "x", 3), ("/a/2", "x", 3)], true, &[]);
+    bench.on(Event::Turn);
+    let words = "failed to read `/a` from http://a: more than 2 keys: raise `max_keys` of the backend";
+    assert_eq!(too_many(&mut bench, "/a/3"), [format!("failed: {words}")]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(12, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
+
+    // Beside a watch, that goes on.
+    let mut bench = Bench::watching(Plan { limits, interval: Some(SILENCE), ..WATCHED });
+    bench.now += SILENCE;
+    bench.turn(&["0 range /a to /b"]);
+    for key in ["/a/1", "/a/2"] {
+        bench.session.entry(entry(key, "x", 4)).unwrap();
+    }
+    assert_eq!(too_many(&mut bench, "/a/3"), [format!("Warn: going on with the watch alone error={words}")]);
+    bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+
+    let mut bench = Bench::new(Plan { limits, goal: Goal::Once, ..WATCHED });
+    bench.on(Event::Turn);
+    for key in ["/a/1", "/a/2"] {
+        bench.session.entry(entry(key, "x", 4)).unwrap();
+    }
+    assert_eq!(too_many(&mut bench, "/a/3"), [format!("failed: {words}")]);
+    assert_eq!(bench.session.due(), None);
+}
+
 #[test]
 fn a_read_that_holds_back_too_much_is_watched_on_anew() {
     let mut bench = three();
@@ -1615,7 +1665,7 @@ fn a_read_that_holds_back_too_much_is_watched_on_anew() {
 fn what_came_of_a_page_that_broke_off_does_not_count() {
     let mut bench = Bench::new(WATCHED);
     bench.on(Event::Turn);
-    bench.session.entry(entry("/a/ghost", "x", 3));
+    bench.session.entry(entry("/a/ghost", "x", 3)).unwrap();
     bench.on(broken("cut"));
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
@@ -1623,7 +1673,7 @@ fn what_came_of_a_page_that_broke_off_does_not_count() {
     bench.part_of_page(20, &[("/a/1", "x", 4)], true, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);
     // Of another cluster, which the end of its page would have told.
-    bench.session.entry(entry("/a/foreign", "x", 3));
+    bench.session.entry(entry("/a/foreign", "x", 3)).unwrap();
     bench.on(broken("cut"));
     bench.wait();
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);

@@ -9,6 +9,8 @@ use super::login::{Header, Login};
 use super::session::{Action, Event, Request, RequestKind, Session};
 use super::wire::{self, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
+use crate::backend::etcd::wire::Unreadable;
+use crate::backend::redact::Redactor;
 use crate::backend::{Backend, Report};
 use crate::host::http::{self, Cause, Line, Stream};
 use crate::log;
@@ -19,6 +21,8 @@ pub struct Client {
     /// URLs without a slash at the end.
     nodes: Vec<String>,
     login: Login,
+    /// What no error shows.
+    secrets: Redactor,
     session: Session,
     /// Those that are open, each in its place.
     waits: Vec<Option<Stream>>,
@@ -27,7 +31,7 @@ pub struct Client {
 impl Client {
     pub fn new(http: http::Client, nodes: Vec<String>, login: Login, session: Session) -> Client {
         let waits = (0..session.waits()).map(|_| None).collect();
-        Client { http, nodes, login, session, waits }
+        Client { http, nodes, login, secrets: Redactor::default(), session, waits }
     }
 
     /// Tells the session what happened, and does what it wants but the request.
@@ -49,7 +53,7 @@ impl Client {
     /// Makes a request and waits for its answer, or for the head of a wait's. `None`: the loop wants to end.
     fn ask(&mut self, request: Request) -> Option<Event> {
         let url = format!("{}{}", self.nodes[request.node], request.target);
-        let (user, header) = match self.login.header() {
+        let (user, header) = match self.login.header(&url, &mut self.secrets) {
             Ok(Some(Header { user, value })) => (Some(user), Some(value)),
             Ok(None) => (None, None),
             Err(words) => return Some(Event::Broken(words)),
@@ -67,7 +71,10 @@ impl Client {
                     }
                     None => no_head(),
                 },
-                Err(mut answer) => Event::Refused { refusal: wire::refusal(answer.status, &answer.beginning()), user },
+                Err(mut answer) => {
+                    let refusal = wire::refusal(answer.status, &answer.beginning(), &self.secrets);
+                    Event::Refused { refusal, user }
+                }
             }),
         };
         let event = answered.unwrap_or_else(|error| Event::Broken(error.cause.to_string()));
@@ -77,7 +84,7 @@ impl Client {
     fn answered(&mut self, kind: RequestKind, mut answer: http::Answer, user: Option<String>) -> Event {
         let head = Head::new(answer.header(wire::CLUSTER), answer.header(wire::INDEX));
         if answer.status != 200 {
-            let refusal = wire::refusal(answer.status, &answer.beginning());
+            let refusal = wire::refusal(answer.status, &answer.beginning(), &self.secrets);
             return match (kind, &refusal, head) {
                 (RequestKind::Probe, Refusal { why: Why::Missing, .. }, Some(head)) => Event::Probed(head),
                 _ => Event::Refused { refusal, user },
@@ -85,12 +92,11 @@ impl Client {
         }
         let Some(head) = head else { return no_head() };
         match wire::read_keys(answer, &mut |entry| {
-            if kind == RequestKind::Read {
-                self.session.entry(entry);
-            }
+            if kind == RequestKind::Read { self.session.entry(entry) } else { Ok(()) }
         }) {
             Ok(()) if kind == RequestKind::Probe => Event::Probed(head),
             Ok(()) => Event::Read(head),
+            Err(Unreadable::TooMany(words)) => Event::TooMany(words),
             Err(error) => Event::Broken(error.to_string()),
         }
     }

@@ -33,6 +33,7 @@ pub(super) fn new(recipe: &Recipe, nodes: Vec<String>, start: Start) -> Box<dyn 
         interval: interval(options, *mode),
         watch_deadline: etcd.watch_deadline,
         patience: etcd.request_timeout,
+        limits: etcd.read,
     };
     let remembering = if goal == Goal::Watched { Remembering::Yes } else { Remembering::No };
     let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, remembering);

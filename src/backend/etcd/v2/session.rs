@@ -13,7 +13,9 @@ use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::rota::{LONGEST_REST, NOBODY, News, Next, Rota, SLOW_REST};
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
+use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
+use crate::config::ReadLimits;
 use crate::log::{Level, Line};
 use crate::store::Bytes;
 
@@ -44,6 +46,7 @@ pub struct Settings {
     pub watch_deadline: Duration,
     /// How long waits may take to bring what a read had before them.
     pub patience: Duration,
+    pub limits: ReadLimits,
 }
 
 /// What happened.
@@ -67,6 +70,8 @@ pub enum Event {
     Refused { refusal: Refusal, user: Option<String> },
     /// The request or a wait broke off, in words.
     Broken(String),
+    /// All keys together are more than may be read, in words.
+    TooMany(String),
     /// A wait brought what cannot be taken, in words. It would bring the same again.
     Unusable(String),
 }
@@ -168,6 +173,9 @@ struct Reading {
     loading: Loading,
     /// Of the answer that is coming in: void if it breaks off.
     part: Loading,
+    /// What was read, and the same with the answer that is coming in.
+    tally: Tally,
+    part_tally: Tally,
 }
 
 /// What a read is for.
@@ -224,6 +232,7 @@ impl Session {
             Event::Probed(head) => self.probed(head, now, out),
             Event::Refused { refusal, user } => self.refused(&refusal, user, now, out),
             Event::Broken(words) => self.failed(&words, now, out),
+            Event::TooMany(words) => self.too_many(&words, now, out),
             Event::Unusable(words) => {
                 self.failed(&words, now, out);
                 self.read_all(Manner::Anew, out);
@@ -232,10 +241,14 @@ impl Session {
     }
 
     /// Takes a key of the answer that is coming in.
-    pub fn entry(&mut self, entry: Entry) {
-        if let Some(reading) = &mut self.reading {
-            self.mirror.add(&mut reading.part, entry);
-        }
+    ///
+    /// # Errors
+    /// The read is larger than it may be, in words: nothing more is taken of the answer.
+    pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        reading.part_tally.add(&entry.key, &entry.value)?;
+        self.mirror.add(&mut reading.part, entry);
+        Ok(())
     }
 
     /// When the next turn is wanted.
@@ -317,8 +330,9 @@ impl Session {
         out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         self.next_read = None;
         let rest = (0..self.mirror.read().len()).collect();
-        self.reading =
-            Some(Reading { rest, manner, heads: Vec::new(), loading: self.mirror.load(), part: self.mirror.load() });
+        let tally = Tally::new(self.settings.limits);
+        let (loading, part) = (self.mirror.load(), self.mirror.load());
+        self.reading = Some(Reading { rest, manner, heads: Vec::new(), loading, part, tally, part_tally: tally });
     }
 
     fn read(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
@@ -333,6 +347,7 @@ impl Session {
         }
         reading.heads.extend(reading.rest.pop_front().map(|place| (place, head)));
         reading.loading.append(&mut reading.part);
+        reading.tally = reading.part_tally;
         if reading.rest.is_empty()
             && let Some(reading) = self.reading.take()
         {
@@ -493,9 +508,26 @@ impl Session {
         self.failed(&words, now, out);
         if refusal.why == Why::Denied && self.settings.goal != Goal::Once {
             // Only a human can mend it, and every attempt costs etcd a hash of the password.
-            let rest = now + SLOW_REST + self.up_to(SLOW_REST * 2);
-            self.resting = self.resting.max(Some(rest));
+            self.rest_long(now);
         }
+    }
+
+    /// All keys together are more than may be read: no node has fewer. What was read of them is given back.
+    fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
+        let manner = self.reading.take().map_or(Manner::Anew, |reading| reading.manner);
+        self.read_all(manner, out);
+        self.rota.despair(now);
+        let words = format!("`{}`: {words}", String::from_utf8_lossy(&self.asked));
+        self.failed(&words, now, out);
+        if self.settings.goal != Goal::Once {
+            self.rest_long(now);
+        }
+    }
+
+    /// Asks for nothing for as long as it may take a human to mend something.
+    fn rest_long(&mut self, now: Instant) {
+        let rest = now + SLOW_REST + self.up_to(SLOW_REST * 2);
+        self.resting = self.resting.max(Some(rest));
     }
 
     /// What was known cannot be brought up to date: all keys are read again.
@@ -521,6 +553,7 @@ impl Session {
         let what = match &mut self.reading {
             Some(reading) => {
                 reading.part = self.mirror.load();
+                reading.part_tally = reading.tally;
                 "read from"
             }
             None => "watch",

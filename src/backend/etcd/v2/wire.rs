@@ -11,7 +11,8 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::backend::etcd::wire::{Unreadable, said};
+use crate::backend::etcd::wire::{Unreadable, full, keep, said};
+use crate::backend::redact::Redactor;
 use crate::store::Bytes;
 
 /// Where the keys are.
@@ -100,9 +101,17 @@ pub enum EventKind {
 
 /// Reads the answer to [`read`] to its end, giving each key with a value away as soon as it is there: the answer is
 /// never in memory as a whole.
-pub fn read_keys(answer: impl Read, entries: &mut dyn FnMut(Entry)) -> Result<(), Unreadable> {
+///
+/// # Errors
+/// Also the text that `entries` gives where it takes no more.
+pub fn read_keys(answer: impl Read, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
     let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
-    AnswerSeed { entries }.deserialize(&mut json)?;
+    let mut full = None;
+    let read = AnswerSeed { entries: &mut |entry| keep(entries(entry), &mut full) }.deserialize(&mut json);
+    if let Some(words) = full {
+        return Err(Unreadable::TooMany(words));
+    }
+    read?;
     json.end()?;
     Ok(())
 }
@@ -163,8 +172,8 @@ pub enum Why {
     Other,
 }
 
-/// What an answer with a status other than 200 says, from the beginning of its body.
-pub fn refusal(status: u16, body: &[u8]) -> Refusal {
+/// What an answer with a status other than 200 says, from the beginning of its body. It shows no secret.
+pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
     /// The names of etcd's error.go.
     const KEY_NOT_FOUND: u64 = 100;
     const NOT_A_DIRECTORY: u64 = 104;
@@ -189,8 +198,8 @@ pub fn refusal(status: u16, body: &[u8]) -> Refusal {
         _ => Why::Other,
     };
     let told = |body: &Body| match (&*body.message, &*body.cause) {
-        (message, "") => said(message),
-        (message, cause) => said(&format!("{message}: {cause}")),
+        (message, "") => said(&secrets.redact(message)),
+        (message, cause) => said(&secrets.redact(&format!("{message}: {cause}"))),
     };
     let words = match (why, &body) {
         (Why::Missing, _) => "key not found".to_owned(),
@@ -233,17 +242,17 @@ impl<'de> Deserialize<'de> for Text {
 
 /// The object around the topmost node.
 struct AnswerSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry),
+    entries: &'a mut dyn FnMut(Entry) -> bool,
 }
 
 /// A node: gives itself away if it is a key, else what is below it.
 struct NodeSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry),
+    entries: &'a mut dyn FnMut(Entry) -> bool,
 }
 
 /// The nodes below a node.
 struct NodesSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry),
+    entries: &'a mut dyn FnMut(Entry) -> bool,
 }
 
 impl<'de> DeserializeSeed<'de> for AnswerSeed<'_> {
@@ -324,7 +333,9 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         if !dir {
             let key = key.ok_or_else(|| de::Error::missing_field("key"))?;
             let value = value.ok_or_else(|| de::Error::missing_field("value"))?.0;
-            (self.entries)(Entry { key, value, index });
+            if !(self.entries)(Entry { key, value, index }) {
+                return Err(full());
+            }
         }
         Ok(())
     }
@@ -362,7 +373,10 @@ mod tests {
     fn keys(answer: &[u8]) -> Result<Vec<(String, String, u64)>, String> {
         let text = |bytes: &Bytes| bytes.escape_ascii().to_string();
         let mut found = Vec::new();
-        let read = read_keys(answer, &mut |entry| found.push((text(&entry.key), text(&entry.value), entry.index)));
+        let read = read_keys(answer, &mut |entry| {
+            found.push((text(&entry.key), text(&entry.value), entry.index));
+            Ok(())
+        });
         read.map(|()| found).map_err(|e| e.to_string())
     }
 
@@ -461,7 +475,11 @@ mod tests {
     #[test]
     fn refusals() {
         let check = |status, body: &str, why, words: &str| {
-            assert_eq!(refusal(status, body.as_bytes()), Refusal { why, words: words.into() }, "{body}");
+            assert_eq!(
+                refusal(status, body.as_bytes(), &Redactor::default()),
+                Refusal { why, words: words.into() },
+                "{body}"
+            );
         };
         let missing = r#"{"errorCode":100,"message":"Key not found","cause":"/app","index":3}"#;
         check(404, missing, Why::Missing, "key not found");

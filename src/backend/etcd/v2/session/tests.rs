@@ -27,10 +27,17 @@ struct Plan {
     watch_keys: &'static [&'static str],
     goal: Goal,
     interval: Option<Duration>,
+    limits: ReadLimits,
 }
 
-const WATCHED: Plan =
-    Plan { nodes: &["http://a"], keys: &["/a"], watch_keys: &["/a"], goal: Goal::Watched, interval: None };
+const WATCHED: Plan = Plan {
+    nodes: &["http://a"],
+    keys: &["/a"],
+    watch_keys: &["/a"],
+    goal: Goal::Watched,
+    interval: None,
+    limits: ReadLimits { max_keys: 1000, max_decoded: 1000 },
+};
 
 const FAILED: &str = "failed: failed to watch http://a: connection closed";
 
@@ -77,6 +84,7 @@ impl Bench {
             interval: plan.interval,
             watch_deadline: DEADLINE,
             patience: PATIENCE,
+            limits: plan.limits,
         };
         let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Remembering::Yes);
         Bench { session: Session::new(settings, rota, mirror, Box::new(|_| 0)), now: Instant::now() }
@@ -111,7 +119,7 @@ impl Bench {
     #[track_caller]
     fn read(&mut self, index: u64, entries: &[(&str, &str, u64)], want: &[&str]) {
         for (key, value, index) in entries {
-            self.session.entry(Entry { key: bytes(key), value: bytes(value), index: *index });
+            self.session.entry(Entry { key: bytes(key), value: bytes(value), index: *index }).unwrap();
         }
         self.check(Event::Read(head(index)), want);
     }
@@ -430,7 +438,7 @@ fn what_came_of_an_answer_that_broke_off_does_not_count() {
     bench.on(Event::Turn);
     bench.read(10, &[("/b/1", "x", 3)], &[]);
     bench.on(Event::Turn);
-    bench.session.entry(Entry { key: bytes("/a/deleted-meanwhile"), value: bytes("y"), index: 4 });
+    bench.session.entry(Entry { key: bytes("/a/deleted-meanwhile"), value: bytes("y"), index: 4 }).unwrap();
     bench.check(broken(), &["failed: failed to read from http://a: connection closed"]);
     bench.wait();
     bench.turn(&["1 Read /a"]);
@@ -602,4 +610,31 @@ fn events_that_do_not_fit_change_nothing() {
     bench.check(Event::Ended { wait: 0, whole: true }, &[]);
     bench.check(Event::Read(head(3)), &[]);
     bench.check(Event::Quiet, &[]);
+}
+
+/// No node has fewer keys: each is asked seldom, and what was read is given back.
+#[test]
+fn more_keys_than_may_be_read_are_an_error() {
+    let limits = ReadLimits { max_keys: 2, max_decoded: 1000 };
+    let mut bench = Bench::new(Plan { keys: &["/a", "/b"], limits, ..WATCHED });
+    bench.on(Event::Turn);
+    bench.read(10, &[("/a/1", "x", 3), ("/a/2", "x", 3)], &[]);
+    bench.turn(&["0 Read /b"]);
+    let words = bench.session.entry(Entry { key: bytes("/b/1"), value: bytes("x"), index: 4 }).unwrap_err();
+    assert_eq!(words, "more than 2 keys: raise `max_keys` of the backend");
+    let failed = format!("failed: failed to read from http://a: `/b`: {words}");
+    bench.check(Event::TooMany(words), &[&failed]);
+    assert_eq!(bench.wait(), SLOW_REST);
+    bench.turn(&["0 Read /a"]);
+    // A page that broke off does not count twice.
+    for _ in 0..3 {
+        bench.session.entry(Entry { key: bytes("/a/1"), value: bytes("x"), index: 3 }).unwrap();
+        bench.on(broken());
+        bench.wait();
+        bench.turn(&["0 Read /a"]);
+    }
+    let mut bench = Bench::new(Plan { goal: Goal::Once, limits, ..WATCHED });
+    bench.on(Event::Turn);
+    bench.check(Event::TooMany("too many".into()), &["failed: failed to read from http://a: `/a`: too many"]);
+    assert_eq!(bench.session.due(), None);
 }

@@ -1,0 +1,332 @@
+//! Masks secrets in texts that a server wrote: a gateway may quote the request that it was sent. Finds a secret as it
+//! is, and as JSON, a URL, HTML or base64 write it, whole or cut at the end of the text. Knows only the secrets that it
+//! is told, and decides not which text is shown.
+
+use std::collections::VecDeque;
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+
+/// Bytes of a text that are looked at: far more than any error shows. The rest is dropped.
+const LONGEST_TEXT: usize = 16 * 1024;
+
+/// Secrets that are remembered: those of one session with some of its former tokens.
+const REMEMBERED: usize = 16;
+
+/// A shorter secret is masked only where it stands alone: its letters are in every text.
+const SHORTEST: usize = 4;
+
+/// Backslashes in a row that are taken for one escape, as a JSON text that is quoted in another one has them.
+const LONGEST_ESCAPE: usize = 8;
+
+/// What one session must not show.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// The oldest first.
+    secrets: VecDeque<Secret>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Secret {
+    text: String,
+    /// What is shown in its place, in angle brackets.
+    label: &'static str,
+    /// What stands in base64 wherever the secret is part of what was encoded.
+    encoded: Vec<String>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").field("secrets", &self.secrets.len()).finish()
+    }
+}
+
+impl Redactor {
+    /// Hides one more text, which is shown as `<label>` from now on. An empty one is none.
+    pub fn hide(&mut self, label: &'static str, text: &str) {
+        if text.is_empty() || self.secrets.iter().any(|secret| secret.text == text) {
+            return;
+        }
+        if self.secrets.len() == REMEMBERED {
+            self.secrets.pop_front();
+        }
+        self.secrets.push_back(Secret { text: text.to_owned(), label, encoded: encoded(text) });
+    }
+
+    /// Hides `user:password` of a URL, as it is written there and as a server reads it.
+    pub fn hide_credentials_of(&mut self, url: &str) {
+        let Some((_, rest)) = url.split_once("://") else { return };
+        // A password may have a slash in it by mistake: the last `@` is where it ends.
+        let Some((credentials, _)) = rest.rsplit_once('@') else { return };
+        let password = credentials.split_once(':').map_or("", |(_, password)| password);
+        self.hide("password", password);
+        self.hide("password", &percent_decoded(password));
+    }
+
+    /// The text with every secret masked, cut where it is far longer than any error shows.
+    pub fn redact(&self, text: &str) -> String {
+        let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
+        let mut shown = String::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(next) = text[at..].chars().next() {
+            match self.secrets.iter().filter_map(|secret| Some((secret.end(text, at)?, secret.label))).max() {
+                Some((end, label)) => {
+                    shown.extend(["<", label, ">"]);
+                    at = end;
+                }
+                None => {
+                    shown.push(next);
+                    at += next.len_utf8();
+                }
+            }
+        }
+        shown
+    }
+}
+
+impl Secret {
+    /// Where the secret ends that begins at a place of the text.
+    fn end(&self, text: &str, at: usize) -> Option<usize> {
+        let alone = |end: &usize| {
+            let is_part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            !is_part(text[..at].chars().next_back()) && !is_part(text[*end..].chars().next())
+        };
+        let plain = spelled(&self.text, &text[at..]).map(|length| at + length);
+        let plain = if self.text.len() < SHORTEST { plain.filter(alone) } else { plain };
+        // Of base64 the run around it goes too: its edges hold a part of the secret.
+        let run = |c: u8| c.is_ascii_alphanumeric() || b"+/-_=%".contains(&c);
+        let starts_run = !text.as_bytes()[..at].last().is_some_and(|before| run(*before));
+        let encoded = || {
+            let length = text.as_bytes()[at..].iter().take_while(|c| run(**c)).count();
+            let found = |place: usize| {
+                text.is_char_boundary(at + place)
+                    && self.encoded.iter().any(|core| spelled(core, &text[at + place..]).is_some())
+            };
+            (0..length).any(found).then_some(at + length)
+        };
+        plain.into_iter().chain(starts_run.then(encoded).flatten()).max()
+    }
+}
+
+/// How many bytes at the beginning of a text spell the secret, in any mixture of spellings. A text that ends within it
+/// spells it too, if enough of it is there.
+fn spelled(secret: &str, text: &str) -> Option<usize> {
+    let mut places = vec![0];
+    for (number, c) in secret.chars().enumerate() {
+        if number >= SHORTEST && places.contains(&text.len()) {
+            return Some(text.len());
+        }
+        let mut next = Vec::new();
+        for place in places {
+            spellings(c, &text[place..], |length| {
+                let end = place + length;
+                if !next.contains(&end) {
+                    next.push(end);
+                }
+            });
+        }
+        if next.is_empty() {
+            return None;
+        }
+        places = next;
+    }
+    places.into_iter().max()
+}
+
+/// Tells the length of every spelling of a character that a text begins with.
+fn spellings(c: char, text: &str, mut found: impl FnMut(usize)) {
+    let mut utf8 = [0; 4];
+    let raw = c.encode_utf8(&mut utf8);
+    if text.starts_with(&*raw) {
+        found(raw.len());
+    }
+    // JSON
+    let slashes = text.bytes().take(LONGEST_ESCAPE).take_while(|b| *b == b'\\').count();
+    if c == '\\' {
+        (2..=slashes).for_each(&mut found);
+    }
+    for count in 1..=slashes {
+        let rest = &text[count..];
+        let short = match c {
+            '\n' => Some('n'),
+            '\r' => Some('r'),
+            '\t' => Some('t'),
+            '\u{8}' => Some('b'),
+            '\u{c}' => Some('f'),
+            '\\' => None,
+            c => c.is_ascii_punctuation().then_some(c),
+        };
+        if short.is_some_and(|short| rest.starts_with(short)) {
+            found(count + 1);
+        }
+        if begins_with(rest, "u") {
+            let mut units = [0; 2];
+            let escapes = c.encode_utf16(&mut units).iter().map(|unit| format!("u{unit:04x}"));
+            let escape = escapes.collect::<Vec<_>>().join(&text[..count]);
+            if begins_with(rest, &escape) {
+                found(count + escape.len());
+            }
+        }
+    }
+    // URLs
+    if text.starts_with('%') {
+        let percent: String = raw.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        if begins_with(text, &percent) {
+            found(percent.len());
+        }
+    }
+    if c == ' ' && text.starts_with('+') {
+        found(1);
+    }
+    // HTML
+    if text.starts_with('&') {
+        let named = match c {
+            '"' => "&quot;",
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '\'' => "&apos;",
+            _ => "&#;",
+        };
+        let code = u32::from(c);
+        let entities = [named.to_owned(), format!("&#{code};"), format!("&#0{code};"), format!("&#x{code:x};")];
+        entities.iter().filter(|entity| begins_with(text, entity)).for_each(|entity| found(entity.len()));
+    }
+}
+
+/// Whether a text begins with another one, whatever the case of ASCII letters.
+fn begins_with(text: &str, beginning: &str) -> bool {
+    text.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+}
+
+/// What base64 makes of a secret wherever in the encoded bytes it stands, less the edges that depend on what is around it.
+fn encoded(secret: &str) -> Vec<String> {
+    let as_json = serde_json::Value::from(secret).to_string();
+    let inner = as_json.trim_start_matches('"').trim_end_matches('"');
+    let mut cores = Vec::new();
+    for text in [secret, inner] {
+        for before in 0..3 {
+            let bytes = [&b"\0\0"[..before], text.as_bytes()].concat();
+            // Characters that hold no bit of what stands before or behind.
+            let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+            for core in [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)] {
+                let core = core[first..end].to_owned();
+                // A shorter one would be in many words.
+                if core.len() > SHORTEST && !cores.contains(&core) {
+                    cores.push(core);
+                }
+            }
+        }
+    }
+    cores
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = (*first == b'%').then(|| behind.get(..2).and_then(|two| std::str::from_utf8(two).ok())).flatten();
+        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+    use super::*;
+
+    fn redactor(secret: &str) -> Redactor {
+        let mut redactor = Redactor::default();
+        redactor.hide("password", secret);
+        redactor
+    }
+
+    #[track_caller]
+    fn check(secret: &str, text: &str, want: &str) {
+        assert_eq!(redactor(secret).redact(text), want);
+    }
+
+    const HARD: &str = "p\"a\\s's <wö&rd>/+%\u{1f600}\t!";
+
+    #[test]
+    fn every_spelling_is_masked() {
+        let json = serde_json::Value::from(HARD).to_string();
+        let twice = serde_json::Value::from(&*json).to_string();
+        let percent: String = HARD.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let go = r#"p\"a\\s's \u003cw\u00f6\u0026rd\u003e/+%\ud83d\ude00\t!"#;
+        let html = "p&quot;a\\s&#39;s &lt;wö&amp;rd&gt;/+%\u{1f600}\t!";
+        let form = percent.replace("%20", "+");
+        for spelling in [HARD, &json[1..json.len() - 1], &twice[3..twice.len() - 3], &percent, go, html, &form] {
+            check(HARD, &format!("bad {spelling} given"), "bad <password> given");
+            check(HARD, spelling, "<password>");
+        }
+        check(HARD, &percent.to_lowercase(), "<password>");
+    }
+
+    #[test]
+    fn base64_is_masked_wherever_the_secret_stands_in_it() {
+        let secret = "tr0ub4dor&3";
+        for before in ["", "u", "me", "you", "some:"] {
+            for behind in ["", "x", "\"}"] {
+                let bytes = format!("{before}{secret}{behind}");
+                for text in [BASE64_STANDARD.encode(&bytes), BASE64_URL_SAFE.encode(&bytes)] {
+                    check(secret, &format!("Basic {text}, sent"), "Basic <password>, sent");
+                }
+            }
+        }
+        let body = serde_json::json!({"name": "me", "password": HARD}).to_string();
+        check(HARD, &BASE64_STANDARD.encode(body), "<password>");
+    }
+
+    #[test]
+    fn what_is_cut_at_the_end_is_masked() {
+        check("tr0ub4dor&3", "you sent tr0ub4d", "you sent <password>");
+        check("tr0ub4dor&3", "you sent tr0u", "you sent <password>");
+        check("tr0ub4dor&3", "you sent tr0", "you sent tr0");
+        check("tr0ub4dor&3", "you sent tr0ub4d and more", "you sent tr0ub4d and more");
+    }
+
+    #[test]
+    fn a_short_secret_is_masked_where_it_stands_alone() {
+        check("a", "a bad a: name", "<password> bad <password>: name");
+        check("tok", "token tok", "token <password>");
+        check("", "text", "text");
+    }
+
+    #[test]
+    fn the_longest_secret_wins_and_each_has_its_label() {
+        let mut redactor = redactor("secret");
+        redactor.hide("token", "secret.27");
+        assert_eq!(redactor.redact("secret.27 secret!"), "<token> <password>!");
+        assert!(!format!("{redactor:?}").contains("secret.27"));
+    }
+
+    #[test]
+    fn credentials_of_a_url_are_masked_in_both_forms() {
+        let mut redactor = Redactor::default();
+        redactor.hide_credentials_of("http://me:p%40ss%2Fword@host:1/x");
+        redactor.hide_credentials_of("http://host:1/x");
+        assert_eq!(redactor.redact("p%40ss%2Fword or p@ss/word of me"), "<password> or <password> of me");
+    }
+
+    #[test]
+    fn what_is_remembered_and_looked_at_has_an_end() {
+        let mut redactor = Redactor::default();
+        (0..100).for_each(|n| redactor.hide("token", &format!("token.{n:03}")));
+        assert_eq!(redactor.secrets.len(), REMEMBERED);
+        assert_eq!(redactor.redact("token.001 token.099"), "token.001 <token>");
+        assert!(redactor.redact(&"ä".repeat(LONGEST_TEXT)).len() <= LONGEST_TEXT);
+        assert!(redactor.redact(&"\\".repeat(LONGEST_TEXT)).len() <= LONGEST_TEXT);
+    }
+}

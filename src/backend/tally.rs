@@ -1,0 +1,55 @@
+//! Counts the keys of one read and their decoded bytes against the limits of the backend: an answer of tiny entries takes
+//! many times its own size in memory. Holds no keys.
+
+use crate::config::ReadLimits;
+
+/// What was read so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    limits: ReadLimits,
+    keys: usize,
+    /// Of keys and values.
+    bytes: usize,
+}
+
+impl Tally {
+    pub fn new(limits: ReadLimits) -> Tally {
+        Tally { limits, keys: 0, bytes: 0 }
+    }
+
+    /// Counts one more key.
+    ///
+    /// # Errors
+    /// A limit is passed: which one and how to raise it.
+    pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        self.keys += 1;
+        self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
+        let ReadLimits { max_keys, max_decoded } = self.limits;
+        if self.keys > max_keys {
+            return Err(format!("more than {max_keys} keys: raise `max_keys` of the backend"));
+        }
+        if self.bytes > max_decoded {
+            return Err(format!(
+                "keys and values of more than {max_decoded} bytes: raise `max_decoded` of the backend"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_named() {
+        let check = |max_keys, max_decoded, want: Result<(), &str>| {
+            let mut tally = Tally::new(ReadLimits { max_keys, max_decoded });
+            let added = tally.add(b"/a", b"1").and_then(|()| tally.add(b"/b", b"22"));
+            assert_eq!(added, want.map_err(|words| format!("{words} of the backend")));
+        };
+        check(2, 7, Ok(()));
+        check(1, 7, Err("more than 1 keys: raise `max_keys`"));
+        check(2, 6, Err("keys and values of more than 6 bytes: raise `max_decoded`"));
+    }
+}
