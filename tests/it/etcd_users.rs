@@ -235,6 +235,29 @@ fn users_may_be_turned_on_later() {
     assert_quiet(&program.stop());
 }
 
+/// The stream breaks after users were turned on, and it is the new stream that is refused.
+#[test]
+fn users_turned_on_later_are_logged_in_when_the_stream_breaks() {
+    let mut guarded = Guarded::start(&[]);
+    guarded.administer(&["auth", "disable"]);
+    guarded.etcd.put("/app/x", "1");
+    let dir = folder(&resource(&guarded.etcd, "app", "/app", &inline()));
+    let program = remco(&dir).start();
+    await_value(&dir, "1");
+    guarded.etcd.put("/app/x", "2");
+    await_value(&dir, "2");
+    guarded.etcd.etcdctl(&["auth", "enable"]);
+    guarded.etcd.kill();
+    program.wait_for_log("failed to watch");
+    guarded.etcd.restart();
+    program.wait_for_log("logged in");
+    guarded.put("/app/x", "3");
+    await_value(&dir, "3");
+    let log = program.stop();
+    assert!(!log.iter().any(|line| line.contains("user name is empty")), "{log:#?}");
+    assert_silent(&log);
+}
+
 #[test]
 fn a_wrong_password_ends_a_one_shot_run_also_where_the_version_is_found_out() {
     let guarded = Guarded::start(&[]);

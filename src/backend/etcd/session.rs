@@ -552,8 +552,7 @@ impl Session {
         if !created && reason == Reason::Other {
             return self.failed("watch", &format!("watch refused: {}", wire::said(why)), now, out);
         }
-        let is_for_token = !matches!(self.login, Login::Needless | Login::SaidNeedless)
-            && matches!(reason, Reason::Denied | Reason::Unauthenticated);
+        let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if is_for_token && !mem::replace(&mut subscription.suspect, true) {
             // Perhaps the token has had its time: etcd says the same then.
@@ -564,9 +563,21 @@ impl Session {
         self.bar(id, "watch", span, &wire::said(why), now, out);
     }
 
+    /// Whether a login may mend a refusal: somebody is to log in, and no node has just said that there are no users.
+    fn may_log_in(&self) -> bool {
+        match self.login {
+            Login::Wanted { .. } | Login::Fresh | Login::Proved => true,
+            Login::Needless => self.settings.login,
+            Login::SaidNeedless => false,
+        }
+    }
+
     /// The server ended the stream and said why.
     fn ended(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
-        if refusal.reason == Reason::Unauthenticated && matches!(self.login, Login::Proved) {
+        if refusal.reason == Reason::Unauthenticated
+            && matches!(self.login, Login::Proved | Login::Needless)
+            && self.may_log_in()
+        {
             self.login = Login::Wanted { from: None };
             self.flush_all(out);
             return self.close(out);
@@ -608,6 +619,12 @@ impl Session {
         let Refusal { reason, words } = refusal;
         let of = |id: Id| self.subscriptions.get(&id);
         match (reason, asked) {
+            // Users were turned on since the node said that it has none.
+            (Reason::Unauthenticated | Reason::Denied, _)
+                if matches!(self.login, Login::Needless) && self.may_log_in() =>
+            {
+                self.login = Login::Wanted { from: None };
+            }
             (Reason::RevisionGone, Asked::Page(id)) => {
                 self.read_all(id, None, out);
                 let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
@@ -618,7 +635,6 @@ impl Session {
             }
             (Reason::Unauthenticated, _) => match self.login {
                 Login::Proved => self.login = Login::Wanted { from: None },
-                Login::Needless if self.settings.login => self.login = Login::Wanted { from: None },
                 Login::Needless => {
                     let node = self.rota.name();
                     let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());

@@ -1517,6 +1517,71 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     assert_eq!(bench.wait(), SHORTEST_REST * 2);
 }
 
+/// The node said that there are no users, and requests succeeded since. Then some are turned on.
+#[test]
+fn users_turned_on_later_are_logged_in_wherever_it_shows() {
+    let cancelled = |why: &str| {
+        let why = why.to_owned();
+        answer(WatchAnswer {
+            watch_id: -1,
+            created: true,
+            canceled: true,
+            cancel_reason: why,
+            ..WatchAnswer::default()
+        })
+    };
+    let needless = || {
+        let mut bench = Bench::new(Plan { login: true, ..WATCHED });
+        bench.on(Event::Turn);
+        let refusal = Refusal { reason: Reason::NoUsers, words: "no".into() };
+        bench.on(Event::LoginRefused { user: "me".into(), refusal });
+        bench.on(Event::Turn);
+        bench.page(10, &[], &["snapshot"]);
+        bench.turn(&["0 watch /a from 11"]);
+        bench.check(Event::Opened, &[]);
+        bench
+    };
+    for why in ["etcdserver: user name is empty", "permission denied"] {
+        // The stream is opened anew, and refused.
+        let mut bench = needless();
+        bench.check(created(1, 10), &[]);
+        bench.check(broken("cut"), &["close", "failed: failed to watch http://a: cut"]);
+        bench.wait();
+        bench.turn(&["0 watch /a from 11"]);
+        bench.check(Event::Opened, &[]);
+        bench.check(cancelled(why), &["close"]);
+        bench.turn(&["0 login"]);
+        bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+        bench.turn(&["0 watch /a from 11"]);
+        bench.check(Event::Opened, &[]);
+        bench.check(created(1, 10), &["recovered"]);
+        // The stream itself ends with the reason.
+        let mut bench = needless();
+        bench.check(created(1, 10), &[]);
+        let refusal = Refusal { reason: Reason::Unauthenticated, words: why.into() };
+        bench.check(Event::Message(Message::Error(refusal)), &["close"]);
+        bench.turn(&["0 login"]);
+    }
+    for refused in [unauthenticated(), denied()] {
+        // The question that follows silence is refused.
+        let mut bench = needless();
+        bench.check(created(1, 10), &[]);
+        bench.now += SILENCE;
+        bench.turn(&["0 newest revision"]);
+        bench.check(refused, &[]);
+        bench.turn(&["0 login"]);
+    }
+    // A user who may not, may not with a token either.
+    let mut bench = needless();
+    bench.check(cancelled("permission denied"), &["close"]);
+    bench.turn(&["0 login"]);
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["0 watch /a from 11"]);
+    bench.check(Event::Opened, &[]);
+    let words = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
+    bench.check(cancelled("permission denied"), &["close", words]);
+}
+
 #[test]
 fn an_etcd_with_users_says_that_one_is_needed() {
     let mut bench = Bench::new(WATCHED);
