@@ -103,7 +103,9 @@ impl Daemon {
         let mut new: Vec<Unit> = Vec::new();
         for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            new.push(Unit::new(self.numbers, resource.clone(), self.mode, &mut self.pool, logger, machine));
+            let mut unit = Unit::new(self.numbers, resource.clone(), self.mode, &mut self.pool, logger, machine);
+            unit.compile_templates();
+            new.push(unit);
             self.numbers += 1;
         }
         self.replace(gone, &mut new);

@@ -123,6 +123,23 @@ impl Unit {
         }
     }
 
+    /// Reads and compiles all templates, so that what is wrong with them is told also where no store can be reached.
+    pub(super) fn compile_templates(&mut self) {
+        for template in 0..self.outputs.len() {
+            match self.compile(template) {
+                Ok(compiled) => self.outputs[template].template = Some(compiled),
+                Err(fault) => self.handle(Event::NotCompiled { template, fault }),
+            }
+        }
+    }
+
+    fn compile(&self, t: usize) -> Result<Template, Fault> {
+        let src = &self.config.templates[t].src;
+        let line = Line::new(Level::Debug, "compiling source template");
+        self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
+        Template::compile(src, &self.world).map_err(fault_of)
+    }
+
     /// Has all templates compiled again: the filters may be others.
     pub(super) fn forget_templates(&mut self) {
         self.outputs.iter_mut().for_each(|output| output.template = None);
@@ -387,16 +404,11 @@ impl Unit {
 
     /// Whether the new result is what is in place already; if not, it is kept.
     fn render_and_compare(&mut self, t: usize) -> Result<bool, Fault> {
-        let src = &self.config.templates[t].src;
-        let output = &mut self.outputs[t];
-        let mut template = match output.template.take() {
+        let mut template = match self.outputs[t].template.take() {
             Some(template) if !template.is_stale(&*self.world) => template,
-            _ => {
-                let line = Line::new(Level::Debug, "compiling source template");
-                self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-                Template::compile(src, &self.world).map_err(fault_of)?
-            }
+            _ => self.compile(t)?,
         };
+        let output = &mut self.outputs[t];
         template.limits = self.limits;
         let rendered = template.render(&self.store, &self.world);
         output.template = Some(template);

@@ -90,6 +90,8 @@ pub enum Event {
     Due,
     /// Everything is to be looked at again, whatever the backends say.
     Refresh,
+    /// A template could not be compiled at the start, before there were any keys. The first update tries again.
+    NotCompiled { template: usize, fault: Fault },
 }
 
 /// What is to be done. Each but `Discard`, `SignalChild` and `Log` is answered by one event.
@@ -283,6 +285,9 @@ impl Resource {
             Event::Refresh => {
                 self.pending = true;
                 self.begin_if_idle(&mut effects);
+            }
+            Event::NotCompiled { template, fault } => {
+                self.failed(Subject::Template(template), fault, &mut effects);
             }
             Event::Due => self.came_due(now, &mut effects),
             Event::Spawned(result) => self.spawned(result, now, &mut effects),

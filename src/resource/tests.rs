@@ -1071,3 +1071,28 @@ fn sighup_in_a_one_shot_run_tells_its_child_and_ends_nothing() {
     ]);
     assert_eq!(bench.resource.verdict(), None);
 }
+
+#[test]
+fn what_is_wrong_with_a_template_at_the_start_is_told_once() {
+    let mut bench = Bench::new(plan(Mode::Watch, &["a"]));
+    let broken = || Event::NotCompiled { template: 0, fault: fault("no endif") };
+    assert_eq!(bench.lines(broken()), ["failed to process config=/1 error=no endif"]);
+    assert!(bench.resource.is_failing());
+    bench.check(vec![(loaded(), vec![Effect::Render])]);
+    let lines = bench.lines(Event::Rendered(vec![Rendering::Failed(fault("no endif"))]));
+    assert!(lines.iter().all(|line| !line.contains("no endif")), "{lines:?}");
+    bench.wait();
+    bench.check(vec![(Event::Due, vec![Effect::Render])]);
+    assert!(bench.lines(in_sync()).iter().any(|line| line.starts_with("template works again")));
+}
+
+#[test]
+fn a_template_that_is_mended_before_the_keys_are_there_works() {
+    let mut bench = Bench::new(plan(Mode::OneShot, &["a"]));
+    bench.check(vec![
+        (Event::NotCompiled { template: 0, fault: fault("no such file") }, vec![]),
+        (loaded(), vec![Effect::Render]),
+        (in_sync(), vec![]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+}

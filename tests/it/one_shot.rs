@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
 
-use crate::support::{Invocation, LIMIT, TempDir, Trace, remco, wait_until};
+use crate::support::{Invocation, LIMIT, TempDir, Trace, free_port, remco, wait_until};
 
 /// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
 fn resource(name: &str) -> String {
@@ -243,4 +243,32 @@ fn the_pid_file_is_there_while_it_runs() {
 
     dir.write("config.toml", format!("pid_file = \"no/such/folder/pid\"\n{}", resource("one")));
     remco(&dir).once().expect_code(0).expect_log("no/such/folder/pid");
+}
+
+/// A container that waits for its store would otherwise tell of a slip only when the store is there.
+#[test]
+fn templates_are_compiled_without_a_store() {
+    let dir = TempDir::new();
+    dir.write("one.tmpl", "{% if %}\n");
+    dir.write("two.tmpl", "{% include \"gone.tmpl\" %}\n");
+    let nobody = free_port();
+    let backend = format!("version = 3\nnodes = [\"http://127.0.0.1:{nobody}\"]");
+    let config = ["one", "two", "three"].map(resource).concat();
+    let config = config.replace("backend.file", "backend.etcd").replace("filepath = \"data.json\"", &backend);
+    dir.write("config.toml", config.replace("onetime = true", "watch = true"));
+    let program = remco(&dir).start();
+    program.wait_for_log("one.tmpl:1:");
+    program.wait_for_log("gone.tmpl");
+    program.wait_for_log("three.tmpl");
+    program.stop();
+}
+
+#[test]
+fn a_template_that_does_not_compile_is_told_once() {
+    let dir = TempDir::new();
+    dir.write("data.json", "{}");
+    dir.write("one.tmpl", "{% if %}\n");
+    dir.write("config.toml", resource("one"));
+    let run = remco(&dir).once().expect_code(1);
+    assert_eq!(run.log.matches("failed to process").count(), 1);
 }
