@@ -17,6 +17,7 @@ mod number;
 mod quote;
 mod random;
 pub mod resource;
+mod scheme;
 pub mod store;
 pub mod template;
 pub mod yaml;

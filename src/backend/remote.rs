@@ -13,6 +13,7 @@ use crate::config::{self, Mode, ReadLimits};
 use crate::host::http::{Client, Limits, without_credentials};
 use crate::host::wait::Wake;
 use crate::log::{Level, Line};
+use crate::scheme;
 use crate::store::Layer;
 
 const NAME: &str = "file";
@@ -69,7 +70,10 @@ impl Source for Document {
             self.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
         let mut answer = self.http.get(&self.url, &headers).map_err(|error| error.to_string())?;
         if !(200..300).contains(&answer.status) {
-            return Err(format!("failed to GET {shown}: the server answered with status {}", answer.status));
+            let status = answer.status;
+            let hint =
+                if scheme::speaks_tls(&answer.beginning()) { format!(": {}", scheme::HINT) } else { String::new() };
+            return Err(format!("failed to GET {shown}: the server answered with status {status}{hint}"));
         }
         let mut text = Vec::new();
         answer.read_to_end(&mut text).map_err(|error| format!("failed to GET {shown}: {error}"))?;

@@ -435,6 +435,10 @@ impl Cause {
                 _ => late("no answer", limits.answer),
             },
             ureq::Error::HostNotFound => Cause::Other("host name has no address".into()),
+            // Most often the alert of a server that speaks TLS; its bytes are not given.
+            ureq::Error::Protocol(e) if e.to_string().ends_with("invalid HTTP version") => {
+                Cause::Other("not an HTTP answer: is it a https:// URL?".into())
+            }
             ureq::Error::Protocol(e) => Cause::Other(format!("not an HTTP answer: {e}")),
             ureq::Error::LargeResponseHeader(..) => Cause::Other("head of the answer is too long".into()),
             ureq::Error::BadUri(_) => Cause::Other("not a valid URL".into()),
@@ -1017,7 +1021,7 @@ mod tests {
         };
         check(&twice(""), "no answer within 50ms");
         check(&twice("HTTP/1.1 200"), "connection closed by the server");
-        check(&twice("nonsense\r\n\r\n"), "not an HTTP answer: http parse fail: invalid HTTP version");
+        check(&twice("nonsense\r\n\r\n"), "not an HTTP answer: is it a https:// URL?");
     }
 
     #[test]

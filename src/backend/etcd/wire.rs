@@ -16,6 +16,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde::{Deserialize, de};
 
 use crate::backend::redact::Redactor;
+use crate::scheme;
 use crate::store::Bytes;
 
 pub const RANGE: &str = "/v3/kv/range";
@@ -344,6 +345,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
         code: i64,
     }
     let named = body.starts_with(COMMON_NAME);
+    let speaks_tls = scheme::speaks_tls(body);
     let body: Option<Body> = serde_json::from_slice(body).ok();
     let told = body.as_ref().and_then(|body| match (&body.message, &body.error) {
         (Some(message), _) => Some(said(&secrets.redact(message))),
@@ -356,6 +358,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
             format!("HTTP {status}: with users, etcd takes no client certificate that has a common name (CN)")
         }
         (404, None) => format!("HTTP 404: `{path}` is not known here: an etcd before 3.4 needs `version = 2`"),
+        (_, None) if speaks_tls => format!("HTTP {status}: {}", scheme::HINT),
         (300..400, None) => format!("HTTP {status}: redirects are not followed"),
         (_, None) => format!("HTTP {status}"),
     };
@@ -887,6 +890,9 @@ mod tests {
             Reason::RevisionGone,
             "HTTP 400: etcdserver: mvcc: required revision has been compacted",
         );
+        let plain = "Client sent an HTTP request to an HTTPS server.\n";
+        let hint = "HTTP 400: the server speaks TLS: write https:// instead of http://";
+        check(400, plain, Reason::Other, hint);
         check(503, r#"{"error":"etcdserver: no leader","code":14}"#, Reason::Other, "HTTP 503: etcdserver: no leader");
         check(
             403,

@@ -13,6 +13,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use crate::backend::etcd::wire::{Unreadable, full, keep, said};
 use crate::backend::redact::Redactor;
+use crate::scheme;
 use crate::store::Bytes;
 
 /// Where the keys are.
@@ -189,6 +190,7 @@ pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
         #[serde(default)]
         cause: String,
     }
+    let speaks_tls = scheme::speaks_tls(body);
     let body: Option<Body> = serde_json::from_slice(body).ok();
     let why = match (status, body.as_ref().and_then(|body| body.error_code)) {
         (_, Some(KEY_NOT_FOUND | NOT_A_DIRECTORY)) => Why::Missing,
@@ -207,6 +209,7 @@ pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
             format!("HTTP 404: `{KEYS}` is not known here: etcd needs --enable-v2 for it, or set `version = 3`")
         }
         (_, Some(body)) => format!("HTTP {status}: {}", told(body)),
+        (_, None) if speaks_tls => format!("HTTP {status}: {}", scheme::HINT),
         (_, None) if (300..400).contains(&status) => format!("HTTP {status}: redirects are not followed"),
         (_, None) => format!("HTTP {status}"),
     };
@@ -483,6 +486,8 @@ mod tests {
         };
         let missing = r#"{"errorCode":100,"message":"Key not found","cause":"/app","index":3}"#;
         check(404, missing, Why::Missing, "key not found");
+        let plain = "Client sent an HTTP request to an HTTPS server.\n";
+        check(400, plain, Why::Other, "HTTP 400: the server speaks TLS: write https:// instead of http://");
         let no_directory = r#"{"errorCode":104,"message":"Not a directory","cause":"/a","index":3}"#;
         check(404, no_directory, Why::Missing, "key not found");
         let cleared = r#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"the requested history has been cleared [1/1]","index":9}"#;
