@@ -73,7 +73,6 @@ const DOORS: &[(&str, &str)] = &[
     ("rquickjs", "src/host/javascript"),
     ("rustix", "src/host/"),
     ("rustls", "src/host/http/tls.rs"),
-    ("saphyr_parser", "src/yaml/"),
     ("signal_hook", "src/host/"),
     ("toml", "src/config/"),
     ("tz", "src/host/"),

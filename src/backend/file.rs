@@ -372,7 +372,7 @@ mod tests {
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
         bench.check(&["/a=1"]);
         fs::write(bench.data(), "{\n  \"a\": 1,\n").unwrap();
-        let bad = "failed to parse `data:3:1`: while parsing a node, did not find expected node content";
+        let bad = "failed to parse `data:3:1`: did not find expected node content in a flow node";
         bench.check(&[bad]);
         bench.check_when_due(SETTLE, &[bad]);
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();

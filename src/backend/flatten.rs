@@ -26,7 +26,9 @@ const TREE_LEAST: usize = 4096;
 pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, Fault> {
     // JSON is YAML, but can be read without a tree and ten times as fast. What is wrong with it YAML's reader tells.
     let mut flat = Flat::new(limits);
-    if let Err(error) = json(text, &mut flat) {
+    if !yaml::is_json_alike(text) {
+        tree(text, &mut flat, limits)?;
+    } else if let Err(error) = json(text, &mut flat) {
         if let Some(why) = flat.full.take() {
             return Err(Fault { line: error.line(), column: error.column(), why });
         }
@@ -293,6 +295,8 @@ mod tests {
         scalar("10.977563108496751", "10.977563108496751");
         scalar("42", "42");
         scalar("-7", "-7");
+        scalar("-0", "0");
+        scalar("-0.0", "-0");
         scalar("0", "0");
         scalar("9223372036854775807", "9223372036854775807");
         scalar("-9223372036854775808", "-9223372036854775808");
@@ -409,8 +413,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_an_error_with_its_place() {
         check_bad(b"a: 1\n  b: 2\n", "2:4: mapping values are not allowed in this context");
-        check_bad(b"a: \"open\n", "1:4: while scanning a quoted scalar, found unexpected end of stream");
-        check_bad(b"a: *nobody\n", "1:4: while parsing node, found unknown anchor");
+        check_bad(b"a: \"open\n", "1:4: found no end of the quoted scalar that begins here");
+        check_bad(b"a: *nobody\n", "1:4: found no anchor `nobody` before the alias");
         check_bad(b"a: \"\xff\"", "1:5: not UTF-8");
         check_bad("\u{e9}: a\0b\n".as_bytes(), "1:5: control characters must be escaped in double quotes");
         check_bad(b"a: 1\n? [b]\n: 2\n", "2:5: a list cannot be a key");

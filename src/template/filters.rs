@@ -281,7 +281,7 @@ mod tests {
         fails("1|toYAML:2", "takes `indent=` with a number of blanks, not `2`");
         fails("1|toYAML:'indent=-1'", "cannot indent by -1 blanks");
         fails("'a: [.inf]'|parseYAML", "cannot hold an infinity, nor what is not a number");
-        fails("'[1}'|parseYAML", "cannot parse line 1 column 3: while parsing a flow sequence, expected ',' or ']'");
+        fails("'[1}'|parseYAML", "cannot parse line 1 column 3: did not find expected ',' or ']' in a flow sequence");
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         check("'a,b'|split:','|index:1|toJSON", "{}");
         fails(
             "'{\"a\": [1, 2}'|parseJSON",
-            "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'",
+            "cannot parse line 1 column 12: did not find expected ',' or ']' in a flow sequence",
         );
     }
 

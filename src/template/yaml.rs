@@ -17,7 +17,9 @@ use crate::yaml::{self, DEPTH, Node, Scalar, Style};
 /// Reads a document. The original turns YAML 1.1 into JSON first (sigs.k8s.io/yaml), so numbers are floats, keys are
 /// texts and there are no infinities. What is JSON already is read as that, which takes a tenth of the time.
 pub fn parse(limits: &Limits, text: &[u8]) -> Result<Value, String> {
-    if let Ok(value) = json::parse(limits, text) {
+    if yaml::is_json_alike(text)
+        && let Ok(value) = json::parse(limits, text)
+    {
         return Ok(value);
     }
     let node = yaml::read(text, limits.output)
@@ -192,11 +194,16 @@ impl Writer {
         }
     }
 
+    /// The indent of a text's further lines.
+    fn inner(&self, indent: Option<usize>, place: Place) -> usize {
+        indent.map_or(self.step, |indent| self.below(indent, place))
+    }
+
     fn text(&mut self, text: &[u8], indent: Option<usize>, place: Place) -> Result<(), String> {
         match std::str::from_utf8(text) {
             Ok(text) => match yaml::style(text) {
                 Style::Plain => self.word(text.as_bytes()),
-                Style::Single => self.word(yaml::single_quoted(text).as_bytes()),
+                Style::Single => self.word(yaml::single_quoted(text, self.inner(indent, place)).as_bytes()),
                 Style::Double => self.word(yaml::double_quoted(text).as_bytes()),
                 Style::Literal => self.block(text, indent, place),
             },
@@ -217,26 +224,28 @@ impl Writer {
     /// A text as lines behind a `|`, with the indent where it cannot be guessed, and a sign where not just one line
     /// break ends it.
     fn block(&mut self, text: &str, indent: Option<usize>, place: Place) -> Result<(), String> {
-        let inner = indent.map_or(self.step, |indent| self.below(indent, place));
+        let inner = self.inner(indent, place);
         self.word(b"|")?;
-        if text.starts_with([' ', '\n']) {
+        if text.starts_with(|char| matches!(char, ' ' | '\t' | '\n') || yaml::is_separator(char)) {
             // yaml.v3 always names the width of a level here, which readers refuse where the text is not as far in,
-            // and swallows a line break at the start.
+            // swallows a line break at the start, and names none before a tab, which readers refuse, too.
             self.put((inner - indent.unwrap_or(0)).to_string().as_bytes())?;
         }
-        match text.strip_suffix('\n') {
+        let is_break = |char| char == '\n' || yaml::is_separator(char);
+        match text.strip_suffix(is_break) {
             None => self.put(b"-")?,
-            Some(rest) if rest.is_empty() || rest.ends_with('\n') => self.put(b"+")?,
+            Some(rest) if rest.is_empty() || rest.ends_with(is_break) => self.put(b"+")?,
             Some(_) => {}
         }
-        for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
-            self.out.push(b"\n")?;
-            if !line.is_empty() {
+        self.out.push(b"\n")?;
+        for line in text.split_inclusive(is_break) {
+            if !line.starts_with(is_break) {
                 self.out.fill(b' ', inner)?;
-                self.out.push(line.as_bytes())?;
             }
+            self.out.push(line.as_bytes())?;
         }
-        (self.column, self.fresh, self.blank) = (inner + 1, false, false);
+        let has_ended = text.ends_with(is_break);
+        (self.column, self.fresh, self.blank) = (if has_ended { 0 } else { inner + 1 }, has_ended, has_ended);
         Ok(())
     }
 

@@ -1,20 +1,23 @@
 //! YAML 1.1 as Go's yaml.v2 reads it: a text becomes a tree of what it says, with aliases and merge keys resolved.
-//! Only the syntax is a package's. What a tree means to a template or as keys of a store is not here, and neither
+//! The syntax is `parser`'s and `scanner`'s business. What a tree means to a template or as keys of a store is not here, and neither
 //! is the layout of a document that is written; only how one text of it looks is (`style`).
 
+pub mod parser;
 mod resolve;
+pub mod scanner;
 mod style;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
-
 use crate::number::{self, FloatFormat};
 
+use parser::{Event, Parser, Properties};
 pub use resolve::is_text;
-pub use style::{Style, double_quoted, single_quoted, style};
+use scanner::{Form, Mark};
+pub use style::{Style, double_quoted, is_separator, single_quoted, style};
 
 /// How deep lists and maps may be nested.
 pub const DEPTH: usize = 200;
@@ -43,31 +46,60 @@ pub enum Scalar {
 /// Reads the first document of a text; one without any is null. Further documents are not looked at. What aliases
 /// repeat counts as often as it is repeated: the tree takes about `limit` bytes at most.
 pub fn read(text: &[u8], limit: usize) -> Result<Node, Fault> {
-    let text = std::str::from_utf8(text).map_err(|error| Fault::not_utf8(text, error.valid_up_to()))?;
-    // Some editors put it there.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some((at, _)) = text.char_indices().find(|(_, char)| !is_allowed(*char)) {
-        return Err(Fault::at(&text[..at], "control characters must be escaped in double quotes"));
-    }
-    // Blanks without a line break at the end belong to nothing.
-    let rest = text.trim_end_matches([' ', '\t']);
-    let text = if rest.ends_with('\n') { rest } else { text };
-    let length = text.chars().count();
+    let text = self::text(text)?;
+    let mut parser = Parser::new(&text);
     let mut composer = Composer { limit, ..Composer::default() };
     let mut root = None;
-    for event in Parser::new_from_str(text) {
-        let (mut event, span) = event.map_err(|error| Fault::new(error.marker(), error.info()))?;
-        if !text.ends_with('\n') && span.end.index() == length {
-            without_line_break(&mut event);
+    loop {
+        let (event, mark) = parser.next_event()?;
+        if let Event::DocumentEnd = event {
+            break;
         }
-        match event {
-            // Reached for the first document only: what follows on its last line is an error, not ignored.
-            Event::DocumentEnd | Event::StreamEnd => break,
-            Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
-            event => root = composer.event(event).map_err(|why| Fault::new(&span.start, &why))?.or(root),
+        let is_block = matches!(event, Event::Scalar { form: Form::Block, .. });
+        root = composer.event(event).map_err(|why| Fault::new(mark, &why))?;
+        if root.is_some() {
+            // A text behind brackets or quotes is a mistake; the text that a block as the document ends at is not.
+            if !is_block {
+                parser.expect_end()?;
+            }
+            break;
         }
     }
     Ok(root.unwrap_or(Node::Scalar(Scalar::Null)))
+}
+
+/// The characters of a document: UTF-8, or UTF-16 with a byte order mark at its start. That is not among them; some
+/// editors put it before UTF-8 as well.
+pub fn text(document: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    let text = match document {
+        [0xff, 0xfe, rest @ ..] => Cow::Owned(utf_16(rest, u16::from_le_bytes)?),
+        [0xfe, 0xff, rest @ ..] => Cow::Owned(utf_16(rest, u16::from_be_bytes)?),
+        _ => {
+            let bytes = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
+            Cow::Borrowed(std::str::from_utf8(bytes).map_err(|error| Fault::not_utf8(bytes, error.valid_up_to()))?)
+        }
+    };
+    match text.char_indices().find(|(_, char)| !is_allowed(*char)) {
+        Some((at, _)) => Err(Fault::at(&text[..at], "control characters must be escaped in double quotes")),
+        None => Ok(text),
+    }
+}
+
+fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Fault> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let mut text = String::with_capacity(bytes.len() / 2);
+    for char in char::decode_utf16(pairs.iter().copied().map(unit)) {
+        text.push(char.map_err(|_| Fault::at(&text, "not UTF-16"))?);
+    }
+    if rest.is_empty() { Ok(text) } else { Err(Fault::at(&text, "not UTF-16")) }
+}
+
+/// Whether a text, if it is JSON, says the same when it is read as that. A `-0` does not: it is the integer 0 in YAML.
+pub fn is_json_alike(text: &[u8]) -> bool {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let begins = |at: usize| at == 0 || is_blank(text[at - 1]) || matches!(text[at - 1], b':' | b',' | b'[');
+    let ends = |next: Option<&u8>| next.is_none_or(|byte| is_blank(*byte) || matches!(byte, b',' | b']' | b'}'));
+    !text.windows(2).enumerate().any(|(at, pair)| pair == b"-0" && begins(at) && ends(text.get(at + 2)))
 }
 
 /// Why a text cannot be read.
@@ -80,8 +112,17 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(marker: &Marker, why: &str) -> Fault {
-        Fault { line: marker.line(), column: marker.col() + 1, why: why.to_owned() }
+    fn new(mark: Mark, why: &str) -> Fault {
+        Fault { line: mark.line + 1, column: mark.column + 1, why: why.to_owned() }
+    }
+
+    /// In something that began at a mark.
+    fn inside(mark: Mark, what: &str, start: Mark, why: &str) -> Fault {
+        let begun = match start.line == mark.line {
+            true => String::new(),
+            false => format!(" that begins at {}:{}", start.line + 1, start.column + 1),
+        };
+        Fault::new(mark, &format!("{why} in {what}{begun}"))
     }
 
     fn at(before: &str, why: &str) -> Fault {
@@ -132,17 +173,24 @@ pub fn print_short_float(number: f64) -> String {
     print_float((number as f32).to_string().parse().expect("Rust reads the floats it writes"))
 }
 
-/// What may stand in a text as itself. (The parser takes a zero for the end and would ignore the rest.)
+/// What may stand in a text as itself. (The scanner takes a zero for the end.)
 fn is_allowed(char: char) -> bool {
-    !matches!(char, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}')
+    !matches!(
+        char,
+        '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f'..='\u{84}' | '\u{86}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}'
+    )
 }
+
+/// What the tags of YAML's own begin with.
+const TAG_PREFIX: &str = "tag:yaml.org,2002:";
 
 /// Builds a tree from what the parser says.
 #[derive(Default)]
-struct Composer {
+struct Composer<'t> {
     /// The lists and maps that are not complete, each inside the one before.
-    open: Vec<Open>,
-    anchors: HashMap<usize, Anchor>,
+    open: Vec<Open<'t>>,
+    /// Of equal names the one that begins last counts.
+    anchors: HashMap<&'t str, Anchor>,
     /// What the tree takes, in bytes.
     cost: usize,
     /// What is kept for aliases on top of it.
@@ -156,10 +204,9 @@ struct Anchor {
     height: usize,
 }
 
-struct Open {
+struct Open<'t> {
     items: Items,
-    /// 0: none.
-    anchor: usize,
+    anchor: Option<&'t str>,
     /// The tree's cost when it began.
     before: usize,
     /// Of the highest thing inside.
@@ -179,36 +226,41 @@ enum Key {
 /// What a place in a list or a map takes, roughly; text comes on top.
 const PLACE: usize = 64;
 
-impl Composer {
+impl<'t> Composer<'t> {
     /// Gives the root once it is complete.
-    fn event(&mut self, event: Event) -> Result<Option<Node>, String> {
+    fn event(&mut self, event: Event<'t>) -> Result<Option<Node>, String> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
+            Event::Scalar { text, form, properties: Properties { anchor, tag } } => {
                 let before = self.cost;
                 self.charge(PLACE + text.len())?;
                 let tag = tag.as_deref();
-                if self.is_key_next() && is_merge(&text, style, tag) {
+                if self.is_key_next() && is_merge(&text, form, tag) {
                     return self.key(Key::Merge);
                 }
-                let node = Node::Scalar(scalar(&text, style, tag)?);
+                let node = Node::Scalar(scalar(&text, form, tag)?);
+                self.forget(anchor);
                 self.keep(anchor, &node, before, 0)?;
                 self.complete(node, 0)
             }
-            Event::Alias(id) => {
-                let anchor = self.anchors.get(&id).ok_or("the alias is a part of what it stands for")?;
+            Event::Alias(name) => {
+                let Some(anchor) = self.anchors.get(name) else {
+                    return Err(match self.open.iter().any(|open| open.anchor == Some(name)) {
+                        true => "the alias is a part of what it stands for".to_owned(),
+                        false => format!("found no anchor `{name}` before the alias"),
+                    });
+                };
                 let (cost, height) = (anchor.cost, anchor.height);
                 if self.open.len() + height > DEPTH {
                     return Err(too_deep());
                 }
                 self.charge(cost)?;
-                let node = self.anchors[&id].node.clone();
+                let node = self.anchors[name].node.clone();
                 self.complete(node, height)
             }
-            Event::SequenceStart(anchor, _) => self.open(Items::List(Vec::new()), anchor),
-            Event::MappingStart(anchor, _) => self.open(Items::Map(Vec::new(), None), anchor),
-            Event::SequenceEnd | Event::MappingEnd => {
-                let Open { items, anchor, before, height } =
-                    self.open.pop().expect("the parser ends what it has begun");
+            Event::ListStart(properties) => self.open(Items::List(Vec::new()), properties.anchor),
+            Event::MapStart(properties) => self.open(Items::Map(Vec::new(), None), properties.anchor),
+            Event::ListEnd | Event::MapEnd => {
+                let Some(Open { items, anchor, before, height }) = self.open.pop() else { return Ok(None) };
                 let node = match items {
                     Items::List(items) => Node::List(items),
                     Items::Map(entries, _) => Node::Map(entries),
@@ -216,9 +268,7 @@ impl Composer {
                 self.keep(anchor, &node, before, height + 1)?;
                 self.complete(node, height + 1)
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
-                Ok(None)
-            }
+            Event::DocumentEnd => Ok(None),
         }
     }
 
@@ -234,21 +284,30 @@ impl Composer {
         }
     }
 
-    fn open(&mut self, items: Items, anchor: usize) -> Result<Option<Node>, String> {
+    fn open(&mut self, items: Items, anchor: Option<&'t str>) -> Result<Option<Node>, String> {
         if self.open.len() == DEPTH {
             return Err(too_deep());
         }
+        self.forget(anchor);
         self.open.push(Open { items, anchor, before: self.cost, height: 0 });
         self.charge(PLACE)?;
         Ok(None)
     }
 
-    fn keep(&mut self, anchor: usize, node: &Node, before: usize, height: usize) -> Result<(), String> {
-        if anchor != 0 {
+    /// An anchor begins anew.
+    fn forget(&mut self, anchor: Option<&'t str>) {
+        if let Some(name) = anchor {
+            self.anchors.remove(name);
+        }
+    }
+
+    fn keep(&mut self, anchor: Option<&'t str>, node: &Node, before: usize, height: usize) -> Result<(), String> {
+        // One that has begun inside of it stays.
+        if let Some(name) = anchor.filter(|name| !self.anchors.contains_key(name)) {
             let cost = self.cost - before;
             self.kept = self.kept.saturating_add(cost);
             self.check()?;
-            self.anchors.insert(anchor, Anchor { node: node.clone(), cost, height });
+            self.anchors.insert(name, Anchor { node: node.clone(), cost, height });
         }
         Ok(())
     }
@@ -304,26 +363,16 @@ fn merge(node: Node, into: &mut Vec<(Scalar, Node)>) -> Result<(), String> {
     Ok(())
 }
 
-fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
-    let is_named = |tag: &Tag| tag.is_yaml_core_schema() && tag.suffix == "merge";
-    text == "<<" && tag.map_or(style == ScalarStyle::Plain, is_named)
+fn is_merge(text: &str, form: Form, tag: Option<&str>) -> bool {
+    text == "<<" && tag.map_or(form == Form::Plain, |tag| tag.strip_prefix(TAG_PREFIX) == Some("merge"))
 }
 
-/// The parser ends the last line of a block with a line break where the text ends without one; yaml.v2 does not.
-fn without_line_break(event: &mut Event) {
-    if let Event::Scalar(text, ScalarStyle::Literal | ScalarStyle::Folded, ..) = event
-        && let Some(rest) = text.strip_suffix('\n')
-    {
-        *text = rest.to_owned().into();
-    }
-}
-
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Scalar, String> {
-    match tag {
-        None if style == ScalarStyle::Plain => Ok(resolve::plain(text)),
-        Some(tag) if tag.is_yaml_core_schema() => resolve::tagged(text, &tag.suffix),
-        // A tag that somebody made up, or `!`.
-        None | Some(_) => Ok(Scalar::text(text.as_bytes())),
+fn scalar(text: &str, form: Form, tag: Option<&str>) -> Result<Scalar, String> {
+    match tag.map(|tag| tag.strip_prefix(TAG_PREFIX)) {
+        None if form == Form::Plain => Ok(resolve::plain(text)),
+        Some(Some(tag)) => resolve::tagged(text, tag),
+        // A made-up tag, or `!`.
+        None | Some(None) => Ok(Scalar::text(text.as_bytes())),
     }
 }
 

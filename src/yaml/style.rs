@@ -16,11 +16,10 @@ pub enum Style {
 
 /// The style of a text outside of brackets.
 pub fn style(text: &str) -> Style {
-    let is_break = |char| matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let is_break = |char| char == '\n' || is_separator(char);
     let space_before_break = || text.match_indices(' ').any(|(at, _)| text[at + 1..].starts_with(is_break));
-    // Line separators look like line breaks to readers of YAML 1.1 only.
-    let is_special = |char| !is_printable(char) && char != '\t' || matches!(char, '\u{2028}' | '\u{2029}');
-    if text.contains(is_special) {
+    let space_after_break = || text.match_indices(' ').any(|(at, _)| text[..at].ends_with(is_break));
+    if text.contains(|char| !is_printable(char) && char != '\t') {
         return Style::Double;
     }
     if text.contains('\n') {
@@ -28,6 +27,10 @@ pub fn style(text: &str) -> Style {
     }
     if !is_text(text) || text.contains('\t') {
         return Style::Double;
+    }
+    if text.contains(is_separator) {
+        // A single quoted text is indented behind each of them, which readers of YAML 1.1 undo.
+        return if space_before_break() || space_after_break() { Style::Double } else { Style::Single };
     }
     if text.starts_with(' ') || text.ends_with(' ') || has_indicator(text) { Style::Single } else { Style::Plain }
 }
@@ -51,11 +54,25 @@ fn is_printable(char: char) -> bool {
     matches!(char, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && char != '\u{feff}'
 }
 
-pub fn single_quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+/// The line breaks that YAML 1.1 knows besides the usual ones and that yaml.v3 writes as themselves.
+pub fn is_separator(char: char) -> bool {
+    matches!(char, '\u{2028}' | '\u{2029}')
 }
 
+/// A text in single quotes, without a line break but separators; what stands behind one is indented.
+pub fn single_quoted(text: &str, indent: usize) -> String {
+    let mut quoted = String::from("'");
+    for (at, line) in text.replace('\'', "''").split_inclusive(is_separator).enumerate() {
+        quoted.extend(std::iter::repeat_n(' ', if at == 0 || line.starts_with(is_separator) { 0 } else { indent }));
+        quoted.push_str(line);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// A text in double quotes. One that begins with a byte order mark is written in escapes alone, as yaml.v3 does it.
 pub fn double_quoted(text: &str) -> String {
+    let all = text.starts_with('\u{feff}');
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for char in text.chars() {
@@ -73,7 +90,8 @@ pub fn double_quoted(text: &str) -> String {
             '\u{85}' => 'N',
             '\u{2028}' => 'L',
             '\u{2029}' => 'P',
-            _ if is_printable(char) => {
+            '\u{a0}' if all => '_',
+            _ if !all && is_printable(char) => {
                 quoted.push(char);
                 continue;
             }
@@ -118,15 +136,25 @@ mod tests {
             &["*s", "&a", "%p", "@a", "`t`", "{b}", "[b]", ",", "|", ">", "!t", " a", "a ", " ", "---", "...x"],
         );
         check(Style::Double, &["", "yes", "12", "~", "12:30", "2024-01-02", "x\ty", "\t", "\x07", "\r", "a\u{85}"]);
-        check(Style::Double, &["😀", "\u{feff}", "\u{2028}", "a \nb", "a\nb ", "a\n\x01", "a\r\nb", "\u{2028}\n"]);
-        check(Style::Literal, &["a\nb", "\n", "a\n\n", "  a\nb", "a\n b", "a\tb\n", "é\n", "- a\n"]);
+        check(Style::Double, &["😀", "\u{feff}", "a \nb", "a\nb ", "a\n\x01", "a\r\nb"]);
+        check(Style::Double, &["a \u{2028}b", "a\u{2028} b", "a \u{2029}\n", "\t\u{2028}"]);
+        check(Style::Single, &["a\u{2028}b", "\u{2028}", "\u{2029}a", " a\u{2028}"]);
+        check(
+            Style::Literal,
+            &["\u{2028}\n", "a\nb\u{2028}c", "a\nb", "\n", "a\n\n", "  a\nb", "a\n b", "a\tb\n", "é\n", "- a\n"],
+        );
     }
 
     #[test]
     fn quotes() {
-        assert_eq!(single_quoted("'a' b"), "'''a'' b'");
+        assert_eq!(single_quoted("'a' b", 4), "'''a'' b'");
+        assert_eq!(
+            single_quoted("a\u{2028}b\u{2029}\u{2028}c\u{2028}", 2),
+            "'a\u{2028}  b\u{2029}\u{2028}  c\u{2028}'"
+        );
         assert_eq!(double_quoted("\"\\\0\x07\x08\t\n\x0b\x0c\r\x1b"), r#""\"\\\0\a\b\t\n\v\f\r\e""#);
         assert_eq!(double_quoted("\x01\x7f\u{85}\u{a0}\u{2028}\u{2029}"), "\"\\x01\\x7F\\N\u{a0}\\L\\P\"");
         assert_eq!(double_quoted("é\u{feff}\u{ffff}😀"), r#""é\uFEFF\uFFFF\U0001F600""#);
+        assert_eq!(double_quoted("\u{feff}a é\u{a0}"), r#""\uFEFF\x61\x20\xE9\_""#);
     }
 }

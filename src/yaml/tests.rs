@@ -80,7 +80,134 @@ fn a_block_at_the_end_has_no_more_line_breaks_than_the_text() {
     check("t: |-\n  a", r#"{"t": "a"}"#);
     check("t: |\n  é\n  b\n", r#"{"t": "é\nb\n"}"#);
     check("t: |\n  a\nu: b", r#"{"t": "a\n", "u": "b"}"#);
-    check("- |\n  a\n\n   ", r#"["a\n"]"#);
+    check("- |\n  a\n\n ", r#"["a\n"]"#);
+    // Blanks that are farther in are text.
+    check("- |\n  a\n\n   ", r#"["a\n\n "]"#);
+}
+
+#[test]
+fn brackets_do_not_care_about_columns() {
+    check("a: [\n'b',\n\"c\"\n]\nd: {\n\"e\": 'f'\n}\n", r#"{"a": ["b", "c"], "d": {"e": "f"}}"#);
+    check("k: &a x\nl: [1,\n*a\n]\n", r#"{"k": "x", "l": [1, "x"]}"#);
+    check("l: [\na,\nb: c,\n]\n", r#"{"l": ["a", {"b": "c"}]}"#);
+    check("k: 'a\nb\n\nc'\nl: \"d\\\ne\nf\"\n", r#"{"k": "a b\nc", "l": "de f"}"#);
+    check("[!!str,!!str a,&x,*x]", r#"["", "a", <nil>, <nil>]"#);
+    check("{a:,b: [c:], d:e}", r#"{"a:": <nil>, "b": ["c:"], "d:e": <nil>}"#);
+}
+
+#[test]
+fn blanks_line_breaks_and_comments() {
+    check("a:\tb\nc: \t d\t\n", r#"{"a": "b", "c": "d"}"#);
+    // A list in a list might follow.
+    fails("-\ta", "1:2: found a character that cannot start any token");
+    check("a: b\u{85}c: d\u{2028}e: f\u{2029}g: h", r#"{"a": "b", "c": "d", "e": "f", "g": "h"}"#);
+    check("'a\u{85}b\u{2028} c\u{85}\u{85}d'", r#""a b\u{2028}c\nd""#);
+    check("|\n a\u{85} b\u{2028} c", r#""a\nb\u{2028}c""#);
+    check("a: 'b'#c\n#d\ne: [f #g\n,h]#i\n", r#"{"a": "b", "e": ["f", "h"]}"#);
+    check("a: b #c\nd: e", r#"{"a": "b", "d": "e"}"#);
+    fails("\t", "1:1: found a character that cannot start any token");
+    fails("a:\n\t- b", "2:1: found a character that cannot start any token");
+    fails(
+        "t: |\n  x\n\t#c",
+        "3:1: found a tab character where an indentation space is expected in a block scalar that begins at 1:4",
+    );
+}
+
+#[test]
+fn headers_tags_and_anchors() {
+    check(">#c", r#""""#);
+    check("|-#c\n a\n", r#""a""#);
+    check("|+2 # c\n   a\n\n", r#"" a\n\n""#);
+    check("!!!", r#""""#);
+    check("%TAG !a! !x\n---\n!a!b%21 c", r#""c""#);
+    check("%YAML 1.2\n---\na", r#""a""#);
+    fails("%YAML 1.3\n---\na", "1:1: found incompatible YAML document");
+    fails("%FOO\n---\na", "1:5: found an unknown name in a directive");
+    fails("!a!b c", "1:1: found undefined tag handle `!a!`");
+    fails("&amp;", "1:5: did not find expected alphabetic or numeric character in an anchor");
+    fails("|x", "1:2: did not find expected comment or line break in a block scalar");
+    fails("|0", "1:2: found an indentation indicator equal to 0 in a block scalar");
+}
+
+#[test]
+fn an_anchor_stands_for_what_began_last() {
+    check("[&a 1, [&a 2], *a]", "[1, [2], 2]");
+    check("[&a [&a 1, *a], *a]", "[[1, 1], 1]");
+    fails("[&a 1, &a [*a]]", "1:12: the alias is a part of what it stands for");
+}
+
+#[test]
+fn utf_16_is_read_where_it_says_so() {
+    let bytes = |order: fn(u16) -> [u8; 2], text: &str| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    for order in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+        let node = read(&bytes(order, "\u{feff}a: é😀\n"), LIMIT).unwrap();
+        assert_eq!(show(&node), r#"{"a": "é😀"}"#);
+    }
+    let fault = |bytes: &[u8]| read(bytes, LIMIT).unwrap_err().to_string();
+    assert_eq!(fault(b"\xff\xfea\0\n\0b"), "2:1: not UTF-16");
+    assert_eq!(fault(b"\xff\xfea\0\0\xd8"), "1:2: not UTF-16");
+}
+
+#[test]
+fn json_that_means_something_else_in_yaml() {
+    for text in ["-0", "[-0]", "{\"a\":-0}", "[1, -0 ]", "[\n-0\n]"] {
+        assert!(!is_json_alike(text.as_bytes()), "{text}");
+    }
+    for text in ["", "0", "-", "-0.0", "-01", "[-1]", "\"2024-01-02\"", "1e-0", "\"a-0\""] {
+        assert!(is_json_alike(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn texts_that_repeat_one_thing_take_no_time_to_speak_of() {
+    for part in [
+        "[",
+        "{",
+        "]",
+        "- ",
+        "? ",
+        "[\n",
+        "{\n",
+        "? \n",
+        "-\n",
+        "&a ",
+        "!a ",
+        "*a ",
+        "a: ",
+        "a:\n",
+        "'",
+        "\"",
+        "|\n",
+        "#",
+        "%TAG !a! b\n",
+        ",",
+        ":",
+        "a, ",
+        "[a, ",
+        "[]: ",
+        "\u{feff}",
+        "\n",
+        "---\n",
+        "\\",
+        "''",
+        "|\n  \n",
+        "a\n",
+        "[a]\n",
+        "\t",
+        " ",
+        "- a: ",
+        "!<",
+        "é",
+    ] {
+        for before in ["", "[", "'", "\"", "a: |\n ", "a: "] {
+            _ = read(format!("{before}{}", part.repeat(4_000)).as_bytes(), LIMIT);
+        }
+    }
+    // As many different ones as there is place for.
+    let directives: String = (0..4_000).map(|n| format!("%TAG !a{n}! x\n")).collect();
+    assert!(read(format!("{directives}--- a").as_bytes(), LIMIT).is_ok());
+    let anchors: String = (0..4_000).map(|n| format!("- &a{n} x\n- *a{n}\n")).collect();
+    assert!(read(anchors.as_bytes(), 8 * LIMIT).is_ok());
 }
 
 #[test]
@@ -91,7 +218,13 @@ fn one_document_is_read() {
     check("%YAML 1.1\n---\na: 1\n...\n", r#"{"a": 1}"#);
     check("a: 1\n---\n{broken", r#"{"a": 1}"#);
     check("\u{feff}a: 1", r#"{"a": 1}"#);
+    // A block ends at a text that is less far in; what is behind brackets or quotes is a mistake.
+    check(">+\nNULL1.", r#""""#);
+    check("|\n a\nb: c", r#""a\n""#);
     fails("[1] 2", "1:5: did not find expected <document start>");
+    fails("{a: 1}\n{b: 2}\n", "2:1: did not find expected <document start>");
+    fails("a\n#c\nb", "3:1: did not find expected <document start>");
+    fails(" a: 1\nb: 2", "2:1: did not find expected <document start>");
 }
 
 #[test]
@@ -113,7 +246,7 @@ fn aliases() {
     check("{&k a: 1, b: *k}", r#"{"a": 1, "b": "a"}"#);
     check("[&k a, {*k : 1}]", r#"["a", {"a": 1}]"#);
     check("[&e , *e]", "[<nil>, <nil>]");
-    fails("a: *b", "1:4: while parsing node, found unknown anchor");
+    fails("a: *b", "1:4: found no anchor `b` before the alias");
     fails("&a [1, *a]", "1:8: the alias is a part of what it stands for");
 }
 
@@ -132,7 +265,7 @@ fn merge_keys() {
 #[test]
 fn what_cannot_be_read_has_a_place() {
     fails("a: 1\n  b: 2", "2:4: mapping values are not allowed in this context");
-    fails("a: [1,\nb: 2", "2:1: invalid indentation in flow construct");
+    fails("a: [1,\nb: 2", "2:5: did not find expected ',' or ']' in a flow sequence that begins at 1:4");
     fails("{[1]: 2}", "1:4: a list cannot be a key");
     fails("? {a: 1}\n: 2", "1:8: a map cannot be a key");
     fails("é: \x07", "1:4: control characters must be escaped in double quotes");

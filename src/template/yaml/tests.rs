@@ -38,6 +38,11 @@ fn documents() {
     check("{a: 1, a: 2}", r#"{"a":2}"#);
     check("{a: 1, <<: {a: 2}, b: 3}", r#"{"a":2,"b":3}"#);
     check("", "null");
+    check(" \n", "null");
+    check("# a comment", "null");
+    assert!(read("\t").is_err());
+    check("-0", "0");
+    check("[-0,-0.0,\"-0\", {\"-0\": -0}]", r#"[0,-0,"-0",{"-0":0}]"#);
     check("\"[1,2]\"", "\"[1,2]\"");
     check("{\"a\": \"\\ud83d\\ude00\", \"b\": 12345678901}", r#"{"a":"😀","b":12345678901}"#);
     assert!(matches!(read("8080"), Ok(Value::Float(8080.0))));
@@ -60,7 +65,7 @@ fn keys_are_texts() {
 fn what_is_no_document() {
     assert_eq!(
         read("{\"a\": [1, 2}").unwrap_err(),
-        "cannot parse line 1 column 12: while parsing a flow sequence, expected ',' or ']'"
+        "cannot parse line 1 column 12: did not find expected ',' or ']' in a flow sequence"
     );
     assert_eq!(read("[.inf]").unwrap_err(), "cannot hold an infinity, nor what is not a number");
     assert!(read(&"[".repeat(100_000)).is_err());
@@ -113,10 +118,15 @@ fn blocks_of_lines() {
     check_written("{\"a\\nb\": {c: 1}}", 4, "? |-\n    a\n    b\n:   c: 1\n");
     let long = "k".repeat(129);
     check_written(&format!("{{{long}: 1, a: 2}}"), 4, &format!("a: 2\n? {long}\n: 1\n"));
+    check_written("\"a\\Lb\"", 4, "'a\u{2028}    b'\n");
+    check_written("[\"a\\Lb\"]", 4, "- 'a\u{2028}  b'\n");
+    check_written("\"a\\Lb\\nc\"", 4, "|-\n    a\u{2028}    b\n    c\n");
+    check_written("\"\\uFEFFa\"", 4, "\"\\uFEFF\\x61\"\n");
     // The original writes what its own reader refuses, or reads as something else.
     check_written("[\"  x\\ny\"]", 4, "- |2-\n    x\n  y\n");
     check_written("\"\\nx\"", 4, "|4-\n\n    x\n");
     check_written("\"\\n\"", 4, "|4+\n\n");
+    check_written("\"\\tx\\ny\"", 4, "|4-\n    \tx\n    y\n");
 }
 
 #[test]
