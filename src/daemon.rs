@@ -1,13 +1,14 @@
-//! The one loop: wait, and give each its turn. What a turn does is `unit`'s, what is decided about updates `resource`'s; no
-//! system call is made but through `host`.
+//! The one loop: wait, and give each its turn. No pass lasts as long as input comes. What a turn does is `unit`'s, what is
+//! decided about updates `resource`'s, who waits for whom `succession`'s; no system call is made but through `host`.
 
 mod succession;
 mod unit;
 
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::Pool;
 use crate::config::{self, Config, Mode};
@@ -38,10 +39,51 @@ pub struct Daemon {
     /// How many units there have been: their numbers.
     numbers: usize,
     terminating: Vec<Terminating>,
+    /// Children that have ended may not have been waited for yet.
+    may_have_dead: bool,
+    reload: Reload,
     succession: Succession,
     /// How the run ends, once nothing is terminating any more.
     ending: Option<Ending>,
 }
+
+/// When SIGHUP is answered: at once, but after a read of the configuration everything else has as long as that took. A flood
+/// of SIGHUP must not take all the time.
+#[derive(Debug, Default)]
+struct Reload {
+    is_wanted: bool,
+    /// The configuration is being read since then, outside of the loop.
+    began: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+impl Reload {
+    fn is_due(&self, now: Instant) -> bool {
+        self.is_wanted && self.not_before.is_none_or(|at| at <= now)
+    }
+
+    /// When it becomes due, if it is wanted and not due yet.
+    fn due(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.is_wanted)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        *self = Reload { is_wanted: false, began: Some(now), not_before: None };
+    }
+
+    /// The loop goes on.
+    fn end(&mut self, now: Instant) {
+        if let Some(began) = self.began.take() {
+            self.not_before = Some(now + now.saturating_duration_since(began));
+        }
+    }
+}
+
+/// For how long descriptors are served before signals and limits are looked at again. One turn is not cut short by it.
+const LONGEST_PASS: Duration = Duration::from_millis(20);
+
+/// How many dead children are waited for in one pass: some milliseconds, with a log line each.
+const MOST_REAPED: usize = 500;
 
 /// Whose descriptor is waited for.
 #[derive(Clone, Copy)]
@@ -77,6 +119,8 @@ impl Daemon {
             units: Vec::new(),
             numbers: 0,
             terminating: Vec::new(),
+            may_have_dead: false,
+            reload: Reload::default(),
             succession: Succession::default(),
             ending: None,
         }
@@ -140,12 +184,14 @@ impl Daemon {
 
     /// Runs until every resource is done or a signal ends it.
     pub fn run(&mut self) -> Ending {
-        let mut readable = Vec::new();
+        // What poll said is readable and had no turn yet.
+        let mut readable = VecDeque::new();
+        self.reload.end(Instant::now());
         // Whoever became this program by exec may have had children that ended before there was a handler.
         self.reap();
         loop {
             let signals = self.signals.take();
-            if signals.contains(&Signal::Child) {
+            if signals.contains(&Signal::Child) || self.may_have_dead {
                 self.reap();
             }
             for signal in &signals {
@@ -159,11 +205,9 @@ impl Daemon {
             } else if signals.contains(&Signal::Interrupt) {
                 self.stop("interrupt");
             }
-            if signals.contains(&Signal::Hangup) && self.ending.is_none() {
-                self.notify.reloading();
-                return Ending::Reload;
-            }
-            for source in readable.drain(..) {
+            self.reload.is_wanted |= signals.contains(&Signal::Hangup) && self.ending.is_none();
+            let until = Instant::now() + LONGEST_PASS;
+            while let Some(source) = readable.pop_front() {
                 match source {
                     Source::Signals => {}
                     // At the end there are none any more.
@@ -172,11 +216,20 @@ impl Daemon {
                     }
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                 }
+                // The others have theirs when signals and limits have been looked at.
+                if Instant::now() >= until {
+                    break;
+                }
             }
             self.enforce_limits();
             self.turn_longest_due();
             if let Some(warning) = self.notify.turn(Instant::now(), || standing(&self.units)) {
                 self.logger.log(&Line::new(Level::Warn, warning));
+            }
+            if self.reload.is_due(Instant::now()) {
+                self.reload.begin(Instant::now());
+                self.notify.reloading();
+                return Ending::Reload;
             }
             if self.ending.is_none()
                 && let Some(done) = self.finished()
@@ -188,7 +241,9 @@ impl Daemon {
             {
                 return ending;
             }
-            readable = self.wait();
+            if readable.is_empty() {
+                readable = self.wait();
+            }
         }
     }
 
@@ -233,6 +288,7 @@ impl Daemon {
         match due {
             Some((at, u, Due::Backend(b))) if at <= Instant::now() => self.units[u].turn(b),
             Some((at, u, Due::Refresh)) if at <= Instant::now() => self.units[u].refresh(),
+            Some((at, u, Due::Deferred)) if at <= Instant::now() => self.units[u].go_on(),
             Some((at, u, Due::Resource)) if at <= Instant::now() => self.units[u].handle(Event::Due),
             Some(_) | None => {}
         }
@@ -261,10 +317,10 @@ impl Daemon {
         }
     }
 
-    fn wait(&self) -> Vec<Source> {
+    fn wait(&self) -> VecDeque<Source> {
         let (fds, sources): (Vec<BorrowedFd<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
         // A request or a render of this turn may have emptied the signals' pipe: then nothing is waited for.
-        let until = match self.signals.pending() {
+        let until = match self.signals.pending() || self.may_have_dead {
             true => Some(Instant::now()),
             false => self.next_moment(),
         };
@@ -281,6 +337,7 @@ impl Daemon {
             .chain(limits)
             .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
+            .chain(self.reload.due())
             .min()
     }
 
@@ -298,9 +355,15 @@ impl Daemon {
         all
     }
 
-    /// The one place where children are waited for: the status goes to whose child it was, the rest were orphans.
+    /// The one place where children are waited for: the status goes to whose child it was, the rest were orphans. Where
+    /// there are very many they are waited for in several turns.
     fn reap(&mut self) {
-        while let Some(exit) = process::reap() {
+        self.may_have_dead = true;
+        for _ in 0..MOST_REAPED {
+            let Some(exit) = process::reap() else {
+                self.may_have_dead = false;
+                break;
+            };
             let mut is_known = false;
             self.terminating.retain_mut(|terminating| {
                 is_known |= terminating.termination.pid() == exit.pid;
@@ -318,6 +381,7 @@ impl Daemon {
 
     /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
     fn end(&mut self, ending: Ending) {
+        self.reload = Reload::default();
         self.notify.stopping();
         self.terminating.extend(self.units.drain(..).flat_map(Unit::leave));
         self.ending = Some(ending);
@@ -359,5 +423,29 @@ fn limits_of(config: &Config) -> Limits {
     Limits {
         steps: config.limits.template_steps.unwrap_or(usual.steps),
         output: config.limits.template_output.unwrap_or(usual.output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_reload_everything_else_has_as_long() {
+        let (mut reload, start) = (Reload::default(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!((reload.is_due(at(0)), reload.due()), (false, None));
+        reload.is_wanted = true;
+        assert!(reload.is_due(at(0)));
+        reload.begin(at(0));
+        assert!(!reload.is_due(at(0)));
+        reload.end(at(30));
+        assert_eq!((reload.is_due(at(99)), reload.due()), (false, None), "nothing wants it");
+        reload.is_wanted = true;
+        assert_eq!((reload.is_due(at(59)), reload.due()), (false, Some(at(60))));
+        assert!(reload.is_due(at(60)));
+        // A run that does not begin with the end of a read changes nothing.
+        reload.end(at(60));
+        assert!(reload.is_due(at(60)));
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Unit {
     fresh: (usize, Instant),
     /// Since when it is to be looked at again as a whole.
     stale: Option<Instant>,
+    /// What was decided and is done in the next turn, as this one was long enough, and since when it waits.
+    deferred: Option<(Instant, Effect)>,
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
@@ -76,8 +78,12 @@ struct Output {
 pub(super) enum Due {
     Backend(usize),
     Refresh,
+    Deferred,
     Resource,
 }
+
+/// After so long the next file waits for the next turn: a resource with many files on a slow disk must not hold up the loop.
+const LONGEST_TURN: Duration = Duration::from_millis(20);
 
 /// A turn that has taken as long and brought a failure is followed by a rest as long: the others' turn. Longer than a node
 /// that hangs takes, so that the next node is not kept waiting.
@@ -113,6 +119,7 @@ impl Unit {
             backends,
             fresh: (0, Instant::now()),
             stale: None,
+            deferred: None,
             job: None,
             child: None,
             collisions: BTreeSet::new(),
@@ -150,6 +157,14 @@ impl Unit {
         self.stale.get_or_insert_with(Instant::now);
     }
 
+    /// Does what a turn before this one left.
+    pub(super) fn go_on(&mut self) {
+        if let Some((_, effect)) = self.deferred.take() {
+            let answer = self.perform(effect);
+            self.handle_all(answer.into_iter().collect());
+        }
+    }
+
     pub(super) fn refresh(&mut self) {
         self.stale = None;
         self.handle(Event::Refresh);
@@ -163,7 +178,8 @@ impl Unit {
             at.map(|at| (at.max(self.resting[b]), Due::Backend(b)))
         });
         let refresh = self.stale.map(|since| (since, Due::Refresh));
-        backends.chain(refresh).chain(self.state.due().map(|at| (at, Due::Resource))).min()
+        let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
+        backends.chain(refresh).chain(deferred).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
     /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
@@ -333,12 +349,22 @@ impl Unit {
         line.with("took", log::duration(took))
     }
 
-    /// Hands an event to the resource and performs what it decides, until it waits for something.
+    /// Hands an event to the resource and performs what it decides, until it waits for something or the turn is long enough.
     pub(super) fn handle(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
+        self.handle_all(VecDeque::from([event]));
+    }
+
+    fn handle_all(&mut self, mut events: VecDeque<Event>) {
+        let until = Instant::now() + LONGEST_TURN;
         while let Some(event) = events.pop_front() {
             for effect in self.state.on(event, Instant::now()) {
-                events.extend(self.perform(effect));
+                // Between two files nothing is half done, and nothing is lost where the resource goes now.
+                match effect {
+                    Effect::Stage(_) | Effect::Render if Instant::now() >= until => {
+                        self.deferred = Some((Instant::now(), effect));
+                    }
+                    effect => events.extend(self.perform(effect)),
+                }
             }
         }
     }

@@ -430,6 +430,50 @@ fn a_flood_of_signals_does_not_keep_it_from_ending() {
     }
 }
 
+/// Signals come faster than the configuration can be read: the keys still have their turn, and SIGTERM too.
+#[test]
+fn a_flood_of_sighups_does_not_stop_updates() {
+    let dir = folder(&(on_file("app", "") + &on_file("other", "")));
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n") && dir.holds("other.out", "hello\n"));
+    let pid = Pid::from_raw(program.pid() as i32).expect("it runs");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                kill_process(pid, Signal::HUP).expect("it runs");
+                kill_process(pid, Signal::WINCH).expect("it runs");
+            }
+        });
+        let _end = OnDrop(|| ended.store(true, Ordering::Relaxed));
+        program.wait_for_log_count("loading new config", 5);
+        for n in 0..3 {
+            update(&dir, "app", &format!("update {n}"));
+            update(&dir, "other", &format!("again {n}"));
+        }
+    });
+    program.ends_at_once(Signal::TERM, "after a flood of SIGHUP");
+}
+
+/// More dead children at once than are waited for in one pass of the loop, which the kernel tells with one SIGCHLD.
+#[test]
+fn very_many_orphans_are_all_waited_for() {
+    const ORPHANS: usize = 1200;
+    let leave = format!("seq {ORPHANS} | while read n; do (exit 0 &); done; echo left >> orphans");
+    let dir = folder(&on_file("app", &format!("reload_cmd = \"read go < gate; {leave}\"")));
+    let gate = Gate::new(&dir);
+    let program = remco(&dir).start();
+    wait_until("the command waits", LIMIT, || gate.open());
+    program.signal(Signal::STOP);
+    wait_until("the command is done", LIMIT, || dir.lines("orphans") == 1);
+    program.signal(Signal::CONT);
+    program.wait_for_log_count("Reaped child process", ORPHANS);
+    update(&dir, "app", "again");
+    wait_until("no zombie is left", LIMIT, || zombies(program.pid()).is_empty());
+    program.signal(Signal::TERM);
+    program.stop();
+}
+
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
