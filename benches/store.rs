@@ -1,6 +1,7 @@
 //! How long the store's queries take, by its size: services of ten keys each, in one layer and in
 //! three. `cargo bench --bench store`; compares nothing and fails never.
 
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,7 +32,18 @@ fn main() {
             measure("lsdir /services", &|| _ = black_box(store.lsdir(b"/services")));
             measure("gets /services/*/addr", &|| _ = black_box(store.gets(b"/services/*/addr").map(Iterator::count)));
             measure("all", &|| _ = black_box(store.all().count()));
-            measure("collisions", &|| _ = black_box(store.collisions()));
+            let store = RefCell::new(store);
+            let number = Cell::new(0_u64);
+            // What a watch does with a changed value, and with a key that comes and goes in the last layer.
+            measure("put, new collisions", &|| {
+                let mut store = store.borrow_mut();
+                number.set(number.get() + 1);
+                store.put(layers - 1, key.as_bytes(), &number.get().to_le_bytes());
+                black_box(store.take_new_collisions());
+                store.delete(layers - 1, b"/services/000001/addr");
+                store.put(layers - 1, b"/services/000001/addr", b"");
+                black_box(store.take_new_collisions());
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One resource at work: its decisions (`resource`) carried out by `host` and its backends. Decides nothing about updates
 //! itself, and is told by the loop whose turn it is.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::host::process::{self, Command, Ended, Escalation, Exit, Pid, SignalTa
 use crate::host::random;
 use crate::log::{self, Level, Line};
 use crate::resource::{ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, TemplatePlan};
-use crate::store::{Bytes, Store};
+use crate::store::Store;
 use crate::template::{Limits, Template, World};
 
 /// One resource with everything that carries out its decisions.
@@ -38,8 +38,6 @@ pub(super) struct Unit {
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
-    /// The keys that more than one backend holds, as far as the user was told of them.
-    collisions: BTreeSet<Bytes>,
     world: Rc<dyn World>,
     pub(super) limits: Limits,
     logger: Rc<Logger>,
@@ -122,7 +120,6 @@ impl Unit {
             deferred: None,
             job: None,
             child: None,
-            collisions: BTreeSet::new(),
             world: machine,
             limits: Limits::default(),
             logger,
@@ -279,11 +276,9 @@ impl Unit {
 
     /// Warns of every key that several backends hold, once for as long as they do.
     fn warn_of_collisions(&mut self) {
-        let now: BTreeSet<Bytes> = self.store.collisions().into_iter().cloned().collect();
-        for key in now.difference(&self.collisions) {
-            self.log(Line::new(Level::Warn, "key collision").with("key", String::from_utf8_lossy(key)));
+        for key in self.store_mut().take_new_collisions() {
+            self.log(Line::new(Level::Warn, "key collision").with("key", String::from_utf8_lossy(&key)));
         }
-        self.collisions = now;
     }
 
     /// Takes what the running command printed.
