@@ -380,6 +380,24 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_says_nothing_keeps_the_keys_and_is_read_again() {
+        let mut bench = Bench::watching();
+        fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+        bench.check(&["/a=1"]);
+        let bad =
+            "failed to parse `data:1:1`: expected a map at the top, found nothing; `{}` means that there are no keys";
+        for nothing in ["", "# a: 1\n", "---\n"] {
+            fs::write(bench.data(), nothing).unwrap();
+            bench.check(&[bad]);
+            bench.check_when_due(SECOND, &[bad]);
+            fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
+            bench.check(&["recovered"]);
+        }
+        fs::write(bench.data(), "{}").unwrap();
+        bench.check(&[""]);
+    }
+
+    #[test]
     fn an_interval_reports_what_did_not_change_too() {
         let mut bench = Bench::new(Mode::Watch, |config| {
             config.watch = false;

@@ -22,7 +22,8 @@ const TREE_PER_BYTE: usize = 16;
 const TREE_PER_KEY: usize = 128;
 const TREE_LEAST: usize = 4096;
 
-/// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing has none.
+/// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing is an
+/// error: it is what a file looks like that was cut, or that is being written. `{}` has no keys.
 pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, Fault> {
     // JSON is YAML, but can be read without a tree and ten times as fast. What is wrong with it YAML's reader tells.
     let mut flat = Flat::new(limits);
@@ -55,7 +56,7 @@ fn tree(text: &[u8], flat: &mut Flat, limits: ReadLimits) -> Result<(), Fault> {
         fault
     })?;
     match node {
-        yaml::Node::Scalar(Scalar::Null) => {}
+        yaml::Node::Scalar(Scalar::Null) => return Err(not_a_map("nothing; `{}` means that there are no keys")),
         top @ yaml::Node::Map(_) => {
             flat.node(top);
             if let Some(why) = flat.full.take() {
@@ -368,9 +369,6 @@ mod tests {
     #[test]
     fn yaml_becomes_paths_too() {
         check("a:\n  b: [x, {c: z}]\n  d: |\n    two\n    lines\n", &["/a/b/0=x", "/a/b/1/c=z", "/a/d=two\nlines\n"]);
-        check("# nothing but a comment\n", &[]);
-        check("", &[]);
-        check("null", &[]);
         check("\u{feff}a: 1\n", &["/a=1"]);
         check("{\"a\": 1,}", &["/a=1"]);
         check("a: {}\nb: []\nc:\n", &["/c=<nil>"]);
@@ -419,6 +417,15 @@ mod tests {
         check_bad("\u{e9}: a\0b\n".as_bytes(), "1:5: control characters must be escaped in double quotes");
         check_bad(b"a: 1\n? [b]\n: 2\n", "2:5: a list cannot be a key");
         check_bad(b"a: !!int x\n", "1:4: cannot read `x` as a !!int");
+        for nothing in ["", "\n", " ", "# nothing but a comment\n", "---\n", "--- # a\n...\n", "null", "~", "\u{feff}"]
+        {
+            let want = "1:1: expected a map at the top, found nothing; `{}` means that there are no keys";
+            check_bad(nothing.as_bytes(), want);
+        }
+        check("{}", &[]);
+        check("--- {} # none\n", &[]);
+        check_bad(b"{\"a\": 1, \"b", "1:10: found no end of the quoted scalar that begins here");
+        check_bad(b"{\"a\": [1,", "1:10: did not find expected node content in a flow node");
         check_bad(b"[1]", "1:1: expected a map at the top, found a list");
         check_bad(b"\n 5", "1:1: expected a map at the top, found a value");
     }

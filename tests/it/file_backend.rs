@@ -119,6 +119,27 @@ fn a_broken_file_keeps_the_old_data() {
     program.stop();
 }
 
+/// What a file looks like that was cut, or that somebody has begun to write.
+#[test]
+fn an_empty_file_keeps_the_old_data_and_empty_brackets_do_not() {
+    let (dir, program) = watching("data.yml", |dir| {
+        dir.write("app.tmpl", "{{ getv(\"/greeting\", \"none\") }}\n");
+        dir.write("data.yml", greeting("first"));
+    });
+    for nothing in ["", "# greeting: second\n"] {
+        dir.write("data.yml", nothing);
+        program.wait_for_log("expected a map at the top, found nothing");
+        assert!(dir.holds("app.conf", "first\n"));
+        dir.write("data.yml", greeting("second"));
+        wait_for(&dir, "second");
+        dir.write("data.yml", greeting("first"));
+        wait_for(&dir, "first");
+    }
+    dir.write("data.yml", "{}");
+    wait_for(&dir, "none");
+    program.stop();
+}
+
 #[test]
 fn a_folder_that_comes_back_is_watched_again() {
     let (dir, program) = watching("folder/data.json", |dir| dir.write("folder/data.json", greeting("first")));
