@@ -22,6 +22,8 @@ mod still;
 mod template;
 #[path = "../fuzz/torn.rs"]
 mod torn;
+#[path = "../fuzz/yaml.rs"]
+mod yaml;
 
 #[test]
 fn configurations() {
@@ -56,6 +58,11 @@ fn formats() {
 #[test]
 fn templates() {
     all("template", 100, template::run);
+}
+
+#[test]
+fn yaml_documents() {
+    all("yaml", 60, yaml::run);
 }
 
 /// Runs every file of a corpus, of which there are so many at least.
