@@ -61,5 +61,7 @@ fn told(document: &[u8]) -> Vec<String> {
 }
 
 fn shown(properties: &Properties) -> String {
-    format!("&{} !{}", properties.anchor.unwrap_or_default(), properties.tag.as_deref().unwrap_or_default())
+    // PyYAML takes a zero for the end of a tag.
+    let tag = properties.tag.as_deref().and_then(|tag| tag.split('\0').next());
+    format!("&{} !{}", properties.anchor.unwrap_or_default(), tag.unwrap_or_default())
 }

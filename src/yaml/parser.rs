@@ -37,8 +37,8 @@ enum State {
     DocumentStart,
     DocumentContent,
     DocumentEnd,
-    /// Behind the `-` of a list, unless it is the first one: then the list's own token comes first.
     BlockEntry,
+    /// Of a list that stands in the column of the map around it and has no end of its own.
     IndentlessEntry,
     BlockKey,
     BlockValue,

@@ -159,7 +159,7 @@ fn json_that_means_something_else_in_yaml() {
 }
 
 #[test]
-fn texts_that_repeat_one_thing_take_no_time_to_speak_of() {
+fn repeated_parts_overflow_no_stack_and_take_linear_time() {
     for part in [
         "[",
         "{",
