@@ -2,6 +2,7 @@
 //! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
 //! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
+mod acl;
 pub mod backend;
 mod calendar;
 pub mod cli;

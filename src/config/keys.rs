@@ -55,6 +55,7 @@ pub(super) const TEMPLATE: Shape = Shape {
         "reload_cmd",
         "reload_timeout",
         "durability",
+        "in_place",
         "ReapLock",
     ]],
 };

@@ -119,6 +119,8 @@ pub struct Template {
     /// How long it may take; `None`: as long as it likes.
     pub reload_timeout: Option<Duration>,
     pub durability: Durability,
+    /// The content of the file at `dst` is replaced, and the file is not.
+    pub in_place: bool,
 }
 
 /// What of a new file is certain to survive a power cut once it is in place.

@@ -172,6 +172,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     );
     let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
     let durability = durability(reader);
+    let in_place = reader.boolean("in_place").unwrap_or(false);
     let (src, dst) = (src?, dst?);
     let template = Template {
         src: src.value.into(),
@@ -185,6 +186,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
         reload_cmd,
         reload_timeout,
         durability,
+        in_place,
     };
     Some((template, dst.span))
 }

@@ -159,6 +159,7 @@ name = "haproxy"
         check_cmd: None,
         reload_cmd: Some(Command { parts: reload }),
         durability: Durability::Full,
+        in_place: false,
     };
     let etcd = Etcd { nodes: vec!["http://localhost:2379".into()], ..Etcd::default() };
     let backend = Backend {

@@ -10,7 +10,7 @@ use super::succession::Number;
 use crate::backend::{Backend, Change, Pool, Report};
 use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
-use crate::host::files::{Checked, Comparison, Destination, Stage};
+use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::process::{self, Command, Ended, Escalation, Exit, Pid, SignalTarget, Termination};
@@ -470,7 +470,11 @@ impl Unit {
     fn run(&mut self, job: Job) -> Option<Event> {
         let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
-        match process::spawn(&text, self.limit(job)) {
+        let inherited = match job {
+            Job::Check(t) => self.outputs[t].stage.as_ref().and_then(Stage::inherited),
+            Job::Reload(_) | Job::Start | Job::ReloadResource => None,
+        };
+        match process::spawn(&text, self.limit(job), inherited) {
             Ok(command) => {
                 self.job = Some((job, command));
                 None
@@ -518,6 +522,8 @@ impl Output {
             gid: template.gid,
             make_directories: template.make_directories,
             durability: template.durability,
+            in_place: template.in_place,
+            seen: Seen::default(),
         };
         destination.sweep();
         Output { destination, template: None, content: Vec::new(), stage: None, written: None }

@@ -1,21 +1,33 @@
 //! Rendered text on its way to its place: comparing, staging, renaming. The only writer of the
-//! user's files. Decides nothing about when; a file is replaced whole or not at all.
+//! user's files. Decides nothing about when; a file is replaced whole or not at all, where it can be replaced.
+//! Works on descriptors: a directory that another user owns may change under our hands.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+mod attributes;
+mod in_place;
+mod place;
+mod stage;
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
-use super::{random, write};
+use attributes::{Attributes, Permissions};
+use place::{Found, Lost, Place, Target, locate, parent};
+use stage::StageFile;
+
+use super::write;
 use crate::config::Durability;
 use crate::error::cause;
+
+pub use place::descriptor;
 
 /// Where a template's result goes and what it has to look like there.
 #[derive(Clone, Debug)]
@@ -27,10 +39,19 @@ pub struct Destination {
     /// `None`: left alone.
     pub uid: Option<u32>,
     pub gid: Option<u32>,
-    /// Create missing directories above it, with mode 0755.
+    /// Create missing directories above it, with mode 0755 less the umask.
     pub make_directories: bool,
     pub durability: Durability,
+    /// Write into the file that is there instead of replacing it.
+    pub in_place: bool,
+    /// Empty at first.
+    pub seen: Seen,
 }
+
+/// The permissions that a destination with a configured `mode` has to have: those that it was found in sync with or that
+/// it was given. What differs from them later is drift.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(RefCell<Option<Permissions>>);
 
 /// How what is there compares with what should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +62,14 @@ pub enum Comparison {
     Unknowable,
 }
 
-/// A result that waits in the destination's directory. Removed when dropped without having been installed.
+/// A result that waits to be installed. Its file is removed when the stage is dropped.
 #[derive(Debug)]
 pub struct Stage {
-    /// `None` where the destination is no regular file and there is nothing to check. Open for reading alone: what is open
-    /// for writing cannot be run, and a check may want to run it.
-    file: Option<(PathBuf, File)>,
+    /// `None` where nothing is renamed and there is nothing to check.
+    file: Option<StageFile>,
     target: Target,
+    permissions: Permissions,
+    warnings: Vec<String>,
 }
 
 /// Whether a check command will want to see the result as a file.
@@ -57,102 +79,194 @@ pub enum Checked {
     No,
 }
 
-/// What a destination's path really names.
-#[derive(Clone, Debug)]
-enum Target {
-    /// A regular file, or nothing yet. All symbolic links but those of its directory are followed.
-    Regular { path: PathBuf, found: Option<Found> },
-    /// A device, a fifo or a socket: written to, never renamed over.
-    Special(PathBuf),
-    /// A descriptor of ours: /dev/stdout, /dev/fd/3.
-    Descriptor(u32),
-}
-
-/// What is at a destination now.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    size: u64,
-}
-
-/// Links to follow before calling it a loop, as the kernel does.
-const MOST_LINKS: usize = 40;
-
 impl Destination {
-    /// Compares bytes, mode and, where they are set, owner and group. Writes nothing.
+    /// Compares bytes and, where they are set, mode, access control list, owner and group. Writes nothing.
     ///
     /// # Errors
     /// The destination is there but cannot be read, or is a directory.
     pub fn compare(&self, content: &[u8]) -> Result<Comparison, String> {
-        let Target::Regular { path, found } = self.target()? else { return Ok(Comparison::Unknowable) };
-        let Some(found) = found else { return Ok(Comparison::Differs) };
+        if descriptor(&self.path).is_some() {
+            return Ok(Comparison::Unknowable);
+        }
+        let failed = |what: &str, e: &io::Error| format!("failed to {what} `{}`: {}", self.path.display(), cause(e));
+        // The usual case costs no more than it must: a regular file under the name itself.
+        let meta = match lstat(&self.path) {
+            Ok(meta) => meta,
+            Err(Errno::NOENT) => return Ok(Comparison::Differs),
+            Err(e) => return Err(failed("look at", &e.into())),
+        };
+        let (found, place) = match FileType::from_raw_mode(meta.st_mode) {
+            FileType::RegularFile => (Found::of(&meta), None),
+            _ => match self.locate()? {
+                Some(Target::Regular(place)) => match place.found {
+                    Some(found) => (found, Some(place)),
+                    None => return Ok(Comparison::Differs),
+                },
+                Some(Target::Special(_) | Target::Descriptor(_)) => return Ok(Comparison::Unknowable),
+                None => return Ok(Comparison::Differs),
+            },
+        };
+        let mode = self.seen.0.borrow().as_ref().and_then(|seen| seen.reduced).or(self.mode);
         let differs = found.size != content.len() as u64
-            || self.mode.is_some_and(|mode| mode != found.mode)
+            || mode.is_some_and(|mode| mode != found.mode)
             || self.uid.is_some_and(|uid| uid != found.uid)
             || self.gid.is_some_and(|gid| gid != found.gid);
         if differs {
             return Ok(Comparison::Differs);
         }
-        // Should it have become a fifo since: without waiting.
-        let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
-        match opened.and_then(|file| same_bytes(file, content)) {
-            Ok(true) => Ok(Comparison::InSync),
-            Ok(false) => Ok(Comparison::Differs),
-            Err(e) => Err(format!("failed to read `{}`: {}", path.display(), cause(&e))),
+        let opened = match &place {
+            Some(place) => place.open(OFlags::RDONLY),
+            // Should it have become a link or a fifo since: without following, and without waiting.
+            None => openat(
+                CWD,
+                &self.path,
+                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map(File::from)
+            .map_err(io::Error::from),
+        };
+        let file = opened.map_err(|e| failed("read", &e))?;
+        if self.has_drifted(&file).map_err(|e| failed("read the access control list of", &e))? {
+            return Ok(Comparison::Differs);
+        }
+        match same_bytes(file, content).map_err(|e| failed("read", &e))? {
+            true => Ok(Comparison::InSync),
+            false => Ok(Comparison::Differs),
+        }
+    }
+
+    /// Whether the access control list is another than the last one in place. Without a configured mode the permissions
+    /// are the file's own, and are taken as they are found.
+    fn has_drifted(&self, file: &File) -> io::Result<bool> {
+        if self.mode.is_none() {
+            return Ok(false);
+        }
+        let acl = attributes::acl(file)?;
+        let mut seen = self.seen.0.borrow_mut();
+        match &*seen {
+            Some(seen) => Ok(seen.acl != acl),
+            None => {
+                *seen = Some(Permissions { acl, reduced: None });
+                Ok(false)
+            }
         }
     }
 
     /// Removes the stage files that a crash has left: those that have one of our names and no lock. What cannot be
     /// removed does no harm.
     pub fn sweep(&self) {
-        let Ok(target) = self.target() else { return };
-        let (dir, name) = self.stage_place(&target);
-        for attempt in 0..KNOWN_NAMES {
-            remove_if_unlocked(&stage_path(&dir, name, known_number(name, attempt)));
+        match self.locate() {
+            Ok(Some(Target::Regular(place))) => {
+                stage::sweep_beside(&place.dir, &place.name);
+                if self.in_place || place.is_mount_point() {
+                    stage::sweep_private(&self.path, &place.name);
+                }
+            }
+            Ok(Some(Target::Special(_) | Target::Descriptor(_))) => stage::sweep_private(&self.path, self.name()),
+            Ok(None) | Err(_) => {}
         }
     }
 
-    /// The directory of the stage file, and what its name begins with.
-    fn stage_place<'t>(&'t self, target: &'t Target) -> (PathBuf, &'t OsStr) {
-        match target {
-            Target::Regular { path, .. } => (parent(path), path.file_name().unwrap_or_default()),
-            // A device's directory is no place for a file.
-            Target::Special(_) | Target::Descriptor(_) => {
-                (std::env::temp_dir(), self.path.file_name().unwrap_or_default())
-            }
-        }
+    /// What a file is called that is not in the destination's directory.
+    fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
     }
 
     /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
-    /// its owner and mode, so that a check command that runs as another user sees what will be there.
+    /// its owner and mode, so that a check command that runs as another user sees what will be there. Where nothing can be
+    /// created beside it, and only the file itself is going to be written, the stage lies elsewhere.
     ///
     /// # Errors
     /// Anything that kept the file from being written whole; nothing is left behind.
     pub fn stage(&self, content: &[u8], checked: Checked) -> Result<Stage, String> {
-        let target = self.target()?;
-        let found = match &target {
-            Target::Regular { found, .. } => *found,
-            Target::Special(_) | Target::Descriptor(_) if checked == Checked::Yes => None,
-            Target::Special(_) | Target::Descriptor(_) => return Ok(Stage { file: None, target }),
-        };
-        let (dir, name) = self.stage_place(&target);
-        if self.make_directories {
+        let mut target = self.locate()?;
+        if target.is_none() && self.make_directories {
+            let dir = self.missing_directory()?;
             self.create_directories(&dir)?;
+            target = self.locate()?;
         }
-        let (path, locked, mut file) = create_beside(&dir, name)
-            .map_err(|e| format!("failed to create a stage file in `{}`: {}", dir.display(), cause(&e)))?;
-        let filled = file.write_all(content).map_err(|e| ("write", e)).and_then(|()| self.dress(&file, found));
-        drop(file);
-        let stage = Stage { file: Some((path, locked)), target };
-        match filled {
-            Ok(()) => Ok(stage),
-            Err((what, e)) => {
-                let path = stage.path().map_or_else(String::new, |p| p.display().to_string());
-                Err(format!("failed to {what} stage file `{path}`: {}", cause(&e)))
+        let Some(target) = target else {
+            let e = io::Error::from(Errno::NOENT);
+            return Err(failed_to_create(&self.missing_directory()?, &e));
+        };
+        let mut stage = Stage { file: None, target, permissions: Permissions::default(), warnings: Vec::new() };
+        let writer = match &stage.target {
+            Target::Regular(place) if self.in_place && place.found.is_some() && checked == Checked::No => None,
+            Target::Special(_) | Target::Descriptor(_) if checked == Checked::No => None,
+            Target::Special(_) | Target::Descriptor(_) => Some(self.stage_elsewhere(self.name())?),
+            Target::Regular(place) => {
+                let directory = place.directory();
+                match StageFile::beside(&place.dir, &directory, &place.name) {
+                    Ok(created) => Some(created),
+                    Err(e) if !is_not_writable(&e) => return Err(failed_to_create(&directory, &e)),
+                    Err(_) if place.found.is_some() && (self.in_place || place.is_mount_point()) => match checked {
+                        Checked::Yes => Some(self.stage_elsewhere(&place.name)?),
+                        Checked::No => None,
+                    },
+                    Err(e) if place.found.is_some() => {
+                        let message = failed_to_create(&directory, &e);
+                        return Err(format!("{message}: where only the file may be written, set `in_place = true`"));
+                    }
+                    Err(e) => return Err(failed_to_create(&directory, &e)),
+                }
             }
+        };
+        if let Some((file, writer)) = writer {
+            // From here on it is removed on any error.
+            let path = file.path.display().to_string();
+            let failed = |(what, e): (&str, io::Error)| format!("failed to {what} stage file `{path}`: {}", cause(&e));
+            let filled = self.fill(&file, writer, content, &mut stage);
+            stage.file = Some(file);
+            filled.map_err(failed)?;
         }
+        Ok(stage)
+    }
+
+    fn stage_elsewhere(&self, name: &OsStr) -> Result<(StageFile, File), String> {
+        StageFile::private(&self.path, name).or_else(|private| {
+            StageFile::memory(name).map_err(|memory| {
+                format!(
+                    "failed to stage `{}` for its check command: failed to create a directory in `{}`: {}; failed to \
+                     create a file in memory that has a path in /proc/self/fd: {}",
+                    self.path.display(),
+                    std::env::temp_dir().display(),
+                    cause(&private),
+                    cause(&memory)
+                )
+            })
+        })
+    }
+
+    /// Gives a new stage file everything: bytes, owner, attributes, mode.
+    fn fill(
+        &self,
+        file: &StageFile,
+        mut writer: File,
+        content: &[u8],
+        stage: &mut Stage,
+    ) -> Result<(), (&'static str, io::Error)> {
+        attributes::strip_inherited(&writer).map_err(|e| ("take the inherited access control list off", e))?;
+        writer.write_all(content).map_err(|e| ("write", e))?;
+        let place = match &stage.target {
+            Target::Regular(place) => Some(place),
+            Target::Special(_) | Target::Descriptor(_) => None,
+        };
+        let mut warnings = Vec::new();
+        let old = match place {
+            Some(place) if place.found.is_some() && file.beside_at().is_some() => old_attributes(place, &mut warnings)?,
+            Some(_) | None => Attributes::default(),
+        };
+        let acl = match (&*self.seen.0.borrow(), self.mode) {
+            (Some(seen), Some(_)) => seen.acl.clone(),
+            _ => old.acl.clone(),
+        };
+        let found = place.and_then(|place| place.found);
+        stage.permissions = self.apply_owner_and_mode(&writer, found, acl.as_ref(), &mut warnings)?;
+        old.give_labels(&writer, &mut warnings);
+        let named = |warning| format!("`{}`: {warning}", self.path.display());
+        stage.warnings.extend(warnings.into_iter().map(named));
+        file.seal(writer).map_err(|e| ("seal", e))
     }
 
     /// Creates what is missing of a directory's path, so that it is there after a power cut if that is wanted of the file.
@@ -165,36 +279,9 @@ impl Destination {
         DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| failed("create", dir, &e))?;
         if self.durability == Durability::Full {
             for above in missing.iter().map(|created| parent(created)) {
-                sync_directory(&above).map_err(|e| failed("sync", &above, &e))?;
+                let synced = open_directory(&above).and_then(|dir| Ok(fsync(dir)?));
+                synced.map_err(|e| failed("sync", &above, &e))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Gives a file the owner and mode it shall have, as far as it has not. In this order: changing the owner clears
-    /// setuid and setgid.
-    fn dress(&self, file: &File, found: Option<Found>) -> Result<(), (&'static str, io::Error)> {
-        let now = Found::of(&file.metadata().map_err(|e| ("look at", e))?);
-        let (uid, gid) = (self.uid.filter(|uid| *uid != now.uid), self.gid.filter(|gid| *gid != now.gid));
-        if uid.is_some() || gid.is_some() {
-            let changed = rustix::fs::fchown(file, uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-            changed.map_err(|e| ("change the owner of", e.into()))?;
-        }
-        if let Some(found) = found {
-            // "Left alone" means that the new file keeps the old one's owner, and where that is not ours to give its
-            // group at least. Not even that may be allowed, or the owner may have no number in this container: then
-            // the file becomes ours, as with any program that replaces files by renaming.
-            if self.uid.is_none() && found.uid != now.uid {
-                let _ = rustix::fs::fchown(file, Some(Uid::from_raw(found.uid)), None);
-            }
-            if self.gid.is_none() && found.gid != now.gid {
-                let _ = rustix::fs::fchown(file, None, Some(Gid::from_raw(found.gid)));
-            }
-        }
-        let mode = self.mode.or(found.map(|f| f.mode)).unwrap_or(0o644);
-        if Found::of(&file.metadata().map_err(|e| ("look at", e))?).mode != mode {
-            let changed = rustix::fs::fchmod(file, Mode::from_raw_mode(mode));
-            changed.map_err(|e| ("change the mode of", e.into()))?;
         }
         Ok(())
     }
@@ -202,74 +289,75 @@ impl Destination {
     /// Puts the result into its place: fsync, rename, fsync of the directory, as far as `durability` wants them. A
     /// destination that cannot be renamed over because it is a mount point is written in place.
     ///
-    /// Gives a warning where the file is in place but may not survive a power cut.
+    /// Gives a warning where the file is in place but may not survive a power cut, or has lost attributes.
     ///
     /// # Errors
     /// The old content is still there, unless the message says otherwise.
-    pub fn install(&self, mut stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
+    pub fn install(&self, stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
+        let Stage { file, target, permissions, mut warnings } = stage;
         let failed =
             |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
-        let path = match &stage.target {
-            Target::Regular { path, .. } => path.clone(),
-            Target::Special(path) => {
-                let written = open_and_write(path, OFlags::empty(), content);
-                return written.map(|()| None).map_err(|e| failed("write to", path, &cause(&e)));
+        let place = match target {
+            Target::Regular(place) => place,
+            Target::Special(place) => {
+                let written = open_and_write(&place, content);
+                return written.map(|()| None).map_err(|e| failed("write to", &place.path, &cause(&e)));
             }
             Target::Descriptor(number) => {
-                let written = write_descriptor(*number, content);
+                let written = write_descriptor(number, content);
                 return written.map(|()| None).map_err(|e| failed("write to", &self.path, &cause(&e)));
             }
         };
-        let (staged, _lock) = stage.file.take().expect("a stage for a regular file has a file");
-        let renamed = open_staged(&staged)
-            .and_then(|file| self.sync(&file))
-            .map_err(|e| ("sync", e))
-            .and_then(|()| fs::rename(&staged, &path).map_err(|e| ("rename", e)));
-        match renamed {
-            Ok(()) if self.durability == Durability::Full => {
-                let dir = parent(&path);
-                Ok(sync_directory(&dir).err().map(|e| {
-                    format!("replaced `{}`, but failed to sync `{}`: {}", path.display(), dir.display(), cause(&e))
-                }))
-            }
-            Ok(()) => Ok(None),
-            Err(("rename", e)) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                remove(&staged);
-                self.overwrite(&path, content).map(|()| None)
-            }
-            Err((what, e)) => {
-                remove(&staged);
-                Err(match what {
-                    "rename" => failed(&format!("rename `{}` to", staged.display()), &path, &cause(&e)),
-                    _ => failed(what, &staged, &cause(&e)),
-                })
+        // A check command may have taken a minute. The name must still lead to the place that was staged for.
+        match self.locate()? {
+            Some(Target::Regular(now)) if now.is(&place) => {}
+            Some(_) | None => {
+                return Err(failed("replace", &self.path, &"its path leads elsewhere than when it was staged"));
             }
         }
-    }
-
-    /// Writes into a file that cannot be replaced, a bind-mounted one. The space is reserved before a byte is changed,
-    /// and the old bytes are put back if writing fails all the same. Killed midway it leaves a file that is neither the
-    /// old nor the new one; the next start sees the difference and writes it again.
-    fn overwrite(&self, path: &Path, content: &[u8]) -> Result<(), String> {
-        let failed = |what: &str, e: &io::Error| {
-            format!("failed to {what} `{}`, a mount point that cannot be renamed over: {}", path.display(), cause(e))
+        let renamed = match &file {
+            Some(file) if file.beside_at().is_some() && !(self.in_place && place.found.is_some()) => {
+                let staged = &file.path;
+                let checked = file.checked().and_then(|content| self.sync(&content));
+                checked.map_err(|e| failed("sync", staged, &cause(&e)))?;
+                let (dir, name) = file.beside_at().expect("matched above");
+                match renameat(dir, name, &place.dir, &place.name) {
+                    Ok(()) => true,
+                    Err(Errno::BUSY) => false,
+                    Err(e) => {
+                        return Err(failed(
+                            &format!("rename `{}` to", staged.display()),
+                            &place.path,
+                            &cause(&e.into()),
+                        ));
+                    }
+                }
+            }
+            Some(_) | None => false,
         };
-        let old = fs::read(path).map_err(|e| failed("read", &e))?;
-        let found = fs::metadata(path).map(|m| Found::of(&m)).map_err(|e| failed("read", &e))?;
-        let mut file = OpenOptions::new().write(true).open(path).map_err(|e| failed("write", &e))?;
-        reserve(&file, content.len()).map_err(|e| failed("reserve space for", &e))?;
-        self.dress(&file, Some(found)).map_err(|(what, e)| failed(what, &e))?;
-        self.write_whole(&mut file, content).map_err(|e| match self.write_whole(&mut file, &old) {
-            Ok(()) => failed("write", &e),
-            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), cause(&again)),
-        })
-    }
-
-    fn write_whole(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
-        file.rewind()?;
-        file.write_all(content)?;
-        file.set_len(content.len() as u64)?;
-        self.sync(file)
+        if renamed {
+            if let Some(file) = file {
+                file.installed();
+            }
+            *self.seen.0.borrow_mut() = Some(permissions);
+            if self.durability == Durability::Full
+                && let Err(e) = fsync(&place.dir)
+            {
+                warnings.push(format!(
+                    "replaced `{}`, but failed to sync `{}`: {}",
+                    place.path.display(),
+                    place.directory().display(),
+                    cause(&e.into())
+                ));
+            }
+        } else {
+            drop(file);
+            // What is said of the stage's attributes does not hold for the file that is there.
+            warnings.clear();
+            self.overwrite(&place, content, &mut warnings)?;
+            *self.seen.0.borrow_mut() = None;
+        }
+        Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -279,68 +367,70 @@ impl Destination {
         }
     }
 
-    fn target(&self) -> Result<Target, String> {
-        if let Some(number) = descriptor(&self.path) {
-            return Ok(Target::Descriptor(number));
+    /// `None` where its directory is not there.
+    fn locate(&self) -> Result<Option<Target>, String> {
+        match locate(&self.path) {
+            Ok(target) => Ok(Some(target)),
+            Err(Lost::NoDirectory(_)) => Ok(None),
+            Err(Lost::Failed(message)) => Err(message),
         }
-        let mut path = self.path.clone();
-        for _ in 0..MOST_LINKS {
-            let about = |e: &io::Error| format!("failed to look at `{}`: {}", path.display(), cause(e));
-            match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_symlink() => {
-                    let link = fs::read_link(&path).map_err(|e| about(&e))?;
-                    path = parent(&path).join(link);
-                }
-                Ok(meta) if meta.is_file() => {
-                    return Ok(Target::Regular { found: Some(Found::of(&meta)), path });
-                }
-                Ok(meta) if meta.is_dir() => {
-                    return Err(format!("`{}` is a directory, a file is expected", path.display()));
-                }
-                Ok(_) => return Ok(Target::Special(path)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Target::Regular { path, found: None }),
-                Err(e) => return Err(about(&e)),
-            }
+    }
+
+    /// The directory that is not there.
+    fn missing_directory(&self) -> Result<PathBuf, String> {
+        match locate(&self.path) {
+            Err(Lost::NoDirectory(dir)) => Ok(dir),
+            Err(Lost::Failed(message)) => Err(message),
+            // It was created at this moment.
+            Ok(_) => Ok(parent(&self.path)),
         }
-        Err(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", self.path.display()))
     }
 }
 
 impl Stage {
-    /// The staged file; `None` where the destination is no regular file and nothing is checked.
+    /// The staged file; `None` where there is nothing to check.
     pub fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(path, _)| path.as_path())
+        self.file.as_ref().map(|file| &*file.path)
+    }
+
+    /// A descriptor that the check command needs to inherit, where the path leads to one.
+    pub fn inherited(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref()?.inherited()
     }
 
     /// Whether what is installed can be read back and compared.
     pub fn is_for_regular_file(&self) -> bool {
-        matches!(self.target, Target::Regular { .. })
+        matches!(self.target, Target::Regular(_))
     }
-}
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Some((path, _)) = self.file.take() {
-            remove(&path);
+    /// Device and inode of the file that is going to be replaced.
+    pub fn replaces(&self) -> Option<(u64, u64)> {
+        match &self.target {
+            Target::Regular(place) => place.found.map(|found| found.identity),
+            Target::Special(_) | Target::Descriptor(_) => None,
         }
     }
 }
 
-impl Found {
-    fn of(meta: &fs::Metadata) -> Found {
-        Found { mode: meta.permissions().mode() & 0o7777, uid: meta.uid(), gid: meta.gid(), size: meta.len() }
-    }
+/// What the new file takes over from the old one.
+fn old_attributes(place: &Place, warnings: &mut Vec<String>) -> Result<Attributes, (&'static str, io::Error)> {
+    let read = match place.open(OFlags::RDONLY) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            warnings.push(format!("its `user.*` attributes are lost, they cannot be read: {}", cause(&e)));
+            Attributes::read_by_path(&place.path)
+        }
+        opened => opened.and_then(|file| Attributes::read(&file)),
+    };
+    read.map_err(|e| ("read the old file's attributes for", e))
 }
 
-/// The number in /dev/fd/N and its like. Looked at before any link is followed: where standard output is a file,
-/// /dev/stdout leads to that file, which must not be renamed over.
-fn descriptor(path: &Path) -> Option<u32> {
-    match path.to_str()? {
-        "/dev/stdin" => Some(0),
-        "/dev/stdout" => Some(1),
-        "/dev/stderr" => Some(2),
-        path => path.strip_prefix("/dev/fd/").or(path.strip_prefix("/proc/self/fd/"))?.parse().ok(),
-    }
+fn failed_to_create(dir: &Path, e: &io::Error) -> String {
+    format!("failed to create a stage file in `{}`: {}", dir.display(), cause(e))
+}
+
+/// Whether a directory takes no new file, from us at least.
+fn is_not_writable(e: &io::Error) -> bool {
+    matches!(Errno::from_io_error(e), Some(Errno::ROFS | Errno::ACCESS | Errno::PERM))
 }
 
 /// How long the loop stands still for a reader that does not keep up.
@@ -350,110 +440,41 @@ fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     match number {
         1 => write::to_reader(io::stdout().as_fd(), content, PATIENCE),
         2 => write::to_reader(io::stderr().as_fd(), content, PATIENCE),
-        // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
-        _ => open_and_write(Path::new(&format!("/proc/self/fd/{number}")), OFlags::APPEND, content),
-    }
-}
-
-/// Opened without waiting: a fifo that nobody reads is an error that is tried again, not a hang.
-fn open_and_write(path: &Path, how: OFlags, content: &[u8]) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags | how, Mode::empty()) {
-        Ok(file) => write::to_reader(file.as_fd(), content, PATIENCE),
-        Err(Errno::NXIO) => Err(io::Error::other("nobody reads it")),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Has the file system keep room for so many bytes, while size and content stay as they are. One that cannot do that says
-/// so, and a write that fails later is undone.
-fn reserve(file: &File, length: usize) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
-        // INVAL: there is nothing to reserve for an empty text.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Creates a new file that nobody else can open, `.NAME` and digits with mode 0600, and locks it: one without a lock was
-/// left by a crash. It is open twice: to hold the lock, and to be written.
-fn create_beside(dir: &Path, name: &OsStr) -> io::Result<(PathBuf, File, File)> {
-    for attempt in 0.. {
-        let number = if attempt < KNOWN_NAMES { known_number(name, attempt) } else { random::below(STAGE_NUMBERS) };
-        let path = stage_path(dir, name, number);
-        let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-            opened => opened?,
-        };
-        // Somebody who sweeps may be faster than the lock.
-        let locked = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.inspect_err(|_| remove(&path))?,
-        };
-        match rustix::fs::flock(&locked, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => match locked.metadata().inspect_err(|_| remove(&path))?.nlink() {
-                0 => {}
-                _ => return Ok((path, locked, file)),
-            },
-            Err(Errno::WOULDBLOCK) => {}
-            // No locks on this file system: the worst is that somebody sweeps what is still in use, and that is an error
-            // that is tried again.
-            Err(_) => return Ok((path, locked, file)),
+        _ => {
+            // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
+            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let file = openat(CWD, format!("/proc/self/fd/{number}"), flags, Mode::empty()).map_err(without_reader)?;
+            write::to_reader(file.as_fd(), content, PATIENCE)
         }
     }
-    unreachable!("there is always one more random number")
 }
 
-const STAGE_DIGITS: usize = 10;
-const STAGE_NUMBERS: u64 = 10_u64.pow(STAGE_DIGITS as u32);
-
-/// How many names a stage may have before it takes a random one, which nobody would know for ours after a crash. More
-/// than one is needed only where several programs write one destination.
-const KNOWN_NAMES: u64 = 4;
-
-/// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
-/// known to be ours, also to a later build, and so that what prints the name and fails again fails in the same words.
-fn known_number(name: &OsStr, attempt: u64) -> u64 {
-    // FNV-1a. std's hashers may change from one release to the next.
-    let hash = name
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    hash.wrapping_add(attempt) % STAGE_NUMBERS
+/// Opened without waiting: a fifo without a reader is an error that is tried again, not a hang. Not followed: what was a
+/// device may be a link by now.
+fn open_and_write(place: &Place, content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(&place.dir, &place.name, flags, Mode::empty()).map_err(without_reader)?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile {
+        return Err(io::Error::other("it was replaced at this moment"));
+    }
+    write::to_reader(file.as_fd(), content, PATIENCE)
 }
 
-fn stage_path(dir: &Path, name: &OsStr, number: u64) -> PathBuf {
-    const LONGEST_NAME: usize = 255;
-    let name = name.as_bytes();
-    let name = &name[..name.len().min(LONGEST_NAME - STAGE_DIGITS - 1)];
-    dir.join(OsString::from_vec([b".", name, format!("{number:0STAGE_DIGITS$}").as_bytes()].concat()))
-}
-
-/// The staged file once more: a check command may have put another in its place, as `sed -i` does, but not a link or a
-/// directory.
-fn open_staged(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no regular file any more")),
+fn without_reader(e: Errno) -> io::Error {
+    match e {
+        Errno::NXIO => io::Error::other("nobody reads it"),
+        e => e.into(),
     }
 }
 
-/// Removes a file if nobody holds a lock on it.
-fn remove_if_unlocked(path: &Path) {
-    let Ok(file) = open_staged(path) else { return };
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        remove(path);
-    }
+fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?.into())
 }
 
+/// Whether a regular file has these bytes. Reads no more than one byte beyond them, however large it has become.
 fn same_bytes(mut file: File, content: &[u8]) -> io::Result<bool> {
-    let mut buffer = vec![0; content.len().clamp(1, 64 * 1024)];
+    let mut buffer = vec![0; content.len().saturating_add(1).min(64 * 1024)];
     let mut rest = content;
     loop {
         let n = match file.read(&mut buffer) {
@@ -461,30 +482,20 @@ fn same_bytes(mut file: File, content: &[u8]) -> io::Result<bool> {
             read => read?,
         };
         match rest.strip_prefix(&buffer[..n]) {
-            Some(left) if n > 0 => rest = left,
-            Some(left) => return Ok(left.is_empty()),
+            // A read of a regular file is short at its end alone.
+            Some(left) if n < buffer.len() => return Ok(left.is_empty()),
+            Some(left) => rest = left,
             None => return Ok(false),
         }
-    }
-}
-
-/// A stage file that cannot be removed is not worth an error of its own: what led here is already one.
-fn remove(path: &Path) {
-    let _ = fs::remove_file(path);
-}
-
-/// The directory of a file; `.` for a bare name.
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
-        _ => PathBuf::from("."),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::host::random;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     /// A folder of the test's own, removed at its end.
     pub struct Folder(PathBuf);
@@ -516,7 +527,16 @@ pub(crate) mod tests {
     }
 
     fn destination(path: PathBuf) -> Destination {
-        Destination { path, mode: None, uid: None, gid: None, make_directories: false, durability: Durability::Full }
+        Destination {
+            path,
+            mode: None,
+            uid: None,
+            gid: None,
+            make_directories: false,
+            durability: Durability::Full,
+            in_place: false,
+            seen: Seen::default(),
+        }
     }
 
     fn put(to: &Destination, content: &[u8]) -> Result<(), String> {

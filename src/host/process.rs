@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 pub use rustix::process::Pid;
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 
@@ -66,17 +66,22 @@ pub fn shell() -> Shell {
 }
 
 /// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or where
-/// there is no shell by its words. It is to end within `limit`.
+/// there is no shell by its words. It is to end within `limit`, and inherits a descriptor where its text names one.
 ///
 /// # Errors
 /// No such program, which is named; no memory, no process.
-pub fn spawn(text: &OsStr, limit: Option<Duration>) -> io::Result<Command> {
+pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd<'_>>) -> io::Result<Command> {
     // An empty pipe and not /dev/null, which is missing in a container made from scratch.
     let (stdin, _) = io::pipe()?;
     let (output, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let mut program = program(text)?;
-    let child = program.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0).spawn();
+    program.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0);
+    // Only this one child gets it: there is no other thread that starts one meanwhile.
+    inherited.map_or(Ok(()), |fd| fcntl_setfd(fd, FdFlags::empty()))?;
+    let child = program.spawn();
+    // Does not fail: the descriptor is open.
+    let _ = inherited.map(|fd| fcntl_setfd(fd, FdFlags::CLOEXEC));
     let child = child.map_err(|error| executable::explain(program.get_program(), &error))?;
     let limit = match limit {
         Some(after) => Limit::Until { after, at: Instant::now() + after },

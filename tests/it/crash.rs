@@ -148,7 +148,7 @@ impl Scene {
     /// The installation's system calls, from the one that creates the first stage file to the end.
     fn calls(&self) -> Vec<Call> {
         let calls = self.all_calls();
-        let first = calls.iter().position(|call| call.text.contains("out/.a") && call.text.contains("O_EXCL"));
+        let first = calls.iter().position(|call| call.text.contains("\".a") && call.text.contains("O_EXCL"));
         let calls: Vec<Call> = calls.into_iter().skip(first.expect("a stage file is created")).collect();
         assert!(calls.len() > 15, "{calls:#?}");
         calls
@@ -239,7 +239,7 @@ impl Scene {
                 code => panic!("exit code {code:?} after {fault} in {call:?}:\n{}", finished.log),
             }
             assert_eq!(litter(dir), [FOREIGN], "after {fault} in {call:?}");
-            let vital = ["rename", "fchmod", "fchown"].contains(&&*call.name)
+            let vital = ["renameat", "fchmod", "fchown", "fremovexattr"].contains(&&*call.name)
                 || call.text.contains("O_EXCL")
                 || call.name == "write" && call.text.contains("\"new\\n\"");
             // A mount point says EBUSY to the rename; another error is one. What dressed the stage is repeated in place.
@@ -254,7 +254,8 @@ fn errors(call: &Call) -> &'static [&'static str] {
         "open" | "openat" if call.text.contains("O_CREAT") => &["EMFILE", "EACCES", "EROFS", "ENOSPC"],
         "open" | "openat" => &["EMFILE", "EACCES"],
         "write" => &["ENOSPC", "EIO"],
-        "fsync" | "fdatasync" | "ftruncate" | "lseek" | "statx" | "fstat" | "read" => &["EIO"],
+        "fsync" | "fdatasync" | "ftruncate" | "lseek" | "statx" | "fstat" | "newfstatat" | "read" => &["EIO"],
+        "fgetxattr" | "flistxattr" | "fremovexattr" => &["EIO"],
         "rename" | "renameat" | "renameat2" => &["EIO", "EACCES", "EROFS"],
         "fchmod" | "fchown" => &["EPERM", "EROFS"],
         "flock" => &["ENOLCK"],
@@ -399,7 +400,7 @@ fn too_few_descriptors_keep_the_old_file() {
 fn what_failed_is_tried_again() {
     let scene = replaced_file();
     let faults =
-        ["fsync:error=EIO:when=1", "rename:error=EROFS:when=1", "fchmod:error=EPERM:when=1", "flock:error=EIO"];
+        ["fsync:error=EIO:when=1", "renameat:error=EROFS:when=1", "fchmod:error=EPERM:when=1", "flock:error=EIO"];
     let running: Vec<_> = faults
         .iter()
         .map(|fault| {
@@ -437,10 +438,10 @@ fn a_stage_in_use_stays() {
 #[test]
 fn durability_is_what_is_synced() {
     for (keys, calls) in [
-        ("", &["fsync", "rename", "fsync"][..]),
-        ("durability = \"full\"", &["fsync", "rename", "fsync"]),
-        ("durability = \"file\"", &["fsync", "rename"]),
-        ("durability = \"none\"", &["rename"]),
+        ("", &["fsync", "renameat", "fsync"][..]),
+        ("durability = \"full\"", &["fsync", "renameat", "fsync"]),
+        ("durability = \"file\"", &["fsync", "renameat"]),
+        ("durability = \"none\"", &["renameat"]),
     ] {
         let dir = Scene { templates: &[""], ..new_file() }.folder();
         let config = dir.read("config.toml").expect("just written");
@@ -450,7 +451,7 @@ fn durability_is_what_is_synced() {
         let traced = trace.calls(finished.pid);
         let name = |text: &str| text.split('(').next().expect("a call has a name").to_owned();
         let names = traced.iter().map(|call| name(&call.text));
-        let names: Vec<String> = names.filter(|name| ["fsync", "fdatasync", "rename"].contains(&&**name)).collect();
+        let names: Vec<String> = names.filter(|name| ["fsync", "fdatasync", "renameat"].contains(&&**name)).collect();
         assert_eq!(names, calls, "{keys}");
     }
 }

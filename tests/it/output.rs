@@ -56,14 +56,14 @@ fn the_steps_come_in_order() {
         let found = calls[from..].iter().position(|call| is(&call.text));
         from + found.unwrap_or_else(|| panic!("no {what} after step {from}:\n{calls:#?}")) + 1
     };
-    let stage = |text: &str| text.contains("out/.app.conf");
+    let stage = |text: &str| text.contains("\".app.conf");
     let at =
         step(0, "stage file", &|t| t.starts_with("open") && stage(t) && t.contains("O_EXCL") && t.contains("0600"));
     let at = step(at, "fchown", &|t| t.starts_with("fchown(") && t.contains("12345, 23456"));
     let at = step(at, "fchmod", &|t| t.starts_with("fchmod(") && t.contains("0640"));
     let at = step(at, "check command", &|t| t.starts_with("execve(\"/bin/sh\"") && t.contains("true"));
     let at = step(at, "fsync", &|t| t.starts_with("fsync(") || t.starts_with("fdatasync("));
-    let at = step(at, "rename", &|t| t.starts_with("rename") && stage(t) && t.contains("out/app.conf\""));
+    let at = step(at, "rename", &|t| t.starts_with("renameat") && stage(t) && t.contains("\"app.conf\""));
     let at = step(at, "fsync of the folder", &|t| t.starts_with("fsync("));
     step(at, "reload command", &|t| t.starts_with("execve(\"/bin/sh\"") && t.contains("true"));
     assert_eq!(dir.mode("out/app.conf"), 0o640);

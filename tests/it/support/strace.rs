@@ -19,7 +19,7 @@ const FILE: &str = "trace";
 /// Everything that can create or change a file, and what runs a program.
 const CALLS: &str = "trace=open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,mknod,mknodat,\
                      link,linkat,symlink,symlinkat,truncate,ftruncate,chmod,fchmod,fchmodat,chown,fchown,fchownat,\
-                     lchown,fallocate,fsync,fdatasync,execve";
+                     lchown,fremovexattr,fsetxattr,fallocate,fsync,fdatasync,execve";
 
 impl<'a> Trace<'a> {
     /// The invocation with its calls traced into `dir`. The program stays our direct child (strace -D), so that

@@ -1,0 +1,294 @@
+//! What the path of a destination leads to: a directory, held open, and a name in it. Follows symbolic links, other users'
+//! in shared directories excepted. Opens nothing but directories, and writes nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, fstat, openat, statat, statx,
+};
+use rustix::io::Errno;
+
+use crate::error::cause;
+
+/// What a destination's path names.
+#[derive(Debug)]
+pub enum Target {
+    /// A regular file, or nothing yet.
+    Regular(Place),
+    /// A device, a fifo or a socket: written to, never renamed over.
+    Special(Place),
+    /// A descriptor of ours: /dev/stdout, /dev/fd/3.
+    Descriptor(u32),
+}
+
+/// A name in a directory, behind all symbolic links.
+#[derive(Debug)]
+pub struct Place {
+    pub dir: Rc<OwnedFd>,
+    pub name: OsString,
+    /// For messages and for commands.
+    pub path: PathBuf,
+    pub found: Option<Found>,
+}
+
+/// What is at a place now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    /// Device and inode.
+    pub identity: (u64, u64),
+}
+
+/// Why a path leads to no place.
+#[derive(Debug)]
+pub enum Lost {
+    /// The directory that is not there.
+    NoDirectory(PathBuf),
+    /// Verb, subject, cause.
+    Failed(String),
+}
+
+/// Links to follow before the path counts as a loop, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// Follows a path to its end.
+pub fn locate(path: &Path) -> Result<Target, Lost> {
+    if let Some(number) = descriptor(path) {
+        return Ok(Target::Descriptor(number));
+    }
+    let failed = |what: &str, path: &Path, error: &io::Error| {
+        Lost::Failed(format!("failed to {what} `{}`: {}", path.display(), cause(error)))
+    };
+    let mut shown = path.to_owned();
+    let mut step = path.to_owned();
+    let mut dir: Option<Rc<OwnedFd>> = None;
+    for _ in 0..=MOST_LINKS {
+        let above = parent(&shown);
+        let from = dir.as_ref().map_or(CWD, |dir| dir.as_fd());
+        let at = match (&dir, parent(&step)) {
+            (Some(dir), here) if here == Path::new(".") => Rc::clone(dir),
+            (_, there) => match open_directory(from, &there) {
+                Ok(opened) => Rc::new(opened),
+                Err(Errno::NOENT) => return Err(Lost::NoDirectory(above)),
+                Err(e) => return Err(failed("open directory", &above, &e.into())),
+            },
+        };
+        let Some(name) = step.file_name().map(OsStr::to_owned) else { return Err(is_directory(&shown)) };
+        let meta = match statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(meta) => meta,
+            Err(Errno::NOENT) => return Ok(Target::Regular(Place { dir: at, name, path: shown, found: None })),
+            Err(e) => return Err(failed("look at", &shown, &e.into())),
+        };
+        let place = |at, name| Place { dir: at, name, path: shown.clone(), found: Some(Found::of(&meta)) };
+        match FileType::from_raw_mode(meta.st_mode) {
+            FileType::RegularFile => return Ok(Target::Regular(place(at, name))),
+            FileType::Directory => return Err(is_directory(&shown)),
+            FileType::Symlink => {
+                step = read_link(at.as_fd(), &name).map_err(|e| failed("follow", &shown, &e))?;
+                shown = above.join(&step);
+                dir = Some(at);
+            }
+            _ => return Ok(Target::Special(place(at, name))),
+        }
+    }
+    Err(Lost::Failed(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", path.display())))
+}
+
+fn is_directory(path: &Path) -> Lost {
+    Lost::Failed(format!("`{}` is a directory, a file is expected", path.display()))
+}
+
+/// What a symbolic link says, unless another user may have put it there as a trap: the rule of `fs.protected_symlinks`,
+/// which holds here whether the kernel has it on or off. The link is held by a descriptor, so that the link that was
+/// looked at is the one that is followed.
+fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
+    const STICKY_AND_WRITABLE: u32 = 0o1002;
+    let link = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let meta = fstat(&link)?;
+    if FileType::from_raw_mode(meta.st_mode) != FileType::Symlink {
+        return Err(io::Error::other("it was replaced at this moment"));
+    }
+    if meta.st_uid != rustix::process::geteuid().as_raw() {
+        let above = fstat(dir)?;
+        if above.st_mode & STICKY_AND_WRITABLE == STICKY_AND_WRITABLE && above.st_uid != meta.st_uid {
+            return Err(io::Error::other(format!(
+                "it is a symbolic link of user {} in a sticky directory that others may write to: remove the link, \
+                 or write to the file itself",
+                meta.st_uid
+            )));
+        }
+    }
+    let target = rustix::fs::readlinkat(&link, "", Vec::new())?;
+    Ok(OsString::from_vec(target.into_bytes()).into())
+}
+
+/// A directory that may be passed through but not listed is opened all the same; only syncing it then fails.
+fn open_directory(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(from, path, flags | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS) => openat(from, path, flags | OFlags::PATH, Mode::empty()),
+        opened => opened,
+    }
+}
+
+impl Place {
+    /// The directory's path, for messages.
+    pub fn directory(&self) -> PathBuf {
+        parent(&self.path)
+    }
+
+    /// Whether two looks at one path have found the same name in the same directory.
+    pub fn is(&self, other: &Place) -> bool {
+        let identity = |place: &Place| fstat(&place.dir).map(|meta| (meta.st_dev, meta.st_ino)).ok();
+        self.name == other.name && identity(self).is_some_and(|ours| identity(other) == Some(ours))
+    }
+
+    /// Whether something is mounted on the name itself. Before Linux 5.8 only a mount from another file system is known
+    /// as one.
+    pub fn is_mount_point(&self) -> bool {
+        let Some(found) = self.found else { return false };
+        let seen = statx(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
+        match seen {
+            Ok(seen) if seen.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+                seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+            }
+            Ok(_) | Err(_) => fstat(&self.dir).is_ok_and(|dir| dir.st_dev != found.identity.0),
+        }
+    }
+
+    /// Opens the file that was found. It is still a regular file and the same one; a link, a fifo or a device that was put
+    /// in its place is an error at once.
+    pub fn open(&self, access: OFlags) -> io::Result<File> {
+        let (file, now) = open_regular(&self.dir, &self.name, access)?;
+        match self.found {
+            Some(found) if now.identity == found.identity => Ok(file),
+            _ => Err(io::Error::other("it was replaced at this moment")),
+        }
+    }
+}
+
+impl Found {
+    pub fn of(meta: &Stat) -> Found {
+        Found {
+            mode: meta.st_mode & 0o7777,
+            uid: meta.st_uid,
+            gid: meta.st_gid,
+            size: u64::try_from(meta.st_size).unwrap_or(0),
+            identity: (meta.st_dev, meta.st_ino),
+        }
+    }
+}
+
+/// Opens a regular file without following a link and without waiting.
+pub fn open_regular(dir: impl AsFd, name: &OsStr, access: OFlags) -> io::Result<(File, Found)> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(openat(dir, name, flags, Mode::empty())?);
+    let meta = fstat(&file)?;
+    match FileType::from_raw_mode(meta.st_mode) {
+        FileType::RegularFile => Ok((file, Found::of(&meta))),
+        _ => Err(io::Error::other("it is no regular file any more")),
+    }
+}
+
+/// The number in /dev/fd/N and its like. Checked before any link is followed: where standard output is a file,
+/// /dev/stdout leads to that file, which must not be renamed over.
+pub fn descriptor(path: &Path) -> Option<u32> {
+    match path.to_str()? {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        path => path.strip_prefix("/dev/fd/").or(path.strip_prefix("/proc/self/fd/"))?.parse().ok(),
+    }
+}
+
+/// The directory of a file; `.` for a bare name.
+pub fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+    use rustix::fs::{Gid, Uid, chmod, chownat, symlinkat};
+
+    fn found(path: &Path) -> Result<PathBuf, String> {
+        match locate(path) {
+            Ok(Target::Regular(place)) => Ok(place.path),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(Lost::NoDirectory(dir)) => Err(format!("no {}", dir.display())),
+            Err(Lost::Failed(message)) => Err(message),
+        }
+    }
+
+    /// The rule of fs.protected_symlinks, for each link of a chain.
+    #[test]
+    fn links_of_others_in_a_sticky_directory_are_not_followed() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = Folder::new();
+        let give = |name: &str, uid| {
+            chownat(
+                CWD,
+                folder.path(name),
+                Some(Uid::from_raw(uid)),
+                Some(Gid::from_raw(uid)),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .unwrap();
+        };
+        std::fs::create_dir(folder.path("tmp")).unwrap();
+        std::fs::write(folder.path("victim"), "original").unwrap();
+        symlinkat(folder.path("victim"), CWD, folder.path("tmp/link")).unwrap();
+        symlinkat(folder.path("tmp/link"), CWD, folder.path("first")).unwrap();
+        for (mode, owner, of_directory, follows) in [
+            (0o1777, 777, 0, false),
+            (0o1777, 0, 0, true),
+            (0o1777, 777, 777, true),
+            (0o1777, 0, 777, true),
+            (0o777, 777, 0, true),
+            (0o1775, 777, 0, true),
+        ] {
+            chmod(folder.path("tmp"), Mode::from_raw_mode(mode)).unwrap();
+            give("tmp", of_directory);
+            give("tmp/link", owner);
+            for path in ["tmp/link", "first"] {
+                let result = found(&folder.path(path));
+                let shown = folder.path("tmp/link");
+                match follows {
+                    true => assert_eq!(result, Ok(folder.path("victim")), "{mode:o} {owner} {of_directory}"),
+                    false => {
+                        let error = result.unwrap_err();
+                        let head = format!("failed to follow `{}`: it is a symbolic link of user 777", shown.display());
+                        assert!(error.starts_with(&head), "{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_ends_in_a_directory_is_a_directory() {
+        let folder = Folder::new();
+        symlinkat("..", CWD, folder.path("up")).unwrap();
+        symlinkat("/", CWD, folder.path("root")).unwrap();
+        for name in ["up", "root"] {
+            let error = found(&folder.path(name)).unwrap_err();
+            assert!(error.ends_with(" is a directory, a file is expected"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Files that hold a result until it is checked and installed: beside the destination, in a private directory, or in
+//! memory. Creates, names, locks, sweeps and removes them. Knows nothing of what is in them.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, flock, fstat, mkdir,
+    openat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::place::{Found, open_regular};
+use crate::host::random;
+
+/// A file of ours that is removed when dropped.
+#[derive(Debug)]
+pub struct StageFile {
+    /// Open for reading alone: what is open for writing cannot be run, and a check may want to run it. Holds the lock
+    /// that tells it from the litter of a crash.
+    pub file: File,
+    pub path: PathBuf,
+    lies: Lies,
+}
+
+#[derive(Debug)]
+enum Lies {
+    /// In the directory of its destination.
+    Beside { dir: Rc<OwnedFd>, name: OsString },
+    /// In a directory of its own, whose path is kept for its removal.
+    Private { dir: OwnedFd, name: OsString, path: PathBuf },
+    /// In a memfd, which has no name.
+    Memory,
+}
+
+impl StageFile {
+    /// Creates a file that only we can open, `.NAME` and digits with mode 0600, and locks it. Gives the descriptor to
+    /// write to beside it.
+    pub fn beside(dir: &Rc<OwnedFd>, shown: &Path, name: &OsStr) -> io::Result<(StageFile, File)> {
+        /// The owner of the directory may replace the file each time.
+        const ATTEMPTS: u64 = 100;
+        for attempt in 0..ATTEMPTS {
+            let number = if attempt < KNOWN_NAMES { known_number(name, attempt) } else { random::below(NUMBERS) };
+            let name = stage_name(name, number);
+            let writer = match create(dir, &name) {
+                Err(Errno::EXIST) => continue,
+                created => created?,
+            };
+            let file = match reopen(dir, &name, &writer) {
+                Ok(Some(file)) => file,
+                Ok(None) => continue,
+                Err(e) => {
+                    let _ = unlinkat(dir, &name, AtFlags::empty());
+                    return Err(e);
+                }
+            };
+            let path = shown.join(&name);
+            let stage = StageFile { file, path, lies: Lies::Beside { dir: Rc::clone(dir), name } };
+            match flock(&stage.file, FlockOperation::NonBlockingLockExclusive) {
+                // Another process that sweeps may be faster than the lock. What has the name now is not ours.
+                Ok(()) if fstat(&stage.file)?.st_nlink == 0 => stage.installed(),
+                Err(Errno::WOULDBLOCK) => stage.installed(),
+                // Without locks on this file system another process may sweep what is still in use: an error that is
+                // tried again.
+                Ok(()) | Err(_) => return Ok((stage, writer)),
+            }
+        }
+        Err(io::Error::other("another process takes or replaces each file that is created"))
+    }
+
+    /// Creates a file with this name in a new directory that only we can enter, in the directory for temporary files.
+    pub fn private(owner: &Path, name: &OsStr) -> io::Result<(StageFile, File)> {
+        let path = std::env::temp_dir().join(private_name(owner, random::below(NUMBERS)));
+        mkdir(&path, Mode::RWXU)?;
+        let removed = |e: io::Error| {
+            let _ = fs::remove_dir(&path);
+            e
+        };
+        let dir = open_private(CWD, &path).map_err(removed)?;
+        let writer = create(&dir, name).map_err(|e| removed(e.into()))?;
+        let shown = path.join(name);
+        let stage = |file, dir| StageFile {
+            file,
+            path: shown.clone(),
+            lies: Lies::Private { dir, name: name.to_owned(), path: path.clone() },
+        };
+        match reopen(&dir, name, &writer) {
+            Ok(Some(file)) => Ok((stage(file, dir), writer)),
+            other => {
+                // Removes both.
+                drop(stage(writer, dir));
+                Err(other.err().unwrap_or_else(|| io::Error::other("it was replaced at this moment")))
+            }
+        }
+    }
+
+    /// Creates a file that has no name at all.
+    pub fn memory(name: &OsStr) -> io::Result<(StageFile, File)> {
+        const LONGEST: usize = 200;
+        let name = &name.as_bytes()[..name.len().min(LONGEST)];
+        let writer = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        // Another open file description, which is not open for writing.
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let file = File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok((StageFile { file, path, lies: Lies::Memory }, writer))
+    }
+
+    /// To be called when everything is written and before the file is shown to a check.
+    pub fn seal(&self, writer: File) -> io::Result<()> {
+        if let Lies::Memory = self.lies {
+            fcntl_add_seals(&writer, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        }
+        Ok(())
+    }
+
+    /// What a command needs to inherit to see the file.
+    pub fn inherited(&self) -> Option<BorrowedFd<'_>> {
+        matches!(self.lies, Lies::Memory).then(|| self.file.as_fd())
+    }
+
+    /// The directory and the name that it can be renamed from.
+    pub fn beside_at(&self) -> Option<(&Rc<OwnedFd>, &OsStr)> {
+        match &self.lies {
+            Lies::Beside { dir, name } => Some((dir, name)),
+            Lies::Private { .. } | Lies::Memory => None,
+        }
+    }
+
+    /// The file of its name once more: a check command may have put another in its place, as `sed -i` does. It has the
+    /// same owner and mode and no other name, so that nothing foreign is installed.
+    pub fn checked(&self) -> io::Result<File> {
+        let Lies::Beside { dir, name } = &self.lies else { return self.file.try_clone() };
+        let (file, is) = open_regular(dir, name, OFlags::RDONLY)?;
+        let was = Found::of(&fstat(&self.file)?);
+        if was.identity == is.identity {
+            return Ok(file);
+        }
+        match (was.mode, was.uid, was.gid) == (is.mode, is.uid, is.gid) && fstat(&file)?.st_nlink == 1 {
+            true => Ok(file),
+            false => Err(io::Error::other("it was replaced by a file of another owner or mode, or with several names")),
+        }
+    }
+
+    /// It has been renamed, and is no longer ours to remove.
+    pub fn installed(mut self) {
+        self.lies = Lies::Memory;
+    }
+}
+
+impl Drop for StageFile {
+    /// A stage file that cannot be removed is not worth an error of its own: what led here is already one.
+    fn drop(&mut self) {
+        match &self.lies {
+            Lies::Beside { dir, name } => _ = unlinkat(dir, name, AtFlags::empty()),
+            Lies::Private { dir, name, path } => {
+                let _ = unlinkat(dir, name, AtFlags::empty());
+                let _ = fs::remove_dir(path);
+            }
+            Lies::Memory => {}
+        }
+    }
+}
+
+/// Removes the stage files that a crash has left in a destination's directory: those that have one of our names and no
+/// lock.
+pub fn sweep_beside(dir: &OwnedFd, name: &OsStr) {
+    for attempt in 0..KNOWN_NAMES {
+        let name = stage_name(name, known_number(name, attempt));
+        // Not opened before it is known to be a regular file: a fifo would notice.
+        let is_file = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|meta| FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile);
+        if is_file
+            && let Ok((file, _)) = open_regular(dir, &name, OFlags::RDONLY)
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = unlinkat(dir, &name, AtFlags::empty());
+        }
+    }
+}
+
+/// Removes the private directories that a crash has left.
+pub fn sweep_private(owner: &Path, name: &OsStr) {
+    let temporary = std::env::temp_dir();
+    let Ok(entries) = fs::read_dir(&temporary) else { return };
+    let prefix = private_prefix(owner);
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(prefix.as_bytes())) {
+        if let Ok(dir) = open_private(CWD, &entry.path()) {
+            let _ = unlinkat(&dir, name, AtFlags::empty());
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+/// Opens and locks a private directory of ours.
+fn open_private(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(from, path, flags, Mode::empty())?;
+    let found = Found::of(&fstat(&dir)?);
+    if found.uid != rustix::process::geteuid().as_raw() || found.mode & 0o077 != 0 {
+        return Err(io::Error::other("it is not ours alone"));
+    }
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK.into()),
+        // No locks on this file system.
+        Ok(()) | Err(_) => Ok(dir),
+    }
+}
+
+fn create(dir: impl AsFd, name: &OsStr) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+/// A second descriptor of a file that was just created; `None` where its name leads to another one by now, a fifo say:
+/// the directory may belong to another user.
+fn reopen(dir: impl AsFd, name: &OsStr, writer: &File) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let identity = |file: &File| fstat(file).map(|meta| Found::of(&meta).identity);
+    Ok((identity(&file)? == identity(writer)?).then_some(file))
+}
+
+const DIGITS: usize = 10;
+const NUMBERS: u64 = 10_u64.pow(DIGITS as u32);
+
+/// How many names a stage may have before it takes a random one, which would not be known for ours after a crash. More
+/// than one is needed only where several programs write one destination.
+const KNOWN_NAMES: u64 = 4;
+
+/// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
+/// known to be ours, also to a later build, and so that what prints the name and fails again fails in the same words.
+fn known_number(name: &OsStr, attempt: u64) -> u64 {
+    // FNV-1a. std's hashers may change from one release to the next.
+    let hash = name
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    hash.wrapping_add(attempt) % NUMBERS
+}
+
+fn stage_name(name: &OsStr, number: u64) -> OsString {
+    const LONGEST_NAME: usize = 255;
+    let name = name.as_bytes();
+    let name = &name[..name.len().min(LONGEST_NAME - DIGITS - 1)];
+    OsString::from_vec([b".", name, format!("{number:0DIGITS$}").as_bytes()].concat())
+}
+
+/// The private directory of a destination: known by its prefix, and not to be foretold.
+fn private_name(owner: &Path, random: u64) -> String {
+    format!("{}{random:0DIGITS$}", private_prefix(owner))
+}
+
+fn private_prefix(owner: &Path) -> String {
+    format!("remco-{:0DIGITS$}-", known_number(owner.as_os_str(), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+    use std::io::Write;
+
+    #[test]
+    fn what_took_the_name_is_not_opened_for_the_stage() {
+        let folder = Folder::new();
+        let dir = openat(CWD, folder.path(""), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let name = OsStr::new("x");
+        let writer = create(&dir, name).unwrap();
+        assert!(reopen(&dir, name, &writer).unwrap().is_some());
+        let replace: [(&str, &dyn Fn()); 4] = [
+            ("a fifo", &|| {
+                rustix::fs::mknodat(&dir, name, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            }),
+            ("a link", &|| rustix::fs::symlinkat("/etc/passwd", &dir, name).unwrap()),
+            ("another file", &|| fs::write(folder.path("x"), "").unwrap()),
+            ("nothing", &|| {}),
+        ];
+        for (what, replace) in replace {
+            unlinkat(&dir, name, AtFlags::empty()).unwrap();
+            replace();
+            assert!(reopen(&dir, name, &writer).unwrap().is_none(), "{what}");
+            if what == "another file" {
+                unlinkat(&dir, name, AtFlags::empty()).unwrap();
+            }
+            let _ = create(&dir, name);
+        }
+    }
+
+    #[test]
+    fn a_private_stage_is_ours_alone_and_vanishes() {
+        let owner = Path::new("/etc/app.conf");
+        let (stage, mut writer) = StageFile::private(owner, OsStr::new("app.conf")).unwrap();
+        writer.write_all(b"text").unwrap();
+        let dir = stage.path.parent().unwrap().to_owned();
+        assert_eq!(stage.path.file_name(), Some(OsStr::new("app.conf")));
+        assert_eq!(Found::of(&rustix::fs::stat(&dir).unwrap()).mode, 0o700);
+        assert_eq!(fs::read(&stage.path).unwrap(), b"text");
+        sweep_private(owner, OsStr::new("app.conf"));
+        assert!(stage.path.exists(), "it is in use");
+        drop(stage);
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn the_private_stage_of_a_crash_is_swept() {
+        let owner = std::env::temp_dir().join(format!("remco-owner-{}", random::below(u64::MAX)));
+        let (stage, _) = StageFile::private(&owner, OsStr::new("app.conf")).unwrap();
+        let dir = stage.path.parent().unwrap().to_owned();
+        // As if the process had ended.
+        let Lies::Private { dir: lock, .. } = &stage.lies else { panic!("it is private") };
+        flock(lock, FlockOperation::Unlock).unwrap();
+        sweep_private(&owner, OsStr::new("app.conf"));
+        assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_stage_in_memory_cannot_be_changed() {
+        let (stage, mut writer) = StageFile::memory(OsStr::new("app.conf")).unwrap();
+        writer.write_all(b"text").unwrap();
+        stage.seal(writer).unwrap();
+        assert_eq!(fs::read(&stage.path).unwrap(), b"text");
+        assert!(fs::write(&stage.path, b"more").is_err());
+        assert!(stage.inherited().is_some());
+    }
+}
