@@ -41,14 +41,42 @@ use crate::nearest::nearest;
 
 /// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
 pub trait Source {
-    /// The bytes of a file.
+    /// The bytes of a file, or of a pipe that is being written.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The bytes of a file of a directory, which is a regular one.
+    fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path)
+    }
     /// The names in a directory, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
     /// What runs commands.
     fn shell(&self) -> Shell;
+    /// What a path leads to, so that one file is known by all its names. A source without links and directories knows a
+    /// file by its path.
+    fn identity(&self, path: &Path) -> Identity {
+        Identity::named(path)
+    }
+}
+
+/// A file, whatever path leads to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A regular file: its device and inode.
+    File(u64, u64),
+    /// Nothing yet: the device and inode of the nearest directory above it, and the path from there.
+    Absent(u64, u64, PathBuf),
+    /// A device, a descriptor, or something that cannot be seen: known by its path alone.
+    Named(PathBuf),
+}
+
+impl Identity {
+    /// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` may lead
+    /// elsewhere than its letters say, behind a link.)
+    pub fn named(path: &Path) -> Identity {
+        Identity::Named(path.components().filter(|part| *part != Component::CurDir).collect())
+    }
 }
 
 /// What runs a command.
@@ -129,7 +157,7 @@ impl Load<'_> {
             }
         }
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
-        one_writer_each(report, &parsed, &read, reader.filled("pid_file").as_ref());
+        one_writer_each(report, self.source, &parsed, &read, reader.filled("pid_file").as_ref());
         one_name_each(report, &parsed);
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
@@ -190,7 +218,7 @@ impl Load<'_> {
         };
         let mut files = Vec::new();
         for path in &paths {
-            let read = self.source.read(path);
+            let read = self.source.read_included(path);
             let why = match read.as_ref().err().map(io::Error::kind) {
                 Some(io::ErrorKind::IsADirectory) => "it is a directory",
                 Some(io::ErrorKind::NotFound) => "it is a link to no file, or was just removed",
@@ -250,44 +278,53 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
 }
 
 /// Two templates that write one file would overwrite each other for ever, and one that writes what it is made from
-/// would change it at every update. The pid file is none of all these. (Links that make two paths one file are not seen
-/// here.)
-fn one_writer_each(report: &Report, parsed: &[resource::Parsed], files: &[&Path], pid_file: Option<&Found<&str>>) {
-    let mut inputs: HashMap<PathBuf, &str> = HashMap::new();
-    inputs.extend(files.iter().map(|file| (plain(file), "read as configuration")));
+/// would change it at every update. The pid file is none of all these. Files are compared, not paths: `..`, a link and a
+/// relative path are other names of one file.
+fn one_writer_each(
+    report: &Report,
+    source: &dyn Source,
+    parsed: &[resource::Parsed],
+    files: &[&Path],
+    pid_file: Option<&Found<&str>>,
+) {
+    let mut inputs: HashMap<Identity, (&str, &Path)> = HashMap::new();
+    inputs.extend(files.iter().map(|file| (source.identity(file), ("read as configuration", *file))));
     for resource in parsed.iter().map(|parsed| &parsed.resource) {
-        inputs.extend(resource.templates.iter().map(|template| (plain(&template.src), "the `src` of a template")));
-        inputs.extend(resource.backends.iter().filter_map(|backend| match &backend.kind {
-            Kind::File(file) => Some((plain(Path::new(&file.filepath)), "the `filepath` of a backend")),
+        let sources = resource.templates.iter().map(|template| ("the `src` of a template", &*template.src));
+        let data = resource.backends.iter().filter_map(|backend| match &backend.kind {
+            Kind::File(file) => Some(("the `filepath` of a backend", Path::new(&file.filepath))),
             _ => None,
-        }));
+        });
+        inputs.extend(sources.chain(data).map(|input| (source.identity(input.1), input)));
     }
-    let mut first: HashMap<PathBuf, Span> = HashMap::new();
+    // Says by which name it is known, unless that is the same.
+    let by_name = |shown: &str, path: &Path| match Identity::named(Path::new(shown)) == Identity::named(path) {
+        true => String::new(),
+        false => format!(" under the name {}", quoted(&path.display().to_string())),
+    };
+    let mut first: HashMap<Identity, Span> = HashMap::new();
     if let Some(pid_file) = pid_file {
-        let path = plain(Path::new(pid_file.value));
-        if let Some(input) = inputs.get(&path) {
-            report.error(pid_file.span, format!("`pid_file` would overwrite what is {input}: write to another file"));
+        let identity = source.identity(Path::new(pid_file.value));
+        if let Some((input, path)) = inputs.get(&identity) {
+            let name = by_name(pid_file.value, path);
+            let message = format!("`pid_file` would overwrite what is {input}{name}: write to another file");
+            report.error(pid_file.span, message);
         }
-        inputs.insert(path, "the `pid_file`");
+        inputs.insert(identity, ("the `pid_file`", Path::new(pid_file.value)));
     }
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
-            let path = plain(&template.dst);
-            if let Some(input) = inputs.get(&path) {
-                report.error(*span, format!("`dst` would overwrite what is {input}: write to another file"));
+            let identity = source.identity(&template.dst);
+            if let Some((input, path)) = inputs.get(&identity) {
+                let name = by_name(&template.dst.to_string_lossy(), path);
+                report.error(*span, format!("`dst` would overwrite what is {input}{name}: write to another file"));
             }
-            if let Some(other) = first.insert(path, *span) {
+            if let Some(other) = first.insert(identity, *span) {
                 let other = report.location(other);
                 report.error(*span, format!("two templates write this file: it is also the `dst` at {other}"));
             }
         }
     }
-}
-
-/// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` may lead
-/// elsewhere than its letters say, behind a link.)
-fn plain(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Nothing depends on names, but a log in which two resources have the same one is hard to read.

@@ -452,7 +452,14 @@ impl Unit {
     fn stage(&mut self, t: usize) -> Result<(), Fault> {
         let output = &mut self.outputs[t];
         let checked = if self.config.templates[t].check_cmd.is_some() { Checked::Yes } else { Checked::No };
-        output.stage = Some(output.destination.stage(&output.content, checked)?);
+        let stage = output.destination.stage(&output.content, checked)?;
+        if let (Some(file), Some(template)) = (stage.replaces(), &output.template)
+            && template.is_made_from(file)
+        {
+            let dst = output.destination.path.display();
+            return Err(format!("failed to replace `{dst}`: its own template reads it, by this name or another").into());
+        }
+        output.stage = Some(stage);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Works on descriptors: a directory that another user owns may change under our hands.
 
 mod attributes;
+mod identity;
 mod in_place;
 mod place;
 mod stage;
@@ -20,14 +21,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
 use attributes::{Attributes, Permissions};
-use place::{Found, Lost, Place, Target, locate, parent};
+use place::{Found, Lost, Place, Target, descriptor, locate, parent};
 use stage::StageFile;
 
 use super::write;
 use crate::config::Durability;
 use crate::error::cause;
 
-pub use place::descriptor;
+pub use identity::identity;
+pub use place::open_or_create;
 
 /// Where a template's result goes and what it has to look like there.
 #[derive(Clone, Debug)]
@@ -372,7 +374,7 @@ impl Destination {
         match locate(&self.path) {
             Ok(target) => Ok(Some(target)),
             Err(Lost::NoDirectory(_)) => Ok(None),
-            Err(Lost::Failed(message)) => Err(message),
+            Err(lost) => Err(lost.into()),
         }
     }
 
@@ -380,7 +382,7 @@ impl Destination {
     fn missing_directory(&self) -> Result<PathBuf, String> {
         match locate(&self.path) {
             Err(Lost::NoDirectory(dir)) => Ok(dir),
-            Err(Lost::Failed(message)) => Err(message),
+            Err(lost) => Err(lost.into()),
             // It was created at this moment.
             Ok(_) => Ok(parent(&self.path)),
         }

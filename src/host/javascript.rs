@@ -3,7 +3,6 @@
 //! configuration, what a filter may cost by the render.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::iter;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -14,10 +13,14 @@ use rquickjs::function::This;
 use rquickjs::object::Property;
 use rquickjs::{self as js, CaughtError, Context, Ctx, Exception, Function, Module, Persistent, Runtime, Type};
 
+use super::read::whole_file;
 use crate::error::cause;
 use crate::template::scripts::{Script, Scripts};
 use crate::template::value::{Data, ListKind, Map, Value};
 use crate::template::{Env, World};
+
+/// More than any filter.
+const LARGEST_SCRIPT: usize = 1 << 20;
 
 /// What one script may use at any time.
 const MEMORY: usize = 64 << 20;
@@ -71,7 +74,7 @@ struct Filter {
 impl Filter {
     fn read(path: &Path) -> Result<Filter, String> {
         let fail = |why: String| format!("failed to read filter `{}`: {why}", path.display());
-        let bytes = fs::read(path).map_err(|error| fail(cause(&error)))?;
+        let bytes = whole_file(path, LARGEST_SCRIPT).map_err(|error| fail(cause(&error)))?;
         let source = String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8".to_owned()))?;
         let filter = Filter { path: path.to_owned(), source, engine: RefCell::default() };
         filter.check()?;

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tz::TimeZone;
+use tz::timezone::TimeZoneSettings;
 
 use super::dns::{Families, Resolver};
 use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
-use super::{process, random};
+use super::{files, process, random};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
@@ -29,6 +30,9 @@ const LARGEST_CONFIG: usize = 16 << 20;
 
 /// More than any template, and still what a small machine can hold.
 const LARGEST_TEMPLATE: usize = 64 << 20;
+
+/// More than the rules of any zone: the largest of tzdata has 4 KB.
+const LARGEST_ZONE: usize = 128 << 10;
 
 /// The real one.
 #[derive(Debug)]
@@ -55,10 +59,13 @@ impl Machine {
     /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
     fn local(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
+            // The crate's own way of reading has no limit: TZ may name a device.
+            let read = |path: &str| Ok(whole_file(Path::new(path), LARGEST_ZONE)?);
+            let settings = TimeZoneSettings::new(TimeZoneSettings::DEFAULT_DIRECTORIES, read);
             let zone = match std::env::var("TZ") {
-                Ok(name) if !name.is_empty() => TimeZone::from_posix_tz(&name),
+                Ok(name) if !name.is_empty() => settings.parse_posix_tz(&name),
                 Ok(_) => Ok(TimeZone::utc()),
-                Err(_) => TimeZone::local(),
+                Err(_) => settings.parse_local(),
             };
             zone.unwrap_or_else(|_| TimeZone::utc())
         })
@@ -68,6 +75,14 @@ impl Machine {
 impl config::Source for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         whole_stream(path, LARGEST_CONFIG, &*self.signals)
+    }
+
+    fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
+        whole_file(path, LARGEST_CONFIG)
+    }
+
+    fn identity(&self, path: &Path) -> config::Identity {
+        files::identity(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {

@@ -7,9 +7,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::files::open_or_create;
 use super::logger::Logger;
 use crate::error::cause;
 use crate::log::{Level, Line};
@@ -90,14 +91,8 @@ fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
     const ATTEMPTS: usize = 100;
     let shown = path.display();
     let failed = |what: &str, e: io::Error| format!("failed to {what} pid file `{shown}`: {}", cause(&e));
-    // Without waiting for a reader, should it be a fifo.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     for _ in 0..ATTEMPTS {
-        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644));
-        let file = File::from(file.map_err(|e| Failure::Other(failed("open", e.into())))?);
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-            return Err(Failure::Other(failed("write", io::Error::other("not a regular file"))));
-        }
+        let file = open_or_create(path, 0o644).map_err(|e| Failure::Other(failed("open", e)))?;
         // Not one of fcntl's, which goes when any descriptor of the file is closed: a template that looks at it would
         // do. This one asks for no more than leave to read: docs/operation.md says what that means.
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

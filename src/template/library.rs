@@ -74,6 +74,11 @@ impl Library {
         Ok(Some(program))
     }
 
+    /// Whether the file with this device and inode was read.
+    pub fn has_read(&self, file: (u64, u64)) -> bool {
+        self.stamps.borrow().values().flatten().any(|stamp| (stamp.device, stamp.inode) == file)
+    }
+
     /// Whether a file changed, vanished or appeared since it was asked for.
     pub fn is_stale(&self, world: &dyn World) -> bool {
         self.stamps.borrow().iter().any(|(path, stamp)| world.stamp(path) != *stamp)

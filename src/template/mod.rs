@@ -81,6 +81,11 @@ impl Template {
         self.library.is_stale(world)
     }
 
+    /// Whether it came from the file with this device and inode.
+    pub fn is_made_from(&self, file: (u64, u64)) -> bool {
+        self.library.has_read(file)
+    }
+
     /// Where names are read that nothing sets: no tag of these files, and there is no function of that name. They
     /// are empty, as in Django; more often than not they are misspelt.
     pub fn unknown_variables(&self) -> Vec<Unknown> {

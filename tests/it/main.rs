@@ -15,6 +15,7 @@ mod etcd_v2;
 mod exec;
 mod faults;
 mod file_backend;
+mod hostile_paths;
 mod in_place;
 mod javascript;
 mod logs;

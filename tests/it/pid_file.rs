@@ -154,9 +154,9 @@ fn any_other_failure_is_only_logged() {
     dir.write("folder/file", "");
     for (path, why) in [
         ("nowhere/remco.pid", "failed to open pid file `nowhere/remco.pid`: no such file or directory"),
-        ("fifo", "failed to write pid file `fifo`: not a regular file"),
+        ("fifo", "failed to open pid file `fifo`: not a regular file"),
         ("folder", "failed to open pid file `folder`: is a directory"),
-        ("/dev/full", "failed to write pid file `/dev/full`: not a regular file"),
+        ("/dev/full", "failed to open pid file `/dev/full`: not a regular file"),
     ] {
         configure(&dir, &format!("pid_file = \"{path}\""));
         let program = start(&dir);

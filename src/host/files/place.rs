@@ -54,8 +54,20 @@ pub struct Found {
 pub enum Lost {
     /// The directory that is not there.
     NoDirectory(PathBuf),
+    /// It ends in this directory.
+    Directory(PathBuf),
     /// Verb, subject, cause.
     Failed(String),
+}
+
+impl From<Lost> for String {
+    fn from(lost: Lost) -> String {
+        match lost {
+            Lost::NoDirectory(dir) => format!("there is no directory `{}`", dir.display()),
+            Lost::Directory(dir) => format!("`{}` is a directory, a file is expected", dir.display()),
+            Lost::Failed(message) => message,
+        }
+    }
 }
 
 /// Links to follow before the path counts as a loop, as in the kernel.
@@ -83,7 +95,7 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
                 Err(e) => return Err(failed("open directory", &above, &e.into())),
             },
         };
-        let Some(name) = step.file_name().map(OsStr::to_owned) else { return Err(is_directory(&shown)) };
+        let Some(name) = step.file_name().map(OsStr::to_owned) else { return Err(Lost::Directory(shown)) };
         let meta = match statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) => meta,
             Err(Errno::NOENT) => return Ok(Target::Regular(Place { dir: at, name, path: shown, found: None })),
@@ -92,7 +104,7 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
         let place = |at, name| Place { dir: at, name, path: shown.clone(), found: Some(Found::of(&meta)) };
         match FileType::from_raw_mode(meta.st_mode) {
             FileType::RegularFile => return Ok(Target::Regular(place(at, name))),
-            FileType::Directory => return Err(is_directory(&shown)),
+            FileType::Directory => return Err(Lost::Directory(shown)),
             FileType::Symlink => {
                 step = read_link(at.as_fd(), &name).map_err(|e| failed("follow", &shown, &e))?;
                 shown = above.join(&step);
@@ -102,10 +114,6 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
         }
     }
     Err(Lost::Failed(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", path.display())))
-}
-
-fn is_directory(path: &Path) -> Lost {
-    Lost::Failed(format!("`{}` is a directory, a file is expected", path.display()))
 }
 
 /// What a symbolic link says, unless another user may have put it there as a trap: the rule of `fs.protected_symlinks`,
@@ -200,6 +208,38 @@ pub fn open_regular(dir: impl AsFd, name: &OsStr, access: OFlags) -> io::Result<
     }
 }
 
+/// Opens a regular file to read and write it, and creates it with this mode if it is not there. Follows links as
+/// [`locate`] does.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    /// Another process creates and removes it meanwhile.
+    const ATTEMPTS: usize = 100;
+    for _ in 0..ATTEMPTS {
+        let place = match locate(path) {
+            Ok(Target::Regular(place)) => place,
+            Ok(Target::Special(_) | Target::Descriptor(_)) => return Err(io::Error::other("not a regular file")),
+            Err(Lost::NoDirectory(_)) => return Err(Errno::NOENT.into()),
+            Err(Lost::Directory(_)) => return Err(Errno::ISDIR.into()),
+            Err(Lost::Failed(message)) => return Err(io::Error::other(message)),
+        };
+        let opened = match place.found {
+            Some(_) => open_regular(&place.dir, &place.name, OFlags::RDWR).map(|(file, _)| file),
+            None => {
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let created = openat(&place.dir, &place.name, flags, Mode::from_raw_mode(mode));
+                created.map(File::from).map_err(io::Error::from)
+            }
+        };
+        match opened {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {}
+            opened => return opened,
+        }
+    }
+    Err(io::Error::other("it is another file at every look"))
+}
+
 /// The number in /dev/fd/N and its like. Checked before any link is followed: where standard output is a file,
 /// /dev/stdout leads to that file, which must not be renamed over.
 pub fn descriptor(path: &Path) -> Option<u32> {
@@ -230,6 +270,7 @@ mod tests {
             Ok(Target::Regular(place)) => Ok(place.path),
             Ok(other) => Err(format!("{other:?}")),
             Err(Lost::NoDirectory(dir)) => Err(format!("no {}", dir.display())),
+            Err(Lost::Directory(dir)) => Err(format!("directory {}", dir.display())),
             Err(Lost::Failed(message)) => Err(message),
         }
     }
@@ -288,7 +329,7 @@ mod tests {
         symlinkat("/", CWD, folder.path("root")).unwrap();
         for name in ["up", "root"] {
             let error = found(&folder.path(name)).unwrap_err();
-            assert!(error.ends_with(" is a directory, a file is expected"), "{error}");
+            assert!(error.starts_with("directory "), "{error}");
         }
     }
 }
