@@ -2,7 +2,10 @@
 //! or the new file, whole and with its mode, and the next start leaves nothing of ours behind.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
+
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::support::{Finished, LIMIT, TempDir, Trace, in_own_namespace, remco, run, wait_until};
 
@@ -12,8 +15,18 @@ struct Scene {
     templates: &'static [&'static str],
     before: Option<State>,
     after: State,
-    /// A bind-mounted file, which is written in place: only the next start makes it whole.
-    mounted: bool,
+    /// Where it is written in place only the next start makes it whole.
+    written: Written,
+}
+
+#[derive(PartialEq)]
+enum Written {
+    /// By a rename.
+    Whole,
+    /// Into a bind-mounted file.
+    Mounted,
+    /// Into the file that is there, as it is asked for.
+    InPlace,
 }
 
 /// A file as others see it.
@@ -22,6 +35,8 @@ struct State {
     content: String,
     mode: u32,
     owner: (u32, u32),
+    /// The access control list, as the kernel's attribute; empty where there is none.
+    list: Vec<u8>,
 }
 
 /// One system call of the program: the `ordinal`th of its name since the start.
@@ -37,16 +52,30 @@ const FOREIGN: &str = ".a0123456789";
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn state(content: &str, mode: u32, owner: (u32, u32)) -> State {
-    State { content: content.to_owned(), mode, owner }
+    State { content: content.to_owned(), mode, owner, list: Vec::new() }
 }
 
+/// `user::6 user:1234:4 group::0 mask::M other::0`, of a file whose mode shows the mask as the group's bits.
+fn with_list(state: State) -> State {
+    let mask = u16::try_from(state.mode >> 3 & 7).expect("three bits");
+    let mut list = vec![2, 0, 0, 0];
+    for (tag, allowed, id) in
+        [(1_u16, 6_u16, u32::MAX), (2, 4, 1234), (4, 0, u32::MAX), (0x10, mask, u32::MAX), (0x20, 0, u32::MAX)]
+    {
+        list.extend(tag.to_le_bytes().into_iter().chain(allowed.to_le_bytes()).chain(id.to_le_bytes()));
+    }
+    State { list, ..state }
+}
+
+const LIST: &str = "system.posix_acl_access";
+
 fn new_file() -> Scene {
-    Scene { templates: &[""], before: None, after: state("new\n", 0o644, me()), mounted: false }
+    Scene { templates: &[""], before: None, after: state("new\n", 0o644, me()), written: Written::Whole }
 }
 
 fn replaced_file() -> Scene {
     let before = state("the old one\n", 0o604, me());
-    Scene { templates: &[""], before: Some(before), after: state("new\n", 0o604, me()), mounted: false }
+    Scene { templates: &[""], before: Some(before), after: state("new\n", 0o604, me()), written: Written::Whole }
 }
 
 /// Only root may give a file away; another user sees the mode change alone.
@@ -57,15 +86,33 @@ fn owner_and_mode() -> Scene {
             templates: &["mode = \"0640\"\nUID = 12345\nGID = 23456"],
             before: Some(before),
             after: state("new\n", 0o640, (12345, 23456)),
-            mounted: false,
+            written: Written::Whole,
         },
         false => Scene {
             templates: &["mode = \"0640\""],
             before: Some(before),
             after: state("new\n", 0o640, me()),
-            mounted: false,
+            written: Written::Whole,
         },
     }
+}
+
+/// `None`, with the reason printed, where the file system of temporary files has no access control lists.
+fn list_and_mode() -> Option<Scene> {
+    let (before, after) = (state("the old one\n", 0o640, me()), state("new\n", 0o660, me()));
+    let (before, after) = (with_list(before), with_list(after));
+    let dir = TempDir::new();
+    dir.write("probe", "");
+    if let Err(e) = setxattr(dir.at("probe"), LIST, &before.list, XattrFlags::empty()) {
+        let text = format!("test crash ... skipped: no access control lists on temporary files: {e}\n");
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        return None;
+    }
+    Some(Scene { templates: &["mode = \"0660\""], before: Some(before), after, written: Written::Whole })
+}
+
+fn in_place() -> Scene {
+    Scene { templates: &["mode = \"0640\"\nin_place = true"], written: Written::InPlace, ..mounted_file() }
 }
 
 fn several_templates() -> Scene {
@@ -74,7 +121,12 @@ fn several_templates() -> Scene {
 
 fn mounted_file() -> Scene {
     let before = state(&"the old one, longer than the new one\n".repeat(1000), 0o604, me());
-    Scene { templates: &["mode = \"0640\""], before: Some(before), after: state("new\n", 0o640, me()), mounted: true }
+    Scene {
+        templates: &["mode = \"0640\""],
+        before: Some(before),
+        after: state("new\n", 0o640, me()),
+        written: Written::Mounted,
+    }
 }
 
 fn me() -> (u32, u32) {
@@ -95,7 +147,7 @@ impl Scene {
         dir.write("config.toml", config);
         dir.write(&format!("out/{FOREIGN}"), "");
         self.reset(&dir);
-        if self.mounted {
+        if self.written == Written::Mounted {
             dir.write("mounted", "");
             let (mounted, dst) = (dir.at("mounted"), dir.at("out/a"));
             run(&["mount", "--bind", &mounted.to_string_lossy(), &dst.to_string_lossy()]);
@@ -112,6 +164,9 @@ impl Scene {
             let (uid, gid) = before.owner;
             chown(dir.at(&name), Some(uid), Some(gid)).expect("it is ours");
             dir.set_mode(&name, before.mode);
+            if !before.list.is_empty() {
+                setxattr(dir.at(&name), LIST, &before.list, XattrFlags::empty()).expect("it was probed");
+            }
         }
     }
 
@@ -121,7 +176,7 @@ impl Scene {
 
     /// A folder for each run, or the same one again where making it is expensive.
     fn each_run(&self, calls: &[(Call, String)], mut check: impl FnMut(&TempDir, &Call, &str, Finished)) {
-        let shared = self.mounted.then(|| self.folder());
+        let shared = (self.written == Written::Mounted).then(|| self.folder());
         for (call, fault) in calls {
             let own = shared.is_none().then(|| self.folder());
             let dir = own.as_ref().or(shared.as_ref()).expect("one of the two");
@@ -148,7 +203,10 @@ impl Scene {
     /// The installation's system calls, from the one that creates the first stage file to the end.
     fn calls(&self) -> Vec<Call> {
         let calls = self.all_calls();
-        let first = calls.iter().position(|call| call.text.contains("\".a") && call.text.contains("O_EXCL"));
+        let first = calls.iter().position(|call| match self.written {
+            Written::Whole | Written::Mounted => call.text.contains("\".a") && call.text.contains("O_EXCL"),
+            Written::InPlace => call.text.contains("\"a\"") && call.text.contains("O_RDWR"),
+        });
         let calls: Vec<Call> = calls.into_iter().skip(first.expect("a stage file is created")).collect();
         assert!(calls.len() > 15, "{calls:#?}");
         calls
@@ -184,7 +242,7 @@ impl Scene {
                 survived.push(call.text.clone());
             }
             let states: Vec<Option<State>> = self.names().iter().map(|name| found(dir, name)).collect();
-            if self.mounted {
+            if self.written != Written::Whole {
                 let mode = states[0].as_ref().expect("it is mounted").mode;
                 assert!([self.before.as_ref().expect("it is there").mode, self.after.mode].contains(&mode), "{call:?}");
                 return;
@@ -243,7 +301,10 @@ impl Scene {
                 || call.text.contains("O_EXCL")
                 || call.name == "write" && call.text.contains("\"new\\n\"");
             // A mount point says EBUSY to the rename; another error is one. What dressed the stage is repeated in place.
-            assert!(!vital || self.mounted || finished.code == Some(1), "{fault} in {call:?} went unnoticed");
+            assert!(
+                !vital || self.written == Written::Mounted || finished.code == Some(1),
+                "{fault} in {call:?} went unnoticed"
+            );
         });
     }
 }
@@ -268,7 +329,10 @@ fn found(dir: &TempDir, name: &str) -> Option<State> {
     let path = dir.at(&format!("out/{name}"));
     let meta = fs::metadata(&path).ok()?;
     let content = fs::read_to_string(&path).expect("a file that is there");
-    Some(State { content, mode: meta.mode() & 0o7777, owner: (meta.uid(), meta.gid()) })
+    let mut list = vec![0; 256];
+    let length = getxattr(&path, LIST, &mut list[..]).unwrap_or(0);
+    list.truncate(length);
+    Some(State { content, mode: meta.mode() & 0o7777, owner: (meta.uid(), meta.gid()), list })
 }
 
 /// What lies beside the destinations.
@@ -299,6 +363,26 @@ fn several_templates_are_replaced_in_order() {
 #[test]
 fn a_mounted_file_is_repaired_by_the_next_start() {
     in_own_namespace("crash::a_mounted_file_is_repaired_by_the_next_start", || mounted_file().killed_everywhere());
+}
+
+#[test]
+fn a_list_comes_with_the_content() {
+    list_and_mode().inspect(Scene::killed_everywhere);
+}
+
+#[test]
+fn errors_keep_the_old_list() {
+    list_and_mode().inspect(Scene::fails_everywhere);
+}
+
+#[test]
+fn a_file_written_in_place_is_repaired_by_the_next_start() {
+    in_place().killed_everywhere();
+}
+
+#[test]
+fn errors_keep_the_content_of_a_file_written_in_place() {
+    in_place().fails_everywhere();
 }
 
 #[test]
