@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::keys::Keys;
+use super::keys::{Keys, Missing};
 use super::polled::{Polled, Schedule, Source};
 use super::{Backend, interval};
 use crate::config::{self, Mode};
@@ -14,6 +14,18 @@ use crate::store::Layer;
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
     let names = Names::new(&config.prefix, &config.keys);
     Box::new(Polled::new(Environment { names }, &config.prefix, Schedule::new(interval(config, mode), seed)))
+}
+
+/// Which of its keys have no variable.
+pub fn missing(prefix: &str, keys: &[String]) -> Missing {
+    let names = Names::new(prefix, &[]);
+    let keys = Keys::new(prefix, keys);
+    let stored = |effective: &Vec<u8>| {
+        let begin = key(&variable(effective));
+        let stored = names.keys.store_key(&begin).map_or(begin, |stored| stored.key.to_vec());
+        (effective.clone(), stored)
+    };
+    Missing::of(keys.effective().iter().map(stored))
 }
 
 struct Environment {
@@ -115,6 +127,18 @@ mod tests {
     fn a_prefix_that_no_key_can_begin_with_takes_nothing_away() {
         check("/APP", &["/db"], &["/app/db/host=pg", "/app/db/port=5"]);
         check("/app_db", &["/"], &["/app/db/host=pg", "/app/db/port=5"]);
+    }
+
+    #[test]
+    fn a_key_without_a_variable_is_missing() {
+        let check = |prefix, key: &str, begin: &str| {
+            let mut missing = missing(prefix, &[key.to_owned()]);
+            assert_eq!(missing.look(|wanted| wanted == begin.as_bytes()), [""; 0], "{prefix} {key}");
+        };
+        check("", "/app", "/app");
+        check("", "/", "/");
+        check("/app", "/DB_x", "/db/x");
+        check("/My_app", "/db", "/my/app/db");
     }
 
     #[test]

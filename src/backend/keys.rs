@@ -54,6 +54,11 @@ impl Keys {
         self.prefixes[..after].last().is_some_and(|prefix| raw.starts_with(prefix))
     }
 
+    /// What the store keys of an effective key begin with.
+    fn stored(&self, effective: &[u8]) -> Vec<u8> {
+        rooted(effective.strip_prefix(&self.base[..]).unwrap_or(effective)).to_vec()
+    }
+
     /// `path.Join("/", raw less the prefix)`; `None` for a raw key that is neither the prefix nor below it.
     pub fn store_key(&self, raw: &[u8]) -> Option<StoreKey> {
         let rest = raw.strip_prefix(&self.base[..])?;
@@ -64,6 +69,49 @@ impl Keys {
             let exact = if self.base.is_empty() || *key != *b"/" { *key == *rest } else { rest.is_empty() };
             StoreKey { key, exact }
         })
+    }
+}
+
+/// Which keys of the configuration have nothing below them, so that each is told once for as long as that is so: a typing error
+/// there empties a file.
+#[derive(Debug, Default)]
+pub struct Missing {
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    /// With the prefix, as messages name it.
+    effective: Vec<u8>,
+    /// What its keys begin with in the store.
+    stored: Vec<u8>,
+    is_missing: bool,
+}
+
+impl Missing {
+    /// For keys that are called in the store as [`Keys::store_key`] has it.
+    pub fn new(prefix: &str, keys: &[String]) -> Missing {
+        let keys = Keys::new(prefix, keys);
+        Missing::of(keys.effective().iter().map(|key| (key.clone(), keys.stored(key))))
+    }
+
+    /// `wanted`: each key as messages name it, and what its keys begin with in the store.
+    pub fn of(wanted: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Missing {
+        let wanted = wanted.into_iter().map(|(effective, stored)| Wanted { effective, stored, is_missing: false });
+        Missing { wanted: wanted.collect() }
+    }
+
+    /// Looks again. `is_there`: whether a key of the store begins so. Gives the keys that have nothing below them and had
+    /// something, or were not looked for, the last time.
+    pub fn look(&mut self, is_there: impl Fn(&[u8]) -> bool) -> Vec<String> {
+        let mut new = Vec::new();
+        for wanted in &mut self.wanted {
+            let was_missing = std::mem::replace(&mut wanted.is_missing, !is_there(&wanted.stored));
+            if wanted.is_missing && !was_missing {
+                new.push(String::from_utf8_lossy(&wanted.effective).into_owned());
+            }
+        }
+        new
     }
 }
 
@@ -152,6 +200,19 @@ mod tests {
         check("/app", "/ap", None);
         check("/app", "/other/x", None);
         check("/app", "app/x", None);
+    }
+
+    #[test]
+    fn a_key_with_nothing_below_it_is_told_once() {
+        let mut missing = Missing::new("/prod", &["/app", "db", "/"].map(str::to_owned));
+        let mut look = |store: &[&str]| missing.look(|begin| store.iter().any(|key| key.as_bytes().starts_with(begin)));
+        assert_eq!(look(&["/app/x"]), ["/prod/db"]);
+        assert_eq!(look(&["/app/x"]), [""; 0], "told already");
+        assert_eq!(look(&[]), ["/prod/app", "/prod"]);
+        assert_eq!(look(&["/db2"]), [""; 0]);
+        assert_eq!(look(&["/app"]), ["/prod/db"], "it was there in between");
+        let mut all = Missing::new("", &["".to_owned()]);
+        assert_eq!(all.look(|begin| begin == b"/"), [""; 0]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::config::{self, Kind};
 use crate::host::wait::Wake;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
+use keys::Missing;
 
 /// One backend of one resource, at work. The loop calls [`Backend::turn`] once at the start, whenever one of
 /// its descriptors is readable and when it is due.
@@ -100,6 +101,16 @@ impl Pool {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }
+    }
+}
+
+/// Which of the keys of a backend have nothing below them, so far none.
+pub fn missing(backend: &config::Backend) -> Missing {
+    match &backend.kind {
+        Kind::Env => env::missing(&backend.prefix, &backend.keys),
+        // It never has keys.
+        Kind::Mock => Missing::default(),
+        _ => Missing::new(&backend.prefix, &backend.keys),
     }
 }
 

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::succession::Number;
-use crate::backend::{Backend, Change, Pool, Report};
+use crate::backend::keys::Missing;
+use crate::backend::{self, Backend, Change, Pool, Report};
 use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
@@ -38,6 +39,10 @@ pub(super) struct Unit {
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
+    /// Per backend: which of its keys have nothing below them, as far as the user was told.
+    missing: Vec<Missing>,
+    /// Per backend: the number of keys was told once.
+    is_counted: Vec<bool>,
     world: Rc<dyn World>,
     pub(super) limits: Limits,
     logger: Rc<Logger>,
@@ -113,6 +118,8 @@ impl Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
+            missing: config.backends.iter().map(backend::missing).collect(),
+            is_counted: vec![false; backends.len()],
             resting: vec![Instant::now(); backends.len()],
             backends,
             fresh: (0, Instant::now()),
@@ -141,7 +148,12 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let line = Line::new(Level::Debug, "compiling source template");
         self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-        Template::compile(src, &self.world).map_err(fault_of)
+        let template = Template::compile(src, &self.world).map_err(fault_of)?;
+        if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
+            let line = Line::new(Level::Warn, "the source template is empty");
+            self.log(line.with("template", src.display().to_string()));
+        }
+        Ok(template)
     }
 
     /// Has all templates compiled again: the filters may be others.
@@ -211,6 +223,8 @@ impl Unit {
         match report {
             Report::Snapshot(layer) => {
                 self.store_mut().replace(backend, layer);
+                self.tell_count(backend);
+                self.warn_missing(backend);
                 return true;
             }
             Report::Changes { changes, trigger } => {
@@ -221,6 +235,7 @@ impl Unit {
                         Change::Delete(key) => store.delete(backend, &key),
                     };
                 }
+                self.warn_missing(backend);
                 return trigger;
             }
             Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
@@ -272,6 +287,26 @@ impl Unit {
 
     fn store_mut(&mut self) -> &mut Store {
         Rc::get_mut(&mut self.store).expect("a render borrows the store only while it runs")
+    }
+
+    /// Tells how many keys a read has brought: at info the first time.
+    fn tell_count(&mut self, backend: usize) {
+        let level = match std::mem::replace(&mut self.is_counted[backend], true) {
+            false => Level::Info,
+            true => Level::Debug,
+        };
+        let line = Line::new(level, "keys have been read").with("backend", self.backends[backend].name());
+        self.log(line.with("keys", self.store.count(backend).to_string()));
+    }
+
+    /// Warns of every key of the configuration that has nothing below it, once for as long as that is so.
+    fn warn_missing(&mut self, backend: usize) {
+        let store = &self.store;
+        let missing = self.missing[backend].look(|prefix| store.has_prefix(backend, prefix));
+        for key in missing {
+            let line = Line::new(Level::Warn, format!("no key below `{}`", if key.is_empty() { "/" } else { &key }));
+            self.log(line.with("backend", self.backends[backend].name()));
+        }
     }
 
     /// Warns of every key that several backends hold, once for as long as they do.

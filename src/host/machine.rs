@@ -2,12 +2,13 @@
 //! Only reads; what is written goes through `files`.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,6 +42,8 @@ pub struct Machine {
     resolver: Resolver,
     signals: Arc<Signals>,
     scripts: RefCell<Rc<Scripts>>,
+    /// The templates that had text when they were read.
+    with_text: RefCell<HashSet<PathBuf>>,
 }
 
 impl Machine {
@@ -48,7 +51,7 @@ impl Machine {
     pub fn new(signals: Arc<Signals>) -> Machine {
         let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
         let resolver = Resolver::new(Some(wake));
-        Machine { zone: OnceCell::new(), resolver, signals, scripts: RefCell::default() }
+        Machine { zone: OnceCell::new(), resolver, signals, scripts: RefCell::default(), with_text: RefCell::default() }
     }
 
     /// Replaces the filters of the user, for the templates that are compiled from now on.
@@ -100,7 +103,17 @@ impl config::Source for Machine {
 
 impl World for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        whole_file(path, LARGEST_TEMPLATE)
+        let bytes = whole_file(path, LARGEST_TEMPLATE)?;
+        let mut with_text = self.with_text.borrow_mut();
+        match (bytes.is_empty(), with_text.contains(path)) {
+            // It is being written, most likely, or the disk was full. What it was rendered to would be emptied.
+            (true, true) => Err(io::Error::other("it is empty now, write `{# #}` into it if that is meant")),
+            (false, false) => {
+                with_text.insert(path.to_owned());
+                Ok(bytes)
+            }
+            (true, false) | (false, true) => Ok(bytes),
+        }
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {

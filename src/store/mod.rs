@@ -6,6 +6,7 @@ pub mod path;
 pub mod pattern;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use cursor::Cursor;
@@ -102,6 +103,17 @@ impl Store {
     /// How many layers hold a key.
     fn holders(&self, key: &[u8]) -> usize {
         self.layers.iter().filter(|layer| layer.contains_key(key)).count()
+    }
+
+    /// How many keys one layer has.
+    pub fn count(&self, layer: usize) -> usize {
+        self.layers[layer].len()
+    }
+
+    /// Whether a key of one layer begins with these bytes.
+    pub fn has_prefix(&self, layer: usize, prefix: &[u8]) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.layers[layer].range::<[u8], _>(from).next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
     /// Whether there is such a key. A path that only has keys below it is none.

@@ -28,6 +28,60 @@ watch = true
     )
 }
 
+/// A key in `keys` with a typing error in it renders an empty file: each is named, once as long as nothing is below it.
+#[test]
+fn keys_that_match_nothing_are_named() {
+    const NO_KEY: &str = "no key below `/prod/db` backend=file resource=app";
+    let keys = "keys = [\"/greeting\", \"/db\"]\nprefix = \"/prod\"";
+    let dir = folder(&on_file("app", "").replace("keys = [\"/\"]", keys));
+    let data = |greeting: &str, more: &str| {
+        dir.replace("data.json", format!("{{\"prod\": {{\"greeting\": \"{greeting}\"{more}}}}}"));
+        wait_until(greeting, LIMIT, || dir.holds("app.out", &format!("{greeting}\n")));
+    };
+    dir.write("data.json", r#"{"prod": {"greeting": "hello"}}"#);
+    let finished = remco(&dir).once().expect_code(0).expect_log(NO_KEY);
+    finished.expect_log(" INFO").expect_log("keys have been read backend=file keys=1");
+
+    let program = remco(&dir).start();
+    program.wait_for_log(NO_KEY);
+    data("again", "");
+    data("with it", ", \"db\": {\"a\": 1, \"b\": 2}");
+    program.wait_for_log("keys have been read backend=file keys=3");
+    data("without it", "");
+    program.wait_for_log_count(NO_KEY, 2);
+    let log = program.stop();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("no key below"), 2, "{log:#?}");
+    assert!(count("INFO") > 0 && count("keys have been read") == 4, "{log:#?}");
+    let first = log.iter().find(|line| line.contains("keys have been read")).unwrap();
+    assert!(first.contains(" INFO "), "{first}");
+    assert_eq!(log.iter().filter(|line| line.contains("keys have been read") && line.contains("DEBUG")).count(), 3);
+}
+
+/// What it is rendered to would be emptied by an editor, a full disk, or a deployment that has only begun.
+#[test]
+fn a_template_that_is_cut_keeps_the_old_file() {
+    let dir = folder(&(on_file("app", "") + &on_file("includes", "").replace("app.tmpl", "outer.tmpl")));
+    dir.write("outer.tmpl", "{% include \"app.tmpl\" %}");
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n") && dir.holds("includes.out", "hello\n"));
+    dir.write("app.tmpl", "");
+    greet(&dir, "again");
+    const CUT: &str = "failed to read `app.tmpl`: it is empty now, write `{# #}` into it if that is meant";
+    program.wait_for_log_count(CUT, 2);
+    assert!(dir.holds("app.out", "hello\n") && dir.holds("includes.out", "hello\n"));
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}!\n");
+    for name in ["app.out", "includes.out"] {
+        wait_until("it has text again", LIMIT, || dir.holds(name, "again!\n"));
+    }
+    program.stop();
+
+    // Go remco renders it.
+    dir.write("app.tmpl", "");
+    remco(&dir).once().expect_code(0).expect_log("the source template is empty template=app.tmpl resource=app");
+    assert!(dir.holds("app.out", "") && dir.holds("includes.out", ""));
+}
+
 /// A resource on an etcd.
 pub fn on_etcd(name: &str, url: &str) -> String {
     format!(
