@@ -73,13 +73,13 @@ const DOORS: &[(&str, &str)] = &[
     ("lexopt", "src/cli.rs"),
     ("rquickjs", "src/host/javascript"),
     ("rustix", "src/host/"),
-    ("rustls", "src/host/http/tls.rs"),
+    ("rustls", "src/host/tls/"),
     ("signal_hook", "src/host/"),
     ("toml", "src/config/"),
     ("tz", "src/host/"),
     ("upon", "src/template/"),
-    ("ureq", "src/host/http"),
-    ("webpki_roots", "src/host/http/tls.rs"),
+    ("ureq", "src/host/"),
+    ("webpki_roots", "src/host/tls/"),
 ];
 
 /// What stands nowhere, or nowhere but in tests.

@@ -1,12 +1,6 @@
 //! HTTP requests over poll(2): the only door of ureq. A request waits for its answer, but serves the loop's [`Wake`]
 //! meanwhile; a [`Stream`] never waits: it gives the lines that have arrived.
-//! Knows nothing of etcd. No proxies, no redirects, no retries and no threads; TLS is in `tls`.
-
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "http/no_tls.rs"]
-mod tls;
+//! Knows nothing of etcd. No proxies, no redirects, no retries and no threads; TLS is in `host::tls`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,10 +22,11 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::{Agent, Body, BodyReader, Timeout};
 
 use super::dns::{self, Families, Fault};
+pub use super::link::Cause;
+use super::tls::{self, Tls};
 use super::wait::Wake;
 use crate::config;
 use crate::error::cause;
-use tls::Tls;
 
 /// The longest line of a stream and the longest body of an answer, unless told otherwise.
 pub const MAX_RESPONSE: usize = 256 << 20;
@@ -382,37 +377,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a connection was of no use, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The loop wants to end.
-    Aborted,
-    /// The server ended the answer, as far as can be told where it meant to.
-    Ended,
-    /// The server ended the connection.
-    Closed,
-    /// A step took longer than its limit.
-    Late { missed: &'static str, limit: Duration },
-    /// A line or a body over the limit.
-    TooLong { bytes: usize },
-    /// Anything else.
-    Other(String),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Aborted => f.write_str("given up because of a signal"),
-            Cause::Ended | Cause::Closed => f.write_str("connection closed by the server"),
-            Cause::Late { missed, limit } => write!(f, "{missed} within {limit:?}"),
-            Cause::TooLong { bytes } => write!(f, "answer is longer than {bytes} bytes"),
-            Cause::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Cause {}
-
 impl Cause {
     /// Of an error of reading an [`Answer`].
     pub fn of_reading(error: &io::Error) -> Option<&Cause> {
@@ -603,7 +567,7 @@ impl Transport for Polled {
         let on = Waiting::new(&self.socket, &self.connections, &*self.wake, timeout.for_write());
         let mut rest = &self.buffers.output()[..amount];
         if let Some(session) = &mut self.secure {
-            return session.send(rest, &on).map_err(|error| match error {
+            return send_tls(session, rest, &on).map_err(|error| match error {
                 ureq::Error::Timeout(_) if session.is_handshaking() => {
                     failed(Cause::Late { missed: "TLS not set up", limit: self.limits.answer })
                 }
@@ -628,7 +592,7 @@ impl Transport for Polled {
         on.check()?;
         let into = self.buffers.input_append_buf();
         let read = match &mut self.secure {
-            Some(session) => session.receive(into, &on)?,
+            Some(session) => receive_tls(session, into, &on)?,
             None => loop {
                 match on.socket().read(into) {
                     Ok(n) => break n,
@@ -700,6 +664,78 @@ impl<'a> Waiting<'a> {
         match self.streaming {
             true => Err(io::Error::from(ErrorKind::WouldBlock).into()),
             false => wait(self.socket.as_fd(), ready, self.wake, self.until, self.step),
+        }
+    }
+}
+
+/// Sends all of it, and shakes hands first where that has not been done.
+fn send_tls(session: &mut tls::Session, plain: &[u8], on: &Waiting) -> Result<(), ureq::Error> {
+    let mut rest = plain;
+    loop {
+        // It takes only so much before it is sent.
+        let taken = session.write(rest)?;
+        rest = &rest[taken..];
+        while session.wants_write() || session.is_handshaking() {
+            on.check()?;
+            match session.wants_write() {
+                true => write_tls(session, on)?,
+                false => read_tls(session, on)?,
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Some of what was sent to us; 0: the server will send no more. What has been received already comes first.
+fn receive_tls(session: &mut tls::Session, into: &mut [u8], on: &Waiting) -> Result<usize, ureq::Error> {
+    loop {
+        match session.read(into) {
+            Ok(n) => return Ok(n),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) => return Err(broken(e)),
+        }
+        on.check()?;
+        while session.wants_write() {
+            match write_tls(session, on) {
+                // What it has to say by itself can wait for the next call; a stream does not.
+                Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => break,
+                written => written?,
+            }
+        }
+        read_tls(session, on)?;
+    }
+}
+
+fn read_tls(session: &mut tls::Session, on: &Waiting) -> Result<(), ureq::Error> {
+    match session.fill(&mut on.socket(), &mut on.socket()) {
+        Ok(0) if session.is_handshaking() => {
+            let words = "connection closed by the server before TLS was set up: does it speak TLS?";
+            Err(failed(Cause::Other(words.to_owned())))
+        }
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => on.readable(),
+        Err(e) => Err(broken(e)),
+    }
+}
+
+fn write_tls(session: &mut tls::Session, on: &Waiting) -> Result<(), ureq::Error> {
+    match session.flush(&mut on.socket()) {
+        Ok(0) => Err(io::Error::from(ErrorKind::WriteZero).into()),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => on.writable(),
+        Err(e) => {
+            // A server that hangs up has mostly said why.
+            loop {
+                match session.fill(&mut on.socket(), &mut on.socket()) {
+                    Ok(n) if n > 0 => {}
+                    Err(said) if said.kind() == ErrorKind::Other => return Err(said.into()),
+                    _ => return Err(e.into()),
+                }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod http;
 pub mod inotify;
 #[cfg(feature = "js")]
 pub mod javascript;
+pub mod link;
 pub mod logger;
 pub mod machine;
 pub mod notify;
@@ -18,5 +19,10 @@ pub mod process;
 pub mod random;
 pub mod read;
 pub mod signals;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/none.rs"]
+pub mod tls;
 pub mod wait;
 pub mod write;

@@ -1,10 +1,9 @@
-//! TLS below HTTP, by rustls over a socket that never blocks: whom to trust, what to show, a secured connection, and in
-//! words what was wrong with it. The files are read again when they have changed, so that the next connection takes a
-//! renewed certificate. Knows nothing of HTTP. (ureq's own connector reads them once, panics on a key that does not fit,
-//! passes over authorities it cannot read, and lets the handshake take from the time to connect.)
+//! TLS of a connection, by rustls: which authorities are trusted, which certificate is shown, a session without a socket,
+//! and in words what was wrong with it. The files are read again when they have changed, so that the next connection takes
+//! a renewed certificate. Knows nothing of HTTP, and never waits.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,10 +14,10 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
 
-use super::{Cause, Waiting, broken, failed};
 use crate::calendar::Civil;
 use crate::config;
 use crate::error::cause;
+use crate::host::link::Cause;
 use crate::host::read::whole_file;
 
 /// More than any bundle of authorities.
@@ -211,7 +210,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// One secured connection, on a socket that is lent to it.
+/// The TLS of one connection. It never waits and owns no socket: records are moved over the one that is handed in.
 pub struct Session {
     connection: ClientConnection,
     words: Words,
@@ -228,89 +227,55 @@ impl Session {
         self.connection.is_handshaking()
     }
 
-    /// Whether it can take a request: the server has not ended it, and nothing is left that nobody asked for.
+    /// Whether records wait to be sent.
+    pub fn wants_write(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Encrypts bytes of the caller; tells how many. None: flush first.
+    ///
+    /// # Errors
+    /// None that is not one of [`Session::flush`] too.
+    pub fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
+        self.connection.writer().write(plain)
+    }
+
+    /// Sends records, as many as the socket takes at once; tells how many bytes.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn flush(&mut self, socket: &mut dyn Write) -> io::Result<usize> {
+        self.connection.write_tls(socket)
+    }
+
+    /// Decrypted bytes; 0: the server ended the session as it should.
+    ///
+    /// # Errors
+    /// `WouldBlock`: there are none, [`Session::fill`] first. `UnexpectedEof`: the connection ended without a word.
+    pub fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.connection.reader().read(into)
+    }
+
+    /// Receives records, as many as there are at once; 0: the connection ended. `reply` is the same socket, for the alert
+    /// that tells the server what was wrong.
+    ///
+    /// # Errors
+    /// Those of the socket; of kind `Other` with a [`Cause`] what is wrong with the records.
+    pub fn fill(&mut self, socket: &mut dyn Read, reply: &mut dyn Write) -> io::Result<usize> {
+        let received = self.connection.read_tls(socket)?;
+        if let Err(error) = self.connection.process_new_packets() {
+            // As far as that goes at once; the connection is lost either way.
+            let _ = self.connection.write_tls(reply);
+            return Err(Cause::Other(self.words.of(&error)).into_io());
+        }
+        Ok(received)
+    }
+
+    /// Whether it can take a request as far as is known without looking at the socket: the server has not ended it, and
+    /// nothing was decrypted that was not asked for.
     pub fn is_idle(&mut self) -> bool {
         let state = self.connection.process_new_packets();
         state.is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
-    }
-
-    /// Sends all of it, and shakes hands first where that has not been done.
-    pub fn send(&mut self, plain: &[u8], on: &Waiting) -> Result<(), ureq::Error> {
-        let mut rest = plain;
-        loop {
-            // It takes only so much before it is sent.
-            let taken = self.connection.writer().write(rest)?;
-            rest = &rest[taken..];
-            while self.connection.wants_write() || self.connection.is_handshaking() {
-                on.check()?;
-                match self.connection.wants_write() {
-                    true => self.write(on)?,
-                    false => self.read(on)?,
-                }
-            }
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Some of what was sent to us; 0: the server will send no more. What has been received already comes first.
-    pub fn receive(&mut self, into: &mut [u8], on: &Waiting) -> Result<usize, ureq::Error> {
-        loop {
-            match self.connection.reader().read(into) {
-                Ok(n) => return Ok(n),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                // Not as such: a body that ends with its connection would look whole.
-                Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Err(failed(Cause::Closed)),
-                Err(e) => return Err(e.into()),
-            }
-            on.check()?;
-            while self.connection.wants_write() {
-                match self.write(on) {
-                    // What it has to say by itself can wait for the next call; a stream does not.
-                    Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => break,
-                    written => written?,
-                }
-            }
-            self.read(on)?;
-        }
-    }
-
-    fn read(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
-        match self.connection.read_tls(&mut on.socket()) {
-            Ok(0) if self.connection.is_handshaking() => {
-                let words = "connection closed by the server before TLS was set up: does it speak TLS?";
-                Err(failed(Cause::Other(words.to_owned())))
-            }
-            Ok(_) => self.process(on),
-            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => on.readable(),
-            Err(e) => Err(broken(e)),
-        }
-    }
-
-    fn write(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
-        match self.connection.write_tls(&mut on.socket()) {
-            Ok(0) => Err(io::Error::from(ErrorKind::WriteZero).into()),
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => on.writable(),
-            Err(e) => {
-                // A server that hangs up has mostly said why.
-                while matches!(self.connection.read_tls(&mut on.socket()), Ok(n) if n > 0) {
-                    self.process(on)?;
-                }
-                Err(e.into())
-            }
-        }
-    }
-
-    fn process(&mut self, on: &Waiting) -> Result<(), ureq::Error> {
-        self.connection.process_new_packets().map(drop).map_err(|error| {
-            // The server is told as far as that goes at once; the connection is lost either way.
-            let _ = self.connection.write_tls(&mut on.socket());
-            failed(Cause::Other(self.words.of(&error)))
-        })
     }
 }
 

@@ -1,0 +1,56 @@
+//! What a build without TLS has in its place: no session can be made, and an error says so.
+//! Reads no files.
+
+use std::io::{self, Read, Write};
+
+use crate::config;
+use crate::host::link::Cause;
+
+/// Trusts no server.
+#[derive(Debug)]
+pub struct Tls;
+
+impl Tls {
+    pub fn new(_: config::Tls) -> Tls {
+        Tls
+    }
+
+    /// Fails: this build has no TLS.
+    pub fn secure(&self, _: &str) -> Result<Session, Cause> {
+        Err(Cause::Other(config::NO_TLS.to_owned()))
+    }
+}
+
+/// There is none.
+#[derive(Debug)]
+pub enum Session {}
+
+impl Session {
+    pub fn is_handshaking(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn wants_write(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub fn flush(&mut self, _: &mut dyn Write) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub fn fill(&mut self, _: &mut dyn Read, _: &mut dyn Write) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub fn is_idle(&mut self) -> bool {
+        match *self {}
+    }
+}
