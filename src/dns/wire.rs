@@ -50,6 +50,22 @@ pub enum Record {
     Service(Service),
 }
 
+impl Record {
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Record::Address(address) => Some(address),
+            Record::Service(_) => None,
+        }
+    }
+
+    pub fn service(self) -> Option<Service> {
+        match self {
+            Record::Service(service) => Some(service),
+            Record::Address(_) => None,
+        }
+    }
+}
+
 /// An SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {

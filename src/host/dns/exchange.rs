@@ -1,30 +1,30 @@
 //! The questions about one name and their way to the servers: each server in turn, again for each attempt, over one
-//! UDP socket a server that stays open, so that a late answer counts; over TCP for what does not fit.
-//! Which names are asked for, and what the absence of an answer means to them, is its caller's.
+//! UDP socket a server that stays open, so that a late answer counts; over TCP for what does not fit. Never waits: the
+//! caller polls and advances. Which names are asked for, and what the absence of an answer means to them, is the caller's.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::{Fault, Trouble};
 use crate::dns::Name;
 use crate::dns::wire::{Kind, Query, Record, Reply};
 use crate::error::cause;
+use crate::host::link::{Cause, Link, Received};
 use crate::host::random;
-use crate::host::wait::Wake;
+use crate::host::wait::Interest;
 
-/// Servers send 512 bytes over UDP to who does not ask for more. A longer one loses its end and is asked for again.
+/// Servers send 512 bytes over UDP where nothing more is asked for. A longer one loses its end and is asked for again.
 const DATAGRAM: usize = 4096;
 
-/// Messages that are taken from one socket before time and signals are looked at.
+/// Messages that are taken from one socket in one turn.
 const BATCH: usize = 64;
 
-/// Whom to ask, and how long.
+/// The longest answer over TCP, with its length before it.
+const LONGEST: usize = 2 + 0xFFFF;
+
+/// The servers to ask, and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// At least one, in the order they are asked.
@@ -35,21 +35,25 @@ pub struct Plan {
     pub timeout: Duration,
     /// When everything ends.
     pub end: Instant,
-    /// Once a question has brought records, how long the others may still take.
+    /// Once a question has brought records, how long the others may still take; `None`: all of them are wanted.
     pub second_family: Option<Duration>,
 }
 
-pub struct Exchange<'a> {
-    plan: &'a Plan,
-    wake: Option<&'a dyn Wake>,
-    lines: Vec<Line>,
+#[derive(Debug)]
+pub struct Exchange {
+    plan: Plan,
+    upstreams: Vec<Upstream>,
     questions: Vec<Question>,
+    /// How many turns of servers have begun, and when the present one ends.
+    begun: usize,
+    turn_end: Instant,
     /// When what has come is enough.
     enough: Option<Instant>,
 }
 
 /// A server and the socket to it.
-struct Line {
+#[derive(Debug)]
+struct Upstream {
     server: SocketAddr,
     socket: Option<UdpSocket>,
     /// It answered something.
@@ -58,97 +62,128 @@ struct Line {
     silent: bool,
 }
 
+#[derive(Debug)]
 struct Question {
     query: Query,
     answer: Option<Answer>,
     /// What went wrong with it, by server.
     troubles: Vec<Option<Trouble>>,
+    /// A server's answer did not fit: it is being asked over TCP.
+    tcp: Option<Tcp>,
 }
 
+#[derive(Debug)]
 struct Answer {
     server: SocketAddr,
     /// `None`: there is no such name.
     records: Option<Vec<Record>>,
 }
 
-/// Why waiting ended without the socket being ready.
-enum Stop {
-    Late,
-    Aborted,
-    Failed(io::Error),
+/// A question on a connection of its own (RFC 1035, 4.2.2).
+#[derive(Debug)]
+struct Tcp {
+    upstream: usize,
+    link: Link,
+    answer: Vec<u8>,
 }
 
-impl<'a> Exchange<'a> {
-    pub fn new(name: &Name, kinds: &[Kind], plan: &'a Plan, wake: Option<&'a dyn Wake>) -> Exchange<'a> {
+impl Exchange {
+    /// The first server is asked with the first [`Exchange::advance`].
+    pub fn new(name: &Name, kinds: &[Kind], plan: Plan, now: Instant) -> Exchange {
         let question = |kind: &Kind| Question {
             // Unguessable from outside, as is the socket's port: a stranger cannot answer before the server does.
             query: Query { id: random::below(1 << 16) as u16, name: name.clone(), kind: *kind },
             answer: None,
             troubles: vec![None; plan.servers.len()],
+            tcp: None,
         };
-        let line = |server: &SocketAddr| Line { server: *server, socket: None, heard: false, silent: false };
+        let upstream = |server: &SocketAddr| Upstream { server: *server, socket: None, heard: false, silent: false };
         Exchange {
-            plan,
-            wake,
-            lines: plan.servers.iter().map(line).collect(),
+            upstreams: plan.servers.iter().map(upstream).collect(),
             questions: kinds.iter().map(question).collect(),
+            plan,
+            begun: 0,
+            turn_end: now,
             enough: None,
         }
     }
 
-    /// Asks until everything is answered or the time is over. Gives the records, at least one.
-    pub fn run(&mut self) -> Result<Vec<Record>, Fault> {
-        let turns = self.plan.attempts * self.lines.len();
-        for turn in 0..turns {
-            let line = turn % self.lines.len();
-            self.send(line);
-            // The last server gets its share of the time too.
-            let now = Instant::now();
-            let share = self.plan.end.saturating_duration_since(now) / (turns - turn) as u32;
-            let end = now + share.min(self.plan.timeout);
-            while self.awaits(line) && !self.has_enough() {
-                match self.wait_for_messages(self.enough.map_or(end, |enough| end.min(enough))) {
-                    Ok(()) => self.receive(end)?,
-                    Err(Stop::Late) if self.has_enough() => break,
-                    Err(Stop::Late) => {
-                        self.lines[line].silent = !self.lines[line].heard;
-                        break;
+    /// Appends what to poll for.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        let sockets = self.upstreams.iter().filter_map(|upstream| upstream.socket.as_ref());
+        out.extend(sockets.map(|socket| Interest::read(socket.as_fd())));
+        for tcp in self.questions.iter().filter_map(|question| question.tcp.as_ref()) {
+            tcp.link.interests(out);
+        }
+    }
+
+    /// When to come again although nothing was received.
+    pub fn due(&self) -> Instant {
+        self.enough.map_or(self.turn_end, |enough| enough.min(self.turn_end))
+    }
+
+    /// Takes what has come, and asks the next server where the present one took too long. Gives the records, at least
+    /// one, once that is decided.
+    pub fn advance(&mut self, now: Instant) -> Option<Result<Vec<Record>, Fault>> {
+        self.receive(now);
+        let turns = self.plan.attempts * self.upstreams.len();
+        loop {
+            let is_answered = self.questions.iter().all(|question| question.answer.is_some());
+            if is_answered || self.enough.is_some_and(|enough| enough <= now) {
+                return Some(self.outcome());
+            }
+            if self.begun > 0 {
+                let upstream = (self.begun - 1) % self.upstreams.len();
+                if self.awaits(upstream) {
+                    if now < self.turn_end {
+                        return None;
                     }
-                    Err(Stop::Aborted) => return Err(Fault::Aborted),
-                    Err(Stop::Failed(e)) => {
-                        self.trouble(line, &Trouble::Unreachable(cause(&e)));
-                    }
+                    self.upstreams[upstream].silent = !self.upstreams[upstream].heard;
+                    self.give_up_tcp();
                 }
             }
-            if self.has_enough() || self.questions.iter().all(|question| question.answer.is_some()) {
-                break;
+            if self.begun == turns {
+                return Some(self.outcome());
             }
+            // The last server gets its share of the time too.
+            let share = self.plan.end.saturating_duration_since(now) / (turns - self.begun) as u32;
+            self.turn_end = now + share.min(self.plan.timeout);
+            let upstream = self.begun % self.upstreams.len();
+            self.begun += 1;
+            self.send(upstream);
         }
-        self.outcome()
     }
 
     /// The servers that said nothing although they were waited for.
     pub fn silent(&self) -> Vec<SocketAddr> {
-        self.lines.iter().filter(|line| line.silent && !line.heard).map(|line| line.server).collect()
+        self.upstreams.iter().filter(|upstream| upstream.silent && !upstream.heard).map(|one| one.server).collect()
     }
 
     /// The servers that said something.
     pub fn heard(&self) -> Vec<SocketAddr> {
-        self.lines.iter().filter(|line| line.heard).map(|line| line.server).collect()
+        self.upstreams.iter().filter(|upstream| upstream.heard).map(|upstream| upstream.server).collect()
+    }
+
+    /// Whether one of the questions has brought records: the name is there.
+    pub fn has_records(&self) -> bool {
+        let records = |answer: &Answer| answer.records.as_ref().is_some_and(|records| !records.is_empty());
+        self.questions.iter().filter_map(|question| question.answer.as_ref()).any(records)
     }
 
     fn outcome(&self) -> Result<Vec<Record>, Fault> {
         let answers = || self.questions.iter().filter_map(|question| question.answer.as_ref());
-        let records: Vec<Record> = answers().filter_map(|answer| answer.records.clone()).flatten().collect();
-        if !records.is_empty() {
-            return Ok(records);
+        let open = self.questions.iter().find(|question| question.answer.is_none());
+        let has_records = self.has_records();
+        if has_records && (open.is_none() || self.plan.second_family.is_some()) {
+            return Ok(answers().filter_map(|answer| answer.records.clone()).flatten().collect());
         }
         let query = &self.questions[0].query;
         let (name, kind) = (query.name.clone(), query.kind);
-        if let Some(open) = self.questions.iter().find(|question| question.answer.is_none()) {
-            let troubles = self.lines.iter().zip(&open.troubles);
+        if let Some(open) = open {
+            let troubles = self.upstreams.iter().zip(&open.troubles);
             let trouble = |trouble: &Option<Trouble>| trouble.clone().unwrap_or(Trouble::Silent);
-            return Err(Fault::Troubled { name, troubles: troubles.map(|(l, t)| (l.server, trouble(t))).collect() });
+            let troubles = troubles.map(|(upstream, one)| (upstream.server, trouble(one))).collect();
+            return Err(Fault::Troubled { name, missing: has_records.then_some(open.query.kind), troubles });
         }
         let answer = answers().find(|answer| answer.records.is_some()).or(answers().next());
         Err(match answer.expect("every question is answered") {
@@ -158,22 +193,18 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether a question is open to which this server may still answer.
-    fn awaits(&self, line: usize) -> bool {
-        self.questions.iter().any(|question| question.is_open_to(line))
-    }
-
-    fn has_enough(&self) -> bool {
-        self.enough.is_some_and(|enough| enough <= Instant::now())
+    fn awaits(&self, upstream: usize) -> bool {
+        self.questions.iter().any(|question| question.is_open_to(upstream))
     }
 
     /// Asks a server whatever is open.
-    fn send(&mut self, line: usize) {
-        let open = |question: &&Question| question.is_open_to(line);
+    fn send(&mut self, upstream: usize) {
+        let open = |question: &&Question| question.is_open_to(upstream);
         let messages: Vec<Vec<u8>> = self.questions.iter().filter(open).map(|q| q.query.encode()).collect();
         if messages.is_empty() {
             return;
         }
-        let sent = self.lines[line].socket().and_then(|socket| {
+        let sent = self.upstreams[upstream].socket().and_then(|socket| {
             messages.iter().try_for_each(|message| match socket.send(message) {
                 // No room to send: as if it were lost on the way.
                 Err(e) if e.kind() != ErrorKind::WouldBlock => Err(e),
@@ -181,160 +212,148 @@ impl<'a> Exchange<'a> {
             })
         });
         if let Err(e) = sent {
-            self.trouble(line, &Trouble::Unreachable(cause(&e)));
+            self.trouble(upstream, &Trouble::Unreachable(cause(&e)));
         }
     }
 
-    /// Takes what has come on all sockets: an answer counts, whoever's turn it is.
-    fn receive(&mut self, end: Instant) -> Result<(), Fault> {
+    /// Takes what has come on all sockets: an answer counts whichever server's turn it is.
+    fn receive(&mut self, now: Instant) {
         let mut buffer = [0; DATAGRAM];
-        for line in 0..self.lines.len() {
+        for upstream in 0..self.upstreams.len() {
             for _ in 0..BATCH {
-                let Some(socket) = &self.lines[line].socket else { break };
+                let Some(socket) = &self.upstreams[upstream].socket else { break };
                 match socket.recv(&mut buffer) {
-                    Ok(length) => self.take(line, &buffer[..length], end)?,
+                    Ok(length) => self.take(upstream, &buffer[..length], now),
                     Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    // Nobody listens there, or nothing leads there.
+                    // No server is there, or no way leads there.
                     Err(e) => {
-                        self.trouble(line, &Trouble::Unreachable(cause(&e)));
+                        self.trouble(upstream, &Trouble::Unreachable(cause(&e)));
                         break;
                     }
                 }
             }
         }
-        Ok(())
+        for question in 0..self.questions.len() {
+            self.advance_tcp(question, now);
+        }
     }
 
-    /// One message of a server.
-    fn take(&mut self, line: usize, message: &[u8], end: Instant) -> Result<(), Fault> {
-        let server = self.lines[line].server;
-        let reply = |q: &Question| if q.is_open_to(line) { q.query.reply(message) } else { None };
-        let Some((n, mut reply)) = self.questions.iter().enumerate().find_map(|(n, q)| Some((n, reply(q)?))) else {
+    /// One message of a server over UDP.
+    fn take(&mut self, upstream: usize, message: &[u8], now: Instant) {
+        let reply = |q: &Question| if q.is_open_to(upstream) { q.query.reply(message) } else { None };
+        let Some((question, reply)) = self.questions.iter().enumerate().find_map(|(n, q)| Some((n, reply(q)?))) else {
             // Late for its question, or a stranger's.
-            return Ok(());
+            return;
         };
-        self.lines[line].heard = true;
-        if reply == Reply::Truncated {
-            reply = match self.over_tcp(server, &self.questions[n].query, end) {
-                Ok(reply) => reply,
-                Err(Stop::Aborted) => return Err(Fault::Aborted),
-                Err(stop) => {
-                    let why = if let Stop::Failed(e) = stop { cause(&e) } else { "no answer in time".to_owned() };
-                    self.questions[n].troubles[line] = Some(Trouble::NotOverTcp(why));
-                    return Ok(());
-                }
-            };
+        self.upstreams[upstream].heard = true;
+        if reply != Reply::Truncated {
+            return self.settle(question, upstream, reply, now);
         }
-        let question = &mut self.questions[n];
-        match reply {
-            Reply::Records(records) => {
-                if let (Some(time), false) = (self.plan.second_family, records.is_empty()) {
-                    self.enough.get_or_insert(Instant::now() + time);
-                }
-                question.answer = Some(Answer { server, records: Some(records) });
+        if self.questions[question].tcp.is_some() {
+            return;
+        }
+        match Tcp::begin(upstream, self.upstreams[upstream].server, &self.questions[question].query) {
+            Ok(tcp) => self.questions[question].tcp = Some(tcp),
+            Err(cause) => {
+                self.questions[question].troubles[upstream] = Some(Trouble::NotOverTcp(cause.to_string()));
             }
-            Reply::NoName => question.answer = Some(Answer { server, records: None }),
-            Reply::Refused(code) => question.troubles[line] = Some(Trouble::Refuses(code)),
-            Reply::Garbled(why) => question.troubles[line] = Some(Trouble::Garbled(why)),
-            Reply::Truncated => question.troubles[line] = Some(Trouble::Garbled("it is cut over TCP too")),
         }
-        Ok(())
+    }
+
+    fn advance_tcp(&mut self, question: usize, now: Instant) {
+        let Question { tcp: Some(tcp), query, .. } = &mut self.questions[question] else { return };
+        let upstream = tcp.upstream;
+        match tcp.turn() {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                let other = Reply::Garbled("over TCP it is one to another question");
+                let reply = match query.reply(message).unwrap_or(other) {
+                    Reply::Truncated => Reply::Garbled("it is cut over TCP too"),
+                    reply => reply,
+                };
+                self.settle(question, upstream, reply, now);
+            }
+            Err(cause) => {
+                let question = &mut self.questions[question];
+                question.troubles[upstream] = Some(Trouble::NotOverTcp(cause.to_string()));
+                question.tcp = None;
+            }
+        }
+    }
+
+    /// What a server said to a question.
+    fn settle(&mut self, question: usize, upstream: usize, reply: Reply, now: Instant) {
+        let server = self.upstreams[upstream].server;
+        let question = &mut self.questions[question];
+        let records = match reply {
+            Reply::Records(records) => Some(records),
+            Reply::NoName => None,
+            Reply::Refused(_) | Reply::Garbled(_) | Reply::Truncated => {
+                question.troubles[upstream] = Some(match reply {
+                    Reply::Refused(code) => Trouble::Refuses(code),
+                    Reply::Garbled(why) => Trouble::Garbled(why),
+                    _ => Trouble::Garbled("it is cut"),
+                });
+                if question.tcp.as_ref().is_some_and(|tcp| tcp.upstream == upstream) {
+                    question.tcp = None;
+                }
+                return;
+            }
+        };
+        if let (Some(time), true) = (self.plan.second_family, records.as_ref().is_some_and(|found| !found.is_empty())) {
+            self.enough.get_or_insert(now + time);
+        }
+        question.answer = Some(Answer { server, records });
+        question.tcp = None;
     }
 
     /// A server that cannot be asked is not waited for, nor asked again.
-    fn trouble(&mut self, line: usize, trouble: &Trouble) {
-        self.lines[line].socket = None;
-        for question in self.questions.iter_mut().filter(|question| question.is_open_to(line)) {
-            question.troubles[line] = Some(trouble.clone());
+    fn trouble(&mut self, upstream: usize, trouble: &Trouble) {
+        self.upstreams[upstream].socket = None;
+        for question in self.questions.iter_mut().filter(|question| question.is_open_to(upstream)) {
+            question.troubles[upstream] = Some(trouble.clone());
         }
     }
 
-    /// Asks one question on a connection of its own (RFC 1035, 4.2.2).
-    fn over_tcp(&self, server: SocketAddr, query: &Query, end: Instant) -> Result<Reply, Stop> {
-        let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        let mut socket = match net::connect(&socket, &server) {
-            Ok(()) => TcpStream::from(socket),
-            Err(Errno::INPROGRESS) => {
-                self.wait(&[(socket.as_fd(), PollFlags::OUT)], end)?;
-                sockopt::socket_error(&socket)??;
-                TcpStream::from(socket)
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let message = query.encode();
-        let length = u16::try_from(message.len()).expect("a question has less than 300 bytes");
-        let message = [&length.to_be_bytes(), &*message].concat();
-        let mut sent = 0;
-        while sent < message.len() {
-            sent += self.step(socket.as_fd(), PollFlags::OUT, end, || (&socket).write(&message[sent..]))?;
-        }
-        let mut length = [0; 2];
-        self.read_whole(&mut socket, &mut length, end)?;
-        let mut answer = vec![0; u16::from_be_bytes(length).into()];
-        self.read_whole(&mut socket, &mut answer, end)?;
-        Ok(query.reply(&answer).unwrap_or(Reply::Garbled("over TCP it is one to another question")))
-    }
-
-    fn read_whole(&self, socket: &mut TcpStream, buffer: &mut [u8], end: Instant) -> Result<(), Stop> {
-        let mut had = 0;
-        while had < buffer.len() {
-            had += self.step(socket.as_fd(), PollFlags::IN, end, || (&*socket).read(&mut buffer[had..]))?;
-        }
-        Ok(())
-    }
-
-    /// Reads or writes some bytes, waiting until it can be done. None is the end of the connection.
-    fn step(
-        &self,
-        socket: BorrowedFd<'_>,
-        ready: PollFlags,
-        end: Instant,
-        mut step: impl FnMut() -> io::Result<usize>,
-    ) -> Result<usize, Stop> {
-        loop {
-            match step() {
-                Ok(0) => return Err(Stop::Failed(io::Error::other("connection closed by the server"))),
-                Ok(length) => return Ok(length),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(&[(socket, ready)], end)?,
-                Err(e) => return Err(Stop::Failed(e)),
-            }
-        }
-    }
-
-    fn wait_for_messages(&self, end: Instant) -> Result<(), Stop> {
-        let sockets = self.lines.iter().filter_map(|line| line.socket.as_ref());
-        let sockets: Vec<_> = sockets.map(|socket| (socket.as_fd(), PollFlags::IN)).collect();
-        self.wait(&sockets, end)
-    }
-
-    /// Waits until one of the sockets is ready, serving the loop meanwhile.
-    fn wait(&self, sockets: &[(BorrowedFd<'_>, PollFlags)], end: Instant) -> Result<(), Stop> {
-        let mut polled: Vec<PollFd<'_>> =
-            sockets.iter().map(|(socket, ready)| PollFd::from_borrowed_fd(*socket, *ready)).collect();
-        polled.extend(self.wake.map(|wake| PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN)));
-        loop {
-            if self.wake.is_some_and(Wake::woken) {
-                return Err(Stop::Aborted);
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Stop::Late);
-            }
-            let left = Timespec::try_from(left).expect("a lookup takes seconds");
-            match poll(&mut polled, Some(&left)) {
-                Ok(_) if polled[..sockets.len()].iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+    /// A turn has ended: so have the connections that were made in it.
+    fn give_up_tcp(&mut self) {
+        for question in &mut self.questions {
+            if let Some(tcp) = question.tcp.take() {
+                question.troubles[tcp.upstream] = Some(Trouble::NotOverTcp("no answer in time".to_owned()));
             }
         }
     }
 }
 
-impl Line {
+impl Tcp {
+    fn begin(upstream: usize, server: SocketAddr, query: &Query) -> Result<Tcp, Cause> {
+        let message = query.encode();
+        let length = u16::try_from(message.len()).expect("a question has less than 300 bytes");
+        let mut link = Link::tcp(server, None)?;
+        link.send(&length.to_be_bytes())?;
+        link.send(&message)?;
+        Ok(Tcp { upstream, link, answer: Vec::new() })
+    }
+
+    /// The answer, once it is whole.
+    fn turn(&mut self) -> Result<Option<&[u8]>, Cause> {
+        self.link.turn()?;
+        let received = self.link.receive(&mut self.answer, LONGEST)?;
+        if let Some((length, message)) = self.answer.split_first_chunk() {
+            let length = usize::from(u16::from_be_bytes(*length));
+            if message.len() >= length {
+                return Ok(self.answer.get(2..2 + length));
+            }
+        }
+        match received {
+            Received::Ended => Err(Cause::Closed),
+            Received::Waiting | Received::More => Ok(None),
+        }
+    }
+}
+
+impl Upstream {
     fn socket(&mut self) -> io::Result<&UdpSocket> {
         if self.socket.is_none() {
             let any = match self.server {
@@ -343,7 +362,7 @@ impl Line {
             };
             let socket = UdpSocket::bind(any)?;
             socket.set_nonblocking(true)?;
-            // From then on the kernel drops what others send, and says if nobody listens there.
+            // From then on the kernel drops what others send, and says if no server is there.
             socket.connect(self.server)?;
             self.socket = Some(socket);
         }
@@ -352,13 +371,7 @@ impl Line {
 }
 
 impl Question {
-    fn is_open_to(&self, line: usize) -> bool {
-        self.answer.is_none() && self.troubles[line].is_none()
-    }
-}
-
-impl From<Errno> for Stop {
-    fn from(error: Errno) -> Stop {
-        Stop::Failed(error.into())
+    fn is_open_to(&self, upstream: usize) -> bool {
+        self.answer.is_none() && self.troubles[upstream].is_none()
     }
 }

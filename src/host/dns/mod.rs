@@ -1,7 +1,7 @@
 //! Names of the network: an address as it is, then `/etc/hosts`, then DNS servers as `/etc/resolv.conf` says, both
-//! files read anew at every lookup. A lookup holds the loop: for 3 s at most, and a signal ends it at once.
-//! Instead of the C library's getaddrinfo, which blocks for tens of seconds and cannot be woken. No nsswitch, no
-//! mDNS, no cache. What messages and files mean is `crate::dns`'s.
+//! files read anew at every lookup. A [`Lookup`] never waits: poll [`Lookup::interests`] until [`Lookup::due`], then take a
+//! [`Lookup::turn`] until it gives an answer, in 3 s at most. No nsswitch, no mDNS, no cache. The meaning of messages and
+//! files is `crate::dns`'s.
 
 mod exchange;
 
@@ -15,7 +15,7 @@ use rustix::net::netdevice;
 
 use self::exchange::{Exchange, Plan};
 use super::read;
-use super::wait::Wake;
+use super::wait::{self, Interest, Wake};
 use crate::dns::resolv_conf::{ResolvConf, Server};
 use crate::dns::wire::{Kind, Record, Service};
 use crate::dns::{BadName, Name, hosts};
@@ -35,9 +35,12 @@ const SECOND_FAMILY: Duration = Duration::from_millis(100);
 /// Larger files are somebody's mistake. Lists of blocked names in `/etc/hosts` have some megabytes.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Looks names up. Keeps nothing but which servers were silent.
+/// Looks names up. Keeps nothing but which servers were silent; clones share that.
+#[derive(Clone, Debug)]
+pub struct Resolver(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct Resolver {
+struct Shared {
     places: Places,
     wake: Option<Arc<dyn Wake>>,
     /// Servers that said nothing, and until when they rest.
@@ -62,113 +65,104 @@ impl Default for Places {
 /// Which of a name's addresses are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Families {
-    /// IPv4 and IPv6, as far as they can be had: what is written into a file must not change with a lost packet.
+    /// IPv4 and IPv6: what is written into a file must not change with a lost packet. A family of which no server says
+    /// whether the name has it is a failed lookup.
     Both,
     /// Those that come first, to connect to: a server that never answers one of the questions costs no time.
     Either,
 }
 
+/// What to look up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    /// The addresses of a host, of [`Families::Either`].
+    Host(String),
+    /// The addresses of a host, of [`Families::Both`].
+    Addresses(String),
+    /// The SRV records of a name such as `_etcd-client._tcp.example.com`.
+    Services(String),
+}
+
+impl Query {
+    fn name(&self) -> &str {
+        match self {
+            Query::Host(name) | Query::Addresses(name) | Query::Services(name) => name,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// At least one, in the order to try them: IPv4 and IPv6 in turns, IPv4 first. A family that this host cannot use at
+    /// all fails at once; one that is only said to work, which is IPv6 more often, costs a connection attempt, but only
+    /// one before the other family has its turn.
+    Addresses(Vec<IpAddr>),
+    /// At least one, in the server's order.
+    Services(Vec<Service>),
+}
+
 impl Resolver {
-    /// `wake`: what a lookup serves while it waits.
+    /// `wake`: what a lookup that waits serves meanwhile.
     pub fn new(wake: Option<Arc<dyn Wake>>) -> Resolver {
         Resolver::with(Places::default(), wake)
     }
 
     pub fn with(places: Places, wake: Option<Arc<dyn Wake>>) -> Resolver {
-        Resolver { places, wake, silent: Mutex::default() }
+        Resolver(Arc::new(Shared { places, wake, silent: Mutex::default() }))
     }
 
-    /// The addresses of a host, at least one, in the order to try them: IPv4 and IPv6 in turns, IPv4 first. A family
-    /// that this host cannot use at all fails at once; one that is only said to work, which is IPv6 more often, costs
-    /// a connection attempt, but only one before the other family has its turn.
+    /// Begins a lookup. Its first turn reads the files and asks the first server; it is due at once.
+    pub fn begin(&self, query: Query, now: Instant) -> Lookup {
+        Lookup { resolver: self.clone(), query, state: State::Begun(now) }
+    }
+
+    /// The addresses of a host, at least one, in the order to try them. Waits for them.
     ///
     /// # Errors
     /// The name has no address, or no server would say.
     pub fn addresses(&self, name: &str, families: Families) -> Result<Vec<IpAddr>, Error> {
-        if let Ok(address) = name.parse() {
-            return Ok(vec![address]);
+        let query = match families {
+            Families::Both => Query::Addresses(name.to_owned()),
+            Families::Either => Query::Host(name.to_owned()),
+        };
+        match self.wait(query)? {
+            Found::Addresses(addresses) => Ok(addresses),
+            Found::Services(_) => Ok(Vec::new()),
         }
-        // A file that cannot be read has nothing to say; the servers may.
-        let file = read::whole_file(&self.places.hosts, MOST_BYTES).unwrap_or_default();
-        for found in [hosts::addresses(&file, name), hosts::always(name)] {
-            if !found.is_empty() {
-                return Ok(in_turns(found));
-            }
-        }
-        let records = self.ask(name, &[Kind::A, Kind::Aaaa], families)?;
-        let addresses = records.into_iter().filter_map(|record| match record {
-            Record::Address(address) => Some(address),
-            Record::Service(_) => None,
-        });
-        Ok(in_turns(addresses.collect()))
     }
 
-    /// The SRV records of a name such as `_etcd-client._tcp.example.com`, at least one, in the server's order.
+    /// The SRV records of a name such as `_etcd-client._tcp.example.com`, at least one, in the server's order. Waits for
+    /// them.
     ///
     /// # Errors
     /// The name has none, or no server would say.
     pub fn services(&self, name: &str) -> Result<Vec<Service>, Error> {
-        let records = self.ask(name, &[Kind::Srv], Families::Both)?;
-        let services = records.into_iter().filter_map(|record| match record {
-            Record::Service(service) => Some(service),
-            Record::Address(_) => None,
-        });
-        Ok(services.collect())
+        match self.wait(Query::Services(name.to_owned()))? {
+            Found::Services(services) => Ok(services),
+            Found::Addresses(_) => Ok(Vec::new()),
+        }
     }
 
-    /// The records of the first of the names which a written one may stand for that has any.
-    fn ask(&self, written: &str, kinds: &[Kind], families: Families) -> Result<Vec<Record>, Error> {
-        let failed = |fault| Error { name: written.to_owned(), fault };
-        let conf = self.conf();
-        let names = conf.names(written).map_err(|bad| failed(Fault::BadName(bad)))?;
-        let servers: Vec<SocketAddr> = conf.servers.iter().map(|server| self.address(server)).collect();
-        let started = Instant::now();
-        let within = if servers.iter().all(|server| self.rests(server)) { LONGEST_IN_SILENCE } else { LONGEST };
-        let (mut missing, mut troubled) = (None, None);
-        for name in &names {
-            let plan = Plan {
-                servers: self.in_order(&servers),
-                attempts: conf.attempts,
-                timeout: conf.timeout,
-                end: started + within,
-                second_family: (families == Families::Either).then_some(SECOND_FAMILY),
-            };
-            let mut exchange = Exchange::new(name, kinds, &plan, self.wake.as_deref());
-            let outcome = exchange.run();
-            self.remember(exchange.silent(), exchange.heard());
-            match outcome {
-                Ok(records) => return Ok(records),
-                Err(Fault::Troubled { name, mut troubles }) => {
-                    // Answers, if of no use: another name may have a better one.
-                    let answers = |trouble: &Trouble| matches!(trouble, Trouble::Refuses(_) | Trouble::Garbled(_));
-                    let goes_on = troubles.iter().any(|(_, trouble)| answers(trouble));
-                    // As the file has them, resting or not: the same failure has the same words.
-                    troubles.sort_by_key(|(server, _)| servers.iter().position(|other| other == server));
-                    troubled.get_or_insert(Fault::Troubled { name, troubles });
-                    if !goes_on {
-                        break;
-                    }
-                }
-                Err(Fault::Aborted) => return Err(failed(Fault::Aborted)),
-                Err(fault) => {
-                    // That a name exists says more than that another does not.
-                    if missing.is_none() || matches!(fault, Fault::NoRecord { .. }) {
-                        missing = Some(fault);
-                    }
-                }
+    fn wait(&self, query: Query) -> Result<Found, Error> {
+        let wake = self.0.wake.as_deref();
+        let mut lookup = self.begin(query, Instant::now());
+        loop {
+            if let Some(outcome) = lookup.turn(Instant::now()) {
+                return outcome;
             }
+            if wake.is_some_and(Wake::woken) {
+                return Err(Error { name: lookup.query.name().to_owned(), fault: Fault::Aborted });
+            }
+            let mut interests: Vec<Interest> = wake.map(|wake| Interest::read(wake.fd())).into_iter().collect();
+            lookup.interests(&mut interests);
+            wait::ready(&interests, Some(lookup.due()));
         }
-        // A name that could not be found out about might have been the one.
-        let mut fault = troubled.or(missing).expect("there is at least one name, and it had no records");
-        if let Fault::NoName { asked, .. } = &mut fault {
-            *asked = names;
-        }
-        Err(failed(fault))
     }
 
     fn conf(&self) -> ResolvConf {
         // Where there is no such file this host is asked, as everywhere.
-        let text = read::whole_file(&self.places.resolv_conf, MOST_BYTES).unwrap_or_default();
+        let text = read::whole_file(&self.0.places.resolv_conf, MOST_BYTES).unwrap_or_default();
         let hostname = read::whole_file(Path::new("/proc/sys/kernel/hostname"), MOST_BYTES).unwrap_or_default();
         ResolvConf::new(&text, String::from_utf8_lossy(&hostname).trim_end())
     }
@@ -178,35 +172,206 @@ impl Resolver {
             // An interface that does not exist is 0: sending says what is wrong with it.
             (IpAddr::V6(address), Some(scope)) => {
                 let index = scope.parse().ok().or_else(|| interface(scope)).unwrap_or(0);
-                SocketAddrV6::new(address, self.places.port, 0, index).into()
+                SocketAddrV6::new(address, self.0.places.port, 0, index).into()
             }
-            (address, _) => SocketAddr::new(address, self.places.port),
+            (address, _) => SocketAddr::new(address, self.0.places.port),
         }
     }
 
     /// The servers as the file has them, but those that rest behind the others.
-    fn in_order(&self, servers: &[SocketAddr]) -> Vec<SocketAddr> {
+    fn in_order(&self, servers: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let (resting, ready): (Vec<SocketAddr>, Vec<SocketAddr>) =
-            servers.iter().partition(|server| self.rests(server));
+            servers.iter().partition(|server| self.rests(server, now));
         [ready, resting].concat()
     }
 
-    fn rests(&self, server: &SocketAddr) -> bool {
-        let now = Instant::now();
+    fn rests(&self, server: &SocketAddr, now: Instant) -> bool {
         self.silent().iter().any(|(silent, until)| silent == server && *until > now)
     }
 
-    fn remember(&self, silent: Vec<SocketAddr>, heard: Vec<SocketAddr>) {
-        let until = Instant::now() + REST;
+    fn remember(&self, silent: Vec<SocketAddr>, heard: Vec<SocketAddr>, now: Instant) {
+        let until = now + REST;
         let mut list = self.silent();
         list.retain(|(server, _)| !silent.contains(server) && !heard.contains(server));
         list.extend(silent.into_iter().map(|server| (server, until)));
         // A file that changes names other servers: those of before are forgotten when they have rested.
-        list.retain(|(_, until)| *until > Instant::now());
+        list.retain(|(_, until)| *until > now);
     }
 
     fn silent(&self) -> MutexGuard<'_, Vec<(SocketAddr, Instant)>> {
-        self.silent.lock().expect("the one thread never panics with it")
+        self.0.silent.lock().expect("the one thread never panics with it")
+    }
+}
+
+/// A lookup under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Lookup {
+    resolver: Resolver,
+    query: Query,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Since then; nothing was read or asked.
+    Begun(Instant),
+    Asking(Box<Search>),
+    Over(Instant),
+}
+
+/// The names that a written one may stand for, asked for one after the other.
+#[derive(Debug)]
+struct Search {
+    names: Vec<Name>,
+    /// Which of them is asked for.
+    at: usize,
+    kinds: &'static [Kind],
+    conf: ResolvConf,
+    servers: Vec<SocketAddr>,
+    second_family: Option<Duration>,
+    end: Instant,
+    exchange: Exchange,
+    /// Why no name so far has the records: that the servers say so, and that they cannot say.
+    missing: Option<Fault>,
+    troubled: Option<Fault>,
+}
+
+impl Lookup {
+    /// Appends what to poll for.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        if let State::Asking(search) = &self.state {
+            search.exchange.interests(out);
+        }
+    }
+
+    /// When a turn is due although nothing is ready.
+    pub fn due(&self) -> Instant {
+        match &self.state {
+            State::Begun(at) | State::Over(at) => *at,
+            State::Asking(search) => search.exchange.due(),
+        }
+    }
+
+    /// Goes on as far as it can without waiting. `None`: poll. After an answer no turn may follow.
+    pub fn turn(&mut self, now: Instant) -> Option<Result<Found, Error>> {
+        if let State::Begun(_) = self.state {
+            match self.start(now) {
+                Ok(Started::Found(found)) => return self.over(Ok(found), now),
+                Ok(Started::Asking(search)) => self.state = State::Asking(search),
+                Err(fault) => return self.over(Err(fault), now),
+            }
+        }
+        let State::Asking(search) = &mut self.state else { return None };
+        let records = search.turn(&self.resolver, now)?;
+        let query = &self.query;
+        let found = records.map(|records| match query {
+            Query::Services(_) => Found::Services(records.into_iter().filter_map(Record::service).collect()),
+            Query::Host(_) | Query::Addresses(_) => {
+                Found::Addresses(in_turns(records.into_iter().filter_map(Record::address).collect()))
+            }
+        });
+        self.over(found, now)
+    }
+
+    fn over(&mut self, outcome: Result<Found, Fault>, now: Instant) -> Option<Result<Found, Error>> {
+        self.state = State::Over(now);
+        Some(outcome.map_err(|fault| Error { name: self.query.name().to_owned(), fault }))
+    }
+
+    /// What needs no server, or the search that asks them.
+    fn start(&self, now: Instant) -> Result<Started, Fault> {
+        let written = self.query.name();
+        let kinds: &'static [Kind] = match &self.query {
+            Query::Services(_) => &[Kind::Srv],
+            Query::Host(name) | Query::Addresses(name) => {
+                if let Ok(address) = name.parse() {
+                    return Ok(Started::Found(Found::Addresses(vec![address])));
+                }
+                // A file that cannot be read has nothing to say; the servers may.
+                let file = read::whole_file(&self.resolver.0.places.hosts, MOST_BYTES).unwrap_or_default();
+                for found in [hosts::addresses(&file, name), hosts::always(name)] {
+                    if !found.is_empty() {
+                        return Ok(Started::Found(Found::Addresses(in_turns(found))));
+                    }
+                }
+                &[Kind::A, Kind::Aaaa]
+            }
+        };
+        let resolver = &self.resolver;
+        let conf = resolver.conf();
+        let names = conf.names(written).map_err(Fault::BadName)?;
+        let servers: Vec<SocketAddr> = conf.servers.iter().map(|server| resolver.address(server)).collect();
+        let is_silent = servers.iter().all(|server| resolver.rests(server, now));
+        let end = now + if is_silent { LONGEST_IN_SILENCE } else { LONGEST };
+        let second_family = matches!(self.query, Query::Host(_)).then_some(SECOND_FAMILY);
+        let plan = Plan {
+            servers: resolver.in_order(&servers, now),
+            attempts: conf.attempts,
+            timeout: conf.timeout,
+            end,
+            second_family,
+        };
+        let exchange = Exchange::new(names.first().expect("a name stands for itself at least"), kinds, plan, now);
+        let (missing, troubled) = (None, None);
+        let search = Search { names, at: 0, kinds, conf, servers, second_family, end, exchange, missing, troubled };
+        Ok(Started::Asking(Box::new(search)))
+    }
+}
+
+enum Started {
+    Found(Found),
+    Asking(Box<Search>),
+}
+
+impl Search {
+    /// The records of the first of the names that has any.
+    fn turn(&mut self, resolver: &Resolver, now: Instant) -> Option<Result<Vec<Record>, Fault>> {
+        loop {
+            let outcome = self.exchange.advance(now)?;
+            resolver.remember(self.exchange.silent(), self.exchange.heard(), now);
+            let goes_on = match outcome {
+                Ok(records) => return Some(Ok(records)),
+                Err(Fault::Troubled { name, missing, mut troubles }) => {
+                    // Answers, if of no use: another name may have a better one. But a name that has records of the other
+                    // kind is the one.
+                    let answers = |trouble: &Trouble| matches!(trouble, Trouble::Refuses(_) | Trouble::Garbled(_));
+                    let goes_on = missing.is_none() && troubles.iter().any(|(_, trouble)| answers(trouble));
+                    // As the file has them, resting or not: the same failure has the same words.
+                    troubles.sort_by_key(|(server, _)| self.servers.iter().position(|other| other == server));
+                    self.troubled.get_or_insert(Fault::Troubled { name, missing, troubles });
+                    goes_on
+                }
+                Err(fault) => {
+                    // That a name exists says more than that another does not.
+                    if self.missing.is_none() || matches!(fault, Fault::NoRecord { .. }) {
+                        self.missing = Some(fault);
+                    }
+                    true
+                }
+            };
+            self.at += 1;
+            let Some(name) = self.names.get(self.at).filter(|_| goes_on) else {
+                return Some(Err(self.fault()));
+            };
+            let plan = Plan {
+                servers: resolver.in_order(&self.servers, now),
+                attempts: self.conf.attempts,
+                timeout: self.conf.timeout,
+                end: self.end,
+                second_family: self.second_family,
+            };
+            self.exchange = Exchange::new(name, self.kinds, plan, now);
+        }
+    }
+
+    fn fault(&mut self) -> Fault {
+        // A name that could not be found out about might have been the one.
+        let fault = self.troubled.take().or(self.missing.take());
+        let mut fault = fault.expect("there is at least one name, and it had no records");
+        if let Fault::NoName { asked, .. } = &mut fault {
+            asked.clone_from(&self.names);
+        }
+        fault
     }
 }
 
@@ -252,6 +417,8 @@ pub enum Fault {
     /// No server said anything of use.
     Troubled {
         name: Name,
+        /// What they did not say, where the name has records of the other kind.
+        missing: Option<Kind>,
         troubles: Vec<(SocketAddr, Trouble)>,
     },
     /// The loop wants to end.
@@ -294,12 +461,17 @@ impl fmt::Display for Fault {
                 let record = if *kind == Kind::Srv { "SRV record" } else { "address" };
                 write!(f, "it has no {record} (asked {server} for {name})")
             }
-            Fault::Troubled { name, troubles } => {
+            Fault::Troubled { name, missing, troubles } => {
                 for (n, (server, trouble)) in troubles.iter().enumerate() {
                     let separator = if n > 0 { "; " } else { "" };
                     write!(f, "{separator}server {server} {trouble}")?;
                 }
-                write!(f, " (asked for {name})")
+                let what = match missing {
+                    Some(Kind::A) => "the IPv4 addresses of ",
+                    Some(Kind::Aaaa) => "the IPv6 addresses of ",
+                    Some(Kind::Srv) | None => "",
+                };
+                write!(f, " (asked for {what}{name})")
             }
             Fault::Aborted => f.write_str("given up because of a signal"),
         }
