@@ -1,19 +1,60 @@
 //! HTTP requests as states of the loop. A [`Call`] looks up the host, connects, sends, and receives head and body in
 //! turns that never wait; a connection is kept for the next call to the same node. Owns limits, addresses and the one
 //! repetition on a stale connection. No redirects, no proxies; dropping a call aborts it. The caller polls
-//! [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`] until it says [`Progress::Waiting`] or ends.
+//! [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`]; both change with every turn.
 
-use std::fmt;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+use std::{fmt, mem, vec};
 
-use super::http::{Cause, Limits};
+use super::dns::{self, Fault, Found, Lookup, Query, Resolver};
+use super::exchange::{Advance, Exchange, Head, Http, Recorded};
+pub use super::link::Cause;
+use super::link::{Link, Received, Stage};
+use super::tls::Tls;
 use super::wait::Interest;
 use crate::config;
 
-/// Makes calls to any number of servers. Clones share connections, names and files.
-#[derive(Clone, Debug)]
-pub struct Client {
-    limits: Limits,
+/// The longest line of a stream and the longest body of an answer, unless told otherwise.
+pub const MAX_RESPONSE: usize = 256 << 20;
+
+/// How long a connection is kept for the next call. A silent watch is asked about every half minute.
+const KEPT_CONNECTION: Duration = Duration::from_secs(90);
+
+/// How many connections are kept at most, one a node.
+const MOST_KEPT: usize = 3;
+
+/// What one address of several gets at least, where there is so much time (as in Go's `net.Dialer`).
+const LEAST_SHARE: Duration = Duration::from_secs(2);
+
+/// Addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 16;
+
+/// How long each step of a call may take. Progress within a step renews none of them but that of a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a connection to come about, over all addresses of a name.
+    pub dial: Duration,
+    /// To set TLS up; then to send the request; then for the head of its answer; then for every piece of the body.
+    pub answer: Duration,
+    /// For all of a call that is [`Kind::Whole`], with the lookup and the body.
+    pub whole: Duration,
+    /// Bytes of a body that is [`Kind::Whole`].
+    pub size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            dial: Duration::from_secs(5),
+            answer: Duration::from_secs(3),
+            whole: Duration::from_secs(10),
+            size: MAX_RESPONSE,
+        }
+    }
 }
 
 /// What to ask for.
@@ -41,12 +82,6 @@ pub enum Kind {
     Stream,
 }
 
-/// A request under way. Dropping it aborts it and closes its connection.
-#[derive(Debug)]
-pub struct Call {
-    due: Instant,
-}
-
 /// What came of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -61,28 +96,214 @@ pub enum Progress {
     Ended,
 }
 
+/// Makes calls to any number of servers. Clones share connections, names and files.
+#[derive(Clone)]
+pub struct Client(Rc<Shared>);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    http: Http,
+    tls: Tls,
+    resolver: Resolver,
+    limits: Limits,
+    kept: RefCell<Vec<Kept>>,
+    /// What each name had last: as long as no server says that the name is gone, a DNS that fails does not cut off a
+    /// server that works.
+    addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
+    /// The nodes that have answered once: they speak what the URL says.
+    spoken: RefCell<HashSet<Node>>,
+}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Node {
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+/// A connection that waits for the next call.
+struct Kept {
+    node: Node,
+    link: Link,
+    since: Instant,
+}
+
 impl Client {
     /// `tls`: the files for https. They are read when a connection needs them.
-    pub fn new(limits: Limits, _tls: config::Tls) -> Client {
-        Client { limits }
+    pub fn new(limits: Limits, tls: config::Tls) -> Client {
+        Client::with(Resolver::new(None), limits, tls)
     }
 
-    /// Begins a call; nothing is sent before its first turn, which is due at once.
+    /// With names from a resolver of the caller.
+    pub fn with(resolver: Resolver, limits: Limits, tls: config::Tls) -> Client {
+        Client(Rc::new(Shared {
+            http: Http::default(),
+            tls: Tls::new(tls),
+            resolver,
+            limits,
+            kept: RefCell::default(),
+            addresses: RefCell::default(),
+            spoken: RefCell::default(),
+        }))
+    }
+
+    /// Begins a call; nothing is done before its first turn, which is due at once.
     ///
     /// # Errors
     /// The request is not valid.
-    pub fn begin(&self, _request: &Request<'_>, now: Instant) -> Result<Call, Error> {
-        Ok(Call { due: now + self.limits.whole })
+    pub fn begin(&self, request: &Request<'_>, now: Instant) -> Result<Call, Error> {
+        let url = without_credentials(request.url);
+        let recorded = match self.0.http.record(request.method, request.url, request.headers, request.body) {
+            Ok(recorded) => Rc::new(recorded),
+            Err(cause) => return Err(Error { method: request.method, url, cause }),
+        };
+        let limits = self.0.limits;
+        let node = Node { tls: recorded.tls, host: recorded.host.clone(), port: recorded.port };
+        Ok(Call {
+            client: Rc::clone(&self.0),
+            method: request.method,
+            url,
+            recorded,
+            node,
+            kind: request.kind,
+            repeatable: request.repeatable,
+            head_within: request.head_within.unwrap_or(limits.answer),
+            state: State::Begun,
+            end: (request.kind == Kind::Whole).then(|| now + limits.whole),
+            again: Some(now),
+            received: 0,
+        })
     }
+}
+
+impl Shared {
+    /// A kept connection to a node that still stands.
+    fn take(&self, node: &Node, now: Instant) -> Option<Link> {
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);
+        let at = kept.iter().position(|one| one.node == *node)?;
+        let mut link = kept.remove(at).link;
+        link.is_idle().then_some(link)
+    }
+
+    fn keep(&self, node: Node, link: Link, now: Instant) {
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|one| one.node != node && now.saturating_duration_since(one.since) < KEPT_CONNECTION);
+        if kept.len() == MOST_KEPT {
+            kept.remove(0);
+        }
+        kept.push(Kept { node, link, since: now });
+    }
+
+    /// The addresses that a lookup has found, or those of before where no server would say.
+    fn addresses(&self, host: &str, found: Result<Found, dns::Error>) -> Result<Vec<IpAddr>, Cause> {
+        let mut known = self.addresses.borrow_mut();
+        match found {
+            Ok(Found::Addresses(found)) => {
+                known.insert(host.to_owned(), found.clone());
+                Ok(found)
+            }
+            Ok(Found::Services(_)) => Ok(Vec::new()),
+            Err(error) => match known.get(host) {
+                Some(known) if matches!(error.fault, Fault::Troubled { .. }) => Ok(known.clone()),
+                _ => Err(Cause::Other(error.to_string())),
+            },
+        }
+    }
+}
+
+/// A request under way. Dropping it aborts it and closes its connection.
+pub struct Call {
+    client: Rc<Shared>,
+    method: &'static str,
+    /// Without credentials.
+    url: String,
+    recorded: Rc<Recorded>,
+    node: Node,
+    kind: Kind,
+    repeatable: bool,
+    head_within: Duration,
+    state: State,
+    /// When all of it must be over.
+    end: Option<Instant>,
+    /// The next turn is due at once: there may be more at hand.
+    again: Option<Instant>,
+    /// Bytes of the body so far.
+    received: usize,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let call = &mut f.debug_struct("Call");
+        call.field("method", &self.method).field("url", &self.url).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Begun,
+    Resolving(Lookup),
+    /// Connecting, then setting TLS up.
+    Dialing(Dial),
+    Asking {
+        exchange: Exchange,
+        /// The link has served another call before.
+        kept: bool,
+        step: Step,
+        until: Instant,
+    },
+    Reading {
+        exchange: Exchange,
+        /// When the next piece must have come; `None`: a stream.
+        until: Option<Instant>,
+    },
+    Over(Option<Head>),
+}
+
+/// Before the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Sending,
+    Awaiting,
+}
+
+#[derive(Debug)]
+struct Dial {
+    link: Link,
+    /// The addresses that are left.
+    rest: vec::IntoIter<SocketAddr>,
+    /// When the next address is tried, or TLS must be set up.
+    until: Instant,
+    /// When the last address must be connected.
+    end: Instant,
 }
 
 impl Call {
     /// Appends what is to be polled. Ask before every poll: the descriptors change.
-    pub fn interests<'a>(&'a self, _out: &mut Vec<Interest<'a>>) {}
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        match &self.state {
+            State::Begun | State::Over(_) => {}
+            State::Resolving(lookup) => lookup.interests(out),
+            State::Dialing(dial) => dial.link.interests(out),
+            State::Asking { exchange, .. } | State::Reading { exchange, .. } => exchange.interests(out),
+        }
+    }
 
     /// When a turn is due although nothing is ready; `None`: never (a stream).
     pub fn due(&self) -> Option<Instant> {
-        Some(self.due)
+        let step = match &self.state {
+            State::Begun | State::Over(_) => None,
+            State::Resolving(lookup) => Some(lookup.due()),
+            State::Dialing(Dial { until, .. }) | State::Asking { until, .. } => Some(*until),
+            State::Reading { until, .. } => *until,
+        };
+        [self.again, step, self.end].into_iter().flatten().min()
     }
 
     /// Goes on as far as it can without waiting. Appends to `into` what has come of the body: about `budget` bytes at most,
@@ -90,19 +311,240 @@ impl Call {
     ///
     /// # Errors
     /// No answer can be had, or the rest of it cannot. No turn may follow.
-    pub fn turn(&mut self, _now: Instant, _budget: usize, _into: &mut Vec<u8>) -> Result<Progress, Error> {
-        Ok(Progress::Waiting)
+    pub fn turn(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Error> {
+        self.again = None;
+        // Work first: an answer that is there is not late because the loop is.
+        let progress = self.advance(now, budget, into).and_then(|progress| match self.late(now) {
+            Some(late) if matches!(progress, Progress::Waiting | Progress::More) => Err(late),
+            _ => Ok(progress),
+        });
+        if matches!(progress, Ok(Progress::Head | Progress::More)) {
+            self.again = Some(now);
+        }
+        progress.map_err(|cause| {
+            self.state = State::Over(None);
+            Error { method: self.method, url: self.url.clone(), cause }
+        })
     }
 
     /// The status of the answer; `None`: its head has not come.
     pub fn status(&self) -> Option<u16> {
-        None
+        self.head().map(|head| head.status)
     }
 
     /// The value of a header of the answer; `None` where there is none, or no text.
-    pub fn header(&self, _name: &str) -> Option<&str> {
-        None
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head()?.header(name)
     }
+
+    fn head(&self) -> Option<&Head> {
+        match &self.state {
+            State::Reading { exchange, .. } => exchange.head(),
+            State::Over(head) => head.as_ref(),
+            State::Begun | State::Resolving(_) | State::Dialing(_) | State::Asking { .. } => None,
+        }
+    }
+
+    fn advance(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Cause> {
+        loop {
+            match &mut self.state {
+                State::Begun => match self.client.take(&self.node, now) {
+                    Some(link) => self.ask(link, true, now),
+                    None => self.resolve(now)?,
+                },
+                State::Resolving(lookup) => {
+                    let Some(found) = lookup.turn(now) else { return Ok(Progress::Waiting) };
+                    let found = self.client.addresses(&self.node.host, found)?;
+                    self.dial(found, now)?;
+                }
+                State::Dialing(_) => match self.connect(now)? {
+                    Some(link) => self.ask(link, false, now),
+                    None => return Ok(Progress::Waiting),
+                },
+                State::Asking { exchange, kept, step, until } => {
+                    let advance = match exchange.advance() {
+                        Ok(advance) => advance,
+                        Err(Cause::Closed) if exchange.is_unanswered() => {
+                            if !*kept {
+                                return Err(self.closed());
+                            }
+                            if !self.repeatable {
+                                return Err(Cause::Closed);
+                            }
+                            // The new link has served no other call, so this happens once.
+                            self.resolve(now)?;
+                            continue;
+                        }
+                        Err(cause) => return Err(cause),
+                    };
+                    if *step == Step::Sending && exchange.is_sent() {
+                        (*step, *until) = (Step::Awaiting, now + self.head_within);
+                    }
+                    match advance {
+                        Advance::Waiting => return Ok(Progress::Waiting),
+                        Advance::More => return Ok(Progress::More),
+                        Advance::Head => return Ok(self.read_on(now)),
+                    }
+                }
+                State::Reading { exchange, until } => {
+                    let before = into.len();
+                    let received = exchange.read(into, budget.max(1));
+                    let count = into.len() - before;
+                    if let (Some(until), true) = (until, count > 0) {
+                        *until = now + self.client.limits.answer;
+                    }
+                    self.received = self.received.saturating_add(count);
+                    if self.end.is_some() && self.received > self.client.limits.size {
+                        return Err(Cause::TooLong { bytes: self.client.limits.size });
+                    }
+                    match received? {
+                        Received::Waiting => return Ok(Progress::Waiting),
+                        Received::More => return Ok(Progress::More),
+                        Received::Ended => return Ok(self.finish(now)),
+                    }
+                }
+                State::Over(_) => return Err(Cause::Other("the call is over".to_owned())),
+            }
+        }
+    }
+
+    /// Finds the addresses of the node. On a connection that stands no name is looked up.
+    fn resolve(&mut self, now: Instant) -> Result<(), Cause> {
+        if let Ok(address) = self.node.host.parse() {
+            return self.dial(vec![address], now);
+        }
+        let query = Query::Host(self.node.host.clone());
+        self.state = State::Resolving(self.client.resolver.begin(query, now));
+        Ok(())
+    }
+
+    fn dial(&mut self, addresses: Vec<IpAddr>, now: Instant) -> Result<(), Cause> {
+        let addresses: Vec<SocketAddr> =
+            addresses.into_iter().take(MOST_ADDRESSES).map(|one| SocketAddr::new(one, self.node.port)).collect();
+        let end = now + self.client.limits.dial;
+        let none = Cause::Other("host name has no address".to_owned());
+        self.dial_next(addresses.into_iter(), end, none, now)
+    }
+
+    /// Begins to connect to the next address that can be tried at all.
+    fn dial_next(
+        &mut self,
+        mut rest: vec::IntoIter<SocketAddr>,
+        end: Instant,
+        mut failure: Cause,
+        now: Instant,
+    ) -> Result<(), Cause> {
+        let left = end.saturating_duration_since(now);
+        while let Some(address) = rest.next() {
+            // Each address gets its share of what is left: a dead one does not use up the time of the next.
+            let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
+            let until = now + share.max(LEAST_SHARE).min(left);
+            let session = if self.node.tls { Some(self.client.tls.secure(&self.node.host)?) } else { None };
+            match Link::tcp(address, session) {
+                Ok(link) => {
+                    self.state = State::Dialing(Dial { link, rest, until, end });
+                    return Ok(());
+                }
+                Err(cause) => failure = cause,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Goes on with connecting. The link, once it is open.
+    fn connect(&mut self, now: Instant) -> Result<Option<Link>, Cause> {
+        loop {
+            let State::Dialing(dial) = &mut self.state else { return Ok(None) };
+            let was = dial.link.stage();
+            let outcome = dial.link.turn();
+            let failure = match (outcome, dial.link.stage()) {
+                (Ok(()), Stage::Open) => match mem::replace(&mut self.state, State::Over(None)) {
+                    State::Dialing(dial) => return Ok(Some(dial.link)),
+                    _ => return Ok(None),
+                },
+                (Ok(()), Stage::Securing) => {
+                    if was == Stage::Connecting {
+                        dial.until = now + self.client.limits.answer;
+                    }
+                    return Ok(None);
+                }
+                (Ok(()), Stage::Connecting) if now < dial.until => return Ok(None),
+                (Ok(()), Stage::Connecting) => Cause::Late { missed: "no connection", limit: self.client.limits.dial },
+                // TLS that fails would fail at every address of the node.
+                (Err(cause), Stage::Securing | Stage::Open) => return Err(cause),
+                (Err(cause), Stage::Connecting) => cause,
+            };
+            let (rest, end) = (mem::take(&mut dial.rest), dial.end);
+            self.dial_next(rest, end, failure, now)?;
+        }
+    }
+
+    fn ask(&mut self, link: Link, kept: bool, now: Instant) {
+        let exchange = Exchange::new(&self.client.http, Rc::clone(&self.recorded), link);
+        let until = now + self.client.limits.answer;
+        self.state = State::Asking { exchange, kept, step: Step::Sending, until };
+    }
+
+    /// The head has come.
+    fn read_on(&mut self, now: Instant) -> Progress {
+        let limits = self.client.limits;
+        if let State::Asking { exchange, .. } = mem::replace(&mut self.state, State::Over(None)) {
+            let is_stream = self.kind == Kind::Stream && exchange.head().is_some_and(|head| head.status == 200);
+            if !is_stream && self.end.is_none() {
+                self.end = Some(now + limits.whole);
+            }
+            self.state = State::Reading { exchange, until: (!is_stream).then(|| now + limits.answer) };
+            self.client.spoken.borrow_mut().insert(self.node.clone());
+        }
+        Progress::Head
+    }
+
+    /// The body is complete.
+    fn finish(&mut self, now: Instant) -> Progress {
+        if let State::Reading { exchange, .. } = mem::replace(&mut self.state, State::Over(None)) {
+            let (head, link) = exchange.finish();
+            if let Some(link) = link {
+                self.client.keep(self.node.clone(), link, now);
+            }
+            self.state = State::Over(head);
+        }
+        Progress::Ended
+    }
+
+    /// A new connection was closed before a byte of an answer.
+    fn closed(&self) -> Cause {
+        match self.node.tls || self.client.spoken.borrow().contains(&self.node) {
+            true => Cause::Closed,
+            false => Cause::Other(format!("{} before it answered: does it want https?", Cause::Closed)),
+        }
+    }
+
+    /// Which limit has passed.
+    fn late(&self, now: Instant) -> Option<Cause> {
+        let limits = self.client.limits;
+        let late = |missed, limit| Some(Cause::Late { missed, limit });
+        if self.end.is_some_and(|end| end <= now) {
+            return late("whole answer not received", limits.whole);
+        }
+        match &self.state {
+            State::Dialing(dial) if dial.link.stage() == Stage::Securing && dial.until <= now => {
+                late("TLS not set up", limits.answer)
+            }
+            State::Asking { step: Step::Sending, until, .. } if *until <= now => {
+                late("request not taken", limits.answer)
+            }
+            State::Asking { step: Step::Awaiting, until, .. } if *until <= now => late("no answer", self.head_within),
+            State::Reading { until: Some(until), .. } if *until <= now => {
+                late("rest of the answer not received", limits.answer)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A URL as logs and errors show it: without `user:password@`.
+pub fn without_credentials(url: &str) -> String {
+    super::http::without_credentials(url)
 }
 
 /// A call that brought no answer.

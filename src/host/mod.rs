@@ -5,6 +5,7 @@ pub mod client;
 pub mod dns;
 pub mod environment;
 mod executable;
+pub mod exchange;
 pub mod files;
 pub mod http;
 pub mod inotify;
