@@ -4,8 +4,8 @@
 pub mod client;
 pub mod dns;
 pub mod environment;
-mod executable;
 pub mod exchange;
+mod executable;
 pub mod files;
 pub mod http;
 pub mod inotify;

@@ -83,16 +83,20 @@ fn the_authority_and_the_name_of_the_server_count() {
     for nodes in [&url, &by_name, &url.replace("https://", "")] {
         renders(&folder(nodes, &ca));
     }
-    // SSL_CERT_FILE stands in for the list that is built in, and for nothing else.
+    // SSL_CERT_FILE and SSL_CERT_DIR stand in for the list of the system, and for nothing else.
     let dir = folder(&url, "");
     let env = authority_of.cert().display().to_string();
     remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(0);
+    let certs = TempDir::new();
+    certs.write("company.pem", fs::read(authority_of.cert()).expect("openssl has made it"));
+    let directories = format!("/none/at/all:{}", certs.path().display());
+    remco(&dir).env("SSL_CERT_DIR", &directories).once().expect_code(0);
     let other = Authority::new();
     let dir = folder(&url, &(authority(&other.cert()) + SOON));
     let words = format!("signed by none of the authorities in `{}`", other.cert().display());
     remco(&dir).env("SSL_CERT_FILE", &env).once().expect_code(1).expect_log(&words);
     let dir = folder(&url, "");
-    fails(&dir, "certificate of `127.0.0.1` is signed by none of the authorities in the list that is built in");
+    fails(&dir, "certificate of `127.0.0.1` is signed by none of the authorities in ");
     // A bundle of several.
     let bundle = [other.cert(), authority_of.cert()].map(|path| fs::read(path).expect("openssl has made it")).concat();
     let dir = folder(&url, &authority(Path::new("bundle.pem")));

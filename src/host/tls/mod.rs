@@ -1,10 +1,11 @@
-//! TLS of a connection, by rustls: which authorities are trusted, which certificate is shown, a session without a socket,
-//! and in words what was wrong with it. The files are read again when they have changed, so that the next connection takes
-//! a renewed certificate. Knows nothing of HTTP, and never waits.
+//! TLS of a connection, by rustls: which certificate is shown, a session without a socket, and in words what was wrong with
+//! it. The files are read again when they have changed, so that the next connection takes a renewed certificate. Whom to
+//! trust is `trust`'s. Knows nothing of HTTP, and never waits.
+
+mod trust;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +20,7 @@ use crate::config;
 use crate::error::cause;
 use crate::host::link::Cause;
 use crate::host::read::whole_file;
+use trust::{Authorities, Stamp, Trust, stamp};
 
 /// More than any bundle of authorities.
 const LARGEST: usize = 16 << 20;
@@ -27,26 +29,23 @@ const LARGEST: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Tls {
     files: config::Tls,
-    /// Stands in for the authorities that are built in.
-    cert_file: Option<PathBuf>,
+    trust: Trust,
     /// What was read last.
     known: Mutex<Option<Known>>,
 }
 
 #[derive(Debug)]
 struct Known {
+    authorities: Authorities,
     stamps: Vec<Option<Stamp>>,
     config: Arc<ClientConfig>,
 }
 
-/// What tells that a file is another one: device, inode, size, and both times in nanoseconds.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
-
 impl Tls {
     /// Reads nothing yet: an error in a file is one of the connection that needs it.
     pub fn new(files: config::Tls) -> Tls {
-        let cert_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        Tls { files, cert_file, known: Mutex::default() }
+        let trust = Trust::new(files.client_ca_keys.clone());
+        Tls { files, trust, known: Mutex::default() }
     }
 
     /// A connection to a server of this name or address that nothing was sent on. Errors name the file.
@@ -55,56 +54,31 @@ impl Tls {
         let host = host.strip_suffix('.').unwrap_or(host);
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| Cause::Other(format!("`{host}` is no name that a certificate could have")))?;
-        let config = self.config().map_err(Cause::Other)?;
+        let authorities = self.trust.authorities();
+        let config = self.config(&authorities).map_err(Cause::Other)?;
         let connection = ClientConnection::new(config, name).map_err(|error| Cause::Other(format!("TLS: {error}")))?;
-        let words = Words {
-            host: host.to_owned(),
-            trusted: match self.authorities() {
-                Authorities::File { path, .. } => format!("`{}`", path.display()),
-                Authorities::BuiltIn => "the list that is built in: set `client_ca_keys`".to_owned(),
-            },
-            shown: self.files.client_cert.clone(),
-        };
+        let words =
+            Words { host: host.to_owned(), trusted: authorities.to_string(), shown: self.files.client_cert.clone() };
         Ok(Session { connection, words })
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    fn config(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, String> {
         let mut known = self.known.lock().expect("the one thread never panics with it");
         // Before reading: a file that changes meanwhile is read again next time.
-        let stamps = self.stamps();
+        let own = self.files.client_cert.as_deref().into_iter().chain(self.files.client_key.as_deref());
+        let stamps: Vec<Option<Stamp>> = own.map(stamp).chain(authorities.stamps()).collect();
         if let Some(known) = &*known
             && known.stamps == stamps
+            && known.authorities == *authorities
         {
             return Ok(Arc::clone(&known.config));
         }
-        let config = Arc::new(self.read()?);
-        *known = Some(Known { stamps, config: Arc::clone(&config) });
+        let config = Arc::new(self.read(authorities.roots()?)?);
+        *known = Some(Known { authorities: authorities.clone(), stamps, config: Arc::clone(&config) });
         Ok(config)
     }
 
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        let authorities = match self.authorities() {
-            Authorities::File { path, .. } => Some(path),
-            Authorities::BuiltIn => None,
-        };
-        let files = authorities.into_iter().chain(self.files.client_cert.as_deref());
-        files.chain(self.files.client_key.as_deref()).map(stamp).collect()
-    }
-
-    fn authorities(&self) -> Authorities<'_> {
-        match (&self.files.client_ca_keys, &self.cert_file) {
-            (Some(path), _) => Authorities::File { path, lenient: false },
-            // Bundles of a whole system also hold what rustls has no use for.
-            (None, Some(path)) => Authorities::File { path, lenient: true },
-            (None, None) => Authorities::BuiltIn,
-        }
-    }
-
-    fn read(&self) -> Result<ClientConfig, String> {
-        let roots = match self.authorities() {
-            Authorities::File { path, lenient } => roots(path, lenient)?,
-            Authorities::BuiltIn => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        };
+    fn read(&self, roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
@@ -129,36 +103,6 @@ impl Tls {
         // Every connection shows its certificate, and sees the server's.
         config.resumption = Resumption::disabled();
         Ok(config)
-    }
-}
-
-enum Authorities<'a> {
-    /// `lenient`: a certificate that cannot be used is passed over.
-    File {
-        path: &'a Path,
-        lenient: bool,
-    },
-    BuiltIn,
-}
-
-/// `None`: it cannot be seen, and reading it will say why.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = path.metadata().ok()?;
-    let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
-    Some((meta.dev(), meta.ino(), meta.size(), changed, status))
-}
-
-fn roots(path: &Path, lenient: bool) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let mut unusable = None;
-    for (number, certificate) in (1..).zip(certificates(path)?) {
-        if let Err(error) = roots.add(certificate) {
-            unusable.get_or_insert(format!("failed to use certificate {number} of `{}`: {error}", path.display()));
-        }
-    }
-    match unusable {
-        Some(unusable) if !lenient || roots.is_empty() => Err(unusable),
-        _ => Ok(roots),
     }
 }
 
