@@ -7,6 +7,7 @@ pub mod backend;
 mod calendar;
 pub mod cli;
 pub mod config;
+mod cut;
 pub mod daemon;
 pub mod dns;
 pub mod error;

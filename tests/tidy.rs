@@ -38,6 +38,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/acl.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/cut.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/lines.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
@@ -95,6 +96,39 @@ const WORDS: &[(&str, Where, &str)] = &[
 /// What no file or folder is called: the concept behind it is not found yet.
 const VAGUE: &[&str] = &["common", "helper", "helpers", "manager", "misc", "util", "utils"];
 
+/// What may stand in the root, beside what git ignores. A `*` ends what may be continued.
+const ROOT: &[&str] = &[
+    ".ci",
+    ".dockerignore",
+    ".editorconfig",
+    ".git",
+    ".gitattributes",
+    ".github",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "Dockerfile.scratch",
+    "LICENSE*",
+    "README.md",
+    "SECURITY.md",
+    "THIRD-PARTY*",
+    "benches",
+    "clippy.toml",
+    "deny.toml",
+    "docs",
+    "fuzz",
+    "packaging",
+    "rust-toolchain",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "scripts",
+    "src",
+    "templates",
+    "tests",
+];
+
 /// How many lines at the top of a file say what it owns and what it does not. What a test does not own is plain.
 const HEADERS: &[(&str, RangeInclusive<usize>)] = &[("src/", 2..=6), ("", 1..=6)];
 
@@ -126,6 +160,31 @@ fn each_file_says_what_it_is() {
 #[test]
 fn no_file_is_named_after_nothing() {
     hold(name);
+}
+
+#[test]
+fn nothing_is_left_in_the_root() {
+    let ignored = fs::read_to_string(root().join(".gitignore")).expect("the list is there");
+    let ignored: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('/')).collect();
+    let names = fs::read_dir(root()).expect("the root can be listed").map(|entry| {
+        let name = entry.expect("the root can be listed").file_name();
+        name.into_string().expect("names are text")
+    });
+    let litter: Vec<String> = names.filter(|name| !ignored.contains(&&**name) && !may_stand_in_root(name)).collect();
+    assert!(litter.is_empty(), "in the root: {litter:?}: remove it, or add it to ROOT");
+}
+
+fn may_stand_in_root(name: &str) -> bool {
+    ROOT.iter().any(|known| match known.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *known,
+    })
+}
+
+/// The compiler accepts what is newer than the manifest promises. Clippy knows the functions of std, not the syntax.
+#[test]
+fn nothing_is_newer_than_the_manifest_says() {
+    hold(guards);
 }
 
 #[test]
@@ -214,6 +273,17 @@ fn words(source: &Source) -> Vec<Finding> {
     let finding = |word: &str, instead: &str, at| source.finding(at, &format!("`{word}`: {instead}"));
     let found = WORDS.iter().map(|(word, place, instead)| (word, places(word, place), instead));
     found.flat_map(|(word, at, instead)| at.into_iter().map(|at| finding(word, instead, at))).collect()
+}
+
+/// `pattern if let ... =>`, which is newer than chains of `let`.
+fn guards(source: &Source) -> Vec<Finding> {
+    let code = &source.with_tests.0;
+    let is_guard = |at: &usize| {
+        let end = code[*at..].find(['{', ';']).map_or(code.len(), |length| at + length);
+        code[*at..end].contains("=>")
+    };
+    let found = source.with_tests.places("if let").into_iter().filter(is_guard);
+    found.map(|at| source.finding(at, "a guard with `if let` needs Rust 1.95")).collect()
 }
 
 fn header(source: &Source) -> Vec<Finding> {
@@ -438,7 +508,7 @@ fn quoted_end(text: &[u8], quote: u8) -> usize {
 
 #[test]
 fn the_rules_bite() {
-    let rules = [layers, purity, doors, words, header, name];
+    let rules = [layers, purity, doors, words, guards, header, name];
     let check = |path: &str, text: &str, want: &[&str]| {
         let source = Source::new(path.to_owned(), format!("//! One.\n//! Two.\n{text}"));
         let got: Vec<String> = rules.iter().flat_map(|rule| rule(&source)).map(|finding| finding.to_string()).collect();
@@ -472,6 +542,9 @@ fn the_rules_bite() {
     check(store, "x.unwrap_or(1); todo!()", &["src/store/mod.rs:3: `todo!`"]);
     check("tests/it/main.rs", "x.unwrap();\n#[ignore]\nfn a() {}", &["tests/it/main.rs:4: `#[ignore`"]);
     check("src/resource/tests.rs", "x.unwrap(); std::thread::sleep(d);", &["src/resource/tests.rs:3: `thread::sleep`"]);
+    check(store, "match x { A if let Some(a) = b => 1, _ => 2 }", &["src/store/mod.rs:3: a guard with `if let`"]);
+    check(store, "if let Some(a) = b { match a { 1 => 2 } }", &[]);
+    assert!(may_stand_in_root("LICENSE-MIT") && may_stand_in_root("src") && !may_stand_in_root("srcs"));
     check("src/store/util.rs", "", &["src/store/util.rs:1: `util` is no noun"]);
     check("tests/common/mod.rs", "", &["tests/common/mod.rs:1: `common` is no noun"]);
     let bare = Source::new("src/store/mod.rs".to_owned(), "//! One.\nuse std::rc::Rc;\n".to_owned());

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
+use crate::cut::cut;
+
 /// Bytes of a text that are looked at: far more than any error shows. The rest is dropped.
 const LONGEST_TEXT: usize = 16 * 1024;
 
@@ -65,7 +67,7 @@ impl Redactor {
 
     /// The text with every secret masked, cut where it is far longer than any error shows.
     pub fn redact(&self, text: &str) -> String {
-        let text = &text[..text.floor_char_boundary(LONGEST_TEXT)];
+        let text = cut(text, LONGEST_TEXT);
         let mut shown = String::with_capacity(text.len());
         let mut at = 0;
         while let Some(next) = text[at..].chars().next() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::expand::{self, Expanded};
+use crate::cut::cut;
 
 /// A range of one file's expanded bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +113,7 @@ impl Document {
         let mut errors: Vec<Fault> = errors
             .iter()
             .map(|error| {
-                let at = error.span().map_or(text.len(), |span| text.floor_char_boundary(span.start));
+                let at = error.span().map_or(text.len(), |span| cut(text, span.start).len());
                 Fault { at, message: error.message() }
             })
             .collect();

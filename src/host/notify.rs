@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cut::cut;
 use crate::error::cause;
 
 /// What the supervisor says to us alone. A command of the user's that got them would speak in our name.
@@ -210,7 +211,7 @@ fn failed(name: &str, error: &io::Error) -> String {
 
 /// A message is lines: one within the text would be a message of its own.
 fn one_line(text: &str) -> String {
-    let text = &text[..text.floor_char_boundary(LONGEST_STATUS)];
+    let text = cut(text, LONGEST_STATUS);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

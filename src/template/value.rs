@@ -141,11 +141,17 @@ impl Value {
             Value::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
             Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
             Value::Str(text) => out.extend_from_slice(text),
-            Value::Object(object) if let Some(text) = object.text() => out.extend_from_slice(&text),
-            Value::List(_) | Value::Map(_) | Value::Pair(..) | Value::Object(_) => {
-                out.extend_from_slice(format!("<{} Value>", self.type_name()).as_bytes());
-            }
+            Value::Object(object) => match object.text() {
+                Some(text) => out.extend_from_slice(&text),
+                None => out.extend_from_slice(self.placeholder().as_bytes()),
+            },
+            Value::List(_) | Value::Map(_) | Value::Pair(..) => out.extend_from_slice(self.placeholder().as_bytes()),
         }
+    }
+
+    /// What is printed of a value that has no text.
+    fn placeholder(&self) -> String {
+        format!("<{} Value>", self.type_name())
     }
 
     /// The value as text, as a filter sees it: what `{{ v }}` prints.

@@ -1,0 +1,26 @@
+//! Cuts texts at a number of bytes without breaking a character. How long a text may be is up to the caller.
+
+/// The longest beginning of a text that has at most so many bytes.
+pub fn cut(text: &str, most: usize) -> &str {
+    // A character has at most four bytes.
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_stay_whole() {
+        let check = |text, most, expected| assert_eq!(cut(text, most), expected, "{text} {most}");
+        check("", 0, "");
+        check("", 5, "");
+        check("abc", 2, "ab");
+        check("abc", 3, "abc");
+        check("aä", 2, "a");
+        check("aä", 3, "aä");
+        check("😀", 3, "");
+        check("😀", usize::MAX, "😀");
+    }
+}
