@@ -15,7 +15,7 @@ pub enum Invocation {
     Run(Options),
     /// Print [`USAGE`] and exit with 0.
     Help,
-    /// Print [`VERSION`] and exit with 0.
+    /// Print [`version`] and exit with 0.
     Version,
 }
 
@@ -48,7 +48,7 @@ What to run:
   --strict       take unknown keys and unset variables for errors
 
 About remco:
-  -version       print the version and exit
+  -version       print the version and what is built in, and exit
   -h, -help      print this text and exit
 
 Every flag may have one dash or two and its value behind a `=`: --config=PATH,
@@ -58,8 +58,24 @@ Exit status: 0, or with -onetime the number of resources that failed (at most
 125); 1 if the configuration is wrong; 2 if the command line is.
 ";
 
-/// What `-version` prints.
-pub const VERSION: &str = concat!("remco ", env!("CARGO_PKG_VERSION"), "\n");
+/// What `-version` prints: the version, what is built in, and what it is built for. `machine` is the processor and the
+/// system, such as `x86_64-linux`.
+pub fn version(machine: &str) -> String {
+    let libc = if cfg!(target_env = "musl") {
+        "-musl"
+    } else if cfg!(target_env = "gnu") {
+        "-gnu"
+    } else {
+        ""
+    };
+    let abi = if cfg!(target_abi = "eabihf") { "eabihf" } else { "" };
+    let features = [("tls", cfg!(feature = "tls")), ("js", cfg!(feature = "js"))];
+    let built_in: Vec<&str> = features.iter().filter(|(_, built_in)| *built_in).map(|(name, _)| *name).collect();
+    let features = if built_in.is_empty() { "none".to_owned() } else { built_in.join(" ") };
+    format!("remco {NUMBER}\nfeatures: {features}\ntarget: {machine}{libc}{abi}\n")
+}
+
+const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
 /// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
@@ -238,7 +254,13 @@ mod tests {
         for flag in ["-version", "--version", "-version=1"] {
             assert_eq!(run(&[flag, "-config", "a"]), Ok(Invocation::Version), "{flag}");
         }
-        assert!(VERSION.starts_with("remco ") && VERSION.ends_with('\n'));
+        let version = version("x86_64-linux");
+        let lines: Vec<&str> = version.lines().collect();
+        let [number, features, target] = lines[..] else { panic!("{version}") };
+        assert_eq!(number, format!("remco {NUMBER}"));
+        assert_eq!(features.contains("tls"), cfg!(feature = "tls"));
+        assert_eq!(features.contains("js"), cfg!(feature = "js"));
+        assert!(features.starts_with("features: ") && target.starts_with("target: x86_64-linux"));
         assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
         assert!(FLAGS.iter().all(|flag| USAGE.contains(&format!("-{flag}"))));
     }
@@ -268,6 +290,14 @@ mod tests {
         for flag in FLAGS {
             assert!(page.contains(&format!("-{flag}")), "{flag}");
         }
+        assert!(page.contains(&format!("remco {NUMBER}")), "the version in its first line");
+    }
+
+    /// A package manager takes it for an update of Go remco.
+    #[test]
+    fn the_version_sorts_above_the_originals() {
+        let numbers: Vec<u32> = NUMBER.split('.').map(|part| part.parse().expect("a number")).collect();
+        assert!(numbers > vec![0, 12, 6], "{NUMBER}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The program: flags, configuration, the loop, the exit status.
 //! The only place that ends the process.
 
+use std::env::consts;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
         Ok(Invocation::Help) => print(cli::USAGE),
-        Ok(Invocation::Version) => print(cli::VERSION),
+        Ok(Invocation::Version) => print(&cli::version(&format!("{}-{}", consts::ARCH, consts::OS))),
         Err(error) => {
             say(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
