@@ -64,6 +64,10 @@ impl<'a> Reader<'a> {
     pub fn text_or(&self, name: &str, advice: &str) -> Option<Found<&'a str>> {
         let entry = self.entry(name)?;
         match &entry.node.value {
+            Value::Text(text) if text.contains('\0') => {
+                self.report.error(entry.node.span, zero_byte(&self.shown(entry)));
+                None
+            }
             Value::Text(text) => Some(Found { value: text, span: entry.node.span }),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) => {
                 self.wrong_type(entry, "a string", advice)
@@ -206,6 +210,9 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match &item.value {
+                Value::Text(text) if text.contains('\0') => {
+                    self.report.error(item.span, zero_byte(&self.shown(entry)));
+                }
                 Value::Text(text) => texts.push(Found { value: &**text, span: item.span }),
                 other => {
                     let message =
@@ -283,6 +290,11 @@ impl<'a> Reader<'a> {
         self.report.error(entry.node.span, format!("{key} must be {expected}, found {found}{advice}"));
         None
     }
+}
+
+/// No path, command or name of the system can have one, and it would be found out one use after the other.
+fn zero_byte(key: &str) -> String {
+    format!("{key} has a zero byte in it, which no path and no command can have: remove the `\\u0000`")
 }
 
 /// What messages call a value.

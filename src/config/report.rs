@@ -122,7 +122,7 @@ impl Report {
 
     /// Whether no more slips are taken in.
     pub fn is_full(&self) -> bool {
-        self.found.borrow().len() >= MOST
+        self.found.borrow().len() >= if self.strictness == Strictness::Strict { 2 * MOST } else { MOST }
     }
 
     pub fn files(&self) -> &[Document] {
