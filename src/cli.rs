@@ -161,9 +161,17 @@ fn switch(flag: &str, parser: &mut lexopt::Parser) -> Result<bool, Error> {
     }
 }
 
+/// Flags of confd and consul-template with another name here.
+const RENAMED: &[(&str, &str)] = &[("once", "onetime"), ("config-file", CONFIG), ("confdir", CONFIG)];
+/// Flags of confd and consul-template that are keys of the configuration here.
+const CONFIGURED: &[&str] =
+    &["backend", "exec", "interval", "log-level", "node", "pid-file", "prefix", "srv-record", "template", "watch"];
+
 fn unknown(flag: &str) -> Error {
-    let advice = match nearest(flag, FLAGS.iter().copied()) {
+    let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == flag).map(|(_, known)| *known);
+    let advice = match renamed.or_else(|| nearest(flag, FLAGS.iter().copied())) {
         Some(known) => format!(", did you mean `-{known}`?"),
+        None if CONFIGURED.contains(&flag) => ": it is set in the configuration file".to_owned(),
         None => ": `remco -h` lists the flags".to_owned(),
     };
     Error::new(format!("unknown flag `-{flag}`{advice}"))
@@ -269,6 +277,10 @@ mod tests {
     fn refuses_what_is_no_flag() {
         refuse(&["-confg", "a"], "unknown flag `-confg`, did you mean `-config`?");
         refuse(&["--one-time"], "unknown flag `-one-time`, did you mean `-onetime`?");
+        refuse(&["-once"], "unknown flag `-once`, did you mean `-onetime`?");
+        refuse(&["-confdir", "a"], "unknown flag `-confdir`, did you mean `-config`?");
+        refuse(&["-backend", "etcd"], "unknown flag `-backend`: it is set in the configuration file");
+        refuse(&["-log-level=info"], "unknown flag `-log-level`: it is set in the configuration file");
         refuse(&["-v"], "unknown flag `-v`: `remco -h` lists the flags");
         refuse(&["-c", "a"], "unknown flag `-c`: `remco -h` lists the flags");
         refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
