@@ -1,4 +1,5 @@
-//! Cuts texts at a number of bytes without breaking a character. How long a text may be is up to the caller.
+//! Cuts texts at a number of bytes without breaking a character. How long a text may be, and what is said of the rest, is
+//! up to the caller.
 
 /// The longest beginning of a text that has at most so many bytes.
 pub fn cut(text: &str, most: usize) -> &str {
