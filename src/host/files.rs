@@ -190,7 +190,8 @@ impl Destination {
         }
         let Some(target) = target else {
             let e = io::Error::from(Errno::NOENT);
-            return Err(failed_to_create(&self.missing_directory()?, &e));
+            let message = failed_to_create(&self.missing_directory()?, &e);
+            return Err(format!("{message}: make the directory, or set `make_directories = true`"));
         };
         let mut stage = Stage { file: None, target, permissions: Permissions::default(), warnings: Vec::new() };
         let writer = match &stage.target {
@@ -692,7 +693,11 @@ pub(crate) mod tests {
         let error = put(&to, b"1").expect_err("there is no directory");
         assert_eq!(
             error,
-            format!("failed to create a stage file in `{}`: no such file or directory", folder.path("x/y").display())
+            format!(
+                "failed to create a stage file in `{}`: no such file or directory: make the directory, or set \
+                 `make_directories = true`",
+                folder.path("x/y").display()
+            )
         );
         put(&Destination { make_directories: true, ..to }, b"1").expect("installed");
         assert_eq!(fs::read(folder.path("x/y/z")).expect("the file"), b"1");
