@@ -10,10 +10,9 @@ mod stage;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -274,19 +273,11 @@ impl Destination {
 
     /// Creates what is missing of a directory's path, so that it is there after a power cut if that is wanted of the file.
     fn create_directories(&self, dir: &Path) -> Result<(), String> {
-        let failed = |what: &str, path: &Path, e: &io::Error| {
-            format!("failed to {what} directory `{}`: {}", path.display(), cause(e))
-        };
-        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let missing: Vec<PathBuf> = dir.ancestors().take_while(is_missing).map(Path::to_owned).collect();
-        DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|e| failed("create", dir, &e))?;
-        if self.durability == Durability::Full {
-            for above in missing.iter().map(|created| parent(created)) {
-                let synced = open_directory(&above).and_then(|dir| Ok(fsync(dir)?));
-                synced.map_err(|e| failed("sync", &above, &e))?;
-            }
-        }
-        Ok(())
+        place::create_directories(dir, |above| match self.durability {
+            Durability::Full => fsync(above),
+            Durability::File | Durability::None => Ok(()),
+        })
+        .map_err(|(path, e)| format!("failed to create directory `{}`: {}", path.display(), cause(&e)))
     }
 
     /// Puts the result into its place: fsync, rename, fsync of the directory, as far as `durability` wants them. A
@@ -468,11 +459,6 @@ fn without_reader(e: Errno) -> io::Error {
         Errno::NXIO => io::Error::other("nobody reads it"),
         e => e.into(),
     }
-}
-
-fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat(CWD, path, flags, Mode::empty())?.into())
 }
 
 /// Whether a regular file has these bytes. Reads no more than one byte beyond them, however large it has become.

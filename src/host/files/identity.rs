@@ -1,12 +1,11 @@
 //! Tells at which device and inode a path ends, or in which directory it will once the file is created.
 //! Opens no file, and judges nothing: `config` compares.
 
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, fstat, stat};
 
-use super::place::{Target, descriptor, locate};
+use super::place::{Target, descriptor, locate, split};
 use crate::config::Identity;
 
 /// What a path leads to.
@@ -46,22 +45,6 @@ fn is_file(meta: &Stat) -> bool {
 
 fn absent(dir: &Stat, rest: PathBuf) -> Identity {
     Identity::Absent(dir.st_dev, dir.st_ino, rest)
-}
-
-/// The part of a path that is there, and the names behind it. What is missing will be directories, not links, so that
-/// `..` behind it means what its letters say.
-fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
-    let mut there = PathBuf::from(if path.is_absolute() { "/" } else { "." });
-    let mut missing: Vec<OsString> = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) if missing.is_empty() && stat(there.join(name)).is_ok() => there.push(name),
-            Component::Normal(name) => missing.push(name.to_owned()),
-            Component::ParentDir if missing.pop().is_none() => there.push(".."),
-            Component::ParentDir | Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    (there, missing)
 }
 
 #[cfg(test)]

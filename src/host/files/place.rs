@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, fstat, openat, statat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, fstat, mkdirat, openat, stat, statat,
+    statx,
 };
 use rustix::io::Errno;
 
@@ -147,6 +148,47 @@ fn open_directory(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Owned
         Err(Errno::ACCESS) => openat(from, path, flags | OFlags::PATH, Mode::empty()),
         opened => opened,
     }
+}
+
+/// The part of a path that is there, and the names behind it. What is missing will be directories, not links, so that
+/// `..` behind it means what its letters say.
+pub fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
+    let mut there = PathBuf::from(if path.is_absolute() { "/" } else { "." });
+    let mut missing: Vec<OsString> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) if missing.is_empty() && stat(there.join(name)).is_ok() => there.push(name),
+            Component::Normal(name) => missing.push(name.to_owned()),
+            Component::ParentDir if missing.pop().is_none() => there.push(".."),
+            Component::ParentDir | Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    (there, missing)
+}
+
+/// Creates what is missing of a directory's path, with mode 0755 less the umask. `changed` is called with each directory
+/// that has got a new one. Another user who owns a directory on the path cannot have them created elsewhere: what was
+/// there before is followed, and what is created is not.
+///
+/// # Errors
+/// The directory that could not be created, and why.
+pub fn create_directories(
+    dir: &Path,
+    changed: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let (mut path, missing) = split(dir);
+    let mut at = open_directory(CWD, &path).map_err(|e| (path.clone(), e.into()))?;
+    for name in missing {
+        path.push(&name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let created = match mkdirat(&at, &name, Mode::from_raw_mode(0o755)) {
+            // Another process was faster.
+            Ok(()) | Err(Errno::EXIST) => changed(&at).and_then(|()| openat(&at, &name, flags, Mode::empty())),
+            Err(e) => Err(e),
+        };
+        at = created.map_err(|e| (path.clone(), e.into()))?;
+    }
+    Ok(())
 }
 
 impl Place {
@@ -320,6 +362,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The owner of the directory above replaces what was just created.
+    #[test]
+    fn a_created_directory_that_becomes_a_link_is_not_followed() {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.path("victim")).unwrap();
+        let replace = |_: &OwnedFd| {
+            std::fs::remove_dir(folder.path("a")).unwrap();
+            symlinkat("victim", CWD, folder.path("a")).unwrap();
+            Ok(())
+        };
+        let (path, _) = create_directories(&folder.path("a/b/c"), replace).unwrap_err();
+        assert_eq!(path, folder.path("a"));
+        assert!(!folder.path("victim/b").exists());
     }
 
     #[test]
