@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use remco::store::Store;
 use remco::template::{Limits, Template, World};
 
 use crate::still::{self, Still};
 
-const LIMITS: Limits = Limits { steps: 1000, output: 64 << 10 };
+const LIMITS: Limits = Limits { steps: 1000, output: 64 << 10, time: Duration::from_secs(10), memory: 16 << 20 };
 
 /// As the template language writes them.
 const OPERANDS: &[&str] = &[

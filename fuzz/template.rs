@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use remco::store::Store;
 use remco::template::{Error, Limits, Template, World};
@@ -10,7 +11,7 @@ use remco::template::{Error, Limits, Template, World};
 use crate::still::{PATH, Still};
 
 /// Far less than a second even in a slow build, and enough for every recorded template.
-const LIMITS: Limits = Limits { steps: 20_000, output: 64 << 10 };
+const LIMITS: Limits = Limits { steps: 20_000, output: 64 << 10, time: Duration::from_secs(10), memory: 16 << 20 };
 
 /// Panics where the language breaks a promise; the fuzzer sees to time, memory and leaks.
 pub fn run(bytes: &[u8]) {

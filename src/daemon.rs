@@ -231,7 +231,9 @@ impl Daemon {
                 self.notify.reloading();
                 return Ending::Reload;
             }
+            // A signal of this turn goes first: what it interrupted has not failed.
             if self.ending.is_none()
+                && !self.signals.pending()
                 && let Some(done) = self.finished()
             {
                 self.end(done);
@@ -422,7 +424,9 @@ fn limits_of(config: &Config) -> Limits {
     let usual = Limits::default();
     Limits {
         steps: config.limits.template_steps.unwrap_or(usual.steps),
+        time: config.limits.template_time.unwrap_or(usual.time),
         output: config.limits.template_output.unwrap_or(usual.output),
+        memory: config.limits.template_memory.unwrap_or(usual.memory),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use remco::store::Store;
 use remco::template::{Limits, Template, World};
@@ -19,7 +20,7 @@ use still::{PATH, Still};
 const TEMPLATES: usize = 200;
 const CHANGES: usize = 25;
 const LAYERS: usize = 2;
-const LIMITS: Limits = Limits { steps: 100_000, output: 1 << 20 };
+const LIMITS: Limits = Limits { steps: 100_000, output: 1 << 20, time: Duration::from_secs(10), memory: 16 << 20 };
 
 /// Few enough that they meet, with directories that are keys, and names beside each other in order.
 const KEYS: &[&str] = &[

@@ -33,7 +33,8 @@ pub(super) const MAIN: Shape = Shape {
         "log_file",
     ]],
 };
-pub(super) const LIMITS: Shape = Shape { title: "`limits`", keys: &[&["template_steps", "template_output"]] };
+pub(super) const LIMITS: Shape =
+    Shape { title: "`limits`", keys: &[&["template_steps", "template_time", "template_output", "template_memory"]] };
 /// Also the top level of an included file.
 pub(super) const RESOURCE: Shape = Shape {
     title: "a resource",

@@ -346,7 +346,12 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
 fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
     let Some(table) = table else { return Limits::default() };
     let reader = Reader::new(report, &keys::LIMITS, table.value, table.span);
-    Limits { template_steps: reader.positive("template_steps"), template_output: reader.positive("template_output") }
+    Limits {
+        template_steps: reader.positive("template_steps"),
+        template_time: reader.time_limit("template_time"),
+        template_output: reader.positive("template_output"),
+        template_memory: reader.positive("template_memory"),
+    }
 }
 
 fn log_level(reader: &Reader) -> LogLevel {

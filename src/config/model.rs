@@ -24,10 +24,14 @@ pub struct Config {
 /// What one render of a template may cost; `None`: the template language's own default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Tags, expressions and loop rounds that are run.
+    /// Tags, expressions and loop rounds that are run, and every 16 bytes that they read or make.
     pub template_steps: Option<u64>,
+    /// Processor time.
+    pub template_time: Option<Duration>,
     /// Bytes of the result, and of each text or list on the way to it.
     pub template_output: Option<usize>,
+    /// Bytes of all texts, lists and maps that are alive at a time.
+    pub template_memory: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

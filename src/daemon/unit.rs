@@ -238,6 +238,8 @@ impl Unit {
                 self.warn_missing(backend);
                 return trigger;
             }
+            // A request was ended because the program is asked to end: nothing failed.
+            Report::Failed(_) if self.world.stopped() => {}
             Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
             Report::Recovered => self.handle(Event::Reached { backend }),
             Report::Log(line) => self.log(line),
@@ -454,6 +456,8 @@ impl Unit {
         match self.render_and_compare(t) {
             Ok(true) => Rendering::InSync,
             Ok(false) => Rendering::Differs,
+            // A lookup that is ended gives an error of its own.
+            Err(_) if self.world.stopped() => Rendering::Interrupted,
             Err(fault) => Rendering::Failed(fault),
         }
     }

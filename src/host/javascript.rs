@@ -2,7 +2,7 @@
 //! A script sees In and Param, and nothing of the machine but its clock. Which files there are is told by the
 //! configuration, what a filter may cost by the render.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::iter;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use rquickjs::{self as js, CaughtError, Context, Ctx, Exception, Function, Modul
 
 use super::read::whole_file;
 use crate::error::cause;
+use crate::template::Env;
+use crate::template::meter::{Meter, STEP};
 use crate::template::scripts::{Script, Scripts};
 use crate::template::value::{Data, ListKind, Map, Value};
-use crate::template::{Env, World};
 
 /// More than any filter.
 const LARGEST_SCRIPT: usize = 1 << 20;
@@ -107,13 +108,13 @@ impl Filter {
 }
 
 impl Script for Filter {
-    fn call(&self, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String> {
+    fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
         let mut kept = self.engine.borrow_mut();
         let engine = match kept.take() {
             Some(engine) => engine,
             None => Engine::new().map_err(|error| self.told(&Failure::from(error)))?,
         };
-        let result = engine.run(&self.source, env, value, argument, steps);
+        let result = engine.run(&self.source, env, value, argument);
         let value = result.map_err(|failure| self.told(&failure))?;
         // What a script that failed leaves behind, half-built values or used up memory, goes with its engine.
         *kept = engine.is_clean().then_some(engine);
@@ -133,17 +134,10 @@ struct Engine {
 /// What the engine asks whether it may go on.
 #[derive(Default)]
 struct Watch {
-    steps: Cell<u64>,
-    /// Only while a script runs.
-    world: RefCell<Option<Rc<dyn World>>>,
+    /// Of the render that the script runs in; only while it runs.
+    meter: RefCell<Option<Meter>>,
     /// Why it may not.
-    end: Cell<Option<End>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    OutOfSteps,
-    Stopped,
+    end: RefCell<Option<String>>,
 }
 
 /// Why a call gives no value.
@@ -185,14 +179,15 @@ impl Engine {
         Ok(Engine { run, kind, context, watch })
     }
 
-    fn run(&self, source: &str, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, Failure> {
-        self.watch.begin(steps.saturating_sub(CALL), env.world.clone());
+    fn run(&self, source: &str, env: &Env, value: &Value, argument: &Value) -> Result<Value, Failure> {
+        self.watch.begin(&env.meter);
+        self.watch.is_over(CALL);
         // Runs no job, there is none; but it is what tells the engine where the stack is now, which the first call may
         // have found deep below.
         let ran = self.context.runtime().execute_pending_job();
         debug_assert!(ran.is_ok_and(|ran| !ran), "an engine with jobs is not kept");
         let result = self.context.with(|ctx| {
-            let most = env.limits.output;
+            let most = env.meter.limits().output;
             let mut inward = Inward { ctx: &ctx, carried: Carried { bytes: 0, most } };
             let input = inward.value(value, 0);
             let called = input.and_then(|input| {
@@ -202,7 +197,8 @@ impl Engine {
                 let kind = self.kind.clone().restore(&ctx)?;
                 let mut outward = Outward { kind, carried: Carried { bytes: 0, most } };
                 let value = outward.value(result, 0)?;
-                self.watch.spend(((inward.carried.bytes + outward.carried.bytes) / 64) as u64);
+                let carried = (inward.carried.bytes + outward.carried.bytes) / STEP;
+                self.watch.is_over(carried as u64);
                 Ok(value)
             });
             called.map_err(|failure| match failure {
@@ -210,12 +206,8 @@ impl Engine {
                 told => told,
             })
         });
-        *steps = self.watch.finish();
-        match self.watch.end.take() {
-            Some(End::OutOfSteps) => {
-                Err(Failure::At(None, format!("the template takes more than {} steps", env.limits.steps)))
-            }
-            Some(End::Stopped) => Err(Failure::At(None, "stopped before the end".to_owned())),
+        match self.watch.finish() {
+            Some(why) => Err(Failure::At(None, why)),
             None => result,
         }
     }
@@ -259,20 +251,15 @@ fn explain(caught: CaughtError) -> Failure {
 const OUT_OF_MEMORY: &str = "needs more than 64 MiB of memory";
 
 impl Watch {
-    fn begin(&self, steps: u64, world: Rc<dyn World>) {
-        self.steps.set(steps);
-        self.end.set(None);
-        self.world.replace(Some(world));
+    fn begin(&self, meter: &Meter) {
+        self.end.take();
+        self.meter.replace(Some(meter.clone()));
     }
 
-    /// Gives what is left of the steps.
-    fn finish(&self) -> u64 {
-        self.world.take();
-        self.steps.get()
-    }
-
-    fn spend(&self, steps: u64) {
-        self.steps.set(self.steps.get().saturating_sub(steps));
+    /// Tells why the script was ended, if it was.
+    fn finish(&self) -> Option<String> {
+        self.meter.take();
+        self.end.take()
     }
 
     /// Whether a function may go through an array of this length. A script that catches the exception does not get far.
@@ -290,14 +277,16 @@ impl Watch {
     /// Counts steps. Whether the script may not go on.
     fn is_over(&self, steps: u64) -> bool {
         // No script runs while the engine is made, though it asks then too.
-        let Some(world) = &*self.world.borrow() else { return false };
-        self.spend(steps);
-        if self.steps.get() == 0 {
-            self.end.set(Some(End::OutOfSteps));
-        } else if world.stopped() {
-            self.end.set(Some(End::Stopped));
+        let Some(meter) = &*self.meter.borrow() else { return false };
+        let bytes = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(STEP);
+        // What is not looked at by then is looked at here: the engine asks seldom enough.
+        match meter.charge(bytes).and_then(|()| meter.look()) {
+            Ok(()) => false,
+            Err(why) => {
+                self.end.replace(Some(why));
+                true
+            }
         }
-        self.end.get().is_some()
     }
 }
 

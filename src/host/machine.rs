@@ -11,8 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tz::TimeZone;
 use tz::timezone::TimeZoneSettings;
 
@@ -172,6 +173,12 @@ impl World for Machine {
 
     fn scripts(&self) -> Rc<Scripts> {
         self.scripts.borrow().clone()
+    }
+
+    fn processor_time(&self) -> Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        // Neither is ever negative for this clock.
+        Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
     }
 
     fn stopped(&self) -> bool {

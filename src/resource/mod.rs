@@ -131,6 +131,8 @@ pub enum Rendering {
     InSync,
     Differs,
     Failed(Fault),
+    /// It was ended because the program is asked to end: nothing failed, and nothing is to be done.
+    Interrupted,
 }
 
 /// Why something failed: one line, and what to show below it.
@@ -349,6 +351,13 @@ impl Resource {
     /// The answer to an effect: takes the running update one step further.
     fn answered(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         self.update = match (std::mem::replace(&mut self.update, Update::Idle), event) {
+            (Update::Rendering, Event::Rendered(renderings))
+                if renderings.iter().any(|rendering| matches!(rendering, Rendering::Interrupted)) =>
+            {
+                // Should the program go on after all, the update is still wanted: in another turn, once the signal was taken.
+                self.retry.at = Some(now);
+                Update::Idle
+            }
             (Update::Rendering, Event::Rendered(renderings)) => {
                 let round = Round { renderings, outcome: Outcome::Good };
                 self.template(round, 0, now, effects)
@@ -418,6 +427,7 @@ impl Resource {
     fn template(&mut self, mut round: Round, mut t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
         while let Some(rendering) = round.renderings.get_mut(t) {
             match std::mem::replace(rendering, Rendering::InSync) {
+                Rendering::Interrupted => {}
                 Rendering::Failed(fault) => self.failed_in(&mut round, Subject::Template(t), fault, effects),
                 Rendering::InSync => {
                     effects.push(Effect::Log(self.about(t, Level::Debug, "target config in sync")));

@@ -101,6 +101,23 @@ fn an_update_stages_checks_installs_reloads_in_this_order() {
     assert_eq!(bench.resource.due(), None);
 }
 
+/// The program is asked to end: nothing is told, nothing is done, and a one-shot run has no verdict of its own.
+#[test]
+fn an_interrupted_render_has_not_failed() {
+    for mode in [Mode::Watch, Mode::OneShot] {
+        let mut bench = Bench::new(plan(mode, &["cr", "cr"]));
+        bench.check(vec![
+            (loaded(), vec![Effect::Render]),
+            (Event::Rendered(vec![Rendering::Differs, Rendering::Interrupted]), vec![]),
+        ]);
+        assert_eq!(bench.resource.verdict(), None);
+        assert!(!bench.resource.is_failing());
+        // Should it go on after all, the update is made up for.
+        assert_eq!(bench.resource.due(), Some(bench.now));
+        bench.check(vec![(Event::Due, vec![Effect::Render])]);
+    }
+}
+
 #[test]
 fn nothing_is_done_for_a_file_in_sync() {
     let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));

@@ -116,6 +116,11 @@ impl Store {
         self.layers[layer].range::<[u8], _>(from).next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
+    /// How many keys its layers hold, each for itself: what a look through all of it goes through.
+    pub fn size(&self) -> usize {
+        self.layers.iter().map(Layer::len).sum()
+    }
+
     /// Whether there is such a key. A path that only has keys below it is none.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.get(key).is_some()

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use super::Limits;
+use super::meter::{Hold, Meter, raised_by, small_size};
 use super::printf;
 use super::signature::{Signature, any, exactly, string};
 use super::value::{Data, ListKind, Map, Object, Value, Wrapped};
@@ -21,8 +21,8 @@ pub struct Collections {
 }
 
 impl Collections {
-    pub fn create_map(&self, limits: &Limits) -> Value {
-        let map = Rc::new(TemplateMap { entries: self.entries(limits) });
+    pub fn create_map(&self, meter: &Meter) -> Value {
+        let map = Rc::new(TemplateMap { entries: self.entries(meter) });
         let mut maps = self.maps.borrow_mut();
         // Forget those that are gone, but only when there was time to make as many new ones.
         if maps.len() == maps.capacity() {
@@ -32,12 +32,12 @@ impl Collections {
         Value::Object(map)
     }
 
-    pub fn create_set(&self, limits: &Limits) -> Value {
-        Value::object(TemplateSet { members: self.entries(limits) })
+    pub fn create_set(&self, meter: &Meter) -> Value {
+        Value::object(TemplateSet { members: self.entries(meter) })
     }
 
-    fn entries(&self, limits: &Limits) -> Entries {
-        Entries { map: RefCell::default(), cost: Cell::new(0), held: self.held.clone(), limits: *limits }
+    fn entries(&self, meter: &Meter) -> Entries {
+        Entries { map: RefCell::default(), all: self.held.clone(), held: RefCell::new(meter.hold()) }
     }
 }
 
@@ -97,7 +97,7 @@ impl Object for TemplateSet {
         const VALUE: Signature = exactly(&[any("value")]);
         const TEXT: Signature = exactly(&[string("value")]);
         const NONE: Signature = exactly(&[]);
-        let member = |value: &Value| printf::plain(&self.members.limits, value);
+        let member = |value: &Value| printf::plain(&self.members.meter(), value);
         Some(match method {
             "Append" => {
                 VALUE.check(args).and_then(|args| self.members.insert(&member(args.value(0))?, Value::object(Unit)))
@@ -149,9 +149,10 @@ impl Object for Unit {
 struct Entries {
     /// Copied when it changes while something still looks at it.
     map: RefCell<Rc<Map>>,
-    cost: Cell<usize>,
-    held: Rc<Cell<usize>>,
-    limits: Limits,
+    /// What these take of the render's memory.
+    held: RefCell<Hold>,
+    /// What all collections take.
+    all: Rc<Cell<usize>>,
 }
 
 impl Entries {
@@ -167,10 +168,12 @@ impl Entries {
     fn insert(&self, key: &Bytes, value: Value) -> Result<Value, String> {
         let freed = self.map.borrow().get(key).map_or(0, |old| cost(key, old));
         let added = cost(key, &value);
-        if self.held.get() - freed + added > self.limits.output {
-            return Err(format!("cannot hold more than {} bytes in maps and sets", self.limits.output));
+        let limit = self.meter().limits().output;
+        if self.all.get() - freed + added > limit {
+            let raised = raised_by("template_output");
+            return Err(format!("cannot hold more than {limit} bytes in maps and sets; {raised}"));
         }
-        self.charge(freed, added);
+        self.account(freed, added)?;
         let old = Rc::make_mut(&mut self.map.borrow_mut()).insert(key.clone(), value);
         // Not before the borrow has ended: it may be a map with a lot to let go of.
         drop(old);
@@ -182,18 +185,30 @@ impl Entries {
             Some(_) => Rc::make_mut(&mut self.map.borrow_mut()).remove(key),
             None => None,
         };
-        self.charge(old.as_ref().map_or(0, |old| cost(key, old)), 0);
+        self.release(old.as_ref().map_or(0, |old| cost(key, old)));
         Value::str("")
     }
 
-    fn charge(&self, freed: usize, added: usize) {
-        self.cost.set(self.cost.get() - freed + added);
-        self.held.set(self.held.get() - freed + added);
+    fn meter(&self) -> Meter {
+        self.held.borrow().meter().clone()
+    }
+
+    fn account(&self, freed: usize, added: usize) -> Result<(), String> {
+        self.held.borrow_mut().grow(added)?;
+        self.all.set(self.all.get() + added);
+        self.release(freed);
+        Ok(())
+    }
+
+    fn release(&self, freed: usize) {
+        self.held.borrow_mut().shrink(freed);
+        self.all.set(self.all.get() - freed);
     }
 
     /// Lets go of everything without recursion: maps may be nested deeper than the stack.
     fn clear(&self) {
-        self.charge(self.cost.get(), 0);
+        let bytes = self.held.borrow().bytes();
+        self.release(bytes);
         let mut pending: Vec<Value> = values(self.map.take()).collect();
         while let Some(value) = pending.pop() {
             let Value::Object(mut object) = value else { continue };
@@ -226,9 +241,9 @@ fn values(map: Rc<Map>) -> impl Iterator<Item = Value> {
 
 /// What an entry takes, roughly. Text counts in full, though it may be shared with the store.
 fn cost(key: &[u8], value: &Value) -> usize {
-    const ENTRY: usize = 64;
-    let text = if let Value::Str(text) = value { text.len() } else { 0 };
-    ENTRY + key.len() + text
+    const ENTRY: usize = 128;
+    let value = if let Value::Str(text) = value { text.len() } else { small_size(value) };
+    ENTRY + key.len() + value
 }
 
 #[cfg(test)]
@@ -240,8 +255,8 @@ mod tests {
     fn check(steps: &[(&str, &str)]) {
         let env = env();
         let names = Variables::from([
-            ("m", env.collections.create_map(&env.limits)),
-            ("s", env.collections.create_set(&env.limits)),
+            ("m", env.collections.create_map(&env.meter)),
+            ("s", env.collections.create_set(&env.meter)),
         ]);
         for (expression, expected) in steps {
             let value = eval(&env, &names, expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
@@ -252,8 +267,8 @@ mod tests {
     fn fails(expression: &str, expected: &str) {
         let env = env();
         let names = Variables::from([
-            ("m", env.collections.create_map(&env.limits)),
-            ("s", env.collections.create_set(&env.limits)),
+            ("m", env.collections.create_map(&env.meter)),
+            ("s", env.collections.create_set(&env.meter)),
         ]);
         assert_eq!(eval(&env, &names, expression).unwrap_err(), expected, "{expression}");
     }
@@ -331,8 +346,8 @@ mod tests {
     fn a_map_is_shared() {
         let env = env();
         let names = Variables::from([
-            ("m", env.collections.create_map(&env.limits)),
-            ("n", env.collections.create_map(&env.limits)),
+            ("m", env.collections.create_map(&env.meter)),
+            ("n", env.collections.create_map(&env.meter)),
         ]);
         let eval = |expression| eval(&env, &names, expression).unwrap().text();
         eval("m.Set('inner', n)");
@@ -344,7 +359,7 @@ mod tests {
     #[test]
     fn a_loop_goes_through_the_map_as_it_was() {
         let env = env();
-        let names = Variables::from([("m", env.collections.create_map(&env.limits))]);
+        let names = Variables::from([("m", env.collections.create_map(&env.meter))]);
         eval(&env, &names, "m.Set('a', 1)").unwrap();
         let before = names["m"].entries().unwrap();
         eval(&env, &names, "m.Set('b', 2)").unwrap();
@@ -355,7 +370,7 @@ mod tests {
     #[test]
     fn a_map_that_holds_itself_is_an_error_to_print_and_no_leak() {
         let env = env();
-        let map = env.collections.create_map(&env.limits);
+        let map = env.collections.create_map(&env.meter);
         map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
         let names = Variables::from([("m", map)]);
         for expression in ["m|toJSON", "m|toPrettyJSON", "printf('%v', m)", "m|stringformat:'%d'"] {
@@ -372,19 +387,19 @@ mod tests {
     #[test]
     fn maps_nested_deeper_than_the_stack_are_let_go() {
         let env = env();
-        let mut outer = env.collections.create_map(&env.limits);
+        let mut outer = env.collections.create_map(&env.meter);
         for round in 0..50_000 {
-            let next = env.collections.create_map(&env.limits);
+            let next = env.collections.create_map(&env.meter);
             let inner = if round % 2 == 0 { outer } else { Value::wrapped(outer) };
             next.call("Set", &[Value::str("x"), inner]).unwrap().unwrap();
             outer = next;
         }
         drop(outer);
         // The other way round, and all at once.
-        let first = env.collections.create_map(&env.limits);
+        let first = env.collections.create_map(&env.meter);
         let mut last = first.clone();
         for _ in 0..50_000 {
-            let next = env.collections.create_map(&env.limits);
+            let next = env.collections.create_map(&env.meter);
             last.call("Set", &[Value::str("x"), next.clone()]).unwrap().unwrap();
             last = next;
         }
@@ -393,11 +408,13 @@ mod tests {
 
     #[test]
     fn all_together_end_at_the_limit() {
-        let env = limited(1000);
-        let map = || env.collections.create_map(&env.limits);
-        let names = Variables::from([("m", map()), ("n", map()), ("s", env.collections.create_set(&env.limits))]);
+        let env = limited(1100);
+        let map = || env.collections.create_map(&env.meter);
+        let names = Variables::from([("m", map()), ("n", map()), ("s", env.collections.create_set(&env.meter))]);
         let run = |expression: &str| eval(&env, &names, expression).map(|_| ());
-        let error = Err("cannot hold more than 1000 bytes in maps and sets".to_owned());
+        let error =
+            Err("cannot hold more than 1100 bytes in maps and sets; `template_output` in [limits] raises that"
+                .to_owned());
         run("m.Set('a', 'x'|ljust:400)").unwrap();
         run("m.Set('a', 'x'|ljust:800)").unwrap();
         assert_eq!(run("n.Set('b', 'x'|ljust:100)"), error);
@@ -408,7 +425,7 @@ mod tests {
         assert_eq!(run("n.Set('b', 'x'|ljust:200)"), error);
         run("s.Remove('x'|ljust:700)").unwrap();
         run("n.Set('b', 'x'|ljust:200)").unwrap();
-        assert_eq!(env.collections.held.get(), (64 + 1) + (64 + 1 + 200));
+        assert_eq!(env.collections.held.get(), (128 + 1) + (128 + 1 + 200));
         drop(names);
         assert_eq!(env.collections.held.get(), 0);
     }
@@ -417,7 +434,7 @@ mod tests {
     fn maps_that_are_gone_are_forgotten() {
         let env = env();
         for _ in 0..10_000 {
-            env.collections.create_map(&env.limits);
+            env.collections.create_map(&env.meter);
         }
         assert!(env.collections.maps.borrow().len() < 100);
     }

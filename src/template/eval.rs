@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
 use super::filters::Filter;
 use super::functions::Function;
+use super::meter::{STEP, raised_by};
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
 use super::scope::{Look, Name};
@@ -45,13 +46,17 @@ impl Render {
 
     fn binary(&self, op: Op, left: &Expr, right: &Expr, span: Span) -> Outcome<Value> {
         let left = self.eval(left)?;
-        binary(op, &left, &self.eval(right)?, span)
+        self.operate(op, &left, &self.eval(right)?, span)
+    }
+
+    fn operate(&self, op: Op, left: &Value, right: &Value, span: Span) -> Outcome<Value> {
+        Value::binary(&self.env.meter, op, left, right).map_err(|message| Stop::At(span, message))
     }
 
     fn chain(&self, first: &Expr, rest: &[(Op, Expr, Span)]) -> Outcome<Value> {
         let mut value = self.eval(first)?;
         for (op, operand, span) in rest {
-            value = binary(*op, &value, &self.eval(operand)?, *span)?;
+            value = self.operate(*op, &value, &self.eval(operand)?, *span)?;
         }
         Ok(value)
     }
@@ -86,13 +91,9 @@ impl Render {
 
     /// Every filter that is called, of the language or of the user, is called here.
     pub(super) fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
-        let most = self.steps_left();
-        let mut left = most;
-        let result = filter.call(&self.env, value, argument, &mut left);
-        let value = result.map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
-        self.spend(most - left, span)?;
-        self.weigh(&value, span)?;
-        Ok(value)
+        let at_filter = |message: String| Stop::At(span, format!("{}: {message}", filter.name()));
+        let value = filter.call(&self.env, value, argument).map_err(at_filter)?;
+        self.made(value, span)
     }
 
     fn path(&self, path: &Path) -> Outcome<Value> {
@@ -132,10 +133,14 @@ impl Render {
             (Access::Field(name), None) => value.field(name),
             (Access::Field(name), Some(args)) => {
                 let values = self.arguments(args)?;
+                // A key or a member is looked for.
+                let read = values.as_slice().first().map_or(0, Value::text_len);
+                self.charge(STEP + read, step.span)?;
                 match value.call(name, values.as_slice()) {
                     Some(result) => {
-                        return result
-                            .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)));
+                        let value = result
+                            .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)))?;
+                        return self.made(value, step.span);
                     }
                     None => value.field(name),
                 }
@@ -143,7 +148,8 @@ impl Render {
         };
         match called {
             Ok(Value::Nil) => Ok(Value::Nil),
-            Ok(value) if step.args.is_none() => Ok(value),
+            // Most are a part of what is there already; a method without arguments may make something.
+            Ok(value) if step.args.is_none() => self.made(value, step.span),
             Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
             Err(message) => Err(Stop::At(step.span, in_path(message))),
         }
@@ -207,12 +213,10 @@ impl Render {
 
     fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
         let values = self.arguments(args)?;
-        self.spend(CALL, span)?;
         let result = function.call(&self.env, values.as_slice());
         let value = result
             .map_err(|message| at_argument(args, values.as_slice(), span, format!("{}: {message}", function.name)))?;
-        self.weigh(&value, span)?;
-        Ok(value)
+        self.made(value, span)
     }
 
     /// `base(x)`, which is `x|base`.
@@ -231,18 +235,16 @@ impl Render {
         Ok(values)
     }
 
-    /// Counts what a value costs by its size, and refuses one that is larger than a result may be.
-    fn weigh(&self, value: &Value, span: Span) -> Outcome<()> {
-        let steps = match value {
-            Value::Str(text) if text.len() > self.env.limits.output => {
-                let message = format!("the value is larger than {} bytes", self.env.limits.output);
-                return Err(Stop::At(span, message));
-            }
-            Value::Str(text) => text.len() / 64,
-            Value::List(list) => list.items.len() / 8,
-            _ => 0,
-        };
-        self.spend(1 + steps as u64, span)
+    /// Accounts for a value that a call made, and refuses one that is larger than a result may be.
+    fn made(&self, value: Value, span: Span) -> Outcome<Value> {
+        self.charge(STEP, span)?;
+        let limit = self.env.meter.limits().output;
+        if value.text_len() > limit {
+            let raised = raised_by("template_output");
+            return Err(Stop::At(span, format!("the value is larger than {limit} bytes; {raised}")));
+        }
+        self.env.meter.keep(&value).map_err(|message| Stop::At(span, message))?;
+        Ok(value)
     }
 
     fn text(&self, name: Name) -> Rc<str> {
@@ -262,9 +264,6 @@ impl Render {
         text
     }
 }
-
-/// The steps that the call of a function counts for: it may look through a part of the store.
-const CALL: u64 = 32;
 
 /// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
 pub(super) struct Arguments {
@@ -301,8 +300,4 @@ fn at_argument(args: &[Arg], values: &[Value], call: Span, message: String) -> S
     let empty = values.iter().position(|value| matches!(value, Value::Nil));
     let span = empty.and_then(|at| args.get(at)).map_or(call, |arg| arg.span);
     Stop::At(span, message)
-}
-
-fn binary(op: Op, left: &Value, right: &Value, span: Span) -> Outcome<Value> {
-    Value::binary(op, left, right).map_err(|message| Stop::At(span, message))
 }

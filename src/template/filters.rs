@@ -8,6 +8,7 @@ mod text;
 
 use super::Env;
 use super::json::{self, Style};
+use super::meter::STEP;
 use super::printf;
 use super::value::Value;
 use super::yaml;
@@ -16,7 +17,23 @@ use super::yaml;
 pub struct Filter {
     pub name: &'static str,
     call: Call,
+    reads: Reads,
 }
+
+/// What of its value and argument a filter goes through, whatever it makes of it. Items of lists are charged where they
+/// are gone through, and so is what is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    /// Texts as a whole.
+    Texts,
+    /// The argument alone, of which every filter takes the whole text.
+    Argument,
+    /// Nothing of either that depends on its size.
+    Nothing,
+}
+
+/// What a call costs in any case, in bytes.
+const CALL: usize = STEP;
 
 /// The argument is nil where the template gives none.
 type Call = fn(&Env, &Value, &Value) -> Result<Value, String>;
@@ -24,7 +41,18 @@ type Call = fn(&Env, &Value, &Value) -> Result<Value, String>;
 impl Filter {
     /// `value | name:argument`. The error does not repeat the name: the caller puts it in front.
     pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+        let read = match self.reads {
+            Reads::Texts => value.text_len() + argument.text_len(),
+            Reads::Argument => argument.text_len(),
+            Reads::Nothing => 0,
+        };
+        env.meter.charge(CALL + read)?;
         (self.call)(env, value, argument)
+    }
+
+    /// What is known to read less than whole texts.
+    const fn reads(self, reads: Reads) -> Filter {
+        Filter { reads, ..self }
     }
 
     /// Whether `name(..)` may have that many arguments.
@@ -57,23 +85,23 @@ static TABLE: &[Filter] = &[
     row("capfirst", text::capfirst),
     row("center", text::center),
     row("cut", text::cut),
-    row("date", date),
-    row("default", default),
-    row("default_if_none", default_if_none),
+    row("date", date).reads(Reads::Nothing),
+    row("default", default).reads(Reads::Nothing),
+    row("default_if_none", default_if_none).reads(Reads::Nothing),
     row("dir", text::dir),
     row("divisibleby", numbers::divisibleby),
     row("e", html::escape),
     row("escape", html::escape),
     row("escapejs", html::escapejs),
-    row("first", lists::first),
+    row("first", lists::first).reads(Reads::Nothing),
     row("float", numbers::float),
     row("floatformat", numbers::floatformat),
-    row("get_digit", numbers::get_digit),
+    row("get_digit", numbers::get_digit).reads(Reads::Argument),
     row("index", lists::index),
     row("integer", numbers::integer),
     row("iriencode", text::iriencode),
     row("join", lists::join),
-    row("last", lists::last),
+    row("last", lists::last).reads(Reads::Nothing),
     row("length", lists::length),
     row("length_is", lists::length_is),
     row("linebreaks", html::linebreaks),
@@ -82,24 +110,24 @@ static TABLE: &[Filter] = &[
     row("ljust", text::ljust),
     row("lower", text::lower),
     row("make_list", lists::make_list),
-    row("mapValue", lists::map_value),
+    row("mapValue", lists::map_value).reads(Reads::Argument),
     row("parseFloat", numbers::parse_float),
     row("parseInt", numbers::parse_int),
     row("parseJSON", parse),
     row("parseYAML", parse),
     row("parseYAMLArray", parse),
     row("phone2numeric", text::phone2numeric),
-    row("pluralize", numbers::pluralize),
+    row("pluralize", numbers::pluralize).reads(Reads::Argument),
     row("random", lists::random),
     row("removetags", html::removetags),
     row("rjust", text::rjust),
-    row("safe", safe),
+    row("safe", safe).reads(Reads::Nothing),
     row("slice", lists::slice),
     row("sortByLength", lists::sort_by_length),
     row("split", lists::split),
     row("stringformat", stringformat),
     row("striptags", html::striptags),
-    row("time", date),
+    row("time", date).reads(Reads::Nothing),
     row("title", text::title),
     row("toJSON", to_json),
     row("toPrettyJSON", to_pretty_json),
@@ -114,11 +142,11 @@ static TABLE: &[Filter] = &[
     row("urlizetrunc", html::urlizetrunc),
     row("wordcount", text::wordcount),
     row("wordwrap", text::wordwrap),
-    row("yesno", yesno),
+    row("yesno", yesno).reads(Reads::Argument),
 ];
 
 const fn row(name: &'static str, call: Call) -> Filter {
-    Filter { name, call }
+    Filter { name, call, reads: Reads::Texts }
 }
 
 /// No function gives a time, so there is never one to show; the tag `now` is what shows it.
@@ -140,23 +168,23 @@ fn safe(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 }
 
 fn stringformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
-    printf::sprintf(&env.limits, &argument.text(), std::slice::from_ref(value))
+    printf::sprintf(&env.meter, &argument.text(), std::slice::from_ref(value))
 }
 
 /// JSON and YAML alike, whatever the filter is called.
 fn parse(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     match value {
-        Value::Str(text) => yaml::parse(&env.limits, text),
+        Value::Str(text) => yaml::parse(&env.meter, text),
         _ => Ok(value.clone()),
     }
 }
 
 fn to_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    json::write(&env.limits, value, Style::Compact)
+    json::write(&env.meter, value, Style::Compact)
 }
 
 fn to_pretty_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    json::write(&env.limits, value, Style::Pretty)
+    json::write(&env.meter, value, Style::Pretty)
 }
 
 /// The argument is `indent=N`, and whatever else is separated by commas.
@@ -164,11 +192,11 @@ fn to_yaml(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     let text = argument.text();
     let text = String::from_utf8_lossy(&text);
     if text.is_empty() {
-        return yaml::write(&env.limits, value, yaml::INDENT);
+        return yaml::write(&env.meter, value, yaml::INDENT);
     }
     let indent = text.split(',').find_map(|option| option.strip_prefix(' ').unwrap_or(option).strip_prefix("indent="));
     match indent.map(str::parse) {
-        Some(Ok(indent)) => yaml::write(&env.limits, value, indent),
+        Some(Ok(indent)) => yaml::write(&env.meter, value, indent),
         Some(Err(_)) | None => Err(format!("takes `indent=` with a number of blanks, not `{text}`")),
     }
 }
@@ -195,7 +223,7 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use crate::template::fixture::{Variables, env, eval, limited};
+    use crate::template::fixture::{Variables, env, eval, limited, usual};
     use crate::template::value::Op;
 
     /// An expression and what it prints.
@@ -403,7 +431,7 @@ mod tests {
                 4 => env.store.all().next().map_or(Value::Nil, |(k, v)| Value::pair(k.clone(), v.clone())),
                 5 => Value::wrapped(self.text()),
                 6 => {
-                    let map = env.collections.create_map(&env.limits);
+                    let map = env.collections.create_map(&env.meter);
                     let entry = [self.text(), self.text()];
                     map.call("Set", &entry).expect("maps have Set").expect("text keys are taken");
                     map
@@ -411,7 +439,7 @@ mod tests {
                 7 => functions_value(env, "gets", b"/app/*"),
                 8 => functions_value(env, "ls", b"/app"),
                 9 => functions_value(env, "ls", b"/none"),
-                10 => json::parse(&env.limits, br#"[1, "two", null, [3.5], {"k": true}]"#).expect("this is JSON"),
+                10 => json::parse(&env.meter, br#"[1, "two", null, [3.5], {"k": true}]"#).expect("this is JSON"),
                 _ => self.text(),
             }
         }
@@ -424,9 +452,9 @@ mod tests {
 
     #[test]
     fn random_values_end_in_a_value_or_an_error() {
-        let env = limited(1 << 20);
         let mut random = Random::new(1);
         for _ in 0..300 {
+            let env = limited(1 << 20);
             for filter in TABLE {
                 let (value, argument) = (random.value(&env), random.value(&env));
                 if let Ok(result) = filter.call(&env, &value, &argument) {
@@ -448,6 +476,7 @@ mod tests {
 
     /// Everything that a template can do with a value without a function.
     fn look_at(value: &Value) {
+        let meter = usual();
         let mut out = Vec::new();
         value.print(&mut out);
         assert_eq!(*value.text(), *out);
@@ -455,10 +484,10 @@ mod tests {
         let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
         for op in [Op::Eq, Op::Lt, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow] {
             // Most values cannot be combined like that; what counts is that it ends.
-            let (_, _) = (Value::binary(op, value, value), Value::binary(op, value, &Value::Int(-1)));
+            let (_, _) = (Value::binary(&meter, op, value, value), Value::binary(&meter, op, value, &Value::Int(-1)));
         }
         for (reversed, sorted) in [(false, false), (true, false), (false, true), (true, true)] {
-            if let Ok(Some(rows)) = value.rows(reversed, sorted) {
+            if let Ok(Some(rows)) = value.rows(&meter, reversed, sorted) {
                 assert_eq!((0..rows.len()).filter(|round| rows.row(*round).is_some()).count(), rows.len());
             }
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::meter::Meter;
 use super::value::Value;
 use super::{Env, Limits, Srv, Stamp, World, filters, functions};
 use crate::store::Store;
@@ -61,8 +62,8 @@ impl World for Still {
     }
 }
 
-/// An environment over a few keys.
-pub fn env() -> Env {
+/// A few keys.
+fn store() -> Store {
     let mut store = Store::new(1);
     for (key, value) in [
         ("/app/name", "shop"),
@@ -76,12 +77,32 @@ pub fn env() -> Env {
         store.put(0, key.as_bytes(), value.as_bytes());
     }
     store.put(0, b"/raw", b"\xff\xfe");
-    Env::new(Rc::new(store), Rc::new(Still))
+    store
+}
+
+/// An environment over them.
+pub fn env() -> Env {
+    with(Limits::default())
+}
+
+/// The same, with other limits.
+pub fn with(limits: Limits) -> Env {
+    Env::new(Rc::new(store()), Rc::new(Still), limits)
 }
 
 /// The same, where nothing may be larger than this.
 pub fn limited(output: usize) -> Env {
-    Env { limits: Limits { output, ..Limits::default() }, ..env() }
+    with(Limits { output, ..Limits::default() })
+}
+
+/// A meter of a render on its own.
+pub fn usual() -> Meter {
+    Meter::blind(Limits::default())
+}
+
+/// The same, where nothing may be larger than this.
+pub fn small(output: usize) -> Meter {
+    Meter::blind(Limits { output, ..Limits::default() })
 }
 
 /// The cells of the tables' rows under a heading of a page of the documentation.

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Env;
+use super::meter::STEP;
 use super::signature::{Args, Signature, any, exactly, integer, string, then_any};
 use super::value::{Data, ListKind, Object, Value};
 use super::{Srv, layout, printf, search};
@@ -16,13 +17,25 @@ pub struct Function {
     pub name: &'static str,
     pub signature: Signature,
     body: Body,
+    /// Whether it looks through a part of the store.
+    searches: bool,
 }
+
+/// What a call costs in any case, in bytes.
+const CALL: usize = 32 * STEP;
+
+/// A search goes through a part of the store that is not known before: it costs a byte for so many keys.
+const SEARCHED: usize = 16;
 
 type Body = fn(&Env, Args<'_>) -> Result<Value, String>;
 
 impl Function {
     /// Calls it. The error does not repeat the name: the caller puts it in front.
     pub fn call(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
+        // Every function goes through the texts that it is given; one that looks through the store reads more.
+        let read: usize = args.iter().map(Value::text_len).sum();
+        let looked_through = if self.searches { env.store.size() / SEARCHED } else { 0 };
+        env.meter.charge(CALL + read + looked_through)?;
         (self.body)(env, self.signature.check(args)?)
     }
 }
@@ -42,28 +55,32 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 #[rustfmt::skip]
 static TABLE: &[Function] = &[
     row("contains", exactly(&[string("text"), string("part")]), contains),
-    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map(&env.limits))),
-    row("createSet", exactly(&[]), |env, _| Ok(env.collections.create_set(&env.limits))),
+    row("createMap", exactly(&[]), |env, _| Ok(env.collections.create_map(&env.meter))),
+    row("createSet", exactly(&[]), |env, _| Ok(env.collections.create_set(&env.meter))),
     row("dateRFC3339", exactly(&[]), date_rfc3339),
     row("exists", exactly(&[string("key")]), exists),
     row("fileExists", exactly(&[string("path")]), file_exists),
     row("get", exactly(&[string("key")]), get),
-    row("getallkvs", exactly(&[]), |env, _| Ok(pairs(env.store.all()))),
+    search("getallkvs", exactly(&[]), |env, _| pairs(env, env.store.all())),
     row("getenv", then_any(&[string("name")], string("default")), getenv),
-    row("gets", exactly(&[string("pattern")]), gets),
+    search("gets", exactly(&[string("pattern")]), gets),
     row("getv", then_any(&[string("key")], string("default")), getv),
-    row("getvs", exactly(&[string("pattern")]), getvs),
+    search("getvs", exactly(&[string("pattern")]), getvs),
     row("lookupIP", exactly(&[string("host")]), lookup_ip),
     row("lookupSRV", exactly(&[string("service"), string("protocol"), string("domain")]), lookup_srv),
-    row("ls", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.ls(args.text(0))))),
-    row("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
+    search("ls", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.ls(args.text(0))))),
+    search("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
     row("printf", then_any(&[string("format")], any("value")), printf),
     row("replace", exactly(&[string("text"), string("old"), string("new"), integer("count")]), replace),
     row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.world.now().0.to_string()))),
 ];
 
 const fn row(name: &'static str, signature: Signature, body: Body) -> Function {
-    Function { name, signature, body }
+    Function { name, signature, body, searches: false }
+}
+
+const fn search(name: &'static str, signature: Signature, body: Body) -> Function {
+    Function { name, signature, body, searches: true }
 }
 
 fn exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -94,7 +111,7 @@ fn missing(env: &Env, key: &[u8]) -> String {
 }
 
 fn gets(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    Ok(pairs(env.store.gets(args.text(0)).map_err(|bad| bad_pattern(args.text(0), bad))?))
+    pairs(env, env.store.gets(args.text(0)).map_err(|bad| bad_pattern(args.text(0), bad))?)
 }
 
 fn getvs(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -106,9 +123,19 @@ fn bad_pattern(pattern: &[u8], bad: BadPattern) -> String {
     format!("malformed pattern `{}`: {bad}", String::from_utf8_lossy(pattern))
 }
 
-fn pairs<'s>(found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> Value {
-    let pair = |(key, value): (&Bytes, &Bytes)| Value::pair(key.clone(), value.clone());
-    Value::list(ListKind::Pairs, found.map(pair).collect())
+fn pairs<'s>(env: &Env, found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> Result<Value, String> {
+    let mut held = env.meter.hold();
+    let mut items = Vec::new();
+    for (key, value) in found {
+        if items.len() == items.capacity() {
+            // The old place is still there while the items move to the new one.
+            held.grow(3 * items.len() * size_of::<Value>())?;
+        }
+        env.meter.charge(size_of::<Value>())?;
+        items.push(Value::pair(key.clone(), value.clone()));
+    }
+    items.shrink_to_fit();
+    Ok(Value::list(ListKind::Pairs, items))
 }
 
 /// Where there is nothing, the original's list was never made, which shows in JSON.
@@ -127,18 +154,18 @@ fn getenv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     })
 }
 
-fn contains(_: &Env, args: Args<'_>) -> Result<Value, String> {
-    Ok(Value::Bool(search::find(args.text(0), args.text(1)).is_some()))
+fn contains(env: &Env, args: Args<'_>) -> Result<Value, String> {
+    Ok(Value::Bool(search::find(&env.meter, args.text(0), args.text(1))?.is_some()))
 }
 
 /// Go's strings.Replace: a negative count means all.
 fn replace(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let count = usize::try_from(args.int(3)).unwrap_or(usize::MAX);
-    search::replace(&env.limits, args.text(0), args.text(1), args.text(2), count)
+    search::replace(&env.meter, args.text(0), args.text(1), args.text(2), count)
 }
 
 fn printf(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    printf::sprintf(&env.limits, args.text(0), args.from(1))
+    printf::sprintf(&env.meter, args.text(0), args.from(1))
 }
 
 fn file_exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
@@ -250,8 +277,8 @@ mod tests {
     fn the_documentation_is_right() {
         let env = env();
         let names = Variables::from([
-            ("m", env.collections.create_map(&env.limits)),
-            ("s", env.collections.create_set(&env.limits)),
+            ("m", env.collections.create_map(&env.meter)),
+            ("s", env.collections.create_set(&env.meter)),
         ]);
         for cells in ["Functions", "Maps and sets", "Filters"].into_iter().flat_map(documented) {
             let [name, _, example, result] = &cells[..] else { panic!("{cells:?}") };

@@ -1,14 +1,15 @@
 //! JSON as Go's encoding/json writes it (keys sorted, HTML escaped), and read into values.
 //! YAML, which the original reads in the same place, is not here.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::Limits;
 use super::bounded::{self, Text};
+use super::meter::{Hold, Meter};
 use super::runes;
 use super::value::{Data, ListKind, Map, Value};
 use crate::number::{FloatFormat, format_float};
@@ -17,13 +18,17 @@ use crate::number::{FloatFormat, format_float};
 const DEPTH: usize = 200;
 
 /// Reads a document. Numbers are floats, as in Go.
-pub fn parse(limits: &Limits, text: &[u8]) -> Result<Value, String> {
+pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     // Between any two values stands one of these.
     let values = 1 + text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
-    bounded::check_list(limits, values, text.len())?;
-    match serde_json::from_slice(text) {
-        Ok(Parsed(value)) => Ok(value),
-        Err(error) => Err(format!("cannot parse as JSON: {error}")),
+    bounded::check_list(meter, values, text.len())?;
+    let reader = Reader { hold: RefCell::new(meter.hold()), refused: RefCell::default() };
+    let mut source = serde_json::Deserializer::from_slice(text);
+    let parsed = reader.deserialize(&mut source).and_then(|value| source.end().map(|()| value));
+    match (parsed, reader.refused.take()) {
+        (_, Some(refused)) => Err(refused),
+        (Ok(value), None) => Ok(value),
+        (Err(error), None) => Err(format!("cannot parse as JSON: {error}")),
     }
 }
 
@@ -36,8 +41,8 @@ pub enum Style {
     Pretty,
 }
 
-pub fn write(limits: &Limits, value: &Value, style: Style) -> Result<Value, String> {
-    let mut writer = Writer { out: Text::new(limits), style, depth: 0 };
+pub fn write(meter: &Meter, value: &Value, style: Style) -> Result<Value, String> {
+    let mut writer = Writer { out: Text::new(meter), style, depth: 0 };
     writer.value(value)?;
     Ok(writer.out.into_value())
 }
@@ -132,17 +137,19 @@ impl Writer {
 
     fn string(&mut self, text: &[u8]) -> Result<(), String> {
         self.out.push(b"\"")?;
-        let mut done = 0;
-        let mut at = 0;
-        for rune in runes::runes(text) {
-            if let Some(escape) = escape(rune) {
-                self.out.push(&text[done..at])?;
-                self.out.push(escape.as_bytes())?;
-                done = at + rune.len();
+        for piece in runes::pieces(text) {
+            let mut done = 0;
+            let mut at = 0;
+            for rune in runes::runes(piece) {
+                if let Some(escape) = escape(rune) {
+                    self.out.push(&piece[done..at])?;
+                    self.out.push(escape.as_bytes())?;
+                    done = at + rune.len();
+                }
+                at += rune.len();
             }
-            at += rune.len();
+            self.out.push(&piece[done..])?;
         }
-        self.out.push(&text[done..])?;
         self.out.push(b"\"")
     }
 }
@@ -165,17 +172,38 @@ fn escape(rune: &[u8]) -> Option<String> {
     Some(escape.to_owned())
 }
 
-struct Parsed(Value);
+/// Builds the values of a document, each of which is charged and accounted for until the document is whole.
+struct Reader {
+    hold: RefCell<Hold>,
+    /// Why there may not be more of them.
+    refused: RefCell<Option<String>>,
+}
 
-impl<'de> Deserialize<'de> for Parsed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor).map(Parsed)
+impl Reader {
+    /// What an item takes beside its text: a list has room for twice its items while it grows.
+    const ITEM: usize = 2 * size_of::<Value>();
+    /// The same of an entry of a map.
+    const ENTRY: usize = 128;
+
+    fn account<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        let mut hold = self.hold.borrow_mut();
+        let accounted = hold.meter().charge(bytes).and_then(|()| hold.grow(bytes));
+        accounted.map_err(|refused| {
+            self.refused.replace(Some(refused));
+            E::custom("stopped")
+        })
     }
 }
 
-struct ValueVisitor;
+impl<'de> DeserializeSeed<'de> for &Reader {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for ValueVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &Reader {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,12 +231,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.account(text.len())?;
         Ok(Value::str(text))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Parsed(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
+            self.account(Reader::ITEM)?;
             items.push(item);
         }
         Ok(Value::list(ListKind::Any, items))
@@ -216,7 +246,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = BTreeMap::new();
-        while let Some((key, Parsed(value))) = map.next_entry::<String, Parsed>()? {
+        while let Some(key) = map.next_key::<String>()? {
+            self.account(Reader::ENTRY + key.len())?;
+            let value = map.next_value_seed(self)?;
             entries.insert(Rc::from(key.into_bytes()), value);
         }
         Ok(Value::map(entries))
@@ -226,13 +258,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::fixture::{small, usual};
 
     fn read(text: &str) -> Value {
-        parse(&Limits::default(), text.as_bytes()).unwrap()
+        parse(&usual(), text.as_bytes()).unwrap()
     }
 
     fn check(value: &Value, expected: &str) {
-        let written = write(&Limits::default(), value, Style::Compact).unwrap();
+        let written = write(&usual(), value, Style::Compact).unwrap();
         assert_eq!(String::from_utf8_lossy(&written.text()), expected);
     }
 
@@ -263,7 +296,7 @@ mod tests {
         for (number, expected) in cases {
             check(&Value::Float(number), expected);
         }
-        let error = write(&Limits::default(), &Value::Float(f64::INFINITY), Style::Compact).unwrap_err();
+        let error = write(&usual(), &Value::Float(f64::INFINITY), Style::Compact).unwrap_err();
         assert_eq!(error, "cannot write +Inf as JSON");
     }
 
@@ -280,7 +313,7 @@ mod tests {
     #[test]
     fn pretty_documents() {
         let value = read(r#"{"a":[1,{"b":[]}],"c":{},"d":"x"}"#);
-        let written = write(&Limits::default(), &value, Style::Pretty).unwrap();
+        let written = write(&usual(), &value, Style::Pretty).unwrap();
         let expected = "{\n    \"a\": [\n        1,\n        {\n            \"b\": []\n        }\n    ],\n    \"c\": {},\n    \"d\": \"x\"\n}";
         assert_eq!(String::from_utf8_lossy(&written.text()), expected);
     }
@@ -294,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_an_error() {
-        let error = |text: &[u8]| parse(&Limits::default(), text).unwrap_err();
+        let error = |text: &[u8]| parse(&usual(), text).unwrap_err();
         assert_eq!(error(br#"{"a": [1, 2}"#), "cannot parse as JSON: expected `,` or `]` at line 1 column 12");
         error(b"1 2");
         error(b"\"\xff\"");
@@ -303,7 +336,7 @@ mod tests {
 
     #[test]
     fn documents_end_at_the_limit() {
-        let limits = Limits { output: 1000, ..Limits::default() };
+        let limits = small(1000);
         assert!(parse(&limits, b"[1,2,3]").is_ok());
         assert!(parse(&limits, format!("[{}1]", "1,".repeat(100)).as_bytes()).is_err());
         assert!(write(&limits, &Value::str("x".repeat(1000)), Style::Compact).is_err());

@@ -13,20 +13,42 @@ use super::lower::{self, Role};
 use super::program::{Program, Slot};
 use super::scope::Names;
 use super::source::Error;
-use super::{Stamp, World};
+use super::{Env, Stamp, World};
 use crate::error::cause;
 
 #[derive(Default)]
 pub(super) struct Library {
     names: RefCell<Names>,
-    /// Every file that was asked for, and its state then; `None`: it was not there.
-    stamps: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
-    /// By path: what computed includes brought so far. The template is stale as a whole once one of them changes.
-    computed: RefCell<HashMap<PathBuf, Rc<Program>>>,
+    /// The files that were asked for last.
+    stamps: RefCell<Stamps>,
+    /// By path: what computed includes brought in the last render. The template is stale as a whole once a file of these
+    /// changes; what a render does not ask for any more is forgotten.
+    computed: RefCell<HashMap<PathBuf, Computed>>,
+    /// The same of the render before, as far as the one at work has not asked for it.
+    earlier: RefCell<HashMap<PathBuf, Computed>>,
     slots: Cell<usize>,
 }
 
+/// Files that were asked for, and their states then; `None`: the file was not there.
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// What a computed include brought.
+#[derive(Default)]
+struct Computed {
+    /// `None`: the file could not be had.
+    program: Option<Rc<Program>>,
+    /// The file, and those that it names by fixed names.
+    stamps: Stamps,
+    /// What the program takes of the render's memory.
+    bytes: usize,
+}
+
 impl Library {
+    /// A render begins: what it will not ask for is forgotten with the next one.
+    pub fn begin(&self) {
+        self.earlier.replace(self.computed.take());
+    }
+
     pub fn names(&self) -> RefMut<'_, Names> {
         self.names.borrow_mut()
     }
@@ -55,23 +77,52 @@ impl Library {
 
     /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
     /// text is one of reading. `open`: levels of nesting that the include itself stands in.
-    pub fn computed(
+    pub fn computed(&self, env: &Env, path: &Path, need: Need, open: usize) -> Result<Option<Rc<Program>>, Failure> {
+        if let Some(known) = self.computed.borrow().get(path) {
+            if known.program.is_some() || need == Need::May && known.stamps.get(path) == Some(&None) {
+                return Ok(known.program.clone());
+            }
+        }
+        if let Some(known @ Computed { program: Some(_), .. }) = self.earlier.borrow_mut().remove(path) {
+            let program = known.program.clone();
+            let room = self.hold_program(env, known.bytes);
+            self.computed.borrow_mut().insert(path.to_owned(), known);
+            return room.map(|()| program);
+        }
+        // What is asked for from here on belongs to this file.
+        let others = self.stamps.take();
+        let mut known = Computed::default();
+        let result = self.compile(env, path, need, open, &mut known);
+        known.stamps = self.stamps.replace(others);
+        known.program = result.as_ref().ok().cloned().flatten();
+        self.computed.borrow_mut().insert(path.to_owned(), known);
+        result
+    }
+
+    fn compile(
         &self,
-        world: &dyn World,
+        env: &Env,
         path: &Path,
         need: Need,
         open: usize,
+        known: &mut Computed,
     ) -> Result<Option<Rc<Program>>, Failure> {
-        if let Some(program) = self.computed.borrow().get(path) {
-            return Ok(Some(program.clone()));
-        }
-        let Some(bytes) = self.read(world, path, need).map_err(Failure::Read)? else {
+        /// What a program takes for each byte of its file, roughly.
+        const FACTOR: usize = 16;
+        let Some(bytes) = self.read(&*env.world, path, need).map_err(Failure::Read)? else {
             return Ok(None);
         };
-        let program = lower::compile(path, bytes, Role::Included { open }, self, world).map_err(Failure::Compile)?;
-        let program = Rc::new(program);
-        self.computed.borrow_mut().insert(path.to_owned(), program.clone());
-        Ok(Some(program))
+        known.bytes = bytes.len() * FACTOR;
+        self.hold_program(env, known.bytes)?;
+        let role = Role::Included { open };
+        lower::compile(path, bytes, role, self, &*env.world)
+            .map(|program| Some(Rc::new(program)))
+            .map_err(Failure::Compile)
+    }
+
+    /// Programs stay to the end of the render.
+    fn hold_program(&self, env: &Env, bytes: usize) -> Result<(), Failure> {
+        env.programs.borrow_mut().grow(bytes).and_then(|()| env.meter.charge(bytes)).map_err(Failure::Read)
     }
 
     /// Whether the file with this device and inode was read.
@@ -81,7 +132,8 @@ impl Library {
 
     /// Whether a file changed, vanished or appeared since it was asked for.
     pub fn is_stale(&self, world: &dyn World) -> bool {
-        self.stamps.borrow().iter().any(|(path, stamp)| world.stamp(path) != *stamp)
+        let changed = |stamps: &Stamps| stamps.iter().any(|(path, stamp)| world.stamp(path) != *stamp);
+        changed(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| changed(&known.stamps))
     }
 }
 

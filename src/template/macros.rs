@@ -54,6 +54,7 @@ impl Render {
             values.push(default.unwrap_or(Ok(Value::Nil))?);
         }
         self.set_all(params.iter().map(|(name, _)| *name).zip(values));
+        self.hold_variables()?;
         let text = self.captured(&macro_.program, *unit)?;
         self.scopes.borrow_mut().close();
         Ok(Value::Str(text))
@@ -66,7 +67,7 @@ impl Render {
         self.descend(UNIT)?;
         let start = self.mark();
         self.unit(program, unit)?;
-        let text = self.take(start);
+        let text = self.take(start)?;
         self.ascend(UNIT);
         self.back();
         self.tag.set(from);

@@ -20,6 +20,7 @@ mod library;
 mod lorem;
 mod lower;
 mod macros;
+pub mod meter;
 mod parser;
 mod printf;
 mod program;
@@ -30,6 +31,7 @@ mod scope;
 pub mod scripts;
 mod search;
 pub mod signature;
+mod sorting;
 mod source;
 mod spaceless;
 mod tags;
@@ -38,13 +40,16 @@ mod tests;
 pub mod value;
 mod yaml;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 pub use collections::Collections;
 use library::{Library, Need};
 use lower::Role;
+use meter::{Hold, Meter};
 use program::Program;
 use scripts::Scripts;
 pub use source::Error;
@@ -70,9 +75,7 @@ impl Template {
 
     /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
     pub fn render(&self, store: &Rc<Store>, world: &Rc<dyn World>) -> Result<Vec<u8>, Error> {
-        let mut env = Env::new(store.clone(), world.clone());
-        env.limits = self.limits;
-        render::render(&self.program, &self.library, env)
+        render::render(&self.program, &self.library, Env::new(store.clone(), world.clone(), self.limits))
     }
 
     /// Whether a file that the template came from changed, vanished or appeared, so that it has to be compiled again.
@@ -136,6 +139,10 @@ pub trait World {
     fn scripts(&self) -> Rc<Scripts> {
         Rc::default()
     }
+    /// The processor time that the program has taken. Only differences count.
+    fn processor_time(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Whether the render should end without a result, since the program is asked to. Looked at now and then.
     fn stopped(&self) -> bool {
         false
@@ -166,29 +173,38 @@ pub struct Srv {
 pub struct Env {
     pub store: Rc<Store>,
     pub world: Rc<dyn World>,
-    pub limits: Limits,
+    /// What the render costs, and its limits.
+    pub meter: Meter,
+    /// What the programs of computed includes take.
+    programs: RefCell<Hold>,
     /// The maps that the template makes in this render.
     pub collections: Collections,
 }
 
 impl Env {
     /// For one render: what it makes is let go with this.
-    pub fn new(store: Rc<Store>, world: Rc<dyn World>) -> Env {
-        Env { store, world, limits: Limits::default(), collections: Collections::default() }
+    pub fn new(store: Rc<Store>, world: Rc<dyn World>, limits: Limits) -> Env {
+        let meter = Meter::new(limits, world.clone());
+        let programs = RefCell::new(meter.hold());
+        Env { store, world, meter, programs, collections: Collections::default() }
     }
 }
 
 /// What one render may cost. A template that goes beyond ends with an error, not with the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tags, expressions and loop rounds that are run.
+    /// Tags, expressions and loop rounds that are run, and every 16 bytes that they read or make.
     pub steps: u64,
+    /// Processor time.
+    pub time: Duration,
     /// Bytes of the result, and of each text or list on the way to it.
     pub output: usize,
+    /// Bytes of all texts, lists and maps that are alive at a time, with the result as far as it is there.
+    pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { steps: 100_000_000, output: 256 << 20 }
+        Limits { steps: 100_000_000, time: Duration::from_secs(10), output: 256 << 20, memory: 256 << 20 }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use super::Limits;
 use super::bounded::Text;
+use super::meter::Meter;
 use super::runes;
 use super::value::{Data, ListKind, Map, Object, Value};
 use crate::number::{self, FloatFormat};
@@ -18,18 +18,18 @@ const DEPTH: usize = 200;
 const TOO_LARGE: i64 = 1_000_000;
 
 /// The text of a format and its operands.
-pub fn sprintf(limits: &Limits, format: &[u8], operands: &[Value]) -> Result<Value, String> {
-    let mut printer = Printer { out: Text::new(limits), flags: Flags::default() };
+pub fn sprintf(meter: &Meter, format: &[u8], operands: &[Value]) -> Result<Value, String> {
+    let mut printer = Printer { out: Text::new(meter), flags: Flags::default() };
     Directives::new(format, operands).run(&mut printer)?;
     Ok(printer.out.into_value())
 }
 
 /// A value as `%v` shows it.
-pub fn plain(limits: &Limits, value: &Value) -> Result<Bytes, String> {
+pub fn plain(meter: &Meter, value: &Value) -> Result<Bytes, String> {
     match value {
         Value::Str(text) => Ok(text.clone()),
         _ => {
-            let mut printer = Printer { out: Text::new(limits), flags: Flags::default() };
+            let mut printer = Printer { out: Text::new(meter), flags: Flags::default() };
             printer.value(value, 'v', 0)?;
             Ok(printer.out.into_bytes())
         }
@@ -525,7 +525,17 @@ impl Printer {
     fn quoted(&mut self, text: &[u8]) -> Result<(), String> {
         let shown = self.truncated(text);
         if self.flags.sharp && can_backquote(shown) {
+            let _held = self.out.meter().room_for(shown.len())?;
             return self.pad(&[b"`", shown, b"`"].concat());
+        }
+        // One that is longer than its width is not filled, and needs not be there as a whole.
+        if shown.len() > 4 * self.flags.width.unwrap_or(0) {
+            self.out.push(b"\"")?;
+            for piece in runes::pieces(shown) {
+                let quoted = quote(piece, '"', self.flags.plus);
+                self.out.push(&quoted.as_bytes()[1..quoted.len() - 1])?;
+            }
+            return self.out.push(b"\"");
         }
         let quoted = quote(shown, '"', self.flags.plus);
         self.pad(quoted.as_bytes())
@@ -619,6 +629,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::template::fixture::{small, usual};
 
     fn s(text: &str) -> Value {
         Value::str(text)
@@ -637,7 +648,7 @@ mod tests {
     }
 
     fn check(format: &str, operands: &[Value], expected: &str) {
-        let result = sprintf(&Limits::default(), format.as_bytes(), operands).unwrap();
+        let result = sprintf(&usual(), format.as_bytes(), operands).unwrap();
         assert_eq!(String::from_utf8_lossy(&result.text()), expected, "{format} {operands:?}");
     }
 
@@ -663,7 +674,7 @@ mod tests {
 
     #[test]
     fn bytes_stay_bytes() {
-        let result = sprintf(&Limits::default(), b"\xff%s%4s", &[Value::str(b"\xfe"), Value::str(b"\xfd")]).unwrap();
+        let result = sprintf(&usual(), b"\xff%s%4s", &[Value::str(b"\xfe"), Value::str(b"\xfd")]).unwrap();
         assert_eq!(*result.text(), *b"\xff\xfe   \xfd");
         check("%q", &[Value::str(b"a\xff\n\x01\x7f\xe2\x80\xa8")], "\"a\\xff\\n\\x01\\x7f\\u2028\"");
     }
@@ -829,7 +840,7 @@ mod tests {
 
     #[test]
     fn results_end_at_the_limit() {
-        let limits = Limits { output: 1000, ..Limits::default() };
+        let limits = small(1000);
         let many = strings(&["x"; 100]);
         assert!(sprintf(&limits, b"%v", std::slice::from_ref(&many)).is_ok());
         assert!(sprintf(&limits, b"%9999v", &[many]).is_err());
@@ -841,6 +852,6 @@ mod tests {
     #[test]
     fn open_brackets_are_not_searched_for_again_and_again() {
         let format = b"%[".repeat(1 << 18);
-        sprintf(&Limits::default(), &format, &[]).unwrap();
+        sprintf(&usual(), &format, &[]).unwrap();
     }
 }

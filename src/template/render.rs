@@ -11,9 +11,11 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
+use super::bounded::Text;
 use super::layout;
 use super::library::{Failure, Library, resolve};
 use super::lorem::{Lorem, Order};
+use super::meter::{Hold, STEP, raised_by};
 use super::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
 use super::rounds::Memory;
 use super::scope::{Look, Name, Scopes, Sees};
@@ -92,9 +94,9 @@ impl Drop for Guard {
 
 /// Renders the first unit of a program.
 pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> Result<Vec<u8>, Error> {
+    library.begin();
     let render = Rc::new(Render {
         library: library.clone(),
-        env,
         program: RefCell::new(program.clone()),
         scopes: RefCell::new(Scopes::new()),
         loops: RefCell::new(Vec::new()),
@@ -103,20 +105,22 @@ pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
         captures: RefCell::new(Vec::new()),
         memory: RefCell::new(HashMap::new()),
         trail: RefCell::new(Vec::new()),
-        out: RefCell::new(Vec::new()),
+        out: RefCell::new(Text::result(&env.meter)),
+        variables: RefCell::new(env.meter.hold()),
         failure: RefCell::new(None),
         tag: Cell::default(),
-        steps: Cell::new(0),
         depth: Cell::new(0),
+        env,
     });
     let guard = Guard::enter(render.clone());
     let result = render.unit(program, 0);
     drop(guard);
-    match result {
-        Ok(()) => Ok(render.out.take()),
-        Err(Stop::Told) => Err(render.failure.take().expect("an error is kept before it is told")),
-        Err(Stop::At(what, message)) => Err(program.error(what, what, message)),
-    }
+    let error = match result {
+        Ok(()) => return Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
+        Err(Stop::Told) => render.failure.take().expect("an error is kept before it is told"),
+        Err(Stop::At(what, message)) => program.error(what, what, message),
+    };
+    Err(if render.env.meter.is_interrupted() { error.interruption() } else { error })
 }
 
 /// One render from its beginning to its end.
@@ -138,12 +142,13 @@ pub(super) struct Render {
     /// The includes and calls that are open, for errors.
     trail: RefCell<Vec<Passed>>,
     /// The result so far.
-    out: RefCell<Vec<u8>>,
+    out: RefCell<Text>,
+    /// What the variables take that are set.
+    variables: RefCell<Hold>,
     /// Why upon was told to stop; it only carries text.
     failure: RefCell<Option<Error>>,
     /// Where the node stands that ran last: the nearest place there is for what goes wrong in text.
     pub tag: Cell<Span>,
-    steps: Cell<u64>,
     pub depth: Cell<usize>,
 }
 
@@ -210,7 +215,7 @@ impl Render {
         let program = self.program.borrow().clone();
         let node = &program.nodes[*number as usize];
         self.tag.set(node.tag);
-        self.spend(1, node.tag).and_then(|()| call(node)).map_err(|stop| {
+        self.charge(STEP, node.tag).and_then(|()| call(node)).map_err(|stop| {
             self.keep(node.tag, stop);
             "stopped".to_owned()
         })
@@ -233,11 +238,6 @@ impl Render {
         self.failure.replace(Some(error));
     }
 
-    /// How much more the render may cost.
-    pub fn steps_left(&self) -> u64 {
-        self.env.limits.steps.saturating_sub(self.steps.get())
-    }
-
     /// Why evaluating stopped, for those who can pass on text only.
     pub fn word(&self, stop: Stop) -> String {
         match stop {
@@ -257,36 +257,26 @@ impl Render {
         result
     }
 
-    /// Counts what the render costs, and asks now and then whether it is still wanted.
-    pub fn spend(&self, steps: u64, place: Span) -> Outcome<()> {
-        /// Asked for whether to stop once in so many steps.
-        const PATIENCE: u64 = 1024;
-        let before = self.steps.get();
-        let after = before.saturating_add(steps);
-        self.steps.set(after);
-        if after > self.env.limits.steps {
-            let message = format!("the template takes more than {} steps", self.env.limits.steps);
-            return Err(Stop::At(place, message));
-        }
-        if before / PATIENCE != after / PATIENCE && self.env.world.stopped() {
-            return Err(Stop::At(place, "stopped before the end".to_owned()));
-        }
-        Ok(())
+    /// Counts what the render costs, in bytes that are read and made.
+    pub fn charge(&self, bytes: usize, place: Span) -> Outcome<()> {
+        self.env.meter.charge(bytes).map_err(|message| Stop::At(place, message))
     }
 
     /// Appends to the result.
-    fn print(&self, print: impl FnOnce(&mut Vec<u8>)) -> Result<(), String> {
+    fn print(&self, text: &[u8]) -> Result<(), String> {
         let mut out = self.out.borrow_mut();
-        print(&mut out);
-        let most = self.env.limits.output;
-        if out.len() > most {
-            return Err(format!("the result is larger than {most} bytes"));
+        let most = self.env.meter.limits().output;
+        if text.len() > most.saturating_sub(out.len()) {
+            return Err(format!("the result is larger than {most} bytes; {}", raised_by("template_output")));
         }
-        Ok(())
+        out.push(text)
     }
 
     pub fn print_value(&self, value: &Value) -> Outcome<()> {
-        self.print(|out| value.print(out)).map_err(|message| Stop::At(self.tag.get(), message))
+        match value {
+            Value::Str(text) => self.print_text(text),
+            _ => self.print_text(&value.text()),
+        }
     }
 
     /// Where the result ends at the moment: what is printed from here on can be taken out of it again.
@@ -294,11 +284,26 @@ impl Render {
         self.out.borrow().len()
     }
 
-    pub fn take(&self, start: usize) -> Bytes {
+    pub fn take(&self, start: usize) -> Outcome<Bytes> {
+        let at_tag = |message| Stop::At(self.tag.get(), message);
         let mut out = self.out.borrow_mut();
-        let text = Bytes::from(out.get(start..).unwrap_or_default());
-        out.truncate(start);
-        text
+        let _held = self.env.meter.room_for(out.len().saturating_sub(start)).map_err(at_tag)?;
+        let text = out.split_off(start);
+        self.env.meter.keep(&Value::Str(text.clone())).map_err(at_tag)?;
+        Ok(text)
+    }
+
+    /// Accounts for what the variables take. Looked at where many may be set.
+    pub fn hold_variables(&self) -> Outcome<()> {
+        /// Accounted for at a time.
+        const CHUNK: usize = 64 << 10;
+        let bytes = self.scopes.borrow().bytes();
+        let mut held = self.variables.borrow_mut();
+        if bytes > held.bytes() {
+            let more = (bytes - held.bytes()).max(CHUNK);
+            held.grow(more).map_err(|message| Stop::At(self.tag.get(), message))?;
+        }
+        Ok(())
     }
 
     /// Runs a node. (Everything is done in functions of their own: this one is on the stack of every call.)
@@ -344,7 +349,7 @@ impl Render {
     }
 
     fn print_text(&self, text: &[u8]) -> Outcome<()> {
-        self.print(|out| out.extend_from_slice(text)).map_err(|message| Stop::At(self.tag.get(), message))
+        self.print(text).map_err(|message| Stop::At(self.tag.get(), message))
     }
 
     fn print_node(&self, printed: &Printed) -> Outcome<()> {
@@ -365,7 +370,7 @@ impl Render {
     fn set(&self, name: Name, expr: &Expr) -> Outcome<()> {
         let value = self.eval(expr)?;
         self.scopes.borrow_mut().set(name, value);
-        Ok(())
+        self.hold_variables()
     }
 
     fn end_choose(&self) -> Outcome<()> {
@@ -403,7 +408,7 @@ impl Render {
             scopes.open_child();
             scopes.set(Name::FORLOOP, Value::Object(info.clone()));
         }
-        let rows = self.eval(&for_.iterated)?.rows(for_.reversed, for_.sorted);
+        let rows = self.eval(&for_.iterated)?.rows(&self.env.meter, for_.reversed, for_.sorted);
         let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
         let rounds = rows.as_ref().map_or(0, Rows::len);
         info.count.set(rounds);
@@ -429,7 +434,8 @@ impl Render {
         if let (Some(name), Some(value)) = (for_.value, value) {
             scopes.set(name, value);
         }
-        Ok(())
+        drop(scopes);
+        self.hold_variables()
     }
 
     fn end_loop(&self) -> Outcome<()> {
@@ -495,7 +501,7 @@ impl Render {
         let values = self.pairs(pairs)?;
         self.scopes.borrow_mut().open_child();
         self.set_all(values);
-        Ok(())
+        self.hold_variables()
     }
 
     fn end_with(&self) -> Outcome<()> {
@@ -512,7 +518,7 @@ impl Render {
         }
         self.set_all(values);
         self.pass("included from", tag);
-        Ok(())
+        self.hold_variables()
     }
 
     fn leave(&self) -> Outcome<()> {
@@ -555,7 +561,7 @@ impl Render {
         let path = resolve(&self.program.borrow().source(tag).path, &name)
             .map_err(|message| at_file(format!("{message}; one that is written out stands in quotes")))?;
         let open = self.depth.get() / PARSING;
-        let program = match self.library.computed(&*self.env.world, &path, include.need, open) {
+        let program = match self.library.computed(&self.env, &path, include.need, open) {
             Ok(Some(program)) => program,
             Ok(None) => return Ok(()),
             Err(Failure::Read(message)) => return Err(at_file(message)),
@@ -581,23 +587,25 @@ impl Render {
         Ok(())
     }
 
-    fn end_capture(&self) -> Bytes {
+    fn end_capture(&self) -> Outcome<Bytes> {
         let start = self.captures.borrow_mut().pop();
         self.take(start.unwrap_or(usize::MAX))
     }
 
     fn end_filter(&self, filters: &[FilterCall]) -> Outcome<()> {
-        let value = self.apply(Value::Str(self.end_capture()), filters)?;
+        let value = self.apply(Value::Str(self.end_capture()?), filters)?;
         self.print_value(&value)
     }
 
     fn end_spaceless(&self) -> Outcome<()> {
-        let text = self.end_capture();
+        let text = self.end_capture()?;
+        let _held = self.env.meter.room_for(text.len()).map_err(|message| Stop::At(self.tag.get(), message))?;
         self.print_text(&spaceless(&text))
     }
 
     fn end_changed(&self, slot: Slot) -> Outcome<()> {
-        let text = self.end_capture();
+        let text = self.end_capture()?;
+        self.charge(text.len(), self.tag.get())?;
         if self.changed(&text, slot) { self.print_text(&text) } else { Ok(()) }
     }
 
@@ -655,7 +663,7 @@ impl Render {
         let (between, before, behind) = lorem.unit.marks();
         let many = units.len() as u64;
         for number in 0..lorem.count {
-            self.spend(1, self.tag.get())?;
+            self.charge(STEP, self.tag.get())?;
             let at = match lorem.order {
                 Order::Text => number % many,
                 Order::Random => self.env.world.random(many),
@@ -694,7 +702,7 @@ struct Sink<'r>(&'r Render);
 impl io::Write for Sink<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let render = self.0;
-        render.print(|out| out.extend_from_slice(text)).map_err(|message| {
+        render.print(text).map_err(|message| {
             render.keep(render.tag.get(), Stop::At(render.tag.get(), message));
             io::Error::other("stopped")
         })?;

@@ -68,7 +68,8 @@ impl Render {
             Some(Memory::Values(last)) => {
                 let mut changed = false;
                 for (last, value) in last.iter().zip(&values) {
-                    changed = changed || !last.equals(value).map_err(|message| Stop::At(tag, message))?;
+                    changed =
+                        changed || !last.equals(&self.env.meter, value).map_err(|message| Stop::At(tag, message))?;
                 }
                 changed
             }

@@ -31,7 +31,63 @@ pub fn starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
 
 /// How many characters a text has.
 pub fn count(text: &[u8]) -> usize {
-    runes(text).count()
+    // The library counts valid text many times as fast as [`runes`] goes through it.
+    pieces(text).map(count_piece).sum()
+}
+
+fn count_piece(piece: &[u8]) -> usize {
+    str::from_utf8(piece).map_or_else(|_| runes(piece).count(), |text| text.chars().count())
+}
+
+/// A text in pieces that no character runs over.
+pub fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const LENGTH: usize = 4096;
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut end = rest.len().min(LENGTH);
+        // A character has at most three bytes behind its first. Where there are more in a row, none of them belongs to one.
+        let back = rest[..end].iter().rev().take(3).take_while(|byte| is_continued(**byte)).count();
+        if rest.get(end).is_some_and(|byte| is_continued(*byte)) && back < 3 {
+            end -= back + 1;
+        }
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Whether a byte only stands behind others within a character.
+fn is_continued(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
+}
+
+/// Where the character of a number begins, counted from 0; the end of the text where there are fewer.
+fn start_of(text: &[u8], number: usize) -> usize {
+    let mut start = 0;
+    let mut left = number;
+    for piece in pieces(text) {
+        let characters = count_piece(piece);
+        if left < characters {
+            return start + runes(piece).take(left).map(<[u8]>::len).sum::<usize>();
+        }
+        left -= characters;
+        start += piece.len();
+    }
+    start
+}
+
+/// The character of a number, counted from 0.
+pub fn nth(text: &[u8], number: usize) -> Option<&[u8]> {
+    runes(&text[start_of(text, number)..]).next()
+}
+
+/// The last character.
+pub fn last(text: &[u8]) -> Option<&[u8]> {
+    // The longest that is whole; a byte that is no part of one is a character by itself.
+    (1..=text.len().min(4))
+        .rev()
+        .map(|length| &text[text.len() - length..])
+        .find(|rune| width(rune) == Some(rune.len()))
 }
 
 /// The character, if its bytes are one.
@@ -41,16 +97,8 @@ pub fn decode(rune: &[u8]) -> Option<char> {
 
 /// The part of a text from one character up to another, both counted from 0. Both may lie behind its end.
 pub fn range(text: &[u8], from: usize, to: usize) -> &[u8] {
-    let mut ends = runes(text).scan(0, |end, rune| {
-        *end += rune.len();
-        Some(*end)
-    });
-    let start = if from == 0 { 0 } else { ends.nth(from - 1).unwrap_or(text.len()) };
-    let end = match to.saturating_sub(from) {
-        0 => start,
-        more => ends.nth(more - 1).unwrap_or(text.len()),
-    };
-    &text[start..end]
+    let rest = &text[start_of(text, from)..];
+    &rest[..start_of(rest, to.saturating_sub(from))]
 }
 
 /// What stands between blanks (Go's strings.Fields).
@@ -59,6 +107,8 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         at += blanks(&text[at..]);
         let start = at;
+        // No blank begins with one of these bytes.
+        at += text[at..].iter().take_while(|byte| byte.is_ascii_graphic()).count();
         at += runes(&text[at..]).take_while(|rune| !is_blank(rune)).map(<[u8]>::len).sum::<usize>();
         (start < at).then(|| &text[start..at])
     })
@@ -66,13 +116,11 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A text without blanks at its ends (Go's strings.TrimSpace).
 pub fn trim(text: &[u8]) -> &[u8] {
-    let rest = &text[blanks(text)..];
-    let ends = runes(rest).scan(0, |end, rune| {
-        *end += rune.len();
-        Some((*end, rune))
-    });
-    let end = ends.filter(|(_, rune)| !is_blank(rune)).last().map_or(0, |(end, _)| end);
-    &rest[..end]
+    let mut rest = &text[blanks(text)..];
+    while let Some(rune) = last(rest).filter(|rune| is_blank(rune)) {
+        rest = &rest[..rest.len() - rune.len()];
+    }
+    rest
 }
 
 fn blanks(text: &[u8]) -> usize {
@@ -80,7 +128,10 @@ fn blanks(text: &[u8]) -> usize {
 }
 
 fn is_blank(rune: &[u8]) -> bool {
-    decode(rune).is_some_and(char::is_whitespace)
+    match rune {
+        [byte] => byte.is_ascii_whitespace() || *byte == 0x0b,
+        _ => decode(rune).is_some_and(char::is_whitespace),
+    }
 }
 
 /// The length in bytes of the first character.

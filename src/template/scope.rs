@@ -6,6 +6,7 @@ use std::mem;
 use std::rc::Rc;
 
 use super::ast::Escape;
+use super::meter::SMALL;
 use super::value::Value;
 
 /// A name of a template, so that finding a variable compares numbers.
@@ -58,6 +59,8 @@ impl Names {
 #[derive(Debug)]
 pub(super) struct Scopes {
     open: Vec<Scope>,
+    /// What the variables take, without values that are accounted for by themselves.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,8 @@ struct Scope {
     variables: BTreeMap<Name, Value>,
     sees: Sees,
     escape: Escape,
+    /// Its part of [`Scopes::bytes`].
+    bytes: usize,
 }
 
 /// What can be seen from a scope beside its own variables.
@@ -92,7 +97,7 @@ pub(super) enum Look<'s> {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes { open: vec![Scope { variables: BTreeMap::new(), sees: Sees::Functions, escape: Escape::Off }] }
+        Scopes { open: vec![Scope::new(Sees::Functions, Escape::Off)], bytes: 0 }
     }
 
     /// The number of the innermost scope.
@@ -108,7 +113,7 @@ impl Scopes {
             Sees::AsFile(outer) => (Sees::AsFile(older(outer)), Escape::Off),
             Sees::Functions | Sees::Nothing => (sees, Escape::Off),
         };
-        self.open.push(Scope { variables: BTreeMap::new(), sees, escape });
+        self.open.push(Scope::new(sees, escape));
     }
 
     /// Whether what is printed in the innermost scope is escaped.
@@ -127,13 +132,23 @@ impl Scopes {
     }
 
     pub fn close(&mut self) {
-        self.open.pop();
+        if let Some(scope) = self.open.pop() {
+            self.bytes -= scope.bytes;
+        }
+    }
+
+    /// What the variables take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Sets a variable of the innermost scope.
     pub fn set(&mut self, name: Name, value: Value) {
         if let Some(scope) = self.open.last_mut() {
-            scope.variables.insert(name, value);
+            let added = size_of_variable(&value);
+            let freed = scope.variables.insert(name, value).map_or(0, |old| size_of_variable(&old));
+            scope.bytes = scope.bytes + added - freed;
+            self.bytes = self.bytes + added - freed;
         }
     }
 
@@ -165,6 +180,23 @@ impl Scopes {
         }
         None
     }
+}
+
+impl Scope {
+    fn new(sees: Sees, escape: Escape) -> Scope {
+        Scope { variables: BTreeMap::new(), sees, escape, bytes: 0 }
+    }
+}
+
+/// What a variable takes. A large value is accounted for by itself; a small list or map is taken for as large as they get.
+fn size_of_variable(value: &Value) -> usize {
+    const PLACE: usize = 2 * size_of::<(Name, Value)>();
+    PLACE
+        + match value {
+            Value::Str(text) if text.len() < SMALL => text.len(),
+            Value::List(_) | Value::Map(_) | Value::Object(_) => SMALL / 2,
+            _ => 0,
+        }
 }
 
 #[cfg(test)]

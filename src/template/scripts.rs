@@ -11,9 +11,9 @@ use super::value::Value;
 
 /// A filter of the user.
 pub trait Script {
-    /// `value | name:argument`; the argument is nil where the template gives none. `steps`: what the call may cost, and
-    /// after it what is left of that. The error does not repeat the name: the caller puts it in front.
-    fn call(&self, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String>;
+    /// `value | name:argument`; the argument is nil where the template gives none. What the call costs it charges to the
+    /// meter of `env`. The error does not repeat the name: the caller puts it in front.
+    fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String>;
 }
 
 /// The filters of the user by their names.
@@ -68,10 +68,10 @@ impl AnyFilter {
     }
 
     /// As [`Script::call`].
-    pub fn call(&self, env: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String> {
+    pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
         match self {
             AnyFilter::BuiltIn(filter) => filter.call(env, value, argument),
-            AnyFilter::Script(_, script) => script.call(env, value, argument, steps),
+            AnyFilter::Script(_, script) => script.call(env, value, argument),
         }
     }
 }

@@ -2,22 +2,34 @@
 //! (Knuth, Morris and Pratt). Patterns are not here.
 
 use super::bounded::Text;
+use super::meter::Meter;
+use super::runes;
 use super::value::Value;
-use super::{Limits, runes};
 
 /// Where a part first begins.
-pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+///
+/// # Errors
+/// The render is over: both are read, which is charged here.
+pub fn find(meter: &Meter, text: &[u8], part: &[u8]) -> Result<Option<usize>, String> {
+    meter.charge(part.len())?;
     if part.is_empty() {
-        return Some(0);
+        return Ok(Some(0));
     }
-    matches(text, part).next()
+    let found = matches(meter, text, part).next();
+    // Charges what is left, and tells whether the end is one of the text or of the render.
+    meter.charge(0)?;
+    Ok(found)
 }
 
-/// Where a part that is not empty begins, again and again, without overlaps.
-pub fn matches<'a>(text: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+/// Where a part that is not empty begins, again and again, without overlaps. What is read is charged; where the render is
+/// over, no more are found, and the caller's next charge fails.
+pub fn matches<'a>(meter: &'a Meter, text: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    /// Charged at a time.
+    const CHUNK: usize = 4096;
     let borders = borders(part);
     let mut matched = 0;
-    text.iter().enumerate().filter_map(move |(at, byte)| {
+    let goes_on = move |(at, _): &(usize, &u8)| at % CHUNK != 0 || meter.charge(CHUNK.min(text.len() - at)).is_ok();
+    text.iter().enumerate().take_while(goes_on).filter_map(move |(at, byte)| {
         while matched > 0 && part[matched] != *byte {
             matched = borders[matched - 1];
         }
@@ -34,8 +46,8 @@ pub fn matches<'a>(text: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize
 
 /// A text with a part replaced at most `count` times. The empty part is before each character and at the end
 /// (Go's strings.Replace).
-pub fn replace(limits: &Limits, text: &[u8], part: &[u8], by: &[u8], count: usize) -> Result<Value, String> {
-    let mut out = Text::new(limits);
+pub fn replace(meter: &Meter, text: &[u8], part: &[u8], by: &[u8], count: usize) -> Result<Value, String> {
+    let mut out = Text::new(meter);
     let mut done = 0;
     let mut replace = |at: usize| {
         out.push(&text[done..at])?;
@@ -45,7 +57,7 @@ pub fn replace(limits: &Limits, text: &[u8], part: &[u8], by: &[u8], count: usiz
     if part.is_empty() {
         runes::starts(text).chain([text.len()]).take(count).try_for_each(&mut replace)?;
     } else {
-        matches(text, part).take(count).try_for_each(&mut replace)?;
+        matches(meter, text, part).take(count).try_for_each(&mut replace)?;
     }
     out.push(&text[done..])?;
     Ok(out.into_value())
@@ -70,9 +82,18 @@ fn borders(part: &[u8]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::fixture::{small, usual};
+
+    fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+        super::find(&usual(), text, part).unwrap()
+    }
 
     fn check(text: &str, part: &str, expected: &[usize]) {
-        assert_eq!(matches(text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(), expected, "{part} in {text}");
+        assert_eq!(
+            matches(&usual(), text.as_bytes(), part.as_bytes()).collect::<Vec<_>>(),
+            expected,
+            "{part} in {text}"
+        );
     }
 
     #[test]
@@ -99,8 +120,7 @@ mod tests {
     #[test]
     fn replacing_follows_go() {
         let check = |text: &str, part: &str, by: &str, count: usize, expected: &str| {
-            let limits = Limits::default();
-            let replaced = replace(&limits, text.as_bytes(), part.as_bytes(), by.as_bytes(), count).unwrap();
+            let replaced = replace(&usual(), text.as_bytes(), part.as_bytes(), by.as_bytes(), count).unwrap();
             assert_eq!(String::from_utf8_lossy(&replaced.text()), expected);
         };
         check("svc-eu-west", "-", "_", usize::MAX, "svc_eu_west");
@@ -112,8 +132,7 @@ mod tests {
         check("abc", "", ".", 2, ".a.bc");
         check("né", "", ".", usize::MAX, ".n.é.");
         check("", "", "x", usize::MAX, "x");
-        let limits = Limits { output: 10, ..Limits::default() };
-        assert!(replace(&limits, b"aaaa", b"a", b"bbb", usize::MAX).is_err());
+        assert!(replace(&small(10), b"aaaa", b"a", b"bbb", usize::MAX).is_err());
     }
 
     #[test]

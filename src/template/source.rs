@@ -28,6 +28,8 @@ struct Report {
     trail: Vec<String>,
     /// What `trail` has no room for.
     untold: usize,
+    /// Not the template is at fault, but the program is asked to end.
+    interruption: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,7 @@ impl Error {
             excerpt: None,
             trail: Vec::new(),
             untold: 0,
+            interruption: false,
         }))
     }
 
@@ -79,6 +82,16 @@ impl Error {
     /// The column of the tag, counted in characters from 1.
     pub fn col(&self) -> Option<usize> {
         self.0.place.map(|(_, column)| column)
+    }
+
+    /// Whether nothing is wrong: the render was ended because the program is asked to end.
+    pub fn is_interruption(&self) -> bool {
+        self.0.interruption
+    }
+
+    pub(super) fn interruption(mut self) -> Error {
+        self.0.interruption = true;
+        self
     }
 
     /// What is wrong, without the place.
@@ -192,6 +205,7 @@ impl Source {
             excerpt: Some(self.excerpt(tag, what)),
             trail: Vec::new(),
             untold: 0,
+            interruption: false,
         }))
     }
 

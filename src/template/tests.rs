@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::fixture::{self, Still};
+use super::meter::{STEP, raised_by};
 use super::scripts::{Script, Scripts};
 use super::value::Value;
 use super::{Env, Srv, Stamp, Template, World};
@@ -19,6 +20,7 @@ struct Files {
     stopped: Cell<bool>,
     scripts: Rc<Scripts>,
     reads: Cell<usize>,
+    stamps: Cell<usize>,
 }
 
 impl Files {
@@ -41,6 +43,7 @@ impl World for Files {
     }
 
     fn stamp(&self, path: &Path) -> Option<Stamp> {
+        self.stamps.set(self.stamps.get() + 1);
         let files = self.files.borrow();
         let (text, version) = files.get(path)?;
         Some(Stamp { device: 1, inode: *version, size: text.len() as u64, modified: (1, 1) })
@@ -853,6 +856,40 @@ fn a_template_is_stale_when_any_of_its_files_is() {
     );
 }
 
+/// What a template is stale of is what its last render asked for, however many names an include had before.
+#[test]
+fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
+    let files = Rc::new(Files::default());
+    let world: Rc<dyn World> = files.clone();
+    files.put("t.tmpl", b"{% set f = getv(\"/name\") %}{% include f if_exists %}");
+    (0..100).for_each(|n| files.put(&format!("inc{n}"), format!("<{n}>{{% include \"part{n}\" %}}").as_bytes()));
+    (0..100).for_each(|n| files.put(&format!("part{n}"), b"p"));
+    let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+    let render = |name: &str| {
+        let mut store = crate::store::Store::new(1);
+        store.put(0, b"/name", name.as_bytes());
+        String::from_utf8(template.render(&Rc::new(store), &world).expect("renders")).expect("it is text")
+    };
+    for n in 0..100 {
+        assert_eq!(render(&format!("inc{n}")), format!("<{n}>p"));
+        files.stamps.set(0);
+        assert!(!template.is_stale(&*world));
+        assert_eq!(files.stamps.get(), 3, "the template, the file and its part");
+    }
+    // Kept from one render to the next.
+    let reads = files.reads.get();
+    assert_eq!(render("inc99"), "<99>p");
+    assert_eq!(files.reads.get(), reads);
+    files.put("inc1", b"new");
+    assert!(!template.is_stale(&*world), "it is not used any more");
+    files.put("part99", b"new");
+    assert!(template.is_stale(&*world));
+    assert_eq!(render("none"), "");
+    assert!(!template.is_stale(&*world));
+    files.put("none", b"new");
+    assert!(template.is_stale(&*world), "it is there now");
+}
+
 #[test]
 #[rustfmt::skip]
 fn a_render_has_limits() {
@@ -874,14 +911,14 @@ fn a_render_has_limits() {
     assert_eq!(render(long, 10_000, 1000, false), Ok(1000));
     assert_eq!(
         render(long, 1000, 1000, false),
-        Err("the template takes more than 1000 steps".to_owned())
+        Err(format!("the template takes more than 1000 steps; {}", raised_by("template_steps")))
     );
     assert_eq!(
         render(long, 10_000, 999, false),
-        Err("the result is larger than 999 bytes".to_owned())
+        Err(format!("the result is larger than 999 bytes; {}", raised_by("template_output")))
     );
     assert_eq!(
-        render(long, 10_000, 1000, true),
+        render(&long.repeat(5), 100_000, 10_000, true),
         Err("stopped before the end".to_owned())
     );
     assert_eq!(render("{{ 1 }}", 10_000, 1000, true), Ok(1));
@@ -890,7 +927,7 @@ fn a_render_has_limits() {
     assert!(render("{{ printf(\"%999999d\", 1) }}", 10_000, 1000, false).is_err());
     let rounds = "{% for c in printf(\"%900d\", 1) %}{% endfor %}";
     assert_eq!(render(rounds, 10_000, 1000, false), Ok(0));
-    assert_eq!(render(rounds, 500, 1000, false), Err("the template takes more than 500 steps".to_owned()));
+    assert_eq!(render(rounds, 500, 1000, false), Err(format!("the template takes more than 500 steps; {}", raised_by("template_steps"))));
 }
 
 #[test]
@@ -1290,7 +1327,7 @@ fn lorem() {
     fails("{% lorem random %}", "random", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
     fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:1: the tag should end here, found `randomly`");
     fails("{% lorem 99999999999999999999 w %}", "99999999999999999999", "t.tmpl:1:1: number is too large");
-    fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the result is larger than 268435456 bytes");
+    fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the template holds more than 268435456 bytes at a time; `template_memory` in [limits] raises that");
 }
 
 #[test]
@@ -1391,8 +1428,8 @@ fn the_documentation_has_every_tag() {
 struct Shown;
 
 impl Script for Shown {
-    fn call(&self, _: &Env, value: &Value, argument: &Value, steps: &mut u64) -> Result<Value, String> {
-        *steps = steps.checked_sub(1000).ok_or("has no steps left")?;
+    fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+        env.meter.charge(1000 * STEP)?;
         match value {
             Value::Nil => Err("needs a value".to_owned()),
             _ => Ok(Value::str(format!("<{value:?} {argument:?}>"))),
@@ -1431,6 +1468,9 @@ fn filters_of_the_user() {
     check("{{ shown() }}", Err("shown: takes a value and at most one argument, 0 given"));
     check("{{ 1|shwn }}", Err("unknown filter `shwn`, did you mean `shown`?"));
     check("{{ shwn(1) }}", Err("unknown function `shwn`, did you mean `shown`?"));
-    assert_eq!(render("{{ 1|shown|shown|shown }}", 2500), Err("shown: has no steps left".to_owned()));
+    assert_eq!(
+        render("{{ 1|shown|shown|shown }}", 2500),
+        Err(format!("shown: the template takes more than 2500 steps; {}", raised_by("template_steps")))
+    );
     assert!(render("{{ 1|shown|shown }}", 2500).is_ok());
 }

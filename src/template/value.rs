@@ -9,8 +9,10 @@ use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
+use super::meter::{Hold, Meter, STEP, small_size};
 use super::runes;
 use super::search;
+use super::sorting::sorted;
 use crate::number::{self, FloatFormat};
 use crate::store::Bytes;
 
@@ -207,6 +209,11 @@ impl Value {
         }
     }
 
+    /// The bytes of a text; 0 for all else.
+    pub fn text_len(&self) -> usize {
+        if let Value::Str(text) = self { text.len() } else { 0 }
+    }
+
     /// Whether [`Value::len`] is 0.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -282,7 +289,12 @@ impl Value {
         }
     }
 
-    pub fn binary(op: Op, left: &Value, right: &Value) -> Result<Value, String> {
+    /// What is read of the operands is charged here.
+    pub fn binary(meter: &Meter, op: Op, left: &Value, right: &Value) -> Result<Value, String> {
+        if !matches!(op, Op::Eq | Op::Ne | Op::In) {
+            // A text is read as a number.
+            meter.charge(STEP + left.text_len() + right.text_len())?;
+        }
         let float = matches!(left, Value::Float(_)) || matches!(right, Value::Float(_));
         let number = |whole: fn(i64, i64) -> i64, real: fn(f64, f64) -> f64| {
             if float {
@@ -295,13 +307,13 @@ impl Value {
             Value::Bool(if float { real(&left.float(), &right.float()) } else { whole(&left.int(), &right.int()) })
         };
         Ok(match op {
-            Op::Eq => Value::Bool(left.equals(right)?),
-            Op::Ne => Value::Bool(!left.equals(right)?),
+            Op::Eq => Value::Bool(left.equals(meter, right)?),
+            Op::Ne => Value::Bool(!left.equals(meter, right)?),
             Op::Lt => compared(i64::lt, f64::lt),
             Op::Le => compared(i64::le, f64::le),
             Op::Gt => compared(i64::gt, f64::gt),
             Op::Ge => compared(i64::ge, f64::ge),
-            Op::In => Value::Bool(right.contains(left)?),
+            Op::In => Value::Bool(right.contains(meter, left)?),
             Op::Add => number(i64::wrapping_add, |a, b| a + b),
             Op::Sub => number(i64::wrapping_sub, |a, b| a - b),
             Op::Mul => number(i64::wrapping_mul, |a, b| a * b),
@@ -315,15 +327,21 @@ impl Value {
     }
 
     /// `left == right`: equal in type too, so `1 == 1.0` is false. Lists and maps cannot be compared with their like.
-    pub fn equals(&self, other: &Value) -> Result<bool, String> {
+    pub fn equals(&self, meter: &Meter, other: &Value) -> Result<bool, String> {
+        let same = |a: &Bytes, b: &Bytes| match a.len() == b.len() {
+            // Only then are they read.
+            true => meter.charge(a.len()).map(|()| a == b),
+            false => Ok(false),
+        };
+        meter.charge(STEP)?;
         let cannot = |what: &str| Err(format!("cannot compare two {what}"));
         match (self, other) {
             (Value::Nil, Value::Nil) => Ok(true),
             (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
             (Value::Int(a), Value::Int(b)) => Ok(a == b),
             (Value::Float(a), Value::Float(b)) => Ok(a == b),
-            (Value::Str(a), Value::Str(b)) => Ok(a == b),
-            (Value::Pair(a, x), Value::Pair(b, y)) => Ok(a == b && x == y),
+            (Value::Str(a), Value::Str(b)) => same(a, b),
+            (Value::Pair(a, x), Value::Pair(b, y)) => Ok(same(a, b)? && same(x, y)?),
             (Value::List(_), Value::List(_)) if self.type_name() == other.type_name() => cannot("lists"),
             (Value::Map(_), Value::Map(_)) => cannot("maps"),
             (Value::Object(a), Value::Object(b)) if a.type_name() == b.type_name() => match a.plain() {
@@ -335,7 +353,8 @@ impl Value {
     }
 
     /// `item in self`: part of a text, element of a list, key of a map, field of a record.
-    fn contains(&self, item: &Value) -> Result<bool, String> {
+    fn contains(&self, meter: &Meter, item: &Value) -> Result<bool, String> {
+        meter.charge(STEP + item.text_len())?;
         if let Some(map) = self.entries() {
             return match item {
                 Value::Str(key) => Ok(map.contains_key(key)),
@@ -344,10 +363,10 @@ impl Value {
             };
         }
         match self {
-            Value::Str(text) => Ok(search::find(text, &item.text()).is_some()),
+            Value::Str(text) => Ok(search::find(meter, text, &item.text())?.is_some()),
             Value::List(list) => {
                 for element in &list.items {
-                    if element.equals(item)? {
+                    if element.equals(meter, item)? {
                         return Ok(true);
                     }
                 }
@@ -427,6 +446,8 @@ impl List {
 pub struct Rows {
     source: Source,
     order: Order,
+    /// What the rows take that were made for them.
+    _held: Hold,
 }
 
 enum Source {
@@ -446,20 +467,36 @@ impl Value {
     ///
     /// `sorted` orders lists of strings and does nothing to other lists, where `reversed` then does nothing either.
     /// Maps are gone through by key in any case.
-    pub fn rows(&self, reversed: bool, sorted: bool) -> Result<Option<Rows>, String> {
+    pub fn rows(&self, meter: &Meter, reversed: bool, in_order: bool) -> Result<Option<Rows>, String> {
         let order = if reversed { Order::Backward } else { Order::Forward };
-        let rows = |source, order| Ok(Some(Rows { source, order }));
+        let mut held = meter.hold();
         if let Some(map) = self.entries() {
-            return rows(Source::Entries(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()), order);
+            let mut entries = Vec::new();
+            held.grow(map.len() * size_of::<(Bytes, Value)>())?;
+            entries.reserve_exact(map.len());
+            for (key, value) in &*map {
+                // The map may let go of them while the rows do not.
+                let small = key.len() + small_size(value);
+                meter.charge(STEP + small)?;
+                held.grow(small)?;
+                entries.push((key.clone(), value.clone()));
+            }
+            return Ok(Some(Rows { source: Source::Entries(entries), order, _held: held }));
         }
+        let rows = |source, order| Ok(Some(Rows { source, order, _held: meter.hold() }));
         match self {
-            Value::Str(_) if sorted => Err("cannot sort the bytes of a string".to_owned()),
+            Value::Str(_) if in_order => Err("cannot sort the bytes of a string".to_owned()),
             Value::Str(text) => rows(Source::Text(text.clone()), order),
-            Value::List(list) if !sorted => rows(Source::List(list.clone()), order),
+            Value::List(list) if !in_order => rows(Source::List(list.clone()), order),
             Value::List(list) if list.kind == ListKind::Strings => {
-                let mut items = list.items.clone();
-                items.sort_by_cached_key(Value::text);
-                rows(Source::List(Rc::new(List { kind: list.kind, items })), order)
+                held.grow(list.items.len() * size_of::<Value>())?;
+                let by_text = |a: &Value, b: &Value| match (a, b) {
+                    (Value::Str(a), Value::Str(b)) => a.cmp(b),
+                    _ => a.text().cmp(&b.text()),
+                };
+                let items = sorted(meter, list.items.clone(), Value::text_len, by_text)?;
+                let source = Source::List(Rc::new(List { kind: list.kind, items }));
+                Ok(Some(Rows { source, order, _held: held }))
             }
             Value::List(list) => rows(Source::List(list.clone()), Order::Forward),
             _ => Ok(None),
@@ -556,7 +593,7 @@ impl fmt::Debug for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::fixture::{Variables, env, eval};
+    use crate::template::fixture::{Variables, env, eval, usual};
 
     fn value(expression: &str) -> Value {
         eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"))
@@ -570,13 +607,13 @@ mod tests {
 
     /// Two operands as expressions, and what the operation prints.
     fn check(left: &str, op: Op, right: &str, expected: &str) {
-        let result = Value::binary(op, &value(left), &value(right));
+        let result = Value::binary(&usual(), op, &value(left), &value(right));
         let result = result.unwrap_or_else(|e| panic!("{left} {op:?} {right}: {e}"));
         assert_eq!(printed(&result), expected, "{left} {op:?} {right}");
     }
 
     fn fails(left: &str, op: Op, right: &str, expected: &str) {
-        let result = Value::binary(op, &value(left), &value(right));
+        let result = Value::binary(&usual(), op, &value(left), &value(right));
         assert_eq!(result.unwrap_err(), expected, "{left} {op:?} {right}");
     }
 
@@ -664,8 +701,11 @@ mod tests {
         fails("10", Op::Div, "'0'", "cannot divide an integer by zero");
         fails("10", Op::Rem, "0.5", "cannot divide an integer by zero");
         let least = Value::Int(i64::MIN);
-        assert_eq!(printed(&Value::binary(Op::Div, &least, &Value::Int(-1)).unwrap()), "-9223372036854775808");
-        assert_eq!(printed(&Value::binary(Op::Rem, &least, &Value::Int(-1)).unwrap()), "0");
+        assert_eq!(
+            printed(&Value::binary(&usual(), Op::Div, &least, &Value::Int(-1)).unwrap()),
+            "-9223372036854775808"
+        );
+        assert_eq!(printed(&Value::binary(&usual(), Op::Rem, &least, &Value::Int(-1)).unwrap()), "0");
     }
 
     #[test]
@@ -713,8 +753,8 @@ mod tests {
         fails("'{}'|parseJSON", Op::Ne, "'{}'|parseJSON", "cannot compare two maps");
         fails("createMap()", Op::Eq, "createMap()", "cannot compare two maps");
         let wrapped = value("'ab'|index:0");
-        assert!(wrapped.equals(&wrapped.clone()).unwrap());
-        assert!(!wrapped.equals(&value("'ab'|index:0")).unwrap());
+        assert!(wrapped.equals(&usual(), &wrapped.clone()).unwrap());
+        assert!(!wrapped.equals(&usual(), &value("'ab'|index:0")).unwrap());
     }
 
     #[test]
@@ -763,7 +803,7 @@ mod tests {
 
     /// What a `for` goes through: first variables, `=` and second ones where there are some, and round numbers.
     fn rounds(expression: &str, reversed: bool, sorted: bool) -> String {
-        let Some(rows) = value(expression).rows(reversed, sorted).unwrap() else {
+        let Some(rows) = value(expression).rows(&usual(), reversed, sorted).unwrap() else {
             return "no".to_owned();
         };
         let row = |round| {
@@ -799,12 +839,12 @@ mod tests {
         for other in ["5", "1.5", "true", "nothing", "get('/app/name')", "'a'|index:0"] {
             assert_eq!(rounds(other, false, false), "no", "{other}");
         }
-        assert_eq!(value("'cab'").rows(false, true).err().unwrap(), "cannot sort the bytes of a string");
+        assert_eq!(value("'cab'").rows(&usual(), false, true).err().unwrap(), "cannot sort the bytes of a string");
     }
 
     #[test]
     fn texts_are_gone_through_by_byte() {
-        let rows = value("'é'").rows(false, false).unwrap().unwrap();
+        let rows = value("'é'").rows(&usual(), false, false).unwrap().unwrap();
         assert_eq!(*rows.row(0).unwrap().0.text(), *b"\xc3");
         assert_eq!(*rows.row(1).unwrap().0.text(), *b"\xa9");
     }
@@ -812,7 +852,7 @@ mod tests {
     #[test]
     fn debug_shows_bytes_and_does_not_follow_objects() {
         let env = env();
-        let map = env.collections.create_map(&env.limits);
+        let map = env.collections.create_map(&env.meter);
         map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
         let list = Value::list(ListKind::Any, vec![Value::Nil, Value::str(b"\xff"), map]);
         assert_eq!(format!("{list:?}"), r#"[nil, "\xff", <template.templateMap>]"#);

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use super::Limits;
 use super::bounded::Text;
 use super::json;
+use super::meter::{Meter, raised_by};
 use super::value::{Data, ListKind, Map, Value};
 use crate::number::{FloatFormat, format_float};
 use crate::store::Bytes;
@@ -16,14 +16,30 @@ use crate::yaml::{self, DEPTH, Node, Scalar, Style};
 
 /// Reads a document. The original turns YAML 1.1 into JSON first (sigs.k8s.io/yaml), so numbers are floats, keys are
 /// texts and there are no infinities. What is JSON already is read as that, which takes a tenth of the time.
-pub fn parse(limits: &Limits, text: &[u8]) -> Result<Value, String> {
+pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     if yaml::is_json_alike(text)
-        && let Ok(value) = json::parse(limits, text)
+        && let Ok(value) = json::parse(meter, text)
     {
         return Ok(value);
     }
-    let node = yaml::read(text, limits.output)
-        .map_err(|fault| format!("cannot parse line {} column {}: {}", fault.line, fault.column, fault.why))?;
+    // What is read as a tree takes as much; a longer text would hold the parser for seconds at a single scalar.
+    let mut held = meter.room_for(16 * text.len())?;
+    held.shrink(16 * text.len());
+    let mut refused = None;
+    // The tree and the values made of it are there at the same time.
+    let mut account = |bytes: usize| match meter.charge(2 * bytes).and_then(|()| held.grow(2 * bytes)) {
+        Ok(()) => true,
+        Err(why) => {
+            refused = Some(why);
+            false
+        }
+    };
+    let read = yaml::read_accounted(text, meter.limits().output, &mut account);
+    if let Some(refused) = refused {
+        return Err(refused);
+    }
+    let node =
+        read.map_err(|fault| format!("cannot parse line {} column {}: {}", fault.line, fault.column, fault.why))?;
     value(node)
 }
 
@@ -63,11 +79,14 @@ fn word(number: f64) -> &'static str {
     }
 }
 
+/// Longer texts take so much on their way that there has to be room for it.
+const LONG: usize = 4096;
+
 /// How far entries are indented unless a template says so.
 pub const INDENT: i64 = 4;
 
 /// Writes a document; what an indent below 0 would be is an error.
-pub fn write(limits: &Limits, value: &Value, indent: i64) -> Result<Value, String> {
+pub fn write(meter: &Meter, value: &Value, indent: i64) -> Result<Value, String> {
     let step = match indent {
         ..0 => return Err(format!("cannot indent by {indent} blanks")),
         0 => INDENT as usize,
@@ -75,7 +94,7 @@ pub fn write(limits: &Limits, value: &Value, indent: i64) -> Result<Value, Strin
         1 | 10.. => 2,
         _ => indent as usize,
     };
-    let start = Writer { out: Text::new(limits), step, depth: 0, column: 0, fresh: true, blank: true };
+    let start = Writer { out: Text::new(meter), step, depth: 0, column: 0, fresh: true, blank: true };
     let mut writer = start;
     writer.node(value, None, Place::Value)?;
     writer.line(0)?;
@@ -140,8 +159,17 @@ impl Writer {
     }
 
     fn map(&mut self, map: &Map, indent: Option<usize>, place: Place) -> Result<(), String> {
+        /// What a key takes in the two lists.
+        const EACH: usize = 96;
+        let mut held = self.out.meter().hold();
+        for key in map.keys() {
+            let bytes = EACH + size_of::<char>() * key.len();
+            self.out.meter().charge(bytes)?;
+            held.grow(bytes)?;
+        }
         let keys = map.keys().map(|key| (String::from_utf8_lossy(key).chars().collect(), key));
-        let entries: Vec<_> = sorted(keys.collect()).into_iter().map(|(_, key)| (&**key, &map[key])).collect();
+        let entries: Vec<_> =
+            sorted(self.out.meter(), keys.collect())?.into_iter().map(|(_, key)| (&**key, &map[key])).collect();
         self.entries(&entries, indent, place)
     }
 
@@ -201,6 +229,9 @@ impl Writer {
 
     fn text(&mut self, text: &[u8], indent: Option<usize>, place: Place) -> Result<(), String> {
         match std::str::from_utf8(text) {
+            Ok(_) if text.len() > LONG && self.out.meter().room_for(12 * text.len()).is_err() => {
+                Err(format!("cannot write a text of {} bytes as YAML; {}", text.len(), raised_by("template_memory")))
+            }
             Ok(text) => match yaml::style(text) {
                 Style::Plain => self.word(text.as_bytes()),
                 Style::Single => self.word(yaml::single_quoted(text, self.inner(indent, place)).as_bytes()),
@@ -209,6 +240,7 @@ impl Writer {
             },
             Err(_) => {
                 const WIDTH: usize = 70;
+                let _held = self.out.meter().room_for(8 * text.len())?;
                 let digits = BASE64_STANDARD.encode(text);
                 self.word(b"!!binary")?;
                 if digits.len() <= WIDTH {
@@ -299,20 +331,21 @@ type Named<'k> = (Vec<char>, &'k Rc<[u8]>);
 
 /// Keys in the order of yaml.v3. It is no order in the strict sense (numbers of twenty digits overflow), and the sort of
 /// the standard library may panic then; this one cannot.
-fn sorted(mut keys: Vec<Named>) -> Vec<Named> {
+fn sorted<'k>(meter: &Meter, mut keys: Vec<Named<'k>>) -> Result<Vec<Named<'k>>, String> {
     if keys.len() < 2 {
-        return keys;
+        return Ok(keys);
     }
     let right = keys.split_off(keys.len() / 2);
-    let (left, right) = (sorted(keys), sorted(right));
+    let (left, right) = (sorted(meter, keys)?, sorted(meter, right)?);
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        meter.charge(size_of::<Named>() + a.0.len().min(b.0.len()))?;
         let next = if is_less(&b.0, &a.0) { right.next() } else { left.next() };
         merged.extend(next);
     }
     merged.extend(left.chain(right));
-    merged
+    Ok(merged)
 }
 
 /// Numbers inside a text are compared as numbers, and letters come last but right behind a digit.

@@ -46,9 +46,14 @@ pub enum Scalar {
 /// Reads the first document of a text; one without any is null. Further documents are not looked at. What aliases
 /// repeat counts as often as it is repeated: the tree takes about `limit` bytes at most.
 pub fn read(text: &[u8], limit: usize) -> Result<Node, Fault> {
+    read_accounted(text, limit, &mut |_| true)
+}
+
+/// As [`read`]. `account` is told how many bytes the next part of the tree takes, and says whether there may be that part.
+pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) -> bool) -> Result<Node, Fault> {
     let text = self::text(text)?;
     let mut parser = Parser::new(&text);
-    let mut composer = Composer { limit, ..Composer::default() };
+    let mut composer = Composer { open: Vec::new(), anchors: HashMap::new(), cost: 0, kept: 0, limit, account };
     let mut root = None;
     loop {
         let (event, mark) = parser.next_event()?;
@@ -185,8 +190,7 @@ fn is_allowed(char: char) -> bool {
 const TAG_PREFIX: &str = "tag:yaml.org,2002:";
 
 /// Builds a tree from what the parser says.
-#[derive(Default)]
-struct Composer<'t> {
+struct Composer<'t, 'a> {
     /// The lists and maps that are not complete, each inside the one before.
     open: Vec<Open<'t>>,
     /// Of equal names the one that begins last counts.
@@ -196,6 +200,7 @@ struct Composer<'t> {
     /// What is kept for aliases on top of it.
     kept: usize,
     limit: usize,
+    account: &'a mut dyn FnMut(usize) -> bool,
 }
 
 struct Anchor {
@@ -226,7 +231,7 @@ enum Key {
 /// What a place in a list or a map takes, roughly; text comes on top.
 const PLACE: usize = 64;
 
-impl<'t> Composer<'t> {
+impl<'t> Composer<'t, '_> {
     /// Gives the root once it is complete.
     fn event(&mut self, event: Event<'t>) -> Result<Option<Node>, String> {
         match event {
@@ -274,13 +279,14 @@ impl<'t> Composer<'t> {
 
     fn charge(&mut self, cost: usize) -> Result<(), String> {
         self.cost = self.cost.saturating_add(cost);
-        self.check()
+        self.check(cost)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self, cost: usize) -> Result<(), String> {
         match self.cost.saturating_add(self.kept) > self.limit {
             true => Err(format!("the document takes more than {} bytes", self.limit)),
-            false => Ok(()),
+            false if (self.account)(cost) => Ok(()),
+            false => Err("there is no room for more of the document".to_owned()),
         }
     }
 
@@ -306,7 +312,7 @@ impl<'t> Composer<'t> {
         if let Some(name) = anchor.filter(|name| !self.anchors.contains_key(name)) {
             let cost = self.cost - before;
             self.kept = self.kept.saturating_add(cost);
-            self.check()?;
+            self.check(cost)?;
             self.anchors.insert(name, Anchor { node: node.clone(), cost, height });
         }
         Ok(())

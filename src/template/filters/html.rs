@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::text;
 use crate::template::bounded::Text;
+use crate::template::meter::{Hold, Meter};
 use crate::template::value::Value;
 use crate::template::{Env, runes, search};
 
@@ -22,7 +23,7 @@ pub fn escape(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 /// All but letters, blanks and slashes becomes `\uXXXX`, and so do the two characters `\n` and `\r`.
 pub fn escapejs(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut runes = runes::runes(&text).peekable();
     while let Some(rune) = runes.next() {
         match runes::decode(rune) {
@@ -37,7 +38,7 @@ pub fn escapejs(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 }
 
 pub fn linebreaksbr(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    search::replace(&env.limits, &value.text(), b"\n", b"<br />", usize::MAX)
+    search::replace(&env.meter, &value.text(), b"\n", b"<br />", usize::MAX)
 }
 
 /// Paragraphs, which blank lines separate, and line breaks in them.
@@ -47,7 +48,7 @@ pub fn linebreaks(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     }
     let text = value.text();
     let mut lines = text.split(|byte| *byte == b'\n').peekable();
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut open = false;
     while let Some(line) = lines.next() {
         if !std::mem::replace(&mut open, true) {
@@ -73,7 +74,7 @@ pub fn linebreaks(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
 /// Without anything that stands between `<` and `>`.
 pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut rest = &text[..];
     while let Some(open) = rest.iter().position(|byte| *byte == b'<')
         && let Some(length) = rest[open..].iter().position(|byte| *byte == b'>')
@@ -82,6 +83,7 @@ pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         rest = &rest[open + length + 1..];
     }
     out.push(rest)?;
+    let _held = env.meter.room_for(2 * out.len())?;
     Ok(Value::str(runes::trim(&out.into_bytes())))
 }
 
@@ -98,13 +100,16 @@ pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, S
     }
     let mut text = value.text();
     for name in names {
+        // A pass over the text, which looks for the name behind each `<`.
+        env.meter.charge(text.len())?;
         // The original makes a pattern of it, which nobody wants from a list of names.
         if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
             return Err("takes plain names of tags, with a `,` between them".to_owned());
         }
-        let mut out = Text::new(&env.limits);
+        let mut out = Text::new(&env.meter);
         let mut rest = &text[..];
         while let Some(open) = rest.iter().position(|byte| *byte == b'<') {
+            env.meter.charge(name.len())?;
             let tag = tag_length(&rest[open..], name);
             out.push(&rest[..if tag > 0 { open } else { open + 1 }])?;
             rest = &rest[open + tag.max(1)..];
@@ -112,6 +117,7 @@ pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, S
         out.push(rest)?;
         text = out.into_bytes();
     }
+    let _held = env.meter.room_for(text.len())?;
     Ok(Value::str(runes::trim(&text)))
 }
 
@@ -172,11 +178,19 @@ struct Html<'a> {
     open: Vec<&'a [u8]>,
     /// Where in `open` each name is: a closing tag looks for its last one.
     places: HashMap<&'a [u8], BTreeSet<usize>>,
+    /// What the open tags take.
+    held: Hold,
 }
 
 impl<'a> Html<'a> {
     fn new(env: &Env, text: &'a [u8]) -> Self {
-        Html { rest: text, out: Text::new(&env.limits), open: Vec::new(), places: HashMap::new() }
+        Html {
+            rest: text,
+            out: Text::new(&env.meter),
+            open: Vec::new(),
+            places: HashMap::new(),
+            held: env.meter.hold(),
+        }
     }
 
     fn copy_rune(&mut self) -> Result<&'a [u8], String> {
@@ -210,6 +224,9 @@ impl<'a> Html<'a> {
             }
             None => {
                 let name = content.split(|byte| *byte == b' ').next().unwrap_or_default();
+                /// What an open tag takes in the list, the table and the set.
+                const OPEN: usize = 256;
+                self.held.grow(OPEN)?;
                 self.places.entry(name).or_default().insert(self.open.len());
                 self.open.push(name);
                 self.out.push(tag)?;
@@ -267,13 +284,17 @@ enum Titles {
 
 fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Value, String> {
     let text = value.text();
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut done = 0;
+    // An address has five bytes at least, and its place in the list takes 16 while the list grows to the double.
+    let _held = env.meter.room_for(7 * text.len())?;
     for (start, end) in addresses(&text) {
         out.push(&text[done..start])?;
         done = end;
         let whole = &text[start..end];
         let address = runes::trim(whole);
+        // What is made of the address, apart from what is put out.
+        let _parts = env.meter.room_for(12 * whole.len())?;
         let url = text::iriencode(env, &Value::str(address), &Value::Nil)?;
         let title = shortened(address, limit);
         let title = match titles {
@@ -304,9 +325,10 @@ fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Valu
 
 /// Mail addresses are looked for behind the links too, and in them.
 fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String> {
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut done = 0;
-    for (start, end) in mail_addresses(text) {
+    let _held = env.meter.room_for(7 * text.len())?;
+    for (start, end) in mail_addresses(&env.meter, text) {
         let mail = &text[start..end];
         for part in [&text[done..start], b"<a href=\"mailto:", mail, b"\">", &shortened(mail, limit), b"</a>"] {
             out.push(part)?;
@@ -370,12 +392,12 @@ fn address_head(text: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Where there are mail addresses: word, `@`, word, dot and two to four more characters.
-fn mail_addresses(text: &[u8]) -> Vec<(usize, usize)> {
+fn mail_addresses(meter: &Meter, text: &[u8]) -> Vec<(usize, usize)> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let word = |from: usize| text[from..].iter().take_while(|byte| is_word(byte)).count();
     let mut found = Vec::new();
     let mut done = 0;
-    for sign in search::matches(text, b"@") {
+    for sign in search::matches(meter, text, b"@") {
         let before = text[done..sign].iter().rev().take_while(|byte| is_word(byte)).count();
         let dot = sign + 1 + word(sign + 1);
         if before == 0 || dot == sign + 1 || text.get(dot) != Some(&b'.') {

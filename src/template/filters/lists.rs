@@ -8,6 +8,7 @@ use crate::template::Env;
 use crate::template::bounded::{self, Text};
 use crate::template::runes;
 use crate::template::search;
+use crate::template::sorting::sorted;
 use crate::template::value::{List, ListKind, Value};
 
 pub fn first(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
@@ -16,7 +17,7 @@ pub fn first(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 
 pub fn last(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let last = match value {
-        Value::Str(text) => runes::runes(text).last().map(Value::str),
+        Value::Str(text) => runes::last(text).map(Value::str),
         Value::List(list) => list.items.last().cloned(),
         _ => None,
     };
@@ -46,7 +47,7 @@ pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
 /// An element of a list or a character of a text, if there is one.
 fn element(value: &Value, index: usize) -> Option<Value> {
     match value {
-        Value::Str(text) => runes::runes(text).nth(index).map(Value::str),
+        Value::Str(text) => runes::nth(text, index).map(Value::str),
         Value::List(list) => list.items.get(index).cloned(),
         _ => None,
     }
@@ -62,7 +63,7 @@ pub fn length_is(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
 
 pub fn join(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let separator = argument.text();
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     let mut between: &[u8] = b"";
     let mut push = |part: &[u8]| {
         out.push(between)?;
@@ -79,7 +80,7 @@ pub fn join(env: &Env, value: &Value, argument: &Value) -> Result<Value, String>
 
 /// `from:to`, counted from 0, `to` not included. As recorded, an end before the start counts as none,
 /// so `0:` and `:`, whose end reads as 0, are empty.
-pub fn slice(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
+pub fn slice(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let range = argument.text();
     let mut ends = range.split(|byte| *byte == b':');
     let (Some(from), Some(to), None) = (ends.next(), ends.next(), ends.next()) else {
@@ -93,34 +94,44 @@ pub fn slice(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     let from = usize::try_from(number(from)).map_err(|_| format!("cannot start at {}", number(from)))?.min(length);
     let to = usize::try_from(number(to)).ok().filter(|to| (from..=length).contains(to)).unwrap_or(length);
     Ok(match value {
-        Value::List(list) => Value::list(list.kind, list.items[from..to].to_vec()),
-        _ => Value::str(runes::range(&value.text(), from, to)),
+        Value::List(list) => {
+            let items = &list.items[from..to];
+            let _held = bounded::check_list(&env.meter, items.len(), 0)?;
+            env.meter.charge(size_of_val(items))?;
+            Value::list(list.kind, items.to_vec())
+        }
+        _ => {
+            let text = value.text();
+            let part = runes::range(&text, from, to);
+            let _held = env.meter.room_for(part.len())?;
+            Value::str(part)
+        }
     })
 }
 
 pub fn split(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let (text, separator) = (value.text(), argument.text());
     if separator.is_empty() {
-        return bounded::strings(&env.limits, || runes::runes(&text));
+        return bounded::strings(&env.meter, || runes::runes(&text));
     }
     let parts = || {
-        let ends = search::matches(&text, &separator).chain([text.len()]);
+        let ends = search::matches(&env.meter, &text, &separator).chain([text.len()]);
         ends.scan(0, |start, end| {
             let part = &text[*start..end];
             *start = end + separator.len();
             Some(part)
         })
     };
-    bounded::strings(&env.limits, parts)
+    bounded::strings(&env.meter, parts)
 }
 
 pub fn make_list(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
-    bounded::strings(&env.limits, || runes::runes(&text))
+    bounded::strings(&env.meter, || runes::runes(&text))
 }
 
 /// Ties stay in their order (in the original they do not).
-pub fn sort_by_length(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+pub fn sort_by_length(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::List(list) = value else {
         return Ok(value.clone());
     };
@@ -131,8 +142,8 @@ pub fn sort_by_length(_: &Env, value: &Value, _: &Value) -> Result<Value, String
     };
     match list.kind {
         ListKind::Strings | ListKind::Pairs => {
-            let mut items = list.items.clone();
-            items.sort_by_key(length);
+            let _held = env.meter.room_for(size_of_val(&*list.items))?;
+            let items = sorted(&env.meter, list.items.clone(), |_| 0, |a, b| length(a).cmp(&length(b)))?;
             Ok(Value::List(Rc::new(List { kind: list.kind, items })))
         }
         ListKind::NilStrings | ListKind::Srv | ListKind::Any => Ok(value.clone()),

@@ -9,9 +9,9 @@ use crate::template::value::{Op, Value};
 /// Numbers are added, all else is put together as text.
 pub fn add(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if is_number(value) && is_number(argument) {
-        return Value::binary(Op::Add, value, argument);
+        return Value::binary(&env.meter, Op::Add, value, argument);
     }
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     out.push(&value.text())?;
     out.push(&argument.text())?;
     Ok(out.into_value())
@@ -75,9 +75,11 @@ pub fn floatformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, 
         return Ok(Value::Int(value.int()));
     }
     let decimals = usize::try_from(decimals.unsigned_abs()).unwrap_or(usize::MAX);
-    if decimals > env.limits.output {
+    if decimals > env.meter.limits().output {
         return Err(format!("cannot write {decimals} decimals"));
     }
+    // The digits are copied on their way.
+    let _held = env.meter.room_for(4 * decimals)?;
     Ok(Value::str(number::format_float(n, FloatFormat::Fixed, Some(decimals))))
 }
 

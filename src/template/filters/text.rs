@@ -40,7 +40,7 @@ pub fn capfirst(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 
 /// A text with each of its characters replaced by one other.
 fn mapped(env: &Env, value: &Value, mut map: impl FnMut(char) -> char) -> Result<Value, String> {
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     for rune in runes::runes(&value.text()) {
         match runes::decode(rune) {
             Some(c) => out.push(map(c).encode_utf8(&mut [0; 4]).as_bytes())?,
@@ -81,21 +81,23 @@ pub fn addslashes(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
 /// A text with some of its bytes written as something else.
 pub(super) fn escaped(env: &Env, value: &Value, escape: impl Fn(u8) -> Option<&'static [u8]>) -> Result<Value, String> {
     let text = value.text();
-    let mut out = Text::new(&env.limits);
-    let mut done = 0;
-    for (at, byte) in text.iter().enumerate() {
-        if let Some(escape) = escape(*byte) {
-            out.push(&text[done..at])?;
-            out.push(escape)?;
-            done = at + 1;
+    let mut out = Text::new(&env.meter);
+    for piece in runes::pieces(&text) {
+        let mut done = 0;
+        for (at, byte) in piece.iter().enumerate() {
+            if let Some(escape) = escape(*byte) {
+                out.push(&piece[done..at])?;
+                out.push(escape)?;
+                done = at + 1;
+            }
         }
+        out.push(&piece[done..])?;
     }
-    out.push(&text[done..])?;
     Ok(out.into_value())
 }
 
 pub fn cut(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
-    search::replace(&env.limits, &value.text(), &argument.text(), b"", usize::MAX)
+    search::replace(&env.meter, &value.text(), &argument.text(), b"", usize::MAX)
 }
 
 /// An odd blank goes to the left. Numbers count as having no characters, as recorded.
@@ -113,7 +115,7 @@ pub fn ljust(env: &Env, value: &Value, argument: &Value) -> Result<Value, String
 }
 
 fn framed(env: &Env, left: usize, value: &Value, right: usize) -> Result<Value, String> {
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     out.fill(b' ', left)?;
     out.push(&value.text())?;
     out.fill(b' ', right)?;
@@ -123,7 +125,7 @@ fn framed(env: &Env, left: usize, value: &Value, right: usize) -> Result<Value, 
 /// The original writes it with printf, so numbers count in full and a negative width goes to the other side.
 pub fn rjust(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let format = format!("%{}s", argument.int());
-    printf::sprintf(&env.limits, format.as_bytes(), &[Value::Str(value.text())])
+    printf::sprintf(&env.meter, format.as_bytes(), &[Value::Str(value.text())])
 }
 
 /// The three dots count.
@@ -135,7 +137,7 @@ pub fn truncatechars(env: &Env, value: &Value, argument: &Value) -> Result<Value
         return Ok(Value::Str(text));
     }
     let (kept, dots): (usize, &[u8]) = if length >= 3 { (length - 3, b"...") } else { (length, b"") };
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     out.push(runes::range(&text, 0, kept))?;
     out.push(dots)?;
     Ok(out.into_value())
@@ -145,7 +147,7 @@ pub fn truncatewords(env: &Env, value: &Value, argument: &Value) -> Result<Value
     let text = value.text();
     let count = usize::try_from(argument.int()).unwrap_or(0);
     let mut words = runes::words(&text);
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     for (index, word) in words.by_ref().take(count).enumerate() {
         if index > 0 {
             out.push(b" ")?;
@@ -158,8 +160,17 @@ pub fn truncatewords(env: &Env, value: &Value, argument: &Value) -> Result<Value
     Ok(out.into_value())
 }
 
-pub fn wordcount(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    Ok(Value::Int(runes::words(&value.text()).count() as i64))
+pub fn wordcount(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+    Ok(Value::Int(count_words(env, &value.text())? as i64))
+}
+
+fn count_words(env: &Env, text: &[u8]) -> Result<usize, String> {
+    let mut count = 0;
+    for word in runes::words(text) {
+        env.meter.charge(word.len() + 1)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// So many words a line. As in the original, which crashes otherwise, at most one may be left for the last line.
@@ -168,11 +179,11 @@ pub fn wordwrap(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
         return Ok(value.clone());
     };
     let text = value.text();
-    let count = runes::words(&text).count();
+    let count = count_words(env, &text)?;
     if count % each > 1 {
         return Err(format!("cannot put {count} words into lines of {each}: {} are left over", count % each));
     }
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     for (index, word) in runes::words(&text).enumerate() {
         if index > 0 {
             out.push(if index % each == 0 { b"\n" } else { b" " })?;
@@ -183,7 +194,7 @@ pub fn wordwrap(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
 }
 
 pub fn linenumbers(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     for (index, line) in value.text().split(|byte| *byte == b'\n').enumerate() {
         if index > 0 {
             out.push(b"\n")?;
@@ -220,7 +231,7 @@ pub fn iriencode(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 }
 
 fn percent_encoded(env: &Env, value: &Value, kept: &[u8]) -> Result<Value, String> {
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     for byte in value.text().iter() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(&[*byte])?,
@@ -236,7 +247,7 @@ pub fn base64(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
-    let mut out = Text::new(&env.limits);
+    let mut out = Text::new(&env.meter);
     // Three bytes become four characters, so pieces that are a multiple of three can be put together.
     for piece in text.chunks(3 * 1024) {
         out.push(BASE64_STANDARD.encode(piece).as_bytes())?;
@@ -245,10 +256,12 @@ pub fn base64(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 }
 
 /// Line ends in it do not count, as in Go.
-pub fn base64decode(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+pub fn base64decode(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
+    // Without its line ends, decoded, and as a value.
+    let _held = env.meter.room_for(3 * text.len())?;
     let text: Vec<u8> = text.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     match BASE64_STANDARD.decode(text) {
         Ok(bytes) => Ok(Value::str(bytes)),
@@ -257,10 +270,11 @@ pub fn base64decode(_: &Env, value: &Value, _: &Value) -> Result<Value, String> 
 }
 
 /// The last name of a path (Go's path.Base).
-pub fn base(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+pub fn base(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
+    let _held = env.meter.room_for(text.len())?;
     let end = text.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     let start = text[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     Ok(Value::str(match &text[start..end] {
@@ -271,10 +285,12 @@ pub fn base(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 }
 
 /// A path without its last name, cleaned (Go's path.Dir).
-pub fn dir(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
+pub fn dir(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
+    // The parts of a path, the clean path, and the value.
+    let _held = env.meter.room_for(24 * text.len())?;
     let end = text.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     Ok(Value::str(path::clean(&text[..end])))
 }

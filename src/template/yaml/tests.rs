@@ -3,22 +3,23 @@
 
 use super::*;
 use crate::template::collections::Collections;
+use crate::template::fixture::{small, usual};
 use crate::template::json::Style as Json;
 
 fn read(text: &str) -> Result<Value, String> {
-    parse(&Limits::default(), text.as_bytes())
+    parse(&usual(), text.as_bytes())
 }
 
 /// A document and its values as JSON.
 #[track_caller]
 fn check(text: &str, want: &str) {
     let value = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let written = json::write(&Limits::default(), &value, Json::Compact).unwrap();
+    let written = json::write(&usual(), &value, Json::Compact).unwrap();
     assert_eq!(String::from_utf8_lossy(&written.text()), want, "{text}");
 }
 
 fn written(value: &Value, indent: i64) -> String {
-    let text = write(&Limits::default(), value, indent).unwrap();
+    let text = write(&usual(), value, indent).unwrap();
     String::from_utf8(text.text().to_vec()).unwrap()
 }
 
@@ -69,7 +70,7 @@ fn what_is_no_document() {
     );
     assert_eq!(read("[.inf]").unwrap_err(), "cannot hold an infinity, nor what is not a number");
     assert!(read(&"[".repeat(100_000)).is_err());
-    let limits = Limits { output: 1000, ..Limits::default() };
+    let limits = small(1000);
     assert!(parse(&limits, b"[a, b]").is_ok());
     assert!(parse(&limits, format!("[{}]", "a, ".repeat(100)).as_bytes()).is_err());
 }
@@ -104,7 +105,7 @@ fn layout() {
     check_written(text, 10, two);
     check_written("[{a: {b: [1]}}]", 3, "- a:\n   b:\n      - 1\n");
     check_written("[{a: {b: [1]}}]", 9, "- a:\n         b:\n                  - 1\n");
-    assert_eq!(write(&Limits::default(), &Value::Nil, -1).unwrap_err(), "cannot indent by -1 blanks");
+    assert_eq!(write(&usual(), &Value::Nil, -1).unwrap_err(), "cannot indent by -1 blanks");
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn no_order_of_keys_can_panic() {
         };
         let keys: Vec<Vec<char>> = (0..random.below(60)).map(|_| key(&mut random)).collect();
         let name: Bytes = Rc::from(&b""[..]);
-        let sorted = sorted(keys.iter().map(|key| (key.clone(), &name)).collect());
+        let sorted = sorted(&usual(), keys.iter().map(|key| (key.clone(), &name)).collect()).unwrap();
         assert_eq!(sorted.len(), keys.len());
     }
 }
@@ -170,15 +171,15 @@ fn no_order_of_keys_can_panic() {
 #[test]
 fn a_map_that_holds_itself_is_an_error() {
     let collections = Collections::default();
-    let map = collections.create_map(&Limits::default());
+    let map = collections.create_map(&usual());
     map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
-    let error = write(&Limits::default(), &map, 4).unwrap_err();
+    let error = write(&usual(), &map, 4).unwrap_err();
     assert_eq!(error, "cannot write values nested deeper than 200 levels as YAML");
 }
 
 #[test]
 fn what_is_written_has_an_end() {
-    let limits = Limits { output: 100, ..Limits::default() };
+    let limits = small(100);
     assert!(write(&limits, &Value::str("x".repeat(50)), 4).is_ok());
     assert!(write(&limits, &Value::str("x".repeat(100)), 4).is_err());
     assert!(write(&limits, &Value::str("\0".repeat(50)), 4).is_err());
