@@ -78,10 +78,10 @@ impl Library {
     /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
     /// text is one of reading. `open`: levels of nesting that the include itself stands in.
     pub fn computed(&self, env: &Env, path: &Path, need: Need, open: usize) -> Result<Option<Rc<Program>>, Failure> {
-        if let Some(known) = self.computed.borrow().get(path) {
-            if known.program.is_some() || need == Need::May && known.stamps.get(path) == Some(&None) {
-                return Ok(known.program.clone());
-            }
+        if let Some(known) = self.computed.borrow().get(path)
+            && (known.program.is_some() || need == Need::May && known.stamps.get(path) == Some(&None))
+        {
+            return Ok(known.program.clone());
         }
         if let Some(known @ Computed { program: Some(_), .. }) = self.earlier.borrow_mut().remove(path) {
             let program = known.program.clone();
