@@ -127,7 +127,8 @@ impl Library {
 
     /// Whether the file with this device and inode was read.
     pub fn has_read(&self, file: (u64, u64)) -> bool {
-        self.stamps.borrow().values().flatten().any(|stamp| (stamp.device, stamp.inode) == file)
+        let holds = |stamps: &Stamps| stamps.values().flatten().any(|stamp| (stamp.device, stamp.inode) == file);
+        holds(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| holds(&known.stamps))
     }
 
     /// Whether a file changed, vanished or appeared since it was asked for.
