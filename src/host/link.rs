@@ -176,7 +176,8 @@ impl Link {
     /// The socket cannot be made non-blocking.
     pub fn over(socket: OwnedFd, tls: Option<Session>) -> Result<Link, Cause> {
         rustix::io::ioctl_fionbio(&socket, true).map_err(of_errno)?;
-        Ok(Link::new(Ends::Socket(socket), tls, Stage::Connecting))
+        let stage = if tls.is_some() { Stage::Securing } else { Stage::Open };
+        Ok(Link::new(Ends::Socket(socket), tls, stage))
     }
 
     /// Over the pipes of a child: `input` is read, `output` is written.
@@ -564,3 +565,6 @@ impl Write for &Ends {
 fn of_errno(error: Errno) -> Cause {
     Cause::of_io(&error.into())
 }
+
+#[cfg(test)]
+mod tests;
