@@ -10,8 +10,12 @@ mod config;
 mod etcd;
 #[path = "../fuzz/etcd_v2.rs"]
 mod etcd_v2;
+#[path = "../fuzz/exchange.rs"]
+mod exchange;
 #[path = "../fuzz/layout.rs"]
 mod layout;
+#[path = "../fuzz/link.rs"]
+mod link;
 #[path = "../fuzz/pattern.rs"]
 mod pattern;
 #[path = "../fuzz/printf.rs"]
@@ -38,6 +42,16 @@ fn answers_of_an_etcd() {
 #[test]
 fn answers_of_etcd_version_2() {
     all("etcd_v2", 50, etcd_v2::run);
+}
+
+#[test]
+fn answers_over_http() {
+    all("exchange", 50, exchange::run);
+}
+
+#[test]
+fn bytes_of_a_server() {
+    all("link", 30, link::run);
 }
 
 #[test]
