@@ -1,4 +1,5 @@
-//! Links over real sockets and pipes of this process: one thread, so that nothing is left to chance.
+//! Links over real sockets and pipes of this process: one thread, so that nothing is left to chance. Sessions of TLS
+//! with a real peer are in `tests/client.rs`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
