@@ -38,10 +38,10 @@ fn main() {
             measure("put, new collisions", &|| {
                 let mut store = store.borrow_mut();
                 number.set(number.get() + 1);
-                store.put(layers - 1, key.as_bytes(), &number.get().to_le_bytes());
+                store.put(layers - 1, key.as_bytes().into(), number.get().to_le_bytes()[..].into());
                 black_box(store.take_new_collisions());
                 store.delete(layers - 1, b"/services/000001/addr");
-                store.put(layers - 1, b"/services/000001/addr", b"");
+                store.put(layers - 1, b"/services/000001/addr"[..].into(), b""[..].into());
                 black_box(store.take_new_collisions());
             });
         }

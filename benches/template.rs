@@ -82,7 +82,7 @@ fn filled(services: usize, name: impl Fn(&str) -> String) -> Rc<Store> {
     for service in 0..services {
         for key in KEYS {
             let value: &[u8] = if key == "mode" { b"http" } else { b"10.0.0.1:8080" };
-            store.put(0, format!("/services/{service:06}/{}", name(key)).as_bytes(), value);
+            store.put(0, format!("/services/{service:06}/{}", name(key)).into_bytes().into(), value.into());
         }
     }
     Rc::new(store)

@@ -2,7 +2,7 @@
 //! of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
 
 use remco::backend::etcd::mirror::{Comparing, Meaning, Mirror};
-use remco::backend::etcd::wire::{self, Entry, Message, RANGE};
+use remco::backend::etcd::wire::{self, Entry, Message, PageReader, RANGE};
 use remco::backend::redact::Redactor;
 
 use crate::torn::Torn;
@@ -19,12 +19,12 @@ pub fn run(bytes: &[u8]) {
     let keys = [["/", "/a"], ["a", "/b"]][usize::from(seed / 2) % 2].map(str::to_owned);
     let mut mirror = Mirror::new(prefix, &keys, &keys[..1], Comparing::Yes);
     let mut loading = mirror.load();
-    let read = wire::read_page(answer, &mut |entry| {
-        mirror.add(&mut loading, entry);
-        Ok(())
+    let read = page(answer, answer.len().max(1), 0).map(|(page, entries)| {
+        entries.into_iter().for_each(|entry| mirror.add(&mut loading, entry));
+        page
     });
     let (mut layer, _) = mirror.install(loading);
-    assert!(read.is_err() || read.is_ok_and(|page| page.last.is_some() || layer.is_empty()));
+    assert!(read.is_err() || read.is_ok_and(|page| page.contains("last: Some") || layer.is_empty()));
 
     for line in answer.split_inclusive(|byte| *byte == b'\n') {
         let again = wire::read_message(line, &secrets).map_err(|error| error.to_string());
@@ -47,9 +47,12 @@ pub fn run(bytes: &[u8]) {
 /// What a page says, and its entries, or why it cannot be read.
 fn page(answer: &[u8], size: usize, step: usize) -> Result<(String, Vec<Entry>), String> {
     let mut entries = Vec::new();
-    let page = wire::read_page(Torn::new(answer, size, step), &mut |entry| {
+    let mut take = |entry| {
         entries.push(entry);
         Ok(())
-    });
+    };
+    let mut reader = PageReader::default();
+    let pushed = Torn::new(answer, size, step).try_for_each(|piece| reader.push(piece, &mut take));
+    let page = pushed.and_then(|()| reader.end());
     page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.to_string())
 }

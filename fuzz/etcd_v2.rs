@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use remco::backend::Change;
 use remco::backend::etcd::v2::mirror::{Meaning, Mirror, Remembering};
-use remco::backend::etcd::v2::wire::{self, Entry, Event, EventKind};
+use remco::backend::etcd::v2::wire::{self, Entry, Event, EventKind, KeysReader};
 use remco::backend::redact::Redactor;
 use remco::store::{Bytes, Layer};
 
@@ -30,10 +30,13 @@ pub fn run(bytes: &[u8]) {
 /// The keys that came, and why no more did.
 fn keys(answer: &[u8], size: usize, step: usize) -> (Vec<Entry>, Result<(), String>) {
     let mut entries = Vec::new();
-    let read = wire::read_keys(Torn::new(answer, size, step), &mut |entry| {
+    let mut take = |entry| {
         entries.push(entry);
         Ok(())
-    });
+    };
+    let mut reader = KeysReader::default();
+    let pushed = Torn::new(answer, size, step).try_for_each(|piece| reader.push(piece, &mut take));
+    let read = pushed.and_then(|()| reader.end(&mut take));
     (entries, read.map_err(|error| error.to_string()))
 }
 

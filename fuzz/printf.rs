@@ -56,7 +56,7 @@ pub fn run(bytes: &[u8]) {
         (b"/raw", b"\xff\xfe\x00\xc3"),
     ];
     pairs.iter().for_each(|(key, value)| {
-        store.put(0, key, value);
+        store.put(0, (*key).into(), (*value).into());
     });
     let store = Rc::new(store);
     let chosen = choice.iter().map(|byte| OPERANDS[usize::from(*byte) % OPERANDS.len()]);

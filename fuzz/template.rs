@@ -60,7 +60,7 @@ const PAIRS: &[(&[u8], &[u8])] = &[
 fn store() -> Store {
     let mut store = Store::new(2);
     for (index, (key, value)) in PAIRS.iter().enumerate() {
-        store.put(index % 2, key, value);
+        store.put(index % 2, (*key).into(), (*value).into());
     }
     store
 }

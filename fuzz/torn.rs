@@ -1,7 +1,4 @@
-//! An answer as a connection may give it: in pieces of changing size, and now and then an interruption. For the targets
-//! that read answers.
-
-use std::io::{self, Read};
+//! An answer as a connection may give it: in pieces of changing size. For the targets that read answers.
 
 pub struct Torn<'a> {
     rest: &'a [u8],
@@ -10,23 +7,19 @@ pub struct Torn<'a> {
 }
 
 impl<'a> Torn<'a> {
-    /// `step` says where the changes begin; at 0 all pieces have the same size and nothing interrupts.
+    /// `step` says where the changes begin; at 0 all pieces have the same size.
     pub fn new(rest: &'a [u8], size: usize, step: usize) -> Torn<'a> {
         Torn { rest, size, step }
     }
 }
 
-impl Read for Torn<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.step > 0 {
-            self.step += 1;
-            if self.step.is_multiple_of(5) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-        }
-        let n = (self.size + self.step % 3).min(buffer.len()).min(self.rest.len());
-        buffer[..n].copy_from_slice(&self.rest[..n]);
-        self.rest = &self.rest[n..];
-        Ok(n)
+impl<'a> Iterator for Torn<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.step += usize::from(self.step > 0);
+        let (piece, rest) = self.rest.split_at((self.size + self.step % 3).min(self.rest.len()));
+        self.rest = rest;
+        Some(piece).filter(|piece| !piece.is_empty())
     }
 }

@@ -4,13 +4,12 @@
 mod succession;
 mod unit;
 
-use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backend::Pool;
+use crate::backend::{self, Id, Pool};
 use crate::config::{self, Config, Mode};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -18,7 +17,7 @@ use crate::host::notify::{Notify, Standing};
 use crate::host::process;
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
-use crate::host::wait::{self, Wake};
+use crate::host::wait::{self, Interest, Wake};
 use crate::log::{Level, Line};
 use crate::resource::{Event, Resource, Verdict};
 use crate::template::scripts::Scripts;
@@ -86,10 +85,10 @@ const LONGEST_PASS: Duration = Duration::from_millis(20);
 const MOST_REAPED: usize = 500;
 
 /// Whose descriptor is waited for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
-    Backend { unit: usize, backend: usize },
+    Backend(backend::Source),
     Command { unit: usize },
 }
 
@@ -108,13 +107,12 @@ pub enum Ending {
 impl Daemon {
     /// `notify`: who is told how things stand.
     pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
-        let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
         Daemon {
             mode,
             signals,
             logger,
             machine,
-            pool: Pool::new(wake, random::below),
+            pool: Pool::new(random::below),
             notify,
             units: Vec::new(),
             numbers: 0,
@@ -147,7 +145,7 @@ impl Daemon {
         let mut new: Vec<Unit> = Vec::new();
         for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            let mut unit = Unit::new(self.numbers, resource.clone(), self.mode, &mut self.pool, logger, machine);
+            let mut unit = Unit::new(self.numbers, resource.clone(), self.mode, logger, machine);
             unit.compile_templates();
             new.push(unit);
             self.numbers += 1;
@@ -168,7 +166,8 @@ impl Daemon {
             let before = gone.iter().filter(|old| replaced.contains(&old.number));
             before.for_each(|old| unit.state.inherit(&old.state));
         }
-        self.terminating.extend(gone.into_iter().flat_map(Unit::leave));
+        let pool = &mut self.pool;
+        self.terminating.extend(gone.into_iter().flat_map(|unit| unit.leave(pool)));
         self.settle_succession();
         for unit in new.iter().filter(|unit| self.succession.is_held(unit.number)) {
             let line = Line::new(Level::Info, "waiting until the processes of the resource it replaces have ended");
@@ -206,14 +205,14 @@ impl Daemon {
                 self.stop("interrupt");
             }
             self.reload.is_wanted |= signals.contains(&Signal::Hangup) && self.ending.is_none();
-            let until = Instant::now() + LONGEST_PASS;
+            self.begin_released();
+            let began = Instant::now();
+            let until = began + LONGEST_PASS;
             while let Some(source) = readable.pop_front() {
                 match source {
                     Source::Signals => {}
+                    Source::Backend(source) => self.turn(source),
                     // At the end there are none any more.
-                    Source::Backend { unit, backend } => {
-                        self.units.get_mut(unit).into_iter().for_each(|u| u.turn(backend))
-                    }
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                 }
                 // The others have theirs when signals and limits have been looked at.
@@ -222,7 +221,7 @@ impl Daemon {
                 }
             }
             self.enforce_limits();
-            self.turn_longest_due();
+            self.turn_due(began, until);
             if let Some(warning) = self.notify.turn(Instant::now(), || standing(&self.units)) {
                 self.logger.log(&Line::new(Level::Warn, warning));
             }
@@ -266,7 +265,7 @@ impl Daemon {
         children.chain(terminating).for_each(|pid| process::signal(pid, number));
     }
 
-    /// Ends what has had its time. A request of a turn takes longer than all of this.
+    /// Ends what has had its time.
     fn enforce_limits(&mut self) {
         let now = Instant::now();
         self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
@@ -282,17 +281,55 @@ impl Daemon {
         }
     }
 
-    /// Gives one turn, to whoever is due longest. A turn may make a request and take seconds: signals and everybody
-    /// else's news must not wait for the turns of all.
-    fn turn_longest_due(&mut self) {
-        let due = self.units.iter().enumerate().filter(|(_, unit)| !self.is_held(unit));
-        let due = due.filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
-        match due {
-            Some((at, u, Due::Backend(b))) if at <= Instant::now() => self.units[u].turn(b),
-            Some((at, u, Due::Refresh)) if at <= Instant::now() => self.units[u].refresh(),
-            Some((at, u, Due::Deferred)) if at <= Instant::now() => self.units[u].go_on(),
-            Some((at, u, Due::Resource)) if at <= Instant::now() => self.units[u].handle(Event::Due),
-            Some(_) | None => {}
+    /// Lets those units begin that wait for nothing any more.
+    fn begin_released(&mut self) {
+        let now = Instant::now();
+        for unit in &mut self.units {
+            if !self.succession.is_held(unit.number) {
+                unit.begin(self.mode, &mut self.pool, now);
+            }
+        }
+    }
+
+    /// Gives a backend its turn, and what it brought to those who subscribe. Events of one turn end in one update.
+    fn turn(&mut self, source: backend::Source) {
+        let mut reports = Vec::new();
+        self.pool.turn(source, Instant::now(), &mut reports);
+        let mut loaded = BTreeSet::new();
+        for (id, report) in reports {
+            let Some((u, b)) = self.subscriber(id) else { continue };
+            if self.units[u].take(b, report) {
+                loaded.insert((u, b));
+            }
+        }
+        for (u, b) in loaded {
+            self.units[u].loaded(b);
+        }
+    }
+
+    /// Whose subscription it is: a unit and which of its backends.
+    fn subscriber(&self, id: Id) -> Option<(usize, usize)> {
+        self.units.iter().enumerate().find_map(|(u, unit)| Some((u, unit.backend_of(id)?)))
+    }
+
+    /// Gives turns to what was due when the pass began, the longest due first, for as long as a pass may take.
+    fn turn_due(&mut self, began: Instant, until: Instant) {
+        loop {
+            let free = self.units.iter().enumerate().filter(|(_, unit)| !self.is_held(unit));
+            let unit = free.filter_map(|(u, unit)| unit.due().map(|(at, due)| (at, u, due))).min();
+            let backend = self.pool.due();
+            match (unit, backend) {
+                (Some((at, u, due)), other) if at <= began && other.is_none_or(|(other, _)| at <= other) => match due {
+                    Due::Refresh => self.units[u].refresh(),
+                    Due::Deferred => self.units[u].go_on(),
+                    Due::Resource => self.units[u].handle(Event::Due),
+                },
+                (_, Some((at, source))) if at <= began => self.turn(source),
+                (Some(_) | None, Some(_) | None) => return,
+            }
+            if Instant::now() >= until {
+                return;
+            }
         }
     }
 
@@ -315,19 +352,30 @@ impl Daemon {
                 };
                 Some(Ending::Done { failed, child })
             }
-            Mode::Watch => self.units.iter().all(Unit::is_over).then_some(Ending::Done { failed: 0, child: None }),
+            Mode::Watch => self
+                .units
+                .iter()
+                .all(|unit| unit.is_over(&self.pool))
+                .then_some(Ending::Done { failed: 0, child: None }),
         }
     }
 
     fn wait(&self) -> VecDeque<Source> {
-        let (fds, sources): (Vec<BorrowedFd<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
-        // A request or a render of this turn may have emptied the signals' pipe: then nothing is waited for.
+        let (interests, sources): (Vec<Interest<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
+        // A render of this turn may have emptied the signals' pipe: then nothing is waited for.
         let until = match self.signals.pending() || self.may_have_dead {
             true => Some(Instant::now()),
             false => self.next_moment(),
         };
-        let readable = wait::readable(&fds, until);
-        sources.into_iter().zip(readable).filter_map(|(source, is)| is.then_some(source)).collect()
+        let ready = wait::ready(&interests, until);
+        let mut all: VecDeque<Source> = VecDeque::new();
+        for (source, _) in sources.into_iter().zip(ready).filter(|(_, is_ready)| *is_ready) {
+            // A backend with several descriptors has one turn for all of them.
+            if all.back() != Some(&source) {
+                all.push_back(source);
+            }
+        }
+        all
     }
 
     /// When something is due although nothing comes.
@@ -337,22 +385,19 @@ impl Daemon {
         let limits = self.units.iter().filter_map(Unit::next_limit);
         turns
             .chain(limits)
+            .chain(self.pool.due().map(|(at, _)| at))
             .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
             .chain(self.reload.due())
             .min()
     }
 
-    fn sources(&self) -> Vec<(BorrowedFd<'_>, Source)> {
-        let mut all = vec![(self.signals.fd(), Source::Signals)];
-        let mut fds = Vec::new();
+    fn sources(&self) -> Vec<(Interest<'_>, Source)> {
+        let mut all = vec![(Interest::read(self.signals.fd()), Source::Signals)];
+        all.extend(self.pool.interests().into_iter().map(|(source, interest)| (interest, Source::Backend(source))));
         for (u, unit) in self.units.iter().enumerate() {
-            for (b, backend) in unit.backends.iter().enumerate() {
-                backend.fds(&mut fds);
-                all.extend(fds.drain(..).map(|fd| (fd, Source::Backend { unit: u, backend: b })));
-            }
             let output = unit.job.as_ref().and_then(|(_, command)| command.fd());
-            all.extend(output.map(|fd| (fd, Source::Command { unit: u })));
+            all.extend(output.map(|fd| (Interest::read(fd), Source::Command { unit: u })));
         }
         all
     }
@@ -373,7 +418,7 @@ impl Daemon {
             });
             if let Some(unit) = self.units.iter_mut().find(|unit| unit.has(exit.pid)) {
                 self.terminating.extend(unit.reaped(&exit));
-            } else if !is_known {
+            } else if !self.pool.exited(&exit, Instant::now()) && !is_known {
                 let text = format!("Reaped child process {}", exit.pid.as_raw_pid());
                 self.logger.log(&Line::new(Level::Debug, text));
             }
@@ -385,7 +430,8 @@ impl Daemon {
     fn end(&mut self, ending: Ending) {
         self.reload = Reload::default();
         self.notify.stopping();
-        self.terminating.extend(self.units.drain(..).flat_map(Unit::leave));
+        let pool = &mut self.pool;
+        self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.leave(pool)));
         self.ending = Some(ending);
     }
 }

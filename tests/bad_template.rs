@@ -37,7 +37,7 @@ fn store() -> Store {
         ("/hosts/two", "10.0.0.1"),
         ("/zero", "0"),
     ] {
-        store.put(0, key.as_bytes(), value.as_bytes());
+        store.put(0, key.as_bytes().into(), value.as_bytes().into());
     }
     store
 }

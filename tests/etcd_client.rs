@@ -21,46 +21,27 @@ mod support {
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use remco::backend::{Backend, Change, Mode, Pool, Report};
+use remco::backend::{Change, Id, Mode, Pool, Report};
 use remco::config;
-use remco::host::wait::Wake;
+use remco::host::wait;
 use remco::store::Layer;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::RecvFlags;
 use support::{Etcd, LIMIT};
-
-/// A loop that wants to end once the other end of its pipe was written to.
-#[derive(Debug)]
-struct Bell(UnixStream);
-
-impl Wake for Bell {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    fn woken(&self) -> bool {
-        // Nothing is taken from the pipe, so that it stays true.
-        rustix::net::recv(&self.0, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
-    }
-}
 
 /// A backend and what it has reported.
 struct Client {
-    backend: Box<dyn Backend>,
-    ringer: UnixStream,
+    pool: Pool,
+    id: Id,
     layer: Layer,
     snapshots: usize,
     /// Of each report of changes: how many, and whether it was a trigger.
     batches: Vec<(usize, bool)>,
     /// Failures, recoveries and log lines above debug.
     told: Vec<String>,
-    turned: bool,
 }
 
 impl Client {
@@ -74,19 +55,10 @@ impl Client {
             version: Some(config::EtcdVersion::V3),
             ..etcd
         };
-        let (bell, ringer) = UnixStream::pair().expect("a pair of sockets");
         // The smallest number: the first node first, the shortest delays.
-        let mut pool = Pool::new(Arc::new(Bell(bell)), |_| 0);
-        let backend = pool.open(&config::Backend { kind: config::Kind::Etcd(etcd), ..options }, mode);
-        Client {
-            backend,
-            ringer,
-            layer: Layer::new(),
-            snapshots: 0,
-            batches: Vec::new(),
-            told: Vec::new(),
-            turned: false,
-        }
+        let mut pool = Pool::new(|_| 0);
+        let id = pool.open(&config::Backend { kind: config::Kind::Etcd(etcd), ..options }, mode, Instant::now());
+        Client { pool, id, layer: Layer::new(), snapshots: 0, batches: Vec::new(), told: Vec::new() }
     }
 
     /// One that watches `/app` and has read it.
@@ -97,20 +69,21 @@ impl Client {
         client
     }
 
-    /// Waits until the stream is open.
+    /// Waits until the watch is confirmed: then nothing is due before it has been silent for long.
     fn listening(&mut self) {
         self.until("the watch", |client| {
-            let mut fds = Vec::new();
-            client.backend.fds(&mut fds);
-            !fds.is_empty()
+            client.pool.due().is_some_and(|(at, _)| at > Instant::now() + Duration::from_secs(20))
         });
     }
 
+    /// Gives the backend a turn, whatever it is due.
     fn turn(&mut self) {
+        let source = self.pool.interests().first().map(|(source, _)| *source);
+        let Some(source) = source.or(self.pool.due().map(|(_, source)| source)) else { return };
         let mut reports = Vec::new();
-        self.backend.turn(Instant::now(), &mut reports);
-        self.turned = true;
-        for report in reports {
+        self.pool.turn(source, Instant::now(), &mut reports);
+        for (id, report) in reports {
+            assert_eq!(id, self.id);
             match report {
                 Report::Snapshot(layer) => {
                     self.snapshots += 1;
@@ -138,14 +111,9 @@ impl Client {
         let deadline = Instant::now() + LIMIT;
         while !holds(self) {
             assert!(Instant::now() < deadline, "still waiting: {what}: {:#?}", self.told);
-            if self.turned {
-                let mut fds = Vec::new();
-                self.backend.fds(&mut fds);
-                let mut fds: Vec<PollFd> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-                let until = self.backend.due().map_or(deadline, |due| due.min(deadline));
-                let left = until.saturating_duration_since(Instant::now());
-                poll(&mut fds, Some(&Timespec::try_from(left).expect("a minute"))).expect("poll");
-            }
+            let interests: Vec<_> = self.pool.interests().into_iter().map(|(_, interest)| interest).collect();
+            let until = self.pool.due().map_or(deadline, |(at, _)| at.min(deadline));
+            wait::ready(&interests, Some(until));
             self.turn();
         }
     }
@@ -198,6 +166,27 @@ fn answering(answer: &'static str) -> String {
     })
 }
 
+/// The address of something between an etcd and its clients, and how many answers have begun. It counts before it passes
+/// them on, so that no request follows one that was not counted.
+fn counted(etcd: &Etcd) -> (String, Arc<AtomicUsize>) {
+    let (port, answers) = (etcd.client_port(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&answers);
+    let url = server(move |client| {
+        let mut etcd = TcpStream::connect(("127.0.0.1", port)).expect("etcd listens");
+        let (mut from_client, mut to_etcd) = (client.try_clone().expect("a clone"), etcd.try_clone().expect("a clone"));
+        thread::spawn(move || io::copy(&mut from_client, &mut to_etcd));
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = etcd.read(&mut piece) {
+            // etcd writes a head at the beginning of a piece of its own.
+            count.fetch_add(usize::from(piece.starts_with(b"HTTP/1.1 ")), Ordering::SeqCst);
+            if (&client).write_all(&piece[..length]).is_err() {
+                return;
+            }
+        }
+    });
+    (url, answers)
+}
+
 #[test]
 fn ten_thousand_keys_come_in_pages_whatever_happens_between_them() {
     const KEYS: usize = 10_050;
@@ -211,9 +200,10 @@ fn ten_thousand_keys_come_in_pages_whatever_happens_between_them() {
         }
     });
     etcd.put("/b", "1");
-    let mut client = Client::new(&[&etcd.url()], Mode::Watch, watch(&["/b", "/app", "/app/1", "/none"]));
+    let (url, answers) = counted(&etcd);
+    let mut client = Client::new(&[&url], Mode::Watch, watch(&["/b", "/app", "/app/1", "/none"]));
     // The first page is there; then what the later ones have changes.
-    client.turn();
+    client.until("a page", |_| answers.load(Ordering::SeqCst) == 1);
     etcd.delete("/app/10040");
     etcd.put("/app/10041", "changed");
     etcd.put("/app/20000", "new");
@@ -234,10 +224,11 @@ fn later_pages_are_as_of_the_first() {
     etcd.put("/a", "1");
     etcd.put("/b", "1");
     etcd.put("/c", "1");
-    let mut client = Client::new(&[&etcd.url()], Mode::Watch, watch(&["/a", "/b", "/c"]));
-    client.turn();
+    let (url, answers) = counted(&etcd);
+    let mut client = Client::new(&[&url], Mode::Watch, watch(&["/a", "/b", "/c"]));
+    client.until("a page", |_| answers.load(Ordering::SeqCst) == 1);
     etcd.put("/b", "2");
-    client.turn();
+    client.until("another page", |_| answers.load(Ordering::SeqCst) == 2);
     etcd.delete("/c");
     client.until("a read of all", |client| client.snapshots == 1);
     client.holds(&[("/a", "1"), ("/b", "1"), ("/c", "1")]);
@@ -385,7 +376,7 @@ fn one_shot_takes_the_first_node_that_answers() {
     client.until("a read", |client| client.snapshots == 1);
     client.holds(&[("/app/a", "1")]);
     assert_eq!(client.told, ["Info: set backend nodes"]);
-    assert_eq!(client.backend.due(), None);
+    assert_eq!(client.pool.due(), None);
 }
 
 #[test]
@@ -411,7 +402,7 @@ fn one_shot_fails_when_every_node_has() {
     ];
     let failures = nodes.iter().zip(causes).map(|(node, cause)| format!("failed to read from {node}: {cause}"));
     assert_eq!(client.told[1], failures.collect::<Vec<_>>().join("; "));
-    assert_eq!((client.snapshots, client.backend.due()), (0, None));
+    assert_eq!((client.snapshots, client.pool.due()), (0, None));
 }
 
 #[test]
@@ -443,7 +434,7 @@ fn answers_in_pieces_of_one_byte_are_answers() {
 }
 
 #[test]
-fn a_signal_ends_a_request_that_hangs_and_is_no_failure() {
+fn a_request_that_hangs_ends_no_turn_late() {
     let (asked, was_asked) = std::sync::mpsc::channel();
     let hung = server(move |mut connection| {
         connection.read_exact(&mut [0]).expect("a request");
@@ -451,15 +442,11 @@ fn a_signal_ends_a_request_that_hangs_and_is_no_failure() {
         drop(io::copy(&mut connection, &mut io::sink()));
     });
     let mut client = Client::new(&[&hung], Mode::Watch, watch(&["/app"]));
-    let mut ringer = client.ringer.try_clone().expect("a clone");
-    let started = Instant::now();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            was_asked.recv().expect("the client asks");
-            ringer.write_all(&[1]).expect("the client holds the other end");
-        });
+    // Turns that waited for the answer would end with the failure.
+    while was_asked.try_recv().is_err() {
         client.turn();
-    });
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        thread::yield_now();
+    }
+    client.turn();
     assert_eq!(client.told, ["Info: set backend nodes"]);
 }

@@ -77,7 +77,7 @@ fn fresh(layers: &[BTreeMap<&'static str, &'static str>; LAYERS]) -> Rc<Store> {
     let mut store = Store::new(LAYERS);
     for (layer, pairs) in layers.iter().enumerate() {
         for (key, value) in pairs {
-            store.put(layer, key.as_bytes(), value.as_bytes());
+            store.put(layer, key.as_bytes().into(), value.as_bytes().into());
         }
     }
     Rc::new(store)
@@ -109,7 +109,7 @@ fn what_is_kept_agrees_with_what_is_new() {
                 changed.delete(layer, key.as_bytes());
                 layers[layer].remove(key);
             } else {
-                changed.put(layer, key.as_bytes(), value.as_bytes());
+                changed.put(layer, key.as_bytes().into(), value.as_bytes().into());
                 layers[layer].insert(key, value);
             }
             let say = |result: Result<Vec<u8>, _>| result.map_err(|error: remco::template::Error| error.to_string());

@@ -3,15 +3,16 @@
 
 use std::rc::Rc;
 
+use super::interval;
 use super::keys::{Keys, Missing};
+use super::local::Local;
 use super::polled::{Polled, Schedule, Source};
-use super::{Backend, interval};
 use crate::config::{self, Mode};
 use crate::host::environment;
 use crate::store::Layer;
 
 /// The backend at work. The seed spreads its reads over time.
-pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Backend> {
+pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Local> {
     let names = Names::new(&config.prefix, &config.keys);
     Box::new(Polled::new(Environment { names }, &config.prefix, Schedule::new(interval(config, mode), seed)))
 }

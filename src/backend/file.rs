@@ -1,22 +1,30 @@
-//! The backend `file`: one local YAML or JSON document, read at the start, every interval and, where it is
+//! The backend `file`: one YAML or JSON document, over HTTP in `url`, or a local one, which is here:, read at the start, every interval and, where it is
 //! watched, as soon as it changes. What it means as keys is `flatten`'s business.
+
+mod url;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::driver::{Driver, Nodes, Store};
+use super::failover::{Deadline, Start};
 use super::flatten;
 use super::keys::Keys;
+use super::local::Local;
 use super::polled::{Call, Outcome, Schedule, retrieving_keys};
-use super::{Backend, Report, interval, watches};
+use super::{Id, Report, interval, watches};
 use crate::config::{self, Mode, ReadLimits};
 use crate::error::cause;
+use crate::host::client::{Limits, without_credentials};
 use crate::host::inotify::{PathWatch, Touch};
 use crate::host::read::whole_file;
+use crate::host::wait::Interest;
 use crate::log::{Level, Line};
 use crate::store::Layer;
+
+const NAME: &str = "file";
 
 /// A larger document is an error: it would fill a small machine's memory several times over.
 const LARGEST: usize = 64 << 20;
@@ -25,7 +33,7 @@ const LARGEST: usize = 64 << 20;
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// The backend at work, for a path (not a URL). The seed spreads its reads over time.
-pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64) -> Box<dyn Backend> {
+pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64) -> Box<dyn Local> {
     Box::new(Document {
         path: PathBuf::from(&file.filepath),
         prefix: config.prefix.clone(),
@@ -36,6 +44,28 @@ pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64)
         settled: None,
         known: None,
     })
+}
+
+/// The backend at work, for a URL.
+pub fn remote(
+    id: Id,
+    config: &config::Backend,
+    file: &config::File,
+    mode: Mode,
+    random: fn(u64) -> u64,
+    now: Instant,
+) -> Driver {
+    // What fails once fails a one-shot run.
+    let deadline = if mode == Mode::OneShot { Deadline::After(Duration::ZERO) } else { Deadline::Never };
+    let nodes = Nodes::List(vec![file.filepath.clone()], Start::First);
+    let limits = Limits { dial: url::TIMEOUT, answer: url::TIMEOUT, whole: url::TIMEOUT, size: LARGEST };
+    let (tls, login) = (config::Tls::default(), None);
+    let (config, file) = (config.clone(), file.clone());
+    let factory = Box::new(move |_: &[String], _: &[String], _| -> Box<dyn super::protocol::Protocol> {
+        let shown = without_credentials(&file.filepath);
+        Box::new(url::Url::new(id, &config, &file, &shown, mode, random(u64::MAX)))
+    });
+    Driver::new(Store { name: NAME, nodes, limits, tls, login, deadline, random }, factory, now)
 }
 
 struct Document {
@@ -58,14 +88,14 @@ enum Watch {
     On(PathWatch),
 }
 
-impl Backend for Document {
+impl Local for Document {
     fn name(&self) -> &'static str {
-        "file"
+        NAME
     }
 
-    fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
+    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         if let Watch::On(watch) = &self.watch {
-            out.push(watch.fd());
+            out.push(Interest::read(watch.fd()));
         }
     }
 
@@ -164,7 +194,7 @@ mod tests {
     /// A backend on `data` in a folder of its own, and the time it believes in.
     struct Bench {
         folder: Folder,
-        backend: Box<dyn Backend>,
+        backend: Box<dyn Local>,
         now: Instant,
     }
 
@@ -231,9 +261,9 @@ mod tests {
         }
 
         fn is_watched(&self) -> bool {
-            let mut fds = Vec::new();
-            self.backend.fds(&mut fds);
-            !fds.is_empty()
+            let mut interests = Vec::new();
+            self.backend.interests(&mut interests);
+            !interests.is_empty()
         }
     }
 

@@ -1,46 +1,82 @@
-//! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its
-//! own and reports what it learnt; what is done with it is `resource`'s business.
+//! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its own and reports what it
+//! learnt to those who subscribe; what is done with that is `resource`'s business.
 
+pub mod driver;
 pub mod env;
 pub mod etcd;
+pub mod failover;
 pub mod file;
 pub mod flatten;
 pub mod keys;
+pub mod lines;
+pub mod local;
 pub mod mock;
 pub mod polled;
+pub mod protocol;
 pub mod redact;
-pub mod remote;
 pub mod tally;
 
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub use self::protocol::Id;
 pub use crate::config::Mode;
 
+use self::keys::Missing;
 use crate::config::{self, Kind};
-use crate::host::wait::Wake;
+use crate::host::process::{Exit, Pid, Termination};
+use crate::host::wait::Interest;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
-use keys::Missing;
 
-/// One backend of one resource, at work. The loop calls [`Backend::turn`] once at the start, whenever one of
-/// its descriptors is readable and when it is due.
+/// A backend at work, for one subscriber or for several that share it. The loop calls [`Backend::turn`] once at the start,
+/// whenever one of its interests is served and when it is due.
 pub trait Backend {
     /// The name in logs: `etcd`, `file`.
     fn name(&self) -> &'static str;
 
-    /// Appends the descriptors whose readability calls for a turn.
-    fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>);
+    /// Serves one more subscriber. `told`: it was told of a failure by the backend that served it before.
+    fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant);
 
-    /// When a turn is due although nothing is readable; `None`: never.
+    /// Serves a subscriber no more. The last one leaves before the backend is closed.
+    fn remove(&mut self, id: Id, now: Instant);
+
+    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>);
+
+    /// When a turn is due although nothing is ready; `None`: never.
     fn due(&self) -> Option<Instant>;
 
-    /// Does what can be done now. Waits for nothing but the answer to a request of its own.
-    fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
+    /// Does what can be done now. Waits for nothing, and ends after a bounded amount of input.
+    fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>);
 
-    /// Ends what is open; the last call before it is dropped.
-    fn close(&mut self, _out: &mut Vec<Report>) {}
+    /// Another backend that is to serve a subscriber from now on; asked after every turn.
+    fn replacement(&mut self) -> Option<Replacement> {
+        None
+    }
+
+    /// Its child, if it has one: its end is told by the loop's one reaper.
+    fn child(&self) -> Option<Pid> {
+        None
+    }
+
+    /// Its child has ended.
+    fn exited(&mut self, _exit: &Exit, _now: Instant) {}
+
+    /// Ends what is open; the last call before it is dropped. A child is left to the loop, which ends it as any other.
+    fn close(&mut self, _now: Instant) -> Option<Termination> {
+        None
+    }
+}
+
+/// What is to become of a subscriber.
+pub struct Replacement {
+    pub id: Id,
+    pub options: config::Backend,
+    /// The nodes that an SRV record had, so that it is not looked up again.
+    pub nodes: Option<Vec<String>>,
+    /// It was told of a failure, and not of its end.
+    pub told: bool,
 }
 
 /// What a turn brought.
@@ -67,31 +103,96 @@ pub enum Change {
     Delete(Bytes),
 }
 
-/// Opens backends, and knows what those that are open share.
+/// A backend in the pool. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source(u64);
+
+/// What subscribers have in common that share a backend.
+#[derive(Clone, PartialEq)]
+pub struct Sharing {
+    etcd: config::Etcd,
+    mode: Mode,
+}
+
+/// All backends at work, and who is served by which.
 pub struct Pool {
-    wake: Arc<dyn Wake>,
     random: fn(u64) -> u64,
-    etcd: etcd::Connections,
+    /// How many subscribers and backends there were.
+    count: u64,
+    sources: BTreeMap<Source, Shared>,
+    subscribers: BTreeMap<Id, (Source, Mode)>,
+}
+
+struct Shared {
+    backend: Box<dyn Backend>,
+    sharing: Option<Sharing>,
 }
 
 impl Pool {
     /// `random` gives a number below its argument, which is not 0.
-    pub fn new(wake: Arc<dyn Wake>, random: fn(u64) -> u64) -> Pool {
-        Pool { wake, random, etcd: etcd::Connections::default() }
+    pub fn new(random: fn(u64) -> u64) -> Pool {
+        Pool { random, count: 0, sources: BTreeMap::new(), subscribers: BTreeMap::new() }
     }
 
-    /// A backend as the configuration describes it; it begins at its first turn.
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// Subscribes to a backend as the configuration describes it; it begins at its first turn.
     ///
     /// # Panics
     /// If the backend is one that [`config::unsupported`] names.
-    pub fn open(&mut self, options: &config::Backend, mode: Mode) -> Box<dyn Backend> {
+    pub fn open(&mut self, options: &config::Backend, mode: Mode, now: Instant) -> Id {
+        let id = Id(self.next());
+        self.subscribe(id, options, mode, None, false, now);
+        id
+    }
+
+    fn subscribe(
+        &mut self,
+        id: Id,
+        options: &config::Backend,
+        mode: Mode,
+        nodes: Option<Vec<String>>,
+        told: bool,
+        now: Instant,
+    ) {
+        let sharing = match &options.kind {
+            Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
+            _ => None,
+        };
+        let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
+        let source = match open {
+            Some((source, _)) => *source,
+            None => {
+                let backend = self.make(id, options, mode, nodes, now);
+                let source = Source(self.next());
+                self.sources.insert(source, Shared { backend, sharing });
+                source
+            }
+        };
+        self.subscribers.insert(id, (source, mode));
+        if let Some(shared) = self.sources.get_mut(&source) {
+            shared.backend.add(id, options, told, now);
+        }
+    }
+
+    fn make(
+        &self,
+        id: Id,
+        options: &config::Backend,
+        mode: Mode,
+        nodes: Option<Vec<String>>,
+        now: Instant,
+    ) -> Box<dyn Backend> {
         let seed = (self.random)(u64::MAX);
         match &options.kind {
-            Kind::Etcd(etcd) => self.etcd.open(options, etcd, mode, Arc::clone(&self.wake), self.random),
-            Kind::File(file) if file.is_remote() => remote::new(options, file, mode, Arc::clone(&self.wake), seed),
-            Kind::File(file) => file::new(options, file, mode, seed),
-            Kind::Env => env::new(options, mode, seed),
-            Kind::Mock => mock::new(options, mode, seed),
+            Kind::Etcd(etcd) => Box::new(etcd::driver(id, options, etcd, mode, nodes, self.random, now)),
+            Kind::File(file) if file.is_remote() => Box::new(file::remote(id, options, file, mode, self.random, now)),
+            Kind::File(file) => local::single(id, file::new(options, file, mode, seed), now),
+            Kind::Env => local::single(id, env::new(options, mode, seed), now),
+            Kind::Mock => local::single(id, mock::new(options, mode, seed), now),
             Kind::Consul(_)
             | Kind::Vault(_)
             | Kind::Redis(_)
@@ -101,6 +202,89 @@ impl Pool {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }
+    }
+
+    /// What the backend of a subscriber is called in logs.
+    pub fn name(&self, id: Id) -> &'static str {
+        self.backend_of(id).map_or("", |backend| backend.name())
+    }
+
+    /// Whether nothing new will ever come for a subscriber.
+    pub fn is_over(&self, id: Id) -> bool {
+        self.backend_of(id).is_none_or(|backend| {
+            let mut interests = Vec::new();
+            backend.interests(&mut interests);
+            interests.is_empty() && backend.due().is_none()
+        })
+    }
+
+    fn backend_of(&self, id: Id) -> Option<&dyn Backend> {
+        let (source, _) = self.subscribers.get(&id)?;
+        Some(&*self.sources.get(source)?.backend)
+    }
+
+    /// What is to be polled, each with the backend that wants a turn then.
+    pub fn interests(&self) -> Vec<(Source, Interest<'_>)> {
+        let mut all = Vec::new();
+        let mut interests = Vec::new();
+        for (source, shared) in &self.sources {
+            shared.backend.interests(&mut interests);
+            all.extend(interests.drain(..).map(|interest| (*source, interest)));
+        }
+        all
+    }
+
+    /// The backend whose turn is due first, and when.
+    pub fn due(&self) -> Option<(Instant, Source)> {
+        self.sources.iter().filter_map(|(source, shared)| Some((shared.backend.due()?, *source))).min()
+    }
+
+    /// Gives a backend its turn. One that is not there any more has nothing to say.
+    pub fn turn(&mut self, source: Source, now: Instant, out: &mut Vec<(Id, Report)>) {
+        let Some(shared) = self.sources.get_mut(&source) else { return };
+        shared.backend.turn(now, out);
+        if let Some(Replacement { id, options, nodes, told }) = shared.backend.replacement()
+            && let Some((_, mode)) = self.subscribers.get(&id).copied()
+        {
+            // One that is replaced serves nobody else, and has no child.
+            self.close(id, now);
+            self.subscribe(id, &options, mode, nodes, told, now);
+        }
+    }
+
+    /// Ends a subscription, and the backend with its last one. Gives what is left of the backend's child.
+    pub fn close(&mut self, id: Id, now: Instant) -> Option<Termination> {
+        let (source, _) = self.subscribers.remove(&id)?;
+        let shared = self.sources.get_mut(&source)?;
+        shared.backend.remove(id, now);
+        if self.subscribers.values().any(|(other, _)| *other == source) {
+            return None;
+        }
+        self.sources.remove(&source)?.backend.close(now)
+    }
+
+    /// Tells the backend whose child has ended. Tells whether there is one.
+    pub fn exited(&mut self, exit: &Exit, now: Instant) -> bool {
+        let parent = self.sources.values_mut().find(|shared| shared.backend.child() == Some(exit.pid));
+        let is_known = parent.is_some();
+        parent.into_iter().for_each(|shared| shared.backend.exited(exit, now));
+        is_known
+    }
+}
+
+/// What a backend is called in logs and messages.
+pub fn name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Etcd(_) => "etcd",
+        Kind::File(_) => "file",
+        Kind::Env => "env",
+        Kind::Mock => "mock",
+        Kind::Consul(_) => "consul",
+        Kind::Vault(_) => "vault",
+        Kind::Redis(_) => "redis",
+        Kind::Zookeeper(_) => "zookeeper",
+        Kind::Nats(_) => "nats",
+        Kind::Plugin(_) => "plugin",
     }
 }
 

@@ -1,10 +1,9 @@
-//! Reading by time: when a backend reads next, and the backend that only reads. Reads no clock
+//! Reading by time: when a backend of this machine reads next, and the backend that only reads. Reads no clock
 //! and draws no random numbers: moments and a seed come from outside.
 
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::{Backend, Report};
+use super::Report;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Layer;
@@ -16,11 +15,6 @@ pub trait Source {
 
     /// All wanted keys as they are now. The error is verb, subject, cause.
     fn read(&mut self) -> Result<Layer, String>;
-
-    /// Whether the program wants to end, so that a read failed for no fault of the source's.
-    fn stopped(&self) -> bool {
-        false
-    }
 }
 
 /// A backend that reads its source by a schedule and watches nothing.
@@ -29,36 +23,30 @@ pub struct Polled<S> {
     /// For the log.
     prefix: String,
     schedule: Schedule,
-    /// What is logged before the first read.
-    introduction: Option<Line>,
 }
 
 impl<S: Source> Polled<S> {
     pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
-        Polled { source, prefix: prefix.to_owned(), schedule, introduction: None }
-    }
-
-    pub fn introduced(self, line: Line) -> Polled<S> {
-        Polled { introduction: Some(line), ..self }
+        Polled { source, prefix: prefix.to_owned(), schedule }
     }
 }
 
-impl<S: Source> Backend for Polled<S> {
-    fn name(&self) -> &'static str {
+impl<S: Source> Polled<S> {
+    /// The name in logs.
+    pub fn name(&self) -> &'static str {
         self.source.name()
     }
 
-    fn fds<'a>(&'a self, _out: &mut Vec<BorrowedFd<'a>>) {}
-
-    fn due(&self) -> Option<Instant> {
+    /// When the next read is due; `None`: never, or at the first turn.
+    pub fn due(&self) -> Option<Instant> {
         self.schedule.due()
     }
 
-    fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
+    /// Reads, if it is time.
+    pub fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
         if self.schedule.call(now).is_none() {
             return;
         }
-        out.extend(self.introduction.take().map(Report::Log));
         out.push(Report::Log(retrieving_keys(self.source.name(), &self.prefix)));
         match self.source.read() {
             Ok(layer) => {
@@ -67,7 +55,6 @@ impl<S: Source> Backend for Polled<S> {
                 }
                 out.push(Report::Snapshot(layer));
             }
-            Err(_) if self.source.stopped() => {}
             Err(error) => {
                 self.schedule.failed(now);
                 out.push(Report::Failed(error));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::succession::Number;
 use crate::backend::keys::Missing;
-use crate::backend::{self, Backend, Change, Pool, Report};
+use crate::backend::{self, Change, Id, Pool, Report};
 use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
@@ -27,11 +27,8 @@ pub(super) struct Unit {
     pub(super) config: config::Resource,
     pub(super) state: Resource,
     store: Rc<Store>,
-    pub(super) backends: Vec<Box<dyn Backend>>,
-    /// Per backend: not asked for anything before then, because it has held everybody up.
-    resting: Vec<Instant>,
-    /// The first backend that had no turn yet, and since when its turn is due.
-    fresh: (usize, Instant),
+    /// Its subscriptions, one a backend; `None`: it has not begun.
+    backends: Option<Vec<Id>>,
     /// Since when it is to be looked at again as a whole.
     stale: Option<Instant>,
     /// What was decided and is done in the next turn, as this one was long enough, and since when it waits.
@@ -79,7 +76,6 @@ struct Output {
 /// Whose moment comes next, within a unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
-    Backend(usize),
     Refresh,
     Deferred,
     Resource,
@@ -88,24 +84,18 @@ pub(super) enum Due {
 /// After so long the next file waits for the next turn: a resource with many files on a slow disk must not hold up the loop.
 const LONGEST_TURN: Duration = Duration::from_millis(20);
 
-/// A turn that has taken as long and brought a failure is followed by a rest as long: the others' turn. Longer than a node
-/// that hangs takes, so that the next node is not kept waiting.
-const LONG_TURN: Duration = Duration::from_secs(5);
-
 impl Unit {
     pub(super) fn new(
         number: Number,
         config: config::Resource,
         mode: Mode,
-        pool: &mut Pool,
         logger: Rc<Logger>,
         machine: Rc<Machine>,
     ) -> Unit {
-        let backends: Vec<Box<dyn Backend>> = config.backends.iter().map(|options| pool.open(options, mode)).collect();
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
-            backends: backends.iter().map(|backend| backend.name()).collect(),
+            backends: config.backends.iter().map(|options| backend::name(&options.kind)).collect(),
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
             child: config.exec.as_ref().map(|exec| ChildPlan {
@@ -116,13 +106,11 @@ impl Unit {
         Unit {
             number,
             state: Resource::new(plan, random::below(u64::MAX)),
-            store: Rc::new(Store::new(backends.len())),
+            store: Rc::new(Store::new(config.backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
             missing: config.backends.iter().map(backend::missing).collect(),
-            is_counted: vec![false; backends.len()],
-            resting: vec![Instant::now(); backends.len()],
-            backends,
-            fresh: (0, Instant::now()),
+            is_counted: vec![false; config.backends.len()],
+            backends: None,
             stale: None,
             deferred: None,
             job: None,
@@ -132,6 +120,17 @@ impl Unit {
             logger,
             config,
         }
+    }
+
+    /// Subscribes to its backends, unless it has.
+    pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, now: Instant) {
+        let options = &self.config.backends;
+        self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
+    }
+
+    /// Which of its backends a subscription is.
+    pub(super) fn backend_of(&self, id: Id) -> Option<usize> {
+        self.backends.as_ref()?.iter().position(|own| *own == id)
     }
 
     /// Reads and compiles all templates, so that what is wrong with them is told also where no store can be reached.
@@ -181,45 +180,25 @@ impl Unit {
 
     /// What of it is due first.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
-        let (fresh, since) = self.fresh;
-        let backends = self.backends.iter().enumerate().filter_map(|(b, backend)| {
-            let at = if b < fresh { backend.due() } else { Some(since) };
-            at.map(|at| (at.max(self.resting[b]), Due::Backend(b)))
-        });
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
-        backends.chain(refresh).chain(deferred).chain(self.state.due().map(|at| (at, Due::Resource))).min()
+        refresh.into_iter().chain(deferred).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
     /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
-    pub(super) fn is_over(&self) -> bool {
-        let mut fds = Vec::new();
-        self.backends.iter().for_each(|backend| backend.fds(&mut fds));
-        self.state.settled() && self.job.is_none() && fds.is_empty() && self.due().is_none()
+    pub(super) fn is_over(&self, pool: &Pool) -> bool {
+        let backends_are_over = self.backends.as_ref().is_some_and(|ids| ids.iter().all(|id| pool.is_over(*id)));
+        self.state.settled() && self.job.is_none() && backends_are_over && self.due().is_none()
     }
 
-    /// Lets one backend work and hands on what it brought. Events of one turn end in one update.
-    pub(super) fn turn(&mut self, backend: usize) {
-        self.fresh.0 = self.fresh.0.max(backend + 1);
-        let mut reports = Vec::new();
-        let began = Instant::now();
-        self.backends[backend].turn(began, &mut reports);
-        let took = began.elapsed();
-        if took >= LONG_TURN && reports.iter().any(|report| matches!(report, Report::Failed(_))) {
-            self.resting[backend] = began + took * 2;
-        }
-        let mut news = false;
-        for report in reports {
-            news |= self.take(backend, report);
-        }
-        if news {
-            self.warn_of_collisions();
-            self.handle(Event::Loaded { backend });
-        }
+    /// A backend brought something that calls for an update.
+    pub(super) fn loaded(&mut self, backend: usize) {
+        self.warn_of_collisions();
+        self.handle(Event::Loaded { backend });
     }
 
     /// Takes one report in. Tells whether it calls for an update.
-    fn take(&mut self, backend: usize, report: Report) -> bool {
+    pub(super) fn take(&mut self, backend: usize, report: Report) -> bool {
         match report {
             Report::Snapshot(layer) => {
                 self.store_mut().replace(backend, layer);
@@ -231,7 +210,7 @@ impl Unit {
                 let store = self.store_mut();
                 for change in changes {
                     match change {
-                        Change::Put(key, value) => store.put(backend, &key, &value),
+                        Change::Put(key, value) => store.put(backend, key, value),
                         Change::Delete(key) => store.delete(backend, &key),
                     };
                 }
@@ -262,8 +241,8 @@ impl Unit {
         }
     }
 
-    /// Ends the running command, the child and the backends. What those still have to say is only for the log.
-    pub(super) fn leave(mut self) -> Vec<Terminating> {
+    /// Ends the running command, the child and the subscriptions.
+    pub(super) fn leave(mut self, pool: &mut Pool) -> Vec<Terminating> {
         let now = Instant::now();
         let command = self.job.take().map(|(_, command)| command.terminate(now));
         let child = self.child.take().zip(self.config.exec.as_ref()).map(|(child, exec)| {
@@ -271,24 +250,23 @@ impl Unit {
                 Termination::begin(SignalTarget::Child(child.pid), exec.kill_signal, exec.kill_timeout, now)
             })
         });
-        let mut reports = Vec::new();
-        for backend in &mut self.backends {
-            let line = Line::new(Level::Debug, "closing client connection").with("backend", backend.name());
-            reports.push(Report::Log(line));
-            backend.close(&mut reports);
-        }
-        for report in reports {
-            if let Report::Log(line) = report {
-                self.log(line);
-            }
+        let mut of_backends = Vec::new();
+        for id in self.backends.take().unwrap_or_default() {
+            self.log(Line::new(Level::Debug, "closing client connection").with("backend", pool.name(id)));
+            of_backends.extend(pool.close(id, now));
         }
         let terminating =
             |termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination };
-        command.into_iter().chain(child).map(terminating).collect()
+        command.into_iter().chain(child).chain(of_backends).map(terminating).collect()
     }
 
     fn store_mut(&mut self) -> &mut Store {
         Rc::get_mut(&mut self.store).expect("a render borrows the store only while it runs")
+    }
+
+    /// What a backend is called in logs.
+    fn name(&self, backend: usize) -> &'static str {
+        backend::name(&self.config.backends[backend].kind)
     }
 
     /// Tells how many keys a read has brought: at info the first time.
@@ -297,7 +275,7 @@ impl Unit {
             false => Level::Info,
             true => Level::Debug,
         };
-        let line = Line::new(level, "keys have been read").with("backend", self.backends[backend].name());
+        let line = Line::new(level, "keys have been read").with("backend", self.name(backend));
         self.log(line.with("keys", self.store.count(backend).to_string()));
     }
 
@@ -307,7 +285,7 @@ impl Unit {
         let missing = self.missing[backend].look(|prefix| store.has_prefix(backend, prefix));
         for key in missing {
             let line = Line::new(Level::Warn, format!("no key below `{}`", if key.is_empty() { "/" } else { &key }));
-            self.log(line.with("backend", self.backends[backend].name()));
+            self.log(line.with("backend", self.name(backend)));
         }
     }
 

@@ -76,16 +76,15 @@ impl Store {
     }
 
     /// Sets one key. Tells whether its value in this layer changed.
-    pub fn put(&mut self, layer: usize, key: &[u8], value: &[u8]) -> bool {
-        match self.layers[layer].get_mut(key) {
-            Some(old) if **old == *value => return false,
-            Some(old) => *old = Rc::from(value),
+    pub fn put(&mut self, layer: usize, key: Bytes, value: Bytes) -> bool {
+        match self.layers[layer].get_mut(&key) {
+            Some(old) if *old == value => return false,
+            Some(old) => *old = value,
             None => {
-                let key = Bytes::from(key);
                 if self.holders(&key) > 0 {
                     self.collisions.begin(&key);
                 }
-                self.layers[layer].insert(key, Rc::from(value));
+                self.layers[layer].insert(key, value);
             }
         }
         true
@@ -238,13 +237,17 @@ fn directory(key: &[u8], from: usize, slashes: usize) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn put(store: &mut Store, layer: usize, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> bool {
+        store.put(layer, Bytes::from(key.as_ref()), Bytes::from(value.as_ref()))
+    }
     use crate::random::Random;
 
     /// A store of one layer whose values are its keys' positions in the list.
     fn store(keys: &[&str]) -> Store {
         let mut store = Store::new(1);
         for (index, key) in keys.iter().enumerate() {
-            store.put(0, key.as_bytes(), index.to_string().as_bytes());
+            put(&mut store, 0, key.as_bytes(), index.to_string().as_bytes());
         }
         store
     }
@@ -269,10 +272,10 @@ mod tests {
     #[test]
     fn put_and_delete_tell_what_changed() {
         let mut store = Store::new(2);
-        assert!(store.put(0, b"/a", b"1"));
-        assert!(!store.put(0, b"/a", b"1"));
-        assert!(store.put(0, b"/a", b"2"));
-        assert!(store.put(1, b"/a", b"2"));
+        assert!(put(&mut store, 0, b"/a", b"1"));
+        assert!(!put(&mut store, 0, b"/a", b"1"));
+        assert!(put(&mut store, 0, b"/a", b"2"));
+        assert!(put(&mut store, 1, b"/a", b"2"));
         assert!(store.delete(1, b"/a"));
         assert!(!store.delete(1, b"/a"));
         assert_eq!(store.get(b"/a").map(|value| &**value), Some(&b"2"[..]));
@@ -281,9 +284,9 @@ mod tests {
     #[test]
     fn a_later_layer_wins_and_uncovers_when_it_goes() {
         let mut store = Store::new(3);
-        store.put(0, b"/a", b"first");
-        store.put(2, b"/a", b"third");
-        store.put(1, b"/b", b"second");
+        put(&mut store, 0, b"/a", b"first");
+        put(&mut store, 2, b"/a", b"third");
+        put(&mut store, 1, b"/b", b"second");
         assert_eq!(text(store.all().map(|(_, value)| value)), ["third", "second"]);
         store.replace(2, Layer::new());
         assert_eq!(text(store.getvs(b"/*").unwrap()), ["first", "second"]);
@@ -314,7 +317,7 @@ mod tests {
         let mut store = Store::new(1);
         for service in 0..2_000 {
             for name in 0..40 {
-                store.put(0, format!("/services/{service:04}/{name}").as_bytes(), b"");
+                put(&mut store, 0, format!("/services/{service:04}/{name}").as_bytes(), b"");
             }
         }
         let steps = |query: &dyn Fn(&Store) -> usize, found: usize| {
@@ -337,7 +340,7 @@ mod tests {
     fn getvs_sorts_and_keeps_duplicates() {
         let mut store = Store::new(1);
         for (key, value) in [("/1", "beta"), ("/2", "Alpha"), ("/3", "alpha"), ("/4", "beta"), ("/5", "_u")] {
-            store.put(0, key.as_bytes(), value.as_bytes());
+            put(&mut store, 0, key.as_bytes(), value.as_bytes());
         }
         assert_eq!(text(store.getvs(b"/*").unwrap()), ["Alpha", "_u", "alpha", "beta", "beta"]);
     }
@@ -373,7 +376,7 @@ mod tests {
     #[test]
     fn bytes_survive() {
         let mut store = Store::new(1);
-        store.put(0, b"/\xff/\xfe", b"\x00\xff");
+        put(&mut store, 0, b"/\xff/\xfe", b"\x00\xff");
         assert_eq!(*store.ls(b"/\xff")[0], *b"\xfe");
         assert_eq!(**store.getvs(b"/\xff/?").unwrap()[0], *b"\x00\xff");
         assert_eq!(**store.gets(b"/?/*").unwrap().next().unwrap().0, *b"/\xff/\xfe");
@@ -384,23 +387,23 @@ mod tests {
         let mut store = Store::new(3);
         assert!(store.take_new_collisions().is_empty());
         for (layer, key) in [(0, "/a"), (0, "/b"), (0, "/c"), (1, "/b"), (2, "/b"), (1, "/x"), (2, "/x")] {
-            store.put(layer, key.as_bytes(), b"");
+            put(&mut store, layer, key.as_bytes(), b"");
         }
         assert_eq!(text(&store.take_new_collisions()), ["/b", "/x"]);
-        store.put(0, b"/x", b"");
+        put(&mut store, 0, b"/x", b"");
         store.delete(1, b"/b");
         assert!(store.take_new_collisions().is_empty());
         // Gone and back between two questions, it has lasted.
         store.replace(1, Layer::new());
         store.delete(0, b"/x");
-        store.put(0, b"/x", b"");
+        put(&mut store, 0, b"/x", b"");
         assert!(store.take_new_collisions().is_empty());
         store.delete(2, b"/b");
         assert!(store.take_new_collisions().is_empty());
-        store.put(2, b"/b", b"");
+        put(&mut store, 2, b"/b", b"");
         assert_eq!(text(&store.take_new_collisions()), ["/b"]);
         // Begun and gone, it is not worth a word.
-        store.put(2, b"/c", b"");
+        put(&mut store, 2, b"/c", b"");
         store.delete(2, b"/c");
         assert!(store.take_new_collisions().is_empty());
     }
@@ -425,7 +428,7 @@ mod tests {
                             store.delete(layer, &key);
                         }
                         _ => {
-                            store.put(layer, &key, b"");
+                            put(&mut store, layer, &key, b"");
                             naive.layers[layer].insert(key, Vec::new());
                         }
                     }
@@ -502,7 +505,7 @@ mod tests {
                     assert_eq!(store.delete(layer, &key), had);
                 } else {
                     let value = random.below(5).to_string().into_bytes();
-                    let changed = store.put(layer, &key, &value);
+                    let changed = put(&mut store, layer, &key, &value);
                     assert_eq!(naive.layers[layer].insert(key, value.clone()) != Some(value), changed);
                 }
             }

@@ -74,9 +74,9 @@ fn store() -> Store {
         ("/hosts/two", "10.0.0.1"),
         ("/empty", ""),
     ] {
-        store.put(0, key.as_bytes(), value.as_bytes());
+        store.put(0, key.as_bytes().into(), value.as_bytes().into());
     }
-    store.put(0, b"/raw", b"\xff\xfe");
+    store.put(0, b"/raw"[..].into(), b"\xff\xfe"[..].into());
     store
 }
 

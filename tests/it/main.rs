@@ -2,6 +2,7 @@
 //! strace and unshare; `scripts/test` installs them.
 
 #[cfg(feature = "tls")]
+mod beside;
 mod cluster;
 mod commands;
 mod conformance;

@@ -1,20 +1,21 @@
-//! Decides what is asked of which node of an etcd next, on behalf of all resources that it serves, and what an answer, a
-//! failure or the time means: logging in, reading, one stream of all watches, failing over, backing off. Opens no
-//! connection, knows no password and reads no clock: it is told what happened and when.
+//! Decides what is asked of an etcd next, on behalf of all resources that it serves, and what an answer, a failure or the
+//! time means: logging in, reading, one stream of all watches, starting over. Opens no connection, knows no password and
+//! reads no clock: it is told what happened and when. Which node is used, and when after a failure, is the driver's.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::rota::{LONGEST_REST, NOBODY, News, Next, Rota, SLOW_REST};
 use super::subscription::{Barred, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
+use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::log::{Level, Line};
 
 /// A stream that lasted as long as this was no failure to watch.
-const LASTING: Duration = LONGEST_REST;
+const LASTING: Duration = LONGEST_BACKOFF;
 
 /// etcd tells of its progress every 10 minutes where it has nothing else to tell, and 22 minutes after an event at the
 /// latest. A stream that was silent for longer is dead, however alive its node is: something between them has forgotten it.
@@ -28,17 +29,15 @@ const RESTARTS: u32 = 3;
 
 /// An etcd.
 pub struct Settings {
-    /// Somebody is to log in.
+    /// The nodes as they are logged.
+    pub nodes: String,
+    /// A user is to log in.
     pub login: bool,
     /// A silent stream may be dead with its node's kernel alive: after this the node is asked for the newest revision.
     pub watch_deadline: Duration,
     /// What a stream has to bring within this: the confirmation of its watches, or the events up to a read's revision.
     pub patience: Duration,
 }
-
-/// A resource, for as long as it is served. Later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id(pub u64);
 
 /// What happened.
 #[derive(Debug)]
@@ -61,8 +60,10 @@ pub enum Event {
     Quiet,
     /// The request was refused.
     Refused(Refusal),
-    /// The request or the stream broke off.
+    /// The request broke off.
     Broken { words: String, tail: Tail },
+    /// The stream broke off.
+    StreamBroken { words: String, tail: Tail },
 }
 
 /// Whether the watch can go on where it broke off.
@@ -81,16 +82,16 @@ pub enum Tail {
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),
+    /// Drops the request under way.
+    Abort,
     /// Drops the stream.
     Close,
-    Report(Id, Report),
+    Tell(Output),
 }
 
-/// A request to one node.
+/// A request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its place in the list.
-    pub node: usize,
     pub kind: RequestKind,
     pub body: String,
 }
@@ -105,11 +106,12 @@ pub enum RequestKind {
     Watch,
 }
 
-/// One etcd and whoever is served from it.
+/// One etcd and the subscriptions that share it.
 pub struct Session {
     settings: Settings,
     subscriptions: BTreeMap<Id, Subscription>,
-    next: Id,
+    /// The node that is used, as it is shown.
+    node: String,
     /// Whose turn to be asked for it is: a read goes on while its pages come, and then the others have theirs.
     turn_of: Id,
     state: State,
@@ -118,9 +120,9 @@ pub struct Session {
     user: Option<String>,
     /// A page failed where there is no stream: the others open theirs before it is asked for again.
     watch_first: bool,
-    /// What the request under way is for.
+    /// What the request under way is for, and if it is a stream, its watches.
     asked: Option<Asked>,
-    rota: Rota,
+    asked_routes: Vec<Route>,
     /// When the last event came.
     now: Instant,
     random: Box<dyn FnMut(u64) -> u64>,
@@ -207,17 +209,17 @@ impl Asked {
 
 impl Session {
     /// `random` gives a number below its argument, which is not 0.
-    pub fn new(settings: Settings, rota: Rota, now: Instant, random: Box<dyn FnMut(u64) -> u64>) -> Session {
+    pub fn new(settings: Settings, now: Instant, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         Session {
             subscriptions: BTreeMap::new(),
-            next: Id(0),
+            node: String::new(),
             turn_of: Id(0),
             state: State::Ready,
             login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
             user: None,
             watch_first: false,
             asked: None,
-            rota,
+            asked_routes: Vec::new(),
             now,
             settings,
             random,
@@ -225,16 +227,13 @@ impl Session {
     }
 
     /// Serves one more resource from its next turn on.
-    pub fn add(&mut self, wanted: Wanted, out: &mut Vec<Action>) -> Id {
-        let id = self.next;
-        self.next = Id(id.0 + 1);
+    pub fn add(&mut self, id: Id, wanted: Wanted, out: &mut Vec<Action>) {
         let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
         // The version too: it is found out where the configuration does not say it.
-        let line = line.with("nodes", self.rota.names()).with("version", "3");
-        out.push(Action::Report(id, Report::Log(line)));
+        let line = line.with("nodes", self.settings.nodes.clone()).with("version", "3");
+        out.push(report(id, Report::Log(line)));
         self.subscriptions.insert(id, Subscription::new(wanted));
         self.read_all(id, None, out);
-        id
     }
 
     /// Serves a resource no more.
@@ -248,11 +247,6 @@ impl Session {
         }
     }
 
-    /// Whom it serves.
-    pub fn ids(&self) -> Vec<Id> {
-        self.subscriptions.keys().copied().collect()
-    }
-
     /// The one that is told what concerns nobody in particular.
     fn first(&self) -> Option<Id> {
         self.subscriptions.keys().next().copied()
@@ -263,14 +257,14 @@ impl Session {
         match event {
             Event::Turn => self.turn(now, out),
             Event::Message(Message::Watch(answer)) => self.answered(answer, now, out),
-            Event::Message(Message::Error(refusal)) => self.ended(refusal, now, out),
+            Event::Message(Message::Error(refusal)) => self.ended(refusal, out),
             Event::Quiet => self.flush_all(out),
             Event::LoggedIn { user } => {
                 self.asked = None;
-                let (first, node) = (self.first(), self.rota.name().to_owned());
+                let (first, node) = (self.first(), self.node.clone());
                 let line = Line::new(Level::Debug, "logged in").with("backend", NAME);
                 let line = line.with("node", node).with("user", user.clone());
-                out.extend(first.map(|id| Action::Report(id, Report::Log(line))));
+                out.extend(first.map(|id| report(id, Report::Log(line))));
                 self.user = Some(user);
                 self.login = Login::Fresh;
                 self.recover(out);
@@ -294,11 +288,13 @@ impl Session {
                 self.asked = None;
                 self.opened(now);
             }
-            Event::Refused(refusal) => match self.asked.take() {
-                Some(asked) => self.refused(asked, refusal, now, out),
-                None => self.failed("watch", &refusal.words, now, out),
-            },
+            Event::Refused(refusal) => {
+                if let Some(asked) = self.asked.take() {
+                    self.refused(asked, refusal, now, out);
+                }
+            }
             Event::Broken { words, tail } => self.broken(&words, tail, now, out),
+            Event::StreamBroken { words, tail } => self.stream_broken(&words, tail, now, out),
         }
     }
 
@@ -316,6 +312,13 @@ impl Session {
     /// When the next turn is wanted.
     pub fn due(&self) -> Option<Instant> {
         let now = self.now;
+        if self.asked.is_some() {
+            // One request at a time.
+            return match &self.state {
+                State::Watching(watching) => watching.confirmed_by(),
+                State::Ready | State::Resting { .. } => None,
+            };
+        }
         let mut moments: Vec<Instant> = self.subscriptions.values().filter_map(|s| s.due(now)).collect();
         let mut answered_by = None;
         match &self.state {
@@ -324,7 +327,7 @@ impl Session {
             State::Watching(watching) => {
                 moments.push(if self.is_stale(watching) { now } else { watching.probe_at });
                 moments.extend(self.subscriptions.values().filter_map(|s| Some(s.doubts.as_ref()?.1)));
-                answered_by = (watching.answered < watching.routes.len()).then_some(watching.answered_by);
+                answered_by = watching.confirmed_by();
             }
         }
         let request = moments.into_iter().min().map(|at| match self.login {
@@ -334,7 +337,8 @@ impl Session {
         request.into_iter().chain(answered_by).min()
     }
 
-    /// Whether the stream is to be read.
+    /// Whether the stream is open.
+    #[cfg(test)]
     pub fn listens(&self) -> bool {
         matches!(self.state, State::Watching(_))
     }
@@ -356,7 +360,10 @@ impl Session {
             && watching.answered < watching.routes.len()
             && watching.answered_by <= now
         {
-            return self.failed("watch", &format!("watch not confirmed within {:?}", self.settings.patience), now, out);
+            return self.failed("watch", &format!("watch not confirmed within {:?}", self.settings.patience), out);
+        }
+        if self.asked.is_some() {
+            return;
         }
         let Some(mut asked) = self.missing(now, out) else { return };
         if let Login::Wanted { from } = self.login {
@@ -411,16 +418,23 @@ impl Session {
                 let barred = of(id).and_then(|s| s.barred.as_ref());
                 (RequestKind::Range, barred.map(|barred| wire::permission(&barred.span)))
             }
-            Asked::Newest(id) => (RequestKind::Range, of(id).map(|s| wire::newest_revision(&s.probed_span()))),
+            Asked::Newest(id) => {
+                let body = of(id).map(|s| wire::newest_revision(&s.probed_span()));
+                self.subscriptions.values_mut().for_each(Subscription::probe);
+                (RequestKind::Range, body)
+            }
             Asked::Watch => {
                 self.close(out);
+                let routes = self.watchable().flat_map(|(id, s)| (0..s.watches.len()).map(move |watch| (id, watch)));
+                let routes = routes.map(|(id, watch)| Route { id, watch, flow: Flow::Open }).collect();
+                self.asked_routes = routes;
                 let watches = self.watchable().flat_map(|(_, s)| &s.watches).map(|watch| (&watch.span, watch.next));
                 (RequestKind::Watch, Some(wire::watch(watches)).filter(|body| !body.is_empty()))
             }
         };
         if let Some(body) = body {
             self.asked = Some(asked);
-            out.push(Action::Ask(Request { node: self.rota.node(), kind, body }));
+            out.push(Action::Ask(Request { kind, body }));
         }
     }
 
@@ -437,8 +451,17 @@ impl Session {
             || self.watchable().any(|(id, s)| open.get(&id) != Some(&s.watches.len()))
     }
 
+    /// Ends the request under way if it is one of these.
+    fn abort_if(&mut self, is_needless: impl FnOnce(Asked) -> bool, out: &mut Vec<Action>) {
+        if self.asked.take_if(|asked| is_needless(*asked)).is_some() {
+            out.push(Action::Abort);
+        }
+    }
+
     /// Lets all keys of a resource be read.
     fn read_all(&mut self, id: Id, from: Option<Instant>, out: &mut Vec<Action>) {
+        // The rest of a page would be taken for a whole one.
+        self.abort_if(|asked| asked == Asked::Page(id), out);
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             let prefix = subscription.prefix.clone();
             out.push(log(id, Level::Debug, "retrieving keys", "key_prefix", prefix));
@@ -474,7 +497,9 @@ impl Session {
             doubts.extend(read.unknown);
             subscription.doubts = (!doubts.is_empty()).then_some((doubts, patience));
         }
-        out.push(Action::Report(id, Report::Snapshot(read.layer)));
+        // What came before the read is older than it.
+        self.flush(id, out);
+        out.push(report(id, Report::Snapshot(read.layer)));
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.take_held();
         }
@@ -483,8 +508,7 @@ impl Session {
     }
 
     fn opened(&mut self, now: Instant) {
-        let watches = self.watchable().flat_map(|(id, s)| (0..s.watches.len()).map(move |watch| (id, watch)));
-        let routes = watches.map(|(id, watch)| Route { id, watch, flow: Flow::Open }).collect();
+        let routes = mem::take(&mut self.asked_routes);
         self.state = State::Watching(Watching {
             since: now,
             heard: now,
@@ -510,7 +534,7 @@ impl Session {
         let index = if answer.created { Some(watching.answered) } else { named };
         let route = index.and_then(|index| watching.routes.get_mut(index));
         let Some(route) = route.filter(|_| named == index || (answer.created && answer.canceled)) else {
-            return self.failed("watch", "answer for a watch that was not asked for", now, out);
+            return self.failed("watch", "answer for a watch that was not asked for", out);
         };
         let (id, watch, was_open) = (route.id, route.watch, route.flow == Flow::Open);
         if answer.canceled {
@@ -550,7 +574,7 @@ impl Session {
     fn cancelled(&mut self, id: Id, watch: usize, why: &str, created: bool, now: Instant, out: &mut Vec<Action>) {
         let reason = Reason::of_cancelled(why);
         if !created && reason == Reason::Other {
-            return self.failed("watch", &format!("watch refused: {}", wire::said(why)), now, out);
+            return self.failed("watch", &format!("watch refused: {}", wire::said(why)), out);
         }
         let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
@@ -573,7 +597,7 @@ impl Session {
     }
 
     /// The server ended the stream and said why.
-    fn ended(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
+    fn ended(&mut self, refusal: Refusal, out: &mut Vec<Action>) {
         if refusal.reason == Reason::Unauthenticated
             && matches!(self.login, Login::Proved | Login::Needless)
             && self.may_log_in()
@@ -582,7 +606,7 @@ impl Session {
             self.flush_all(out);
             return self.close(out);
         }
-        self.failed("watch", &refusal.words, now, out);
+        self.failed("watch", &refusal.words, out);
     }
 
     /// The node told its newest revision because it was asked.
@@ -594,7 +618,7 @@ impl Session {
         };
         watching.probe_at = probe_at;
         let silent = now.saturating_duration_since(watching.heard) >= LONGEST_SILENCE;
-        let lost: Vec<_> = self.watchable().filter_map(|(id, s)| Some((id, s.store_changed(header)?))).collect();
+        let lost: Vec<_> = self.watchable().filter_map(|(id, s)| Some((id, s.store_probed(header)?))).collect();
         for (id, why) in lost {
             self.lost(id, Level::Warn, why, now, out);
         }
@@ -636,14 +660,16 @@ impl Session {
             (Reason::Unauthenticated, _) => match self.login {
                 Login::Proved => self.login = Login::Wanted { from: None },
                 Login::Needless => {
-                    let node = self.rota.name();
+                    let node = &self.node;
                     let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());
                     self.locked_out(text, now, out);
                 }
+                // It was sent before that was known.
+                Login::Wanted { .. } => {}
                 // A node that contradicts itself fails as any other.
-                Login::Fresh | Login::SaidNeedless | Login::Wanted { .. } => {
+                Login::Fresh | Login::SaidNeedless => {
                     self.login = Login::Wanted { from: None };
-                    self.failed(asked.verb(), &words, now, out);
+                    self.failed(asked.verb(), &words, out);
                 }
             },
             (Reason::Denied, Asked::Page(id)) => {
@@ -662,41 +688,40 @@ impl Session {
                 }
             }
             (_, Asked::Page(id)) => self.page_failed(id, &words, now, out),
-            _ => self.failed(asked.verb(), &words, now, out),
+            _ => self.failed(asked.verb(), &words, out),
         }
     }
 
     fn broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
-        match (self.asked.take(), tail) {
-            (Some(Asked::Page(id)), tail) => {
-                let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-                match tail {
-                    // Fewer keys may do. No other node would have less to say.
-                    Tail::TooLong if subscription.halve_page(1) => {}
-                    Tail::TooLong => self.too_long(id, words, now, out),
-                    Tail::TooMany => {
-                        self.too_long(id, words, now, out);
-                        // What was read of it is given back, and is read anew when its time comes.
-                        if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| s.reading.is_some()) {
-                            s.read_all(None);
-                        }
-                    }
-                    Tail::Late => {
-                        subscription.halve_page(LEAST_LATE);
-                        self.page_failed(id, words, now, out);
-                    }
-                    Tail::Fetchable => self.page_failed(id, words, now, out),
+        let Some(asked) = self.asked.take() else { return };
+        let Asked::Page(id) = asked else { return self.failed(asked.verb(), words, out) };
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        match tail {
+            // Fewer keys may do. No other node would have less to say.
+            Tail::TooLong if subscription.halve_page(1) => {}
+            Tail::TooLong => self.too_long(id, words, now, out),
+            Tail::TooMany => {
+                self.too_long(id, words, now, out);
+                // What was read of it is given back, and is read anew when its time comes.
+                if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| s.reading.is_some()) {
+                    s.read_all(None);
                 }
             }
-            (asked, tail) => {
-                self.failed(asked.unwrap_or(Asked::Watch).verb(), words, now, out);
-                if asked.is_none() && tail == Tail::TooLong {
-                    let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
-                    // Whoever else had that line reads, too.
-                    let from = self.moment_to_read(now);
-                    watched.into_iter().for_each(|id| self.read_all(id, Some(from), out));
-                }
+            Tail::Late => {
+                subscription.halve_page(LEAST_LATE);
+                self.page_failed(id, words, now, out);
             }
+            Tail::Fetchable => self.page_failed(id, words, now, out),
+        }
+    }
+
+    fn stream_broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
+        self.failed(Asked::Watch.verb(), words, out);
+        if tail == Tail::TooLong {
+            let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
+            // The others that had that line read, too.
+            let from = self.moment_to_read(now);
+            watched.into_iter().for_each(|id| self.read_all(id, Some(from), out));
         }
     }
 
@@ -705,16 +730,15 @@ impl Session {
     fn page_failed(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
         let (State::Watching(watching), Some(subscription)) = (&mut self.state, self.subscriptions.get_mut(&id)) else {
             self.watch_first = true;
-            return self.failed("read from", words, now, out);
+            return self.failed("read from", words, out);
         };
         watching.probe_at = now;
         let rest = subscription.page_failed();
-        subscription.told = true;
         let from = now + rest + self.up_to(rest);
         if let Some(reading) = self.subscriptions.get_mut(&id).and_then(|s| s.reading.as_mut()) {
             reading.from = Some(from);
         }
-        out.push(Action::Report(id, Report::Failed(format!("failed to read from {}: {words}", self.rota.name()))));
+        out.push(report(id, Report::Failed(format!("failed to read from {}: {words}", &self.node))));
     }
 
     /// A single key, or all of them, are too large to be read. A watch that goes on knows all the same what changes.
@@ -723,7 +747,7 @@ impl Session {
         if !matches!(&self.state, State::Watching(watching) if watching.is_attached(id)) {
             return self.bar(id, "read", span, words, now, out);
         }
-        let (slow, node) = (self.slow(), self.rota.name());
+        let (slow, node) = (self.slow(), &self.node);
         let words = format!("failed to read `{}` from {node}: {words}", span.shown());
         out.push(log(id, Level::Warn, "going on with the watch alone", "error", words));
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
@@ -747,19 +771,20 @@ impl Session {
             // As etcd's own clients do.
             Reason::NoUsers => self.login = Login::SaidNeedless,
             Reason::Unauthenticated | Reason::Denied => {
-                let node = self.rota.name();
+                let node = &self.node;
                 let text = format!("failed to log in to {node}{}: {}", self.as_user(), refusal.words);
                 self.locked_out(text, now, out);
             }
             Reason::RevisionGone | Reason::UnknownPath | Reason::Other => {
-                self.failed(Asked::Login.verb(), &refusal.words, now, out)
+                self.failed(Asked::Login.verb(), &refusal.words, out)
             }
         }
     }
 
     /// Nothing can be asked for: no node will know who asks. A stream that is open stays: it may go on all the same.
     fn locked_out(&mut self, words: String, now: Instant, out: &mut Vec<Action>) {
-        self.give_up(&words, out);
+        out.extend(self.waiting().into_iter().map(|id| report(id, Report::Failed(words.clone()))));
+        self.give_up();
         let until = now + self.slow();
         match (&self.login, &self.state) {
             // Without a user the request itself is what is tried again.
@@ -789,11 +814,10 @@ impl Session {
             return self.read_all(id, Some(from), out);
         }
         // No watch came of the reads before: the nodes may be of two clusters, or history may be compacted too fast.
-        subscription.told = true;
-        let words = format!("failed to watch {}: {why}, {losses} times before", self.rota.name());
-        out.push(Action::Report(id, Report::Failed(words)));
+        let words = format!("failed to watch {}: {why}, {losses} times before", &self.node);
+        out.push(report(id, Report::Failed(words)));
         let least = SPREAD * (1 << losses.min(10));
-        let rest = least.min(SLOW_REST);
+        let rest = least.min(SLOW_RETRY);
         let from = now + rest + self.up_to(rest * 2);
         self.read_all(id, Some(from), out);
     }
@@ -810,65 +834,31 @@ impl Session {
     fn bar(&mut self, id: Id, verb: &str, span: Span, words: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(id, out);
         self.detach(id, out);
+        self.abort_if(|asked| [Asked::Page(id), Asked::Permission(id), Asked::Newest(id)].contains(&asked), out);
         let until = now + self.slow();
-        let (node, user) = (self.rota.name(), self.as_user());
+        let (node, user) = (&self.node, self.as_user());
         let preposition = if verb == "watch" { "at" } else { "from" };
         let words = format!("failed to {verb} `{}` {preposition} {node}{user}: {words}", span.shown());
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        subscription.told = true;
         if subscription.goal == Goal::Once {
             subscription.reading = None;
         } else {
             subscription.barred = Some(Barred { until, span });
         }
-        out.push(Action::Report(id, Report::Failed(words)));
+        out.push(report(id, Report::Failed(words)));
     }
 
     fn as_user(&self) -> String {
         self.user.as_ref().map_or(String::new(), |user| format!(" as user `{}`", wire::said(user)))
     }
 
-    /// The node did not do what it was asked for. The next one is, after a rest.
-    fn failed(&mut self, verb: &str, words: &str, now: Instant, out: &mut Vec<Action>) {
+    /// The node did not do what it was asked for.
+    fn failed(&mut self, verb: &str, words: &str, out: &mut Vec<Action>) {
         self.flush_all(out);
         self.close(out);
-        let text = format!("failed to {verb} {}: {words}", self.rota.name());
-        let next = self.rota.failed(text, now, &mut self.random);
-        let all = self.rota.failures();
-        match next {
-            Next::Now => self.state = State::Ready,
-            Next::Rest { until, news } => {
-                self.state = State::Resting { until };
-                match news {
-                    News::Failure => self.report(&all, out),
-                    News::FirstRound => {
-                        let waiting = self.subscriptions.iter().filter(|(_, s)| s.is_in_need());
-                        out.extend(waiting.map(|(id, _)| log(*id, Level::Warn, NOBODY, "error", all.clone())));
-                    }
-                    News::None => {}
-                }
-            }
-            Next::GiveUp => {
-                self.state = State::Ready;
-                self.give_up(&all, out);
-            }
-        }
-    }
-
-    /// Tells whoever waits for a node of a failure.
-    fn report(&mut self, words: &str, out: &mut Vec<Action>) {
-        for (id, subscription) in self.subscriptions.iter_mut().filter(|(_, s)| s.is_in_need()) {
-            subscription.told = true;
-            out.push(Action::Report(*id, Report::Failed(words.to_owned())));
-        }
-    }
-
-    /// The same, and it is the last word for a one-shot run.
-    fn give_up(&mut self, words: &str, out: &mut Vec<Action>) {
-        self.report(words, out);
-        for subscription in self.subscriptions.values_mut().filter(|s| s.goal == Goal::Once) {
-            subscription.reading = None;
-        }
+        self.abort_if(|_| true, out);
+        let words = format!("failed to {verb} {}: {words}", self.node);
+        out.push(Action::Tell(Output::NodeFailed { words, not_before: None }));
     }
 
     /// The watches of a resource did not bring in time what a read had.
@@ -902,7 +892,7 @@ impl Session {
     fn close(&mut self, out: &mut Vec<Action>) {
         if let State::Watching(watching) = &self.state {
             if self.now.saturating_duration_since(watching.since) >= LASTING {
-                self.rota.forgive();
+                out.push(Action::Tell(Output::ResetBackoff));
             }
             self.subscriptions.values_mut().for_each(Subscription::detached);
             self.state = State::Ready;
@@ -935,34 +925,32 @@ impl Session {
             if watched && subscription.reading.is_none() && subscription.barred.is_none() && !locked_out {
                 subscription.suspect = false;
                 subscription.losses = 0;
-                if mem::take(&mut subscription.told) {
-                    out.push(Action::Report(*id, Report::Recovered));
-                }
+                out.push(Action::Tell(Output::Healthy(*id)));
             } else {
                 all &= subscription.barred.is_some();
             }
         }
         if all {
-            self.rota.worked();
+            out.push(Action::Tell(Output::Worked));
             if let State::Ready = self.state {
-                self.rota.forgive();
+                out.push(Action::Tell(Output::ResetBackoff));
             }
         }
     }
 
     fn flush_all(&mut self, out: &mut Vec<Action>) {
-        let flushed = self.subscriptions.iter_mut().filter_map(|(id, s)| Some(Action::Report(*id, s.flush()?)));
+        let flushed = self.subscriptions.iter_mut().filter_map(|(id, s)| Some(report(*id, s.flush()?)));
         out.extend(flushed);
     }
 
     /// Reports what came in together as one.
     fn flush(&mut self, id: Id, out: &mut Vec<Action>) {
         let flushed = self.subscriptions.get_mut(&id).and_then(Subscription::flush);
-        out.extend(flushed.map(|report| Action::Report(id, report)));
+        out.extend(flushed.map(|flushed| report(id, flushed)));
     }
 
     fn slow(&mut self) -> Duration {
-        SLOW_REST + self.up_to(SLOW_REST * 2)
+        SLOW_RETRY + self.up_to(SLOW_RETRY * 2)
     }
 
     /// The duration give or take a tenth.
@@ -977,7 +965,28 @@ impl Session {
     }
 }
 
+impl Subscribers for Session {
+    fn waiting(&self) -> Vec<Id> {
+        self.subscriptions.iter().filter(|(_, s)| s.is_in_need()).map(|(id, _)| *id).collect()
+    }
+
+    fn give_up(&mut self) {
+        for subscription in self.subscriptions.values_mut().filter(|s| s.goal == Goal::Once) {
+            subscription.reading = None;
+        }
+    }
+
+    fn use_node(&mut self, name: &str) {
+        self.node = name.to_owned();
+    }
+}
+
 impl Watching {
+    /// When all watches have to be confirmed, if one is not.
+    fn confirmed_by(&self) -> Option<Instant> {
+        (self.answered < self.routes.len()).then_some(self.answered_by)
+    }
+
     /// Whether what it brings reaches a resource.
     fn is_attached(&self, id: Id) -> bool {
         self.routes.iter().any(|route| route.flow == Flow::Open && route.id == id)
@@ -994,7 +1003,11 @@ impl Watching {
 }
 
 fn log(id: Id, level: Level, message: &str, name: &'static str, value: String) -> Action {
-    Action::Report(id, Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+    report(id, Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+}
+
+fn report(id: Id, report: Report) -> Action {
+    Action::Tell(Output::Report(id, report))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::mirror::{Loading, Meaning, Mirror};
-use super::rota::{LONGEST_REST, SHORTEST_REST};
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
+use crate::backend::failover::{LONGEST_BACKOFF, SHORTEST_BACKOFF};
 use crate::backend::keys::StoreKey;
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
@@ -91,8 +91,6 @@ pub struct Subscription {
     pub barred: Option<Barred>,
     /// One of its watches was refused as if the token were at fault: next time it is not.
     pub suspect: bool,
-    /// A failure was reported.
-    pub told: bool,
 }
 
 /// Whether events left open what a store key is now.
@@ -109,6 +107,8 @@ pub struct Watch {
     pub span: Span,
     /// The first revision that may not have come yet as a whole. 0: nothing was read yet.
     pub next: u64,
+    /// What that was when the newest revision was asked for: events may come before its answer.
+    probed: u64,
 }
 
 /// A resource that may not have what it wants. The others go on, and so it is asked about seldom.
@@ -128,7 +128,7 @@ impl Subscription {
             interval,
             reading: None,
             next_read: None,
-            watches: watched.into_iter().map(|span| Watch { span, next: 0 }).collect(),
+            watches: watched.into_iter().map(|span| Watch { span, next: 0, probed: 0 }).collect(),
             cluster: 0,
             limit: PAGE,
             failed_pages: 0,
@@ -143,7 +143,6 @@ impl Subscription {
             trigger: false,
             barred: None,
             suspect: false,
-            told: false,
             mirror,
             limits,
         }
@@ -250,10 +249,23 @@ impl Subscription {
 
     /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
     pub fn store_changed(&self, newest: Header) -> Option<&'static str> {
-        let behind = |watch: &Watch| newest.revision < watch.next.saturating_sub(1);
+        self.changed(newest, |watch| watch.next)
+    }
+
+    /// The newest revision is asked for.
+    pub fn probe(&mut self) {
+        self.watches.iter_mut().for_each(|watch| watch.probed = watch.next);
+    }
+
+    /// The same as [`Subscription::store_changed`] for the answer to that question.
+    pub fn store_probed(&self, newest: Header) -> Option<&'static str> {
+        self.changed(newest, |watch| watch.next.min(watch.probed))
+    }
+
+    fn changed(&self, newest: Header, next: fn(&Watch) -> u64) -> Option<&'static str> {
         if self.is_other_cluster(newest) {
             Some(OTHER_CLUSTER)
-        } else if self.watches.iter().any(behind) {
+        } else if self.watches.iter().any(|watch| newest.revision < next(watch).saturating_sub(1)) {
             Some("etcd was put back to an earlier revision")
         } else {
             None
@@ -341,7 +353,7 @@ impl Subscription {
 
     /// A page failed beside the stream: gives the rest before the next attempt, less its random part.
     pub fn page_failed(&mut self) -> Duration {
-        let rest = (SHORTEST_REST * (1 << self.failed_pages.min(10))).min(LONGEST_REST / 2);
+        let rest = (SHORTEST_BACKOFF * (1 << self.failed_pages.min(10))).min(LONGEST_BACKOFF / 2);
         self.failed_pages = self.failed_pages.saturating_add(1);
         rest
     }

@@ -1,118 +1,238 @@
-//! An etcd whose version the configuration does not say: asks the nodes what `discovery` wants to know, then becomes the
-//! backend of that version. Decides nothing of it.
+//! An etcd whose version the configuration does not say, as a protocol: asks a node what `discovery` wants to know, logging
+//! in to version 3 where there is a user, and lets the resource be served by the version that was found. Decides nothing
+//! of the version.
 
-use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::NAME;
 use super::discovery::{Answer, Discovery, Question, Step, Why};
-use super::rota::{NOBODY, News, Next, Patience, Rota, SLOW_REST, Start};
-use super::v2::login::Login;
+use super::login::{Login, NoToken};
+use super::mirror::{Comparing, Mirror};
+use super::protocol::{append_beginning, with_headers};
 use super::v2::{self, wire as v2_wire};
-use super::wire::{self, Reason, Refusal};
-use super::{NAME, Recipe, client, limits};
+use super::wire::{self, PageReader, Reason, Refusal};
+use crate::backend::Report;
+use crate::backend::failover::SLOW_RETRY;
+use crate::backend::protocol::{CallId, Credentials, Failure, Id, Input, Output, Protocol, Request, Subscribers};
 use crate::backend::redact::Redactor;
-use crate::backend::{Backend, Mode, Report};
-use crate::config::{EtcdVersion, Secret};
-use crate::host::http;
+use crate::config::{self, EtcdVersion, Kind, Secret};
 use crate::log::{Level, Line};
 
-/// The backend before and after its version is known.
+/// One at a time.
+const CALL: CallId = CallId(0);
+
+/// One resource and the questions about it.
 pub struct Unversioned {
-    recipe: Rc<Recipe>,
-    /// URLs without a slash at the end.
-    nodes: Vec<String>,
-    start: Start,
-    http: http::Client,
-    rota: Rota,
+    id: Id,
+    options: config::Backend,
+    has_login: bool,
+    /// The node that is used, as it is shown.
+    node: String,
     attempt: Discovery,
+    login: Login,
     /// Of version 3, for this attempt.
-    token: Option<Secret>,
-    /// What no error shows.
-    secrets: Redactor,
+    token: Token,
     /// Version 3 let nobody in, in this attempt. Version 2 has users of its own and is asked all the same.
     locked_out: Option<String>,
+    secrets: Redactor,
     stage: Stage,
-    /// A failure was reported.
-    reported: bool,
+    random: fn(u64) -> u64,
+    now: Instant,
+}
+
+enum Token {
+    Wanted,
+    Got(Secret),
+    /// This etcd has no users, or nobody logs in.
+    Needless,
+}
+
+enum Stage {
+    /// The next turn asks.
+    Ready,
+    /// Name and password are read for this question.
+    Preparing(Question),
+    LoggingIn(Question),
+    Asking(Question, Reading),
+    /// A version was found, or the time is over.
+    Done,
+}
+
+enum Reading {
+    /// Its head has not come.
+    Asked,
+    Page(Box<PageReader>),
+    Keys(v2_wire::KeysReader),
+    Refusal {
+        status: u16,
+        body: Vec<u8>,
+    },
 }
 
 /// Why a question has no answer, in words.
 enum Trouble {
     /// Another node may have one.
     Node(String),
-    /// Nobody is let in so.
+    /// Authentication failed.
     Login(String),
 }
 
-enum Stage {
-    /// The node is asked at the moment, or at the first turn where there is none.
-    Asking(Option<Instant>),
-    Found(Box<dyn Backend>),
-    GivenUp,
-}
-
 impl Unversioned {
-    pub fn new(recipe: Rc<Recipe>, nodes: Vec<String>, start: Start) -> Unversioned {
-        let patience = match recipe.mode {
-            Mode::OneShot => Patience::For(recipe.etcd.timeout),
-            Mode::Watch => Patience::Endless,
-        };
-        let shown = nodes.iter().map(|node| http::without_credentials(node)).collect();
+    /// `nodes`: the URLs, for the secrets in them.
+    pub fn new(
+        id: Id,
+        options: config::Backend,
+        nodes: &[String],
+        has_login: bool,
+        random: fn(u64) -> u64,
+        now: Instant,
+    ) -> Unversioned {
+        let mut secrets = Redactor::default();
+        nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
         Unversioned {
-            http: http::Client::new(recipe.wake.clone(), limits(&recipe.etcd), recipe.etcd.tls.clone()),
-            rota: Rota::new(shown, start, patience, &mut |bound| (recipe.random)(bound)),
-            attempt: attempt(&recipe),
-            token: None,
-            secrets: Redactor::default(),
+            id,
+            has_login,
+            node: String::new(),
+            attempt: attempt(&options),
+            login: Login::default(),
+            token: if has_login { Token::Wanted } else { Token::Needless },
             locked_out: None,
-            stage: Stage::Asking(None),
-            reported: false,
-            nodes,
-            start,
-            recipe,
+            secrets,
+            stage: Stage::Ready,
+            random,
+            now,
+            options,
         }
     }
 
-    /// One question to a node. `None`: the loop wants to end. An error is no answer, in words.
-    fn ask(&mut self, question: &Question) -> Option<Result<Answer, Trouble>> {
-        let node = self.nodes[self.rota.node()].clone();
-        let answered = match question {
-            Question::Range(body) => self.range(&http::without_credentials(&node), body),
-            Question::Look(target) => self.look(&format!("{node}{target}")).map_err(Trouble::Node),
-        };
-        (!self.http.aborted()).then_some(answered)
+    /// Goes on with the next step of the attempt.
+    fn step(&mut self, answer: Option<Answer>, out: &mut Vec<Output>) {
+        match self.attempt.step(answer) {
+            Step::Ask(question) => self.ask(question, out),
+            Step::Take(version, why) => self.take(version, why, out),
+            Step::Fail(words) => self.failed(Trouble::Node(words), out),
+        }
     }
 
-    fn range(&mut self, node: &str, body: &str) -> Result<Answer, Trouble> {
-        if self.token.is_none()
-            && let Some(login) = &self.recipe.etcd.login
-        {
-            match client::token(&self.http, &format!("{node}{}", wire::AUTHENTICATE), login, &mut self.secrets) {
-                Ok((_, token)) => self.token = Some(token),
-                Err(client::NoToken::Refused { refusal: Refusal { reason: Reason::NoUsers, .. }, .. }) => {}
-                Err(client::NoToken::Refused { user, refusal }) => return self.not_let_in(&user, refusal),
-                Err(client::NoToken::NoCredentials(words)) => {
-                    return Err(Trouble::Login(format!("failed to log in: {words}")));
+    fn ask(&mut self, question: Question, out: &mut Vec<Output>) {
+        let needs_user = match question {
+            Question::Range(_) => matches!(self.token, Token::Wanted),
+            Question::Look(_) => self.has_login,
+        };
+        if needs_user {
+            self.stage = Stage::Preparing(question);
+            out.push(Output::ReadCredentials);
+            return;
+        }
+        let request = match &question {
+            Question::Range(body) => {
+                let token =
+                    if let Token::Got(token) = &self.token { Some((wire::TOKEN, token.reveal())) } else { None };
+                with_headers(Request::post(wire::RANGE, body.clone()), token.into_iter())
+            }
+            Question::Look(target) => Request::get(target.clone()),
+        };
+        self.begin(question, request, out);
+    }
+
+    fn begin(&mut self, question: Question, request: Request, out: &mut Vec<Output>) {
+        self.stage = Stage::Asking(question, Reading::Asked);
+        out.push(Output::Begin(CALL, request));
+    }
+
+    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, out: &mut Vec<Output>) {
+        let Stage::Preparing(question) = std::mem::replace(&mut self.stage, Stage::Ready) else { return };
+        match &question {
+            Question::Range(_) => match self.login.request(credentials, &mut self.secrets) {
+                Ok(request) => {
+                    self.stage = Stage::LoggingIn(question);
+                    out.push(Output::Begin(CALL, request));
                 }
-                Err(client::NoToken::Broken { words, .. }) => return Err(Trouble::Node(words)),
+                Err(words) => self.failed(Trouble::Login(format!("failed to log in: {words}")), out),
+            },
+            Question::Look(target) => {
+                let mut request = Request::get(target.clone());
+                match credentials {
+                    Err(words) => return self.failed(Trouble::Node(words), out),
+                    Ok(None) => {}
+                    Ok(Some(Credentials { user, password })) => {
+                        self.secrets.hide("password", password.reveal());
+                        let pair = BASE64_STANDARD.encode(format!("{}:{}", user.reveal(), password.reveal()));
+                        request = request.with_header("Authorization", &format!("Basic {pair}"));
+                    }
+                }
+                self.begin(question, request, out);
             }
         }
-        let token = self.token.iter().map(|token| (wire::TOKEN, token.reveal()));
-        let headers: Vec<(&str, &str)> = wire::HEADERS.iter().copied().chain(token).collect();
-        let answer = self.http.post(&format!("{node}{}", wire::RANGE), &headers, body.as_bytes());
-        let mut answer = answer.map_err(|error| Trouble::Node(error.cause.to_string()))?;
-        if answer.status != 200 {
-            return told(wire::refusal(answer.status, wire::RANGE, &answer.beginning(), &self.secrets));
+    }
+
+    fn body(&mut self, piece: &[u8], out: &mut Vec<Output>) {
+        let read = match &mut self.stage {
+            Stage::LoggingIn(_) => return self.login.body(piece),
+            Stage::Asking(_, Reading::Refusal { body, .. }) => return append_beginning(body, piece),
+            Stage::Asking(_, Reading::Page(reader)) => reader.push(piece, &mut |_| Ok(())),
+            Stage::Asking(_, Reading::Keys(reader)) => reader.push(piece, &mut |_| Ok(())),
+            Stage::Asking(_, Reading::Asked) | Stage::Ready | Stage::Preparing(_) | Stage::Done => return,
+        };
+        if let Err(error) = read {
+            self.failed(Trouble::Node(error.to_string()), out);
         }
-        let page = wire::read_page(answer, &mut |_| Ok(())).map_err(|error| Trouble::Node(error.to_string()))?;
-        Ok(if page.last.is_some() { Answer::Yes } else { Answer::No })
+    }
+
+    fn end(&mut self, out: &mut Vec<Output>) {
+        let answered = match std::mem::replace(&mut self.stage, Stage::Ready) {
+            Stage::LoggingIn(question) => match self.login.end(&mut self.secrets) {
+                Ok(answered) => {
+                    self.token = Token::Got(answered.token);
+                    return self.ask(question, out);
+                }
+                Err(NoToken::Refused { refusal: Refusal { reason: Reason::NoUsers, .. }, .. }) => {
+                    self.token = Token::Needless;
+                    return self.ask(question, out);
+                }
+                Err(NoToken::Refused { user, refusal }) => self.not_let_in(&user, refusal),
+                Err(NoToken::Broken(words)) => Err(Trouble::Node(words)),
+            },
+            Stage::Asking(question, reading) => self.answered(&question, reading),
+            Stage::Ready | Stage::Preparing(_) | Stage::Done => return,
+        };
+        match answered {
+            Ok(answer) => self.step(Some(answer), out),
+            Err(trouble) => self.failed(trouble, out),
+        }
+    }
+
+    fn answered(&mut self, question: &Question, reading: Reading) -> Result<Answer, Trouble> {
+        let node = |error: wire::Unreadable| Trouble::Node(error.to_string());
+        match (question, reading) {
+            (_, Reading::Page(reader)) => {
+                let page = reader.end().map_err(node)?;
+                Ok(if page.last.is_some() { Answer::Yes } else { Answer::No })
+            }
+            (_, Reading::Keys(reader)) => reader.end(&mut |_| Ok(())).map(|()| Answer::Yes).map_err(node),
+            (Question::Range(_), Reading::Refusal { status, body }) => {
+                told(wire::refusal(status, wire::RANGE, &body, &self.secrets))
+            }
+            (Question::Look(_), Reading::Refusal { status, body }) => {
+                let refusal = v2_wire::refusal(status, &body, &self.secrets);
+                match refusal.why {
+                    v2_wire::Why::Missing => Ok(Answer::No),
+                    v2_wire::Why::UnknownPath => Ok(Answer::Unknown),
+                    v2_wire::Why::Denied => Ok(Answer::Refused(refusal.words)),
+                    v2_wire::Why::Cleared | v2_wire::Why::Other => Err(Trouble::Node(refusal.words)),
+                }
+            }
+            (_, Reading::Asked) => Err(Trouble::Node("an answer without a head".to_owned())),
+        }
     }
 
     fn not_let_in(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
         match refusal.reason {
             Reason::Unauthenticated | Reason::Denied => {
-                let node = self.rota.name();
+                let node = &self.node;
                 self.locked_out = Some(format!("failed to log in to {node} as user {user}: {}", refusal.words));
                 Ok(Answer::Refused(refusal.words))
             }
@@ -120,74 +240,36 @@ impl Unversioned {
         }
     }
 
-    fn look(&mut self, url: &str) -> Result<Answer, String> {
-        let header = Login(self.recipe.etcd.login.clone()).header(url, &mut self.secrets)?;
-        let headers: Vec<(&str, &str)> = header.iter().map(|header| ("Authorization", &*header.value)).collect();
-        let mut answer = self.http.get(url, &headers).map_err(|error| error.cause.to_string())?;
-        if answer.status == 200 {
-            // Read to its end, so that the connection is kept.
-            return v2_wire::read_keys(answer, &mut |_| Ok(()))
-                .map(|()| Answer::Yes)
-                .map_err(|error| error.to_string());
-        }
-        let refusal = v2_wire::refusal(answer.status, &answer.beginning(), &self.secrets);
-        match refusal.why {
-            v2_wire::Why::Missing => Ok(Answer::No),
-            v2_wire::Why::UnknownPath => Ok(Answer::Unknown),
-            v2_wire::Why::Denied => Ok(Answer::Refused(refusal.words)),
-            v2_wire::Why::Cleared | v2_wire::Why::Other => Err(refusal.words),
-        }
-    }
-
-    fn failed(&mut self, trouble: Trouble, now: Instant, out: &mut Vec<Report>) {
-        let random = self.recipe.random;
+    fn failed(&mut self, trouble: Trouble, out: &mut Vec<Output>) {
+        let node = &self.node;
         // Whatever came after it: this is what the user can mend.
-        let (words, rest) = match self.locked_out.take().map_or(trouble, Trouble::Login) {
-            Trouble::Node(words) => {
-                (format!("failed to find out the version of {}: {words}", self.rota.name()), Duration::ZERO)
-            }
+        let (words, not_before) = match self.locked_out.take().map_or(trouble, Trouble::Login) {
+            Trouble::Node(words) => (format!("failed to find out the version of {node}: {words}"), None),
             // Every attempt costs etcd a hash, and nothing is better a moment later.
             Trouble::Login(words) => {
-                self.rota.despair(now);
-                (words, SLOW_REST + Duration::from_micros(random((SLOW_REST * 2).as_micros() as u64)))
+                out.push(Output::FailFast);
+                let longer = u64::try_from((SLOW_RETRY * 2).as_micros()).unwrap_or(u64::MAX);
+                (words, Some(self.now + SLOW_RETRY + Duration::from_micros((self.random)(longer))))
             }
         };
-        (self.attempt, self.token) = (attempt(&self.recipe), None);
-        match self.rota.failed(words, now, &mut |bound| random(bound)) {
-            Next::Now => self.stage = Stage::Asking(Some(now)),
-            Next::Rest { until, news } => {
-                self.stage = Stage::Asking(Some(until.max(now + rest)));
-                match news {
-                    News::Failure => {
-                        self.reported = true;
-                        out.push(Report::Failed(self.rota.failures()));
-                    }
-                    News::FirstRound => {
-                        let line = Line::new(Level::Warn, NOBODY).with("backend", NAME);
-                        out.push(Report::Log(line.with("error", self.rota.failures())));
-                    }
-                    News::None => {}
-                }
-            }
-            Next::GiveUp => {
-                self.stage = Stage::GivenUp;
-                out.push(Report::Failed(self.rota.failures()));
-            }
-        }
+        self.attempt = attempt(&self.options);
+        self.token = if self.has_login { Token::Wanted } else { Token::Needless };
+        self.stage = Stage::Ready;
+        out.push(Output::NodeFailed { words, not_before });
     }
 
-    fn take(&mut self, version: EtcdVersion, why: Why, now: Instant, out: &mut Vec<Report>) {
-        self.recipe.version.set(Some(version));
+    fn take(&mut self, version: EtcdVersion, why: Why, out: &mut Vec<Output>) {
+        self.stage = Stage::Done;
         if why == Why::Default {
             let text = "no key was found in version 3 or 2 of etcd, taking 3: set `version`";
-            out.push(Report::Log(Line::new(Level::Warn, text).with("backend", NAME)));
+            let line = Line::new(Level::Warn, text).with("backend", NAME);
+            out.push(Output::Report(self.id, Report::Log(line)));
         }
-        if self.reported {
-            out.push(Report::Recovered);
+        let mut options = self.options.clone();
+        if let Kind::Etcd(etcd) = &mut options.kind {
+            etcd.version = Some(version);
         }
-        let mut backend = self.recipe.backend(self.nodes.clone(), self.start);
-        backend.turn(now, out);
-        self.stage = Stage::Found(backend);
+        out.push(Output::Replace(Box::new(options)));
     }
 }
 
@@ -200,58 +282,63 @@ fn told(refusal: Refusal) -> Result<Answer, Trouble> {
     }
 }
 
-fn attempt(recipe: &Recipe) -> Discovery {
-    Discovery::new(&recipe.spans(), &v2::paths(&recipe.options))
+fn attempt(options: &config::Backend) -> Discovery {
+    let spans = Mirror::new(&options.prefix, &options.keys, &[], Comparing::No).spans();
+    Discovery::new(&spans, &v2::paths(options))
 }
 
-impl Backend for Unversioned {
-    fn name(&self) -> &'static str {
-        NAME
+impl Subscribers for Unversioned {
+    fn waiting(&self) -> Vec<Id> {
+        vec![self.id]
     }
 
-    fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
-        if let Stage::Found(backend) = &self.stage {
-            backend.fds(out);
+    fn give_up(&mut self) {
+        self.stage = Stage::Done;
+    }
+
+    fn use_node(&mut self, name: &str) {
+        self.node = name.to_owned();
+    }
+}
+
+impl Protocol for Unversioned {
+    /// The one whose keys are asked for.
+    fn add(&mut self, _id: Id, _options: &config::Backend, _out: &mut Vec<Output>) {}
+
+    fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.now = now;
+        match input {
+            Input::Turn => {
+                if let Stage::Ready = self.stage {
+                    self.step(None, out);
+                }
+            }
+            Input::Head(_, head) => match (&mut self.stage, head.status) {
+                (Stage::LoggingIn(_), status) => self.login.head(status),
+                (Stage::Asking(Question::Range(_), reading), 200) => *reading = Reading::Page(Box::default()),
+                (Stage::Asking(Question::Look(_), reading), 200) => *reading = Reading::Keys(Default::default()),
+                (Stage::Asking(_, reading), status) => *reading = Reading::Refusal { status, body: Vec::new() },
+                (Stage::Ready | Stage::Preparing(_) | Stage::Done, _) => {}
+            },
+            Input::Body(_, piece) => self.body(piece, out),
+            Input::End(_) => self.end(out),
+            Input::Failed(_, Failure { words, .. }) => match &self.stage {
+                // What came of a refusal is enough: its status is the error.
+                Stage::Asking(_, Reading::Refusal { .. }) => self.end(out),
+                Stage::LoggingIn(_) if self.login.is_refused() => self.end(out),
+                Stage::Ready | Stage::Done => {}
+                Stage::Preparing(_) | Stage::LoggingIn(_) | Stage::Asking(..) => {
+                    self.failed(Trouble::Node(words), out);
+                }
+            },
+            Input::Credentials(credentials) => self.credentials(credentials, out),
+            Input::Quiet => {}
         }
     }
 
     fn due(&self) -> Option<Instant> {
-        match &self.stage {
-            Stage::Asking(at) => *at,
-            Stage::Found(backend) => backend.due(),
-            Stage::GivenUp => None,
-        }
-    }
-
-    fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
-        match &mut self.stage {
-            Stage::Found(backend) => return backend.turn(now, out),
-            Stage::GivenUp => return,
-            Stage::Asking(at) if at.is_some_and(|at| now < at) => return,
-            Stage::Asking(_) => {}
-        }
-        let mut step = self.attempt.step(None);
-        if let Step::Ask(question) = &step {
-            let Some(answered) = self.ask(question) else { return };
-            // The answer took its time.
-            let now = Instant::now();
-            step = match answered {
-                Ok(answer) => self.attempt.step(Some(answer)),
-                Err(trouble) => return self.failed(trouble, now, out),
-            };
-        }
-        let now = Instant::now();
-        match step {
-            // At the next turn: each question holds the loop.
-            Step::Ask(_) => self.stage = Stage::Asking(Some(now)),
-            Step::Take(version, why) => self.take(version, why, now, out),
-            Step::Fail(words) => self.failed(Trouble::Node(words), now, out),
-        }
-    }
-
-    fn close(&mut self, out: &mut Vec<Report>) {
-        if let Stage::Found(backend) = &mut self.stage {
-            backend.close(out);
-        }
+        if let Stage::Ready = self.stage { Some(self.now) } else { None }
     }
 }

@@ -5,16 +5,16 @@
 //! Sources: etcd's rpc.proto and kv.proto (names are those of the JSON), and what etcd 3.4 and 3.5 were seen to send.
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 
+use super::elements::{Elements, Taken};
 use crate::backend::redact::Redactor;
 use crate::scheme;
 use crate::store::Bytes;
@@ -164,32 +164,64 @@ pub struct Entry {
     pub mod_revision: u64,
 }
 
-/// Reads the answer to a range request to its end, giving each entry away as soon as it is there: the answer is never
-/// in memory as a whole.
-///
-/// # Errors
-/// Also the text that `entries` gives where it takes no more.
-pub fn read_page(answer: impl Read, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<Page, Unreadable> {
-    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
-    let mut full = None;
-    let page = PageSeed { entries: &mut |entry| keep(entries(entry), &mut full) }.deserialize(&mut json);
-    if let Some(words) = full {
-        return Err(Unreadable::TooMany(words));
+/// Reads the answer to a range request as it comes, giving each entry away as soon as it is there: the answer is never in
+/// memory as a whole.
+pub struct PageReader {
+    elements: Elements,
+    last: Option<Bytes>,
+}
+
+impl Default for PageReader {
+    fn default() -> PageReader {
+        PageReader { elements: Elements::of("kvs"), last: None }
     }
-    let page = page?;
-    json.end()?;
-    Ok(page)
 }
 
-/// Keeps the text of a refused entry: an error of serde_json's own would lose it. Tells whether there is none.
-pub fn keep(taken: Result<(), String>, full: &mut Option<String>) -> bool {
-    *full = taken.err();
-    full.is_none()
+impl PageReader {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// What came is no answer of etcd, or the text that `entries` gives where it takes no more.
+    pub fn push(
+        &mut self,
+        piece: &[u8],
+        entries: &mut dyn FnMut(Entry) -> Result<(), String>,
+    ) -> Result<(), Unreadable> {
+        let last = &mut self.last;
+        self.elements.push(piece, &mut |element| {
+            let entry: Entry = serde_json::from_slice(element)?;
+            *last = Some(entry.key.clone());
+            entries(entry).map_err(Unreadable::TooMany)
+        })
+    }
+
+    /// The answer has ended.
+    ///
+    /// # Errors
+    /// It is not complete, or no answer of etcd.
+    pub fn end(self) -> Result<Page, Unreadable> {
+        #[derive(Deserialize)]
+        struct Rest {
+            #[serde(default)]
+            header: Header,
+            #[serde(default)]
+            more: bool,
+            /// The place of each entry.
+            #[serde(default, rename = "kvs")]
+            _entries: Vec<Taken>,
+        }
+        let Rest { header, more, .. } = read_object(&self.elements.rest())?;
+        Ok(Page { header, more, last: self.last })
+    }
 }
 
-/// What a reader of entries says to the parser where no more are taken.
-pub fn full<E: de::Error>() -> E {
-    E::custom("no more entries are taken")
+/// Reads an object. serde would take a list of its fields for one, too.
+pub fn read_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Unreadable> {
+    let object = serde_json::from_slice(text)?;
+    match text.trim_ascii_start().starts_with(b"{") {
+        true => Ok(object),
+        false => Err(Unreadable::Nonsense("a field is missing or wrong at column 1".to_owned())),
+    }
 }
 
 /// One line of a watch. What it says in words shows no secret.
@@ -372,8 +404,6 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
 /// An answer that could not be read to its end.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// It did not come; the error is the reader's.
-    Cut(io::Error),
     /// It is more than may be taken, in words.
     TooMany(String),
     /// It is not what etcd sends.
@@ -383,7 +413,6 @@ pub enum Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unreadable::Cut(error) => error.fmt(f),
             Unreadable::TooMany(words) => f.write_str(words),
             Unreadable::Nonsense(words) => write!(f, "not an answer of etcd: {words}"),
         }
@@ -395,14 +424,13 @@ impl std::error::Error for Unreadable {}
 impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Unreadable {
         match error.classify() {
-            serde_json::error::Category::Io => Unreadable::Cut(error.into()),
             // serde_json shows the unexpected value, which may be a key's.
             serde_json::error::Category::Data => {
                 Unreadable::Nonsense(format!("a field is missing or wrong at column {}", error.column()))
             }
-            serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
-                Unreadable::Nonsense(error.to_string())
-            }
+            serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof
+            | serde_json::error::Category::Io => Unreadable::Nonsense(error.to_string()),
         }
     }
 }
@@ -449,81 +477,6 @@ pub fn shown(text: &str) -> String {
 
 fn short(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect()
-}
-
-/// Gives away the entries of `kvs` and collects the rest.
-struct PageSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry) -> bool,
-}
-
-impl<'de> DeserializeSeed<'de> for PageSeed<'_> {
-    type Value = Page;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Page, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for PageSeed<'_> {
-    type Value = Page;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("the answer to a range request")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Page, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Field {
-            Header,
-            Kvs,
-            More,
-            #[serde(other)]
-            Other,
-        }
-        let mut page = Page::default();
-        while let Some(field) = fields.next_key()? {
-            match field {
-                Field::Header => page.header = fields.next_value()?,
-                Field::Kvs => page.last = fields.next_value_seed(EntriesSeed { entries: &mut *self.entries })?,
-                Field::More => page.more = fields.next_value()?,
-                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(page)
-    }
-}
-
-/// Gives away a list of entries and returns the last key.
-struct EntriesSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry) -> bool,
-}
-
-impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
-    type Value = Option<Bytes>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<Bytes>, D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for EntriesSeed<'_> {
-    type Value = Option<Bytes>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list of keys and values")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Bytes>, A::Error> {
-        let mut last = None;
-        while let Some(entry) = items.next_element::<Entry>()? {
-            last = Some(entry.key.clone());
-            if !(self.entries)(entry) {
-                return Err(full());
-            }
-        }
-        Ok(last)
-    }
 }
 
 /// Bytes in base64, decoded to where they stay.
@@ -656,25 +609,14 @@ mod tests {
 
     /// Reads a page as a whole and in pieces of every small size.
     fn page(text: &str) -> Result<(Page, Vec<Entry>), String> {
-        /// Gives at most so many bytes at a time.
-        struct Torn<'a>(&'a [u8], usize);
-
-        impl Read for Torn<'_> {
-            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                let n = self.1.min(buf.len()).min(self.0.len());
-                buf[..n].copy_from_slice(&self.0[..n]);
-                self.0 = &self.0[n..];
-                Ok(n)
-            }
-        }
-
         let read = |size| {
-            let mut entries = Vec::new();
-            let page = read_page(Torn(text.as_bytes(), size), &mut |entry| {
+            let (mut reader, mut entries) = (PageReader::default(), Vec::new());
+            let mut take = |entry| {
                 entries.push(entry);
                 Ok(())
-            });
-            page.map(|page| (page, entries)).map_err(|e| e.to_string())
+            };
+            let pushed = text.as_bytes().chunks(size).try_for_each(|piece| reader.push(piece, &mut take));
+            pushed.and_then(|()| reader.end()).map(|page| (page, entries)).map_err(|e| e.to_string())
         };
         let whole = read(usize::MAX);
         for size in 1..5 {
@@ -721,7 +663,8 @@ mod tests {
         };
         check("", "EOF while parsing a value at line 1 column 0");
         check("<html>", "expected value at line 1 column 1");
-        check(r#"{"kvs":[{"key":"L2E"#, "EOF while parsing a string at line 1 column 19");
+        check(r#"{"kvs":[{"key":"L2E"#, FIELD);
+        check(r#"{"kvs":[{"key":"L2E="}"#, "EOF while parsing a list at line 1 column 9");
         check(r#"{} {}"#, "trailing characters at line 1 column 4");
         check("[]", FIELD);
         check(r#"{"kvs":[{}]}"#, FIELD);
@@ -730,21 +673,6 @@ mod tests {
         check(r#"{"header":{"revision":-1}}"#, FIELD);
         check(r#"{"header":{"revision":"99999999999999999999"}}"#, FIELD);
         check(r#"{"more":"yes"}"#, FIELD);
-    }
-
-    #[test]
-    fn a_cut_is_told_from_nonsense() {
-        struct Cut;
-
-        impl Read for Cut {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::Error::other("cable out"))
-            }
-        }
-
-        let error = read_page(br#"{"kvs":["#.chain(Cut), &mut |_| Ok(())).unwrap_err();
-        assert!(matches!(&error, Unreadable::Cut(e) if e.to_string() == "cable out"), "{error}");
-        assert_eq!(error.to_string(), "cable out");
     }
 
     #[test]
@@ -841,6 +769,12 @@ mod tests {
         check(br#"{"result":{"events":[{"kv":{"key":"secret"}}]}}"#, FIELD);
     }
 
+    fn page_of(text: &[u8]) -> Result<Page, Unreadable> {
+        let mut reader = PageReader::default();
+        reader.push(text, &mut |_| Ok(()))?;
+        reader.end()
+    }
+
     #[test]
     fn nothing_a_server_can_send_makes_it_panic() {
         let lines: [&[u8]; 3] = [
@@ -864,15 +798,14 @@ mod tests {
                     _ => line.truncate(at.max(1)),
                 }
             }
-            let read =
-                read_message(&line, &Redactor::default()).is_ok() | read_page(&line[..], &mut |_| Ok(())).is_ok();
+            let read = read_message(&line, &Redactor::default()).is_ok() | page_of(&line).is_ok();
             refusal(400, RANGE, &line, &Redactor::default());
             understood += usize::from(read);
         }
         assert!((100..29_000).contains(&understood), "{understood}");
         for field in ["new", "error", "result", "kvs", "header"] {
             let deep = format!(r#"{{"{field}":{}"#, "[".repeat(100_000));
-            assert!(read_page(deep.as_bytes(), &mut |_| Ok(())).is_err(), "{field}");
+            assert!(page_of(deep.as_bytes()).is_err(), "{field}");
             assert!(read_message(deep.as_bytes(), &Redactor::default()).is_err(), "{field}");
             refusal(400, RANGE, deep.as_bytes(), &Redactor::default());
         }
@@ -970,7 +903,7 @@ mod tests {
     fn a_reader_that_takes_no_more_says_why() {
         let mut room = 2;
         let text = r#"{"kvs":[{"key":"YQ=="},{"key":"Yg=="},{"key":"Yw=="},"#;
-        let error = read_page(text.as_bytes(), &mut |_| {
+        let error = PageReader::default().push(text.as_bytes(), &mut |_| {
             room -= 1;
             if room < 0 { Err("more than 2 keys".into()) } else { Ok(()) }
         });

@@ -8,11 +8,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
-use super::super::rota::{Patience, SHORTEST_REST, Start};
 use super::super::subscription::{HELD, LEAST_LATE, PAGE, Unclear};
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
+use crate::backend::driver::core::{Command, Core};
+use crate::backend::failover::{Deadline, Failover, SHORTEST_BACKOFF, Start};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
@@ -29,6 +30,9 @@ const FIRST: Id = Id(0);
 
 struct Bench {
     session: Session,
+    core: Core,
+    /// How many resources there were.
+    ids: u64,
     now: Instant,
     /// What came of adding a resource.
     added: Vec<String>,
@@ -116,12 +120,13 @@ impl Bench {
 
     fn with_random(plan: Plan, random: Box<dyn FnMut(u64) -> u64>) -> Bench {
         let now = Instant::now();
-        let settings = Settings { login: plan.login, watch_deadline: SILENCE, patience: PATIENCE };
-        let patience = if plan.goal == Goal::Once { Patience::For(TIMEOUT) } else { Patience::Endless };
-        let mut random = random;
-        let rota = Rota::new(strings(plan.nodes), Start::Anywhere, patience, &mut random);
-        let session = Session::new(settings, rota, now, random);
-        let mut bench = Bench { session, now, added: Vec::new() };
+        let settings =
+            Settings { nodes: plan.nodes.join(","), login: plan.login, watch_deadline: SILENCE, patience: PATIENCE };
+        let deadline = if plan.goal == Goal::Once { Deadline::After(TIMEOUT) } else { Deadline::Never };
+        let failover = Failover::new(strings(plan.nodes), Start::First, deadline, Box::new(|_| 0));
+        let mut session = Session::new(settings, now, random);
+        session.use_node(failover.name());
+        let mut bench = Bench { session, core: Core::new(NAME, failover), ids: 0, now, added: Vec::new() };
         bench.add(plan);
         bench
     }
@@ -129,23 +134,61 @@ impl Bench {
     /// One more resource on the same etcd.
     fn add(&mut self, plan: Plan) -> Id {
         let mut actions = Vec::new();
-        let id = self.session.add(wanted(plan), &mut actions);
-        self.added.extend(lines(&actions));
+        let id = Id(self.ids);
+        self.ids += 1;
+        self.session.add(id, wanted(plan), &mut actions);
+        let lines = self.lines(actions);
+        self.added.extend(lines);
         id
     }
 
     fn remove(&mut self, id: Id) -> Vec<String> {
         let mut actions = Vec::new();
         self.session.remove(id, &mut actions);
-        lines(&actions)
+        self.lines(actions)
     }
 
     fn on(&mut self, event: Event) -> Vec<String> {
+        let mut all = mem::take(&mut self.added);
+        if matches!(event, Event::Turn) && self.core.pause(self.now).is_some() {
+            return all;
+        }
+        let event = self.of_what_is_under_way(event);
         let mut actions = Vec::new();
         self.session.on(event, self.now, &mut actions);
-        let mut all = mem::take(&mut self.added);
-        all.extend(lines(&actions));
+        all.extend(self.lines(actions));
         all
+    }
+
+    /// What breaks is what is under way.
+    fn of_what_is_under_way(&self, event: Event) -> Event {
+        match event {
+            Event::Broken { words, tail } if self.session.asked.is_none() => Event::StreamBroken { words, tail },
+            event => event,
+        }
+    }
+
+    /// When a turn is wanted.
+    fn due(&self) -> Option<Instant> {
+        self.core.due(self.session.due())
+    }
+
+    /// The actions as the driver would take them, a line each.
+    fn lines(&mut self, actions: Vec<Action>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for action in actions {
+            match action {
+                Action::Ask(request) => lines.push(format!("{} {}", self.core.failover().node(), body(&request))),
+                Action::Abort => lines.push("abort".into()),
+                Action::Close => lines.push("close".into()),
+                Action::Tell(output) => {
+                    let mut commands = Vec::new();
+                    self.core.take(output, &mut self.session, self.now, &mut commands);
+                    lines.extend(commands.iter().filter_map(told));
+                }
+            }
+        }
+        lines
     }
 
     /// One event and what is to come of it.
@@ -161,7 +204,7 @@ impl Bench {
 
     /// Lets the time come at which the session wants its next turn, and tells how long that took.
     fn wait(&mut self) -> Duration {
-        let due = self.session.due().expect("a turn is wanted");
+        let due = self.due().expect("a turn is wanted");
         let waited = due.saturating_duration_since(self.now);
         self.now += waited;
         waited
@@ -206,20 +249,14 @@ fn wanted(plan: Plan) -> Wanted {
 }
 
 /// All but the debug lines, which are told by a test of their own.
-fn lines(actions: &[Action]) -> Vec<String> {
-    let told = |action: &&Action| match action {
-        Action::Report(_, Report::Log(line)) => line.level != Level::Debug,
-        _ => true,
-    };
-    actions.iter().filter(told).map(text).collect()
-}
-
-fn text(action: &Action) -> String {
-    match action {
-        Action::Ask(request) => format!("{} {}", request.node, body(request)),
-        Action::Close => "close".into(),
-        Action::Report(FIRST, report) => said(report),
-        Action::Report(Id(id), report) => format!("#{id} {}", said(report)),
+/// What a command tells anybody, if it does.
+fn told(command: &Command) -> Option<String> {
+    match command {
+        Command::Report(_, Report::Log(line)) if line.level == Level::Debug => None,
+        Command::Report(FIRST, report) => Some(said(report)),
+        Command::Report(Id(id), report) => Some(format!("#{id} {}", said(report))),
+        Command::CancelAll => None,
+        other => Some(format!("{other:?}")),
     }
 }
 
@@ -305,9 +342,9 @@ fn reads_pages_at_one_revision_and_watches_from_the_next() {
 fn debug_lines_tell_of_every_read() {
     let mut bench = Bench::new(WATCHED);
     let mut actions = Vec::new();
-    bench.session.add(wanted(WATCHED), &mut actions);
-    let lines: Vec<String> = actions.iter().map(text).collect();
-    assert_eq!(lines[1], "#1 Debug: retrieving keys key_prefix=/p");
+    bench.session.add(Id(1), wanted(WATCHED), &mut actions);
+    let Action::Tell(Output::Report(Id(1), report)) = &actions[1] else { panic!("{actions:?}") };
+    assert_eq!(said(report), "Debug: retrieving keys key_prefix=/p");
 }
 
 #[test]
@@ -346,7 +383,7 @@ fn a_watch_goes_on_after_the_last_event_of_each_key() {
         &["changes /a=x", "close", "failed: failed to watch http://a: connection closed"],
     );
     assert!(!bench.session.listens());
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 watch /a from 16, watch /b from 11, watch /r from 19"]);
     bench.check(Event::Opened, &[]);
     bench.check(created(1, 20), &[]);
@@ -369,7 +406,7 @@ fn one_shot_asks_each_node_at_once() {
     bench.check(refused("HTTP 503"), &[]);
     bench.turn(&["2 range /a/1\\0 to /b at 10"]);
     bench.page(10, &[("/a/2", "y", 4)], &["snapshot /a/1=x /a/2=y"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
     bench.turn(&[]);
 }
 
@@ -382,12 +419,12 @@ fn one_shot_tries_as_long_as_it_may() {
     let begun = bench.now;
     bench.turn(&["1 range /z to /{"]);
     let both = "failed to read from http://a: connection refused; failed to read from http://b: no answer";
-    let warning = format!("Warn: {NOBODY} error={both}");
+    let warning = format!("Warn: no node answers, trying again error={both}");
     bench.check(broken("no answer"), &[&warning, &format!("#1 {warning}")]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     let mut last = Vec::new();
     while last.is_empty() {
-        let node = bench.session.rota.node();
+        let node = bench.core.failover().node();
         // Each has its turn.
         let range = if node == 0 { "range /a to /b" } else { "range /z to /{" };
         bench.turn(&[&format!("{node} {range}")]);
@@ -398,7 +435,7 @@ fn one_shot_tries_as_long_as_it_may() {
     }
     assert_eq!(last, [format!("failed: {both}"), format!("#1 failed: {both}")]);
     assert_eq!(bench.now - begun, TIMEOUT);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
     bench.turn(&[]);
 }
 
@@ -418,7 +455,7 @@ fn one_shot_ends_however_strange_the_answers_are() {
     for answer in strange {
         let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], goal: Goal::Once, ..WATCHED });
         let mut turns = 0;
-        while bench.session.due().is_some() {
+        while bench.due().is_some() {
             bench.wait();
             if bench.on(Event::Turn).iter().any(|line| line.contains("range")) {
                 answer(&mut bench);
@@ -431,20 +468,13 @@ fn one_shot_ends_however_strange_the_answers_are() {
 }
 
 #[test]
-fn starts_at_a_random_node() {
-    let plan = Plan { nodes: &["http://a", "http://b", "http://c"], ..WATCHED };
-    let mut bench = Bench::with_random(plan, Box::new(|bound| bound - 1));
-    assert_eq!(bench.on(Event::Turn)[1], "2 range /a to /b");
-}
-
-#[test]
 fn rests_longer_after_every_round() {
     for nodes in [&["http://a"][..], &["http://a", "http://b", "http://c"]] {
         let mut shortest = Bench::new(Plan { nodes, ..WATCHED });
         let mut longest = Bench::with_random(Plan { nodes, ..WATCHED }, Box::new(|bound| bound - 1));
         for round in 0..12 {
             for _ in nodes {
-                let least = (SHORTEST_REST * 2u32.pow(round)).min(LONGEST_REST / 2);
+                let least = (SHORTEST_BACKOFF * 2u32.pow(round)).min(LONGEST_BACKOFF / 2);
                 for (bench, from, to) in [(&mut shortest, least, least), (&mut longest, least, least * 2)] {
                     assert!(bench.on(Event::Turn).iter().any(|line| line.contains("range")), "round {round}");
                     bench.on(broken("connection refused"));
@@ -489,10 +519,10 @@ fn a_stream_that_lasted_was_no_failure() {
         bench.on(created(1, 10));
         rested
     };
-    assert_eq!(rested(Duration::ZERO), SHORTEST_REST);
-    assert_eq!(rested(Duration::ZERO), SHORTEST_REST * 2);
-    assert_eq!(rested(Duration::from_secs(9)), SHORTEST_REST * 4);
-    assert_eq!(rested(Duration::from_secs(10)), SHORTEST_REST);
+    assert_eq!(rested(Duration::ZERO), SHORTEST_BACKOFF);
+    assert_eq!(rested(Duration::ZERO), SHORTEST_BACKOFF * 2);
+    assert_eq!(rested(Duration::from_secs(9)), SHORTEST_BACKOFF * 4);
+    assert_eq!(rested(Duration::from_secs(10)), SHORTEST_BACKOFF);
 }
 
 #[test]
@@ -587,7 +617,7 @@ fn a_watch_that_ends_is_a_failure_of_its_node() {
     let ended =
         WatchAnswer { watch_id: 1, canceled: true, cancel_reason: "going down".into(), ..WatchAnswer::default() };
     bench.check(answer(ended), &["close", "failed: failed to watch http://a: watch refused: going down"]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 watch /a from 11"]);
     bench.check(refused("HTTP 503"), &["failed: failed to watch http://a: HTTP 503"]);
 }
@@ -601,7 +631,7 @@ fn a_watch_that_is_refused_is_asked_for_seldom() {
     bench.on(Event::Opened);
     let want = "failed: failed to watch `/a` at http://a: no such thing";
     bench.check(refused_watch("rpc error: code = Unknown desc = no such thing"), &["close", want]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 may read /a to /b"]);
     bench.check(Event::Page(Page { header: header(12), ..Page::default() }), &[]);
     bench.turn(&["0 watch /a from 11"]);
@@ -708,7 +738,7 @@ fn a_silent_node_is_asked_whether_it_is_there() {
     assert_eq!(bench.wait(), SILENCE * 9 / 10);
     bench.turn(&["0 newest revision"]);
     bench.check(broken("no answer within 3s"), &["close", "failed: failed to watch http://a: no answer within 3s"]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["1 watch /a from 12"]);
 }
 
@@ -742,7 +772,7 @@ fn an_interval_alone_reads_again_and_again() {
         assert_eq!(bench.wait().as_millis().div_ceil(1000), want);
         bench.turn(&["0 range /a to /b"]);
         bench.check(broken("cut"), &["failed: failed to read from http://a: cut"]);
-        assert!(bench.wait() <= SHORTEST_REST * 2);
+        assert!(bench.wait() <= SHORTEST_BACKOFF * 2);
         bench.turn(&["0 range /a to /b"]);
         bench.page(11, &[("/a", "y", 11)], &["snapshot /a=y", "recovered"]);
         assert_eq!(bench.wait().as_millis().div_ceil(1000), want);
@@ -757,7 +787,7 @@ fn without_interval_and_watch_one_read_is_enough() {
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
     bench.page(10, &[], &["snapshot", "recovered"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
 }
 
 #[test]
@@ -766,7 +796,7 @@ fn an_interval_longer_than_time_itself_is_none() {
     let mut bench = Bench::new(Plan { goal: Goal::Kept, interval, ..WATCHED });
     bench.on(Event::Turn);
     bench.page(10, &[], &["snapshot"]);
-    assert!(bench.session.due().is_none_or(|due| due > bench.now + Duration::from_secs(1 << 32)));
+    assert!(bench.due().is_none_or(|due| due > bench.now + Duration::from_secs(1 << 32)));
 }
 
 const RECONCILED: Plan = Plan { interval: Some(Duration::from_secs(10)), ..WATCHED };
@@ -865,7 +895,7 @@ fn without_keys_only_triggers_are_watched() {
     let mut bench = Bench::new(Plan { keys: &[], watch_keys: &[], ..WATCHED });
     bench.on(Event::Turn);
     bench.page(10, &[], &["snapshot"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
     bench.turn(&[]);
 }
 
@@ -1035,6 +1065,8 @@ impl World {
 
     /// Tells the session something and does what it wants; `fails` tells whether a request does.
     fn tell(&mut self, event: Event, fails: &mut dyn FnMut() -> bool) {
+        let event = self.bench.of_what_is_under_way(event);
+        self.bench.core.pause(self.bench.now);
         let mut actions = Vec::new();
         self.bench.session.on(event, self.bench.now, &mut actions);
         self.perform(actions, fails);
@@ -1078,7 +1110,16 @@ impl World {
                     self.etcd.stream = None;
                     self.lines.clear();
                 }
-                Action::Report(id, report) => self.take(id, report),
+                Action::Abort => {}
+                Action::Tell(output) => {
+                    let (bench, mut commands) = (&mut self.bench, Vec::new());
+                    bench.core.take(output, &mut bench.session, bench.now, &mut commands);
+                    for command in commands {
+                        if let Command::Report(id, report) = command {
+                            self.take(id, report);
+                        }
+                    }
+                }
             }
         }
     }
@@ -1119,7 +1160,7 @@ impl World {
     }
 
     fn is_due(&self) -> bool {
-        self.bench.session.due().is_some_and(|due| due <= self.bench.now)
+        self.bench.due().is_some_and(|due| due <= self.bench.now)
     }
 }
 
@@ -1329,9 +1370,9 @@ fn a_resource_that_comes_or_goes_means_a_new_stream() {
     for id in [FIRST, Id(2)] {
         assert_eq!(bench.remove(id), [""; 0]);
     }
-    assert_eq!(bench.session.ids(), [new]);
+    assert_eq!(bench.session.subscriptions.keys().copied().collect::<Vec<_>>(), [new]);
     assert_eq!(bench.remove(new), ["close"]);
-    assert_eq!((bench.session.ids(), bench.session.due()), (Vec::new(), None));
+    assert_eq!((bench.session.subscriptions.keys().copied().collect::<Vec<_>>(), bench.due()), (Vec::new(), None));
 }
 
 #[test]
@@ -1355,7 +1396,7 @@ fn a_read_that_is_refused_is_its_resources_own() {
     bench.on(Event::Opened);
     bench.check(created(1, 10), &[]);
     bench.turn(&[]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 range /z to /{ at 10"]);
     bench.check(denied(), &[want]);
     bench.turn(&[]);
@@ -1408,7 +1449,7 @@ fn a_watch_that_is_denied_is_its_resources_own() {
     bench.on(created(1, 10));
     bench.on(created(2, 10));
     bench.turn(&[]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 may read /c to /d"]);
     let want = "#1 failed: failed to read `/c` from http://a as user `me`: HTTP 403: permission denied";
     bench.check(denied(), &[want]);
@@ -1465,7 +1506,7 @@ fn a_token_that_is_over_means_one_login() {
             "#2 failed: failed to watch http://a: HTTP 401: invalid auth token",
         ],
     );
-    assert_eq!(bench.wait(), SHORTEST_REST * 2);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF * 2);
     bench.turn(&["0 login"]);
 }
 
@@ -1488,7 +1529,7 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.turn(&["0 login"]);
     let words = "failed to read `password`: no such file or directory";
     bench.check(Event::NoCredentials(words.into()), &[&format!("failed: {words}")]);
-    bench.now += SLOW_REST - Duration::from_millis(1);
+    bench.now += SLOW_RETRY - Duration::from_millis(1);
     bench.turn(&[]);
     bench.now += Duration::from_millis(1);
     bench.turn(&["0 login"]);
@@ -1503,7 +1544,7 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.turn(&["0 range /a to /b"]);
     // One that contradicts itself rests as any that fails.
     bench.check(unauthenticated(), &["failed: failed to read from http://a: HTTP 401: invalid auth token"]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 login"]);
     bench.check(refusal(Reason::NoUsers), &[]);
     bench.turn(&["0 range /a to /b"]);
@@ -1514,7 +1555,7 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.turn(&["0 login"]);
     // A node that cannot say is left for another.
     bench.check(refusal(Reason::Other), &["failed: failed to log in to http://a: no"]);
-    assert_eq!(bench.wait(), SHORTEST_REST * 2);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF * 2);
 }
 
 /// The node said that there are no users, and requests succeeded since. Then some are turned on.
@@ -1588,7 +1629,7 @@ fn an_etcd_with_users_says_that_one_is_needed() {
     bench.on(Event::Turn);
     let want = "failed to read from http://a: HTTP 401: invalid auth token: set `username` and `password`";
     bench.check(unauthenticated(), &[&format!("failed: {want}")]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 range /a to /b"]);
     bench.page(10, &[], &["snapshot"]);
 }
@@ -1659,7 +1700,7 @@ fn an_answer_too_long_to_be_taken_is_its_resources_own() {
         &["#3 failed: failed to read `/e` from http://a as user `me`: answer is longer than 9 bytes"],
     );
     assert!(bench.session.listens());
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 range /e to /f"]);
 }
 
@@ -1686,7 +1727,7 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
     bench.on(Event::Turn);
     let words = "failed to read `/a` from http://a: more than 2 keys: raise `max_keys` of the backend";
     assert_eq!(too_many(&mut bench, "/a/3"), [format!("failed: {words}")]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 range /a to /b"]);
     bench.page(12, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
 
@@ -1707,7 +1748,89 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
         bench.session.entry(entry(key, "x", 4)).unwrap();
     }
     assert_eq!(too_many(&mut bench, "/a/3"), [format!("failed: {words}")]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
+}
+
+/// A second read may follow before the changes of the first one's time were reported.
+#[test]
+fn changes_of_before_a_read_are_not_reported_behind_it() {
+    let mut bench = Bench::watching(WATCHED);
+    // Not told by the event alone, so that it is read at once.
+    bench.check(events(1, vec![delete("/a/2", 11), put("/a//2", "x", 11)]), &[]);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(12, &[("/a//2", "x", 11)], &["trigger -/a/2", "snapshot /a/2=x"]);
+    bench.check(Event::Quiet, &[]);
+}
+
+/// Requests are under way while the stream goes on.
+#[test]
+fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
+    // The newest revision was asked for before the events came that are newer than its answer.
+    let mut bench = Bench::watching(WATCHED);
+    bench.now += SILENCE;
+    bench.turn(&["0 newest revision"]);
+    bench.check(events(1, vec![put("/a", "x", 15)]), &[]);
+    bench.check(Event::Quiet, &["trigger /a=x"]);
+    assert_eq!(bench.due(), None);
+    bench.check(Event::Page(Page { header: header(11), ..Page::default() }), &[]);
+    // The next answer is newer: the store was put back.
+    bench.now += SILENCE;
+    bench.turn(&["0 newest revision"]);
+    let put_back = "Warn: reading all keys again reason=etcd was put back to an earlier revision";
+    bench.check(Event::Page(Page { header: header(11), ..Page::default() }), &["close", put_back]);
+
+    // A read that starts over does not take the rest of a page for a whole one.
+    let mut bench = Bench::watching(Plan { interval: Some(SILENCE), ..WATCHED });
+    bench.now += SILENCE;
+    bench.turn(&["0 range /a to /b"]);
+    bench.session.entry(entry("/a/1", "x", 3)).unwrap();
+    let compacted = WatchAnswer { watch_id: 1, canceled: true, compact_revision: 50, ..WatchAnswer::default() };
+    bench.check(answer(compacted), &["close"]);
+    bench.page(20, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
+
+    // The stream breaks: the request to the same node is given up, too.
+    let mut bench = Bench::watching(Plan { interval: Some(SILENCE), ..WATCHED });
+    bench.now += SILENCE;
+    bench.turn(&["0 range /a to /b"]);
+    bench.session.entry(entry("/a/1", "x", 3)).unwrap();
+    let broken = Event::StreamBroken { words: "cut".into(), tail: Tail::Fetchable };
+    bench.check(broken, &["close", "abort", "failed: failed to watch http://a: cut"]);
+    bench.wait();
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(20, &[("/a/2", "y", 4)], &["snapshot /a/2=y"]);
+
+    // A resource that is refused what is being read for it.
+    let mut bench = three();
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    bench.turn(&["0 range /a to /b"]);
+    let refused = |watch_id| {
+        let cancel_reason = "permission denied".to_owned();
+        answer(WatchAnswer { watch_id, canceled: true, cancel_reason, ..WatchAnswer::default() })
+    };
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().suspect = true;
+    let words = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
+    bench.check(refused(1), &["abort", words]);
+    // Watches of the others are open, and go on.
+    bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
+    bench.check(Event::Quiet, &["#2 trigger /d=x"]);
+}
+
+/// What a stream was asked for is what it brings, whoever comes and goes meanwhile.
+#[test]
+fn a_stream_that_is_being_opened_keeps_its_watches() {
+    let mut bench = Bench::watching(WATCHED);
+    let second = bench.add(Plan { keys: &["/b"], watch_keys: &["/b"], ..WATCHED });
+    bench.on(Event::Turn);
+    bench.page(10, &[], &["#1 snapshot"]);
+    bench.turn(&["close", "0 watch /a from 11, watch /b from 11"]);
+    bench.remove(FIRST);
+    bench.check(Event::Opened, &[]);
+    bench.check(created(1, 10), &[]);
+    bench.check(created(2, 10), &[]);
+    bench.check(events(2, vec![put("/b", "x", 11)]), &[]);
+    bench.check(Event::Quiet, &["#1 trigger /b=x"]);
+    assert_eq!(second, Id(1));
+    bench.turn(&["close", "0 watch /b from 12"]);
 }
 
 #[test]
@@ -1761,7 +1884,7 @@ fn a_read_that_fails_again_and_again_is_its_resources_own() {
         bench.on(Event::Quiet);
         rests.push(bench.wait());
     }
-    assert_eq!((rests[0], rests[7]), (SHORTEST_REST, LONGEST_REST / 2));
+    assert_eq!((rests[0], rests[7]), (SHORTEST_BACKOFF, LONGEST_BACKOFF / 2));
     assert_eq!(bench.session.subscriptions[&FIRST].limit(), LEAST_LATE.max(PAGE >> 8));
     bench.turn(&["0 range /a to /b"]);
     bench.page(11, &[("/a", "x", 11)], &["snapshot /a=x", "recovered"]);

@@ -1,6 +1,6 @@
-//! Decides what is asked of which node next, and what an answer, a failure or the time means: reading all keys, waiting
-//! for the next change of each, starting over where history was lost, backing off. Opens no connection and reads no
-//! clock: it is told what happened and when.
+//! Decides what is asked next, and what an answer, a failure or the time means: reading all keys, waiting for the next
+//! change of each, starting over where history was lost. Opens no connection and reads no clock: it is told what
+//! happened and when. Which node is used, and when after a failure, is the driver's.
 //!
 //! Each key is read as of an index of its own, and is waited for from the one behind it, so that nothing is lost between.
 
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use super::mirror::{Loading, Meaning, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
-use crate::backend::etcd::rota::{LONGEST_REST, NOBODY, News, Next, Rota, SLOW_REST};
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
+use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
@@ -20,7 +21,7 @@ use crate::log::{Level, Line};
 use crate::store::Bytes;
 
 /// A wait that lasted as long as this was no failure to watch: proxies end silent ones.
-const LASTING: Duration = LONGEST_REST;
+const LASTING: Duration = LONGEST_BACKOFF;
 
 /// A lost history concerns every machine at once: they read all keys at random moments within this.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -37,6 +38,10 @@ const HISTORY: u64 = 1000;
 
 /// What a backend is asked for.
 pub struct Settings {
+    /// Whose backend it is.
+    pub id: Id,
+    /// The nodes as they are logged.
+    pub nodes: String,
     /// As it is logged.
     pub prefix: String,
     pub goal: Goal,
@@ -68,8 +73,10 @@ pub enum Event {
     Probed(Head),
     /// The request was refused, to the user if there is one.
     Refused { refusal: Refusal, user: Option<String> },
-    /// The request or a wait broke off, in words.
+    /// The request broke off, in words.
     Broken(String),
+    /// A wait that was open broke off, in words.
+    WaitBroken { wait: usize, words: String },
     /// All keys together are more than may be read, in words.
     TooMany(String),
     /// A wait brought what cannot be taken, in words. It would bring the same again.
@@ -80,18 +87,18 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),
+    /// Drops the request under way.
+    Abort,
     /// Drops all waits.
     Close,
     /// Drops one of them.
     Drop(usize),
-    Report(Report),
+    Tell(Output),
 }
 
-/// A request to one node.
+/// A request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its place in the list.
-    pub node: usize,
     pub kind: RequestKind,
     /// What to get: path and query.
     pub target: String,
@@ -127,11 +134,12 @@ pub struct Session {
     /// Of the store that was read last, and the newest index seen of it.
     cluster: Option<u64>,
     newest: u64,
-    rota: Rota,
+    /// The node that is used, as it is shown.
+    node: String,
+    /// The request that is under way.
+    under_way: Option<RequestKind>,
     /// What the node is asked about: a key, for messages.
     asked: Vec<u8>,
-    /// Whether a failure was reported.
-    reported: bool,
     /// How often history was lost since all waits were open.
     losses: u32,
     /// What has come and is not reported yet; and until when it may wait for the rest of its burst.
@@ -189,12 +197,12 @@ enum Manner {
 
 impl Session {
     /// `random` gives a number below its argument, which is not 0.
-    pub fn new(settings: Settings, rota: Rota, mirror: Mirror, random: Box<dyn FnMut(u64) -> u64>) -> Session {
+    pub fn new(settings: Settings, mirror: Mirror, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         let watched = if settings.goal == Goal::Watched { mirror.watched() } else { Vec::new() };
         Session {
-            rota,
+            node: String::new(),
+            under_way: None,
             asked: Vec::new(),
-            reported: false,
             losses: 0,
             waits: watched.into_iter().map(|path| Wait { path, next: 0, read: 0, open: None }).collect(),
             doubts: None,
@@ -218,9 +226,20 @@ impl Session {
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         if self.now.replace(now).is_none() {
             let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
-            let line = line.with("nodes", self.rota.names()).with("version", "2");
-            out.push(Action::Report(Report::Log(line)));
+            let line = line.with("nodes", self.settings.nodes.clone()).with("version", "2");
+            out.push(self.report(Report::Log(line)));
             self.read_all(Manner::Anew, out);
+        }
+        if matches!(
+            event,
+            Event::Read(_)
+                | Event::Opened { .. }
+                | Event::Probed(_)
+                | Event::Refused { .. }
+                | Event::Broken(_)
+                | Event::TooMany(_)
+        ) {
+            self.under_way = None;
         }
         match event {
             Event::Turn => self.turn(now, out),
@@ -231,10 +250,15 @@ impl Session {
             Event::Quiet => self.quiet(now, out),
             Event::Probed(head) => self.probed(head, now, out),
             Event::Refused { refusal, user } => self.refused(&refusal, user, now, out),
-            Event::Broken(words) => self.failed(&words, now, out),
+            Event::Broken(words) => self.failed(&words, None, now, out),
+            Event::WaitBroken { wait, words } => {
+                if self.waits[wait].open.is_some() {
+                    self.failed(&words, None, now, out);
+                }
+            }
             Event::TooMany(words) => self.too_many(&words, now, out),
             Event::Unusable(words) => {
-                self.failed(&words, now, out);
+                self.failed(&words, None, now, out);
                 self.read_all(Manner::Anew, out);
             }
         }
@@ -253,7 +277,10 @@ impl Session {
 
     /// When the next turn is wanted.
     pub fn due(&self) -> Option<Instant> {
-        if self.resting.is_some() {
+        if self.under_way.is_some() {
+            // One request at a time. A burst ends by itself.
+            self.burst
+        } else if self.resting.is_some() {
             self.resting
         } else if self.reading.is_some() || self.waits.iter().any(|wait| wait.open.is_none()) {
             // Once a one-shot run has given up it wants nothing; it has no waits.
@@ -264,9 +291,9 @@ impl Session {
         }
     }
 
-    /// Whether the waits are to be read.
+    /// Whether what the waits bring is taken: an answer that is under way must not be older than what is known.
     pub fn listens(&self) -> bool {
-        self.reading.is_none()
+        self.reading.is_none() && !matches!(self.under_way, Some(RequestKind::Read | RequestKind::Probe))
     }
 
     /// How many waits there can be.
@@ -275,7 +302,7 @@ impl Session {
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.resting.is_some_and(|until| now < until) {
+        if self.under_way.is_some() || self.resting.is_some_and(|until| now < until) {
             return;
         }
         self.resting = None;
@@ -285,7 +312,7 @@ impl Session {
                 self.read_all(manner, out);
             } else if let Some((keys, _)) = self.doubts.take_if(|(_, until)| *until <= now) {
                 let keys = keys.len().to_string();
-                out.push(log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
+                out.push(self.log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
                 self.close(out);
                 self.skip_what_was_read();
             }
@@ -308,7 +335,8 @@ impl Session {
             return;
         };
         self.asked = key;
-        out.push(Action::Ask(Request { node: self.rota.node(), kind, target }));
+        self.under_way = Some(kind);
+        out.push(Action::Ask(Request { kind, target }));
     }
 
     /// The wait to be opened next: of several the one that is furthest behind, so that one with many changes does not
@@ -327,7 +355,7 @@ impl Session {
 
     /// Lets all keys be read, from the first one.
     fn read_all(&mut self, manner: Manner, out: &mut Vec<Action>) {
-        out.push(log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
+        out.push(self.log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         self.next_read = None;
         let rest = (0..self.mirror.read().len()).collect();
         let tally = Tally::new(self.settings.limits);
@@ -343,7 +371,7 @@ impl Session {
         let other = |before: &Head| before.cluster != head.cluster || before.index > head.index;
         if reading.heads.iter().any(|(_, before)| other(before)) {
             self.read_all(Manner::Anew, out);
-            return self.failed("keys of another store than those of the answer before it", now, out);
+            return self.failed("keys of another store than those of the answer before it", None, now, out);
         }
         reading.heads.extend(reading.rest.pop_front().map(|place| (place, head)));
         reading.loading.append(&mut reading.part);
@@ -382,13 +410,13 @@ impl Session {
         // What has come before is part of it.
         (self.changes, self.trigger, self.burst) = (Vec::new(), false, None);
         if let (true, Some(why)) = (self.watching.is_some(), changed) {
-            out.push(log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
+            out.push(self.log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
             self.close(out);
         } else if self.waits.is_empty() {
-            self.rota.forgive();
+            out.push(Action::Tell(Output::ResetBackoff));
             self.healthy(out);
         }
-        out.push(Action::Report(Report::Snapshot(layer)));
+        out.push(self.report(Report::Snapshot(layer)));
     }
 
     fn opened(&mut self, wait: usize, head: Head, now: Instant, out: &mut Vec<Action>) {
@@ -415,7 +443,7 @@ impl Session {
         if event.index < open.from {
             // Asked again at once it would say the same.
             self.asked.clone_from(&wait.path);
-            return self.failed("an answer to another wait", now, out);
+            return self.failed("an answer to another wait", None, now, out);
         }
         if event.index < wait.next {
             return;
@@ -443,7 +471,7 @@ impl Session {
         let Some(open) = wait.open.take() else { return };
         if now.saturating_duration_since(open.at) < LASTING {
             self.asked.clone_from(&wait.path);
-            self.failed("wait ended without a change", now, out);
+            self.failed("wait ended without a change", None, now, out);
         } else if whole {
             // Nothing came of what was past when it was opened. Without this a quiet key would fall out of history.
             wait.next = wait.next.max(open.index.saturating_add(1));
@@ -503,51 +531,47 @@ impl Session {
         };
         if self.settings.goal == Goal::Once && matches!(refusal.why, Why::Missing | Why::Denied | Why::UnknownPath) {
             // The other nodes would say the same, and so would this one later.
-            self.rota.despair(now);
+            out.push(Action::Tell(Output::FailFast));
         }
-        self.failed(&words, now, out);
-        if refusal.why == Why::Denied && self.settings.goal != Goal::Once {
-            // Only a human can mend it, and every attempt costs etcd a hash of the password.
-            self.rest_long(now);
-        }
+        // Only a person can mend it, and every attempt costs etcd a hash of the password.
+        let not_before = (refusal.why == Why::Denied).then(|| self.slow_retry(now));
+        self.failed(&words, not_before, now, out);
     }
 
     /// All keys together are more than may be read: no node has fewer. What was read of them is given back.
     fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
         let manner = self.reading.take().map_or(Manner::Anew, |reading| reading.manner);
         self.read_all(manner, out);
-        self.rota.despair(now);
+        out.push(Action::Tell(Output::FailFast));
         let words = format!("`{}`: {words}", String::from_utf8_lossy(&self.asked));
-        self.failed(&words, now, out);
-        if self.settings.goal != Goal::Once {
-            self.rest_long(now);
-        }
+        let not_before = Some(self.slow_retry(now));
+        self.failed(&words, not_before, now, out);
     }
 
-    /// Asks for nothing for as long as it may take a human to mend something.
-    fn rest_long(&mut self, now: Instant) {
-        let rest = now + SLOW_REST + self.up_to(SLOW_REST * 2);
-        self.resting = self.resting.max(Some(rest));
+    /// When to ask again for what it may take a person to mend.
+    fn slow_retry(&mut self, now: Instant) -> Instant {
+        now + SLOW_RETRY + self.up_to(SLOW_RETRY * 2)
     }
 
     /// What was known cannot be brought up to date: all keys are read again.
     fn lost(&mut self, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
         self.close(out);
-        out.push(log(level, "reading all keys again", "reason", why.to_owned()));
+        self.abort(out);
+        out.push(self.log(level, "reading all keys again", "reason", why.to_owned()));
         self.read_all(Manner::Anew, out);
         // A history that is always shorter than a read takes must not become a stream of reads.
-        let longest = (SPREAD * (1 << self.losses.min(10))).min(LONGEST_REST);
+        let longest = (SPREAD * (1 << self.losses.min(10))).min(LONGEST_BACKOFF);
         let certain = if self.losses == 0 { Duration::ZERO } else { longest / 2 };
         self.losses = self.losses.saturating_add(1);
         self.resting = Some(now + certain + self.up_to(longest - certain));
     }
 
     /// The node did not do what it was asked for. The next one is, after a rest.
-    fn failed(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
+    fn failed(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
         if self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
-            self.rota.forgive();
+            out.push(Action::Tell(Output::ResetBackoff));
         }
         self.close(out);
         let what = match &mut self.reading {
@@ -558,24 +582,15 @@ impl Session {
             }
             None => "watch",
         };
-        let words = format!("failed to {what} {}: {words}", self.rota.name());
-        match self.rota.failed(words, now, &mut self.random) {
-            Next::Now => {}
-            Next::Rest { until, news } => {
-                self.resting = Some(until);
-                match news {
-                    News::Failure => {
-                        self.reported = true;
-                        out.push(Action::Report(Report::Failed(self.rota.failures())));
-                    }
-                    News::FirstRound => out.push(log(Level::Warn, NOBODY, "error", self.rota.failures())),
-                    News::None => {}
-                }
-            }
-            Next::GiveUp => {
-                self.reading = None;
-                out.push(Action::Report(Report::Failed(self.rota.failures())));
-            }
+        self.abort(out);
+        let words = format!("failed to {what} {}: {words}", self.node);
+        out.push(Action::Tell(Output::NodeFailed { words, not_before }));
+    }
+
+    /// Drops the request under way.
+    fn abort(&mut self, out: &mut Vec<Action>) {
+        if self.under_way.take().is_some() {
+            out.push(Action::Abort);
         }
     }
 
@@ -608,10 +623,8 @@ impl Session {
     }
 
     fn healthy(&mut self, out: &mut Vec<Action>) {
-        self.rota.worked();
-        if mem::take(&mut self.reported) {
-            out.push(Action::Report(Report::Recovered));
-        }
+        out.push(Action::Tell(Output::Worked));
+        out.push(Action::Tell(Output::Healthy(self.settings.id)));
     }
 
     /// Reports what came in together as one.
@@ -619,7 +632,7 @@ impl Session {
         self.burst = None;
         let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
         if trigger || !changes.is_empty() {
-            out.push(Action::Report(Report::Changes { changes, trigger }));
+            out.push(self.report(Report::Changes { changes, trigger }));
         }
     }
 
@@ -629,14 +642,32 @@ impl Session {
         duration - tenth + self.up_to(tenth * 2)
     }
 
+    fn log(&self, level: Level, message: &str, name: &'static str, value: String) -> Action {
+        self.report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+    }
+
+    fn report(&self, report: Report) -> Action {
+        Action::Tell(Output::Report(self.settings.id, report))
+    }
+
     fn up_to(&mut self, duration: Duration) -> Duration {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros((self.random)(micros.max(1)))
     }
 }
 
-fn log(level: Level, message: &str, name: &'static str, value: String) -> Action {
-    Action::Report(Report::Log(Line::new(level, message).with("backend", NAME).with(name, value)))
+impl Subscribers for Session {
+    fn waiting(&self) -> Vec<Id> {
+        vec![self.settings.id]
+    }
+
+    fn give_up(&mut self) {
+        self.reading = None;
+    }
+
+    fn use_node(&mut self, name: &str) {
+        self.node = name.to_owned();
+    }
 }
 
 #[cfg(test)]

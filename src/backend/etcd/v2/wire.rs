@@ -5,13 +5,13 @@
 //! Sources: etcd's documentation of the v2 API, and what etcd 3.4 with --enable-v2 was seen to send.
 
 use std::fmt::{self, Write as _};
-use std::io::{BufReader, Read};
 use std::rc::Rc;
 
 use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
-use crate::backend::etcd::wire::{Unreadable, full, keep, said};
+use crate::backend::etcd::elements::{Elements, Taken};
+use crate::backend::etcd::wire::{Unreadable, read_object, said};
 use crate::backend::redact::Redactor;
 use crate::scheme;
 use crate::store::Bytes;
@@ -100,21 +100,107 @@ pub enum EventKind {
     Delete,
 }
 
-/// Reads the answer to [`read`] to its end, giving each key with a value away as soon as it is there: the answer is
-/// never in memory as a whole.
-///
-/// # Errors
-/// Also the text that `entries` gives where it takes no more.
-pub fn read_keys(answer: impl Read, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
-    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(16 * 1024, answer));
-    let mut full = None;
-    let read = AnswerSeed { entries: &mut |entry| keep(entries(entry), &mut full) }.deserialize(&mut json);
-    if let Some(words) = full {
-        return Err(Unreadable::TooMany(words));
+/// Reads the answer to [`read`] as it comes, giving each key with a value away as soon as it is there: the answer is never
+/// in memory as a whole.
+pub struct KeysReader {
+    elements: Elements,
+}
+
+impl Default for KeysReader {
+    fn default() -> KeysReader {
+        KeysReader { elements: Elements::of("nodes") }
     }
-    read?;
-    json.end()?;
-    Ok(())
+}
+
+impl KeysReader {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// What came is no answer of etcd, or the text that `entries` gives where it takes no more.
+    pub fn push(
+        &mut self,
+        piece: &[u8],
+        entries: &mut dyn FnMut(Entry) -> Result<(), String>,
+    ) -> Result<(), Unreadable> {
+        self.elements.push(piece, &mut |element| {
+            let node: Node = serde_json::from_slice(element)?;
+            node.give(entries)
+        })
+    }
+
+    /// The answer has ended.
+    ///
+    /// # Errors
+    /// It is not complete, or no answer of etcd; or as [`KeysReader::push`].
+    pub fn end(self, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
+        #[derive(Deserialize)]
+        struct Rest {
+            node: Node,
+        }
+        let rest: Rest = read_object(&self.elements.rest())?;
+        rest.node.give(entries)
+    }
+}
+
+/// A key, or a directory without what is below it, unless that is the last level.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    key: Option<Text>,
+    value: Option<Text>,
+    #[serde(default)]
+    dir: bool,
+    #[serde(default)]
+    modified_index: u64,
+    /// Of a directory: each is a key that was given already, or a directory.
+    #[serde(default)]
+    nodes: Vec<Inner>,
+}
+
+/// What is below a directory.
+enum Inner {
+    Taken,
+    Directory(Node),
+}
+
+impl<'de> Deserialize<'de> for Inner {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Inner, D::Error> {
+        struct InnerVisitor;
+
+        impl<'de> Visitor<'de> for InnerVisitor {
+            type Value = Inner;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a node")
+            }
+
+            fn visit_u64<E: de::Error>(self, place: u64) -> Result<Inner, E> {
+                Taken::deserialize(place.into_deserializer()).map(|Taken| Inner::Taken)
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, fields: A) -> Result<Inner, A::Error> {
+                Node::deserialize(de::value::MapAccessDeserializer::new(fields)).map(Inner::Directory)
+            }
+        }
+
+        json.deserialize_any(InnerVisitor)
+    }
+}
+
+impl Node {
+    fn give(self, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
+        if self.dir {
+            let inner = self.nodes.into_iter().filter_map(|inner| match inner {
+                Inner::Taken => None,
+                Inner::Directory(node) => Some(node),
+            });
+            return inner.into_iter().try_for_each(|node| node.give(entries));
+        }
+        let missing = |field| Unreadable::Nonsense(format!("a node without its {field}"));
+        let key = self.key.ok_or_else(|| missing("key"))?.0;
+        let value = self.value.ok_or_else(|| missing("value"))?.0;
+        entries(Entry { key, value, index: self.modified_index }).map_err(Unreadable::TooMany)
+    }
 }
 
 /// Reads the answer to [`wait`].
@@ -243,128 +329,6 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The object around the topmost node.
-struct AnswerSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry) -> bool,
-}
-
-/// A node: gives itself away if it is a key, else what is below it.
-struct NodeSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry) -> bool,
-}
-
-/// The nodes below a node.
-struct NodesSeed<'a> {
-    entries: &'a mut dyn FnMut(Entry) -> bool,
-}
-
-impl<'de> DeserializeSeed<'de> for AnswerSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AnswerSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an answer about keys")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        enum Field {
-            Node,
-            #[serde(other)]
-            Other,
-        }
-        let mut found = false;
-        while let Some(field) = fields.next_key()? {
-            match field {
-                Field::Node => {
-                    fields.next_value_seed(NodeSeed { entries: &mut *self.entries })?;
-                    found = true;
-                }
-                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
-            }
-        }
-        if found { Ok(()) } else { Err(de::Error::missing_field("node")) }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NodeSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a node")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        enum Field {
-            Key,
-            Value,
-            Dir,
-            Nodes,
-            ModifiedIndex,
-            #[serde(other)]
-            Other,
-        }
-        let (mut key, mut value, mut dir, mut index) = (None, None, false, 0);
-        while let Some(field) = fields.next_key()? {
-            match field {
-                Field::Key => key = Some(fields.next_value::<Text>()?.0),
-                Field::Value => value = fields.next_value::<Option<Text>>()?,
-                Field::Dir => dir = fields.next_value()?,
-                Field::Nodes => fields.next_value_seed(NodesSeed { entries: &mut *self.entries })?,
-                Field::ModifiedIndex => index = fields.next_value()?,
-                Field::Other => drop(fields.next_value::<IgnoredAny>()?),
-            }
-        }
-        if !dir {
-            let key = key.ok_or_else(|| de::Error::missing_field("key"))?;
-            let value = value.ok_or_else(|| de::Error::missing_field("value"))?.0;
-            if !(self.entries)(Entry { key, value, index }) {
-                return Err(full());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for NodesSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NodesSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list of nodes")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut nodes: A) -> Result<(), A::Error> {
-        while nodes.next_element_seed(NodeSeed { entries: &mut *self.entries })?.is_some() {}
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,10 +340,12 @@ mod tests {
     fn keys(answer: &[u8]) -> Result<Vec<(String, String, u64)>, String> {
         let text = |bytes: &Bytes| bytes.escape_ascii().to_string();
         let mut found = Vec::new();
-        let read = read_keys(answer, &mut |entry| {
+        let mut take = |entry: Entry| {
             found.push((text(&entry.key), text(&entry.value), entry.index));
             Ok(())
-        });
+        };
+        let mut reader = KeysReader::default();
+        let read = reader.push(answer, &mut take).and_then(|()| reader.end(&mut take));
         read.map(|()| found).map_err(|e| e.to_string())
     }
 
@@ -435,12 +401,12 @@ mod tests {
         let check = |answer: &str, want: &str| assert_eq!(keys(answer.as_bytes()).unwrap_err(), want);
         check("<html>", "not an answer of etcd: expected value at line 1 column 1");
         check("{}", "not an answer of etcd: a field is missing or wrong at column 2");
-        check(r#"{"node":{"key":"/a"}}"#, "not an answer of etcd: a field is missing or wrong at column 20");
-        check(r#"{"node":{"value":"secret"}}"#, "not an answer of etcd: a field is missing or wrong at column 26");
+        check(r#"{"node":{"key":"/a"}}"#, "not an answer of etcd: a node without its value");
+        check(r#"{"node":{"value":"secret"}}"#, "not an answer of etcd: a node without its key");
         check(r#"{"node":{"dir":true}"#, "not an answer of etcd: EOF while parsing an object at line 1 column 20");
         check(r#"{"node":{"dir":true}}x"#, "not an answer of etcd: trailing characters at line 1 column 22");
         let deep = format!("{}{}", r#"{"node":{"dir":true,"nodes":["#, r#"{"dir":true,"nodes":["#.repeat(100_000));
-        check(&deep, "not an answer of etcd: recursion limit exceeded at line 1 column 1332");
+        check(&deep, "not an answer of etcd: nested deeper than 128 levels");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::super::mirror::Remembering;
 use super::super::wire::EventKind;
 use super::*;
-use crate::backend::etcd::rota::{Patience, SHORTEST_REST, Start};
+use crate::backend::driver::core::{Command, Core};
+use crate::backend::failover::{Deadline, Failover, SHORTEST_BACKOFF, Start};
 use crate::store::Bytes;
 
 /// The cluster that everything comes from unless a test says otherwise.
@@ -17,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 struct Bench {
     session: Session,
+    core: Core,
     now: Instant,
 }
 
@@ -73,12 +75,14 @@ impl Bench {
     /// With the smallest of all random numbers.
     fn new(plan: Plan) -> Bench {
         let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        let patience = match plan.goal {
-            Goal::Once => Patience::For(Duration::from_secs(30)),
-            Goal::Kept | Goal::Watched => Patience::Endless,
+        let deadline = match plan.goal {
+            Goal::Once => Deadline::After(Duration::from_secs(30)),
+            Goal::Kept | Goal::Watched => Deadline::Never,
         };
-        let rota = Rota::new(strings(plan.nodes), Start::First, patience, &mut |_| 0);
+        let failover = Failover::new(strings(plan.nodes), Start::First, deadline, Box::new(|_| 0));
         let settings = Settings {
+            id: Id(0),
+            nodes: plan.nodes.join(","),
             prefix: "/p".into(),
             goal: plan.goal,
             interval: plan.interval,
@@ -87,14 +91,37 @@ impl Bench {
             limits: plan.limits,
         };
         let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Remembering::Yes);
-        Bench { session: Session::new(settings, rota, mirror, Box::new(|_| 0)), now: Instant::now() }
+        let mut session = Session::new(settings, mirror, Box::new(|_| 0));
+        session.use_node(failover.name());
+        Bench { session, core: Core::new(NAME, failover), now: Instant::now() }
     }
 
     fn on(&mut self, event: Event) -> Vec<String> {
+        if matches!(event, Event::Turn) && self.core.pause(self.now).is_some() {
+            return Vec::new();
+        }
         let mut actions = Vec::new();
         self.session.on(event, self.now, &mut actions);
-        let told = |action: &Action| !matches!(action, Action::Report(Report::Log(line)) if line.level == Level::Debug);
-        actions.iter().filter(|action| told(action)).map(text).collect()
+        let mut lines = Vec::new();
+        for action in actions {
+            match action {
+                Action::Ask(request) => lines.push(format!("{} {}", self.core.failover().node(), asked(&request))),
+                Action::Abort => lines.push("abort".into()),
+                Action::Close => lines.push("close".into()),
+                Action::Drop(wait) => lines.push(format!("drop {wait}")),
+                Action::Tell(output) => {
+                    let mut commands = Vec::new();
+                    self.core.take(output, &mut self.session, self.now, &mut commands);
+                    lines.extend(commands.iter().filter_map(told));
+                }
+            }
+        }
+        lines
+    }
+
+    /// When a turn is wanted.
+    fn due(&self) -> Option<Instant> {
+        self.core.due(self.session.due())
     }
 
     /// One event and what is to come of it.
@@ -110,7 +137,7 @@ impl Bench {
 
     /// Lets the time come at which the session wants its next turn, and tells how long that took.
     fn wait(&mut self) -> Duration {
-        let due = self.session.due().expect("a turn is wanted");
+        let due = self.due().expect("a turn is wanted");
         let waited = due.saturating_duration_since(self.now);
         self.now += waited;
         waited
@@ -141,34 +168,36 @@ impl Bench {
     }
 }
 
-fn text(action: &Action) -> String {
+fn asked(Request { kind, target }: &Request) -> String {
+    let target = target.strip_prefix("/v2/keys").unwrap().replace("?recursive=true&", " ").replace('?', " ");
+    format!("{kind:?} {target}").replace("wait=true&waitIndex=", "from ").replace(" quorum=true", "")
+}
+
+fn told(command: &Command) -> Option<String> {
     let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match action {
-        Action::Ask(Request { node, kind, target }) => {
-            let target = target.strip_prefix("/v2/keys").unwrap().replace("?recursive=true&", " ").replace('?', " ");
-            format!("{node} {kind:?} {target}").replace("wait=true&waitIndex=", "from ").replace(" quorum=true", "")
-        }
-        Action::Close => "close".into(),
-        Action::Drop(wait) => format!("drop {wait}"),
-        Action::Report(Report::Snapshot(layer)) => {
+    Some(match command {
+        Command::Report(_, Report::Snapshot(layer)) => {
             let pairs = layer.iter().map(|(key, value)| format!(" {}={}", plain(key), plain(value)));
             format!("snapshot{}", pairs.collect::<String>())
         }
-        Action::Report(Report::Changes { changes, trigger }) => {
+        Command::Report(_, Report::Changes { changes, trigger }) => {
             let list = changes.iter().map(|change| match change {
                 Change::Put(key, value) => format!(" {}={}", plain(key), plain(value)),
                 Change::Delete(key) => format!(" -{}", plain(key)),
             });
             format!("{}{}", if *trigger { "trigger" } else { "changes" }, list.collect::<String>())
         }
-        Action::Report(Report::Failed(words)) => format!("failed: {words}"),
-        Action::Report(Report::Recovered) => "recovered".into(),
-        Action::Report(Report::Log(line)) => {
+        Command::Report(_, Report::Failed(words)) => format!("failed: {words}"),
+        Command::Report(_, Report::Recovered) => "recovered".into(),
+        Command::Report(_, Report::Log(line)) if line.level == Level::Debug => return None,
+        Command::Report(_, Report::Log(line)) => {
             let fields = line.fields.iter().filter(|(name, _)| *name != "backend");
             let fields = fields.map(|(name, value)| format!(" {name}={value}")).collect::<String>();
             format!("{:?}: {}{fields}", line.level, line.message)
         }
-    }
+        Command::CancelAll => return None,
+        other => format!("{other:?}"),
+    })
 }
 
 #[test]
@@ -248,7 +277,7 @@ fn what_a_failure_interrupts_is_reported_before_it() {
     bench.on(opened(0, 14));
     bench.check(put(0, "/a/2", "x", 12), &[]);
     bench.check(broken(), &["trigger /a/2=x", FAILED]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Wait(0) /a from 13"]);
     bench.check(opened(0, 14), &["recovered"]);
 }
@@ -258,7 +287,7 @@ fn a_change_that_cannot_be_taken_is_read() {
     let mut bench = Bench::watching(WATCHED);
     let words = "failed: failed to watch http://a: answer is longer than 9 bytes";
     bench.check(Event::Unusable("answer is longer than 9 bytes".into()), &["close", words]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Read /a"]);
     bench.read(12, &[("/a/1", "x", 11)], &["snapshot /a/1=x"]);
     bench.turn(&["0 Wait(0) /a from 13"]);
@@ -270,7 +299,7 @@ fn another_node_takes_over_all_waits() {
     let mut bench = Bench::watching(plan);
     bench.check(broken(), &["close", FAILED]);
     bench.turn(&[]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["1 Wait(0) /a from 11"]);
     bench.check(opened(0, 10), &[]);
     bench.turn(&["1 Wait(1) /b from 11"]);
@@ -351,7 +380,7 @@ fn an_old_answer_that_comes_again_is_a_failure_with_its_rest() {
     let mut bench = Bench::watching(WATCHED);
     let words = "failed: failed to watch http://a: an answer to another wait";
     bench.check(put(0, "/a/1", "x", 10), &[words]);
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Wait(0) /a from 11"]);
 }
 
@@ -453,7 +482,7 @@ fn a_key_that_is_missing_is_an_error() {
     bench.turn(&["0 Read /a"]);
     bench.check(refused(Why::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
     // What was read before it is as good as it was.
-    assert_eq!(bench.wait(), SHORTEST_REST);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Read /a"]);
     bench.read(12, &[("/a/1", "y", 11)], &["snapshot /a/1=y /b/1=x"]);
 }
@@ -542,7 +571,7 @@ fn one_shot_asks_each_node_and_then_as_long_as_it_may() {
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["1 Read /a"]);
     let all = "failed to read from http://a: connection closed; failed to read from http://b: connection closed";
-    bench.check(broken(), &[&format!("Warn: {NOBODY} error={all}")]);
+    bench.check(broken(), &[&format!("Warn: no node answers, trying again error={all}")]);
     let started = bench.now;
     let last = loop {
         bench.wait();
@@ -554,7 +583,7 @@ fn one_shot_asks_each_node_and_then_as_long_as_it_may() {
     };
     assert_eq!(last, [format!("failed: {all}")]);
     assert_eq!(bench.now - started, Duration::from_secs(30));
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
     bench.turn(&[]);
 }
 
@@ -564,7 +593,7 @@ fn one_shot_reads_once_and_ends() {
     let mut bench = Bench::new(plan);
     bench.on(Event::Turn);
     bench.read(10, &[("/a", "x", 3)], &["snapshot /a=x"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
     bench.turn(&[]);
 
     for (why, words) in [
@@ -575,7 +604,7 @@ fn one_shot_reads_once_and_ends() {
         let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], ..plan });
         bench.on(Event::Turn);
         bench.check(refused(why), &[&format!("failed: failed to read from http://a: {words}")]);
-        assert_eq!(bench.session.due(), None);
+        assert_eq!(bench.due(), None);
     }
 }
 
@@ -586,7 +615,7 @@ fn a_user_who_may_not_is_named() {
     let refusal = Refusal { why: Why::Denied, words: "HTTP 401".into() };
     let words = "failed: failed to read from http://a: user `bob` may not read `/a`, or has another password: HTTP 401";
     bench.check(Event::Refused { refusal, user: Some("bob".into()) }, &[words]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
 }
 
 #[test]
@@ -598,7 +627,7 @@ fn nothing_to_read_is_read_too() {
     let mut bench = Bench::new(Plan { keys: &[], watch_keys: &[], goal: Goal::Kept, ..WATCHED });
     bench.turn(&["Info: set backend nodes nodes=http://a version=2", "0 Probe /_remco"]);
     bench.check(Event::Probed(head(10)), &["snapshot"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
 }
 
 #[test]
@@ -624,7 +653,7 @@ fn more_keys_than_may_be_read_are_an_error() {
     assert_eq!(words, "more than 2 keys: raise `max_keys` of the backend");
     let failed = format!("failed: failed to read from http://a: `/b`: {words}");
     bench.check(Event::TooMany(words), &[&failed]);
-    assert_eq!(bench.wait(), SLOW_REST);
+    assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 Read /a"]);
     // A page that broke off does not count twice.
     for _ in 0..3 {
@@ -636,5 +665,5 @@ fn more_keys_than_may_be_read_are_an_error() {
     let mut bench = Bench::new(Plan { goal: Goal::Once, limits, ..WATCHED });
     bench.on(Event::Turn);
     bench.check(Event::TooMany("too many".into()), &["failed: failed to read from http://a: `/a`: too many"]);
-    assert_eq!(bench.session.due(), None);
+    assert_eq!(bench.due(), None);
 }

@@ -1,0 +1,449 @@
+//! Carries out what the protocol of a network store wants: finds its nodes, makes its calls, reads the files with its
+//! user's name, and tells the protocol what came. The one implementation of [`Backend`] for all such stores. What follows a
+//! failure is `core`'s, what bytes mean the protocol's.
+
+pub mod core;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use self::core::{Command, Core};
+use super::failover::{Deadline, Failover, Start};
+use super::protocol::{
+    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Subscribers,
+};
+use super::{Backend, Replacement, Report};
+use crate::config;
+use crate::dns::wire::Service;
+use crate::host::client::{self, Call, Cause, Client, Limits, Progress, without_credentials};
+use crate::host::dns::{Found, Lookup, Query, Resolver};
+use crate::host::read;
+use crate::host::wait::Interest;
+use crate::log::{Level, Line};
+
+/// Bytes that one call gives in a turn.
+const BUDGET: usize = 128 * 1024;
+
+/// Bytes of streams that are gathered before they are reported although more is at hand, and how long that may take.
+const GATHERED: usize = 1 << 20;
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// A buffer that is kept from turn to turn.
+const KEPT_BUFFER: usize = 64 * 1024;
+
+/// What is the same for all stores.
+pub struct Store {
+    /// The name in logs.
+    pub name: &'static str,
+    pub nodes: Nodes,
+    pub limits: Limits,
+    pub tls: config::Tls,
+    pub login: Option<config::Login>,
+    pub deadline: Deadline,
+    pub random: fn(u64) -> u64,
+}
+
+/// Where a store is.
+pub enum Nodes {
+    /// URLs, at least one; and which one is used first.
+    List(Vec<String>, Start),
+    /// The SRV record of this name has them. It makes URLs of what was found.
+    Record {
+        name: String,
+        urls: Box<dyn Fn(Vec<Service>) -> Vec<String>>,
+        /// What it had a moment ago, if it was looked up then.
+        known: Option<Vec<String>>,
+    },
+}
+
+/// Makes the protocol for some nodes: their URLs, and as they are shown.
+pub type Factory = Box<dyn Fn(&[String], &[String], Instant) -> Box<dyn Protocol>>;
+
+/// A network store at work.
+pub struct Driver {
+    store: Store,
+    factory: Factory,
+    client: Client,
+    core: Core,
+    stage: Stage,
+    /// Those who are served, with what they want.
+    subscribers: BTreeMap<Id, config::Backend>,
+    calls: BTreeMap<CallId, (u64, Call, RequestKind)>,
+    /// How many calls there were.
+    begun: u64,
+    /// A look at the record while the nodes that are known are used on.
+    lookup: Option<Lookup>,
+    resolver: Resolver,
+    /// A turn is due whatever the protocol says.
+    fresh: Option<Instant>,
+    /// What streams brought since it was last reported: since when, and bytes.
+    gathered: Option<(Instant, usize)>,
+    /// A call used up its budget.
+    more: bool,
+    reports: Vec<(Id, Report)>,
+    replacement: Option<Replacement>,
+    buffer: Vec<u8>,
+}
+
+enum Stage {
+    /// The nodes are not known yet. The record is the only node.
+    Locating { given_up: bool },
+    /// They are. `nodes` are URLs.
+    Located { nodes: Vec<String>, protocol: Box<dyn Protocol> },
+}
+
+/// What the driver itself has to tell the protocol.
+enum Event {
+    Credentials(Result<Option<Credentials>, String>),
+    Failed(CallId, Failure),
+}
+
+impl Driver {
+    pub fn new(store: Store, factory: Factory, now: Instant) -> Driver {
+        let resolver = Resolver::new(None);
+        let mut driver = Driver {
+            client: Client::with(resolver.clone(), store.limits, store.tls.clone()),
+            core: Core::new(store.name, record(&store)),
+            stage: Stage::Locating { given_up: false },
+            subscribers: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            begun: 0,
+            lookup: None,
+            resolver,
+            fresh: Some(now),
+            gathered: None,
+            more: false,
+            reports: Vec::new(),
+            replacement: None,
+            buffer: Vec::new(),
+            store,
+            factory,
+        };
+        let known = match &mut driver.store.nodes {
+            Nodes::List(nodes, start) => Some((nodes.clone(), *start)),
+            Nodes::Record { known, .. } => known.take().map(|nodes| (nodes, Start::First)),
+        };
+        if let Some((nodes, start)) = known {
+            driver.use_nodes(nodes, start, now);
+        }
+        driver
+    }
+
+    /// Serves the store at these nodes from now on.
+    fn use_nodes(&mut self, nodes: Vec<String>, start: Start, now: Instant) {
+        self.calls.clear();
+        let shown: Vec<String> = nodes.iter().map(|node| without_credentials(node)).collect();
+        let mut protocol = (self.factory)(&nodes, &shown, now);
+        let failover = Failover::new(shown, start, self.store.deadline, Box::new(self.store.random));
+        protocol.use_node(failover.name());
+        self.core.use_nodes(failover);
+        self.stage = Stage::Located { nodes, protocol };
+        self.fresh = Some(now);
+        for (id, options) in self.subscribers.clone() {
+            self.with_protocol(now, |protocol, out| protocol.add(id, &options, out));
+        }
+    }
+
+    /// Lets the protocol do something, and carries out what it wants.
+    fn with_protocol(&mut self, now: Instant, act: impl FnOnce(&mut dyn Protocol, &mut Vec<Output>)) {
+        let mut events = VecDeque::new();
+        let mut outputs = Vec::new();
+        if let Stage::Located { protocol, .. } = &mut self.stage {
+            act(&mut **protocol, &mut outputs);
+        }
+        loop {
+            for output in outputs.drain(..) {
+                self.take(output, now, &mut events);
+            }
+            let Stage::Located { protocol, .. } = &mut self.stage else { return };
+            match events.pop_front() {
+                Some(Event::Credentials(credentials)) => {
+                    protocol.on(Input::Credentials(credentials), now, &mut outputs);
+                }
+                Some(Event::Failed(call, failure)) => protocol.on(Input::Failed(call, failure), now, &mut outputs),
+                None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, output: Output, now: Instant, events: &mut VecDeque<Event>) {
+        let Stage::Located { protocol, .. } = &mut self.stage else { return };
+        let mut commands = Vec::new();
+        let subscribers: &mut dyn Subscribers = &mut **protocol;
+        self.core.take(output, subscribers, now, &mut commands);
+        for command in commands {
+            match command {
+                Command::Begin(id, request) => events.extend(self.begin(id, &request, now)),
+                Command::Cancel(id) => drop(self.calls.remove(&id)),
+                Command::CancelAll => self.calls.clear(),
+                Command::ReadCredentials => events.push_back(Event::Credentials(self.credentials())),
+                Command::Report(id, report) => self.reports.push((id, report)),
+                Command::Replace(options) => self.replace(*options),
+            }
+        }
+    }
+
+    /// Begins a call to the node that is used; what there is to tell if that cannot be.
+    fn begin(&mut self, id: CallId, request: &Request, now: Instant) -> Option<Event> {
+        let Stage::Located { nodes, .. } = &self.stage else { return None };
+        let node = &nodes[self.core.failover().node()];
+        let node = if request.anonymous { &without_credentials(node) } else { node };
+        let url = format!("{node}{}", request.target);
+        let headers: Vec<(&str, &str)> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+        let begun = self.client.begin(
+            &client::Request {
+                method: request.method,
+                url: &url,
+                headers: &headers,
+                body: request.body.as_deref().map(str::as_bytes),
+                // All that is asked of stores only reads.
+                repeatable: true,
+                kind: match request.kind {
+                    RequestKind::Whole => client::Kind::Whole,
+                    RequestKind::Stream => client::Kind::Stream,
+                },
+                head_within: request.head_within,
+            },
+            now,
+        );
+        match begun {
+            Ok(call) => {
+                self.begun += 1;
+                self.calls.insert(id, (self.begun, call, request.kind));
+                None
+            }
+            Err(error) => Some(Event::Failed(id, failure(&error.cause))),
+        }
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, String> {
+        let Some(login) = &self.store.login else { return Ok(None) };
+        let (user, password) = (read::credential(&login.username)?, read::credential(&login.password)?);
+        Ok(Some(Credentials { user, password }))
+    }
+
+    /// The only subscriber is served by other means from now on.
+    fn replace(&mut self, options: config::Backend) {
+        let Stage::Located { nodes, .. } = &self.stage else { return };
+        let Some(id) = self.subscribers.keys().next().copied() else { return };
+        let nodes = match &self.store.nodes {
+            Nodes::List(..) => None,
+            Nodes::Record { .. } => Some(nodes.clone()),
+        };
+        self.replacement = Some(Replacement { id, options, nodes, told: self.core.is_told(id) });
+    }
+
+    /// Gives each call its turn.
+    fn advance(&mut self, now: Instant) {
+        let turns: Vec<(CallId, u64)> = self.calls.iter().map(|(id, (serial, ..))| (*id, *serial)).collect();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        turns.into_iter().for_each(|(id, serial)| self.turn_call(id, serial, now, &mut buffer));
+        buffer.clear();
+        buffer.shrink_to(KEPT_BUFFER);
+        self.buffer = buffer;
+    }
+
+    /// Goes on with one call, as far as its budget goes.
+    fn turn_call(&mut self, id: CallId, serial: u64, now: Instant, buffer: &mut Vec<u8>) {
+        // A head is followed by what has come of the body.
+        while let Some((_, call, kind)) = self.calls.get_mut(&id).filter(|(is, ..)| *is == serial) {
+            buffer.clear();
+            let kind = *kind;
+            let progress = call.turn(now, BUDGET, buffer);
+            if !buffer.is_empty() {
+                if kind == RequestKind::Stream {
+                    let (_, bytes) = self.gathered.get_or_insert((now, 0));
+                    *bytes = bytes.saturating_add(buffer.len());
+                }
+                self.tell(Input::Body(id, buffer), now);
+            }
+            // The protocol may have cancelled it over what came.
+            let Some((_, call, _)) = self.calls.get(&id).filter(|(is, ..)| *is == serial) else { return };
+            match progress {
+                Ok(Progress::Head) => {
+                    let (status, headers) = (call.status().unwrap_or(0), self.headers(call));
+                    self.tell(Input::Head(id, Head { status, headers: &headers }), now);
+                }
+                Ok(Progress::Ended) => {
+                    self.calls.remove(&id);
+                    self.tell(Input::End(id), now);
+                }
+                Ok(Progress::More) => {
+                    self.more = true;
+                    return;
+                }
+                Ok(Progress::Waiting) => return,
+                Err(error) => {
+                    self.calls.remove(&id);
+                    self.tell(Input::Failed(id, failure(&error.cause)), now);
+                }
+            }
+        }
+    }
+
+    fn headers(&self, call: &Call) -> Vec<(&'static str, String)> {
+        let Stage::Located { protocol, .. } = &self.stage else { return Vec::new() };
+        let value = |name: &&'static str| Some((*name, call.header(name)?.to_owned()));
+        protocol.headers().iter().filter_map(value).collect()
+    }
+
+    fn tell(&mut self, input: Input<'_>, now: Instant) {
+        self.with_protocol(now, |protocol, out| protocol.on(input, now, out));
+    }
+
+    /// Whether what streams brought is reported now, or waits for more that is at hand.
+    fn is_gathered(&self, now: Instant) -> bool {
+        let Some((since, bytes)) = self.gathered else { return true };
+        !self.more || bytes >= GATHERED || now.saturating_duration_since(since) >= GATHERING
+    }
+
+    /// Looks the record up, at the start and when every node has failed.
+    fn locate(&mut self, now: Instant) {
+        let Nodes::Record { name, urls, .. } = &self.store.nodes else { return };
+        if self.lookup.is_none() {
+            let is_wanted = match &self.stage {
+                Stage::Locating { given_up } => !given_up && self.core.pause(now).is_none(),
+                Stage::Located { .. } => self.core.is_exhausted(),
+            };
+            if !is_wanted {
+                return;
+            }
+            self.lookup = Some(self.resolver.begin(Query::Services(name.clone()), now));
+        }
+        let Some(found) = self.lookup.as_mut().and_then(|lookup| lookup.turn(now)) else { return };
+        self.lookup = None;
+        let nodes = match found {
+            Ok(Found::Services(services)) => match urls(services) {
+                nodes if nodes.is_empty() => Err(format!("failed to look up `{name}`: its records name no node")),
+                nodes => Ok(nodes),
+            },
+            Ok(Found::Addresses(_)) => Err(format!("failed to look up `{name}`: addresses instead of records")),
+            Err(error) => Err(error.to_string()),
+        };
+        match (nodes, &self.stage) {
+            (Ok(nodes), Stage::Located { nodes: known, .. }) if is_same(&nodes, known) => {}
+            (Ok(nodes), _) => self.use_nodes(nodes, Start::First, now),
+            // The old ones are tried on.
+            (Err(words), Stage::Located { .. }) => {
+                let line = Line::new(Level::Debug, "keeping the nodes as they were").with("backend", self.store.name);
+                let line = line.with("error", words);
+                self.reports.extend(self.subscribers.keys().next().map(|id| (*id, Report::Log(line))));
+            }
+            (Err(words), Stage::Locating { .. }) => {
+                let mut all = Unlocated { ids: self.subscribers.keys().copied().collect(), given_up: false };
+                let mut commands = Vec::new();
+                self.core.node_failed(words, None, &mut all, now, &mut commands);
+                let reports = commands.into_iter().filter_map(|command| match command {
+                    Command::Report(id, report) => Some((id, report)),
+                    _ => None,
+                });
+                self.reports.extend(reports);
+                self.stage = Stage::Locating { given_up: all.given_up };
+            }
+        }
+    }
+}
+
+/// The subscribers of a store whose nodes are not known.
+struct Unlocated {
+    ids: Vec<Id>,
+    given_up: bool,
+}
+
+impl Subscribers for Unlocated {
+    fn waiting(&self) -> Vec<Id> {
+        self.ids.clone()
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    fn use_node(&mut self, _name: &str) {}
+}
+
+/// While the record is looked up it is the only node.
+fn record(store: &Store) -> Failover {
+    let name = match &store.nodes {
+        Nodes::Record { name, .. } => name.clone(),
+        Nodes::List(..) => String::new(),
+    };
+    Failover::new(vec![name], Start::First, store.deadline, Box::new(store.random))
+}
+
+/// Whether two lists have the same nodes, in any order.
+fn is_same(one: &[String], other: &[String]) -> bool {
+    let sorted = |nodes: &[String]| {
+        let mut nodes = nodes.to_vec();
+        nodes.sort_unstable();
+        nodes
+    };
+    sorted(one) == sorted(other)
+}
+
+fn failure(cause: &Cause) -> Failure {
+    let kind = match cause {
+        Cause::Ended | Cause::Closed => FailureKind::Closed,
+        Cause::Late { .. } => FailureKind::TimedOut,
+        Cause::TooLong { .. } => FailureKind::TooLarge,
+        Cause::Aborted | Cause::Other(_) => FailureKind::Other,
+    };
+    Failure { kind, words: cause.to_string() }
+}
+
+impl Backend for Driver {
+    fn name(&self) -> &'static str {
+        self.store.name
+    }
+
+    fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant) {
+        self.subscribers.insert(id, options.clone());
+        self.core.add(id, told);
+        self.fresh.get_or_insert(now);
+        self.with_protocol(now, |protocol, out| protocol.add(id, options, out));
+    }
+
+    fn remove(&mut self, id: Id, now: Instant) {
+        self.subscribers.remove(&id);
+        self.core.remove(id);
+        self.reports.retain(|(of, _)| *of != id);
+        self.with_protocol(now, |protocol, out| protocol.remove(id, out));
+    }
+
+    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        self.calls.values().for_each(|(_, call, _)| call.interests(out));
+        self.lookup.iter().for_each(|lookup| lookup.interests(out));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let protocol = match &self.stage {
+            Stage::Located { protocol, .. } => self.core.due(protocol.due()),
+            Stage::Locating { given_up: true } => None,
+            Stage::Locating { given_up: false } => self.core.due(None),
+        };
+        let calls = self.calls.values().filter_map(|(_, call, _)| call.due());
+        let lookup = self.lookup.iter().map(Lookup::due);
+        calls.chain(lookup).chain(protocol).chain(self.fresh).min()
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>) {
+        (self.fresh, self.more) = (None, false);
+        self.locate(now);
+        self.advance(now);
+        if self.is_gathered(now) {
+            self.gathered = None;
+            self.tell(Input::Quiet, now);
+        }
+        if self.core.pause(now).is_none() {
+            // What begins is due at once.
+            self.tell(Input::Turn, now);
+        }
+        self.locate(now);
+        out.append(&mut self.reports);
+    }
+
+    fn replacement(&mut self) -> Option<Replacement> {
+        self.replacement.take()
+    }
+}

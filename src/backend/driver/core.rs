@@ -1,0 +1,256 @@
+//! The pure half of a driver: which node is used, how long a failure is waited out, and which subscriber is told of it and
+//! of its end. Makes no call and reads no clock.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::backend::Report;
+use crate::backend::failover::{Failover, Next, Notice};
+use crate::backend::protocol::{CallId, Id, Output, Request, Subscribers};
+use crate::config;
+use crate::log::{Level, Line};
+
+/// What a one-shot run says when it has asked every node.
+const NO_NODE_ANSWERS: &str = "no node answers, trying again";
+
+/// Which node is used, and who was told of what.
+pub struct Core {
+    /// The backend's name in logs.
+    name: &'static str,
+    failover: Failover,
+    /// A failure is waited out until then.
+    pause: Option<Instant>,
+    /// Those who were told of a failure.
+    told: BTreeSet<Id>,
+    /// How many nodes failed since something worked.
+    failed: usize,
+}
+
+/// What is left to be carried out.
+#[derive(Debug)]
+pub enum Command {
+    Begin(CallId, Request),
+    Cancel(CallId),
+    CancelAll,
+    ReadCredentials,
+    Report(Id, Report),
+    Replace(Box<config::Backend>),
+}
+
+impl Core {
+    pub fn new(name: &'static str, failover: Failover) -> Core {
+        Core { name, failover, pause: None, told: BTreeSet::new(), failed: 0 }
+    }
+
+    /// Goes on with other nodes. Who was told of a failure is told of its end all the same.
+    pub fn use_nodes(&mut self, failover: Failover) {
+        (self.failover, self.pause, self.failed) = (failover, None, 0);
+    }
+
+    pub fn failover(&self) -> &Failover {
+        &self.failover
+    }
+
+    /// Whether a subscriber was told of a failure and not of its end.
+    pub fn is_told(&self, id: Id) -> bool {
+        self.told.contains(&id)
+    }
+
+    /// A subscriber comes, who may have been told of a failure before.
+    pub fn add(&mut self, id: Id, told: bool) {
+        if told {
+            self.told.insert(id);
+        }
+    }
+
+    pub fn remove(&mut self, id: Id) {
+        self.told.remove(&id);
+    }
+
+    /// The end of a pause that is waited for.
+    pub fn pause(&mut self, now: Instant) -> Option<Instant> {
+        self.pause = self.pause.filter(|until| now < *until);
+        self.pause
+    }
+
+    /// When a protocol that is due then gets its turn.
+    pub fn due(&self, protocol: Option<Instant>) -> Option<Instant> {
+        self.pause.or(protocol)
+    }
+
+    /// Whether every node has failed since something worked. True once.
+    pub fn is_exhausted(&mut self) -> bool {
+        let is_exhausted = self.failover.is_endless() && self.failed >= self.failover.count();
+        if is_exhausted {
+            self.failed = 0;
+        }
+        is_exhausted
+    }
+
+    /// Takes what a protocol wants.
+    pub fn take(&mut self, output: Output, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
+        match output {
+            Output::Begin(call, request) => out.push(Command::Begin(call, request)),
+            Output::Cancel(call) => out.push(Command::Cancel(call)),
+            Output::ReadCredentials => out.push(Command::ReadCredentials),
+            Output::Replace(options) => out.push(Command::Replace(options)),
+            Output::Report(id, report) => self.report(id, report, out),
+            Output::Healthy(id) => {
+                if self.told.remove(&id) {
+                    out.push(Command::Report(id, Report::Recovered));
+                }
+            }
+            Output::NodeFailed { words, not_before } => {
+                out.push(Command::CancelAll);
+                self.node_failed(words, not_before, of, now, out);
+            }
+            Output::FailFast => self.failover.fail_fast(now),
+            Output::Worked => {
+                self.failed = 0;
+                self.failover.worked();
+            }
+            Output::ResetBackoff => self.failover.reset_backoff(),
+        }
+    }
+
+    fn report(&mut self, id: Id, report: Report, out: &mut Vec<Command>) {
+        match report {
+            Report::Failed(_) => _ = self.told.insert(id),
+            Report::Snapshot(_) | Report::Changes { .. } => self.failed = 0,
+            Report::Recovered | Report::Log(_) => {}
+        }
+        out.push(Command::Report(id, report));
+    }
+
+    /// The node that is used failed: what follows, for every store.
+    pub fn node_failed(
+        &mut self,
+        words: String,
+        not_before: Option<Instant>,
+        of: &mut dyn Subscribers,
+        now: Instant,
+        out: &mut Vec<Command>,
+    ) {
+        self.failed = self.failed.saturating_add(1);
+        let next = self.failover.failed(words, now);
+        let all = self.failover.failures();
+        self.pause = match next {
+            Next::Now => None,
+            Next::Pause { until, .. } => Some(not_before.map_or(until, |least| until.max(least))),
+            Next::GiveUp => None,
+        };
+        for id in of.waiting() {
+            match next {
+                Next::GiveUp | Next::Pause { notice: Notice::Failure, .. } => {
+                    self.report(id, Report::Failed(all.clone()), out);
+                }
+                Next::Pause { notice: Notice::FirstRound, .. } => {
+                    let line = Line::new(Level::Warn, NO_NODE_ANSWERS).with("backend", self.name);
+                    self.report(id, Report::Log(line.with("error", all.clone())), out);
+                }
+                Next::Now | Next::Pause { notice: Notice::None, .. } => {}
+            }
+        }
+        if next == Next::GiveUp {
+            of.give_up();
+        }
+        of.use_node(self.failover.name());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backend::failover::{Deadline, SHORTEST_BACKOFF, Start};
+
+    /// Two subscribers who wait until all is given up.
+    struct Two {
+        given_up: bool,
+        node: String,
+    }
+
+    impl Subscribers for Two {
+        fn waiting(&self) -> Vec<Id> {
+            if self.given_up { Vec::new() } else { vec![Id(1), Id(2)] }
+        }
+
+        fn give_up(&mut self) {
+            self.given_up = true;
+        }
+
+        fn use_node(&mut self, name: &str) {
+            self.node = name.to_owned();
+        }
+    }
+
+    struct Bench {
+        core: Core,
+        two: Two,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(deadline: Deadline) -> Bench {
+            let nodes = vec!["a".to_owned(), "b".to_owned()];
+            let core = Core::new("test", Failover::new(nodes, Start::First, deadline, Box::new(|_| 0)));
+            Bench { core, two: Two { given_up: false, node: "a".into() }, now: Instant::now() }
+        }
+
+        #[track_caller]
+        fn check(&mut self, output: Output, want: &[&str]) {
+            let mut out = Vec::new();
+            self.core.take(output, &mut self.two, self.now, &mut out);
+            let text = |command: &Command| match command {
+                Command::Report(id, Report::Failed(words)) => format!("{} failed {words}", id.0),
+                Command::Report(id, Report::Recovered) => format!("{} recovered", id.0),
+                Command::Report(id, Report::Log(line)) => format!("{} {}", id.0, line.message),
+                Command::CancelAll => "cancel all".to_owned(),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(out.iter().map(text).collect::<Vec<_>>(), want);
+        }
+
+        #[track_caller]
+        fn fail(&mut self, words: &str, want: &[&str]) {
+            self.check(Output::NodeFailed { words: words.into(), not_before: None }, want);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_to_who_waits_and_its_end_to_who_was_told() {
+        let mut bench = Bench::new(Deadline::Never);
+        bench.fail("x", &["cancel all", "1 failed x", "2 failed x"]);
+        assert_eq!((bench.core.pause(bench.now), &*bench.two.node), (Some(bench.now + SHORTEST_BACKOFF), "b"));
+        assert!(!bench.core.is_exhausted());
+        bench.now += SHORTEST_BACKOFF;
+        assert_eq!(bench.core.pause(bench.now), None);
+        bench.fail("y", &["cancel all", "1 failed x; y", "2 failed x; y"]);
+        assert!(bench.core.is_exhausted() && !bench.core.is_exhausted());
+        bench.check(Output::Healthy(Id(1)), &["1 recovered"]);
+        bench.check(Output::Healthy(Id(1)), &[]);
+        bench.check(Output::Worked, &[]);
+        bench.fail("z", &["cancel all", "1 failed z", "2 failed z"]);
+    }
+
+    #[test]
+    fn a_pause_may_be_longer() {
+        let mut bench = Bench::new(Deadline::Never);
+        let least = bench.now + Duration::from_secs(20);
+        let failed = Output::NodeFailed { words: "x".into(), not_before: Some(least) };
+        bench.check(failed, &["cancel all", "1 failed x", "2 failed x"]);
+        assert_eq!(bench.core.due(Some(bench.now)), Some(least));
+    }
+
+    #[test]
+    fn a_one_shot_run_gives_up() {
+        let mut bench = Bench::new(Deadline::After(Duration::from_secs(9)));
+        bench.fail("x", &["cancel all"]);
+        assert_eq!(bench.core.pause(bench.now), None);
+        bench.fail("y", &["cancel all", "1 no node answers, trying again", "2 no node answers, trying again"]);
+        bench.check(Output::FailFast, &[]);
+        bench.fail("z", &["cancel all", "1 failed z; y", "2 failed z; y"]);
+        assert!(bench.two.given_up && !bench.core.is_exhausted());
+    }
+}

@@ -1,0 +1,222 @@
+//! Cuts the objects out of the lists of one name in a JSON text that comes in pieces, so that each can be read as soon as
+//! it is there. What is left is a small JSON text with a zero in the place of each object: whoever reads both has read
+//! the whole. Knows JSON's brackets and strings, nothing else of it.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::wire::Unreadable;
+
+/// Deeper texts are refused: serde_json would not read them either.
+const DEPTH: usize = 128;
+
+/// What stands in the place of an object that was given away.
+const PLACE: u8 = b'0';
+
+/// The objects in the lists of one name. One that has such a list itself is not given away as a whole: its own are.
+pub struct Elements {
+    name: &'static [u8],
+    /// The brackets that are open.
+    open: Vec<Bracket>,
+    /// Within a string: whether the next byte is escaped.
+    string: Option<Escape>,
+    /// The last string, as far as it may be the name; longer ones are cut.
+    last: Vec<u8>,
+    /// The object that is coming in, and how many brackets were open before it.
+    object: Vec<u8>,
+    outside: Option<usize>,
+    rest: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bracket {
+    Object,
+    List,
+    /// A list whose objects are given away.
+    Named,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    No,
+    Yes,
+}
+
+/// The zero in the rest.
+pub struct Taken;
+
+impl<'de> Deserialize<'de> for Taken {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Taken, D::Error> {
+        match u8::deserialize(json)? {
+            0 => Ok(Taken),
+            _ => Err(D::Error::custom("a number in the place of an object")),
+        }
+    }
+}
+
+impl Elements {
+    pub fn of(name: &'static str) -> Elements {
+        Elements {
+            name: name.as_bytes(),
+            open: Vec::new(),
+            string: None,
+            last: Vec::new(),
+            object: Vec::new(),
+            outside: None,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Takes the next piece, and gives away each object that is complete.
+    ///
+    /// # Errors
+    /// The text is nested too deep, or what `give` says.
+    pub fn push(
+        &mut self,
+        piece: &[u8],
+        give: &mut dyn FnMut(&[u8]) -> Result<(), Unreadable>,
+    ) -> Result<(), Unreadable> {
+        // What is before `kept` went to where it belongs.
+        let (mut at, mut kept) = (0, 0);
+        while at < piece.len() {
+            if self.string.is_some() {
+                at = self.skip_string(piece, at);
+                continue;
+            }
+            let byte = piece[at];
+            at += 1;
+            match byte {
+                b'"' => {
+                    self.string = Some(Escape::No);
+                    self.last.clear();
+                }
+                b'{' => {
+                    if self.open.last() == Some(&Bracket::Named) {
+                        self.keep(&piece[kept..at - 1]);
+                        kept = at - 1;
+                        self.outside = Some(self.open.len());
+                    }
+                    self.enter(Bracket::Object)?;
+                }
+                b'[' => {
+                    let is_named = self.open.last() == Some(&Bracket::Object) && self.last == self.name;
+                    if is_named {
+                        // The object around it stays in the rest.
+                        self.keep(&piece[kept..at]);
+                        kept = at;
+                        self.rest.append(&mut self.object);
+                        self.outside = None;
+                    }
+                    self.enter(if is_named { Bracket::Named } else { Bracket::List })?;
+                }
+                b'}' | b']' => {
+                    self.open.pop();
+                    if byte == b'}' && self.outside == Some(self.open.len()) {
+                        self.keep(&piece[kept..at]);
+                        kept = at;
+                        self.outside = None;
+                        self.rest.push(PLACE);
+                        let given = give(&self.object);
+                        self.object.clear();
+                        given?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.keep(&piece[kept..]);
+        Ok(())
+    }
+
+    /// What is left of the text.
+    pub fn rest(mut self) -> Vec<u8> {
+        self.rest.append(&mut self.object);
+        self.rest
+    }
+
+    fn enter(&mut self, bracket: Bracket) -> Result<(), Unreadable> {
+        if self.open.len() == DEPTH {
+            return Err(Unreadable::Nonsense(format!("nested deeper than {DEPTH} levels")));
+        }
+        self.open.push(bracket);
+        Ok(())
+    }
+
+    /// Goes on to behind the end of a string, or of the piece.
+    fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
+        let mut at = from;
+        while let Some(escape) = self.string
+            && at < piece.len()
+        {
+            let byte = piece[at];
+            at += 1;
+            self.string = match (escape, byte) {
+                (Escape::No, b'"') => None,
+                (Escape::No, b'\\') => Some(Escape::Yes),
+                (Escape::No | Escape::Yes, _) => Some(Escape::No),
+            };
+            if self.string.is_some() && self.last.len() <= self.name.len() {
+                self.last.push(byte);
+            }
+        }
+        at
+    }
+
+    /// Takes bytes to where they belong.
+    fn keep(&mut self, bytes: &[u8]) {
+        let place = if self.outside.is_some() { &mut self.object } else { &mut self.rest };
+        place.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, objects: &[&str], rest: &str) {
+        for size in 1..=text.len() {
+            let (mut elements, mut given) = (Elements::of("kvs"), Vec::new());
+            let mut give = |object: &[u8]| {
+                given.push(String::from_utf8(object.to_vec()).unwrap());
+                Ok(())
+            };
+            for piece in text.as_bytes().chunks(size) {
+                elements.push(piece, &mut give).unwrap();
+            }
+            assert_eq!(given, objects, "{text} in pieces of {size}");
+            assert_eq!(String::from_utf8(elements.rest()).unwrap(), rest, "{text} in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn objects_are_cut_out_of_the_lists_of_one_name() {
+        check("{}", &[], "{}");
+        check(r#"{"kvs":[]}"#, &[], r#"{"kvs":[]}"#);
+        check(r#"{"kvs":[{"a":1}, {}],"b":2}"#, &[r#"{"a":1}"#, "{}"], r#"{"kvs":[0, 0],"b":2}"#);
+        check(r#"{"kvs":[{"a":{"b":[{}]}}]}"#, &[r#"{"a":{"b":[{}]}}"#], r#"{"kvs":[0]}"#);
+        check(r#"{"x":[{}],"y":{"kvs":3}}"#, &[], r#"{"x":[{}],"y":{"kvs":3}}"#);
+        check(r#"{"a":"kvs","b":[{}],"kvsx":[{}]}"#, &[], r#"{"a":"kvs","b":[{}],"kvsx":[{}]}"#);
+        check(r#"{"\"kvs":[{}]} "#, &[], r#"{"\"kvs":[{}]} "#);
+    }
+
+    #[test]
+    fn strings_may_hold_brackets() {
+        check(r#"{"kvs":[{"a":"}]\"{"},{"b":"\\"}]}"#, &[r#"{"a":"}]\"{"}"#, r#"{"b":"\\"}"#], r#"{"kvs":[0,0]}"#);
+    }
+
+    #[test]
+    fn an_object_with_a_list_of_its_own_stays() {
+        let text = r#"{"n":{"kvs":[{"a":1},{"d":1,"kvs":[{"b":2},{"kvs":[]}],"e":1}]}}"#;
+        check(text, &[r#"{"a":1}"#, r#"{"b":2}"#], r#"{"n":{"kvs":[0,{"d":1,"kvs":[0,{"kvs":[]}],"e":1}]}}"#);
+    }
+
+    #[test]
+    fn what_is_cut_or_wrong_is_in_the_rest() {
+        check(r#"{"kvs":[{"a":"#, &[], r#"{"kvs":[{"a":"#);
+        check("]]}}{", &[], "]]}}{");
+        let mut elements = Elements::of("kvs");
+        assert!(elements.push("[".repeat(DEPTH).as_bytes(), &mut |_| Ok(())).is_ok());
+        assert!(elements.push(b"[", &mut |_| Ok(())).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! A login to version 3: name and password become a request, its answer a token. Hides both secrets from errors. Knows
+//! neither when a login is needed nor who asks.
+
+use super::protocol::{append_beginning, with_headers};
+use super::wire::{self, Refusal};
+use crate::backend::protocol::{Credentials, Request};
+use crate::backend::redact::Redactor;
+use crate::config::Secret;
+
+/// Bytes of the answer to a login. A token of JSON Web Tokens has some hundred.
+const LONGEST_TOKEN: usize = 64 * 1024;
+
+/// A login under way.
+#[derive(Default)]
+pub struct Login {
+    user: String,
+    status: u16,
+    body: Vec<u8>,
+}
+
+/// A user with a token.
+pub struct Answered {
+    pub user: String,
+    pub token: Secret,
+}
+
+/// Why there is no token.
+pub enum NoToken {
+    Refused {
+        user: String,
+        refusal: Refusal,
+    },
+    /// The answer is none, in words.
+    Broken(String),
+}
+
+impl Login {
+    /// The request for a token.
+    ///
+    /// # Errors
+    /// Name or password could not be read, in words.
+    pub fn request(
+        &mut self,
+        credentials: Result<Option<Credentials>, String>,
+        secrets: &mut Redactor,
+    ) -> Result<Request, String> {
+        let Credentials { user, password } = credentials?.ok_or_else(|| "there is no user to log in".to_owned())?;
+        secrets.hide("password", password.reveal());
+        *self = Login { user: user.reveal().to_owned(), status: 0, body: Vec::new() };
+        let body = wire::login(user.reveal(), password.reveal());
+        Ok(with_headers(Request::post(wire::AUTHENTICATE, body), std::iter::empty()))
+    }
+
+    pub fn head(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    pub fn body(&mut self, piece: &[u8]) {
+        match self.status {
+            200 => {
+                let room = LONGEST_TOKEN.saturating_sub(self.body.len());
+                self.body.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            _ => append_beginning(&mut self.body, piece),
+        }
+    }
+
+    /// The head of the answer has come, and is a refusal.
+    pub fn is_refused(&self) -> bool {
+        !matches!(self.status, 0 | 200)
+    }
+
+    /// The answer has ended.
+    pub fn end(&mut self, secrets: &mut Redactor) -> Result<Answered, NoToken> {
+        let Login { user, status, body } = std::mem::take(self);
+        if status != 200 {
+            let refusal = wire::refusal(status, wire::AUTHENTICATE, &body, secrets);
+            return Err(NoToken::Refused { user, refusal });
+        }
+        let token = wire::read_token(&body).map_err(|error| NoToken::Broken(error.to_string()))?;
+        secrets.hide("token", &token);
+        Ok(Answered { user, token: Secret::new(token) })
+    }
+}

@@ -1,0 +1,346 @@
+//! etcd's version 3 as a protocol: the bytes of answers become what `session` is told, and what that wants becomes
+//! requests. Keeps the token and what no error shows. Decides nothing.
+
+use std::time::Instant;
+
+use super::login::{Answered, Login, NoToken};
+use super::mirror::{Comparing, Mirror};
+use super::session::{Action, Event, Request, RequestKind, Session, Tail};
+use super::subscription::{Goal, Wanted};
+use super::wire::{self, PageReader, Unreadable};
+use crate::backend::lines::{Lines, TooLong};
+use crate::backend::protocol::{self, CallId, Failure, FailureKind, Head, Id, Input, Output, Protocol, Subscribers};
+use crate::backend::redact::Redactor;
+use crate::backend::{Mode, interval, watches};
+use crate::config::{self, ReadLimits, Secret};
+
+/// The one request that is under way beside the stream.
+const REQUEST: CallId = CallId(0);
+const STREAM: CallId = CallId(1);
+
+/// Bytes of an answer with an error that are looked at.
+pub const BEGINNING: usize = 4096;
+
+/// An etcd of version 3.
+pub struct V3 {
+    session: Session,
+    mode: Mode,
+    limits: ReadLimits,
+    max_response: usize,
+    token: Option<Secret>,
+    login: Login,
+    /// What no error shows.
+    secrets: Redactor,
+    request: Reading,
+    stream: Streaming,
+}
+
+/// The answer of the request that is under way.
+enum Reading {
+    Idle,
+    Login,
+    /// Its head has not come.
+    Range,
+    Page(Box<PageReader>),
+    Refusal {
+        status: u16,
+        body: Vec<u8>,
+    },
+}
+
+enum Streaming {
+    Idle,
+    /// Its head has not come.
+    Opening,
+    Open(Lines),
+    Refusal {
+        status: u16,
+        body: Vec<u8>,
+    },
+}
+
+impl V3 {
+    pub fn new(session: Session, mode: Mode, etcd: &config::Etcd) -> V3 {
+        V3 {
+            session,
+            mode,
+            limits: etcd.read,
+            max_response: etcd.max_response,
+            token: None,
+            login: Login::default(),
+            secrets: Redactor::default(),
+            request: Reading::Idle,
+            stream: Streaming::Idle,
+        }
+    }
+
+    /// Tells the session what happened, and does what it wants.
+    fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
+        let mut actions = Vec::new();
+        self.session.on(event, now, &mut actions);
+        self.perform(actions, out);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>, out: &mut Vec<Output>) {
+        for action in actions {
+            match action {
+                Action::Ask(request) => self.ask(request, out),
+                Action::Abort => {
+                    self.request = Reading::Idle;
+                    out.push(Output::Cancel(REQUEST));
+                }
+                Action::Close => {
+                    self.stream = Streaming::Idle;
+                    out.push(Output::Cancel(STREAM));
+                }
+                Action::Tell(output) => out.push(output),
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request, out: &mut Vec<Output>) {
+        match request.kind {
+            RequestKind::Login => {
+                (self.token, self.request) = (None, Reading::Login);
+                out.push(Output::ReadCredentials);
+            }
+            RequestKind::Range => {
+                self.request = Reading::Range;
+                out.push(Output::Begin(REQUEST, self.post(wire::RANGE, request.body)));
+            }
+            RequestKind::Watch => {
+                self.stream = Streaming::Opening;
+                out.push(Output::Begin(STREAM, self.post(wire::WATCH, request.body).streamed()));
+            }
+        }
+    }
+
+    fn post(&self, path: &str, body: String) -> protocol::Request {
+        let token = self.token.iter().map(|token| (wire::TOKEN, token.reveal()));
+        with_headers(protocol::Request::post(path, body), token)
+    }
+
+    fn head(&mut self, call: CallId, head: Head<'_>, now: Instant, out: &mut Vec<Output>) {
+        let (status, body) = (head.status, Vec::new());
+        match (call, &self.request, &self.stream) {
+            (REQUEST, Reading::Login, _) => self.login.head(status),
+            (REQUEST, Reading::Range, _) => {
+                self.request = match status {
+                    200 => Reading::Page(Box::default()),
+                    _ => Reading::Refusal { status, body },
+                };
+            }
+            (STREAM, _, Streaming::Opening) if status == 200 => {
+                self.stream = Streaming::Open(Lines::new(self.max_response));
+                self.tell(Event::Opened, now, out);
+            }
+            (STREAM, _, Streaming::Opening) => self.stream = Streaming::Refusal { status, body },
+            _ => {}
+        }
+    }
+
+    fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        match (call, &mut self.request, &mut self.stream) {
+            (REQUEST, Reading::Login, _) => self.login.body(piece),
+            (REQUEST, Reading::Page(reader), _) => {
+                let session = &mut self.session;
+                if let Err(error) = reader.push(piece, &mut |entry| session.entry(entry)) {
+                    self.unreadable(error, now, out);
+                }
+            }
+            (REQUEST, Reading::Refusal { body, .. }, _) | (STREAM, _, Streaming::Refusal { body, .. }) => {
+                append_beginning(body, piece);
+            }
+            (STREAM, _, Streaming::Open(_)) => self.streamed(piece, now, out),
+            _ => {}
+        }
+    }
+
+    /// A page cannot be read on.
+    fn unreadable(&mut self, error: Unreadable, now: Instant, out: &mut Vec<Output>) {
+        self.request = Reading::Idle;
+        out.push(Output::Cancel(REQUEST));
+        let tail = if matches!(error, Unreadable::TooMany(_)) { Tail::TooMany } else { Tail::Fetchable };
+        self.tell(Event::Broken { words: error.to_string(), tail }, now, out);
+    }
+
+    /// A piece of the stream came.
+    fn streamed(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        // The session may close the stream within a piece: what is left of that is nothing to anybody.
+        let Streaming::Open(mut lines) = std::mem::replace(&mut self.stream, Streaming::Idle) else { return };
+        let mut closed = false;
+        let pushed = lines.push(piece, &mut |line| {
+            closed = !self.line(line, now, out);
+            !closed
+        });
+        match pushed {
+            _ if closed => {}
+            Ok(()) => self.stream = Streaming::Open(lines),
+            Err(TooLong(bytes)) => {
+                out.push(Output::Cancel(STREAM));
+                let words = format!("answer is longer than {bytes} bytes");
+                self.tell(Event::StreamBroken { words, tail: Tail::TooLong }, now, out);
+            }
+        }
+    }
+
+    /// Takes a line of the stream. Tells whether the stream goes on.
+    fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Output>) -> bool {
+        if line.trim_ascii().is_empty() {
+            return true;
+        }
+        let event = match wire::read_message(line, &self.secrets) {
+            Ok(message) => Event::Message(message),
+            Err(error) => Event::StreamBroken { words: error.to_string(), tail: Tail::Fetchable },
+        };
+        let mut actions = Vec::new();
+        self.session.on(event, now, &mut actions);
+        let closes = actions.iter().any(|action| matches!(action, Action::Close));
+        self.perform(actions, out);
+        !closes
+    }
+
+    fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
+        if call == REQUEST {
+            let event = match std::mem::replace(&mut self.request, Reading::Idle) {
+                Reading::Login => match self.login.end(&mut self.secrets) {
+                    Ok(Answered { user, token }) => {
+                        self.token = Some(token);
+                        Event::LoggedIn { user }
+                    }
+                    Err(NoToken::Refused { user, refusal }) => Event::LoginRefused { user, refusal },
+                    Err(NoToken::Broken(words)) => Event::Broken { words, tail: Tail::Fetchable },
+                },
+                Reading::Page(reader) => match reader.end() {
+                    Ok(page) => Event::Page(page),
+                    Err(error) => Event::Broken { words: error.to_string(), tail: Tail::Fetchable },
+                },
+                Reading::Refusal { status, body } => {
+                    Event::Refused(wire::refusal(status, wire::RANGE, &body, &self.secrets))
+                }
+                Reading::Idle | Reading::Range => return,
+            };
+            return self.tell(event, now, out);
+        }
+        let tail = Tail::Fetchable;
+        match std::mem::replace(&mut self.stream, Streaming::Idle) {
+            Streaming::Refusal { status, body } => {
+                let refusal = wire::refusal(status, wire::WATCH, &body, &self.secrets);
+                self.tell(Event::Refused(refusal), now, out);
+            }
+            Streaming::Open(lines) => {
+                // The last line mostly says why, and has no newline.
+                let goes_on = lines.end().is_none_or(|line| self.line(&line, now, out));
+                if goes_on {
+                    let words = "connection closed by the server".to_owned();
+                    self.tell(Event::StreamBroken { words, tail }, now, out);
+                }
+            }
+            Streaming::Idle | Streaming::Opening => {}
+        }
+    }
+
+    fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
+        let Failure { kind, words } = failure;
+        let tail = match kind {
+            FailureKind::TooLarge => Tail::TooLong,
+            FailureKind::TimedOut => Tail::Late,
+            FailureKind::Closed | FailureKind::Other => Tail::Fetchable,
+        };
+        if call == REQUEST {
+            return match &self.request {
+                // What came of a refusal is enough: its status is the error.
+                Reading::Refusal { .. } => self.end(call, now, out),
+                Reading::Login if self.login.is_refused() => self.end(call, now, out),
+                Reading::Idle | Reading::Login | Reading::Range | Reading::Page(_) => {
+                    self.request = Reading::Idle;
+                    self.tell(Event::Broken { words, tail }, now, out);
+                }
+            };
+        }
+        let event = match std::mem::replace(&mut self.stream, Streaming::Idle) {
+            Streaming::Open(_) => Event::StreamBroken { words, tail },
+            Streaming::Refusal { status, body } => {
+                Event::Refused(wire::refusal(status, wire::WATCH, &body, &self.secrets))
+            }
+            Streaming::Opening => Event::Broken { words, tail },
+            Streaming::Idle => return,
+        };
+        self.tell(event, now, out);
+    }
+}
+
+impl Subscribers for V3 {
+    fn waiting(&self) -> Vec<Id> {
+        self.session.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.session.give_up();
+    }
+
+    fn use_node(&mut self, name: &str) {
+        (self.request, self.stream) = (Reading::Idle, Streaming::Idle);
+        self.session.use_node(name);
+    }
+}
+
+impl Protocol for V3 {
+    fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>) {
+        let goal = match self.mode {
+            Mode::OneShot => Goal::Once,
+            Mode::Watch if watches(options, self.mode) => Goal::Watched,
+            Mode::Watch => Goal::Kept,
+        };
+        let interval = interval(options, self.mode);
+        let comparing = if goal == Goal::Watched && interval.is_some() { Comparing::Yes } else { Comparing::No };
+        let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, comparing);
+        let wanted = Wanted { prefix: options.prefix.clone(), goal, interval, mirror, limits: self.limits };
+        let mut actions = Vec::new();
+        self.session.add(id, wanted, &mut actions);
+        self.perform(actions, out);
+    }
+
+    fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
+        let mut actions = Vec::new();
+        self.session.remove(id, &mut actions);
+        self.perform(actions, out);
+    }
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        match input {
+            Input::Turn => self.tell(Event::Turn, now, out),
+            Input::Head(call, head) => self.head(call, head, now, out),
+            Input::Body(call, piece) => self.body(call, piece, now, out),
+            Input::End(call) => self.end(call, now, out),
+            Input::Failed(call, failure) => self.failed(call, failure, now, out),
+            Input::Credentials(credentials) => match self.login.request(credentials, &mut self.secrets) {
+                Ok(request) => out.push(Output::Begin(REQUEST, request)),
+                Err(words) => {
+                    self.request = Reading::Idle;
+                    self.tell(Event::NoCredentials(words), now, out);
+                }
+            },
+            Input::Quiet => self.tell(Event::Quiet, now, out),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.session.due()
+    }
+}
+
+/// What goes with every request to version 3, which has no use for credentials in a URL.
+pub fn with_headers<'a>(
+    request: protocol::Request,
+    token: impl Iterator<Item = (&'a str, &'a str)>,
+) -> protocol::Request {
+    let headers = wire::HEADERS.iter().copied().chain(token);
+    headers.fold(request.anonymous(), |request, (name, value)| request.with_header(name, value))
+}
+
+/// Adds to the beginning of the body of an error.
+pub fn append_beginning(body: &mut Vec<u8>, piece: &[u8]) {
+    let room = BEGINNING.saturating_sub(body.len());
+    body.extend_from_slice(&piece[..piece.len().min(room)]);
+}

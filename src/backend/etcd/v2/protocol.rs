@@ -1,0 +1,371 @@
+//! etcd's version 2 as a protocol: the bytes of answers become what `session` is told, and what that wants becomes
+//! requests. A wait is a request whose answer has a head at once and a body when something changes. Keeps what no error
+//! shows. Decides nothing.
+
+use std::time::Instant;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::session::{Action, Event, Request, RequestKind, Session};
+use super::wire::{self, Head, KeysReader, Refusal, Why};
+use crate::backend::etcd::protocol::append_beginning;
+use crate::backend::etcd::wire::Unreadable;
+use crate::backend::lines::{Lines, TooLong};
+use crate::backend::protocol::{
+    self, CallId, Credentials, Failure, FailureKind, Id, Input, Output, Protocol, Subscribers,
+};
+use crate::backend::redact::Redactor;
+use crate::config;
+
+/// What is no wait. Those follow, in their order.
+const REQUEST: CallId = CallId(0);
+
+/// An etcd of version 2.
+pub struct V2 {
+    session: Session,
+    max_response: usize,
+    /// What no error shows.
+    secrets: Redactor,
+    /// The user of the last request.
+    user: Option<String>,
+    /// What is asked for once name and password are read.
+    wanted: Option<Request>,
+    request: Reading,
+    waits: Vec<Waiting>,
+}
+
+/// The answer of the request that is under way.
+enum Reading {
+    Idle,
+    /// Its head has not come.
+    Asked(RequestKind),
+    Keys {
+        kind: RequestKind,
+        head: Head,
+        reader: KeysReader,
+    },
+    Refusal(Refused),
+}
+
+enum Waiting {
+    Idle,
+    /// Its head has not come.
+    Opening,
+    Open(Lines),
+    Refusal(Refused),
+    /// It has brought what it can. The session may not want to know yet.
+    Over(Event),
+}
+
+struct Refused {
+    kind: RequestKind,
+    head: Option<Head>,
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl V2 {
+    /// `nodes`: the URLs, for the secrets in them.
+    pub fn new(session: Session, nodes: &[String], max_response: usize) -> V2 {
+        let mut secrets = Redactor::default();
+        nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
+        let waits = (0..session.waits()).map(|_| Waiting::Idle).collect();
+        V2 { session, max_response, secrets, user: None, wanted: None, request: Reading::Idle, waits }
+    }
+
+    /// Tells the session what happened, and does what it wants.
+    fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
+        let mut actions = Vec::new();
+        self.session.on(event, now, &mut actions);
+        for action in actions {
+            match action {
+                Action::Ask(request) => {
+                    // Files are read at every request, so that a new password is one at once.
+                    self.wanted = Some(request);
+                    out.push(Output::ReadCredentials);
+                }
+                Action::Abort => self.abort(out),
+                Action::Close => (0..self.waits.len()).for_each(|wait| self.drop_wait(wait, out)),
+                Action::Drop(wait) => self.drop_wait(wait, out),
+                Action::Tell(output) => out.push(output),
+            }
+        }
+    }
+
+    /// Drops the request under way. It may be a wait that is not open yet.
+    fn abort(&mut self, out: &mut Vec<Output>) {
+        (self.wanted, self.request) = (None, Reading::Idle);
+        out.push(Output::Cancel(REQUEST));
+        for wait in 0..self.waits.len() {
+            if let Waiting::Opening | Waiting::Refusal(_) = self.waits[wait] {
+                self.drop_wait(wait, out);
+            }
+        }
+    }
+
+    fn drop_wait(&mut self, wait: usize, out: &mut Vec<Output>) {
+        self.waits[wait] = Waiting::Idle;
+        out.push(Output::Cancel(call_of(wait)));
+    }
+
+    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
+        let Some(Request { kind, target }) = self.wanted.take() else { return };
+        let mut request = protocol::Request::get(target);
+        self.user = None;
+        match credentials {
+            Err(words) => return self.tell(Event::Broken(words), now, out),
+            // The one that the URL of the node names, if it names one.
+            Ok(None) => {}
+            Ok(Some(Credentials { user, password })) => {
+                self.secrets.hide("password", password.reveal());
+                let pair = BASE64_STANDARD.encode(format!("{}:{}", user.reveal(), password.reveal()));
+                request = request.with_header("Authorization", &format!("Basic {pair}"));
+                self.user = Some(user.reveal().to_owned());
+            }
+        }
+        match kind {
+            RequestKind::Read | RequestKind::Probe => {
+                self.request = Reading::Asked(kind);
+                out.push(Output::Begin(REQUEST, request));
+            }
+            RequestKind::Wait(wait) => {
+                self.waits[wait] = Waiting::Opening;
+                out.push(Output::Begin(call_of(wait), request.streamed()));
+            }
+        }
+    }
+
+    fn head(&mut self, call: CallId, answer: protocol::Head<'_>, now: Instant, out: &mut Vec<Output>) {
+        let status = answer.status;
+        let head = Head::new(answer.header(wire::CLUSTER), answer.header(wire::INDEX));
+        let refused = |kind| Refused { kind, head, status, body: Vec::new() };
+        let Some(wait) = wait_of(call) else {
+            let Reading::Asked(kind) = self.request else { return };
+            self.request = match (status, head) {
+                (200, Some(head)) => Reading::Keys { kind, head, reader: KeysReader::default() },
+                (200, None) => {
+                    self.abort(out);
+                    return self.tell(no_head(), now, out);
+                }
+                _ => Reading::Refusal(refused(kind)),
+            };
+            return;
+        };
+        if !matches!(self.waits.get(wait), Some(Waiting::Opening)) {
+            return;
+        }
+        match (status, head) {
+            (200, Some(head)) => {
+                self.waits[wait] = Waiting::Open(Lines::new(self.max_response));
+                self.tell(Event::Opened { wait, head }, now, out);
+            }
+            (200, None) => {
+                self.drop_wait(wait, out);
+                self.tell(no_head(), now, out);
+            }
+            _ => self.waits[wait] = Waiting::Refusal(refused(RequestKind::Wait(wait))),
+        }
+    }
+
+    fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        let Some(wait) = wait_of(call) else {
+            return match &mut self.request {
+                Reading::Keys { kind, reader, .. } => {
+                    let (kind, session) = (*kind, &mut self.session);
+                    let read = reader.push(piece, &mut |entry| match kind {
+                        RequestKind::Read => session.entry(entry),
+                        RequestKind::Probe | RequestKind::Wait(_) => Ok(()),
+                    });
+                    if let Err(error) = read {
+                        self.abort(out);
+                        self.tell(unreadable(error), now, out);
+                    }
+                }
+                Reading::Refusal(refused) => append_beginning(&mut refused.body, piece),
+                Reading::Idle | Reading::Asked(_) => {}
+            };
+        };
+        match self.waits.get_mut(wait) {
+            Some(Waiting::Open(lines)) => {
+                let mut over = None;
+                let pushed = lines.push(piece, &mut |line| {
+                    over = came(wait, line);
+                    over.is_none()
+                });
+                if let Err(TooLong(bytes)) = pushed {
+                    over = Some(Event::Unusable(format!("answer is longer than {bytes} bytes")));
+                }
+                if let Some(event) = over {
+                    self.waits[wait] = Waiting::Over(event);
+                }
+            }
+            Some(Waiting::Refusal(refused)) => append_beginning(&mut refused.body, piece),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
+        let Some(wait) = wait_of(call) else {
+            let event = match std::mem::replace(&mut self.request, Reading::Idle) {
+                Reading::Keys { kind, head, reader } => {
+                    let session = &mut self.session;
+                    let read = reader.end(&mut |entry| match kind {
+                        RequestKind::Read => session.entry(entry),
+                        RequestKind::Probe | RequestKind::Wait(_) => Ok(()),
+                    });
+                    match (read, kind) {
+                        (Ok(()), RequestKind::Probe) => Event::Probed(head),
+                        (Ok(()), RequestKind::Read | RequestKind::Wait(_)) => Event::Read(head),
+                        (Err(error), _) => unreadable(error),
+                    }
+                }
+                Reading::Refusal(refused) => self.refused(refused),
+                Reading::Idle | Reading::Asked(_) => return,
+            };
+            return self.tell(event, now, out);
+        };
+        let Some(waiting) = self.waits.get_mut(wait) else { return };
+        match std::mem::replace(waiting, Waiting::Idle) {
+            Waiting::Open(lines) => {
+                let last = lines.end().and_then(|line| came(wait, &line));
+                self.waits[wait] = Waiting::Over(last.unwrap_or(Event::Ended { wait, whole: true }));
+            }
+            Waiting::Refusal(refused) => {
+                let event = self.refused(refused);
+                self.tell(event, now, out);
+            }
+            over @ Waiting::Over(_) => self.waits[wait] = over,
+            Waiting::Idle | Waiting::Opening => {}
+        }
+    }
+
+    fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
+        let Failure { kind, words } = failure;
+        let Some(wait) = wait_of(call) else {
+            return match &self.request {
+                // What came of a refusal is enough: its status is the error.
+                Reading::Refusal(_) => self.end(call, now, out),
+                Reading::Idle | Reading::Asked(_) | Reading::Keys { .. } => {
+                    self.request = Reading::Idle;
+                    self.tell(Event::Broken(words), now, out);
+                }
+            };
+        };
+        let event = match self.waits.get(wait) {
+            Some(Waiting::Open(_)) => match kind {
+                FailureKind::Closed => Event::Ended { wait, whole: false },
+                FailureKind::TooLarge => Event::Unusable(words),
+                FailureKind::TimedOut | FailureKind::Other => Event::WaitBroken { wait, words },
+            },
+            Some(Waiting::Refusal(_)) => return self.end(call, now, out),
+            Some(Waiting::Opening) => {
+                self.waits[wait] = Waiting::Idle;
+                return self.tell(Event::Broken(words), now, out);
+            }
+            Some(Waiting::Idle | Waiting::Over(_)) | None => return,
+        };
+        self.waits[wait] = Waiting::Over(event);
+    }
+
+    fn refused(&self, refused: Refused) -> Event {
+        let Refused { kind, head, status, body } = refused;
+        let refusal = wire::refusal(status, &body, &self.secrets);
+        match (kind, &refusal, head) {
+            (RequestKind::Probe, Refusal { why: Why::Missing, .. }, Some(head)) => Event::Probed(head),
+            _ => Event::Refused { refusal, user: self.user.clone() },
+        }
+    }
+
+    /// Gives the session what the waits have brought, as soon as it wants to know.
+    fn deliver(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for wait in 0..self.waits.len() {
+            if !self.session.listens() {
+                return;
+            }
+            if let Waiting::Over(_) = self.waits[wait]
+                && let Waiting::Over(event) = std::mem::replace(&mut self.waits[wait], Waiting::Idle)
+            {
+                // The end of the answer mostly came with it: then the connection is kept.
+                out.push(Output::Cancel(call_of(wait)));
+                self.tell(event, now, out);
+            }
+        }
+    }
+}
+
+fn call_of(wait: usize) -> CallId {
+    CallId(wait + 1)
+}
+
+fn wait_of(call: CallId) -> Option<usize> {
+    call.0.checked_sub(1)
+}
+
+/// What a line of a wait's answer means; `None`: nothing.
+fn came(wait: usize, line: &[u8]) -> Option<Event> {
+    if line.trim_ascii().is_empty() {
+        return None;
+    }
+    Some(match wire::read_event(line) {
+        Ok(event) => Event::Came { wait, event },
+        Err(error) => Event::Unusable(error.to_string()),
+    })
+}
+
+fn unreadable(error: Unreadable) -> Event {
+    match error {
+        Unreadable::TooMany(words) => Event::TooMany(words),
+        Unreadable::Nonsense(_) => Event::Broken(error.to_string()),
+    }
+}
+
+fn no_head() -> Event {
+    Event::Broken(format!("not an answer of etcd: no {} or {}", wire::INDEX, wire::CLUSTER))
+}
+
+impl Subscribers for V2 {
+    fn waiting(&self) -> Vec<Id> {
+        self.session.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.session.give_up();
+    }
+
+    fn use_node(&mut self, name: &str) {
+        (self.wanted, self.request) = (None, Reading::Idle);
+        self.waits.fill_with(|| Waiting::Idle);
+        self.session.use_node(name);
+    }
+}
+
+impl Protocol for V2 {
+    /// The one whose keys the session knows from the start.
+    fn add(&mut self, _id: Id, _options: &config::Backend, _out: &mut Vec<Output>) {}
+
+    fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        match input {
+            Input::Turn => self.tell(Event::Turn, now, out),
+            Input::Head(call, head) => self.head(call, head, now, out),
+            Input::Body(call, piece) => self.body(call, piece, now, out),
+            Input::End(call) => self.end(call, now, out),
+            Input::Failed(call, failure) => self.failed(call, failure, now, out),
+            Input::Credentials(credentials) => self.credentials(credentials, now, out),
+            Input::Quiet => {
+                self.deliver(now, out);
+                self.tell(Event::Quiet, now, out);
+            }
+        }
+    }
+
+    fn headers(&self) -> &'static [&'static str] {
+        &[wire::CLUSTER, wire::INDEX]
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.session.due()
+    }
+}

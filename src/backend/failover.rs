@@ -1,0 +1,217 @@
+//! Which node of a store is used, and when again after a failure: one after the other, with pauses that grow from round
+//! to round. Knows neither requests nor answers, and reads no clock.
+
+use std::time::{Duration, Instant};
+
+/// Between two attempts: once to twice this in the first round over the nodes, doubled every round.
+pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// What only a person can mend is tried again between this and three times this later.
+pub const SLOW_RETRY: Duration = Duration::from_secs(10);
+
+/// The nodes in turns.
+pub struct Failover {
+    /// As they are shown.
+    nodes: Vec<String>,
+    /// The one that is used.
+    node: usize,
+    /// What each failed with since everything worked.
+    failures: Vec<Option<String>>,
+    /// How often nodes failed since the backoff was reset.
+    attempts: u32,
+    deadline: Deadline,
+    random: Box<dyn FnMut(u64) -> u64>,
+}
+
+/// How long failures are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    Never,
+    /// From the first failure on, and at least one round over the nodes.
+    After(Duration),
+    At(Instant),
+}
+
+/// Which node is used first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Any: many machines have the same list, and they spread over it.
+    Anywhere,
+    /// The first: the list is in an order that matters.
+    First,
+}
+
+/// What comes after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The next node at once.
+    Now,
+    /// The next node then.
+    Pause { until: Instant, notice: Notice },
+    /// There is no time left.
+    GiveUp,
+}
+
+/// Whether those who wait for a node are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Failure,
+    /// No node answers, but there is time left.
+    FirstRound,
+    None,
+}
+
+impl Failover {
+    /// At least one node. `random` gives a number below its argument, which is not 0.
+    pub fn new(
+        nodes: Vec<String>,
+        start: Start,
+        deadline: Deadline,
+        mut random: Box<dyn FnMut(u64) -> u64>,
+    ) -> Failover {
+        let node = match start {
+            Start::Anywhere => usize::try_from(random(nodes.len() as u64)).unwrap_or(0),
+            Start::First => 0,
+        };
+        Failover { failures: vec![None; nodes.len()], node, attempts: 0, deadline, random, nodes }
+    }
+
+    /// The place of the node that is used.
+    pub fn node(&self) -> usize {
+        self.node
+    }
+
+    /// The node that is used, as it is shown.
+    pub fn name(&self) -> &str {
+        &self.nodes[self.node]
+    }
+
+    /// How many nodes there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether failures are tried again for ever.
+    pub fn is_endless(&self) -> bool {
+        self.deadline == Deadline::Never
+    }
+
+    /// The node failed, in words that name it.
+    pub fn failed(&mut self, words: String, now: Instant) -> Next {
+        self.failures[self.node] = Some(words);
+        self.attempts = self.attempts.saturating_add(1);
+        self.node = (self.node + 1) % self.nodes.len();
+        let (tried, nodes) = (self.attempts as usize, self.nodes.len());
+        let round = (tried - 1) / nodes;
+        let half = (SHORTEST_BACKOFF * (1 << round.min(10))).min(LONGEST_BACKOFF / 2);
+        let until = now + half + Duration::from_micros((self.random)(half.as_micros() as u64));
+        if let Deadline::After(time) = self.deadline {
+            self.deadline = now.checked_add(time).map_or(Deadline::Never, Deadline::At);
+        }
+        match self.deadline {
+            // A first round without pauses: one node that is away delays nothing much.
+            Deadline::At(_) if tried < nodes => Next::Now,
+            Deadline::At(end) if end <= now => Next::GiveUp,
+            Deadline::At(end) => {
+                let notice = if tried == nodes { Notice::FirstRound } else { Notice::None };
+                Next::Pause { until: until.min(end), notice }
+            }
+            Deadline::After(_) | Deadline::Never => Next::Pause { until, notice: Notice::Failure },
+        }
+    }
+
+    /// The request is refused for good: where there is a deadline, the next failure is the last one.
+    pub fn fail_fast(&mut self, now: Instant) {
+        if self.deadline != Deadline::Never {
+            self.deadline = Deadline::At(now);
+            self.attempts = self.attempts.max(self.nodes.len() as u32);
+        }
+    }
+
+    /// All nodes' failures, so that the text is the same in every round.
+    pub fn failures(&self) -> String {
+        self.failures.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Everything works.
+    pub fn worked(&mut self) {
+        self.failures.fill(None);
+    }
+
+    /// Starts with the shortest pause again.
+    pub fn reset_backoff(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: fn(u64) -> u64 = |_| 0;
+    const LAST: fn(u64) -> u64 = |bound| bound - 1;
+
+    fn failover(nodes: &[&str], deadline: Deadline, random: fn(u64) -> u64) -> Failover {
+        let nodes = nodes.iter().map(|node| node.to_string()).collect();
+        Failover::new(nodes, Start::First, deadline, Box::new(random))
+    }
+
+    fn pause(after: Duration, notice: Notice) -> impl Fn(Instant) -> Next {
+        move |now| Next::Pause { until: now + after, notice }
+    }
+
+    #[test]
+    fn nodes_come_in_turns_with_pauses_that_grow() {
+        let now = Instant::now();
+        let mut failover = failover(&["a", "b"], Deadline::Never, LAST);
+        let mut pauses = Vec::new();
+        for n in 0..20 {
+            assert_eq!(failover.name(), ["a", "b"][n % 2]);
+            let Next::Pause { until, notice: Notice::Failure } = failover.failed(format!("{n}"), now) else {
+                panic!("attempt {n}");
+            };
+            pauses.push((until - now).as_secs_f64());
+        }
+        let rounded: Vec<f64> = pauses.iter().map(|pause| (pause * 10.0).round() / 10.0).collect();
+        assert_eq!(rounded[..8], [0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 1.6]);
+        assert_eq!(rounded[18..], [10.0, 10.0]);
+        assert_eq!(failover.failures(), "18; 19");
+        failover.worked();
+        failover.reset_backoff();
+        assert_eq!(failover.failures(), "");
+        let Next::Pause { until, .. } = failover.failed("x".into(), now) else { panic!("a pause") };
+        assert!(until - now < SHORTEST_BACKOFF * 2);
+    }
+
+    #[test]
+    fn a_deadline_ends_it() {
+        let mut now = Instant::now();
+        let mut failover = failover(&["a", "b"], Deadline::After(Duration::from_millis(250)), FIRST);
+        assert_eq!(failover.failed("1".into(), now), Next::Now);
+        assert_eq!(failover.failed("2".into(), now), pause(SHORTEST_BACKOFF, Notice::FirstRound)(now));
+        now += SHORTEST_BACKOFF;
+        assert_eq!(failover.failed("3".into(), now), pause(Duration::from_millis(150), Notice::None)(now));
+        now += Duration::from_millis(150);
+        assert_eq!(failover.failed("4".into(), now), Next::GiveUp);
+        assert_eq!(failover.failures(), "3; 4");
+    }
+
+    #[test]
+    fn fail_fast_needs_a_deadline() {
+        let now = Instant::now();
+        let mut once = failover(&["a", "b"], Deadline::After(Duration::from_secs(9)), FIRST);
+        once.fail_fast(now);
+        assert_eq!(once.failed("1".into(), now), Next::GiveUp);
+        let mut failover = failover(&["a", "b"], Deadline::Never, FIRST);
+        failover.fail_fast(now);
+        assert_eq!(failover.failed("1".into(), now), pause(SHORTEST_BACKOFF, Notice::Failure)(now));
+    }
+
+    #[test]
+    fn many_machines_begin_at_different_nodes() {
+        let nodes = || vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert_eq!(Failover::new(nodes(), Start::Anywhere, Deadline::Never, Box::new(LAST)).name(), "c");
+        assert_eq!(Failover::new(nodes(), Start::First, Deadline::Never, Box::new(LAST)).name(), "a");
+    }
+}

@@ -1,0 +1,111 @@
+//! A store that nobody reaches, that is frozen, drips, shakes hands for ever or whose name nobody knows, beside a healthy
+//! one: nothing of the healthy one waits, nor does a signal. The limits of the sick one are an hour: a loop that waited for
+//! it would wait longer than any test.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::ending::Full;
+use crate::names::prepare_etc;
+use crate::support::{Etcd, LIMIT, Silent, TempDir, in_own_namespace, remco, wait_until};
+
+/// Puts that have to be rendered one after the other.
+const PUTS: usize = 20;
+
+/// Runs a resource on a healthy etcd beside one on `sick`.
+fn check(sick: &str, options: &str, state: &str) {
+    let etcd = Etcd::start();
+    etcd.put("/app", "first");
+    let resource = |name: &str, url: &str, options: &str| {
+        format!(
+            r#"
+[[resource]]
+name = "{name}"
+[[resource.template]]
+src = "app.tmpl"
+dst = "{name}.out"
+[resource.backend.etcd]
+nodes = ["{url}"]
+keys = ["/app"]
+watch = true
+{options}
+"#
+        )
+    };
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/app\") }}\n");
+    let patient = format!("request_timeout = 3600\ndial_timeout = 3600\n{options}");
+    let resources = [resource("sick", sick, &patient), resource("well", &etcd.url(), "version = 3\n")];
+    dir.write("config.toml", format!("log_level = \"debug\"\n{}", resources.concat()));
+    let program = remco(&dir).start();
+    wait_until("the healthy one is read", LIMIT, || dir.holds("well.out", "first\n"));
+    let mut gateway = etcd.gateway();
+    for n in 0..PUTS {
+        gateway.put("/app", &n.to_string());
+        wait_until("a put is rendered", LIMIT, || dir.holds("well.out", &format!("{n}\n")));
+    }
+    // The configuration is read again, and a resource that is gone is let go of, all the same.
+    dir.replace("config.toml", resource("well", &etcd.url(), "version = 3\n") + "# changed\n");
+    dir.write("app.tmpl", "again: {{ getv(\"/app\") }}\n");
+    program.signal(Signal::HUP);
+    wait_until("SIGHUP is taken up", LIMIT, || dir.holds("well.out", &format!("again: {}\n", PUTS - 1)));
+    dir.replace("config.toml", resources.concat());
+    program.signal(Signal::HUP);
+    program.wait_for_log_count("set backend nodes", 3);
+    program.ends_at_once(Signal::TERM, state);
+}
+
+#[test]
+fn nobody_accepts() {
+    let full = Full::start();
+    check(&format!("http://{}", full.address), "version = 3\n", "beside a store that accepts nobody");
+}
+
+#[test]
+fn frozen() {
+    for version in ["version = 3\n", "version = 2\n", ""] {
+        let silent = Silent::start();
+        check(&silent.url(), version, "beside a store that is frozen");
+    }
+}
+
+#[test]
+fn a_handshake_without_end() {
+    let silent = Silent::start();
+    let url = silent.url().replace("http://", "https://");
+    check(&url, "version = 3\n", "beside a store that shakes hands for ever");
+}
+
+/// A server that begins its answer and sends a byte in each chunk of it, as fast as it can.
+#[test]
+fn dripping() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            thread::spawn(move || {
+                let mut connection = connection.expect("a connection");
+                let _ = connection.set_nodelay(true);
+                let _ = connection.read(&mut [0; 4096]);
+                let mut sent = connection.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n");
+                while sent.is_ok() {
+                    sent = connection.write_all(b"1\r\n \r\n");
+                }
+            });
+        }
+    });
+    check(&url, "version = 3\n", "beside a store that drips");
+    check(&url, "version = 2\n", "beside an old store that drips");
+}
+
+#[test]
+fn no_dns_answers() {
+    in_own_namespace("beside::no_dns_answers", || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let _dns = std::net::UdpSocket::bind("127.0.0.1:53").expect("the port of DNS is free in here");
+        check("http://etcd.example.com:2379", "version = 3\n", "beside a store whose DNS is silent");
+    });
+}
