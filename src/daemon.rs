@@ -90,6 +90,7 @@ enum Source {
     Signals,
     Backend(backend::Source),
     Command { unit: usize },
+    Lookups { unit: usize },
 }
 
 /// How the run ended.
@@ -214,6 +215,7 @@ impl Daemon {
                     Source::Backend(source) => self.turn(source),
                     // At the end there are none any more.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
+                    Source::Lookups { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::look_up),
                 }
                 // The others have theirs when signals and limits have been looked at.
                 if Instant::now() >= until {
@@ -322,6 +324,7 @@ impl Daemon {
                 (Some((at, u, due)), other) if at <= began && other.is_none_or(|(other, _)| at <= other) => match due {
                     Due::Refresh => self.units[u].refresh(),
                     Due::Deferred => self.units[u].go_on(),
+                    Due::Lookups => self.units[u].look_up(),
                     Due::Resource => self.units[u].handle(Event::Due),
                 },
                 (_, Some((at, source))) if at <= began => self.turn(source),
@@ -398,6 +401,9 @@ impl Daemon {
         for (u, unit) in self.units.iter().enumerate() {
             let output = unit.job.as_ref().and_then(|(_, command)| command.fd());
             all.extend(output.map(|fd| (Interest::read(fd), Source::Command { unit: u })));
+            let mut lookups = Vec::new();
+            unit.interests(&mut lookups);
+            all.extend(lookups.into_iter().map(|interest| (interest, Source::Lookups { unit: u })));
         }
         all
     }

@@ -13,9 +13,11 @@ use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
 use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
 use crate::host::logger::Logger;
+use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
 use crate::host::process::{self, Command, Ended, Escalation, Exit, Pid, SignalTarget, Termination};
 use crate::host::random;
+use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
 use crate::resource::{ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, TemplatePlan};
 use crate::store::Store;
@@ -33,6 +35,8 @@ pub(super) struct Unit {
     stale: Option<Instant>,
     /// What was decided and is done in the next turn, as this one was long enough, and since when it waits.
     deferred: Option<(Instant, Effect)>,
+    /// The names that the update under way asks for.
+    lookups: Lookups,
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
@@ -41,6 +45,7 @@ pub(super) struct Unit {
     /// Per backend: the number of keys was told once.
     is_counted: Vec<bool>,
     world: Rc<dyn World>,
+    machine: Rc<Machine>,
     pub(super) limits: Limits,
     logger: Rc<Logger>,
 }
@@ -78,6 +83,7 @@ struct Output {
 pub(super) enum Due {
     Refresh,
     Deferred,
+    Lookups,
     Resource,
 }
 
@@ -113,9 +119,11 @@ impl Unit {
             backends: None,
             stale: None,
             deferred: None,
+            lookups: Lookups::default(),
             job: None,
             child: None,
-            world: machine,
+            world: Rc::<Machine>::clone(&machine),
+            machine,
             limits: Limits::default(),
             logger,
             config,
@@ -173,6 +181,19 @@ impl Unit {
         }
     }
 
+    /// Appends what the lookups of its update wait for.
+    pub(super) fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        self.lookups.interests(out);
+    }
+
+    /// Goes on with the lookups of its update. When all names are known the render is done again.
+    pub(super) fn look_up(&mut self) {
+        if self.lookups.turn(self.machine.resolver(), Instant::now()) {
+            let answer = self.perform(Effect::Render);
+            self.handle_all(answer.into_iter().collect());
+        }
+    }
+
     pub(super) fn refresh(&mut self) {
         self.stale = None;
         self.handle(Event::Refresh);
@@ -182,7 +203,8 @@ impl Unit {
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
-        refresh.into_iter().chain(deferred).chain(self.state.due().map(|at| (at, Due::Resource))).min()
+        let lookups = self.lookups.due().map(|at| (at, Due::Lookups));
+        refresh.into_iter().chain(deferred).chain(lookups).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
     /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
@@ -386,8 +408,12 @@ impl Unit {
                 None
             }
             Effect::Render => {
+                self.machine.swap_lookups(&mut self.lookups);
                 let renderings = (0..self.outputs.len()).map(|t| self.render(t)).collect();
-                Some(Event::Rendered(renderings))
+                self.machine.swap_lookups(&mut self.lookups);
+                let is_complete = !self.lookups.is_incomplete();
+                self.lookups.end_round(Instant::now());
+                is_complete.then_some(Event::Rendered(renderings))
             }
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
@@ -450,6 +476,10 @@ impl Unit {
         template.limits = self.limits;
         let rendered = template.render(&self.store, &self.world);
         output.template = Some(template);
+        if self.machine.wants_names() {
+            // It is rendered again.
+            return Ok(true);
+        }
         output.content = rendered.map_err(fault_of)?;
 
         let line = Line::new(Level::Debug, "comparing staged and dest config files");

@@ -17,7 +17,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tz::TimeZone;
 use tz::timezone::TimeZoneSettings;
 
-use super::dns::{Families, Resolver};
+use super::dns::{Found, Query, Resolver};
+use super::lookups::Lookups;
 use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
@@ -41,6 +42,7 @@ const LARGEST_ZONE: usize = 128 << 10;
 pub struct Machine {
     zone: OnceCell<TimeZone>,
     resolver: Resolver,
+    lookups: RefCell<Lookups>,
     signals: Arc<Signals>,
     scripts: RefCell<Rc<Scripts>>,
     /// The templates that had text when they were read.
@@ -48,11 +50,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// `signals`: what ends a render, a read or a lookup that is under way.
+    /// `signals`: what ends a render or a read that is under way.
     pub fn new(signals: Arc<Signals>) -> Machine {
-        let wake: Arc<dyn Wake> = Arc::<Signals>::clone(&signals);
-        let resolver = Resolver::new(Some(wake));
-        Machine { zone: OnceCell::new(), resolver, signals, scripts: RefCell::default(), with_text: RefCell::default() }
+        Machine {
+            zone: OnceCell::new(),
+            resolver: Resolver::new(None),
+            lookups: RefCell::default(),
+            signals,
+            scripts: RefCell::default(),
+            with_text: RefCell::default(),
+        }
+    }
+
+    /// Swaps the names that the render under way may use.
+    pub fn swap_lookups(&self, lookups: &mut Lookups) {
+        std::mem::swap(&mut *self.lookups.borrow_mut(), lookups);
+    }
+
+    /// Whether the render under way wants a name that is not known yet.
+    pub fn wants_names(&self) -> bool {
+        self.lookups.borrow().is_incomplete()
+    }
+
+    /// What looks names up.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     /// Replaces the filters of the user, for the templates that are compiled from now on.
@@ -147,7 +169,12 @@ impl World for Machine {
     }
 
     fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        let found = self.resolver.addresses(name, Families::Both).map_err(|e| e.to_string())?;
+        let found = match self.lookups.borrow_mut().find(&Query::Addresses(name.to_owned())) {
+            Some(Ok(Found::Addresses(found))) => found,
+            Some(Err(why)) => return Err(why),
+            // This render is thrown away.
+            Some(Ok(Found::Services(_))) | None => return Ok(Vec::new()),
+        };
         // An IPv4 address in IPv6's clothes is shown as the one it is, as in Go.
         let mut texts: Vec<String> = found.iter().map(|address| address.to_canonical().to_string()).collect();
         texts.sort();
@@ -161,7 +188,12 @@ impl World for Machine {
             ("", "") => name.to_owned(),
             _ => format!("_{service}._{proto}.{name}"),
         };
-        let found = self.resolver.services(&name).map_err(|e| e.to_string())?;
+        let found = match self.lookups.borrow_mut().find(&Query::Services(name)) {
+            Some(Ok(Found::Services(found))) => found,
+            Some(Err(why)) => return Err(why),
+            // This render is thrown away.
+            Some(Ok(Found::Addresses(_))) | None => return Ok(Vec::new()),
+        };
         let records =
             found.into_iter().map(|Service { target, port, priority, weight }| Srv { target, port, priority, weight });
         Ok(records.collect())

@@ -13,6 +13,7 @@ pub mod inotify;
 pub mod javascript;
 pub mod link;
 pub mod logger;
+pub mod lookups;
 pub mod machine;
 pub mod notify;
 pub mod pid_file;

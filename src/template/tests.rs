@@ -867,7 +867,7 @@ fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
     let render = |name: &str| {
         let mut store = crate::store::Store::new(1);
-        store.put(0, b"/name", name.as_bytes());
+        store.put(0, b"/name"[..].into(), name.as_bytes().into());
         String::from_utf8(template.render(&Rc::new(store), &world).expect("renders")).expect("it is text")
     };
     for n in 0..100 {

@@ -54,7 +54,7 @@ watch = true
     wait_until("SIGHUP is taken up", LIMIT, || dir.holds("well.out", &format!("again: {}\n", PUTS - 1)));
     dir.replace("config.toml", resources.concat());
     program.signal(Signal::HUP);
-    program.wait_for_log_count("set backend nodes", 3);
+    program.wait_for_log_count("loading resource configuration", 3);
     program.ends_at_once(Signal::TERM, state);
 }
 

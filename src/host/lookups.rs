@@ -1,0 +1,156 @@
+//! The names that the templates of one update ask for: what is known, what is wanted, and the lookups under way. A render
+//! that wants an unknown name goes on without it, is thrown away, and is done again when all are known. Renders nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use super::dns::{Found, Lookup, Query, Resolver};
+use super::wait::Interest;
+
+/// Lookups under way at a time: each has a socket or more.
+const AT_ONCE: usize = 16;
+
+/// Renders of one update. A template that makes new names in every render would never end.
+const MOST_ROUNDS: usize = 32;
+
+/// The names of one update.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// The answers, or why there is none.
+    known: HashMap<Query, Result<Found, String>>,
+    wanted: VecDeque<Query>,
+    under_way: Vec<(Query, Lookup)>,
+    rounds: usize,
+    /// When the last turn was, or the render.
+    turned: Option<Instant>,
+}
+
+impl Lookups {
+    /// What is known of a name; `None`: it is looked up now, and the render has to be done again.
+    pub fn find(&mut self, query: &Query) -> Option<Result<Found, String>> {
+        if let Some(known) = self.known.get(query) {
+            return Some(known.clone());
+        }
+        if self.rounds == MOST_ROUNDS {
+            return Some(Err(format!("the names to look up are others in each of {MOST_ROUNDS} renders")));
+        }
+        if !self.wanted.contains(query) {
+            self.wanted.push_back(query.clone());
+        }
+        None
+    }
+
+    /// Whether a render has asked for something that is not known.
+    pub fn is_incomplete(&self) -> bool {
+        !self.wanted.is_empty() || !self.under_way.is_empty()
+    }
+
+    /// A render is over. Answers live for one update only.
+    pub fn end_round(&mut self, now: Instant) {
+        if self.is_incomplete() {
+            self.rounds += 1;
+            self.turned = Some(now);
+        } else {
+            *self = Lookups::default();
+        }
+    }
+
+    /// Appends what is to be polled.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        self.under_way.iter().for_each(|(_, lookup)| lookup.interests(out));
+    }
+
+    /// When a turn is due although nothing is ready; `None`: nothing is looked up.
+    pub fn due(&self) -> Option<Instant> {
+        let starts = !self.wanted.is_empty() && self.under_way.len() < AT_ONCE;
+        let lookups = self.under_way.iter().map(|(_, lookup)| lookup.due());
+        lookups.chain(self.turned.filter(|_| starts)).min()
+    }
+
+    /// Goes on with the lookups. Tells whether that was the last of them.
+    pub fn turn(&mut self, resolver: &Resolver, now: Instant) -> bool {
+        if !self.is_incomplete() {
+            return false;
+        }
+        self.turned = Some(now);
+        let room = AT_ONCE.saturating_sub(self.under_way.len()).min(self.wanted.len());
+        for query in self.wanted.drain(..room) {
+            let lookup = resolver.begin(query.clone(), now);
+            self.under_way.push((query, lookup));
+        }
+        let known = &mut self.known;
+        self.under_way.retain_mut(|(query, lookup)| match lookup.turn(now) {
+            Some(found) => {
+                known.insert(query.clone(), found.map_err(|error| error.to_string()));
+                false
+            }
+            None => true,
+        });
+        !self.is_incomplete()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dns::Places;
+    use super::*;
+    use crate::host::files::tests::Folder;
+    use crate::host::wait;
+
+    fn name(text: &str) -> Query {
+        Query::Addresses(text.to_owned())
+    }
+
+    /// A resolver whose only names are those of its hosts file.
+    fn resolver(folder: &Folder, hosts: &str) -> Resolver {
+        let (resolv_conf, file) = (folder.path("resolv.conf"), folder.path("hosts"));
+        // Nothing may be sent there.
+        std::fs::write(&resolv_conf, "nameserver 255.255.255.255\nsearch .\n").unwrap();
+        std::fs::write(&file, hosts).unwrap();
+        Resolver::with(Places { resolv_conf, hosts: file, port: 53 }, None)
+    }
+
+    fn complete(lookups: &mut Lookups, resolver: &Resolver) {
+        while !lookups.turn(resolver, Instant::now()) {
+            let mut interests = Vec::new();
+            lookups.interests(&mut interests);
+            wait::ready(&interests, lookups.due());
+        }
+    }
+
+    #[test]
+    fn all_names_of_a_render_are_looked_up_and_then_forgotten() {
+        let folder = Folder::new();
+        let hosts: String = (0..3 * AT_ONCE).map(|n| format!("10.0.0.{n} host{n}\n")).collect();
+        let resolver = resolver(&folder, &hosts);
+        let mut lookups = Lookups::default();
+        for n in 0..3 * AT_ONCE {
+            assert_eq!(lookups.find(&name(&format!("host{n}"))), None);
+        }
+        assert_eq!(lookups.find(&name("host0")), None);
+        assert_eq!(lookups.find(&name("nowhere")), None);
+        lookups.end_round(Instant::now());
+        complete(&mut lookups, &resolver);
+        let Some(Ok(Found::Addresses(found))) = lookups.find(&name("host7")) else { panic!("it is known") };
+        assert_eq!(found[0].to_string(), "10.0.0.7");
+        assert!(matches!(lookups.find(&name("nowhere")), Some(Err(_))));
+        assert!(!lookups.is_incomplete());
+        lookups.end_round(Instant::now());
+        assert_eq!(lookups.find(&name("host7")), None);
+    }
+
+    #[test]
+    fn names_that_change_with_every_render_end() {
+        let folder = Folder::new();
+        let resolver = resolver(&folder, "");
+        let mut lookups = Lookups::default();
+        for n in 0..MOST_ROUNDS {
+            assert_eq!(lookups.find(&name(&format!("name{n}"))), None);
+            lookups.end_round(Instant::now());
+            complete(&mut lookups, &resolver);
+        }
+        let why = "the names to look up are others in each of 32 renders";
+        assert_eq!(lookups.find(&name("one more")), Some(Err(why.to_owned())));
+        assert!(lookups.due().is_none());
+    }
+}
