@@ -2,7 +2,7 @@
 //! Knows nothing of values: text in, number out, and back.
 
 /// Reads a float as Go's strconv.ParseFloat does; `None`: not a number, or too large for one.
-/// Hexadecimal floats are not read.
+/// Hexadecimal floats like `0x1p4` need their exponent.
 pub fn parse_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     let (negative, unsigned) = match text.as_bytes().first()? {
@@ -15,6 +15,10 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     }
     if text.eq_ignore_ascii_case("nan") {
         return Some(f64::NAN);
+    }
+    if let [b'0', b'x' | b'X', digits @ ..] = unsigned.as_bytes() {
+        let number = parse_hex(digits)?;
+        return Some(if negative { -number } else { number });
     }
     // Only digits, a dot and an exponent are left; Rust would read more words.
     let is_part = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_');
@@ -32,6 +36,86 @@ fn without_underscores(text: &str) -> Option<String> {
     let after = parts.clone().skip(1).all(|part| is_digit(part.first().copied()));
     let before = parts.rev().skip(1).all(|part| is_digit(part.last().copied()));
     (after && before).then(|| text.replace('_', ""))
+}
+
+/// Reads what follows `0x` in a hexadecimal float: digits, perhaps with a point, then `p` and a decimal exponent.
+fn parse_hex(text: &[u8]) -> Option<f64> {
+    let text = if text.contains(&b'_') { without_hex_underscores(text)? } else { text.to_owned() };
+    let split = text.iter().position(|byte| matches!(byte, b'p' | b'P'))?;
+    let (mut mantissa, mut exponent, mut lost) = (0_u64, 0_i64, false);
+    let (mut digits, mut point) = (0, false);
+    for byte in &text[..split] {
+        let Some(digit) = char::from(*byte).to_digit(16) else {
+            if *byte != b'.' || std::mem::replace(&mut point, true) {
+                return None;
+            }
+            continue;
+        };
+        digits += 1;
+        // Sixteen digits are more than a float holds; of the others only matters whether they are all 0.
+        if mantissa >> 60 == 0 {
+            mantissa = mantissa << 4 | u64::from(digit);
+            exponent -= if point { 4 } else { 0 };
+        } else {
+            lost |= digit != 0;
+            exponent += if point { 0 } else { 4 };
+        }
+    }
+    let unsigned = match &text[split + 1..] {
+        [b'+' | b'-', rest @ ..] => rest,
+        rest => rest,
+    };
+    if digits == 0 || unsigned.is_empty() || !unsigned.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // An exponent this large decides the result, whatever the digits are: there are fewer than 2^32 of them.
+    const DECISIVE: i64 = 1 << 40;
+    let power = unsigned.iter().fold(0_i64, |sum, byte| (sum * 10 + i64::from(byte - b'0')).min(DECISIVE));
+    let power = if text[split + 1] == b'-' { -power } else { power };
+    scaled(mantissa, lost, exponent + power)
+}
+
+/// The same rule within `0x`, where letters are digits and the prefix counts as one.
+fn without_hex_underscores(text: &[u8]) -> Option<Vec<u8>> {
+    let mut before = b'0';
+    for byte in text {
+        let fits = match (before, *byte) {
+            (before, b'_') => before.is_ascii_hexdigit(),
+            (b'_', byte) => byte.is_ascii_hexdigit(),
+            _ => true,
+        };
+        if !fits {
+            return None;
+        }
+        before = *byte;
+    }
+    (before != b'_').then(|| text.iter().copied().filter(|byte| *byte != b'_').collect())
+}
+
+/// `mantissa * 2^exponent`, rounded half to even; `lost`: a little more than that. `None`: too large.
+fn scaled(mantissa: u64, lost: bool, exponent: i64) -> Option<f64> {
+    if mantissa == 0 {
+        return Some(0.0);
+    }
+    // The leading 1 goes to bit 63.
+    let shift = mantissa.leading_zeros();
+    let mantissa = mantissa << shift;
+    let exponent = exponent - i64::from(shift) + 63;
+    if exponent > 1023 {
+        return None;
+    }
+    // The bits that are dropped: all but 53, and more of a number too small to have its leading 1.
+    let dropped = 11 + (-1022 - exponent).clamp(0, 64);
+    let (kept, rest, half) = match dropped {
+        ..64 => (mantissa >> dropped, mantissa & ((1 << dropped) - 1), 1 << (dropped - 1)),
+        64 => (0, mantissa, 1 << 63),
+        _ => return Some(0.0),
+    };
+    let up = rest > half || rest == half && (lost || kept & 1 == 1);
+    let biased = (exponent + 1022).max(0) as u64;
+    // A carry out of the mantissa goes on into the exponent, as it has to.
+    let bits = (biased << 52) + kept + u64::from(up);
+    Some(f64::from_bits(bits)).filter(|number| number.is_finite())
 }
 
 /// Why a text is no integer.
@@ -58,6 +142,77 @@ pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
 pub fn truncate(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
+}
+
+/// Go's math.Pow. It multiplies powers of two of the base, so large results differ in their last bits from C's `pow`,
+/// and all digits of them are printed.
+pub fn power(base: f64, exponent: f64) -> f64 {
+    let whole = exponent.abs().trunc();
+    let special = !base.is_finite() || !exponent.is_finite() || base == 0.0 || base == 1.0 || exponent == 0.0;
+    if special || exponent == 1.0 || whole >= 9_223_372_036_854_775_808.0 {
+        return base.powf(exponent);
+    }
+    if exponent.abs() == 0.5 {
+        return if exponent < 0.0 { 1.0 / base.sqrt() } else { base.sqrt() };
+    }
+    let (mut whole, mut part) = (whole as u64, exponent.abs().fract());
+    if part != 0.0 && base < 0.0 {
+        return f64::NAN;
+    }
+    let mut product = 1.0;
+    if part != 0.0 {
+        if part > 0.5 {
+            part -= 1.0;
+            whole += 1;
+        }
+        product = (part * base.ln()).exp();
+    }
+    // The result is product * 2^twos, the factor at hand is factor * 2^factor_twos with a factor of at least a half.
+    let mut twos = 0;
+    let (mut factor, mut factor_twos) = half_to_one(base);
+    while whole != 0 {
+        if factor_twos.abs() > 4096 {
+            // Too large or too small already.
+            twos += factor_twos;
+            break;
+        }
+        if whole & 1 == 1 {
+            product *= factor;
+            twos += factor_twos;
+        }
+        factor *= factor;
+        factor_twos *= 2;
+        if factor < 0.5 {
+            factor += factor;
+            factor_twos -= 1;
+        }
+        whole >>= 1;
+    }
+    if exponent < 0.0 { times_power_of_two(1.0 / product, -twos) } else { times_power_of_two(product, twos) }
+}
+
+/// A number other than 0 as a factor of at least a half and less than 1 and a power of two (C's frexp).
+fn half_to_one(number: f64) -> (f64, i32) {
+    const SCALE: i32 = 64;
+    if number.is_subnormal() {
+        let (factor, twos) = half_to_one(number * 2_f64.powi(SCALE));
+        return (factor, twos - SCALE);
+    }
+    let (_, twos) = parts(number);
+    let sign_and_mantissa = number.to_bits() & !(0x7ff << 52);
+    (f64::from_bits(sign_and_mantissa | 1022 << 52), twos + 1)
+}
+
+/// `number * 2^twos`, rounded once (C's ldexp).
+fn times_power_of_two(number: f64, twos: i32) -> f64 {
+    let (factor, own) = if number == 0.0 || !number.is_finite() { return number } else { half_to_one(number) };
+    match own.saturating_add(twos) {
+        1025.. => f64::INFINITY.copysign(number),
+        twos @ 1000.. => factor * 2_f64.powi(twos - 100) * 2_f64.powi(100),
+        twos @ -1000.. => factor * 2_f64.powi(twos),
+        twos @ -1075.. => factor * 2_f64.powi(twos + 200) * 2_f64.powi(-200),
+        _ => 0_f64.copysign(number),
+    }
 }
 
 /// The shapes of strconv.FormatFloat.
@@ -228,6 +383,22 @@ mod tests {
             ("1E-2", 0.01),
             ("+2.5", 2.5),
             ("1_23.50_0_0e+1_2", 1.235e14),
+            ("0x1p4", 16.0),
+            ("-0X1.8P-1", -0.75),
+            ("0x.8p0", 0.5),
+            ("0x_1_0.p1_0", 16384.0),
+            ("0x1p-1074", 5e-324),
+            ("0x1p-1075", 0.0),
+            ("0x1.8p-1075", 5e-324),
+            ("0x1.00000000000008p0", 1.0),
+            ("0x1.00000000000018p0", 1.0 + 2.0 * f64::EPSILON),
+            ("0x1.0000000000000800000000001p0", 1.0 + f64::EPSILON),
+            ("0x1.fffffffffffff7p1023", f64::MAX),
+            ("0x0p99999999999999999999", 0.0),
+            ("0x1p-99999999999999999999", 0.0),
+            ("0x0.00000000000000000000001p88", 0.0625),
+            ("0x100000000000000000000p-80", 1.0),
+            ("0x0.fffffffffffff8p-1022", f64::MIN_POSITIVE),
         ] {
             assert_eq!(number(text), Some(value), "{text}");
         }
@@ -235,8 +406,46 @@ mod tests {
         assert_eq!(number("infinity"), Some(f64::INFINITY));
         assert!(number("NaN").is_some_and(f64::is_nan));
         for text in [
-            "", " 5", "5 ", "1,5", "0x10", "x", "+nan", "1e400", ".", "e5", "1e", "--1", "+", "infinit", "1-2", "_1",
-            "1_", "1__2", "-_1", "1_.5", "1._5", "1.5_e1", "1e_1", "1e+_1", "_",
+            "",
+            " 5",
+            "5 ",
+            "1,5",
+            "0x10",
+            "x",
+            "+nan",
+            "1e400",
+            ".",
+            "e5",
+            "1e",
+            "--1",
+            "+",
+            "infinit",
+            "1-2",
+            "_1",
+            "1_",
+            "1__2",
+            "-_1",
+            "0x",
+            "0x1",
+            "0xp1",
+            "0x1p",
+            "0x1p+",
+            "0x1.1.1p1",
+            "0x1_p1",
+            "0x1p_1",
+            "0x1p1_",
+            "0x__1p1",
+            "0x1pa",
+            "0xgp1",
+            "0x1p1024",
+            "0x1.fffffffffffff8p1023",
+            "0x1p99999999999999999999",
+            "1_.5",
+            "1._5",
+            "1.5_e1",
+            "1e_1",
+            "1e+_1",
+            "_",
         ] {
             assert_eq!(number(text), None, "{text}");
         }
@@ -253,6 +462,25 @@ mod tests {
         for text in ["", "+", "12 apples", "12.5", "1_000", "0x1", "--1"] {
             assert_eq!(number(text), Err(NotAnInteger::Syntax), "{text}");
         }
+    }
+
+    #[test]
+    fn powers_are_those_of_go() {
+        for (base, exponent, bits) in [
+            (100.0, 100.0, 0x6974_e718_d7d7_625d_u64),
+            (3.0, -40.0, 0x3bf8_46d5_50e3_7b50),
+            (-3.0, 3.0, (-27_f64).to_bits()),
+            (2.0, -1074.0, 1),
+            (2.0, 1024.0, f64::INFINITY.to_bits()),
+            (-2.0, 1025.0, f64::NEG_INFINITY.to_bits()),
+            (0.0, 0.0, 1_f64.to_bits()),
+            (2.0, -0.5, (1.0 / 2_f64.sqrt()).to_bits()),
+            (5e-324, 0.5, 5e-324_f64.sqrt().to_bits()),
+            (-1.0, 1e19, 1_f64.to_bits()),
+        ] {
+            assert_eq!(power(base, exponent).to_bits(), bits, "{base} ^ {exponent}");
+        }
+        assert!(power(-8.0, 1.0 / 3.0).is_nan());
     }
 
     #[test]

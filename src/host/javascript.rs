@@ -323,7 +323,7 @@ impl<'js> Inward<'_, 'js> {
             Value::Nil => js::Value::new_null(ctx),
             Value::Bool(value) => js::Value::new_bool(ctx, *value),
             // Beyond 2^53 to the nearest number that there is.
-            Value::Int(number) => js::Value::new_number(ctx, *number as f64),
+            Value::Int(number, _) => js::Value::new_number(ctx, *number as f64),
             Value::Float(number) => js::Value::new_number(ctx, *number),
             Value::Str(text) => self.text(text)?.into_value(),
             Value::List(list) => {
@@ -406,7 +406,7 @@ impl<'js> Outward<'js> {
             Type::Int | Type::Float => Ok(number(value.as_number().unwrap_or(f64::NAN))),
             Type::String => Ok(Value::str(self.text(value.get()?)?)),
             Type::BigInt => match value.get::<js::Coerced<String>>()?.0.parse() {
-                Ok(number) => Ok(Value::Int(number)),
+                Ok(number) => Ok(Value::integer(number)),
                 Err(_) => refused("an integer of more than 64 bits"),
             },
             Type::Symbol => refused("a symbol"),
@@ -485,7 +485,7 @@ fn from_units(units: &[u16]) -> Vec<u8> {
 fn number(number: f64) -> Value {
     const EXACT: f64 = (1_i64 << 53) as f64;
     if number.trunc() == number && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative()) {
-        return Value::Int(number as i64);
+        return Value::integer(number as i64);
     }
     Value::Float(number)
 }

@@ -252,7 +252,7 @@ impl Parser<'_> {
         let whole = tokens.next().map_or("", Token::name);
         if tokens.take(".").is_none() {
             return match whole.parse() {
-                Ok(number) => Ok(Expr::Literal(Value::Int(number))),
+                Ok(number) => Ok(Expr::Literal(Value::integer(number))),
                 Err(_) => {
                     let message = format!("number is too large, the largest is {}", i64::MAX);
                     Err(self.error(tokens, start, message))

@@ -426,7 +426,7 @@ mod tests {
             match self.below(14) {
                 0 => Value::Nil,
                 1 => Value::Bool(self.below(2) == 0),
-                2 => Value::Int(INTS[self.below(INTS.len())]),
+                2 => Value::integer(INTS[self.below(INTS.len())]),
                 3 => Value::Float(FLOATS[self.below(FLOATS.len())]),
                 4 => env.store.all().next().map_or(Value::Nil, |(k, v)| Value::pair(k.clone(), v.clone())),
                 5 => Value::wrapped(self.text()),
@@ -484,7 +484,8 @@ mod tests {
         let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
         for op in [Op::Eq, Op::Lt, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow] {
             // Most values cannot be combined like that; what counts is that it ends.
-            let (_, _) = (Value::binary(&meter, op, value, value), Value::binary(&meter, op, value, &Value::Int(-1)));
+            let (_, _) =
+                (Value::binary(&meter, op, value, value), Value::binary(&meter, op, value, &Value::integer(-1)));
         }
         for (reversed, sorted) in [(false, false), (true, false), (false, true), (true, true)] {
             if let Ok(Some(rows)) = value.rows(&meter, reversed, sorted) {

@@ -225,7 +225,7 @@ impl<'a> Reader<'a> {
         let (number, rest) = self.rest.split_at(end);
         self.rest = rest;
         match number.parse() {
-            Ok(n) => Value::Int(n),
+            Ok(n) => Value::integer(n),
             Err(_) => Value::Float(number.parse().unwrap_or_else(|_| panic!("no number: {number}"))),
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Env;
 use super::meter::STEP;
 use super::signature::{Args, Signature, any, exactly, integer, string, then_any};
-use super::value::{Data, ListKind, Object, Value};
+use super::value::{Data, IntType, ListKind, Object, Value};
 use super::{Srv, layout, printf, search};
 use crate::store::{BadPattern, Bytes};
 
@@ -204,6 +204,10 @@ impl Object for Srv {
         "net.SRV"
     }
 
+    fn dynamic_type(&self) -> &'static str {
+        "*net.SRV"
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
         self.fields().into_iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
@@ -221,9 +225,9 @@ impl Srv {
     fn fields(&self) -> [(&'static str, Value); 4] {
         [
             ("Target", Value::str(&self.target)),
-            ("Port", Value::Int(self.port.into())),
-            ("Priority", Value::Int(self.priority.into())),
-            ("Weight", Value::Int(self.weight.into())),
+            ("Port", Value::Int(self.port.into(), IntType::Uint16)),
+            ("Priority", Value::Int(self.priority.into(), IntType::Uint16)),
+            ("Weight", Value::Int(self.weight.into(), IntType::Uint16)),
         ]
     }
 }

@@ -58,7 +58,7 @@ impl Writer {
         match value {
             Value::Nil => self.out.push(b"null"),
             Value::Bool(b) => self.out.push(if *b { b"true" } else { b"false" }),
-            Value::Int(n) => self.out.push(n.to_string().as_bytes()),
+            Value::Int(n, _) => self.out.push(n.to_string().as_bytes()),
             Value::Float(n) => self.float(*n),
             Value::Str(text) => self.string(text),
             Value::List(list) if list.kind == ListKind::NilStrings => self.out.push(b"null"),
@@ -273,7 +273,7 @@ mod tests {
     fn scalars() {
         check(&Value::Nil, "null");
         check(&Value::Bool(true), "true");
-        check(&Value::Int(-5), "-5");
+        check(&Value::integer(-5), "-5");
         check(&Value::str(""), "\"\"");
         check(&Value::str("a\"b\\c é€😀 <a href='x'>&"), "\"a\\\"b\\\\c é€😀 \\u003ca href='x'\\u003e\\u0026\"");
         check(&Value::str("\n\r\t\0\x0b\x7f\u{2028}"), "\"\\n\\r\\t\\u0000\\u000b\x7f\\u2028\"");

@@ -79,7 +79,27 @@ nulla facilisis.
 At vero eos et accusam et justo duo dolores et ea rebum. \
 Stet clita kasd gubergren, no sea takimata sanctus est Lorem ipsum dolor sit amet. \
 Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore \
-magna aliquyam erat, sed diam voluptua.";
+magna aliquyam erat, sed diam voluptua. \
+At vero eos et accusam et justo duo dolores et ea rebum. \
+Stet clita kasd gubergren, no sea takimata sanctus est Lorem ipsum dolor sit amet. \
+Lorem ipsum dolor sit amet, consetetur sadipscing elitr, At accusam aliquyam diam diam dolore dolores duo eirmod eos \
+erat, et nonumy sed tempor et et invidunt justo labore Stet clita ea et gubergren, kasd magna no rebum. \
+sanctus sea sed takimata ut vero voluptua. \
+est Lorem ipsum dolor sit amet. \
+Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore \
+magna aliquyam erat.
+Consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore magna aliquyam erat, \
+sed diam voluptua. \
+At vero eos et accusam et justo duo dolores et ea rebum. \
+Stet clita kasd gubergren, no sea takimata sanctus est Lorem ipsum dolor sit amet. \
+Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore \
+magna aliquyam erat, sed diam voluptua. \
+At vero eos et accusam et justo duo dolores et ea rebum. \
+Stet clita kasd gubergren, no sea takimata sanctus est Lorem ipsum dolor sit amet. \
+Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore \
+magna aliquyam erat, sed diam voluptua. \
+At vero eos et accusam et justo duo dolores et ea rebum. \
+Stet clita kasd gubergren, no sea takimata sanctus est Lorem ipsum dolor sit amet.";
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +108,7 @@ mod tests {
     #[test]
     fn the_text_is_whole() {
         let paragraphs = Unit::Paragraphs.split();
-        assert_eq!(paragraphs.len(), 6);
+        assert_eq!(paragraphs.len(), 7);
         for paragraph in paragraphs {
             assert!(paragraph.starts_with(|c: char| c.is_ascii_uppercase()), "{paragraph}");
             assert!(paragraph.ends_with('.') && !paragraph.contains("  "), "{paragraph}");

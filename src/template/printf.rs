@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::bounded::Text;
 use super::meter::Meter;
 use super::runes;
-use super::value::{Data, ListKind, Map, Object, Value};
+use super::value::{Data, IntType, ListKind, Map, Object, Value};
 use crate::number::{self, FloatFormat};
 use crate::quote::{can_backquote, printable, quote};
 use crate::store::Bytes;
@@ -227,7 +227,7 @@ impl<'a> Directives<'a> {
         let operand = self.operands.get(self.operand)?;
         self.operand += 1;
         match operand {
-            Value::Int(n) if (-TOO_LARGE..=TOO_LARGE).contains(n) => Some(*n),
+            Value::Int(n, _) if (-TOO_LARGE..=TOO_LARGE).contains(n) => Some(*n),
             _ => None,
         }
     }
@@ -273,7 +273,9 @@ struct Printer {
 impl Printer {
     fn operand(&mut self, value: &Value, verb: char) -> Result<(), String> {
         match verb {
-            'T' => self.text(value.type_name().as_bytes()),
+            'T' => self.text(value.dynamic_type().as_bytes()),
+            // Only Errorf wraps, so Go refuses this verb before it looks into a value.
+            'w' => self.bad_verb(value, verb, 0),
             _ => self.value(value, verb, 0),
         }
     }
@@ -283,6 +285,7 @@ impl Printer {
             return Err(format!("cannot print a value nested deeper than {DEPTH} levels"));
         }
         match value {
+            Value::Nil if depth > 0 && self.flags.go_syntax => self.out.push(b"interface {}(nil)"),
             // Inside a list or map nothing is shown without the verb.
             Value::Nil if depth > 0 => self.out.push(b"<nil>"),
             Value::Nil if verb == 'v' => self.pad(b"<nil>"),
@@ -291,7 +294,7 @@ impl Printer {
                 't' | 'v' => self.pad(if *b { b"true" } else { b"false" }),
                 _ => self.bad_verb(value, verb, depth),
             },
-            Value::Int(n) => self.int(*n, value, verb, depth),
+            Value::Int(n, int_type) => self.int((*n, *int_type), value, verb, depth),
             Value::Float(n) => self.float(*n, value, verb, depth),
             Value::Str(text) => self.string(text, value, verb, depth),
             Value::List(list) if list.kind == ListKind::NilStrings && self.flags.go_syntax => {
@@ -345,8 +348,23 @@ impl Printer {
                 printer.out.push(name.as_bytes())?;
                 printer.out.push(b":")?;
             }
-            printer.value(field, verb, depth + 1)
+            match field {
+                Value::Nil => printer.nil_pointer(verb),
+                field => printer.value(field, verb, depth + 1),
+            }
         })
+    }
+
+    /// The field of a record that holds nothing. All such fields are pointers to a loop's state.
+    fn nil_pointer(&mut self, verb: char) -> Result<(), String> {
+        const TYPE: &str = "*pongo2.tagForLoopInformation";
+        match verb {
+            'v' if self.flags.go_syntax => self.out.push(format!("({TYPE})(nil)").as_bytes()),
+            'v' => self.pad(b"<nil>"),
+            'b' | 'o' | 'd' | 'x' | 'X' => self.int((0, IntType::Int), &Value::Nil, verb, 0),
+            'p' => self.pad(b"0x0"),
+            _ => self.out.push(format!("%!{verb}({TYPE}=<nil>)").as_bytes()),
+        }
     }
 
     fn sequence<I: IntoIterator>(
@@ -380,7 +398,7 @@ impl Printer {
     }
 
     fn with_type(&mut self, value: &Value, depth: usize) -> Result<(), String> {
-        self.out.push(value.type_name().as_bytes())?;
+        self.out.push(value.dynamic_type().as_bytes())?;
         match value {
             Value::Nil => Ok(()),
             _ => {
@@ -390,9 +408,14 @@ impl Printer {
         }
     }
 
-    fn int(&mut self, n: i64, value: &Value, verb: char, depth: usize) -> Result<(), String> {
+    fn int(&mut self, n: (i64, IntType), value: &Value, verb: char, depth: usize) -> Result<(), String> {
+        let (n, int_type) = n;
         let digits = n.unsigned_abs();
+        // `%#v` shows integers without a sign in hexadecimal.
+        let hex = verb == 'v' && self.flags.go_syntax && matches!(int_type, IntType::Uint8 | IntType::Uint16);
+        let sharp = self.flags.sharp || hex;
         let (digits, prefix) = match verb {
+            'v' if hex => (format!("{digits:x}"), "0x"),
             'v' | 'd' => (digits.to_string(), ""),
             'b' => (format!("{digits:b}"), "0b"),
             'o' | 'O' => (format!("{digits:o}"), "0"),
@@ -424,7 +447,7 @@ impl Printer {
             'O' if !self.flags.sharp || zeros > 0 || digits == "0" => "0o",
             'O' => "0o0",
             'o' if zeros > 0 || digits == "0" => "",
-            _ if self.flags.sharp => prefix,
+            _ if sharp => prefix,
             _ => "",
         };
         let length = sign.len() + prefix.len() + zeros + digits.len();
@@ -636,7 +659,7 @@ mod tests {
     }
 
     fn i(n: i64) -> Value {
-        Value::Int(n)
+        Value::integer(n)
     }
 
     fn f(n: f64) -> Value {
@@ -677,6 +700,19 @@ mod tests {
         let result = sprintf(&usual(), b"\xff%s%4s", &[Value::str(b"\xfe"), Value::str(b"\xfd")]).unwrap();
         assert_eq!(*result.text(), *b"\xff\xfe   \xfd");
         check("%q", &[Value::str(b"a\xff\n\x01\x7f\xe2\x80\xa8")], "\"a\\xff\\n\\x01\\x7f\\u2028\"");
+    }
+
+    #[test]
+    fn types_are_those_of_go() {
+        let of = |n, int_type| Value::Int(n, int_type);
+        let ints = [i(5), of(5, IntType::Int64), of(5, IntType::Uint8), of(5, IntType::Uint16)];
+        check("%T %T %T %T", &ints, "int int64 uint8 uint16");
+        check("%#v %#v %#v %#v", &ints, "5 5 0x5 0x5");
+        check("%s %[1]v", &ints[1..2], "%!s(int64=5) 5");
+        check("%d", &ints, "5%!(EXTRA int64=5, uint8=5, uint16=5)");
+        let nested = Value::list(ListKind::Any, vec![Value::Nil, Value::Float(1.0)]);
+        check("%#v %v", &[nested.clone(), nested.clone()], "[]interface {}{interface {}(nil), 1} [<nil> 1]");
+        check("%w", &[nested], "%!w([]interface {}=[<nil> 1])");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::rounds::Memory;
 use super::scope::{Look, Name, Scopes, Sees};
 use super::source::{Error, Span};
 use super::spaceless::spaceless;
-use super::value::{Object, Rows, Value};
+use super::value::{Data, Object, Rows, Value};
 use super::{Env, NESTING};
 use crate::number;
 use crate::store::Bytes;
@@ -459,13 +459,25 @@ impl LoopInfo {
     }
 }
 
+/// The fields of `forloop`, as the original declares them.
+const FIELDS: [&str; 7] = ["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last", "Parentloop"];
+
 impl Object for LoopInfo {
     fn type_name(&self) -> &'static str {
         "pongo2.tagForLoopInformation"
     }
 
+    fn dynamic_type(&self) -> &'static str {
+        "*pongo2.tagForLoopInformation"
+    }
+
+    fn data(&self) -> Data {
+        let field = |name: &'static str| (name, self.field(name).unwrap_or(Value::Nil));
+        Data::Record(FIELDS.into_iter().map(field).collect())
+    }
+
     fn field(&self, name: &str) -> Option<Value> {
-        let number = |n: usize| Some(Value::Int(i64::try_from(n).unwrap_or(i64::MAX)));
+        let number = |n: usize| Some(Value::integer(i64::try_from(n).unwrap_or(i64::MAX)));
         let (count, at) = (self.count.get(), self.number.get());
         match name {
             "Counter" => number(if count == 0 { 0 } else { at + 1 }),
@@ -637,7 +649,7 @@ impl Render {
         let value = self.eval(&ratio.value)?.float();
         let most = self.eval(&ratio.most)?.float();
         let width = self.eval(&ratio.width)?.float();
-        let value = Value::Int(number::truncate((value / most * width + 0.5).ceil()));
+        let value = Value::integer(number::truncate((value / most * width + 0.5).ceil()));
         match ratio.name {
             Some(name) => self.scopes.borrow_mut().set(name, value),
             None => self.print_value(&value)?,

@@ -212,10 +212,10 @@ mod tests {
 
         let mut scopes = Scopes::new();
         let check = |scopes: &Scopes, name, expected: &str| assert_eq!(format!("{:?}", scopes.look(name)), expected);
-        scopes.set(a, Value::Int(1));
+        scopes.set(a, Value::integer(1));
         scopes.open_child();
         check(&scopes, a, "Value(1)");
-        scopes.set(a, Value::Int(2));
+        scopes.set(a, Value::integer(2));
         scopes.set(b, Value::Nil);
         check(&scopes, a, "Value(2)");
         check(&scopes, b, "Value(nil)");
@@ -236,11 +236,11 @@ mod tests {
         let mut scopes = Scopes::new();
         assert!(scopes.enclosing_loop().is_none());
         scopes.open_child();
-        scopes.set(Name::FORLOOP, Value::Int(7));
+        scopes.set(Name::FORLOOP, Value::integer(7));
         scopes.open_child();
         assert!(scopes.enclosing_loop().is_some());
         scopes.open(Sees::AsFile(scopes.innermost()));
         assert!(scopes.enclosing_loop().is_none());
-        assert!(matches!(scopes.look(Name::FORLOOP), Look::Value(Value::Int(7))));
+        assert!(matches!(scopes.look(Name::FORLOOP), Look::Value(Value::Int(7, _))));
     }
 }

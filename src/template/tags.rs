@@ -488,10 +488,10 @@ fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
 
 /// `{% lorem count method random %}`
 fn lorem(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
-    let here = tokens.here();
     let count = match tokens.take_kind(TokenKind::Digits).map(|digits| digits.name().parse()) {
         Some(Ok(count)) => count,
-        Some(Err(_)) => return Err(parser.error(tokens, here, "number is too large")),
+        // As in the original, which counts in 64 bits.
+        Some(Err(_)) => 0,
         None => 1,
     };
     let here = tokens.here();

@@ -1313,20 +1313,19 @@ fn small_tags() {
 #[rustfmt::skip]
 fn lorem() {
     check("{% lorem 5 w %}|{% lorem 1 w %}|{% lorem 0 w %}|{% lorem 0 %}", "Lorem ipsum dolor sit amet,|Lorem||");
-    check("{% lorem 3 w random %}", "voluptua. voluptua. voluptua.");
+    check("{% lorem 3 w random %}", "amet. amet. amet.");
     let text = |template| String::from_utf8(render(template).expect("renders")).expect("is text");
     let one = text("{% lorem %}");
     assert!(one.starts_with("Lorem ipsum dolor sit amet, ") && one.ends_with(" laborum."), "{one}");
     assert_eq!(text("{% lorem 1 p %}"), format!("<p>{one}</p>"));
     assert_eq!(text("{% lorem b %}"), one);
-    let seven = text("{% lorem 7 p %}");
-    assert_eq!(seven.lines().count(), 7);
-    assert_eq!(seven.lines().next(), seven.lines().last(), "the text begins again");
-    assert_eq!(text("{% lorem 2 b random %}").lines().map(|line| &line[..11]).collect::<Vec<_>>(), ["At vero eos", "At vero eos"]);
+    let eight = text("{% lorem 8 p %}");
+    assert_eq!(eight.lines().count(), 8);
+    assert_eq!(eight.lines().next(), eight.lines().last(), "the text begins again");
+    assert_eq!(text("{% lorem 2 b random %}").lines().map(|line| &line[..11]).collect::<Vec<_>>(), ["Consetetur ", "Consetetur "]);
     fails("{% lorem x %}", "x", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `x`");
     fails("{% lorem random %}", "random", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
     fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:1: the tag should end here, found `randomly`");
-    fails("{% lorem 99999999999999999999 w %}", "99999999999999999999", "t.tmpl:1:1: number is too large");
     fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the template holds more than 268435456 bytes at a time; `template_memory` in [limits] raises that");
 }
 

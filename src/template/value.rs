@@ -21,7 +21,8 @@ use crate::store::Bytes;
 pub enum Value {
     Nil,
     Bool(bool),
-    Int(i64),
+    /// With Go's type of it, which shows in printf's `%T` and `%#v`. [`Value::integer`] makes a plain one.
+    Int(i64, IntType),
     Float(f64),
     /// Go's strings are bytes.
     Str(Bytes),
@@ -62,6 +63,10 @@ pub enum ListKind {
 pub trait Object: Any {
     /// The original's name of the type, as it prints: `template.templateMap`.
     fn type_name(&self) -> &'static str;
+    /// The same as printf's `%T` shows it, which tells a pointer from what it leads to.
+    fn dynamic_type(&self) -> &'static str {
+        self.type_name()
+    }
     /// A field, if there is one of that name.
     fn field(&self, name: &str) -> Option<Value>;
     /// Calls a method; `None`: there is none of that name.
@@ -78,6 +83,18 @@ pub trait Object: Any {
     fn data(&self) -> Data {
         self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
     }
+}
+
+/// Go's types of integers that a template meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntType {
+    Int,
+    /// What parseInt gives.
+    Int64,
+    /// What get_digit gives, and `x.0` of a text.
+    Uint8,
+    /// The numbers of an SRV record.
+    Uint16,
 }
 
 /// What an object is to toJSON, toYAML and printf.
@@ -110,6 +127,11 @@ impl Value {
         Value::Str(Rc::from(text.as_ref()))
     }
 
+    /// An integer of Go's type `int`.
+    pub fn integer(n: i64) -> Value {
+        Value::Int(n, IntType::Int)
+    }
+
     pub fn list(kind: ListKind, items: Vec<Value>) -> Value {
         Value::List(Rc::new(List { kind, items }))
     }
@@ -140,7 +162,7 @@ impl Value {
             Value::Nil => {}
             Value::Bool(true) => out.extend_from_slice(b"True"),
             Value::Bool(false) => out.extend_from_slice(b"False"),
-            Value::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
+            Value::Int(n, _) => out.extend_from_slice(n.to_string().as_bytes()),
             Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
             Value::Str(text) => out.extend_from_slice(text),
             Value::Object(object) => match object.text() {
@@ -170,7 +192,7 @@ impl Value {
         match self {
             Value::Nil => false,
             Value::Bool(b) => *b,
-            Value::Int(n) => *n != 0,
+            Value::Int(n, _) => *n != 0,
             Value::Float(n) => *n != 0.0,
             Value::Str(text) => !text.is_empty(),
             Value::List(list) => !list.items.is_empty(),
@@ -183,7 +205,7 @@ impl Value {
     /// The integer the arithmetic sees (text through a float, truncated, else 0).
     pub fn int(&self) -> i64 {
         match self {
-            Value::Int(n) => *n,
+            Value::Int(n, _) => *n,
             Value::Float(n) => number::truncate(*n),
             Value::Str(text) => number::parse_float(text).map_or(0, number::truncate),
             _ => 0,
@@ -193,7 +215,7 @@ impl Value {
     /// The float the arithmetic sees (what is no number: 0).
     pub fn float(&self) -> f64 {
         match self {
-            Value::Int(n) => *n as f64,
+            Value::Int(n, _) => *n as f64,
             Value::Float(n) => *n,
             Value::Str(text) => number::parse_float(text).unwrap_or(0.0),
             _ => 0.0,
@@ -236,7 +258,7 @@ impl Value {
         match self {
             Value::Nil => "nothing",
             Value::Bool(_) => "a boolean",
-            Value::Int(_) => "an integer",
+            Value::Int(..) => "an integer",
             Value::Float(_) => "a float",
             Value::Str(_) => "a string",
             Value::List(_) => "a list",
@@ -252,7 +274,10 @@ impl Value {
         match self {
             Value::Nil => "<nil>",
             Value::Bool(_) => "bool",
-            Value::Int(_) => "int",
+            Value::Int(_, IntType::Int) => "int",
+            Value::Int(_, IntType::Int64) => "int64",
+            Value::Int(_, IntType::Uint8) => "uint8",
+            Value::Int(_, IntType::Uint16) => "uint16",
             Value::Float(_) => "float64",
             Value::Str(_) => "string",
             Value::List(list) => match list.kind {
@@ -266,6 +291,14 @@ impl Value {
             Value::Object(object) => object.type_name(),
         }
     }
+
+    /// The name of the type as printf's `%T` and its complaints show it: that of a record is of a pointer to it.
+    pub fn dynamic_type(&self) -> &'static str {
+        match self {
+            Value::Object(object) => object.dynamic_type(),
+            other => other.type_name(),
+        }
+    }
 }
 
 /// Operators.
@@ -273,7 +306,7 @@ impl Value {
     /// `-x`
     pub fn negate(&self) -> Result<Value, String> {
         match self {
-            Value::Int(n) => Ok(Value::Int(n.wrapping_neg())),
+            Value::Int(n, _) => Ok(Value::integer(n.wrapping_neg())),
             Value::Float(n) => Ok(Value::Float(-n)),
             other => Err(format!("cannot negate {}", other.kind())),
         }
@@ -282,7 +315,7 @@ impl Value {
     /// `not x` (which gives a number for a number).
     pub fn not(&self) -> Value {
         match self {
-            Value::Int(n) => Value::Int(i64::from(*n == 0)),
+            Value::Int(n, _) => Value::integer(i64::from(*n == 0)),
             // Not a typing error of ours: the original answers 1.1 here.
             Value::Float(n) => Value::Float(if *n == 0.0 { 1.1 } else { 0.0 }),
             other => Value::Bool(!other.truthy()),
@@ -300,7 +333,7 @@ impl Value {
             if float {
                 Value::Float(real(left.float(), right.float()))
             } else {
-                Value::Int(whole(left.int(), right.int()))
+                Value::integer(whole(left.int(), right.int()))
             }
         };
         let compared = |whole: fn(&i64, &i64) -> bool, real: fn(&f64, &f64) -> bool| {
@@ -321,8 +354,8 @@ impl Value {
             Op::Div => number(i64::wrapping_div, |a, b| a / b),
             // Always of integers, so `5.9 % 3` is 2.
             Op::Rem if right.int() == 0 => return Err("cannot divide an integer by zero".to_owned()),
-            Op::Rem => Value::Int(left.int().wrapping_rem(right.int())),
-            Op::Pow => Value::Float(left.float().powf(right.float())),
+            Op::Rem => Value::integer(left.int().wrapping_rem(right.int())),
+            Op::Pow => Value::Float(number::power(left.float(), right.float())),
         })
     }
 
@@ -338,7 +371,7 @@ impl Value {
         match (self, other) {
             (Value::Nil, Value::Nil) => Ok(true),
             (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
-            (Value::Int(a), Value::Int(b)) => Ok(a == b),
+            (Value::Int(a, _), Value::Int(b, _)) => Ok(a == b),
             (Value::Float(a), Value::Float(b)) => Ok(a == b),
             (Value::Str(a), Value::Str(b)) => same(a, b),
             (Value::Pair(a, x), Value::Pair(b, y)) => Ok(same(a, b)? && same(x, y)?),
@@ -358,7 +391,7 @@ impl Value {
         if let Some(map) = self.entries() {
             return match item {
                 Value::Str(key) => Ok(map.contains_key(key)),
-                Value::Int(_) => Err("cannot look for an integer in a map, whose keys are strings".to_owned()),
+                Value::Int(..) => Err("cannot look for an integer in a map, whose keys are strings".to_owned()),
                 _ => Ok(false),
             };
         }
@@ -406,7 +439,7 @@ impl Value {
     pub fn index(&self, index: usize) -> Result<Value, String> {
         Ok(match self {
             Value::Nil => Value::Nil,
-            Value::Str(text) => text.get(index).map_or(Value::Nil, |byte| Value::Int(i64::from(*byte))),
+            Value::Str(text) => text.get(index).map_or(Value::Nil, |byte| Value::Int(i64::from(*byte), IntType::Uint8)),
             Value::List(list) => list.items.get(index).cloned().unwrap_or(Value::Nil),
             other => return Err(format!("cannot read element {index} of {}", other.kind())),
         })
@@ -426,14 +459,14 @@ impl List {
     /// The methods that memkv.KVPairs shows for its sorting.
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
         let key = |index: &Value| match index {
-            Value::Int(n) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {
+            Value::Int(n, _) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {
                 Some(Value::Pair(key, _)) => Ok(key.clone()),
                 _ => Err(format!("there is no element {n}")),
             },
             other => Err(format!("takes two integers, not {}", other.kind())),
         };
         match (method, args) {
-            ("Len", []) => Some(Ok(Value::Int(self.items.len() as i64))),
+            ("Len", []) => Some(Ok(Value::integer(self.items.len() as i64))),
             ("Less", [a, b]) => Some(key(a).and_then(|a| Ok(Value::Bool(a < key(b)?)))),
             ("Len", _) => Some(Err(format!("takes no arguments, {} given", args.len()))),
             ("Less", _) => Some(Err(format!("takes two integers, {} arguments given", args.len()))),
@@ -576,7 +609,7 @@ impl fmt::Debug for Value {
         match self {
             Value::Nil => f.write_str("nil"),
             Value::Bool(b) => b.fmt(f),
-            Value::Int(n) => n.fmt(f),
+            Value::Int(n, _) => n.fmt(f),
             Value::Float(n) => n.fmt(f),
             Value::Str(text) => write!(f, "\"{}\"", text.escape_ascii()),
             Value::List(list) => f.debug_list().entries(&list.items).finish(),
@@ -686,6 +719,8 @@ mod tests {
         check("10", Op::Rem, "3.9", "1");
         check("2", Op::Pow, "3", "8.000000");
         check("2", Op::Pow, "0.5", "1.414214");
+        check("10", Op::Pow, "30", "1000000000000000019884624838656.000000");
+        check("'0x1p4'", Op::Add, "1", "17");
         check("1.0", Op::Div, "0", "+Inf");
         check("'3'", Op::Add, "'4'", "7");
         check("'a'", Op::Add, "'b'", "0");
@@ -700,12 +735,12 @@ mod tests {
         check("9223372036854775807", Op::Mul, "2", "-2");
         fails("10", Op::Div, "'0'", "cannot divide an integer by zero");
         fails("10", Op::Rem, "0.5", "cannot divide an integer by zero");
-        let least = Value::Int(i64::MIN);
+        let least = Value::integer(i64::MIN);
         assert_eq!(
-            printed(&Value::binary(&usual(), Op::Div, &least, &Value::Int(-1)).unwrap()),
+            printed(&Value::binary(&usual(), Op::Div, &least, &Value::integer(-1)).unwrap()),
             "-9223372036854775808"
         );
-        assert_eq!(printed(&Value::binary(&usual(), Op::Rem, &least, &Value::Int(-1)).unwrap()), "0");
+        assert_eq!(printed(&Value::binary(&usual(), Op::Rem, &least, &Value::integer(-1)).unwrap()), "0");
     }
 
     #[test]
@@ -714,7 +749,7 @@ mod tests {
         assert_eq!(printed(&value("0.0").negate().unwrap()), "-0.000000");
         assert_eq!(value("'5'").negate().unwrap_err(), "cannot negate a string");
         assert_eq!(value("nothing").negate().unwrap_err(), "cannot negate nothing");
-        Value::Int(i64::MIN).negate().unwrap();
+        Value::integer(i64::MIN).negate().unwrap();
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Writer {
         match value {
             Value::Nil => self.word(b"null"),
             Value::Bool(b) => self.word(if *b { b"true" } else { b"false" }),
-            Value::Int(n) => self.word(n.to_string().as_bytes()),
+            Value::Int(n, _) => self.word(n.to_string().as_bytes()),
             Value::Float(n) if n.is_finite() => self.word(format_float(*n, FloatFormat::General, None).as_bytes()),
             Value::Float(n) => self.word(word(*n).as_bytes()),
             Value::Str(text) => self.text(text, indent, place),

@@ -79,7 +79,7 @@ fn the_argument_is_param() {
         filter("In + '/' + Param").call(&env(), &Value::str("a"), argument, &mut { STEPS }).expect("it adds").text()
     };
     assert_eq!(*call(&Value::str("b")), *b"a/b");
-    assert_eq!(*call(&Value::Int(5)), *b"a/5");
+    assert_eq!(*call(&Value::integer(5)), *b"a/5");
 }
 
 #[test]

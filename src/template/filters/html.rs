@@ -149,7 +149,7 @@ pub fn truncatechars_html(env: &Env, value: &Value, argument: &Value) -> Result<
     scan.finish(dots)
 }
 
-/// A word ends at a blank, `.`, `,` or `;`, and tags do not count.
+/// A word ends at a blank, `.`, `,` or `;` or with the text. Tags do not count, nor does what ends at one.
 pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let wanted = usize::try_from(argument.int()).unwrap_or(0);
@@ -160,11 +160,20 @@ pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<
             continue;
         }
         let mut word = false;
-        while scan.rest.first().is_some_and(|byte| *byte != b'<') {
-            match scan.copy_rune()? {
-                b" " | b"." | b"," | b";" => break,
-                _ => word = true,
+        loop {
+            match scan.rest.first() {
+                // As recorded, what a tag ends is no word.
+                Some(b'<') => word = false,
+                Some(_) => match scan.copy_rune()? {
+                    b" " | b"." | b"," | b";" => {}
+                    _ => {
+                        word = true;
+                        continue;
+                    }
+                },
+                None => {}
             }
+            break;
         }
         count += usize::from(word);
     }
@@ -469,7 +478,10 @@ mod tests {
         check("'plain text only'|truncatewords_html:2", "plain text ...");
         check("'<br>a b c'|truncatewords_html:1", "<br>a ...</br>");
         check("'<a><b><c></a>x y'|truncatewords_html:1", "<a><b><c></a>x ...</b></c>");
-        check("'<a x=1>b</z>c d'|truncatewords_html:2", "<a x=1>b</z>c ...</a>");
+        check("'<a x=1>b</z>c d'|truncatewords_html:2", "<a x=1>b</z>c d...</a>");
+        check("'<b>x</b>yz'|truncatewords_html:1", "<b>x</b>yz...");
+        check("'<b>x</b>yz'|truncatewords_html:2", "<b>x</b>yz");
+        check("'äöü<b>ß</b>'|truncatewords_html:1", "äöü<b>ß</b>");
         check("'a <'|truncatewords_html:9", "a <");
         check("''|truncatechars_html:9", "");
     }
@@ -516,7 +528,7 @@ mod tests {
         call("removetags", "<".repeat(many), Value::str("b"));
         call("linebreaks", "\n ".repeat(many), Value::Nil);
         let tags = "<a>".repeat(many) + &"<b>".repeat(many) + &"</a>".repeat(many);
-        call("truncatewords_html", tags, Value::Int(1));
-        call("truncatewords_html", "<".repeat(many), Value::Int(1));
+        call("truncatewords_html", tags, Value::integer(1));
+        call("truncatewords_html", "<".repeat(many), Value::integer(1));
     }
 }

@@ -54,7 +54,7 @@ fn element(value: &Value, index: usize) -> Option<Value> {
 }
 
 pub fn length(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    Ok(Value::Int(value.len() as i64))
+    Ok(Value::integer(value.len() as i64))
 }
 
 pub fn length_is(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {

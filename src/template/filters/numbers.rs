@@ -4,7 +4,7 @@
 use crate::number::{self, FloatFormat, NotAnInteger};
 use crate::template::Env;
 use crate::template::bounded::Text;
-use crate::template::value::{Op, Value};
+use crate::template::value::{IntType, Op, Value};
 
 /// Numbers are added, all else is put together as text.
 pub fn add(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
@@ -18,7 +18,7 @@ pub fn add(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
 }
 
 fn is_number(value: &Value) -> bool {
-    matches!(value, Value::Int(_) | Value::Float(_))
+    matches!(value, Value::Int(..) | Value::Float(_))
 }
 
 pub fn divisibleby(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
@@ -27,7 +27,7 @@ pub fn divisibleby(_: &Env, value: &Value, argument: &Value) -> Result<Value, St
 }
 
 pub fn integer(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    Ok(Value::Int(value.int()))
+    Ok(Value::integer(value.int()))
 }
 
 pub fn float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
@@ -40,9 +40,9 @@ pub fn parse_int(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(value.clone());
     };
     if text.is_empty() {
-        return Ok(Value::Int(0));
+        return Ok(Value::integer(0));
     }
-    number::parse_int(text).map(Value::Int).map_err(|problem| {
+    number::parse_int(text).map(|n| Value::Int(n, IntType::Int64)).map_err(|problem| {
         // Not the text itself, which may be the value of a key: messages go to the log.
         match problem {
             NotAnInteger::Syntax => "the text is not an integer",
@@ -72,7 +72,7 @@ pub fn floatformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, 
     };
     let trim = decimals <= 0 || !is_number(argument);
     if trim && number::truncate(n) as f64 == n {
-        return Ok(Value::Int(value.int()));
+        return Ok(Value::integer(value.int()));
     }
     let decimals = usize::try_from(decimals.unsigned_abs()).unwrap_or(usize::MAX);
     if decimals > env.meter.limits().output {
@@ -88,7 +88,7 @@ pub fn get_digit(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
     let text = value.text();
     let place = usize::try_from(argument.int()).unwrap_or(0);
     match text.len().checked_sub(place) {
-        Some(index) if place > 0 => Ok(Value::Int(i64::from(text[index].wrapping_sub(b'0')))),
+        Some(index) if place > 0 => Ok(Value::Int(i64::from(text[index].wrapping_sub(b'0')), IntType::Uint8)),
         _ => Ok(value.clone()),
     }
 }

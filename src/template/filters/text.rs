@@ -25,7 +25,7 @@ pub fn title(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let mut in_word = false;
     mapped(env, value, |c| {
         let first = !std::mem::replace(&mut in_word, !separates(c));
-        if first { to_upper(to_lower(c)) } else { to_lower(c) }
+        if first { to_title(to_lower(c)) } else { to_lower(c) }
     })
 }
 
@@ -50,12 +50,27 @@ fn mapped(env: &Env, value: &Value, mut map: impl FnMut(char) -> char) -> Result
     Ok(out.into_value())
 }
 
-/// Where that is one character: `ß` stays.
+/// As one character (Unicode's simple mapping, which Go uses): `ß` stays.
 fn to_upper(c: char) -> char {
     let mut upper = c.to_uppercase();
-    match (upper.next(), upper.next()) {
-        (Some(upper), None) => upper,
+    match (upper.next(), upper.next(), c) {
+        (Some(upper), None, _) => upper,
+        // Greek with an iota below has capitals of its own; in Rust it becomes two characters.
+        (.., '\u{1f80}'..='\u{1faf}') => char::from_u32(u32::from(c) | 8).unwrap_or(c),
+        (.., '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}') => char::from_u32(u32::from(c) + 9).unwrap_or(c),
         _ => c,
+    }
+}
+
+/// The letter that begins a word: other than the capital where one character is two letters, and in Georgian.
+fn to_title(c: char) -> char {
+    match c {
+        'Ǆ'..='ǆ' => 'ǅ',
+        'Ǉ'..='ǉ' => 'ǈ',
+        'Ǌ'..='ǌ' => 'ǋ',
+        'Ǳ'..='ǳ' => 'ǲ',
+        'ა'..='ჿ' => c,
+        _ => to_upper(c),
     }
 }
 
@@ -161,7 +176,7 @@ pub fn truncatewords(env: &Env, value: &Value, argument: &Value) -> Result<Value
 }
 
 pub fn wordcount(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
-    Ok(Value::Int(count_words(env, &value.text())? as i64))
+    Ok(Value::integer(count_words(env, &value.text())? as i64))
 }
 
 fn count_words(env: &Env, text: &[u8]) -> Result<usize, String> {
@@ -308,6 +323,11 @@ mod tests {
         check("true|upper", "TRUE");
         check("'hello wORLD foo-bar it\\'s x2y a_b'|title", "Hello World Foo-Bar It'S X2y A_b");
         check("'élan vital'|title", "Élan Vital");
+        check("'ǆ ǉ ǌ ǳ Ǆ'|title", "ǅ ǈ ǋ ǲ ǅ");
+        check("'ǆ ǳ ᾀ ᾧ ᾳ ῃ ῳ ŉ ﬁ ა'|upper", "Ǆ Ǳ ᾈ ᾯ ᾼ ῌ ῼ ŉ ﬁ Ა");
+        check("'ᾀ ა Ა ı İ ς Σ'|title", "ᾈ ა ა I I Σ Σ");
+        check("'ᾈ Ა Σ ẞ K Å'|lower", "ᾀ ა σ ß k å");
+        check("'ǆ'|capfirst", "Ǆ");
         check("5|title", "");
         check("'éclair'|capfirst", "Éclair");
         check("''|capfirst", "");

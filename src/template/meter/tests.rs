@@ -94,7 +94,7 @@ fn every_function_is_charged_with_the_texts_it_is_given() {
         let parameters = function.signature.required.iter().chain(&function.signature.rest);
         let args: Vec<Value> = parameters
             .map(|parameter| match parameter.kind {
-                Kind::Int => Value::Int(1),
+                Kind::Int => Value::integer(1),
                 Kind::Str | Kind::Any => text.clone(),
             })
             .collect();
@@ -115,7 +115,7 @@ fn every_operator_is_charged_with_the_texts_it_reads() {
             Op::Eq | Op::Ne => (large(), large()),
             Op::In => (Value::str("none"), large()),
             Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Rem | Op::Pow => {
-                (large(), Value::Int(1))
+                (large(), Value::integer(1))
             }
         };
         let meter = usual();

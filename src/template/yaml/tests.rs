@@ -86,7 +86,7 @@ fn scalars() {
     check_written("a", 4, "a\n");
     check_written("[]", 4, "[]\n");
     check_written("{}", 4, "{}\n");
-    assert_eq!(written(&Value::Int(5), 4), "5\n");
+    assert_eq!(written(&Value::integer(5), 4), "5\n");
     assert_eq!(written(&Value::Float(f64::NEG_INFINITY), 4), "-.inf\n");
     assert_eq!(written(&Value::Float(f64::NAN), 4), ".nan\n");
     assert_eq!(written(&Value::list(ListKind::NilStrings, vec![]), 4), "[]\n");
