@@ -11,7 +11,7 @@ use super::library::Need;
 use super::lorem::Lorem;
 use super::scope::Name;
 use super::scripts::AnyFilter;
-use super::source::Span;
+use super::source::{Error, Span};
 use super::value::{Op, Value};
 
 /// An expression.
@@ -189,6 +189,8 @@ pub(super) struct Include {
     pub need: Need,
     pub pairs: Pairs,
     pub only: bool,
+    /// What is wrong with the tag, if the file is there.
+    pub malformed: Option<Error>,
 }
 
 /// Which file an include names.

@@ -89,6 +89,7 @@ impl Text {
     fn grow(&mut self, more: usize) -> Result<(), String> {
         let limit = self.hold.meter().limits().output;
         if more > limit.saturating_sub(self.bytes.len()) {
+            self.hold.meter().end();
             return Err(format!("cannot build a text of more than {limit} bytes; {}", raised_by("template_output")));
         }
         let before = self.bytes.capacity();
@@ -140,6 +141,7 @@ const ROUNDING: usize = 16;
 pub fn check_list(meter: &Meter, items: usize, bytes: usize) -> Result<Hold, String> {
     let limit = meter.limits().output;
     if items.saturating_mul(EACH).saturating_add(bytes) > limit {
+        meter.end();
         return Err(format!("cannot build a list of more than {limit} bytes; {}", raised_by("template_output")));
     }
     let mut hold = meter.hold();

@@ -170,6 +170,7 @@ impl Entries {
         let added = cost(key, &value);
         let limit = self.meter().limits().output;
         if self.all.get() - freed + added > limit {
+            self.meter().end();
             let raised = raised_by("template_output");
             return Err(format!("cannot hold more than {limit} bytes in maps and sets; {raised}"));
         }

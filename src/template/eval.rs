@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
 use super::filters::Filter;
 use super::functions::Function;
+use super::kept;
 use super::meter::{STEP, raised_by};
 use super::parser::unknown_function;
 use super::render::{Outcome, Render, Stop};
@@ -157,7 +158,7 @@ impl Render {
 
     fn head(&self, head: &Head) -> Outcome<Value> {
         let (value, hidden) = match self.scopes.borrow().look(head.name) {
-            Look::Value(value) => (Some(value.clone()), false),
+            Look::Value(value) => (Some(kept::plain(value)), false),
             Look::Nothing => (None, false),
             Look::Hidden => (None, true),
         };
@@ -240,6 +241,7 @@ impl Render {
         self.charge(STEP, span)?;
         let limit = self.env.meter.limits().output;
         if value.text_len() > limit {
+            self.env.meter.end();
             let raised = raised_by("template_output");
             return Err(Stop::At(span, format!("the value is larger than {limit} bytes; {raised}")));
         }

@@ -3,10 +3,9 @@
 //! `not` before the first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
-use super::filters::Filter;
 use super::functions;
 use super::lexer::{Tag, Token, TokenKind};
-use super::parser::{Parser, Use, Wrong, suggest};
+use super::parser::{Parser, Use, suggest};
 use super::source::{Error, Span};
 use super::value::{Op, Value};
 
@@ -331,17 +330,12 @@ impl Parser<'_> {
 /// Remembers what can only be judged when the whole file is known: any tag may give a name another meaning.
 impl Parser<'_> {
     fn uses(&mut self, head: &Head, tag: Span) {
-        let name = self.names.text(head.name).clone();
         let here = Use { name: head.name, span: head.span, tag };
-        let given = head.args.as_ref().map(Vec::len);
-        let check = match (&head.callee, given) {
-            (Some(Callee::Function(function)), given) => function.signature.check_count(given.unwrap_or(0)),
-            (Some(Callee::Filter(_)), Some(given)) => Filter::check_count(given),
-            (None, Some(_)) => return self.wrong_calls.push((here, Wrong::Unknown)),
-            (None | Some(Callee::Filter(_)), None) => return self.variables.push(here),
-        };
-        if let Err(message) = check {
-            self.wrong_calls.push((here, Wrong::Arguments(format!("{name}: {message}"))));
+        match (&head.callee, &head.args) {
+            // Wrong arguments are told when the call is reached, as in the original: it may never be.
+            (Some(Callee::Function(_)), _) | (Some(Callee::Filter(_)), Some(_)) => {}
+            (None, Some(_)) => self.wrong_calls.push(here),
+            (None | Some(Callee::Filter(_)), None) => self.variables.push(here),
         }
     }
 }

@@ -270,7 +270,7 @@ mod tests {
         check("undefined|default:5", "5");
         check("undefined|default:other", "");
         check("undefined|default:'a'|upper", "A");
-        check("'a,b'|split:','|index:9|default:'d'", "");
+        check("'a,b'|split:','|index:9|default:'d'", "d");
         check("undefined|default_if_none:'n'", "n");
         check("''|default_if_none:'n'", "");
         check("0|default_if_none:'n'", "0");
@@ -340,7 +340,7 @@ mod tests {
         check("'\"[1,2]\"'|parseJSON|parseJSON|length", "2");
         check("get('/app/name')|toJSON", r#"{"Key":"/app/name","Value":"shop"}"#);
         check("ls('/app')|toPrettyJSON", "[\n    \"db\",\n    \"name\",\n    \"port\"\n]");
-        check("'a,b'|split:','|index:1|toJSON", "{}");
+        check("'a,b'|split:','|index:1|toJSON", "\"b\"");
         fails(
             "'{\"a\": [1, 2}'|parseJSON",
             "cannot parse line 1 column 12: did not find expected ',' or ']' in a flow sequence",

@@ -82,12 +82,16 @@ const CLOSERS: [(&[u8], TagKind, bool); 4] = [
     (b"%}", TagKind::Block, false),
 ];
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 
 /// Cuts a whole file. What is wrong within a tag is mostly left to the parser (see [`Tag::broken`]); an error here is one
 /// that even a comment does not excuse.
 pub(super) fn lex(source: &Source, blocks: Blocks) -> Result<Vec<Piece<'_>>, Error> {
-    let mut lexer = Lexer { source, bytes: &source.bytes, at: 0, text: 0, pieces: Vec::new() };
+    // A byte order mark says how the file is encoded; it is no part of the text.
+    let at = if source.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let mut lexer = Lexer { source, bytes: &source.bytes, at, text: at, pieces: Vec::new() };
     lexer.file()?;
     trim(source, &mut lexer.pieces, blocks);
     Ok(lexer.pieces)

@@ -46,7 +46,7 @@ pub(super) fn compile(
         exports: HashMap::new(),
         includes: Vec::new(),
         variables: Vec::new(),
-        bound: HashSet::from([Name::FORLOOP, Name::BLOCK]),
+        bound: HashSet::from([Name::FORLOOP, Name::BLOCK, Name::PONGO2]),
     };
     lowering.include_file(path.to_owned(), bytes, None)?;
     // Files, blocks and macros join behind while those before them are lowered, so that none takes stack within another.
@@ -375,7 +375,7 @@ impl Lowering<'_> {
     }
 
     fn include(&mut self, tag: Span, include: Include, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
-        let Include { file, file_span, need, pairs, only } = include;
+        let Include { file, file_span, need, pairs, only, malformed } = include;
         let name = match file {
             File::Fixed(name) => name,
             File::Computed(file) => {
@@ -392,6 +392,9 @@ impl Lowering<'_> {
                 None => return Ok(()),
             },
         };
+        if let Some(error) = malformed {
+            return Err(self.reached(tag.file as usize, error));
+        }
         if let Some(includer) = family.source {
             self.includes.push((includer, tag, source));
         }
@@ -402,7 +405,10 @@ impl Lowering<'_> {
     }
 
     fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, family: &Rc<Family>) {
-        let Some((unit, supers)) = family.blocks.get(&name).and_then(|units| units.split_last()) else { return };
+        let Some((unit, supers)) = family.blocks.get(&name).and_then(|units| units.split_last()) else {
+            // The macro of another file: the blocks of neither file are known to it.
+            return self.run(tag, NodeKind::Fail("a block in a macro that is imported has nothing to show"), out);
+        };
         self.run(tag, NodeKind::Block(Rc::from(supers)), out);
         push(out, format_args!("{{% include \"{unit}\" %}}"));
     }

@@ -53,7 +53,10 @@ impl Render {
             let default = default.as_ref().map(|expr| self.within(&macro_.program, *tag, || self.eval(expr)));
             values.push(default.unwrap_or(Ok(Value::Nil))?);
         }
-        self.set_all(params.iter().map(|(name, _)| *name).zip(values));
+        // What is given counts, also where a parameter has the same name twice.
+        let mut values: Vec<_> = params.iter().map(|(name, _)| *name).zip(values).collect();
+        values.rotate_left(args.len());
+        self.set_all(values);
         self.hold_variables()?;
         let text = self.captured(&macro_.program, *unit)?;
         self.scopes.borrow_mut().close();
@@ -119,9 +122,10 @@ impl Render {
             scopes.open(Sees::Scope(*scope));
             scopes.set(Name::BLOCK, Value::object(inner));
         }
-        let text = self.captured(program, supers[left])?;
+        let text = self.tried(|| self.captured(program, supers[left]))?;
         self.scopes.borrow_mut().close();
-        Ok(text)
+        // As in the original, a block that fails is empty here.
+        Ok(text.unwrap_or_default())
     }
 }
 

@@ -42,6 +42,8 @@ struct Inner {
     /// When `work` gets here, the limits, the clock and the signals are looked at. 0 once the render is over.
     next_look: Cell<u64>,
     over: Cell<Option<Over>>,
+    /// Whether something was refused for its size.
+    refused: Cell<bool>,
     /// Bytes that are alive, or were at the last sweep.
     memory: Cell<usize>,
     next_sweep: Cell<usize>,
@@ -78,6 +80,7 @@ impl Meter {
             work: Cell::new(0),
             next_look: Cell::new(0),
             over: Cell::new(None),
+            refused: Cell::new(false),
             memory: Cell::new(0),
             next_sweep: Cell::new(FIRST_SWEEP),
             kept: RefCell::default(),
@@ -105,6 +108,16 @@ impl Meter {
     /// Whether the render ended because the program is asked to end, so that nothing is wrong with the template.
     pub fn is_interrupted(&self) -> bool {
         self.0.over.get() == Some(Over::Interrupted)
+    }
+
+    /// Says that something was refused for its size, which ends the render.
+    pub fn end(&self) {
+        self.0.refused.set(true);
+    }
+
+    /// Whether one of the limits, or the end of the program, ends the render: no failure of that kind is passed over.
+    pub fn has_ended(&self) -> bool {
+        self.is_over() || self.0.refused.get()
     }
 
     fn most_work(&self) -> u64 {
@@ -252,6 +265,7 @@ impl Meter {
         let inner = &*self.0;
         let after = inner.memory.get().saturating_add(bytes);
         if after > inner.limits.memory {
+            self.end();
             let raised = raised_by("template_memory");
             return Err(format!("the template holds more than {} bytes at a time; {raised}", inner.limits.memory));
         }

@@ -14,6 +14,7 @@ pub mod filters;
 pub(crate) mod fixture;
 pub mod functions;
 mod json;
+mod kept;
 pub mod layout;
 mod lexer;
 mod library;

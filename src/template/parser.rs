@@ -48,12 +48,6 @@ pub(super) struct Use {
     pub tag: Span,
 }
 
-/// What is wrong with a call.
-pub(super) enum Wrong {
-    Unknown,
-    Arguments(String),
-}
-
 /// What a file is parsed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -81,6 +75,7 @@ pub(super) fn parse<'s>(
         extends: None,
         blocks: BTreeMap::new(),
         exports: (purpose == Purpose::Import).then(Vec::new),
+        exported: HashSet::new(),
         bound: HashSet::new(),
         variables: Vec::new(),
         macros: Macros::None,
@@ -92,18 +87,12 @@ pub(super) fn parse<'s>(
     }
     let Parser { extends, blocks, exports, bound, mut variables, macros, mut wrong_calls, .. } = parser;
     if macros == Macros::Some {
-        let nothing = wrong_calls.extract_if(.., |(_, wrong)| matches!(wrong, Wrong::Unknown));
-        variables.extend(nothing.map(|(call, _)| call));
+        variables.append(&mut wrong_calls);
         variables.sort_by_key(|variable| variable.span.start);
     }
-    let wrong = wrong_calls.into_iter().find(|(call, _)| !bound.contains(&call.name));
-    let wrong_call = wrong.map(|(call, wrong)| {
-        let message = match wrong {
-            Wrong::Unknown => unknown_function(parser.names.text(call.name), scripts),
-            Wrong::Arguments(message) => message,
-        };
-        source.error(call.tag, call.span, message)
-    });
+    let wrong = wrong_calls.into_iter().find(|call| !bound.contains(&call.name));
+    let wrong_call =
+        wrong.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name), scripts)));
     let exports = exports.unwrap_or_default();
     Ok(Document { body, extends, blocks, exports, variables, bound, macros, wrong_call })
 }
@@ -133,11 +122,13 @@ pub(super) struct Parser<'s> {
     pub blocks: BTreeMap<Name, Block>,
     /// `None`: macros stay where they stand.
     pub exports: Option<Vec<(Span, Macro)>>,
+    /// The names of all macros that the file exports.
+    pub exported: HashSet<Name>,
     bound: HashSet<Name>,
     pub variables: Vec<Use>,
     pub macros: Macros,
-    /// Calls that are wrong if their names are what they are everywhere.
-    pub wrong_calls: Vec<(Use, Wrong)>,
+    /// Calls of names that are neither functions nor filters.
+    pub wrong_calls: Vec<Use>,
 }
 
 /// The tag that ended a block.
@@ -249,8 +240,26 @@ fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'stat
     Some((*name, tag))
 }
 
+/// How far the parser is, for a part of a tag that may turn out not to count.
+pub(super) struct Mark {
+    depth: usize,
+    variables: usize,
+    wrong_calls: usize,
+}
+
 /// For the parts of a tag.
 impl Parser<'_> {
+    pub fn mark(&self) -> Mark {
+        Mark { depth: self.depth, variables: self.variables.len(), wrong_calls: self.wrong_calls.len() }
+    }
+
+    /// Forgets what was parsed since.
+    pub fn back_to(&mut self, mark: Mark) {
+        self.depth = mark.depth;
+        self.variables.truncate(mark.variables);
+        self.wrong_calls.truncate(mark.wrong_calls);
+    }
+
     pub fn error(&self, tokens: &Tokens, what: Span, message: impl Into<String>) -> Error {
         self.source.error(tokens.tag.span, what, message)
     }

@@ -68,6 +68,8 @@ pub(super) enum NodeKind {
     Time(Clock, Vec<u8>),
     Lorem(Lorem),
     Autoescape(Escape),
+    /// What cannot be run, and why.
+    Fail(&'static str),
     EndAutoescape,
 }
 

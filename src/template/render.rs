@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use super::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use super::bounded::Text;
+use super::kept;
 use super::layout;
 use super::library::{Failure, Library, resolve};
 use super::lorem::{Lorem, Order};
@@ -109,6 +110,7 @@ pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
         variables: RefCell::new(env.meter.hold()),
         failure: RefCell::new(None),
         tag: Cell::default(),
+        over: Cell::new(false),
         depth: Cell::new(0),
         env,
     });
@@ -149,6 +151,8 @@ pub(super) struct Render {
     failure: RefCell<Option<Error>>,
     /// Where the node stands that ran last: the nearest place there is for what goes wrong in text.
     pub tag: Cell<Span>,
+    /// Whether calls were nested too deeply: nothing goes on then.
+    over: Cell<bool>,
     pub depth: Cell<usize>,
 }
 
@@ -176,7 +180,7 @@ pub(super) type Outcome<T> = Result<T, Stop>;
 
 /// `forloop`
 #[derive(Default)]
-struct LoopInfo {
+pub(super) struct LoopInfo {
     count: Cell<usize>,
     /// Counter0
     number: Cell<usize>,
@@ -267,6 +271,7 @@ impl Render {
         let mut out = self.out.borrow_mut();
         let most = self.env.meter.limits().output;
         if text.len() > most.saturating_sub(out.len()) {
+            self.env.meter.end();
             return Err(format!("the result is larger than {most} bytes; {}", raised_by("template_output")));
         }
         out.push(text)
@@ -334,6 +339,7 @@ impl Render {
             NodeKind::Lorem(lorem) => self.lorem(lorem),
             NodeKind::Autoescape(escape) => self.autoescape(*escape),
             NodeKind::EndAutoescape => self.end_autoescape(),
+            NodeKind::Fail(message) => Err(Stop::At(node.tag, (*message).to_owned())),
             NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty | NodeKind::Watch(..) => Ok(()),
         }
     }
@@ -361,14 +367,19 @@ impl Render {
         {
             return self.print_value(value);
         }
-        match self.eval(&printed.value)? {
-            value @ Value::Str(_) if self.escapes_now(printed) => self.print_escaped(&value),
+        if self.scopes.borrow().escape() == Escape::Off {
+            return self.print_value(&self.eval(&printed.value)?);
+        }
+        let value = self.eval_kept(&printed.value)?;
+        let escaped = !printed.safe && !kept::is_safe(&value);
+        match kept::plain(&value) {
+            value @ Value::Str(_) if escaped => self.print_escaped(&value),
             value => self.print_value(&value),
         }
     }
 
     fn set(&self, name: Name, expr: &Expr) -> Outcome<()> {
-        let value = self.eval(expr)?;
+        let value = self.eval_kept(expr)?;
         self.scopes.borrow_mut().set(name, value);
         self.hold_variables()
     }
@@ -496,10 +507,61 @@ impl Object for LoopInfo {
     }
 }
 
+/// What was open at a moment, to come back to.
+struct Opened {
+    scopes: usize,
+    loops: usize,
+    chosen: usize,
+    escapes: usize,
+    captures: usize,
+    trail: usize,
+    out: usize,
+    depth: usize,
+    tag: Span,
+    program: Rc<Program>,
+}
+
+impl Render {
+    /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
+    /// since the program ends, fails in any case.
+    pub(super) fn tried<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
+        let before = Opened {
+            scopes: self.scopes.borrow().innermost(),
+            loops: self.loops.borrow().len(),
+            chosen: self.chosen.borrow().len(),
+            escapes: self.escapes.borrow().len(),
+            captures: self.captures.borrow().len(),
+            trail: self.trail.borrow().len(),
+            out: self.mark(),
+            depth: self.depth.get(),
+            tag: self.tag.get(),
+            program: self.program.borrow().clone(),
+        };
+        match run() {
+            Ok(done) => Ok(Some(done)),
+            Err(stop) if self.over.get() || self.env.meter.has_ended() => Err(stop),
+            Err(_) => {
+                self.failure.replace(None);
+                self.scopes.borrow_mut().close_down_to(before.scopes);
+                self.loops.borrow_mut().truncate(before.loops);
+                self.chosen.borrow_mut().truncate(before.chosen);
+                self.escapes.borrow_mut().truncate(before.escapes);
+                self.captures.borrow_mut().truncate(before.captures);
+                self.trail.borrow_mut().truncate(before.trail);
+                self.out.borrow_mut().split_off(before.out);
+                self.depth.set(before.depth);
+                self.tag.set(before.tag);
+                self.program.replace(before.program);
+                Ok(None)
+            }
+        }
+    }
+}
+
 /// Scopes and files.
 impl Render {
     fn pairs(&self, pairs: &Pairs) -> Outcome<Vec<(Name, Value)>> {
-        pairs.iter().map(|(name, expr)| Ok((*name, self.eval(expr)?))).collect()
+        pairs.iter().map(|(name, expr)| Ok((*name, self.eval_kept(expr)?))).collect()
     }
 
     pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
@@ -544,6 +606,7 @@ impl Render {
     pub fn descend(&self, levels: usize) -> Outcome<()> {
         let depth = self.depth.get() + levels;
         if depth > DEPTH {
+            self.over.set(true);
             let message = "calls and includes are nested too deeply, do they ever end?".to_owned();
             return Err(Stop::At(self.tag.get(), message));
         }
@@ -686,19 +749,6 @@ impl Render {
             }
         }
         Ok(())
-    }
-
-    /// Whether a text that is printed has to be escaped. What a macro printed is not escaped again.
-    fn escapes_now(&self, printed: &Printed) -> bool {
-        let scopes = self.scopes.borrow();
-        scopes.escape() == Escape::On
-            && !printed.safe
-            && match &printed.value {
-                Expr::Path(path) if path.steps.is_empty() => {
-                    !matches!(scopes.look(path.head.name), Look::Value(Value::Object(_)))
-                }
-                _ => true,
-            }
     }
 
     fn print_escaped(&self, value: &Value) -> Outcome<()> {

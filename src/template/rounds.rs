@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::ast::Expr;
+use super::kept::plain;
 use super::program::{CycleNode, Program, Slot};
 use super::render::{Outcome, Render, Stop};
 use super::source::Span;
@@ -35,7 +36,7 @@ impl Render {
             let object: &dyn Any = &**object;
             if let Some(named) = object.downcast_ref::<CycleValue>() {
                 let value = self.within(&named.program, named.node.tag, || self.turn(&named.node))?;
-                let value = plain(value);
+                let value = unnamed(value);
                 named.value.replace(value.clone());
                 return if named.node.silent { Ok(()) } else { self.print_value(&value) };
             }
@@ -63,13 +64,15 @@ impl Render {
 
     /// Whether one of the values differs from the last time, which is remembered.
     pub(super) fn watch(&self, watched: &[Expr], slot: Slot, tag: Span) -> Outcome<bool> {
-        let values = watched.iter().map(|expr| self.eval(expr)).collect::<Outcome<Vec<_>>>()?;
+        let values = watched.iter().map(|expr| self.eval_kept(expr)).collect::<Outcome<Vec<_>>>()?;
         let changed = match self.memory.borrow().get(&slot) {
             Some(Memory::Values(last)) => {
                 let mut changed = false;
                 for (last, value) in last.iter().zip(&values) {
-                    changed =
-                        changed || !last.equals(&self.env.meter, value).map_err(|message| Stop::At(tag, message))?;
+                    changed = changed
+                        || !plain(last)
+                            .equals(&self.env.meter, &plain(value))
+                            .map_err(|message| Stop::At(tag, message))?;
                 }
                 changed
             }
@@ -89,7 +92,7 @@ impl Render {
 }
 
 /// A value that is not a named cycle, so that none can hold itself.
-fn plain(mut value: Value) -> Value {
+fn unnamed(mut value: Value) -> Value {
     while let Value::Object(object) = &value {
         let object: &dyn Any = &**object;
         let Some(named) = object.downcast_ref::<CycleValue>() else { break };

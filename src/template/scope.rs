@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::ast::Escape;
 use super::meter::SMALL;
-use super::value::Value;
+use super::value::{Map, Object, Value};
 
 /// A name of a template, so that finding a variable compares numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ impl Name {
     pub const FORLOOP: Name = Name(0);
     /// The same for what `block.Super` reads.
     pub const BLOCK: Name = Name(1);
+    /// What the original tells of itself. Every file has it anew, also one that is included with `only`.
+    pub const PONGO2: Name = Name(2);
 }
 
 impl Default for Names {
@@ -32,7 +34,8 @@ impl Default for Names {
         let mut names = Names { known: HashMap::new(), texts: Vec::new() };
         let forloop = names.name("forloop");
         let block = names.name("block");
-        debug_assert_eq!((forloop, block), (Name::FORLOOP, Name::BLOCK));
+        let pongo2 = names.name("pongo2");
+        debug_assert_eq!((forloop, block, pongo2), (Name::FORLOOP, Name::BLOCK, Name::PONGO2));
         names
     }
 }
@@ -61,6 +64,8 @@ pub(super) struct Scopes {
     open: Vec<Scope>,
     /// What the variables take, without values that are accounted for by themselves.
     bytes: usize,
+    /// `pongo2`
+    about: Value,
 }
 
 #[derive(Debug)]
@@ -97,7 +102,8 @@ pub(super) enum Look<'s> {
 
 impl Scopes {
     pub fn new() -> Scopes {
-        Scopes { open: vec![Scope::new(Sees::Functions, Escape::Off)], bytes: 0 }
+        let open = vec![Scope::new(Sees::Functions, Escape::Off)];
+        Scopes { open, bytes: 0, about: Value::object(About) }
     }
 
     /// The number of the innermost scope.
@@ -142,6 +148,13 @@ impl Scopes {
         self.bytes
     }
 
+    /// Closes all scopes within the one of that number.
+    pub fn close_down_to(&mut self, innermost: usize) {
+        while self.innermost() > innermost {
+            self.close();
+        }
+    }
+
     /// Sets a variable of the innermost scope.
     pub fn set(&mut self, name: Name, value: Value) {
         if let Some(scope) = self.open.last_mut() {
@@ -160,7 +173,9 @@ impl Scopes {
                 return Look::Value(value);
             }
             at = match scope.sees {
-                Sees::Scope(outer) | Sees::AsFile(outer) => outer,
+                Sees::Scope(outer) => outer,
+                _ if name == Name::PONGO2 => return Look::Value(&self.about),
+                Sees::AsFile(outer) => outer,
                 Sees::Functions => return Look::Nothing,
                 Sees::Nothing => return Look::Hidden,
             }
@@ -197,6 +212,28 @@ fn size_of_variable(value: &Value) -> usize {
             Value::List(_) | Value::Map(_) | Value::Object(_) => SMALL / 2,
             _ => 0,
         }
+}
+
+/// `pongo2`, a map with the version that templates of Go remco see.
+#[derive(Debug)]
+struct About;
+
+impl Object for About {
+    fn type_name(&self) -> &'static str {
+        "pongo2.Context"
+    }
+
+    fn field(&self, name: &str) -> Option<Value> {
+        (name == "version").then(|| Value::str("dev"))
+    }
+
+    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
+        None
+    }
+
+    fn plain(&self) -> Option<Rc<Map>> {
+        Some(Rc::new(Map::from([(Rc::from(*b"version"), Value::str("dev"))])))
+    }
 }
 
 #[cfg(test)]

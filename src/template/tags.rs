@@ -172,17 +172,24 @@ fn with(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     let as_form = tokens.rest().iter().any(|token| token.kind == TokenKind::Keyword && token.text == b"as");
     let mut pairs = Pairs::new();
     while !tokens.is_empty() {
-        pairs.push(if as_form {
+        let pair = if as_form {
             let value = parser.expression(tokens)?;
             parser.expect(tokens, "as")?;
             (parser.binding(tokens)?, value)
         } else {
             pair(parser, tokens)?
-        });
+        };
+        push_pair(&mut pairs, pair);
     }
     let (body, end) = parser.block("with", tokens.tag, &["endwith"])?;
     parser.no_arguments(&end.tag)?;
     Ok(Some(StmtKind::With(pairs, body)))
+}
+
+/// A name that is given twice has its last value; the others are not evaluated.
+fn push_pair(pairs: &mut Pairs, pair: (Name, Expr)) {
+    pairs.retain(|(name, _)| *name != pair.0);
+    pairs.push(pair);
 }
 
 /// `name=value`
@@ -201,16 +208,32 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
     };
     let file_span = tokens.since(start);
     let need = if tokens.take("if_exists").is_some() { Need::May } else { Need::Must };
+    let mark = parser.mark();
+    let (pairs, only, malformed) = match include_pairs(parser, tokens) {
+        Ok((pairs, only)) => (pairs, only, None),
+        // The original does not look at them where there is no file.
+        Err(error) if need == Need::May && matches!(file, File::Fixed(_)) => {
+            parser.back_to(mark);
+            (Pairs::new(), false, Some(error))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only, malformed }))))
+}
+
+/// What follows the name of the file.
+fn include_pairs(parser: &mut Parser, tokens: &mut Tokens) -> Result<(Pairs, bool), Error> {
     let mut pairs = Pairs::new();
     let mut only = tokens.take("only").is_some();
     if !only && tokens.take("with").is_some() {
         while !tokens.is_empty() && !only {
-            pairs.push(pair(parser, tokens)?);
+            let pair = pair(parser, tokens)?;
+            push_pair(&mut pairs, pair);
             only = tokens.take("only").is_some();
         }
     }
     parser.finish(tokens)?;
-    Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only }))))
+    Ok((pairs, only))
 }
 
 /// `{% ssi "file" %}`: the text of a file; `{% ssi "file" parsed %}` is an include.
@@ -222,7 +245,7 @@ fn ssi(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
         return Ok(Some(StmtKind::Paste(file, file_span)));
     }
     let file = File::Fixed(file);
-    let include = Include { file, file_span, need: Need::Must, pairs: Pairs::new(), only: false };
+    let include = Include { file, file_span, need: Need::Must, pairs: Pairs::new(), only: false, malformed: None };
     Ok(Some(StmtKind::Include(Box::new(include))))
 }
 
@@ -295,12 +318,12 @@ fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
     parser.finish(tokens)?;
     let body = body(parser, tokens, "macro", "endmacro")?;
     let macro_ = Macro { name, params, body };
+    if export && !parser.exported.insert(name) {
+        let message = format!("the file exports a macro `{}` already", parser.names.text(name));
+        return Err(parser.error(tokens, tokens.tag.span, message));
+    }
     match &mut parser.exports {
         Some(exports) if export => {
-            if exports.iter().any(|(_, other)| other.name == name) {
-                let message = format!("the file exports a macro `{}` already", parser.names.text(name));
-                return Err(parser.error(tokens, tokens.tag.span, message));
-            }
             exports.push((tokens.tag.span, macro_));
             Ok(None)
         }
@@ -326,6 +349,9 @@ fn import(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
             break;
         }
         parser.expect(tokens, ",")?;
+        if tokens.is_empty() {
+            break;
+        }
     }
     Ok(Some(StmtKind::Import(Box::new(Import { file, file_span, macros }))))
 }
@@ -371,7 +397,8 @@ fn with_else(
     Ok((block, otherwise))
 }
 
-/// The block of a tag up to its end.
+/// The block of a tag up to its end, which takes nothing. (Three tags do without this: the original ignores what stands
+/// behind `endautoescape`, `endfilter` and `endspaceless`.)
 fn body(parser: &mut Parser, tokens: &mut Tokens, name: &'static str, end: &'static str) -> Result<Block, Error> {
     let (body, ended) = parser.block(name, tokens.tag, &[end])?;
     parser.no_arguments(&ended.tag)?;
@@ -383,7 +410,7 @@ fn filter(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
     let mut filters = vec![parser.filter(tokens)?];
     filters.extend(parser.filters(tokens)?);
     parser.finish(tokens)?;
-    let body = body(parser, tokens, "filter", "endfilter")?;
+    let (body, _) = parser.block("filter", tokens.tag, &["endfilter"])?;
     Ok(Some(StmtKind::Filter(filters, body)))
 }
 
@@ -445,7 +472,7 @@ fn templatetag(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKi
 /// `{% spaceless %}{% endspaceless %}`
 fn spaceless(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     parser.finish(tokens)?;
-    let body = body(parser, tokens, "spaceless", "endspaceless")?;
+    let (body, _) = parser.block("spaceless", tokens.tag, &["endspaceless"])?;
     Ok(Some(StmtKind::Spaceless(body)))
 }
 
@@ -482,7 +509,7 @@ fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
         _ => return Err(parser.error(tokens, here, format!("`on` or `off` is expected, found {}", tokens.found()))),
     };
     parser.finish(tokens)?;
-    let body = body(parser, tokens, "autoescape", "endautoescape")?;
+    let (body, _) = parser.block("autoescape", tokens.tag, &["endautoescape"])?;
     Ok(Some(StmtKind::Autoescape(escape, body)))
 }
 

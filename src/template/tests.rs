@@ -389,7 +389,7 @@ fn calls() {
     check("[{{ base(nothing) }}]", "[]");
     check("{{ printf(\"%d%%\", 5)|rjust:4 }}", "  5%");
     fails("{{ getv() }}", "getv()", "t.tmpl:1:1: getv: takes at least 1 argument (key), 0 given");
-    fails("{% if 0 %}{{ getv }}{% endif %}", "getv", "t.tmpl:1:11: getv: takes at least 1 argument (key), 0 given");
+    check("{% if 0 %}{{ getv }}{{ getenv() }}{{ base(1, 2, 3) }}{% endif %}", "");
     fails("{{ unixTS(1) }}", "unixTS(1)", "t.tmpl:1:1: unixTS: takes 0 arguments, 1 given");
     fails("{{ base(1, 2, 3) }}", "base(1, 2, 3)", "t.tmpl:1:1: base: takes a value and at most one argument, 3 given");
     fails("{{ getv(1) }}", "getv(1)", "t.tmpl:1:1: getv: argument 1 (key) must be a string, not an integer");
@@ -1230,11 +1230,8 @@ fn bad_blocks() {
     fails("{% if 1 %}{% extends \"a\" %}{% endif %}", "{% extends \"a\" %}", "t.tmpl:1:11: `extends` stands within `if`, but concerns the file as a whole");
     fails("{% extends \"a\" %}{% extends \"b\" %}", "{% extends \"b\" %}", "t.tmpl:1:18: the file extends another one already");
     fails("{% extends \"t.tmpl\" %}", "\"t.tmpl\"", "t.tmpl:1:1: files extend each other without an end");
-    let files = [("t.tmpl", "\n{% extends \"b\" %}{% block a %}{{ block.Super }}{% endblock %}"), ("b", "{% block a %}{{ 1 / 0 }}{% endblock %}")];
-    fails_files(&files, "1 / 0", "b:1:14: cannot divide an integer by zero");
-    let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
-    let error = render_files(&files).expect_err("it fails").to_string();
-    assert!(error.ends_with("\n extended by t.tmpl:2:1\n called from t.tmpl:2:31"), "{error}");
+    let files = [("t.tmpl", "\n{% extends \"b\" %}{% block a %}[{{ block.Super }}]{% endblock %}"), ("b", "{% block a %}x{% for x in \"ab\" %}{{ 1 / 0 }}{% endfor %}{% endblock %}")];
+    check_files(&files, "[]");
     // Over `Super` blocks can come back to themselves.
     let files = [
         ("t.tmpl", "{% extends \"mid\" %}{% block b %}{% block a %}{{ block.Super }}{% endblock %}{% endblock %}"),

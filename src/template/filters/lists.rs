@@ -32,7 +32,7 @@ pub fn random(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     element(value, chosen).ok_or_else(|| "cannot pick an element".to_owned())
 }
 
-/// The element is wrapped, as recorded: it prints, but is not equal to anything. Negative indexes count from the end.
+/// Negative indexes count from the end.
 pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if !matches!(value, Value::Str(_) | Value::List(_)) {
         return Ok(value.clone());
@@ -41,7 +41,7 @@ pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     let index = if wanted < 0 { wanted.saturating_add(value.len() as i64) } else { wanted };
     let index = usize::try_from(index)
         .map_err(|_| format!("cannot read element {wanted} of {} with {} elements", value.kind(), value.len()))?;
-    Ok(Value::wrapped(element(value, index).unwrap_or(Value::Nil)))
+    Ok(element(value, index).unwrap_or(Value::Nil))
 }
 
 /// An element of a list or a character of a text, if there is one.
@@ -192,8 +192,8 @@ mod tests {
         check("5|index:0", "5");
         check("undefined|index:0", "");
         check("'10,20'|split:','|index:1|parseInt", "20");
-        check("'10,20'|split:','|index:1|integer", "0");
-        check("'abc,defg'|split:','|index:1|length", "0");
+        check("'10,20'|split:','|index:1|integer", "20");
+        check("'abc,defg'|split:','|index:1|length", "4");
         fails("'a,b'|split:','|index:'-3'", "cannot read element -3 of a list with 2 elements");
         fails("''|index:'-1'", "cannot read element -1 of a string with 0 elements");
     }
