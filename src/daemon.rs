@@ -88,9 +88,15 @@ const MOST_REAPED: usize = 500;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
+    /// Standard error, where lines wait for its reader.
+    Log,
     Backend(backend::Source),
-    Command { unit: usize },
-    Lookups { unit: usize },
+    Command {
+        unit: usize,
+    },
+    Lookups {
+        unit: usize,
+    },
 }
 
 /// How the run ended.
@@ -212,6 +218,7 @@ impl Daemon {
             while let Some(source) = readable.pop_front() {
                 match source {
                     Source::Signals => {}
+                    Source::Log => self.logger.flush(),
                     Source::Backend(source) => self.turn(source),
                     // At the end there are none any more.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
@@ -270,6 +277,9 @@ impl Daemon {
     /// Ends what has had its time.
     fn enforce_limits(&mut self) {
         let now = Instant::now();
+        if self.logger.due().is_some_and(|at| at <= now) {
+            self.logger.flush();
+        }
         self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
         for Terminating { termination, resource, .. } in &mut self.terminating {
             if let Some(escalation) = termination.escalate(now) {
@@ -392,11 +402,13 @@ impl Daemon {
             .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
             .chain(self.reload.due())
+            .chain(self.logger.due())
             .min()
     }
 
     fn sources(&self) -> Vec<(Interest<'_>, Source)> {
         let mut all = vec![(Interest::read(self.signals.fd()), Source::Signals)];
+        all.extend(self.logger.interest().map(|interest| (interest, Source::Log)));
         all.extend(self.pool.interests().into_iter().map(|(source, interest)| (interest, Source::Backend(source))));
         for (u, unit) in self.units.iter().enumerate() {
             let output = unit.job.as_ref().and_then(|(_, command)| command.fd());

@@ -12,7 +12,7 @@ use remco::cli::{self, Invocation, Options};
 use remco::config::{self, Config, Finding};
 use remco::daemon::{Daemon, Ending};
 use remco::error::cause;
-use remco::host::logger::Logger;
+use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::pid_file::{PidFile, Taken};
@@ -65,7 +65,7 @@ fn run(options: &Options) -> ExitCode {
         Ok(pid_file) => pid_file,
         Err(taken) => {
             let path = options.config.display();
-            say(&format!("remco: {taken}; config `{path}` was not started\n"));
+            logger.say(&format!("remco: {taken}; config `{path}` was not started\n"));
             return ExitCode::from(UNUSABLE);
         }
     };
@@ -197,9 +197,4 @@ fn scripts(_: &Config) -> Result<Scripts, String> {
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS
-}
-
-/// Nobody can be told that standard error is closed.
-fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

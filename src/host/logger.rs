@@ -1,27 +1,73 @@
-//! Standard error: where log lines go. Knows the level, the form and the clock; the lines' text is
-//! made in `log`.
+//! Standard error: where log lines go, and where they wait while it is not read. Knows the level, the form and the clock;
+//! the lines' text is made in `log`. No update waits for the reader of the log.
 
-use std::cell::Cell;
-use std::os::fd::AsFd;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::backlog::{Backlog, Lost};
 use super::machine::Machine;
-use super::write;
+use super::stderr::Stderr;
+use super::wait::Interest;
+use crate::error::cause;
 use crate::log::{Format, Level, Line, Stamp};
 use crate::template::World;
 
+/// Writes log lines. Those that standard error does not take at once wait here, up to 256 KB of them; it is up to the loop
+/// to have them written when [`Logger::interest`] or [`Logger::due`] say so. Dropped, it waits for the reader a moment.
 #[derive(Debug)]
 pub struct Logger {
     form: Cell<(Level, Format)>,
     machine: Rc<Machine>,
-    /// The last line could not be written.
-    stalled: Cell<bool>,
+    stderr: Stderr,
+    waiting: RefCell<Waiting>,
 }
+
+/// The lines that were not taken yet.
+#[derive(Debug)]
+struct Waiting {
+    backlog: Backlog,
+    /// Why they wait; `None`: nothing waits.
+    blocked: Option<Blocked>,
+    /// How long lines that find no room may still wait for the reader, until it has read all.
+    credit: Duration,
+    pause: Duration,
+}
+
+/// When lines that wait are tried again.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    why: Errno,
+    until: Until,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Writable,
+    /// Nothing tells when: a full disk, a terminal that takes nothing from the background.
+    Moment(Instant),
+    /// It is not worth a wake-up: a pipe that no process reads.
+    NextLine,
+}
+
+/// A reader that is only slow is waited for, so that a burst of lines is not lost. One that has stopped costs so much, once.
+const CREDIT: Duration = Duration::from_millis(100);
+
+/// Between two tries where nothing tells when one is worth it.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long the end of the program waits for the reader.
+const LAST_FLUSH: Duration = Duration::from_millis(500);
 
 impl Logger {
     pub fn new(level: Level, format: Format, machine: Rc<Machine>) -> Logger {
-        Logger { form: Cell::new((level, format)), machine, stalled: Cell::new(false) }
+        let form = Cell::new((level, format));
+        Logger { form, machine, stderr: Stderr::new(), waiting: RefCell::new(Waiting::new()) }
     }
 
     /// For a new configuration.
@@ -29,19 +75,172 @@ impl Logger {
         self.form.set((level, format));
     }
 
-    /// Writes a line, if its level is shown.
+    /// Writes a line, if its level is shown, or has it wait.
     pub fn log(&self, line: &Line) {
-        let (level, format) = self.form.get();
-        if line.level < level {
+        if line.level < self.form.get().0 {
             return;
         }
+        self.write(self.bytes_of(line));
+    }
+
+    /// Writes a text that is no log line, behind those that wait.
+    pub fn say(&self, text: &str) {
+        self.write(text.as_bytes().to_vec());
+    }
+
+    fn write(&self, bytes: Vec<u8>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.backlog.is_full_for(bytes.len()) && waiting.is_blocked_until_next_line() {
+            self.flush_lines(&mut waiting);
+        }
+        while waiting.backlog.is_full_for(bytes.len()) && waiting.wait_on_credit(&self.stderr) {
+            self.flush_lines(&mut waiting);
+        }
+        let why = waiting.blocked.map_or(Errno::AGAIN, |blocked| blocked.why);
+        waiting.backlog.push(bytes, why);
+        if waiting.blocked.is_none() || waiting.is_blocked_until_next_line() {
+            self.flush_lines(&mut waiting);
+        }
+    }
+
+    /// What the loop waits for while lines wait: then, or when [`Logger::due`] has come, [`Logger::flush`] is wanted.
+    pub fn interest(&self) -> Option<Interest<'_>> {
+        self.waiting.borrow().is_blocked_until_writable().then(|| Interest::write(self.stderr.fd()))
+    }
+
+    /// When lines that wait are tried again although nothing tells that they can be written.
+    pub fn due(&self) -> Option<Instant> {
+        match self.waiting.borrow().blocked?.until {
+            Until::Moment(at) => Some(at),
+            Until::Writable | Until::NextLine => None,
+        }
+    }
+
+    /// Writes what waits, as far as it is taken at once.
+    pub fn flush(&self) {
+        self.flush_lines(&mut self.waiting.borrow_mut());
+    }
+
+    fn flush_lines(&self, waiting: &mut Waiting) {
+        waiting.flush(&self.stderr);
+        if let Some(lost) = waiting.backlog.take_lost(false) {
+            waiting.backlog.push(self.bytes_of(&line_about(lost)), lost.why);
+            if waiting.blocked.is_none() {
+                waiting.flush(&self.stderr);
+            }
+        }
+    }
+
+    fn bytes_of(&self, line: &Line) -> Vec<u8> {
         let (unix, nanos) = self.machine.now();
         let offset = self.machine.zone(unix).0;
         let mut bytes = Vec::new();
-        line.write(format, Stamp { unix, nanos, offset, pid: std::process::id() }, &mut bytes);
-        // Nobody can be told that standard error is closed or full. Where its reader has stopped reading, lines are lost
-        // until it goes on: no update and no end of ours waits for it.
-        let timeout = if self.stalled.get() { Duration::ZERO } else { Duration::from_millis(500) };
-        self.stalled.set(write::to_reader(std::io::stderr().as_fd(), &bytes, timeout).is_err());
+        line.write(self.form.get().1, Stamp { unix, nanos, offset, pid: std::process::id() }, &mut bytes);
+        bytes
     }
+}
+
+impl Drop for Logger {
+    /// Writes what waits, for as long as its reader keeps up within half a second.
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.replace(Waiting::new());
+        if let Some(lost) = waiting.backlog.take_lost(true) {
+            waiting.backlog.push(self.bytes_of(&line_about(lost)), lost.why);
+        }
+        waiting.finish(&self.stderr);
+    }
+}
+
+/// Writes a text to standard error where there is no log. Waits for its reader half a second at most.
+pub fn say(text: &str) {
+    let mut waiting = Waiting::new();
+    waiting.backlog.push(text.as_bytes().to_vec(), Errno::AGAIN);
+    waiting.finish(&Stderr::new());
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting { backlog: Backlog::default(), blocked: None, credit: CREDIT, pause: SHORTEST_PAUSE }
+    }
+
+    fn is_blocked_until_writable(&self) -> bool {
+        matches!(self.blocked, Some(Blocked { until: Until::Writable, .. }))
+    }
+
+    fn is_blocked_until_next_line(&self) -> bool {
+        matches!(self.blocked, Some(Blocked { until: Until::NextLine, .. }))
+    }
+
+    fn flush(&mut self, stderr: &Stderr) {
+        let (has_progressed, result) = self.backlog.flush(|line| stderr.write(line));
+        let before = self.blocked.take();
+        if has_progressed {
+            self.pause = SHORTEST_PAUSE;
+        }
+        match result {
+            Ok(()) => self.credit = CREDIT,
+            Err(why) => self.blocked = Some(Blocked { why, until: self.until(why, has_progressed, before) }),
+        }
+    }
+
+    fn until(&mut self, why: Errno, has_progressed: bool, before: Option<Blocked>) -> Until {
+        match why {
+            // Where it was said to be writable and took nothing, it cannot be polled.
+            Errno::AGAIN if has_progressed || before.is_none_or(|before| before.why != Errno::AGAIN) => Until::Writable,
+            Errno::AGAIN | Errno::NOSPC | Errno::DQUOT | Errno::NOBUFS | Errno::NOMEM => {
+                let at = Instant::now() + self.pause;
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Until::Moment(at)
+            }
+            _ => Until::NextLine,
+        }
+    }
+
+    /// Waits until lines that wait can be written, on the credit. Tells whether that is so.
+    fn wait_on_credit(&mut self, stderr: &Stderr) -> bool {
+        let mut credit = std::mem::take(&mut self.credit);
+        let is_writable = self.wait(stderr, &mut credit);
+        self.credit = credit;
+        is_writable
+    }
+
+    /// Waits until lines that wait can be written, as long as `left`, from which it takes what it needed.
+    fn wait(&self, stderr: &Stderr, left: &mut Duration) -> bool {
+        let until = Instant::now() + *left;
+        let is_writable = loop {
+            *left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.is_blocked_until_writable() {
+                break false;
+            }
+            let timeout = Timespec::try_from(*left).expect("a credit is less than a second");
+            match poll(&mut [PollFd::from_borrowed_fd(stderr.fd(), PollFlags::OUT)], Some(&timeout)) {
+                Ok(n) if n > 0 => break true,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => break false,
+            }
+        };
+        *left = until.saturating_duration_since(Instant::now());
+        is_writable
+    }
+
+    /// Writes what waits for as long as its reader keeps up.
+    fn finish(&mut self, stderr: &Stderr) {
+        let mut left = LAST_FLUSH;
+        if !self.is_blocked_until_writable() {
+            self.flush(stderr);
+        }
+        while !self.backlog.is_empty() && self.wait(stderr, &mut left) {
+            self.flush(stderr);
+        }
+    }
+}
+
+/// What is told of lines that were lost, at every level: there were lines of that level.
+fn line_about(lost: Lost) -> Line {
+    let what = if lost.lines == 1 { "log line was" } else { "log lines were" };
+    let why = match lost.why {
+        Errno::AGAIN => "standard error was not read".to_owned(),
+        why => format!("standard error could not be written: {}", cause(&io::Error::from(why))),
+    };
+    Line::new(Level::Warn, format!("{} {what} lost: {why}", lost.lines))
 }

@@ -1,6 +1,7 @@
 //! Every syscall, socket, file and process.
 //! Decides nothing: it does what it is told and says what came of it.
 
+mod backlog;
 pub mod client;
 pub mod dns;
 pub mod environment;
@@ -21,6 +22,7 @@ pub mod process;
 pub mod random;
 pub mod read;
 pub mod signals;
+mod stderr;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(not(feature = "tls"))]

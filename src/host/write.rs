@@ -1,5 +1,5 @@
-//! Writes to what may be full: a fifo, a terminal, our own standard output and error. Waits for its reader a moment at
-//! most, as the loop stands still meanwhile.
+//! Writes the content of a template to what may be full: a fifo, a terminal, our own standard output and error. Waits for
+//! the reader a moment at most, as the loop stands still meanwhile. Log lines are `stderr`'s.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -45,7 +45,7 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> 
 
 /// Whether a write would raise SIGTTOU, and raise it again when it is tried again, for ever: `stty tostop`, and we are in
 /// the background.
-fn is_refused_by_terminal(out: BorrowedFd<'_>) -> bool {
+pub(super) fn is_refused_by_terminal(out: BorrowedFd<'_>) -> bool {
     let stops = |terminal: Termios| terminal.local_modes.contains(LocalModes::TOSTOP);
     tcgetattr(out).is_ok_and(stops) && tcgetpgrp(out).is_ok_and(|group| group != getpgrp())
 }

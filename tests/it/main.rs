@@ -19,6 +19,7 @@ mod file_backend;
 mod hostile_paths;
 mod in_place;
 mod javascript;
+mod log_readers;
 mod logs;
 mod names;
 #[cfg(feature = "tls")]

@@ -88,11 +88,21 @@ impl Invocation {
         self.arg("-onetime").run()
     }
 
+    /// Starts it with a log that is the test's own: the result has no lines.
+    pub fn start_with_stderr(mut self, stderr: impl Into<Stdio>) -> Remco {
+        self.command.stderr(stderr);
+        Remco { process: self.spawn(), log: Arc::default(), reader: None, ended: None }
+    }
+
+    fn spawn(&mut self) -> Child {
+        let name = self.command.get_program().to_string_lossy().into_owned();
+        self.command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("failed to start {name}: {e}"))
+    }
+
     /// Starts it and leaves it running.
     pub fn start(mut self) -> Remco {
-        self.command.stdin(Stdio::null()).stderr(Stdio::piped());
-        let name = self.command.get_program().to_string_lossy().into_owned();
-        let mut process = self.command.spawn().unwrap_or_else(|e| panic!("failed to start {name}: {e}"));
+        self.command.stderr(Stdio::piped());
+        let mut process = self.spawn();
         let stderr = process.stderr.take().expect("standard error is a pipe");
         let log = Arc::new(Log::default());
         let writer = Arc::clone(&log);

@@ -1,0 +1,158 @@
+//! Log lines that wait to be written: bounded, in order, never torn. Counts the lines that find no room. Writes nothing
+//! itself and knows no clock.
+
+use std::collections::VecDeque;
+
+use rustix::io::Errno;
+
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    lines: VecDeque<Vec<u8>>,
+    /// How much of the first line has been written.
+    written: usize,
+    /// All that is left to write.
+    bytes: usize,
+    lost: Option<Lost>,
+}
+
+/// Lines that found no room behind those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) lines: u64,
+    /// Why nothing could be written at that time.
+    pub(super) why: Errno,
+}
+
+/// How many bytes wait at most.
+const CAPACITY: usize = 256 << 10;
+
+/// Lines are lost until no more than this waits: one message tells of many of them.
+const ROOM_AGAIN: usize = CAPACITY / 2;
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.lost.is_none()
+    }
+
+    /// Whether a line of this length would be lost. A longer one than all that may wait is taken if it is alone.
+    pub(super) fn is_full_for(&self, length: usize) -> bool {
+        self.lost.is_some() || !self.lines.is_empty() && self.bytes + length > CAPACITY
+    }
+
+    /// Takes a line, or counts it as lost. `why`: the reason for which lines wait.
+    pub(super) fn push(&mut self, line: Vec<u8>, why: Errno) {
+        if self.is_full_for(line.len()) {
+            self.lose(why);
+        } else {
+            self.bytes += line.len();
+            self.lines.push_back(line);
+        }
+    }
+
+    /// Takes what is told of lost lines, ahead of any other line. `at_end`: there is no later moment for it.
+    pub(super) fn take_lost(&mut self, at_end: bool) -> Option<Lost> {
+        if self.bytes > ROOM_AGAIN && !at_end { None } else { self.lost.take() }
+    }
+
+    /// Writes lines for as long as they are taken. Gives whether anything was taken, and why not all was.
+    pub(super) fn flush(&mut self, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> (bool, Result<(), Errno>) {
+        let mut has_progressed = false;
+        while let Some(line) = self.lines.front() {
+            match write(&line[self.written..]) {
+                // A datagram socket never takes it.
+                Err(why @ Errno::MSGSIZE) => {
+                    self.drop_first();
+                    self.lose(why);
+                }
+                Err(why) => return (has_progressed, Err(why)),
+                Ok(n) => {
+                    has_progressed |= n > 0;
+                    self.written += n;
+                    self.bytes -= n;
+                    if self.written < line.len() {
+                        // A full pipe took a part; a full disk says why with the next write.
+                        continue;
+                    }
+                    self.drop_first();
+                }
+            }
+        }
+        (has_progressed, Ok(()))
+    }
+
+    fn drop_first(&mut self) {
+        let line = self.lines.pop_front().unwrap_or_default();
+        self.bytes -= line.len() - self.written;
+        self.written = 0;
+    }
+
+    fn lose(&mut self, why: Errno) {
+        let lost = self.lost.get_or_insert(Lost { lines: 0, why });
+        lost.lines += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes to a pipe that has so much room left.
+    fn flush(backlog: &mut Backlog, mut room: usize) -> (String, bool, Result<(), Errno>) {
+        let mut taken = Vec::new();
+        let (has_progressed, result) = backlog.flush(|line| {
+            let n = line.len().min(room);
+            room -= n;
+            taken.extend_from_slice(&line[..n]);
+            if n == 0 { Err(Errno::AGAIN) } else { Ok(n) }
+        });
+        (String::from_utf8(taken).unwrap(), has_progressed, result)
+    }
+
+    #[test]
+    fn the_rest_of_a_line_stays() {
+        let mut backlog = Backlog::default();
+        assert_eq!(flush(&mut backlog, 0), (String::new(), false, Ok(())));
+        ["one\n", "two\n"].iter().for_each(|line| backlog.push(line.as_bytes().to_vec(), Errno::AGAIN));
+        assert_eq!(flush(&mut backlog, 0), (String::new(), false, Err(Errno::AGAIN)));
+        assert_eq!(flush(&mut backlog, 5), ("one\nt".into(), true, Err(Errno::AGAIN)));
+        backlog.push(b"three\n".to_vec(), Errno::AGAIN);
+        assert_eq!(flush(&mut backlog, 100), ("wo\nthree\n".into(), true, Ok(())));
+        assert!(backlog.is_empty() && backlog.bytes == 0 && backlog.written == 0);
+    }
+
+    #[test]
+    fn lines_without_room_are_counted_until_half_is_read() {
+        let mut backlog = Backlog::default();
+        let line = || vec![b'x'; 1024];
+        (0..CAPACITY / 1024).for_each(|_| backlog.push(line(), Errno::NOSPC));
+        assert!(!backlog.is_full_for(0) && backlog.is_full_for(1));
+        backlog.push(line(), Errno::NOSPC);
+        let _ = flush(&mut backlog, 4096);
+        backlog.push(b"short\n".to_vec(), Errno::AGAIN);
+        assert_eq!(backlog.take_lost(false), None, "more than half waits");
+        assert_eq!(flush(&mut backlog, CAPACITY / 2).2, Err(Errno::AGAIN));
+        assert_eq!(backlog.take_lost(false), Some(Lost { lines: 2, why: Errno::NOSPC }));
+        assert_eq!(backlog.take_lost(false), None);
+        backlog.push(b"short\n".to_vec(), Errno::AGAIN);
+        assert!(flush(&mut backlog, CAPACITY).0.ends_with("xshort\n"));
+    }
+
+    #[test]
+    fn a_long_line_is_taken_if_it_is_alone() {
+        let mut backlog = Backlog::default();
+        backlog.push(vec![b'x'; 2 * CAPACITY], Errno::AGAIN);
+        backlog.push(b"short\n".to_vec(), Errno::AGAIN);
+        assert_eq!(backlog.take_lost(true), Some(Lost { lines: 1, why: Errno::AGAIN }));
+        assert_eq!(flush(&mut backlog, 3 * CAPACITY).0.len(), 2 * CAPACITY);
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_is_lost() {
+        let mut backlog = Backlog::default();
+        backlog.push(b"long\n".to_vec(), Errno::AGAIN);
+        backlog.push(b"a\n".to_vec(), Errno::AGAIN);
+        let taken = |line: &[u8]| if line.len() > 2 { Err(Errno::MSGSIZE) } else { Ok(line.len()) };
+        assert_eq!(backlog.flush(taken), (true, Ok(())));
+        assert_eq!((backlog.bytes, backlog.take_lost(false)), (0, Some(Lost { lines: 1, why: Errno::MSGSIZE })));
+    }
+}
