@@ -75,7 +75,8 @@ impl Render {
     }
 
     fn filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
-        self.apply(self.eval(input)?, filters)
+        let value = self.eval(input).map_err(|stop| default_hint(stop, filters))?;
+        self.apply(value, filters)
     }
 
     /// Passes a value through filters.
@@ -294,6 +295,17 @@ impl Arguments {
 
     pub fn as_slice(&self) -> &[Value] {
         if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
+    }
+}
+
+/// The filter `default` is never reached where a key is missing, so this tells what is.
+pub(super) fn default_hint(stop: Stop, filters: &[FilterCall]) -> Stop {
+    let has_default = || filters.iter().any(|call| matches!(call.filter.name(), "default" | "default_if_none"));
+    match stop {
+        Stop::At(span, message) if message.starts_with("getv: key does not exist") && has_default() => {
+            Stop::At(span, format!("{message}; a default is the second argument: getv(\"/key\", \"default\")"))
+        }
+        stop => stop,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
 use super::functions;
+use super::hints;
 use super::lexer::{Tag, Token, TokenKind};
 use super::parser::{Parser, Use, suggest};
 use super::source::{Error, Span};
@@ -201,7 +202,10 @@ impl Parser<'_> {
         let Some(filter) = self.scripts.lookup(text) else {
             let message = match functions::lookup(text) {
                 Some(_) => format!("`{text}` is a function and no filter, write {text}(..)"),
-                None => format!("unknown filter `{text}`{}", suggest(text, self.scripts.names())),
+                None => match hints::filter(text) {
+                    Some(hint) => format!("unknown filter `{text}`: {hint}"),
+                    None => format!("unknown filter `{text}`{}", suggest(text, self.scripts.names())),
+                },
             };
             return Err(self.error(tokens, name.span, message));
         };
@@ -241,6 +245,7 @@ impl Parser<'_> {
         }
         let message = match token.text {
             b"-" | b"+" => "a sign has to be in parentheses here, like (-1)".to_owned(),
+            b"." => format!("a value is expected, found `.`{}", hints::VERBATIM),
             _ => format!("a value is expected, found {}", tokens.found()),
         };
         Err(self.error(tokens, start, message))

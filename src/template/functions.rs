@@ -102,10 +102,16 @@ fn getv(env: &Env, args: Args<'_>) -> Result<Value, String> {
 }
 
 fn missing(env: &Env, key: &[u8]) -> String {
+    let is_pattern = key.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+    let other_case = || env.store.all().map(|(other, _)| other).find(|other| other.eq_ignore_ascii_case(key));
     let hint = match key.first() {
-        Some(b'/') if env.store.ls(key).is_empty() => "",
-        Some(b'/') => ", there are only keys below it",
-        _ => ", keys begin with `/`",
+        Some(b'/') if is_pattern => ", a pattern is for gets and getvs".to_owned(),
+        Some(b'/') if env.store.ls(key).is_empty() => match other_case() {
+            Some(other) => format!(", but there is {}", String::from_utf8_lossy(other)),
+            None => String::new(),
+        },
+        Some(b'/') => ", there are only keys below it".to_owned(),
+        _ => ", keys begin with `/`".to_owned(),
     };
     format!("key does not exist: {}{hint}", String::from_utf8_lossy(key))
 }

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::rc::Rc;
 
 use super::ast::{Access, Expr, FilterCall, Path};
+use super::eval::default_hint;
 use super::render::{LoopInfo, Outcome, Render};
 use super::scope::Look;
 use super::value::{Object, Value};
@@ -87,7 +88,7 @@ impl Render {
     }
 
     fn kept_filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
-        let mut value = self.eval_kept(input)?;
+        let mut value = self.eval_kept(input).map_err(|stop| default_hint(stop, filters))?;
         for call in filters {
             let argument = match &call.argument {
                 Some(argument) => self.eval_kept(argument)?,

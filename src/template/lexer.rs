@@ -3,6 +3,7 @@
 //!
 //! The rules are those of pongo2's lexer (v4, with TrimBlocks and LStripBlocks, as remco sets them).
 
+use super::hints;
 use super::source::{Error, Source, Span};
 
 /// A part of a template file.
@@ -152,16 +153,26 @@ impl<'s> Lexer<'s> {
         Ok(())
     }
 
+    /// `${#name}` is the length of a variable in a shell.
+    fn hint_of_shell(&self, start: usize) -> &'static str {
+        if start > 0 && self.bytes[start - 1] == b'$' { hints::VERBATIM } else { "" }
+    }
+
     fn comment(&mut self) -> Result<(), Error> {
         self.end_text();
         let start = self.at;
         let opener = self.source.span(start, start + 2);
         let rest = &self.bytes[start + 2..];
         let Some(length) = rest.windows(2).position(|window| window == b"#}") else {
-            return Err(self.source.error(opener, opener, "comment is not closed, `#}` is missing"));
+            let message = format!("comment is not closed, `#}}` is missing{}", self.hint_of_shell(start));
+            return Err(self.source.error(opener, opener, message));
         };
         if rest[..length].contains(&b'\n') {
-            let message = "comment is not closed in its line; longer ones stand in {% comment %} .. {% endcomment %}";
+            let message = match self.hint_of_shell(start) {
+                "" => "comment is not closed in its line; longer ones stand in {% comment %} .. {% endcomment %}"
+                    .to_owned(),
+                hint => format!("comment is not closed in its line{hint}"),
+            };
             return Err(self.source.error(opener, opener, message));
         }
         self.at = start + 2 + length + 2;
@@ -289,6 +300,7 @@ impl<'s> Lexer<'s> {
         let hint = match character {
             '}' => ", a tag ends with two characters",
             '[' | ']' => ": x.0 is an element of a list, \"a,b\"|split:\",\" makes one",
+            '$' => hints::VERBATIM,
             '~' => ": printf(\"%s%s\", a, b) joins texts",
             '?' => ": `{% if %}` decides",
             '\u{2018}'..='\u{201f}' => ": texts stand in \" or '",

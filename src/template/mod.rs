@@ -13,6 +13,7 @@ pub mod filters;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod functions;
+mod hints;
 mod json;
 mod kept;
 pub mod layout;
@@ -23,6 +24,7 @@ mod lower;
 mod macros;
 pub mod meter;
 mod parser;
+mod pattern;
 mod printf;
 mod program;
 mod render;

@@ -8,6 +8,7 @@ use super::NESTING;
 use super::ast::{Block, Macro, Printed, Stmt, StmtKind};
 use super::expression::Tokens;
 use super::functions;
+use super::hints;
 use super::lexer::{Piece, Tag, TagKind, TokenKind};
 use super::scope::{Name, Names};
 use super::scripts::Scripts;
@@ -100,7 +101,10 @@ pub(super) fn parse<'s>(
 /// What a call of something unknown is told.
 pub(super) fn unknown_function(name: &str, scripts: &Scripts) -> String {
     let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
-    format!("unknown function `{name}`{}", suggest(name, known))
+    match hints::function(name) {
+        Some(hint) => format!("unknown function `{name}`: {hint}"),
+        None => format!("unknown function `{name}`{}", suggest(name, known)),
+    }
 }
 
 /// The end of a message about a name that does not exist, if a known one is near.
@@ -189,9 +193,22 @@ impl<'s> Parser<'s> {
                 )
             }
             None if tags::is_end(name) => format!("`{name}` ends nothing, no tag is open"),
-            _ => format!("unknown tag `{name}`{}", suggest(name, tags::names())),
+            open => self.unknown_tag(name, open.map(|(open, _)| *open), &tokens),
         };
         Err(self.error(&tokens, here, message))
+    }
+
+    /// What a tag is told that does not exist.
+    fn unknown_tag(&self, name: &str, open: Option<&str>, tokens: &Tokens) -> String {
+        let called = tokens.peek().is_some_and(|token| token.kind == TokenKind::Symbol && token.text == b"(");
+        let known = functions::lookup(name).is_some() || self.scripts.lookup(name).is_some();
+        if let Some(hint) = hints::tag(name, open) {
+            format!("unknown tag `{name}`: {hint}")
+        } else if called || known {
+            format!("unknown tag `{name}`: functions and macros are called as values, write {{{{ {name}(..) }}}}")
+        } else {
+            format!("unknown tag `{name}`{}", suggest(name, tags::names()))
+        }
     }
 
     /// The statements up to one of the tags `ends`, which comes with them. `name` and `opener`: the tag that began it.

@@ -326,7 +326,7 @@ fn bad_expressions() {
     fails("{{ a in b == c }}", "==", "t.tmpl:1:1: the tag should end here, found `==`");
     fails("{{ a. }}", "}}", "t.tmpl:1:1: a name or a number is expected after the dot, found the end of the tag");
     fails("{{ x.99999999999999999999 }}", "99999999999999999999", "t.tmpl:1:1: index is too large");
-    fails("{{ .Key }}", ".", "t.tmpl:1:1: a value is expected, found `.`");
+    fails("{{ .Key }}", ".", "t.tmpl:1:1: a value is expected, found `.`: text for another program stands within {% verbatim %} .. {% endverbatim %}");
     fails("{{ in }}", "in", "t.tmpl:1:1: a value is expected, found `in`");
 }
 
@@ -347,7 +347,7 @@ fn tags_have_to_be_closed_in_their_line() {
 #[rustfmt::skip]
 fn unknown_names_are_told_with_the_nearest() {
     fails("a\n {% fro x in y %}", "fro", "t.tmpl:2:2: unknown tag `fro`, did you mean `for`?");
-    fails("{% switch x %}", "switch", "t.tmpl:1:1: unknown tag `switch`, did you mean `with`?");
+    fails("{% switch x %}", "switch", "t.tmpl:1:1: unknown tag `switch`: write {% if %} .. {% elif %} .. {% endif %}");
     fails("{{ x|uper }}", "uper", "t.tmpl:1:1: unknown filter `uper`, did you mean `upper`?");
     fails("{% if false %}{{ x|shuffle }}{% endif %}", "shuffle", "t.tmpl:1:15: unknown filter `shuffle`");
     fails(

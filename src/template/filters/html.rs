@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::text;
 use crate::template::bounded::Text;
 use crate::template::meter::{Hold, Meter};
+use crate::template::pattern::Pattern;
 use crate::template::value::Value;
 use crate::template::{Env, runes, search};
 
@@ -90,7 +91,7 @@ pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 /// How many names `removetags` takes; HTML has few more.
 const TAG_NAMES: usize = 100;
 
-/// Without the named tags, `b,i`; with attributes they stay, as recorded.
+/// Without the named tags, `b,i`; with attributes they stay, as recorded. A name may be a pattern.
 pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let names = argument.text();
     let names: Vec<&[u8]> = names.split(|byte| *byte == b',').collect();
@@ -102,11 +103,21 @@ pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, S
     for name in names {
         // A pass over the text, which looks for the name behind each `<`.
         env.meter.charge(text.len())?;
-        // The original makes a pattern of it, which nobody wants from a list of names.
-        if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
-            return Err("takes plain names of tags, with a `,` between them".to_owned());
-        }
         let mut out = Text::new(&env.meter);
+        // As in the original, a name is a pattern.
+        if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
+            let name = String::from_utf8_lossy(name);
+            let pattern = Pattern::compile(&format!("</?{name}/?>"))
+                .map_err(|problem| format!("malformed pattern `{name}`: {problem}"))?;
+            let mut done = 0;
+            while let Some((from, to)) = pattern.find(&env.meter, &text, done)? {
+                out.push(&text[done..from])?;
+                done = to;
+            }
+            out.push(&text[done..])?;
+            text = out.into_bytes();
+            continue;
+        }
         let mut rest = &text[..];
         while let Some(open) = rest.iter().position(|byte| *byte == b'<') {
             env.meter.charge(name.len())?;
@@ -462,7 +473,9 @@ mod tests {
         check("'<b class=1>x</b/>'|removetags:'b'", "<b class=1>x");
         check("' <u>x</u> '|removetags:'u'", "x");
         check("'<></><<u>u>'|removetags:',u,u'", "");
-        fails("'x'|removetags:'h[12]'", "takes plain names of tags, with a `,` between them");
+        check("'<h1>x</h1><h3/>'|removetags:'h[12]'", "x<h3/>");
+        check("'<b>x</b> <br>'|removetags:'b|i'", ">x> r>");
+        fails("'x'|removetags:'h['", "malformed pattern `h[`: a `[` is not closed");
         let many = format!("'x'|removetags:'{}'", ",".repeat(100));
         fails(&many, "takes at most 100 names, 101 given");
     }
