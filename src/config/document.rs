@@ -154,6 +154,10 @@ impl Document {
             if seen_to.is_some_and(|end| fault.at <= end) {
                 continue;
             }
+            if kept.len() == MOST_FAULTS {
+                structure = true;
+                break;
+            }
             let line = line_around(text, fault.at);
             seen_to = Some(line.end);
             lines.insert(self.line_of(self.expanded.written(fault.at)));
@@ -241,6 +245,9 @@ impl Document {
 
 /// What some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The report has no room for more, and each costs a parse of its line.
+const MOST_FAULTS: usize = 1000;
 
 /// In bytes. A file on one line is a machine's work, and would be gone through for each of its findings.
 const LONGEST_LINE: usize = 4096;
@@ -412,6 +419,14 @@ mod tests {
         );
         check("a = 1\na = 2", &["2:1 this key is already set above"], "lines");
         check("a = \"x\nb = 1", &["1:7 the text has no closing `\"`"], "lines");
+    }
+
+    #[test]
+    fn stops_at_more_faults_than_are_reported() {
+        let mut file = file(&"a = 1\n".repeat(3 * MOST_FAULTS));
+        let (_, broken) = file.parse(0);
+        assert_eq!(broken.len(), MOST_FAULTS);
+        assert_eq!(file.damage, Damage::Structure);
     }
 
     #[test]

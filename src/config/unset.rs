@@ -1,6 +1,8 @@
 //! What is said of a `$` that left nothing in the configuration: a variable that is not set, an unclosed `${`. Reads
 //! no environment and never shows what a variable stands for, nor a part of a password that was taken for a name.
 
+use std::collections::HashSet;
+
 use super::document::Document;
 use super::expand::{Substitution, is_name};
 use super::finding::hides;
@@ -11,6 +13,8 @@ use super::report::{Report, quoted};
 pub(super) fn check(report: &Report) {
     for (number, file) in report.files().iter().enumerate() {
         let comments = Comments::of(&file.expanded.bytes);
+        // Of neighbours that all left nothing, those with one name give one finding: a file of `$1$1...` has millions.
+        let (mut start, mut names) = (None, HashSet::new());
         for one in file.expanded.substitutions.iter().filter(|one| !one.set) {
             let is_on_one_line = !file.written(one.written.clone()).contains(&b'\n');
             if is_on_one_line && comments.contain(one.start()) {
@@ -18,6 +22,13 @@ pub(super) fn check(report: &Report) {
             }
             if report.is_full() {
                 return;
+            }
+            if start != Some(one.start()) {
+                start = Some(one.start());
+                names.clear();
+            }
+            if !names.insert(&one.name) {
+                continue;
             }
             report.left_out(number, one, &message(file, one));
         }
