@@ -38,14 +38,14 @@ fn plain(said: &[u8], size: usize, budget: usize) {
 
 #[cfg(feature = "tls")]
 fn secured(said: &[u8], size: usize) {
-    use std::sync::LazyLock;
-
     use remco::config;
     use remco::host::tls::Tls;
 
-    /// The authorities are read once.
-    static TLS: LazyLock<Tls> = LazyLock::new(|| Tls::new(config::Tls::default()));
-    let Ok(session) = TLS.secure("localhost") else { return };
+    thread_local! {
+        /// The authorities are read once.
+        static TLS: Tls = Tls::new(config::Tls::default());
+    }
+    let Ok(session) = TLS.with(|tls| tls.secure("localhost")) else { return };
     let (ours, mut theirs) = UnixStream::pair().expect("there are descriptors");
     let mut link = Link::over(ours.into(), Some(session)).expect("it is a socket");
     let mut pieces = said.chunks(size);

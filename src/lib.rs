@@ -12,7 +12,6 @@ pub mod daemon;
 pub mod dns;
 pub mod error;
 pub mod host;
-pub mod lines;
 pub mod log;
 mod nearest;
 mod number;

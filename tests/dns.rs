@@ -17,15 +17,11 @@ mod support {
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use remco::host::dns::{Error, Families, Places, Resolver};
-use remco::host::wait::Wake;
-use rustix::net::RecvFlags;
+use remco::host::dns::{Error, Found, Lookup, Places, Query, Resolver};
+use remco::host::wait::{self, Interest};
 use support::{Dnsmasq, LIMIT, TempDir, free_port};
 
 /// A resolver over files of its own.
@@ -37,35 +33,40 @@ struct Host {
 
 impl Host {
     fn new(port: u16, resolv_conf: &str) -> Host {
-        Host::with(port, resolv_conf, None)
-    }
-
-    fn with(port: u16, resolv_conf: &str, wake: Option<Arc<dyn Wake>>) -> Host {
         let dir = TempDir::new();
         // The machine's own name must not give it a domain.
         dir.write("resolv.conf", format!("search .\n{resolv_conf}"));
         let places = Places { resolv_conf: dir.at("resolv.conf"), hosts: dir.at("hosts"), port };
-        Host { dir, port, resolver: Resolver::with(places, wake) }
+        Host { dir, port, resolver: Resolver::with(places) }
     }
 
     fn addresses(&self, name: &str) -> String {
-        self.addresses_of(name, Families::Both)
-    }
-
-    fn addresses_of(&self, name: &str, families: Families) -> String {
-        let found = self.resolver.addresses(name, families);
-        let found = found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-        self.shown(found)
+        self.look_up(Query::Addresses(name.to_owned()))
     }
 
     fn services(&self, name: &str) -> String {
-        let found = self.resolver.services(name).map(|found| {
-            let mut lines: Vec<String> =
-                found.iter().map(|s| format!("{} {} {} {}", s.target, s.port, s.priority, s.weight)).collect();
-            lines.sort();
-            lines.join(", ")
-        });
-        self.shown(found)
+        self.look_up(Query::Services(name.to_owned()))
+    }
+
+    fn look_up(&self, query: Query) -> String {
+        let mut lookup = self.resolver.begin(query, Instant::now());
+        let outcome = loop {
+            if let Some(outcome) = lookup.turn(Instant::now()) {
+                break outcome;
+            }
+            let mut interests = Vec::new();
+            lookup.interests(&mut interests);
+            wait::ready(&interests, Some(lookup.due()));
+        };
+        self.shown(outcome.map(|found| match found {
+            Found::Addresses(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Found::Services(found) => {
+                let mut lines: Vec<String> =
+                    found.iter().map(|s| format!("{} {} {} {}", s.target, s.port, s.priority, s.weight)).collect();
+                lines.sort();
+                lines.join(", ")
+            }
+        }))
     }
 
     /// The port stands in errors and differs from run to run.
@@ -353,17 +354,18 @@ fn one_family_is_enough_to_connect_to() {
     let port = free_port();
     let _server = Fake::start(port, |question| if asks_for_ipv4(question) { vec![good(question)] } else { vec![] });
     let host = Host::new(port, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
-    assert_eq!(host.addresses_of("db.example", Families::Either), "10.0.0.7");
+    assert_eq!(host.look_up(Query::Host("db.example".into())), "10.0.0.7");
 }
 
 /// Else a lost packet would rewrite the file.
 #[test]
 fn a_family_that_no_server_speaks_of_is_a_failed_lookup() {
+    const SIXTH: &[u8] = b"\0\x1C\0\x01\0\0\0\0\0\x10\xFD\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07";
     let check = |lost: bool, kind: &str, other: fn(&[u8]) -> Vec<Vec<u8>>, words: &str| {
         let port = free_port();
         let answers = move |question: &[u8]| match asks_for_ipv4(question) == lost {
             true => other(question),
-            false => vec![good(question)],
+            false => vec![answer(question, OK, &[if lost { SIXTH } else { ADDRESS }])],
         };
         let _server = Fake::start(port, answers);
         let host = Host::new(port, "nameserver 127.0.0.1\nsearch sub.example\noptions timeout:1 attempts:1\n");
@@ -437,48 +439,53 @@ fn a_lookup_ends_in_time_whatever_the_files_say() {
     assert!(first < Duration::from_secs(5) && second < Duration::from_secs(2), "{first:?} {second:?}");
 }
 
-/// A loop that wants to end once the other end of its pipe was written to.
-#[derive(Debug)]
-struct Bell(UnixStream);
-
-impl Wake for Bell {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    fn woken(&self) -> bool {
-        // Nothing is taken from the pipe, so that it stays true.
-        rustix::net::recv(&self.0, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
-    }
-}
-
+/// What the loop relies on: a lookup that cannot go on says so at once, with what to poll for and until when.
 #[test]
-fn a_signal_ends_a_lookup() {
+fn a_lookup_waits_for_nothing() {
     let port = free_port();
-    let (bell, mut ringer) = UnixStream::pair().unwrap();
-    let _server = Fake::start(port, move |_| {
-        ringer.write_all(b"!").unwrap();
-        vec![]
-    });
-    let host = Host::with(port, "nameserver 127.0.0.1\nsearch a b c\n", Some(Arc::new(Bell(bell))));
-    host.check("db", "failed to look up `db`: given up because of a signal");
-    host.check("localhost", "127.0.0.1 ::1");
+    let _silent = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let host = Host::new(port, "nameserver 127.0.0.1\noptions timeout:3 attempts:1\n");
+    let now = Instant::now();
+    let mut lookup = host.resolver.begin(Query::Host("db".into()), now);
+    assert!(lookup.due() <= now, "its first turn is due at once");
+    // The clock stands still: nothing comes, and nothing is late.
+    for _ in 0..100 {
+        assert!(lookup.turn(now).is_none());
+    }
+    assert_eq!(lookup.due(), now + Duration::from_secs(3));
+    let mut interests = Vec::new();
+    lookup.interests(&mut interests);
+    assert!(matches!(interests[..], [Interest { read: true, write: false, .. }]));
+    drop(interests);
+    let outcome = lookup.turn(now + Duration::from_secs(3)).expect("it is late");
+    let words = "failed to look up `db`: server 127.0.0.1:PORT did not answer in time (asked for db.)";
+    assert_eq!(host.shown(outcome.map(|_| String::new())), words);
 }
 
 #[test]
-fn a_signal_ends_a_lookup_over_tcp() {
+fn a_lookup_over_tcp_waits_for_nothing() {
     let port = free_port();
     let _server = Fake::start(port, |question| vec![answer(question, [0x83, 0x80], &[])]);
-    let (bell, mut ringer) = UnixStream::pair().unwrap();
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let serve = thread::spawn(move || {
-        let (connection, _) = listener.accept().unwrap();
-        ringer.write_all(b"!").unwrap();
-        (connection, ringer)
-    });
-    let host = Host::with(port, "nameserver 127.0.0.1\n", Some(Arc::new(Bell(bell))));
-    host.check_services("_x._tcp.", "failed to look up `_x._tcp.`: given up because of a signal");
-    serve.join().unwrap();
+    // It accepts by itself, and says nothing.
+    let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let host = Host::new(port, "nameserver 127.0.0.1\noptions timeout:3 attempts:1\n");
+    let now = Instant::now();
+    let mut lookup = host.resolver.begin(Query::Services("_x._tcp.".into()), now);
+    let is_asked_over_tcp = |lookup: &Lookup| {
+        let mut interests = Vec::new();
+        lookup.interests(&mut interests);
+        interests.len() == 2 && interests[1].read && !interests[1].write
+    };
+    while !is_asked_over_tcp(&lookup) {
+        assert!(lookup.turn(now).is_none());
+        let mut interests = Vec::new();
+        lookup.interests(&mut interests);
+        wait::ready(&interests, Some(Instant::now() + Duration::from_millis(10)));
+    }
+    let outcome = lookup.turn(now + Duration::from_secs(3)).expect("it is late");
+    let words = "failed to look up `_x._tcp.`: server 127.0.0.1:PORT has a long answer and cannot be asked over TCP: no answer in time \
+                 (asked for _x._tcp.)";
+    assert_eq!(host.shown(outcome.map(|_| String::new())), words);
 }
 
 #[test]

@@ -38,7 +38,6 @@ const PARTS: &[Part] = &[
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/cut.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
-    Part { path: "src/lines.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },
@@ -77,7 +76,7 @@ const DOORS: &[(&str, &str)] = &[
     ("toml", "src/config/"),
     ("tz", "src/host/"),
     ("upon", "src/template/"),
-    ("ureq", "src/host/"),
+    ("ureq", "src/host/exchange"),
     ("webpki_roots", "src/host/tls/"),
 ];
 

@@ -100,7 +100,7 @@ enum Event {
 
 impl Driver {
     pub fn new(store: Store, factory: Factory, now: Instant) -> Driver {
-        let resolver = Resolver::new(None);
+        let resolver = Resolver::default();
         let mut driver = Driver {
             client: Client::with(resolver.clone(), store.limits, store.tls.clone()),
             core: Core::new(store.name, record(&store)),
@@ -384,10 +384,10 @@ fn is_same(one: &[String], other: &[String]) -> bool {
 
 fn failure(cause: &Cause) -> Failure {
     let kind = match cause {
-        Cause::Ended | Cause::Closed => FailureKind::Closed,
+        Cause::Closed => FailureKind::Closed,
         Cause::Late { .. } => FailureKind::TimedOut,
         Cause::TooLong { .. } => FailureKind::TooLarge,
-        Cause::Aborted | Cause::Other(_) => FailureKind::Other,
+        Cause::Other(_) => FailureKind::Other,
     };
     Failure { kind, words: cause.to_string() }
 }

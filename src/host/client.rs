@@ -137,7 +137,7 @@ struct Kept {
 impl Client {
     /// `tls`: the files for https. They are read when a connection needs them.
     pub fn new(limits: Limits, tls: config::Tls) -> Client {
-        Client::with(Resolver::new(None), limits, tls)
+        Client::with(Resolver::default(), limits, tls)
     }
 
     /// With names from a resolver of the caller.
@@ -544,7 +544,20 @@ impl Call {
 
 /// A URL as logs and errors show it: without `user:password@`.
 pub fn without_credentials(url: &str) -> String {
-    super::http::without_credentials(url)
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let mut end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // A password with a slash in it makes its beginning look like a port. Better to hide too much.
+    let host = rest[..end].rsplit('@').next().unwrap_or_default();
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    if !port.is_empty() && !port.ends_with(']') && port.parse::<u16>().is_err() {
+        end = rest.len();
+    }
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
 }
 
 /// A call that brought no answer.
@@ -563,3 +576,23 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let check = |url: &str, want: &str| assert_eq!(without_credentials(url), want);
+        check("http://host:1/x", "http://host:1/x");
+        check("http://me:secret@host:1/x", "http://host:1/x");
+        check("http://me@host", "http://host");
+        check("http://a:b@c@host/d@e", "http://host/d@e");
+        check("http://me:se/cr?e#t@host:1/x", "http://host:1/x");
+        check("http://[::1]:1/x@y", "http://[::1]:1/x@y");
+        check("http://[::1]/x@y", "http://[::1]/x@y");
+        check("http://host/@", "http://host/@");
+        check("http://host?a=b@c", "http://host?a=b@c");
+        check("no url", "no url");
+    }
+}

@@ -31,10 +31,6 @@ const LARGEST_QUEUE: usize = 16 << 20;
 /// Why a connection was of no use, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The loop wants to end.
-    Aborted,
-    /// The server ended the answer, as far as can be told where it meant to.
-    Ended,
     /// The server ended the connection.
     Closed,
     /// A step took longer than its limit.
@@ -48,8 +44,7 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Aborted => f.write_str("given up because of a signal"),
-            Cause::Ended | Cause::Closed => f.write_str("connection closed by the server"),
+            Cause::Closed => f.write_str("connection closed by the server"),
             Cause::Late { missed, limit } => write!(f, "{missed} within {limit:?}"),
             Cause::TooLong { bytes } => write!(f, "answer is longer than {bytes} bytes"),
             Cause::Other(text) => f.write_str(text),

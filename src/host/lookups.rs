@@ -107,7 +107,7 @@ mod tests {
         // Nothing may be sent there.
         std::fs::write(&resolv_conf, "nameserver 255.255.255.255\nsearch .\n").unwrap();
         std::fs::write(&file, hosts).unwrap();
-        Resolver::with(Places { resolv_conf, hosts: file, port: 53 }, None)
+        Resolver::with(Places { resolv_conf, hosts: file, port: 53 })
     }
 
     fn complete(lookups: &mut Lookups, resolver: &Resolver) {

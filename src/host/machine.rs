@@ -54,7 +54,7 @@ impl Machine {
     pub fn new(signals: Arc<Signals>) -> Machine {
         Machine {
             zone: OnceCell::new(),
-            resolver: Resolver::new(None),
+            resolver: Resolver::default(),
             lookups: RefCell::default(),
             signals,
             scripts: RefCell::default(),

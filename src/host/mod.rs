@@ -8,7 +8,6 @@ pub mod environment;
 pub mod exchange;
 mod executable;
 pub mod files;
-pub mod http;
 pub mod inotify;
 #[cfg(feature = "js")]
 pub mod javascript;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::wait::{self, Wake};
+use super::wait::{self, Interest, Wake};
 use crate::config::{Credential, Secret};
 use crate::error::cause;
 
@@ -62,7 +62,7 @@ pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Ve
                 if wake.woken() {
                     return Err(io::Error::other("stopped by a signal"));
                 }
-                wait::readable(&[file.as_fd(), wake.fd()], None);
+                wait::ready(&[Interest::read(file.as_fd()), Interest::read(wake.fd())], None);
             }
             Err(e) => return Err(e),
         }

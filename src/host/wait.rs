@@ -46,16 +46,8 @@ impl<'fd> Interest<'fd> {
 /// Waits until one of the interests can be served or its descriptor failed or was closed, or until the moment has come;
 /// `None`: for ever. Tells for each interest, in order, whether a turn is worth taking.
 pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
-    wait(interests.iter().map(|interest| PollFd::from_borrowed_fd(interest.fd, interest.flags())).collect(), until)
-}
-
-/// Waits until one of the descriptors is readable (or closed) or the moment has come; `None`: for ever.
-/// Tells which descriptors are.
-pub fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
-    wait(fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect(), until)
-}
-
-fn wait(mut polled: Vec<PollFd<'_>>, until: Option<Instant>) -> Vec<bool> {
+    let mut polled: Vec<PollFd<'_>> =
+        interests.iter().map(|interest| PollFd::from_borrowed_fd(interest.fd, interest.flags())).collect();
     let timeout = until.map(|moment| {
         let left = moment.saturating_duration_since(Instant::now());
         Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 })

@@ -2,14 +2,12 @@
 //! are wrong. Against a real etcd; certificates are made by openssl.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Instant;
 
 use remco::config::Tls;
-use remco::host::http::{Client, Limits};
-use remco::host::wait::Wake;
+use remco::host::client::{Client, Kind, Limits, Request};
+use remco::host::wait;
 
 use crate::support::{
     Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Pair, Random, TempDir, Valid, free_port, remco,
@@ -233,31 +231,34 @@ fn a_certificate_that_is_not_yet_valid_is_tried_again() {
     program.stop();
 }
 
-/// A loop that never wants to end.
-#[derive(Debug)]
-struct Silence(UnixStream);
-
-impl Wake for Silence {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    fn woken(&self) -> bool {
-        false
-    }
-}
-
 #[test]
 fn no_damage_of_a_file_brings_it_down() {
     let authority_of = Authority::new();
     let pairs =
         [Key::Pkcs8, Key::Pkcs1, Key::Sec1].map(|key| authority_of.sign(&format!("{key:?}"), "", key, Valid::Now));
     let nobody = format!("https://127.0.0.1:{}/", free_port());
-    let (ours, _theirs) = UnixStream::pair().expect("a pair of sockets");
-    let wake = Arc::new(Silence(ours));
     let said = |files: &Tls| {
-        let error = Client::new(wake.clone(), Limits::default(), files.clone()).get(&nobody, &[]).err();
-        error.expect("nobody listens").cause.to_string()
+        let client = Client::new(Limits::default(), files.clone());
+        let request = Request {
+            method: "GET",
+            url: &nobody,
+            headers: &[],
+            body: None,
+            repeatable: true,
+            kind: Kind::Whole,
+            head_within: None,
+        };
+        let mut call = client.begin(&request, Instant::now()).expect("it is a valid request");
+        loop {
+            match call.turn(Instant::now(), 1000, &mut Vec::new()) {
+                Ok(_) => {
+                    let mut interests = Vec::new();
+                    call.interests(&mut interests);
+                    wait::ready(&interests, call.due());
+                }
+                Err(error) => break error.cause.to_string(),
+            }
+        }
     };
     let mut random = Random::new(5);
     let mut below = |end: usize| random.below(end as u64) as usize;

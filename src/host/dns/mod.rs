@@ -5,17 +5,19 @@
 
 mod exchange;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::rc::Rc;
+
 use std::time::{Duration, Instant};
 
 use rustix::net::netdevice;
 
 use self::exchange::{Exchange, Plan};
 use super::read;
-use super::wait::{self, Interest, Wake};
+use super::wait::Interest;
 use crate::dns::resolv_conf::{ResolvConf, Server};
 use crate::dns::wire::{Kind, Record, Service};
 use crate::dns::{BadName, Name, hosts};
@@ -36,15 +38,14 @@ const SECOND_FAMILY: Duration = Duration::from_millis(100);
 const MOST_BYTES: usize = 64 << 20;
 
 /// Looks names up. Keeps nothing but which servers were silent; clones share that.
-#[derive(Clone, Debug)]
-pub struct Resolver(Arc<Shared>);
+#[derive(Clone, Debug, Default)]
+pub struct Resolver(Rc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     places: Places,
-    wake: Option<Arc<dyn Wake>>,
     /// Servers that said nothing, and until when they rest.
-    silent: Mutex<Vec<(SocketAddr, Instant)>>,
+    silent: RefCell<Vec<(SocketAddr, Instant)>>,
 }
 
 /// Where a resolver finds what it needs to know.
@@ -62,22 +63,14 @@ impl Default for Places {
     }
 }
 
-/// Which of a name's addresses are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
-    /// IPv4 and IPv6: what is written into a file must not change with a lost packet. A family of which no server says
-    /// whether the name has it is a failed lookup.
-    Both,
-    /// Those that come first, to connect to: a server that never answers one of the questions costs no time.
-    Either,
-}
-
 /// What to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// The addresses of a host, of [`Families::Either`].
+    /// The addresses of a host to connect to: those that come first, so that a server that never answers for one of the
+    /// families costs no time.
     Host(String),
-    /// The addresses of a host, of [`Families::Both`].
+    /// The addresses of a host, IPv4 and IPv6: what is written into a file must not change with a lost packet. A family
+    /// of which no server says whether the name has it is a failed lookup.
     Addresses(String),
     /// The SRV records of a name such as `_etcd-client._tcp.example.com`.
     Services(String),
@@ -103,61 +96,14 @@ pub enum Found {
 }
 
 impl Resolver {
-    /// `wake`: what a lookup that waits serves meanwhile.
-    pub fn new(wake: Option<Arc<dyn Wake>>) -> Resolver {
-        Resolver::with(Places::default(), wake)
-    }
-
-    pub fn with(places: Places, wake: Option<Arc<dyn Wake>>) -> Resolver {
-        Resolver(Arc::new(Shared { places, wake, silent: Mutex::default() }))
+    /// Over files and a port of the caller's choice.
+    pub fn with(places: Places) -> Resolver {
+        Resolver(Rc::new(Shared { places, silent: RefCell::default() }))
     }
 
     /// Begins a lookup. Its first turn reads the files and asks the first server; it is due at once.
     pub fn begin(&self, query: Query, now: Instant) -> Lookup {
         Lookup { resolver: self.clone(), query, state: State::Begun(now) }
-    }
-
-    /// The addresses of a host, at least one, in the order to try them. Waits for them.
-    ///
-    /// # Errors
-    /// The name has no address, or no server would say.
-    pub fn addresses(&self, name: &str, families: Families) -> Result<Vec<IpAddr>, Error> {
-        let query = match families {
-            Families::Both => Query::Addresses(name.to_owned()),
-            Families::Either => Query::Host(name.to_owned()),
-        };
-        match self.wait(query)? {
-            Found::Addresses(addresses) => Ok(addresses),
-            Found::Services(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// The SRV records of a name such as `_etcd-client._tcp.example.com`, at least one, in the server's order. Waits for
-    /// them.
-    ///
-    /// # Errors
-    /// The name has none, or no server would say.
-    pub fn services(&self, name: &str) -> Result<Vec<Service>, Error> {
-        match self.wait(Query::Services(name.to_owned()))? {
-            Found::Services(services) => Ok(services),
-            Found::Addresses(_) => Ok(Vec::new()),
-        }
-    }
-
-    fn wait(&self, query: Query) -> Result<Found, Error> {
-        let wake = self.0.wake.as_deref();
-        let mut lookup = self.begin(query, Instant::now());
-        loop {
-            if let Some(outcome) = lookup.turn(Instant::now()) {
-                return outcome;
-            }
-            if wake.is_some_and(Wake::woken) {
-                return Err(Error { name: lookup.query.name().to_owned(), fault: Fault::Aborted });
-            }
-            let mut interests: Vec<Interest> = wake.map(|wake| Interest::read(wake.fd())).into_iter().collect();
-            lookup.interests(&mut interests);
-            wait::ready(&interests, Some(lookup.due()));
-        }
     }
 
     fn conf(&self) -> ResolvConf {
@@ -186,20 +132,16 @@ impl Resolver {
     }
 
     fn rests(&self, server: &SocketAddr, now: Instant) -> bool {
-        self.silent().iter().any(|(silent, until)| silent == server && *until > now)
+        self.0.silent.borrow().iter().any(|(silent, until)| silent == server && *until > now)
     }
 
     fn remember(&self, silent: Vec<SocketAddr>, heard: Vec<SocketAddr>, now: Instant) {
         let until = now + REST;
-        let mut list = self.silent();
+        let mut list = self.0.silent.borrow_mut();
         list.retain(|(server, _)| !silent.contains(server) && !heard.contains(server));
         list.extend(silent.into_iter().map(|server| (server, until)));
         // A file that changes names other servers: those of before are forgotten when they have rested.
         list.retain(|(_, until)| *until > now);
-    }
-
-    fn silent(&self) -> MutexGuard<'_, Vec<(SocketAddr, Instant)>> {
-        self.0.silent.lock().expect("the one thread never panics with it")
     }
 }
 
@@ -421,8 +363,6 @@ pub enum Fault {
         missing: Option<Kind>,
         troubles: Vec<(SocketAddr, Trouble)>,
     },
-    /// The loop wants to end.
-    Aborted,
 }
 
 /// What is wrong with a server.
@@ -473,7 +413,6 @@ impl fmt::Display for Fault {
                 };
                 write!(f, " (asked for {what}{name})")
             }
-            Fault::Aborted => f.write_str("given up because of a signal"),
         }
     }
 }

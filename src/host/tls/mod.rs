@@ -4,10 +4,11 @@
 
 mod trust;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::ring;
@@ -31,7 +32,7 @@ pub struct Tls {
     files: config::Tls,
     trust: Trust,
     /// What was read last.
-    known: Mutex<Option<Known>>,
+    known: RefCell<Option<Known>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Tls {
     /// Reads nothing yet: an error in a file is one of the connection that needs it.
     pub fn new(files: config::Tls) -> Tls {
         let trust = Trust::new(files.client_ca_keys.clone());
-        Tls { files, trust, known: Mutex::default() }
+        Tls { files, trust, known: RefCell::default() }
     }
 
     /// A connection to a server of this name or address that nothing was sent on. Errors name the file.
@@ -63,7 +64,7 @@ impl Tls {
     }
 
     fn config(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, String> {
-        let mut known = self.known.lock().expect("the one thread never panics with it");
+        let mut known = self.known.borrow_mut();
         // Before reading: a file that changes meanwhile is read again next time.
         let own = self.files.client_cert.as_deref().into_iter().chain(self.files.client_key.as_deref());
         let stamps: Vec<Option<Stamp>> = own.map(stamp).chain(authorities.stamps()).collect();
