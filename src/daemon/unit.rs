@@ -35,6 +35,8 @@ pub(super) struct Unit {
     stale: Option<Instant>,
     /// What was decided and is done in the next turn, as this one was long enough, and since when it waits.
     deferred: Option<(Instant, Effect)>,
+    /// The templates of the update under way that have been rendered, where the others are left to the next turn.
+    round: Option<Round>,
     /// The names that the update under way asks for.
     lookups: Lookups,
     outputs: Vec<Output>,
@@ -78,6 +80,13 @@ struct Output {
     written: Option<Vec<u8>>,
 }
 
+/// What rendering all templates has given so far.
+struct Round {
+    /// The keys as they were when it began: all templates of an update are rendered from the same ones.
+    store: Rc<Store>,
+    renderings: Vec<Rendering>,
+}
+
 /// Whose moment comes next, within a unit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -87,7 +96,8 @@ pub(super) enum Due {
     Resource,
 }
 
-/// After so long the next file waits for the next turn: a resource with many files on a slow disk must not hold up the loop.
+/// After so long the next file waits for the next turn: a resource with many files on a slow disk, or with many templates that
+/// take long, must not hold up the loop.
 const LONGEST_TURN: Duration = Duration::from_millis(20);
 
 impl Unit {
@@ -119,6 +129,7 @@ impl Unit {
             backends: None,
             stale: None,
             deferred: None,
+            round: None,
             lookups: Lookups::default(),
             job: None,
             child: None,
@@ -183,7 +194,9 @@ impl Unit {
 
     /// Appends what the lookups of its update wait for.
     pub(super) fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
-        self.lookups.interests(out);
+        if self.round.is_none() {
+            self.lookups.interests(out);
+        }
     }
 
     /// Goes on with the lookups of its update. When all names are known the render is done again.
@@ -203,7 +216,8 @@ impl Unit {
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
-        let lookups = self.lookups.due().map(|at| (at, Due::Lookups));
+        // What the rest of the templates asks for is looked up together with that.
+        let lookups = self.lookups.due().filter(|_| self.round.is_none()).map(|at| (at, Due::Lookups));
         refresh.into_iter().chain(deferred).chain(lookups).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
@@ -283,7 +297,8 @@ impl Unit {
     }
 
     fn store_mut(&mut self) -> &mut Store {
-        Rc::get_mut(&mut self.store).expect("a render borrows the store only while it runs")
+        // Copied only where a round goes on with the keys that it began with.
+        Rc::make_mut(&mut self.store)
     }
 
     /// What a backend is called in logs.
@@ -407,14 +422,7 @@ impl Unit {
                 self.log(line);
                 None
             }
-            Effect::Render => {
-                self.machine.swap_lookups(&mut self.lookups);
-                let renderings = (0..self.outputs.len()).map(|t| self.render(t)).collect();
-                self.machine.swap_lookups(&mut self.lookups);
-                let is_complete = !self.lookups.is_incomplete();
-                self.lookups.end_round(Instant::now());
-                is_complete.then_some(Event::Rendered(renderings))
-            }
+            Effect::Render => self.render_all().map(Event::Rendered),
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
             Effect::Discard(t) => {
@@ -456,8 +464,29 @@ impl Unit {
         }
     }
 
-    fn render(&mut self, t: usize) -> Rendering {
-        match self.render_and_compare(t) {
+    /// Renders all templates, or goes on with that. `None`: the rest is left to the next turn, or names are looked up before
+    /// all are rendered again.
+    fn render_all(&mut self) -> Option<Vec<Rendering>> {
+        let until = Instant::now() + LONGEST_TURN;
+        let begin = || Round { store: Rc::clone(&self.store), renderings: Vec::new() };
+        let Round { store, mut renderings } = self.round.take().unwrap_or_else(begin);
+        self.machine.swap_lookups(&mut self.lookups);
+        while renderings.len() < self.outputs.len() && (Instant::now() < until || renderings.is_empty()) {
+            renderings.push(self.render(renderings.len(), &store));
+        }
+        self.machine.swap_lookups(&mut self.lookups);
+        if renderings.len() < self.outputs.len() {
+            self.round = Some(Round { store, renderings });
+            self.deferred = Some((Instant::now(), Effect::Render));
+            return None;
+        }
+        let is_complete = !self.lookups.is_incomplete();
+        self.lookups.end_round(Instant::now());
+        is_complete.then_some(renderings)
+    }
+
+    fn render(&mut self, t: usize, store: &Rc<Store>) -> Rendering {
+        match self.render_and_compare(t, store) {
             Ok(true) => Rendering::InSync,
             Ok(false) => Rendering::Differs,
             // A lookup that is ended gives an error of its own.
@@ -467,14 +496,14 @@ impl Unit {
     }
 
     /// Whether the new result is what is in place already; if not, it is kept.
-    fn render_and_compare(&mut self, t: usize) -> Result<bool, Fault> {
+    fn render_and_compare(&mut self, t: usize, store: &Rc<Store>) -> Result<bool, Fault> {
         let mut template = match self.outputs[t].template.take() {
             Some(template) if !template.is_stale(&*self.world) => template,
             _ => self.compile(t)?,
         };
         let output = &mut self.outputs[t];
         template.limits = self.limits;
-        let rendered = template.render(&self.store, &self.world);
+        let rendered = template.render(store, &self.world);
         output.template = Some(template);
         if self.machine.wants_names() {
             // It is rendered again.

@@ -21,7 +21,7 @@ pub type Bytes = Rc<[u8]>;
 pub type Layer = BTreeMap<Bytes, Bytes>;
 
 /// All keys of one resource. A later layer wins over an earlier one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Store {
     layers: Vec<Layer>,
     collisions: Collisions,
@@ -29,7 +29,7 @@ pub struct Store {
 
 /// The keys that more than one layer holds, kept as the layers change: looking at all keys for every change takes ten
 /// times what the change itself takes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Collisions {
     now: BTreeSet<Bytes>,
     /// What has come to them and gone from them since that was taken.

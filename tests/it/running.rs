@@ -330,6 +330,58 @@ fn a_talkative_command_does_not_block() {
     program.stop();
 }
 
+/// A resource with this many templates, each of which takes longer than a turn.
+fn slow(count: usize) -> String {
+    let templates: String = (0..count)
+        .map(|t| {
+            format!(
+                "[[resource.template]]\nsrc = \"slow.tmpl\"\ndst = \"slow{t}.out\"\n\
+                 check_cmd = \"cat {{{{.src}}}} >> rendered\"\n"
+            )
+        })
+        .collect();
+    let template = "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"slow.out\"\n";
+    on_file("slow", "").replace(template, &templates)
+}
+
+/// A folder with such a resource and `app`.
+fn with_slow_templates(count: usize) -> TempDir {
+    let dir = folder(&(slow(count) + &on_file("app", "")));
+    let numbers = (0..300).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+    let each = |inner: &str| format!("{{% for a in split(\"{numbers}\", \" \") %}}{inner}{{% endfor %}}");
+    dir.write("slow.tmpl", each(&each("")) + "{{ getv(\"/greeting\") }}\n");
+    dir
+}
+
+/// Between two templates of one resource the loop looks after everything else.
+#[test]
+fn many_slow_templates_do_not_hold_up_another_resource() {
+    const TEMPLATES: usize = 10;
+    let dir = with_slow_templates(TEMPLATES);
+    let program = remco(&dir).start();
+    program.wait_for_log_count("comparing staged and dest config files dest=slow", TEMPLATES);
+    wait_until("the other resource", LIMIT, || dir.holds("app.out", "hello\n"));
+    let log = program.stop();
+    let of =
+        |text: &str| log.iter().rposition(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log:#?}"));
+    let (other, last) = (of("has been updated config=app.out"), of("comparing staged and dest config files dest=slow"));
+    assert!(other < last, "{log:#?}");
+}
+
+/// Also where the keys change while some templates of an update are rendered and the others are not.
+#[test]
+fn all_templates_of_an_update_see_the_same_keys() {
+    const TEMPLATES: usize = 10;
+    let dir = with_slow_templates(TEMPLATES);
+    let program = remco(&dir).start();
+    program.wait_for_log("comparing staged and dest config files dest=slow0.out");
+    greet(&dir, "again");
+    let both = "hello\n".repeat(TEMPLATES) + &"again\n".repeat(TEMPLATES);
+    wait_until("both updates", LIMIT, || dir.lines("rendered") == 2 * TEMPLATES);
+    assert!(dir.holds("rendered", &both), "{:?}", dir.read("rendered"));
+    program.stop();
+}
+
 #[test]
 fn a_template_that_is_a_fifo_is_an_error_at_once() {
     let dir = folder(&(on_file("stuck", "").replace("app.tmpl", "gate") + &on_file("app", "")));
