@@ -41,7 +41,7 @@ use crate::nearest::nearest;
 
 /// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
 pub trait Source {
-    /// The bytes of a file, or of a pipe that is being written.
+    /// The bytes of the main file, or at the start of a pipe that is being written.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The bytes of a file of a directory, which is a regular one.
     fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! The machine as configuration and templates see it: files, environment, clock, zone, names.
 //! Only reads; what is written goes through `files`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -44,6 +44,7 @@ pub struct Machine {
     resolver: Resolver,
     lookups: RefCell<Lookups>,
     signals: Arc<Signals>,
+    config_was_read: Cell<bool>,
     scripts: RefCell<Rc<Scripts>>,
     /// The templates that had text when they were read.
     with_text: RefCell<HashSet<PathBuf>>,
@@ -57,6 +58,7 @@ impl Machine {
             resolver: Resolver::default(),
             lookups: RefCell::default(),
             signals,
+            config_was_read: Cell::new(false),
             scripts: RefCell::default(),
             with_text: RefCell::default(),
         }
@@ -100,7 +102,15 @@ impl Machine {
 
 impl config::Source for Machine {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        whole_stream(path, LARGEST_CONFIG, &*self.signals)
+        if !self.config_was_read.replace(true) {
+            return whole_stream(path, LARGEST_CONFIG, &*self.signals);
+        }
+        // The loop has begun: no writer is waited for, and what a pipe had was read at the start.
+        let meta = fs::metadata(path)?;
+        match meta.is_file() || meta.is_dir() {
+            true => whole_file(path, LARGEST_CONFIG),
+            false => Err(io::Error::other("not a regular file, and a pipe is read at the start only")),
+        }
     }
 
     fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {

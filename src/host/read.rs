@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -46,24 +47,25 @@ fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, meta))
 }
 
-/// The bytes of a regular file, or of a pipe that is being written (`-config <(...)`). Waits for the writer as long as
-/// nobody wants the program to end; what never ends is an error after `limit` bytes.
+/// The bytes of a regular file, or of a pipe that is being written (`-config <(...)`) or is going to be. Waits for the
+/// writer until the program is asked to end; what never ends is an error after `limit` bytes.
 pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut content = Vec::new();
     let mut buffer = [0; 16 * 1024];
     while content.len() <= limit {
+        // A pipe that has no writer yet looks like one at its end, but for this.
+        while !wait::ready(&[Interest::read(file.as_fd())], Some(Instant::now()))[0] {
+            if wake.woken() {
+                return Err(io::Error::other("stopped by a signal"));
+            }
+            wait::ready(&[Interest::read(file.as_fd()), Interest::read(wake.fd())], None);
+        }
         match file.read(&mut buffer) {
             Ok(0) => return Ok(content),
             Ok(n) => content.extend_from_slice(&buffer[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                if wake.woken() {
-                    return Err(io::Error::other("stopped by a signal"));
-                }
-                wait::ready(&[Interest::read(file.as_fd()), Interest::read(wake.fd())], None);
-            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(e) => return Err(e),
         }
     }

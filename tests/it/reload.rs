@@ -1,8 +1,10 @@
 //! SIGHUP: the configuration is read again; what did not change goes on, what changed begins anew.
 
+use std::fs::File;
+
 use rustix::process::Signal;
 
-use crate::support::{LIMIT, TempDir, remco, wait_until};
+use crate::support::{Invocation, LIMIT, TempDir, remco, run, wait_until};
 
 /// A resource that renders `NAME` and the greeting to `NAME.out` and leaves a line in `starts` when it begins.
 fn resource(name: &str, start: &str) -> String {
@@ -54,6 +56,30 @@ fn only_what_changed_begins_anew() {
     }
     assert!(dir.holds("gone.out", "hello\n"), "nobody looks after it any more");
     program.stop();
+}
+
+/// `-config <(generate)`, or a fifo: what it had was read at the start, and its writer may never close it.
+#[test]
+fn a_configuration_in_a_pipe_is_read_once() {
+    let dir = folder(&resource("app", "one"));
+    run(&["mkfifo", &dir.at("fifo").to_string_lossy()]);
+    let config = dir.read("config.toml").expect("just written");
+    let program = Invocation::bare(&dir, &["-config", "fifo"]).start();
+    std::fs::write(dir.at("fifo"), config).expect("the program reads it");
+    wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
+    // A writer that never closes it.
+    let _open = File::options().read(true).write(true).open(dir.at("fifo")).expect("it is a fifo");
+    for n in 1..3 {
+        program.signal(Signal::HUP);
+        program.wait_for_log_count("loading new config file=fifo", n);
+        program.wait_for_log_count("it is not used, the one in force stays", n);
+        dir.replace("data.json", format!("{{\"greeting\": \"again {n}\"}}"));
+        wait_until("the next render", LIMIT, || dir.holds("app.out", &format!("again {n}\n")));
+    }
+    let log = program.stop().join("\n");
+    let why = "failed to read the file: not a regular file, and a pipe is read at the start only";
+    assert!(log.contains(why), "{log}");
+    assert_eq!(dir.lines("starts"), 1);
 }
 
 /// When a resource goes, and at the end of the program; in a one-shot run too.
