@@ -124,10 +124,13 @@ impl Http {
     /// Runs ureq once over this end of a connection.
     fn run(&self, head: &http::Request<()>, body: Option<&[u8]>, end: End) -> Result<Response<Body>, ureq::Error> {
         *lock(&self.slot.next) = Some(end);
-        match body {
+        let outcome = match body {
             Some(body) => self.agent.run(head.clone().map(|()| body)),
             None => self.agent.run(head.clone()),
-        }
+        };
+        // A run that failed before it was connected must not keep the link open.
+        lock(&self.slot.next).take();
+        outcome
     }
 }
 
