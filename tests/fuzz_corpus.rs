@@ -1,5 +1,5 @@
-//! The corpora that fuzzing left behind, without the fuzzer: everything in them is run through as it was there.
-//! `fuzz/README.md` says how they come about.
+//! Runs the inputs that fuzzing found, without the fuzzer. Each pack in tests/fuzz-corpus holds the inputs of one target;
+//! `fuzz/README.md` describes the format, `scripts/corpus` writes it. What a target checks is in `fuzz/NAME.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -79,15 +79,64 @@ fn yaml_documents() {
     all("yaml", 60, yaml::run);
 }
 
-/// Runs every file of a corpus, of which there are so many at least.
+/// Runs every input of a target's pack, which holds at least `least` inputs.
 fn all(name: &str, least: usize, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz-corpus").join(name);
-    let files: Vec<_> = fs::read_dir(folder).expect("the corpus is in the repository").collect();
-    assert!(files.len() >= least, "only {} files found", files.len());
-    for file in files {
-        let path = file.expect("a listed entry can be read").path();
-        // Seen only when the test fails.
-        println!("{}", path.display());
-        run(&fs::read(&path).expect("a file of the corpus can be read"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fuzz-corpus/{name}.pack"));
+    let pack = fs::read(path).expect("the pack is in the repository");
+    let inputs = unpack(&pack).unwrap_or_else(|error| panic!("failed to read {name}.pack: {error}"));
+    assert!(inputs.len() >= least, "only {} inputs found", inputs.len());
+    for (index, input) in inputs.into_iter().enumerate() {
+        // Shown only when the test fails.
+        println!("{name}, input {}: {}", index + 1, input.escape_ascii());
+        run(input);
+    }
+}
+
+/// The inputs in a pack: a line `COUNT inputs`, then of each input its length in decimal on a line, its bytes, and a newline.
+fn unpack(pack: &[u8]) -> Result<Vec<&[u8]>, String> {
+    let (head, mut rest) = line(pack).ok_or("the first line has no end")?;
+    let count = head.strip_suffix(" inputs").and_then(|count| count.parse::<usize>().ok());
+    let count = count.ok_or("the first line is not `COUNT inputs`")?;
+    let mut inputs = Vec::new();
+    while !rest.is_empty() {
+        let number = inputs.len() + 1;
+        let (length, after) = line(rest).ok_or_else(|| format!("input {number} has no length"))?;
+        let length: usize = length.parse().map_err(|_| format!("input {number} has no length"))?;
+        let (input, after) = after.split_at_checked(length).ok_or_else(|| format!("input {number} is torn"))?;
+        rest = after.strip_prefix(b"\n").ok_or_else(|| format!("input {number} does not end after its length"))?;
+        inputs.push(input);
+    }
+    match inputs.len() == count {
+        true => Ok(inputs),
+        false => Err(format!("it holds {} inputs instead of {count}", inputs.len())),
+    }
+}
+
+/// The first line without its newline, and what follows the newline.
+fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
+}
+
+#[test]
+fn a_pack_gives_its_inputs() {
+    assert_eq!(unpack(b"0 inputs\n"), Ok(vec![]));
+    assert_eq!(unpack(b"3 inputs\n0\n\n2\n\n\n\n3\n4\nx\n"), Ok(vec![&b""[..], b"\n\n", b"4\nx"]));
+}
+
+#[test]
+fn a_torn_pack_is_refused() {
+    let pack = b"3 inputs\n0\n\n2\n\n\n\n3\n4\nx\n";
+    for length in 0..pack.len() {
+        assert!(unpack(&pack[..length]).is_err(), "cut to {length} bytes");
+    }
+    for (pack, error) in [
+        (&b"1 input\n1\nx\n"[..], "the first line is not `COUNT inputs`"),
+        (b"1 inputs\n2\nx\n", "input 1 does not end after its length"),
+        (b"1 inputs\n3\nx\n", "input 1 is torn"),
+        (b"1 inputs\n-1\nx\n", "input 1 has no length"),
+        (b"1 inputs\n1\nx\n1\ny\n", "it holds 2 inputs instead of 1"),
+    ] {
+        assert_eq!(unpack(pack), Err(error.to_owned()), "{}", pack.escape_ascii());
     }
 }
