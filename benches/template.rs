@@ -4,13 +4,18 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use remco::store::Store;
-use remco::template::{Srv, Stamp, Template, World};
+use remco::template::{Template, World};
+
+#[path = "../src/template/fixture/world.rs"]
+#[allow(dead_code, reason = "part of the world is for other tests")]
+mod world;
+
+use world::TestWorld;
 
 /// Every key of every service is found, split and printed, and one more of each is asked for.
 const NESTED: &str = r#"# Written by remco.
@@ -39,7 +44,7 @@ const KEYS: [&str; 10] =
 const TIME: Duration = Duration::from_millis(400);
 
 fn main() {
-    let world: Rc<dyn World> = Rc::new(Files);
+    let world: Rc<dyn World> = Rc::new(TestWorld::of(FILES.iter().copied()));
     // First of all, while nothing that was freed can be used again.
     let store = flat(10_000);
     let template = compile("nested.tmpl", &world);
@@ -164,43 +169,5 @@ impl Peak {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.split_whitespace().next()?.parse().ok()
-    }
-}
-
-/// A world of the files above, where time stands still.
-struct Files;
-
-impl World for Files {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = FILES.iter().find(|(name, _)| path == Path::new(name));
-        file.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn stamp(&self, _path: &Path) -> Option<Stamp> {
-        None
-    }
-
-    fn var(&self, _name: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn now(&self) -> (i64, u32) {
-        (0, 0)
-    }
-
-    fn zone(&self, _unix: i64) -> (i32, String) {
-        (0, "UTC".to_owned())
-    }
-
-    fn lookup_ip(&self, _name: &str) -> Result<Vec<String>, String> {
-        Ok(Vec::new())
-    }
-
-    fn lookup_srv(&self, _service: &str, _proto: &str, _name: &str) -> Result<Vec<Srv>, String> {
-        Ok(Vec::new())
-    }
-
-    fn random(&self, _bound: u64) -> u64 {
-        0
     }
 }

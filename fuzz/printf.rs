@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use remco::store::Store;
-use remco::template::{Limits, Template, World};
+use remco::template::{Limits, Template};
 
-use crate::still::{self, Still};
+use crate::still::{PATH, still};
 
 const LIMITS: Limits = Limits { steps: 1000, output: 64 << 10, time: Duration::from_secs(10), memory: 16 << 20 };
 
@@ -62,8 +62,8 @@ pub fn run(bytes: &[u8]) {
     let chosen = choice.iter().map(|byte| OPERANDS[usize::from(*byte) % OPERANDS.len()]);
     let operands: String = chosen.filter(|operand| !operand.is_empty()).flat_map(|operand| [", ", operand]).collect();
     let text = format!("{{{{ printf(getv(\"/format\"){operands}) }}}}");
-    let world: Rc<dyn World> = Rc::new(Still { template: text.clone().into_bytes() });
-    let mut template = Template::compile(Path::new(still::PATH), &world).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let world = still(text.as_bytes());
+    let mut template = Template::compile(Path::new(PATH), &world).unwrap_or_else(|e| panic!("{text}: {e}"));
     template.limits = LIMITS;
     let render = || template.render(&store, &world).map_err(|error| error.to_string());
     let result = render();

@@ -1,18 +1,18 @@
-//! The world that templates are rendered in here: files, variables and names that are always the same. Some files include
-//! the template itself, and any name is that of a file, so that circles close.
+//! The world of the fuzz targets and of the tests with random templates: the tests' world, with some files for every
+//! template. Some of them include the template itself, and any name is that of a file, so that circles close.
 
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::rc::Rc;
 
-use remco::template::{Srv, Stamp, World};
+use remco::template::{Srv, World};
+
+#[path = "../src/template/fixture/world.rs"]
+#[allow(dead_code, reason = "part of the world is for other tests")]
+mod world;
+
+use world::TestWorld;
 
 /// The template as its own files name it, too.
 pub const PATH: &str = "t.tmpl";
-
-/// A world that never changes.
-pub struct Still {
-    pub template: Vec<u8>,
-}
 
 /// What other files hold. Those that include the template close circles.
 const FILES: &[&[u8]] = &[
@@ -26,52 +26,28 @@ const FILES: &[&[u8]] = &[
     b"\xff\x00{# #}{% verbatim %}{{ raw }}{% endverbatim %}",
 ];
 
-impl World for Still {
-    /// Every name is that of a file, and its length tells which, so that any recorded template finds what it includes.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        match path.to_string_lossy() {
-            path if path == PATH => Ok(self.template.clone()),
-            path if path.contains("missing") => Err(ErrorKind::NotFound.into()),
-            path => Ok(FILES[match &*path {
-                "base" => 1,
-                "macros" => 2,
-                _ => path.len() % FILES.len(),
-            }]
-            .to_vec()),
-        }
-    }
+/// A world that never changes, with this template at [`PATH`].
+pub fn still(template: &[u8]) -> Rc<dyn World> {
+    let still = TestWorld {
+        other_file,
+        now: (1_643_861_106, 123_456_789),
+        zone: (-12_600, "NST"),
+        srv: |service, _proto, name| {
+            let record = |port| Srv { target: format!("{service}.{name}."), port, priority: 1, weight: 2 };
+            Some(vec![record(2), record(1)])
+        },
+        ..TestWorld::of([(PATH, template)])
+    };
+    Rc::new(still)
+}
 
-    fn stamp(&self, path: &Path) -> Option<Stamp> {
-        let name = path.to_string_lossy();
-        (!name.contains("missing")).then(|| Stamp { device: 1, inode: 2, size: name.len() as u64, modified: (3, 4) })
-    }
-
-    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
-        (name == b"HOME").then(|| b"/root".to_vec())
-    }
-
-    fn now(&self) -> (i64, u32) {
-        (1_643_861_106, 123_456_789)
-    }
-
-    fn zone(&self, _unix: i64) -> (i32, String) {
-        (-12_600, "NST".to_owned())
-    }
-
-    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        match name {
-            "localhost" => Ok(vec!["::1".to_owned(), "127.0.0.1".to_owned()]),
-            _ => Err("no such host".to_owned()),
-        }
-    }
-
-    fn lookup_srv(&self, service: &str, _proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        let record = |port| Srv { target: format!("{service}.{name}."), port, priority: 1, weight: 2 };
-        Ok(vec![record(2), record(1)])
-    }
-
-    /// The last one, so that the same bytes always do the same.
-    fn random(&self, bound: u64) -> u64 {
-        bound - 1
-    }
+/// Every name is that of a file, and its length tells which, so that any recorded template finds what it includes.
+fn other_file(path: &str) -> Option<Vec<u8>> {
+    let index = match path {
+        path if path.contains("missing") => return None,
+        "base" => 1,
+        "macros" => 2,
+        _ => path.len() % FILES.len(),
+    };
+    Some(FILES[index].to_vec())
 }

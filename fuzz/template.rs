@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use remco::store::Store;
-use remco::template::{Error, Limits, Template, World};
+use remco::template::{Error, Limits, Template};
 
-use crate::still::{PATH, Still};
+use crate::still::{PATH, still};
 
 /// Far less than a second even in a slow build, and enough for every recorded template.
 const LIMITS: Limits = Limits { steps: 20_000, output: 64 << 10, time: Duration::from_secs(10), memory: 16 << 20 };
@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits { steps: 20_000, output: 64 << 10, time: Duration:
 /// Panics where the language breaks a promise; the fuzzer sees to time, memory and leaks.
 pub fn run(bytes: &[u8]) {
     let store = Rc::new(store());
-    let world: Rc<dyn World> = Rc::new(Still { template: bytes.to_vec() });
+    let world = still(bytes);
     let mut template = match Template::compile(Path::new(PATH), &world) {
         Ok(template) => template,
         Err(error) => return explained(&error),

@@ -2,6 +2,10 @@
 //! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
 //! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
+// The tests' world names the crate as its users do: it is part of other test programs too.
+#[cfg(test)]
+extern crate self as remco;
+
 mod acl;
 pub mod backend;
 mod calendar;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use remco::store::Store;
-use remco::template::{Limits, Template, World};
+use remco::template::{Limits, Template};
 
 #[path = "it/support/random.rs"]
 mod random;
@@ -15,7 +15,7 @@ mod random;
 mod still;
 
 use random::Random;
-use still::{PATH, Still};
+use still::{PATH, still};
 
 const TEMPLATES: usize = 200;
 const CHANGES: usize = 25;
@@ -90,7 +90,7 @@ fn what_is_kept_agrees_with_what_is_new() {
     for _ in 0..TEMPLATES {
         let mut text = String::new();
         template(&mut random, 3, &mut text);
-        let world: Rc<dyn World> = Rc::new(Still { template: text.clone().into_bytes() });
+        let world = still(text.as_bytes());
         let compile = || {
             let mut template = Template::compile(Path::new(PATH), &world).unwrap_or_else(|e| panic!("{text}:\n{e}"));
             template.limits = LIMITS;

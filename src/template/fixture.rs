@@ -1,66 +1,16 @@
-//! For tests: a world that stands still, a store, and expressions to ask them with. The expressions are the
+//! For tests: a store, an environment over it, and expressions to ask them with. The world is in `fixture/world.rs`. The expressions are the
 //! language's own, without operators: `getv("/a")|split:","|first`, `m.Set("k", 1)`.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 use super::meter::Meter;
 use super::value::Value;
-use super::{Env, Limits, Srv, Stamp, World, filters, functions};
+use super::{Env, Limits, filters, functions};
 use crate::store::Store;
 
-/// What is set, exists and has an address in it is written below.
-pub struct Still;
-
-impl World for Still {
-    fn read(&self, _path: &Path) -> io::Result<Vec<u8>> {
-        Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn stamp(&self, path: &Path) -> Option<Stamp> {
-        let stamp = Stamp { device: 1, inode: 2, size: 3, modified: (4, 5) };
-        (path == Path::new("/etc/hosts")).then_some(stamp)
-    }
-
-    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
-        match name {
-            b"HOME" => Some(b"/root".to_vec()),
-            b"EMPTY" => Some(Vec::new()),
-            b"RAW" => Some(b"\xff".to_vec()),
-            _ => None,
-        }
-    }
-
-    /// 2022-02-03 04:05:06 UTC.
-    fn now(&self) -> (i64, u32) {
-        (1_643_861_106, 0)
-    }
-
-    fn zone(&self, _unix: i64) -> (i32, String) {
-        (3600, "CET".to_owned())
-    }
-
-    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        match name {
-            "localhost" => Ok(vec!["::1".to_owned(), "127.0.0.1".to_owned()]),
-            _ => Err(format!("lookup {name}: no such host")),
-        }
-    }
-
-    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        let record = |target: &str, port| Srv { target: target.to_owned(), port, priority: 1, weight: 5 };
-        match (service, proto, name) {
-            ("db", "tcp", "example.com") => Ok(vec![record("b.example.com.", 90), record("a.example.com.", 1000)]),
-            _ => Err(format!("lookup _{service}._{proto}.{name}: no such host")),
-        }
-    }
-
-    fn random(&self, bound: u64) -> u64 {
-        bound - 1
-    }
-}
+pub mod world;
+pub use world::TestWorld;
 
 /// A few keys.
 fn store() -> Store {
@@ -87,7 +37,7 @@ pub fn env() -> Env {
 
 /// The same, with other limits.
 pub fn with(limits: Limits) -> Env {
-    Env::new(Rc::new(store()), Rc::new(Still), limits)
+    Env::new(Rc::new(store()), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits)
 }
 
 /// The same, where nothing may be larger than this.

@@ -1,94 +1,19 @@
 //! The language as a whole: templates, what they give, and what they are refused with. Values, functions and filters
 //! are tested beside their code, and so are the parts of the front end that can be asked alone.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
-use super::fixture::{self, Still};
+use super::fixture::{self, TestWorld};
 use super::meter::{STEP, raised_by};
 use super::scripts::{Script, Scripts};
 use super::value::Value;
-use super::{Env, Srv, Stamp, Template, World};
-
-/// A world whose files are a table.
-#[derive(Default)]
-struct Files {
-    files: RefCell<BTreeMap<PathBuf, (Vec<u8>, u64)>>,
-    stopped: Cell<bool>,
-    scripts: Rc<Scripts>,
-    reads: Cell<usize>,
-    stamps: Cell<usize>,
-}
-
-impl Files {
-    fn put(&self, path: &str, text: &[u8]) {
-        let mut files = self.files.borrow_mut();
-        let version = files.get(Path::new(path)).map_or(1, |(_, version)| version + 1);
-        files.insert(PathBuf::from(path), (text.to_vec(), version));
-    }
-
-    fn remove(&self, path: &str) {
-        self.files.borrow_mut().remove(Path::new(path));
-    }
-}
-
-impl World for Files {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.reads.set(self.reads.get() + 1);
-        let files = self.files.borrow();
-        files.get(path).map(|(text, _)| text.clone()).ok_or_else(|| io::Error::from_raw_os_error(2))
-    }
-
-    fn stamp(&self, path: &Path) -> Option<Stamp> {
-        self.stamps.set(self.stamps.get() + 1);
-        let files = self.files.borrow();
-        let (text, version) = files.get(path)?;
-        Some(Stamp { device: 1, inode: *version, size: text.len() as u64, modified: (1, 1) })
-    }
-
-    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
-        Still.var(name)
-    }
-
-    fn now(&self) -> (i64, u32) {
-        Still.now()
-    }
-
-    fn zone(&self, unix: i64) -> (i32, String) {
-        Still.zone(unix)
-    }
-
-    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        Still.lookup_ip(name)
-    }
-
-    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        Still.lookup_srv(service, proto, name)
-    }
-
-    fn random(&self, bound: u64) -> u64 {
-        Still.random(bound)
-    }
-
-    fn scripts(&self) -> Rc<Scripts> {
-        self.scripts.clone()
-    }
-
-    fn stopped(&self) -> bool {
-        self.stopped.get()
-    }
-}
+use super::{Env, Template, World};
 
 /// Renders `t.tmpl` in a world with these files, over the store of the fixture.
 fn render_files(files: &[(&str, &[u8])]) -> Result<Vec<u8>, super::Error> {
-    let world = Files::default();
-    for (path, text) in files {
-        world.put(path, text);
-    }
-    let world: Rc<dyn World> = Rc::new(world);
+    let world: Rc<dyn World> = Rc::new(TestWorld::of(files.iter().copied()));
     Template::compile(Path::new("t.tmpl"), &world)?.render(&fixture::env().store, &world)
 }
 
@@ -137,7 +62,7 @@ fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
 #[rustfmt::skip]
 fn the_error_of_the_documentation() {
     let store = fixture::env().store;
-    let world = Files::default();
+    let world = TestWorld::default();
     let text = "{% for dir in ls(\"/hosts\") %}\nbackend {{ dir }}\n    mode tcp\n    server {{ dir | base }} \
                 {{ getv(printf(\"/config/%s/weight\", dir)) }}\n{% endfor %}\n";
     world.put("haproxy.tmpl", text.as_bytes());
@@ -792,7 +717,7 @@ fn a_missing_template_has_no_place() {
 #[test]
 #[rustfmt::skip]
 fn unknown_variables_are_listed() {
-    let world = Files::default();
+    let world = TestWorld::default();
     world.put("t.tmpl", b"{% set a = b %}{{ a }}{{ forloop.x }}\n{% for x in y %}{{ x }}{{ title }}{% endfor %}{% include \"p\" with q=1 %}");
     world.put("p", b"{{ q }}{{ unixTS }} {{ zz.x }}{{ n() }}{{ m() }}{% macro m() %}{{ last }}{% endmacro %}");
     let world: Rc<dyn World> = Rc::new(world);
@@ -811,7 +736,7 @@ fn unknown_variables_are_listed() {
 #[test]
 #[rustfmt::skip]
 fn a_template_is_stale_when_any_of_its_files_is() {
-    let files = Rc::new(Files::default());
+    let files = Rc::new(TestWorld::default());
     let world: Rc<dyn World> = files.clone();
     let store = fixture::env().store;
     files.put("t.tmpl", b"{% include \"p\" %}{% include \"none\" if_exists %}{% set f = \"q\" %}{% include f %}{% set g = \"n2\" %}{% include g if_exists %}");
@@ -859,11 +784,11 @@ fn a_template_is_stale_when_any_of_its_files_is() {
 /// What a template is stale of is what its last render asked for, however many names an include had before.
 #[test]
 fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
-    let files = Rc::new(Files::default());
+    let files = Rc::new(TestWorld::default());
     let world: Rc<dyn World> = files.clone();
     files.put("t.tmpl", b"{% set f = getv(\"/name\") %}{% include f if_exists %}");
-    (0..100).for_each(|n| files.put(&format!("inc{n}"), format!("<{n}>{{% include \"part{n}\" %}}").as_bytes()));
-    (0..100).for_each(|n| files.put(&format!("part{n}"), b"p"));
+    (0..100).for_each(|n| files.put(format!("inc{n}"), format!("<{n}>{{% include \"part{n}\" %}}").as_bytes()));
+    (0..100).for_each(|n| files.put(format!("part{n}"), b"p"));
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
     let render = |name: &str| {
         let mut store = crate::store::Store::new(1);
@@ -895,7 +820,7 @@ fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
 fn a_render_has_limits() {
     let store = fixture::env().store;
     let render = |text: &str, steps, output, stopped| {
-        let files = Files::default();
+        let files = TestWorld::default();
         files.put("t.tmpl", text.as_bytes());
         files.stopped.set(stopped);
         let world: Rc<dyn World> = Rc::new(files);
@@ -1099,7 +1024,7 @@ fn nothing_that_a_template_says_panics() {
                 }
             }
         }
-        let files = Files::default();
+        let files = TestWorld::default();
         files.put("t.tmpl", &text);
         files.put("p", b"{{ z }}{{ x }}");
         let world: Rc<dyn World> = Rc::new(files);
@@ -1273,7 +1198,7 @@ fn tags_that_remember() {
     fails("{% cycle 1 as x loud %}", "loud", "t.tmpl:1:1: the tag should end here, found `loud`");
     fails("{% for x in \"ab\" %}{% ifchanged ls(\"/app\") %}{% endifchanged %}{% endfor %}", "{% ifchanged ls(\"/app\") %}", "t.tmpl:1:20: cannot compare two lists");
     // The state belongs to a render.
-    let files = Files::default();
+    let files = TestWorld::default();
     files.put("t.tmpl", b"{% cycle 1 2 %}");
     let world: Rc<dyn World> = Rc::new(files);
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
@@ -1438,7 +1363,7 @@ fn filters_of_the_user() {
     let render = |text: &str, steps| {
         let mut scripts = Scripts::default();
         ["shown", "upper", "getv", "escape"].iter().for_each(|name| scripts.insert(name, Shown));
-        let files = Files { scripts: Rc::new(scripts), ..Files::default() };
+        let files = TestWorld { scripts: Rc::new(scripts), ..TestWorld::default() };
         files.put("t.tmpl", text.as_bytes());
         let world: Rc<dyn World> = Rc::new(files);
         let mut template =

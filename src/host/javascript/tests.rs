@@ -1,12 +1,10 @@
 //! Scripts with what goes into them and what comes out. How templates find filters is tested with the language,
 //! files and reloading with the program.
 
-use std::io;
 use std::rc::Rc;
 
 use super::*;
-use crate::template::fixture::{Still, Variables, env, eval, limited};
-use crate::template::{Srv, Stamp};
+use crate::template::fixture::{TestWorld, Variables, env, eval, limited};
 
 const STEPS: u64 = 1_000_000;
 
@@ -311,50 +309,10 @@ fn a_value_in_a_circle_is_refused() {
     map.call("Remove", &[Value::str("self")]).expect("maps have Remove").expect("it is in the map");
 }
 
-/// The fixture's world, in which the program was told to stop.
-struct Stopping;
-
-impl World for Stopping {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Still.read(path)
-    }
-
-    fn stamp(&self, path: &Path) -> Option<Stamp> {
-        Still.stamp(path)
-    }
-
-    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
-        Still.var(name)
-    }
-
-    fn now(&self) -> (i64, u32) {
-        Still.now()
-    }
-
-    fn zone(&self, unix: i64) -> (i32, String) {
-        Still.zone(unix)
-    }
-
-    fn lookup_ip(&self, name: &str) -> Result<Vec<String>, String> {
-        Still.lookup_ip(name)
-    }
-
-    fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        Still.lookup_srv(service, proto, name)
-    }
-
-    fn random(&self, bound: u64) -> u64 {
-        Still.random(bound)
-    }
-
-    fn stopped(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn a_script_ends_when_the_program_does() {
-    let env = Env::new(env().store, Rc::new(Stopping));
+    let world = TestWorld { stop_at: Some(1), ..TestWorld::default() };
+    let env = Env::new(env().store, Rc::new(world));
     let mut left = u64::MAX;
     let called = filter("for (;;) {}").call(&env, &Value::Nil, &Value::Nil, &mut left);
     assert_eq!(called.unwrap_err(), "f.js: stopped before the end");

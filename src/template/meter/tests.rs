@@ -1,18 +1,16 @@
 //! That everything a template can do is charged with what it reads, that memory is accounted for, and that templates
 //! which would take hours or gigabytes end at a limit.
 
-use std::cell::Cell;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
 use crate::store::Store;
-use crate::template::fixture::{self, usual};
+use crate::template::fixture::{self, TestWorld, usual};
 use crate::template::signature::Kind;
 use crate::template::value::{ListKind, Op};
-use crate::template::{Srv, Stamp, Template, filters, functions};
+use crate::template::{Template, filters, functions};
 
 /// A text of so many bytes, with words and lines in it.
 const LARGE: usize = 1 << 18;
@@ -201,64 +199,19 @@ fn small_values_count_with_what_holds_them() {
     assert!(meter.memory() - before > 1000 * 200);
 }
 
-/// A world that has one template and a clock that goes on with every look.
-#[derive(Default)]
-struct Ticking {
-    files: Vec<(PathBuf, Vec<u8>)>,
-    looks: Cell<u64>,
-    /// The look at which the program is asked to end.
-    stop_at: Cell<u64>,
-    tick: Duration,
-}
-
-impl World for Ticking {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.files.iter().find(|(name, _)| name == path);
-        file.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-    fn stamp(&self, _: &Path) -> Option<Stamp> {
-        None
-    }
-    fn var(&self, _: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-    fn now(&self) -> (i64, u32) {
-        (0, 0)
-    }
-    fn zone(&self, _: i64) -> (i32, String) {
-        (0, String::new())
-    }
-    fn lookup_ip(&self, _: &str) -> Result<Vec<String>, String> {
-        Ok(Vec::new())
-    }
-    fn lookup_srv(&self, _: &str, _: &str, _: &str) -> Result<Vec<Srv>, String> {
-        Ok(Vec::new())
-    }
-    fn random(&self, _: u64) -> u64 {
-        0
-    }
-    fn processor_time(&self) -> Duration {
-        self.tick * u32::try_from(self.looks.get()).unwrap()
-    }
-    fn stopped(&self) -> bool {
-        self.looks.set(self.looks.get() + 1);
-        self.looks.get() == self.stop_at.get()
-    }
-}
-
 /// What a render ends with, and how often clock and signals were looked at.
-fn render(world: Ticking, limits: Limits) -> (Result<usize, String>, bool, u64) {
-    let ticking = Rc::new(world);
-    let world: Rc<dyn World> = ticking.clone();
+fn render(world: TestWorld, limits: Limits) -> (Result<usize, String>, bool, u64) {
+    let concrete = Rc::new(world);
+    let world: Rc<dyn World> = concrete.clone();
     let mut template = Template::compile(Path::new("t"), &world).expect("it compiles");
     template.limits = limits;
     let result = template.render(&Rc::new(Store::new(1)), &world);
     let interrupted = result.as_ref().is_err_and(|error| error.is_interruption());
-    (result.map(|out| out.len()).map_err(|error| error.message().to_owned()), interrupted, ticking.looks.get())
+    (result.map(|out| out.len()).map_err(|error| error.message().to_owned()), interrupted, concrete.stop_checks.get())
 }
 
-fn world(template: &str) -> Ticking {
-    Ticking { files: vec![("t".into(), template.as_bytes().to_vec())], ..Ticking::default() }
+fn world(template: &str) -> TestWorld {
+    TestWorld::of([("t", template)])
 }
 
 const ROUNDS: &str = "{% for a in \"0123456789\" %}{% for b in \"0123456789\" %}{% for c in \"0123456789\" %}";
@@ -268,7 +221,7 @@ const ENDS: &str = "{% endfor %}{% endfor %}{% endfor %}";
 fn a_render_ends_with_its_time() {
     let template = format!("{ROUNDS}{{{{ \"x\"|ljust:1000 }}}}{ENDS}");
     let limits = Limits { time: Duration::from_millis(1500), ..Limits::default() };
-    let world = |tick| Ticking { tick: Duration::from_millis(tick), ..world(&template) };
+    let world = |tick| TestWorld { tick: Duration::from_millis(tick), ..world(&template) };
     let error = "the template takes more than 1.5 seconds of processor time; `template_time` in [limits] raises that";
     let (result, interrupted, looks) = render(world(500), limits);
     assert!(result.is_err_and(|message| message.ends_with(error)));
@@ -279,7 +232,7 @@ fn a_render_ends_with_its_time() {
 #[test]
 fn an_interrupted_render_has_not_failed() {
     let template = format!("{ROUNDS}{{{{ \"x\"|ljust:1000 }}}}{ENDS}");
-    let (result, interrupted, _) = render(Ticking { stop_at: Cell::new(3), ..world(&template) }, Limits::default());
+    let (result, interrupted, _) = render(TestWorld { stop_at: Some(3), ..world(&template) }, Limits::default());
     assert_eq!((result, interrupted), (Err("stopped before the end".to_owned()), true));
 }
 
@@ -292,8 +245,7 @@ fn clock_and_signals_are_looked_at_by_the_bytes_that_are_read() {
         let template = format!(
             "{{% set x = \"x\"|ljust:100000 %}}{{% set y = \"x\"|ljust:100000 %}}{ROUNDS}{{% if {operation} %}}{{% endif %}}{ENDS}"
         );
-        let last = world(&template);
-        last.stop_at.set(20);
+        let last = TestWorld { stop_at: Some(20), ..world(&template) };
         let (_, interrupted, looks) = render(last, Limits { steps: u64::MAX, ..Limits::default() });
         assert_eq!((interrupted, looks), (true, 20), "{operation}");
     }
