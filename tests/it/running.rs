@@ -144,9 +144,17 @@ impl<'a> Gate<'a> {
 }
 
 impl Drop for Gate<'_> {
+    /// No process may be left behind: those that wait read to the end, and those that come later find no fifo.
     fn drop(&mut self) {
-        self.open();
+        let gate = open_both_ways(&self.dir.at("gate"));
+        let _ = fs::remove_file(self.dir.at("gate"));
+        drop(gate);
     }
+}
+
+/// Opens a fifo without waiting for the other end. Processes that read from it do not end before the result is dropped.
+fn open_both_ways(fifo: &Path) -> Option<fs::File> {
+    OpenOptions::new().read(true).write(true).open(fifo).ok()
 }
 
 #[test]
@@ -274,18 +282,16 @@ fn no_zombies_are_left() {
     assert!(dir.lines("reloads") > 1);
 }
 
-/// A process that a command has left in the background, by the file that has its number.
-struct Background<'a> {
-    dir: &'a TempDir,
+/// Processes that commands leave in the background. They read from a fifo that only the test has open for writing: none of
+/// them outlives it, however it ends.
+struct Background {
+    _gate: fs::File,
 }
 
-impl Drop for Background<'_> {
-    fn drop(&mut self) {
-        for line in self.dir.read("daemons").unwrap_or_default().lines() {
-            let pid = line.parse().ok().and_then(Pid::from_raw);
-            // It may have ended by itself.
-            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
-        }
+impl Background {
+    fn new(dir: &TempDir) -> Background {
+        run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
+        Background { _gate: open_both_ways(&dir.at("gate")).expect("it was just made") }
     }
 }
 
@@ -295,8 +301,7 @@ const DAEMON: &str = "reload_cmd = \"cat gate & echo $! >> daemons\"";
 #[test]
 fn a_command_that_leaves_a_daemon_behind_does_not_block() {
     let dir = folder(&on_file("app", DAEMON));
-    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
-    let _background = Background { dir: &dir };
+    let _background = Background::new(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     for n in 0..3 {
@@ -313,8 +318,7 @@ fn a_command_that_leaves_a_daemon_behind_does_not_block() {
 #[test]
 fn a_daemon_does_not_keep_a_one_shot_from_ending() {
     let dir = folder(&on_file("app", DAEMON).replace("watch = true", "onetime = true"));
-    run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
-    let _background = Background { dir: &dir };
+    let _background = Background::new(&dir);
     remco(&dir).once().expect_code(0);
     assert!(dir.holds("app.out", "hello\n"));
     assert_eq!(dir.lines("daemons"), 1);
