@@ -149,10 +149,12 @@ impl Daemon {
             if is_kept(at) { units.push(unit) } else { gone.push(unit) }
         }
         units.iter_mut().for_each(Unit::ask_to_refresh);
+        let limits = limits_of(config);
         let mut new: Vec<Unit> = Vec::new();
         for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
             let mut unit = Unit::new(self.numbers, resource.clone(), self.mode, logger, machine);
+            unit.limits = limits;
             unit.compile_templates();
             new.push(unit);
             self.numbers += 1;
@@ -160,7 +162,6 @@ impl Daemon {
         self.replace(gone, &mut new);
         self.units = units;
         self.units.extend(new);
-        let limits = limits_of(config);
         self.units.iter_mut().for_each(|unit| unit.limits = limits);
     }
 

@@ -157,6 +157,8 @@ impl Unit {
         for template in 0..self.outputs.len() {
             match self.compile(template) {
                 Ok(compiled) => self.outputs[template].template = Some(compiled),
+                // It is compiled when it is rendered, if it ever is.
+                Err(_) if self.world.stopped() => return,
                 Err(fault) => self.handle(Event::NotCompiled { template, fault }),
             }
         }
@@ -166,7 +168,7 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let line = Line::new(Level::Debug, "compiling source template");
         self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-        let template = Template::compile(src, &self.world).map_err(fault_of)?;
+        let template = Template::compile_within(src, &self.world, self.limits).map_err(fault_of)?;
         if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
             let line = Line::new(Level::Warn, "the source template is empty");
             self.log(line.with("template", src.display().to_string()));

@@ -107,22 +107,20 @@ impl Library {
         open: usize,
         known: &mut Computed,
     ) -> Result<Option<Rc<Program>>, Failure> {
-        /// What a program takes for each byte of its file, roughly.
-        const FACTOR: usize = 16;
         let Some(bytes) = self.read(&*env.world, path, need).map_err(Failure::Read)? else {
             return Ok(None);
         };
-        known.bytes = bytes.len() * FACTOR;
-        self.hold_program(env, known.bytes)?;
         let role = Role::Included { open };
-        lower::compile(path, bytes, role, self, &*env.world)
-            .map(|program| Some(Rc::new(program)))
-            .map_err(Failure::Compile)
+        let mut room = env.programs.borrow_mut();
+        let before = room.bytes();
+        let program = lower::compile(path, bytes, role, self, &*env.world, &mut room).map_err(Failure::Compile)?;
+        known.bytes = room.bytes() - before;
+        Ok(Some(Rc::new(program)))
     }
 
     /// Programs stay to the end of the render.
     fn hold_program(&self, env: &Env, bytes: usize) -> Result<(), Failure> {
-        env.programs.borrow_mut().grow(bytes).and_then(|()| env.meter.charge(bytes)).map_err(Failure::Read)
+        env.programs.borrow_mut().build(bytes).map_err(Failure::Read)
     }
 
     /// Whether the file with this device and inode was read.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::ast::{Block, File, For, If, IfChanged, Import, Include, Macro, Stmt, StmtKind};
 use super::lexer::{self, Blocks};
 use super::library::{Library, Need, resolve};
+use super::meter::Hold;
 use super::parser::{self, Document, Purpose, Use};
 use super::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Program};
 use super::render;
@@ -26,17 +27,28 @@ pub(super) enum Role {
     },
 }
 
-/// Compiles a file, and all files it names by a fixed name.
+/// What a node takes, with the source and the instruction of upon that ask for it, in bytes. Measured.
+const NODE: usize = 512;
+
+/// What a loop takes besides: it is two of upon's.
+const LOOP: usize = 4 * NODE;
+
+/// A file is held once for errors, and its text is held as source of upon, which grows by doubling.
+const COPIES: usize = 3;
+
+/// Compiles a file, and all files it names by a fixed name. `room` grows by what they take.
 pub(super) fn compile(
     path: &Path,
     bytes: Vec<u8>,
     role: Role,
     library: &Library,
     world: &dyn World,
+    room: &mut Hold,
 ) -> Result<Program, Error> {
     let mut lowering = Lowering {
         library,
         world,
+        room,
         role,
         sources: Vec::new(),
         nodes: Vec::new(),
@@ -67,6 +79,8 @@ pub(super) fn compile(
 struct Lowering<'a> {
     library: &'a Library,
     world: &'a dyn World,
+    /// What the compiled files take.
+    room: &'a mut Hold,
     role: Role,
     sources: Vec<Source>,
     nodes: Vec<Node>,
@@ -97,7 +111,7 @@ struct Family {
     /// The file that begins it. `None` for macros: what they include is included when they are called.
     source: Option<usize>,
     /// The units of each block, from the file that extends none to the first one; the last of them is what is rendered.
-    blocks: BTreeMap<Name, Rc<[usize]>>,
+    blocks: Rc<BTreeMap<Name, Rc<[usize]>>>,
 }
 
 /// Files.
@@ -108,6 +122,10 @@ impl Lowering<'_> {
             let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
             return Err(Error::of_file(&path, message));
         }
+        self.room.build(bytes.len() * COPIES + NODE).map_err(|message| match reached {
+            Some((_, tag)) => self.error(tag, tag, message),
+            None => Error::of_file(&path, message),
+        })?;
         let id = self.sources.len() as u32;
         self.sources.push(Source { id, path, bytes, reached, macros: Macros::None });
         Ok(id as usize)
@@ -159,7 +177,7 @@ impl Lowering<'_> {
         };
         let file = &self.sources[source];
         let scripts = self.world.scripts();
-        let document = lexer::lex(file, blocks)
+        let document = lexer::lex(file, blocks, self.room)
             .and_then(|pieces| parser::parse(file, &mut self.library.names(), &scripts, pieces, purpose, open))
             .map_err(|error| self.reached(source, error))?;
         self.sources[source].macros = document.macros;
@@ -196,7 +214,7 @@ impl Lowering<'_> {
             units.entry(name).or_default().push(unit);
             bodies.push((body, unit));
         }
-        let blocks = units.into_iter().map(|(name, units)| (name, Rc::from(units))).collect();
+        let blocks = Rc::new(units.into_iter().map(|(name, units)| (name, Rc::from(units))).collect());
         let family = Rc::new(Family { source: Some(source), blocks });
         let bodies = bodies.into_iter().map(|(body, unit)| Work::Body { body, unit, family: family.clone() });
         self.work.extend(bodies);
@@ -226,6 +244,7 @@ impl Lowering<'_> {
     }
 
     fn statement(&mut self, Stmt { tag, kind }: Stmt, out: &mut String, family: &Rc<Family>) -> Result<(), Error> {
+        self.charge(tag, cost(&kind, family))?;
         use NodeKind::{Autoescape, Capture, EndAutoescape, EndWith, Filter, Spaceless, With};
         match kind {
             StmtKind::If(if_) => self.if_(tag, if_, out, family),
@@ -264,6 +283,7 @@ impl Lowering<'_> {
             StmtKind::Literal(text) => self.run(tag, NodeKind::Text(text.into()), out),
             StmtKind::Paste(name, named) => {
                 if let Some((_, bytes)) = self.read(tag, &name, named, Need::Must)? {
+                    self.charge(tag, bytes.len())?;
                     self.run(tag, NodeKind::Text(bytes), out);
                 }
             }
@@ -279,6 +299,11 @@ impl Lowering<'_> {
             | StmtKind::IfChanged(_) => {}
         }
         Ok(())
+    }
+
+    /// Counts what the compiled files take.
+    fn charge(&mut self, tag: Span, bytes: usize) -> Result<(), Error> {
+        self.room.build(bytes).map_err(|message| self.error(tag, tag, message))
     }
 
     /// Adds a node and gives its number.
@@ -535,6 +560,18 @@ enum Seen {
     Open,
     /// With so many levels of files below it.
     Done(usize),
+}
+
+/// What a statement takes by itself, in bytes.
+fn cost(kind: &StmtKind, family: &Family) -> usize {
+    match kind {
+        StmtKind::If(if_) => (1 + if_.branches.len()) * NODE,
+        StmtKind::For(_) => 2 * NODE + LOOP,
+        StmtKind::Block(name) => NODE + family.blocks.get(name).map_or(0, |units| size_of_val(&**units)),
+        StmtKind::With(..) | StmtKind::Filter(..) | StmtKind::Spaceless(_) | StmtKind::Autoescape(..) => 2 * NODE,
+        StmtKind::IfChanged(_) | StmtKind::Include(_) | StmtKind::Import(_) => 2 * NODE,
+        _ => NODE,
+    }
 }
 
 /// Appends to upon's source. (Writing to a String does not fail.)

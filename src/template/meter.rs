@@ -347,6 +347,15 @@ impl Hold {
         Ok(())
     }
 
+    /// Holds so many more bytes, and counts them as work: for what is built at once.
+    ///
+    /// # Errors
+    /// There is no room, or the time is over.
+    pub fn build(&mut self, bytes: usize) -> Result<(), String> {
+        self.meter.charge(bytes)?;
+        self.grow(bytes)
+    }
+
     /// So many bytes of it are not in use any more.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);

@@ -68,12 +68,28 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads and compiles a template file and what it includes.
+    /// Reads and compiles a template file and what it includes, within the usual limits.
+    ///
+    /// # Errors
+    /// As [`Template::compile_within`].
     pub fn compile(path: &Path, world: &Rc<dyn World>) -> Result<Template, Error> {
+        Template::compile_within(path, world, Limits::default())
+    }
+
+    /// Reads and compiles a template file and what it includes. The compiled files together may take the memory and the
+    /// time of one render; a render then has as much again.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is wrong, or the files together go beyond a limit.
+    pub fn compile_within(path: &Path, world: &Rc<dyn World>, limits: Limits) -> Result<Template, Error> {
         let library = Library::default();
         let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
-        let program = lower::compile(path, bytes.unwrap_or_default(), Role::Main, &library, &**world)?;
-        Ok(Template { limits: Limits::default(), program: Rc::new(program), library: Rc::new(library) })
+        // Steps count what a template does, not what it is.
+        let meter = Meter::new(Limits { steps: u64::MAX, ..limits }, world.clone());
+        let bytes = bytes.unwrap_or_default();
+        let program = lower::compile(path, bytes, Role::Main, &library, &**world, &mut meter.hold())
+            .map_err(|error| if meter.is_interrupted() { error.interruption() } else { error })?;
+        Ok(Template { limits, program: Rc::new(program), library: Rc::new(library) })
     }
 
     /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.

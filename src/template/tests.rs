@@ -822,9 +822,10 @@ fn a_render_has_limits() {
     let render = |text: &str, steps, output, stopped| {
         let files = TestWorld::default();
         files.put("t.tmpl", text.as_bytes());
-        files.stopped.set(stopped);
-        let world: Rc<dyn World> = Rc::new(files);
+        let files = Rc::new(files);
+        let world: Rc<dyn World> = files.clone();
         let mut template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+        files.stopped.set(stopped);
         template.limits.steps = steps;
         template.limits.output = output;
         template

@@ -115,6 +115,35 @@ fn of_a_long_render() {
     assert_eq!(dir.read("app.out"), None, "the render was not at its end");
 }
 
+/// What is interrupted has not failed: no error is logged, and a one-shot run ends well.
+#[test]
+fn of_a_long_render_in_any_mode() {
+    let round = "{% for a in \"0123456789\" %}";
+    let endless = format!("{}{{% if \"no\" in x %}}{{% endif %}}{}", round.repeat(9), "{% endfor %}".repeat(9));
+    let limits = "[limits]\ntemplate_steps = 1000000000000000\ntemplate_time = 3600\n";
+    let watched = on_file("app", "") + limits;
+    for (config, mode) in [
+        (watched.clone(), Some("-onetime")),
+        (watched.replace("watch = true", "onetime = true"), None),
+        (watched.replace("watch = true", "interval = 3600"), None),
+        (watched, None),
+    ] {
+        let dir = folder(&config);
+        dir.write("app.tmpl", format!("{{% set x = \"x\"|ljust:1000000 %}}{endless}"));
+        dir.write("app.out", "old\n");
+        let program = remco(&dir);
+        let mut program = mode.into_iter().fold(program, |program, mode| program.arg(mode)).start();
+        program.wait_for_log("compiling source template");
+        program.wait_for_log("keys have been read");
+        program.signal(Signal::TERM);
+        assert_eq!(program.exit_code(), Some(0), "{mode:?} {config}");
+        let log = program.all_lines();
+        assert!(!log.iter().any(|line| line.contains("ERROR") || line.contains("WARN")), "{mode:?} {config} {log:#?}");
+        assert_eq!(dir.read("app.out").as_deref(), Some("old\n"), "nothing is written");
+        assert_eq!(dir.names(".").iter().filter(|name| name.contains("app.out")).count(), 1, "{mode:?}");
+    }
+}
+
 #[test]
 fn of_a_running_command() {
     for command in ["check_cmd", "reload_cmd"] {

@@ -49,6 +49,23 @@ fn the_exit_code_counts_failed_resources() {
     }
 }
 
+/// Where memory is short, a template of millions of tags does not end the process.
+#[test]
+fn a_template_that_is_too_large_is_an_error() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"greeting": "hello"}"#);
+    dir.write("good.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("large.tmpl", "{{ 1 }} ".repeat(2 << 20));
+    dir.write("included.tmpl", "{% include \"large.tmpl\" %}");
+    dir.write("computed.tmpl", "{% set name = \"large.tmpl\" %}{% include name %}");
+    dir.write("config.toml", ["large", "included", "computed", "good"].map(resource).concat());
+    let full = "the template holds more than 268435456 bytes at a time; `template_memory` in [limits] raises that";
+    let finished = remco(&dir).under(&["prlimit", "--as=400000000"]).once();
+    let finished = finished.expect_code(3).expect_log(&format!("{full}\" resource=large"));
+    finished.expect_log(&format!("{full}\" resource=included")).expect_log(&format!("{full}\" resource=computed"));
+    assert_eq!(dir.read("good.out").as_deref(), Some("hello\n"));
+}
+
 #[test]
 fn the_exit_code_ends_at_125() {
     let dir = TempDir::new();

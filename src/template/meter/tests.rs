@@ -310,3 +310,74 @@ fn hostile_templates_end_at_a_limit() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What compiling ends with, whether it was interrupted, and how often clock and signals were looked at.
+fn compile(world: TestWorld, limits: Limits) -> (Result<(), String>, bool, u64) {
+    let concrete = Rc::new(world);
+    let world: Rc<dyn World> = concrete.clone();
+    let result = Template::compile_within(Path::new("t"), &world, limits).map(|_| ());
+    let interrupted = result.as_ref().is_err_and(|error| error.is_interruption());
+    (result.map_err(|error| error.message().to_owned()), interrupted, concrete.stop_checks.get())
+}
+
+const FULL: &str = "the template holds more than 1000000 bytes at a time; `template_memory` in [limits] raises that";
+
+#[test]
+fn compiled_files_are_accounted_for() {
+    let limits = Limits { memory: 1_000_000, ..Limits::default() };
+    let compile =
+        |text: String, more: Vec<(&str, String)>| compile(TestWorld::of([vec![("t", text)], more].concat()), limits).0;
+    // Each kind of thing that a template may have many of, in one tag or in many.
+    let many = [
+        "{{ 1 }}".repeat(2000),
+        "{% if 1 %}{% endif %}".repeat(2000),
+        format!("{{% if 1 %}}{}{{% endif %}}", "{% elif 1 %}".repeat(2000)),
+        "{% for a in 1 %}{% endfor %}".repeat(500),
+        format!("{{{{ 1{} }}}}", "+1".repeat(5000)),
+        format!("{{{{ 1{} }}}}", "|upper".repeat(5000)),
+        format!("{{{{ printf(\"\"{}) }}}}", ",1".repeat(5000)),
+        (0..2000).map(|n| format!("{{% block b{n} %}}{{% endblock %}}")).collect(),
+        (0..2000).map(|n| format!("{{% macro b{n}() %}}{{% endmacro %}}")).collect(),
+        "x".repeat(400_000),
+        "{% ssi \"large\" %}".repeat(20),
+        "{% include \"many\" %}{% include \"more\" %}".to_owned(),
+        "{% extends \"many\" %}{% block a %}{% include \"more\" %}{% endblock %}".to_owned(),
+        "{% import \"many\" m %}{% include \"more\" %}".to_owned(),
+    ];
+    let tags = "{{ 1 }}".repeat(400);
+    let body = format!("{{% macro m() export %}}{{% endmacro %}}{tags}{{% block a %}}{tags}{{% endblock %}}");
+    let others = || vec![("large", "x".repeat(60_000)), ("many", body.clone()), ("more", tags.clone() + &tags)];
+    for text in many {
+        assert_eq!(compile(text.clone(), others()), Err(FULL.to_owned()), "{:.100}", text);
+    }
+    // Each of the files alone has room.
+    for (_, text) in others() {
+        assert_eq!(compile(text, vec![]), Ok(()));
+    }
+    // Steps count what is run.
+    let limits = Limits { steps: 1, ..limits };
+    assert_eq!(self::compile(world(&tags), limits).0, Ok(()));
+}
+
+#[test]
+fn a_computed_include_is_accounted_for_in_the_render() {
+    let limits = Limits { memory: 1_000_000, ..Limits::default() };
+    let text = "{% set name = \"many\" %}{% include name %}";
+    let files = |tags| TestWorld::of([("t", text.to_owned()), ("many", "{{ 1 }}".repeat(tags))]);
+    let (result, ..) = render(files(2000), limits);
+    assert_eq!(result, Err(FULL.to_owned()));
+    assert_eq!(render(files(500), limits).0, Ok(500));
+}
+
+#[test]
+fn compiling_ends_with_its_time_and_when_it_is_interrupted() {
+    let text = "{{ 1 }}".repeat(10_000);
+    let (result, interrupted, looks) = compile(
+        TestWorld { tick: Duration::from_secs(1), ..world(&text) },
+        Limits { time: Duration::from_secs(3), ..Limits::default() },
+    );
+    let error = "the template takes more than 3 seconds of processor time; `template_time` in [limits] raises that";
+    assert_eq!((result, interrupted, looks), (Err(error.to_owned()), false, 4));
+    let (result, interrupted, _) = compile(TestWorld { stop_at: Some(3), ..world(&text) }, Limits::default());
+    assert_eq!((result, interrupted), (Err("stopped before the end".to_owned()), true));
+}
