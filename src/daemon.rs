@@ -486,13 +486,8 @@ fn some_of(names: &[&str]) -> String {
 }
 
 fn limits_of(config: &Config) -> Limits {
-    let usual = Limits::default();
-    Limits {
-        steps: config.limits.template_steps.unwrap_or(usual.steps),
-        time: config.limits.template_time.unwrap_or(usual.time),
-        output: config.limits.template_output.unwrap_or(usual.output),
-        memory: config.limits.template_memory.unwrap_or(usual.memory),
-    }
+    let config::Limits { template_steps, template_time, template_output, template_memory } = config.limits;
+    Limits { steps: template_steps, time: template_time, output: template_output, memory: template_memory }
 }
 
 #[cfg(test)]

@@ -48,6 +48,14 @@ pub(super) struct Table {
     pub entries: Vec<Entry>,
 }
 
+impl Table {
+    /// The entry of a documented name: the one spelled exactly so, else the first that differs in case only.
+    pub fn find(&self, name: &str) -> Option<&Entry> {
+        let exact = self.entries.iter().find(|entry| entry.key == name);
+        exact.or_else(|| self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub key: String,

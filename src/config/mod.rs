@@ -6,94 +6,75 @@ mod command;
 mod document;
 mod expand;
 mod finding;
-mod keys;
+mod mode;
 pub mod model;
 pub mod plain;
 mod reader;
 mod report;
 mod resource;
+mod schema;
+mod secret;
 mod signal;
+mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod top;
 mod unbuilt;
 mod unset;
 mod words;
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+pub use backend::{
+    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, Plugin, ReadLimits, Redis, Tls, Vault,
+    Zookeeper,
+};
 pub use finding::{Finding, Findings};
+pub use mode::{Mode, Strictness};
 pub use model::*;
+pub use secret::Secret;
 pub use signal::name as signal_name;
+pub use source::{Identity, Shell, Source};
 pub use unbuilt::{NO_TLS, unsupported};
 
 use document::{Document, Span, Table};
 use reader::{Found, Reader};
 use report::{Report, quoted};
-use resource::Origin;
+use resource::{Origin, RESOURCE};
+use schema::Schema;
+use top::MAIN;
 
 use crate::error::cause;
-use crate::nearest::nearest;
 
-/// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
-pub trait Source {
-    /// The bytes of the main file, or at the start of a pipe that is being written.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The bytes of a file of a directory, which is a regular one.
-    fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.read(path)
-    }
-    /// The names in a directory, in any order.
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
-    /// An environment variable.
-    fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
-    /// What runs commands.
-    fn shell(&self) -> Shell;
-    /// What a path leads to, so that one file is known by all its names. A source without links and directories knows a
-    /// file by its path.
-    fn identity(&self, path: &Path) -> Identity {
-        Identity::named(path)
-    }
-}
-
-/// A file, whatever path leads to it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Identity {
-    /// A regular file: its device and inode.
-    File(u64, u64),
-    /// Nothing yet: the device and inode of the nearest directory above it, and the path from there.
-    Absent(u64, u64, PathBuf),
-    /// A device, a descriptor, or something that cannot be seen: known by its path alone.
-    Named(PathBuf),
-}
-
-impl Identity {
-    /// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` may lead
-    /// elsewhere than its letters say, behind a link.)
-    pub fn named(path: &Path) -> Identity {
-        Identity::Named(path.components().filter(|part| *part != Component::CurDir).collect())
-    }
-}
-
-/// What runs a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shell {
-    /// `/bin/sh -c`
-    Present,
-    /// There is no /bin/sh: commands are split into words and executed, if they need no more than that.
-    Missing,
-}
-
-/// Whether what could be a slip is an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strictness {
-    Lenient,
-    Strict,
-}
+/// All kinds of tables, where a key that is unknown in one may belong; the usual places first.
+const SCHEMAS: &[&Schema] = &[
+    &MAIN,
+    &top::LIMITS,
+    &RESOURCE,
+    &resource::TEMPLATE,
+    &resource::EXEC,
+    &backend::BACKENDS,
+    &backend::etcd::ETCD,
+    &backend::file::FILE,
+    &backend::env::ENV,
+    &backend::consul::CONSUL,
+    &backend::vault::VAULT,
+    &backend::redis::REDIS,
+    &backend::zookeeper::ZOOKEEPER,
+    &backend::mock::MOCK,
+    &backend::nats::NATS,
+    &backend::plugin::PLUGIN,
+    &telemetry::TELEMETRY,
+    &telemetry::SINKS,
+    &telemetry::INMEM,
+    &telemetry::STATSD,
+    &telemetry::STATSITE,
+    &telemetry::PROMETHEUS,
+];
 
 /// Reads and checks a whole configuration. Gives all warnings beside the configuration. `mode` decides which warnings
 /// are of use; what the configuration means does not depend on it.
@@ -106,7 +87,7 @@ pub fn load(
     mode: Mode,
     source: &dyn Source,
 ) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load = Load { source, report: Report::new(strictness, mode) };
+    let mut load = Load { source, report: Report::new(strictness, mode, SCHEMAS) };
     let config = load.run(path);
     unset::check(&load.report);
     let findings = load.report.finish();
@@ -137,8 +118,8 @@ impl Load<'_> {
         // file is sound.
         let files = self.include(&main);
         let report = &self.report;
-        let reader = Reader::new(report, &keys::MAIN, &main.table, main.span);
-        let (log_level, log_format) = (log_level(&reader), log_format(&reader));
+        let reader = Reader::new(report, &MAIN, &main.table, main.span);
+        let (log_level, log_format) = (top::log_level(&reader), top::log_format(&reader));
         let defaults = reader.table("default_backends");
         if let Some(defaults) = &defaults {
             backend::check_defaults(report, defaults);
@@ -149,7 +130,7 @@ impl Load<'_> {
             parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), shell));
         };
         for table in reader.tables("resource", "resource") {
-            take(&Reader::new(report, &keys::RESOURCE, table.value, table.span), Origin::Main, &main.path);
+            take(&Reader::new(report, &RESOURCE, table.value, table.span), Origin::Main, &main.path);
         }
         for file in &files {
             if let Some(reader) = included(report, file) {
@@ -168,7 +149,7 @@ impl Load<'_> {
             log_format,
             filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
-            limits: limits(report, reader.table("limits").as_ref()),
+            limits: top::limits(report, reader.table("limits").as_ref()),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
             resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),
             included: files.into_iter().map(|file| file.path).collect(),
@@ -205,7 +186,7 @@ impl Load<'_> {
 
     /// The files of include_dir, by name. What has such a name and is no file, or a link to none, is skipped.
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
-        let reader = Reader::new(&self.report, &keys::MAIN, &main.table, main.span);
+        let reader = Reader::new(&self.report, &MAIN, &main.table, main.span);
         let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
         let (span, shown) = (dir.span, self.report.show(dir.span, dir.value));
         let paths = match self.files(&dir, b".toml") {
@@ -267,7 +248,7 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
         report.slip(entry.key_span, message);
         return None;
     }
-    let reader = Reader::new(report, &keys::RESOURCE, &file.table, file.span);
+    let reader = Reader::new(report, &RESOURCE, &file.table, file.span);
     if reader.has("template") {
         return Some(reader);
     }
@@ -338,62 +319,6 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
                 parsed.name,
                 format!("two resources have the name {name}: set another `name` here or at {other}"),
             );
-        }
-    }
-}
-
-/// What a template may cost. These keys are ours: remco has no such table.
-fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
-    let Some(table) = table else { return Limits::default() };
-    let reader = Reader::new(report, &keys::LIMITS, table.value, table.span);
-    Limits {
-        template_steps: reader.positive("template_steps"),
-        template_time: reader.time_limit("template_time"),
-        template_output: reader.positive("template_output"),
-        template_memory: reader.positive("template_memory"),
-    }
-}
-
-fn log_level(reader: &Reader) -> LogLevel {
-    const KNOWN: &[(&str, LogLevel)] = &[
-        ("trace", LogLevel::Trace),
-        ("debug", LogLevel::Debug),
-        ("info", LogLevel::Info),
-        ("warn", LogLevel::Warn),
-        ("error", LogLevel::Error),
-        ("off", LogLevel::Off),
-        // In remco's manual; there is nothing above an error here.
-        ("fatal", LogLevel::Error),
-        ("panic", LogLevel::Error),
-    ];
-    let Some(found) = reader.filled("log_level") else {
-        return LogLevel::Info;
-    };
-    let level = found.value.trim().to_ascii_lowercase();
-    if let Some((_, level)) = KNOWN.iter().find(|(name, _)| *name == level) {
-        return *level;
-    }
-    let shown = reader.report.show(found.span, found.value);
-    let advice = match nearest(&level, KNOWN.iter().map(|(name, _)| *name)) {
-        Some(name) => format!(", did you mean {}?", quoted(name)),
-        None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
-    };
-    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
-    LogLevel::Info
-}
-
-fn log_format(reader: &Reader) -> LogFormat {
-    let Some(found) = reader.filled("log_format") else {
-        return LogFormat::Text;
-    };
-    match found.value {
-        "json" => LogFormat::Json,
-        "text" => LogFormat::Text,
-        other => {
-            let shown = reader.report.show(found.span, other);
-            let message = format!("unknown log_format {shown} is taken as `text`: known are `text` and `json`");
-            reader.report.warn(found.span, message);
-            LogFormat::Text
         }
     }
 }

@@ -1,18 +1,29 @@
-//! Typed reading of tables: finds a key, checks the type of its value and reports what does not fit, so that
-//! the code above it says only what each key means.
+//! Reads tables by the rows of their [`Schema`]: finds a key, checks the type of its value, fills in its default, and
+//! reports unknown keys and wrong values. What a value means is up to the parser of the table.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Entry, Node, Span, Table, Value};
-use super::keys::Shape;
-use super::model::Secret;
 use super::report::{Report, quoted};
+use super::schema::{Default, Key, Schema, Type, Unit};
+use super::secret::Secret;
+use crate::nearest::nearest;
+
+/// What a table is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For a resource: required keys must be there.
+    Use,
+    /// As a default: required keys may come with the resource.
+    Default,
+}
 
 /// A table that is being read, with the one it overlays below it (a resource's backend over the default one).
 pub(super) struct Reader<'a> {
     pub report: &'a Report,
-    shape: &'static Shape,
+    pub purpose: Purpose,
+    schema: &'static Schema,
     /// The nearest first.
     layers: Vec<(&'a Table, Span)>,
 }
@@ -25,16 +36,88 @@ pub(super) struct Found<T> {
 
 impl<'a> Reader<'a> {
     /// Reads one table; reports its unknown keys.
-    pub fn new(report: &'a Report, shape: &'static Shape, table: &'a Table, span: Span) -> Reader<'a> {
-        Reader::overlaid(report, shape, vec![(table, span)])
+    pub fn new(report: &'a Report, schema: &'static Schema, table: &'a Table, span: Span) -> Reader<'a> {
+        Reader::overlaid(report, schema, vec![(table, span)])
     }
 
     /// Reads tables as one; a key is taken whole from the first that has it. There is at least one.
-    pub fn overlaid(report: &'a Report, shape: &'static Shape, layers: Vec<(&'a Table, Span)>) -> Reader<'a> {
-        for (table, _) in &layers {
-            shape.check(table, report);
+    pub fn overlaid(report: &'a Report, schema: &'static Schema, layers: Vec<(&'a Table, Span)>) -> Reader<'a> {
+        let reader = Reader { report, purpose: Purpose::Use, schema, layers };
+        for (table, _) in &reader.layers {
+            reader.check(table);
         }
-        Reader { report, shape, layers }
+        reader
+    }
+
+    /// Reads an empty table, which gives the defaults.
+    pub fn of_nothing(report: &'a Report, schema: &'static Schema) -> Reader<'a> {
+        static EMPTY: Table = Table { entries: Vec::new() };
+        Reader::new(report, schema, &EMPTY, Span { file: 0, start: 0, end: 0 }).for_defaults()
+    }
+
+    /// Reads the table as one of defaults.
+    pub fn for_defaults(self) -> Reader<'a> {
+        Reader { purpose: Purpose::Default, ..self }
+    }
+
+    /// Reports the keys of a table that are unknown or not used.
+    fn check(&self, table: &Table) {
+        let keys = self.schema.keys();
+        let used: Vec<(&str, &Entry)> = keys.filter_map(|row| Some((row.name, table.find(row.name)?))).collect();
+        for entry in &table.entries {
+            // A file of unknown keys alone would be compared with every known name for each of them.
+            if self.report.is_full() {
+                return;
+            }
+            let key = self.shown(entry);
+            let known = self.schema.known(&entry.key).map(|row| row.name);
+            match used.iter().find(|(name, _)| Some(*name) == known) {
+                None => self.report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
+                Some((_, used)) if used.key_span != entry.key_span => {
+                    let used = self.shown(used);
+                    self.report.slip(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What to do about an unknown key, with the punctuation in front.
+    fn advice(&self, key: &str) -> String {
+        let Schema { title, .. } = self.schema;
+        let offered = || self.schema.keys().filter(|row| row.value != Type::Unused).map(|row| row.name);
+        if let Some(name) = nearest(key, offered()) {
+            return format!(", did you mean {}?", quoted(name));
+        }
+        let homes = self.report.schemas.iter().filter(|schema| schema.known(key).is_some());
+        let homes: Vec<&str> = homes.map(|schema| schema.title).collect();
+        match homes.as_slice() {
+            [] => format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")),
+            // Only backends have so much in common.
+            [home, _, _, _, ..] => format!(" for {title}: it belongs to a backend's table, such as {home}"),
+            homes => format!(" for {title}: it belongs to {}", homes.join(" or ")),
+        }
+    }
+
+    /// The row of a key that is read.
+    fn row(&self, name: &str) -> &'static Key {
+        let row = self.schema.keys().find(|row| row.name == name);
+        row.expect("every key that is read has a row in the schema of its table")
+    }
+
+    /// The row of a key that is read as one of these types.
+    fn row_of(&self, name: &str, types: &[Type]) -> &'static Key {
+        let row = self.row(name);
+        debug_assert!(types.contains(&row.value), "`{name}` of {} is read as {types:?}", self.schema.title);
+        row
+    }
+
+    /// The default of a number.
+    fn number(&self, name: &str) -> u32 {
+        match self.row(name).default {
+            Default::Number(number) => number,
+            other => unreachable!("`{name}` of {} has the default {other:?}", self.schema.title),
+        }
     }
 
     /// Where the table itself begins.
@@ -42,12 +125,13 @@ impl<'a> Reader<'a> {
         self.layers[0].1
     }
 
+    /// Whether the key is set, to any value.
     pub fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry> {
-        debug_assert_eq!(self.shape.known(name), Some(name), "{} has no such key", self.shape.title);
+        debug_assert_eq!(self.row(name).name, name);
         self.layers.iter().find_map(|(table, _)| table.find(name))
     }
 
@@ -56,12 +140,14 @@ impl<'a> Reader<'a> {
         self.entry(name).map_or(self.span(), |entry| entry.node.span)
     }
 
+    /// A text, also an empty one.
     pub fn text(&self, name: &str) -> Option<Found<&'a str>> {
         self.text_or(name, ": put it in quotes")
     }
 
-    /// A text; the advice is for whoever wrote a number or the like.
+    /// A text; the advice is added where the value is a number, a boolean or a date.
     pub fn text_or(&self, name: &str, advice: &str) -> Option<Found<&'a str>> {
+        self.row_of(name, &[Type::Text]);
         let entry = self.entry(name)?;
         match &entry.node.value {
             Value::Text(text) if text.contains('\0') => {
@@ -76,27 +162,37 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text, empty where there is none.
+    /// A text; where it is not set or empty, its default.
     pub fn string(&self, name: &str) -> String {
-        self.text(name).map_or(String::new(), |found| found.value.to_owned())
+        let default = match self.row(name).default {
+            Default::Word(word) => word,
+            _ => "",
+        };
+        self.filled(name).map_or(default, |found| found.value).to_owned()
     }
 
-    /// A text that is there and not empty. (For remco an empty text and none are the same.)
+    /// A text that is there and not empty. (To Go remco an empty text and none are the same.)
     pub fn filled(&self, name: &str) -> Option<Found<&'a str>> {
         self.text(name).filter(|found| !found.value.is_empty())
     }
 
+    /// A path that is there and not empty.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.filled(name).map(|found| found.value.into())
     }
 
+    /// A credential; empty where there is none.
     pub fn secret(&self, name: &str) -> Secret {
+        debug_assert!(self.row(name).secret, "`{name}` of {} is read as a secret", self.schema.title);
         Secret::new(self.string(name))
     }
 
-    /// A text that must be there and not be empty; reports where it is not.
+    /// A text that must be there and not be empty; reports where it is not. A table of defaults does not need it.
     pub fn required(&self, name: &str, what: &str) -> Option<Found<&'a str>> {
         let found = self.text(name);
+        if self.purpose == Purpose::Default {
+            return found.or(Some(Found { value: "", span: self.span() }));
+        }
         match &found {
             Some(found) if found.value.is_empty() => {
                 let why = self.report.unset(found.span);
@@ -104,7 +200,7 @@ impl<'a> Reader<'a> {
                 return None;
             }
             None if !self.has(name) => {
-                let message = format!("{} is missing in {}: set it to {what}", quoted(name), self.shape.title);
+                let message = format!("{} is missing in {}: set it to {what}", quoted(name), self.schema.title);
                 self.report.missing(self.span(), message);
             }
             _ => {}
@@ -112,8 +208,13 @@ impl<'a> Reader<'a> {
         found
     }
 
-    pub fn boolean(&self, name: &str) -> Option<bool> {
-        let entry = self.entry(name)?;
+    /// A boolean, or its default.
+    pub fn boolean(&self, name: &str) -> bool {
+        let default = self.row_of(name, &[Type::Boolean]).default == Default::Flag(true);
+        self.entry(name).and_then(|entry| self.boolean_of(entry)).unwrap_or(default)
+    }
+
+    fn boolean_of(&self, entry: &Entry) -> Option<bool> {
         match &entry.node.value {
             Value::Boolean(value) => Some(*value),
             Value::Text(text) if matches!(&**text, "true" | "false") => {
@@ -123,7 +224,9 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// An integer.
     pub fn integer(&self, name: &str) -> Option<Found<i64>> {
+        self.row_of(name, &[Type::Integer(Unit::Plain), Type::Integer(Unit::Bytes)]);
         self.integer_of(name, "an integer")
     }
 
@@ -143,6 +246,7 @@ impl<'a> Reader<'a> {
 
     /// Whole seconds, of any sign.
     pub fn signed_seconds(&self, name: &str) -> Option<Found<i64>> {
+        self.row_of(name, &[Type::Integer(Unit::Seconds)]);
         self.integer_of(name, "an integer of seconds")
     }
 
@@ -159,8 +263,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Seconds, also parts of one, that something of ours may take.
-    pub fn time_limit(&self, name: &str) -> Option<Duration> {
+    /// Whole seconds, or their default.
+    pub fn seconds_or_default(&self, name: &str) -> Duration {
+        self.seconds(name).map_or_else(|| self.default_seconds(name), |found| found.value)
+    }
+
+    /// The default of a number of seconds.
+    pub fn default_seconds(&self, name: &str) -> Duration {
+        Duration::from_secs(self.number(name).into())
+    }
+
+    /// Seconds and parts of one, between 0.1 and 86400, or their default.
+    pub fn time_limit(&self, name: &str) -> Duration {
+        self.row_of(name, &[Type::Decimal(Unit::Seconds)]);
+        self.time_limit_of(name).unwrap_or_else(|| self.default_seconds(name))
+    }
+
+    fn time_limit_of(&self, name: &str) -> Option<Duration> {
         let entry = self.entry(name)?;
         let seconds = match &entry.node.value {
             Value::Integer(value) => value.map_or(f64::INFINITY, |value| value as f64),
@@ -177,8 +296,13 @@ impl<'a> Reader<'a> {
         Some(Duration::from_secs_f64(seconds))
     }
 
-    /// A count that is 1 or more.
-    pub fn positive<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+    /// A number that is 1 or more, or its default.
+    pub fn positive<T: TryFrom<i64> + TryFrom<u32>>(&self, name: &str) -> T {
+        let default = || T::try_from(self.number(name)).ok();
+        self.positive_of(name).or_else(default).expect("every default fits 32 bits and this machine")
+    }
+
+    fn positive_of<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
         let found = self.integer(name)?;
         let value = Some(found.value).filter(|value| *value > 0).and_then(|value| T::try_from(value).ok());
         if value.is_none() {
@@ -201,6 +325,7 @@ impl<'a> Reader<'a> {
 
     /// A list of texts.
     pub fn texts(&self, name: &str) -> Option<Vec<Found<&'a str>>> {
+        self.row_of(name, &[Type::Texts]);
         let entry = self.entry(name)?;
         let items = match &entry.node.value {
             Value::List(items) => items,
@@ -226,12 +351,14 @@ impl<'a> Reader<'a> {
 
     /// A table of its own: `[name]`, dotted or inline.
     pub fn table(&self, name: &str) -> Option<Found<&'a Table>> {
+        self.row_of(name, &[Type::Table]);
         let entry = self.entry(name)?;
         self.as_table(entry)
     }
 
     /// The tables of a name in every layer, the nearest first.
     pub fn tables_of_layers(&self, name: &str) -> Vec<Found<&'a Table>> {
+        self.row_of(name, &[Type::Table, Type::TableOfTexts]);
         let entries = self.layers.iter().filter_map(|(table, _)| table.find(name));
         entries.filter_map(|entry| self.as_table(entry)).collect()
     }
@@ -249,6 +376,7 @@ impl<'a> Reader<'a> {
     /// A list of tables, `[[name]]`. A single table is reported and then read like a list of one, for what else
     /// may be wrong in it. `header` is the name with what stands before it.
     pub fn tables(&self, name: &str, header: &str) -> Vec<Found<&'a Table>> {
+        self.row_of(name, &[Type::Tables]);
         let Some(entry) = self.entry(name) else {
             return Vec::new();
         };
@@ -292,7 +420,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// No path, command or name of the system can have one, and it would be found out one use after the other.
+/// No path, command or name of the system can have one, and every use of it would fail.
 fn zero_byte(key: &str) -> String {
     format!("{key} has a zero byte in it, which no path and no command can have: remove the `\\u0000`")
 }

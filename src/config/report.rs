@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use super::document::{Damage, Document, Span};
 use super::expand::{Substitution, is_name};
 use super::finding::{self, Finding, Findings};
-use super::{Mode, Strictness};
+use super::mode::{Mode, Strictness};
+use super::schema::Schema;
 
 /// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
 const MOST: usize = 500;
@@ -18,6 +19,8 @@ pub(super) struct Report {
     strictness: Strictness,
     /// What the program is to do with the configuration.
     pub mode: Mode,
+    /// All kinds of tables, where an unknown key may belong; the usual places first.
+    pub schemas: &'static [&'static Schema],
     /// In the order they are shown; what is found twice (default_backends count in every resource) is there once.
     found: RefCell<BTreeMap<Order, Finding>>,
     unreadable: Cell<bool>,
@@ -33,8 +36,14 @@ struct Order {
 }
 
 impl Report {
-    pub fn new(strictness: Strictness, mode: Mode) -> Report {
-        Report { files: Vec::new(), strictness, mode, found: RefCell::default(), unreadable: Cell::new(false) }
+    pub fn new(strictness: Strictness, mode: Mode, schemas: &'static [&'static Schema]) -> Report {
+        let (found, unreadable) = (RefCell::default(), Cell::new(false));
+        Report { files: Vec::new(), strictness, mode, schemas, found, unreadable }
+    }
+
+    /// For a table that is empty: it gives the defaults, and no finding.
+    pub fn of_defaults() -> Report {
+        Report::new(Strictness::Lenient, Mode::Watch, &[])
     }
 
     /// Takes a file in and gives its number.

@@ -1,5 +1,5 @@
-//! What the keys of a resource mean: its commands, its child, its templates. The backends are next door; nothing
-//! here looks whether a file or a program is there.
+//! The keys of a resource, its templates and its child: their rows and what they mean. Backends are in `backend`. Does
+//! not check whether a file or a program exists.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,8 +9,177 @@ use super::document::{Span, Table};
 use super::model::{Command, Durability, Exec, Resource, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
-use super::{Shell, backend, command, keys, plain, signal, words};
+use super::schema::{Default, Schema, Type, Unit, key};
+use super::source::Shell;
+use super::{backend, command, plain, signal, words};
 use crate::nearest::nearest;
+
+/// A resource; also the top level of an included file.
+pub(super) static RESOURCE: Schema = Schema {
+    path: "resource",
+    title: "a resource",
+    groups: &[&[
+        key("name", Type::Text, Default::Described("the name of the file it is in"), "the name in log lines"),
+        key(
+            "start_cmd",
+            Type::Text,
+            Default::Unset,
+            "run by `/bin/sh -c` after the first successful rendering, and again before a child that exited by itself is \
+             restarted. If it is set, the first rendering runs no `check_cmd` and no `reload_cmd` of a template",
+        ),
+        key(
+            "start_timeout",
+            Type::Integer(Unit::Seconds),
+            Default::Number(60),
+            "the timeout of `start_cmd`; 0: no timeout",
+        ),
+        key(
+            "reload_cmd",
+            Type::Text,
+            Default::Unset,
+            "run by `/bin/sh -c` after each later update that changed a file, after the child was notified",
+        ),
+        key(
+            "reload_timeout",
+            Type::Integer(Unit::Seconds),
+            Default::Number(60),
+            "the timeout of `reload_cmd`; 0: no timeout",
+        ),
+        key("exec", Type::Table, Default::Unset, "a child process: see [`[resource.exec]`](#resourceexec)"),
+        key(
+            "template",
+            Type::Tables,
+            Default::Unset,
+            "the templates: see [`[[resource.template]]`](#resourcetemplate)",
+        ),
+        key(
+            "backend",
+            Type::Table,
+            Default::Unset,
+            "the [backends](#backends); at least one is needed, here or in `default_backends`",
+        ),
+    ]],
+};
+
+/// The child of a resource.
+pub(super) static EXEC: Schema = Schema {
+    path: "resource.exec",
+    title: "`exec`",
+    groups: &[&[
+        key("command", Type::Text, Default::Needed, "program and arguments, split as described below"),
+        key(
+            "reload_signal",
+            Type::Text,
+            Default::Unset,
+            "sent to the child after a change; without it the child is stopped and started again",
+        ),
+        key("kill_signal", Type::Text, Default::Word("SIGTERM"), "sent to stop the child"),
+        key(
+            "kill_timeout",
+            Type::Integer(Unit::Seconds),
+            Default::Number(10),
+            "a child that has not exited after this time is killed; 0 means 10",
+        ),
+        key(
+            "splay",
+            Type::Integer(Unit::Seconds),
+            Default::Number(0),
+            "the upper bound of a random delay before the child gets the reload signal or is restarted",
+        ),
+    ]],
+};
+
+/// A template of a resource.
+pub(super) static TEMPLATE: Schema = Schema {
+    path: "resource.template",
+    title: "a template",
+    groups: &[&[
+        key(
+            "src",
+            Type::Text,
+            Default::Needed,
+            "the template. A relative path is relative to the working directory. A change of the file is picked up by the \
+             next update: a changed key, an `interval`, SIGHUP",
+        ),
+        key(
+            "dst",
+            Type::Text,
+            Default::Needed,
+            "the file to write. Two templates cannot have one `dst`, and it cannot be the configuration, a `src` or a \
+             `filepath`. Files are compared, not paths: `..`, links (hard links too) and relative paths are resolved when \
+             the configuration is read. A `dst` that its own template includes is an error when it would be written",
+        ),
+        key(
+            "make_directories",
+            Type::Boolean,
+            Default::Flag(false),
+            "creates the directories above `dst`, with mode 0755 less the umask, as Go remco does",
+        ),
+        key(
+            "mode",
+            Type::Text,
+            Default::Described("that of `dst`, else `\"0644\"`"),
+            "permission bits as `\"0644\"`, `\"0o644\"`, `\"0x1a4\"` or `\"0b110100100\"`, at most 07777. `\"644\"` also \
+             means 0644, with a warning. Setuid and setgid are set only if this key sets them. Access control lists: see \
+             [Output files](operation.md#output-files)",
+        ),
+        key(
+            "UID",
+            Type::Integer(Unit::Plain),
+            Default::Described("not changed"),
+            "the user id of the owner, 0 to 4294967294; -1: not changed",
+        ),
+        key(
+            "GID",
+            Type::Integer(Unit::Plain),
+            Default::Described("not changed"),
+            "the group id of the owner, 0 to 4294967294; -1: not changed",
+        ),
+        key(
+            "check_cmd",
+            Type::Text,
+            Default::Unset,
+            "run by `/bin/sh -c` before `dst` is replaced; if it fails, the old file stays. `{{.src}}` is the path of the \
+             new, temporary file",
+        ),
+        key(
+            "check_timeout",
+            Type::Integer(Unit::Seconds),
+            Default::Number(60),
+            "the timeout of `check_cmd`; 0: no timeout",
+        ),
+        key(
+            "reload_cmd",
+            Type::Text,
+            Default::Unset,
+            "run by `/bin/sh -c` after `dst` was replaced, and retried until it succeeds. `{{.dst}}` is the path of the file",
+        ),
+        key(
+            "reload_timeout",
+            Type::Integer(Unit::Seconds),
+            Default::Number(60),
+            "the timeout of `reload_cmd`; 0: no timeout",
+        ),
+        key(
+            "durability",
+            Type::Text,
+            Default::Word("full"),
+            "the guarantee for a power failure after `dst` was replaced. `full`: the new file is there; the file and its \
+             directory are synced. `file`: the old or the new file is there, complete; only the file is synced. `none`: \
+             nothing is synced, and `dst` may be there without its content. Go remco has no such key",
+        ),
+        key(
+            "in_place",
+            Type::Boolean,
+            Default::Flag(false),
+            "writes into the existing file at `dst` instead of replacing it, for a file whose directory cannot be written. \
+             A crash during the write leaves a partial file; the next start writes it again. A `dst` that does not exist \
+             is created as without this key. Go remco has no such key",
+        ),
+        // Go remco reads it by accident: it is an internal field with an exported name.
+        key("ReapLock", Type::Unused, Default::Unset, "accepted and ignored"),
+    ]],
+};
 
 /// Where a resource is written, which decides how messages spell the headers of its tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,7 +226,7 @@ pub(super) fn parse(
     let exec = reader.table("exec").and_then(|table| exec(reader.report, &table, shell));
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
-        let reader = Reader::new(reader.report, &keys::TEMPLATE, table.value, table.span);
+        let reader = Reader::new(reader.report, &TEMPLATE, table.value, table.span);
         if let Some((template, dst)) = template(&reader, shell) {
             templates.push(template);
             destinations.push(dst);
@@ -76,7 +245,7 @@ pub(super) fn parse(
 }
 
 fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
-    let reader = Reader::new(report, &keys::EXEC, table.value, table.span);
+    let reader = Reader::new(report, &EXEC, table.value, table.span);
     let signal = |key| {
         let name = reader.filled(key)?;
         let number = signal::number(name.value);
@@ -95,10 +264,12 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
     };
     let reload_signal = signal("reload_signal");
     let kill_signal = signal("kill_signal").unwrap_or(SIGTERM);
-    let seconds = |key| reader.seconds(key).map_or(Duration::ZERO, |found| found.value);
-    // remco takes 0 for "not set" here, which for the splay is the same.
-    let kill_timeout = Some(seconds("kill_timeout")).filter(|timeout| !timeout.is_zero()).unwrap_or(KILL_TIMEOUT);
-    let splay = seconds("splay");
+    // To Go remco 0 means that the key is not set.
+    let kill_timeout = match reader.seconds_or_default("kill_timeout") {
+        Duration::ZERO => reader.default_seconds("kill_timeout"),
+        timeout => timeout,
+    };
+    let splay = reader.seconds_or_default("splay");
     let Some(found) = reader.filled("command") else {
         if reader.text("command").is_some() || !reader.has("command") {
             let why = report.unset(reader.place("command"));
@@ -124,15 +295,13 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
     Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay })
 }
 
-/// How long a command may take. 0: as long as it likes.
+/// The timeout of a command. 0: none.
 fn timeout(reader: &Reader, key: &str) -> Option<Duration> {
-    let seconds = reader.seconds(key).map_or(COMMAND_TIMEOUT, |found| found.value);
-    Some(seconds).filter(|timeout| !timeout.is_zero())
+    Some(reader.seconds_or_default(key)).filter(|timeout| !timeout.is_zero())
 }
 
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// The default of `kill_signal`.
 const SIGTERM: i32 = 15;
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The template, and where its `dst` is written. All keys are checked even if one is wrong.
 fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
@@ -156,7 +325,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
         }
         names_a_file
     });
-    let make_directories = reader.boolean("make_directories").unwrap_or(false);
+    let make_directories = reader.boolean("make_directories");
     let mode = mode(reader);
     let (uid, gid) = (owner(reader, "UID"), owner(reader, "GID"));
     let path = dst.as_ref().map_or("", |dst| dst.value);
@@ -172,7 +341,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     );
     let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
     let durability = durability(reader);
-    let in_place = reader.boolean("in_place").unwrap_or(false);
+    let in_place = reader.boolean("in_place");
     let (src, dst) = (src?, dst?);
     let template = Template {
         src: src.value.into(),
@@ -196,8 +365,8 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shel
     let literal = reader.report.is_literal(found.span);
     match command::parse(found.value, &command::Placeholder { literal, ..*placeholder }) {
         Ok(command) => {
-            // The staged file is most often beside it, under its name with a dot and digits. Where it is not, beside the
-            // target of a link, odd letters in that path are found when the command is run.
+            // The staged file is usually in the same directory, its name a dot, the name of `dst` and digits. If `dst` is
+            // a link, the staged file is beside its target; special characters of that path are found when the command runs.
             let text = command.text(Path::new(placeholder.dst));
             runs_without_shell(reader.report, placeholder.key, &found, text.as_bytes(), shell);
             Some(command)
@@ -222,8 +391,8 @@ fn needs_shell(key: &str, what: &str) -> String {
     format!("{} needs a shell for {what}, and there is no /bin/sh here: write it without, or add a shell", quoted(key))
 }
 
-/// Permission bits. remco reads the text as Go reads an integer literal, so that `644` is decimal there: nobody
-/// ever meant that.
+/// Permission bits. Go remco reads the text as an integer literal of Go, in which `644` is decimal. Octal is what users
+/// mean.
 fn mode(reader: &Reader) -> Option<u32> {
     let found = reader.text_or("mode", ": write it like `\"0644\"`").filter(|found| !found.value.is_empty())?;
     let text = found.value;

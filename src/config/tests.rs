@@ -882,3 +882,10 @@ fn nodes_of_a_record_have_a_scheme() {
         Etcd { nodes: vec!["http://a".into()], srv_record: "_etcd-client-ssl._tcp.a".into(), ..Etcd::default() };
     assert!(!given.wants_tls());
 }
+
+#[test]
+fn unused_keys_are_not_suggested() {
+    let (_, warnings) = Table::new("log_fil = 'x'").load_with_findings();
+    assert!(warnings.iter().any(|warning| warning.contains("unknown key `log_fil`")), "{warnings:?}");
+    assert!(warnings.iter().all(|warning| !warning.contains("log_file")), "{warnings:?}");
+}

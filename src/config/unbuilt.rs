@@ -1,7 +1,8 @@
 //! What a configuration may ask for and this version or build does not do. A resource that needs it must not start and
 //! quietly do something else. Each line here goes with the change that builds the feature.
 
-use super::{Config, Kind, Resource};
+use super::backend::Kind;
+use super::model::{Config, Resource};
 
 /// Why nothing can be asked for over https.
 pub const NO_TLS: &str = "this program is built without TLS: use the default build (cargo build --release)";

@@ -1,0 +1,98 @@
+//! The addresses of a store: the rows of `nodes` and their kin, and how a node becomes a URL.
+//! Resolves no name.
+
+use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::schema::{Default, Key, Type, key};
+
+/// `srv_record`, for the stores that have it.
+pub(super) const SRV_RECORD: Key = key("srv_record", Type::Text, Default::Unset, "as for etcd");
+
+/// The nodes as they are written.
+pub(super) fn nodes(reader: &Reader, name: &str, example: Option<&str>) -> Vec<String> {
+    addresses(reader, name, example).into_iter().map(|node| node.value.to_owned()).collect()
+}
+
+/// The nodes of a backend as they are written; empty ones, as unset variables leave them, are dropped. `example`: the
+/// form of an address, for a backend that needs one.
+pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&str>) -> Vec<Found<&'a str>> {
+    let report = reader.report;
+    let texts = reader.texts("nodes");
+    let is_list = texts.is_some();
+    let is_empty = |node: &Found<&str>| node.value.trim().is_empty();
+    let (empty, filled): (Vec<_>, Vec<_>) = texts.into_iter().flatten().partition(is_empty);
+    if let Some(example) = example
+        && reader.purpose == Purpose::Use
+        && filled.is_empty()
+        && (is_list || !reader.has("nodes"))
+        && reader.string("srv_record").is_empty()
+    {
+        let why = empty.first().map_or(String::new(), |node| report.unset(node.span));
+        let message = format!("{name} has no nodes{why}: set `nodes = [\"{example}\"]`, or `srv_record`");
+        report.missing(reader.place("nodes"), message);
+    } else {
+        for node in empty {
+            let why = report.unset(node.span);
+            report.warn(node.span, format!("an empty address in `nodes` is left out{why}"));
+        }
+    }
+    filled
+}
+
+/// Whether the path of a request can be put behind the URL. An `@` in its own path is one of a password with a slash.
+pub(super) fn is_plain(url: &str) -> bool {
+    !url.contains(['?', '#']) && !url.splitn(4, '/').skip(3).any(|path| path.contains('@'))
+}
+
+/// A node as a URL with `http` or `https` and no slash at the end; `None` where it cannot be one. `scheme` is for a node
+/// without a scheme.
+pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
+    let node = node.trim();
+    let (scheme, rest) = node.split_once("://").unwrap_or((scheme, node));
+    let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_end_matches('/'));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // A password with a slash in it makes its beginning look like a port.
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let sound = matches!(&*scheme, "http" | "https")
+        && !name.is_empty()
+        && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')))
+        && port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()))
+        && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
+    sound.then(|| format!("{scheme}://{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_of_etcd_are_urls() {
+        let check = |node: &str, want: Option<&str>| {
+            assert_eq!(node_url(node, "http").as_deref(), want, "{node}");
+        };
+        check("http://127.0.0.1:2379", Some("http://127.0.0.1:2379"));
+        check(" HTTP://etcd:2379/ ", Some("http://etcd:2379"));
+        check("https://etcd:2379", Some("https://etcd:2379"));
+        check("etcd:2379", Some("http://etcd:2379"));
+        check("[::1]:2379", Some("http://[::1]:2379"));
+        check("http://etcd:2379/gateway/", Some("http://etcd:2379/gateway"));
+        check("me:secret@etcd:2379", Some("http://me:secret@etcd:2379"));
+        for none in
+            ["", "http://", "http:///", "http://:2379", "http://me@", "http://me@/x", "ftp://etcd", "a b", "://a"]
+        {
+            check(none, None);
+        }
+        for port in ["h:abc", "h:", "h:99999", "h:+1", "[::1]:x", "[::1", "::1", "me:se/cr@h:1", "me:se?cr@h:1"] {
+            check(port, None);
+        }
+        check("[::1]", Some("http://[::1]"));
+        for (url, want) in [("http://h/x", true), ("http://m:1@h/x", true), ("http://m:1/2@h", false)] {
+            assert_eq!(is_plain(url), want, "{url}");
+        }
+        assert!(!is_plain("http://h/?x") && !is_plain("http://h/#x"));
+        assert_eq!(node_url("etcd", "https").as_deref(), Some("https://etcd"));
+    }
+}

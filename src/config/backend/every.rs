@@ -1,0 +1,79 @@
+//! The keys that every backend has: their rows, and how often a backend is read.
+//! Reads no clock.
+
+use std::time::Duration;
+
+use crate::config::mode::Mode;
+use crate::config::reader::{Purpose, Reader};
+use crate::config::schema::{Default, Key, Type, Unit, key};
+
+pub(in crate::config) static EVERY: &[Key] = &[
+    key("keys", Type::Texts, Default::Unset, "keys to read, each with the keys below it"),
+    key("watchKeys", Type::Texts, Default::Described("`keys`"), "keys whose changes trigger an update"),
+    key("prefix", Type::Text, Default::Unset, "put before every key, and removed from the keys that templates see"),
+    key("watch", Type::Boolean, Default::Flag(false), "updates when a key changes"),
+    key("onetime", Type::Boolean, Default::Flag(false), "reads once and never again"),
+    key(
+        "interval",
+        Type::Integer(Unit::Seconds),
+        Default::Unset,
+        "reads and renders again after this time; at most 4294967295. 0 and negative numbers count as not set. Without \
+         `watch`, `onetime` and `interval` it is 60, with a warning",
+    ),
+];
+
+/// The values of these keys; see [`super::Backend`].
+pub(super) struct Every {
+    pub keys: Vec<String>,
+    pub watch_keys: Vec<String>,
+    pub prefix: String,
+    pub watch: bool,
+    pub onetime: bool,
+    pub interval: Option<Duration>,
+}
+
+/// Reads them for the backend of that name. `unwatchable`: the subject of the message where it cannot be watched.
+pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> Every {
+    let texts =
+        |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
+    let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
+    if reader.purpose == Purpose::Use && !reader.has("keys") && watch_keys.is_empty() && name != "mock" {
+        reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
+    }
+    let onetime = reader.boolean("onetime");
+    let (watch, interval) = pace(reader, unwatchable, onetime);
+    Every {
+        watch_keys: if watch_keys.is_empty() { keys.clone() } else { watch_keys },
+        keys,
+        prefix: reader.string("prefix"),
+        watch,
+        onetime,
+        interval,
+    }
+}
+
+/// The interval of Go remco where nothing would ever read the keys again.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether the backend is watched, and how often it is read.
+fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Option<Duration>) {
+    let report = reader.report;
+    let mut watch = reader.boolean("watch");
+    if let Some(what) = unwatchable.filter(|_| watch) {
+        report.warn(reader.place("watch"), format!("{what} cannot be watched, using `interval` instead"));
+        watch = false;
+    }
+    let written = reader.signed_seconds("interval");
+    if written.as_ref().is_some_and(|found| found.value > 0) {
+        return (watch, reader.seconds("interval").map(|found| found.value));
+    }
+    // In Go remco zero and less mean that the key is not set.
+    if watch || onetime {
+        return (watch, None);
+    }
+    let wrong_type = written.is_none() && reader.has("interval");
+    if reader.purpose == Purpose::Use && report.mode == Mode::Watch && !wrong_type {
+        report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
+    }
+    (watch, Some(INTERVAL))
+}

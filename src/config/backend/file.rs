@@ -1,0 +1,96 @@
+//! The options of the file backend: struct, rows and parser.
+//! Reads no file and requests no URL.
+
+use std::collections::BTreeMap;
+
+use super::address::node_url;
+use super::every::EVERY;
+use super::read_limits::{self, READ_LIMITS, ReadLimits};
+use crate::config::document::Value;
+use crate::config::reader::Reader;
+use crate::config::schema::{Default, Key, Schema, Type, key};
+use crate::config::secret::Secret;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    /// A path or a http(s) URL.
+    pub filepath: String,
+    pub httpheaders: BTreeMap<String, Secret>,
+    pub read: ReadLimits,
+}
+
+pub(in crate::config) static FILE: Schema = Schema {
+    path: "resource.backend.file",
+    title: "`file`",
+    groups: &[
+        EVERY,
+        &[
+            key(
+                "filepath",
+                Type::Text,
+                Default::Needed,
+                "a YAML or JSON file of at most 64 MiB, or its http(s) URL; see below",
+            ),
+            Key {
+                secret: true,
+                ..key(
+                    "httpheaders",
+                    Type::TableOfTexts,
+                    Default::Unset,
+                    "headers of the request for a URL; printable ASCII",
+                )
+            },
+        ],
+        READ_LIMITS,
+    ],
+};
+
+/// Reads the table; `None` where the `filepath` is missing.
+pub(super) fn parse(reader: &Reader) -> Option<File> {
+    let httpheaders = headers(reader);
+    let filepath = reader.required("filepath", "a path or an http(s) URL")?.value.to_owned();
+    let file = File { filepath, httpheaders, read: read_limits::parse(reader) };
+    if file.is_remote() && node_url(&file.filepath, "http").is_none() {
+        let why = reader.report.unset(reader.place("filepath"));
+        let message = format!("this is no URL{why}: write it like `\"https://example.com/data.yml\"`");
+        reader.report.error(reader.place("filepath"), message);
+    }
+    Some(file)
+}
+
+/// Header names and values, the default ones too; a name that is in both is the resource's. HTTP does not look at the
+/// case of names, so one in another case is the same.
+fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
+    let mut headers: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for table in reader.tables_of_layers("httpheaders").iter().rev() {
+        for entry in &table.value.entries {
+            if let Value::Text(text) = &entry.node.value {
+                let key = || reader.report.show(entry.key_span, &entry.key);
+                if !is_header_name(&entry.key) {
+                    reader.report.error(entry.key_span, format!("{} is no name of a header in HTTP", key()));
+                } else if !text.chars().all(|c| matches!(c, ' '..='~' | '\t')) {
+                    let message = format!("a header of HTTP has printable ASCII only, {} has other characters", key());
+                    reader.report.error(entry.node.span, message);
+                }
+                headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
+            } else {
+                let key = reader.report.show(entry.key_span, &entry.key);
+                reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
+            }
+        }
+    }
+    headers.into_values().map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).collect()
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+impl File {
+    /// Whether the path is a URL.
+    pub fn is_remote(&self) -> bool {
+        let path = self.filepath.to_ascii_lowercase();
+        path.starts_with("http://") || path.starts_with("https://")
+    }
+}

@@ -1,0 +1,189 @@
+//! The backends of a resource: which there are, in which order they are merged, and how the tables of a resource overlay
+//! those of `default_backends`: key by key, anew for every resource. One file a store holds its options, its rows and its
+//! parser. Connects to nothing.
+
+pub(super) mod address;
+pub(super) mod consul;
+pub(super) mod env;
+pub(super) mod etcd;
+pub(super) mod every;
+pub(super) mod file;
+pub(super) mod mock;
+pub(super) mod nats;
+pub(super) mod plugin;
+pub(super) mod read_limits;
+pub(super) mod redis;
+pub(super) mod tls;
+pub(super) mod vault;
+pub(super) mod zookeeper;
+
+use std::time::Duration;
+
+pub use consul::Consul;
+pub use etcd::{Credential, Etcd, EtcdVersion, Login};
+pub use file::File;
+pub use nats::Nats;
+pub use plugin::Plugin;
+pub use read_limits::ReadLimits;
+pub use redis::Redis;
+pub use tls::Tls;
+pub use vault::Vault;
+pub use zookeeper::Zookeeper;
+
+use super::document::{Span, Table};
+use super::reader::{Found, Reader};
+use super::report::Report;
+use super::schema::{Default, Schema, Type, key};
+
+/// One backend of one resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Keys to read, each with the keys below it.
+    pub keys: Vec<String>,
+    /// Keys whose changes trigger an update; `keys` where the user set none.
+    pub watch_keys: Vec<String>,
+    /// Put before every key, and removed from the keys that templates see.
+    pub prefix: String,
+    /// Whether changes of keys trigger updates.
+    pub watch: bool,
+    /// Read once, then never again.
+    pub onetime: bool,
+    /// The time between two reads; `None`: no reads by time.
+    pub interval: Option<Duration>,
+    /// The store.
+    pub kind: Kind,
+}
+
+/// The store of a backend, with its own options.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// etcd, version 2 or 3.
+    Etcd(Etcd),
+    /// A YAML or JSON file.
+    File(File),
+    /// Environment variables.
+    Env,
+    /// Consul.
+    Consul(Consul),
+    /// Vault.
+    Vault(Vault),
+    /// Redis.
+    Redis(Redis),
+    /// ZooKeeper.
+    Zookeeper(Zookeeper),
+    /// No keys, for tests.
+    Mock,
+    /// NATS.
+    Nats(Nats),
+    /// A program that speaks the plugin protocol.
+    Plugin(Plugin),
+}
+
+/// The backends of a resource, in the order in which they are merged: a later one wins.
+pub(super) static BACKENDS: Schema = Schema {
+    path: "resource.backend",
+    title: "`backend`",
+    groups: &[&[
+        key("etcd", Type::Table, Default::Unset, "see [etcd](#etcd)"),
+        key("file", Type::Table, Default::Unset, "see [file](#file)"),
+        key("env", Type::Table, Default::Unset, "see [env](#env)"),
+        key("consul", Type::Table, Default::Unset, "see [consul](#consul)"),
+        key("vault", Type::Table, Default::Unset, "see [vault](#vault)"),
+        key("redis", Type::Table, Default::Unset, "see [redis](#redis)"),
+        key("zookeeper", Type::Table, Default::Unset, "see [zookeeper](#zookeeper)"),
+        key("mock", Type::Table, Default::Unset, "see [mock](#mock)"),
+        key("nats", Type::Table, Default::Unset, "see [nats](#nats)"),
+        key("plugin", Type::Tables, Default::Unset, "see [`[[resource.backend.plugin]]`](#resourcebackendplugin)"),
+    ]],
+};
+
+/// A backend that is not a plugin.
+struct Builtin {
+    name: &'static str,
+    schema: &'static Schema,
+    /// Reads its own keys. `None` where a required one is wrong or missing.
+    kind: fn(&Reader) -> Option<Kind>,
+}
+
+/// In merge order. Plugins come last.
+const BUILTIN: &[Builtin] = &[
+    Builtin { name: "etcd", schema: &etcd::ETCD, kind: |reader| Some(Kind::Etcd(etcd::parse(reader))) },
+    Builtin { name: "file", schema: &file::FILE, kind: |reader| file::parse(reader).map(Kind::File) },
+    Builtin { name: "env", schema: &env::ENV, kind: |_| Some(Kind::Env) },
+    Builtin { name: "consul", schema: &consul::CONSUL, kind: |reader| Some(Kind::Consul(consul::parse(reader))) },
+    Builtin { name: "vault", schema: &vault::VAULT, kind: |reader| vault::parse(reader).map(Kind::Vault) },
+    Builtin { name: "redis", schema: &redis::REDIS, kind: |reader| Some(Kind::Redis(redis::parse(reader))) },
+    Builtin {
+        name: "zookeeper",
+        schema: &zookeeper::ZOOKEEPER,
+        kind: |reader| Some(Kind::Zookeeper(zookeeper::parse(reader))),
+    },
+    Builtin { name: "mock", schema: &mock::MOCK, kind: |_| Some(Kind::Mock) },
+    Builtin { name: "nats", schema: &nats::NATS, kind: |reader| nats::parse(reader).map(Kind::Nats) },
+];
+
+/// All backends of a resource, its own over the default ones. `header` is that of its `backend` table.
+pub(super) fn parse_all(resource: &Reader, header: &str, defaults: Option<&Found<&Table>>) -> Vec<Backend> {
+    let report = resource.report;
+    let own = resource.table("backend");
+    let layers: Vec<(&Table, Span)> = own.iter().chain(defaults).map(|table| (table.value, table.span)).collect();
+    let mut backends = Vec::new();
+    let mut named = false;
+    if !layers.is_empty() {
+        let reader = Reader::overlaid(report, &BACKENDS, layers);
+        for builtin in BUILTIN {
+            named |= reader.has(builtin.name);
+            let tables = reader.tables_of_layers(builtin.name);
+            if !tables.is_empty() {
+                let layers = tables.iter().map(|table| (table.value, table.span)).collect();
+                backends.extend(builtin.parse(&Reader::overlaid(report, builtin.schema, layers)));
+            }
+        }
+    }
+    if let Some(own) = &own {
+        let reader = Reader::new(report, &BACKENDS, own.value, own.span);
+        named |= reader.has("plugin");
+        for table in reader.tables("plugin", &format!("{header}.plugin")) {
+            let reader = Reader::new(report, &plugin::PLUGIN, table.value, table.span);
+            backends.extend(backend(&reader, "plugin", plugin::parse(&reader).map(Kind::Plugin)));
+        }
+    }
+    let malformed = own.is_none() && resource.has("backend");
+    if !named && !malformed {
+        let message = format!("this resource has no backend: add one, such as `[{header}.etcd]`");
+        report.missing(resource.span(), message);
+    }
+    backends
+}
+
+/// Checks default_backends on their own: an error in them is reported even if there is no resource.
+pub(super) fn check_defaults(report: &Report, defaults: &Found<&Table>) {
+    let reader = Reader::new(report, &BACKENDS, defaults.value, defaults.span);
+    for builtin in BUILTIN {
+        if let Some(table) = reader.table(builtin.name) {
+            builtin.parse(&Reader::new(report, builtin.schema, table.value, table.span).for_defaults());
+        }
+    }
+    if reader.has("plugin") {
+        report.warn(reader.place("plugin"), "`plugin` is not inherited: move it into the resources that need it");
+    }
+}
+
+impl Builtin {
+    fn parse(&self, reader: &Reader) -> Option<Backend> {
+        backend(reader, self.name, (self.kind)(reader))
+    }
+}
+
+/// A backend from its own options and the keys that every backend has.
+fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
+    let unwatchable = match &kind {
+        Some(Kind::File(file)) => file.is_remote().then_some("a remote file"),
+        Some(Kind::Env | Kind::Vault(_) | Kind::Redis(_) | Kind::Mock) => Some(name),
+        Some(Kind::Etcd(_) | Kind::Consul(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_)) => None,
+        // Of the stores that cannot be watched only vault has a required key.
+        None => (name == "vault").then_some(name),
+    };
+    let every::Every { keys, watch_keys, prefix, watch, onetime, interval } = every::parse(reader, name, unwatchable);
+    Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, kind: kind? })
+}

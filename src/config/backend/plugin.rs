@@ -1,0 +1,69 @@
+//! The options of a plugin: struct, rows and parser.
+//! Runs no program; plugins are not supported yet.
+
+use std::path::PathBuf;
+
+use super::every::EVERY;
+use crate::config::document::{Node, Table, Value};
+use crate::config::reader::Reader;
+use crate::config::report::Report;
+use crate::config::schema::{Default, Schema, Type, key};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plugin {
+    pub path: PathBuf,
+    /// Any table, as JSON text: the plugin gets it as it is.
+    pub config: String,
+}
+
+pub(in crate::config) static PLUGIN: Schema = Schema {
+    path: "resource.backend.plugin",
+    title: "`plugin`",
+    groups: &[
+        EVERY,
+        &[
+            key("path", Type::Text, Default::Needed, "the program; the last part of the path is the backend's name"),
+            key("config", Type::Table, Default::Unset, "passed to the plugin as JSON; a date becomes a string"),
+        ],
+    ],
+};
+
+/// Reads the table; `None` where the `path` is missing.
+pub(super) fn parse(reader: &Reader) -> Option<Plugin> {
+    let config = plugin_config(reader);
+    let path = reader.required("path", "the path of the plugin's program")?.value;
+    Some(Plugin { path: path.into(), config })
+}
+
+/// The `config` of a plugin as JSON text.
+fn plugin_config(reader: &Reader) -> String {
+    let Some(table) = reader.table("config") else {
+        return "{}".to_owned();
+    };
+    json_table(reader.report, table.value).to_string()
+}
+
+fn json_table(report: &Report, table: &Table) -> serde_json::Value {
+    table.entries.iter().map(|entry| (entry.key.clone(), json(report, &entry.node))).collect()
+}
+
+fn json(report: &Report, node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Text(text) | Value::Date(text) => text.as_str().into(),
+        Value::Integer(Some(value)) => (*value).into(),
+        Value::Integer(None) => {
+            report.error(node.span, "this integer does not fit 64 bits");
+            serde_json::Value::Null
+        }
+        Value::Float(digits) => {
+            let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
+            if number.is_none() {
+                report.error(node.span, "JSON, which plugins are given, has no such number");
+            }
+            number.into()
+        }
+        Value::Boolean(value) => (*value).into(),
+        Value::List(items) => items.iter().map(|item| json(report, item)).collect(),
+        Value::Table(table) => json_table(report, table),
+    }
+}

@@ -1,0 +1,20 @@
+//! What the command line decides about a configuration. Parses no flag.
+//! The flags are in `cli`.
+
+/// Whether probable mistakes are errors: the flag `--strict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// They are warnings.
+    Lenient,
+    /// They are errors.
+    Strict,
+}
+
+/// How long the program runs: the flag `-onetime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every resource is brought up to date once.
+    OneShot,
+    /// Until told to stop.
+    Watch,
+}

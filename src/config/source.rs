@@ -1,0 +1,64 @@
+//! What the configuration needs from the machine: files, directories, environment variables, a shell. Declares it only;
+//! `host` implements it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
+pub trait Source {
+    /// The bytes of the main file. At the start it may be a pipe, which is read until its writer closes it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or read, or is larger than the implementation allows.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The bytes of a file that was found in a directory; it has to be a regular file.
+    ///
+    /// # Errors
+    /// Those of `read`, and where the file is not a regular one.
+    fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path)
+    }
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+    /// An environment variable.
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
+    /// The program that runs commands.
+    fn shell(&self) -> Shell;
+    /// The file that a path leads to, so that two paths of one file are recognised. A source without links and
+    /// directories identifies a file by its path.
+    fn identity(&self, path: &Path) -> Identity {
+        Identity::named(path)
+    }
+}
+
+/// The identity of a file, independent of the path that leads to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A regular file: its device and inode.
+    File(u64, u64),
+    /// Nothing yet: the device and inode of the nearest directory above it, and the path from there.
+    Absent(u64, u64, PathBuf),
+    /// A device, a descriptor, or a file that cannot be inspected: identified by its path alone.
+    Named(PathBuf),
+}
+
+impl Identity {
+    /// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` stays: after
+    /// a link it leads to another directory than the text says.)
+    pub fn named(path: &Path) -> Identity {
+        Identity::Named(path.components().filter(|part| *part != Component::CurDir).collect())
+    }
+}
+
+/// The program that runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// `/bin/sh -c`
+    Present,
+    /// There is no /bin/sh: a command that needs no shell is split into words and executed; any other is an error.
+    Missing,
+}

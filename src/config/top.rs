@@ -1,0 +1,156 @@
+//! The keys of the top level of the main file that are values, and of `[limits]`: their rows and what they mean. Reads no
+//! directory: `include_dir` and `filter_dir` are followed where files are read.
+
+use super::document::Table;
+use super::model::{Limits, LogFormat, LogLevel};
+use super::reader::{Found, Reader};
+use super::report::{Report, quoted};
+use super::schema::{Default, Schema, Type, Unit, key};
+use crate::nearest::nearest;
+
+/// The top level of the main file.
+pub(super) static MAIN: Schema = Schema {
+    path: "top level",
+    title: "the top level of the main file",
+    groups: &[&[
+        key(
+            "log_level",
+            Type::Text,
+            Default::Word("info"),
+            "`trace`, `debug`, `info`, `warn`, `error` or `off`, in any case; `fatal` and `panic` mean `error`; any other \
+             text means `info`, with a warning",
+        ),
+        key(
+            "log_format",
+            Type::Text,
+            Default::Word("text"),
+            "`text` or `json`; any other text means `text`, with a warning",
+        ),
+        key(
+            "include_dir",
+            Type::Text,
+            Default::Unset,
+            "a directory with one resource in each file: see [include_dir](#include_dir)",
+        ),
+        key(
+            "filter_dir",
+            Type::Text,
+            Default::Unset,
+            "a directory of template filters in JavaScript, one in each `*.js` file; the directory may be missing. The \
+             filters need the `full` build: see [javascript.md](javascript.md)",
+        ),
+        key(
+            "pid_file",
+            Type::Text,
+            Default::Unset,
+            "remco writes its process id to this file, in decimal and without a newline, and removes the file when it \
+             exits. A second remco with the same `pid_file` does not start. Any other failure is only logged: see \
+             [operation.md](operation.md), Pid file",
+        ),
+        key("resource", Type::Tables, Default::Unset, "see [`[[resource]]`](#resource)"),
+        key("default_backends", Type::Table, Default::Unset, "see [`[default_backends]`](#default_backends)"),
+        key("telemetry", Type::Table, Default::Unset, "see [`[telemetry]`](#telemetry)"),
+        key("limits", Type::Table, Default::Unset, "see [`[limits]`](#limits)"),
+        // Out of use since before Go remco 0.12.
+        key("log_file", Type::Unused, Default::Unset, "accepted and ignored"),
+    ]],
+};
+
+/// What a render of a template may cost. Go remco has no such table.
+pub(super) static LIMITS: Schema = Schema {
+    path: "limits",
+    title: "`limits`",
+    groups: &[&[
+        key(
+            "template_steps",
+            Type::Integer(Unit::Plain),
+            Default::Number(100_000_000),
+            "tags, expressions and loop rounds that run, and every 16 bytes that they read or make; at least 1",
+        ),
+        key(
+            "template_time",
+            Type::Decimal(Unit::Seconds),
+            Default::Number(10),
+            "processor time; between 0.1 and 86400",
+        ),
+        key(
+            "template_output",
+            Type::Integer(Unit::Bytes),
+            Default::Number(256 << 20),
+            "the size of the result, and of each intermediate text or list; at least 1",
+        ),
+        key(
+            "template_memory",
+            Type::Integer(Unit::Bytes),
+            Default::Number(256 << 20),
+            "all texts, lists and maps of one rendering that exist at a time, including the result and what is needed to \
+             build them; at least 1",
+        ),
+    ]],
+};
+
+/// The limits; without the table, the defaults.
+pub(super) fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
+    table.map_or_else(Limits::default, |table| limits_of(&Reader::new(report, &LIMITS, table.value, table.span)))
+}
+
+fn limits_of(reader: &Reader) -> Limits {
+    Limits {
+        template_steps: reader.positive("template_steps"),
+        template_time: reader.time_limit("template_time"),
+        template_output: reader.positive("template_output"),
+        template_memory: reader.positive("template_memory"),
+    }
+}
+
+impl std::default::Default for Limits {
+    fn default() -> Limits {
+        limits_of(&Reader::of_nothing(&Report::of_defaults(), &LIMITS))
+    }
+}
+
+/// The level; an unknown one is reported.
+pub(super) fn log_level(reader: &Reader) -> LogLevel {
+    const KNOWN: &[(&str, LogLevel)] = &[
+        ("trace", LogLevel::Trace),
+        ("debug", LogLevel::Debug),
+        ("info", LogLevel::Info),
+        ("warn", LogLevel::Warn),
+        ("error", LogLevel::Error),
+        ("off", LogLevel::Off),
+        // From the manual of Go remco. This program logs nothing above an error.
+        ("fatal", LogLevel::Error),
+        ("panic", LogLevel::Error),
+    ];
+    let Some(found) = reader.filled("log_level") else {
+        return LogLevel::Info;
+    };
+    let level = found.value.trim().to_ascii_lowercase();
+    if let Some((_, level)) = KNOWN.iter().find(|(name, _)| *name == level) {
+        return *level;
+    }
+    let shown = reader.report.show(found.span, found.value);
+    let advice = match nearest(&level, KNOWN.iter().map(|(name, _)| *name)) {
+        Some(name) => format!(", did you mean {}?", quoted(name)),
+        None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
+    };
+    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
+    LogLevel::Info
+}
+
+/// The format; an unknown one is reported.
+pub(super) fn log_format(reader: &Reader) -> LogFormat {
+    let Some(found) = reader.filled("log_format") else {
+        return LogFormat::Text;
+    };
+    match found.value {
+        "json" => LogFormat::Json,
+        "text" => LogFormat::Text,
+        other => {
+            let shown = reader.report.show(found.span, other);
+            let message = format!("unknown log_format {shown} is taken as `text`: known are `text` and `json`");
+            reader.report.warn(found.span, message);
+            LogFormat::Text
+        }
+    }
+}
