@@ -25,4 +25,5 @@ pub mod resource;
 mod scheme;
 pub mod store;
 pub mod template;
+mod width;
 pub mod yaml;

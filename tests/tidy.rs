@@ -43,6 +43,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/random.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/scheme.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/width.rs", kind: Kind::Pure, uses: NOTHING },
 ];
 
 /// Such a part may be used by all others.

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::width;
+
 /// One error or warning, with its place in the file as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -83,7 +85,7 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     let (before, after) = (if from > 0 { "..." } else { "" }, if to < line.len() || hidden { "..." } else { "" });
     let text: String = line[from..to].iter().collect();
     let margin = number.to_string().len();
-    let caret = caret - from + before.len();
+    let caret = before.len() + line[from..].iter().take(caret - from).map(|c| width::columns(*c)).sum::<usize>();
     format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
 }
 
@@ -121,6 +123,7 @@ mod tests {
     fn points_at_the_place() {
         check("interval = \"60\"", 12, " 12 | interval = \"60\"\n    |            ^");
         check("\tä = 1", 2, " 12 |  ä = 1\n    |  ^");
+        check("x = \"日本\" y", 10, " 12 | x = \"日本\" y\n    |            ^");
         check("a = ", 5, " 12 | a = \n    |     ^");
         check("   ", 1, "");
     }

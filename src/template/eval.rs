@@ -132,13 +132,13 @@ impl Render {
         let in_path = |message: String| format!("{}: {message}", self.path_text(path, at));
         let called = match (&step.access, &step.args) {
             (Access::Index(index), _) => value.index(*index),
-            (Access::Field(name), None) => value.field(name),
+            (Access::Field(name), None) => self.called_at(step.span, || value.field(name)),
             (Access::Field(name), Some(args)) => {
                 let values = self.arguments(args)?;
                 // A key or a member is looked for.
                 let read = values.as_slice().first().map_or(0, Value::text_len);
                 self.charge(STEP + read, step.span)?;
-                match value.call(name, values.as_slice()) {
+                match self.called_at(step.span, || value.call(name, values.as_slice())) {
                     Some(result) => {
                         let value = result
                             .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)))?;
@@ -155,6 +155,14 @@ impl Render {
             Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
             Err(message) => Err(Stop::At(step.span, in_path(message))),
         }
+    }
+
+    /// Calls into a value, which knows no places: what it runs is called from here.
+    fn called_at<T>(&self, span: Span, call: impl FnOnce() -> T) -> T {
+        let tag = self.tag.replace(span);
+        let result = call();
+        self.tag.set(tag);
+        result
     }
 
     fn head(&self, head: &Head) -> Outcome<Value> {

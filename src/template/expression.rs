@@ -97,7 +97,7 @@ const PRODUCTS: [(&str, Op); 3] = [("*", Op::Mul), ("/", Op::Div), ("%", Op::Rem
 impl Parser<'_> {
     /// A whole expression. What follows it is left to the caller.
     pub fn expression(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
-        self.deeper(tokens.tag.span, tokens.here())?;
+        self.deeper(tokens.here())?;
         let first = self.comparison(tokens)?;
         let mut rest = Vec::new();
         while let Some(logic) = tokens.take_one(&LOGIC) {
@@ -113,7 +113,7 @@ impl Parser<'_> {
         let Some(op) = tokens.take_one(&COMPARISONS) else {
             return Ok(left);
         };
-        self.deeper(tokens.tag.span, tokens.here())?;
+        self.deeper(tokens.here())?;
         // `a in b == c` is refused by the original too.
         let right = if op == Op::In { self.sum(tokens)? } else { self.comparison(tokens)? };
         self.shallower();
@@ -163,7 +163,7 @@ impl Parser<'_> {
         if tokens.take("^").is_none() {
             return Ok(base);
         }
-        self.deeper(tokens.tag.span, tokens.here())?;
+        self.deeper(tokens.here())?;
         let exponent = self.power(tokens)?;
         self.shallower();
         Ok(Expr::Binary(Op::Pow, Box::new((base, exponent)), tokens.since(start)))
@@ -174,7 +174,7 @@ impl Parser<'_> {
             let inner = self.expression(tokens)?;
             if tokens.take(")").is_none() {
                 let message = format!("`(` is not closed, found {}", tokens.found());
-                return Err(self.error(tokens, tokens.since(open.span), message));
+                return Err(self.error(tokens.since(open.span), message));
             }
             return Ok(inner);
         }
@@ -196,7 +196,7 @@ impl Parser<'_> {
     pub fn filter(&mut self, tokens: &mut Tokens) -> Result<FilterCall, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
             let message = format!("the name of a filter is expected, found {}", tokens.found());
-            return Err(self.error(tokens, tokens.here(), message));
+            return Err(self.error(tokens.here(), message));
         };
         let text = name.name();
         let Some(filter) = self.scripts.lookup(text) else {
@@ -207,17 +207,17 @@ impl Parser<'_> {
                     None => format!("unknown filter `{text}`{}", suggest(text, self.scripts.names())),
                 },
             };
-            return Err(self.error(tokens, name.span, message));
+            return Err(self.error(name.span, message));
         };
         let argument = match (tokens.take(":"), tokens.peek().map(|token| (token.kind, token.text))) {
             (Some(_), Some((TokenKind::Symbol, b"-" | b"+"))) => {
                 let message = "an argument with a sign stands in quotes, like \"-1\"";
-                return Err(self.error(tokens, tokens.here(), message));
+                return Err(self.error(tokens.here(), message));
             }
             (Some(_), _) => Some(self.simple(tokens)?),
             (None, Some((TokenKind::Symbol, b"("))) => {
                 let message = format!("the argument of a filter stands behind a colon, write {text}:..");
-                return Err(self.error(tokens, tokens.here(), message));
+                return Err(self.error(tokens.here(), message));
             }
             (None, _) => None,
         };
@@ -228,7 +228,7 @@ impl Parser<'_> {
     fn simple(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
         let start = tokens.here();
         let Some(token) = tokens.peek() else {
-            return Err(self.error(tokens, start, "a value is missing before the end of the tag"));
+            return Err(self.error(start, "a value is missing before the end of the tag"));
         };
         match (token.kind, token.text) {
             (TokenKind::Name, _) => return self.path(tokens),
@@ -248,7 +248,7 @@ impl Parser<'_> {
             b"." => format!("a value is expected, found `.`{}", hints::VERBATIM),
             _ => format!("a value is expected, found {}", tokens.found()),
         };
-        Err(self.error(tokens, start, message))
+        Err(self.error(start, message))
     }
 
     fn number(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
@@ -259,17 +259,17 @@ impl Parser<'_> {
                 Ok(number) => Ok(Expr::Literal(Value::integer(number))),
                 Err(_) => {
                     let message = format!("number is too large, the largest is {}", i64::MAX);
-                    Err(self.error(tokens, start, message))
+                    Err(self.error(start, message))
                 }
             };
         }
         let Some(fraction) = tokens.take_kind(TokenKind::Digits) else {
             let message = format!("digits are expected after the point, found {}", tokens.found());
-            return Err(self.error(tokens, tokens.since(start), message));
+            return Err(self.error(tokens.since(start), message));
         };
         match format!("{whole}.{}", fraction.name()).parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Expr::Literal(Value::Float(number))),
-            _ => Err(self.error(tokens, tokens.since(start), "number is too large")),
+            _ => Err(self.error(tokens.since(start), "number is too large")),
         }
     }
 
@@ -280,7 +280,7 @@ impl Parser<'_> {
         let callee =
             functions::lookup(text).map(Callee::Function).or_else(|| self.scripts.lookup(text).map(Callee::Filter));
         let head = Head { name: self.names.name(text), callee, args, span: tokens.since(start) };
-        self.uses(&head, tokens.tag.span);
+        self.uses(&head);
         let mut steps = Vec::new();
         while tokens.take(".").is_some() {
             let access = match tokens.peek() {
@@ -291,12 +291,12 @@ impl Parser<'_> {
                 Some(token) if token.kind == TokenKind::Digits => {
                     match token.name().parse::<i64>().ok().and_then(|n| n.try_into().ok()) {
                         Some(index) => Access::Index(index),
-                        None => return Err(self.error(tokens, tokens.here(), "index is too large")),
+                        None => return Err(self.error(tokens.here(), "index is too large")),
                     }
                 }
                 _ => {
                     let message = format!("a name or a number is expected after the dot, found {}", tokens.found());
-                    return Err(self.error(tokens, tokens.here(), message));
+                    return Err(self.error(tokens.here(), message));
                 }
             };
             tokens.next();
@@ -313,7 +313,7 @@ impl Parser<'_> {
             let args = args.get_or_insert_default();
             while tokens.take(")").is_none() {
                 if tokens.is_empty() {
-                    return Err(self.error(tokens, open.span, "the arguments are not closed, `)` is missing"));
+                    return Err(self.error(open.span, "the arguments are not closed, `)` is missing"));
                 }
                 let start = tokens.here();
                 let value = self.expression(tokens)?;
@@ -324,7 +324,7 @@ impl Parser<'_> {
                         Some(Token { text: b"=", .. }) => "a call takes no named arguments".to_owned(),
                         _ => format!("`,` or `)` is expected after an argument, found {}", tokens.found()),
                     };
-                    return Err(self.error(tokens, tokens.here(), message));
+                    return Err(self.error(tokens.here(), message));
                 }
             }
         }
@@ -334,8 +334,8 @@ impl Parser<'_> {
 
 /// Remembers what can only be judged when the whole file is known: any tag may give a name another meaning.
 impl Parser<'_> {
-    fn uses(&mut self, head: &Head, tag: Span) {
-        let here = Use { name: head.name, span: head.span, tag };
+    fn uses(&mut self, head: &Head) {
+        let here = Use { name: head.name, span: head.span };
         match (&head.callee, &head.args) {
             // Wrong arguments are told when the call is reached, as in the original: it may never be.
             (Some(Callee::Function(_)), _) | (Some(Callee::Filter(_)), Some(_)) => {}

@@ -84,8 +84,6 @@ const CLOSERS: [(&[u8], TagKind, bool); 4] = [
     (b"%}", TagKind::Block, false),
 ];
 
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
 /// What a tag and a token of it take until the file is compiled, in bytes: as token first, then in the syntax tree and
 /// in a node. Measured over all tags, with what the lists of them have to spare.
 const TAG: usize = 64;
@@ -96,8 +94,7 @@ const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 /// Cuts a whole file. What is wrong within a tag is mostly left to the parser (see [`Tag::broken`]); an error here is one
 /// that even a comment does not excuse.
 pub(super) fn lex<'s>(source: &'s Source, blocks: Blocks, room: &mut Hold) -> Result<Vec<Piece<'s>>, Error> {
-    // A byte order mark says how the file is encoded; it is no part of the text.
-    let at = if source.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let at = source.text_start();
     let mut lexer = Lexer { source, bytes: &source.bytes, at, text: at, pieces: Vec::new(), room };
     lexer.file()?;
     trim(source, &mut lexer.pieces, blocks);
@@ -152,7 +149,7 @@ impl<'s> Lexer<'s, '_> {
         self.text = self.at;
         let rest = &self.bytes[self.at..];
         let Some(length) = rest.windows(END_VERBATIM.len()).position(|window| window == END_VERBATIM) else {
-            return Err(self.source.error(tag, tag, "verbatim is not closed, `{% endverbatim %}` is missing"));
+            return Err(self.source.error(tag, "verbatim is not closed, `{% endverbatim %}` is missing"));
         };
         self.at += length;
         self.end_text();
@@ -173,7 +170,7 @@ impl<'s> Lexer<'s, '_> {
         let rest = &self.bytes[start + 2..];
         let Some(length) = rest.windows(2).position(|window| window == b"#}") else {
             let message = format!("comment is not closed, `#}}` is missing{}", self.hint_of_shell(start));
-            return Err(self.source.error(opener, opener, message));
+            return Err(self.source.error(opener, message));
         };
         if rest[..length].contains(&b'\n') {
             let message = match self.hint_of_shell(start) {
@@ -181,7 +178,7 @@ impl<'s> Lexer<'s, '_> {
                     .to_owned(),
                 hint => format!("comment is not closed in its line{hint}"),
             };
-            return Err(self.source.error(opener, opener, message));
+            return Err(self.source.error(opener, message));
         }
         self.at = start + 2 + length + 2;
         self.text = self.at;
@@ -209,7 +206,7 @@ impl<'s> Lexer<'s, '_> {
             while let Some(blank) = self.bytes.get(self.at).filter(|byte| BLANKS.contains(byte)) {
                 if *blank == b'\n' {
                     let message = format!("a newline within a tag; `{}` has to be in the same line", kind.closer());
-                    return Err(self.source.error(opener, opener, message));
+                    return Err(self.source.error(opener, message));
                 }
                 self.at += 1;
             }
@@ -235,7 +232,7 @@ impl<'s> Lexer<'s, '_> {
             let token = match first {
                 b'a'..=b'z' | b'A'..=b'Z' | b'_' => self.name(),
                 b'0'..=b'9' => self.digits(),
-                b'"' | b'\'' => self.string(opener, *first)?,
+                b'"' | b'\'' => self.string(*first)?,
                 _ => match SYMBOLS.iter().find(|symbol| self.sees(symbol)) {
                     Some(symbol) => self.token(TokenKind::Symbol, at, at + symbol.len()),
                     None => {
@@ -259,7 +256,7 @@ impl<'s> Lexer<'s, '_> {
 
     /// Counts what the compiled file takes.
     fn charge(&mut self, opener: Span, bytes: usize) -> Result<(), Error> {
-        self.room.build(bytes).map_err(|message| self.source.error(opener, opener, message))
+        self.room.build(bytes).map_err(|message| self.source.error(opener, message))
     }
 
     fn token(&mut self, kind: TokenKind, start: usize, end: usize) -> Token<'s> {
@@ -285,11 +282,10 @@ impl<'s> Lexer<'s, '_> {
         self.token(TokenKind::Digits, start, self.at)
     }
 
-    fn string(&mut self, opener: Span, quote: u8) -> Result<Token<'s>, Error> {
+    fn string(&mut self, quote: u8) -> Result<Token<'s>, Error> {
         let start = self.at;
         let mut at = start + 1;
-        let fail =
-            |from: usize, to: usize, message: &str| Err(self.source.error(opener, self.source.span(from, to), message));
+        let fail = |from: usize, to: usize, message: &str| Err(self.source.error(self.source.span(from, to), message));
         loop {
             match self.bytes.get(at) {
                 Some(byte) if *byte == quote => break,

@@ -53,6 +53,7 @@ pub(super) fn compile(
         sources: Vec::new(),
         nodes: Vec::new(),
         units: Vec::new(),
+        starts: Vec::new(),
         work: VecDeque::new(),
         files: HashMap::new(),
         exports: HashMap::new(),
@@ -69,11 +70,11 @@ pub(super) fn compile(
         }
     }
     lowering.refuse_cycles()?;
-    let Lowering { sources, nodes, units, variables, bound, .. } = lowering;
+    let Lowering { sources, nodes, units, starts, variables, bound, .. } = lowering;
     let unknown = variables.into_iter().filter(|variable| !bound.contains(&variable.name));
-    let unknown = unknown.map(|variable| (variable.name, variable.tag)).collect();
+    let unknown = unknown.map(|variable| (variable.name, variable.span)).collect();
     let units = units.into_iter().map(|unit| unit.expect("no unit is left when there is no work")).collect();
-    Ok(Program { sources, nodes, units, unknown })
+    Ok(Program { sources, nodes, units, starts, unknown })
 }
 
 struct Lowering<'a> {
@@ -85,6 +86,8 @@ struct Lowering<'a> {
     sources: Vec<Source>,
     nodes: Vec<Node>,
     units: Vec<Option<upon::Template<'static>>>,
+    /// Where each unit begins; an empty one is nowhere.
+    starts: Vec<Span>,
     work: VecDeque<Work>,
     /// The files that are included: the numbers of source and unit.
     files: HashMap<PathBuf, (usize, usize)>,
@@ -123,7 +126,7 @@ impl Lowering<'_> {
             return Err(Error::of_file(&path, message));
         }
         self.room.build(bytes.len() * COPIES + NODE).map_err(|message| match reached {
-            Some((_, tag)) => self.error(tag, tag, message),
+            Some((_, tag)) => self.error(tag, message),
             None => Error::of_file(&path, message),
         })?;
         let id = self.sources.len() as u32;
@@ -142,22 +145,23 @@ impl Lowering<'_> {
 
     fn reserve(&mut self) -> usize {
         self.units.push(None);
+        self.starts.push(Span::default());
         self.units.len() - 1
     }
 
     /// Reads a file that a tag names. `None`: it does not exist, and need not.
     fn read(&self, tag: Span, name: &[u8], named: Span, need: Need) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
         let path = self.resolve(tag, name, named)?;
-        let bytes = self.library.read(self.world, &path, need).map_err(|message| self.error(tag, named, message))?;
+        let bytes = self.library.read(self.world, &path, need).map_err(|message| self.error(named, message))?;
         Ok(bytes.map(|bytes| (path, bytes)))
     }
 
     fn resolve(&self, tag: Span, name: &[u8], named: Span) -> Result<PathBuf, Error> {
-        resolve(&self.sources[tag.file as usize].path, name).map_err(|message| self.error(tag, named, message))
+        resolve(&self.sources[tag.file as usize].path, name).map_err(|message| self.error(named, message))
     }
 
-    fn error(&self, tag: Span, what: Span, message: impl Into<String>) -> Error {
-        self.reached(tag.file as usize, self.sources[tag.file as usize].error(tag, what, message))
+    fn error(&self, what: Span, message: impl Into<String>) -> Error {
+        self.reached(what.file as usize, self.sources[what.file as usize].error(what, message))
     }
 
     /// Adds to an error in a file how one got there.
@@ -201,7 +205,7 @@ impl Lowering<'_> {
                 break document.body;
             };
             if paths.contains(&path) || paths.len() >= NESTING {
-                return Err(self.error(extends.tag, extends.span, "files extend each other without an end"));
+                return Err(self.error(extends.span, "files extend each other without an end"));
             }
             paths.push(path.clone());
             let parent = self.add(path, bytes, Some((Reach::Extended, extends.tag)))?;
@@ -224,6 +228,7 @@ impl Lowering<'_> {
     /// Lowers what is a template of upon's of its own.
     fn unit(&mut self, body: Block, unit: usize, family: &Rc<Family>) -> Result<(), Error> {
         let mut out = String::new();
+        self.starts[unit] = body.first().map(|first| first.tag).unwrap_or_default();
         self.block(body, &mut out, family)?;
         let compiled = render::ENGINE.compile(out).map_err(|error| {
             let message = format!("failed to lower the template, which is a mistake of remco: {error}");
@@ -303,7 +308,7 @@ impl Lowering<'_> {
 
     /// Counts what the compiled files take.
     fn charge(&mut self, tag: Span, bytes: usize) -> Result<(), Error> {
-        self.room.build(bytes).map_err(|message| self.error(tag, tag, message))
+        self.room.build(bytes).map_err(|message| self.error(tag, message))
     }
 
     /// Adds a node and gives its number.
@@ -461,7 +466,7 @@ impl Lowering<'_> {
                     path.display(),
                     self.library.names().text(name)
                 );
-                return Err(self.error(tag, span, message));
+                return Err(self.error(span, message));
             };
             define.push((alias, node.clone()));
         }
@@ -530,7 +535,7 @@ impl Lowering<'_> {
             };
             seen[file] = Seen::Open;
             open.push((file, at + 1, levels));
-            let fail = |message: String| Err(self.error(tag, tag, message));
+            let fail = |message: String| Err(self.error(tag, message));
             let below = match seen[next] {
                 Seen::Not => 0,
                 Seen::Done(below) => below,

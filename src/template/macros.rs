@@ -58,22 +58,20 @@ impl Render {
         values.rotate_left(args.len());
         self.set_all(values);
         self.hold_variables()?;
-        let text = self.captured(&macro_.program, *unit)?;
+        let text = self.captured(&macro_.program, *unit, call)?;
         self.scopes.borrow_mut().close();
         Ok(Value::Str(text))
     }
 
     /// What a unit prints that is called.
-    fn captured(&self, program: &Rc<Program>, unit: usize) -> Outcome<Bytes> {
-        let from = self.tag.get();
-        self.pass("called from", from);
+    fn captured(&self, program: &Rc<Program>, unit: usize, call: Span) -> Outcome<Bytes> {
+        self.pass("called from", call);
         self.descend(UNIT)?;
         let start = self.mark();
         self.unit(program, unit)?;
         let text = self.take(start)?;
         self.ascend(UNIT);
         self.back();
-        self.tag.set(from);
         Ok(text)
     }
 }
@@ -122,7 +120,7 @@ impl Render {
             scopes.open(Sees::Scope(*scope));
             scopes.set(Name::BLOCK, Value::object(inner));
         }
-        let text = self.tried(|| self.captured(program, supers[left]))?;
+        let text = self.tried(|| self.captured(program, supers[left], self.tag.get()))?;
         self.scopes.borrow_mut().close();
         // As in the original, a block that fails is empty here.
         Ok(text.unwrap_or_default())

@@ -114,9 +114,9 @@ impl Template {
         let names = self.library.names();
         let unknown = self.program.unknown.iter();
         unknown
-            .map(|(name, tag)| {
-                let source = self.program.source(*tag);
-                let (line, col) = source.place(tag.start);
+            .map(|(name, span)| {
+                let source = self.program.source(*span);
+                let (line, col) = source.place(span.start);
                 Unknown { name: names.text(*name).to_string(), file: source.path.clone(), line, col }
             })
             .collect()
@@ -128,7 +128,7 @@ impl Template {
 pub struct Unknown {
     pub name: String,
     pub file: PathBuf,
-    /// Of the tag, as in [`Error`].
+    /// Of the name, as in [`Error`].
     pub line: usize,
     pub col: usize,
 }

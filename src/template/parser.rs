@@ -46,7 +46,6 @@ pub(super) struct Extends {
 pub(super) struct Use {
     pub name: Name,
     pub span: Span,
-    pub tag: Span,
 }
 
 /// What a file is parsed for.
@@ -92,8 +91,7 @@ pub(super) fn parse<'s>(
         variables.sort_by_key(|variable| variable.span.start);
     }
     let wrong = wrong_calls.into_iter().find(|call| !bound.contains(&call.name));
-    let wrong_call =
-        wrong.map(|call| source.error(call.tag, call.span, unknown_function(parser.names.text(call.name), scripts)));
+    let wrong_call = wrong.map(|call| source.error(call.span, unknown_function(parser.names.text(call.name), scripts)));
     let exports = exports.unwrap_or_default();
     Ok(Document { body, extends, blocks, exports, variables, bound, macros, wrong_call })
 }
@@ -163,7 +161,7 @@ impl<'s> Parser<'s> {
     fn whole(&self, tag: &Tag) -> Result<(), Error> {
         match &tag.broken {
             None => Ok(()),
-            Some((what, message)) => Err(self.source.error(tag.span, *what, message.as_str())),
+            Some((what, message)) => Err(self.source.error(*what, message.as_str())),
         }
     }
 
@@ -179,7 +177,7 @@ impl<'s> Parser<'s> {
         let here = tokens.here();
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
             let message = format!("a tag begins with its name, found {}", tokens.found());
-            return Err(self.error(&tokens, here, message));
+            return Err(self.error(here, message));
         };
         let name = name.name();
         if let Some(parse) = tags::lookup(name) {
@@ -195,7 +193,7 @@ impl<'s> Parser<'s> {
             None if tags::is_end(name) => format!("`{name}` ends nothing, no tag is open"),
             open => self.unknown_tag(name, open.map(|(open, _)| *open), &tokens),
         };
-        Err(self.error(&tokens, here, message))
+        Err(self.error(here, message))
     }
 
     /// What a tag is told that does not exist.
@@ -218,7 +216,7 @@ impl<'s> Parser<'s> {
         opener: &Tag,
         ends: &[&'static str],
     ) -> Result<(Block, End<'s>), Error> {
-        self.deeper(opener.span, opener.span)?;
+        self.deeper(opener.span)?;
         self.open.push((name, opener.span));
         let mut body = Block::new();
         while let Some(piece) = self.pieces.next() {
@@ -233,7 +231,7 @@ impl<'s> Parser<'s> {
         }
         let missing = ends.last().copied().unwrap_or_default();
         let message = format!("`{name}` is not closed, `{{% {missing} %}}` is missing");
-        Err(self.source.error(opener.span, opener.span, message))
+        Err(self.source.error(opener.span, message))
     }
 
     /// Skips everything up to a tag, whatever it is.
@@ -245,7 +243,7 @@ impl<'s> Parser<'s> {
             }
         }
         let message = format!("`{name}` is not closed, `{{% {end} %}}` is missing");
-        Err(self.source.error(opener.span, opener.span, message))
+        Err(self.source.error(opener.span, message))
     }
 }
 
@@ -277,17 +275,17 @@ impl Parser<'_> {
         self.wrong_calls.truncate(mark.wrong_calls);
     }
 
-    pub fn error(&self, tokens: &Tokens, what: Span, message: impl Into<String>) -> Error {
-        self.source.error(tokens.tag.span, what, message)
+    pub fn error(&self, what: Span, message: impl Into<String>) -> Error {
+        self.source.error(what, message)
     }
 
     /// Opens a level of nesting. All recursion of parsing, lowering, evaluating and dropping is bounded by it.
-    pub fn deeper(&mut self, tag: Span, what: Span) -> Result<(), Error> {
+    pub fn deeper(&mut self, what: Span) -> Result<(), Error> {
         self.depth += 1;
         if self.depth <= NESTING {
             return Ok(());
         }
-        Err(self.source.error(tag, what, format!("nested too deeply, {NESTING} levels are the limit")))
+        Err(self.source.error(what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
     pub fn shallower(&mut self) {
@@ -313,7 +311,7 @@ impl Parser<'_> {
     pub fn name(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
             let message = format!("a name is expected, found {}", tokens.found());
-            return Err(self.error(tokens, tokens.here(), message));
+            return Err(self.error(tokens.here(), message));
         };
         Ok(self.names.name(name.name()))
     }
@@ -324,7 +322,7 @@ impl Parser<'_> {
             return Ok(());
         }
         let message = format!("`{text}` is expected, found {}", tokens.found());
-        Err(self.error(tokens, tokens.here(), message))
+        Err(self.error(tokens.here(), message))
     }
 
     /// Refuses what is left of a tag.
@@ -335,7 +333,7 @@ impl Parser<'_> {
             (TokenKind::Symbol, b"|") => "a filter has to stand within the parentheses, behind a value".to_owned(),
             _ => format!("the tag should end here, found {}{}", tokens.found(), too_much(tokens)),
         };
-        Err(self.error(tokens, token.span, message))
+        Err(self.error(token.span, message))
     }
 
     /// Refuses anything but the name of a tag.
@@ -347,7 +345,7 @@ impl Parser<'_> {
             (b"else", b"if") => "`else` takes nothing, write `elif`".to_owned(),
             _ => format!("`{}` takes nothing, found {}", name.text.escape_ascii(), tokens.found()),
         };
-        Err(self.error(&tokens, extra.span, message))
+        Err(self.error(extra.span, message))
     }
 }
 

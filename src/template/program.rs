@@ -15,7 +15,9 @@ pub(super) struct Program {
     pub nodes: Vec<Node>,
     /// What upon runs: files, blocks and macros. The first is the file itself.
     pub units: Vec<upon::Template<'static>>,
-    /// Where names are read that no tag sets and no function has, with their tags.
+    /// Where each unit begins: the nearest place there is before its first node has run.
+    pub starts: Vec<Span>,
+    /// Where names are read that no tag sets and no function has.
     pub unknown: Vec<(Name, Span)>,
 }
 
@@ -115,11 +117,11 @@ impl Program {
         &self.sources[span.file as usize]
     }
 
-    /// An error in a tag, of which `what` is underlined. How the file was reached is told unless it was by an include:
-    /// that may be another one each time.
-    pub fn error(&self, tag: Span, what: Span, message: String) -> Error {
-        let mut source = self.source(tag);
-        let mut error = source.error(tag, what, message);
+    /// An error in `what`. How the file was reached is told unless it was by an include: that may be another one each
+    /// time.
+    pub fn error(&self, what: Span, message: String) -> Error {
+        let mut source = self.source(what);
+        let mut error = source.error(what, message);
         while let Some((reach @ (Reach::Extended | Reach::Imported), tag)) = source.reached {
             source = self.source(tag);
             error = error.reached(reach.text(), source, tag);

@@ -120,7 +120,7 @@ pub(super) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     let error = match result {
         Ok(()) => return Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
         Err(Stop::Told) => render.failure.take().expect("an error is kept before it is told"),
-        Err(Stop::At(what, message)) => program.error(what, what, message),
+        Err(Stop::At(what, message)) => program.error(what, message),
     };
     Err(if render.env.meter.is_interrupted() { error.interruption() } else { error })
 }
@@ -149,7 +149,8 @@ pub(super) struct Render {
     variables: RefCell<Hold>,
     /// Why upon was told to stop; it only carries text.
     failure: RefCell<Option<Error>>,
-    /// Where the node stands that ran last: the nearest place there is for what goes wrong in text.
+    /// Where the node stands that ran last, in the program at hand: the nearest place there is for what goes wrong in
+    /// text. While a method of a value runs, where it is called.
     pub tag: Cell<Span>,
     /// Whether calls were nested too deeply: nothing goes on then.
     over: Cell<bool>,
@@ -165,7 +166,7 @@ struct OpenLoop {
 struct Passed {
     how: &'static str,
     program: Rc<Program>,
-    tag: Span,
+    from: Span,
 }
 
 /// Why evaluating stops.
@@ -193,6 +194,7 @@ impl Render {
     /// Has upon render a unit of a program; what it prints is appended to the result.
     pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
         let outer = self.program.replace(program.clone());
+        let tag = self.tag.replace(program.starts[number]);
         let result = program.units[number]
             .render_from(&ENGINE, &upon::Value::None)
             .with_max_include_depth(INCLUDES)
@@ -203,11 +205,12 @@ impl Render {
             .to_writer(Sink(self))
             .map_err(|error| {
                 if self.failure.borrow().is_none() {
-                    self.keep(self.tag.get(), Stop::At(self.tag.get(), error.to_string()));
+                    self.keep(Stop::At(self.tag.get(), error.to_string()));
                 }
                 Stop::Told
             });
         self.program.replace(outer);
+        self.tag.set(tag);
         result
     }
 
@@ -220,14 +223,14 @@ impl Render {
         let node = &program.nodes[*number as usize];
         self.tag.set(node.tag);
         self.charge(STEP, node.tag).and_then(|()| call(node)).map_err(|stop| {
-            self.keep(node.tag, stop);
+            self.keep(stop);
             "stopped".to_owned()
         })
     }
 
-    fn keep(&self, tag: Span, stop: Stop) {
+    fn keep(&self, stop: Stop) {
         let Stop::At(what, message) = stop else { return };
-        let error = self.program.borrow().error(tag, what, message);
+        let error = self.program.borrow().error(what, message);
         self.tell(error);
     }
 
@@ -237,7 +240,7 @@ impl Render {
             return;
         }
         for passed in self.trail.borrow().iter().rev() {
-            error = error.reached(passed.how, passed.program.source(passed.tag), passed.tag);
+            error = error.reached(passed.how, passed.program.source(passed.from), passed.from);
         }
         self.failure.replace(Some(error));
     }
@@ -253,11 +256,13 @@ impl Render {
     /// Evaluates what stands in a tag of another program.
     pub fn within<T>(&self, program: &Rc<Program>, tag: Span, call: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let outer = self.program.replace(program.clone());
+        let outer_tag = self.tag.replace(tag);
         let result = call().map_err(|stop| {
-            self.keep(tag, stop);
+            self.keep(stop);
             Stop::Told
         });
         self.program.replace(outer);
+        self.tag.set(outer_tag);
         result
     }
 
@@ -393,11 +398,8 @@ impl Render {
         let mut chosen = conditions.len();
         for (branch, (condition, tag)) in conditions.iter().enumerate() {
             // An error belongs to the `elif`, not to the `if` that the node stands for.
-            let holds = self.eval(condition).map_err(|stop| {
-                self.keep(*tag, stop);
-                Stop::Told
-            })?;
-            if holds.truthy() {
+            self.tag.set(*tag);
+            if self.eval(condition)?.truthy() {
                 chosen = branch;
                 break;
             }
@@ -625,9 +627,9 @@ impl Render {
     }
 
     /// From here on errors tell that one passed here.
-    pub fn pass(&self, how: &'static str, tag: Span) {
+    pub fn pass(&self, how: &'static str, from: Span) {
         let program = self.program.borrow().clone();
-        self.trail.borrow_mut().push(Passed { how, program, tag });
+        self.trail.borrow_mut().push(Passed { how, program, from });
     }
 
     fn include(&self, tag: Span, include: &IncludeNode) -> Outcome<()> {
@@ -765,7 +767,7 @@ impl io::Write for Sink<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let render = self.0;
         render.print(text).map_err(|message| {
-            render.keep(render.tag.get(), Stop::At(render.tag.get(), message));
+            render.keep(Stop::At(render.tag.get(), message));
             io::Error::other("stopped")
         })?;
         Ok(text.len())

@@ -2,18 +2,21 @@
 //! nothing of the language.
 
 use std::fmt;
+use std::iter;
 use std::path::{Path, PathBuf};
+
+use crate::width;
 
 /// A template that cannot be compiled or rendered. Prints as
 ///
 /// ```text
-/// haproxy.tmpl:4:29: getv: key does not exist: /config/exampleService/weight
+/// haproxy.tmpl:4:32: getv: key does not exist: /config/exampleService/weight
 ///  4 |     server {{ dir | base }} {{ getv(printf("/config/%s/weight", dir)) }}
 ///    |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 /// ```
 ///
-/// with the place of the tag in the first line and what failed in it underlined. A line for each include and call
-/// that led there follows.
+/// with the place of what failed in the first line, and what failed underlined: the column is that of the first mark.
+/// A line for each include and call that led there follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Box<Report>);
 
@@ -37,6 +40,7 @@ struct Excerpt {
     text: String,
     /// Characters of `text` before the underlined ones.
     before: usize,
+    /// Characters that are underlined, one at least.
     width: usize,
 }
 
@@ -58,9 +62,9 @@ impl Error {
     }
 
     /// Adds how one got to the place: `included from`, `called from`.
-    pub(super) fn reached(mut self, how: &str, source: &Source, tag: Span) -> Error {
+    pub(super) fn reached(mut self, how: &str, source: &Source, from: Span) -> Error {
         if self.0.trail.len() < TRAIL {
-            let (line, column) = source.place(tag.start);
+            let (line, column) = source.place(from.start);
             let file = source.path.display();
             self.0.trail.push(format!("{how} {file}:{line}:{column}"));
         } else {
@@ -74,12 +78,12 @@ impl Error {
         &self.0.file
     }
 
-    /// The line of the tag, from 1. `None`: the error concerns the file as a whole.
+    /// The line of what failed, from 1. `None`: the error concerns the file as a whole.
     pub fn line(&self) -> Option<usize> {
         self.0.place.map(|(line, _)| line)
     }
 
-    /// The column of the tag, counted in characters from 1.
+    /// The column of what failed, counted in characters from 1: that of the first mark below the line.
     pub fn col(&self) -> Option<usize> {
         self.0.place.map(|(_, column)| column)
     }
@@ -112,11 +116,8 @@ impl fmt::Display for Error {
         write!(f, " {}", report.message)?;
         if let (Some((line, _)), Some(excerpt)) = (report.place, &report.excerpt) {
             let line = line.to_string();
-            // Tabs stay, so that the marks stand below their text whatever the width of a tab.
-            let indent: String =
-                excerpt.text.chars().take(excerpt.before).map(|c| if c == '\t' { c } else { ' ' }).collect();
             write!(f, "\n {line} | {}", excerpt.text)?;
-            write!(f, "\n {:width$} | {indent}{}", "", "^".repeat(excerpt.width), width = line.len())?;
+            write!(f, "\n {:width$} | {}", "", excerpt.marks(), width = line.len())?;
         }
         for step in &report.trail {
             write!(f, "\n {step}")?;
@@ -196,13 +197,13 @@ impl Source {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
-    /// An error in the tag (or text) `tag`, of which `what` is underlined.
-    pub fn error(&self, tag: Span, what: Span, message: impl Into<String>) -> Error {
+    /// An error in `what`, which is underlined as far as it stands in the line that it begins in.
+    pub fn error(&self, what: Span, message: impl Into<String>) -> Error {
         Error(Box::new(Report {
             file: self.path.clone(),
-            place: Some(self.place(tag.start)),
+            place: Some(self.place(what.start)),
             message: one_line(message.into()),
-            excerpt: Some(self.excerpt(tag, what)),
+            excerpt: Some(self.excerpt(what)),
             trail: Vec::new(),
             untold: 0,
             interruption: false,
@@ -219,18 +220,28 @@ impl Source {
         (self.line(offset), 1 + characters(&self.bytes[start..offset as usize]))
     }
 
-    fn line_start(&self, offset: u32) -> usize {
-        self.bytes[..offset as usize].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+    /// Where the text begins: behind a byte order mark, which says how the file is encoded and is no part of the text.
+    pub fn text_start(&self) -> usize {
+        const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        if self.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
     }
 
-    /// The line in which the tag begins. What is underlined is in the same line unless the tag is text.
-    fn excerpt(&self, tag: Span, what: Span) -> Excerpt {
-        let start = self.line_start(tag.start);
+    /// Where the line of an offset begins, not behind the offset.
+    fn line_start(&self, offset: u32) -> usize {
+        let newline = self.bytes[..offset as usize].iter().rposition(|byte| *byte == b'\n');
+        newline.map_or(self.text_start().min(offset as usize), |newline| newline + 1)
+    }
+
+    /// The line that `what` begins in.
+    fn excerpt(&self, what: Span) -> Excerpt {
+        let start = self.line_start(what.start);
         let length = self.bytes[start..].iter().position(|byte| *byte == b'\n');
         let end = start + length.unwrap_or(self.bytes.len() - start);
-        let line = self.bytes[start..end].trim_ascii_end();
-        let clamp = |offset: u32| (offset as usize).clamp(start, start + line.len()) - start;
-        let (from, to) = (clamp(what.start), clamp(what.end));
+        let from = what.start as usize - start;
+        // Whitespace at the end of the line is shown where it is what failed.
+        let shown = self.bytes[start..end].trim_ascii_end().len().max(from);
+        let line = &self.bytes[start..start + shown];
+        let to = (what.end as usize).saturating_sub(start).clamp(from, shown);
         let before = characters(&line[..from]);
         let width = characters(&line[from..to]).max(1);
         Excerpt::new(&String::from_utf8_lossy(line), before, width)
@@ -262,6 +273,25 @@ impl Excerpt {
         let room = text.chars().count().saturating_sub(before).max(1);
         Excerpt { text, before, width: width.min(room) }
     }
+
+    /// The line below the text: marks below the underlined characters, as wide as a terminal shows these. Tabs stay, so
+    /// that the marks stand below their text whatever the width of a tab.
+    fn marks(&self) -> String {
+        let mut marks = String::new();
+        for (at, c) in self.text.chars().take(self.before + self.width).enumerate() {
+            let mark = if at < self.before { ' ' } else { '^' };
+            match c {
+                // A mark and a tab together may be wider than a tab.
+                '\t' if at == self.before => break,
+                '\t' => marks.push('\t'),
+                _ => marks.extend(iter::repeat_n(mark, width::columns(c))),
+            }
+        }
+        if !marks.contains('^') {
+            marks.push('^');
+        }
+        marks
+    }
 }
 
 /// A message may show a key or a value, which may hold anything.
@@ -292,7 +322,7 @@ mod tests {
         let tag_start = find(0, tag);
         let what_start = find(tag_start, what);
         let span = |start, part: &[u8]| source.span(start, start + part.len());
-        source.error(span(tag_start, tag), span(what_start, what), "it failed")
+        source.error(span(what_start, what), "it failed")
     }
 
     #[track_caller]
@@ -301,29 +331,65 @@ mod tests {
     }
 
     #[test]
-    fn shows_the_tag_and_underlines_what_failed() {
-        check(b"a\nb {{ x(1) }}\n", b"{{ x", b"x(1)", "a.tmpl:2:3: it failed\n 2 | b {{ x(1) }}\n   |      ^^^^");
-        check(b"{{ x }}", b"{{ x }}", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
+    fn underlines_what_failed() {
+        check(b"a\nb {{ x(1) }}\n", b"{{ x", b"x(1)", "a.tmpl:2:6: it failed\n 2 | b {{ x(1) }}\n   |      ^^^^");
+        check(b"{{ x }}", b"{{ x }}", b"x", "a.tmpl:1:4: it failed\n 1 | {{ x }}\n   |    ^");
         // The width of the line's number, and of a tab, is kept.
         check(
             &[&b"\n".repeat(11)[..], b"\t{{ x }}"].concat(),
             b"{{",
             b"x",
-            "a.tmpl:12:2: it failed\n 12 | \t{{ x }}\n    | \t   ^",
+            "a.tmpl:12:5: it failed\n 12 | \t{{ x }}\n    | \t   ^",
         );
     }
 
     #[test]
     fn counts_characters() {
-        check("é😀{{ ü }}".as_bytes(), b"{{", "ü".as_bytes(), "a.tmpl:1:3: it failed\n 1 | é😀{{ ü }}\n   |      ^");
-        check(b"\xff\xfe{{ x }}", b"{{", b"x", "a.tmpl:1:3: it failed\n 1 | \u{fffd}\u{fffd}{{ x }}\n   |      ^");
+        check("é😀{{ ü }}".as_bytes(), b"{{", "ü".as_bytes(), "a.tmpl:1:6: it failed\n 1 | é😀{{ ü }}\n   |       ^");
+        check(b"\xff\xfe{{ x }}", b"{{", b"x", "a.tmpl:1:6: it failed\n 1 | \u{fffd}\u{fffd}{{ x }}\n   |      ^");
     }
 
     #[test]
     fn keeps_to_one_line() {
-        check(b"{{ x\ny }}\n", b"{{ x\ny }}", b"x\ny", "a.tmpl:1:1: it failed\n 1 | {{ x\n   |    ^");
-        check(b"{{ x }}\r\nb", b"{{", b"x", "a.tmpl:1:1: it failed\n 1 | {{ x }}\n   |    ^");
-        check(b"\x1b[31m{{ x }}", b"{{", b"x", "a.tmpl:1:6: it failed\n 1 | \u{fffd}[31m{{ x }}\n   |         ^");
+        check(b"{{ x\ny }}\n", b"{{ x\ny }}", b"x\ny", "a.tmpl:1:4: it failed\n 1 | {{ x\n   |    ^");
+        check(b"{{ x }}\r\nb", b"{{", b"x", "a.tmpl:1:4: it failed\n 1 | {{ x }}\n   |    ^");
+        check(b"\x1b[31m{{ x }}", b"{{", b"x", "a.tmpl:1:9: it failed\n 1 | \u{fffd}[31m{{ x }}\n   |         ^");
+    }
+
+    #[test]
+    fn marks_stand_below_their_text() {
+        check(
+            "日本{{ 語x }}".as_bytes(),
+            b"{{",
+            "語x".as_bytes(),
+            "a.tmpl:1:6: it failed\n 1 | 日本{{ 語x }}\n   |        ^^^",
+        );
+        // Combining marks, and a character of no width alone.
+        check("e\u{301}{{ x }}".as_bytes(), b"{{", b"x", "a.tmpl:1:6: it failed\n 1 | e\u{301}{{ x }}\n   |     ^");
+        let alone = "a\u{200b}b".as_bytes();
+        check(alone, b"a", "\u{200b}".as_bytes(), "a.tmpl:1:2: it failed\n 1 | a\u{200b}b\n   |  ^");
+        // Tabs before, in and at the beginning of what failed.
+        check(b"\t{{\tf(\t1)", b"{{", b"f(\t1)", "a.tmpl:1:5: it failed\n 1 | \t{{\tf(\t1)\n   | \t  \t^^\t^^");
+        check(b"a\tb", b"a", b"\tb", "a.tmpl:1:2: it failed\n 1 | a\tb\n   |  ^");
+        // Whitespace at the end of the line.
+        check(b"a  \nb", b"a", b" \nb", "a.tmpl:1:3: it failed\n 1 | a \n   |   ^");
+        // A byte order mark is no character of the line.
+        check("\u{feff}{{ x }}".as_bytes(), b"{{", b"x", "a.tmpl:1:4: it failed\n 1 | {{ x }}\n   |    ^");
+    }
+
+    #[test]
+    fn marks_stand_below_their_text_in_long_lines() {
+        let line = format!("{}{{{{ {}f }}}}{}", "語".repeat(200), "é".repeat(45), "\t".repeat(200));
+        let text = error(line.as_bytes(), b"{{", b"f").to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "a.tmpl:1:249: it failed");
+        let before: Vec<char> = lines[1].chars().take_while(|c| *c != 'f').collect();
+        assert_eq!(before.iter().map(|c| width::columns(*c)).sum::<usize>(), lines[2].len() - 1, "{text}");
+        let text = error(line.as_bytes(), b"{{", "é".as_bytes()).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let before: Vec<char> = lines[1].chars().take_while(|c| *c != 'é').collect();
+        assert!(before.iter().filter(|c| **c == '語').count() > 30, "{text}");
+        assert_eq!(before.iter().map(|c| width::columns(*c)).sum::<usize>(), lines[2].len() - 1, "{text}");
     }
 
     #[test]
@@ -331,7 +397,7 @@ mod tests {
         let line = [&b"x".repeat(5000)[..], b"{{ fail }}", &b"y".repeat(5000)[..]].concat();
         let text = error(&line, b"{{", b"fail").to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "a.tmpl:1:5001: it failed");
+        assert_eq!(lines[0], "a.tmpl:1:5004: it failed");
         assert!(lines[1].starts_with(" 1 | ...xxx") && lines[1].ends_with("yyy..."), "{text}");
         assert_eq!(lines[1].find("fail"), lines[2].find("^^^^"));
         assert!(lines.iter().all(|line| line.len() < 180), "{text}");
@@ -354,6 +420,6 @@ mod tests {
         let text = error.to_string();
         assert_eq!(text.matches("\n included from main.tmpl:2:2").count(), 5, "{text}");
         assert!(text.ends_with("\n and 2 more"), "{text}");
-        assert_eq!((error.line(), error.col(), error.message()), (Some(1), Some(1), "it failed"));
+        assert_eq!((error.line(), error.col(), error.message()), (Some(1), Some(4), "it failed"));
     }
 }

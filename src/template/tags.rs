@@ -79,7 +79,7 @@ pub(super) fn is_end(name: &str) -> bool {
 /// The lexer takes verbatim and its end where they are written as they have to be.
 fn verbatim(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     let message = "verbatim has to be written exactly so: {% verbatim %} .. {% endverbatim %}";
-    Err(parser.error(tokens, tokens.tag.span, message))
+    Err(parser.error(tokens.tag.span, message))
 }
 
 /// `{% comment %}`
@@ -139,7 +139,7 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     };
     if tokens.take("in").is_none() {
         let message = format!("`in` is expected, found {}: a loop is written {{% for x in list %}}", tokens.found());
-        return Err(parser.error(tokens, tokens.here(), message));
+        return Err(parser.error(tokens.here(), message));
     }
     let start = tokens.here();
     let iterated = parser.expression(tokens)?;
@@ -148,7 +148,7 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     let here = tokens.here();
     let sorted = tokens.take("sorted").is_some();
     if sorted && tokens.take("reversed").is_some() {
-        return Err(parser.error(tokens, tokens.since(here), "the order is `reversed sorted`"));
+        return Err(parser.error(tokens.since(here), "the order is `reversed sorted`"));
     }
     parser.finish(tokens)?;
     let (body, end) = parser.block("for", tokens.tag, &["empty", "endfor"])?;
@@ -167,7 +167,7 @@ fn for_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
 /// `{% with a=1 b=2 %}`, or all of it in the form `{% with 1 as a 2 as b %}`
 fn with(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     if tokens.is_empty() {
-        return Err(parser.error(tokens, tokens.here(), "`with` needs a name and a value, like x=1"));
+        return Err(parser.error(tokens.here(), "`with` needs a name and a value, like x=1"));
     }
     let as_form = tokens.rest().iter().any(|token| token.kind == TokenKind::Keyword && token.text == b"as");
     let mut pairs = Pairs::new();
@@ -253,7 +253,7 @@ fn ssi(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
 fn file_name(parser: &mut Parser, tokens: &mut Tokens) -> Result<(Vec<u8>, Span), Error> {
     let Some(name) = tokens.take_kind(TokenKind::String) else {
         let message = format!("the name of a file in quotes is expected, found {}", tokens.found());
-        return Err(parser.error(tokens, tokens.here(), message));
+        return Err(parser.error(tokens.here(), message));
     };
     Ok((unescape(name.text), name.span))
 }
@@ -264,10 +264,10 @@ fn extends(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
     parser.finish(tokens)?;
     if let Some((open, _)) = parser.innermost() {
         let message = format!("`extends` stands within `{open}`, but concerns the file as a whole");
-        return Err(parser.error(tokens, tokens.tag.span, message));
+        return Err(parser.error(tokens.tag.span, message));
     }
     if parser.extends.is_some() {
-        return Err(parser.error(tokens, tokens.tag.span, "the file extends another one already"));
+        return Err(parser.error(tokens.tag.span, "the file extends another one already"));
     }
     parser.extends = Some(Extends { file, span, tag: tokens.tag.span });
     Ok(None)
@@ -285,13 +285,13 @@ fn block(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, E
         let span = ending.here();
         if parser.name(&mut ending)? != name {
             let message = format!("the block is called `{}`", parser.names.text(name));
-            return Err(parser.error(&ending, span, message));
+            return Err(parser.error(span, message));
         }
         parser.finish(&ending)?;
     }
     if parser.blocks.insert(name, body).is_some() {
         let message = format!("the file has a block `{}` already", parser.names.text(name));
-        return Err(parser.error(tokens, named, message));
+        return Err(parser.error(named, message));
     }
     Ok(Some(StmtKind::Block(name)))
 }
@@ -320,7 +320,7 @@ fn macro_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, 
     let macro_ = Macro { name, params, body };
     if export && !parser.exported.insert(name) {
         let message = format!("the file exports a macro `{}` already", parser.names.text(name));
-        return Err(parser.error(tokens, tokens.tag.span, message));
+        return Err(parser.error(tokens.tag.span, message));
     }
     match &mut parser.exports {
         Some(exports) if export => {
@@ -463,7 +463,7 @@ fn templatetag(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKi
     let here = tokens.here();
     let Some((_, text)) = TEXTS.iter().find(|(name, _)| tokens.take(name).is_some()) else {
         let names = TEXTS.map(|(name, _)| name).join(", ");
-        return Err(parser.error(tokens, here, format!("one of {names} is expected, found {}", tokens.found())));
+        return Err(parser.error(here, format!("one of {names} is expected, found {}", tokens.found())));
     };
     parser.finish(tokens)?;
     Ok(Some(StmtKind::Literal(text)))
@@ -493,7 +493,7 @@ fn widthratio(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
 fn now(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     let Some(layout) = tokens.take_kind(TokenKind::String) else {
         let message = format!("a format in quotes is expected, like \"2006-01-02 15:04\", found {}", tokens.found());
-        return Err(parser.error(tokens, tokens.here(), message));
+        return Err(parser.error(tokens.here(), message));
     };
     let clock = if tokens.take("fake").is_some() { Clock::Fake } else { Clock::Now };
     parser.finish(tokens)?;
@@ -506,7 +506,7 @@ fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
     let escape = match (tokens.take("on"), tokens.take("off")) {
         (Some(_), None) => Escape::On,
         (None, Some(_)) => Escape::Off,
-        _ => return Err(parser.error(tokens, here, format!("`on` or `off` is expected, found {}", tokens.found()))),
+        _ => return Err(parser.error(here, format!("`on` or `off` is expected, found {}", tokens.found()))),
     };
     parser.finish(tokens)?;
     let (body, _) = parser.block("autoescape", tokens.tag, &["endautoescape"])?;
@@ -527,7 +527,7 @@ fn lorem(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, E
             let method = method.name();
             let message =
                 format!("`w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `{method}`");
-            parser.error(tokens, here, message)
+            parser.error(here, message)
         })?,
         None => Unit::Paragraphs,
     };

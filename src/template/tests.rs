@@ -52,9 +52,14 @@ fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
     assert_eq!(lines.next(), Some(expected), "{error}");
     if let (Some(line), Some(marks)) = (lines.next(), lines.next()) {
         let from = marks.chars().position(|c| c == '^').expect("something is underlined");
-        let width = marks.chars().filter(|c| *c == '^').count();
-        let part: String = line.chars().skip(from).take(width).collect();
+        let part: String = line.chars().skip(from).take(marks.chars().count() - from).collect();
         assert_eq!(part, underlined, "{error}");
+        // The column is that of the first mark, where each character is as wide as the next.
+        if line.is_ascii() && !line.contains("| ...") {
+            let margin = line.find("| ").expect("the number of the line stands before it") + 2;
+            let place = expected.split(": ").next().unwrap_or_default();
+            assert!(place.ends_with(&format!(":{}", from - margin + 1)), "{error}");
+        }
     }
 }
 
@@ -71,11 +76,11 @@ fn the_error_of_the_documentation() {
     let error = template.render(&store, &world).expect_err("a key is missing");
     assert_eq!(
         error.to_string(),
-        "haproxy.tmpl:4:29: getv: key does not exist: /config/one/weight\n\
+        "haproxy.tmpl:4:32: getv: key does not exist: /config/one/weight\n\
          \u{20}4 |     server {{ dir | base }} {{ getv(printf(\"/config/%s/weight\", dir)) }}\n\
          \u{20}  |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"
     );
-    assert_eq!((error.line(), error.col()), (Some(4), Some(29)));
+    assert_eq!((error.line(), error.col()), (Some(4), Some(32)));
     assert_eq!(error.message(), "getv: key does not exist: /config/one/weight");
 }
 
@@ -149,11 +154,11 @@ fn comments() {
     );
     fails("a\n{# x", "{#", "t.tmpl:2:1: comment is not closed, `#}` is missing");
     fails("{% comment %}x", "{% comment %}", "t.tmpl:1:1: `comment` is not closed, `{% endcomment %}` is missing");
-    fails("{% comment \"x\" %}{% endcomment %}", "\"x\"", "t.tmpl:1:1: `comment` takes nothing, found a string");
-    fails("{% comment %}{% endcomment x %}", "x", "t.tmpl:1:14: `endcomment` takes nothing, found `x`");
+    fails("{% comment \"x\" %}{% endcomment %}", "\"x\"", "t.tmpl:1:12: `comment` takes nothing, found a string");
+    fails("{% comment %}{% endcomment x %}", "x", "t.tmpl:1:28: `endcomment` takes nothing, found `x`");
     fails(
         "{% comment %} don't {{ 'x }} {% endcomment %}",
-        "'x }} {% endcomment %}", "t.tmpl:1:21: string is not closed in its line",
+        "'x }} {% endcomment %}", "t.tmpl:1:24: string is not closed in its line",
     );
 }
 
@@ -186,14 +191,14 @@ fn literals() {
 fn bad_literals() {
     fails(
         "{{ 9223372036854775808 }}",
-        "9223372036854775808", "t.tmpl:1:1: number is too large, the largest is 9223372036854775807",
+        "9223372036854775808", "t.tmpl:1:4: number is too large, the largest is 9223372036854775807",
     );
-    fails("{{ 5. }}", "5.", "t.tmpl:1:1: digits are expected after the point, found the end of the tag");
-    let escape = r#"t.tmpl:1:1: unknown escape in a string; there are \" and \\, and 'a"b' needs none"#;
-    fails(r#"{{ "a\nb" }}"#, r"\", escape);
-    fails(r"{{ 'it\'s' }}", r"\", escape);
-    fails("{{ \"open }}", "\"open }}", "t.tmpl:1:1: string is not closed in its line");
-    fails("{{ \"two\nlines\" }}", "\"two", "t.tmpl:1:1: string is not closed in its line");
+    fails("{{ 5. }}", "5.", "t.tmpl:1:4: digits are expected after the point, found the end of the tag");
+    let escape = r#"unknown escape in a string; there are \" and \\, and 'a"b' needs none"#;
+    fails(r#"{{ "a\nb" }}"#, r"\", &format!("t.tmpl:1:6: {escape}"));
+    fails(r"{{ 'it\'s' }}", r"\", &format!("t.tmpl:1:7: {escape}"));
+    fails("{{ \"open }}", "\"open }}", "t.tmpl:1:4: string is not closed in its line");
+    fails("{{ \"two\nlines\" }}", "\"two", "t.tmpl:1:4: string is not closed in its line");
 }
 
 #[test]
@@ -223,36 +228,36 @@ fn operators() {
 fn and_and_or_end_early() {
     check("{{ false and getv(\"/missing\") }} {{ true or getv(\"/missing\") or getv(\"/missing\") }}", "False True");
     check("{{ false and 1 / 0 or 1 / 0 }}", "False");
-    fails("{{ true and getv(\"/missing\") }}", "getv(\"/missing\")", "t.tmpl:1:1: getv: key does not exist: /missing");
+    fails("{{ true and getv(\"/missing\") }}", "getv(\"/missing\")", "t.tmpl:1:13: getv: key does not exist: /missing");
 }
 
 #[test]
 #[rustfmt::skip]
 fn bad_expressions() {
-    fails("{{ }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{{ 5 + }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{{ 5 - -3 }}", "-", "t.tmpl:1:1: a sign has to be in parentheses here, like (-1)");
-    fails("{{ -\"a\" }}", "-\"a\"", "t.tmpl:1:1: cannot negate a string");
-    fails("x {{ 1 / 0 }}", "1 / 0", "t.tmpl:1:3: cannot divide an integer by zero");
-    fails("{{ 1 + 6 / 0 * 2 }}", "6 / 0", "t.tmpl:1:1: cannot divide an integer by zero");
+    fails("{{ }}", "}}", "t.tmpl:1:4: a value is missing before the end of the tag");
+    fails("{{ 5 + }}", "}}", "t.tmpl:1:8: a value is missing before the end of the tag");
+    fails("{{ 5 - -3 }}", "-", "t.tmpl:1:8: a sign has to be in parentheses here, like (-1)");
+    fails("{{ -\"a\" }}", "-\"a\"", "t.tmpl:1:4: cannot negate a string");
+    fails("x {{ 1 / 0 }}", "1 / 0", "t.tmpl:1:6: cannot divide an integer by zero");
+    fails("{{ 1 + 6 / 0 * 2 }}", "6 / 0", "t.tmpl:1:8: cannot divide an integer by zero");
     fails(
         "{{ ls(\"/app\") == ls(\"/hosts\") }}",
-        "ls(\"/app\") == ls(\"/hosts\")", "t.tmpl:1:1: cannot compare two lists",
+        "ls(\"/app\") == ls(\"/hosts\")", "t.tmpl:1:4: cannot compare two lists",
     );
-    fails("{{ \"a\" not in \"b\" }}", "not", "t.tmpl:1:1: there is no operator `not in`, write `not (a in b)`");
-    fails("{{ \"a\" \"b\" }}", "\"b\"", "t.tmpl:1:1: the tag should end here, found a string");
-    fails("{{ 1 if true else 2 }}", "if", "t.tmpl:1:1: the tag should end here, found `if`: `{{ }}` prints one value, conditions and loops stand in `{% %}`");
-    fails("{{ (1|upper)|lower }}", "|", "t.tmpl:1:1: a filter has to stand within the parentheses, behind a value");
-    fails("{{ (1 + 2 }}", "(1 + 2", "t.tmpl:1:1: `(` is not closed, found the end of the tag");
-    fails("{{ a ? b : c }}", "?", "t.tmpl:1:1: the language has no `?`: `{% if %}` decides");
-    fails("{{ ls(\"/a\")[0] }}", "[", "t.tmpl:1:1: the language has no `[`: x.0 is an element of a list, \"a,b\"|split:\",\" makes one");
-    fails("{{ a é }}", "é", "t.tmpl:1:1: the language has no `é`");
-    fails("{{ not not x }}", "not", "t.tmpl:1:1: a value is expected, found `not`");
-    fails("{{ a in b == c }}", "==", "t.tmpl:1:1: the tag should end here, found `==`");
-    fails("{{ a. }}", "}}", "t.tmpl:1:1: a name or a number is expected after the dot, found the end of the tag");
-    fails("{{ x.99999999999999999999 }}", "99999999999999999999", "t.tmpl:1:1: index is too large");
-    fails("{{ .Key }}", ".", "t.tmpl:1:1: a value is expected, found `.`: text for another program stands within {% verbatim %} .. {% endverbatim %}");
-    fails("{{ in }}", "in", "t.tmpl:1:1: a value is expected, found `in`");
+    fails("{{ \"a\" not in \"b\" }}", "not", "t.tmpl:1:8: there is no operator `not in`, write `not (a in b)`");
+    fails("{{ \"a\" \"b\" }}", "\"b\"", "t.tmpl:1:8: the tag should end here, found a string");
+    fails("{{ 1 if true else 2 }}", "if", "t.tmpl:1:6: the tag should end here, found `if`: `{{ }}` prints one value, conditions and loops stand in `{% %}`");
+    fails("{{ (1|upper)|lower }}", "|", "t.tmpl:1:13: a filter has to stand within the parentheses, behind a value");
+    fails("{{ (1 + 2 }}", "(1 + 2", "t.tmpl:1:4: `(` is not closed, found the end of the tag");
+    fails("{{ a ? b : c }}", "?", "t.tmpl:1:6: the language has no `?`: `{% if %}` decides");
+    fails("{{ ls(\"/a\")[0] }}", "[", "t.tmpl:1:12: the language has no `[`: x.0 is an element of a list, \"a,b\"|split:\",\" makes one");
+    fails("{{ a é }}", "é", "t.tmpl:1:6: the language has no `é`");
+    fails("{{ not not x }}", "not", "t.tmpl:1:8: a value is expected, found `not`");
+    fails("{{ a in b == c }}", "==", "t.tmpl:1:11: the tag should end here, found `==`");
+    fails("{{ a. }}", "}}", "t.tmpl:1:7: a name or a number is expected after the dot, found the end of the tag");
+    fails("{{ x.99999999999999999999 }}", "99999999999999999999", "t.tmpl:1:6: index is too large");
+    fails("{{ .Key }}", ".", "t.tmpl:1:4: a value is expected, found `.`: text for another program stands within {% verbatim %} .. {% endverbatim %}");
+    fails("{{ in }}", "in", "t.tmpl:1:4: a value is expected, found `in`");
 }
 
 #[test]
@@ -261,45 +266,45 @@ fn tags_have_to_be_closed_in_their_line() {
     fails("a {{ x", "{{", "t.tmpl:1:3: tag is not closed, `}}` is missing");
     fails("a {%- if x", "{%-", "t.tmpl:1:3: tag is not closed, `%}` is missing");
     fails("{{ x\n}}", "{{", "t.tmpl:1:1: a newline within a tag; `}}` has to be in the same line");
-    fails("{{ x %}", "%}", "t.tmpl:1:1: tag is closed with the wrong braces, `}}` is meant");
-    fails("{% if x }}a{% endif %}", "}}", "t.tmpl:1:1: tag is closed with the wrong braces, `%}` is meant");
+    fails("{{ x %}", "%}", "t.tmpl:1:6: tag is closed with the wrong braces, `}}` is meant");
+    fails("{% if x }}a{% endif %}", "}}", "t.tmpl:1:9: tag is closed with the wrong braces, `%}` is meant");
     fails("{{ x {{ y }}", "{{", "t.tmpl:1:1: tag is not closed, `}}` is missing");
-    fails("{% %}", "%}", "t.tmpl:1:1: a tag begins with its name, found the end of the tag");
-    fails("{% \"if\" %}", "\"if\"", "t.tmpl:1:1: a tag begins with its name, found a string");
+    fails("{% %}", "%}", "t.tmpl:1:4: a tag begins with its name, found the end of the tag");
+    fails("{% \"if\" %}", "\"if\"", "t.tmpl:1:4: a tag begins with its name, found a string");
 }
 
 #[test]
 #[rustfmt::skip]
 fn unknown_names_are_told_with_the_nearest() {
-    fails("a\n {% fro x in y %}", "fro", "t.tmpl:2:2: unknown tag `fro`, did you mean `for`?");
-    fails("{% switch x %}", "switch", "t.tmpl:1:1: unknown tag `switch`: write {% if %} .. {% elif %} .. {% endif %}");
-    fails("{{ x|uper }}", "uper", "t.tmpl:1:1: unknown filter `uper`, did you mean `upper`?");
-    fails("{% if false %}{{ x|shuffle }}{% endif %}", "shuffle", "t.tmpl:1:15: unknown filter `shuffle`");
+    fails("a\n {% fro x in y %}", "fro", "t.tmpl:2:5: unknown tag `fro`, did you mean `for`?");
+    fails("{% switch x %}", "switch", "t.tmpl:1:4: unknown tag `switch`: write {% if %} .. {% elif %} .. {% endif %}");
+    fails("{{ x|uper }}", "uper", "t.tmpl:1:6: unknown filter `uper`, did you mean `upper`?");
+    fails("{% if false %}{{ x|shuffle }}{% endif %}", "shuffle", "t.tmpl:1:20: unknown filter `shuffle`");
     fails(
         "{% if 0 %}{{ gtev(1) }}{% endif %}",
-        "gtev(1)", "t.tmpl:1:11: unknown function `gtev`, did you mean `getv`?",
+        "gtev(1)", "t.tmpl:1:14: unknown function `gtev`, did you mean `getv`?",
     );
-    fails("{{ x| }}", "}}", "t.tmpl:1:1: the name of a filter is expected, found the end of the tag");
-    fails("{{ x|upper: }}", "}}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{{ gets \"/a/*\" }}", "\"/a/*\"", "t.tmpl:1:1: the tag should end here, found a string: the arguments of a call stand in parentheses, like gets(..)");
+    fails("{{ x| }}", "}}", "t.tmpl:1:7: the name of a filter is expected, found the end of the tag");
+    fails("{{ x|upper: }}", "}}", "t.tmpl:1:13: a value is missing before the end of the tag");
+    fails("{{ gets \"/a/*\" }}", "\"/a/*\"", "t.tmpl:1:9: the tag should end here, found a string: the arguments of a call stand in parentheses, like gets(..)");
 }
 
 #[test]
 #[rustfmt::skip]
 fn ends_have_to_fit() {
-    fails("a{% endif %}", "endif", "t.tmpl:1:2: `endif` ends nothing, no tag is open");
+    fails("a{% endif %}", "endif", "t.tmpl:1:5: `endif` ends nothing, no tag is open");
     fails(
         "{% if 1 %}\n{% for x in y %}\n{% endif %}",
-        "endif", "t.tmpl:3:1: `endif` does not belong to the `for` of line 2, which is open",
+        "endif", "t.tmpl:3:4: `endif` does not belong to the `for` of line 2, which is open",
     );
     fails("a\n{% if 1 %}b", "{% if 1 %}", "t.tmpl:2:1: `if` is not closed, `{% endif %}` is missing");
     fails("{% if 1 %}{% else %}b", "{% if 1 %}", "t.tmpl:1:1: `if` is not closed, `{% endif %}` is missing");
     fails("{% for x in y %}", "{% for x in y %}", "t.tmpl:1:1: `for` is not closed, `{% endfor %}` is missing");
-    fails("{% if 1 %}{% else x %}{% endif %}", "x", "t.tmpl:1:11: `else` takes nothing, found `x`");
-    fails("{% if 1 %}{% else if 2 %}{% endif %}", "if", "t.tmpl:1:11: `else` takes nothing, write `elif`");
-    fails("{% if 1 %}{% endif 1 %}", "1", "t.tmpl:1:11: `endif` takes nothing, found `1`");
-    fails("{% if 1 %}{% endfi %}{% endif %}", "endfi", "t.tmpl:1:11: unknown tag `endfi`, did you mean `endif`?");
-    fails("{% set x %}a{% endset %}", "%}", "t.tmpl:1:1: `=` is expected, found the end of the tag");
+    fails("{% if 1 %}{% else x %}{% endif %}", "x", "t.tmpl:1:19: `else` takes nothing, found `x`");
+    fails("{% if 1 %}{% else if 2 %}{% endif %}", "if", "t.tmpl:1:19: `else` takes nothing, write `elif`");
+    fails("{% if 1 %}{% endif 1 %}", "1", "t.tmpl:1:20: `endif` takes nothing, found `1`");
+    fails("{% if 1 %}{% endfi %}{% endif %}", "endfi", "t.tmpl:1:14: unknown tag `endfi`, did you mean `endif`?");
+    fails("{% set x %}a{% endset %}", "%}", "t.tmpl:1:10: `=` is expected, found the end of the tag");
 }
 
 #[test]
@@ -313,21 +318,21 @@ fn calls() {
     check("{% set getv = \"shadow\" %}{{ getv }}", "shadow");
     check("[{{ base(nothing) }}]", "[]");
     check("{{ printf(\"%d%%\", 5)|rjust:4 }}", "  5%");
-    fails("{{ getv() }}", "getv()", "t.tmpl:1:1: getv: takes at least 1 argument (key), 0 given");
+    fails("{{ getv() }}", "getv()", "t.tmpl:1:4: getv: takes at least 1 argument (key), 0 given");
     check("{% if 0 %}{{ getv }}{{ getenv() }}{{ base(1, 2, 3) }}{% endif %}", "");
-    fails("{{ unixTS(1) }}", "unixTS(1)", "t.tmpl:1:1: unixTS: takes 0 arguments, 1 given");
-    fails("{{ base(1, 2, 3) }}", "base(1, 2, 3)", "t.tmpl:1:1: base: takes a value and at most one argument, 3 given");
-    fails("{{ getv(1) }}", "getv(1)", "t.tmpl:1:1: getv: argument 1 (key) must be a string, not an integer");
-    fails("{{ printf(\"%s\", nothing.x) }}", "nothing.x", "t.tmpl:1:1: printf: argument 2 (value) has no value");
-    fails("{% set x = \"t\" %}{{ x(1) }}", "x(1)", "t.tmpl:1:18: `x` is a string, not a function");
-    fails("{{ printf(\"%s\" \"x\") }}", "\"x\"", "t.tmpl:1:1: `,` or `)` is expected after an argument, found a string");
+    fails("{{ unixTS(1) }}", "unixTS(1)", "t.tmpl:1:4: unixTS: takes 0 arguments, 1 given");
+    fails("{{ base(1, 2, 3) }}", "base(1, 2, 3)", "t.tmpl:1:4: base: takes a value and at most one argument, 3 given");
+    fails("{{ getv(1) }}", "getv(1)", "t.tmpl:1:4: getv: argument 1 (key) must be a string, not an integer");
+    fails("{{ printf(\"%s\", nothing.x) }}", "nothing.x", "t.tmpl:1:17: printf: argument 2 (value) has no value");
+    fails("{% set x = \"t\" %}{{ x(1) }}", "x(1)", "t.tmpl:1:21: `x` is a string, not a function");
+    fails("{{ printf(\"%s\" \"x\") }}", "\"x\"", "t.tmpl:1:16: `,` or `)` is expected after an argument, found a string");
     fails(
         "{{ printf(\"%s\", \"x\" }}",
-        "}}", "t.tmpl:1:1: `,` or `)` is expected after an argument, found the end of the tag",
+        "}}", "t.tmpl:1:21: `,` or `)` is expected after an argument, found the end of the tag",
     );
-    fails("{{ printf(\"%s\", }}", "(", "t.tmpl:1:1: the arguments are not closed, `)` is missing");
-    fails("{{ getv(key=\"/x\") }}", "=", "t.tmpl:1:1: a call takes no named arguments");
-    fails("{{ \"x\"|parseInt }}", "parseInt", "t.tmpl:1:1: parseInt: the text is not an integer");
+    fails("{{ printf(\"%s\", }}", "(", "t.tmpl:1:10: the arguments are not closed, `)` is missing");
+    fails("{{ getv(key=\"/x\") }}", "=", "t.tmpl:1:12: a call takes no named arguments");
+    fails("{{ \"x\"|parseInt }}", "parseInt", "t.tmpl:1:8: parseInt: the text is not an integer");
 }
 
 #[test]
@@ -342,22 +347,22 @@ fn steps() {
     check("[{{ nothing.x.0.y(1).z }}]", "[]");
     check("{% set s = \"abc\" %}{{ s.0 }} [{{ s.9 }}]", "97 []");
     check("{{ gets(\"/hosts/*\").Len }}", "2");
-    fails("{% set s = \"abc\" %}{{ s.x }}", "s.x", "t.tmpl:1:20: s.x: cannot read the field `x` of a string");
+    fails("{% set s = \"abc\" %}{{ s.x }}", "s.x", "t.tmpl:1:23: s.x: cannot read the field `x` of a string");
     fails(
         "{{ getv(\"/app/name\").first.x }}",
-        "getv(\"/app/name\").first", "t.tmpl:1:1: getv.first: cannot read the field `first` of a string",
+        "getv(\"/app/name\").first", "t.tmpl:1:4: getv.first: cannot read the field `first` of a string",
     );
     fails(
         "{% set m = createMap() %}{{ m.Set(1, 2) }}",
-        "m.Set(1, 2)", "t.tmpl:1:26: m.Set: argument 1 (key) must be a string, not an integer",
+        "m.Set(1, 2)", "t.tmpl:1:29: m.Set: argument 1 (key) must be a string, not an integer",
     );
     fails(
         "{% set m = createMap() %}{{ m.Set(\"a\", no) }}",
-        "no", "t.tmpl:1:26: m.Set: argument 2 (value) has no value",
+        "no", "t.tmpl:1:40: m.Set: argument 2 (value) has no value",
     );
     fails(
         "{{ get(\"/app/name\").Key(1) }}",
-        "get(\"/app/name\").Key(1)", "t.tmpl:1:1: get.Key: is a string, not a function",
+        "get(\"/app/name\").Key(1)", "t.tmpl:1:4: get.Key: is a string, not a function",
     );
 }
 
@@ -367,7 +372,7 @@ fn filters_chain() {
     check("{{ \"a,b\"|split:\",\"|join:\"-\"|upper }} {{ 5|add:2 }} {{ \"x\" | default : \"y\" }}", "A-B 7 x");
     check("{{ \"\"|default:getv(\"/app/name\") }} {{ nothing|default:\"d\" }}", "shop d");
     check("{{ 1 + \"2\"|add:\"3\" }}", "24");
-    fails("{{ \"x\"|rjust:-1 }}", "-", "t.tmpl:1:1: an argument with a sign stands in quotes, like \"-1\"");
+    fails("{{ \"x\"|rjust:-1 }}", "-", "t.tmpl:1:14: an argument with a sign stands in quotes, like \"-1\"");
 }
 
 #[test]
@@ -381,10 +386,10 @@ fn if_takes_the_first_that_holds() {
     check("{% if 0 %}a{% elif 0 %}b{% endif %}{% if 0 %}c{% endif %}", "");
     check("{% if 1 %}{% if 0 %}a{% elif 1 %}{% if 1 %}b{% else %}c{% endif %}{% endif %}{% else %}d{% endif %}", "b");
     check("{% if(1==1)and(true) %}x{%endif%}", "x");
-    fails("{% if %}{% endif %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% if 1 2 %}{% endif %}", "2", "t.tmpl:1:1: the tag should end here, found `2`");
-    fails("{% if 0 %}{% elif %}{% endif %}", "%}", "t.tmpl:1:11: a value is missing before the end of the tag");
-    fails("{% if 0 %}\n{% elif 1 / 0 %}{% endif %}", "1 / 0", "t.tmpl:2:1: cannot divide an integer by zero");
+    fails("{% if %}{% endif %}", "%}", "t.tmpl:1:7: a value is missing before the end of the tag");
+    fails("{% if 1 2 %}{% endif %}", "2", "t.tmpl:1:9: the tag should end here, found `2`");
+    fails("{% if 0 %}{% elif %}{% endif %}", "%}", "t.tmpl:1:19: a value is missing before the end of the tag");
+    fails("{% if 0 %}\n{% elif 1 / 0 %}{% endif %}", "1 / 0", "t.tmpl:2:9: cannot divide an integer by zero");
 }
 
 #[test]
@@ -420,7 +425,7 @@ fn for_goes_through_lists_maps_and_texts() {
         "{% for x in 5 %}{% empty %}a{% endfor %}{% for x in nothing %}{% empty %}b{% endfor %}{% for x in 5 %}{% endfor %}",
         "ab",
     );
-    fails("{% for c in \"ba\" sorted %}{% endfor %}", "\"ba\"", "t.tmpl:1:1: cannot sort the bytes of a string");
+    fails("{% for c in \"ba\" sorted %}{% endfor %}", "\"ba\"", "t.tmpl:1:13: cannot sort the bytes of a string");
 }
 
 #[test]
@@ -461,14 +466,14 @@ fn for_is_one_scope_for_all_rounds() {
 #[test]
 #[rustfmt::skip]
 fn bad_loops() {
-    fails("{% for %}{% endfor %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% for x of y %}{% endfor %}", "of", "t.tmpl:1:1: `in` is expected, found `of`: a loop is written {% for x in list %}");
-    fails("{% for x, in y %}{% endfor %}", "in", "t.tmpl:1:1: a name is expected, found `in`");
+    fails("{% for %}{% endfor %}", "%}", "t.tmpl:1:8: a name is expected, found the end of the tag");
+    fails("{% for x of y %}{% endfor %}", "of", "t.tmpl:1:10: `in` is expected, found `of`: a loop is written {% for x in list %}");
+    fails("{% for x, in y %}{% endfor %}", "in", "t.tmpl:1:11: a name is expected, found `in`");
     fails(
         "{% for x in y sorted reversed %}{% endfor %}",
-        "sorted reversed", "t.tmpl:1:1: the order is `reversed sorted`",
+        "sorted reversed", "t.tmpl:1:15: the order is `reversed sorted`",
     );
-    fails("{% for x in y, z %}{% endfor %}", ",", "t.tmpl:1:1: the tag should end here, found `,`");
+    fails("{% for x in y, z %}{% endfor %}", ",", "t.tmpl:1:14: the tag should end here, found `,`");
 }
 
 #[test]
@@ -478,9 +483,9 @@ fn set_lives_where_it_stands() {
     check("{% set x = 1 %}{% with y=1 %}{% set x = 2 %}{{ x }}{% endwith %}{{ x }}", "21");
     check("{% set x = nothing %}[{{ x }}{{ x.y }}{{ x(1) }}]", "[]");
     check("{%set x=5%}{{x}}{{x|add:1}}", "56");
-    fails("{% set %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% set x = 1 2 %}", "2", "t.tmpl:1:1: the tag should end here, found `2`");
-    fails("{% set true = 1 %}", "true", "t.tmpl:1:1: a name is expected, found `true`");
+    fails("{% set %}", "%}", "t.tmpl:1:8: a name is expected, found the end of the tag");
+    fails("{% set x = 1 2 %}", "2", "t.tmpl:1:14: the tag should end here, found `2`");
+    fails("{% set true = 1 %}", "true", "t.tmpl:1:8: a name is expected, found `true`");
 }
 
 #[test]
@@ -490,9 +495,9 @@ fn with_has_two_forms() {
     check("{% with 1 as a 2 + 3 as b %}{{ a }}{{ b }}{% endwith %}", "15");
     check("{% set v = \"o\" %}{% with v=\"i\" w=v %}{{ v }}{{ w }}{% endwith %}{{ v }}", "ioo");
     check("{% with a=1 < 2 b=\"x\"|upper %}{{ a }}{{ b }}{% endwith %}", "TrueX");
-    fails("{% with %}{% endwith %}", "%}", "t.tmpl:1:1: `with` needs a name and a value, like x=1");
-    fails("{% with 1 as a b=2 %}{% endwith %}", "=", "t.tmpl:1:1: `as` is expected, found `=`");
-    fails("{% with a %}{% endwith %}", "%}", "t.tmpl:1:1: `=` is expected, found the end of the tag");
+    fails("{% with %}{% endwith %}", "%}", "t.tmpl:1:9: `with` needs a name and a value, like x=1");
+    fails("{% with 1 as a b=2 %}{% endwith %}", "=", "t.tmpl:1:17: `as` is expected, found `=`");
+    fails("{% with a %}{% endwith %}", "%}", "t.tmpl:1:11: `=` is expected, found the end of the tag");
 }
 
 #[test]
@@ -565,25 +570,25 @@ fn an_include_is_trimmed_once() {
 #[test]
 #[rustfmt::skip]
 fn bad_includes() {
-    fails("{% include \"none\" %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
+    fails("{% include \"none\" %}", "\"none\"", "t.tmpl:1:12: failed to read `none`: no such file or directory");
     fails(
         "{% if 0 %}{% include \"none\" %}{% endif %}",
-        "\"none\"", "t.tmpl:1:11: failed to read `none`: no such file or directory",
+        "\"none\"", "t.tmpl:1:22: failed to read `none`: no such file or directory",
     );
     fails(
         "{% set f = \"none\" %}{% include f %}",
-        "f", "t.tmpl:1:21: failed to read `none`: no such file or directory",
+        "f", "t.tmpl:1:32: failed to read `none`: no such file or directory",
     );
-    fails("{% include nothing %}", "nothing", "t.tmpl:1:1: the name of the file is empty; one that is written out stands in quotes");
-    fails("{% include %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% include \"x\" with %}", "\"x\"", "t.tmpl:1:1: failed to read `x`: no such file or directory");
-    fails("{% include \"x\" with a=1 only b=2 %}", "b", "t.tmpl:1:1: the tag should end here, found `b`");
+    fails("{% include nothing %}", "nothing", "t.tmpl:1:12: the name of the file is empty; one that is written out stands in quotes");
+    fails("{% include %}", "%}", "t.tmpl:1:12: a value is missing before the end of the tag");
+    fails("{% include \"x\" with %}", "\"x\"", "t.tmpl:1:12: failed to read `x`: no such file or directory");
+    fails("{% include \"x\" with a=1 only b=2 %}", "b", "t.tmpl:1:30: the tag should end here, found `b`");
     let files = [
         ("t.tmpl", "\n{% include \"p\" %}"),
         ("p", "{% include \"q\" %}"),
         ("q", "\n{% if %}"),
     ];
-    fails_files(&files, "%}", "q:2:1: a value is missing before the end of the tag");
+    fails_files(&files, "%}", "q:2:7: a value is missing before the end of the tag");
 }
 
 #[test]
@@ -637,7 +642,7 @@ fn included_files_may_use_what_the_includer_has() {
     fails_files(
         &[("t.tmpl", "{% include \"p\" %}"), ("p", "{{ gtev(1) }}")],
         "gtev(1)",
-        "p:1:1: unknown function `gtev`, did you mean `getv`?",
+        "p:1:4: unknown function `gtev`, did you mean `getv`?",
     );
     check_files(
         &[
@@ -729,7 +734,7 @@ fn unknown_variables_are_listed() {
         .collect();
     assert_eq!(
         unknown,
-        ["b t.tmpl:1:1", "y t.tmpl:2:1", "title t.tmpl:2:24", "zz p:1:21", "n p:1:31", "last p:1:64"]
+        ["b t.tmpl:1:12", "y t.tmpl:2:13", "title t.tmpl:2:27", "zz p:1:24", "n p:1:34", "last p:1:67"]
     );
 }
 
@@ -1073,28 +1078,28 @@ fn an_unknown_call_may_be_meant_for_a_macro() {
     check_files(&[("t.tmpl", "{% import \"m\" a %}[{{ b() }}{{ a() }}]"), ("m", "{% macro a() export %}{{ b() }}{% endmacro %}")], "[]");
     // Each file for itself.
     let part = "{{ b() }}";
-    fails_files(&[("t.tmpl", "{% macro a() %}{% endmacro %}{% include \"p\" %}"), ("p", part)], "b()", "p:1:1: unknown function `b`");
+    fails_files(&[("t.tmpl", "{% macro a() %}{% endmacro %}{% include \"p\" %}"), ("p", part)], "b()", "p:1:4: unknown function `b`");
     let part = "{{ b() }}{% macro a() %}{% endmacro %}";
     check_files(&[("t.tmpl", "[{% include \"p\" %}]"), ("p", part)], "[]");
-    fails_files(&[("t.tmpl", "{{ b() }}{% include \"p\" %}"), ("p", part)], "b()", "t.tmpl:1:1: unknown function `b`");
+    fails_files(&[("t.tmpl", "{{ b() }}{% include \"p\" %}"), ("p", part)], "b()", "t.tmpl:1:4: unknown function `b`");
     // The name is known here, only the call is wrong.
-    fails("{% macro a() %}{% endmacro %}{{ getv() }}", "getv()", "t.tmpl:1:30: getv: takes at least 1 argument (key), 0 given");
-    fails("{% macro a() %}{{ x|uper }}{% endmacro %}", "uper", "t.tmpl:1:16: unknown filter `uper`, did you mean `upper`?");
+    fails("{% macro a() %}{% endmacro %}{{ getv() }}", "getv()", "t.tmpl:1:33: getv: takes at least 1 argument (key), 0 given");
+    fails("{% macro a() %}{{ x|uper }}{% endmacro %}", "uper", "t.tmpl:1:21: unknown filter `uper`, did you mean `upper`?");
 }
 
 #[test]
 #[rustfmt::skip]
 fn bad_macros() {
-    fails("{% macro one(a) %}{% endmacro %}\n{{ one(1, 2) }}", "one(1, 2)", "t.tmpl:2:1: one: takes 1 argument, 2 given");
-    fails("{% macro m(k) %}{{ getv(k) }}{% endmacro %}\n{{ m(\"/missing\") }}", "getv(k)", "t.tmpl:1:17: getv: key does not exist: /missing");
+    fails("{% macro one(a) %}{% endmacro %}\n{{ one(1, 2) }}", "one(1, 2)", "t.tmpl:2:4: one: takes 1 argument, 2 given");
+    fails("{% macro m(k) %}{{ getv(k) }}{% endmacro %}\n{{ m(\"/missing\") }}", "getv(k)", "t.tmpl:1:20: getv: key does not exist: /missing");
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ m() }}", "t.tmpl:1:16: calls and includes are nested too deeply, do they ever end?");
-    fails("{% macro m %}{% endmacro %}", "%}", "t.tmpl:1:1: `(` is expected, found the end of the tag");
-    fails("{% macro m(a b) %}{% endmacro %}", "b", "t.tmpl:1:1: `,` is expected, found `b`");
-    fails("{% macro m(1) %}{% endmacro %}", "1", "t.tmpl:1:1: a name is expected, found `1`");
+    fails("{% macro m %}{% endmacro %}", "%}", "t.tmpl:1:12: `(` is expected, found the end of the tag");
+    fails("{% macro m(a b) %}{% endmacro %}", "b", "t.tmpl:1:14: `,` is expected, found `b`");
+    fails("{% macro m(1) %}{% endmacro %}", "1", "t.tmpl:1:12: a name is expected, found `1`");
     fails("{% macro m() %}", "{% macro m() %}", "t.tmpl:1:1: `macro` is not closed, `{% endmacro %}` is missing");
-    fails("{% macro m(a=1 / 0) %}{% endmacro %}{{ m() }}", "1 / 0", "t.tmpl:1:1: cannot divide an integer by zero");
+    fails("{% macro m(a=1 / 0) %}{% endmacro %}{{ m() }}", "1 / 0", "t.tmpl:1:14: cannot divide an integer by zero");
     let error = render("{% macro m(k) %}{{ getv(k) }}{% endmacro %}\n{{ m(\"/missing\") }}").expect_err("it fails").to_string();
-    assert!(error.ends_with("\n called from t.tmpl:2:1"), "{error}");
+    assert!(error.ends_with("\n called from t.tmpl:2:4"), "{error}");
 }
 
 #[test]
@@ -1104,10 +1109,10 @@ fn imports() {
     check_files(&[("t.tmpl", "{% import \"m\" a, b as c %}{% set x = 9 %}{{ a(1) }}"), ("m", file)], "[129shop]");
     check_files(&[("t.tmpl", "{% if 1 %}{% import \"m\" a %}{% import \"m\" a as z %}{% endif %}{{ a(1) }}{{ z(2) }}"), ("m", file)], "[12shop][22shop]");
     check_files(&[("t.tmpl", "{% import \"m\" b %}{{ b() }}[{{ h() }}]"), ("m", file)], "b[]");
-    fails_files(&[("t.tmpl", "{% import \"m\" h %}"), ("m", file)], "h", "t.tmpl:1:1: `m` exports no macro `h`; a macro is exported with {% macro name() export %}");
-    fails("{% import \"none\" a %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
-    fails("{% import \"none\" %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% import x a %}", "x", "t.tmpl:1:1: the name of a file in quotes is expected, found `x`");
+    fails_files(&[("t.tmpl", "{% import \"m\" h %}"), ("m", file)], "h", "t.tmpl:1:15: `m` exports no macro `h`; a macro is exported with {% macro name() export %}");
+    fails("{% import \"none\" a %}", "\"none\"", "t.tmpl:1:11: failed to read `none`: no such file or directory");
+    fails("{% import \"none\" %}", "%}", "t.tmpl:1:18: a name is expected, found the end of the tag");
+    fails("{% import x a %}", "x", "t.tmpl:1:11: the name of a file in quotes is expected, found `x`");
     let twice = "{% macro a() export %}{% endmacro %}\n{% macro a() export %}{% endmacro %}";
     fails_files(&[("t.tmpl", "{% import \"m\" a %}"), ("m", twice)], "{% macro a() export %}", "m:2:1: the file exports a macro `a` already");
     // Whitespace around the tags of an imported file stays.
@@ -1117,7 +1122,7 @@ fn imports() {
     let broken = [("t.tmpl", "\n{% import \"m\" a %}\n{{ a() }}"), ("m", "{% macro a() export %}{{ 1 / 0 }}{% endmacro %}")];
     let broken: Vec<_> = broken.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
     let error = render_files(&broken).expect_err("it fails").to_string();
-    assert!(error.ends_with("\n imported by t.tmpl:2:1\n called from t.tmpl:3:1"), "{error}");
+    assert!(error.ends_with("\n imported by t.tmpl:2:1\n called from t.tmpl:3:4"), "{error}");
 }
 
 #[test]
@@ -1147,15 +1152,15 @@ fn blocks() {
 #[test]
 #[rustfmt::skip]
 fn bad_blocks() {
-    fails("{% block a %}{% endblock %}\n{% block a %}{% endblock %}", "a", "t.tmpl:2:1: the file has a block `a` already");
-    fails("{% block a %}{% endblock b %}", "b", "t.tmpl:1:14: the block is called `a`");
-    fails("{% block a %}{% endblock a b %}", "b", "t.tmpl:1:14: the tag should end here, found `b`");
-    fails("{% block %}{% endblock %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% extends \"none\" %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
-    fails("{% extends f %}", "f", "t.tmpl:1:1: the name of a file in quotes is expected, found `f`");
+    fails("{% block a %}{% endblock %}\n{% block a %}{% endblock %}", "a", "t.tmpl:2:10: the file has a block `a` already");
+    fails("{% block a %}{% endblock b %}", "b", "t.tmpl:1:26: the block is called `a`");
+    fails("{% block a %}{% endblock a b %}", "b", "t.tmpl:1:28: the tag should end here, found `b`");
+    fails("{% block %}{% endblock %}", "%}", "t.tmpl:1:10: a name is expected, found the end of the tag");
+    fails("{% extends \"none\" %}", "\"none\"", "t.tmpl:1:12: failed to read `none`: no such file or directory");
+    fails("{% extends f %}", "f", "t.tmpl:1:12: the name of a file in quotes is expected, found `f`");
     fails("{% if 1 %}{% extends \"a\" %}{% endif %}", "{% extends \"a\" %}", "t.tmpl:1:11: `extends` stands within `if`, but concerns the file as a whole");
     fails("{% extends \"a\" %}{% extends \"b\" %}", "{% extends \"b\" %}", "t.tmpl:1:18: the file extends another one already");
-    fails("{% extends \"t.tmpl\" %}", "\"t.tmpl\"", "t.tmpl:1:1: files extend each other without an end");
+    fails("{% extends \"t.tmpl\" %}", "\"t.tmpl\"", "t.tmpl:1:12: files extend each other without an end");
     let files = [("t.tmpl", "\n{% extends \"b\" %}{% block a %}[{{ block.Super }}]{% endblock %}"), ("b", "{% block a %}x{% for x in \"ab\" %}{{ 1 / 0 }}{% endfor %}{% endblock %}")];
     check_files(&files, "[]");
     // Over `Super` blocks can come back to themselves.
@@ -1164,7 +1169,7 @@ fn bad_blocks() {
         ("mid", "{% extends \"root\" %}{% block a %}{% block b %}{% endblock %}{% endblock %}"),
         ("root", "{% block a %}{% endblock %}{% block b %}{% endblock %}"),
     ];
-    fails_files(&files, "block.Super", "t.tmpl:1:46: block.Super: calls and includes are nested too deeply, do they ever end?");
+    fails_files(&files, "block.Super", "t.tmpl:1:49: block.Super: calls and includes are nested too deeply, do they ever end?");
 }
 
 #[test]
@@ -1175,11 +1180,11 @@ fn tags_that_take_their_text() {
     check("{% set m = 1 %}{% filter upper %}{% set m = \"a\" %}{{ m }}{% filter lower %}B{% endfilter %}{% endfilter %}{{ m }}", "ABa");
     check("{% macro m() %}x{% filter upper %}y{% endfilter %}{% endmacro %}{% filter upper %}a{{ m() }}{% endfilter %}", "AXY");
     check("{% spaceless %}<a> <b>\n{% if 1 %} <c> {% endif %}{% endspaceless %} <d>", "<a><b><c> <d>");
-    fails("{% filter nope %}{% endfilter %}", "nope", "t.tmpl:1:1: unknown filter `nope`");
-    fails("{% filter %}{% endfilter %}", "%}", "t.tmpl:1:1: the name of a filter is expected, found the end of the tag");
-    fails("{% filter upper x %}{% endfilter %}", "x", "t.tmpl:1:1: the tag should end here, found `x`");
-    fails("{% filter default:getv(\"/no\") %}{% endfilter %}", "getv(\"/no\")", "t.tmpl:1:1: getv: key does not exist: /no");
-    fails("{% spaceless x %}{% endspaceless %}", "x", "t.tmpl:1:1: the tag should end here, found `x`");
+    fails("{% filter nope %}{% endfilter %}", "nope", "t.tmpl:1:11: unknown filter `nope`");
+    fails("{% filter %}{% endfilter %}", "%}", "t.tmpl:1:11: the name of a filter is expected, found the end of the tag");
+    fails("{% filter upper x %}{% endfilter %}", "x", "t.tmpl:1:17: the tag should end here, found `x`");
+    fails("{% filter default:getv(\"/no\") %}{% endfilter %}", "getv(\"/no\")", "t.tmpl:1:19: getv: key does not exist: /no");
+    fails("{% spaceless x %}{% endspaceless %}", "x", "t.tmpl:1:14: the tag should end here, found `x`");
 }
 
 #[test]
@@ -1194,9 +1199,9 @@ fn tags_that_remember() {
     check("{% for v in \"1122\" %}{% ifchanged v %}{{ v }}{% endifchanged %}{% endfor %}", "12");
     check("{% for v in \"1122\" %}{% ifchanged 1 v|divisibleby:2 %}x{% else %}.{% endifchanged %}{% endfor %}", "x.x.");
     check("{% macro m(x) %}{% ifchanged x %}{{ x }}{% endifchanged %}{% cycle 1 2 %}{% endmacro %}{{ m(5) }}{{ m(5) }}", "512");
-    fails("{% cycle %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% cycle 1 as %}", "%}", "t.tmpl:1:1: a name is expected, found the end of the tag");
-    fails("{% cycle 1 as x loud %}", "loud", "t.tmpl:1:1: the tag should end here, found `loud`");
+    fails("{% cycle %}", "%}", "t.tmpl:1:10: a value is missing before the end of the tag");
+    fails("{% cycle 1 as %}", "%}", "t.tmpl:1:15: a name is expected, found the end of the tag");
+    fails("{% cycle 1 as x loud %}", "loud", "t.tmpl:1:17: the tag should end here, found `loud`");
     fails("{% for x in \"ab\" %}{% ifchanged ls(\"/app\") %}{% endifchanged %}{% endfor %}", "{% ifchanged ls(\"/app\") %}", "t.tmpl:1:20: cannot compare two lists");
     // The state belongs to a render.
     let files = TestWorld::default();
@@ -1208,7 +1213,7 @@ fn tags_that_remember() {
     }
     // A cycle that another file defined goes on there, and its errors are shown there.
     check_files(&[("t.tmpl", "{% cycle 1 2 3 as c silent %}{% set f = \"p\" %}{% include f %}{% cycle c %}"), ("p", "{% cycle c %}")], "");
-    fails_files(&[("t.tmpl", "{% cycle 1 1 / 0 as c %}{% set f = \"p\" %}{% include f %}"), ("p", "{% cycle c %}")], "1 / 0", "t.tmpl:1:1: cannot divide an integer by zero");
+    fails_files(&[("t.tmpl", "{% cycle 1 1 / 0 as c %}{% set f = \"p\" %}{% include f %}"), ("p", "{% cycle c %}")], "1 / 0", "t.tmpl:1:12: cannot divide an integer by zero");
 }
 
 #[test]
@@ -1221,15 +1226,15 @@ fn small_tags() {
     check("{% widthratio 1 0 1 %}", "-9223372036854775808");
     check("{% now \"2006-01-02 15:04:05 MST\" %} {% now \"2006-01-02 15:04:05\" fake %}", "2022-02-03 05:05:06 CET2014-02-05 18:31:45");
     check_files(&[("t.tmpl", "{% ssi \"d/r\" %}|{% ssi \"d/r\" parsed %}"), ("d/r", "{{ \"x\"|upper }}{% if 1 %}\n\n{% endif %}")], "{{ \"x\"|upper }}{% if 1 %}\n\n{% endif %}|X\n");
-    fails("{% ssi \"none\" %}", "\"none\"", "t.tmpl:1:1: failed to read `none`: no such file or directory");
-    fails("{% ssi x %}", "x", "t.tmpl:1:1: the name of a file in quotes is expected, found `x`");
-    fails("{% ifequal 1 %}{% endifequal %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
-    fails("{% ifequal 1 2 3 %}{% endifequal %}", "3", "t.tmpl:1:1: the tag should end here, found `3`");
-    fails("{% ifequal ls(\"/app\") ls(\"/app\") %}{% endifequal %}", "ls(\"/app\") ls(\"/app\")", "t.tmpl:1:1: cannot compare two lists");
+    fails("{% ssi \"none\" %}", "\"none\"", "t.tmpl:1:8: failed to read `none`: no such file or directory");
+    fails("{% ssi x %}", "x", "t.tmpl:1:8: the name of a file in quotes is expected, found `x`");
+    fails("{% ifequal 1 %}{% endifequal %}", "%}", "t.tmpl:1:14: a value is missing before the end of the tag");
+    fails("{% ifequal 1 2 3 %}{% endifequal %}", "3", "t.tmpl:1:16: the tag should end here, found `3`");
+    fails("{% ifequal ls(\"/app\") ls(\"/app\") %}{% endifequal %}", "ls(\"/app\") ls(\"/app\")", "t.tmpl:1:12: cannot compare two lists");
     let names = "openblock, closeblock, openvariable, closevariable, openbrace, closebrace, opencomment, closecomment";
-    fails("{% templatetag openparen %}", "openparen", &format!("t.tmpl:1:1: one of {names} is expected, found `openparen`"));
-    fails("{% now %}", "%}", "t.tmpl:1:1: a format in quotes is expected, like \"2006-01-02 15:04\", found the end of the tag");
-    fails("{% widthratio 1 2 %}", "%}", "t.tmpl:1:1: a value is missing before the end of the tag");
+    fails("{% templatetag openparen %}", "openparen", &format!("t.tmpl:1:16: one of {names} is expected, found `openparen`"));
+    fails("{% now %}", "%}", "t.tmpl:1:8: a format in quotes is expected, like \"2006-01-02 15:04\", found the end of the tag");
+    fails("{% widthratio 1 2 %}", "%}", "t.tmpl:1:19: a value is missing before the end of the tag");
 }
 
 #[test]
@@ -1246,9 +1251,9 @@ fn lorem() {
     assert_eq!(eight.lines().count(), 8);
     assert_eq!(eight.lines().next(), eight.lines().last(), "the text begins again");
     assert_eq!(text("{% lorem 2 b random %}").lines().map(|line| &line[..11]).collect::<Vec<_>>(), ["Consetetur ", "Consetetur "]);
-    fails("{% lorem x %}", "x", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `x`");
-    fails("{% lorem random %}", "random", "t.tmpl:1:1: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
-    fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:1: the tag should end here, found `randomly`");
+    fails("{% lorem x %}", "x", "t.tmpl:1:10: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `x`");
+    fails("{% lorem random %}", "random", "t.tmpl:1:10: `w` (words), `p` (HTML paragraphs) or `b` (paragraphs) is expected, found `random`");
+    fails("{% lorem 2 w randomly %}", "randomly", "t.tmpl:1:14: the tag should end here, found `randomly`");
     fails("{% lorem 18446744073709551615 p %}", "{% lorem 18446744073709551615 p %}", "t.tmpl:1:1: the template holds more than 268435456 bytes at a time; `template_memory` in [limits] raises that");
 }
 
@@ -1259,8 +1264,8 @@ fn autoescape() {
     check("{% autoescape on %}{% autoescape off %}{{ \"<\" }}{% endautoescape %}{% for x in \">\" %}{{ x }}{% endfor %}{% endautoescape %}", "<&gt;");
     check("{% macro m() %}{{ \"<\" }}{% endmacro %}{% autoescape on %}{{ m() }}{{ m()|upper }}{% endautoescape %}", "&lt;&amp;LT;");
     check_files(&[("t.tmpl", "{% autoescape on %}{% include \"p\" %}{{ \"<\" }}{% endautoescape %}"), ("p", "{{ \"<\" }}")], "<&lt;");
-    fails("{% autoescape %}{% endautoescape %}", "%}", "t.tmpl:1:1: `on` or `off` is expected, found the end of the tag");
-    fails("{% autoescape maybe %}{% endautoescape %}", "maybe", "t.tmpl:1:1: `on` or `off` is expected, found `maybe`");
+    fails("{% autoescape %}{% endautoescape %}", "%}", "t.tmpl:1:15: `on` or `off` is expected, found the end of the tag");
+    fails("{% autoescape maybe %}{% endautoescape %}", "maybe", "t.tmpl:1:15: `on` or `off` is expected, found `maybe`");
 }
 
 #[test]
@@ -1280,9 +1285,42 @@ fn many_names_and_calls_are_no_trouble() {
     assert_eq!(render(&text).map(|out| out.len()), Ok(10 + 90 * 2 + 900 * 3 + 9000 * 4 + 10_000 * 5));
 }
 
+/// A text has no node, so what goes wrong in it is told where the nearest node stands; it has to be one of the same
+/// program, whose files are numbered by themselves.
+#[test]
+fn a_text_that_does_not_fit_is_told_with_its_file() {
+    #[track_caller]
+    fn check(files: &[(&str, &str)], expected: &str) {
+        let files = files.iter().map(|(path, text)| (*path, text.as_bytes()));
+        let world: Rc<dyn World> = Rc::new(TestWorld::of(files));
+        let mut template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+        template.limits.output = 20;
+        let error = template.render(&fixture::env().store, &world).expect_err("the text is too long").to_string();
+        let places =
+            |line: &str| line.contains(".tmpl:").then(|| line.split(": ").next().unwrap_or_default().to_owned());
+        assert_eq!(error.lines().filter_map(places).collect::<Vec<_>>().join("|"), expected, "{error}");
+    }
+    let long = "0123456789 0123456789 0123456789";
+    let include = "          {% set f = 'c.tmpl' %}{% include f %}";
+    check(
+        &[("t.tmpl", "{% include 'b.tmpl' %}"), ("b.tmpl", include), ("c.tmpl", long)],
+        "c.tmpl:1:1| included from b.tmpl:1:33| included from t.tmpl:1:1",
+    );
+    let behind = format!("{include}{long}");
+    check(
+        &[("t.tmpl", "{% include 'b.tmpl' %}"), ("b.tmpl", &behind), ("c.tmpl", "\n\n\n{{ 1 }}")],
+        "b.tmpl:1:33| included from t.tmpl:1:1",
+    );
+    let macro_ = format!("{{% macro m() export %}}{long}{{% endmacro %}}");
+    check(
+        &[("t.tmpl", "{% import 'b.tmpl' m %}{{ 1 }}{{ m() }}"), ("b.tmpl", &macro_)],
+        "b.tmpl:1:23| imported by t.tmpl:1:1| called from t.tmpl:1:34",
+    );
+}
+
 #[test]
 fn messages_keep_to_a_line() {
-    fails("{{ getv(\"/a\tb\") }}", "getv(\"/a\tb\")", "t.tmpl:1:1: getv: key does not exist: /a\u{fffd}b");
+    fails("{{ getv(\"/a\tb\") }}", "getv(\"/a\tb\")", "t.tmpl:1:4: getv: key does not exist: /a\u{fffd}b");
 }
 
 /// The reference of the language, by the files that its examples name.

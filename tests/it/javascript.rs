@@ -88,7 +88,7 @@ mod built {
     #[test]
     fn an_endless_filter_is_named() {
         let dir = folder("{{ \"a\"|spin }}\n", &[("spin.js", "while (true) {}")]);
-        let log = "app.tmpl:1:1: spin: filters/spin.js: the template takes more than 100000000 steps";
+        let log = "app.tmpl:1:8: spin: filters/spin.js: the template takes more than 100000000 steps";
         remco(&dir).once().expect_code(1).expect_log(log);
         assert_eq!(dir.read("app.conf"), None);
     }
@@ -96,7 +96,7 @@ mod built {
     #[test]
     fn an_exception_is_told() {
         let dir = folder("{{ \"a\"|broken }}\n", &[("broken.js", "\nIn.missing.x")]);
-        let log = "app.tmpl:1:1: broken: filters/broken.js:2: TypeError: cannot read property 'x' of undefined";
+        let log = "app.tmpl:1:8: broken: filters/broken.js:2: TypeError: cannot read property 'x' of undefined";
         remco(&dir).once().expect_code(1).expect_log(log);
     }
 

@@ -1,0 +1,173 @@
+//! How many columns of a terminal a character takes, so that marks stand below the text that they mark. Knows
+//! characters one by one: sequences that a terminal may join (flags, families of emoji) are as wide as their parts.
+
+/// 0, 1 or 2 columns. A control character and a tab count as 1; the caller decides how they are shown.
+pub(crate) fn columns(c: char) -> usize {
+    let code = c as u32;
+    // Nearly all text.
+    if code < 0x300 {
+        return usize::from(code != 0xad);
+    }
+    match (within(&ZERO, code), within(&WIDE, code)) {
+        (true, _) => 0,
+        (_, true) => 2,
+        _ => 1,
+    }
+}
+
+fn within(ranges: &[(u32, u32)], code: u32) -> bool {
+    let at = ranges.partition_point(|(_, last)| *last < code);
+    ranges.get(at).is_some_and(|(first, _)| *first <= code)
+}
+
+/// What takes no column: combining marks of the widely used scripts, vowels and finals of Hangul, variation selectors,
+/// and invisible format characters.
+const ZERO: [(u32, u32); 42] = [
+    (0x300, 0x36f),
+    (0x483, 0x489),
+    (0x591, 0x5bd),
+    (0x5bf, 0x5bf),
+    (0x5c1, 0x5c2),
+    (0x5c4, 0x5c5),
+    (0x5c7, 0x5c7),
+    (0x610, 0x61a),
+    (0x61c, 0x61c),
+    (0x64b, 0x65f),
+    (0x670, 0x670),
+    (0x6d6, 0x6dc),
+    (0x6df, 0x6e4),
+    (0x6e7, 0x6e8),
+    (0x6ea, 0x6ed),
+    (0x900, 0x902),
+    (0x93a, 0x93a),
+    (0x93c, 0x93c),
+    (0x941, 0x948),
+    (0x94d, 0x94d),
+    (0x951, 0x957),
+    (0x962, 0x963),
+    (0xe31, 0xe31),
+    (0xe34, 0xe3a),
+    (0xe47, 0xe4e),
+    (0x1160, 0x11ff),
+    (0x1ab0, 0x1ace),
+    (0x1dc0, 0x1dff),
+    (0x200b, 0x200f),
+    (0x202a, 0x202e),
+    (0x2060, 0x2064),
+    (0x2066, 0x206f),
+    (0x20d0, 0x20f0),
+    (0x302a, 0x302d),
+    (0x3099, 0x309a),
+    (0xd7b0, 0xd7ff),
+    (0xfe00, 0xfe0f),
+    (0xfe20, 0xfe2f),
+    (0xfeff, 0xfeff),
+    (0xfff9, 0xfffb),
+    (0xe0001, 0xe007f),
+    (0xe0100, 0xe01ef),
+];
+
+/// What takes two columns: East Asian Width W and F of Unicode, with the few narrow pictures that stand between emoji.
+const WIDE: [(u32, u32); 70] = [
+    (0x1100, 0x115f),
+    (0x231a, 0x231b),
+    (0x2329, 0x232a),
+    (0x23e9, 0x23ec),
+    (0x23f0, 0x23f0),
+    (0x23f3, 0x23f3),
+    (0x25fd, 0x25fe),
+    (0x2614, 0x2615),
+    (0x2648, 0x2653),
+    (0x267f, 0x267f),
+    (0x2693, 0x2693),
+    (0x26a1, 0x26a1),
+    (0x26aa, 0x26ab),
+    (0x26bd, 0x26be),
+    (0x26c4, 0x26c5),
+    (0x26ce, 0x26ce),
+    (0x26d4, 0x26d4),
+    (0x26ea, 0x26ea),
+    (0x26f2, 0x26f3),
+    (0x26f5, 0x26f5),
+    (0x26fa, 0x26fa),
+    (0x26fd, 0x26fd),
+    (0x2705, 0x2705),
+    (0x270a, 0x270b),
+    (0x2728, 0x2728),
+    (0x274c, 0x274c),
+    (0x274e, 0x274e),
+    (0x2753, 0x2755),
+    (0x2757, 0x2757),
+    (0x2795, 0x2797),
+    (0x27b0, 0x27b0),
+    (0x27bf, 0x27bf),
+    (0x2b1b, 0x2b1c),
+    (0x2b50, 0x2b50),
+    (0x2b55, 0x2b55),
+    (0x2e80, 0x303e),
+    (0x3041, 0x3247),
+    (0x3250, 0x4dbf),
+    (0x4e00, 0xa4c6),
+    (0xa960, 0xa97c),
+    (0xac00, 0xd7a3),
+    (0xf900, 0xfad9),
+    (0xfe10, 0xfe19),
+    (0xfe30, 0xfe6b),
+    (0xff01, 0xff60),
+    (0xffe0, 0xffe6),
+    (0x16fe0, 0x18cd5),
+    (0x18d00, 0x18d08),
+    (0x1aff0, 0x1b122),
+    (0x1b150, 0x1b2fb),
+    (0x1f004, 0x1f004),
+    (0x1f0cf, 0x1f0cf),
+    (0x1f18e, 0x1f18e),
+    (0x1f191, 0x1f19a),
+    (0x1f200, 0x1f265),
+    (0x1f300, 0x1f320),
+    (0x1f32d, 0x1f393),
+    (0x1f3a0, 0x1f3d3),
+    (0x1f3e0, 0x1f53d),
+    (0x1f54b, 0x1f567),
+    (0x1f57a, 0x1f57a),
+    (0x1f595, 0x1f596),
+    (0x1f5a4, 0x1f5a4),
+    (0x1f5fb, 0x1f64f),
+    (0x1f680, 0x1f6df),
+    (0x1f6eb, 0x1f6fc),
+    (0x1f7e0, 0x1f7f0),
+    (0x1f90c, 0x1f9ff),
+    (0x1fa70, 0x1faf6),
+    (0x20000, 0x3fffd),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_wide_and_combining_characters() {
+        let check = |text: &str, expected: usize| {
+            assert_eq!(text.chars().map(columns).sum::<usize>(), expected, "{text:?}");
+        };
+        check("abc \u{e9}\u{df}\u{fffd}", 7);
+        check("日本語", 6);
+        check("한국", 4);
+        check("ﾊﾝ", 2);
+        check("Ａ！", 4);
+        check("😀🚀", 4);
+        check("e\u{301}a\u{30a}", 2);
+        check("か\u{3099}", 2);
+        check("\u{feff}\u{200b}\u{200d}\u{fe0f}\u{ad}", 0);
+        check("สวัสดี", 4);
+        check("\u{10ffff}", 1);
+    }
+
+    #[test]
+    fn tables_are_in_order() {
+        for table in [&ZERO[..], &WIDE[..]] {
+            assert!(table.iter().all(|(first, last)| first <= last));
+            assert!(table.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        }
+    }
+}
