@@ -7,6 +7,7 @@ mod support {
     mod authority;
     mod etcd;
     mod gateway;
+    mod http_message;
     mod port;
     mod temp_dir;
     mod wait;

@@ -1,7 +1,7 @@
 //! A quick client of etcd's JSON gateway: one kept connection, a request in well under a millisecond.
 //! Written apart from the program's own client, so that a mistake there does not cancel itself out here.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::LIMIT;
+use super::http_message::Head;
 
 pub struct Gateway {
     stream: BufReader<TcpStream>,
@@ -92,55 +93,9 @@ impl Gateway {
         let login = &self.login;
         let head = format!("POST {path} HTTP/1.1\r\nHost: etcd\r\n{login}Content-Length: {}\r\n\r\n", body.len());
         self.stream.get_mut().write_all(format!("{head}{body}").as_bytes())?;
-        let status = self.line()?.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| io::Error::other("no status line"))?;
-        // `None`: in chunks, as errors come.
-        let mut length = Some(0);
-        loop {
-            let line = self.line()?.to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = Some(value.trim().parse().expect("a length is a number"));
-            }
-            if line.starts_with("transfer-encoding:") {
-                length = None;
-            }
-        }
-        let mut answer = Vec::new();
-        match length {
-            Some(length) => self.take(length, &mut answer)?,
-            None => self.take_chunks(&mut answer)?,
-        }
+        let head = Head::read(&mut self.stream)?;
+        let (status, answer) = (head.status()?, head.body(&mut self.stream)?);
         Ok((status, serde_json::from_slice(&answer).unwrap_or(Value::Null)))
-    }
-
-    fn take(&mut self, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        let start = into.len();
-        into.resize(start + length, 0);
-        self.stream.read_exact(&mut into[start..])
-    }
-
-    fn take_chunks(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
-        loop {
-            let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
-            if length == 0 {
-                // Trailers, and the line that ends them.
-                while !self.line()?.is_empty() {}
-                return Ok(());
-            }
-            self.take(length, into)?;
-            self.line()?;
-        }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        match self.stream.read_line(&mut line)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            _ => Ok(line.trim_end().to_owned()),
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Small servers of the tests: one that answers, one that never does, one that holds requests back.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::http_message::Head;
 use super::{LIMIT, wait_until};
 
 /// Answers every request with the same text.
@@ -20,7 +21,7 @@ impl FixedBody {
         let served = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&served);
         let acceptor = Acceptor::start(move |mut client| {
-            if read_head(&mut BufReader::new(&client)).is_some() && client.write_all(answer.as_bytes()).is_ok() {
+            if Head::read(&mut BufReader::new(&client)).is_ok() && client.write_all(answer.as_bytes()).is_ok() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -44,12 +45,12 @@ pub fn answering(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Str
     thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.expect("a listener accepts");
-            // Heads and bodies are as short as this.
-            let mut request = [0; 4096];
-            let length = connection.read(&mut request).unwrap_or(0);
-            let (status, body) = answer(&String::from_utf8_lossy(&request[..length]));
+            let mut reader = BufReader::new(&connection);
+            let request = Head::read(&mut reader).and_then(|head| Ok((head.text(), head.body(&mut reader)?)));
+            // A client that has gone away needs no answer.
+            let Ok((head, body)) = request else { continue };
+            let (status, body) = answer(&(head + &String::from_utf8_lossy(&body)));
             let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-            // Whoever went away before needs no answer.
             let _ = connection.write_all((head + &body).as_bytes());
         }
     });
@@ -90,7 +91,7 @@ impl Silent {
         let (client, _) = client.expect("waited for");
         client.set_nonblocking(false).expect("an accepted socket takes options");
         client.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
-        read_head(&mut BufReader::new(&client)).expect("a request comes");
+        Head::read(&mut BufReader::new(&client)).expect("a request comes");
         client
     }
 }
@@ -209,20 +210,6 @@ impl Drop for Acceptor {
             && let Some(thread) = self.thread.take()
         {
             let _ = thread.join();
-        }
-    }
-}
-
-/// Reads up to the empty line; nothing where the client went away before.
-fn read_head(reader: &mut impl BufRead) -> Option<()> {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            return Some(());
         }
     }
 }

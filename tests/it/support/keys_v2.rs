@@ -1,13 +1,14 @@
 //! A quick client of etcd's version 2 API: one kept connection. Written apart from the program's own client, so that a
 //! mistake there does not cancel itself out here.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::http_message::Head;
 use super::{Etcd, LIMIT};
 
 pub struct KeysV2 {
@@ -54,26 +55,9 @@ impl KeysV2 {
             "{method} {path} HTTP/1.1\r\nHost: etcd\r\n{login}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         );
         self.stream.get_mut().write_all(format!("{head}{body}").as_bytes()).expect("etcd reads");
-        let status = self.line().split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        let mut length = 0;
-        loop {
-            let line = self.line().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            assert!(!line.starts_with("transfer-encoding"), "short answers of etcd are not chunked");
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a length is a number");
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).expect("etcd sends a whole answer");
+        let head = Head::read(&mut self.stream).expect("etcd answers");
+        let status = head.status().expect("a status line");
+        let answer = head.body(&mut self.stream).expect("etcd sends a whole answer");
         (status, serde_json::from_slice(&answer).unwrap_or(Value::Null))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("etcd answers");
-        line.trim_end().to_owned()
     }
 }

@@ -7,6 +7,7 @@ mod etcd;
 mod fault;
 mod gateway;
 mod http;
+mod http_message;
 mod keys_v2;
 mod namespace;
 mod nginx;
