@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Authority, Cluster, Etcd, Gateway, Key, LIMIT, TempDir, Valid, remco, wait_until};
+use crate::support::{Authority, Cluster, Etcd, Gateway, Key, LIMIT, TempDir, Valid, config, remco, wait_until};
 
 /// Writers at work at the same time, each with keys of its own.
 const WRITERS: usize = 5;
@@ -62,36 +62,15 @@ fn a_cluster_loses_each_member_in_turn_and_no_update() {
     let client = authority.sign("client", "", Key::Pkcs8, Valid::Now);
     let dir = TempDir::new();
     dir.write("app.tmpl", "{% for kv in gets(\"/app/*/*\") %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}");
-    let config = |dst: &str| {
-        format!(
-            r#"
-log_level = "debug"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "{dst}"
-[resource.backend.etcd]
-version = 3
-nodes = ["{}"]
-client_ca_keys = "{}"
-client_cert = "{}"
-client_key = "{}"
-username = "user"
-password = "sesame"
-keys = ["/app"]
-watch = true
-request_timeout = 1
-watch_deadline = 1
-"#,
-            cluster.secure_urls().join("\", \""),
-            authority.cert().display(),
-            client.cert.display(),
-            client.key.display(),
-        )
+    let rendering = |dst: &str| {
+        let app = config().set("log_level", "debug").resource("app").template("app.tmpl", dst);
+        let etcd = app.etcd("").set("nodes", cluster.secure_urls()).keys(["/app"]).watch();
+        let tls = etcd.set("client_ca_keys", authority.cert().to_str()).set("client_cert", client.cert.to_str());
+        let user = tls.set("client_key", client.key.to_str()).set("username", "user").set("password", "sesame");
+        user.set("request_timeout", 1).set("watch_deadline", 1)
     };
-    dir.write("config.toml", config("app.conf"));
-    dir.write("fresh.toml", config("fresh.conf"));
+    rendering("app.conf").write(&dir);
+    dir.write("fresh.toml", rendering("fresh.conf").to_string());
     write(&cluster.members.iter().collect::<Vec<_>>(), &(0..1));
     let program = remco(&dir).start();
     let wait_for = |round: usize| {

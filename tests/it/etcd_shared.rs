@@ -4,39 +4,33 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::support::{Etcd, Fault, FaultProxy, LIMIT, Remco, TempDir, remco, run, wait_until};
+use crate::support::{
+    Config, Etcd, Fault, FaultProxy, LIMIT, Remco, TempDir, config, remco, resource, run, wait_until,
+};
 
 /// A resource that renders all of `/NAME` to `NAME.out`, triggered by these keys.
-fn resource(url: &str, name: &str, options: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "{name}"
-[[resource.template]]
-src = "list.tmpl"
-dst = "{name}.out"
-[resource.backend.etcd]
-version = 3
-nodes = ["{url}"]
-keys = ["/{name}"]
-watch = true
-{options}
-"#
-    )
+fn sharing(url: &str, name: &str) -> Config {
+    let template = resource(name).template("list.tmpl", &format!("{name}.out"));
+    template.etcd(url).keys([&format!("/{name}")]).watch()
+}
+
+/// Several of them.
+fn all(url: &str, names: &[&str]) -> Config {
+    names.iter().fold(config(), |all, name| all.and(sharing(url, name)))
 }
 
 const LIST: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
 
 /// A folder with a configuration at debug level.
-fn folder(resources: &str) -> TempDir {
+fn folder(resources: Config) -> TempDir {
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
     configure(&dir, resources);
     dir
 }
 
-fn configure(dir: &TempDir, resources: &str) {
-    dir.replace("config.toml", format!("log_level = \"debug\"\n{resources}"));
+fn configure(dir: &TempDir, resources: Config) {
+    dir.replace("config.toml", config().set("log_level", "debug").and(resources).to_string());
 }
 
 /// Writes a key of its own for each and waits until each has it.
@@ -76,8 +70,7 @@ fn await_two_connections(program: &Remco, etcd: &Etcd) {
 fn three_resources_share_a_stream() {
     let mut etcd = Etcd::start();
     let names = ["one", "two", "three"];
-    let resources: String = names.iter().map(|name| resource(&etcd.url(), name, "")).collect();
-    let dir = folder(&resources);
+    let dir = folder(all(&etcd.url(), &names));
     let program = remco(&dir).start();
     update(&dir, &etcd, &names, "1");
     await_two_connections(&program, &etcd);
@@ -100,7 +93,8 @@ fn three_resources_share_a_stream() {
 #[test]
 fn other_options_are_another_stream() {
     let etcd = Etcd::start();
-    let dir = folder(&(resource(&etcd.url(), "one", "") + &resource(&etcd.url(), "two", "request_timeout = 2")));
+    let two = sharing(&etcd.url(), "two").set("request_timeout", 2);
+    let dir = folder(sharing(&etcd.url(), "one").and(two));
     let program = remco(&dir).start();
     update(&dir, &etcd, &["one", "two"], "1");
     wait_until("four connections", LIMIT, || connections(program.pid(), etcd.client_port()) == 4);
@@ -110,12 +104,11 @@ fn other_options_are_another_stream() {
 #[test]
 fn resources_come_and_go_while_the_others_watch_on() {
     let etcd = Etcd::start();
-    let all = |names: &[&str]| -> String { names.iter().map(|name| resource(&etcd.url(), name, "")).collect() };
-    let dir = folder(&all(&["one", "two"]));
+    let dir = folder(all(&etcd.url(), &["one", "two"]));
     let program = remco(&dir).start();
     update(&dir, &etcd, &["one", "two"], "1");
     for (n, names) in [&["one", "two", "new"][..], &["two", "new"], &["new"], &["new", "one"]].iter().enumerate() {
-        configure(&dir, &all(names));
+        configure(&dir, all(&etcd.url(), names));
         program.signal(Signal::HUP);
         program.wait_for_log_count("loading new config", n + 1);
         // Written while the stream is made anew.
@@ -132,15 +125,14 @@ fn resources_come_and_go_while_the_others_watch_on() {
 fn a_resource_that_waits_does_not_hold_up_the_others() {
     let etcd = Etcd::start();
     // Its child ignores the signal; it ends when somebody writes to the fifo, or when the test has failed long ago.
-    let exec = "[resource.exec]\ncommand = \"timeout 100 cat gate\"\nkill_signal = \"SIGURG\"\nkill_timeout = 3600";
-    let both =
-        |one: &str, options: &str| resource(&etcd.url(), "one", options) + one + &resource(&etcd.url(), "two", options);
-    let dir = folder(&both(exec, ""));
+    let one = sharing(&etcd.url(), "one").exec("timeout 100 cat gate").set("kill_signal", "SIGURG");
+    let dir = folder(one.set("kill_timeout", 3600).and(sharing(&etcd.url(), "two")));
     run(&["mkfifo", &dir.at("gate").to_string_lossy()]);
     let program = remco(&dir).start();
     update(&dir, &etcd, &["one", "two"], "1");
     program.wait_for_log("child has been started");
-    configure(&dir, &both("", "watch_deadline = 20"));
+    let patient = |name| sharing(&etcd.url(), name).set("watch_deadline", 20);
+    configure(&dir, patient("one").and(patient("two")));
     program.signal(Signal::HUP);
     program.wait_for_log("loading new config");
     update(&dir, &etcd, &["two"], "2");
@@ -159,7 +151,8 @@ fn full_reads_of_one_leave_the_others_alone() {
     let etcd = Etcd::start();
     let mut gateway = etcd.gateway();
     (0..200).for_each(|n| gateway.put(&format!("/busy/{n:03}"), "x"));
-    let dir = folder(&(resource(&etcd.url(), "busy", "interval = 1") + &resource(&etcd.url(), "other", "")));
+    let busy = sharing(&etcd.url(), "busy").set("interval", 1);
+    let dir = folder(busy.and(sharing(&etcd.url(), "other")));
     let program = remco(&dir).start();
     update(&dir, &etcd, &["busy", "other"], "0");
     program.wait_for_log_count("retrieving keys", 4);
@@ -182,7 +175,7 @@ fn a_compaction_during_a_cut_loses_nothing() {
     let proxy = FaultProxy::start(etcd.client_port());
     let names = ["one", "two"];
     let url = format!("http://127.0.0.1:{}", proxy.port());
-    let dir = folder(&names.map(|name| resource(&url, name, "")).concat());
+    let dir = folder(all(&url, &names));
     let mut gateway = etcd.gateway();
     (0..20).for_each(|n| gateway.put("/one/gone", &n.to_string()));
     let program = remco(&dir).start();
@@ -210,7 +203,7 @@ fn a_large_catch_up_arrives_whole() {
     let etcd = Etcd::start();
     let proxy = FaultProxy::start(etcd.client_port());
     let url = format!("http://127.0.0.1:{}", proxy.port());
-    let dir = folder(&resource(&url, "one", "max_response = 8000000").replace("debug", "info"));
+    let dir = folder(sharing(&url, "one").set("max_response", 8_000_000));
     let program = remco(&dir).start();
     update(&dir, &etcd, &["one"], "1");
     proxy.set(Fault::Refuses);

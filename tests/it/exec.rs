@@ -1,44 +1,34 @@
 //! Exec mode with a real child: how it is started, told, stopped, and what its end means. The child is a Python program
 //! that notes what happens to it.
 
+use std::fmt::Display;
 use std::fs;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{LIMIT, Remco, TempDir, remco, run, wait_until};
+use crate::support::{Config, LIMIT, Remco, TempDir, config, remco, run, wait_until};
 
 const CHILD: &str = include_str!("exec/child.py");
 
-/// A configuration with one resource that renders the greeting to `app.out` and has a child. `exec` is behind
-/// `command = "python3 child.py`, so it closes the quotes.
-fn resource(exec: &str, more: &str) -> String {
-    format!(
-        r#"
-log_level = "debug"
-pid_file = "remco.pid"
-[[resource]]
-name = "app"
-{more}
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.out"
-[resource.exec]
-command = "python3 child.py{exec}
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-watch = true
-"#
-    )
+const COMMAND: &str = "python3 child.py";
+
+/// A configuration with one resource that renders the greeting to `dst` and has a child. Keys that follow are the child's.
+fn with_child(name: &str, command: &str, dst: &str) -> Config {
+    let top = config().set("log_level", "debug").set("pid_file", "remco.pid");
+    top.resource(name).template("app.tmpl", dst).file("data.json").watch().exec(command)
 }
 
-fn folder(config: &str) -> TempDir {
+fn running(command: &str) -> Config {
+    with_child("app", command, "app.out")
+}
+
+fn folder(config: &Config) -> TempDir {
     let dir = TempDir::new();
     dir.write("child.py", CHILD);
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write("data.json", r#"{"greeting": "hello"}"#);
-    dir.write("config.toml", config);
+    config.write(&dir);
     dir
 }
 
@@ -69,8 +59,8 @@ fn is_alive(pid: Pid) -> bool {
 
 #[test]
 fn a_child_starts_after_the_first_files_with_its_words() {
-    let words = r#" one 'two words' \"it's three\" fo\\ur `echo ' five  5 '` $(printf 's%s\\n\\n' ix)! ''""#;
-    let dir = folder(&resource(words, ""));
+    let words = r#"one 'two words' "it's three" fo\ur `echo ' five  5 '` $(printf 's%s\n\n' ix)! ''"#;
+    let dir = folder(&running(&format!("{COMMAND} {words}")));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     let want = [
@@ -94,7 +84,11 @@ fn a_child_starts_after_the_first_files_with_its_words() {
 
 #[test]
 fn a_reload_signal_reaches_the_child_that_runs() {
-    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"", "reload_cmd = \"echo >> reloads\""));
+    let dir = folder(&running(COMMAND).set("reload_signal", "SIGHUP").set_in(
+        "[[resource]]",
+        "reload_cmd",
+        "echo >> reloads",
+    ));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     greet(&dir, "again");
@@ -110,10 +104,13 @@ fn a_reload_signal_reaches_the_child_that_runs() {
 /// The second template is broken for good, the first one's file has changed: everybody who waits for a reload gets it.
 #[test]
 fn fault_03_an_error_in_one_template_does_not_suppress_the_reload_owed_to_another() {
-    let bad = "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"bad.out\"\ncheck_cmd = \"grep hello {{.src}}\"\n";
-    let config = resource("\"\nreload_signal = \"SIGUSR1\"", "reload_cmd = \"echo >> resource-reloads\"");
-    let config = config.replace("dst = \"app.out\"", "dst = \"app.out\"\nreload_cmd = \"echo >> reloads\"");
-    let dir = folder(&config.replace("[resource.exec]", &format!("{bad}[resource.exec]")));
+    let config = running(COMMAND).set("reload_signal", "SIGUSR1").set_in(
+        "[[resource]]",
+        "reload_cmd",
+        "echo >> resource-reloads",
+    );
+    let config = config.set_in("[[resource.template]]", "reload_cmd", "echo >> reloads");
+    let dir = folder(&config.template("app.tmpl", "bad.out").set("check_cmd", "grep hello {{.src}}"));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     greet(&dir, "again");
@@ -127,7 +124,7 @@ fn fault_03_an_error_in_one_template_does_not_suppress_the_reload_owed_to_anothe
 
 #[test]
 fn a_child_without_a_reload_signal_is_started_again() {
-    let dir = folder(&resource("\"\nkill_signal = \"SIGUSR1\"\nkill_timeout = 1", ""));
+    let dir = folder(&running(COMMAND).set("kill_signal", "SIGUSR1").set("kill_timeout", 1));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     let first = child(&dir);
@@ -143,7 +140,7 @@ fn a_child_without_a_reload_signal_is_started_again() {
 /// All signals that can be caught but those that mean something to the program itself, SIGCHLD and SIGURG. (Fault 11.)
 #[test]
 fn fault_11_signals_are_passed_on_but_not_all() {
-    let dir = folder(&resource("\"", ""));
+    let dir = folder(&running(COMMAND));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     let passed_on = [
@@ -185,7 +182,7 @@ fn fault_11_signals_are_passed_on_but_not_all() {
 
 #[test]
 fn two_signals_at_once_are_both_handled() {
-    let dir = folder(&resource("\"", ""));
+    let dir = folder(&running(COMMAND));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     // Stopped, it cannot handle one before the other comes.
@@ -205,7 +202,8 @@ fn two_signals_at_once_are_both_handled() {
 /// The other half of fault 11: remco could lose a SIGTERM that came during a reload.
 #[test]
 fn fault_11_a_sigterm_during_a_reload_is_not_lost() {
-    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"\nsplay = 3600", "reload_cmd = \"true\""));
+    let config = running(COMMAND).set("reload_signal", "SIGHUP").set("splay", 3600);
+    let dir = folder(&config.set_in("[[resource]]", "reload_cmd", "true"));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     greet(&dir, "again");
@@ -216,7 +214,7 @@ fn fault_11_a_sigterm_during_a_reload_is_not_lost() {
 
 #[test]
 fn a_stubborn_child_is_killed_in_the_end() {
-    let dir = folder(&resource(" stubborn\"\nkill_timeout = 1", ""));
+    let dir = folder(&running(&format!("{COMMAND} stubborn")).set("kill_timeout", 1));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     let pid = child(&dir);
@@ -228,7 +226,7 @@ fn a_stubborn_child_is_killed_in_the_end() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_a_stubborn_child() {
-    let dir = folder(&resource(" stubborn\"\nkill_timeout = 3600", ""));
+    let dir = folder(&running(&format!("{COMMAND} stubborn")).set("kill_timeout", 3600));
     let mut program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     program.signal(Signal::TERM);
@@ -242,7 +240,11 @@ fn a_second_signal_does_not_wait_for_a_stubborn_child() {
 #[test]
 fn a_child_that_ends_is_started_again_and_files_are_kept_true_meanwhile() {
     // A signal that does nothing to a child that has no handler yet: the new one may be told before it is ready.
-    let dir = folder(&resource("\"\nreload_signal = \"SIGWINCH\"", "start_cmd = \"echo >> starts\""));
+    let dir = folder(&running(COMMAND).set("reload_signal", "SIGWINCH").set_in(
+        "[[resource]]",
+        "start_cmd",
+        "echo >> starts",
+    ));
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     kill_process(child(&dir), Signal::KILL).expect("it runs");
@@ -259,7 +261,7 @@ fn a_child_that_ends_is_started_again_and_files_are_kept_true_meanwhile() {
 
 #[test]
 fn fault_04_a_command_that_cannot_be_started_does_not_hang_the_program() {
-    let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program -x"));
+    let dir = folder(&running("no-such-program -x"));
     let program = remco(&dir).start();
     program.wait_for_log(
         "failed to spawn child error=\"failed to start it: there is no program `no-such-program` in PATH\"",
@@ -274,22 +276,22 @@ fn in_a_one_shot_run_the_childs_end_is_a_failure() {
     for (command, code) in
         [("true", 1), ("false", 1), ("sh -c 'exit 42'", 42), ("sh -c 'kill -USR1 ${$}${$}'", 128 + 10)]
     {
-        let config = resource("\"", "").replace("\"python3 child.py\"", &format!("\"{command}\""));
+        let config = running(command);
         let dir = folder(&config);
         remco(&dir).once().expect_code(code).expect_log("child has ended");
         assert!(dir.holds("app.out", "hello\n"));
         // Of several resources the number of failed ones is told.
-        let other = resource("\"", "").replace("app.out", "other.out").replace("python3 child.py", "true");
-        dir.write("config.toml", format!("{config}{}", &other[other.find("[[resource]]").unwrap()..]));
+        let two = config.resource("app").template("app.tmpl", "other.out").file("data.json").watch().exec("true");
+        two.write(&dir);
         remco(&dir).once().expect_code(2);
     }
-    let dir = folder(&resource("\"", "").replace("python3 child.py", "no-such-program"));
+    let dir = folder(&running("no-such-program"));
     remco(&dir).once().expect_code(1).expect_log("failed to spawn child");
 }
 
 #[test]
 fn a_one_shot_run_goes_on_with_its_child_until_sigterm() {
-    let dir = folder(&resource("\"", ""));
+    let dir = folder(&running(COMMAND));
     let program = remco(&dir).arg("-onetime").start();
     wait_for_note(&dir, "started", 1);
     program.stop();
@@ -298,40 +300,43 @@ fn a_one_shot_run_goes_on_with_its_child_until_sigterm() {
 
 #[test]
 fn a_childs_output_is_not_taken_from_it() {
-    let dir = folder(&resource("\"", "").replace("python3 child.py", "sh -c 'echo out; echo err >&2'"));
+    let dir = folder(&running("sh -c 'echo out; echo err >&2'"));
     let finished = remco(&dir).once().expect_code(1);
     assert_eq!(finished.stdout, b"out\n");
     assert!(finished.log.lines().any(|line| line == "err"), "as it is, not as a log line:\n{}", finished.log);
 }
 
-fn hup(dir: &TempDir, program: &Remco, config: &str, count: usize) {
-    dir.replace("config.toml", config);
+fn hup(dir: &TempDir, program: &Remco, config: impl Display, count: usize) {
+    dir.replace("config.toml", config.to_string());
     program.signal(Signal::HUP);
     program.wait_for_log_count("loading new config", count);
 }
 
 #[test]
 fn sighup_restarts_a_child_only_where_its_resource_changed() {
-    let config = resource(" stubborn\"\nreload_signal = \"SIGUSR1\"\nkill_timeout = 1", "");
+    let stubborn = |name, command, signal| {
+        with_child(name, command, "app.out").set("reload_signal", signal).set("kill_timeout", 1)
+    };
+    let config = stubborn("app", "python3 child.py stubborn", "SIGUSR1");
     let dir = folder(&config);
     let program = remco(&dir).start();
     wait_for_note(&dir, "started", 1);
     let first = child(&dir);
-    hup(&dir, &program, &format!("# the same\n{config}"), 1);
+    hup(&dir, &program, format!("# the same\n{config}"), 1);
     program.wait_for_log_count("target config in sync", 1);
     assert!(is_alive(first));
     // A change reaches it: it is still looked after.
     greet(&dir, "again");
     wait_for_note(&dir, "signal SIGUSR1", 1);
 
-    hup(&dir, &program, &config.replace("SIGUSR1", "SIGUSR2"), 2);
+    hup(&dir, &program, config.set("reload_signal", "SIGUSR2"), 2);
     wait_for_note(&dir, "started", 2);
     assert!(!is_alive(first), "the new one waits for the end of the old one, which takes a second");
     greet(&dir, "and again");
     wait_for_note(&dir, "signal SIGUSR2", 1);
 
     let second = child(&dir);
-    hup(&dir, &program, &config.replace("name = \"app\"", "name = \"other\"").replace("child.py", "none.py"), 3);
+    hup(&dir, &program, stubborn("other", "python3 none.py stubborn", "SIGUSR1"), 3);
     wait_until("the resource that is gone has no child", LIMIT, || !is_alive(second));
     program.stop();
 }
@@ -348,27 +353,19 @@ while kill -0 $PPID; do sleep 0.02; done
 #[test]
 fn a_third_generation_waits_for_the_first() {
     const HELD: &str = "waiting until the processes of the resource it replaces have ended";
-    let generation = |number: usize| {
-        let config = resource("\"\nkill_timeout = 60", "");
-        config.replace("python3 child.py", &format!("sh draining.sh {number}"))
-    };
+    let generation = |number: usize| running(&format!("sh draining.sh {number}")).set("kill_timeout", 60);
     let dir = folder(&generation(1));
     dir.write("draining.sh", DRAINING);
     let program = remco(&dir).start();
     wait_for_note(&dir, "starts 1", 1);
-    hup(&dir, &program, &generation(2), 1);
+    hup(&dir, &program, generation(2), 1);
     program.wait_for_log_count(HELD, 1);
-    hup(&dir, &program, &generation(3), 2);
+    hup(&dir, &program, generation(3), 2);
     program.wait_for_log_count(HELD, 2);
     // Removed altogether, and there again.
-    hup(
-        &dir,
-        &program,
-        &generation(4).replace("\"app\"", "\"other\"").replace("sh draining.sh 4", "true").replace("app.out", "x"),
-        3,
-    );
+    hup(&dir, &program, with_child("other", "true", "x").set("kill_timeout", 60), 3);
     program.wait_for_log_count("loading resource configuration", 4);
-    hup(&dir, &program, &generation(5), 4);
+    hup(&dir, &program, generation(5), 4);
     program.wait_for_log_count(HELD, 3);
     dir.write("release", "");
     wait_for_note(&dir, "starts 5", 1);
@@ -379,7 +376,7 @@ fn a_third_generation_waits_for_the_first() {
 /// The log of a program whose standard error nobody reads raises SIGPIPE: that is not a message to the child.
 #[test]
 fn a_broken_pipe_of_ours_does_not_reach_the_child() {
-    let dir = folder(&resource("\"\nreload_signal = \"SIGHUP\"", ""));
+    let dir = folder(&running(COMMAND).set("reload_signal", "SIGHUP"));
     // `true` reads nothing of the log and ends at once.
     let wrapper = ["bash", "-c", "exec 2> >(exec true); exec \"$@\"", "bash"];
     let mut program = remco(&dir).under(&wrapper).start();

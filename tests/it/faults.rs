@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
-use crate::support::{Etcd, LIMIT, TempDir, Trace, free_port, in_own_namespace, remco, wait_until};
+use crate::support::{
+    Config, Etcd, LIMIT, TempDir, Trace, config, free_port, in_own_namespace, remco, resource, wait_until,
+};
 
 /// remco begins to watch after start_cmd: what changes meanwhile is lost.
 #[test]
@@ -13,24 +15,8 @@ fn fault_01_a_change_during_start_cmd_is_seen() {
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     let url = etcd.url();
-    dir.write(
-        "config.toml",
-        format!(
-            r#"
-[[resource]]
-name = "app"
-start_cmd = "ETCDCTL_API=3 etcdctl --endpoints {url} put /greeting again"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-[resource.backend.etcd]
-version = 3
-nodes = ["{url}"]
-keys = ["/"]
-watch = true
-"#
-        ),
-    );
+    let start = format!("ETCDCTL_API=3 etcdctl --endpoints {url} put /greeting again");
+    resource("app").set("start_cmd", start).template("app.tmpl", "app.conf").etcd(&url).watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the change", LIMIT, || dir.holds("app.conf", "again\n"));
     program.stop();
@@ -42,28 +28,8 @@ fn fault_05_onetime_with_a_failing_backend_fails_and_writes_nothing() {
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("app.tmpl", "{{ getv(\"/greeting\", \"none\") }}\n");
     let nobody = free_port();
-    dir.write(
-        "config.toml",
-        format!(
-            r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-onetime = true
-[resource.backend.etcd]
-version = 3
-nodes = ["http://127.0.0.1:{nobody}"]
-timeout = 0.2
-keys = ["/"]
-onetime = true
-"#
-        ),
-    );
+    let both = resource("app").template("app.tmpl", "app.conf").file("data.json").onetime();
+    both.etcd(&format!("http://127.0.0.1:{nobody}")).set("timeout", 0.2).onetime().write(&dir);
     remco(&dir).once().expect_code(1).expect_log(&nobody.to_string());
     assert_eq!(dir.read("app.conf"), None);
 }
@@ -77,21 +43,11 @@ fn fault_06_default_backends_are_not_shared_between_resources() {
     }
     let dir = TempDir::new();
     dir.write("all.tmpl", "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n");
-    let resource = |name: &str, backend: &str| {
-        format!(
-            "[[resource]]\nname = \"{name}\"\n[[resource.template]]\nsrc = \"all.tmpl\"\ndst = \"{name}\"\n{backend}\n"
-        )
-    };
-    let own = format!("[resource.backend.etcd]\nnodes = [\"{}\"]\nkeys = [\"/own\"]", right.url());
-    dir.write(
-        "config.toml",
-        format!(
-            "[default_backends.etcd]\nversion = 3\nnodes = [\"{}\"]\nkeys = [\"/default\"]\nonetime = true\n",
-            left.url()
-        ) + &resource("first", &own)
-            + &resource("second", "")
-            + &resource("third", "[resource.backend.etcd]\nkeys = [\"/own\"]"),
-    );
+    let defaults = config().table("[default_backends.etcd]").set("version", 3).set("nodes", [left.url()]);
+    let first = defaults.keys(["/default"]).onetime().resource("first").template("all.tmpl", "first");
+    let second = first.backend("etcd").set("nodes", [right.url()]).keys(["/own"]).resource("second");
+    let third = second.template("all.tmpl", "second").resource("third").template("all.tmpl", "third");
+    third.backend("etcd").keys(["/own"]).write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("first").as_deref(), Some("/own=right\n"), "it overrides nodes and keys");
     assert_eq!(dir.read("second").as_deref(), Some("/default=left\n"), "it has the defaults as they were written");
@@ -104,26 +60,10 @@ fn fault_10_a_bad_mode_leaves_no_stage_file() {
         let dir = TempDir::new();
         dir.write("data.json", "{}");
         dir.write("app.tmpl", "text\n");
-        dir.write(
-            "config.toml",
-            format!(
-                r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "out/app.conf"
-make_directories = true
-mode = "{mode}"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-interval = 1
-"#
-            ),
-        );
+        let template = resource("app").template("app.tmpl", "out/app.conf").set("make_directories", true);
+        template.set("mode", mode).file("data.json").set("interval", 1).write(&dir);
         // Not once a cycle: at the start, with the place in the file.
-        remco(&dir).run().expect_code(1).expect_log("config.toml:8:8").expect_log("mode");
+        remco(&dir).run().expect_code(1).expect_log("config.toml:7:8").expect_log("mode");
         assert!(!dir.at("out").exists(), "{mode}");
     }
 }
@@ -133,27 +73,15 @@ fn fault_12_a_prefix_ends_at_a_slash() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"app": {"x": "1"}, "application": {"x": "2"}}"#);
     dir.write("all.tmpl", "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n");
-    let config = r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "all.tmpl"
-dst = "all"
-[resource.backend.file]
-filepath = "data.json"
-prefix = "/app"
-keys = ["/"]
-onetime = true
-"#;
-    dir.write("config.toml", config);
+    let rendering = resource("app").template("all.tmpl", "all");
+    rendering.clone().file("data.json").set("prefix", "/app").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("all").as_deref(), Some("/x=1\n"));
 
     let etcd = Etcd::start();
     etcd.put("/app/x", "3");
     etcd.put("/application/x", "4");
-    let nodes = format!("version = 3\nnodes = [\"{}\"]", etcd.url());
-    dir.write("config.toml", config.replace("file]\nfilepath = \"data.json\"", &format!("etcd]\n{nodes}")));
+    rendering.etcd(&etcd.url()).set("prefix", "/app").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("all").as_deref(), Some("/x=3\n"));
 }
@@ -181,20 +109,7 @@ fn fault_13_ten_thousand_services_render_in_time() {
          {% for kv in gets(printf(\"/services/%s/*\", dir)) %}\n  server {{ base(kv.Key) }} {{ kv.Value }}\n\
          {% endfor %}\n{% endfor %}\n",
     );
-    dir.write(
-        "config.toml",
-        r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-onetime = true
-"#,
-    );
+    resource("app").template("app.tmpl", "app.conf").file("data.json").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     let text = dir.read("app.conf").expect("it has been written");
     assert_eq!(text.lines().count(), SERVICES * 11);
@@ -207,23 +122,9 @@ fn fault_14_a_cycle_without_a_change_writes_nothing() {
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write("app.conf", "hello\n");
-    dir.write(
-        "config.toml",
-        r#"
-log_level = "debug"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-check_cmd = "true"
-reload_cmd = "true"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-interval = 1
-"#,
-    );
+    let template = config().set("log_level", "debug").resource("app").template("app.tmpl", "app.conf");
+    let commands = template.set("check_cmd", "true").set("reload_cmd", "true");
+    commands.file("data.json").set("interval", 1).write(&dir);
     let (trace, program) = Trace::of(remco(&dir), &dir);
     let program = program.start();
     program.wait_for_log_count("target config in sync", 3);
@@ -245,17 +146,11 @@ fn fault_15_orphans_do_not_take_a_commands_exit_status() {
         dir.write("app.tmpl", "text\n");
         // Processes whose parent ends before they do.
         dir.write("orphans.sh", "for n in 1 2 3 4 5 6 7 8 9 10; do (sh -c 'exit 99' &) done\nexit \"$1\"\n");
-        let template = |n| {
-            format!(
-                "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"{n}.conf\"\nreload_cmd = \"sh orphans.sh {n}\"\n"
-            )
+        let add = |config: Config, n| {
+            config.template("app.tmpl", &format!("{n}.conf")).set("reload_cmd", format!("sh orphans.sh {n}"))
         };
-        dir.write(
-            "config.toml",
-            String::from("log_level = \"debug\"\n[[resource]]\nname = \"app\"\n")
-                + &(0..COMMANDS).map(template).collect::<String>()
-                + "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nonetime = true\n",
-        );
+        let resource = config().set("log_level", "debug").resource("app");
+        (0..COMMANDS).fold(resource, add).file("data.json").onetime().write(&dir);
         // unshare becomes the program's parent outside of its namespace.
         let alone = ["unshare", "--pid", "--fork", "--kill-child"];
         let log = remco(&dir).under(&alone).once().expect_code(1).log;

@@ -2,8 +2,8 @@
 //! dnsmasq has port 53.
 
 use crate::support::{
-    Authority, Clients, Dnsmasq, Etcd, Key, KeysV2, LIMIT, TempDir, Valid, free_port, in_own_namespace, remco, run,
-    wait_until,
+    Authority, Clients, Config, Dnsmasq, Etcd, Key, KeysV2, LIMIT, TempDir, Valid, free_port, in_own_namespace, remco,
+    resource, run, wait_until,
 };
 
 const RECORDS: &[&str] = &[
@@ -21,20 +21,10 @@ const TEMPLATE: &str = r#"{% for address in lookupIP("db.example.com") %}{{ addr
 {% for srv in lookupSRV("db", "tcp", "example.com") %}{{ srv.Target }} {{ srv.Port }} {{ srv.Priority }} {{ srv.Weight }}
 {% endfor %}"#;
 
-fn config(backend: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "names"
-[[resource.template]]
-src = "names.tmpl"
-dst = "names.out"
-{backend}
-"#
-    )
+/// A resource without its backend.
+fn names() -> Config {
+    resource("names").template("names.tmpl", "names.out")
 }
-
-const FILE: &str = "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nonetime = true\n";
 
 /// An /etc in which the two files about names are ours.
 pub fn prepare_etc(resolv_conf: &str) {
@@ -56,7 +46,7 @@ fn names_in_templates() {
         let dir = TempDir::new();
         dir.write("data.json", "{}");
         dir.write("names.tmpl", TEMPLATE);
-        dir.write("config.toml", config(FILE));
+        names().file("data.json").onetime().write(&dir);
         remco(&dir).once().expect_code(0);
         // Sorted as texts, as in remco.
         let want = "10.0.0.10\n10.0.0.9\nfd00::1\n10.0.0.10 10.0.0.9 fd00::1\na.example.com. 1000 2 5\n\
@@ -80,10 +70,7 @@ fn an_etcd_given_by_its_name() {
         let dir = TempDir::new();
         dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
         let node = format!("http://etcd.example.com:{}", etcd.client_port());
-        let backend = |url: &str| {
-            format!("[resource.backend.etcd]\nversion = 3\nnodes = [\"{url}\"]\nkeys = [\"/app\"]\nwatch = true\n")
-        };
-        dir.write("config.toml", config(&backend(&node)));
+        names().etcd(&node).keys(["/app"]).watch().write(&dir);
         let program = remco(&dir).start();
         wait_until("the first render", LIMIT, || dir.holds("names.out", "1"));
         // The DNS may be gone then: everything is known.
@@ -93,7 +80,7 @@ fn an_etcd_given_by_its_name() {
         program.stop();
 
         let node = format!("http://etcd.example.net:{}", etcd.client_port());
-        dir.write("config.toml", config(&backend(&node)));
+        names().etcd(&node).keys(["/app"]).watch().write(&dir);
         let program = remco(&dir).start();
         program.wait_for_log(
             "failed to look up `etcd.example.net`: server 127.0.0.1:53 cannot be reached: connection refused (asked for etcd.example.net.)",
@@ -108,11 +95,11 @@ fn an_etcd_given_by_its_record() {
     in_own_namespace("names::an_etcd_given_by_its_record", || {
         prepare_etc("nameserver 127.0.0.1\n");
         let nobody = free_port();
-        for version in ["version = 3", "version = 2", ""] {
+        for version in [Some(3), Some(2), None] {
             let mut first = Etcd::start_with(&["--enable-v2"]);
             let second = Etcd::start_with(&["--enable-v2"]);
             let put = |etcd: &Etcd, value: &str| match version {
-                "version = 3" => etcd.put("/app/a", value),
+                Some(3) => etcd.put("/app/a", value),
                 _ => KeysV2::of(etcd).set("/app/a", value),
             };
             put(&first, "first");
@@ -124,10 +111,11 @@ fn an_etcd_given_by_its_record() {
             let server = Dnsmasq::start(53, &[RECORDS[5], &record(&first, 10), &dead]);
             let dir = TempDir::new();
             dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
-            let backend = |record: &str, more: &str| {
-                format!("[resource.backend.etcd]\nsrv_record = \"{record}\"\nkeys = [\"/app\"]\n{version}\n{more}\n")
+            let found = |record: &str| {
+                let etcd = names().backend("etcd").set("srv_record", record).keys(["/app"]);
+                version.into_iter().fold(etcd, |etcd, version| etcd.set("version", version))
             };
-            dir.write("config.toml", config(&backend("_etcd-client._tcp.example.com", "watch = true")));
+            found("_etcd-client._tcp.example.com").watch().write(&dir);
             let program = remco(&dir).start();
             wait_until("the first render", LIMIT, || dir.holds("names.out", "first"));
             let nodes = program.wait_for_log("set backend nodes");
@@ -147,7 +135,7 @@ fn an_etcd_given_by_its_record() {
             assert_eq!(log.iter().filter(|line| line.contains("set backend nodes")).count(), 2, "{log:#?}");
 
             let missing = "failed to look up `_none._tcp.example.com`: there is no such name";
-            dir.write("config.toml", config(&backend("_none._tcp.example.com", "onetime = true\ntimeout = 0.1")));
+            found("_none._tcp.example.com").onetime().set("timeout", 0.1).write(&dir);
             remco(&dir).once().expect_code(1).expect_log(missing);
             assert!(dir.holds("names.out", "changed again"), "the old file is kept");
         }
@@ -168,16 +156,13 @@ fn a_record_of_nodes_with_tls() {
         let _server = Dnsmasq::start(53, &[RECORDS[5], &record]);
         let dir = TempDir::new();
         dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
-        for (version, value) in [("version = 2", "two"), ("version = 3", "three"), ("", "three")] {
-            let lines = format!(
-                "[resource.backend.etcd]\nsrv_record = \"_etcd-client-ssl._tcp.example.com\"\nkeys = [\"/app\"]\n\
-                 client_ca_keys = \"{}\"\nonetime = true\n{version}\n",
-                authority.cert().display()
-            );
-            dir.write("config.toml", config(&lines));
+        for (version, value) in [(Some(2), "two"), (Some(3), "three"), (None, "three")] {
+            let etcd = names().backend("etcd").set("srv_record", "_etcd-client-ssl._tcp.example.com").keys(["/app"]);
+            let etcd = etcd.set("client_ca_keys", authority.cert().to_str()).onetime();
+            version.into_iter().fold(etcd, |etcd, version| etcd.set("version", version)).write(&dir);
             let node = format!("nodes=https://etcd.example.com:{port}");
             remco(&dir).once().expect_code(0).expect_log(&node);
-            assert!(dir.holds("names.out", value), "{version}");
+            assert!(dir.holds("names.out", value), "{version:?}");
         }
     });
 }

@@ -2,7 +2,8 @@
 //! carry. With and without TLS, and with both versions of the API.
 
 use crate::support::{
-    Authority, Clients, Etcd, Fault, FaultProxy, KeysV2, LIMIT, Nginx, Remco, Silent, TempDir, remco, wait_until,
+    Authority, Clients, Etcd, Fault, FaultProxy, KeysV2, LIMIT, Nginx, Remco, Silent, TempDir, config, remco, resource,
+    wait_until,
 };
 
 /// An etcd behind a proxy, and a program that watches it through the proxy.
@@ -26,42 +27,24 @@ enum Way {
 
 impl Bench {
     fn new(way: Way) -> Bench {
-        let mut options = format!("version = {}\n", if way == Way::Old { 2 } else { 3 });
+        let dir = TempDir::new();
+        let resource = config().set("log_level", "debug").resource("app").template("app.tmpl", "app.conf");
+        let mut backend = resource.backend("etcd").set("version", if way == Way::Old { 2 } else { 3 });
         let (etcd, authority) = match way {
             Way::Plain => (Etcd::start(), None),
             Way::Tls | Way::Old => {
                 let authority = Authority::new();
                 let args: &[&str] = if way == Way::Old { &["--enable-v2"] } else { &[] };
                 let etcd = Etcd::secured(&authority, &authority.server(), Clients::Anyone, args);
-                options += &format!("client_ca_keys = \"{}\"\n", authority.cert().display());
+                backend = backend.set("client_ca_keys", authority.cert().to_str());
                 (etcd, Some(authority))
             }
         };
         let port = if way == Way::Plain { etcd.client_port() } else { etcd.secure_port() };
         let proxy = FaultProxy::start(port);
-        let dir = TempDir::new();
         dir.write("app.tmpl", "{% for kv in gets(\"/app/*\") %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}");
-        dir.write(
-            "config.toml",
-            format!(
-                r#"
-log_level = "debug"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-[resource.backend.etcd]
-nodes = ["127.0.0.1:{}"]
-keys = ["/app"]
-watch = true
-request_timeout = 0.5
-watch_deadline = 0.5
-{options}
-"#,
-                proxy.port()
-            ),
-        );
+        let backend = backend.set("nodes", [format!("127.0.0.1:{}", proxy.port())]).keys(["/app"]).watch();
+        backend.set("request_timeout", 0.5).set("watch_deadline", 0.5).write(&dir);
         put(&etcd, way, "first");
         let program = remco(&dir).start();
         let bench = Bench { way, dir, etcd, proxy, program, _authority: authority };
@@ -189,14 +172,8 @@ fn redirects_are_not_followed() {
     for version in [2, 3] {
         let dir = TempDir::new();
         dir.write("app.tmpl", "x");
-        dir.write(
-            "config.toml",
-            format!(
-                "[[resource]]\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"app.conf\"\n\
-                 [resource.backend.etcd]\nnodes = [\"{}\"]\nversion = {version}\nkeys = [\"/app\"]\ntimeout = 0.5\n",
-                nginx.url()
-            ),
-        );
+        let etcd = resource("app").template("app.tmpl", "app.conf").etcd(&nginx.url()).keys(["/app"]);
+        etcd.set("version", version).set("timeout", 0.5).write(&dir);
         remco(&dir).once().expect_code(1).expect_log("HTTP 307: redirects are not followed");
         assert_eq!(dir.read("app.conf"), None);
     }
@@ -211,16 +188,9 @@ fn a_node_may_be_below_a_path_of_another_server() {
     let nginx = Nginx::start(&authority.server(), &rules.replace("ETCD", &etcd.url()));
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write(
-        "config.toml",
-        format!(
-            "[[resource]]\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"app.conf\"\n\
-             [resource.backend.etcd]\nnodes = [\"{}/cluster/\"]\nclient_ca_keys = \"{}\"\nversion = 3\n\
-             keys = [\"/greeting\"]\nwatch = true\n",
-            nginx.secure_url(),
-            authority.cert().display()
-        ),
-    );
+    let node = format!("{}/cluster/", nginx.secure_url());
+    let config = resource("app").template("app.tmpl", "app.conf").etcd(&node).keys(["/greeting"]).watch();
+    config.set("client_ca_keys", authority.cert().to_str()).write(&dir);
     let program = remco(&dir).start();
     for value in ["first", "second", "third"] {
         etcd.put("/greeting", value);

@@ -5,23 +5,20 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
 
-use crate::support::{Invocation, LIMIT, TempDir, Trace, free_port, remco, wait_until};
+use crate::support::{Config, Invocation, LIMIT, TempDir, Trace, config, free_port, remco, resource, wait_until};
 
 /// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
-fn resource(name: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "{name}"
-[[resource.template]]
-src = "{name}.tmpl"
-dst = "{name}.out"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-onetime = true
-"#
-    )
+fn rendering(name: &str) -> Config {
+    without_backend(name).file("data.json").onetime()
+}
+
+fn without_backend(name: &str) -> Config {
+    resource(name).template(&format!("{name}.tmpl"), &format!("{name}.out"))
+}
+
+/// Several of them.
+fn all(names: impl IntoIterator<Item = impl AsRef<str>>) -> Config {
+    names.into_iter().fold(config(), |all, name| all.and(rendering(name.as_ref())))
 }
 
 #[test]
@@ -29,7 +26,7 @@ fn everything_rendered_is_0() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello", "names": ["a", "b"]}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}{% for n in getvs(\"/names/*\") %} {{ n }}{% endfor %}.\n");
-    dir.write("config.toml", resource("one"));
+    rendering("one").write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!(dir.read("one.out").as_deref(), Some("hello a b.\n"));
 }
@@ -41,7 +38,7 @@ fn the_exit_code_counts_failed_resources() {
     dir.write("good.tmpl", "{{ getv(\"/greeting\") }}\n");
     dir.write("nokey.tmpl", "{{ getv(\"/no/such/key\") }}\n");
     dir.write("broken.tmpl", "{% if %}\n");
-    dir.write("config.toml", ["nokey", "good", "broken", "nofile"].map(resource).concat());
+    all(["nokey", "good", "broken", "nofile"]).write(&dir);
     remco(&dir).once().expect_code(3).expect_log("/no/such/key").expect_log("nofile.tmpl");
     assert_eq!(dir.read("good.out").as_deref(), Some("hello\n"), "a sick resource does not stop a sound one");
     for name in ["nokey.out", "broken.out", "nofile.out"] {
@@ -58,7 +55,7 @@ fn a_template_that_is_too_large_is_an_error() {
     dir.write("large.tmpl", "{{ 1 }} ".repeat(2 << 20));
     dir.write("included.tmpl", "{% include \"large.tmpl\" %}");
     dir.write("computed.tmpl", "{% set name = \"large.tmpl\" %}{% include name %}");
-    dir.write("config.toml", ["large", "included", "computed", "good"].map(resource).concat());
+    all(["large", "included", "computed", "good"]).write(&dir);
     let full = "the template holds more than 268435456 bytes at a time; `template_memory` in [limits] raises that";
     let finished = remco(&dir).under(&["prlimit", "--as=400000000"]).once();
     let finished = finished.expect_code(3).expect_log(&format!("{full}\" resource=large"));
@@ -70,7 +67,7 @@ fn a_template_that_is_too_large_is_an_error() {
 fn the_exit_code_ends_at_125() {
     let dir = TempDir::new();
     dir.write("data.json", "{}");
-    dir.write("config.toml", (0..130).map(|n| resource(&format!("r{n}"))).collect::<String>());
+    all((0..130).map(|n| format!("r{n}"))).write(&dir);
     remco(&dir).once().expect_code(125);
 }
 
@@ -124,7 +121,7 @@ fn flags_take_one_dash_or_two_and_an_equals_sign() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write("other.toml", resource("one"));
+    dir.write("other.toml", rendering("one").to_string());
     for args in [
         &["-config", "other.toml", "-onetime"][..],
         &["--config", "other.toml", "--onetime"],
@@ -142,7 +139,7 @@ fn onetime_false_keeps_running() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write("config.toml", resource("one").replace("onetime = true", "watch = true"));
+    without_backend("one").file("data.json").watch().write(&dir);
     let mut program = remco(&dir).arg("-onetime=false").start();
     wait_until("the first render", LIMIT, || dir.holds("one.out", "hello\n"));
     dir.replace("data.json", r#"{"greeting": "again"}"#);
@@ -156,13 +153,8 @@ fn the_second_run_writes_nothing_and_runs_nothing() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write(
-        "config.toml",
-        resource("one").replace(
-            "dst = ",
-            "mode = \"0640\"\ncheck_cmd = \"echo >> checks\"\nreload_cmd = \"echo >> reloads\"\ndst = ",
-        ),
-    );
+    let commands = without_backend("one").set("check_cmd", "echo >> checks").set("reload_cmd", "echo >> reloads");
+    commands.set("mode", "0640").file("data.json").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!((dir.lines("checks"), dir.lines("reloads")), (1, 1));
     let before = fs::metadata(dir.at("one.out")).expect("it has been written");
@@ -186,8 +178,7 @@ const ALL: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% 
 fn the_environment_is_a_backend() {
     let dir = TempDir::new();
     dir.write("one.tmpl", ALL);
-    let file = "[resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\n";
-    dir.write("config.toml", resource("one").replace(file, "[resource.backend.env]\nkeys = [\"/app\"]\n"));
+    without_backend("one").backend("env").keys(["/app"]).onetime().write(&dir);
     remco(&dir).env("APP_DB_HOST", "db").env("APPLE", "pie").env("OTHER", "x").once().expect_code(0);
     assert_eq!(dir.read("one.out").as_deref(), Some("/app/db/host=db\n/apple=pie\n"));
 }
@@ -197,7 +188,7 @@ fn of_two_backends_the_later_wins_with_a_warning() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello", "own": "file"}"#);
     dir.write("one.tmpl", ALL);
-    dir.write("config.toml", resource("one") + "[resource.backend.env]\nkeys = [\"/greeting\"]\nonetime = true\n");
+    rendering("one").backend("env").keys(["/greeting"]).onetime().write(&dir);
     let finished = remco(&dir).env("GREETING", "from the environment").once().expect_code(0);
     finished.expect_log("key collision").expect_log("/greeting").expect_no_log("/own");
     assert_eq!(dir.read("one.out").as_deref(), Some("/greeting=from the environment\n/own=file\n"));
@@ -210,11 +201,12 @@ fn included_files_are_resources_of_their_own() {
     for name in ["main", "included"] {
         dir.write(&format!("{name}.tmpl"), format!("{{{{ getv(\"/greeting\") }}}} from {name}\n"));
     }
-    let included = resource("included").replace("[[resource.template]]", "[[template]]");
-    let included = included.replace("[[resource]]\n", "").replace("[resource.backend.file]", "[backend.file]");
-    dir.write("conf.d/included.toml", included);
+    let included = config().set("name", "included");
+    let included = included.table("[[template]]").set("src", "included.tmpl").set("dst", "included.out");
+    let included = included.table("[backend.file]").set("filepath", "data.json").keys(["/"]).onetime();
+    dir.write("conf.d/included.toml", included.to_string());
     dir.write("conf.d/not-this.conf", "nonsense");
-    dir.write("config.toml", format!("include_dir = \"conf.d\"\n{}", resource("main")));
+    config().set("include_dir", "conf.d").and(rendering("main")).write(&dir);
     remco(&dir).once().expect_code(0);
     for name in ["main", "included"] {
         assert!(dir.holds(&format!("{name}.out"), &format!("hello from {name}\n")), "{name}");
@@ -225,10 +217,7 @@ fn included_files_are_resources_of_their_own() {
 fn a_backend_that_is_not_built_yet_is_named_at_the_start() {
     let dir = TempDir::new();
     for backend in ["consul", "redis", "zookeeper", "vault", "nats"] {
-        dir.write(
-            "config.toml",
-            resource("one").replace("filepath = \"data.json\"\n", "").replace("file]", &format!("{backend}]")),
-        );
+        without_backend("one").backend(backend).onetime().write(&dir);
         remco(&dir).once().expect_code(1).expect_log(backend);
     }
 }
@@ -238,7 +227,7 @@ fn an_unknown_key_is_a_warning_and_an_error_when_strict() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write("config.toml", resource("one").replace("dst = ", "reload_command = \"true\"\ndst = "));
+    without_backend("one").set("reload_command", "true").file("data.json").onetime().write(&dir);
     remco(&dir).arg("--strict").once().expect_code(1).expect_log("config.toml:6:1").expect_log("reload_cmd");
     assert_eq!(dir.read("one.out"), None);
     remco(&dir).once().expect_code(0).expect_log("config.toml:6:1").expect_log("reload_cmd");
@@ -250,15 +239,14 @@ fn the_pid_file_is_there_while_it_runs() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("one.tmpl", "{{ getv(\"/greeting\") }}\n");
-    let watching = resource("one").replace("onetime = true", "watch = true");
-    dir.write("config.toml", format!("pid_file = \"pid\"\n{watching}"));
+    config().set("pid_file", "pid").and(without_backend("one").file("data.json").watch()).write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("one.out", "hello\n"));
     assert!(dir.holds("pid", &program.pid().to_string()));
     program.stop();
     assert_eq!(dir.read("pid"), None, "removed at the end");
 
-    dir.write("config.toml", format!("pid_file = \"no/such/folder/pid\"\n{}", resource("one")));
+    config().set("pid_file", "no/such/folder/pid").and(rendering("one")).write(&dir);
     remco(&dir).once().expect_code(0).expect_log("no/such/folder/pid");
 }
 
@@ -269,10 +257,9 @@ fn templates_are_compiled_without_a_store() {
     dir.write("one.tmpl", "{% if %}\n");
     dir.write("two.tmpl", "{% include \"gone.tmpl\" %}\n");
     let nobody = free_port();
-    let backend = format!("version = 3\nnodes = [\"http://127.0.0.1:{nobody}\"]");
-    let config = ["one", "two", "three"].map(resource).concat();
-    let config = config.replace("backend.file", "backend.etcd").replace("filepath = \"data.json\"", &backend);
-    dir.write("config.toml", config.replace("onetime = true", "watch = true"));
+    let node = format!("http://127.0.0.1:{nobody}");
+    let add = |all: Config, name| all.and(without_backend(name).etcd(&node).watch());
+    ["one", "two", "three"].into_iter().fold(config(), add).write(&dir);
     let program = remco(&dir).start();
     program.wait_for_log("one.tmpl:1:");
     program.wait_for_log("gone.tmpl");
@@ -285,7 +272,7 @@ fn a_template_that_does_not_compile_is_told_once() {
     let dir = TempDir::new();
     dir.write("data.json", "{}");
     dir.write("one.tmpl", "{% if %}\n");
-    dir.write("config.toml", resource("one"));
+    rendering("one").write(&dir);
     let run = remco(&dir).once().expect_code(1);
     assert_eq!(run.log.matches("failed to process").count(), 1);
 }

@@ -6,26 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::support::{LIMIT, TempDir, answering, remco, wait_until};
+use crate::support::{Config, LIMIT, TempDir, answering, remco, resource, wait_until};
 
-fn folder(backend: &str) -> TempDir {
+/// A folder with a template that counts keys, and the resource without its backend.
+fn counting() -> (TempDir, Config) {
     let dir = TempDir::new();
     dir.write("list.tmpl", "{{ getallkvs()|length }}\n");
     dir.write("list.out", "old\n");
-    dir.write(
-        "config.toml",
-        format!(
-            r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "list.tmpl"
-dst = "list.out"
-[resource.backend.{backend}
-"#
-        ),
-    );
-    dir
+    (dir, resource("app").template("list.tmpl", "list.out"))
 }
 
 /// A store whose pages never end, each with a hundred new keys.
@@ -42,13 +30,13 @@ fn endless() -> String {
 
 #[test]
 fn a_read_without_end_is_an_error_of_its_limit() {
-    for (limit, words) in [
-        ("max_keys = 1234", "more than 1234 keys: raise `max_keys` of the backend"),
-        ("max_decoded = 20000", "keys and values of more than 20000 bytes: raise `max_decoded` of the backend"),
+    for (limit, value, words) in [
+        ("max_keys", 1234, "more than 1234 keys: raise `max_keys` of the backend"),
+        ("max_decoded", 20_000, "keys and values of more than 20000 bytes: raise `max_decoded` of the backend"),
     ] {
         let url = endless();
-        let etcd = format!("etcd]\nversion = 3\nnodes = [\"{url}\"]\nkeys = [\"/app\"]\n{limit}");
-        let dir = folder(&etcd);
+        let (dir, config) = counting();
+        config.etcd(&url).keys(["/app"]).set(limit, value).write(&dir);
         let text = format!("failed to read `/app` from {url}: {words}");
         remco(&dir).once().expect_code(1).expect_log(&text);
         // While it runs it says so too, and does not ask on.
@@ -65,11 +53,13 @@ fn a_document_of_too_many_keys_is_an_error_of_its_limit() {
     let text = "{\"a\": 1, \"b\": {\"c\": 2, \"d\": [3, 4]}}";
     let url = answering(move |_| (200, text.to_owned()));
     for path in ["data.json", &url] {
-        let dir = folder(&format!("file]\nfilepath = \"{path}\"\nkeys = [\"/\"]\nmax_keys = 3"));
+        let (dir, config) = counting();
+        let config = config.file(path);
+        config.clone().set("max_keys", 3).write(&dir);
         dir.write("data.json", text);
         remco(&dir).once().expect_code(1).expect_log(words);
         assert!(dir.holds("list.out", "old\n"));
-        dir.replace("config.toml", dir.read("config.toml").expect("it is there").replace("= 3", "= 4"));
+        config.set("max_keys", 4).write(&dir);
         remco(&dir).once().expect_code(0);
         wait_until("all keys are there", LIMIT, || dir.holds("list.out", "4\n"));
     }

@@ -1,26 +1,14 @@
 //! Watching a real etcd: nothing is lost, whatever happens to etcd meanwhile.
 
-use crate::support::{Etcd, Gateway, LIMIT, Proxy, Random, Silent, TempDir, free_port, remco, wait_until};
+use crate::support::{
+    Config, Etcd, Gateway, LIMIT, Proxy, Random, Silent, TempDir, config, free_port, remco, resource, wait_until,
+};
 
 const LIST: &str = "{% for kv in gets(\"/app/*\") %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
 
-/// A resource that renders all of /app to `dst`; `mode` is `watch = true` or `onetime = true`.
-fn config(url: &str, dst: &str, mode: &str) -> String {
-    format!(
-        r#"
-log_level = "debug"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "list.tmpl"
-dst = "{dst}"
-[resource.backend.etcd]
-version = 3
-nodes = ["{url}"]
-keys = ["/app"]
-{mode}
-"#
-    )
+/// A resource that renders all of /app to `dst`.
+fn listing(url: &str, dst: &str) -> Config {
+    config().set("log_level", "debug").and(resource("app").template("list.tmpl", dst).etcd(url).keys(["/app"]))
 }
 
 #[test]
@@ -29,8 +17,8 @@ fn five_hundred_random_changes_end_as_a_fresh_one_shot() {
     let mut etcd = Etcd::start();
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "watched", "watch = true"));
-    dir.write("fresh.toml", config(&etcd.url(), "fresh", "onetime = true"));
+    listing(&etcd.url(), "watched").watch().write(&dir);
+    dir.write("fresh.toml", listing(&etcd.url(), "fresh").onetime().to_string());
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.read("watched").is_some());
 
@@ -85,7 +73,7 @@ fn fault_01_a_change_between_the_first_read_and_the_watch_is_seen() {
     etcd.put("/app/a", "old");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&proxy.url(), "out", "watch = true"));
+    listing(&proxy.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the watch is being opened", LIMIT, || proxy.holds_one());
     etcd.put("/app/a", "new");
@@ -101,7 +89,7 @@ fn an_etcd_that_comes_late_is_waited_for() {
     etcd.kill();
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "watch = true"));
+    listing(&etcd.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
     let port = etcd.client_port().to_string();
     program.wait_for_log(&port);
@@ -122,7 +110,7 @@ fn a_compaction_while_etcd_was_away_loses_nothing() {
     let proxy = Proxy::start(etcd.client_port(), "/v3/watch");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&proxy.url(), "out", "watch = true"));
+    listing(&proxy.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
     // The watch is held at the revision of the first read, which is forgotten before etcd hears of it.
     wait_until("the watch is being opened", LIMIT, || proxy.holds_one());
@@ -149,7 +137,7 @@ fn an_etcd_that_lost_its_data_is_read_again() {
     }
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "watch = true"));
+    listing(&etcd.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=49\n"));
     etcd.kill();
@@ -169,13 +157,9 @@ fn watch_keys_alone_trigger_an_update() {
     etcd.put("/app/a", "0");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    let all = config(&etcd.url(), "all", "watch = true");
-    let some =
-        config(&etcd.url(), "some", "watch = true\nwatchKeys = [\"/trigger\"]").replace("log_level = \"debug\"", "");
-    dir.write(
-        "config.toml",
-        all.replace("name = \"app\"", "name = \"all\"") + &some.replace("name = \"app\"", "name = \"some\""),
-    );
+    let watching = |name| resource(name).template("list.tmpl", name).etcd(&etcd.url()).keys(["/app"]).watch();
+    let both = watching("all").and(watching("some").set("watchKeys", ["/trigger"]));
+    config().set("log_level", "debug").and(both).write(&dir);
     let program = remco(&dir).start();
     wait_until("both first renders", LIMIT, || dir.holds("all", "/app/a=0\n") && dir.holds("some", "/app/a=0\n"));
     for value in ["1", "2"] {
@@ -195,7 +179,7 @@ fn an_interval_reads_again_without_a_watch() {
     etcd.put("/app/a", "1");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "interval = 1"));
+    listing(&etcd.url(), "out").set("interval", 1).write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=1\n"));
     etcd.put("/app/a", "2");
@@ -214,7 +198,7 @@ fn more_keys_than_a_page_are_read() {
     }
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "onetime = true"));
+    listing(&etcd.url(), "out").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     let text = dir.read("out").expect("it has been written");
     assert_eq!(text.lines().count(), KEYS);
@@ -228,7 +212,7 @@ fn a_prefix_is_left_out_of_the_keys_of_the_store() {
     etcd.put("/test/app/a", "2");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "prefix = \"/prod\"\nwatch = true"));
+    listing(&etcd.url(), "out").set("prefix", "/prod").watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=1\n"));
     etcd.put("/prod/app/b", "3");
@@ -244,7 +228,7 @@ fn values_that_are_not_text_arrive_unchanged() {
     etcd.gateway().put_bytes(b"/app/binary", &value);
     let dir = TempDir::new();
     dir.write("list.tmpl", "{{ getv(\"/app/binary\") }}");
-    dir.write("config.toml", config(&etcd.url(), "out", "onetime = true"));
+    listing(&etcd.url(), "out").onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     assert_eq!(std::fs::read(dir.at("out")).expect("it has been written"), value);
 }
@@ -257,14 +241,14 @@ fn sick_nodes_are_passed_over() {
     etcd.put("/app/a", "1");
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    let nodes = format!("http://127.0.0.1:{}\", \"{}\", \"{}", free_port(), silent.url(), etcd.url());
-    dir.write("config.toml", config(&nodes, "out", "watch = true"));
+    let nodes = [format!("http://127.0.0.1:{}", free_port()), silent.url(), etcd.url()];
+    listing("", "out").set("nodes", &nodes[..]).watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", "/app/a=1\n"));
     etcd.put("/app/a", "2");
     wait_until("the second render", LIMIT, || dir.holds("out", "/app/a=2\n"));
     program.stop();
-    dir.write("config.toml", config(&nodes, "once", "onetime = true"));
+    listing("", "once").set("nodes", &nodes[..]).onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     assert!(dir.holds("once", "/app/a=2\n"));
 }
@@ -275,7 +259,7 @@ fn a_template_without_its_key_is_rendered_when_the_key_comes() {
     etcd.put("/app/a", "1");
     let dir = TempDir::new();
     dir.write("list.tmpl", "{{ getv(\"/app/b\") }}\n");
-    dir.write("config.toml", config(&etcd.url(), "out", "watch = true"));
+    listing(&etcd.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
     program.wait_for_log("/app/b");
     etcd.put("/app/b", "2");
@@ -294,7 +278,7 @@ fn long_values_arrive_whole() {
     let etcd = Etcd::start();
     let dir = TempDir::new();
     dir.write("list.tmpl", LIST);
-    dir.write("config.toml", config(&etcd.url(), "out", "watch = true").replace("debug", "info"));
+    resource("app").template("list.tmpl", "out").etcd(&etcd.url()).keys(["/app"]).watch().write(&dir);
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("out", ""));
     let mut gateway = etcd.gateway();

@@ -2,6 +2,7 @@
 //! with a deadline. No test sleeps, and nothing outlives its guard, also when a test panics.
 
 mod authority;
+mod config;
 mod dnsmasq;
 mod etcd;
 mod fault;
@@ -20,6 +21,7 @@ mod temp_dir;
 mod wait;
 
 pub use authority::{Authority, Key, LOOPBACK, Pair, Valid};
+pub use config::{Config, config, resource};
 pub use dnsmasq::Dnsmasq;
 pub use etcd::{Clients, Cluster, Etcd};
 pub use fault::{Fault, FaultProxy};
