@@ -344,3 +344,6 @@ pub fn append_beginning(body: &mut Vec<u8>, piece: &[u8]) {
     let room = BEGINNING.saturating_sub(body.len());
     body.extend_from_slice(&piece[..piece.len().min(room)]);
 }
+
+#[cfg(test)]
+mod tests;

@@ -369,3 +369,6 @@ impl Protocol for V2 {
         self.session.due()
     }
 }
+
+#[cfg(test)]
+mod tests;
