@@ -1,7 +1,7 @@
 //! What any bytes must survive as answers of an etcd: a page of keys read whole and in pieces of every size, and the lines
 //! of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
 
-use remco::backend::etcd::mirror::{Comparing, Meaning, Mirror};
+use remco::backend::etcd::mirror::{Applied, Comparing, Mirror};
 use remco::backend::etcd::wire::{self, Entry, Message, PageReader, RANGE};
 use remco::backend::redact::Redactor;
 
@@ -33,12 +33,12 @@ pub fn run(bytes: &[u8]) {
         let Ok(Message::Watch(answer)) = message else { continue };
         for event in answer.events {
             match mirror.apply(event) {
-                Meaning::Change { change: remco::backend::Change::Put(key, value), .. } => {
+                Applied::Change { change: remco::backend::Change::Put(key, value), .. } => {
                     assert!(key.starts_with(b"/"), "{key:?}");
                     layer.insert(key, value);
                 }
-                Meaning::Change { change: remco::backend::Change::Delete(key), .. } => drop(layer.remove(&key)),
-                Meaning::Nothing | Meaning::Trigger | Meaning::ReadAgain => {}
+                Applied::Change { change: remco::backend::Change::Delete(key), .. } => drop(layer.remove(&key)),
+                Applied::Nothing | Applied::Trigger | Applied::ReadAgain => {}
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use remco::backend::Change;
-use remco::backend::etcd::v2::mirror::{Meaning, Mirror, Remembering};
+use remco::backend::etcd::v2::mirror::{Applied, Mirror, Remembering};
 use remco::backend::etcd::v2::wire::{self, Entry, Event, EventKind, KeysReader};
 use remco::backend::redact::Redactor;
 use remco::store::{Bytes, Layer};
@@ -73,7 +73,7 @@ fn mirrored(seed: usize, entries: Vec<Entry>, events: Vec<Event>) {
             EventKind::Directory | EventKind::Delete => None,
         };
         let is_deleted = event.kind == EventKind::Delete;
-        let Meaning::Changes { changes, .. } = mirror.apply(event) else {
+        let Applied::Changes { changes, .. } = mirror.apply(event) else {
             assert!(is_deleted, "only what is gone calls for a read");
             continue;
         };

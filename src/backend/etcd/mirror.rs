@@ -42,7 +42,7 @@ pub struct Loading {
 
 /// What an event means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum Applied {
     Nothing,
     /// Calls for an update, but is in no store.
     Trigger,
@@ -121,7 +121,7 @@ impl Mirror {
     }
 
     /// Applies an event. Those of one watch must come in order.
-    pub fn apply(&mut self, event: Event) -> Meaning {
+    pub fn apply(&mut self, event: Event) -> Applied {
         let Event { kind, entry: Entry { key: raw, value, mod_revision } } = event;
         // Watches are not ordered among each other: a change that came before the last trigger can arrive after it.
         let trigger = self.watch_keys.covers(&raw) || mod_revision <= self.last_trigger;
@@ -130,10 +130,10 @@ impl Mirror {
         }
         let store_key = if self.keys.covers(&raw) { self.store_key(&raw) } else { None };
         let Some(StoreKey { key, exact }) = store_key else {
-            return if trigger { Meaning::Trigger } else { Meaning::Nothing };
+            return if trigger { Applied::Trigger } else { Applied::Nothing };
         };
         if !exact || self.shared.contains(&key) {
-            return Meaning::ReadAgain;
+            return Applied::ReadAgain;
         }
         if let Some(written) = &mut self.written {
             match kind {
@@ -145,7 +145,7 @@ impl Mirror {
             EventKind::Put => Change::Put(key, value),
             EventKind::Delete => Change::Delete(key),
         };
-        Meaning::Change { change, trigger }
+        Applied::Change { change, trigger }
     }
 
     /// What a raw key is called in the store.
@@ -196,8 +196,8 @@ mod tests {
         Event { kind: EventKind::Delete, entry: entry(key, "", revision) }
     }
 
-    fn changed(change: Change, trigger: bool) -> Meaning {
-        Meaning::Change { change, trigger }
+    fn changed(change: Change, trigger: bool) -> Applied {
+        Applied::Change { change, trigger }
     }
 
     fn read(mirror: &mut Mirror, entries: &[(&str, &str, u64)]) -> (Vec<(String, String)>, Vec<String>) {
@@ -246,20 +246,20 @@ mod tests {
         check(&mut plain, put("/a/x", "1", 2), changed(Change::Put(bytes("/a/x"), bytes("1")), true));
         check(&mut plain, delete("/a/x", 3), changed(Change::Delete(bytes("/a/x")), true));
         check(&mut plain, delete("/a/never", 4), changed(Change::Delete(bytes("/a/never")), true));
-        check(&mut plain, put("/b", "1", 5), Meaning::Nothing);
+        check(&mut plain, put("/b", "1", 5), Applied::Nothing);
 
         let mut prefixed = mirror("/p", &["/a"], &["/reload"]);
         check(&mut prefixed, put("/p/a/x", "1", 2), changed(Change::Put(bytes("/a/x"), bytes("1")), false));
-        check(&mut prefixed, put("/p/reload", "1", 3), Meaning::Trigger);
+        check(&mut prefixed, put("/p/reload", "1", 3), Applied::Trigger);
         check(&mut prefixed, delete("/p/a/x", 4), changed(Change::Delete(bytes("/a/x")), false));
         let mut wide = mirror("/p", &["/"], &["/"]);
-        check(&mut wide, put("/p2", "not below the prefix", 2), Meaning::Trigger);
+        check(&mut wide, put("/p2", "not below the prefix", 2), Applied::Trigger);
     }
 
     #[test]
     fn what_a_trigger_overtook_calls_for_an_update_too() {
         let mut mirror = mirror("", &["/a", "/b"], &["/reload"]);
-        let trigger = |meaning| matches!(meaning, Meaning::Trigger | Meaning::Change { trigger: true, .. });
+        let trigger = |meaning| matches!(meaning, Applied::Trigger | Applied::Change { trigger: true, .. });
         assert!(!trigger(mirror.apply(put("/a", "1", 4))));
         assert!(trigger(mirror.apply(put("/reload", "1", 9))));
         assert!(trigger(mirror.apply(put("/a", "2", 6))));
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn keys_that_share_a_store_key_are_read_again() {
         let mut absolute = mirror("", &["/a"], &["/a"]);
-        assert_eq!(absolute.apply(put("/a//x", "1", 2)), Meaning::ReadAgain);
-        assert_eq!(absolute.apply(delete("/a/x/", 2)), Meaning::ReadAgain);
+        assert_eq!(absolute.apply(put("/a//x", "1", 2)), Applied::ReadAgain);
+        assert_eq!(absolute.apply(delete("/a/x/", 2)), Applied::ReadAgain);
         read(&mut absolute, &[("/a//x", "1", 2), ("/a/x", "2", 3)]);
-        assert_eq!(absolute.apply(delete("/a/x", 4)), Meaning::ReadAgain);
+        assert_eq!(absolute.apply(delete("/a/x", 4)), Applied::ReadAgain);
         assert_eq!(absolute.apply(put("/a/y", "1", 5)), changed(Change::Put(bytes("/a/y"), bytes("1")), true));
         read(&mut absolute, &[("/a/x", "2", 3)]);
         assert_eq!(absolute.apply(delete("/a/x", 6)), changed(Change::Delete(bytes("/a/x")), true));
@@ -285,9 +285,9 @@ mod tests {
         let put_relative = || put("app/x", "1", 2);
         let alone = changed(Change::Put(bytes("/app/x"), bytes("1")), true);
         assert_eq!(mirror("", &["app"], &["app"]).apply(put_relative()), alone);
-        assert_eq!(mirror("", &["app", "/app"], &["app"]).apply(put_relative()), Meaning::ReadAgain);
-        assert_eq!(mirror("", &[""], &[""]).apply(put_relative()), Meaning::ReadAgain);
-        assert_eq!(mirror("", &["app"], &["app"]).apply(put("app//x", "1", 2)), Meaning::ReadAgain);
+        assert_eq!(mirror("", &["app", "/app"], &["app"]).apply(put_relative()), Applied::ReadAgain);
+        assert_eq!(mirror("", &[""], &[""]).apply(put_relative()), Applied::ReadAgain);
+        assert_eq!(mirror("", &["app"], &["app"]).apply(put("app//x", "1", 2)), Applied::ReadAgain);
     }
 
     #[test]
@@ -357,16 +357,16 @@ mod tests {
                     continue;
                 }
                 match watching.apply(event) {
-                    Meaning::Change { change: Change::Put(key, value), .. } => {
+                    Applied::Change { change: Change::Put(key, value), .. } => {
                         layer.insert(key, value);
                         applied += 1;
                     }
-                    Meaning::Change { change: Change::Delete(key), .. } => drop(layer.remove(&key)),
-                    Meaning::ReadAgain => {
+                    Applied::Change { change: Change::Delete(key), .. } => drop(layer.remove(&key)),
+                    Applied::ReadAgain => {
                         layer = load(&mut watching, &etcd).0;
                         reread += 1;
                     }
-                    Meaning::Trigger | Meaning::Nothing => {}
+                    Applied::Trigger | Applied::Nothing => {}
                 }
                 // Another mirror's read, so that this one goes on as it is.
                 let fresh = load(&mut mirror(prefix, keys, watch_keys), &etcd).0;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::login::{Answered, Login, NoToken};
 use super::mirror::{Comparing, Mirror};
-use super::session::{Action, Event, Request, RequestKind, Session, Tail};
+use super::session::{Action, Event, Request, RequestKind, Resume, Session};
 use super::subscription::{Goal, Wanted};
 use super::wire::{self, PageReader, Unreadable};
 use crate::backend::lines::{Lines, TooLong};
@@ -160,8 +160,8 @@ impl V3 {
     fn unreadable(&mut self, error: Unreadable, now: Instant, out: &mut Vec<Output>) {
         self.request = Reading::Idle;
         out.push(Output::Cancel(REQUEST));
-        let tail = if matches!(error, Unreadable::TooMany(_)) { Tail::TooMany } else { Tail::Fetchable };
-        self.tell(Event::Broken { words: error.to_string(), tail }, now, out);
+        let resume = if matches!(error, Unreadable::TooMany(_)) { Resume::TooMany } else { Resume::Possible };
+        self.tell(Event::Broken { words: error.to_string(), resume }, now, out);
     }
 
     /// A piece of the stream came.
@@ -179,7 +179,7 @@ impl V3 {
             Err(TooLong(bytes)) => {
                 out.push(Output::Cancel(STREAM));
                 let words = format!("answer is longer than {bytes} bytes");
-                self.tell(Event::StreamBroken { words, tail: Tail::TooLong }, now, out);
+                self.tell(Event::StreamBroken { words, resume: Resume::TooLarge }, now, out);
             }
         }
     }
@@ -191,7 +191,7 @@ impl V3 {
         }
         let event = match wire::read_message(line, &self.secrets) {
             Ok(message) => Event::Message(message),
-            Err(error) => Event::StreamBroken { words: error.to_string(), tail: Tail::Fetchable },
+            Err(error) => Event::StreamBroken { words: error.to_string(), resume: Resume::Possible },
         };
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
@@ -209,11 +209,11 @@ impl V3 {
                         Event::LoggedIn { user }
                     }
                     Err(NoToken::Refused { user, refusal }) => Event::LoginRefused { user, refusal },
-                    Err(NoToken::Broken(words)) => Event::Broken { words, tail: Tail::Fetchable },
+                    Err(NoToken::Broken(words)) => Event::Broken { words, resume: Resume::Possible },
                 },
                 Reading::Page(reader) => match reader.end() {
                     Ok(page) => Event::Page(page),
-                    Err(error) => Event::Broken { words: error.to_string(), tail: Tail::Fetchable },
+                    Err(error) => Event::Broken { words: error.to_string(), resume: Resume::Possible },
                 },
                 Reading::Refusal { status, body } => {
                     Event::Refused(wire::refusal(status, wire::RANGE, &body, &self.secrets))
@@ -222,7 +222,7 @@ impl V3 {
             };
             return self.tell(event, now, out);
         }
-        let tail = Tail::Fetchable;
+        let resume = Resume::Possible;
         match std::mem::replace(&mut self.stream, Streaming::Idle) {
             Streaming::Refusal { status, body } => {
                 let refusal = wire::refusal(status, wire::WATCH, &body, &self.secrets);
@@ -233,7 +233,7 @@ impl V3 {
                 let goes_on = lines.end().is_none_or(|line| self.line(&line, now, out));
                 if goes_on {
                     let words = "connection closed by the server".to_owned();
-                    self.tell(Event::StreamBroken { words, tail }, now, out);
+                    self.tell(Event::StreamBroken { words, resume }, now, out);
                 }
             }
             Streaming::Idle | Streaming::Opening => {}
@@ -242,10 +242,10 @@ impl V3 {
 
     fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
         let Failure { kind, words } = failure;
-        let tail = match kind {
-            FailureKind::TooLarge => Tail::TooLong,
-            FailureKind::TimedOut => Tail::Late,
-            FailureKind::Closed | FailureKind::Other => Tail::Fetchable,
+        let resume = match kind {
+            FailureKind::TooLarge => Resume::TooLarge,
+            FailureKind::TimedOut => Resume::TimedOut,
+            FailureKind::Closed | FailureKind::Other => Resume::Possible,
         };
         if call == REQUEST {
             return match &self.request {
@@ -254,16 +254,16 @@ impl V3 {
                 Reading::Login if self.login.is_refused() => self.end(call, now, out),
                 Reading::Idle | Reading::Login | Reading::Range | Reading::Page(_) => {
                     self.request = Reading::Idle;
-                    self.tell(Event::Broken { words, tail }, now, out);
+                    self.tell(Event::Broken { words, resume }, now, out);
                 }
             };
         }
         let event = match std::mem::replace(&mut self.stream, Streaming::Idle) {
-            Streaming::Open(_) => Event::StreamBroken { words, tail },
+            Streaming::Open(_) => Event::StreamBroken { words, resume },
             Streaming::Refusal { status, body } => {
                 Event::Refused(wire::refusal(status, wire::WATCH, &body, &self.secrets))
             }
-            Streaming::Opening => Event::Broken { words, tail },
+            Streaming::Opening => Event::Broken { words, resume },
             Streaming::Idle => return,
         };
         self.tell(event, now, out);

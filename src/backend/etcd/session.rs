@@ -7,7 +7,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::subscription::{Barred, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
+use super::subscription::{Denial, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
 use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
@@ -61,19 +61,19 @@ pub enum Event {
     /// The request was refused.
     Refused(Refusal),
     /// The request broke off.
-    Broken { words: String, tail: Tail },
+    Broken { words: String, resume: Resume },
     /// The stream broke off.
-    StreamBroken { words: String, tail: Tail },
+    StreamBroken { words: String, resume: Resume },
 }
 
 /// Whether the watch can go on where it broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tail {
-    Fetchable,
+pub enum Resume {
+    Possible,
     /// It did not come in time.
-    Late,
+    TimedOut,
     /// What comes next in the history is too large to be taken.
-    TooLong,
+    TooLarge,
     /// All keys together are more than may be read.
     TooMany,
 }
@@ -122,7 +122,7 @@ pub struct Session {
     watch_first: bool,
     /// What the request under way is for, and if it is a stream, its watches.
     asked: Option<Asked>,
-    asked_routes: Vec<Route>,
+    asked_slots: Vec<WatchSlot>,
     /// When the last event came.
     now: Instant,
     random: Box<dyn FnMut(u64) -> u64>,
@@ -144,7 +144,7 @@ struct Watching {
     /// When it brought something last.
     heard: Instant,
     /// Its watches, in the order in which they were asked for and are answered.
-    routes: Vec<Route>,
+    slots: Vec<WatchSlot>,
     /// How many of them are answered, and until when all have to be.
     answered: usize,
     answered_by: Instant,
@@ -153,14 +153,14 @@ struct Watching {
 }
 
 /// Whom the answers of a watch are for.
-struct Route {
+struct WatchSlot {
     id: Id,
     watch: usize,
-    flow: Flow,
+    state: SlotState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+enum SlotState {
     Open,
     /// etcd goes on with it, but what it brings is not taken.
     Ignored,
@@ -174,7 +174,7 @@ enum Login {
     /// Nobody logs in, or this etcd has no users.
     Needless,
     /// It says that it has no users, and no request has succeeded since.
-    SaidNeedless,
+    AuthDisabledClaimed,
     /// It has to be got first; not before the moment.
     Wanted {
         from: Option<Instant>,
@@ -219,7 +219,7 @@ impl Session {
             user: None,
             watch_first: false,
             asked: None,
-            asked_routes: Vec::new(),
+            asked_slots: Vec::new(),
             now,
             settings,
             random,
@@ -241,7 +241,7 @@ impl Session {
         self.subscriptions.remove(&id);
         // A watch of its own that goes on beside others is left out of the next stream.
         if let State::Watching(watching) = &self.state
-            && !watching.routes.iter().any(|r| r.flow == Flow::Open && self.subscriptions.contains_key(&r.id))
+            && !watching.slots.iter().any(|r| r.state == SlotState::Open && self.subscriptions.contains_key(&r.id))
         {
             self.close(out);
         }
@@ -293,8 +293,8 @@ impl Session {
                     self.refused(asked, refusal, now, out);
                 }
             }
-            Event::Broken { words, tail } => self.broken(&words, tail, now, out),
-            Event::StreamBroken { words, tail } => self.stream_broken(&words, tail, now, out),
+            Event::Broken { words, resume } => self.broken(&words, resume, now, out),
+            Event::StreamBroken { words, resume } => self.stream_broken(&words, resume, now, out),
         }
     }
 
@@ -332,7 +332,11 @@ impl Session {
         }
         let request = moments.into_iter().min().map(|at| match self.login {
             Login::Wanted { from: Some(from) } => at.max(from),
-            Login::Wanted { from: None } | Login::Needless | Login::SaidNeedless | Login::Fresh | Login::Proved => at,
+            Login::Wanted { from: None }
+            | Login::Needless
+            | Login::AuthDisabledClaimed
+            | Login::Fresh
+            | Login::Proved => at,
         });
         request.into_iter().chain(answered_by).min()
     }
@@ -351,13 +355,13 @@ impl Session {
             self.state = State::Ready;
         }
         let is_due =
-            |s: &Subscription| s.barred.is_none() && s.reading.is_none() && s.next_read.is_some_and(|at| at <= now);
+            |s: &Subscription| s.denied.is_none() && s.reading.is_none() && s.next_read.is_some_and(|at| at <= now);
         let due: Vec<Id> = self.subscriptions.iter().filter(|(_, s)| is_due(s)).map(|(id, _)| *id).collect();
         for id in due {
             self.read_all(id, None, out);
         }
         if let State::Watching(watching) = &self.state
-            && watching.answered < watching.routes.len()
+            && watching.answered < watching.slots.len()
             && watching.answered_by <= now
         {
             return self.failed("watch", &format!("watch not confirmed within {:?}", self.settings.patience), out);
@@ -399,7 +403,8 @@ impl Session {
         if self.is_stale(watching) {
             return Some(Asked::Watch);
         }
-        let newest = watching.routes.iter().find(|route| route.flow == Flow::Open).map(|route| Asked::Newest(route.id));
+        let newest =
+            watching.slots.iter().find(|slot| slot.state == SlotState::Open).map(|slot| Asked::Newest(slot.id));
         newest.filter(|_| watching.probe_at <= now)
     }
 
@@ -415,8 +420,8 @@ impl Session {
                 (RequestKind::Range, reader.and_then(Subscription::page_request))
             }
             Asked::Permission(id) => {
-                let barred = of(id).and_then(|s| s.barred.as_ref());
-                (RequestKind::Range, barred.map(|barred| wire::permission(&barred.span)))
+                let denied = of(id).and_then(|s| s.denied.as_ref());
+                (RequestKind::Range, denied.map(|denied| wire::permission(&denied.span)))
             }
             Asked::Newest(id) => {
                 let body = of(id).map(|s| wire::newest_revision(&s.probed_span()));
@@ -425,9 +430,9 @@ impl Session {
             }
             Asked::Watch => {
                 self.close(out);
-                let routes = self.watchable().flat_map(|(id, s)| (0..s.watches.len()).map(move |watch| (id, watch)));
-                let routes = routes.map(|(id, watch)| Route { id, watch, flow: Flow::Open }).collect();
-                self.asked_routes = routes;
+                let slots = self.watchable().flat_map(|(id, s)| (0..s.watches.len()).map(move |watch| (id, watch)));
+                let slots = slots.map(|(id, watch)| WatchSlot { id, watch, state: SlotState::Open }).collect();
+                self.asked_slots = slots;
                 let watches = self.watchable().flat_map(|(_, s)| &s.watches).map(|watch| (&watch.span, watch.next));
                 (RequestKind::Watch, Some(wire::watch(watches)).filter(|body| !body.is_empty()))
             }
@@ -445,9 +450,9 @@ impl Session {
 
     /// Whether the open watches are other ones than those that are wanted. Who reads all keys is waited for.
     fn is_stale(&self, watching: &Watching) -> bool {
-        let is_wanted = |route: &Route| self.subscriptions.get(&route.id).is_some_and(|s| s.barred.is_none());
-        let open = Watching::open(&watching.routes);
-        watching.routes.iter().any(|route| route.flow != Flow::Ended && !is_wanted(route))
+        let is_wanted = |slot: &WatchSlot| self.subscriptions.get(&slot.id).is_some_and(|s| s.denied.is_none());
+        let open = Watching::open(&watching.slots);
+        watching.slots.iter().any(|slot| slot.state != SlotState::Ended && !is_wanted(slot))
             || self.watchable().any(|(id, s)| open.get(&id) != Some(&s.watches.len()))
     }
 
@@ -472,7 +477,7 @@ impl Session {
     fn page(&mut self, id: Id, page: Page, now: Instant, out: &mut Vec<Action>) {
         self.proved();
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        subscription.barred = None;
+        subscription.denied = None;
         let read = match subscription.page(page) {
             Ok(Some(read)) => read,
             Ok(None) => {
@@ -508,11 +513,11 @@ impl Session {
     }
 
     fn opened(&mut self, now: Instant) {
-        let routes = mem::take(&mut self.asked_routes);
+        let slots = mem::take(&mut self.asked_slots);
         self.state = State::Watching(Watching {
             since: now,
             heard: now,
-            routes,
+            slots,
             answered: 0,
             answered_by: now + self.settings.patience,
             probe_at: now + self.about(self.settings.watch_deadline),
@@ -532,13 +537,13 @@ impl Session {
         let named = usize::try_from(answer.watch_id).ok().and_then(|id| id.checked_sub(1));
         // A watch that was refused has lost its number, but not its turn.
         let index = if answer.created { Some(watching.answered) } else { named };
-        let route = index.and_then(|index| watching.routes.get_mut(index));
-        let Some(route) = route.filter(|_| named == index || (answer.created && answer.canceled)) else {
+        let slot = index.and_then(|index| watching.slots.get_mut(index));
+        let Some(slot) = slot.filter(|_| named == index || (answer.created && answer.canceled)) else {
             return self.failed("watch", "answer for a watch that was not asked for", out);
         };
-        let (id, watch, was_open) = (route.id, route.watch, route.flow == Flow::Open);
+        let (id, watch, was_open) = (slot.id, slot.watch, slot.state == SlotState::Open);
         if answer.canceled {
-            route.flow = Flow::Ended;
+            slot.state = SlotState::Ended;
         }
         watching.answered += usize::from(answer.created);
         let Some(subscription) = self.subscriptions.get_mut(&id).filter(|_| was_open) else {
@@ -578,7 +583,7 @@ impl Session {
         }
         let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        if is_for_token && !mem::replace(&mut subscription.suspect, true) {
+        if is_for_token && !mem::replace(&mut subscription.token_suspect, true) {
             // Perhaps the token has had its time: etcd says the same then.
             self.login = Login::Wanted { from: None };
             return self.detach(id, out);
@@ -592,7 +597,7 @@ impl Session {
         match self.login {
             Login::Wanted { .. } | Login::Fresh | Login::Proved => true,
             Login::Needless => self.settings.login,
-            Login::SaidNeedless => false,
+            Login::AuthDisabledClaimed => false,
         }
     }
 
@@ -634,7 +639,7 @@ impl Session {
     fn permitted(&mut self, id: Id, out: &mut Vec<Action>) {
         self.proved();
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.barred = None;
+            subscription.denied = None;
         }
         self.recover(out);
     }
@@ -667,7 +672,7 @@ impl Session {
                 // It was sent before that was known.
                 Login::Wanted { .. } => {}
                 // A node that contradicts itself fails as any other.
-                Login::Fresh | Login::SaidNeedless => {
+                Login::Fresh | Login::AuthDisabledClaimed => {
                     self.login = Login::Wanted { from: None };
                     self.failed(asked.verb(), &words, out);
                 }
@@ -678,7 +683,7 @@ impl Session {
                 }
             }
             (Reason::Denied, Asked::Permission(id)) => {
-                if let Some(span) = of(id).and_then(|s| Some(s.barred.as_ref()?.span.clone())) {
+                if let Some(span) = of(id).and_then(|s| Some(s.denied.as_ref()?.span.clone())) {
                     self.bar(id, "read", span, &words, now, out);
                 }
             }
@@ -692,32 +697,32 @@ impl Session {
         }
     }
 
-    fn broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
+    fn broken(&mut self, words: &str, resume: Resume, now: Instant, out: &mut Vec<Action>) {
         let Some(asked) = self.asked.take() else { return };
         let Asked::Page(id) = asked else { return self.failed(asked.verb(), words, out) };
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        match tail {
+        match resume {
             // Fewer keys may do. No other node would have less to say.
-            Tail::TooLong if subscription.halve_page(1) => {}
-            Tail::TooLong => self.too_long(id, words, now, out),
-            Tail::TooMany => {
+            Resume::TooLarge if subscription.halve_page(1) => {}
+            Resume::TooLarge => self.too_long(id, words, now, out),
+            Resume::TooMany => {
                 self.too_long(id, words, now, out);
                 // What was read of it is given back, and is read anew when its time comes.
                 if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| s.reading.is_some()) {
                     s.read_all(None);
                 }
             }
-            Tail::Late => {
+            Resume::TimedOut => {
                 subscription.halve_page(LEAST_LATE);
                 self.page_failed(id, words, now, out);
             }
-            Tail::Fetchable => self.page_failed(id, words, now, out),
+            Resume::Possible => self.page_failed(id, words, now, out),
         }
     }
 
-    fn stream_broken(&mut self, words: &str, tail: Tail, now: Instant, out: &mut Vec<Action>) {
+    fn stream_broken(&mut self, words: &str, resume: Resume, now: Instant, out: &mut Vec<Action>) {
         self.failed(Asked::Watch.verb(), words, out);
-        if tail == Tail::TooLong {
+        if resume == Resume::TooLarge {
             let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
             // The others that had that line read, too.
             let from = self.moment_to_read(now);
@@ -769,7 +774,7 @@ impl Session {
     fn login_refused(&mut self, refusal: Refusal, now: Instant, out: &mut Vec<Action>) {
         match refusal.reason {
             // As etcd's own clients do.
-            Reason::NoUsers => self.login = Login::SaidNeedless,
+            Reason::NoUsers => self.login = Login::AuthDisabledClaimed,
             Reason::Unauthenticated | Reason::Denied => {
                 let node = &self.node;
                 let text = format!("failed to log in to {node}{}: {}", self.as_user(), refusal.words);
@@ -788,10 +793,10 @@ impl Session {
         let until = now + self.slow();
         match (&self.login, &self.state) {
             // Without a user the request itself is what is tried again.
-            (Login::Needless | Login::SaidNeedless, State::Ready | State::Resting { .. }) => {
+            (Login::Needless | Login::AuthDisabledClaimed, State::Ready | State::Resting { .. }) => {
                 self.state = State::Resting { until };
             }
-            (Login::Needless | Login::SaidNeedless, State::Watching(_)) => {
+            (Login::Needless | Login::AuthDisabledClaimed, State::Watching(_)) => {
                 self.close(out);
                 self.state = State::Resting { until };
             }
@@ -843,7 +848,7 @@ impl Session {
         if subscription.goal == Goal::Once {
             subscription.reading = None;
         } else {
-            subscription.barred = Some(Barred { until, span });
+            subscription.denied = Some(Denial { until, span });
         }
         out.push(report(id, Report::Failed(words)));
     }
@@ -879,10 +884,10 @@ impl Session {
             subscription.detached();
         }
         if let State::Watching(watching) = &mut self.state {
-            for route in watching.routes.iter_mut().filter(|route| route.id == id && route.flow == Flow::Open) {
-                route.flow = Flow::Ignored;
+            for slot in watching.slots.iter_mut().filter(|slot| slot.id == id && slot.state == SlotState::Open) {
+                slot.state = SlotState::Ignored;
             }
-            if watching.routes.iter().all(|route| route.flow != Flow::Open) {
+            if watching.slots.iter().all(|slot| slot.state != SlotState::Open) {
                 self.close(out);
             }
         }
@@ -904,7 +909,7 @@ impl Session {
     fn proved(&mut self) {
         match self.login {
             Login::Fresh => self.login = Login::Proved,
-            Login::SaidNeedless => self.login = Login::Needless,
+            Login::AuthDisabledClaimed => self.login = Login::Needless,
             Login::Needless | Login::Wanted { .. } | Login::Proved => {}
         }
     }
@@ -917,17 +922,17 @@ impl Session {
         }
         let mut all = !locked_out;
         let confirmed = match &self.state {
-            State::Watching(watching) => Watching::open(&watching.routes[..watching.answered]),
+            State::Watching(watching) => Watching::open(&watching.slots[..watching.answered]),
             State::Ready | State::Resting { .. } => BTreeMap::new(),
         };
         for (id, subscription) in &mut self.subscriptions {
             let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();
-            if watched && subscription.reading.is_none() && subscription.barred.is_none() && !locked_out {
-                subscription.suspect = false;
+            if watched && subscription.reading.is_none() && subscription.denied.is_none() && !locked_out {
+                subscription.token_suspect = false;
                 subscription.losses = 0;
                 out.push(Action::Tell(Output::Healthy(*id)));
             } else {
-                all &= subscription.barred.is_some();
+                all &= subscription.denied.is_some();
             }
         }
         if all {
@@ -984,19 +989,19 @@ impl Subscribers for Session {
 impl Watching {
     /// When all watches have to be confirmed, if one is not.
     fn confirmed_by(&self) -> Option<Instant> {
-        (self.answered < self.routes.len()).then_some(self.answered_by)
+        (self.answered < self.slots.len()).then_some(self.answered_by)
     }
 
     /// Whether what it brings reaches a resource.
     fn is_attached(&self, id: Id) -> bool {
-        self.routes.iter().any(|route| route.flow == Flow::Open && route.id == id)
+        self.slots.iter().any(|slot| slot.state == SlotState::Open && slot.id == id)
     }
 
     /// How many open watches each resource has among some.
-    fn open(routes: &[Route]) -> BTreeMap<Id, usize> {
+    fn open(slots: &[WatchSlot]) -> BTreeMap<Id, usize> {
         let mut open = BTreeMap::new();
-        for route in routes.iter().filter(|route| route.flow == Flow::Open) {
-            *open.entry(route.id).or_default() += 1;
+        for slot in slots.iter().filter(|slot| slot.state == SlotState::Open) {
+            *open.entry(slot.id).or_default() += 1;
         }
         open
     }

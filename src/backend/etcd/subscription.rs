@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::mirror::{Loading, Meaning, Mirror};
+use super::mirror::{Applied, Loading, Mirror};
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
 use crate::backend::failover::{LONGEST_BACKOFF, SHORTEST_BACKOFF};
 use crate::backend::keys::StoreKey;
@@ -88,9 +88,9 @@ pub struct Subscription {
     /// What came in since it was last reported.
     changes: Vec<Change>,
     trigger: bool,
-    pub barred: Option<Barred>,
+    pub denied: Option<Denial>,
     /// One of its watches was refused as if the token were at fault: next time it is not.
-    pub suspect: bool,
+    pub token_suspect: bool,
 }
 
 /// Whether events left open what a store key is now.
@@ -112,7 +112,7 @@ pub struct Watch {
 }
 
 /// A resource that may not have what it wants. The others go on, and so it is asked about seldom.
-pub struct Barred {
+pub struct Denial {
     pub until: Instant,
     /// What was refused.
     pub span: Span,
@@ -141,8 +141,8 @@ impl Subscription {
             doubts: None,
             changes: Vec::new(),
             trigger: false,
-            barred: None,
-            suspect: false,
+            denied: None,
+            token_suspect: false,
             mirror,
             limits,
         }
@@ -165,22 +165,22 @@ impl Subscription {
 
     /// Whether its watches belong into a stream.
     pub fn watchable(&self) -> bool {
-        self.reading.is_none() && self.barred.is_none() && !self.watches.is_empty()
+        self.reading.is_none() && self.denied.is_none() && !self.watches.is_empty()
     }
 
     /// Whether something is missing that a node has to give.
     pub fn is_in_need(&self) -> bool {
-        self.barred.is_none() && (self.reading.is_some() || !self.watches.is_empty())
+        self.denied.is_none() && (self.reading.is_some() || !self.watches.is_empty())
     }
 
     /// When it wants a request of its own; `now` for at once.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        match (&self.reading, &self.barred) {
-            (Some(reading), barred) => {
+        match (&self.reading, &self.denied) {
+            (Some(reading), denied) => {
                 let from = reading.from.unwrap_or(now);
-                Some(barred.as_ref().map_or(from, |barred| from.max(barred.until)))
+                Some(denied.as_ref().map_or(from, |denied| from.max(denied.until)))
             }
-            (None, Some(barred)) => Some(barred.until),
+            (None, Some(denied)) => Some(denied.until),
             (None, None) => self.next_read,
         }
     }
@@ -310,14 +310,14 @@ impl Subscription {
             // More events of the last revision may come in the next fragment.
             *next = (*next).max(if answer.fragment { revision } else { revision.saturating_add(1) });
             match self.mirror.apply(event) {
-                Meaning::Nothing => {}
-                Meaning::Trigger => self.trigger = true,
-                Meaning::Change { change, trigger } => {
+                Applied::Nothing => {}
+                Applied::Trigger => self.trigger = true,
+                Applied::Change { change, trigger } => {
                     self.changes.push(change);
                     self.trigger |= trigger;
                 }
-                Meaning::ReadAgain if self.unclear == Unclear::Nothing => self.unclear = Unclear::Found,
-                Meaning::ReadAgain => {}
+                Applied::ReadAgain if self.unclear == Unclear::Nothing => self.unclear = Unclear::Found,
+                Applied::ReadAgain => {}
             }
         }
     }

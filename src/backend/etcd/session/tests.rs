@@ -93,7 +93,7 @@ fn answer(answer: WatchAnswer) -> Event {
 }
 
 fn broken(words: &str) -> Event {
-    Event::Broken { words: words.into(), tail: Tail::Fetchable }
+    Event::Broken { words: words.into(), resume: Resume::Possible }
 }
 
 fn refused(words: &str) -> Event {
@@ -163,7 +163,7 @@ impl Bench {
     /// What breaks is what is under way.
     fn of_what_is_under_way(&self, event: Event) -> Event {
         match event {
-            Event::Broken { words, tail } if self.session.asked.is_none() => Event::StreamBroken { words, tail },
+            Event::Broken { words, resume } if self.session.asked.is_none() => Event::StreamBroken { words, resume },
             event => event,
         }
     }
@@ -664,7 +664,7 @@ fn lines_that_make_no_sense_are_failures() {
 fn a_tail_too_long_to_be_taken_is_read_instead() {
     let mut bench = Bench::watching(WATCHED);
     bench.check(
-        Event::Broken { words: "answer is longer than 9 bytes".into(), tail: Tail::TooLong },
+        Event::Broken { words: "answer is longer than 9 bytes".into(), resume: Resume::TooLarge },
         &["close", "failed: failed to watch http://a: answer is longer than 9 bytes"],
     );
     bench.wait();
@@ -1684,7 +1684,7 @@ fn fragments_are_one_answer() {
 fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     let mut bench = three();
     bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
-    let too_long = || Event::Broken { words: "answer is longer than 9 bytes".into(), tail: Tail::TooLong };
+    let too_long = || Event::Broken { words: "answer is longer than 9 bytes".into(), resume: Resume::TooLarge };
     bench.on(Event::Turn);
     // Fewer keys may do.
     for _ in 0..14 {
@@ -1711,7 +1711,7 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
     let too_many = |bench: &mut Bench, key: &str| {
         let words = bench.session.entry(entry(key, "x", 4)).unwrap_err();
         assert_eq!(words, "more than 2 keys: raise `max_keys` of the backend");
-        bench.on(Event::Broken { words, tail: Tail::TooMany })
+        bench.on(Event::Broken { words, resume: Resume::TooMany })
     };
     let mut bench = Bench::new(Plan { limits, ..WATCHED });
     bench.on(Event::Turn);
@@ -1793,7 +1793,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.now += SILENCE;
     bench.turn(&["0 range /a to /b"]);
     bench.session.entry(entry("/a/1", "x", 3)).unwrap();
-    let broken = Event::StreamBroken { words: "cut".into(), tail: Tail::Fetchable };
+    let broken = Event::StreamBroken { words: "cut".into(), resume: Resume::Possible };
     bench.check(broken, &["close", "abort", "failed: failed to watch http://a: cut"]);
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
@@ -1807,7 +1807,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
         let cancel_reason = "permission denied".to_owned();
         answer(WatchAnswer { watch_id, canceled: true, cancel_reason, ..WatchAnswer::default() })
     };
-    bench.session.subscriptions.get_mut(&FIRST).unwrap().suspect = true;
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().token_suspect = true;
     let words = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
     bench.check(refused(1), &["abort", words]);
     // Watches of the others are open, and go on.
@@ -1870,7 +1870,7 @@ fn what_came_of_a_page_that_broke_off_does_not_count() {
 
 #[test]
 fn a_read_that_fails_again_and_again_is_its_resources_own() {
-    let late = || Event::Broken { words: "no answer within 3s".into(), tail: Tail::Late };
+    let late = || Event::Broken { words: "no answer within 3s".into(), resume: Resume::TimedOut };
     // Beside a stream: the others' goes on.
     let mut bench = three();
     bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
@@ -1933,7 +1933,7 @@ fn a_key_too_long_to_be_read_leaves_the_watch_alone() {
     let words = "answer is longer than 9 bytes";
     let mut said = Vec::new();
     for _ in 0..20 {
-        said = bench.on(Event::Broken { words: words.into(), tail: Tail::TooLong });
+        said = bench.on(Event::Broken { words: words.into(), resume: Resume::TooLarge });
         if !said.is_empty() {
             break;
         }

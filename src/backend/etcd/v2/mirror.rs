@@ -46,7 +46,7 @@ impl Loading {
 
 /// What an event means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum Applied {
     Changes {
         changes: Vec<Change>,
         trigger: bool,
@@ -121,11 +121,11 @@ impl Mirror {
     }
 
     /// Applies an event. Those of one key must come in order.
-    pub fn apply(&mut self, event: Event) -> Meaning {
+    pub fn apply(&mut self, event: Event) -> Applied {
         let Event { key, index, kind } = event;
         let is_gone = kind == EventKind::Delete;
         if is_gone && self.read.iter().any(|path| is_within(path, &key)) {
-            return Meaning::ReadAgain;
+            return Applied::ReadAgain;
         }
         let touched = |path: &Vec<u8>| is_shown(&key, path) || (is_gone && is_within(path, &key));
         // Waits are not ordered among each other: a change that came before the last trigger can arrive after it.
@@ -155,7 +155,7 @@ impl Mirror {
                 self.remove(&gone, index, &mut changes);
             }
         }
-        Meaning::Changes { changes, trigger }
+        Applied::Changes { changes, trigger }
     }
 
     /// Removes those of the keys that are known and were not written later.
@@ -232,9 +232,9 @@ mod tests {
     }
 
     /// "/a=1 -/b", with a star before it if it is a trigger.
-    fn meaning(meaning: Meaning) -> String {
+    fn meaning(meaning: Applied) -> String {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        let Meaning::Changes { changes, trigger } = meaning else {
+        let Applied::Changes { changes, trigger } = meaning else {
             return "read again".into();
         };
         let words = changes.iter().map(|change| match change {

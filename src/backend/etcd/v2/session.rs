@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::mirror::{Loading, Meaning, Mirror, is_within};
+use super::mirror::{Applied, Loading, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
@@ -175,7 +175,7 @@ struct Open {
 struct Reading {
     /// What is not read yet, by its place in the mirror's list.
     rest: VecDeque<usize>,
-    manner: Manner,
+    mode: ReadMode,
     /// As of when the others were.
     heads: Vec<(usize, Head)>,
     loading: Loading,
@@ -188,11 +188,11 @@ struct Reading {
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum ReadMode {
     /// What was known before it is void: it is waited for what comes behind it.
-    Anew,
+    Reset,
     /// The waits go on, and are to know the same.
-    Beside,
+    WhileWatching,
 }
 
 impl Session {
@@ -228,7 +228,7 @@ impl Session {
             let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
             let line = line.with("nodes", self.settings.nodes.clone()).with("version", "2");
             out.push(self.report(Report::Log(line)));
-            self.read_all(Manner::Anew, out);
+            self.read_all(ReadMode::Reset, out);
         }
         if matches!(
             event,
@@ -259,7 +259,7 @@ impl Session {
             Event::TooMany(words) => self.too_many(&words, now, out),
             Event::Unusable(words) => {
                 self.failed(&words, None, now, out);
-                self.read_all(Manner::Anew, out);
+                self.read_all(ReadMode::Reset, out);
             }
         }
     }
@@ -308,8 +308,8 @@ impl Session {
         self.resting = None;
         if self.reading.is_none() {
             if self.next_read.is_some_and(|at| at <= now) {
-                let manner = if self.watching.is_some() { Manner::Beside } else { Manner::Anew };
-                self.read_all(manner, out);
+                let mode = if self.watching.is_some() { ReadMode::WhileWatching } else { ReadMode::Reset };
+                self.read_all(mode, out);
             } else if let Some((keys, _)) = self.doubts.take_if(|(_, until)| *until <= now) {
                 let keys = keys.len().to_string();
                 out.push(self.log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
@@ -354,13 +354,13 @@ impl Session {
     }
 
     /// Lets all keys be read, from the first one.
-    fn read_all(&mut self, manner: Manner, out: &mut Vec<Action>) {
+    fn read_all(&mut self, mode: ReadMode, out: &mut Vec<Action>) {
         out.push(self.log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         self.next_read = None;
         let rest = (0..self.mirror.read().len()).collect();
         let tally = Tally::new(self.settings.limits);
         let (loading, part) = (self.mirror.load(), self.mirror.load());
-        self.reading = Some(Reading { rest, manner, heads: Vec::new(), loading, part, tally, part_tally: tally });
+        self.reading = Some(Reading { rest, mode, heads: Vec::new(), loading, part, tally, part_tally: tally });
     }
 
     fn read(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
@@ -370,7 +370,7 @@ impl Session {
         // What the cluster agrees on never goes back.
         let other = |before: &Head| before.cluster != head.cluster || before.index > head.index;
         if reading.heads.iter().any(|(_, before)| other(before)) {
-            self.read_all(Manner::Anew, out);
+            self.read_all(ReadMode::Reset, out);
             return self.failed("keys of another store than those of the answer before it", None, now, out);
         }
         reading.heads.extend(reading.rest.pop_front().map(|place| (place, head)));
@@ -396,7 +396,7 @@ impl Session {
         }
         self.newest = if changed.is_some() { head.index } else { self.newest.max(head.index) };
         let (layer, unknown) = self.mirror.install(reading.loading);
-        if reading.manner == Manner::Anew || changed.is_some() {
+        if reading.mode == ReadMode::Reset || changed.is_some() {
             self.waits.iter_mut().for_each(|wait| wait.next = wait.read.saturating_add(1));
             self.doubts = None;
         } else if unknown.is_empty() {
@@ -458,11 +458,11 @@ impl Session {
             self.burst.get_or_insert(now + BURST);
         }
         match self.mirror.apply(event) {
-            Meaning::Changes { changes, trigger } => {
+            Applied::Changes { changes, trigger } => {
                 self.changes.extend(changes);
                 self.trigger |= trigger;
             }
-            Meaning::ReadAgain => self.read_all(Manner::Anew, out),
+            Applied::ReadAgain => self.read_all(ReadMode::Reset, out),
         }
     }
 
@@ -540,8 +540,8 @@ impl Session {
 
     /// All keys together are more than may be read: no node has fewer. What was read of them is given back.
     fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
-        let manner = self.reading.take().map_or(Manner::Anew, |reading| reading.manner);
-        self.read_all(manner, out);
+        let mode = self.reading.take().map_or(ReadMode::Reset, |reading| reading.mode);
+        self.read_all(mode, out);
         out.push(Action::Tell(Output::FailFast));
         let words = format!("`{}`: {words}", String::from_utf8_lossy(&self.asked));
         let not_before = Some(self.slow_retry(now));
@@ -559,7 +559,7 @@ impl Session {
         self.close(out);
         self.abort(out);
         out.push(self.log(level, "reading all keys again", "reason", why.to_owned()));
-        self.read_all(Manner::Anew, out);
+        self.read_all(ReadMode::Reset, out);
         // A history that is always shorter than a read takes must not become a stream of reads.
         let longest = (SPREAD * (1 << self.losses.min(10))).min(LONGEST_BACKOFF);
         let certain = if self.losses == 0 { Duration::ZERO } else { longest / 2 };

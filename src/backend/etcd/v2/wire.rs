@@ -24,7 +24,7 @@ pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
 pub const INDEX: &str = "X-Etcd-Index";
 
 /// What a probe asks for: nobody has it, and an underscore hides it from all that read or watch what is above.
-const NOWHERE: &[u8] = b"_remco";
+const PROBE_KEY: &[u8] = b"_remco";
 
 /// The path and query that ask for a key and all below it, as the cluster has agreed on them.
 pub fn read(key: &[u8]) -> String {
@@ -39,7 +39,7 @@ pub fn wait(key: &[u8], from: u64) -> String {
 /// Those that only ask for the newest index, as the cluster has agreed on it. Who may read all below a key may ask.
 pub fn probe(key: &[u8]) -> String {
     let separator: &[u8] = if key.ends_with(b"/") { b"" } else { b"/" };
-    format!("{}?quorum=true", path(&[key, separator, NOWHERE].concat()))
+    format!("{}?quorum=true", path(&[key, separator, PROBE_KEY].concat()))
 }
 
 /// Those that ask whether there is such a key.
