@@ -20,8 +20,8 @@ use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Interest, Wake};
 use crate::log::{Level, Line};
 use crate::resource::{Event, Resource, Verdict};
+use crate::template::Limits;
 use crate::template::scripts::Scripts;
-use crate::template::{Limits, World};
 
 use succession::{Service, Succession};
 use unit::{Due, Terminating, Unit, escalated};

@@ -46,6 +46,10 @@ const PARTS: &[Part] = &[
     Part { path: "src/width.rs", kind: Kind::Pure, uses: NOTHING },
 ];
 
+/// The rooms of the template language, from the ground up. A room uses itself and those before it; what is one of none
+/// puts them together.
+const ROOMS: &[&str] = &["limits", "source", "world", "value", "builtin", "syntax", "compile", "run"];
+
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
 const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "resource", "store", "template"];
@@ -133,6 +137,11 @@ const HEADERS: &[(&str, RangeInclusive<usize>)] = &[("src/", 2..=6), ("", 1..=6)
 #[test]
 fn parts_use_only_what_is_below_them() {
     hold(layers);
+}
+
+#[test]
+fn rooms_use_only_what_is_below_them() {
+    hold(rooms);
 }
 
 #[test]
@@ -236,6 +245,23 @@ fn layers(source: &Source) -> Vec<Finding> {
     let is_above = |used: &Used| !is_ground(used) && !part.uses.iter().any(|below| used.is_within(below));
     let used = source.code.uses("crate").into_iter().filter(is_above);
     used.map(|used| source.finding(used.at, &format!("`{}` is not below `{}`", used.path, part.path))).collect()
+}
+
+fn rooms(source: &Source) -> Vec<Finding> {
+    let Some(path) = source.path.strip_prefix("src/template/") else { return Vec::new() };
+    let room = path.split(['/', '.']).next().unwrap_or_default();
+    let Some(floor) = ROOMS.iter().position(|name| *name == room) else { return Vec::new() };
+    let is_at_most_as_high = |used: &Used| {
+        let below = used.path.strip_prefix("template::").unwrap_or(&used.path);
+        ROOMS[..=floor].iter().any(|name| below.split("::").next() == Some(name))
+    };
+    let used = source.code.uses("crate").into_iter().filter(|used| used.is_within("template"));
+    let up = used.filter(|used| !is_at_most_as_high(used));
+    let finding = |used: Used| source.finding(used.at, &format!("`{}` is not below the room `{room}`", used.path));
+    let over = source.code.places("super::super").into_iter();
+    up.map(finding)
+        .chain(over.map(|at| source.finding(at, "`super::super` leaves the room, write `crate::`")))
+        .collect()
 }
 
 fn purity(source: &Source) -> Vec<Finding> {
@@ -506,7 +532,7 @@ fn quoted_end(text: &[u8], quote: u8) -> usize {
 
 #[test]
 fn the_rules_bite() {
-    let rules = [layers, purity, doors, words, guards, header, name];
+    let rules = [layers, rooms, purity, doors, words, guards, header, name];
     let check = |path: &str, text: &str, want: &[&str]| {
         let source = Source::new(path.to_owned(), format!("//! One.\n//! Two.\n{text}"));
         let got: Vec<String> = rules.iter().flat_map(|rule| rule(&source)).map(|finding| finding.to_string()).collect();
@@ -529,6 +555,16 @@ fn the_rules_bite() {
     check(store, "use crate::{store::path, host};", &["src/store/mod.rs:3: `host` is not below"]);
     check("src/host/files.rs", "use std::fs; use crate::store::Store;", &[]);
     check(store, "use crate::nearest::nearest;", &[]);
+    let value = "src/template/value/json.rs";
+    check(value, "use crate::template::{limits::Limits, value::{runes, Value}};", &[]);
+    check(
+        value,
+        "use crate::template::builtin::layout;",
+        &["src/template/value/json.rs:3: `template::builtin::layout` is"],
+    );
+    check(value, "use crate::template::Env;", &["src/template/value/json.rs:3: `template::Env` is not below"]);
+    check(value, "use super::super::run;", &["src/template/value/json.rs:3: `super::super` leaves"]);
+    check("src/template/mod.rs", "use crate::template::run;", &[]);
     check("src/nearest.rs", "use crate::store;", &["src/nearest.rs:3: `store` is not below"]);
     check("src/host/files.rs", "use crate::daemon::Daemon;", &["src/host/files.rs:3: `daemon::Daemon` is not below"]);
     check("src/backend/file.rs", "use crate::host::read;", &[]);

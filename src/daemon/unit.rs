@@ -168,7 +168,8 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let line = Line::new(Level::Debug, "compiling source template");
         self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-        let template = Template::compile_within(src, &self.world, self.limits).map_err(fault_of)?;
+        let template =
+            Template::compile_within(src, &self.world, self.limits, self.machine.scripts()).map_err(fault_of)?;
         if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
             let line = Line::new(Level::Warn, "the source template is empty");
             self.log(line.with("template", src.display().to_string()));

@@ -79,6 +79,11 @@ impl Machine {
         &self.resolver
     }
 
+    /// The filters of the user.
+    pub fn scripts(&self) -> Rc<Scripts> {
+        self.scripts.borrow().clone()
+    }
+
     /// Replaces the filters of the user, for the templates that are compiled from now on.
     pub fn set_scripts(&self, scripts: Scripts) {
         self.scripts.replace(Rc::new(scripts));
@@ -211,10 +216,6 @@ impl World for Machine {
 
     fn random(&self, bound: u64) -> u64 {
         random::below(bound)
-    }
-
-    fn scripts(&self) -> Rc<Scripts> {
-        self.scripts.borrow().clone()
     }
 
     fn processor_time(&self) -> Duration {

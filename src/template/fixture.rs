@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::meter::Meter;
-use super::value::Value;
-use super::{Env, Limits, filters, functions};
 use crate::store::Store;
+use crate::template::builtin::env::Env;
+use crate::template::builtin::filters;
+use crate::template::builtin::functions;
+use crate::template::limits::Limits;
+use crate::template::value::Value;
+use crate::template::value::meter::Meter;
 
 pub mod world;
 pub use world::TestWorld;

@@ -49,7 +49,7 @@ const TRAIL: usize = 5;
 
 impl Error {
     /// An error that has no place in any file but concerns the file as a whole.
-    pub(super) fn of_file(file: &Path, message: String) -> Error {
+    pub(crate) fn of_file(file: &Path, message: String) -> Error {
         Error(Box::new(Report {
             file: file.to_owned(),
             place: None,
@@ -62,7 +62,7 @@ impl Error {
     }
 
     /// Adds how one got to the place: `included from`, `called from`.
-    pub(super) fn reached(mut self, how: &str, source: &Source, from: Span) -> Error {
+    pub(crate) fn reached(mut self, how: &str, source: &Source, from: Span) -> Error {
         if self.0.trail.len() < TRAIL {
             let (line, column) = source.place(from.start);
             let file = source.path.display();
@@ -93,7 +93,7 @@ impl Error {
         self.0.interruption
     }
 
-    pub(super) fn interruption(mut self) -> Error {
+    pub(crate) fn interruption(mut self) -> Error {
         self.0.interruption = true;
         self
     }
@@ -131,7 +131,7 @@ impl fmt::Display for Error {
 
 /// A template file while its templates live: errors show its lines.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Its index among the sources of a program.
     pub id: u32,
     pub path: PathBuf,
@@ -144,14 +144,14 @@ pub(super) struct Source {
 /// Whether a file defines or imports macros. Where it does, an unknown name that is called may be meant for one that is
 /// not exported or not defined yet, and is nothing, as in the original; elsewhere it is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Macros {
+pub(crate) enum Macros {
     None,
     Some,
 }
 
 /// How one file leads to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     Included,
     Extended,
     Imported,
@@ -169,7 +169,7 @@ impl Reach {
 
 /// A range of bytes of one template file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// [`Source::id`].
     pub file: u32,
     pub start: u32,

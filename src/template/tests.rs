@@ -9,7 +9,7 @@ use super::fixture::{self, TestWorld};
 use super::meter::{STEP, raised_by};
 use super::scripts::{Script, Scripts};
 use super::value::Value;
-use super::{Env, Template, World};
+use super::{Env, Limits, Template, World};
 
 /// Renders `t.tmpl` in a world with these files, over the store of the fixture.
 fn render_files(files: &[(&str, &[u8])]) -> Result<Vec<u8>, super::Error> {
@@ -1377,7 +1377,7 @@ fn the_small_tags_of_the_documentation() {
 
 #[test]
 fn the_documentation_has_every_tag() {
-    for name in super::tags::names() {
+    for name in super::syntax::tags::names() {
         let text = Page::TEXT;
         let shown = text.contains(&format!("{{% {name} ")) || text.contains(&format!("`{name} "));
         assert!(shown, "{name}");
@@ -1402,12 +1402,12 @@ fn filters_of_the_user() {
     let render = |text: &str, steps| {
         let mut scripts = Scripts::default();
         ["shown", "upper", "getv", "escape"].iter().for_each(|name| scripts.insert(name, Shown));
-        let files = TestWorld { scripts: Rc::new(scripts), ..TestWorld::default() };
+        let files = TestWorld::default();
         files.put("t.tmpl", text.as_bytes());
         let world: Rc<dyn World> = Rc::new(files);
-        let mut template =
-            Template::compile(Path::new("t.tmpl"), &world).map_err(|error| error.message().to_owned())?;
-        template.limits.steps = steps;
+        let limits = Limits { steps, ..Limits::default() };
+        let template = Template::compile_within(Path::new("t.tmpl"), &world, limits, Rc::new(scripts))
+            .map_err(|error| error.message().to_owned())?;
         let out = template.render(&fixture::env().store, &world).map_err(|error| error.message().to_owned())?;
         Ok(String::from_utf8_lossy(&out).into_owned())
     };

@@ -1,0 +1,78 @@
+//! The files that computed includes name: compiled when a render first asks for them, kept in the library until a render
+//! does not, and charged to each render that uses them.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::library::{Computed, Library};
+use super::lower::{self, Role};
+use super::program::Program;
+use crate::template::builtin::env::Env;
+use crate::template::source::Error;
+use crate::template::syntax::ast::Need;
+
+/// Why there is no program of a file.
+pub(crate) enum Failure {
+    /// It could not be read.
+    Read(String),
+    Compile(Error),
+}
+
+impl Library {
+    /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
+    /// text is one of reading. `open`: levels of nesting that the include itself stands in.
+    pub fn computed(
+        &self,
+        env: &Env,
+        path: &Path,
+        need: Need,
+        open: usize,
+        engine: &upon::Engine<'static>,
+    ) -> Result<Option<Rc<Program>>, Failure> {
+        if let Some(known) = self.computed.borrow().get(path)
+            && (known.program.is_some() || need == Need::May && known.stamps.get(path) == Some(&None))
+        {
+            return Ok(known.program.clone());
+        }
+        if let Some(known @ Computed { program: Some(_), .. }) = self.earlier.borrow_mut().remove(path) {
+            let program = known.program.clone();
+            let room = self.hold_program(env, known.bytes);
+            self.computed.borrow_mut().insert(path.to_owned(), known);
+            return room.map(|()| program);
+        }
+        // What is asked for from here on belongs to this file.
+        let others = self.stamps.take();
+        let mut known = Computed::default();
+        let result = self.compile(env, path, need, open, engine, &mut known);
+        known.stamps = self.stamps.replace(others);
+        known.program = result.as_ref().ok().cloned().flatten();
+        self.computed.borrow_mut().insert(path.to_owned(), known);
+        result
+    }
+
+    fn compile(
+        &self,
+        env: &Env,
+        path: &Path,
+        need: Need,
+        open: usize,
+        engine: &upon::Engine<'static>,
+        known: &mut Computed,
+    ) -> Result<Option<Rc<Program>>, Failure> {
+        let Some(bytes) = self.read(&*env.world, path, need).map_err(Failure::Read)? else {
+            return Ok(None);
+        };
+        let role = Role::Included { open };
+        let mut room = env.programs.borrow_mut();
+        let before = room.bytes();
+        let program =
+            lower::compile(path, bytes, role, self, &*env.world, &mut room, engine).map_err(Failure::Compile)?;
+        known.bytes = room.bytes() - before;
+        Ok(Some(Rc::new(program)))
+    }
+
+    /// Programs stay to the end of the render.
+    fn hold_program(&self, env: &Env, bytes: usize) -> Result<(), Failure> {
+        env.programs.borrow_mut().build(bytes).map_err(Failure::Read)
+    }
+}

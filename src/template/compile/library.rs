@@ -1,0 +1,140 @@
+//! What the parts of one template share: its names, the files it came from with their states, and the files that
+//! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use crate::error::cause;
+use crate::template::builtin::scripts::Scripts;
+use crate::template::compile::program::{Program, Slot};
+use crate::template::syntax::ast::Need;
+use crate::template::syntax::names::Names;
+use crate::template::world::Stamp;
+use crate::template::world::World;
+
+#[derive(Default)]
+pub(crate) struct Library {
+    names: RefCell<Names>,
+    /// The filters of the user.
+    pub scripts: Rc<Scripts>,
+    /// The files that were asked for last.
+    pub(super) stamps: RefCell<Stamps>,
+    /// By path: what computed includes brought in the last render. The template is stale as a whole once a file of these
+    /// changes; what a render does not ask for any more is forgotten.
+    pub(super) computed: RefCell<HashMap<PathBuf, Computed>>,
+    /// The same of the render before, as far as the one at work has not asked for it.
+    pub(super) earlier: RefCell<HashMap<PathBuf, Computed>>,
+    slots: Cell<usize>,
+}
+
+/// Files that were asked for, and their states then; `None`: the file was not there.
+pub(super) type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// What a computed include brought.
+#[derive(Default)]
+pub(super) struct Computed {
+    /// `None`: the file could not be had.
+    pub(super) program: Option<Rc<Program>>,
+    /// The file, and those that it names by fixed names.
+    pub(super) stamps: Stamps,
+    /// What the program takes of the render's memory.
+    pub(super) bytes: usize,
+}
+
+impl Library {
+    pub fn new(scripts: Rc<Scripts>) -> Library {
+        Library { scripts, ..Library::default() }
+    }
+
+    /// A render begins: what it will not ask for is forgotten with the next one.
+    pub fn begin(&self) {
+        self.earlier.replace(self.computed.take());
+    }
+
+    pub fn names(&self) -> RefMut<'_, Names> {
+        self.names.borrow_mut()
+    }
+
+    /// A slot that no other node has.
+    pub fn slot(&self) -> Slot {
+        self.slots.set(self.slots.get() + 1);
+        Slot(self.slots.get() - 1)
+    }
+
+    /// Reads a file. `None`: it does not exist, and need not.
+    pub fn read(&self, world: &dyn World, path: &Path, need: Need) -> Result<Option<Vec<u8>>, String> {
+        // The state is asked first: what changes in between counts as changed.
+        let stamp = world.stamp(path);
+        self.stamps.borrow_mut().insert(path.to_owned(), stamp);
+        match world.read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error)
+                if need == Need::May && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(format!("failed to read `{}`: {}", path.display(), cause(&error))),
+        }
+    }
+
+    /// Whether the file with this device and inode was read.
+    pub fn has_read(&self, file: (u64, u64)) -> bool {
+        let holds = |stamps: &Stamps| stamps.values().flatten().any(|stamp| (stamp.device, stamp.inode) == file);
+        holds(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| holds(&known.stamps))
+    }
+
+    /// Whether a file changed, vanished or appeared since it was asked for.
+    pub fn is_stale(&self, world: &dyn World) -> bool {
+        let changed = |stamps: &Stamps| stamps.iter().any(|(path, stamp)| world.stamp(path) != *stamp);
+        changed(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| changed(&known.stamps))
+    }
+}
+
+/// The path of a file that `base` names: relative to the directory of `base`, without `.` and `..` (Go's filepath.Join).
+pub(crate) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
+    if name.is_empty() {
+        return Err("the name of the file is empty".to_owned());
+    }
+    let name = Path::new(OsStr::from_bytes(name));
+    if name.is_absolute() {
+        return Ok(name.to_owned());
+    }
+    let mut path = PathBuf::new();
+    for component in base.parent().unwrap_or(Path::new("")).join(name).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => match path.components().next_back() {
+                Some(Component::Normal(_)) => _ = path.pop(),
+                Some(Component::RootDir) => {}
+                _ => path.push(".."),
+            },
+            other => path.push(other),
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolves_names_of_files() {
+        let check = |base: &str, name: &str, expected: &str| {
+            assert_eq!(resolve(Path::new(base), name.as_bytes()), Ok(PathBuf::from(expected)), "{base} {name}");
+        };
+        check("a.tmpl", "b.tmpl", "b.tmpl");
+        check("dir/a.tmpl", "b.tmpl", "dir/b.tmpl");
+        check("/etc/remco/a.tmpl", "sub/./b.tmpl", "/etc/remco/sub/b.tmpl");
+        check("sub/a.tmpl", "../b.tmpl", "b.tmpl");
+        check("a.tmpl", "../../b.tmpl", "../../b.tmpl");
+        check("/a.tmpl", "../../b.tmpl", "/b.tmpl");
+        check("dir/a.tmpl", "/abs/../b.tmpl", "/abs/../b.tmpl");
+        assert!(resolve(Path::new("a"), b"").is_err());
+    }
+}

@@ -1,0 +1,614 @@
+//! Lowers a template, with every file it names, to a program: texts and control flow become upon's source, expressions
+//! become numbered nodes that this source asks for. Evaluates nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::template::compile::library::{Library, resolve};
+use crate::template::compile::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Program};
+use crate::template::limits::NESTING;
+use crate::template::source::{Error, Macros, Reach, Source, Span};
+use crate::template::syntax::ast::Need;
+use crate::template::syntax::ast::{Block, File, For, If, IfChanged, Import, Include, Macro, Stmt, StmtKind};
+use crate::template::syntax::lexer::{self, Blocks};
+use crate::template::syntax::names::Name;
+use crate::template::syntax::parser::{self, Document, Purpose, Use};
+use crate::template::value::meter::Hold;
+use crate::template::world::World;
+
+/// Whether a file is rendered by itself, or within another one whose variables and macros it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Main,
+    /// By a computed include, where so many levels of nesting are open.
+    Included {
+        open: usize,
+    },
+}
+
+/// What a node takes, with the source and the instruction of upon that ask for it, in bytes. Measured.
+const NODE: usize = 512;
+
+/// What a loop takes besides: it is two of upon's.
+const LOOP: usize = 4 * NODE;
+
+/// A file is held once for errors, and its text is held as source of upon, which grows by doubling.
+const COPIES: usize = 3;
+
+/// Compiles a file, and all files it names by a fixed name. `room` grows by what they take.
+pub(crate) fn compile(
+    path: &Path,
+    bytes: Vec<u8>,
+    role: Role,
+    library: &Library,
+    world: &dyn World,
+    room: &mut Hold,
+    engine: &upon::Engine<'static>,
+) -> Result<Program, Error> {
+    let mut lowering = Lowering {
+        library,
+        world,
+        room,
+        engine,
+        role,
+        sources: Vec::new(),
+        nodes: Vec::new(),
+        units: Vec::new(),
+        starts: Vec::new(),
+        work: VecDeque::new(),
+        files: HashMap::new(),
+        exports: HashMap::new(),
+        includes: Vec::new(),
+        variables: Vec::new(),
+        bound: HashSet::from([Name::FORLOOP, Name::BLOCK, Name::PONGO2]),
+    };
+    lowering.include_file(path.to_owned(), bytes, None)?;
+    // Files, blocks and macros join behind while those before them are lowered, so that none takes stack within another.
+    while let Some(work) = lowering.work.pop_front() {
+        match work {
+            Work::File { source, unit } => lowering.file(source, unit)?,
+            Work::Body { body, unit, family } => lowering.unit(body, unit, &family)?,
+        }
+    }
+    lowering.refuse_cycles()?;
+    let Lowering { sources, nodes, units, starts, variables, bound, .. } = lowering;
+    let unknown = variables.into_iter().filter(|variable| !bound.contains(&variable.name));
+    let unknown = unknown.map(|variable| (variable.name, variable.span)).collect();
+    let units = units.into_iter().map(|unit| unit.expect("no unit is left when there is no work")).collect();
+    Ok(Program { sources, nodes, units, starts, unknown })
+}
+
+struct Lowering<'a> {
+    library: &'a Library,
+    world: &'a dyn World,
+    /// What the compiled files take.
+    room: &'a mut Hold,
+    /// Knows the callables that the source of upon asks for.
+    engine: &'a upon::Engine<'static>,
+    role: Role,
+    sources: Vec<Source>,
+    nodes: Vec<Node>,
+    units: Vec<Option<upon::Template<'static>>>,
+    /// Where each unit begins; an empty one is nowhere.
+    starts: Vec<Span>,
+    work: VecDeque<Work>,
+    /// The files that are included: the numbers of source and unit.
+    files: HashMap<PathBuf, (usize, usize)>,
+    /// The macros of the files that are imported from.
+    exports: HashMap<PathBuf, Exports>,
+    /// Each include by a fixed name: the source it stands in (or that extends what it stands in), its tag, and the source
+    /// it names.
+    includes: Vec<(usize, Span, usize)>,
+    variables: Vec<Use>,
+    bound: HashSet<Name>,
+}
+
+type Exports = BTreeMap<Name, Rc<MacroNode>>;
+
+/// What is still to be lowered.
+enum Work {
+    File { source: usize, unit: usize },
+    Body { body: Block, unit: usize, family: Rc<InheritanceChain> },
+}
+
+/// A file with those it extends, and with the blocks of all of them.
+#[derive(Default)]
+struct InheritanceChain {
+    /// The file that begins it. `None` for macros: what they include is included when they are called.
+    source: Option<usize>,
+    /// The units of each block, from the file that extends none to the first one; the last of them is what is rendered.
+    blocks: Rc<BTreeMap<Name, Rc<[usize]>>>,
+}
+
+/// Files.
+impl Lowering<'_> {
+    /// Takes a file in. `reached`: the tag that names it.
+    fn add(&mut self, path: PathBuf, bytes: Vec<u8>, reached: Option<(Reach, Span)>) -> Result<usize, Error> {
+        if bytes.len() > Source::LARGEST {
+            let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
+            return Err(Error::of_file(&path, message));
+        }
+        self.room.build(bytes.len() * COPIES + NODE).map_err(|message| match reached {
+            Some((_, tag)) => self.error(tag, message),
+            None => Error::of_file(&path, message),
+        })?;
+        let id = self.sources.len() as u32;
+        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None });
+        Ok(id as usize)
+    }
+
+    /// Takes in a file that is rendered as a whole; it is lowered when its turn comes.
+    fn include_file(&mut self, path: PathBuf, bytes: Vec<u8>, tag: Option<Span>) -> Result<(usize, usize), Error> {
+        let source = self.add(path.clone(), bytes, tag.map(|tag| (Reach::Included, tag)))?;
+        let unit = self.reserve();
+        self.files.insert(path, (source, unit));
+        self.work.push_back(Work::File { source, unit });
+        Ok((source, unit))
+    }
+
+    fn reserve(&mut self) -> usize {
+        self.units.push(None);
+        self.starts.push(Span::default());
+        self.units.len() - 1
+    }
+
+    /// Reads a file that a tag names. `None`: it does not exist, and need not.
+    fn read(&self, tag: Span, name: &[u8], named: Span, need: Need) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+        let path = self.resolve(tag, name, named)?;
+        let bytes = self.library.read(self.world, &path, need).map_err(|message| self.error(named, message))?;
+        Ok(bytes.map(|bytes| (path, bytes)))
+    }
+
+    fn resolve(&self, tag: Span, name: &[u8], named: Span) -> Result<PathBuf, Error> {
+        resolve(&self.sources[tag.file as usize].path, name).map_err(|message| self.error(named, message))
+    }
+
+    fn error(&self, what: Span, message: impl Into<String>) -> Error {
+        self.reached(what.file as usize, self.sources[what.file as usize].error(what, message))
+    }
+
+    /// Adds to an error in a file how one got there.
+    fn reached(&self, source: usize, mut error: Error) -> Error {
+        let mut source = &self.sources[source];
+        while let Some((reach, tag)) = source.reached {
+            source = &self.sources[tag.file as usize];
+            error = error.reached(reach.text(), source, tag);
+        }
+        error
+    }
+
+    fn parse(&mut self, source: usize, blocks: Blocks, purpose: Purpose) -> Result<Document, Error> {
+        let open = match self.role {
+            Role::Main => 0,
+            Role::Included { open } => open,
+        };
+        let file = &self.sources[source];
+        let document = lexer::lex(file, blocks, self.room)
+            .and_then(|pieces| {
+                parser::parse(file, &mut self.library.names(), &self.library.scripts, pieces, purpose, open)
+            })
+            .map_err(|error| self.reached(source, error))?;
+        self.sources[source].macros = document.macros;
+        Ok(document)
+    }
+
+    /// Lowers a file with those it extends: what is rendered is the last of them, with the blocks of the others.
+    fn file(&mut self, source: usize, unit: usize) -> Result<(), Error> {
+        let mut document = self.parse(source, Blocks::Trimmed, Purpose::Render)?;
+        if let (Role::Main, 0, None, Some(error)) = (self.role, source, &document.extends, document.wrong_call.take()) {
+            return Err(error);
+        }
+        let mut paths = vec![self.sources[source].path.clone()];
+        let mut blocks: Vec<BTreeMap<Name, Block>> = Vec::new();
+        let body = loop {
+            self.variables.append(&mut document.variables);
+            self.bound.extend(document.bound);
+            blocks.push(document.blocks);
+            let Some(extends) = document.extends else { break document.body };
+            let Some((path, bytes)) = self.read(extends.tag, &extends.file, extends.span, Need::Must)? else {
+                break document.body;
+            };
+            if paths.contains(&path) || paths.len() >= NESTING {
+                return Err(self.error(extends.span, "files extend each other without an end"));
+            }
+            paths.push(path.clone());
+            let parent = self.add(path, bytes, Some((Reach::Extended, extends.tag)))?;
+            document = self.parse(parent, Blocks::Kept, Purpose::Render)?;
+        };
+        let mut bodies = Vec::new();
+        let mut units: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
+        for (name, body) in blocks.into_iter().rev().flatten() {
+            let unit = self.reserve();
+            units.entry(name).or_default().push(unit);
+            bodies.push((body, unit));
+        }
+        let blocks = Rc::new(units.into_iter().map(|(name, units)| (name, Rc::from(units))).collect());
+        let family = Rc::new(InheritanceChain { source: Some(source), blocks });
+        let bodies = bodies.into_iter().map(|(body, unit)| Work::Body { body, unit, family: family.clone() });
+        self.work.extend(bodies);
+        self.unit(body, unit, &family)
+    }
+
+    /// Lowers what is a template of upon's of its own.
+    fn unit(&mut self, body: Block, unit: usize, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+        let mut out = String::new();
+        self.starts[unit] = body.first().map(|first| first.tag).unwrap_or_default();
+        self.block(body, &mut out, family)?;
+        let compiled = self.engine.compile(out).map_err(|error| {
+            let message = format!("failed to lower the template, which is a mistake of remco: {error}");
+            Error::of_file(&self.sources[0].path, message)
+        })?;
+        self.units[unit] = Some(compiled);
+        Ok(())
+    }
+}
+
+/// Statements.
+impl Lowering<'_> {
+    fn block(&mut self, block: Block, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+        for statement in block {
+            self.statement(statement, out, family)?;
+        }
+        Ok(())
+    }
+
+    fn statement(
+        &mut self,
+        Stmt { tag, kind }: Stmt,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        self.charge(tag, cost(&kind, family))?;
+        use NodeKind::{Autoescape, Capture, EndAutoescape, EndWith, Filter, Spaceless, With};
+        match kind {
+            StmtKind::If(if_) => self.if_(tag, if_, out, family),
+            StmtKind::For(for_) => self.for_(tag, *for_, out, family),
+            StmtKind::With(pairs, body) => self.around(tag, With(pairs), body, EndWith, out, family),
+            StmtKind::Filter(filters, body) => self.around(tag, Capture, body, Filter(filters), out, family),
+            StmtKind::Spaceless(body) => self.around(tag, Capture, body, Spaceless, out, family),
+            StmtKind::Autoescape(escape, body) => {
+                self.around(tag, Autoescape(escape), body, EndAutoescape, out, family)
+            }
+            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, family),
+            single => self.single(tag, single, out, family),
+        }
+    }
+
+    /// A statement that has no others in it.
+    fn single(
+        &mut self,
+        tag: Span,
+        kind: StmtKind,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        match kind {
+            StmtKind::Text => self.text(tag, out),
+            StmtKind::Print(printed) => self.run(tag, NodeKind::Print(printed), out),
+            StmtKind::Set(name, value) => self.run(tag, NodeKind::Set(name, value), out),
+            StmtKind::Include(include) => self.include(tag, *include, out, family)?,
+            StmtKind::Block(name) => self.block_tag(tag, name, out, family),
+            StmtKind::Macro(macro_) => {
+                let name = macro_.name;
+                let node = self.macro_(tag, *macro_, family);
+                self.run(tag, NodeKind::Define(vec![(name, node)]), out);
+            }
+            StmtKind::Import(import) => self.import(tag, *import, out)?,
+            StmtKind::Cycle(cycle) => {
+                let slot = self.library.slot();
+                let node = CycleNode { values: cycle.values, name: cycle.name, silent: cycle.silent, tag, slot };
+                self.run(tag, NodeKind::Cycle(Rc::new(node)), out);
+            }
+            StmtKind::FirstOf(values) => self.run(tag, NodeKind::FirstOf(values), out),
+            StmtKind::Literal(text) => self.run(tag, NodeKind::Text(text.into()), out),
+            StmtKind::Ssi(name, named) => {
+                if let Some((_, bytes)) = self.read(tag, &name, named, Need::Must)? {
+                    self.charge(tag, bytes.len())?;
+                    self.run(tag, NodeKind::Text(bytes), out);
+                }
+            }
+            StmtKind::WidthRatio(ratio) => self.run(tag, NodeKind::WidthRatio(ratio), out),
+            StmtKind::Time(clock, layout) => self.run(tag, NodeKind::Time(clock, layout), out),
+            StmtKind::Lorem(lorem) => self.run(tag, NodeKind::Lorem(lorem), out),
+            StmtKind::If(_)
+            | StmtKind::For(_)
+            | StmtKind::With(..)
+            | StmtKind::Filter(..)
+            | StmtKind::Spaceless(_)
+            | StmtKind::Autoescape(..)
+            | StmtKind::IfChanged(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Counts what the compiled files take.
+    fn charge(&mut self, tag: Span, bytes: usize) -> Result<(), Error> {
+        self.room.build(bytes).map_err(|message| self.error(tag, message))
+    }
+
+    /// Adds a node and gives its number.
+    fn node(&mut self, tag: Span, kind: NodeKind) -> usize {
+        self.nodes.push(Node { tag, kind });
+        self.nodes.len() - 1
+    }
+
+    /// Adds a node that is run where the source stands.
+    fn run(&mut self, tag: Span, kind: NodeKind, out: &mut String) {
+        let number = self.node(tag, kind);
+        push(out, format_args!("{{{{ {number} | run }}}}"));
+    }
+
+    /// A body with a node before and one behind it.
+    fn around(
+        &mut self,
+        tag: Span,
+        before: NodeKind,
+        body: Block,
+        behind: NodeKind,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        self.run(tag, before, out);
+        self.block(body, out, family)?;
+        self.run(tag, behind, out);
+        Ok(())
+    }
+
+    fn text(&mut self, span: Span, out: &mut String) {
+        let bytes = self.sources[span.file as usize].slice(span);
+        match str::from_utf8(bytes) {
+            Ok(text) if upon_takes(text) => out.push_str(text),
+            _ => {
+                let text = NodeKind::Text(bytes.to_vec());
+                self.run(span, text, out);
+            }
+        }
+    }
+
+    /// `{% if n | test %}..{% else %}..{% endif %}`
+    fn branch(
+        &mut self,
+        tag: Span,
+        test: NodeKind,
+        block: Block,
+        otherwise: Option<Block>,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        let number = self.node(tag, test);
+        push(out, format_args!("{{% if {number} | test %}}"));
+        self.block(block, out, family)?;
+        if let Some(block) = otherwise {
+            out.push_str("{% else %}");
+            self.block(block, out, family)?;
+        }
+        out.push_str("{% endif %}");
+        Ok(())
+    }
+
+    fn if_(&mut self, tag: Span, if_: If, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+        let If { mut branches, otherwise } = if_;
+        if branches.len() == 1
+            && let Some((condition, block)) = branches.pop()
+        {
+            return self.branch(tag, NodeKind::Test(condition.value), block, otherwise, out, family);
+        }
+        // upon makes each `else if` a level of nesting and recurses over it: a long chain would take all stack.
+        let (conditions, blocks): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
+        let conditions = conditions.into_iter().map(|condition| (condition.value, condition.tag)).collect();
+        self.run(tag, NodeKind::Choose(conditions), out);
+        for (branch, block) in blocks.into_iter().chain(otherwise).enumerate() {
+            self.branch(tag, NodeKind::Chosen(branch), block, None, out, family)?;
+        }
+        self.run(tag, NodeKind::EndChoose, out);
+        Ok(())
+    }
+
+    fn for_(&mut self, tag: Span, for_: For, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+        let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
+        let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
+        let number = self.node(tag, NodeKind::For(Box::new(node)));
+        let head = "{% for _ in bursts(N) %}{% for _ in times(N) %}{{ N | run }}";
+        out.push_str(&head.replace('N', &number.to_string()));
+        self.block(body, out, family)?;
+        out.push_str("{% endfor %}{% endfor %}");
+        if let Some(block) = empty {
+            self.branch(tag, NodeKind::Empty, block, None, out, family)?;
+        }
+        self.run(tag, NodeKind::EndFor, out);
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        tag: Span,
+        include: Include,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        let Include { file, file_span, need, pairs, only, malformed } = include;
+        let name = match file {
+            File::Fixed(name) => name,
+            File::Computed(file) => {
+                let node = IncludeNode { file, file_span, need, pairs, only };
+                self.run(tag, NodeKind::IncludeComputed(Box::new(node)), out);
+                return Ok(());
+            }
+        };
+        let path = self.resolve(tag, &name, file_span)?;
+        let (source, unit) = match self.files.get(&path) {
+            Some(file) => *file,
+            None => match self.read(tag, &name, file_span, need)? {
+                Some((path, bytes)) => self.include_file(path, bytes, Some(tag))?,
+                None => return Ok(()),
+            },
+        };
+        if let Some(error) = malformed {
+            return Err(self.reached(tag.file as usize, error));
+        }
+        if let Some(includer) = family.source {
+            self.includes.push((includer, tag, source));
+        }
+        self.run(tag, NodeKind::Enter { pairs, only }, out);
+        push(out, format_args!("{{% include \"{unit}\" %}}"));
+        self.run(tag, NodeKind::Leave, out);
+        Ok(())
+    }
+
+    fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, family: &Rc<InheritanceChain>) {
+        let Some((unit, supers)) = family.blocks.get(&name).and_then(|units| units.split_last()) else {
+            // The macro of another file: the blocks of neither file are known to it.
+            return self.run(tag, NodeKind::Fail("a block in a macro that is imported has nothing to show"), out);
+        };
+        self.run(tag, NodeKind::Block(Rc::from(supers)), out);
+        push(out, format_args!("{{% include \"{unit}\" %}}"));
+    }
+
+    fn macro_(&mut self, tag: Span, macro_: Macro, family: &InheritanceChain) -> Rc<MacroNode> {
+        let Macro { name, params, body } = macro_;
+        let unit = self.reserve();
+        let family = Rc::new(InheritanceChain { source: None, blocks: family.blocks.clone() });
+        self.work.push_back(Work::Body { body, unit, family });
+        Rc::new(MacroNode { name, params, unit, tag })
+    }
+
+    fn import(&mut self, tag: Span, import: Import, out: &mut String) -> Result<(), Error> {
+        let Import { file, file_span, macros } = import;
+        let path = self.resolve(tag, &file, file_span)?;
+        if !self.exports.contains_key(&path) {
+            let exports = self.exports(tag, &file, file_span)?;
+            self.exports.insert(path.clone(), exports);
+        }
+        let mut define = Vec::new();
+        for (name, span, alias) in macros {
+            let Some(node) = self.exports.get(&path).and_then(|exports| exports.get(&name)) else {
+                let message = format!(
+                    "`{}` exports no macro `{}`; a macro is exported with {{% macro name() export %}}",
+                    path.display(),
+                    self.library.names().text(name)
+                );
+                return Err(self.error(span, message));
+            };
+            define.push((alias, node.clone()));
+        }
+        self.run(tag, NodeKind::Define(define), out);
+        Ok(())
+    }
+
+    /// The macros that a file exports; nothing else of it is used.
+    fn exports(&mut self, tag: Span, file: &[u8], named: Span) -> Result<Exports, Error> {
+        let Some((path, bytes)) = self.read(tag, file, named, Need::Must)? else { return Ok(Exports::new()) };
+        let source = self.add(path, bytes, Some((Reach::Imported, tag)))?;
+        let document = self.parse(source, Blocks::Kept, Purpose::Import)?;
+        self.variables.extend(document.variables);
+        self.bound.extend(document.bound);
+        let exports = document.exports.into_iter();
+        Ok(exports.map(|(tag, macro_)| (macro_.name, self.macro_(tag, macro_, &InheritanceChain::default()))).collect())
+    }
+
+    fn ifchanged(
+        &mut self,
+        tag: Span,
+        ifchanged: IfChanged,
+        out: &mut String,
+        family: &Rc<InheritanceChain>,
+    ) -> Result<(), Error> {
+        let IfChanged { watched, body, otherwise } = ifchanged;
+        let slot = self.library.slot();
+        if watched.is_empty() {
+            // As in the original, what stands behind `else` is not used here.
+            return self.around(tag, NodeKind::Capture, body, NodeKind::Changed(slot), out, family);
+        }
+        self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, family)
+    }
+}
+
+/// Circles.
+impl Lowering<'_> {
+    /// A file that includes itself by a fixed name, over others or not, would never end.
+    fn refuse_cycles(&self) -> Result<(), Error> {
+        let mut included: Vec<Vec<(Span, usize)>> = vec![Vec::new(); self.sources.len()];
+        for (includer, tag, file) in &self.includes {
+            included[*includer].push((*tag, *file));
+        }
+        let mut seen = vec![Seen::Not; self.sources.len()];
+        for file in 0..self.sources.len() {
+            self.look_through(file, &included, &mut seen)?;
+        }
+        Ok(())
+    }
+
+    /// Looks through a file and what it includes.
+    fn look_through(&self, first: usize, included: &[Vec<(Span, usize)>], seen: &mut [Seen]) -> Result<(), Error> {
+        if !matches!(seen[first], Seen::Not) {
+            return Ok(());
+        }
+        // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
+        // levels found below it.
+        let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
+        while let Some((file, at, levels)) = open.pop() {
+            let Some((tag, next)) = included[file].get(at).copied() else {
+                seen[file] = Seen::Done(levels);
+                if let Some((_, _, above)) = open.last_mut() {
+                    *above = levels.saturating_add(1).max(*above);
+                }
+                continue;
+            };
+            seen[file] = Seen::Open;
+            open.push((file, at + 1, levels));
+            let fail = |message: String| Err(self.error(tag, message));
+            let below = match seen[next] {
+                Seen::Not => 0,
+                Seen::Done(below) => below,
+                Seen::Open => {
+                    let start = open.iter().position(|(file, ..)| *file == next).unwrap_or_default();
+                    let files = open[start..].iter().map(|(file, ..)| *file).chain([next]);
+                    let names: Vec<_> = files.map(|file| self.sources[file].path.display().to_string()).collect();
+                    return fail(format!("files include each other: {}", names.join(" > ")));
+                }
+            };
+            if open.len() + below >= NESTING {
+                return fail(format!("files are included too deeply, {NESTING} levels are the limit"));
+            }
+            match seen[next] {
+                Seen::Not => open.push((next, 0, 0)),
+                _ => _ = open.last_mut().map(|(_, _, levels)| *levels = (*levels).max(below + 1)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far a file is looked through.
+#[derive(Clone, Copy)]
+enum Seen {
+    Not,
+    Open,
+    /// With so many levels of files below it.
+    Done(usize),
+}
+
+/// What a statement takes by itself, in bytes.
+fn cost(kind: &StmtKind, family: &InheritanceChain) -> usize {
+    match kind {
+        StmtKind::If(if_) => (1 + if_.branches.len()) * NODE,
+        StmtKind::For(_) => 2 * NODE + LOOP,
+        StmtKind::Block(name) => NODE + family.blocks.get(name).map_or(0, |units| size_of_val(&**units)),
+        StmtKind::With(..) | StmtKind::Filter(..) | StmtKind::Spaceless(_) | StmtKind::Autoescape(..) => 2 * NODE,
+        StmtKind::IfChanged(_) | StmtKind::Include(_) | StmtKind::Import(_) => 2 * NODE,
+        _ => NODE,
+    }
+}
+
+/// Appends to upon's source. (Writing to a String does not fail.)
+fn push(out: &mut String, what: std::fmt::Arguments) {
+    let _ = out.write_fmt(what);
+}
+
+/// Whether upon prints a text as it is: it holds no delimiter, and makes none together with what stands around it.
+fn upon_takes(text: &str) -> bool {
+    let delimiter = |pair: &[u8]| matches!(pair, b"{{" | b"{%" | b"{#" | b"}}" | b"%}" | b"#}");
+    !text.starts_with('}') && !text.ends_with('{') && !text.as_bytes().windows(2).any(delimiter)
+}

@@ -1,0 +1,326 @@
+//! Finds out what an expression is worth. What single values mean is in `value`, what calls do is in the tables of
+//! functions and filters.
+
+use std::mem;
+use std::rc::Rc;
+
+use crate::template::builtin::filters::Filter;
+use crate::template::builtin::functions::Function;
+use crate::template::builtin::scripts::AnyFilter;
+use crate::template::run::kept;
+use crate::template::run::render::{Outcome, Render, Stop};
+use crate::template::run::scope::NameQuery;
+use crate::template::source::{Macros, Span};
+use crate::template::syntax::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
+use crate::template::syntax::names::Name;
+use crate::template::syntax::parser::unknown_function;
+use crate::template::value::meter::{STEP, raised_by};
+use crate::template::value::{Op, Value};
+
+impl Render {
+    pub(crate) fn eval(&self, expr: &Expr) -> Outcome<Value> {
+        match expr {
+            Expr::Literal(value) => return Ok(value.clone()),
+            Expr::Path(path) if path.is_name() => return self.head(&path.head),
+            _ => self.descend(1)?,
+        }
+        let value = match expr {
+            Expr::Literal(value) => Ok(value.clone()),
+            Expr::Path(path) => self.path(path),
+            Expr::Filtered(input, filters) => self.filtered(input, filters),
+            Expr::Negate(operand, span) => self.negate(operand, *span),
+            Expr::Not(operand) => self.not(operand),
+            Expr::Binary(op, operands, span) => self.binary(*op, &operands.0, &operands.1, *span),
+            Expr::Chain(first, rest) => self.chain(first, rest),
+            Expr::Logic(first, rest) => self.logic(first, rest),
+        };
+        self.ascend(1);
+        value
+    }
+
+    fn not(&self, operand: &Expr) -> Outcome<Value> {
+        Ok(self.eval(operand)?.not())
+    }
+
+    fn negate(&self, operand: &Expr, span: Span) -> Outcome<Value> {
+        self.eval(operand)?.negate().map_err(|message| Stop::At(span, message))
+    }
+
+    fn binary(&self, op: Op, left: &Expr, right: &Expr, span: Span) -> Outcome<Value> {
+        let left = self.eval(left)?;
+        self.operate(op, &left, &self.eval(right)?, span)
+    }
+
+    fn operate(&self, op: Op, left: &Value, right: &Value, span: Span) -> Outcome<Value> {
+        Value::binary(&self.env.meter, op, left, right).map_err(|message| Stop::At(span, message))
+    }
+
+    fn chain(&self, first: &Expr, rest: &[(Op, Expr, Span)]) -> Outcome<Value> {
+        let mut value = self.eval(first)?;
+        for (op, operand, span) in rest {
+            value = self.operate(*op, &value, &self.eval(operand)?, *span)?;
+        }
+        Ok(value)
+    }
+
+    /// `a and b or c` is `a and (b or c)`: whoever decides ends it.
+    fn logic(&self, first: &Expr, rest: &[(Logic, Expr)]) -> Outcome<Value> {
+        let mut holds = self.eval(first)?.truthy();
+        for (logic, operand) in rest {
+            if holds == (*logic == Logic::Or) {
+                break;
+            }
+            holds = self.eval(operand)?.truthy();
+        }
+        Ok(Value::Bool(holds))
+    }
+
+    fn filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
+        let value = self.eval(input).map_err(|stop| default_hint(stop, filters))?;
+        self.apply(value, filters)
+    }
+
+    /// Passes a value through filters.
+    pub(crate) fn apply(&self, mut value: Value, filters: &[FilterCall]) -> Outcome<Value> {
+        for call in filters {
+            let argument = match &call.argument {
+                Some(argument) => self.eval(argument)?,
+                None => Value::Nil,
+            };
+            value = self.filter(&call.filter, &value, &argument, call.span)?;
+        }
+        Ok(value)
+    }
+
+    /// Every filter that is called, of the language or of the user, is called here.
+    pub(crate) fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
+        let at_filter = |message: String| Stop::At(span, format!("{}: {message}", filter.name()));
+        let value = filter.call(&self.env, value, argument).map_err(at_filter)?;
+        self.made(value, span)
+    }
+
+    fn path(&self, path: &Path) -> Outcome<Value> {
+        let (mut value, taken) = match self.first_field(path) {
+            Some(value) => (value?, 1),
+            None => (self.head(&path.head)?, 0),
+        };
+        for (at, step) in path.steps.iter().enumerate().skip(taken) {
+            if let Value::Nil = value {
+                break;
+            }
+            value = self.step(&value, path, at, step)?;
+        }
+        Ok(value)
+    }
+
+    /// `x.Key` of a pair or map, read without taking hold of it: most of what templates print.
+    fn first_field(&self, path: &Path) -> Option<Outcome<Value>> {
+        let (None, Some(Step { access: Access::Field(field), args: None, span })) =
+            (&path.head.args, path.steps.first())
+        else {
+            return None;
+        };
+        match self.scopes.borrow().look(path.head.name) {
+            NameQuery::Value(value @ (Value::Pair(..) | Value::Map(_))) => {
+                Some(value.field(field).map_err(|message| Stop::At(*span, message)))
+            }
+            _ => None,
+        }
+    }
+
+    /// One step into a value that is not nil.
+    fn step(&self, value: &Value, path: &Path, at: usize, step: &Step) -> Outcome<Value> {
+        let in_path = |message: String| format!("{}: {message}", self.path_text(path, at));
+        let called = match (&step.access, &step.args) {
+            (Access::Index(index), _) => value.index(*index),
+            (Access::Field(name), None) => self.called_at(step.span, || value.field(name)),
+            (Access::Field(name), Some(args)) => {
+                let values = self.arguments(args)?;
+                // A key or a member is looked for.
+                let read = values.as_slice().first().map_or(0, Value::text_len);
+                self.charge(STEP + read, step.span)?;
+                match self.called_at(step.span, || value.call(name, values.as_slice())) {
+                    Some(result) => {
+                        let value = result
+                            .map_err(|message| at_argument(args, values.as_slice(), step.span, in_path(message)))?;
+                        return self.made(value, step.span);
+                    }
+                    None => value.field(name),
+                }
+            }
+        };
+        match called {
+            Ok(Value::Nil) => Ok(Value::Nil),
+            // Most are a part of what is there already; a method without arguments may make something.
+            Ok(value) if step.args.is_none() => self.made(value, step.span),
+            Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
+            Err(message) => Err(Stop::At(step.span, in_path(message))),
+        }
+    }
+
+    /// Calls into a value, which knows no places: what it runs is called from here.
+    fn called_at<T>(&self, span: Span, call: impl FnOnce() -> T) -> T {
+        let tag = self.tag.replace(span);
+        let result = call();
+        self.tag.set(tag);
+        result
+    }
+
+    fn head(&self, head: &Head) -> Outcome<Value> {
+        let (value, hidden) = match self.scopes.borrow().look(head.name) {
+            NameQuery::Value(value) => (Some(kept::plain(value)), false),
+            NameQuery::Nothing => (None, false),
+            NameQuery::Hidden => (None, true),
+        };
+        match value {
+            Some(value) => self.variable(head, value),
+            // The original prints nothing where functions are hidden, called or not. Filters are never hidden.
+            None if hidden && matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
+            None => self.builtin(head),
+        }
+    }
+
+    fn variable(&self, head: &Head, value: Value) -> Outcome<Value> {
+        let args = head.args.as_deref();
+        match &value {
+            Value::Nil => return Ok(Value::Nil),
+            // A macro is called without parentheses too, like a function.
+            Value::Object(object) => {
+                if let Some(result) = self.call_macro(&**object, args.unwrap_or_default(), head.span) {
+                    return result;
+                }
+            }
+            _ => {}
+        }
+        if args.is_some() { Err(self.no_function(head, &value)) } else { Ok(value) }
+    }
+
+    /// A function or filter, where no variable has the name.
+    fn builtin(&self, head: &Head) -> Outcome<Value> {
+        match (&head.callee, &head.args) {
+            (Some(Callee::Function(function)), args) => {
+                self.function(function, args.as_deref().unwrap_or_default(), head.span)
+            }
+            (Some(Callee::Filter(filter)), Some(args)) => self.filter_call(filter, args, head.span),
+            (None, Some(_)) => self.unknown_call(head),
+            // An unknown variable is empty, and so is the mere name of a filter.
+            (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
+        }
+    }
+
+    fn no_function(&self, head: &Head, value: &Value) -> Stop {
+        Stop::At(head.span, format!("`{}` is {}, not a function", self.text(head.name), value.kind()))
+    }
+
+    fn unknown_call(&self, head: &Head) -> Outcome<Value> {
+        match self.program.borrow().source(head.span).macros {
+            Macros::Some => Ok(Value::Nil),
+            Macros::None => {
+                let message = unknown_function(&self.text(head.name), &self.library.scripts);
+                Err(Stop::At(head.span, message))
+            }
+        }
+    }
+
+    fn function(&self, function: &Function, args: &[Arg], span: Span) -> Outcome<Value> {
+        let values = self.arguments(args)?;
+        let result = function.call(&self.env, values.as_slice());
+        let value = result
+            .map_err(|message| at_argument(args, values.as_slice(), span, format!("{}: {message}", function.name)))?;
+        self.made(value, span)
+    }
+
+    /// `base(x)`, which is `x|base`.
+    fn filter_call(&self, filter: &AnyFilter, args: &[Arg], span: Span) -> Outcome<Value> {
+        let values = self.arguments(args)?;
+        let values = values.as_slice();
+        Filter::check_count(values.len()).map_err(|message| Stop::At(span, format!("{}: {message}", filter.name())))?;
+        self.filter(filter, &values[0], values.get(1).unwrap_or(&Value::Nil), span)
+    }
+
+    pub(crate) fn arguments(&self, args: &[Arg]) -> Outcome<Arguments> {
+        let mut values = Arguments { few: [Value::Nil, Value::Nil], count: 0, many: Vec::new() };
+        for arg in args {
+            values.push(self.eval(&arg.value)?);
+        }
+        Ok(values)
+    }
+
+    /// Accounts for a value that a call made, and refuses one that is larger than a result may be.
+    fn made(&self, value: Value, span: Span) -> Outcome<Value> {
+        self.charge(STEP, span)?;
+        let limit = self.env.meter.limits().output;
+        if value.text_len() > limit {
+            self.env.meter.end();
+            let raised = raised_by("template_output");
+            return Err(Stop::At(span, format!("the value is larger than {limit} bytes; {raised}")));
+        }
+        self.env.meter.keep(&value).map_err(|message| Stop::At(span, message))?;
+        Ok(value)
+    }
+
+    fn text(&self, name: Name) -> Rc<str> {
+        self.library.names().text(name).clone()
+    }
+
+    /// A path up to one of its steps, as errors name it.
+    fn path_text(&self, path: &Path, last: usize) -> String {
+        let mut text = self.text(path.head.name).to_string();
+        for step in &path.steps[..=last] {
+            text.push('.');
+            match &step.access {
+                Access::Field(name) => text.push_str(name),
+                Access::Index(index) => text.push_str(&index.to_string()),
+            }
+        }
+        text
+    }
+}
+
+/// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
+pub(crate) struct Arguments {
+    few: [Value; 2],
+    /// How many of `few` there are.
+    count: usize,
+    /// All of them, where there are more.
+    many: Vec<Value>,
+}
+
+impl Arguments {
+    fn push(&mut self, value: Value) {
+        match self.few.get_mut(self.count) {
+            Some(place) => {
+                *place = value;
+                self.count += 1;
+            }
+            None => {
+                if self.many.is_empty() {
+                    self.many.extend(self.few.iter_mut().map(|value| mem::replace(value, Value::Nil)));
+                }
+                self.many.push(value);
+            }
+        }
+    }
+
+    pub fn as_slice(&self) -> &[Value] {
+        if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
+    }
+}
+
+/// The filter `default` is never reached where a key is missing, so this tells what is.
+pub(crate) fn default_hint(stop: Stop, filters: &[FilterCall]) -> Stop {
+    let has_default = || filters.iter().any(|call| matches!(call.filter.name(), "default" | "default_if_none"));
+    match stop {
+        Stop::At(span, message) if message.starts_with("getv: key does not exist") && has_default() => {
+            Stop::At(span, format!("{message}; a default is the second argument: getv(\"/key\", \"default\")"))
+        }
+        stop => stop,
+    }
+}
+
+/// The failure of a call. Mostly it is an argument without a value, and then this is what is shown.
+fn at_argument(args: &[Arg], values: &[Value], call: Span, message: String) -> Stop {
+    let empty = values.iter().position(|value| matches!(value, Value::Nil));
+    let span = empty.and_then(|at| args.get(at)).map_or(call, |arg| arg.span);
+    Stop::At(span, message)
+}

@@ -1,0 +1,782 @@
+//! Runs a compiled template: upon prints the texts and follows the control flow, and calls back here for everything
+//! that has a value. What an expression is worth is found out in `eval`.
+//!
+//! upon's callables know nothing but a number, so the render at work is found through a thread local. What they print
+//! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+use crate::number;
+use crate::store::Bytes;
+use crate::template::builtin::env::Env;
+use crate::template::builtin::layout;
+use crate::template::builtin::lorem::{Lorem, Order};
+use crate::template::compile::computed::Failure;
+use crate::template::compile::library::{Library, resolve};
+use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
+use crate::template::limits::NESTING;
+use crate::template::run::kept;
+use crate::template::run::rounds::Memory;
+use crate::template::run::scope::{NameQuery, Scopes, Visibility};
+use crate::template::run::spaceless::spaceless;
+use crate::template::source::{Error, Span};
+use crate::template::syntax::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
+use crate::template::syntax::names::Name;
+use crate::template::value::bounded::Text;
+use crate::template::value::meter::{Hold, STEP, raised_by};
+use crate::template::value::{Data, Object, Rows, Value};
+
+/// upon with its four callables; the same for all templates.
+pub(crate) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
+    let mut engine = upon::Engine::new();
+    // {{ 4 | run }}: runs node 4, which may print.
+    engine.add_formatter("run", |_, number| {
+        current(|render| render.at_node(number, |node| render.run(node))).map_err(upon::fmt::Error::from)
+    });
+    // {% if 4 | test %}: whether node 4 holds.
+    engine.add_function("test", |number: &upon::Value| {
+        current(|render| render.at_node(number, |node| render.test(node)))
+    });
+    // {% for _ in bursts(4) %}{% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts; it
+    // needs a list to do so, and a long loop would need a long one.
+    engine.add_function("bursts", |number: &upon::Value| -> Result<upon::Value, String> {
+        let rounds = current(|render| render.at_node(number, |node| render.open_loop(node)))?;
+        Ok(upon::Value::List(vec![upon::Value::None; rounds.div_ceil(BURST)]))
+    });
+    engine.add_function("times", |number: &upon::Value| -> Result<upon::Value, String> {
+        let left = current(|render| render.at_node(number, |_| Ok(render.rounds_left())))?;
+        Ok(upon::Value::List(vec![upon::Value::None; left.min(BURST)]))
+    });
+    engine
+});
+
+/// The rounds of a loop that upon counts at a time.
+const BURST: usize = 1024;
+
+/// So many levels of expressions may be open while a template runs, which bounds its stack to less than 2 MiB. Measured, a
+/// level takes up to 3.2 KiB without optimisation and 1.2 KiB with it.
+const DEPTH: usize = if cfg!(debug_assertions) { 480 } else { 1400 };
+
+/// What upon may have open of files within files and blocks within blocks. Neither has circles, and none of it takes stack.
+const INCLUDES: usize = NESTING * (NESTING + 1);
+
+/// What a nested run of upon, for a call or a computed include, takes of these levels.
+pub(crate) const UNIT: usize = 8;
+
+/// What a level of parsing takes of them.
+const PARSING: usize = DEPTH / NESTING;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Render>>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn current<T>(call: impl FnOnce(&Render) -> T) -> T {
+    let render = CURRENT.with_borrow(Clone::clone).expect("upon only runs within a render");
+    call(&render)
+}
+
+/// Makes a render the current one until dropped.
+struct Guard {
+    before: Option<Rc<Render>>,
+}
+
+impl Guard {
+    fn enter(render: Rc<Render>) -> Guard {
+        Guard { before: CURRENT.replace(Some(render)) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        CURRENT.set(self.before.take());
+    }
+}
+
+/// Renders the first unit of a program.
+pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> Result<Vec<u8>, Error> {
+    library.begin();
+    let render = Rc::new(Render {
+        library: library.clone(),
+        program: RefCell::new(program.clone()),
+        scopes: RefCell::new(Scopes::new()),
+        loops: RefCell::new(Vec::new()),
+        chosen: RefCell::new(Vec::new()),
+        escapes: RefCell::new(Vec::new()),
+        captures: RefCell::new(Vec::new()),
+        memory: RefCell::new(HashMap::new()),
+        trail: RefCell::new(Vec::new()),
+        out: RefCell::new(Text::result(&env.meter)),
+        variables: RefCell::new(env.meter.hold()),
+        failure: RefCell::new(None),
+        tag: Cell::default(),
+        over: Cell::new(false),
+        depth: Cell::new(0),
+        env,
+    });
+    let guard = Guard::enter(render.clone());
+    let result = render.unit(program, 0);
+    drop(guard);
+    let error = match result {
+        Ok(()) => return Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
+        Err(Stop::Told) => render.failure.take().expect("an error is kept before it is told"),
+        Err(Stop::At(what, message)) => program.error(what, message),
+    };
+    Err(if render.env.meter.is_interrupted() { error.interruption() } else { error })
+}
+
+/// One render from its beginning to its end.
+pub(crate) struct Render {
+    pub library: Rc<Library>,
+    pub env: Env,
+    /// The program whose node numbers upon counts in at the moment.
+    pub program: RefCell<Rc<Program>>,
+    pub scopes: RefCell<Scopes>,
+    /// The loops that are open, innermost last.
+    loops: RefCell<Vec<OpenLoop>>,
+    /// Which branches are taken of the `if`s that are open.
+    chosen: RefCell<Vec<usize>>,
+    /// What `autoescape` was before those that are open.
+    escapes: RefCell<Vec<Escape>>,
+    /// Where the texts begin in the result that are to be taken out of it again.
+    captures: RefCell<Vec<usize>>,
+    pub memory: RefCell<HashMap<Slot, Memory>>,
+    /// The includes and calls that are open, for errors.
+    trail: RefCell<Vec<Passed>>,
+    /// The result so far.
+    out: RefCell<Text>,
+    /// What the variables take that are set.
+    variables: RefCell<Hold>,
+    /// Why upon was told to stop; it only carries text.
+    failure: RefCell<Option<Error>>,
+    /// Where the node stands that ran last, in the program at hand: the nearest place there is for what goes wrong in
+    /// text. While a method of a value runs, where it is called.
+    pub tag: Cell<Span>,
+    /// Whether calls were nested too deeply: nothing goes on then.
+    over: Cell<bool>,
+    pub depth: Cell<usize>,
+}
+
+struct OpenLoop {
+    rows: Option<Rows>,
+    round: usize,
+    info: Rc<LoopInfo>,
+}
+
+struct Passed {
+    how: &'static str,
+    program: Rc<Program>,
+    from: Span,
+}
+
+/// Why evaluating stops.
+pub(crate) enum Stop {
+    /// For this reason, which is to be told with its place.
+    At(Span, String),
+    /// For a reason that [`Render::failure`] holds.
+    Told,
+}
+
+pub(crate) type Outcome<T> = Result<T, Stop>;
+
+/// `forloop`
+#[derive(Default)]
+pub(crate) struct LoopInfo {
+    count: Cell<usize>,
+    /// Counter0
+    number: Cell<usize>,
+    later: Cell<bool>,
+    last: Cell<bool>,
+    parent: Option<Value>,
+}
+
+impl Render {
+    /// Has upon render a unit of a program; what it prints is appended to the result.
+    pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
+        let outer = self.program.replace(program.clone());
+        let tag = self.tag.replace(program.starts[number]);
+        let result = program.units[number]
+            .render_from(&ENGINE, &upon::Value::None)
+            .with_max_include_depth(INCLUDES)
+            .with_template_fn(|name| match name.parse::<usize>() {
+                Ok(number) => Ok(&program.units[number]),
+                Err(_) => Err("lowering names units by their numbers".to_owned()),
+            })
+            .to_writer(Sink(self))
+            .map_err(|error| {
+                if self.failure.borrow().is_none() {
+                    self.keep(Stop::At(self.tag.get(), error.to_string()));
+                }
+                Stop::Told
+            });
+        self.program.replace(outer);
+        self.tag.set(tag);
+        result
+    }
+
+    /// Calls what a node does, and keeps its error with its place; upon gets a word only.
+    fn at_node<T>(&self, number: &upon::Value, call: impl FnOnce(&Node) -> Outcome<T>) -> Result<T, String> {
+        let upon::Value::Integer(number) = number else {
+            return Err("lowering gives nodes numbers".to_owned());
+        };
+        let program = self.program.borrow().clone();
+        let node = &program.nodes[*number as usize];
+        self.tag.set(node.tag);
+        self.charge(STEP, node.tag).and_then(|()| call(node)).map_err(|stop| {
+            self.keep(stop);
+            "stopped".to_owned()
+        })
+    }
+
+    fn keep(&self, stop: Stop) {
+        let Stop::At(what, message) = stop else { return };
+        let error = self.program.borrow().error(what, message);
+        self.tell(error);
+    }
+
+    /// Keeps an error, with how one got to its place. The first one counts: others only follow from it.
+    fn tell(&self, mut error: Error) {
+        if self.failure.borrow().is_some() {
+            return;
+        }
+        for passed in self.trail.borrow().iter().rev() {
+            error = error.reached(passed.how, passed.program.source(passed.from), passed.from);
+        }
+        self.failure.replace(Some(error));
+    }
+
+    /// Why evaluating stopped, for those who can pass on text only.
+    pub fn word(&self, stop: Stop) -> String {
+        match stop {
+            Stop::At(_, message) => message,
+            Stop::Told => "stopped".to_owned(),
+        }
+    }
+
+    /// Evaluates what stands in a tag of another program.
+    pub fn within<T>(&self, program: &Rc<Program>, tag: Span, call: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let outer = self.program.replace(program.clone());
+        let outer_tag = self.tag.replace(tag);
+        let result = call().map_err(|stop| {
+            self.keep(stop);
+            Stop::Told
+        });
+        self.program.replace(outer);
+        self.tag.set(outer_tag);
+        result
+    }
+
+    /// Counts what the render costs, in bytes that are read and made.
+    pub fn charge(&self, bytes: usize, place: Span) -> Outcome<()> {
+        self.env.meter.charge(bytes).map_err(|message| Stop::At(place, message))
+    }
+
+    /// Appends to the result.
+    fn print(&self, text: &[u8]) -> Result<(), String> {
+        let mut out = self.out.borrow_mut();
+        let most = self.env.meter.limits().output;
+        if text.len() > most.saturating_sub(out.len()) {
+            self.env.meter.end();
+            return Err(format!("the result is larger than {most} bytes; {}", raised_by("template_output")));
+        }
+        out.push(text)
+    }
+
+    pub fn print_value(&self, value: &Value) -> Outcome<()> {
+        match value {
+            Value::Str(text) => self.print_text(text),
+            _ => self.print_text(&value.text()),
+        }
+    }
+
+    /// Where the result ends at the moment: what is printed from here on can be taken out of it again.
+    pub fn mark(&self) -> usize {
+        self.out.borrow().len()
+    }
+
+    pub fn take(&self, start: usize) -> Outcome<Bytes> {
+        let at_tag = |message| Stop::At(self.tag.get(), message);
+        let mut out = self.out.borrow_mut();
+        let _held = self.env.meter.room_for(out.len().saturating_sub(start)).map_err(at_tag)?;
+        let text = out.split_off(start);
+        self.env.meter.keep(&Value::Str(text.clone())).map_err(at_tag)?;
+        Ok(text)
+    }
+
+    /// Accounts for what the variables take. Looked at where many may be set.
+    pub fn hold_variables(&self) -> Outcome<()> {
+        /// Accounted for at a time.
+        const CHUNK: usize = 64 << 10;
+        let bytes = self.scopes.borrow().bytes();
+        let mut held = self.variables.borrow_mut();
+        if bytes > held.bytes() {
+            let more = (bytes - held.bytes()).max(CHUNK);
+            held.grow(more).map_err(|message| Stop::At(self.tag.get(), message))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a node. (Everything is done in functions of their own: this one is on the stack of every call.)
+    fn run(&self, node: &Node) -> Outcome<()> {
+        match &node.kind {
+            NodeKind::Text(text) => self.print_text(text),
+            NodeKind::Print(printed) => self.print_node(printed),
+            NodeKind::Set(name, expr) => self.set(*name, expr),
+            NodeKind::Choose(conditions) => self.choose(conditions),
+            NodeKind::EndChoose => self.end_choose(),
+            NodeKind::For(for_) => self.begin_round(for_),
+            NodeKind::EndFor => self.end_loop(),
+            NodeKind::With(pairs) => self.with(pairs),
+            NodeKind::EndWith => self.end_with(),
+            NodeKind::Enter { pairs, only } => self.enter(node.tag, pairs, *only),
+            NodeKind::Leave => self.leave(),
+            NodeKind::IncludeComputed(include) => self.include(node.tag, include),
+            NodeKind::Block(supers) => self.begin_block(supers),
+            NodeKind::Define(macros) => self.define(macros),
+            NodeKind::Capture => self.capture(),
+            NodeKind::Filter(filters) => self.end_filter(filters),
+            NodeKind::Spaceless => self.end_spaceless(),
+            NodeKind::Changed(slot) => self.end_changed(*slot),
+            NodeKind::Cycle(cycle) => self.cycle(cycle),
+            NodeKind::FirstOf(values) => self.first_of(values),
+            NodeKind::WidthRatio(ratio) => self.width_ratio(ratio),
+            NodeKind::Time(clock, layout) => self.time(*clock, layout),
+            NodeKind::Lorem(lorem) => self.lorem(lorem),
+            NodeKind::Autoescape(escape) => self.autoescape(*escape),
+            NodeKind::EndAutoescape => self.end_autoescape(),
+            NodeKind::Fail(message) => Err(Stop::At(node.tag, (*message).to_owned())),
+            NodeKind::Test(_) | NodeKind::Chosen(_) | NodeKind::Empty | NodeKind::Watch(..) => Ok(()),
+        }
+    }
+
+    fn test(&self, node: &Node) -> Outcome<bool> {
+        match &node.kind {
+            NodeKind::Test(expr) => Ok(self.eval(expr)?.truthy()),
+            NodeKind::Chosen(branch) => Ok(self.chosen.borrow().last() == Some(branch)),
+            NodeKind::Empty => Ok(self.loops.borrow().last().is_none_or(|open| open.round == 0)),
+            NodeKind::Watch(watched, slot) => self.watch(watched, *slot, node.tag),
+            _ => Ok(false),
+        }
+    }
+
+    fn print_text(&self, text: &[u8]) -> Outcome<()> {
+        self.print(text).map_err(|message| Stop::At(self.tag.get(), message))
+    }
+
+    fn print_node(&self, printed: &Printed) -> Outcome<()> {
+        if let Expr::Path(path) = &printed.value
+            && path.is_name()
+            && let scopes = self.scopes.borrow()
+            && scopes.escape() == Escape::Off
+            && let NameQuery::Value(value @ Value::Str(_)) = scopes.look(path.head.name)
+        {
+            return self.print_value(value);
+        }
+        if self.scopes.borrow().escape() == Escape::Off {
+            return self.print_value(&self.eval(&printed.value)?);
+        }
+        let value = self.eval_kept(&printed.value)?;
+        let escaped = !printed.safe && !kept::is_safe(&value);
+        match kept::plain(&value) {
+            value @ Value::Str(_) if escaped => self.print_escaped(&value),
+            value => self.print_value(&value),
+        }
+    }
+
+    fn set(&self, name: Name, expr: &Expr) -> Outcome<()> {
+        let value = self.eval_kept(expr)?;
+        self.scopes.borrow_mut().set(name, value);
+        self.hold_variables()
+    }
+
+    fn end_choose(&self) -> Outcome<()> {
+        self.chosen.borrow_mut().pop();
+        Ok(())
+    }
+
+    fn choose(&self, conditions: &[(Expr, Span)]) -> Outcome<()> {
+        let mut chosen = conditions.len();
+        for (branch, (condition, tag)) in conditions.iter().enumerate() {
+            // An error belongs to the `elif`, not to the `if` that the node stands for.
+            self.tag.set(*tag);
+            if self.eval(condition)?.truthy() {
+                chosen = branch;
+                break;
+            }
+        }
+        self.chosen.borrow_mut().push(chosen);
+        Ok(())
+    }
+}
+
+/// Loops.
+impl Render {
+    /// Opens the scope of a loop, in which what it goes through is evaluated too, and counts its rounds.
+    fn open_loop(&self, node: &Node) -> Outcome<usize> {
+        let NodeKind::For(for_) = &node.kind else { return Ok(0) };
+        let parent = self.scopes.borrow().enclosing_loop();
+        let info = Rc::new(LoopInfo { parent, ..LoopInfo::default() });
+        {
+            let mut scopes = self.scopes.borrow_mut();
+            scopes.open_child();
+            scopes.set(Name::FORLOOP, Value::Object(info.clone()));
+        }
+        let rows = self.eval(&for_.iterated)?.rows(&self.env.meter, for_.reversed, for_.sorted);
+        let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
+        let rounds = rows.as_ref().map_or(0, Rows::len);
+        info.count.set(rounds);
+        self.loops.borrow_mut().push(OpenLoop { rows, round: 0, info });
+        Ok(rounds)
+    }
+
+    /// Of the loop that was opened last.
+    fn rounds_left(&self) -> usize {
+        let loops = self.loops.borrow();
+        let of = |open: &OpenLoop| open.rows.as_ref().map_or(0, Rows::len).saturating_sub(open.round);
+        loops.last().map_or(0, of)
+    }
+
+    fn begin_round(&self, for_: &ForNode) -> Outcome<()> {
+        let mut loops = self.loops.borrow_mut();
+        let Some(OpenLoop { rows: Some(rows), round, info }) = loops.last_mut() else { return Ok(()) };
+        let Some((key, value)) = rows.row(*round) else { return Ok(()) };
+        info.begin(rows.number(*round));
+        *round += 1;
+        let mut scopes = self.scopes.borrow_mut();
+        scopes.set(for_.key, key);
+        if let (Some(name), Some(value)) = (for_.value, value) {
+            scopes.set(name, value);
+        }
+        drop(scopes);
+        self.hold_variables()
+    }
+
+    fn end_loop(&self) -> Outcome<()> {
+        self.loops.borrow_mut().pop();
+        self.scopes.borrow_mut().close();
+        Ok(())
+    }
+}
+
+impl LoopInfo {
+    /// First and Last are set on the way and not taken back, which shows where a text is gone through in reverse: its
+    /// rounds are numbered downwards.
+    fn begin(&self, number: usize) {
+        self.number.set(number);
+        if number == 1 {
+            self.later.set(true);
+        }
+        if number + 1 == self.count.get() {
+            self.last.set(true);
+        }
+    }
+}
+
+/// The fields of `forloop`, as the original declares them.
+const FIELDS: [&str; 7] = ["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last", "Parentloop"];
+
+impl Object for LoopInfo {
+    fn type_name(&self) -> &'static str {
+        "pongo2.tagForLoopInformation"
+    }
+
+    fn dynamic_type(&self) -> &'static str {
+        "*pongo2.tagForLoopInformation"
+    }
+
+    fn data(&self) -> Data {
+        let field = |name: &'static str| (name, self.field(name).unwrap_or(Value::Nil));
+        Data::Record(FIELDS.into_iter().map(field).collect())
+    }
+
+    fn field(&self, name: &str) -> Option<Value> {
+        let number = |n: usize| Some(Value::integer(i64::try_from(n).unwrap_or(i64::MAX)));
+        let (count, at) = (self.count.get(), self.number.get());
+        match name {
+            "Counter" => number(if count == 0 { 0 } else { at + 1 }),
+            "Counter0" => number(at),
+            "Revcounter" => number(count.saturating_sub(at)),
+            "Revcounter0" => number(count.saturating_sub(at + 1)),
+            "First" => Some(Value::Bool(!self.later.get())),
+            "Last" => Some(Value::Bool(self.last.get())),
+            "Parentloop" => Some(self.parent.clone().unwrap_or(Value::Nil)),
+            _ => None,
+        }
+    }
+
+    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
+        None
+    }
+}
+
+/// What was open at a moment, to come back to.
+struct Opened {
+    scopes: usize,
+    loops: usize,
+    chosen: usize,
+    escapes: usize,
+    captures: usize,
+    trail: usize,
+    out: usize,
+    depth: usize,
+    tag: Span,
+    program: Rc<Program>,
+}
+
+impl Render {
+    /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
+    /// since the program ends, fails in any case.
+    pub(crate) fn tried<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
+        let before = Opened {
+            scopes: self.scopes.borrow().innermost(),
+            loops: self.loops.borrow().len(),
+            chosen: self.chosen.borrow().len(),
+            escapes: self.escapes.borrow().len(),
+            captures: self.captures.borrow().len(),
+            trail: self.trail.borrow().len(),
+            out: self.mark(),
+            depth: self.depth.get(),
+            tag: self.tag.get(),
+            program: self.program.borrow().clone(),
+        };
+        match run() {
+            Ok(done) => Ok(Some(done)),
+            Err(stop) if self.over.get() || self.env.meter.has_ended() => Err(stop),
+            Err(_) => {
+                self.failure.replace(None);
+                self.scopes.borrow_mut().close_down_to(before.scopes);
+                self.loops.borrow_mut().truncate(before.loops);
+                self.chosen.borrow_mut().truncate(before.chosen);
+                self.escapes.borrow_mut().truncate(before.escapes);
+                self.captures.borrow_mut().truncate(before.captures);
+                self.trail.borrow_mut().truncate(before.trail);
+                self.out.borrow_mut().split_off(before.out);
+                self.depth.set(before.depth);
+                self.tag.set(before.tag);
+                self.program.replace(before.program);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Scopes and files.
+impl Render {
+    fn pairs(&self, pairs: &Pairs) -> Outcome<Vec<(Name, Value)>> {
+        pairs.iter().map(|(name, expr)| Ok((*name, self.eval_kept(expr)?))).collect()
+    }
+
+    pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
+        let mut scopes = self.scopes.borrow_mut();
+        for (name, value) in values {
+            scopes.set(name, value);
+        }
+    }
+
+    fn with(&self, pairs: &Pairs) -> Outcome<()> {
+        let values = self.pairs(pairs)?;
+        self.scopes.borrow_mut().open_child();
+        self.set_all(values);
+        self.hold_variables()
+    }
+
+    fn end_with(&self) -> Outcome<()> {
+        self.scopes.borrow_mut().close();
+        Ok(())
+    }
+
+    fn enter(&self, tag: Span, pairs: &Pairs, only: bool) -> Outcome<()> {
+        let values = self.pairs(pairs)?;
+        {
+            let mut scopes = self.scopes.borrow_mut();
+            let outer = scopes.innermost();
+            scopes.open(if only { Visibility::Nothing } else { Visibility::AsFile(outer) });
+        }
+        self.set_all(values);
+        self.pass("included from", tag);
+        self.hold_variables()
+    }
+
+    fn leave(&self) -> Outcome<()> {
+        self.back();
+        self.scopes.borrow_mut().close();
+        Ok(())
+    }
+
+    /// Goes deeper into expressions, calls or files that are found when the template runs. (No closure here: it would
+    /// double the stack that a level takes.)
+    pub fn descend(&self, levels: usize) -> Outcome<()> {
+        let depth = self.depth.get() + levels;
+        if depth > DEPTH {
+            self.over.set(true);
+            let message = "calls and includes are nested too deeply, do they ever end?".to_owned();
+            return Err(Stop::At(self.tag.get(), message));
+        }
+        self.depth.set(depth);
+        Ok(())
+    }
+
+    /// Comes back. (Not needed where an error ends the render.)
+    pub fn ascend(&self, levels: usize) {
+        self.depth.set(self.depth.get() - levels);
+    }
+
+    /// Ends what [`Render::pass`] began.
+    pub fn back(&self) {
+        self.trail.borrow_mut().pop();
+    }
+
+    /// From here on errors tell that one passed here.
+    pub fn pass(&self, how: &'static str, from: Span) {
+        let program = self.program.borrow().clone();
+        self.trail.borrow_mut().push(Passed { how, program, from });
+    }
+
+    fn include(&self, tag: Span, include: &IncludeNode) -> Outcome<()> {
+        let at_file = |message| Stop::At(include.file_span, message);
+        let name = self.eval(&include.file)?.text();
+        let path = resolve(&self.program.borrow().source(tag).path, &name)
+            .map_err(|message| at_file(format!("{message}; one that is written out stands in quotes")))?;
+        let open = self.depth.get() / PARSING;
+        let program = match self.library.computed(&self.env, &path, include.need, open, &ENGINE) {
+            Ok(Some(program)) => program,
+            Ok(None) => return Ok(()),
+            Err(Failure::Read(message)) => return Err(at_file(message)),
+            Err(Failure::Compile(error)) => {
+                self.pass("included from", tag);
+                self.tell(error);
+                return Err(Stop::Told);
+            }
+        };
+        self.enter(tag, &include.pairs, include.only)?;
+        self.descend(UNIT)?;
+        self.unit(&program, 0)?;
+        self.ascend(UNIT);
+        self.leave()
+    }
+}
+
+/// Tags that stand alone.
+impl Render {
+    fn capture(&self) -> Outcome<()> {
+        let start = self.mark();
+        self.captures.borrow_mut().push(start);
+        Ok(())
+    }
+
+    fn end_capture(&self) -> Outcome<Bytes> {
+        let start = self.captures.borrow_mut().pop();
+        self.take(start.unwrap_or(usize::MAX))
+    }
+
+    fn end_filter(&self, filters: &[FilterCall]) -> Outcome<()> {
+        let value = self.apply(Value::Str(self.end_capture()?), filters)?;
+        self.print_value(&value)
+    }
+
+    fn end_spaceless(&self) -> Outcome<()> {
+        let text = self.end_capture()?;
+        let _held = self.env.meter.room_for(text.len()).map_err(|message| Stop::At(self.tag.get(), message))?;
+        self.print_text(&spaceless(&text))
+    }
+
+    fn end_changed(&self, slot: Slot) -> Outcome<()> {
+        let text = self.end_capture()?;
+        self.charge(text.len(), self.tag.get())?;
+        if self.changed(&text, slot) { self.print_text(&text) } else { Ok(()) }
+    }
+
+    fn autoescape(&self, escape: Escape) -> Outcome<()> {
+        let before = self.scopes.borrow_mut().set_escape(escape);
+        self.escapes.borrow_mut().push(before);
+        Ok(())
+    }
+
+    fn end_autoescape(&self) -> Outcome<()> {
+        let before = self.escapes.borrow_mut().pop().unwrap_or(Escape::Off);
+        self.scopes.borrow_mut().set_escape(before);
+        Ok(())
+    }
+
+    fn first_of(&self, values: &[Printed]) -> Outcome<()> {
+        for printed in values {
+            let value = self.eval(&printed.value)?;
+            if value.truthy() {
+                let escape = !printed.safe && self.scopes.borrow().escape() == Escape::On;
+                return if escape { self.print_escaped(&value) } else { self.print_value(&value) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds up after adding a half, so mostly one too much: as recorded.
+    fn width_ratio(&self, ratio: &WidthRatio) -> Outcome<()> {
+        let value = self.eval(&ratio.value)?.float();
+        let most = self.eval(&ratio.most)?.float();
+        let width = self.eval(&ratio.width)?.float();
+        let value = Value::integer(number::truncate((value / most * width + 0.5).ceil()));
+        match ratio.name {
+            Some(name) => self.scopes.borrow_mut().set(name, value),
+            None => self.print_value(&value)?,
+        }
+        Ok(())
+    }
+
+    fn time(&self, clock: Clock, layout: &[u8]) -> Outcome<()> {
+        let (unix, nanos, offset, zone) = match clock {
+            Clock::Now => {
+                let (unix, nanos) = self.env.world.now();
+                let (offset, zone) = self.env.world.zone(unix);
+                (unix, nanos, offset, zone)
+            }
+            // 2014-02-05 18:31:45
+            Clock::Fake => (1_391_625_105, 0, 0, "UTC".to_owned()),
+        };
+        self.print_text(&layout::Time { unix, nanos, offset, zone: &zone }.format(layout))
+    }
+
+    fn lorem(&self, lorem: &Lorem) -> Outcome<()> {
+        let units = lorem.unit.split();
+        let (between, before, behind) = lorem.unit.marks();
+        let many = units.len() as u64;
+        for number in 0..lorem.count {
+            self.charge(STEP, self.tag.get())?;
+            let at = match lorem.order {
+                Order::Text => number % many,
+                Order::Random => self.env.world.random(many),
+            };
+            let between = if number == 0 { "" } else { between };
+            for text in [between, before, units[at as usize], behind] {
+                self.print_text(text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print_escaped(&self, value: &Value) -> Outcome<()> {
+        // One of the user's has its place here too, as in the original.
+        let Some(escape) = self.library.scripts.lookup("escape") else { return self.print_value(value) };
+        self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
+    }
+}
+
+/// Where upon writes the texts between nodes.
+struct Sink<'r>(&'r Render);
+
+impl io::Write for Sink<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let render = self.0;
+        render.print(text).map_err(|message| {
+            render.keep(Stop::At(render.tag.get(), message));
+            io::Error::other("stopped")
+        })?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! From bytes to a syntax tree: lexer, tokens, expressions, tags.
+//! Reads no other files and evaluates nothing; of what is built in it knows the names.
+
+pub(crate) mod ast;
+pub(crate) mod expression;
+pub(crate) mod hints;
+pub(crate) mod lexer;
+pub(crate) mod names;
+pub(crate) mod parser;
+pub(crate) mod tags;

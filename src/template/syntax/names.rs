@@ -1,0 +1,54 @@
+//! The names of a template as numbers, so that finding a variable compares numbers. What a name stands for is in
+//! `run/scope`.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A name of a template, so that finding a variable compares numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Name(u32);
+
+/// All names of a template and of what it includes.
+#[derive(Debug)]
+pub(crate) struct Names {
+    known: HashMap<Rc<str>, Name>,
+    texts: Vec<Rc<str>>,
+}
+
+impl Name {
+    /// What the original keeps the state of a loop in; set like any variable.
+    pub const FORLOOP: Name = Name(0);
+    /// The same for what `block.Super` reads.
+    pub const BLOCK: Name = Name(1);
+    /// What the original tells of itself. Every file has it anew, also one that is included with `only`.
+    pub const PONGO2: Name = Name(2);
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        let mut names = Names { known: HashMap::new(), texts: Vec::new() };
+        let forloop = names.name("forloop");
+        let block = names.name("block");
+        let pongo2 = names.name("pongo2");
+        debug_assert_eq!((forloop, block, pongo2), (Name::FORLOOP, Name::BLOCK, Name::PONGO2));
+        names
+    }
+}
+
+impl Names {
+    pub fn name(&mut self, text: &str) -> Name {
+        if let Some(name) = self.known.get(text) {
+            return *name;
+        }
+        // A template has fewer names than bytes.
+        let name = Name(self.texts.len() as u32);
+        let text: Rc<str> = Rc::from(text);
+        self.texts.push(text.clone());
+        self.known.insert(text, name);
+        name
+    }
+
+    pub fn text(&self, name: Name) -> &Rc<str> {
+        &self.texts[name.0 as usize]
+    }
+}

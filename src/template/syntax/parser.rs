@@ -1,0 +1,366 @@
+//! Parses a template file into statements. Reads no other files (what an include names is looked up when the template
+//! is lowered) and evaluates nothing. What the single tags take is in `tags`, expressions are in `expression`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::vec;
+
+use crate::nearest::nearest;
+use crate::template::builtin::functions;
+use crate::template::builtin::scripts::Scripts;
+use crate::template::limits::NESTING;
+use crate::template::source::{Error, Macros, Source, Span};
+use crate::template::syntax::ast::{Block, Macro, Printed, Stmt, StmtKind};
+use crate::template::syntax::expression::Tokens;
+use crate::template::syntax::hints;
+use crate::template::syntax::lexer::{Piece, Tag, TagKind, TokenKind};
+use crate::template::syntax::names::{Name, Names};
+use crate::template::syntax::tags;
+
+/// A parsed file.
+pub(crate) struct Document {
+    pub body: Block,
+    pub extends: Option<Extends>,
+    /// What is in each block; `body` says where.
+    pub blocks: BTreeMap<Name, Block>,
+    /// The macros that the file exports, each with its tag; only if it is parsed for them.
+    pub exports: Vec<(Span, Macro)>,
+    /// Names that are read as variables, or called where that is nothing.
+    pub variables: Vec<Use>,
+    /// Names that some tag of the file gives a value.
+    pub bound: HashSet<Name>,
+    /// Whether some tag of the file defines or imports macros.
+    pub macros: Macros,
+    /// The first call that cannot be right, unless the file is included by another one, which may give the name a
+    /// meaning.
+    pub wrong_call: Option<Error>,
+}
+
+/// The file that a file extends.
+pub(crate) struct Extends {
+    pub file: Vec<u8>,
+    pub span: Span,
+    pub tag: Span,
+}
+
+/// Where a name stands.
+pub(crate) struct Use {
+    pub name: Name,
+    pub span: Span,
+}
+
+/// What a file is parsed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Render,
+    /// Its macros alone.
+    Import,
+}
+
+/// Parses the pieces of one file, where so many levels of nesting are open already.
+pub(crate) fn parse<'s>(
+    source: &'s Source,
+    names: &'s mut Names,
+    scripts: &'s Scripts,
+    pieces: Vec<Piece<'s>>,
+    purpose: Purpose,
+    open: usize,
+) -> Result<Document, Error> {
+    let mut parser = Parser {
+        source,
+        names,
+        scripts,
+        pieces: pieces.into_iter(),
+        open: Vec::new(),
+        depth: open,
+        extends: None,
+        blocks: BTreeMap::new(),
+        exports: (purpose == Purpose::Import).then(Vec::new),
+        exported: HashSet::new(),
+        bound: HashSet::new(),
+        variables: Vec::new(),
+        macros: Macros::None,
+        wrong_calls: Vec::new(),
+    };
+    let mut body = Block::new();
+    while let Some(piece) = parser.pieces.next() {
+        parser.piece(piece, &mut body)?;
+    }
+    let Parser { extends, blocks, exports, bound, mut variables, macros, mut wrong_calls, .. } = parser;
+    if macros == Macros::Some {
+        variables.append(&mut wrong_calls);
+        variables.sort_by_key(|variable| variable.span.start);
+    }
+    let wrong = wrong_calls.into_iter().find(|call| !bound.contains(&call.name));
+    let wrong_call = wrong.map(|call| source.error(call.span, unknown_function(parser.names.text(call.name), scripts)));
+    let exports = exports.unwrap_or_default();
+    Ok(Document { body, extends, blocks, exports, variables, bound, macros, wrong_call })
+}
+
+/// What a call of something unknown is told.
+pub(crate) fn unknown_function(name: &str, scripts: &Scripts) -> String {
+    let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
+    match hints::function(name) {
+        Some(hint) => format!("unknown function `{name}`: {hint}"),
+        None => format!("unknown function `{name}`{}", suggest(name, known)),
+    }
+}
+
+/// The end of a message about a name that does not exist, if a known one is near.
+pub(crate) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
+}
+
+/// The parser at work on one file.
+pub(crate) struct Parser<'s> {
+    source: &'s Source,
+    pub names: &'s mut Names,
+    pub scripts: &'s Scripts,
+    pieces: vec::IntoIter<Piece<'s>>,
+    /// The tags whose end is still to come, outermost first.
+    open: Vec<(&'static str, Span)>,
+    /// Tags and expressions that stand within each other.
+    depth: usize,
+    pub extends: Option<Extends>,
+    pub blocks: BTreeMap<Name, Block>,
+    /// `None`: macros stay where they stand.
+    pub exports: Option<Vec<(Span, Macro)>>,
+    /// The names of all macros that the file exports.
+    pub exported: HashSet<Name>,
+    bound: HashSet<Name>,
+    pub variables: Vec<Use>,
+    pub macros: Macros,
+    /// Calls of names that are neither functions nor filters.
+    pub wrong_calls: Vec<Use>,
+}
+
+/// The tag that ended a block.
+pub(crate) struct End<'s> {
+    pub name: &'static str,
+    pub tag: Tag<'s>,
+}
+
+impl<'s> Parser<'s> {
+    fn piece(&mut self, piece: Piece<'s>, body: &mut Block) -> Result<(), Error> {
+        let (tag, kind) = match piece {
+            Piece::Text(span) if span.start == span.end => return Ok(()),
+            Piece::Text(span) => (span, Some(StmtKind::Text)),
+            Piece::Tag(tag) => {
+                self.whole(&tag)?;
+                let kind = match tag.kind {
+                    TagKind::Print => Some(self.print(&tag)?),
+                    TagKind::Block => self.tag(&tag)?,
+                };
+                (tag.span, kind)
+            }
+        };
+        body.extend(kind.map(|kind| Stmt { tag, kind }));
+        Ok(())
+    }
+
+    /// Refuses a tag that the lexer could not make sense of.
+    fn whole(&self, tag: &Tag) -> Result<(), Error> {
+        match &tag.broken {
+            None => Ok(()),
+            Some((what, message)) => Err(self.source.error(*what, message.as_str())),
+        }
+    }
+
+    fn print(&mut self, tag: &Tag) -> Result<StmtKind, Error> {
+        let mut tokens = Tokens::new(tag);
+        let value = self.expression(&mut tokens)?;
+        self.finish(&tokens)?;
+        Ok(StmtKind::Print(Printed::new(value)))
+    }
+
+    fn tag(&mut self, tag: &Tag<'s>) -> Result<Option<StmtKind>, Error> {
+        let mut tokens = Tokens::new(tag);
+        let here = tokens.here();
+        let Some(name) = tokens.take_kind(TokenKind::Name) else {
+            let message = format!("a tag begins with its name, found {}", tokens.found());
+            return Err(self.error(here, message));
+        };
+        let name = name.name();
+        if let Some(parse) = tags::lookup(name) {
+            return parse(self, &mut tokens);
+        }
+        let message = match self.open.last() {
+            Some((open, span)) if tags::is_end(name) => {
+                format!(
+                    "`{name}` does not belong to the `{open}` of line {}, which is open",
+                    self.source.line(span.start)
+                )
+            }
+            None if tags::is_end(name) => format!("`{name}` ends nothing, no tag is open"),
+            open => self.unknown_tag(name, open.map(|(open, _)| *open), &tokens),
+        };
+        Err(self.error(here, message))
+    }
+
+    /// What a tag is told that does not exist.
+    fn unknown_tag(&self, name: &str, open: Option<&str>, tokens: &Tokens) -> String {
+        let called = tokens.peek().is_some_and(|token| token.kind == TokenKind::Symbol && token.text == b"(");
+        let known = functions::lookup(name).is_some() || self.scripts.lookup(name).is_some();
+        if let Some(hint) = hints::tag(name, open) {
+            format!("unknown tag `{name}`: {hint}")
+        } else if called || known {
+            format!("unknown tag `{name}`: functions and macros are called as values, write {{{{ {name}(..) }}}}")
+        } else {
+            format!("unknown tag `{name}`{}", suggest(name, tags::names()))
+        }
+    }
+
+    /// The statements up to one of the tags `ends`, which comes with them. `name` and `opener`: the tag that began it.
+    pub fn block(
+        &mut self,
+        name: &'static str,
+        opener: &Tag,
+        ends: &[&'static str],
+    ) -> Result<(Block, End<'s>), Error> {
+        self.deeper(opener.span)?;
+        self.open.push((name, opener.span));
+        let mut body = Block::new();
+        while let Some(piece) = self.pieces.next() {
+            if let Some((name, tag)) = ending(&piece, ends) {
+                self.whole(tag)?;
+                self.open.pop();
+                self.shallower();
+                let Piece::Tag(tag) = piece else { break };
+                return Ok((body, End { name, tag }));
+            }
+            self.piece(piece, &mut body)?;
+        }
+        let missing = ends.last().copied().unwrap_or_default();
+        let message = format!("`{name}` is not closed, `{{% {missing} %}}` is missing");
+        Err(self.source.error(opener.span, message))
+    }
+
+    /// Skips everything up to a tag, whatever it is.
+    pub fn skip(&mut self, name: &str, opener: &Tag, end: &'static str) -> Result<(), Error> {
+        while let Some(piece) = self.pieces.next() {
+            if let Some((_, tag)) = ending(&piece, &[end]) {
+                self.whole(tag)?;
+                return self.no_arguments(tag);
+            }
+        }
+        let message = format!("`{name}` is not closed, `{{% {end} %}}` is missing");
+        Err(self.source.error(opener.span, message))
+    }
+}
+
+/// The end that a piece is, if it is one of these.
+fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
+    let Piece::Tag(tag) = piece else { return None };
+    let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
+    let name = ends.iter().find(|end| end.as_bytes() == first.text)?;
+    Some((*name, tag))
+}
+
+/// How far the parser is, for a part of a tag that may turn out not to count.
+pub(crate) struct Mark {
+    depth: usize,
+    variables: usize,
+    wrong_calls: usize,
+}
+
+/// For the parts of a tag.
+impl Parser<'_> {
+    pub fn mark(&self) -> Mark {
+        Mark { depth: self.depth, variables: self.variables.len(), wrong_calls: self.wrong_calls.len() }
+    }
+
+    /// Forgets what was parsed since.
+    pub fn back_to(&mut self, mark: Mark) {
+        self.depth = mark.depth;
+        self.variables.truncate(mark.variables);
+        self.wrong_calls.truncate(mark.wrong_calls);
+    }
+
+    pub fn error(&self, what: Span, message: impl Into<String>) -> Error {
+        self.source.error(what, message)
+    }
+
+    /// Opens a level of nesting. All recursion of parsing, lowering, evaluating and dropping is bounded by it.
+    pub fn deeper(&mut self, what: Span) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth <= NESTING {
+            return Ok(());
+        }
+        Err(self.source.error(what, format!("nested too deeply, {NESTING} levels are the limit")))
+    }
+
+    pub fn shallower(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// The innermost tag that is open.
+    pub fn innermost(&self) -> Option<(&'static str, Span)> {
+        self.open.last().copied()
+    }
+
+    /// A name that the tag gives a value.
+    pub fn binding(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
+        let name = self.name(tokens)?;
+        self.bind(name);
+        Ok(name)
+    }
+
+    pub fn bind(&mut self, name: Name) {
+        self.bound.insert(name);
+    }
+
+    pub fn name(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
+        let Some(name) = tokens.take_kind(TokenKind::Name) else {
+            let message = format!("a name is expected, found {}", tokens.found());
+            return Err(self.error(tokens.here(), message));
+        };
+        Ok(self.names.name(name.name()))
+    }
+
+    /// Takes a symbol or word that has to come.
+    pub fn expect(&mut self, tokens: &mut Tokens, text: &str) -> Result<(), Error> {
+        if tokens.take(text).is_some() {
+            return Ok(());
+        }
+        let message = format!("`{text}` is expected, found {}", tokens.found());
+        Err(self.error(tokens.here(), message))
+    }
+
+    /// Refuses what is left of a tag.
+    pub fn finish(&self, tokens: &Tokens) -> Result<(), Error> {
+        let Some(token) = tokens.peek() else { return Ok(()) };
+        let message = match (token.kind, token.text) {
+            (TokenKind::Keyword, b"not") => "there is no operator `not in`, write `not (a in b)`".to_owned(),
+            (TokenKind::Symbol, b"|") => "a filter has to stand within the parentheses, behind a value".to_owned(),
+            _ => format!("the tag should end here, found {}{}", tokens.found(), too_much(tokens)),
+        };
+        Err(self.error(token.span, message))
+    }
+
+    /// Refuses anything but the name of a tag.
+    pub fn no_arguments(&self, tag: &Tag) -> Result<(), Error> {
+        let mut tokens = Tokens::new(tag);
+        let Some(name) = tokens.next() else { return Ok(()) };
+        let Some(extra) = tokens.peek() else { return Ok(()) };
+        let message = match (name.text, extra.text) {
+            (b"else", b"if") => "`else` takes nothing, write `elif`".to_owned(),
+            _ => format!("`{}` takes nothing, found {}", name.text.escape_ascii(), tokens.found()),
+        };
+        Err(self.error(extra.span, message))
+    }
+}
+
+/// What was probably meant by something that a tag should have ended before.
+fn too_much(tokens: &Tokens) -> String {
+    let (Some(previous), Some(token)) = (tokens.previous(), tokens.peek()) else { return String::new() };
+    match (previous.kind, token.kind, token.text) {
+        (TokenKind::Name, TokenKind::String, _) => {
+            let name = previous.name();
+            format!(": the arguments of a call stand in parentheses, like {name}(..)")
+        }
+        (_, TokenKind::Symbol, b"=") => ": a comparison is written `==`".to_owned(),
+        (_, TokenKind::Name | TokenKind::Keyword, _) if tokens.tag.kind == TagKind::Print => {
+            ": `{{ }}` prints one value, conditions and loops stand in `{% %}`".to_owned()
+        }
+        _ => String::new(),
+    }
+}

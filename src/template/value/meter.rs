@@ -1,0 +1,388 @@
+//! What a render costs while it runs: work, in bytes that are read and made, and memory, in bytes that are alive.
+//! Every limit of a render but the nesting is checked here. What an operation reads is known where it is dispatched;
+//! the clock and the signals are the World's.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::template::limits::Limits;
+use crate::template::value::Value;
+use crate::template::world::World;
+
+/// Bytes that one step of `template_steps` stands for.
+pub const STEP: usize = 16;
+
+/// The clock and the signals are looked at once in so many bytes of work. The slowest operations take some 100 ns a
+/// byte, so that is every few milliseconds at worst.
+const LOOK_EVERY: u64 = 64 << 10;
+
+/// Smaller texts, lists and maps are not accounted for one by one but as a part of what holds them.
+pub const SMALL: usize = 1024;
+
+/// What a value takes in its place, what the allocation behind it takes besides, and what an entry of a map takes on top
+/// of its key and value: nodes of a tree are half full at worst.
+const PLACE: usize = size_of::<Value>();
+const ALLOCATION: usize = 2 * size_of::<usize>() + 16;
+const ENTRY: usize = PLACE + 2 * size_of::<usize>() + ALLOCATION;
+
+/// What is held is looked through when it has doubled since the last time, but not below this.
+const FIRST_SWEEP: usize = 1 << 20;
+
+/// The meter of one render. Clones share it.
+#[derive(Clone)]
+pub struct Meter(Rc<Inner>);
+
+struct Inner {
+    limits: Limits,
+    world: Option<Rc<dyn World>>,
+    /// The processor time when the render began.
+    began: Duration,
+    /// Bytes read and made so far.
+    work: Cell<u64>,
+    /// When `work` gets here, the limits, the clock and the signals are looked at. 0 once the render is over.
+    next_look: Cell<u64>,
+    over: Cell<Option<Over>>,
+    /// Whether something was refused for its size.
+    refused: Cell<bool>,
+    /// Bytes that are alive, or were at the last sweep.
+    memory: Cell<usize>,
+    next_sweep: Cell<usize>,
+    /// Every large value that was made, with its bytes. What nothing else holds is dropped by the next sweep; parts stand
+    /// before what they are a part of.
+    kept: RefCell<Vec<(Value, usize)>>,
+}
+
+/// Why a render is over before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Steps,
+    Time,
+    Interrupted,
+}
+
+impl Meter {
+    /// The meter of a render that begins now.
+    pub fn new(limits: Limits, world: Rc<dyn World>) -> Meter {
+        let began = world.processor_time();
+        Meter::build(limits, Some(world), began)
+    }
+
+    /// A meter that sees neither clock nor signals.
+    pub fn blind(limits: Limits) -> Meter {
+        Meter::build(limits, None, Duration::ZERO)
+    }
+
+    fn build(limits: Limits, world: Option<Rc<dyn World>>, began: Duration) -> Meter {
+        let meter = Meter(Rc::new(Inner {
+            limits,
+            world,
+            began,
+            work: Cell::new(0),
+            next_look: Cell::new(0),
+            over: Cell::new(None),
+            refused: Cell::new(false),
+            memory: Cell::new(0),
+            next_sweep: Cell::new(FIRST_SWEEP),
+            kept: RefCell::default(),
+        }));
+        meter.0.next_look.set(LOOK_EVERY.min(meter.most_work() + 1));
+        meter
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Bytes read and made so far.
+    #[cfg(test)]
+    pub fn work(&self) -> u64 {
+        self.0.work.get()
+    }
+
+    /// Bytes that are alive, and those that are not but were not looked through since.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.0.memory.get()
+    }
+
+    /// Whether the render ended because the program is asked to end, so that nothing is wrong with the template.
+    pub fn is_interrupted(&self) -> bool {
+        self.0.over.get() == Some(Over::Interrupted)
+    }
+
+    /// Says that something was refused for its size, which ends the render.
+    pub fn end(&self) {
+        self.0.refused.set(true);
+    }
+
+    /// Whether one of the limits, or the end of the program, ends the render: no failure of that kind is passed over.
+    pub fn has_ended(&self) -> bool {
+        self.is_over() || self.0.refused.get()
+    }
+
+    fn most_work(&self) -> u64 {
+        self.0.limits.steps.saturating_mul(STEP as u64).min(u64::MAX - 1)
+    }
+}
+
+/// Work.
+impl Meter {
+    /// Counts bytes that are read or made.
+    ///
+    /// # Errors
+    /// The render is over: it has taken its steps or its time, or the program is asked to end. All later calls fail too.
+    #[inline]
+    pub fn charge(&self, bytes: usize) -> Result<(), String> {
+        let work = self.0.work.get().saturating_add(bytes as u64);
+        self.0.work.set(work);
+        if work < self.0.next_look.get() { Ok(()) } else { self.look() }
+    }
+
+    /// Whether the render is over: for loops that cannot return an error. What comes next must charge.
+    pub fn is_over(&self) -> bool {
+        self.0.over.get().is_some()
+    }
+
+    /// Looks at the limits, the clock and the signals now.
+    ///
+    /// # Errors
+    /// As [`Meter::charge`].
+    #[cold]
+    pub fn look(&self) -> Result<(), String> {
+        let (inner, work) = (&*self.0, self.0.work.get());
+        if inner.over.get().is_none() {
+            let spent = || {
+                inner.world.as_ref().is_some_and(|w| w.processor_time().saturating_sub(inner.began) > inner.limits.time)
+            };
+            if work > self.most_work() {
+                inner.over.set(Some(Over::Steps));
+            } else if inner.world.as_ref().is_some_and(|world| world.stopped()) {
+                inner.over.set(Some(Over::Interrupted));
+            } else if spent() {
+                inner.over.set(Some(Over::Time));
+            }
+        }
+        let Some(over) = inner.over.get() else {
+            inner.next_look.set((work + LOOK_EVERY).min(self.most_work() + 1));
+            return Ok(());
+        };
+        inner.next_look.set(0);
+        Err(match over {
+            Over::Steps => {
+                format!("the template takes more than {} steps; {}", inner.limits.steps, raised_by("template_steps"))
+            }
+            Over::Time => format!(
+                "the template takes more than {} seconds of processor time; {}",
+                inner.limits.time.as_secs_f64(),
+                raised_by("template_time")
+            ),
+            Over::Interrupted => "stopped before the end".to_owned(),
+        })
+    }
+}
+
+/// Memory.
+impl Meter {
+    /// An account of memory that is in use until it is dropped.
+    pub fn hold(&self) -> Hold {
+        Hold { meter: self.clone(), bytes: 0 }
+    }
+
+    /// Holds so many bytes, and counts them as work: for what is built at once.
+    ///
+    /// # Errors
+    /// There is no room, or the render is over.
+    pub fn room_for(&self, bytes: usize) -> Result<Hold, String> {
+        self.charge(bytes)?;
+        let mut hold = self.hold();
+        hold.grow(bytes)?;
+        Ok(hold)
+    }
+
+    /// Accounts for a value that was just made, for as long as anything but the meter holds it. Values that are shared with
+    /// something are known already, or belong to the store or the program.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    #[inline]
+    pub fn keep(&self, value: &Value) -> Result<(), String> {
+        match value {
+            Value::Str(text) if text.len() + ALLOCATION >= SMALL && Rc::strong_count(text) == 1 => {
+                self.weigh(value).map(|_| ())
+            }
+            Value::List(list) if Rc::strong_count(list) == 1 => self.weigh(value).map(|_| ()),
+            Value::Map(map) if Rc::strong_count(map) == 1 => self.weigh(value).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a value adds to what holds it: nothing if it is accounted for by itself.
+    fn weigh(&self, value: &Value) -> Result<usize, String> {
+        let (bytes, is_new) = match value {
+            Value::Str(text) => (text.len() + ALLOCATION, Rc::strong_count(text) == 1),
+            Value::List(list) if Rc::strong_count(list) == 1 => {
+                let mut bytes = list.items.capacity() * PLACE + ALLOCATION;
+                for item in &list.items {
+                    bytes += self.weigh(item)?;
+                }
+                (bytes, true)
+            }
+            Value::Map(map) if Rc::strong_count(map) == 1 => {
+                let mut bytes = ALLOCATION;
+                for (key, item) in &**map {
+                    bytes += ENTRY + key.len() + self.weigh(item)?;
+                }
+                (bytes, true)
+            }
+            Value::List(_) | Value::Map(_) => (small_size(value), false),
+            _ => return Ok(0),
+        };
+        if bytes < SMALL {
+            return Ok(bytes);
+        }
+        if is_new {
+            self.charge(bytes)?;
+            self.take(bytes)?;
+            self.0.kept.borrow_mut().push((value.clone(), bytes));
+        }
+        Ok(0)
+    }
+
+    /// Takes from what is left.
+    fn take(&self, bytes: usize) -> Result<(), String> {
+        let inner = &*self.0;
+        let after = inner.memory.get().saturating_add(bytes);
+        if after > inner.next_sweep.get() || after > inner.limits.memory {
+            return self.take_after_sweep(bytes);
+        }
+        inner.memory.set(after);
+        Ok(())
+    }
+
+    #[cold]
+    fn take_after_sweep(&self, bytes: usize) -> Result<(), String> {
+        self.sweep()?;
+        let inner = &*self.0;
+        let after = inner.memory.get().saturating_add(bytes);
+        if after > inner.limits.memory {
+            self.end();
+            let raised = raised_by("template_memory");
+            return Err(format!("the template holds more than {} bytes at a time; {raised}", inner.limits.memory));
+        }
+        inner.memory.set(after);
+        inner.next_sweep.set(after.saturating_mul(2).max(FIRST_SWEEP));
+        Ok(())
+    }
+
+    fn give(&self, bytes: usize) {
+        self.0.memory.set(self.0.memory.get() - bytes);
+    }
+
+    /// Drops what nothing but the meter holds.
+    fn sweep(&self) -> Result<(), String> {
+        let mut kept = self.0.kept.take();
+        let mut alive = Vec::new();
+        let charged = self.charge(kept.len());
+        // From the end: what is dropped lets go of its parts, which stand before it.
+        while let Some((value, bytes)) = kept.pop() {
+            if is_shared(&value) {
+                alive.push((value, bytes));
+            } else {
+                self.give(bytes);
+            }
+        }
+        alive.reverse();
+        self.0.kept.replace(alive);
+        charged
+    }
+}
+
+fn is_shared(value: &Value) -> bool {
+    match value {
+        Value::Str(text) => Rc::strong_count(text) > 1,
+        Value::List(list) => Rc::strong_count(list) > 1,
+        Value::Map(map) => Rc::strong_count(map) > 1,
+        _ => false,
+    }
+}
+
+/// What a small text, list or map adds to what holds it; less than [`SMALL`] in any case, for larger ones are accounted for
+/// by themselves.
+pub fn small_size(value: &Value) -> usize {
+    fn up_to(value: &Value, room: usize) -> Option<usize> {
+        let mut bytes = ALLOCATION;
+        match value {
+            Value::Str(text) => bytes += text.len(),
+            Value::List(list) => {
+                bytes += list.items.capacity() * PLACE;
+                for item in &list.items {
+                    bytes += up_to(item, room.checked_sub(bytes)?)?;
+                }
+            }
+            Value::Map(map) => {
+                for (key, item) in &**map {
+                    bytes += ENTRY + key.len();
+                    bytes += up_to(item, room.checked_sub(bytes)?)?;
+                }
+            }
+            _ => return Some(0),
+        }
+        (bytes < room).then_some(bytes)
+    }
+    up_to(value, SMALL).unwrap_or(0)
+}
+
+/// Memory that is in use until this is dropped.
+pub struct Hold {
+    meter: Meter,
+    bytes: usize,
+}
+
+impl Hold {
+    /// # Errors
+    /// There is no room for so many more bytes.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), String> {
+        self.meter.take(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Holds so many more bytes, and counts them as work: for what is built at once.
+    ///
+    /// # Errors
+    /// There is no room, or the time is over.
+    pub fn build(&mut self, bytes: usize) -> Result<(), String> {
+        self.meter.charge(bytes)?;
+        self.grow(bytes)
+    }
+
+    /// So many bytes of it are not in use any more.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.meter.give(bytes);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.meter.give(self.bytes);
+    }
+}
+
+/// What an error of a limit ends with.
+pub fn raised_by(key: &str) -> String {
+    format!("`{key}` in [limits] raises that")
+}
+
+#[cfg(test)]
+mod tests;

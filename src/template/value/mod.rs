@@ -1,0 +1,904 @@
+//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating,
+//! the steps into them. The rules are pongo2's over Go's types, as recorded; where that crashes, this is an error.
+//! Names, scopes and the evaluation of expressions are not here.
+
+pub(crate) mod bounded;
+pub mod collections;
+pub(crate) mod json;
+pub mod meter;
+pub(crate) mod printf;
+pub(crate) mod runes;
+pub(crate) mod search;
+pub mod signature;
+pub(crate) mod sorting;
+pub(crate) mod yaml;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem;
+use std::ptr;
+use std::rc::Rc;
+
+use crate::number::{self, FloatFormat};
+use crate::store::Bytes;
+use crate::template::value::meter::{Hold, Meter, STEP, small_size};
+use crate::template::value::sorting::sorted;
+
+/// A value while a template runs. Cloning is cheap: what is large is shared.
+#[derive(Clone)]
+pub enum Value {
+    Nil,
+    Bool(bool),
+    /// With Go's type of it, which shows in printf's `%T` and `%#v`. [`Value::integer`] makes a plain one.
+    Int(i64, IntType),
+    Float(f64),
+    /// Go's strings are bytes.
+    Str(Bytes),
+    List(Rc<List>),
+    Map(Rc<Map>),
+    /// A key with its value: what `get` and `gets` give, with the fields Key and Value. Not behind a pointer: lists of all
+    /// keys are made of these, and an allocation each would be twice their size.
+    Pair(Bytes, Bytes),
+    /// What has methods or fields of its own: createMap, createSet, SRV records, forloop, macros.
+    Object(Rc<dyn Object>),
+}
+
+/// A map with text keys. Iterated in key order (the original: at random).
+pub type Map = BTreeMap<Bytes, Value>;
+
+/// A list; its kind decides how it prints and sorts.
+pub struct List {
+    pub kind: ListKind,
+    pub items: Vec<Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// `[]string`
+    Strings,
+    /// `[]string` that was never made: what `ls`, `lsdir` and `getvs` give where there is nothing. It is empty,
+    /// and differs from an empty list in JSON alone, where it is `null`.
+    NilStrings,
+    /// `memkv.KVPairs`
+    Pairs,
+    /// `[]*net.SRV`
+    Srv,
+    /// `[]interface {}`
+    Any,
+}
+
+/// A value with fields and methods.
+pub trait Object: Any {
+    /// The original's name of the type, as it prints: `template.templateMap`.
+    fn type_name(&self) -> &'static str;
+    /// The same as printf's `%T` shows it, which tells a pointer from what it leads to.
+    fn dynamic_type(&self) -> &'static str {
+        self.type_name()
+    }
+    /// A field, if there is one of that name.
+    fn field(&self, name: &str) -> Option<Value>;
+    /// Calls a method; `None`: there is none of that name.
+    fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>>;
+    /// The map that `for`, `in` and `length` see instead, where there is one.
+    fn plain(&self) -> Option<Rc<Map>> {
+        None
+    }
+    /// What the object prints as, where that is not the name of its type (Go's Stringer).
+    fn text(&self) -> Option<Bytes> {
+        None
+    }
+    /// What toJSON and the like write for it.
+    fn data(&self) -> Data {
+        self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
+    }
+}
+
+/// Go's types of integers that a template meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntType {
+    Int,
+    /// What parseInt gives.
+    Int64,
+    /// What get_digit gives, and `x.0` of a text.
+    Uint8,
+    /// The numbers of an SRV record.
+    Uint16,
+}
+
+/// What an object is to toJSON, toYAML and printf.
+pub enum Data {
+    Value(Value),
+    /// Fields in the order of their declaration, as Go writes a struct.
+    Record(Vec<(&'static str, Value)>),
+}
+
+/// An operator with two operands that both are evaluated first (`and` and `or` are not).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    In,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Pow,
+}
+
+impl Value {
+    pub fn str(text: impl AsRef<[u8]>) -> Value {
+        Value::Str(Rc::from(text.as_ref()))
+    }
+
+    /// An integer of Go's type `int`.
+    pub fn integer(n: i64) -> Value {
+        Value::Int(n, IntType::Int)
+    }
+
+    pub fn list(kind: ListKind, items: Vec<Value>) -> Value {
+        Value::List(Rc::new(List { kind, items }))
+    }
+
+    pub fn map(entries: Map) -> Value {
+        Value::Map(Rc::new(entries))
+    }
+
+    pub fn pair(key: Bytes, value: Bytes) -> Value {
+        Value::Pair(key, value)
+    }
+
+    pub fn object(object: impl Object) -> Value {
+        Value::Object(Rc::new(object))
+    }
+
+    /// The value as a template sees it from outside alone ([`Wrapped`]). Wrapping twice is wrapping once.
+    pub fn wrapped(value: Value) -> Value {
+        match &value {
+            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
+            _ => Value::object(Wrapped(value)),
+        }
+    }
+
+    /// Appends the value as `{{ v }}` prints it.
+    pub fn print(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Nil => {}
+            Value::Bool(true) => out.extend_from_slice(b"True"),
+            Value::Bool(false) => out.extend_from_slice(b"False"),
+            Value::Int(n, _) => out.extend_from_slice(n.to_string().as_bytes()),
+            Value::Float(n) => out.extend_from_slice(number::format_float(*n, FloatFormat::Fixed, Some(6)).as_bytes()),
+            Value::Str(text) => out.extend_from_slice(text),
+            Value::Object(object) => match object.text() {
+                Some(text) => out.extend_from_slice(&text),
+                None => out.extend_from_slice(self.placeholder().as_bytes()),
+            },
+            Value::List(_) | Value::Map(_) | Value::Pair(..) => out.extend_from_slice(self.placeholder().as_bytes()),
+        }
+    }
+
+    /// What is printed of a value that has no text.
+    fn placeholder(&self) -> String {
+        format!("<{} Value>", self.type_name())
+    }
+
+    /// The value as text, as a filter sees it: what `{{ v }}` prints.
+    pub fn text(&self) -> Bytes {
+        if let Value::Str(text) = self {
+            return text.clone();
+        }
+        let mut out = Vec::new();
+        self.print(&mut out);
+        out.into()
+    }
+
+    pub fn truthy(&self) -> bool {
+        match self {
+            Value::Nil => false,
+            Value::Bool(b) => *b,
+            Value::Int(n, _) => *n != 0,
+            Value::Float(n) => *n != 0.0,
+            Value::Str(text) => !text.is_empty(),
+            Value::List(list) => !list.items.is_empty(),
+            Value::Map(map) => !map.is_empty(),
+            Value::Pair(..) => true,
+            Value::Object(object) => object.plain().is_none_or(|map| !map.is_empty()),
+        }
+    }
+
+    /// The integer the arithmetic sees (text through a float, truncated, else 0).
+    pub fn int(&self) -> i64 {
+        match self {
+            Value::Int(n, _) => *n,
+            Value::Float(n) => number::truncate(*n),
+            Value::Str(text) => number::parse_float(text).map_or(0, number::truncate),
+            _ => 0,
+        }
+    }
+
+    /// The float the arithmetic sees (what is no number: 0).
+    pub fn float(&self) -> f64 {
+        match self {
+            Value::Int(n, _) => *n as f64,
+            Value::Float(n) => *n,
+            Value::Str(text) => number::parse_float(text).unwrap_or(0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// The number of items, entries or characters; 0 for what has none.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::Str(text) => runes::count(text),
+            Value::List(list) => list.items.len(),
+            _ => self.entries().map_or(0, |map| map.len()),
+        }
+    }
+
+    /// The bytes of a text; 0 for all else.
+    pub fn text_len(&self) -> usize {
+        if let Value::Str(text) = self { text.len() } else { 0 }
+    }
+
+    /// Whether [`Value::len`] is 0.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::Str(text) => text.is_empty(),
+            _ => self.len() == 0,
+        }
+    }
+
+    /// The map that a value is, or that stands for it.
+    pub fn entries(&self) -> Option<Rc<Map>> {
+        match self {
+            Value::Map(map) => Some(map.clone()),
+            Value::Object(object) => object.plain(),
+            _ => None,
+        }
+    }
+
+    /// What an error calls it: "a string", "a list".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Nil => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(..) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Str(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Pair(..) => "a key-value pair",
+            Value::Object(object) if object.plain().is_some() => "a map",
+            Value::Object(_) => "an object",
+        }
+    }
+
+    /// The name of the type in Go: printed for compound values, and by printf's `%T` and errors.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Nil => "<nil>",
+            Value::Bool(_) => "bool",
+            Value::Int(_, IntType::Int) => "int",
+            Value::Int(_, IntType::Int64) => "int64",
+            Value::Int(_, IntType::Uint8) => "uint8",
+            Value::Int(_, IntType::Uint16) => "uint16",
+            Value::Float(_) => "float64",
+            Value::Str(_) => "string",
+            Value::List(list) => match list.kind {
+                ListKind::Strings | ListKind::NilStrings => "[]string",
+                ListKind::Pairs => "memkv.KVPairs",
+                ListKind::Srv => "[]*net.SRV",
+                ListKind::Any => "[]interface {}",
+            },
+            Value::Map(_) => "map[string]interface {}",
+            Value::Pair(..) => "memkv.KVPair",
+            Value::Object(object) => object.type_name(),
+        }
+    }
+
+    /// The name of the type as printf's `%T` and its complaints show it: that of a record is of a pointer to it.
+    pub fn dynamic_type(&self) -> &'static str {
+        match self {
+            Value::Object(object) => object.dynamic_type(),
+            other => other.type_name(),
+        }
+    }
+}
+
+/// Operators.
+impl Value {
+    /// `-x`
+    pub fn negate(&self) -> Result<Value, String> {
+        match self {
+            Value::Int(n, _) => Ok(Value::integer(n.wrapping_neg())),
+            Value::Float(n) => Ok(Value::Float(-n)),
+            other => Err(format!("cannot negate {}", other.kind())),
+        }
+    }
+
+    /// `not x` (which gives a number for a number).
+    pub fn not(&self) -> Value {
+        match self {
+            Value::Int(n, _) => Value::integer(i64::from(*n == 0)),
+            // Not a typing error of ours: the original answers 1.1 here.
+            Value::Float(n) => Value::Float(if *n == 0.0 { 1.1 } else { 0.0 }),
+            other => Value::Bool(!other.truthy()),
+        }
+    }
+
+    /// What is read of the operands is charged here.
+    pub fn binary(meter: &Meter, op: Op, left: &Value, right: &Value) -> Result<Value, String> {
+        if !matches!(op, Op::Eq | Op::Ne | Op::In) {
+            // A text is read as a number.
+            meter.charge(STEP + left.text_len() + right.text_len())?;
+        }
+        let float = matches!(left, Value::Float(_)) || matches!(right, Value::Float(_));
+        let number = |whole: fn(i64, i64) -> i64, real: fn(f64, f64) -> f64| {
+            if float {
+                Value::Float(real(left.float(), right.float()))
+            } else {
+                Value::integer(whole(left.int(), right.int()))
+            }
+        };
+        let compared = |whole: fn(&i64, &i64) -> bool, real: fn(&f64, &f64) -> bool| {
+            Value::Bool(if float { real(&left.float(), &right.float()) } else { whole(&left.int(), &right.int()) })
+        };
+        Ok(match op {
+            Op::Eq => Value::Bool(left.equals(meter, right)?),
+            Op::Ne => Value::Bool(!left.equals(meter, right)?),
+            Op::Lt => compared(i64::lt, f64::lt),
+            Op::Le => compared(i64::le, f64::le),
+            Op::Gt => compared(i64::gt, f64::gt),
+            Op::Ge => compared(i64::ge, f64::ge),
+            Op::In => Value::Bool(right.contains(meter, left)?),
+            Op::Add => number(i64::wrapping_add, |a, b| a + b),
+            Op::Sub => number(i64::wrapping_sub, |a, b| a - b),
+            Op::Mul => number(i64::wrapping_mul, |a, b| a * b),
+            Op::Div if !float && right.int() == 0 => return Err("cannot divide an integer by zero".to_owned()),
+            Op::Div => number(i64::wrapping_div, |a, b| a / b),
+            // Always of integers, so `5.9 % 3` is 2.
+            Op::Rem if right.int() == 0 => return Err("cannot divide an integer by zero".to_owned()),
+            Op::Rem => Value::integer(left.int().wrapping_rem(right.int())),
+            Op::Pow => Value::Float(number::power(left.float(), right.float())),
+        })
+    }
+
+    /// `left == right`: equal in type too, so `1 == 1.0` is false. Lists and maps cannot be compared with their like.
+    pub fn equals(&self, meter: &Meter, other: &Value) -> Result<bool, String> {
+        let same = |a: &Bytes, b: &Bytes| match a.len() == b.len() {
+            // Only then are they read.
+            true => meter.charge(a.len()).map(|()| a == b),
+            false => Ok(false),
+        };
+        meter.charge(STEP)?;
+        let cannot = |what: &str| Err(format!("cannot compare two {what}"));
+        match (self, other) {
+            (Value::Nil, Value::Nil) => Ok(true),
+            (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
+            (Value::Int(a, _), Value::Int(b, _)) => Ok(a == b),
+            (Value::Float(a), Value::Float(b)) => Ok(a == b),
+            (Value::Str(a), Value::Str(b)) => same(a, b),
+            (Value::Pair(a, x), Value::Pair(b, y)) => Ok(same(a, b)? && same(x, y)?),
+            (Value::List(_), Value::List(_)) if self.type_name() == other.type_name() => cannot("lists"),
+            (Value::Map(_), Value::Map(_)) => cannot("maps"),
+            (Value::Object(a), Value::Object(b)) if a.type_name() == b.type_name() => match a.plain() {
+                Some(_) => cannot("maps"),
+                None => Ok(ptr::addr_eq(Rc::as_ptr(a), Rc::as_ptr(b))),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    /// `item in self`: part of a text, element of a list, key of a map, field of a record.
+    fn contains(&self, meter: &Meter, item: &Value) -> Result<bool, String> {
+        meter.charge(STEP + item.text_len())?;
+        if let Some(map) = self.entries() {
+            return match item {
+                Value::Str(key) => Ok(map.contains_key(key)),
+                Value::Int(..) => Err("cannot look for an integer in a map, whose keys are strings".to_owned()),
+                _ => Ok(false),
+            };
+        }
+        match self {
+            Value::Str(text) => Ok(search::find(meter, text, &item.text())?.is_some()),
+            Value::List(list) => {
+                for element in &list.items {
+                    if element.equals(meter, item)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Value::Pair(..) => Ok(matches!(&*item.text(), b"Key" | b"Value")),
+            Value::Object(object) => {
+                Ok(std::str::from_utf8(&item.text()).is_ok_and(|name| object.field(name).is_some()))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Steps into a value.
+impl Value {
+    /// `x.name`: a method without arguments, a map's key, a pair's Key or Value, an object's field.
+    /// Steps from nil are nil, and so are missing keys and fields.
+    pub fn field(&self, name: &str) -> Result<Value, String> {
+        if let Some(result) = self.call(name, &[]) {
+            return result;
+        }
+        Ok(match self {
+            Value::Nil => Value::Nil,
+            Value::Map(map) => map.get(name.as_bytes()).cloned().unwrap_or(Value::Nil),
+            Value::Pair(key, value) => match name {
+                "Key" => Value::Str(key.clone()),
+                "Value" => Value::Str(value.clone()),
+                _ => Value::Nil,
+            },
+            Value::Object(object) => object.field(name).unwrap_or(Value::Nil),
+            other => return Err(format!("cannot read the field `{name}` of {}", other.kind())),
+        })
+    }
+
+    /// `x.0`: an element of a list, a byte of a text as its code. Beyond the end is nil.
+    pub fn index(&self, index: usize) -> Result<Value, String> {
+        Ok(match self {
+            Value::Nil => Value::Nil,
+            Value::Str(text) => text.get(index).map_or(Value::Nil, |byte| Value::Int(i64::from(*byte), IntType::Uint8)),
+            Value::List(list) => list.items.get(index).cloned().unwrap_or(Value::Nil),
+            other => return Err(format!("cannot read element {index} of {}", other.kind())),
+        })
+    }
+
+    /// `x.method(args)`; `None`: the value has no such method.
+    pub fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
+        match self {
+            Value::Object(object) => object.call(method, args),
+            Value::List(list) if list.kind == ListKind::Pairs => list.call(method, args),
+            _ => None,
+        }
+    }
+}
+
+impl List {
+    /// The methods that memkv.KVPairs shows for its sorting.
+    fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
+        let key = |index: &Value| match index {
+            Value::Int(n, _) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {
+                Some(Value::Pair(key, _)) => Ok(key.clone()),
+                _ => Err(format!("there is no element {n}")),
+            },
+            other => Err(format!("takes two integers, not {}", other.kind())),
+        };
+        match (method, args) {
+            ("Len", []) => Some(Ok(Value::integer(self.items.len() as i64))),
+            ("Less", [a, b]) => Some(key(a).and_then(|a| Ok(Value::Bool(a < key(b)?)))),
+            ("Len", _) => Some(Err(format!("takes no arguments, {} given", args.len()))),
+            ("Less", _) => Some(Err(format!("takes two integers, {} arguments given", args.len()))),
+            _ => None,
+        }
+    }
+}
+
+/// What a `for` goes through.
+pub struct Rows {
+    source: Source,
+    order: Order,
+    /// What the rows take that were made for them.
+    _held: Hold,
+}
+
+enum Source {
+    List(Rc<List>),
+    Text(Bytes),
+    Entries(Vec<(Bytes, Value)>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Forward,
+    Backward,
+}
+
+impl Value {
+    /// What `for` goes through; `None`: not iterable (the `empty` branch is taken).
+    ///
+    /// `sorted` orders lists of strings and does nothing to other lists, where `reversed` then does nothing either.
+    /// Maps are gone through by key in any case.
+    pub fn rows(&self, meter: &Meter, reversed: bool, in_order: bool) -> Result<Option<Rows>, String> {
+        let order = if reversed { Order::Backward } else { Order::Forward };
+        let mut held = meter.hold();
+        if let Some(map) = self.entries() {
+            let mut entries = Vec::new();
+            held.grow(map.len() * size_of::<(Bytes, Value)>())?;
+            entries.reserve_exact(map.len());
+            for (key, value) in &*map {
+                // The map may let go of them while the rows do not.
+                let small = key.len() + small_size(value);
+                meter.charge(STEP + small)?;
+                held.grow(small)?;
+                entries.push((key.clone(), value.clone()));
+            }
+            return Ok(Some(Rows { source: Source::Entries(entries), order, _held: held }));
+        }
+        let rows = |source, order| Ok(Some(Rows { source, order, _held: meter.hold() }));
+        match self {
+            Value::Str(_) if in_order => Err("cannot sort the bytes of a string".to_owned()),
+            Value::Str(text) => rows(Source::Text(text.clone()), order),
+            Value::List(list) if !in_order => rows(Source::List(list.clone()), order),
+            Value::List(list) if list.kind == ListKind::Strings => {
+                held.grow(list.items.len() * size_of::<Value>())?;
+                let by_text = |a: &Value, b: &Value| match (a, b) {
+                    (Value::Str(a), Value::Str(b)) => a.cmp(b),
+                    _ => a.text().cmp(&b.text()),
+                };
+                let items = sorted(meter, list.items.clone(), Value::text_len, by_text)?;
+                let source = Source::List(Rc::new(List { kind: list.kind, items }));
+                Ok(Some(Rows { source, order, _held: held }))
+            }
+            Value::List(list) => rows(Source::List(list.clone()), Order::Forward),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::List(list) => list.items.len(),
+            Source::Text(text) => text.len(),
+            Source::Entries(entries) => entries.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The variables of a round, counted from 0: the first one, and the second one where the value gives one.
+    pub fn row(&self, round: usize) -> Option<(Value, Option<Value>)> {
+        let at = match self.order {
+            Order::Forward => round,
+            Order::Backward => self.len().checked_sub(round + 1)?,
+        };
+        match &self.source {
+            Source::List(list) => Some((list.items.get(at)?.clone(), None)),
+            Source::Text(text) => Some((Value::str([*text.get(at)?]), None)),
+            Source::Entries(entries) => {
+                let (key, value) = entries.get(at)?;
+                Some((Value::Str(key.clone()), Some(value.clone())))
+            }
+        }
+    }
+
+    /// The number that forloop.Counter0 shows in a round. A text gone through in reverse counts down, as recorded.
+    pub fn number(&self, round: usize) -> usize {
+        match (&self.source, self.order) {
+            (Source::Text(text), Order::Backward) => text.len().saturating_sub(round + 1),
+            _ => round,
+        }
+    }
+}
+
+/// A value that a template sees only from outside: it prints as what it holds, but it is true, equal to itself
+/// alone, of length 0, and nothing can be read from it. Nothing in the language gives such values since remco 0.12.6; tests nest maps in them.
+pub struct Wrapped(Value);
+
+impl Wrapped {
+    /// What was wrapped, leaving nothing.
+    pub(crate) fn take(&mut self) -> Value {
+        mem::replace(&mut self.0, Value::Nil)
+    }
+}
+
+impl Object for Wrapped {
+    fn type_name(&self) -> &'static str {
+        "*pongo2.Value"
+    }
+
+    fn field(&self, _name: &str) -> Option<Value> {
+        None
+    }
+
+    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
+        None
+    }
+
+    fn text(&self) -> Option<Bytes> {
+        Some(self.0.text())
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Nil => f.write_str("nil"),
+            Value::Bool(b) => b.fmt(f),
+            Value::Int(n, _) => n.fmt(f),
+            Value::Float(n) => n.fmt(f),
+            Value::Str(text) => write!(f, "\"{}\"", text.escape_ascii()),
+            Value::List(list) => f.debug_list().entries(&list.items).finish(),
+            Value::Map(map) => {
+                f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
+            }
+            Value::Pair(key, value) => write!(f, "{}={}", key.escape_ascii(), value.escape_ascii()),
+            // Not its contents: an object may hold itself.
+            Value::Object(object) => write!(f, "<{}>", object.type_name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::fixture::{Variables, env, eval, usual};
+
+    fn value(expression: &str) -> Value {
+        eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"))
+    }
+
+    fn printed(value: &Value) -> String {
+        let mut out = Vec::new();
+        value.print(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Two operands as expressions, and what the operation prints.
+    fn check(left: &str, op: Op, right: &str, expected: &str) {
+        let result = Value::binary(&usual(), op, &value(left), &value(right));
+        let result = result.unwrap_or_else(|e| panic!("{left} {op:?} {right}: {e}"));
+        assert_eq!(printed(&result), expected, "{left} {op:?} {right}");
+    }
+
+    fn fails(left: &str, op: Op, right: &str, expected: &str) {
+        let result = Value::binary(&usual(), op, &value(left), &value(right));
+        assert_eq!(result.unwrap_err(), expected, "{left} {op:?} {right}");
+    }
+
+    #[test]
+    fn printing() {
+        let cases = [
+            ("nothing", ""),
+            ("true", "True"),
+            ("false", "False"),
+            ("7", "7"),
+            ("1.5", "1.500000"),
+            ("0.0000001", "0.000000"),
+            ("99.9999999", "100.000000"),
+            ("100000000000000000000.0", "100000000000000000000.000000"),
+            ("'text'", "text"),
+            ("ls('/app')", "<[]string Value>"),
+            ("ls('/none')", "<[]string Value>"),
+            ("'a,b'|split:','", "<[]string Value>"),
+            ("gets('/app/*')", "<memkv.KVPairs Value>"),
+            ("get('/app/name')", "<memkv.KVPair Value>"),
+            ("'[1]'|parseJSON", "<[]interface {} Value>"),
+            ("'{}'|parseJSON", "<map[string]interface {} Value>"),
+            ("createMap()", "<template.templateMap Value>"),
+            ("'ab'|index:1", "b"),
+        ];
+        for (expression, expected) in cases {
+            assert_eq!(printed(&value(expression)), expected, "{expression}");
+        }
+        assert_eq!(printed(&Value::Float(f64::NEG_INFINITY)), "-Inf");
+        assert_eq!(*value("getv('/raw')").text(), *b"\xff\xfe");
+    }
+
+    #[test]
+    fn truth_and_not() {
+        let cases = [
+            ("nothing", false, "True"),
+            ("true", true, "False"),
+            ("0", false, "1"),
+            ("5", true, "0"),
+            ("0.0", false, "1.100000"),
+            ("0.1", true, "0.000000"),
+            ("''", false, "True"),
+            ("'0'", true, "False"),
+            ("'false'", true, "False"),
+            ("'[]'|parseJSON", false, "True"),
+            ("'[0]'|parseJSON", true, "False"),
+            ("'{}'|parseJSON", false, "True"),
+            ("get('/empty')", true, "False"),
+            ("ls('/none')", false, "True"),
+            ("createMap()", false, "True"),
+            ("createSet()", false, "True"),
+            ("',x'|split:','|index:0", false, "True"),
+        ];
+        for (expression, truth, not) in cases {
+            assert_eq!(value(expression).truthy(), truth, "{expression}");
+            assert_eq!(printed(&value(expression).not()), not, "not {expression}");
+        }
+    }
+
+    #[test]
+    fn arithmetic() {
+        check("1", Op::Add, "2", "3");
+        check("7", Op::Sub, "10", "-3");
+        check("7", Op::Div, "2", "3");
+        check("7", Op::Rem, "3", "1");
+        check("1.5", Op::Add, "1", "2.500000");
+        check("2", Op::Mul, "0.5", "1.000000");
+        check("7", Op::Div, "2.0", "3.500000");
+        check("5.9", Op::Rem, "3", "2");
+        check("10", Op::Rem, "3.9", "1");
+        check("2", Op::Pow, "3", "8.000000");
+        check("2", Op::Pow, "0.5", "1.414214");
+        check("10", Op::Pow, "30", "1000000000000000019884624838656.000000");
+        check("'0x1p4'", Op::Add, "1", "17");
+        check("1.0", Op::Div, "0", "+Inf");
+        check("'3'", Op::Add, "'4'", "7");
+        check("'a'", Op::Add, "'b'", "0");
+        check("'2.9'", Op::Add, "1", "3");
+        check("'2.9'", Op::Mul, "1.0", "2.900000");
+        check("' 4'", Op::Add, "1", "1");
+        check("'1e2'", Op::Add, "1", "101");
+        check("true", Op::Add, "1", "1");
+        check("nothing", Op::Mul, "2.5", "0.000000");
+        check("ls('/app')", Op::Add, "1", "1");
+        check("9223372036854775807", Op::Add, "1", "-9223372036854775808");
+        check("9223372036854775807", Op::Mul, "2", "-2");
+        fails("10", Op::Div, "'0'", "cannot divide an integer by zero");
+        fails("10", Op::Rem, "0.5", "cannot divide an integer by zero");
+        let least = Value::integer(i64::MIN);
+        assert_eq!(
+            printed(&Value::binary(&usual(), Op::Div, &least, &Value::integer(-1)).unwrap()),
+            "-9223372036854775808"
+        );
+        assert_eq!(printed(&Value::binary(&usual(), Op::Rem, &least, &Value::integer(-1)).unwrap()), "0");
+    }
+
+    #[test]
+    fn negation() {
+        assert_eq!(printed(&value("5").negate().unwrap()), "-5");
+        assert_eq!(printed(&value("0.0").negate().unwrap()), "-0.000000");
+        assert_eq!(value("'5'").negate().unwrap_err(), "cannot negate a string");
+        assert_eq!(value("nothing").negate().unwrap_err(), "cannot negate nothing");
+        Value::integer(i64::MIN).negate().unwrap();
+    }
+
+    #[test]
+    fn comparison() {
+        check("'10'", Op::Gt, "'9'", "True");
+        check("'a'", Op::Lt, "'b'", "False");
+        check("'a'", Op::Le, "'b'", "True");
+        check("1", Op::Lt, "'5'", "True");
+        check("'1.9'", Op::Gt, "1", "False");
+        check("'1.9'", Op::Gt, "1.0", "True");
+        check("nothing", Op::Ge, "0", "True");
+        check("true", Op::Gt, "0", "False");
+        check("2.0", Op::Le, "2", "True");
+        check("'nan'", Op::Lt, "1.0", "False");
+    }
+
+    #[test]
+    fn equality() {
+        check("5", Op::Eq, "5", "True");
+        check("5", Op::Eq, "5.0", "False");
+        check("5", Op::Eq, "'5'", "False");
+        check("5", Op::Ne, "6", "True");
+        check("true", Op::Eq, "1", "False");
+        check("false", Op::Eq, "''", "False");
+        check("nothing", Op::Eq, "missing", "True");
+        check("nothing", Op::Eq, "''", "False");
+        check("'8080'|parseInt", Op::Eq, "'8080'|integer", "True");
+        check("'8080'|parseFloat", Op::Eq, "8080.0", "True");
+        check("get('/app/name')", Op::Eq, "get('/app/name')", "True");
+        check("get('/app/name')", Op::Ne, "get('/app/port')", "True");
+        check("ls('/app')", Op::Eq, "gets('/app/*')", "False");
+        check("ls('/app')", Op::Eq, "nothing", "False");
+        check("createMap()", Op::Eq, "createSet()", "False");
+        check("'a,b'|split:','|index:1", Op::Eq, "'b'", "True");
+        fails("ls('/app')", Op::Eq, "ls('/none')", "cannot compare two lists");
+        fails("'{}'|parseJSON", Op::Ne, "'{}'|parseJSON", "cannot compare two maps");
+        fails("createMap()", Op::Eq, "createMap()", "cannot compare two maps");
+        let wrapped = Value::wrapped(Value::str("a"));
+        assert!(wrapped.equals(&usual(), &wrapped.clone()).unwrap());
+        assert!(!wrapped.equals(&usual(), &Value::str("a")).unwrap());
+    }
+
+    #[test]
+    fn membership() {
+        check("'b'", Op::In, "'abc'", "True");
+        check("''", Op::In, "'abc'", "True");
+        check("5", Op::In, "'1532'", "True");
+        check("2.5", Op::In, "'2.500000'", "True");
+        check("nothing", Op::In, "'abc'", "True");
+        check("'a'", Op::In, "'a,b'|split:','", "True");
+        check("'c'", Op::In, "'a,b'|split:','", "False");
+        check("1.0", Op::In, "'[1, 2]'|parseJSON", "True");
+        check("1", Op::In, "'[1, 2]'|parseJSON", "False");
+        check("nothing", Op::In, "'[null]'|parseJSON", "True");
+        check("'one'", Op::In, "'{\"one\": null}'|parseJSON", "True");
+        check("1.5", Op::In, "'{\"one\": null}'|parseJSON", "False");
+        check("'x'", Op::In, "5", "False");
+        check("'x'", Op::In, "nothing", "False");
+        check("'Key'", Op::In, "get('/app/name')", "True");
+        check("'Nope'", Op::In, "get('/app/name')", "False");
+        check("'b'", Op::In, "'abc'|index:1", "True");
+        let record = "lookupSRV('db', 'tcp', 'example.com').0";
+        check("'Port'", Op::In, record, "True");
+        check("'port'", Op::In, record, "False");
+        fails("1", Op::In, "'{}'|parseJSON", "cannot look for an integer in a map, whose keys are strings");
+        fails("'[1]'|parseJSON", Op::In, "'[[1]]'|parseJSON", "cannot compare two lists");
+    }
+
+    #[test]
+    fn steps() {
+        let get = |expression: &str| printed(&value(expression));
+        assert_eq!(get("nothing.at.all.0"), "");
+        assert_eq!(get("'[\"a\", {\"b\": \"c\"}]'|parseJSON|last|mapValue:'b'"), "c");
+        assert_eq!(get("ls('/app').1"), "name");
+        assert_eq!(get("ls('/app').9"), "");
+        assert_eq!(get("getv('/app/name').0"), "115");
+        assert_eq!(get("getv('/app/name').9"), "");
+        let error = |expression: &str| eval(&env(), &Variables::new(), expression).unwrap_err();
+        assert_eq!(error("getv('/app/name').first"), "cannot read the field `first` of a string");
+        assert_eq!(error("ls('/app').name"), "cannot read the field `name` of a list");
+        assert_eq!(error("createMap().0"), "cannot read element 0 of a map");
+        assert_eq!(error("get('/app/name').0"), "cannot read element 0 of a key-value pair");
+        assert!(value("ls('/app')").call("Len", &[]).is_none());
+        assert!(value("nothing").call("Len", &[]).is_none());
+    }
+
+    /// What a `for` goes through: first variables, `=` and second ones where there are some, and round numbers.
+    fn rounds(expression: &str, reversed: bool, sorted: bool) -> String {
+        let Some(rows) = value(expression).rows(&usual(), reversed, sorted).unwrap() else {
+            return "no".to_owned();
+        };
+        let row = |round| {
+            let (first, second) = rows.row(round).unwrap();
+            let second = second.map(|second| format!("={}", printed(&second))).unwrap_or_default();
+            format!("{}{}{second}", rows.number(round), printed(&first))
+        };
+        assert!(rows.row(rows.len()).is_none());
+        assert_eq!(rows.is_empty(), matches!(rows.len(), 0));
+        (0..rows.len()).map(row).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn loops() {
+        let list = "'b,A,10,9,a'|split:','";
+        assert_eq!(rounds(list, false, false), "0b 1A 210 39 4a");
+        assert_eq!(rounds(list, true, false), "0a 19 210 3A 4b");
+        assert_eq!(rounds(list, false, true), "010 19 2A 3a 4b");
+        assert_eq!(rounds(list, true, true), "0b 1a 2A 39 410");
+        // The original's order of these does not change, not even backwards.
+        let parsed = "'[\"b\", \"a\", \"c\"]'|parseJSON";
+        assert_eq!(rounds(parsed, false, true), "0b 1a 2c");
+        assert_eq!(rounds(parsed, true, true), "0b 1a 2c");
+        assert_eq!(rounds(parsed, true, false), "0c 1a 2b");
+        let map = "'{\"b\": \"2\", \"a\": \"1\"}'|parseJSON";
+        assert_eq!(rounds(map, false, false), "0a=1 1b=2");
+        assert_eq!(rounds(map, false, true), "0a=1 1b=2");
+        assert_eq!(rounds(map, true, true), "0b=2 1a=1");
+        assert_eq!(rounds("'abc'", false, false), "0a 1b 2c");
+        assert_eq!(rounds("'abc'", true, false), "2c 1b 0a");
+        assert_eq!(rounds("''", false, false), "");
+        assert_eq!(rounds("ls('/none')", false, true), "");
+        for other in ["5", "1.5", "true", "nothing", "get('/app/name')"] {
+            assert_eq!(rounds(other, false, false), "no", "{other}");
+        }
+        assert_eq!(value("'cab'").rows(&usual(), false, true).err().unwrap(), "cannot sort the bytes of a string");
+    }
+
+    #[test]
+    fn texts_are_gone_through_by_byte() {
+        let rows = value("'é'").rows(&usual(), false, false).unwrap().unwrap();
+        assert_eq!(*rows.row(0).unwrap().0.text(), *b"\xc3");
+        assert_eq!(*rows.row(1).unwrap().0.text(), *b"\xa9");
+    }
+
+    #[test]
+    fn debug_shows_bytes_and_does_not_follow_objects() {
+        let env = env();
+        let map = env.collections.create_map(&env.meter);
+        map.call("Set", &[Value::str("self"), map.clone()]).unwrap().unwrap();
+        let list = Value::list(ListKind::Any, vec![Value::Nil, Value::str(b"\xff"), map]);
+        assert_eq!(format!("{list:?}"), r#"[nil, "\xff", <template.templateMap>]"#);
+    }
+}
