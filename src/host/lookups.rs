@@ -1,8 +1,8 @@
 //! The names that the templates of one update ask for: what is known, what is wanted, and the lookups under way. A render
 //! that wants an unknown name goes on without it, is thrown away, and is done again when all are known. Renders nothing.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::dns::{Found, Lookup, Query, Resolver};
 use super::wait::Interest;
@@ -13,12 +13,22 @@ const AT_ONCE: usize = 16;
 /// Renders of one update. A template that makes new names in every render would never end.
 const MOST_ROUNDS: usize = 32;
 
+/// Names of one update: a template may make them out of all its keys.
+const MOST_NAMES: usize = 4096;
+
+/// After this long no more lookups begin for an update: with servers that are silent, each takes seconds.
+const MOST_TIME: Duration = Duration::from_secs(60);
+
 /// The names of one update.
 #[derive(Debug, Default)]
 pub struct Lookups {
     /// The answers, or why there is none.
     known: HashMap<Query, Result<Found, String>>,
     wanted: VecDeque<Query>,
+    /// All that were ever wanted.
+    asked: HashSet<Query>,
+    /// When the first round was over.
+    began: Option<Instant>,
     under_way: Vec<(Query, Lookup)>,
     rounds: usize,
     /// When the last turn was, or the render.
@@ -34,7 +44,11 @@ impl Lookups {
         if self.rounds == MOST_ROUNDS {
             return Some(Err(format!("the names to look up are others in each of {MOST_ROUNDS} renders")));
         }
-        if !self.wanted.contains(query) {
+        if !self.asked.contains(query) {
+            if self.asked.len() == MOST_NAMES {
+                return Some(Err(format!("the templates look more than {MOST_NAMES} names up")));
+            }
+            self.asked.insert(query.clone());
             self.wanted.push_back(query.clone());
         }
         None
@@ -49,6 +63,7 @@ impl Lookups {
     pub fn end_round(&mut self, now: Instant) {
         if self.is_incomplete() {
             self.rounds += 1;
+            self.began.get_or_insert(now);
             self.turned = Some(now);
         } else {
             *self = Lookups::default();
@@ -73,6 +88,10 @@ impl Lookups {
             return false;
         }
         self.turned = Some(now);
+        if self.began.is_some_and(|began| now.saturating_duration_since(began) >= MOST_TIME) {
+            let why = format!("the lookups of one update take more than {} seconds", MOST_TIME.as_secs());
+            self.known.extend(self.wanted.drain(..).map(|query| (query, Err(why.clone()))));
+        }
         let room = AT_ONCE.saturating_sub(self.under_way.len()).min(self.wanted.len());
         for query in self.wanted.drain(..room) {
             let lookup = resolver.begin(query.clone(), now);
@@ -137,6 +156,30 @@ mod tests {
         assert!(!lookups.is_incomplete());
         lookups.end_round(Instant::now());
         assert_eq!(lookups.find(&name("host7")), None);
+    }
+
+    #[test]
+    fn names_without_end_end() {
+        let mut lookups = Lookups::default();
+        for n in 0..MOST_NAMES {
+            assert_eq!(lookups.find(&name(&format!("host{n}"))), None);
+        }
+        let why = "the templates look more than 4096 names up";
+        assert_eq!(lookups.find(&name("one more")), Some(Err(why.to_owned())));
+        assert_eq!(lookups.find(&name("host7")), None, "it is wanted");
+    }
+
+    #[test]
+    fn lookups_that_take_too_long_end() {
+        let folder = Folder::new();
+        let resolver = resolver(&folder, "");
+        let mut lookups = Lookups::default();
+        assert_eq!(lookups.find(&name("host")), None);
+        let began = Instant::now();
+        lookups.end_round(began);
+        assert!(lookups.turn(&resolver, began + MOST_TIME), "nothing is left to do");
+        let why = "the lookups of one update take more than 60 seconds";
+        assert_eq!(lookups.find(&name("host")), Some(Err(why.to_owned())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::ending::Full;
 use crate::names::prepare_etc;
+use crate::running::{folder, on_file, update};
 use crate::support::{Etcd, LIMIT, Silent, TempDir, in_own_namespace, remco, wait_until};
 
 /// Puts that have to be rendered one after the other.
@@ -99,6 +100,32 @@ fn dripping() {
     });
     check(&url, "version = 3\n", "beside a store that drips");
     check(&url, "version = 2\n", "beside an old store that drips");
+}
+
+/// The names of a template are looked up by the loop: only its own resource waits.
+#[test]
+fn no_dns_answers_a_template() {
+    in_own_namespace("beside::no_dns_answers_a_template", || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let dns = std::net::UdpSocket::bind("127.0.0.1:53").expect("the port of DNS is free in here");
+        let dir = folder(&(on_file("sick", "").replace("app.tmpl", "sick.tmpl") + &on_file("well", "")));
+        // Each lookup takes seconds, and there are enough of them for the whole test.
+        let names =
+            "{% for n in \"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ\" %}{{ ask(n) }}{% endfor %}";
+        let ask = "{% macro ask(n) %}{{ lookupIP(printf(\"%s.example.com\", n))|join:\" \" }}{% endmacro %}";
+        dir.write("sick.tmpl", format!("{ask}{names}"));
+        let program = remco(&dir).start();
+        wait_until("the healthy one is rendered", LIMIT, || dir.holds("well.out", "hello\n"));
+        dns.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
+        dns.recv(&mut [0; 512]).expect("a question comes");
+        for n in 0..PUTS {
+            update(&dir, "well", &n.to_string());
+        }
+        program.signal(Signal::HUP);
+        program.wait_for_log_count("loading resource configuration", 1);
+        program.ends_at_once(Signal::TERM, "beside a template whose names are looked up");
+        assert_eq!(dir.read("sick.out"), None);
+    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ const RECORDS: &[&str] = &[
     "srv-host=_db._tcp.example.com,b.example.com,90,1,5",
     "srv-host=_db._tcp.example.com,a.example.com,1000,2,5",
     "srv-host=_db._tcp.example.com,a.example.com,900,2,5",
+    "srv-host=_db._tcp.more.example.com,db.example.com,90,1,5",
     // An address that nothing leads to beside the one that etcd listens on.
     "host-record=etcd.example.com,127.0.0.1,2001:db8::1",
 ];
@@ -52,6 +53,17 @@ fn names_in_templates() {
         let want = "10.0.0.10\n10.0.0.9\nfd00::1\n10.0.0.10 10.0.0.9 fd00::1\na.example.com. 1000 2 5\n\
                     a.example.com. 900 2 5\nb.example.com. 90 1 5\n";
         assert_eq!(dir.read("names.out").as_deref(), Some(want));
+
+        // Names that are found in answers, and names in macros, loops and filters.
+        let targets = "{% for srv in lookupSRV(\"db\", \"tcp\", \"example.com\") %}{{ of(srv.Target) }}{% endfor %}";
+        let of = "{% macro of(name) %}{% filter upper %}{{ name }}{{ lookupIP(name)|join:\",\" }} {% endfilter %}{% endmacro %}";
+        dir.write("names.tmpl", format!("{of}{targets}"));
+        remco(&dir).once().expect_code(1).expect_log("`a.example.com.`: there is no such name");
+        let known = targets.replace("example.com", "more.example.com");
+        dir.write("names.tmpl", format!("{of}{known}"));
+        remco(&dir).once().expect_code(0);
+        assert_eq!(dir.read("names.out").as_deref(), Some("DB.EXAMPLE.COM.10.0.0.10,10.0.0.9,FD00::1 "));
+        dir.write("names.out", want);
 
         dir.write("names.tmpl", "{{ lookupIP(\"no.example.com.\") }}\n");
         let why = "failed to look up `no.example.com.`: there is no such name (asked 127.0.0.1:53 for no.example.com.)";
