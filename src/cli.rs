@@ -1,5 +1,5 @@
-//! The command line: arguments in, an [`Invocation`] out. Prints nothing, exits nowhere, reads no file. The only
-//! file that knows lexopt.
+//! Parses the command line into an [`Invocation`]. Prints nothing, does not exit, reads no file. The only file that uses
+//! lexopt.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use crate::config::{Mode, Strictness};
 use crate::nearest::nearest;
 
-/// What the user wants done.
+/// What the program is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
+    /// Render and watch.
     Run(Options),
     /// Print [`USAGE`] and exit with 0.
     Help,
@@ -19,23 +20,27 @@ pub enum Invocation {
     Version,
 }
 
+/// The values of the flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// The main file of the configuration.
     pub config: PathBuf,
+    /// Once, or until the program is stopped.
     pub mode: Mode,
+    /// Whether probable mistakes are errors.
     pub strictness: Strictness,
 }
 
-/// A command line that means nothing; the exit status is 2.
+/// An invalid command line; the exit code is 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     message: String,
 }
 
-/// Where remco looks for its configuration.
+/// The main file of the configuration without `-config`.
 pub const DEFAULT_CONFIG: &str = "/etc/remco/config";
 
-/// What `-h` prints.
+/// The output of `-h`.
 pub const USAGE: &str = "\
 Usage: remco [-config PATH] [-onetime] [--strict]
 
@@ -58,8 +63,8 @@ Exit status: 0, or with -onetime the number of resources that failed (at most
 125); 1 if the configuration is wrong; 2 if the command line is.
 ";
 
-/// What `-version` prints: the version, what is built in, and what it is built for. `machine` is the processor and the
-/// system, such as `x86_64-linux`.
+/// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor and
+/// the system, such as `x86_64-linux`.
 pub fn version(machine: &str) -> String {
     let libc = if cfg!(target_env = "musl") {
         "-musl"
@@ -77,7 +82,10 @@ pub fn version(machine: &str) -> String {
 
 const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
-/// Understands the arguments that follow the program's name. A flag given twice has its last value, as in Go.
+/// Parses the arguments after the program's name. A flag that is given twice has its last value, as in Go.
+///
+/// # Errors
+/// An unknown flag, a flag without its value or with a wrong one, or an argument that is not a flag.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
     let mut config = PathBuf::from(DEFAULT_CONFIG);
     let (mut onetime, mut strict, mut version) = (false, false, false);
@@ -114,8 +122,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
 const CONFIG: &str = "config";
 const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
 
-/// Spells every flag with two dashes: to Go `-config` and `--config` are the same, to lexopt the first is six flags.
-/// What is no flag stays: `--`, what follows it, and the value of `-config`, which may begin with a dash.
+/// Spells every flag with two dashes: Go treats `-config` and `--config` alike, lexopt reads six flags in `-config`.
+/// Other arguments stay: `--`, the arguments after it, and the value of `-config`, which may begin with a dash.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut spelled = Vec::new();
     let mut flags = true;
@@ -145,7 +153,7 @@ fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, Error> {
     }
 }
 
-/// The value of a flag that needs none, in the spellings of Go's strconv.ParseBool. Only behind a `=`: in
+/// The optional value of a boolean flag, in the spellings of Go's strconv.ParseBool. It follows a `=`: in
 /// `-onetime false` the second word is an argument.
 fn switch(flag: &str, parser: &mut lexopt::Parser) -> Result<bool, Error> {
     let Some(value) = parser.optional_value() else {

@@ -1,7 +1,7 @@
-//! Cuts texts at a number of bytes without breaking a character. How long a text may be, and what is said of the rest, is
-//! up to the caller.
+//! Cuts texts at a number of bytes without breaking a character.
+//! The caller sets the length and reports the cut.
 
-/// The longest beginning of a text that has at most so many bytes.
+/// The longest prefix of a text that has at most `most` bytes.
 pub fn cut(text: &str, most: usize) -> &str {
     // A character has at most four bytes.
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

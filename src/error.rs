@@ -1,9 +1,9 @@
-//! How errors of the system are said: every message of ours ends in one of these causes.
-//! Adds no subject and no advice; those are the caller's.
+//! The text of system errors, which ends the messages of this program.
+//! Adds no subject and no advice; the caller does.
 
 use std::io;
 
-/// What went wrong, in lower case and without the "(os error 2)" that std adds: the number says no more.
+/// The cause in lower case, without the redundant "(os error 2)" of std.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" (os error ").map_or(&*text, |(text, _)| text);

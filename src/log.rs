@@ -1,5 +1,5 @@
-//! Log lines and their two forms, text and json. Builds bytes from what it is given; the clock,
-//! the process number and standard error are `host`'s.
+//! Log lines and their two forms, text and JSON. Formats bytes only; `host` has the clock, the process id and standard
+//! error.
 
 use std::time::Duration;
 
@@ -10,26 +10,31 @@ pub use crate::config::LogLevel as Level;
 /// One line before it is formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// How important the line is.
     pub level: Level,
+    /// The text, without the fields.
     pub message: String,
-    /// In the order they are shown.
+    /// Names and values, in the order of the output.
     pub fields: Vec<(&'static str, String)>,
     /// Further lines to show below, such as the excerpt of a template.
     pub detail: Option<String>,
 }
 
-/// When and by whom a line is written.
+/// The time and the process of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
     /// Seconds since 1970 in UTC.
     pub unix: i64,
+    /// Nanoseconds of the second.
     pub nanos: u32,
     /// Local time, in seconds east of UTC.
     pub offset: i32,
+    /// The process id.
     pub pid: u32,
 }
 
 impl Line {
+    /// A line without fields and detail.
     pub fn new(level: Level, message: impl Into<String>) -> Line {
         Line { level, message: message.into(), fields: Vec::new(), detail: None }
     }
@@ -40,7 +45,7 @@ impl Line {
         self
     }
 
-    /// Appends the line, its end included.
+    /// Appends the line and its newline to `out`.
     pub fn write(&self, format: Format, stamp: Stamp, out: &mut Vec<u8>) {
         match format {
             Format::Text => self.write_text(stamp, out),
@@ -120,7 +125,7 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// A value as it is where that cannot be misread, else quoted: one field ends where the next begins.
+/// Appends a value, quoted if a reader could misread it: a space, an `=` or a quote would end the field.
 fn push_value(value: &str, text: &mut String) {
     let plain = |c: char| !c.is_whitespace() && !is_unsafe(c) && c != '"' && c != '=';
     if !value.is_empty() && value.chars().all(plain) {

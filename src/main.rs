@@ -1,5 +1,5 @@
-//! The program: flags, configuration, the loop, the exit status.
-//! The only place that ends the process.
+//! The program: parses flags, loads the configuration, runs the loop, returns the exit code.
+//! No other file exits the process.
 
 use std::env::consts;
 use std::io::Write;
@@ -21,12 +21,12 @@ use remco::host::signals::Signals;
 use remco::log::{Level, Line};
 use remco::template::scripts::Scripts;
 
-/// The configuration cannot be used, or the machine cannot be worked with.
+/// The exit code for an invalid configuration, or a machine without what remco needs.
 const UNUSABLE: u8 = 1;
-/// The flags are wrong.
+/// The exit code for invalid flags.
 const USAGE: u8 = 2;
-/// More would collide with what shells say of signals.
-const MOST_FAILED: usize = 125;
+/// Larger exit codes are those of shells for signals.
+const MOST_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
@@ -80,15 +80,17 @@ fn run(options: &Options) -> ExitCode {
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
-            // A child that ended well is no success: it was to go on.
+            // A child that exits with 0 is no success: it should have kept running.
             Ending::Done { child: Some(status @ 1..), .. } => return ExitCode::from(status),
-            Ending::Done { failed, .. } => return ExitCode::from(failed.min(MOST_FAILED) as u8),
+            Ending::Done { failed, .. } => {
+                return ExitCode::from(u8::try_from(failed).unwrap_or(MOST_FAILED).min(MOST_FAILED));
+            }
             Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
         }
     }
 }
 
-/// Reads the configuration again. One that is wrong changes nothing.
+/// Reloads the configuration. An invalid one changes nothing.
 fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Daemon, pid_file: &mut Option<PidFile>) {
     let path = options.config.display().to_string();
     logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
@@ -101,7 +103,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
         }
     };
     if config.resources.is_empty() {
-        // A file that was just being written, most likely. Taking it would end the program, as there is nothing to do.
+        // Most likely the file is being written. Without resources the program would exit.
         let line = Line::new(Level::Error, INVALID);
         return logger.log(&line.with("error", "it has no resources and is not used, the one in force stays"));
     }
@@ -115,8 +117,8 @@ fn create_pid_file(path: Option<&Path>, logger: &Logger) -> Result<Option<PidFil
     path.map_or(Ok(None), |path| PidFile::create(path, logger))
 }
 
-/// Has the pid file where the configuration wants it; one that could not be written, or is gone, is written again. One
-/// that another remco has is no reason to end now.
+/// Moves the pid file to the path of the configuration. A pid file that is missing is written again. A pid file of
+/// another remco is an error line, and the program keeps running.
 fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &Logger) {
     let stays = match (&pid_file, path) {
         (Some(pid_file), Some(path)) => pid_file.is_at(path),
@@ -134,7 +136,7 @@ fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &L
     }
 }
 
-/// Names the files of a configuration that is taken, and what is odd in them.
+/// Logs the files of a configuration and its warnings.
 fn announce(main: &Path, config: &Config, warnings: &[Finding], logger: &Logger) {
     for path in [main].into_iter().chain(config.included.iter().map(PathBuf::as_path)) {
         let line = Line::new(Level::Info, "loading resource configuration");
@@ -145,29 +147,29 @@ fn announce(main: &Path, config: &Config, warnings: &[Finding], logger: &Logger)
     }
 }
 
-/// A configuration that can be put in force.
+/// A configuration that can be used.
 struct Loaded {
     config: Config,
     scripts: Scripts,
     warnings: Vec<Finding>,
 }
 
-/// A configuration that cannot be put in force.
+/// A configuration that cannot be used.
 struct Refused {
     /// [`UNREAD`] or [`INVALID`].
     headline: &'static str,
-    /// Everything that is wrong with it.
+    /// All errors and warnings.
     report: String,
 }
 
-/// Go remco says this of every configuration that it refuses.
+/// The message of Go remco for every configuration that it refuses.
 const UNREAD: &str = "failed to read config";
 const INVALID: &str = "invalid config";
 
 /// Reads and checks the configuration.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// The configuration is invalid or not supported; all errors are in the report.
 fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     let loaded = config::load(&options.config, options.strictness, options.mode, machine);
     let (config, warnings) = loaded.map_err(|findings| {
@@ -193,7 +195,7 @@ fn scripts(_: &Config) -> Result<Scripts, String> {
     Ok(Scripts::default())
 }
 
-/// Standard output may be closed; that is no reason to fail.
+/// Prints to standard output. A closed standard output is ignored.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS

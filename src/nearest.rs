@@ -1,10 +1,10 @@
-//! Which known name somebody probably meant: for unknown keys, flags and signals. Only compares
-//! names; what is done with the answer is the caller's business.
+//! Suggests the known name nearest to an unknown key, flag or signal. Compares names only; the caller words the
+//! suggestion.
 
-/// The known name nearest to `word`, if one is near enough to be what was meant. Case, `_` and `-` do not count,
-/// so that `check-cmd`, `checkCmd` and `check_cmd` are one word; of two that are equally near the first wins.
+/// The known name nearest to `word`, if one is near enough. Case, `_` and `-` are ignored, so that `check-cmd`, `checkCmd`
+/// and `check_cmd` are equal. Of two equally near names the first is returned.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// No known name is nearly as long; it bounds the work on a hostile word.
+    /// In bytes. All known names are much shorter; bounds the work on a hostile word.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
         return None;

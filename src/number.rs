@@ -1,5 +1,5 @@
 //! Numbers as Go reads and writes them (strconv's ParseFloat, ParseInt and FormatFloat).
-//! Knows nothing of values: text in, number out, and back.
+//! Converts between texts and numbers only; values of templates are elsewhere.
 
 /// Reads a float as Go's strconv.ParseFloat does; `None`: not a number, or too large for one.
 /// Hexadecimal floats like `0x1p4` need their exponent.
@@ -112,7 +112,7 @@ fn scaled(mantissa: u64, lost: bool, exponent: i64) -> Option<f64> {
         _ => return Some(0.0),
     };
     let up = rest > half || rest == half && (lost || kept & 1 == 1);
-    let biased = (exponent + 1022).max(0) as u64;
+    let biased = (exponent + 1022).max(0).cast_unsigned();
     // A carry out of the mantissa goes on into the exponent, as it has to.
     let bits = (biased << 52) + kept + u64::from(up);
     Some(f64::from_bits(bits)).filter(|number| number.is_finite())
@@ -139,6 +139,7 @@ pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
 }
 
 /// A float's integer part. What does not fit gives the smallest integer, as it does in Go on amd64.
+#[expect(clippy::cast_possible_truncation, reason = "the number is in the range of i64, and its fraction is dropped")]
 pub fn truncate(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
@@ -146,6 +147,11 @@ pub fn truncate(number: f64) -> i64 {
 
 /// Go's math.Pow. It multiplies powers of two of the base, so large results differ in their last bits from C's `pow`,
 /// and all digits of them are printed.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`whole` is an integer from 0 to below 2^63"
+)]
 pub fn power(base: f64, exponent: f64) -> f64 {
     let whole = exponent.abs().trunc();
     let special = !base.is_finite() || !exponent.is_finite() || base == 0.0 || base == 1.0 || exponent == 0.0;
@@ -340,7 +346,7 @@ fn hex(number: f64, precision: Option<usize>) -> String {
         _ => (mantissa << shift, exponent + 8 - shift as i32),
     };
     if let Some(digits @ ..15) = precision {
-        let dropped = 60 - 4 * digits as u32;
+        let dropped = 60 - 4 * digits;
         let kept = mantissa >> dropped;
         let rest = mantissa & ((1 << dropped) - 1);
         // Half goes to the even neighbour.

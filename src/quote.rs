@@ -1,7 +1,8 @@
-//! Texts in quotes with everything escaped that does not print, as Go's strconv.Quote writes them. JSON's quotes,
-//! which escape other things, are not here.
+//! Quotes texts as Go's strconv.Quote does: characters that do not print are escaped. Does not quote for JSON, whose
+//! escapes are different.
 
-/// A text in quotes, which are escaped in it. With `ascii` whatever is not ASCII is escaped too.
+/// The text between two `mark`s, with every `mark` in it escaped. With `ascii` all characters that are not ASCII are
+/// escaped too.
 pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push(mark);

@@ -1,10 +1,10 @@
-//! Recognises the answer of a server that was asked over http:// and speaks TLS. The opposite case is known from the TLS
-//! handshake, and is worded where that is done. Connects to nothing.
+//! Recognises the response of a TLS server to a request over http://. The opposite case fails in the TLS handshake, and
+//! `host` words its error. Connects to nothing.
 
-/// What an error adds where [`speaks_tls`] holds.
+/// The advice that an error adds if [`speaks_tls`] is true.
 pub const HINT: &str = "the server speaks TLS: write https:// instead of http://";
 
-/// Whether the beginning of an answer, or of its body where it is one of HTTP, says that the server speaks TLS.
+/// Whether the beginning of a response, or of an HTTP response's body, shows that the server speaks TLS.
 ///
 /// Source: RFC 8446, section 5.1 (an alert record); the texts of Go's net/http, nginx, Apache and HAProxy.
 pub fn speaks_tls(answer: &[u8]) -> bool {
@@ -17,7 +17,7 @@ pub fn speaks_tls(answer: &[u8]) -> bool {
         "speaking plain http to an ssl-enabled server port",
         "speaking http to an https port",
     ];
-    /// A page that says so says it soon.
+    /// In bytes. The texts are at the beginning of their pages.
     const BEGINNING: usize = 1024;
     let beginning = &answer[..answer.len().min(BEGINNING)];
     let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! The `{{...}}` of check_cmd and reload_cmd: the part of Go's text/template that means something there, worked
-//! out when the configuration is loaded. Runs nothing and does not know the path.
+//! Parses the `{{...}}` of check_cmd and reload_cmd: the part of Go's text/template that is useful there. Commands are
+//! parsed when the configuration is loaded. Runs nothing and does not know the path.
 //!
 //! Source: text/template and text/template/parse (delimiters, trim markers, pipelines), strconv.Unquote, fmt's %q.
 
@@ -8,18 +8,18 @@ use super::words::Fault;
 use crate::nearest::nearest;
 use crate::quote::quote;
 
-/// Which command is parsed, and what its one placeholder stands for.
+/// The command to parse and the meaning of its one placeholder.
 #[derive(Clone, Copy)]
 pub(super) struct Placeholder<'a> {
     /// The key: `check_cmd`.
     pub key: &'a str,
     /// `src` or `dst`.
     pub name: &'a str,
-    /// What the name means: "the staged file".
+    /// The meaning of the name: "the staged file".
     pub meaning: &'a str,
     /// The destination. The path to come is this or a name beside it; `printf "%q"` looks whether it needs escapes.
     pub dst: &'a str,
-    /// Whether the command stands in the file as it is, with no variable in it.
+    /// Whether the command has no variable in it.
     pub literal: bool,
 }
 
@@ -244,7 +244,7 @@ impl Action<'_> {
     }
 }
 
-/// The usual reason for braces that are not ours: another program's format, such as `docker ps --format`.
+/// The usual reason for other braces: the format of another program, such as `docker ps --format`.
 const LITERAL_BRACES: &str = "; for braces of another program write `{{\"{{\"}}`";
 
 /// The value of a double-quoted Go string at the start of a text, and its length there.

@@ -63,7 +63,7 @@ pub(super) struct Entry {
     pub node: Node,
 }
 
-/// A file before it has a meaning.
+/// A file as text and tree.
 pub(super) struct Document {
     pub path: PathBuf,
     written: Vec<u8>,
@@ -147,8 +147,8 @@ impl Document {
         (table, broken)
     }
 
-    /// Drops the faults that merely follow from earlier ones. The first of all is real; a later one is if its line
-    /// alone has it too, and then the damage ends with the line.
+    /// Drops the faults that follow from earlier ones. The first fault is real. A later one is real if its line alone has
+    /// it too, and then the damage ends with the line.
     fn separate<'e>(&self, text: &str, faults: Vec<Fault<'e>>) -> (Vec<Fault<'e>>, Damage) {
         if faults.is_empty() {
             return (faults, Damage::None);
@@ -156,7 +156,7 @@ impl Document {
         let mut kept: Vec<Fault> = Vec::new();
         let mut lines = BTreeSet::new();
         let mut structure = false;
-        // One fault a line is enough; it also keeps a line with many of them from being read for each.
+        // One fault a line is reported: each costs a parse of its line.
         let mut seen_to = None;
         for fault in faults {
             if seen_to.is_some_and(|end| fault.at <= end) {
@@ -175,7 +175,7 @@ impl Document {
             });
             // A duplicate key is seen only beside the other one, yet nothing is lost but itself.
             let own = alone || (fault.message == "duplicate key" && !structure);
-            // Behind a broken header keys land in the wrong table; at a key without a value toml stops reading.
+            // After a broken header keys land in the wrong table; at a key without a value toml stops parsing.
             let header = text[line].trim_start().starts_with('[');
             structure |= !own || header || fault.message.starts_with("key with no value");
             if own || kept.is_empty() {
@@ -200,7 +200,7 @@ impl Document {
         (line + 1, before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1)
     }
 
-    /// A line as written, by its number from 1; empty if it is too long to be of use to anybody.
+    /// A line as written, by its number from 1; empty if it is longer than `LONGEST_LINE`.
     pub fn line(&self, number: usize) -> String {
         let start = self.lines[number - 1];
         let end = self.lines.get(number).map_or(self.written.len(), |next| next - 1);
@@ -254,16 +254,16 @@ impl Document {
 /// What some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// The report has no room for more, and each costs a parse of its line.
+/// The report keeps no more, and each costs a parse of its line.
 const MOST_FAULTS: usize = 1000;
 
-/// In bytes. A file on one line is a machine's work, and would be gone through for each of its findings.
+/// In bytes. A longer line is generated, and each finding costs a pass over its line.
 const LONGEST_LINE: usize = 4096;
 
-/// Nobody nests a configuration this deep; it bounds our recursion, and every one over the tree.
+/// Far deeper than the keys; bounds the recursion here and in every walk over the tree.
 const DEEPEST: usize = 64;
 
-/// Makes our tree of toml's.
+/// Converts the tree of the toml crate.
 struct Tree<'a> {
     file: usize,
     /// The first place that is too deep.
@@ -307,7 +307,7 @@ impl Tree<'_> {
     }
 }
 
-/// What toml says, in words for whoever has to mend the line. What is not here is clear enough.
+/// The message of the toml crate in words that say what to change. A message that is not in the table is kept.
 fn explain(message: &str, line: &str) -> String {
     const UNQUOTED: &str = "a value is missing here, or it is text without quotes";
     /// How toml's message begins, and what is said instead.

@@ -9,7 +9,7 @@ pub(super) struct Expanded {
     pub bytes: Vec<u8>,
     /// Where the bytes are not the file's own, in order.
     pub substitutions: Vec<Substitution>,
-    /// The bytes are not all there: they would be more than [`LARGEST`].
+    /// Whether the expansion stopped at [`LARGEST`] bytes.
     pub is_cut: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Substitution {
     pub set: bool,
 }
 
-/// In bytes. A file that holds a long variable many times would grow without end.
+/// In bytes. Bounds a file that holds a long variable many times.
 const LARGEST: usize = 64 << 20;
 
 /// Expands a whole file. `var` is the environment; a variable that it does not know leaves nothing.

@@ -1,5 +1,5 @@
-//! Findings: what is wrong with a configuration, where in the file as its author wrote it, and how that is
-//! shown. An excerpt is a line of the file on disk, never an expanded one: a variable may hold a secret.
+//! Findings: errors and warnings of a configuration with their places in the file on disk, and their text form. An
+//! excerpt is a line of the file on disk, never an expanded line: a variable may hold a secret.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,26 +9,29 @@ use crate::width;
 /// One error or warning, with its place in the file as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// Whether it is an error, and not a warning.
     pub fatal: bool,
+    /// The file, by the path it was read from.
     pub file: PathBuf,
     /// Line and column from 1 (columns count characters); `None`: the file as a whole.
     pub place: Option<(usize, usize)>,
+    /// What is wrong, and what to do about it.
     pub message: String,
-    /// The line at `place` as it stands in the file, fit to be shown, with a caret under the place; empty without one.
+    /// The line at `place`, without control characters and secrets, and a caret under the place; empty without a place.
     pub excerpt: String,
 }
 
-/// Everything that is wrong with a configuration. Warnings alone do not stop anything.
+/// All errors and warnings of a configuration.
 #[derive(Debug)]
 pub struct Findings {
     /// In the order of files and places.
     pub list: Vec<Finding>,
-    /// Whether a file or a directory could not be read, and not just what is in it is wrong.
+    /// Whether a file or a directory could not be read.
     pub unreadable: bool,
 }
 
 impl Finding {
-    /// `file:line:col: what`, on one line: for the log, which says itself how grave it is.
+    /// `file:line:col: message`, on one line, without its severity: a log line has its level.
     pub fn headline(&self) -> String {
         format!("{}: {}", self.location(), self.message)
     }
@@ -39,7 +42,7 @@ impl Finding {
     }
 }
 
-/// The headline, where a warning says that it is one, and the excerpt. No newline at the end.
+/// The headline, with `warning:` for a warning, and the excerpt. No newline at the end.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gravity = if self.fatal { "" } else { "warning: " };
@@ -78,7 +81,7 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     if line.iter().all(|c| c.is_whitespace()) {
         return String::new();
     }
-    // What is hidden is pointed at where it would begin.
+    // The caret of a hidden place points at the begin of the hidden part.
     let caret = if hidden { line.len().min(column - 1) } else { column - 1 };
     let from = if line.len() > WIDTH { line.len().min(caret.saturating_sub(WIDTH / 2)) } else { 0 };
     let to = line.len().min(from + WIDTH);
@@ -94,8 +97,8 @@ pub(super) fn hides(line: &str) -> bool {
     without_secret(line).1
 }
 
-/// Cuts a line behind the `=` of what looks like a password or a token, or before the credentials in a URL, and tells
-/// whether it did: start-up errors end up in central logs, and the caret needs the key, not the value.
+/// Cuts a line after the `=` of a key that may be a password or a token, or before the credentials in a URL, and tells
+/// whether it cut. Start-up errors end up in central logs, and the caret needs the key, not the value.
 fn without_secret(line: &str) -> (&str, bool) {
     const SECRETS: &[&str] =
         &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];

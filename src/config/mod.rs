@@ -1,5 +1,5 @@
-//! The configuration: what the user wrote, checked as a whole. Reads files and the environment
-//! only through [`Source`].
+//! The configuration: reads the main file and those of include_dir, and checks them as a whole. Reads files and the
+//! environment only through [`Source`].
 
 mod backend;
 mod command;
@@ -76,11 +76,11 @@ const SCHEMAS: &[&Schema] = &[
     &telemetry::PROMETHEUS,
 ];
 
-/// Reads and checks a whole configuration. Gives all warnings beside the configuration. `mode` decides which warnings
-/// are of use; what the configuration means does not depend on it.
+/// Reads and checks a whole configuration. Returns the configuration and all warnings. `mode` decides which warnings
+/// are useful; the configuration does not depend on it.
 ///
 /// # Errors
-/// All errors and warnings of the run at once.
+/// At least one error. The list holds all errors and warnings.
 pub fn load(
     path: &Path,
     strictness: Strictness,
@@ -114,8 +114,8 @@ impl Load<'_> {
     /// The configuration, as far as it could be read; `None` where there is no file.
     fn run(&mut self, path: &Path) -> Option<Config> {
         let main = self.read(path)?;
-        // The included files are read before anything is checked: what is missing is only said where every
-        // file is sound.
+        // The included files are read before the main file is checked: missing keys are reported only if every file is
+        // free of syntax errors.
         let files = self.include(&main);
         let report = &self.report;
         let reader = Reader::new(report, &MAIN, &main.table, main.span);
@@ -184,7 +184,7 @@ impl Load<'_> {
         Some(Tree { table, span: Span { file: number, start: 0, end: 0 }, path: path.to_path_buf() })
     }
 
-    /// The files of include_dir, by name. What has such a name and is no file, or a link to none, is skipped.
+    /// The files of include_dir, by name. A directory and a dangling link are skipped.
     fn include(&mut self, main: &Tree) -> Vec<Tree> {
         let reader = Reader::new(&self.report, &MAIN, &main.table, main.span);
         let Some(dir) = reader.filled("include_dir") else { return Vec::new() };
@@ -218,7 +218,7 @@ impl Load<'_> {
         files
     }
 
-    /// The files of filter_dir, by name. remco does without a directory that is not there.
+    /// The files of filter_dir, by name. The directory may be missing, as in Go remco.
     fn filters(&self, main: &Reader) -> Vec<PathBuf> {
         let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
         self.files(&dir, b".js").unwrap_or_else(|error| {
@@ -230,7 +230,7 @@ impl Load<'_> {
         })
     }
 
-    /// The paths in a directory whose names end so, in the order of the names' bytes.
+    /// The paths in a directory whose names end with `suffix`, in the order of the names' bytes.
     fn files(&self, dir: &Found<&str>, suffix: &[u8]) -> io::Result<Vec<PathBuf>> {
         let mut names = self.source.list(Path::new(dir.value))?;
         names.retain(|name| name.as_bytes().ends_with(suffix));
@@ -239,7 +239,7 @@ impl Load<'_> {
     }
 }
 
-/// The resource of an included file, unless it is to be skipped, as a file without templates is.
+/// The resource of an included file; `None` where the file is skipped, such as one without templates.
 fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     let foreign = file.table.find("resource").filter(|_| file.table.find("template").is_none());
     if let Some(entry) = foreign {
@@ -258,9 +258,9 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     None
 }
 
-/// Two templates that write one file would overwrite each other for ever, and one that writes what it is made from
-/// would change it at every update. The pid file is none of all these. Files are compared, not paths: `..`, a link and a
-/// relative path are other names of one file.
+/// Reports files that are written twice, or read and written: two templates with one `dst` would overwrite each other
+/// without end, and a template that writes its own input would change it at every update. The pid file may not be any of
+/// these files. Files are compared, not paths: `..`, a link and a relative path are other names of one file.
 fn one_writer_each(
     report: &Report,
     source: &dyn Source,
@@ -278,7 +278,7 @@ fn one_writer_each(
         });
         inputs.extend(sources.chain(data).map(|input| (source.identity(input.1), input)));
     }
-    // Says by which name it is known, unless that is the same.
+    // Names the other path of the file, unless both are equal.
     let by_name = |shown: &str, path: &Path| match Identity::named(Path::new(shown)) == Identity::named(path) {
         true => String::new(),
         false => format!(" under the name {}", quoted(&path.display().to_string())),
@@ -308,7 +308,7 @@ fn one_writer_each(
     }
 }
 
-/// Nothing depends on names, but a log in which two resources have the same one is hard to read.
+/// Warns of resources with one name: their log lines cannot be told apart.
 fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
     let mut first: HashMap<&str, Span> = HashMap::new();
     for parsed in parsed {

@@ -1,5 +1,5 @@
-//! What a checked configuration holds. Every default is filled in and every text is parsed, so
-//! that nothing behind it looks at strings again. What runs is `resource::Resource`.
+//! A checked configuration as data. Every default is filled in and every text is parsed, so that no other module parses
+//! it again. Running resources are `resource::Resource`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,64 +7,82 @@ use std::time::Duration;
 
 use super::backend::Backend;
 
-/// A whole configuration, with include_dir and default_backends worked in.
+/// A whole configuration, with include_dir and default_backends applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Lines below this level are not logged.
     pub log_level: LogLevel,
+    /// The form of log lines.
     pub log_format: LogFormat,
     /// The `*.js` files of filter_dir, by name.
     pub filters: Vec<PathBuf>,
+    /// The file that holds the process id.
     pub pid_file: Option<PathBuf>,
+    /// The resources of the main file, then those of include_dir.
     pub resources: Vec<Resource>,
+    /// The receivers of metrics.
     pub telemetry: Telemetry,
+    /// The limits of every template.
     pub limits: Limits,
-    /// The files of include_dir that were read, in that order: each is logged.
+    /// The files of include_dir, in the order in which they were read.
     pub included: Vec<PathBuf>,
 }
 
 /// What one render of a template may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tags, expressions and loop rounds that are run, and every 16 bytes that they read or make.
+    /// Tags, expressions and loop rounds that run, and every 16 bytes that they read or make.
     pub template_steps: u64,
     /// Processor time.
     pub template_time: Duration,
-    /// Bytes of the result, and of each text or list on the way to it.
+    /// Bytes of the result, and of each intermediate text or list.
     pub template_output: usize,
-    /// Bytes of all texts, lists and maps that are alive at a time.
+    /// Bytes of all texts, lists and maps that exist at a time.
     pub template_memory: usize,
 }
 
+/// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
+    /// Every step.
     Trace,
+    /// For the search of errors.
     Debug,
+    /// Changes and reloads.
     Info,
+    /// Probable mistakes that change nothing.
     Warn,
+    /// Failures.
     Error,
+    /// No line has this level: as a limit it turns logging off.
     Off,
 }
 
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// A line of text.
     Text,
+    /// A JSON object on one line.
     Json,
 }
 
 /// One `[[resource]]`: templates that are rendered from the same keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
-    /// For people; two resources may have the same.
+    /// The name in log lines. Two resources may have one name, with a warning.
     pub name: String,
-    /// For `/bin/sh -c`, untemplated; after the first successful render.
+    /// For `/bin/sh -c`, without placeholders; run after the first successful render.
     pub start_cmd: Option<String>,
-    /// How long it may take; `None`: as long as it likes.
+    /// The timeout of the command above; `None`: no timeout.
     pub start_timeout: Option<Duration>,
-    /// For `/bin/sh -c`, untemplated; after an update that changed something.
+    /// For `/bin/sh -c`, without placeholders; run after an update that changed a file.
     pub reload_cmd: Option<String>,
-    /// How long it may take; `None`: as long as it likes.
+    /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
+    /// The supervised child.
     pub exec: Option<Exec>,
+    /// The templates, in the order of the file.
     pub templates: Vec<Template>,
     /// In merge order: a later one wins.
     pub backends: Vec<Backend>,
@@ -77,7 +95,9 @@ pub struct Exec {
     pub command: Vec<Word>,
     /// The number of a signal; 0 sends nothing. `None`: the child is stopped and started again.
     pub reload_signal: Option<i32>,
+    /// The number of the signal that stops the child.
     pub kill_signal: i32,
+    /// A child that has not exited this long after `kill_signal` is killed.
     pub kill_timeout: Duration,
     /// The upper end of a random delay.
     pub splay: Duration,
@@ -86,59 +106,69 @@ pub struct Exec {
 /// One word of an exec command: its parts, joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Word {
+    /// In order; none for an empty word.
     pub parts: Vec<WordPart>,
 }
 
+/// A part of a word.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WordPart {
+    /// Literal text.
     Text(String),
-    /// What this command for `/bin/sh -c` prints when the child is started, without the space around it.
+    /// The output of this command for `/bin/sh -c` when the child is started, without the space around it.
     Output(String),
 }
 
+/// One `[[resource.template]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
+    /// The template.
     pub src: PathBuf,
+    /// The file to write.
     pub dst: PathBuf,
+    /// Whether missing directories above `dst` are created.
     pub make_directories: bool,
-    /// Permission bits, at most 0o7777. `None`: dst's, else 0644.
+    /// Permission bits, at most 0o7777. `None`: those of `dst`, else 0644.
     pub mode: Option<u32>,
-    /// `None`: neither changed nor compared.
+    /// The owner; `None`: neither changed nor compared.
     pub uid: Option<u32>,
+    /// The group; `None`: neither changed nor compared.
     pub gid: Option<u32>,
-    /// Knows `{{.src}}`.
+    /// Has the placeholder `{{.src}}`.
     pub check_cmd: Option<Command>,
-    /// How long it may take; `None`: as long as it likes.
+    /// The timeout of the command above; `None`: no timeout.
     pub check_timeout: Option<Duration>,
-    /// Knows `{{.dst}}`.
+    /// Has the placeholder `{{.dst}}`.
     pub reload_cmd: Option<Command>,
-    /// How long it may take; `None`: as long as it likes.
+    /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
+    /// What survives a power failure.
     pub durability: Durability,
-    /// The content of the file at `dst` is replaced, and the file is not.
+    /// Whether the existing file at `dst` is written to instead of being replaced.
     pub in_place: bool,
 }
 
-/// What of a new file is certain to survive a power cut once it is in place.
+/// What of a new file survives a power failure after it was put in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The file and its name: both are synced before anybody is told.
+    /// The file and its name: both are synced before commands run.
     #[default]
     Full,
-    /// The file: after a power cut there is the old or the new one, whole.
+    /// A whole file: the old or the new one.
     File,
-    /// Nothing; the file may be there without its content.
+    /// Nothing: the file may be there without its content.
     None,
 }
 
-/// A command for `/bin/sh -c` with the place of a path in it: text and path in turn.
+/// A command for `/bin/sh -c` with placeholders of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
+    /// In order, no two texts in a row.
     pub parts: Vec<CommandPart>,
 }
 
 impl Command {
-    /// The command with a path in its place.
+    /// The command with the path in place of its placeholders.
     pub fn text(&self, path: &Path) -> OsString {
         let parts = self.parts.iter().map(|part| match part {
             CommandPart::Text(text) => OsStr::new(text),
@@ -148,25 +178,36 @@ impl Command {
     }
 }
 
+/// A part of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandPart {
+    /// Literal text.
     Text(String),
+    /// The place of the path.
     Path,
 }
 
-/// Where metrics go. Parsed and checked; nothing is sent yet.
+/// The receivers of metrics. Parsed and checked; no metric is sent yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
+    /// Whether metrics are sent.
     pub enabled: bool,
+    /// The first part of every metric's name.
     pub service_name: String,
+    /// The name of the host; empty: the machine's.
     pub hostname: String,
+    /// Whether the host's name stands before the names of gauges.
     pub enable_hostname: bool,
+    /// Whether the host's name is a label instead.
     pub enable_hostname_label: bool,
+    /// Whether metrics of the process are sent too.
     pub enable_runtime_metrics: bool,
-    /// interval and retain
+    /// The time that one aggregate covers, and how long aggregates are kept.
     pub inmem: Option<(Duration, Duration)>,
+    /// The address of statsd.
     pub statsd: Option<String>,
+    /// The address of statsite.
     pub statsite: Option<String>,
-    /// address, and after how long a metric expires (zero: never)
+    /// The address to listen on, and after how long a metric expires (zero: never).
     pub prometheus: Option<(String, Duration)>,
 }

@@ -1,23 +1,23 @@
-//! Commands that mean the same without a shell: which they are, and their words. For machines without /bin/sh, such as
-//! containers made from nothing. Runs nothing and expands nothing.
+//! Recognises commands that need no shell, and splits them into words. For machines without /bin/sh, such as FROM scratch
+//! containers. Runs nothing and expands nothing.
 //!
 //! Source: POSIX.1, Shell Command Language, 2.2 Quoting and 2.3 Token Recognition.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-/// What of a command only a shell can do, as messages show it: "`|`", "the builtin `cd`".
+/// The part of a command that needs a shell, for messages: "`|`", "the builtin `cd`".
 pub type NeedsShell = String;
 
 /// Splits a command as a shell would.
 ///
 /// # Errors
-/// It needs a shell, or is not whole.
+/// The command needs a shell, or a quote in it is not closed.
 pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
     let mut words: Vec<Vec<u8>> = Vec::new();
     // The word under way; a pair of quotes begins one even if nothing is between them.
     let mut word: Option<Vec<u8>> = None;
-    // How much of the first word came before its first quote: what is quoted is no builtin and names no variable.
+    // The length of the first word before its first quote: a quoted word is no builtin and no assignment.
     let mut bare = None;
     let mut bytes = command.iter().copied();
     while let Some(byte) = bytes.next() {

@@ -1,5 +1,5 @@
-//! Collects the findings of one load, so that one run names everything that is wrong. Turns places in expanded
-//! bytes into lines and columns of the files, and never into expanded values.
+//! Collects the findings of one load, so that one run reports all errors. Converts places in expanded bytes to lines
+//! and columns of the files. Never shows an expanded value.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use super::finding::{self, Finding, Findings};
 use super::mode::{Mode, Strictness};
 use super::schema::Schema;
 
-/// Nobody reads more findings than this, and a long line with nothing but slips would be gone through for each.
+/// More findings than this help no reader, and each one costs a pass over its line.
 const MOST: usize = 500;
 
 /// The files of a load and what was found in them.
 pub(super) struct Report {
     files: Vec<Document>,
     strictness: Strictness,
-    /// What the program is to do with the configuration.
+    /// How long the program runs with the configuration.
     pub mode: Mode,
     /// All kinds of tables, where an unknown key may belong; the usual places first.
     pub schemas: &'static [&'static Schema],
-    /// In the order they are shown; what is found twice (default_backends count in every resource) is there once.
+    /// In the order of the output. A finding that is made twice, as in default_backends for every resource, is here once.
     found: RefCell<BTreeMap<Order, Finding>>,
     unreadable: Cell<bool>,
 }
@@ -46,7 +46,7 @@ impl Report {
         Report::new(Strictness::Lenient, Mode::Watch, &[])
     }
 
-    /// Takes a file in and gives its number.
+    /// Adds a file and returns its number.
     pub fn add(&mut self, file: Document) -> usize {
         self.files.push(file);
         self.files.len() - 1
@@ -56,7 +56,7 @@ impl Report {
         &mut self.files[number]
     }
 
-    /// Something that is there and wrong.
+    /// An error at a place.
     pub fn error(&self, span: Span, message: impl Into<String>) {
         self.push(true, span, message.into());
     }
@@ -67,14 +67,14 @@ impl Report {
         self.error(span, message);
     }
 
-    /// Something that is needed and not there. Said only where all syntax is sound: it may be in the damaged part.
+    /// A required key that is not set. Reported only if no file has a syntax error: the key may be in the damaged part.
     pub fn missing(&self, span: Span, message: impl Into<String>) {
         if self.is_sound() {
             self.push(true, span, message.into());
         }
     }
 
-    /// Something that is not there, which is allowed and hardly meant.
+    /// A key that is not set, which is allowed and probably a mistake: a warning.
     pub fn lacking(&self, span: Span, message: impl Into<String>) {
         if self.is_sound() {
             self.push(false, span, message.into());
@@ -85,7 +85,7 @@ impl Report {
         self.files.iter().all(|file| file.damage == Damage::None)
     }
 
-    /// Something that could be a slip and changes nothing: an error only where the user wants it to be.
+    /// A probable mistake that changes nothing: a warning, with `--strict` an error.
     pub fn slip(&self, span: Span, message: impl Into<String>) {
         self.push(self.strictness == Strictness::Strict, span, message.into());
     }
@@ -107,8 +107,8 @@ impl Report {
         self.insert(true, span, message);
     }
 
-    /// A `$...` that left nothing: a slip, also where the syntax is broken, which may come of it. Not reported where
-    /// a finding on its line names the variable and is as grave.
+    /// A `$...` without a value: a probable mistake. Reported also if the syntax is broken, which may be its result. Not
+    /// reported if a finding on its line names the variable and is at least as severe.
     pub fn left_out(&self, file: usize, one: &Substitution, message: &str) {
         let fatal = self.strictness == Strictness::Strict;
         let document = &self.files[file];
@@ -129,7 +129,7 @@ impl Report {
         self.insert_at(fatal, span, message.to_owned(), |file| file.place_as_written(one.written.start));
     }
 
-    /// Whether no more slips are taken in.
+    /// Whether further warnings are dropped.
     pub fn is_full(&self) -> bool {
         self.found.borrow().len() >= if self.strictness == Strictness::Strict { 2 * MOST } else { MOST }
     }
@@ -144,7 +144,7 @@ impl Report {
         self.of_file(true, number, message);
     }
 
-    /// Something that is not there in a file as a whole, which is allowed and hardly meant.
+    /// Like `lacking`, for the file as a whole.
     pub fn lacking_in_file(&self, number: usize, message: String) {
         if self.is_sound() {
             self.of_file(false, number, message);
@@ -170,7 +170,7 @@ impl Report {
 
     fn insert_at(&self, fatal: bool, span: Span, message: String, place: impl Fn(&Document) -> (usize, usize)) {
         let mut found = self.found.borrow_mut();
-        // Errors have as much room again, so that none can be lost behind warnings.
+        // Errors have twice the room, so that warnings cannot displace them.
         let order = Order { file: span.file, at: span.start, warning: !fatal, message: message.clone() };
         if found.len() >= if fatal { 2 * MOST } else { MOST } || found.contains_key(&order) {
             return;
@@ -182,19 +182,19 @@ impl Report {
         found.insert(order, finding);
     }
 
-    /// `file:line:col` of a place, to point from one finding to another place.
+    /// `file:line:col` of a place, for the message of a finding elsewhere.
     pub fn location(&self, span: Span) -> String {
         let file = &self.files[span.file];
         let (line, column) = file.place(span.start);
         format!("{}:{line}:{column}", file.path.display())
     }
 
-    /// Whether a value stands in the file as it is, with no variable in it.
+    /// Whether a value has no variable in it.
     pub fn is_literal(&self, span: Span) -> bool {
         self.files[span.file].expanded.inside(span.range()).is_empty()
     }
 
-    /// A value for a message, as the file has it: a `$NAME` is shown as such, not what it stands for.
+    /// A value for a message, as in the file: `$NAME` is shown, never its value.
     pub fn show(&self, span: Span, value: &str) -> String {
         if self.is_literal(span) {
             return quoted(value);
@@ -203,7 +203,7 @@ impl Report {
         quoted(file.as_written(span).trim_matches(['"', '\'']))
     }
 
-    /// Names the variables that left nothing in a value: `` (the variable `X` is not set)``, or nothing.
+    /// Names a variable of a value that is not set: `` (the variable `X` is not set)``, or nothing.
     pub fn unset(&self, span: Span) -> String {
         let inside = self.files[span.file].expanded.inside(span.range());
         let name = inside.iter().filter(|one| !one.set).find_map(|one| one.name.as_ref());
@@ -221,8 +221,8 @@ impl Report {
     }
 }
 
-/// What a message about a value adds where a variable left nothing in it. A name that is none, such as half a file
-/// behind an unclosed `${`, has a finding of its own.
+/// The addition to the message of a value with a variable that is not set. An invalid name, such as half a file after an
+/// unclosed `${`, has a finding of its own.
 fn unset_clause(name: &[u8]) -> String {
     if !is_name(name) {
         return String::new();

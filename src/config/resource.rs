@@ -172,7 +172,7 @@ pub(super) static TEMPLATE: Schema = Schema {
             "in_place",
             Type::Boolean,
             Default::Flag(false),
-            "writes into the existing file at `dst` instead of replacing it, for a file whose directory cannot be written. \
+            "writes into the existing file at `dst` instead of replacing it, for a file that has to keep its inode. \
              A crash during the write leaves a partial file; the next start writes it again. A `dst` that does not exist \
              is created as without this key. Go remco has no such key",
         ),
@@ -181,7 +181,7 @@ pub(super) static TEMPLATE: Schema = Schema {
     ]],
 };
 
-/// Where a resource is written, which decides how messages spell the headers of its tables.
+/// The place of a resource in the files. Messages spell the headers of its tables accordingly.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// `[[resource]]`
@@ -200,14 +200,14 @@ impl Origin {
     }
 }
 
-/// A resource, and where its name and the `dst` of each of its templates are written.
+/// A resource, and the places of its name and of the `dst` of each of its templates.
 pub(super) struct Parsed {
     pub resource: Resource,
     pub name: Span,
     pub destinations: Vec<Span>,
 }
 
-/// Reads one resource. `file_name` is its name unless it has one.
+/// Reads one resource. `file_name` is the name of a resource without a `name`.
 pub(super) fn parse(
     reader: &Reader,
     origin: Origin,
@@ -303,7 +303,7 @@ fn timeout(reader: &Reader, key: &str) -> Option<Duration> {
 /// The default of `kill_signal`.
 const SIGTERM: i32 = 15;
 
-/// The template, and where its `dst` is written. All keys are checked even if one is wrong.
+/// The template, and the place of its `dst`. All keys are checked even if one is wrong.
 fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     let report = reader.report;
     let src = match reader.text("src") {

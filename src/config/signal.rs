@@ -1,5 +1,5 @@
-//! The names of signals and their numbers on Linux. Sends none, and does not judge which of them
-//! make sense.
+//! The names of signals and their numbers on Linux.
+//! Sends no signal, and accepts every signal for every purpose.
 
 // Most architectures number signals alike, these do not (signal(7)); a wrong number would be silent.
 #[cfg(any(
@@ -12,8 +12,8 @@
 ))]
 compile_error!("signals have other numbers on this architecture");
 
-/// What signal(7) lists under "x86/ARM and most others", with the synonyms. 0 is never delivered; consul-template,
-/// where remco takes its names from, calls it SIGNULL, and as a reload_signal it keeps a child as it is.
+/// The signals of signal(7) under "x86/ARM and most others", with their synonyms. 0 is never delivered. SIGNULL is its name
+/// in consul-template, from which Go remco took the names; as a reload_signal it leaves the child alone.
 const NAMES: &[(&str, i32)] = &[
     ("SIGHUP", 1),
     ("SIGINT", 2),
@@ -76,7 +76,7 @@ pub(super) fn number(name: &str) -> Option<i32> {
     REAL_TIME.contains(&number).then_some(number)
 }
 
-/// What a signal is called in messages: `SIGUSR2`, `SIGRTMIN+3`.
+/// The name of a signal in messages: `SIGUSR2`, `SIGRTMIN+3`.
 pub fn name(number: i32) -> String {
     if let Some((name, _)) = NAMES.iter().find(|(_, known)| *known == number) {
         return (*name).to_owned();

@@ -1,13 +1,13 @@
-//! What a configuration may ask for and this version or build does not do. A resource that needs it must not start and
-//! quietly do something else. Each line here goes with the change that builds the feature.
+//! Options that this version or build accepts and does not support. A resource that uses one must not start and silently
+//! behave differently. A feature's line here is removed by the change that adds the feature.
 
 use super::backend::Kind;
 use super::model::{Config, Resource};
 
-/// Why nothing can be asked for over https.
+/// Why https is not supported in this build.
 pub const NO_TLS: &str = "this program is built without TLS: use the default build (cargo build --release)";
 
-/// One message for each thing that is not built, in the order of the configuration; none if all can be done.
+/// One message for each unsupported option, in the order of the configuration; none if all are supported.
 pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
     if let (Some(filter), false) = (config.filters.first(), cfg!(feature = "js")) {

@@ -1,5 +1,5 @@
-//! What is said of a `$` that left nothing in the configuration: a variable that is not set, an unclosed `${`. Reads
-//! no environment and never shows what a variable stands for, nor a part of a password that was taken for a name.
+//! Reports each `$` of a configuration that has no value: a variable that is not set, an unclosed `${`. Reads no
+//! environment. Never shows the value of a variable, nor a part of a password that was taken for a name.
 
 use std::collections::HashSet;
 
@@ -8,12 +8,12 @@ use super::expand::{Substitution, is_name};
 use super::finding::hides;
 use super::report::{Report, quoted};
 
-/// Reports every `$` of every file that left nothing, unless a finding names its variable already. Comments may hold
-/// what they like, as long as nothing behind them is lost.
+/// Reports every `$` of every file that has no value, unless a finding names its variable already. A `$` in a comment is
+/// ignored, unless text after the comment is lost.
 pub(super) fn check(report: &Report) {
     for (number, file) in report.files().iter().enumerate() {
         let comments = Comments::of(&file.expanded.bytes);
-        // Of neighbours that all left nothing, those with one name give one finding: a file of `$1$1...` has millions.
+        // Neighbours without a value and with one name give one finding: a file of `$1$1...` has millions.
         let (mut start, mut names) = (None, HashSet::new());
         for one in file.expanded.substitutions.iter().filter(|one| !one.set) {
             let is_on_one_line = !file.written(one.written.clone()).contains(&b'\n');
@@ -53,7 +53,7 @@ fn message(file: &Document, one: &Substitution) -> String {
     }
     let name = quoted(&String::from_utf8_lossy(name));
     match one.name.as_deref() {
-        // No variable that is ever set.
+        // Such a variable cannot be set.
         Some([b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9', ..]) => {
             format!("{shown} is left out, the variable {name} is not set: {AS_TEXT}")
         }
@@ -65,7 +65,8 @@ fn message(file: &Document, one: &Substitution) -> String {
     }
 }
 
-/// Whether a name is one and not, as in `pa$word`, a part of a secret: it stands in braces, or by itself.
+/// Whether a name may be shown. In a line with a secret it may be a part of the secret, as in `pa$word`, unless it is in
+/// braces or alone between quotes.
 fn is_shown(file: &Document, one: &Substitution, name: &[u8]) -> bool {
     let line = file.line(file.line_of(one.written.start) + 1);
     if !line.is_empty() && !hides(&line) {
@@ -99,7 +100,7 @@ impl Comments {
         Comments(found)
     }
 
-    /// What is inserted at the end of a comment is a part of it.
+    /// Text that is inserted at the end of a comment is a part of the comment.
     fn contain(&self, at: usize) -> bool {
         let behind = self.0.partition_point(|(start, _)| *start <= at);
         behind.checked_sub(1).is_some_and(|last| at <= self.0[last].1)

@@ -1,11 +1,11 @@
 //! The words of an exec command, which runs without a shell: quotes, backslashes, backquotes and `$(...)`. Runs
 //! nothing: what a command between backquotes prints is known only when the child starts.
 //!
-//! Source: go-shellwords with ParseBacktick, which remco splits its commands with.
+//! Source: go-shellwords with ParseBacktick, the splitter of Go remco.
 
 use super::model::{Word, WordPart};
 
-/// What is wrong inside a text, and at which byte of it.
+/// An error inside a text, and the byte where it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub at: usize,
@@ -85,7 +85,7 @@ pub(super) fn split(text: &str) -> Result<Vec<Word>, Fault> {
     Ok(words)
 }
 
-/// remco drops the rest of such a command without a word.
+/// Go remco drops the rest of such a command silently.
 fn needs_shell(at: usize, c: char) -> Fault {
     Fault {
         at,

@@ -7,11 +7,16 @@ use super::tls::{self, TLS, Tls};
 use crate::config::reader::Reader;
 use crate::config::schema::{Default, Schema, Type, key};
 
+/// The options of Consul.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consul {
+    /// Addresses; none: the environment variable `CONSUL_HTTP_ADDR`, else localhost.
     pub nodes: Vec<String>,
+    /// `http`, `https` or empty.
     pub scheme: String,
+    /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
+    /// The files for TLS.
     pub tls: Tls,
 }
 

@@ -13,48 +13,60 @@ use crate::config::report::{Report, quoted};
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 use crate::config::secret::Secret;
 
+/// The options of etcd.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Etcd {
     /// URLs with `http` or `https` and no slash at the end; one at least where there is no `srv_record`. A node that is
     /// written without a scheme is https if a client_* file is set, else http.
     pub nodes: Vec<String>,
+    /// The scheme of nodes from `srv_record`, for version 2.
     pub scheme: String,
+    /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
+    /// The files for TLS.
     pub tls: Tls,
-    /// `None`: nobody logs in.
+    /// The user; `None`: requests have no credentials.
     pub login: Option<Login>,
-    /// `None`: found out.
+    /// `None`: detected.
     pub version: Option<EtcdVersion>,
-    /// For each step of a request: to send it, for the head of its answer, for each piece of the rest.
+    /// The timeout of each step of a request: sending it, the head of the response, each piece of the rest.
     pub request_timeout: Duration,
-    /// For a connection to come about.
+    /// The timeout of a connection attempt.
     pub dial_timeout: Duration,
-    /// How long a one-shot run tries.
+    /// How long a one-shot run retries.
     pub timeout: Duration,
-    /// How long a watch may be silent before its node is asked whether it is alive.
+    /// How long a watch may be silent before its node is probed.
     pub watch_deadline: Duration,
-    /// Bytes of an answer, or of one line of a watch.
+    /// The largest response, and the largest line of a watch, in bytes.
     pub max_response: usize,
+    /// The limits of one read.
     pub read: ReadLimits,
 }
 
-/// Who logs in.
+/// A user and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
+    /// The name of the user.
     pub username: Credential,
+    /// Its password.
     pub password: Credential,
 }
 
-/// A text that the configuration holds, or that a file does, which is read at every login.
+/// A text of the configuration, or of a file that is read at every login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
+    /// The text itself.
     Inline(Secret),
+    /// The path of the file.
     File(PathBuf),
 }
 
+/// A version of etcd's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EtcdVersion {
+    /// A tree of directories.
     V2,
+    /// A flat, sorted map.
     V3,
 }
 
@@ -247,9 +259,9 @@ impl Etcd {
         }
     }
 
-    /// Whether a node has TLS or a file for it is set.
+    /// Whether a node is https or a file for TLS is set.
     pub fn wants_tls(&self) -> bool {
-        // Nodes that are given win over the record.
+        // `nodes` override the record.
         let of_nodes = self.nodes.iter().any(|node| node.starts_with("https://"));
         let of_record = self.nodes.is_empty() && self.scheme_of_record() == "https";
         self.tls != Tls::default() || of_nodes || of_record

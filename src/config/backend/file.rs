@@ -11,11 +11,14 @@ use crate::config::reader::Reader;
 use crate::config::schema::{Default, Key, Schema, Type, key};
 use crate::config::secret::Secret;
 
+/// The options of the file backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {
     /// A path or a http(s) URL.
     pub filepath: String,
+    /// Headers of the request for a URL.
     pub httpheaders: BTreeMap<String, Secret>,
+    /// The limits of one read.
     pub read: ReadLimits,
 }
 
@@ -58,8 +61,8 @@ pub(super) fn parse(reader: &Reader) -> Option<File> {
     Some(file)
 }
 
-/// Header names and values, the default ones too; a name that is in both is the resource's. HTTP does not look at the
-/// case of names, so one in another case is the same.
+/// Header names and values of the resource and of the defaults; those of the resource override. HTTP ignores the case
+/// of names.
 fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
     let mut headers: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for table in reader.tables_of_layers("httpheaders").iter().rev() {

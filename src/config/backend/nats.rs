@@ -9,13 +9,20 @@ use crate::config::reader::Reader;
 use crate::config::schema::{Default, Schema, Type, key, secret};
 use crate::config::secret::Secret;
 
+/// The options of NATS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nats {
+    /// Addresses; none: localhost.
     pub nodes: Vec<String>,
+    /// The key-value bucket.
     pub bucket: String,
+    /// Empty: none.
     pub username: String,
+    /// Empty: none.
     pub password: Secret,
+    /// Empty: none.
     pub token: Secret,
+    /// The path of a credentials file; empty: none.
     pub creds: PathBuf,
 }
 

@@ -9,10 +9,12 @@ use crate::config::reader::Reader;
 use crate::config::report::Report;
 use crate::config::schema::{Default, Schema, Type, key};
 
+/// The options of a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
+    /// The program.
     pub path: PathBuf,
-    /// Any table, as JSON text: the plugin gets it as it is.
+    /// Any table, as JSON text, for the plugin.
     pub config: String,
 }
 

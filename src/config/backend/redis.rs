@@ -7,11 +7,16 @@ use crate::config::reader::Reader;
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 use crate::config::secret::Secret;
 
+/// The options of Redis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redis {
+    /// Addresses, or the path of a socket.
     pub nodes: Vec<String>,
+    /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
+    /// Empty: none.
     pub password: Secret,
+    /// The number of the database.
     pub database: i64,
 }
 

@@ -9,17 +9,28 @@ use crate::config::schema::{Default, Schema, Type, key, secret};
 use crate::config::secret::Secret;
 use crate::nearest::nearest;
 
+/// The options of Vault.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vault {
+    /// The address.
     pub node: String,
+    /// How to authenticate; empty: not set.
     pub auth_type: String,
+    /// For `app-id`.
     pub app_id: Secret,
+    /// For `app-id`.
     pub user_id: Secret,
+    /// For `approle` and `kubernetes`.
     pub role_id: Secret,
+    /// For `approle`.
     pub secret_id: Secret,
+    /// For `userpass`.
     pub username: String,
+    /// For `userpass`.
     pub password: Secret,
+    /// For `token` and `github`.
     pub auth_token: Secret,
+    /// The files for TLS.
     pub tls: Tls,
 }
 

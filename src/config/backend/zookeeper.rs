@@ -6,9 +6,12 @@ use super::every::EVERY;
 use crate::config::reader::Reader;
 use crate::config::schema::{Default, Schema, Type, key};
 
+/// The options of ZooKeeper.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zookeeper {
+    /// Addresses.
     pub nodes: Vec<String>,
+    /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
 }
 
