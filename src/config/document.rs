@@ -317,7 +317,7 @@ fn explain(message: &str, line: &str) -> String {
         ("invalid boolean", UNQUOTED),
         ("invalid float", UNQUOTED),
         ("invalid date", UNQUOTED),
-        ("unexpected key or value", "something is left over here: a line has one key and one value"),
+        ("unexpected key or value", "unexpected text here: a line has one key and one value"),
         ("invalid unquoted key", "a key has letters, digits, `-` and `_` only, or quotes, and then a `=`"),
         ("invalid basic string", "the text has no closing `\"`"),
         ("invalid literal string", "the text has no closing `'`"),
@@ -329,9 +329,9 @@ fn explain(message: &str, line: &str) -> String {
     ];
     if message == "duplicate key" {
         return match line {
-            _ if line.starts_with("[[") => "this name is already taken above, and not by a list of tables".to_owned(),
+            _ if line.starts_with("[[") => "this name is already set above, and not as a list of tables".to_owned(),
             _ if line.starts_with('[') => {
-                "this table is already open above (where several are meant, write `[[...]]` every time)".to_owned()
+                "this table is already open above (for several tables write `[[...]]` every time)".to_owned()
             }
             _ => "this key is already set above".to_owned(),
         };
@@ -448,7 +448,7 @@ mod tests {
         check("resource\nb = 1", &["1:9 key with no value, expected `=`"], "structure");
         check(
             "[t]\n[t]",
-            &["2:2 this table is already open above (where several are meant, write `[[...]]` every time)"],
+            &["2:2 this table is already open above (for several tables write `[[...]]` every time)"],
             "structure",
         );
     }

@@ -269,7 +269,7 @@ fn one_writer_each(
     pid_file: Option<&Found<&str>>,
 ) {
     let mut inputs: HashMap<Identity, (&str, &Path)> = HashMap::new();
-    inputs.extend(files.iter().map(|file| (source.identity(file), ("read as configuration", *file))));
+    inputs.extend(files.iter().map(|file| (source.identity(file), ("the configuration", *file))));
     for resource in parsed.iter().map(|parsed| &parsed.resource) {
         let sources = resource.templates.iter().map(|template| ("the `src` of a template", &*template.src));
         let data = resource.backends.iter().filter_map(|backend| match &backend.kind {
@@ -288,7 +288,7 @@ fn one_writer_each(
         let identity = source.identity(Path::new(pid_file.value));
         if let Some((input, path)) = inputs.get(&identity) {
             let name = by_name(pid_file.value, path);
-            let message = format!("`pid_file` would overwrite what is {input}{name}: write to another file");
+            let message = format!("`pid_file` would overwrite {input}{name}: write to another file");
             report.error(pid_file.span, message);
         }
         inputs.insert(identity, ("the `pid_file`", Path::new(pid_file.value)));
@@ -298,7 +298,7 @@ fn one_writer_each(
             let identity = source.identity(&template.dst);
             if let Some((input, path)) = inputs.get(&identity) {
                 let name = by_name(&template.dst.to_string_lossy(), path);
-                report.error(*span, format!("`dst` would overwrite what is {input}{name}: write to another file"));
+                report.error(*span, format!("`dst` would overwrite {input}{name}: write to another file"));
             }
             if let Some(other) = first.insert(identity, *span) {
                 let other = report.location(other);

@@ -256,9 +256,9 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
                 signal::names(),
             ) {
                 Some(known) => format!(", did you mean {}?", quoted(known)),
-                None => ": names are like `SIGHUP` and `SIGRTMIN+3`".to_owned(),
+                None => ": write it like `SIGHUP` or `SIGRTMIN+3`".to_owned(),
             };
-            report.error(name.span, format!("{} names no signal {shown}{advice}", quoted(key)));
+            report.error(name.span, format!("unknown {} {shown}{advice}", quoted(key)));
         }
         number
     };
@@ -419,7 +419,7 @@ fn mode(reader: &Reader) -> Option<u32> {
             None
         }
         None => {
-            reader.report.error(found.span, format!("mode {shown} is no octal number: write it like `\"0644\"`"));
+            reader.report.error(found.span, format!("mode {shown} is not an octal number: write it like `\"0644\"`"));
             None
         }
     }

@@ -58,7 +58,7 @@ fn message(file: &Document, one: &Substitution) -> String {
             format!("{shown} is left out, the variable {name} is not set: {AS_TEXT}")
         }
         _ if written.windows(2).any(|pair| pair == b":-") => {
-            let rule = "a default stands behind a name of letters, digits and `_`";
+            let rule = "a default needs a name of letters, digits and `_`";
             format!("{shown} is left out, the variable {name} is not set: {rule}, or {AS_TEXT}")
         }
         _ => format!("{shown} is left out, the variable {name} is not set: set it, or {AS_TEXT}"),

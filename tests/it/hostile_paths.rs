@@ -52,13 +52,13 @@ fn no_input_is_overwritten_under_another_name() {
         ("new/../data.json", "the `filepath` of a backend"),
         ("sub/../app.tmpl", "the `src` of a template"),
         ("hard", "the `src` of a template"),
-        ("sub/up/config.toml", "read as configuration"),
-        ("more/../more/a.toml", "read as configuration"),
+        ("sub/up/config.toml", "the configuration"),
+        ("more/../more/a.toml", "the configuration"),
         ("sub/../sub/pid", "the `pid_file`"),
     ] {
         let config = configuration(dst, pid_file);
         dir.write("config.toml", &config);
-        let log = format!("`dst` would overwrite what is {what}");
+        let log = format!("`dst` would overwrite {what}");
         remco(&dir).once().expect_code(1).expect_log(&log).expect_no_log(UPDATED);
         assert!(is_untouched(&dir) && dir.holds("config.toml", &config), "{dst}");
     }
@@ -87,7 +87,7 @@ fn a_reload_does_not_take_a_configuration_that_overwrites_its_input() {
     symlink("data.json", dir.at("link")).expect("a link");
     dir.replace("config.toml", configuration("link", ""));
     program.signal(rustix::process::Signal::HUP);
-    program.wait_for_log("`dst` would overwrite what is the `filepath` of a backend");
+    program.wait_for_log("`dst` would overwrite the `filepath` of a backend");
     dir.replace("data.json", r#"{"x": "new"}"#);
     wait_until("the old configuration is at work", LIMIT, || dir.holds("out/app.conf", "rendered new\n"));
     program.stop();

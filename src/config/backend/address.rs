@@ -32,7 +32,7 @@ pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&st
     } else {
         for node in empty {
             let why = report.unset(node.span);
-            report.warn(node.span, format!("an empty address in `nodes` is left out{why}"));
+            report.warn(node.span, format!("an empty address in `nodes` is ignored{why}"));
         }
     }
     filled

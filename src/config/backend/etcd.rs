@@ -171,7 +171,7 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
         let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
             let why = reader.report.unset(node.span);
-            let message = format!("this is no address of etcd{why}: write it like `\"{EXAMPLE}\"`");
+            let message = format!("this is not an address of etcd{why}: write it like `\"{EXAMPLE}\"`");
             reader.report.error(node.span, message);
         }
         url
@@ -212,7 +212,8 @@ fn login(reader: &Reader) -> Option<Login> {
             if reader.purpose == Purpose::Use {
                 let span = reader.place(if reader.has("username") { "username" } else { "password" });
                 let why = report.unset(span);
-                let message = format!("nobody logs in: there is no user{why}: set `username` or `username_file`");
+                let message =
+                    format!("`password` has no effect without a user{why}: set `username` or `username_file`");
                 report.lacking(span, message);
             }
             None

@@ -55,7 +55,7 @@ pub(super) fn parse(reader: &Reader) -> Option<File> {
     let file = File { filepath, httpheaders, read: read_limits::parse(reader) };
     if file.is_remote() && node_url(&file.filepath, "http").is_none() {
         let why = reader.report.unset(reader.place("filepath"));
-        let message = format!("this is no URL{why}: write it like `\"https://example.com/data.yml\"`");
+        let message = format!("this is not a URL{why}: write it like `\"https://example.com/data.yml\"`");
         reader.report.error(reader.place("filepath"), message);
     }
     Some(file)
@@ -70,15 +70,18 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
             if let Value::Text(text) = &entry.node.value {
                 let key = || reader.report.show(entry.key_span, &entry.key);
                 if !is_header_name(&entry.key) {
-                    reader.report.error(entry.key_span, format!("{} is no name of a header in HTTP", key()));
+                    reader.report.error(entry.key_span, format!("{} is not a valid name of an HTTP header", key()));
                 } else if !text.chars().all(|c| matches!(c, ' '..='~' | '\t')) {
-                    let message = format!("a header of HTTP has printable ASCII only, {} has other characters", key());
+                    let message =
+                        format!("{} has characters that an HTTP header cannot have: use printable ASCII", key());
                     reader.report.error(entry.node.span, message);
                 }
                 headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
             } else {
                 let key = reader.report.show(entry.key_span, &entry.key);
-                reader.report.error(entry.node.span, format!("{key} must be a string, as all of `httpheaders`"));
+                reader
+                    .report
+                    .error(entry.node.span, format!("{key} must be a string, like all values of `httpheaders`"));
             }
         }
     }

@@ -60,7 +60,7 @@ fn json(report: &Report, node: &Node) -> serde_json::Value {
         Value::Float(digits) => {
             let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
             if number.is_none() {
-                report.error(node.span, "JSON, which plugins are given, has no such number");
+                report.error(node.span, "JSON, the form in which plugins get it, has no such number");
             }
             number.into()
         }

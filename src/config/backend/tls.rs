@@ -56,7 +56,7 @@ pub(super) fn tls(reader: &Reader) -> Tls {
         && reader.purpose == Purpose::Use
     {
         let why = if reader.has(lacks) { reader.report.unset(reader.place(lacks)) } else { String::new() };
-        let message = format!("{} is of no use without {}{why}: set both", quoted(is), quoted(lacks));
+        let message = format!("{} has no effect without {}{why}: set both", quoted(is), quoted(lacks));
         reader.report.missing(reader.place(is), message);
     }
     tls
