@@ -56,13 +56,13 @@ fn names_in_templates() {
 
         // Names that are found in answers, and names in macros, loops and filters.
         let targets = "{% for srv in lookupSRV(\"db\", \"tcp\", \"example.com\") %}{{ of(srv.Target) }}{% endfor %}";
-        let of = "{% macro of(name) %}{% filter upper %}{{ name }}{{ lookupIP(name)|join:\",\" }} {% endfilter %}{% endmacro %}";
+        let of = "{% macro of(name) %}{% filter upper %}{{ name }}{{ lookupIP(name)|join:\",\" }}{% endfilter %}{% endmacro %}";
         dir.write("names.tmpl", format!("{of}{targets}"));
         remco(&dir).once().expect_code(1).expect_log("`a.example.com.`: there is no such name");
         let known = targets.replace("example.com", "more.example.com");
         dir.write("names.tmpl", format!("{of}{known}"));
         remco(&dir).once().expect_code(0);
-        assert_eq!(dir.read("names.out").as_deref(), Some("DB.EXAMPLE.COM.10.0.0.10,10.0.0.9,FD00::1 "));
+        assert_eq!(dir.read("names.out").as_deref(), Some("DB.EXAMPLE.COM.10.0.0.10,10.0.0.9,FD00::1"));
         dir.write("names.out", want);
 
         dir.write("names.tmpl", "{{ lookupIP(\"no.example.com.\") }}\n");
