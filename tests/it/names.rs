@@ -12,9 +12,9 @@ const RECORDS: &[&str] = &[
     "srv-host=_db._tcp.example.com,b.example.com,90,1,5",
     "srv-host=_db._tcp.example.com,a.example.com,1000,2,5",
     "srv-host=_db._tcp.example.com,a.example.com,900,2,5",
-    "srv-host=_db._tcp.more.example.com,db.example.com,90,1,5",
     // An address that nothing leads to beside the one that etcd listens on.
     "host-record=etcd.example.com,127.0.0.1,2001:db8::1",
+    "srv-host=_db._tcp.more.example.com,db.example.com,90,1,5",
 ];
 
 const TEMPLATE: &str = r#"{% for address in lookupIP("db.example.com") %}{{ address }}
