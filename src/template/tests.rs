@@ -88,6 +88,15 @@ fn the_error_of_the_documentation() {
 #[rustfmt::skip]
 fn text_is_left_alone() {
     check("", "");
+    // But for a byte order mark at the start of a file, whichever file it is; anywhere else it is text.
+    check("\u{feff}a\u{feff}", "a\u{feff}");
+    check("\u{feff}", "");
+    check("\u{feff}\u{feff}", "\u{feff}");
+    check("\u{feff}{{ 1 }}", "1");
+    check_files(&[("t.tmpl", "\u{feff}a{% include \"p\" %}{% ssi \"p\" parsed %}"), ("p", "\u{feff}p")], "app");
+    check_files(&[("t.tmpl", "\u{feff}{% extends \"p\" %}"), ("p", "\u{feff}p{% block a %}{% endblock %}")], "p");
+    check_files(&[("t.tmpl", "{% set p = \"p\" %}{% include p %}"), ("p", "\u{feff}p")], "p");
+    fails("\u{feff}{{ 1 / 0 }}", "1 / 0", "t.tmpl:1:4: cannot divide an integer by zero");
     check("plain\r\n\ttext é 😀 }} %} #} { { % } {x} {", "plain\r\n\ttext é 😀 }} %} #} { { % } {x} {");
     check("{{ 1 }}}", "1}");
     check("{ {{ 1 }} }{{ 2 }}{", "{ 1 }2{");
@@ -1316,6 +1325,14 @@ fn a_text_that_does_not_fit_is_told_with_its_file() {
         &[("t.tmpl", "{% import 'b.tmpl' m %}{{ 1 }}{{ m() }}"), ("b.tmpl", &macro_)],
         "b.tmpl:1:23| imported by t.tmpl:1:1| called from t.tmpl:1:34",
     );
+}
+
+/// A cycle with a name holds its value, and a map may hold it.
+#[test]
+fn values_nested_deeper_than_the_stack_are_let_go() {
+    let template = "{% set m = createMap() %}{% for x in \"x\"|ljust:100000 %}{% set n = createMap() %}\
+                    {% cycle m as c silent %}{% set e = n.Set(\"x\", c) %}{% set m = n %}{% endfor %}";
+    check(template, "");
 }
 
 #[test]

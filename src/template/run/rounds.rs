@@ -118,4 +118,8 @@ impl Object for CycleValue {
     fn text(&self) -> Option<Bytes> {
         Some(self.value.borrow().text())
     }
+
+    fn release(&self) -> Vec<Value> {
+        vec![self.value.replace(Value::Nil)]
+    }
 }

@@ -1,7 +1,6 @@
 //! The collections that a template fills itself: createMap and createSet. They are shared where they are used,
 //! so a change is seen everywhere, and may hold each other, even in a circle.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
@@ -9,7 +8,7 @@ use crate::store::Bytes;
 use crate::template::value::meter::{Hold, Meter, raised_by, small_size};
 use crate::template::value::printf;
 use crate::template::value::signature::{Signature, any, exactly, string};
-use crate::template::value::{Data, ListKind, Map, Object, Value, Wrapped};
+use crate::template::value::{Data, ListKind, Map, Object, Value};
 
 /// All collections that a render made. When it is dropped, maps let go of their contents: those in a circle would
 /// keep each other alive for ever.
@@ -81,6 +80,10 @@ impl Object for TemplateMap {
 
     fn plain(&self) -> Option<Rc<Map>> {
         Some(self.entries.snapshot())
+    }
+
+    fn release(&self) -> Vec<Value> {
+        values(self.entries.map.take()).collect()
     }
 }
 
@@ -212,18 +215,11 @@ impl Entries {
         self.release(bytes);
         let mut pending: Vec<Value> = values(self.map.take()).collect();
         while let Some(value) = pending.pop() {
-            let Value::Object(mut object) = value else { continue };
-            // Whoever else holds it drops it later.
-            if Rc::strong_count(&object) > 1 {
-                continue;
-            }
-            let inner: &dyn Any = &*object;
-            if let Some(map) = inner.downcast_ref::<TemplateMap>() {
-                pending.extend(values(map.entries.map.take()));
-            } else if let Some(object) = Rc::get_mut(&mut object)
-                && let Some(wrapped) = (object as &mut dyn Any).downcast_mut::<Wrapped>()
+            // What else holds it drops it later.
+            if let Value::Object(object) = value
+                && Rc::strong_count(&object) == 1
             {
-                pending.push(wrapped.take());
+                pending.extend(object.release());
             }
         }
     }
@@ -389,10 +385,9 @@ mod tests {
     fn maps_nested_deeper_than_the_stack_are_let_go() {
         let env = env();
         let mut outer = env.collections.create_map(&env.meter);
-        for round in 0..50_000 {
+        for _ in 0..50_000 {
             let next = env.collections.create_map(&env.meter);
-            let inner = if round % 2 == 0 { outer } else { Value::wrapped(outer) };
-            next.call("Set", &[Value::str("x"), inner]).unwrap().unwrap();
+            next.call("Set", &[Value::str("x"), outer]).unwrap().unwrap();
             outer = next;
         }
         drop(outer);

@@ -16,7 +16,6 @@ pub(crate) mod yaml;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::mem;
 use std::ptr;
 use std::rc::Rc;
 
@@ -92,6 +91,10 @@ pub trait Object: Any {
     fn data(&self) -> Data {
         self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
     }
+    /// Gives away the values that it holds, just before it is dropped: values may be nested deeper than the stack.
+    fn release(&self) -> Vec<Value> {
+        Vec::new()
+    }
 }
 
 /// Go's types of integers that a template meets.
@@ -155,14 +158,6 @@ impl Value {
 
     pub fn object(object: impl Object) -> Value {
         Value::Object(Rc::new(object))
-    }
-
-    /// The value as a template sees it from outside alone ([`Wrapped`]). Wrapping twice is wrapping once.
-    pub fn wrapped(value: Value) -> Value {
-        match &value {
-            Value::Object(object) if (&**object as &dyn Any).is::<Wrapped>() => value,
-            _ => Value::object(Wrapped(value)),
-        }
     }
 
     /// Appends the value as `{{ v }}` prints it.
@@ -584,35 +579,6 @@ impl Rows {
     }
 }
 
-/// A value that a template sees only from outside: it prints as what it holds, but it is true, equal to itself
-/// alone, of length 0, and nothing can be read from it. Nothing in the language gives such values since remco 0.12.6; tests nest maps in them.
-pub struct Wrapped(Value);
-
-impl Wrapped {
-    /// What was wrapped, leaving nothing.
-    pub(crate) fn take(&mut self) -> Value {
-        mem::replace(&mut self.0, Value::Nil)
-    }
-}
-
-impl Object for Wrapped {
-    fn type_name(&self) -> &'static str {
-        "*pongo2.Value"
-    }
-
-    fn field(&self, _name: &str) -> Option<Value> {
-        None
-    }
-
-    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
-        None
-    }
-
-    fn text(&self) -> Option<Bytes> {
-        Some(self.0.text())
-    }
-}
-
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -796,9 +762,6 @@ mod tests {
         fails("ls('/app')", Op::Eq, "ls('/none')", "cannot compare two lists");
         fails("'{}'|parseJSON", Op::Ne, "'{}'|parseJSON", "cannot compare two maps");
         fails("createMap()", Op::Eq, "createMap()", "cannot compare two maps");
-        let wrapped = Value::wrapped(Value::str("a"));
-        assert!(wrapped.equals(&usual(), &wrapped.clone()).unwrap());
-        assert!(!wrapped.equals(&usual(), &Value::str("a")).unwrap());
     }
 
     #[test]
