@@ -507,7 +507,11 @@ impl Unit {
         let output = &mut self.outputs[t];
         template.limits = self.limits;
         let rendered = template.render(store, &self.world);
+        let hints = template.take_hints();
         output.template = Some(template);
+        for hint in hints {
+            self.logger.log(&about(&self.config, Line::new(Level::Warn, hint)));
+        }
         if self.machine.wants_names() {
             // It is rendered again.
             return Ok(true);

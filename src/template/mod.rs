@@ -80,6 +80,12 @@ impl Template {
         run::render::render(&self.program, &self.library, Env::new(store.clone(), world.clone(), self.limits))
     }
 
+    /// What was probably not meant in what the renders so far went through, each as `file:line:column: text` and once:
+    /// fields that are not there, but in other letters (`kv.key` of a pair). The result is the same with them.
+    pub fn take_hints(&self) -> Vec<String> {
+        self.library.take_hints()
+    }
+
     /// Whether a file that the template came from changed, vanished or appeared, so that it has to be compiled again.
     /// Files that computed includes brought count too.
     pub fn is_stale(&self, world: &dyn World) -> bool {

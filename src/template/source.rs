@@ -1,6 +1,8 @@
 //! Template files, places in them, and the error that shows a user one of these places. Reads no files and knows
 //! nothing of the language.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -139,6 +141,8 @@ pub(crate) struct Source {
     /// The tag that first named it.
     pub reached: Option<(Reach, Span)>,
     pub macros: Macros,
+    /// Where hints were looked for already.
+    pub hinted: RefCell<BTreeSet<u32>>,
 }
 
 /// Whether a file defines or imports macros. Where it does, an unknown name that is called may be meant for one that is
@@ -208,6 +212,11 @@ impl Source {
             untold: 0,
             interruption: false,
         }))
+    }
+
+    /// Whether no hint was looked for at this place before.
+    pub fn is_new_hint(&self, place: Span) -> bool {
+        self.hinted.borrow_mut().insert(place.start)
     }
 
     pub fn line(&self, offset: u32) -> usize {
@@ -317,8 +326,14 @@ mod tests {
         let find = |from: usize, part: &[u8]| {
             from + text[from..].windows(part.len()).position(|window| window == part).expect("the part is in the text")
         };
-        let source =
-            Source { id: 0, path: PathBuf::from("a.tmpl"), bytes: text.to_vec(), reached: None, macros: Macros::None };
+        let source = Source {
+            id: 0,
+            path: PathBuf::from("a.tmpl"),
+            bytes: text.to_vec(),
+            reached: None,
+            macros: Macros::None,
+            hinted: RefCell::default(),
+        };
         let tag_start = find(0, tag);
         let what_start = find(tag_start, what);
         let span = |start, part: &[u8]| source.span(start, start + part.len());
@@ -411,6 +426,7 @@ mod tests {
             bytes: b"x\n {% include %}".to_vec(),
             reached: None,
             macros: Macros::None,
+            hinted: RefCell::default(),
         };
         let tag = source.span(3, 16);
         let mut error = error(b"{{ x }}", b"{{", b"x");

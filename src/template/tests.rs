@@ -1327,6 +1327,46 @@ fn a_text_that_does_not_fit_is_told_with_its_file() {
     );
 }
 
+#[test]
+fn fields_in_other_letters_are_hinted_at() {
+    #[track_caller]
+    fn check(template: &str, out: &str, expected: &[&str]) {
+        let world: Rc<dyn World> = Rc::new(TestWorld::of([("t.tmpl", template.as_bytes())]));
+        let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
+        for expected in [expected, &[]] {
+            let text = template.render(&fixture::env().store, &world).expect("renders");
+            assert_eq!(String::from_utf8_lossy(&text), out);
+            assert_eq!(template.take_hints(), expected);
+        }
+    }
+    let pair = "a pair has the fields Key and Value, write";
+    check(
+        "{% for kv in gets(\"/app/*\") %}{{ kv.key }}{{ kv.Key|slice:\":0\" }}{% if kv.value == \"x\" %}x{% endif %}{% endfor %}",
+        "",
+        &[
+            &format!("t.tmpl:1:34: kv.key is empty: {pair} kv.Key"),
+            &format!("t.tmpl:1:72: kv.value is empty: {pair} kv.Value"),
+        ],
+    );
+    check("\n{{ get(\"/app/name\").VALUE }}", "\n", &[&format!("t.tmpl:2:4: get.VALUE is empty: {pair} get.Value")]);
+    check(
+        "{% for x in \"ab\" %}{{ forloop.counter }}{{ forloop.Parentloop.first }}{% endfor %}",
+        "",
+        &["t.tmpl:1:23: forloop.counter is empty: there is no field `counter`, write forloop.Counter"],
+    );
+    check(
+        "{% for r in lookupSRV(\"db\", \"tcp\", \"example.com\") %}{{ r.port }}{% endfor %}",
+        "",
+        &["t.tmpl:1:56: r.port is empty: there is no field `port`, write r.Port"],
+    );
+    // Maps have the keys that data has, and what differs otherwise may be meant.
+    check(
+        "{% set m = \"{A: 1}\"|parseYAML %}{{ m.a }}{% set n = createMap() %}{{ n.a }}{% set p = get(\"/app/name\") %}{{ p.x }}{{ none.key }}",
+        "",
+        &[],
+    );
+}
+
 /// A cycle with a name holds its value, and a map may hold it.
 #[test]
 fn values_nested_deeper_than_the_stack_are_let_go() {

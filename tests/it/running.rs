@@ -80,6 +80,11 @@ fn a_template_that_is_cut_keeps_the_old_file() {
     dir.write("app.tmpl", "");
     remco(&dir).once().expect_code(0).expect_log("the source template is empty template=app.tmpl resource=app");
     assert!(dir.holds("app.out", "") && dir.holds("includes.out", ""));
+
+    // So it does a field in other letters, of which a warning is told.
+    dir.write("app.tmpl", "{{ get(\"/greeting\").key }}");
+    let hint = "app.tmpl:1:4: get.key is empty: a pair has the fields Key and Value, write get.Key";
+    remco(&dir).once().expect_code(0).expect_log(hint);
 }
 
 /// A resource on an etcd.

@@ -2,9 +2,10 @@
 //! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -30,6 +31,16 @@ pub(crate) struct Library {
     /// The same of the render before, as far as the one at work has not asked for it.
     pub(super) earlier: RefCell<HashMap<PathBuf, Computed>>,
     slots: Cell<usize>,
+    hints: RefCell<Hints>,
+}
+
+/// What was probably not meant in the templates, though it is no error.
+#[derive(Default)]
+struct Hints {
+    /// All that there were: each is told once.
+    known: BTreeSet<String>,
+    /// Those that were not asked for yet.
+    new: Vec<String>,
 }
 
 /// Files that were asked for, and their states then; `None`: the file was not there.
@@ -64,6 +75,21 @@ impl Library {
     pub fn slot(&self) -> Slot {
         self.slots.set(self.slots.get() + 1);
         Slot(self.slots.get() - 1)
+    }
+
+    /// Keeps a hint until [`Library::take_hints`].
+    pub fn hint(&self, text: String) {
+        /// More would not be read.
+        const MOST: usize = 100;
+        let Hints { known, new } = &mut *self.hints.borrow_mut();
+        if known.len() < MOST && known.insert(text.clone()) {
+            new.push(text);
+        }
+    }
+
+    /// The hints that were not taken yet.
+    pub fn take_hints(&self) -> Vec<String> {
+        mem::take(&mut self.hints.borrow_mut().new)
     }
 
     /// Reads a file. `None`: it does not exist, and need not.

@@ -1,6 +1,7 @@
 //! Lowers a template, with every file it names, to a program: texts and control flow become upon's source, expressions
 //! become numbered nodes that this source asks for. Evaluates nothing.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -135,7 +136,7 @@ impl Lowering<'_> {
             None => Error::of_file(&path, message),
         })?;
         let id = self.sources.len() as u32;
-        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None });
+        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None, hinted: RefCell::default() });
         Ok(id as usize)
     }
 

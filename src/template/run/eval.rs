@@ -122,7 +122,11 @@ impl Render {
         };
         match self.scopes.borrow().look(path.head.name) {
             NameQuery::Value(value @ (Value::Pair(..) | Value::Map(_))) => {
-                Some(value.field(field).map_err(|message| Stop::At(*span, message)))
+                let result = value.field(field).map_err(|message| Stop::At(*span, message));
+                if let Ok(Value::Nil) = result {
+                    self.hint_field(value, path, 0);
+                }
+                Some(result)
             }
             _ => None,
         }
@@ -150,11 +154,34 @@ impl Render {
             }
         };
         match called {
-            Ok(Value::Nil) => Ok(Value::Nil),
+            Ok(Value::Nil) => {
+                self.hint_field(value, path, at);
+                Ok(Value::Nil)
+            }
             // Most are a part of what is there already; a method without arguments may make something.
             Ok(value) if step.args.is_none() => self.made(value, step.span),
             Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
             Err(message) => Err(Stop::At(step.span, in_path(message))),
+        }
+    }
+
+    /// `kv.key` is nothing, and looks right.
+    fn hint_field(&self, value: &Value, path: &Path, at: usize) {
+        let Step { access: Access::Field(name), span, .. } = &path.steps[at] else { return };
+        let program = self.program.borrow();
+        let source = program.source(*span);
+        if !source.is_new_hint(*span) {
+            return;
+        }
+        if let Some(field) = value.meant_field(name) {
+            let (line, column) = source.place(span.start);
+            let (file, text) = (source.path.display(), self.path_text(path, at));
+            let fields = match value {
+                Value::Pair(..) => "a pair has the fields Key and Value".to_owned(),
+                _ => format!("there is no field `{name}`"),
+            };
+            let meant = text.strip_suffix(&**name).unwrap_or_default();
+            self.library.hint(format!("{file}:{line}:{column}: {text} is empty: {fields}, write {meant}{field}"));
         }
     }
 

@@ -439,6 +439,19 @@ impl Value {
         })
     }
 
+    /// The field that was meant by one that is not there: of a pair or record, the field whose name differs in case alone.
+    pub fn meant_field(&self, name: &str) -> Option<&'static str> {
+        let near = |field: &&str| *field != name && field.eq_ignore_ascii_case(name);
+        match self {
+            Value::Pair(..) => ["Key", "Value"].into_iter().find(near),
+            Value::Object(object) => match object.data() {
+                Data::Record(fields) => fields.into_iter().map(|(field, _)| field).find(near),
+                Data::Value(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     /// `x.0`: an element of a list, a byte of a text as its code. Beyond the end is nil.
     pub fn index(&self, index: usize) -> Result<Value, String> {
         Ok(match self {
