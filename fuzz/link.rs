@@ -4,7 +4,9 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use remco::host::link::{Link, Received, Stage};
+#[cfg(feature = "tls")]
+use remco::host::link::Stage;
+use remco::host::link::{Link, Received};
 
 /// Two bytes say how the rest is torn and what is spoken; the rest is what the server says.
 pub fn run(bytes: &[u8]) {
