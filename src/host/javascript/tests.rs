@@ -4,9 +4,11 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::template::fixture::{TestWorld, Variables, env, eval, limited};
+use crate::template::Limits;
+use crate::template::fixture::{TestWorld, Variables, env, eval, limited, with};
 
 const STEPS: u64 = 1_000_000;
+const ENDLESS: &str = "f.js: the template takes more than 1000000 steps; `template_steps` in [limits] raises that";
 
 fn filter(source: &str) -> Filter {
     Filter { path: "f.js".into(), source: source.to_owned(), engine: RefCell::default() }
@@ -18,7 +20,7 @@ fn value(expression: &str) -> Value {
 
 /// What a script makes of the value of an expression.
 fn run(source: &str, input: &str) -> Result<Value, String> {
-    filter(source).call(&env(), &value(input), &Value::Nil, &mut { STEPS })
+    filter(source).call(&with(Limits { steps: STEPS, ..Limits::default() }), &value(input), &Value::Nil)
 }
 
 /// The result with its type.
@@ -73,9 +75,8 @@ fn values_go_in() {
 
 #[test]
 fn the_argument_is_param() {
-    let call = |argument: &Value| {
-        filter("In + '/' + Param").call(&env(), &Value::str("a"), argument, &mut { STEPS }).expect("it adds").text()
-    };
+    let call =
+        |argument: &Value| filter("In + '/' + Param").call(&env(), &Value::str("a"), argument).expect("it adds").text();
     assert_eq!(*call(&Value::str("b")), *b"a/b");
     assert_eq!(*call(&Value::integer(5)), *b"a/5");
 }
@@ -121,10 +122,9 @@ fn values_come_out() {
 #[test]
 fn texts_come_out_as_they_went_in() {
     for text in [&b"\xff\xfe"[..], b"a\x80b\xc3", "😀\u{fffd}".as_bytes(), b"\0", b"\xed\xb2\x80", b""] {
-        let result =
-            filter("In").call(&env(), &Value::str(text), &Value::Nil, &mut { STEPS }).expect("nothing is done");
+        let result = filter("In").call(&env(), &Value::str(text), &Value::Nil).expect("nothing is done");
         assert_eq!(*result.text(), *text);
-        let result = filter("({k: [In]}).k[0] + 'é'").call(&env(), &Value::str(text), &Value::Nil, &mut { STEPS });
+        let result = filter("({k: [In]}).k[0] + 'é'").call(&env(), &Value::str(text), &Value::Nil);
         assert_eq!(*result.expect("it adds").text(), [text, "é".as_bytes()].concat());
     }
     check("In.length", "'é'", "1");
@@ -136,7 +136,7 @@ fn texts_come_out_as_they_went_in() {
 fn calls_are_apart() {
     let filter = filter("n = (typeof n == 'undefined' ? 0 : n) + 1; let once = n; const C = 1; n");
     for _ in 0..3 {
-        let result = filter.call(&env(), &Value::Nil, &Value::Nil, &mut { STEPS });
+        let result = filter.call(&env(), &Value::Nil, &Value::Nil);
         assert_eq!(result.map(|value| value.int()), Ok(1));
     }
 }
@@ -171,7 +171,6 @@ fn a_script_is_checked_before_it_runs() {
 
 #[test]
 fn a_script_without_end_is_ended() {
-    const ENDLESS: &str = "f.js: the template takes more than 100000000 steps";
     fails("while (true) {}", ENDLESS);
     fails("for (;;) try { for (;;) {} } catch (e) {} finally { for (;;) {} }", ENDLESS);
     fails("/(a+)+$/.test(new Array(40).join('a') + 'b')", ENDLESS);
@@ -250,50 +249,52 @@ fn functions_of_arrays_do_what_they_did() {
 #[test]
 fn a_loop_of_long_functions_ends() {
     let long = "var a = []; a.length = 4000000; for (;;) try { a.reverse() } catch (e) {}";
-    fails(long, "f.js: the template takes more than 100000000 steps");
+    fails(long, ENDLESS);
     // Caught, and then at its end.
-    fails("try { new Array(3000000).join('') } catch (e) {}", "f.js: the template takes more than 100000000 steps");
+    fails("try { new Array(3000000).join('') } catch (e) {}", ENDLESS);
 }
 
 #[test]
 fn a_call_costs_steps() {
-    let left = |source: &str, steps: u64| {
-        let mut left = steps;
-        let result = filter(source).call(&env(), &Value::str("a"), &Value::Nil, &mut left);
-        (result.is_ok(), left)
+    let cost = |source: &str, steps: u64| {
+        let env = with(Limits { steps, ..Limits::default() });
+        let result = filter(source).call(&env, &Value::str("a"), &Value::Nil);
+        (result.is_ok(), env.meter.work() / STEP as u64)
     };
     // Beside the call itself what goes in and out counts a little, by its size.
-    let (done, after) = left("In", STEPS);
-    assert!(done && (CALL..CALL + 10).contains(&(STEPS - after)), "{after}");
+    let (done, steps) = cost("In", STEPS);
+    assert!(done && (CALL..CALL + 20).contains(&steps), "{steps}");
     let loops = "for (var i = 0; i < 100000; i++) {}";
-    let (done, after) = left(loops, STEPS);
+    let (done, steps) = cost(loops, STEPS);
     // Each round is a jump and a comparison that may jump.
-    assert!(done && (100_000..=250_000).contains(&(STEPS - after)), "{after}");
-    assert_eq!(left(loops, 50_000), (false, 0));
+    assert!(done && (100_000..=250_000).contains(&steps), "{steps}");
+    let (done, steps) = cost(loops, 50_000);
+    assert!(!done && (50_000..=50_000 + 2 * PATIENCE).contains(&steps), "{steps}");
 }
 
 #[test]
 fn memory_is_bounded() {
     for source in ["var a = []; for (;;) a.push('abc' + a.length)", "'x'.repeat(1 << 27)"] {
-        let called = filter(source).call(&env(), &Value::Nil, &Value::Nil, &mut { 100 * STEPS });
+        let called = filter(source).call(&env(), &Value::Nil, &Value::Nil);
         assert_eq!(called.unwrap_err(), "f.js: needs more than 64 MiB of memory", "{source}");
     }
     let limited = limited(10_000);
-    let call = |source: &str| filter(source).call(&limited, &Value::Nil, &Value::Nil, &mut { STEPS });
+    let call = |source: &str| filter(source).call(&limited, &Value::Nil, &Value::Nil);
     let refused = "f.js: cannot build a value of more than 10000 bytes";
     assert_eq!(call("new Array(20000).join('x')").unwrap_err(), refused);
     assert_eq!(call("var a = []; a.length = 4294967295; a").unwrap_err(), refused);
     // Few values that are seen many times.
     assert_eq!(call("var a = []; for (var i = 0; i < 100; i++) a = [a, a]; a").unwrap_err(), refused);
     let large = Value::str(vec![b'x'; 20_000]);
-    let called = filter("1").call(&limited, &large, &Value::Nil, &mut { STEPS });
+    let called = filter("1").call(&limited, &large, &Value::Nil);
     assert_eq!(called.unwrap_err(), refused);
 }
 
 #[test]
 fn a_filter_works_again_after_a_failure() {
     let filter = filter("if (In == 'loop') for (;;) {} if (In == 'fail') throw 1; In");
-    let call = |text: &str| filter.call(&env(), &Value::str(text), &Value::Nil, &mut { STEPS });
+    let call =
+        |text: &str| filter.call(&with(Limits { steps: STEPS, ..Limits::default() }), &Value::str(text), &Value::Nil);
     for text in ["loop", "fail", "loop"] {
         assert!(call(text).is_err(), "{text}");
         assert_eq!(*call("a").expect("it does nothing").text(), *b"a");
@@ -304,7 +305,7 @@ fn a_filter_works_again_after_a_failure() {
 fn a_value_in_a_circle_is_refused() {
     let map = value("createMap()");
     map.call("Set", &[Value::str("self"), map.clone()]).expect("maps have Set").expect("it takes any value");
-    let called = filter("1").call(&env(), &map, &Value::Nil, &mut { STEPS });
+    let called = filter("1").call(&env(), &map, &Value::Nil);
     assert_eq!(called.unwrap_err(), "f.js: cannot take a value of more than 200 levels");
     map.call("Remove", &[Value::str("self")]).expect("maps have Remove").expect("it is in the map");
 }
@@ -312,9 +313,9 @@ fn a_value_in_a_circle_is_refused() {
 #[test]
 fn a_script_ends_when_the_program_does() {
     let world = TestWorld { stop_at: Some(1), ..TestWorld::default() };
-    let env = Env::new(env().store, Rc::new(world));
-    let mut left = u64::MAX;
-    let called = filter("for (;;) {}").call(&env, &Value::Nil, &Value::Nil, &mut left);
+    let env = Env::new(env().store, Rc::new(world), Limits::default());
+    let called = filter("for (;;) {}").call(&env, &Value::Nil, &Value::Nil);
     assert_eq!(called.unwrap_err(), "f.js: stopped before the end");
-    assert!(u64::MAX - left <= 2 * PATIENCE, "{left}");
+    let steps = env.meter.work() / STEP as u64;
+    assert!(steps <= 2 * PATIENCE, "{steps}");
 }
