@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 use crate::store::Bytes;
-use crate::template::value::meter::{Hold, Meter, raised_by, small_size};
+use crate::template::value::meter::{Hold, Meter, NODE, raised_by, small_size};
 use crate::template::value::printf;
 use crate::template::value::signature::{Signature, any, exactly, string};
 use crate::template::value::{Data, ListKind, Map, Object, Value};
@@ -170,7 +170,8 @@ impl Entries {
     /// Gives the empty text, as do the original's methods that change something.
     fn insert(&self, key: &Bytes, value: Value) -> Result<Value, String> {
         let freed = self.map.borrow().get(key).map_or(0, |old| cost(key, old));
-        let added = cost(key, &value);
+        let is_first = self.held.borrow().bytes() == 0;
+        let added = cost(key, &value) + if is_first { FIRST } else { 0 };
         let limit = self.meter().limits().output;
         if self.all.get() - freed + added > limit {
             self.meter().end();
@@ -235,6 +236,9 @@ impl Drop for Entries {
 fn values(map: Rc<Map>) -> impl Iterator<Item = Value> {
     Rc::into_inner(map).into_iter().flat_map(Map::into_values)
 }
+
+/// What a collection takes itself, with the first node of its map; a map that has had an entry keeps it.
+const FIRST: usize = NODE + 256;
 
 /// What an entry takes, roughly. Text counts in full, though it may be shared with the store.
 fn cost(key: &[u8], value: &Value) -> usize {
@@ -404,13 +408,21 @@ mod tests {
 
     #[test]
     fn all_together_end_at_the_limit() {
-        let env = limited(1100);
+        let limit = 1100 + 3 * FIRST;
+        let env = limited(limit);
         let map = || env.collections.create_map(&env.meter);
         let names = Variables::from([("m", map()), ("n", map()), ("s", env.collections.create_set(&env.meter))]);
         let run = |expression: &str| eval(&env, &names, expression).map(|_| ());
-        let error =
-            Err("cannot hold more than 1100 bytes in maps and sets; `template_output` in [limits] raises that"
-                .to_owned());
+        let error = Err(format!(
+            "cannot hold more than {limit} bytes in maps and sets; `template_output` in [limits] raises that"
+        ));
+        // What each takes that has had an entry.
+        for expression in
+            ["m.Set('a', 1)", "m.Remove('a')", "n.Set('b', 1)", "n.Remove('b')", "s.Append(1)", "s.Remove('1')"]
+        {
+            run(expression).unwrap();
+        }
+        assert_eq!(env.collections.held.get(), 3 * FIRST);
         run("m.Set('a', 'x'|ljust:400)").unwrap();
         run("m.Set('a', 'x'|ljust:800)").unwrap();
         assert_eq!(run("n.Set('b', 'x'|ljust:100)"), error);
@@ -421,7 +433,7 @@ mod tests {
         assert_eq!(run("n.Set('b', 'x'|ljust:200)"), error);
         run("s.Remove('x'|ljust:700)").unwrap();
         run("n.Set('b', 'x'|ljust:200)").unwrap();
-        assert_eq!(env.collections.held.get(), (128 + 1) + (128 + 1 + 200));
+        assert_eq!(env.collections.held.get(), 3 * FIRST + (128 + 1) + (128 + 1 + 200));
         drop(names);
         assert_eq!(env.collections.held.get(), 0);
     }

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::number::{FloatFormat, format_float};
 use crate::template::value::bounded::{self, Text};
-use crate::template::value::meter::{Hold, Meter};
+use crate::template::value::meter::{Hold, Meter, tree};
 use crate::template::value::runes;
 use crate::template::value::{Data, ListKind, Map, Value};
 
@@ -182,8 +182,6 @@ struct Reader {
 impl Reader {
     /// What an item takes beside its text: a list has room for twice its items while it grows.
     const ITEM: usize = 2 * size_of::<Value>();
-    /// The same of an entry of a map.
-    const ENTRY: usize = 128;
 
     fn account<E: Error>(&self, bytes: usize) -> Result<(), E> {
         let mut hold = self.hold.borrow_mut();
@@ -247,7 +245,7 @@ impl<'de> Visitor<'de> for &Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
-            self.account(Reader::ENTRY + key.len())?;
+            self.account(tree(entries.len() + 1) - tree(entries.len()) + key.len())?;
             let value = map.next_value_seed(self)?;
             entries.insert(Rc::from(key.into_bytes()), value);
         }

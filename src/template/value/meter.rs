@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::store::Bytes;
 use crate::template::limits::Limits;
 use crate::template::value::Value;
 use crate::template::world::World;
@@ -20,11 +21,24 @@ const LOOK_EVERY: u64 = 64 << 10;
 /// Smaller texts, lists and maps are not accounted for one by one but as a part of what holds them.
 pub const SMALL: usize = 1024;
 
-/// What a value takes in its place, what the allocation behind it takes besides, and what an entry of a map takes on top
-/// of its key and value: nodes of a tree are half full at worst.
+/// What a value takes in its place, and what the allocation behind it takes besides.
 const PLACE: usize = size_of::<Value>();
 const ALLOCATION: usize = 2 * size_of::<usize>() + 16;
-const ENTRY: usize = PLACE + 2 * size_of::<usize>() + ALLOCATION;
+
+/// The first node of a map, which is there whole with the first entry.
+pub const NODE: usize = NODE_ENTRIES * SLOT + ALLOCATION;
+const NODE_ENTRIES: usize = 11;
+const SLOT: usize = size_of::<Bytes>() + PLACE;
+
+/// What a map of so many entries takes in bytes, beside the texts of its keys and what its values hold: nodes are half
+/// full at worst.
+pub fn tree(entries: usize) -> usize {
+    const HALF: usize = NODE_ENTRIES / 2;
+    match entries {
+        0 => 0,
+        _ => NODE + entries * ALLOCATION + entries.saturating_sub(HALF) * SLOT * NODE_ENTRIES / HALF,
+    }
+}
 
 /// What is held is looked through when it has doubled since the last time, but not below this.
 const FIRST_SWEEP: usize = 1 << 20;
@@ -229,9 +243,9 @@ impl Meter {
                 (bytes, true)
             }
             Value::Map(map) if Rc::strong_count(map) == 1 => {
-                let mut bytes = ALLOCATION;
+                let mut bytes = ALLOCATION + tree(map.len());
                 for (key, item) in &**map {
-                    bytes += ENTRY + key.len() + self.weigh(item)?;
+                    bytes += key.len() + self.weigh(item)?;
                 }
                 (bytes, true)
             }
@@ -321,8 +335,9 @@ pub fn small_size(value: &Value) -> usize {
                 }
             }
             Value::Map(map) => {
+                bytes += tree(map.len());
                 for (key, item) in &**map {
-                    bytes += ENTRY + key.len();
+                    bytes += key.len();
                     bytes += up_to(item, room.checked_sub(bytes)?)?;
                 }
             }

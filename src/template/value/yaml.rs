@@ -10,7 +10,7 @@ use crate::number::{FloatFormat, format_float};
 use crate::store::Bytes;
 use crate::template::value::bounded::Text;
 use crate::template::value::json;
-use crate::template::value::meter::{Meter, raised_by};
+use crate::template::value::meter::{Hold, Meter, NODE, raised_by};
 use crate::template::value::{Data, ListKind, Map, Value};
 use crate::yaml::{self, DEPTH, Node, Scalar, Style};
 
@@ -40,10 +40,11 @@ pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     }
     let node =
         read.map_err(|fault| format!("cannot parse line {} column {}: {}", fault.line, fault.column, fault.why))?;
-    value(node)
+    value(&mut held, node)
 }
 
-fn value(node: Node) -> Result<Value, String> {
+/// The value that a node stands for. What the tree has not told of it is the room of maps.
+fn value(held: &mut Hold, node: Node) -> Result<Value, String> {
     Ok(match node {
         Node::Scalar(Scalar::Null) => Value::Nil,
         Node::Scalar(Scalar::Bool(value)) => Value::Bool(value),
@@ -52,9 +53,12 @@ fn value(node: Node) -> Result<Value, String> {
         Node::Scalar(Scalar::Float(number)) if number.is_finite() => Value::Float(number),
         Node::Scalar(Scalar::Float(_)) => return Err("cannot hold an infinity, nor what is not a number".to_owned()),
         Node::Scalar(Scalar::Text(text)) => Value::Str(text),
-        Node::List(items) => Value::list(ListKind::Any, items.into_iter().map(value).collect::<Result<_, _>>()?),
+        Node::List(items) => {
+            Value::list(ListKind::Any, items.into_iter().map(|item| value(held, item)).collect::<Result<_, _>>()?)
+        }
         Node::Map(entries) => {
-            let entry = |(key, node)| Ok((name(key)?, value(node)?));
+            held.build(if entries.is_empty() { 0 } else { NODE })?;
+            let entry = |(key, node)| Ok((name(key)?, value(held, node)?));
             Value::map(entries.into_iter().map(entry).collect::<Result<Map, String>>()?)
         }
     })

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::store::Store;
+use crate::store::{Bytes, Store};
 use crate::template::Template;
 use crate::template::builtin::filters;
 use crate::template::builtin::functions;
@@ -138,6 +138,33 @@ fn a_loop_is_charged_with_the_rows_made_for_it() {
     assert!(meter.memory() > 10_000 * size_of::<Value>());
     drop(rows);
     assert_eq!(meter.memory(), 0);
+}
+
+/// A tree has its first node whole with the first entry, so that small maps are far larger than what is in them.
+#[test]
+fn small_maps_count_with_the_node_that_they_have() {
+    const NODE: usize = 11 * (size_of::<Value>() + size_of::<Bytes>());
+    let text = |item: &str| Value::str(format!("[{}]", [item; 1000].join(",")));
+    for (filter, item) in [("parseJSON", r#"{"a":1}"#), ("parseYAML", "{a: 1}")] {
+        let env = fixture::env();
+        let list = filters::lookup(filter).unwrap().call(&env, &text(item), &Value::Nil).unwrap();
+        env.meter.keep(&list).unwrap();
+        assert!(env.meter.memory() > 1000 * NODE, "{filter}: {}", env.meter.memory());
+        let env = fixture::with(Limits { memory: 500 * NODE, ..Limits::default() });
+        let error = filters::lookup(filter).unwrap().call(&env, &text(item), &Value::Nil).unwrap_err();
+        assert!(error.contains("`template_memory` in [limits] raises that"), "{filter}: {error}");
+    }
+    let env = fixture::env();
+    for (made, method) in
+        [(env.collections.create_map(&env.meter), "Set"), (env.collections.create_set(&env.meter), "Append")]
+    {
+        let Value::Object(made) = made else { panic!("{method}") };
+        let before = env.meter.memory();
+        let arguments = &[Value::str("a"), Value::str("b")];
+        let arguments = if method == "Set" { &arguments[..] } else { &arguments[..1] };
+        made.call(method, arguments).unwrap().unwrap();
+        assert!(env.meter.memory() - before > NODE, "{method}");
+    }
 }
 
 fn limited(memory: usize) -> Meter {
