@@ -48,14 +48,19 @@ pub fn limited(output: usize) -> Env {
     with(Limits { output, ..Limits::default() })
 }
 
-/// A meter of a render on its own.
+/// A meter of a render on its own, over a clock that stands still.
+pub fn metered(limits: Limits) -> Meter {
+    Meter::new(limits, Rc::new(TestWorld::default()))
+}
+
+/// The same, with the usual limits.
 pub fn usual() -> Meter {
-    Meter::blind(Limits::default())
+    metered(Limits::default())
 }
 
 /// The same, where nothing may be larger than this.
 pub fn small(output: usize) -> Meter {
-    Meter::blind(Limits { output, ..Limits::default() })
+    metered(Limits { output, ..Limits::default() })
 }
 
 /// The cells of the tables' rows under a heading of a page of the documentation.

@@ -542,11 +542,11 @@ fn joined(mut nodes: Vec<Node>, join: &dyn Fn(Node, Node) -> Node) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::limits::Limits;
+    use crate::template::fixture::usual;
 
     fn check(pattern: &str, text: &str, expected: &[&str]) {
         let pattern = Pattern::compile(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
-        let meter = Meter::blind(Limits::default());
+        let meter = usual();
         let mut found = Vec::new();
         let mut at = 0;
         while let Some((from, to)) = pattern.find(&meter, text.as_bytes(), at).expect("it is cheap") {

@@ -49,7 +49,7 @@ pub struct Meter(Rc<Inner>);
 
 struct Inner {
     limits: Limits,
-    world: Option<Rc<dyn World>>,
+    world: Rc<dyn World>,
     /// The processor time when the render began.
     began: Duration,
     /// Bytes read and made so far.
@@ -78,20 +78,10 @@ enum Over {
 impl Meter {
     /// The meter of a render that begins now.
     pub fn new(limits: Limits, world: Rc<dyn World>) -> Meter {
-        let began = world.processor_time();
-        Meter::build(limits, Some(world), began)
-    }
-
-    /// A meter that sees neither clock nor signals.
-    pub fn blind(limits: Limits) -> Meter {
-        Meter::build(limits, None, Duration::ZERO)
-    }
-
-    fn build(limits: Limits, world: Option<Rc<dyn World>>, began: Duration) -> Meter {
         let meter = Meter(Rc::new(Inner {
             limits,
+            began: world.processor_time(),
             world,
-            began,
             work: Cell::new(0),
             next_look: Cell::new(0),
             over: Cell::new(None),
@@ -166,12 +156,10 @@ impl Meter {
     pub fn look(&self) -> Result<(), String> {
         let (inner, work) = (&*self.0, self.0.work.get());
         if inner.over.get().is_none() {
-            let spent = || {
-                inner.world.as_ref().is_some_and(|w| w.processor_time().saturating_sub(inner.began) > inner.limits.time)
-            };
+            let spent = || inner.world.processor_time().saturating_sub(inner.began) > inner.limits.time;
             if work > self.most_work() {
                 inner.over.set(Some(Over::Steps));
-            } else if inner.world.as_ref().is_some_and(|world| world.stopped()) {
+            } else if inner.world.stopped() {
                 inner.over.set(Some(Over::Interrupted));
             } else if spent() {
                 inner.over.set(Some(Over::Time));

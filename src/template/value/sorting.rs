@@ -74,6 +74,7 @@ fn merge<T>(
 mod tests {
     use super::*;
     use crate::random::Random;
+    use crate::template::fixture::{metered, usual};
     use crate::template::limits::Limits;
     use crate::template::value::Value;
 
@@ -89,7 +90,7 @@ mod tests {
                 (0..count).map(|n| Value::str(format!("{n:0width$}", width = 5 + random.below(4)))).collect();
             let mut expected = items.clone();
             expected.sort_by(by_length);
-            let meter = Meter::blind(Limits::default());
+            let meter = usual();
             let found = sorted(&meter, items.clone(), Value::text_len, by_length).unwrap();
             let texts = |items: &[Value]| items.iter().map(Value::text).collect::<Vec<_>>();
             assert_eq!(texts(&found), texts(&expected), "{count}");
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn a_long_sort_ends_with_the_render() {
         let items = vec![Value::Nil; 10 * PIECE];
-        let meter = Meter::blind(Limits { steps: 1000, ..Limits::default() });
+        let meter = metered(Limits { steps: 1000, ..Limits::default() });
         assert!(sorted(&meter, items, Value::text_len, by_length).unwrap_err().contains("1000 steps"));
     }
 }

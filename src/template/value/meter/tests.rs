@@ -168,7 +168,7 @@ fn small_maps_count_with_the_node_that_they_have() {
 }
 
 fn limited(memory: usize) -> Meter {
-    Meter::blind(Limits { memory, ..Limits::default() })
+    fixture::metered(Limits { memory, ..Limits::default() })
 }
 
 fn text(bytes: usize) -> Value {
