@@ -272,22 +272,6 @@ impl Pool {
     }
 }
 
-/// What a backend is called in logs and messages.
-pub fn name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Etcd(_) => "etcd",
-        Kind::File(_) => "file",
-        Kind::Env => "env",
-        Kind::Mock => "mock",
-        Kind::Consul(_) => "consul",
-        Kind::Vault(_) => "vault",
-        Kind::Redis(_) => "redis",
-        Kind::Zookeeper(_) => "zookeeper",
-        Kind::Nats(_) => "nats",
-        Kind::Plugin(_) => "plugin",
-    }
-}
-
 /// Which of the keys of a backend have nothing below them, so far none.
 pub fn missing(backend: &config::Backend) -> Missing {
     match &backend.kind {

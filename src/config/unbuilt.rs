@@ -36,28 +36,25 @@ pub fn unsupported(config: &Config) -> Vec<String> {
 fn of_resource(resource: &Resource) -> Vec<String> {
     let mut missing = Vec::new();
     for backend in &resource.backends {
-        let name = match &backend.kind {
+        match &backend.kind {
             Kind::Etcd(etcd) => {
                 if !cfg!(feature = "tls") && etcd.wants_tls() {
                     missing.push(format!("etcd: https and client_* files: {NO_TLS}"));
                 }
-                continue;
             }
             Kind::File(file) => {
                 if !cfg!(feature = "tls") && file.filepath.to_ascii_lowercase().starts_with("https:") {
                     missing.push(format!("file: an https filepath: {NO_TLS}"));
                 }
-                continue;
             }
-            Kind::Env | Kind::Mock => continue,
-            Kind::Consul(_) => "consul",
-            Kind::Vault(_) => "vault",
-            Kind::Redis(_) => "redis",
-            Kind::Zookeeper(_) => "zookeeper",
-            Kind::Nats(_) => "nats",
-            Kind::Plugin(_) => "plugin",
-        };
-        missing.push(format!("the {name} backend is not supported yet"));
+            Kind::Env | Kind::Mock => {}
+            unsupported @ (Kind::Consul(_)
+            | Kind::Vault(_)
+            | Kind::Redis(_)
+            | Kind::Zookeeper(_)
+            | Kind::Nats(_)
+            | Kind::Plugin(_)) => missing.push(format!("the {} backend is not supported yet", unsupported.name())),
+        }
     }
     missing
 }

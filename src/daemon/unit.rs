@@ -111,7 +111,7 @@ impl Unit {
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
-            backends: config.backends.iter().map(|options| backend::name(&options.kind)).collect(),
+            backends: config.backends.iter().map(|options| options.kind.name()).collect(),
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
             child: config.exec.as_ref().map(|exec| ChildPlan {
@@ -306,7 +306,7 @@ impl Unit {
 
     /// What a backend is called in logs.
     fn name(&self, backend: usize) -> &'static str {
-        backend::name(&self.config.backends[backend].kind)
+        self.config.backends[backend].kind.name()
     }
 
     /// Tells how many keys a read has brought: at info the first time.

@@ -79,6 +79,24 @@ pub enum Kind {
     Plugin(Plugin),
 }
 
+impl Kind {
+    /// What the store is called in logs and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Etcd(_) => "etcd",
+            Kind::File(_) => "file",
+            Kind::Env => "env",
+            Kind::Mock => "mock",
+            Kind::Consul(_) => "consul",
+            Kind::Vault(_) => "vault",
+            Kind::Redis(_) => "redis",
+            Kind::Zookeeper(_) => "zookeeper",
+            Kind::Nats(_) => "nats",
+            Kind::Plugin(_) => "plugin",
+        }
+    }
+}
+
 /// The backends of a resource, in the order in which they are merged: a later one wins.
 pub(super) static BACKENDS: Schema = Schema {
     path: "resource.backend",
