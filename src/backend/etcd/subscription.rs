@@ -14,8 +14,8 @@ use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
-/// Keys of one page of a read. A page holds the loop while etcd gathers it: some 100 ms each where there are 100,000
-/// keys, and all of them at once would take a second.
+/// Keys of one page of a read. etcd gathers a page of them in some 100 ms where there are 100,000 keys. All keys at once would
+/// take it a second, and a page that breaks off is read again as a whole.
 pub const PAGE: usize = 10_000;
 
 /// The fewest keys to ask for where a page is late: a node that hangs must not make thousands of requests of the next read.

@@ -134,8 +134,7 @@ pub(in crate::config) static ETCD: Schema = Schema {
                 "dial_timeout",
                 Type::Decimal(Unit::Seconds),
                 Default::Number(5),
-                "the timeout of a connection. A single request waits for at most 1 s of it, so that a dead node delays \
-                 nothing else; the connection attempt continues, and the next request to the node waits for it",
+                "the timeout of a connection, over all addresses of the node's name",
             ),
             key(
                 "timeout",
