@@ -202,3 +202,19 @@ impl<'a> Reader<'a> {
         rest.is_some()
     }
 }
+
+/// An expression over [`env`] and what it prints.
+#[track_caller]
+pub fn check(expression: &str, expected: &str) {
+    let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+    assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
+}
+
+/// An expression over [`env`] and the error that it ends with.
+#[track_caller]
+pub fn fails(expression: &str, expected: &str) {
+    match eval(&env(), &Variables::new(), expression) {
+        Ok(value) => panic!("{expression}: {value:?}"),
+        Err(error) => assert_eq!(error, expected, "{expression}"),
+    }
+}

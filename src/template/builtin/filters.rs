@@ -223,21 +223,8 @@ fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use crate::template::fixture::{Variables, env, eval, limited, usual};
+    use crate::template::fixture::{Variables, check, env, eval, fails, limited, usual};
     use crate::template::value::Op;
-
-    /// An expression and what it prints.
-    pub fn check(expression: &str, expected: &str) {
-        let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
-        assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
-    }
-
-    pub fn fails(expression: &str, expected: &str) {
-        match eval(&env(), &Variables::new(), expression) {
-            Ok(value) => panic!("{expression}: {value:?}"),
-            Err(error) => assert_eq!(error, expected, "{expression}"),
-        }
-    }
 
     #[test]
     fn the_table_is_sorted() {

@@ -244,21 +244,9 @@ impl Srv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::fixture::{Variables, env, eval, table};
+    use crate::template::fixture::{Variables, check, env, eval, fails, table};
 
     /// An expression and what it prints.
-    fn check(expression: &str, expected: &str) {
-        let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
-        assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
-    }
-
-    fn fails(expression: &str, expected: &str) {
-        match eval(&env(), &Variables::new(), expression) {
-            Ok(value) => panic!("{expression}: {value:?}"),
-            Err(error) => assert_eq!(error, expected, "{expression}"),
-        }
-    }
-
     #[test]
     fn the_table_is_sorted() {
         assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));

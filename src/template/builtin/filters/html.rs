@@ -436,8 +436,7 @@ fn mail_addresses(meter: &Meter, text: &[u8]) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::template::builtin::filters::tests::{check, fails};
-    use crate::template::fixture::env;
+    use crate::template::fixture::{check, env, fails};
     use crate::template::value::Value;
 
     #[test]

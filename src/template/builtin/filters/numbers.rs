@@ -112,7 +112,7 @@ pub fn pluralize(_: &Env, value: &Value, argument: &Value) -> Result<Value, Stri
 
 #[cfg(test)]
 mod tests {
-    use crate::template::builtin::filters::tests::{check, fails};
+    use crate::template::fixture::{check, fails};
 
     #[test]
     fn sums() {

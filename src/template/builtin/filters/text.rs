@@ -315,8 +315,7 @@ pub fn dir(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::template::builtin::filters::tests::{check, fails};
-    use crate::template::fixture::{Variables, env, eval};
+    use crate::template::fixture::{Variables, check, env, eval, fails};
 
     #[test]
     fn cases() {
