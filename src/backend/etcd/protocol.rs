@@ -110,7 +110,9 @@ impl V3 {
             }
             RequestKind::Watch => {
                 self.stream = Streaming::Opening;
-                out.push(Output::Begin(STREAM, self.post(wire::WATCH, request.body).streamed()));
+                let request = self.post(wire::WATCH, request.body).streamed();
+                let (name, value) = wire::CLOSING;
+                out.push(Output::Begin(STREAM, request.with_header(name, value)));
             }
         }
     }

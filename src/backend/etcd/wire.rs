@@ -27,6 +27,11 @@ pub const AUTHENTICATE: &str = "/v3/auth/authenticate";
 /// this it stays silent.
 pub const HEADERS: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Grpc-Metadata-hasleader", "true")];
 
+/// What goes with a watch request besides. etcd's gateway confirms the first watches while it still reads the request, and
+/// Go's HTTP server then throws away what is left of a request, with the watches in it, unless the connection is closed
+/// after the answer. No other request could follow a stream anyway.
+pub const CLOSING: (&str, &str) = ("Connection", "close");
+
 /// Where a token goes, as it is: not as a bearer's.
 pub const TOKEN: &str = "Authorization";
 

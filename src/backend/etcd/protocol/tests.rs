@@ -204,3 +204,21 @@ fn a_line_has_an_end() {
     bench.stream("<html>\n<html>\n", &["cancel 1", nonsense]);
     bench.stream("<html>\n", &[]);
 }
+
+#[test]
+fn a_watch_asks_for_its_connection_to_be_closed() {
+    let closes = |output: &Output| match output {
+        Output::Begin(_, request) => {
+            Some(request.headers.iter().any(|(name, value)| name == "Connection" && value.reveal() == "close"))
+        }
+        _ => None,
+    };
+    let mut bench = Bench::new(false, &config::Etcd::default());
+    let mut out = Vec::new();
+    bench.v3.on(Input::Turn, bench.now, &mut out);
+    assert_eq!(out.iter().filter_map(closes).collect::<Vec<_>>(), [false], "a read keeps its connection");
+    bench.answer(REQUEST, 200, &page(&format!(",\"kvs\":[{KEY}]")), &["snapshot 1"]);
+    let mut out = Vec::new();
+    bench.v3.on(Input::Turn, bench.now, &mut out);
+    assert_eq!(out.iter().filter_map(closes).collect::<Vec<_>>(), [true]);
+}
