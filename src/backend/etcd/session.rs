@@ -118,6 +118,8 @@ pub struct Session {
     login: Login,
     /// Who logged in last.
     user: Option<String>,
+    /// When a stream ended for its token last.
+    token_ended: Option<Instant>,
     /// A page failed where there is no stream: the others open theirs before it is asked for again.
     watch_first: bool,
     /// What the request under way is for, and if it is a stream, its watches.
@@ -217,6 +219,7 @@ impl Session {
             state: State::Ready,
             login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
             user: None,
+            token_ended: None,
             watch_first: false,
             asked: None,
             asked_slots: Vec::new(),
@@ -608,8 +611,12 @@ impl Session {
             && self.may_log_in()
         {
             self.login = Login::Wanted { from: None };
-            self.flush_all(out);
-            return self.close(out);
+            // A token that is refused again so soon is not too old: the next login follows a pause.
+            let last = self.token_ended.replace(self.now);
+            if last.is_none_or(|last| self.now.saturating_duration_since(last) >= LASTING) {
+                self.flush_all(out);
+                return self.close(out);
+            }
         }
         self.failed("watch", &refusal.words, out);
     }

@@ -1969,3 +1969,37 @@ fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
     bench.on(Event::Opened);
     bench.check(created(1, 10), &["recovered"]);
 }
+
+#[test]
+fn streams_that_end_for_their_token_at_once_are_a_failure() {
+    let mut bench = Bench::new(Plan { login: true, ..WATCHED });
+    let ended = || Event::Message(Message::Error(Refusal { reason: Reason::Unauthenticated, words: "no".into() }));
+    let logs_in = |bench: &mut Bench| {
+        let last = bench.on(Event::Turn).pop();
+        assert_eq!(last.as_deref(), Some("0 login"));
+        bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    };
+    let watches = |bench: &mut Bench| {
+        bench.turn(&["0 watch /a from 11"]);
+        bench.check(Event::Opened, &[]);
+    };
+    logs_in(&mut bench);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(10, &[], &["snapshot"]);
+    watches(&mut bench);
+    bench.check(created(1, 10), &[]);
+    // The token may have had its time.
+    bench.check(ended(), &["close"]);
+    logs_in(&mut bench);
+    watches(&mut bench);
+    bench.check(created(1, 10), &[]);
+    // A new one does not end so soon.
+    bench.check(ended(), &["close", "failed: failed to watch http://a: no"]);
+    assert!(bench.wait() >= SHORTEST_BACKOFF, "there is a pause before the next login");
+    logs_in(&mut bench);
+    watches(&mut bench);
+    bench.check(created(1, 10), &["recovered"]);
+    bench.now += LASTING;
+    bench.check(ended(), &["close"]);
+    logs_in(&mut bench);
+}
