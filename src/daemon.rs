@@ -104,7 +104,13 @@ enum Source {
 pub enum Ending {
     /// Everything there was to do is done; so many resources failed. `child`: the one resource that there is did all its
     /// work, but its child ended by itself with this status, as a shell has it.
-    Done { failed: usize, child: Option<u8> },
+    Done {
+        /// How many resources failed.
+        failed: usize,
+        /// The one resource that there is did all its work, but its child ended by itself with this status, as a shell
+        /// has it.
+        child: Option<u8>,
+    },
     /// By a signal.
     Stopped,
     /// Not at all: the configuration is to be read again, and the run to go on.

@@ -35,11 +35,17 @@ const KEPT_BUFFER: usize = 64 * 1024;
 pub struct Store {
     /// The name in logs.
     pub name: &'static str,
+    /// Where it is.
     pub nodes: Nodes,
+    /// What a call may take.
     pub limits: Limits,
+    /// For nodes with https.
     pub tls: config::Tls,
+    /// The user of a node, by name and password or by their files; `None`: as the URLs say.
     pub login: Option<config::Login>,
+    /// For how long a failure at the start is tried again.
     pub deadline: Deadline,
+    /// Gives a number below its argument, which is not 0.
     pub random: fn(u64) -> u64,
 }
 
@@ -49,7 +55,9 @@ pub enum Nodes {
     List(Vec<String>, Start),
     /// The SRV record of this name has them. It makes URLs of what was found.
     Record {
+        /// Such as `_etcd-client._tcp.example.com`.
         name: String,
+        /// The URLs of services, in the order to use them.
         urls: Box<dyn Fn(Vec<Service>) -> Vec<String>>,
         /// What it had a moment ago, if it was looked up then.
         known: Option<Vec<String>>,
@@ -99,6 +107,7 @@ enum Event {
 }
 
 impl Driver {
+    /// A driver without subscribers. A list of nodes is used at once; a record is looked up in the first turn.
     pub fn new(store: Store, factory: Factory, now: Instant) -> Driver {
         let resolver = Resolver::default();
         let mut driver = Driver {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Between two attempts: once to twice this in the first round over the nodes, doubled every round.
 pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+/// The pause between two attempts is never longer.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
 /// What only a person can mend is tried again between this and three times this later.
@@ -27,9 +28,11 @@ pub struct Failover {
 /// How long failures are tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
+    /// For ever.
     Never,
     /// From the first failure on, and at least one round over the nodes.
     After(Duration),
+    /// Until this moment.
     At(Instant),
 }
 
@@ -48,7 +51,13 @@ pub enum Next {
     /// The next node at once.
     Now,
     /// The next node then.
-    Pause { until: Instant, notice: Notice },
+    /// The next node after a pause.
+    Pause {
+        /// The end of the pause.
+        until: Instant,
+        /// What is told to those who wait.
+        notice: Notice,
+    },
     /// There is no time left.
     GiveUp,
 }
@@ -56,9 +65,11 @@ pub enum Next {
 /// Whether those who wait for a node are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// Each failure, from the first one.
     Failure,
     /// No node answers, but there is time left.
     FirstRound,
+    /// Nothing: they were told before.
     None,
 }
 

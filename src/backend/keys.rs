@@ -17,6 +17,7 @@ pub struct Keys {
 /// What a raw key is called in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreKey {
+    /// Clean, with a `/` at its start.
     pub key: Bytes,
     /// At most one exact raw key has this store key. Others can share it (`//x` with `/x`), so that what happens to an
     /// inexact one does not tell what the store key's value becomes.
@@ -24,6 +25,7 @@ pub struct StoreKey {
 }
 
 impl Keys {
+    /// The `keys` of a backend below its `prefix`, both as the user wrote them.
     pub fn new(prefix: &str, keys: &[String]) -> Keys {
         let base = match path::join(&[prefix.as_bytes()]) {
             root if root == b"/" || root == b"." => Vec::new(),

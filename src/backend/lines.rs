@@ -17,6 +17,7 @@ pub struct Lines {
 pub struct TooLong(pub usize);
 
 impl Lines {
+    /// `longest` is the number of bytes that a line may have, without its newline.
     pub fn new(longest: usize) -> Lines {
         Lines { begun: Vec::new(), longest }
     }

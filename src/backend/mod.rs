@@ -71,7 +71,9 @@ pub trait Backend {
 
 /// What is to become of a subscriber.
 pub struct Replacement {
+    /// The subscriber.
     pub id: Id,
+    /// What it subscribes to, for the backend that is made or shared.
     pub options: config::Backend,
     /// The nodes that an SRV record had, so that it is not looked up again.
     pub nodes: Option<Vec<String>>,
@@ -86,7 +88,12 @@ pub enum Report {
     Snapshot(Layer),
     /// Single keys, newest last, for the layer of this backend. `trigger`: they call for an update; else they
     /// only keep the layer true (watchKeys name other keys).
-    Changes { changes: Vec<Change>, trigger: bool },
+    Changes {
+        /// Newest last.
+        changes: Vec<Change>,
+        /// Whether they call for an update.
+        trigger: bool,
+    },
     /// A read or a watch failed and will be tried again; said at every attempt, logged by who hears it when it begins,
     /// changes and ends. Verb, subject, cause.
     Failed(String),
@@ -99,7 +106,9 @@ pub enum Report {
 /// One key that was written or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The key and its new value.
     Put(Bytes, Bytes),
+    /// The key that is gone.
     Delete(Bytes),
 }
 

@@ -26,6 +26,7 @@ pub struct Polled<S> {
 }
 
 impl<S: Source> Polled<S> {
+    /// `prefix` is what the log shows of the configured one.
     pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
         Polled { source, prefix: prefix.to_owned(), schedule }
     }
@@ -89,14 +90,18 @@ enum Next {
 /// Why a read is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// Nothing was read yet.
     Start,
+    /// The interval is over.
     Interval,
+    /// The read before this one failed.
     Retry,
 }
 
 /// What a success ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// The read before this one succeeded too, or there was none.
     Fine,
     /// A failure.
     Recovered,

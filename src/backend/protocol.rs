@@ -70,6 +70,7 @@ pub enum Input<'a> {
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
+    /// Of HTTP, such as 200.
     pub status: u16,
     /// Those of [`Protocol::headers`] that are there.
     pub headers: &'a [(&'static str, String)],
@@ -85,24 +86,31 @@ impl Head<'_> {
 /// Why a call brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// For what the protocol does next.
     pub kind: FailureKind,
     /// The cause, in words.
     pub words: String,
 }
 
+/// What kind of end it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The connection was closed.
     Closed,
+    /// A limit of time passed: to connect, for the head, or for a whole answer.
     TimedOut,
+    /// The answer had more bytes than it may have.
     TooLarge,
+    /// Anything else: no connection, no HTTP.
     Other,
 }
 
 /// The name and password of a user as they are now.
 #[derive(Clone, Debug)]
 pub struct Credentials {
+    /// Not empty.
     pub user: config::Secret,
+    /// May be empty.
     pub password: config::Secret,
 }
 
@@ -115,13 +123,16 @@ pub enum Output {
     Cancel(CallId),
     /// Reads name and password, also from their files; see [`Input::Credentials`].
     ReadCredentials,
+    /// What a subscriber is told.
     Report(Id, Report),
     /// What a subscriber wants works. Those who were told of a failure are told of its end.
     Healthy(Id),
     /// The node did not do what it was asked for: verb, node, cause. All calls are ended, and the next node is used after a
     /// pause, which lasts until `not_before` at least.
     NodeFailed {
+        /// Verb, node, cause.
         words: String,
+        /// The pause lasts until then at least.
         not_before: Option<Instant>,
     },
     /// No node will do it: a one-shot run ends with the next failure.
@@ -137,11 +148,15 @@ pub enum Output {
 /// A request over HTTP.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Of HTTP, in capitals.
     pub method: &'static str,
     /// Path and query, behind the URL of the node.
     pub target: String,
+    /// By their names as they are sent. Values may hold secrets.
     pub headers: Vec<(String, config::Secret)>,
+    /// With its length; `None`: a request without a body.
     pub body: Option<String>,
+    /// How long the answer goes on.
     pub kind: RequestKind,
     /// Without the user whom the URL of the node may name.
     pub anonymous: bool,
@@ -149,6 +164,7 @@ pub struct Request {
     pub head_within: Option<Duration>,
 }
 
+/// How long an answer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// An answer that has an end, soon.
@@ -169,15 +185,18 @@ impl Request {
         Request { method: "POST", body: Some(body), ..Request::get(target.to_owned()) }
     }
 
+    /// Adds a header.
     pub fn with_header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.to_owned(), config::Secret::new(value.to_owned())));
         self
     }
 
+    /// Leaves out the user whom the URL of the node may name.
     pub fn anonymous(self) -> Request {
         Request { anonymous: true, ..self }
     }
 
+    /// Expects an answer that goes on.
     pub fn streamed(self) -> Request {
         Request { kind: RequestKind::Stream, ..self }
     }

@@ -13,6 +13,7 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Nothing was counted yet.
     pub fn new(limits: ReadLimits) -> Tally {
         Tally { limits, keys: 0, bytes: 0 }
     }

@@ -17,9 +17,13 @@ pub struct Name {
 /// Why a text is no name that could be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadName {
+    /// There is nothing but perhaps a dot.
     Empty,
+    /// Two dots without anything between them, or a dot at the start.
     EmptyLabel,
+    /// More than 63 bytes between two dots.
     LongLabel,
+    /// More than 255 bytes as a message carries it.
     Long,
     /// This one stands in it.
     Character(char),

@@ -11,6 +11,7 @@ const MOST_SERVERS: usize = 3;
 /// A list that is longer would take longer than a lookup may.
 const MOST_SEARCHED: usize = 32;
 
+/// What `/etc/resolv.conf` says, with the defaults of resolv.conf(5) where it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
     /// One to three, in the order they are asked.
@@ -28,6 +29,7 @@ pub struct ResolvConf {
 /// A name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
+    /// IPv4 or IPv6, without a scope.
     pub address: IpAddr,
     /// `eth0` in `fe80::1%eth0`: the interface of a link-local address, by name or number.
     pub scope: Option<String>,

@@ -20,8 +20,11 @@ const LONGEST_CHAIN: usize = 16;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// IPv4 addresses.
     A,
+    /// IPv6 addresses.
     Aaaa,
+    /// Services: host, port, priority and weight.
     Srv,
 }
 
@@ -38,19 +41,25 @@ impl Kind {
 /// A question. Its id should be one that nobody can guess.
 #[derive(Clone, Debug)]
 pub struct Query {
+    /// Repeated by the answer.
     pub id: u16,
+    /// Which name.
     pub name: Name,
+    /// Which kind of record.
     pub kind: Kind,
 }
 
 /// One record of the kind that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
+    /// Of an A or AAAA record.
     Address(IpAddr),
+    /// Of an SRV record.
     Service(Service),
 }
 
 impl Record {
+    /// The address, if it is one.
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Record::Address(address) => Some(address),
@@ -58,6 +67,7 @@ impl Record {
         }
     }
 
+    /// The service, if it is one.
     pub fn service(self) -> Option<Service> {
         match self {
             Record::Service(service) => Some(service),
@@ -71,8 +81,11 @@ impl Record {
 pub struct Service {
     /// Where it runs, with a dot at the end.
     pub target: String,
+    /// TCP or UDP, as the name says that was asked for.
     pub port: u16,
+    /// Lower ones are to be used first.
     pub priority: u16,
+    /// The share of the requests among services of one priority.
     pub weight: u16,
 }
 
@@ -92,6 +105,7 @@ pub enum Reply {
 }
 
 impl Query {
+    /// The message that asks it, for UDP; over TCP two bytes with its length go before.
     pub fn encode(&self) -> Vec<u8> {
         let mut message = self.id.to_be_bytes().to_vec();
         // Recursion desired; one question.

@@ -60,13 +60,17 @@ impl Default for Limits {
 /// What to ask for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    /// Of HTTP, in capitals.
     pub method: &'static str,
+    /// `http://` or `https://`, perhaps with user and password.
     pub url: &'a str,
+    /// Names and values. `Host` and the length of the body are added.
     pub headers: &'a [(&'a str, &'a str)],
     /// Sent with its length. A POST or PUT without a body needs `Some(&[])`.
     pub body: Option<&'a [u8]>,
     /// It may be sent once more, on a new connection, when a kept connection was closed before any of the answer came.
     pub repeatable: bool,
+    /// What is expected of the answer.
     pub kind: Kind,
     /// How long the head may take once the request was sent; `None`: [`Limits::answer`]. For long polls.
     pub head_within: Option<Duration>,
@@ -563,9 +567,11 @@ pub fn without_credentials(url: &str) -> String {
 /// A call that brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
+    /// Of the request.
     pub method: &'static str,
     /// Without credentials.
     pub url: String,
+    /// Why there is no answer.
     pub cause: Cause,
 }
 

@@ -72,6 +72,7 @@ pub struct Recorded {
     pub tls: bool,
     /// A name or an address, the latter without brackets.
     pub host: String,
+    /// Of the URL, else 80 or 443.
     pub port: u16,
 }
 
@@ -154,6 +155,7 @@ impl fmt::Debug for Exchange {
 /// The head of an answer.
 #[derive(Debug)]
 pub struct Head {
+    /// Of HTTP, such as 200.
     pub status: u16,
     headers: HeaderMap,
 }

@@ -39,9 +39,11 @@ pub struct Destination {
     pub mode: Option<u32>,
     /// `None`: left alone.
     pub uid: Option<u32>,
+    /// As `uid`.
     pub gid: Option<u32>,
     /// Create missing directories above it, with mode 0755 less the umask.
     pub make_directories: bool,
+    /// What is synced to the disk when the result is installed.
     pub durability: Durability,
     /// Write into the file that is there instead of replacing it.
     pub in_place: bool,
@@ -57,7 +59,9 @@ pub struct Seen(RefCell<Option<Permissions>>);
 /// How what is there compares with what should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
+    /// Nothing is to be done.
     InSync,
+    /// The result has to be installed.
     Differs,
     /// A device, a fifo, a descriptor: nothing can be read back from it.
     Unknowable,
@@ -76,7 +80,9 @@ pub struct Stage {
 /// Whether a check command will want to see the result as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
+    /// The result is written to a file, whatever the destination is.
     Yes,
+    /// A result that is not renamed into place needs no file.
     No,
 }
 

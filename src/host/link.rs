@@ -34,9 +34,17 @@ pub enum Cause {
     /// The server ended the connection.
     Closed,
     /// A step took longer than its limit.
-    Late { missed: &'static str, limit: Duration },
+    Late {
+        /// What did not happen, as in "no answer".
+        missed: &'static str,
+        /// The limit that passed.
+        limit: Duration,
+    },
     /// A line or a body over the limit.
-    TooLong { bytes: usize },
+    TooLong {
+        /// The limit.
+        bytes: usize,
+    },
     /// Anything else.
     Other(String),
 }
@@ -203,6 +211,7 @@ impl Link {
         Arc::clone(&self.ends)
     }
 
+    /// How far the connection is.
     pub fn stage(&self) -> Stage {
         self.stage
     }
@@ -478,8 +487,11 @@ impl Link {
 pub enum Ends {
     /// For both directions.
     Socket(OwnedFd),
+    /// One for each direction.
     Pipes {
+        /// Read from.
         input: OwnedFd,
+        /// Written to.
         output: OwnedFd,
     },
 }

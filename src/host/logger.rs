@@ -65,6 +65,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
 impl Logger {
+    /// Logs lines of `level` and above to standard error. `machine` has the time of day.
     pub fn new(level: Level, format: Format, machine: Rc<Machine>) -> Logger {
         let form = Cell::new((level, format));
         Logger { form, machine, stderr: Stderr::new(), waiting: RefCell::new(Waiting::new()) }

@@ -47,6 +47,7 @@ enum Limit {
 /// A child that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Exit {
+    /// Its process id, which is free from now on.
     pub pid: Pid,
     status: WaitStatus,
 }
@@ -363,6 +364,7 @@ pub fn reap() -> Option<Exit> {
 }
 
 impl Command {
+    /// The id of its process, which leads a process group.
     pub fn pid(&self) -> Pid {
         self.pid
     }

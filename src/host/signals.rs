@@ -39,9 +39,13 @@ struct Numbers(u64);
 /// A signal and what it asks of us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// SIGTERM: end.
     Terminate,
+    /// SIGINT: end.
     Interrupt,
+    /// SIGHUP: read the configuration again.
     Hangup,
+    /// SIGCHLD: a child may have ended.
     Child,
     /// For the exec children.
     Other(i32),

@@ -19,8 +19,11 @@ pub trait Wake: Debug + Send + Sync {
 /// What a descriptor is polled for. With neither it is only polled for errors and hang-ups.
 #[derive(Clone, Copy, Debug)]
 pub struct Interest<'fd> {
+    /// Borrowed for one poll.
     pub fd: BorrowedFd<'fd>,
+    /// Whether it is to be readable.
     pub read: bool,
+    /// Whether it is to be writable.
     pub write: bool,
 }
 

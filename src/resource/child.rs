@@ -19,6 +19,7 @@ pub enum ReloadBy {
 /// What a child consists of, as far as decisions go.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildPlan {
+    /// What it is told.
     pub reload: ReloadBy,
     /// A reload waits for a random time up to this.
     pub splay: Duration,

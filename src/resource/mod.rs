@@ -38,29 +38,41 @@ pub struct Resource {
 /// What a resource consists of, as far as decisions go.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Once, or until the program is stopped.
     pub mode: Mode,
+    /// In the order they are rendered and installed.
     pub templates: Vec<TemplatePlan>,
     /// The backends' names in merge order.
     pub backends: Vec<&'static str>,
+    /// Whether there is a start_cmd.
     pub start: bool,
+    /// Whether there is a reload_cmd of the resource; each template has its own.
     pub reload: bool,
+    /// `None`: there is no exec.
     pub child: Option<ChildPlan>,
 }
 
+/// One template, as far as decisions go.
 #[derive(Clone, Debug)]
 pub struct TemplatePlan {
     /// For messages.
     pub dst: String,
+    /// Whether there is a check_cmd.
     pub check: bool,
+    /// Whether there is a reload_cmd of this template.
     pub reload: bool,
 }
 
+/// How the one round of a one-shot run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// All files are in place, all commands succeeded, and the child, if there is one, has not ended.
     Succeeded,
+    /// At least one step failed.
     Failed,
     /// A failure too: the child ended by itself. Nothing else was wrong.
     ChildEnded {
+        /// As a shell has it: 128 and the number of the signal, if one ended it.
         status: u8,
     },
 }
@@ -69,11 +81,22 @@ pub enum Verdict {
 #[derive(Debug)]
 pub enum Event {
     /// The store has something new from a backend.
-    Loaded { backend: usize },
+    Loaded {
+        /// Its place in [`Plan::backends`].
+        backend: usize,
+    },
     /// A backend could not be read or watched; it tries again by itself.
-    Unreachable { backend: usize, error: String },
+    Unreachable {
+        /// Its place in [`Plan::backends`].
+        backend: usize,
+        /// Verb, subject, cause.
+        error: String,
+    },
     /// A backend that could not be reached works again.
-    Reached { backend: usize },
+    Reached {
+        /// Its place in [`Plan::backends`].
+        backend: usize,
+    },
     /// Answers [`Effect::Render`]: what became of each template.
     Rendered(Vec<Rendering>),
     /// Answers [`Effect::Stage`].
@@ -85,13 +108,23 @@ pub enum Event {
     /// Answers [`Effect::Spawn`].
     Spawned(Result<(), Fault>),
     /// The child has ended: how, in words, and with which status, as a shell has it.
-    ChildExited { how: String, status: u8 },
+    ChildExited {
+        /// For the log.
+        how: String,
+        /// 128 and the number of the signal, if one ended it.
+        status: u8,
+    },
     /// The moment that [`Resource::due`] named has come.
     Due,
     /// Everything is to be looked at again, whatever the backends say.
     Refresh,
     /// A template could not be compiled at the start, before there were any keys. The first update tries again.
-    NotCompiled { template: usize, fault: Fault },
+    NotCompiled {
+        /// Its place in [`Plan::templates`].
+        template: usize,
+        /// What is wrong with it.
+        fault: Fault,
+    },
 }
 
 /// What is to be done. Each but `Discard`, `SignalChild` and `Log` is answered by one event.
@@ -113,23 +146,31 @@ pub enum Effect {
     SignalChild(i32),
     /// Have the child end, in the way that the user wants. Answered by `ChildExited`.
     StopChild,
+    /// A line for the log.
     Log(Line),
 }
 
 /// A command of the user's and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
+    /// The check_cmd of a template.
     Check(usize),
+    /// The reload_cmd of a template.
     Reload(usize),
+    /// The start_cmd of the resource.
     Start,
+    /// The reload_cmd of the resource.
     ReloadResource,
 }
 
 /// What rendering one template gave.
 #[derive(Debug)]
 pub enum Rendering {
+    /// What is in place is what it would be.
     InSync,
+    /// The file has to be replaced.
     Differs,
+    /// There is no result: the template, or what it is compared with.
     Failed(Fault),
     /// It was ended because the program is asked to end: nothing failed, and nothing is to be done.
     Interrupted,
@@ -138,7 +179,9 @@ pub enum Rendering {
 /// Why something failed: one line, and what to show below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// Verb, subject, cause; without a line end.
     pub message: String,
+    /// Several lines: an excerpt of a template, or what a command printed.
     pub detail: Option<String>,
 }
 

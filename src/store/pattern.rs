@@ -38,6 +38,10 @@ enum Token {
 }
 
 impl Pattern {
+    /// Reads a pattern in the syntax of Go's path.Match.
+    ///
+    /// # Errors
+    /// A class that is empty or not closed, a range without one of its ends, or a `\` at the end.
     pub fn new(pattern: &[u8]) -> Result<Pattern, BadPattern> {
         // Mostly a long path and one `*` behind it: the path is taken at once, not byte by byte.
         let literal = pattern.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'));

@@ -115,9 +115,12 @@ impl Template {
 /// A variable that nothing sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
+    /// As it is written.
     pub name: String,
+    /// The template or a file that it includes.
     pub file: PathBuf,
     /// Of the name, as in [`Error`].
     pub line: usize,
+    /// In characters, from 1.
     pub col: usize,
 }

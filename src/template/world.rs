@@ -36,8 +36,11 @@ pub trait World {
 /// One state of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
+    /// The number of the device that it is on.
     pub device: u64,
+    /// Its number on that device.
     pub inode: u64,
+    /// In bytes.
     pub size: u64,
     /// Seconds and nanoseconds of the last change.
     pub modified: (i64, i64),
@@ -48,7 +51,10 @@ pub struct Stamp {
 pub struct Srv {
     /// With the dot at its end, as Go gives it.
     pub target: String,
+    /// TCP or UDP, as the name says that was looked up.
     pub port: u16,
+    /// Lower ones are to be used first.
     pub priority: u16,
+    /// The share of the requests among records of one priority.
     pub weight: u16,
 }

@@ -25,19 +25,26 @@ pub const DEPTH: usize = 200;
 /// What a document says at one place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
+    /// One value.
     Scalar(Scalar),
+    /// In the order of the text.
     List(Vec<Node>),
     /// In the order of the text, with what was merged where `<<` stood. Of equal keys the last one counts.
     Map(Vec<(Scalar, Node)>),
 }
 
+/// One value, by its tag or by how it looks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar {
+    /// `null`, `~` or nothing at all.
     Null,
+    /// Also `yes`, `no`, `on`, `off` and the like.
     Bool(bool),
+    /// In base 2, 8, 10 or 16.
     Int(i64),
     /// What is too large for the other one.
     Uint(u64),
+    /// Also `.inf` and `.nan`.
     Float(f64),
     /// Not UTF-8 where the text says `!!binary`.
     Text(Rc<[u8]>),
@@ -112,7 +119,9 @@ pub fn is_json_alike(text: &[u8]) -> bool {
 pub struct Fault {
     /// From 1; columns count characters.
     pub line: usize,
+    /// In characters, from 1.
     pub column: usize,
+    /// The cause, in lower case.
     pub why: String,
 }
 
@@ -149,6 +158,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Scalar {
+    /// A text.
     pub fn text(text: &[u8]) -> Scalar {
         Scalar::Text(Rc::from(text))
     }

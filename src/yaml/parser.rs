@@ -7,17 +7,27 @@ use std::collections::HashMap;
 use super::Fault;
 use super::scanner::{Form, Kind, Mark, Scanner};
 
+/// What stands in a text, one after the other.
 #[derive(Debug)]
 pub enum Event<'t> {
+    /// One text, perhaps empty where nothing is written.
     Scalar {
+        /// With escapes and line folds resolved.
         text: Cow<'t, str>,
+        /// How it is written: only a plain one may be a number.
         form: Form,
+        /// What stands before it.
         properties: Properties<'t>,
     },
+    /// `*name`: what the anchor of that name stands at, once more.
     Alias(&'t str),
+    /// Its items follow, up to [`Event::ListEnd`].
     ListStart(Properties<'t>),
+    /// Its keys and values follow in turns, up to [`Event::MapEnd`].
     MapStart(Properties<'t>),
+    /// Ends the list that began last.
     ListEnd,
+    /// Ends the map that began last.
     MapEnd,
     /// The last one.
     DocumentEnd,
@@ -26,6 +36,7 @@ pub enum Event<'t> {
 /// What may stand before a node.
 #[derive(Debug, Default)]
 pub struct Properties<'t> {
+    /// The name behind a `&`.
     pub anchor: Option<&'t str>,
     /// In full: `!!str` is `tag:yaml.org,2002:str`.
     pub tag: Option<String>,
@@ -65,6 +76,7 @@ enum Place {
     BlockOrIndentless,
 }
 
+/// Reads one document, event by event.
 pub struct Parser<'t> {
     scanner: Scanner<'t>,
     state: State,
@@ -81,6 +93,7 @@ const FLOW_LIST: &str = "a flow sequence";
 const FLOW_MAP: &str = "a flow mapping";
 
 impl<'t> Parser<'t> {
+    /// At the beginning of a text.
     pub fn new(text: &'t str) -> Parser<'t> {
         Parser {
             scanner: Scanner::new(text),

@@ -19,46 +19,89 @@ pub struct Mark {
     pub column: usize,
 }
 
+/// A piece of the text that means one thing.
 #[derive(Debug)]
 pub struct Token<'t> {
+    /// What it is.
     pub kind: Kind<'t>,
+    /// Before the first character.
     pub start: Mark,
     /// Behind the last character.
     pub end: Mark,
 }
 
+/// What a token is. Those without characters of their own come from the indentation.
 #[derive(Debug)]
 pub enum Kind<'t> {
+    /// Nothing follows.
     StreamEnd,
-    VersionDirective { major: u32, minor: u32 },
-    TagDirective { handle: &'t str, prefix: String },
+    /// `%YAML 1.1`
+    VersionDirective {
+        /// Before the dot.
+        major: u32,
+        /// Behind the dot.
+        minor: u32,
+    },
+    /// `%TAG !e! tag:example.com,2000:`
+    TagDirective {
+        /// With both `!`.
+        handle: &'t str,
+        /// What the handle stands for.
+        prefix: String,
+    },
+    /// `---`
     DocumentStart,
+    /// `...`
     DocumentEnd,
+    /// Of the indentation: items follow, each behind a [`Kind::BlockEntry`].
     BlockSequenceStart,
+    /// Of the indentation: keys and values follow.
     BlockMappingStart,
+    /// Of the indentation: ends the block that began last.
     BlockEnd,
+    /// `[`
     FlowSequenceStart,
+    /// `]`
     FlowSequenceEnd,
+    /// `{`
     FlowMappingStart,
+    /// `}`
     FlowMappingEnd,
+    /// `-`
     BlockEntry,
+    /// `,`
     FlowEntry,
+    /// `?`, or the place before a key that a `:` follows.
     Key,
+    /// `:`
     Value,
+    /// `*name`
     Alias(&'t str),
+    /// `&name`
     Anchor(&'t str),
-    Tag { handle: &'t str, suffix: String },
+    /// `!handle!suffix`
+    Tag {
+        /// With its `!`; empty for `!<suffix>` and where the tag is `!` alone.
+        handle: &'t str,
+        /// With escapes resolved.
+        suffix: String,
+    },
+    /// A text, with escapes and line folds resolved.
     Scalar(Cow<'t, str>, Form),
 }
 
 /// How a scalar is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// Without quotes.
     Plain,
+    /// In single or double quotes.
     Quoted,
+    /// Behind `|` or `>`.
     Block,
 }
 
+/// Cuts one text, token by token.
 pub struct Scanner<'t> {
     text: &'t str,
     /// In bytes.
@@ -95,6 +138,7 @@ struct Candidate {
 const LONGEST_KEY: usize = 1024;
 
 impl<'t> Scanner<'t> {
+    /// At the beginning of a text.
     pub fn new(text: &'t str) -> Scanner<'t> {
         Scanner {
             text,

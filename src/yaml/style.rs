@@ -5,10 +5,14 @@ use std::fmt::Write;
 
 use super::is_text;
 
+/// How a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
+    /// As it is.
     Plain,
+    /// In single quotes.
     Single,
+    /// In double quotes, with escapes.
     Double,
     /// A block of lines behind a `|`.
     Literal,

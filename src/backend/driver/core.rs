@@ -29,15 +29,22 @@ pub struct Core {
 /// What is left to be carried out.
 #[derive(Debug)]
 pub enum Command {
+    /// Makes a request to the node that is used.
     Begin(CallId, Request),
+    /// Ends one call.
     Cancel(CallId),
+    /// Ends all calls, those of the node that failed.
     CancelAll,
+    /// Reads name and password; the protocol is told.
     ReadCredentials,
+    /// What a subscriber is told.
     Report(Id, Report),
+    /// Gives all subscribers to a backend with these options.
     Replace(Box<config::Backend>),
 }
 
 impl Core {
+    /// Without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
     pub fn new(name: &'static str, failover: Failover) -> Core {
         Core { name, failover, pause: None, told: BTreeSet::new(), failed: 0 }
     }
@@ -47,6 +54,7 @@ impl Core {
         (self.failover, self.pause, self.failed) = (failover, None, 0);
     }
 
+    /// The nodes, and which one is used.
     pub fn failover(&self) -> &Failover {
         &self.failover
     }
@@ -63,6 +71,7 @@ impl Core {
         }
     }
 
+    /// A subscriber has left.
     pub fn remove(&mut self, id: Id) {
         self.told.remove(&id);
     }

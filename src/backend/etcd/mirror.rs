@@ -27,7 +27,9 @@ pub struct Mirror {
 /// Whether the mirror remembers what it takes to compare itself with a later read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparing {
+    /// It keeps the revision of every key.
     Yes,
+    /// A later read replaces everything.
     No,
 }
 
@@ -43,11 +45,15 @@ pub struct Loading {
 /// What an event means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
+    /// No key of the store changed.
     Nothing,
     /// Calls for an update, but is in no store.
     Trigger,
+    /// One key of the store changed.
     Change {
+        /// The key by its name in the store.
         change: Change,
+        /// Whether it calls for an update.
         trigger: bool,
     },
     /// What the store key is now cannot be told from the event: the keys must be read again.
@@ -55,6 +61,7 @@ pub enum Applied {
 }
 
 impl Mirror {
+    /// An empty mirror of `keys` below `prefix`, whose changes call for an update if `watch_keys` have them.
     pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], comparing: Comparing) -> Mirror {
         let keys = Keys::new(prefix, keys);
         Mirror {

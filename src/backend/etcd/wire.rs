@@ -19,8 +19,11 @@ use crate::backend::redact::Redactor;
 use crate::scheme;
 use crate::store::Bytes;
 
+/// The path that reads keys, by POST.
 pub const RANGE: &str = "/v3/kv/range";
+/// The path that watches keys, by POST.
 pub const WATCH: &str = "/v3/watch";
+/// The path of a login, by POST.
 pub const AUTHENTICATE: &str = "/v3/auth/authenticate";
 
 /// What goes with every request. A member that has lost its leader then ends a watch after some seconds; without
@@ -41,6 +44,7 @@ const SHOWN: usize = 200;
 /// The keys from the first one up to, not including, the second one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// The first key.
     pub from: Vec<u8>,
     /// A single zero byte means: to the last key there is. Nothing means: the first key alone.
     pub end: Vec<u8>,
@@ -60,6 +64,7 @@ impl Span {
         Span { from, end }
     }
 
+    /// Whether a key lies in it.
     pub fn holds(&self, key: &[u8]) -> bool {
         self.from[..] <= *key && (self.end == [0] || *key < self.end[..])
     }
@@ -142,6 +147,7 @@ pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
 /// What an answer says of the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Header {
+    /// Which cluster answers. 0: not said.
     #[serde(default, deserialize_with = "number")]
     pub cluster_id: u64,
     /// The newest revision of the node that answers, whatever revision was read. 0: not said.
@@ -152,19 +158,24 @@ pub struct Header {
 /// The answer to a range request, less its keys.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
+    /// What the answer says of the whole store.
     pub header: Header,
     /// There are keys after the last one of this page.
     pub more: bool,
+    /// The last key of this page; `None`: the page is empty.
     pub last: Option<Bytes>,
 }
 
 /// A key with its value, as read or as written.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
+    /// As etcd has it, without a change.
     #[serde(deserialize_with = "base64")]
     pub key: Bytes,
+    /// Empty for a deleted key.
     #[serde(default, deserialize_with = "base64")]
     pub value: Bytes,
+    /// The revision of its last change.
     #[serde(default, deserialize_with = "number")]
     pub mod_revision: u64,
 }
@@ -232,26 +243,33 @@ pub fn read_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Unreadab
 /// One line of a watch. What it says in words shows no secret.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
+    /// An answer to one of the watches.
     Watch(WatchAnswer),
     /// The end of the stream.
     Error(Refusal),
 }
 
+/// What one watch says: that it exists, what changed, or that it ended.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WatchAnswer {
+    /// What the answer says of the whole store.
     pub header: Header,
     /// -1: the watch was refused.
     #[serde(deserialize_with = "number")]
     pub watch_id: i64,
+    /// The watch exists from now on.
     pub created: bool,
+    /// The watch has ended, or was refused.
     pub canceled: bool,
+    /// Why it has ended, in etcd's words; empty where etcd says nothing.
     pub cancel_reason: String,
     /// Not 0: the watch ended because its revision is below this one.
     #[serde(deserialize_with = "number")]
     pub compact_revision: u64,
     /// More of the same comes in the next answer: its last revision may not be complete.
     pub fragment: bool,
+    /// In the order of their revisions. None: a progress notice, or `created` or `canceled`.
     #[serde(deserialize_with = "events")]
     pub events: Vec<Event>,
 }
@@ -287,17 +305,22 @@ fn events<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Event>, D::Error> {
 /// One change of one key.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Event {
+    /// What became of the key.
     #[serde(default, rename = "type")]
     pub kind: EventKind,
+    /// The key as it is now; a deleted one without its value.
     #[serde(rename = "kv")]
     pub entry: Entry,
 }
 
+/// What became of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum EventKind {
+    /// It has a value, perhaps the one it had.
     #[default]
     Put,
+    /// It is gone, by a delete or with its lease.
     Delete,
 }
 
@@ -323,10 +346,13 @@ pub fn read_message(line: &[u8], secrets: &Redactor) -> Result<Message, Unreadab
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What the caller can make of it.
     pub reason: Reason,
+    /// For messages: one line of at most 200 characters, without secrets.
     pub words: String,
 }
 
+/// What a refusal means for the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The revision is not to be had: it is compacted, or this store has not come to it.
@@ -339,6 +365,7 @@ pub enum Reason {
     NoUsers,
     /// This server has no such API.
     UnknownPath,
+    /// Anything else, which another node may not have.
     Other,
 }
 

@@ -51,7 +51,9 @@ struct Shared {
 /// Where a resolver finds what it needs to know.
 #[derive(Clone, Debug)]
 pub struct Places {
+    /// In the format of resolv.conf(5).
     pub resolv_conf: PathBuf,
+    /// In the format of hosts(5).
     pub hosts: PathBuf,
     /// The port of every server.
     pub port: u16,
@@ -339,28 +341,38 @@ fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 pub struct Error {
     /// As it was asked for.
     pub name: String,
+    /// Why nothing was found.
     pub fault: Fault,
 }
 
+/// Why a lookup found nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// The name cannot be asked for.
     BadName(BadName),
     /// The server says that none of these names exists.
     NoName {
+        /// The one that said so last.
         server: SocketAddr,
+        /// In the order they were asked for: the name alone, or with each searched domain.
         asked: Vec<Name>,
     },
     /// The server says that the name exists, but has nothing of this kind.
     NoRecord {
+        /// The one that said so.
         server: SocketAddr,
+        /// In full.
         name: Name,
+        /// What it has none of.
         kind: Kind,
     },
     /// No server said anything of use.
     Troubled {
+        /// In full.
         name: Name,
         /// What they did not say, where the name has records of the other kind.
         missing: Option<Kind>,
+        /// What each server did, in the order they were asked.
         troubles: Vec<(SocketAddr, Trouble)>,
     },
 }
@@ -368,9 +380,11 @@ pub enum Fault {
 /// What is wrong with a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
+    /// It did not answer in time.
     Silent,
     /// The error code of its answer.
     Refuses(u8),
+    /// Its answer cannot be read; why.
     Garbled(&'static str),
     /// It cannot be reached.
     Unreachable(String),

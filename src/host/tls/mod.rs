@@ -168,6 +168,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    /// Whether the handshake is not complete yet. Nothing of the caller is sent before.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }

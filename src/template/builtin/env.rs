@@ -12,7 +12,9 @@ use crate::template::world::World;
 
 /// What functions and filters are called with beside their arguments.
 pub struct Env {
+    /// The keys that the template sees, which do not change in a render.
     pub store: Rc<Store>,
+    /// The machine.
     pub world: Rc<dyn World>,
     /// What the render costs, and its limits.
     pub meter: Meter,

@@ -15,6 +15,7 @@ use crate::template::value::yaml;
 
 /// One filter.
 pub struct Filter {
+    /// As it is written behind a `|`.
     pub name: &'static str,
     call: Call,
     reads: Reads,

@@ -17,7 +17,9 @@ use crate::template::world::Srv;
 
 /// One function: `getv("/key", "default")`.
 pub struct Function {
+    /// As it is written in a call.
     pub name: &'static str,
+    /// What it takes.
     pub signature: Signature,
     body: Body,
     /// Whether it looks through a part of the store.

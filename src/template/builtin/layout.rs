@@ -8,6 +8,7 @@ use crate::calendar::{Civil, MONTHS};
 pub struct Time<'a> {
     /// Seconds since 1970 in UTC.
     pub unix: i64,
+    /// Nanoseconds of the second, below 10^9.
     pub nanos: u32,
     /// Seconds east of UTC.
     pub offset: i32,

@@ -23,10 +23,12 @@ pub struct Scripts {
 }
 
 impl Scripts {
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
+    /// Adds a filter, or replaces the one of that name.
     pub fn insert(&mut self, name: &str, script: impl Script + 'static) {
         self.table.insert(name.into(), Rc::new(script));
     }

@@ -20,6 +20,7 @@ pub struct Collections {
 }
 
 impl Collections {
+    /// An empty map. Its entries count as memory of the render.
     pub fn create_map(&self, meter: &Meter) -> Value {
         let map = Rc::new(TemplateMap { entries: self.entries(meter) });
         let mut maps = self.maps.borrow_mut();
@@ -31,6 +32,7 @@ impl Collections {
         Value::Object(map)
     }
 
+    /// An empty set. Its members count as memory of the render.
     pub fn create_set(&self, meter: &Meter) -> Value {
         Value::object(TemplateSet { members: self.entries(meter) })
     }

@@ -94,6 +94,7 @@ impl Meter {
         meter
     }
 
+    /// What the render may cost.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
     }
@@ -367,10 +368,12 @@ impl Hold {
         self.meter.give(bytes);
     }
 
+    /// Bytes that are held now.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Where they are counted.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }

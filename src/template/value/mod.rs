@@ -27,14 +27,19 @@ use crate::template::value::sorting::sorted;
 /// A value while a template runs. Cloning is cheap: what is large is shared.
 #[derive(Clone)]
 pub enum Value {
+    /// Go's nil: no value.
     Nil,
+    /// Prints as True or False.
     Bool(bool),
     /// With Go's type of it, which shows in printf's `%T` and `%#v`. [`Value::integer`] makes a plain one.
     Int(i64, IntType),
+    /// Go's float64.
     Float(f64),
     /// Go's strings are bytes.
     Str(Bytes),
+    /// Go's slices.
     List(Rc<List>),
+    /// Go's maps.
     Map(Rc<Map>),
     /// A key with its value: what `get` and `gets` give, with the fields Key and Value. Not behind a pointer: lists of all
     /// keys are made of these, and an allocation each would be twice their size.
@@ -48,10 +53,13 @@ pub type Map = BTreeMap<Bytes, Value>;
 
 /// A list; its kind decides how it prints and sorts.
 pub struct List {
+    /// Go's type of it.
     pub kind: ListKind,
+    /// In order.
     pub items: Vec<Value>,
 }
 
+/// Go's types of lists that a template meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKind {
     /// `[]string`
@@ -100,6 +108,7 @@ pub trait Object: Any {
 /// Go's types of integers that a template meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntType {
+    /// `int`
     Int,
     /// What parseInt gives.
     Int64,
@@ -111,6 +120,7 @@ pub enum IntType {
 
 /// What an object is to toJSON, toYAML and printf.
 pub enum Data {
+    /// It is this value.
     Value(Value),
     /// Fields in the order of their declaration, as Go writes a struct.
     Record(Vec<(&'static str, Value)>),
@@ -119,22 +129,36 @@ pub enum Data {
 /// An operator with two operands that both are evaluated first (`and` and `or` are not).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// `==`
     Eq,
+    /// `!=`
     Ne,
+    /// `<`
     Lt,
+    /// `<=`
     Le,
+    /// `>`
     Gt,
+    /// `>=`
     Ge,
+    /// `in`: the left one is a key, an item or a part of the right one.
     In,
+    /// `+`: always a sum. Texts are read as numbers.
     Add,
+    /// `-`
     Sub,
+    /// `*`
     Mul,
+    /// `/`: of two integers an integer.
     Div,
+    /// `%`: of what is left of the operands without their fractions.
     Rem,
+    /// `^`: always a float.
     Pow,
 }
 
 impl Value {
+    /// A text of any bytes.
     pub fn str(text: impl AsRef<[u8]>) -> Value {
         Value::Str(Rc::from(text.as_ref()))
     }
@@ -144,18 +168,22 @@ impl Value {
         Value::Int(n, IntType::Int)
     }
 
+    /// A list.
     pub fn list(kind: ListKind, items: Vec<Value>) -> Value {
         Value::List(Rc::new(List { kind, items }))
     }
 
+    /// A map.
     pub fn map(entries: Map) -> Value {
         Value::Map(Rc::new(entries))
     }
 
+    /// A key of the store with its value.
     pub fn pair(key: Bytes, value: Bytes) -> Value {
         Value::Pair(key, value)
     }
 
+    /// A value with methods or fields of its own.
     pub fn object(object: impl Object) -> Value {
         Value::Object(Rc::new(object))
     }
@@ -192,6 +220,7 @@ impl Value {
         out.into()
     }
 
+    /// What `if` makes of it, by Django's rules: zero, nothing and what is empty are false.
     pub fn truthy(&self) -> bool {
         match self {
             Value::Nil => false,
@@ -555,6 +584,7 @@ impl Value {
 }
 
 impl Rows {
+    /// How many rounds the loop has.
     pub fn len(&self) -> usize {
         match &self.source {
             Source::List(list) => list.items.len(),
@@ -563,6 +593,7 @@ impl Rows {
         }
     }
 
+    /// Whether the loop has no round.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

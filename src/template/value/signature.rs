@@ -6,6 +6,7 @@ use crate::template::value::Value;
 
 /// The arguments of a function or method.
 pub struct Signature {
+    /// What has to be given, in this order.
     pub required: &'static [Parameter],
     /// What may follow, any number of times.
     pub rest: Option<Parameter>,
@@ -14,13 +15,18 @@ pub struct Signature {
 /// One argument: the name that errors and the documentation give it, and what it has to be.
 #[derive(Clone, Copy)]
 pub struct Parameter {
+    /// What errors and the documentation call it.
     pub name: &'static str,
+    /// What it has to be.
     pub kind: Kind,
 }
 
+/// What an argument has to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A text.
     Str,
+    /// An integer of any of Go's types.
     Int,
     /// Anything but nothing.
     Any,
@@ -29,14 +35,17 @@ pub enum Kind {
 /// Arguments that were found to fit a signature.
 pub struct Args<'a>(&'a [Value]);
 
+/// A parameter that is a text.
 pub const fn string(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Str }
 }
 
+/// A parameter that is an integer.
 pub const fn integer(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Int }
 }
 
+/// A parameter that is anything but nothing.
 pub const fn any(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Any }
 }
@@ -69,6 +78,10 @@ impl Signature {
         Err(format!("takes {at_least}{wanted} argument{s}{names}, {given} given"))
     }
 
+    /// Checks the arguments of a call: how many, and of which kinds.
+    ///
+    /// # Errors
+    /// What is wrong, for behind the name of the function: "takes 1 argument (key), 2 given".
     pub fn check<'a>(&self, args: &'a [Value]) -> Result<Args<'a>, String> {
         self.check_count(args.len())?;
         let parameters = self.required.iter().chain(self.rest.iter().cycle());

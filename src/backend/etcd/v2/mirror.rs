@@ -26,7 +26,9 @@ pub struct Mirror {
 /// Whether the mirror remembers which keys there are: a directory goes without its keys being named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remembering {
+    /// It keeps the index of every key.
     Yes,
+    /// It applies no changes: the run is a one-shot run.
     No,
 }
 
@@ -47,8 +49,11 @@ impl Loading {
 /// What an event means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
+    /// Keys of the store changed, perhaps none.
     Changes {
+        /// The keys by their names in the store.
         changes: Vec<Change>,
+        /// Whether they call for an update.
         trigger: bool,
     },
     /// A key that is to be read is gone, or the directory above it: whether that is an error a read tells.
@@ -56,6 +61,7 @@ pub enum Applied {
 }
 
 impl Mirror {
+    /// An empty mirror of `keys` below `prefix`, whose changes call for an update if `watch_keys` have them.
     pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], remembering: Remembering) -> Mirror {
         // In etcd `app/x` is `/app/x`.
         let prefix = format!("/{prefix}");

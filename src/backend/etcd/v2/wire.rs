@@ -21,6 +21,7 @@ pub const KEYS: &str = "/v2/keys";
 
 /// The headers that every answer about keys has.
 pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
+/// The index of the newest change, in decimal; [`CLUSTER`] is in hexadecimal.
 pub const INDEX: &str = "X-Etcd-Index";
 
 /// What a probe asks for: nobody has it, and an underscore hides it from all that read or watch what is above.
@@ -62,6 +63,7 @@ fn path(key: &[u8]) -> String {
 /// What the head of an answer says of the whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// The id of the cluster.
     pub cluster: u64,
     /// Of the newest change when the request was taken.
     pub index: u64,
@@ -77,7 +79,9 @@ impl Head {
 /// A key with its value, as read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// With a `/` at its start.
     pub key: Bytes,
+    /// The bytes of the text in the answer.
     pub value: Bytes,
     /// Of its last change.
     pub index: u64,
@@ -86,13 +90,18 @@ pub struct Entry {
 /// One change of one key, or of a directory and with it of all keys below.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
+    /// With a `/` at its start.
     pub key: Bytes,
+    /// Of this change.
     pub index: u64,
+    /// What became of the key.
     pub kind: EventKind,
 }
 
+/// What became of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EventKind {
+    /// It has this value.
     Put(Bytes),
     /// There is a directory now; what was below it stays.
     Directory,
@@ -242,10 +251,13 @@ pub fn read_event(line: &[u8]) -> Result<Event, Unreadable> {
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What the caller can make of it.
     pub why: Why,
+    /// For messages: one line of at most 200 characters, without secrets.
     pub words: String,
 }
 
+/// What a refusal means for the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// There is no such key.
@@ -256,6 +268,7 @@ pub enum Why {
     Denied,
     /// This server has no such API.
     UnknownPath,
+    /// Anything else, which another node may not have.
     Other,
 }
 
