@@ -391,7 +391,10 @@ fn one_shot_fails_when_every_node_has() {
     let strange = answering("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>");
     let nodes = [&*unused, &*hung, &*sick, &*old, &*strange];
     // Over when the first round is.
-    let etcd = config::Etcd { timeout: Duration::from_secs(1), ..config::Etcd::default() };
+    let etcd = config::Etcd {
+        network: config::Network { timeout: Duration::from_secs(1), ..Default::default() },
+        ..Default::default()
+    };
     let mut client = Client::with(etcd, &nodes, Mode::OneShot, watch(&["/app"]));
     client.until("the failure", |client| client.told.len() == 2);
     let causes = [

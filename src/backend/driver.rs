@@ -64,6 +64,17 @@ pub enum Nodes {
     },
 }
 
+/// What a request to a node may take.
+pub fn limits(network: &config::Network) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        dial: network.dial_timeout,
+        answer: network.request_timeout,
+        whole: usual.whole.max(network.request_timeout),
+        size: network.max_response,
+    }
+}
+
 /// Makes the protocol for some nodes: their URLs, and as they are shown.
 pub type Factory = Box<dyn Fn(&[String], &[String], Instant) -> Box<dyn Protocol>>;
 

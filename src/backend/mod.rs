@@ -119,7 +119,7 @@ pub struct Source(u64);
 /// What subscribers have in common that share a backend.
 #[derive(Clone, PartialEq)]
 pub struct Sharing {
-    etcd: config::Etcd,
+    kind: Kind,
     mode: Mode,
 }
 

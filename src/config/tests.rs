@@ -803,12 +803,14 @@ max_decoded = 3
     );
     let etcd = Etcd {
         nodes: vec!["http://a".into()],
-        request_timeout: Duration::from_millis(1500),
-        dial_timeout: Duration::from_secs(86400),
-        timeout: Duration::from_millis(100),
         watch_deadline: Duration::from_secs(10),
-        max_response: 1,
-        read: ReadLimits { max_keys: 2, max_decoded: 3 },
+        network: Network {
+            request_timeout: Duration::from_millis(1500),
+            dial_timeout: Duration::from_secs(86400),
+            timeout: Duration::from_millis(100),
+            max_response: 1,
+            read: ReadLimits { max_keys: 2, max_decoded: 3 },
+        },
         ..Etcd::default()
     };
     assert_eq!(Table::new(&text).load().resources[0].backends[0].kind, Kind::Etcd(etcd));

@@ -19,12 +19,11 @@ use std::time::Instant;
 use self::protocol::V3;
 use self::session::{Session, Settings};
 use self::unversioned::Unversioned;
-use super::driver::{Driver, Factory, Nodes, Store};
+use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
 use super::protocol::Id;
 use super::{Mode, Sharing};
-use crate::config::{self, EtcdVersion};
-use crate::host::client::Limits;
+use crate::config::{self, EtcdVersion, Kind};
 
 const NAME: &str = "etcd";
 
@@ -39,7 +38,7 @@ pub fn driver(
     now: Instant,
 ) -> Driver {
     let deadline = match mode {
-        Mode::OneShot => Deadline::After(etcd.timeout),
+        Mode::OneShot => Deadline::After(etcd.network.timeout),
         Mode::Watch => Deadline::Never,
     };
     // Nodes that are given win over the record.
@@ -55,7 +54,7 @@ pub fn driver(
                     nodes: shown.join(","),
                     login: etcd.login.is_some(),
                     watch_deadline: etcd.watch_deadline,
-                    patience: etcd.request_timeout,
+                    patience: etcd.network.request_timeout,
                 };
                 Box::new(V3::new(Session::new(settings, now, Box::new(random)), mode, &etcd))
             })
@@ -72,7 +71,7 @@ pub fn driver(
         }
     };
     let (login, tls) = (etcd.login.clone(), etcd.tls.clone());
-    Driver::new(Store { name: NAME, nodes, limits: limits(etcd), tls, login, deadline, random }, factory, now)
+    Driver::new(Store { name: NAME, nodes, limits: limits(&etcd.network), tls, login, deadline, random }, factory, now)
 }
 
 /// What resources have in common that share a driver: those that are known to use version 3.
@@ -80,7 +79,7 @@ pub fn sharing(etcd: &config::Etcd, mode: Mode) -> Option<Sharing> {
     (etcd.version == Some(EtcdVersion::V3)).then(|| {
         let mut etcd = etcd.clone();
         etcd.nodes.sort_unstable();
-        Sharing { etcd, mode }
+        Sharing { kind: Kind::Etcd(etcd), mode }
     })
 }
 
@@ -88,15 +87,4 @@ fn record(etcd: &config::Etcd, known: Option<Vec<String>>, random: fn(u64) -> u6
     let scheme = etcd.scheme_of_record().to_owned();
     let urls = Box::new(move |services| nodes::in_order(services, &scheme, &mut |bound| random(bound)));
     Nodes::Record { name: etcd.srv_record.clone(), urls, known }
-}
-
-/// What a request to a node may take.
-fn limits(etcd: &config::Etcd) -> Limits {
-    let usual = Limits::default();
-    Limits {
-        dial: etcd.dial_timeout,
-        answer: etcd.request_timeout,
-        whole: usual.whole.max(etcd.request_timeout),
-        size: etcd.max_response,
-    }
 }

@@ -64,8 +64,8 @@ impl V3 {
         V3 {
             session,
             mode,
-            limits: etcd.read,
-            max_response: etcd.max_response,
+            limits: etcd.network.read,
+            max_response: etcd.network.max_response,
             token: None,
             login: Login::default(),
             secrets: Redactor::default(),

@@ -1,17 +1,17 @@
 //! The options of etcd: struct, rows and parser.
 //! Resolves no name and reads no file.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{addresses, is_plain, node_url};
+use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
 use super::every::EVERY;
-use super::read_limits::{self, READ_LIMITS, ReadLimits};
+use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
-use crate::config::reader::{Found, Purpose, Reader};
-use crate::config::report::{Report, quoted};
+use crate::config::reader::{Found, Reader};
+use crate::config::report::Report;
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
-use crate::config::secret::Secret;
 
 /// The options of etcd.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,36 +29,10 @@ pub struct Etcd {
     pub login: Option<Login>,
     /// `None`: detected.
     pub version: Option<EtcdVersion>,
-    /// The timeout of each step of a request: sending it, the head of the response, each piece of the rest.
-    pub request_timeout: Duration,
-    /// The timeout of a connection attempt.
-    pub dial_timeout: Duration,
-    /// How long a one-shot run retries.
-    pub timeout: Duration,
     /// How long a watch may be silent before its node is probed.
     pub watch_deadline: Duration,
-    /// The largest response, and the largest line of a watch, in bytes.
-    pub max_response: usize,
-    /// The limits of one read.
-    pub read: ReadLimits,
-}
-
-/// A user and its password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    /// The name of the user.
-    pub username: Credential,
-    /// Its password.
-    pub password: Credential,
-}
-
-/// A text of the configuration, or of a file that is read at every login.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// The text itself.
-    Inline(Secret),
-    /// The path of the file.
-    File(PathBuf),
+    /// The limits of its requests.
+    pub network: Network,
 }
 
 /// A version of etcd's keys.
@@ -108,55 +82,8 @@ pub(in crate::config) static ETCD: Schema = Schema {
         ],
         TLS,
         // Go remco has none of these.
-        &[
-            key(
-                "username_file",
-                Type::Text,
-                Default::Unset,
-                "the path of a file that holds the user, read at every login; a newline at its end is ignored. Of \
-                 `username` and `username_file` the one in the resource overrides the one in `default_backends`; both in \
-                 one table are an error",
-            ),
-            key(
-                "password_file",
-                Type::Text,
-                Default::Unset,
-                "the path of a file that holds the password, by the rules of `username_file`",
-            ),
-            key(
-                "request_timeout",
-                Type::Decimal(Unit::Seconds),
-                Default::Number(3),
-                "the timeout of each step of a request: sending it, with the TLS handshake; waiting for the head of the \
-                 response; waiting for each piece of the rest",
-            ),
-            key(
-                "dial_timeout",
-                Type::Decimal(Unit::Seconds),
-                Default::Number(5),
-                "the timeout of a connection, over all addresses of the node's name",
-            ),
-            key(
-                "timeout",
-                Type::Decimal(Unit::Seconds),
-                Default::Number(30),
-                "with `-onetime`: how long a failed read is retried, from its first failure, before the resource fails. \
-                 Without `-onetime` it is retried without end",
-            ),
-            key(
-                "watch_deadline",
-                Type::Decimal(Unit::Seconds),
-                Default::Number(30),
-                "a watch that was silent for this time has its node probed. With `version = 2` the node is also probed \
-                 while its waits return changes, and waits of this age are renewed if the store has changed",
-            ),
-            key(
-                "max_response",
-                Type::Integer(Unit::Bytes),
-                Default::Number(256 << 20),
-                "the largest response, and the largest line of a watch; at least 1",
-            ),
-        ],
+        &[USERNAME_FILE, PASSWORD_FILE, WATCH_DEADLINE],
+        NETWORK,
         READ_LIMITS,
     ],
 };
@@ -182,56 +109,8 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
         tls,
         login: login(reader),
         version: version(reader),
-        request_timeout: reader.time_limit("request_timeout"),
-        dial_timeout: reader.time_limit("dial_timeout"),
-        timeout: reader.time_limit("timeout"),
         watch_deadline: reader.time_limit("watch_deadline"),
-        max_response: reader.positive("max_response"),
-        read: read_limits::parse(reader),
-    }
-}
-
-/// The user and the password. A password without a user has no effect.
-fn login(reader: &Reader) -> Option<Login> {
-    let username = credential(reader, "username", "username_file");
-    let password = credential(reader, "password", "password_file");
-    let report = reader.report;
-    match (username, password) {
-        (Some(username), Some(password)) => Some(Login { username, password }),
-        (Some(username), None) => {
-            if reader.purpose == Purpose::Use {
-                let span = reader.place(if reader.has("password") { "password" } else { "username" });
-                let why = report.unset(span);
-                let message = format!("`username` has no password{why}: set `password` or `password_file`");
-                report.lacking(span, message);
-            }
-            Some(Login { username, password: Credential::Inline(Secret::default()) })
-        }
-        (None, Some(_)) => {
-            if reader.purpose == Purpose::Use {
-                let span = reader.place(if reader.has("username") { "username" } else { "password" });
-                let why = report.unset(span);
-                let message =
-                    format!("`password` has no effect without a user{why}: set `username` or `username_file`");
-                report.lacking(span, message);
-            }
-            None
-        }
-        (None, None) => None,
-    }
-}
-
-/// A text or the file that holds it, whichever is set nearer to the resource; `None` for neither and for an empty one.
-fn credential(reader: &Reader, inline: &'static str, file: &'static str) -> Option<Credential> {
-    match reader.nearest_of(&[inline, file]).as_slice() {
-        [] => None,
-        [name] if *name == file => reader.path(file).map(Credential::File),
-        [_] => reader.filled(inline).map(|found| Credential::Inline(Secret::new(found.value.to_owned()))),
-        _ => {
-            let message = format!("{} and {} are both set: remove one of them", quoted(inline), quoted(file));
-            reader.report.error(reader.place(file), message);
-            None
-        }
+        network: network::parse(reader),
     }
 }
 

@@ -4,12 +4,14 @@
 
 pub(super) mod address;
 pub(super) mod consul;
+pub(super) mod credential;
 pub(super) mod env;
 pub(super) mod etcd;
 pub(super) mod every;
 pub(super) mod file;
 pub(super) mod mock;
 pub(super) mod nats;
+pub(super) mod network;
 pub(super) mod plugin;
 pub(super) mod read_limits;
 pub(super) mod redis;
@@ -20,9 +22,11 @@ pub(super) mod zookeeper;
 use std::time::Duration;
 
 pub use consul::Consul;
-pub use etcd::{Credential, Etcd, EtcdVersion, Login};
+pub use credential::{Credential, Login};
+pub use etcd::{Etcd, EtcdVersion};
 pub use file::File;
 pub use nats::Nats;
+pub use network::Network;
 pub use plugin::Plugin;
 pub use read_limits::ReadLimits;
 pub use redis::Redis;

@@ -165,7 +165,10 @@ fn a_page_that_is_none_is_cancelled_at_once() {
     let words = "node: failed to read from http://a: not an answer of etcd: a field is missing or wrong at column 2";
     bench.check(Input::Body(REQUEST, b"{\"kvs\":[{}"), &["cancel 0", words]);
     let read = ReadLimits { max_keys: 1, max_decoded: 100 };
-    let mut bench = Bench::new(false, &config::Etcd { read, ..config::Etcd::default() });
+    let mut bench = Bench::new(
+        false,
+        &config::Etcd { network: config::Network { read, ..Default::default() }, ..Default::default() },
+    );
     bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
     bench.check(Input::Head(REQUEST, Head { status: 200, headers: &[] }), &[]);
     let words = "failed: failed to read `/a` from http://a: more than 1 keys: raise `max_keys` of the backend";

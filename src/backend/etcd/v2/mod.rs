@@ -36,12 +36,12 @@ pub(super) fn protocol(
         goal,
         interval: interval(options, mode),
         watch_deadline: etcd.watch_deadline,
-        patience: etcd.request_timeout,
-        limits: etcd.read,
+        patience: etcd.network.request_timeout,
+        limits: etcd.network.read,
     };
     let remembering = if goal == Goal::Watched { Remembering::Yes } else { Remembering::No };
     let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, remembering);
-    V2::new(Session::new(settings, mirror, Box::new(random)), nodes, etcd.max_response)
+    V2::new(Session::new(settings, mirror, Box::new(random)), nodes, etcd.network.max_response)
 }
 
 /// The paths of etcd that keys stand for.
