@@ -1,5 +1,5 @@
-//! Carries out what the protocol of a network store wants: finds its nodes, makes its calls, reads the files with its
-//! user's name, and tells the protocol what came. The one implementation of [`Backend`] for all such stores. What follows a
+//! Carries out what the protocol of a network store wants: finds its nodes, makes its calls and connections, reads the files
+//! with its user's name, and tells the protocol what came. The one implementation of [`Backend`] for all such stores. What follows a
 //! failure is `core`'s, what bytes mean the protocol's.
 
 pub mod core;
@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use self::core::{Command, Core};
 use super::failover::{Deadline, Failover, Start};
 use super::protocol::{
-    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Subscribers,
+    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Security,
+    Subscribers,
 };
 use super::{Backend, Replacement, Report};
 use crate::config;
 use crate::dns::wire::Service;
-use crate::host::client::{self, Call, Cause, Client, Limits, Progress, without_credentials};
+use crate::host::client::{self, Call, Cause, Client, Limits, without_credentials};
+use crate::host::connection::{self, Connection};
+use crate::host::dialer::Endpoint;
 use crate::host::dns::{Found, Lookup, Query, Resolver};
 use crate::host::read;
 use crate::host::wait::Interest;
@@ -87,7 +90,7 @@ pub struct Driver {
     stage: Stage,
     /// Those who are served, with what they want.
     subscribers: BTreeMap<Id, config::Backend>,
-    calls: BTreeMap<CallId, (u64, Call, RequestKind)>,
+    calls: BTreeMap<CallId, Ongoing>,
     /// How many calls there were.
     begun: u64,
     /// A look at the record while the nodes that are known are used on.
@@ -109,6 +112,70 @@ enum Stage {
     Locating { given_up: bool },
     /// They are. `nodes` are URLs.
     Located { nodes: Vec<String>, protocol: Box<dyn Protocol> },
+}
+
+/// A call that is under way.
+struct Ongoing {
+    /// Which of all calls it is: its number is given again once it is over.
+    serial: u64,
+    traffic: Traffic,
+}
+
+enum Traffic {
+    Http(Call, RequestKind),
+    Bytes(Connection),
+}
+
+/// What came of a call's turn.
+enum Progress {
+    Waiting,
+    More,
+    Head,
+    Connected,
+    Ended,
+}
+
+impl Traffic {
+    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        match self {
+            Traffic::Http(call, _) => call.interests(out),
+            Traffic::Bytes(connection) => connection.interests(out),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Traffic::Http(call, _) => call.due(),
+            Traffic::Bytes(connection) => connection.due(),
+        }
+    }
+
+    /// Whether what it brings goes on for as long as both sides like.
+    fn is_stream(&self) -> bool {
+        match self {
+            Traffic::Http(_, kind) => *kind == RequestKind::Stream,
+            Traffic::Bytes(_) => true,
+        }
+    }
+
+    /// Goes on as far as the budget goes.
+    fn turn(&mut self, now: Instant, into: &mut Vec<u8>) -> Result<Progress, Cause> {
+        match self {
+            Traffic::Http(call, _) => match call.turn(now, BUDGET, into) {
+                Ok(client::Progress::Waiting) => Ok(Progress::Waiting),
+                Ok(client::Progress::More) => Ok(Progress::More),
+                Ok(client::Progress::Head) => Ok(Progress::Head),
+                Ok(client::Progress::Ended) => Ok(Progress::Ended),
+                Err(error) => Err(error.cause),
+            },
+            Traffic::Bytes(connection) => match connection.turn(now, BUDGET, into)? {
+                connection::Progress::Waiting => Ok(Progress::Waiting),
+                connection::Progress::More => Ok(Progress::More),
+                connection::Progress::Connected => Ok(Progress::Connected),
+                connection::Progress::Ended => Ok(Progress::Ended),
+            },
+        }
+    }
 }
 
 /// What the driver itself has to tell the protocol.
@@ -194,6 +261,18 @@ impl Driver {
         for command in commands {
             match command {
                 Command::Begin(id, request) => events.extend(self.begin(id, &request, now)),
+                Command::Connect(id, security) => {
+                    let connected = self.connect(security, now);
+                    events.extend(self.keep(id, connected.map(Traffic::Bytes)));
+                }
+                Command::Send(id, bytes) => {
+                    let sent = self.on_connection(id, |connection| connection.send(&bytes, now));
+                    events.extend(self.ended_by(id, sent));
+                }
+                Command::Secure(id) => {
+                    let secured = self.on_connection(id, |connection| connection.secure(now));
+                    events.extend(self.ended_by(id, secured));
+                }
                 Command::Cancel(id) => drop(self.calls.remove(&id)),
                 Command::CancelAll => self.calls.clear(),
                 Command::ReadCredentials => events.push_back(Event::Credentials(self.credentials())),
@@ -227,14 +306,48 @@ impl Driver {
             },
             now,
         );
+        let kind = request.kind;
+        self.keep(id, begun.map(|call| Traffic::Http(call, kind)).map_err(|error| error.cause))
+    }
+
+    /// Connects to the node that is used.
+    fn connect(&self, security: Security, now: Instant) -> Result<Connection, Cause> {
+        let Stage::Located { nodes, .. } = &self.stage else { return Err(Cause::Closed) };
+        let node = &nodes[self.core.failover().node()];
+        let endpoint = Endpoint::of(node, security == Security::Tls)
+            .ok_or_else(|| Cause::Other(format!("`{}` is no address with a port", without_credentials(node))))?;
+        Connection::begin(self.client.dialer(), endpoint, self.store.limits.answer, now)
+    }
+
+    /// Keeps what has begun; what there is to tell if it has not.
+    fn keep(&mut self, id: CallId, begun: Result<Traffic, Cause>) -> Option<Event> {
         match begun {
-            Ok(call) => {
+            Ok(traffic) => {
                 self.begun += 1;
-                self.calls.insert(id, (self.begun, call, request.kind));
+                self.calls.insert(id, Ongoing { serial: self.begun, traffic });
                 None
             }
-            Err(error) => Some(Event::Failed(id, failure(&error.cause))),
+            Err(cause) => Some(Event::Failed(id, failure(&cause))),
         }
+    }
+
+    /// Does something on a connection, if it is still there.
+    fn on_connection(
+        &mut self,
+        id: CallId,
+        act: impl FnOnce(&mut Connection) -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
+        match self.calls.get_mut(&id) {
+            Some(Ongoing { traffic: Traffic::Bytes(connection), .. }) => act(connection),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends a call where it failed; what there is to tell then.
+    fn ended_by(&mut self, id: CallId, outcome: Result<(), Cause>) -> Option<Event> {
+        let cause = outcome.err()?;
+        self.calls.remove(&id);
+        Some(Event::Failed(id, failure(&cause)))
     }
 
     fn credentials(&self) -> Result<Option<Credentials>, String> {
@@ -256,7 +369,7 @@ impl Driver {
 
     /// Gives each call its turn.
     fn advance(&mut self, now: Instant) {
-        let turns: Vec<(CallId, u64)> = self.calls.iter().map(|(id, (serial, ..))| (*id, *serial)).collect();
+        let turns: Vec<(CallId, u64)> = self.calls.iter().map(|(id, ongoing)| (*id, ongoing.serial)).collect();
         let mut buffer = std::mem::take(&mut self.buffer);
         turns.into_iter().for_each(|(id, serial)| self.turn_call(id, serial, now, &mut buffer));
         buffer.clear();
@@ -267,24 +380,26 @@ impl Driver {
     /// Goes on with one call, as far as its budget goes.
     fn turn_call(&mut self, id: CallId, serial: u64, now: Instant, buffer: &mut Vec<u8>) {
         // A head is followed by what has come of the body.
-        while let Some((_, call, kind)) = self.calls.get_mut(&id).filter(|(is, ..)| *is == serial) {
+        while let Some(ongoing) = self.calls.get_mut(&id).filter(|ongoing| ongoing.serial == serial) {
             buffer.clear();
-            let kind = *kind;
-            let progress = call.turn(now, BUDGET, buffer);
+            let is_stream = ongoing.traffic.is_stream();
+            let progress = ongoing.traffic.turn(now, buffer);
             if !buffer.is_empty() {
-                if kind == RequestKind::Stream {
+                if is_stream {
                     let (_, bytes) = self.gathered.get_or_insert((now, 0));
                     *bytes = bytes.saturating_add(buffer.len());
                 }
                 self.tell(Input::Body(id, buffer), now);
             }
             // The protocol may have cancelled it over what came.
-            let Some((_, call, _)) = self.calls.get(&id).filter(|(is, ..)| *is == serial) else { return };
+            let Some(ongoing) = self.calls.get(&id).filter(|ongoing| ongoing.serial == serial) else { return };
             match progress {
                 Ok(Progress::Head) => {
+                    let Traffic::Http(call, _) = &ongoing.traffic else { return };
                     let (status, headers) = (call.status().unwrap_or(0), self.headers(call));
                     self.tell(Input::Head(id, Head { status, headers: &headers }), now);
                 }
+                Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
                     self.tell(Input::End(id), now);
@@ -294,9 +409,9 @@ impl Driver {
                     return;
                 }
                 Ok(Progress::Waiting) => return,
-                Err(error) => {
+                Err(cause) => {
                     self.calls.remove(&id);
-                    self.tell(Input::Failed(id, failure(&error.cause)), now);
+                    self.tell(Input::Failed(id, failure(&cause)), now);
                 }
             }
         }
@@ -432,7 +547,7 @@ impl Backend for Driver {
     }
 
     fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
-        self.calls.values().for_each(|(_, call, _)| call.interests(out));
+        self.calls.values().for_each(|ongoing| ongoing.traffic.interests(out));
         self.lookup.iter().for_each(|lookup| lookup.interests(out));
     }
 
@@ -442,7 +557,7 @@ impl Backend for Driver {
             Stage::Locating { given_up: true } => None,
             Stage::Locating { given_up: false } => self.core.due(None),
         };
-        let calls = self.calls.values().filter_map(|(_, call, _)| call.due());
+        let calls = self.calls.values().filter_map(|ongoing| ongoing.traffic.due());
         let lookup = self.lookup.iter().map(Lookup::due);
         calls.chain(lookup).chain(protocol).chain(self.fresh).min()
     }

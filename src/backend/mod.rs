@@ -13,6 +13,7 @@ pub mod local;
 pub mod mock;
 pub mod polled;
 pub mod protocol;
+pub mod readings;
 pub mod redact;
 pub mod tally;
 

@@ -54,15 +54,17 @@ pub enum Input<'a> {
     Turn,
     /// The head of an answer came.
     Head(CallId, Head<'a>),
-    /// A piece of its body came.
+    /// A piece of its body came, or bytes on a connection.
     Body(CallId, &'a [u8]),
-    /// The answer is complete, and the call with it.
+    /// The answer is complete, and the call with it. A connection was closed by the server.
     End(CallId),
-    /// The call brought no answer, or not all of it. It is over.
+    /// The call brought no answer, or not all of it; the connection could not be made, or broke. It is over.
     Failed(CallId, Failure),
     /// What [`Output::ReadCredentials`] asked for. `Ok(None)`: the configuration names no user. The error is verb, subject,
     /// cause.
     Credentials(Result<Option<Credentials>, String>),
+    /// The connection of [`Output::Connect`] stands, or the TLS of [`Output::Secure`].
+    Connected(CallId),
     /// Everything that was at hand was given: time to report what came together.
     Quiet,
 }
@@ -119,7 +121,15 @@ pub struct Credentials {
 pub enum Output {
     /// Makes a request to the node that is used.
     Begin(CallId, Request),
-    /// Ends a call, if it is under way. Nothing more comes of it.
+    /// Connects to the node that is used. The bytes on the connection are the protocol's, until it is cancelled, closed or
+    /// breaks. A call as any other, with a number of the same kind.
+    Connect(CallId, Security),
+    /// Sends bytes on a connection, in order, once it stands.
+    Send(CallId, Vec<u8>),
+    /// Sets up TLS on a connection that stands without it; [`Input::Connected`] comes again. Nothing may have been received
+    /// behind what called for it.
+    Secure(CallId),
+    /// Ends a call or closes a connection, if it is under way. Nothing more comes of it.
     Cancel(CallId),
     /// Reads name and password, also from their files; see [`Input::Credentials`].
     ReadCredentials,
@@ -143,6 +153,15 @@ pub enum Output {
     ResetBackoff,
     /// The resource is served by other means from now on.
     Replace(Box<config::Backend>),
+}
+
+/// Whether a connection is made with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Without.
+    Plain,
+    /// With TLS from the first byte on, by the files of the store's options.
+    Tls,
 }
 
 /// A request over HTTP.

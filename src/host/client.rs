@@ -1,20 +1,19 @@
 //! HTTP requests as states of the loop. A [`Call`] looks up the host, connects, sends, and receives head and body in
-//! turns that never wait; a connection is kept for the next call to the same node. Owns limits, addresses and the one
-//! repetition on a stale connection. No redirects, no proxies; dropping a call aborts it. The caller polls
+//! turns that never wait; a connection is kept for the next call to the same node. Owns limits and the one repetition on a
+//! stale connection; `dialer` makes the connections. No redirects, no proxies; dropping a call aborts it. The caller polls
 //! [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`]; both change with every turn.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use std::{fmt, mem, vec};
+use std::{fmt, mem};
 
-use super::dns::{self, Fault, Found, Lookup, Query, Resolver};
+use super::dialer::{Dial, Dialer, Endpoint, Limits as Steps};
+use super::dns::Resolver;
 use super::exchange::{Advance, Exchange, Head, Http, Recorded};
 pub use super::link::Cause;
-use super::link::{Link, Received, Stage};
-use super::tls::Tls;
+use super::link::{Link, Received};
 use super::wait::Interest;
 use crate::config;
 
@@ -26,12 +25,6 @@ const KEPT_CONNECTION: Duration = Duration::from_secs(90);
 
 /// How many connections are kept at most, one a node.
 const MOST_KEPT: usize = 3;
-
-/// What one address of several gets at least, where there is so much time (as in Go's `net.Dialer`).
-const LEAST_SHARE: Duration = Duration::from_secs(2);
-
-/// Addresses of one name that are tried.
-const MOST_ADDRESSES: usize = 16;
 
 /// How long each step of a call may take. Progress within a step renews none of them but that of a body.
 #[derive(Clone, Copy, Debug)]
@@ -112,28 +105,16 @@ impl fmt::Debug for Client {
 
 struct Shared {
     http: Http,
-    tls: Tls,
-    resolver: Resolver,
+    dialer: Rc<Dialer>,
     limits: Limits,
     kept: RefCell<Vec<Kept>>,
-    /// What each name had last: as long as no server says that the name is gone, a DNS that fails does not cut off a
-    /// server that works.
-    addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
     /// The nodes that have answered once: they speak what the URL says.
-    spoken: RefCell<HashSet<Node>>,
-}
-
-/// Where a connection leads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Node {
-    tls: bool,
-    host: String,
-    port: u16,
+    spoken: RefCell<HashSet<Endpoint>>,
 }
 
 /// A connection that waits for the next call.
 struct Kept {
-    node: Node,
+    node: Endpoint,
     link: Link,
     since: Instant,
 }
@@ -148,13 +129,16 @@ impl Client {
     pub fn with(resolver: Resolver, limits: Limits, tls: config::Tls) -> Client {
         Client(Rc::new(Shared {
             http: Http::default(),
-            tls: Tls::new(tls),
-            resolver,
+            dialer: Rc::new(Dialer::new(resolver, Steps { dial: limits.dial, secure: limits.answer }, tls)),
             limits,
             kept: RefCell::default(),
-            addresses: RefCell::default(),
             spoken: RefCell::default(),
         }))
+    }
+
+    /// What makes its connections.
+    pub fn dialer(&self) -> Rc<Dialer> {
+        Rc::clone(&self.0.dialer)
     }
 
     /// Begins a call; nothing is done before its first turn, which is due at once.
@@ -168,7 +152,7 @@ impl Client {
             Err(cause) => return Err(Error { method: request.method, url, cause }),
         };
         let limits = self.0.limits;
-        let node = Node { tls: recorded.tls, host: recorded.host.clone(), port: recorded.port };
+        let node = Endpoint::Tcp { host: recorded.host.clone(), port: recorded.port, tls: recorded.tls };
         Ok(Call {
             client: Rc::clone(&self.0),
             method: request.method,
@@ -188,7 +172,7 @@ impl Client {
 
 impl Shared {
     /// A kept connection to a node that still stands.
-    fn take(&self, node: &Node, now: Instant) -> Option<Link> {
+    fn take(&self, node: &Endpoint, now: Instant) -> Option<Link> {
         let mut kept = self.kept.borrow_mut();
         kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);
         let at = kept.iter().position(|one| one.node == *node)?;
@@ -196,29 +180,13 @@ impl Shared {
         link.is_idle().then_some(link)
     }
 
-    fn keep(&self, node: Node, link: Link, now: Instant) {
+    fn keep(&self, node: Endpoint, link: Link, now: Instant) {
         let mut kept = self.kept.borrow_mut();
         kept.retain(|one| one.node != node && now.saturating_duration_since(one.since) < KEPT_CONNECTION);
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
         kept.push(Kept { node, link, since: now });
-    }
-
-    /// The addresses that a lookup has found, or those of before where no server would say.
-    fn addresses(&self, host: &str, found: Result<Found, dns::Error>) -> Result<Vec<IpAddr>, Cause> {
-        let mut known = self.addresses.borrow_mut();
-        match found {
-            Ok(Found::Addresses(found)) => {
-                known.insert(host.to_owned(), found.clone());
-                Ok(found)
-            }
-            Ok(Found::Services(_)) => Ok(Vec::new()),
-            Err(error) => match known.get(host) {
-                Some(known) if matches!(error.fault, Fault::Troubled { .. }) => Ok(known.clone()),
-                _ => Err(Cause::Other(error.to_string())),
-            },
-        }
     }
 }
 
@@ -229,7 +197,7 @@ pub struct Call {
     /// Without credentials.
     url: String,
     recorded: Rc<Recorded>,
-    node: Node,
+    node: Endpoint,
     kind: Kind,
     repeatable: bool,
     head_within: Duration,
@@ -252,8 +220,7 @@ impl fmt::Debug for Call {
 #[derive(Debug)]
 enum State {
     Begun,
-    Resolving(Lookup),
-    /// Connecting, then setting TLS up.
+    /// Looking the name up, connecting, then setting TLS up.
     Dialing(Dial),
     Asking {
         exchange: Exchange,
@@ -277,24 +244,12 @@ enum Step {
     Awaiting,
 }
 
-#[derive(Debug)]
-struct Dial {
-    link: Link,
-    /// The addresses that are left.
-    rest: vec::IntoIter<SocketAddr>,
-    /// When the next address is tried, or TLS must be set up.
-    until: Instant,
-    /// When the last address must be connected.
-    end: Instant,
-}
-
 impl Call {
     /// Appends what is to be polled. Ask before every poll: the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.state {
             State::Begun | State::Over(_) => {}
-            State::Resolving(lookup) => lookup.interests(out),
-            State::Dialing(dial) => dial.link.interests(out),
+            State::Dialing(dial) => dial.interests(out),
             State::Asking { exchange, .. } | State::Reading { exchange, .. } => exchange.interests(out),
         }
     }
@@ -303,8 +258,8 @@ impl Call {
     pub fn due(&self) -> Option<Instant> {
         let step = match &self.state {
             State::Begun | State::Over(_) => None,
-            State::Resolving(lookup) => Some(lookup.due()),
-            State::Dialing(Dial { until, .. }) | State::Asking { until, .. } => Some(*until),
+            State::Dialing(dial) => dial.due(),
+            State::Asking { until, .. } => Some(*until),
             State::Reading { until, .. } => *until,
         };
         [self.again, step, self.end].into_iter().flatten().min()
@@ -345,7 +300,7 @@ impl Call {
         match &self.state {
             State::Reading { exchange, .. } => exchange.head(),
             State::Over(head) => head.as_ref(),
-            State::Begun | State::Resolving(_) | State::Dialing(_) | State::Asking { .. } => None,
+            State::Begun | State::Dialing(_) | State::Asking { .. } => None,
         }
     }
 
@@ -354,14 +309,9 @@ impl Call {
             match &mut self.state {
                 State::Begun => match self.client.take(&self.node, now) {
                     Some(link) => self.ask(link, true, now),
-                    None => self.resolve(now)?,
+                    None => self.dial(now)?,
                 },
-                State::Resolving(lookup) => {
-                    let Some(found) = lookup.turn(now) else { return Ok(Progress::Waiting) };
-                    let found = self.client.addresses(&self.node.host, found)?;
-                    self.dial(found, now)?;
-                }
-                State::Dialing(_) => match self.connect(now)? {
+                State::Dialing(dial) => match dial.turn(&self.client.dialer, now)? {
                     Some(link) => self.ask(link, false, now),
                     None => return Ok(Progress::Waiting),
                 },
@@ -376,7 +326,7 @@ impl Call {
                                 return Err(Cause::Closed);
                             }
                             // The new link has served no other call, so this happens once.
-                            self.resolve(now)?;
+                            self.dial(now)?;
                             continue;
                         }
                         Err(cause) => return Err(cause),
@@ -412,75 +362,9 @@ impl Call {
         }
     }
 
-    /// Finds the addresses of the node. On a connection that stands no name is looked up.
-    fn resolve(&mut self, now: Instant) -> Result<(), Cause> {
-        if let Ok(address) = self.node.host.parse() {
-            return self.dial(vec![address], now);
-        }
-        let query = Query::Host(self.node.host.clone());
-        self.state = State::Resolving(self.client.resolver.begin(query, now));
+    fn dial(&mut self, now: Instant) -> Result<(), Cause> {
+        self.state = State::Dialing(self.client.dialer.dial(&self.node, now)?);
         Ok(())
-    }
-
-    fn dial(&mut self, addresses: Vec<IpAddr>, now: Instant) -> Result<(), Cause> {
-        let addresses: Vec<SocketAddr> =
-            addresses.into_iter().take(MOST_ADDRESSES).map(|one| SocketAddr::new(one, self.node.port)).collect();
-        let end = now + self.client.limits.dial;
-        let none = Cause::Other("host name has no address".to_owned());
-        self.dial_next(addresses.into_iter(), end, none, now)
-    }
-
-    /// Begins to connect to the next address that can be tried at all.
-    fn dial_next(
-        &mut self,
-        mut rest: vec::IntoIter<SocketAddr>,
-        end: Instant,
-        mut failure: Cause,
-        now: Instant,
-    ) -> Result<(), Cause> {
-        let left = end.saturating_duration_since(now);
-        while let Some(address) = rest.next() {
-            // Each address gets its share of what is left: a dead one does not use up the time of the next.
-            let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
-            let until = now + share.max(LEAST_SHARE).min(left);
-            let session = if self.node.tls { Some(self.client.tls.secure(&self.node.host)?) } else { None };
-            match Link::tcp(address, session) {
-                Ok(link) => {
-                    self.state = State::Dialing(Dial { link, rest, until, end });
-                    return Ok(());
-                }
-                Err(cause) => failure = cause,
-            }
-        }
-        Err(failure)
-    }
-
-    /// Goes on with connecting. The link, once it is open.
-    fn connect(&mut self, now: Instant) -> Result<Option<Link>, Cause> {
-        loop {
-            let State::Dialing(dial) = &mut self.state else { return Ok(None) };
-            let was = dial.link.stage();
-            let outcome = dial.link.turn();
-            let failure = match (outcome, dial.link.stage()) {
-                (Ok(()), Stage::Open) => match mem::replace(&mut self.state, State::Over(None)) {
-                    State::Dialing(dial) => return Ok(Some(dial.link)),
-                    _ => return Ok(None),
-                },
-                (Ok(()), Stage::Securing) => {
-                    if was == Stage::Connecting {
-                        dial.until = now + self.client.limits.answer;
-                    }
-                    return Ok(None);
-                }
-                (Ok(()), Stage::Connecting) if now < dial.until => return Ok(None),
-                (Ok(()), Stage::Connecting) => Cause::Late { missed: "no connection", limit: self.client.limits.dial },
-                // TLS that fails would fail at every address of the node.
-                (Err(cause), Stage::Securing | Stage::Open) => return Err(cause),
-                (Err(cause), Stage::Connecting) => cause,
-            };
-            let (rest, end) = (mem::take(&mut dial.rest), dial.end);
-            self.dial_next(rest, end, failure, now)?;
-        }
     }
 
     fn ask(&mut self, link: Link, kept: bool, now: Instant) {
@@ -517,7 +401,7 @@ impl Call {
 
     /// A new connection was closed before a byte of an answer.
     fn closed(&self) -> Cause {
-        match self.node.tls || self.client.spoken.borrow().contains(&self.node) {
+        match self.node.has_tls() || self.client.spoken.borrow().contains(&self.node) {
             true => Cause::Closed,
             false => Cause::Other(format!("{} before it answered: does it want https?", Cause::Closed)),
         }
@@ -531,9 +415,6 @@ impl Call {
             return late("whole answer not received", limits.whole);
         }
         match &self.state {
-            State::Dialing(dial) if dial.link.stage() == Stage::Securing && dial.until <= now => {
-                late("TLS not set up", limits.answer)
-            }
             State::Asking { step: Step::Sending, until, .. } if *until <= now => {
                 late("request not taken", limits.answer)
             }

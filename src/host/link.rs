@@ -206,6 +206,18 @@ impl Link {
         }
     }
 
+    /// Puts TLS on a connection that is open without it. The handshake follows by itself.
+    ///
+    /// # Errors
+    /// Something waits to be sent without TLS.
+    pub fn secure_with(&mut self, session: Session) -> Result<(), Cause> {
+        if self.stage != Stage::Open || self.tls.is_some() || self.unsent() > 0 {
+            return Err(Cause::Other("TLS cannot be set up: the connection is in use".to_owned()));
+        }
+        (self.tls, self.stage) = (Some(Box::new(session)), Stage::Securing);
+        Ok(())
+    }
+
     /// The descriptors, to be polled apart from the link. They stay the same for as long as it lives.
     pub fn ends(&self) -> Arc<Ends> {
         Arc::clone(&self.ends)

@@ -3,6 +3,8 @@
 
 mod backlog;
 pub mod client;
+pub mod connection;
+pub mod dialer;
 pub mod dns;
 pub mod environment;
 pub mod exchange;

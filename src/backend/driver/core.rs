@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::backend::Report;
 use crate::backend::failover::{Failover, Next, Notice};
-use crate::backend::protocol::{CallId, Id, Output, Request, Subscribers};
+use crate::backend::protocol::{CallId, Id, Output, Request, Security, Subscribers};
 use crate::config;
 use crate::log::{Level, Line};
 
@@ -31,6 +31,12 @@ pub struct Core {
 pub enum Command {
     /// Makes a request to the node that is used.
     Begin(CallId, Request),
+    /// Connects to the node that is used.
+    Connect(CallId, Security),
+    /// Sends bytes on a connection.
+    Send(CallId, Vec<u8>),
+    /// Sets TLS up on a connection.
+    Secure(CallId),
     /// Ends one call.
     Cancel(CallId),
     /// Ends all calls, those of the node that failed.
@@ -100,6 +106,9 @@ impl Core {
     pub fn take(&mut self, output: Output, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
         match output {
             Output::Begin(call, request) => out.push(Command::Begin(call, request)),
+            Output::Connect(call, security) => out.push(Command::Connect(call, security)),
+            Output::Send(call, bytes) => out.push(Command::Send(call, bytes)),
+            Output::Secure(call) => out.push(Command::Secure(call)),
             Output::Cancel(call) => out.push(Command::Cancel(call)),
             Output::ReadCredentials => out.push(Command::ReadCredentials),
             Output::Replace(options) => out.push(Command::Replace(options)),

@@ -323,6 +323,8 @@ impl Protocol for V3 {
                     self.tell(Event::NoCredentials(words), now, out);
                 }
             },
+            // It makes no connections of its own.
+            Input::Connected(_) => {}
             Input::Quiet => self.tell(Event::Quiet, now, out),
         }
     }

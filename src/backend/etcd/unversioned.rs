@@ -334,7 +334,7 @@ impl Protocol for Unversioned {
                 }
             },
             Input::Credentials(credentials) => self.credentials(credentials, out),
-            Input::Quiet => {}
+            Input::Connected(_) | Input::Quiet => {}
         }
     }
 

@@ -134,7 +134,8 @@ impl Protocol for Url {
             (Input::Failed(_, Failure { words, .. }), _) => {
                 self.failed(format!("failed to GET {}: {words}", self.shown), out);
             }
-            (Input::Turn | Input::Head(..) | Input::Body(..) | Input::Credentials(_) | Input::Quiet, _) => {}
+            (Input::Turn | Input::Head(..) | Input::Body(..), _) => {}
+            (Input::Credentials(_) | Input::Connected(_) | Input::Quiet, _) => {}
         }
     }
 

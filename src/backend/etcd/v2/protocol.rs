@@ -354,6 +354,8 @@ impl Protocol for V2 {
             Input::End(call) => self.end(call, now, out),
             Input::Failed(call, failure) => self.failed(call, failure, now, out),
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
+            // It makes no connections of its own.
+            Input::Connected(_) => {}
             Input::Quiet => {
                 self.deliver(now, out);
                 self.tell(Event::Quiet, now, out);

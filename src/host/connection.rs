@@ -1,0 +1,266 @@
+//! A connection whose bytes are a protocol's own: made by `dialer`, then sent and received on, in turns that never wait.
+//! Owns the limit of a peer that does not take what it is sent. What the bytes mean, and what an answer may take, is the
+//! protocol's business.
+
+use std::mem;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::dialer::{Dial, Dialer, Endpoint};
+use super::link::{Cause, Link, Received};
+use super::wait::Interest;
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing more can be done now: poll.
+    Waiting,
+    /// The connection stands. [`Connection::due`] says to come again at once.
+    Connected,
+    /// The turn's budget is used up. [`Connection::due`] says to come again at once, after others had their turn.
+    More,
+    /// The server closed the connection. No turn may follow.
+    Ended,
+}
+
+/// A connection. Dropping it closes it.
+pub struct Connection {
+    dialer: Rc<Dialer>,
+    endpoint: Endpoint,
+    state: State,
+    /// Bytes that were sent before the connection stood.
+    early: Vec<u8>,
+    /// How long the peer may leave what it is sent.
+    patience: Duration,
+    /// When it must have taken some of what waits, and how much waits.
+    stuck: Option<(Instant, usize)>,
+    /// The next turn is due at once: there may be more at hand.
+    again: Option<Instant>,
+}
+
+enum State {
+    Dialing(Dial),
+    Open(Link),
+    Over,
+}
+
+impl Connection {
+    /// Begins to connect; nothing is done before its first turn, which is due at once. `patience`: how long the peer may take
+    /// nothing of what it is sent.
+    ///
+    /// # Errors
+    /// There is no way to the server.
+    pub fn begin(
+        dialer: Rc<Dialer>,
+        endpoint: Endpoint,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Connection, Cause> {
+        let state = State::Dialing(dialer.dial(&endpoint, now)?);
+        Ok(Connection { dialer, endpoint, state, early: Vec::new(), patience, stuck: None, again: Some(now) })
+    }
+
+    /// Sends bytes, in order, as soon as the connection stands.
+    ///
+    /// # Errors
+    /// The peer does not take what it is sent. No turn may follow.
+    pub fn send(&mut self, bytes: &[u8], now: Instant) -> Result<(), Cause> {
+        match &mut self.state {
+            State::Dialing(_) => self.early.extend_from_slice(bytes),
+            State::Open(link) => {
+                link.send(bytes)?;
+                self.look_at_queue(now)?;
+            }
+            State::Over => {}
+        }
+        Ok(())
+    }
+
+    /// Sets TLS up on a connection that stands without it.
+    ///
+    /// # Errors
+    /// TLS cannot be set up here. No turn may follow.
+    pub fn secure(&mut self, now: Instant) -> Result<(), Cause> {
+        match mem::replace(&mut self.state, State::Over) {
+            State::Open(link) => {
+                self.state = State::Dialing(self.dialer.secure(link, &self.endpoint, now)?);
+                self.again = Some(now);
+            }
+            state @ (State::Dialing(_) | State::Over) => self.state = state,
+        }
+        Ok(())
+    }
+
+    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        match &self.state {
+            State::Dialing(dial) => dial.interests(out),
+            State::Open(link) => link.interests(out),
+            State::Over => {}
+        }
+    }
+
+    /// When a turn is due although nothing is ready; `None`: never.
+    pub fn due(&self) -> Option<Instant> {
+        let step = match &self.state {
+            State::Dialing(dial) => dial.due(),
+            State::Open(_) | State::Over => None,
+        };
+        [self.again, step, self.stuck.map(|(until, _)| until)].into_iter().flatten().min()
+    }
+
+    /// Goes on as far as it can without waiting. Appends to `into` what has come, about `budget` bytes at most.
+    ///
+    /// # Errors
+    /// There is no connection to be had, or it broke. What came before was given. No turn may follow.
+    pub fn turn(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Cause> {
+        self.again = None;
+        let progress = self.advance(now, budget, into);
+        match progress {
+            Ok(Progress::Connected | Progress::More) => self.again = Some(now),
+            Ok(Progress::Waiting) => {}
+            Ok(Progress::Ended) | Err(_) => self.state = State::Over,
+        }
+        progress
+    }
+
+    fn advance(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Cause> {
+        match &mut self.state {
+            State::Dialing(dial) => {
+                let Some(mut link) = dial.turn(&self.dialer, now)? else { return Ok(Progress::Waiting) };
+                let early = mem::take(&mut self.early);
+                if !early.is_empty() {
+                    link.send(&early)?;
+                }
+                self.state = State::Open(link);
+                self.look_at_queue(now)?;
+                Ok(Progress::Connected)
+            }
+            State::Open(link) => {
+                link.turn()?;
+                let received = link.receive(into, budget.max(1))?;
+                self.look_at_queue(now)?;
+                Ok(match received {
+                    Received::Waiting => Progress::Waiting,
+                    Received::More => Progress::More,
+                    Received::Ended => Progress::Ended,
+                })
+            }
+            State::Over => Err(Cause::Other("the connection is over".to_owned())),
+        }
+    }
+
+    /// Whether the peer takes what it is sent.
+    fn look_at_queue(&mut self, now: Instant) -> Result<(), Cause> {
+        let State::Open(link) = &self.state else { return Ok(()) };
+        let waiting = link.unsent();
+        self.stuck = match self.stuck {
+            _ if waiting == 0 => None,
+            // More may have been added meanwhile: only a queue that shrinks shows that the peer takes something.
+            Some((until, before)) if waiting >= before => Some((until, waiting)),
+            Some(_) | None => Some((now + self.patience, waiting)),
+        };
+        match self.stuck {
+            Some((until, _)) if until <= now => {
+                Err(Cause::Late { missed: "what was sent not taken", limit: self.patience })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::config;
+    use crate::host::dialer::Limits;
+    use crate::host::dns::Resolver;
+    use crate::host::wait;
+
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    /// A connection to a listener of the test's own, and the server's end of it.
+    struct Bench {
+        connection: Connection,
+        received: Vec<u8>,
+        listener: TcpListener,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let limits = Limits { dial: PATIENCE, secure: PATIENCE };
+            let dialer = Rc::new(Dialer::new(Resolver::default(), limits, config::Tls::default()));
+            let port = listener.local_addr().unwrap().port();
+            let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port, tls: false };
+            let connection = Connection::begin(dialer, endpoint, PATIENCE, Instant::now()).unwrap();
+            Bench { connection, received: Vec::new(), listener }
+        }
+
+        /// Turns until something else than waiting comes of it.
+        fn turn(&mut self) -> Result<Progress, Cause> {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            loop {
+                match self.connection.turn(Instant::now(), 1 << 16, &mut self.received) {
+                    Ok(Progress::Waiting) => assert!(Instant::now() < deadline, "nothing comes"),
+                    progress => return progress,
+                }
+                let mut interests = Vec::new();
+                self.connection.interests(&mut interests);
+                wait::ready(&interests, Some(deadline));
+            }
+        }
+
+        fn connected(&mut self) -> TcpStream {
+            assert_eq!(self.turn(), Ok(Progress::Connected));
+            self.listener.accept().unwrap().0
+        }
+    }
+
+    #[test]
+    fn bytes_go_both_ways_until_the_server_closes() {
+        let mut bench = Bench::new();
+        bench.connection.send(b"early ", Instant::now()).unwrap();
+        let mut server = bench.connected();
+        bench.connection.send(b"late", Instant::now()).unwrap();
+        let mut got = [0; 10];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"early late");
+        server.write_all(b"answer").unwrap();
+        drop(server);
+        assert_eq!((bench.turn(), &bench.received[..]), (Ok(Progress::Ended), &b"answer"[..]));
+        assert!(bench.turn().is_err() && bench.connection.due().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_given_up() {
+        let mut bench = Bench::new();
+        let _server = bench.connected();
+        let now = Instant::now();
+        // More than the kernel keeps for a peer that does not read.
+        bench.connection.send(&vec![0; 12 << 20], now).unwrap();
+        let due = bench.connection.due().unwrap();
+        // The peer's kernel has taken what it keeps once the queue no longer shrinks.
+        let late = due + PATIENCE * 100;
+        let mut outcome = bench.connection.turn(late, 1, &mut Vec::new());
+        for n in 1..100 {
+            match outcome {
+                Err(_) => break,
+                Ok(_) => outcome = bench.connection.turn(late + PATIENCE * n * 2, 1, &mut Vec::new()),
+            }
+        }
+        assert_eq!(outcome, Err(Cause::Late { missed: "what was sent not taken", limit: PATIENCE }));
+    }
+
+    #[test]
+    fn tls_begins_where_nothing_waits() {
+        let mut bench = Bench::new();
+        let _server = bench.connected();
+        bench.connection.send(&vec![0; 12 << 20], Instant::now()).unwrap();
+        let refused = bench.connection.secure(Instant::now());
+        assert!(refused.is_err(), "what waits would go out in the clear or be lost");
+    }
+}

@@ -1,0 +1,277 @@
+//! Making connections: looks up the name of a server, tries its addresses one after the other, and sets TLS up, in turns that
+//! never wait. Owns the limits of that and what each name had last. What the bytes on a connection mean is not its business.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{mem, vec};
+
+use super::dns::{self, Fault, Found, Lookup, Query, Resolver};
+use super::link::{Cause, Link, Stage};
+use super::tls::Tls;
+use super::wait::Interest;
+use crate::config;
+
+/// What one address of several gets at least, where there is so much time (as in Go's `net.Dialer`).
+const LEAST_SHARE: Duration = Duration::from_secs(2);
+
+/// Addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 16;
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A port of a host.
+    Tcp {
+        /// A name or an address, the latter without brackets.
+        host: String,
+        /// The number of the port.
+        port: u16,
+        /// Whether TLS is set up before anything else is sent.
+        tls: bool,
+    },
+    /// A socket of this machine, without TLS.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// What a node stands for: `SCHEME://[USER@]HOST:PORT[/PATH]`, or `unix:PATH`. `None`: it is neither.
+    pub fn of(node: &str, tls: bool) -> Option<Endpoint> {
+        if let Some(path) = node.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return (!path.is_empty()).then(|| Endpoint::Unix(path.into()));
+        }
+        let (_, rest) = node.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let (host, port) = authority.rsplit('@').next()?.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        (!host.is_empty()).then_some(())?;
+        Some(Endpoint::Tcp { host: host.to_owned(), port: port.parse().ok()?, tls })
+    }
+
+    /// Whether TLS is set up at once.
+    pub fn has_tls(&self) -> bool {
+        matches!(self, Endpoint::Tcp { tls: true, .. })
+    }
+}
+
+/// How long the steps of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a connection to come about, over all addresses of a name.
+    pub dial: Duration,
+    /// To set TLS up.
+    pub secure: Duration,
+}
+
+/// Makes connections, and remembers what names had.
+pub struct Dialer {
+    tls: Tls,
+    resolver: Resolver,
+    limits: Limits,
+    /// What each name had last: as long as no server says that the name is gone, a DNS that fails does not cut off a
+    /// server that works.
+    addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
+}
+
+impl Dialer {
+    /// `tls`: the files for TLS. They are read when a connection needs them.
+    pub fn new(resolver: Resolver, limits: Limits, tls: config::Tls) -> Dialer {
+        Dialer { tls: Tls::new(tls), resolver, limits, addresses: RefCell::default() }
+    }
+
+    /// Begins to connect. On a connection that stands no name is looked up.
+    ///
+    /// # Errors
+    /// There is no way to the server.
+    pub fn dial(&self, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
+        let (host, port, tls) = match endpoint {
+            Endpoint::Unix(path) => return Ok(Dial { step: Step::Done(Link::unix(path)?), ..Dial::default() }),
+            Endpoint::Tcp { host, port, tls } => (host, *port, *tls),
+        };
+        let mut dial = Dial { host: host.clone(), port, tls, step: Step::Over };
+        match host.parse() {
+            Ok(address) => self.dial_all(&mut dial, vec![address], now)?,
+            Err(_) => dial.step = Step::Resolving(self.resolver.begin(Query::Host(host.clone()), now)),
+        }
+        Ok(dial)
+    }
+
+    /// Puts TLS on a connection that stands without it.
+    ///
+    /// # Errors
+    /// The files are of no use, the name is none, or something waits to be sent without TLS.
+    pub fn secure(&self, mut link: Link, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
+        let Endpoint::Tcp { host, port, .. } = endpoint else {
+            return Err(Cause::Other("a unix socket has no TLS".to_owned()));
+        };
+        link.secure_with(self.tls.secure(host)?)?;
+        let connecting = Connecting { link, rest: Vec::new().into_iter(), until: now + self.limits.secure, end: now };
+        Ok(Dial { host: host.clone(), port: *port, tls: true, step: Step::Connecting(connecting) })
+    }
+
+    /// The addresses that a lookup has found, or those of before where no server would say.
+    fn addresses(&self, host: &str, found: Result<Found, dns::Error>) -> Result<Vec<IpAddr>, Cause> {
+        let mut known = self.addresses.borrow_mut();
+        match found {
+            Ok(Found::Addresses(found)) => {
+                known.insert(host.to_owned(), found.clone());
+                Ok(found)
+            }
+            Ok(Found::Services(_)) => Ok(Vec::new()),
+            Err(error) => match known.get(host) {
+                Some(known) if matches!(error.fault, Fault::Troubled { .. }) => Ok(known.clone()),
+                _ => Err(Cause::Other(error.to_string())),
+            },
+        }
+    }
+
+    fn dial_all(&self, dial: &mut Dial, addresses: Vec<IpAddr>, now: Instant) -> Result<(), Cause> {
+        let addresses: Vec<SocketAddr> =
+            addresses.into_iter().take(MOST_ADDRESSES).map(|one| SocketAddr::new(one, dial.port)).collect();
+        let end = now + self.limits.dial;
+        let none = Cause::Other("host name has no address".to_owned());
+        self.dial_next(dial, addresses.into_iter(), end, none, now)
+    }
+
+    /// Begins to connect to the next address that can be tried at all.
+    fn dial_next(
+        &self,
+        dial: &mut Dial,
+        mut rest: vec::IntoIter<SocketAddr>,
+        end: Instant,
+        mut failure: Cause,
+        now: Instant,
+    ) -> Result<(), Cause> {
+        let left = end.saturating_duration_since(now);
+        while let Some(address) = rest.next() {
+            // Each address gets its share of what is left: a dead one does not use up the time of the next.
+            let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
+            let until = now + share.max(LEAST_SHARE).min(left);
+            let session = if dial.tls { Some(self.tls.secure(&dial.host)?) } else { None };
+            match Link::tcp(address, session) {
+                Ok(link) => {
+                    dial.step = Step::Connecting(Connecting { link, rest, until, end });
+                    return Ok(());
+                }
+                Err(cause) => failure = cause,
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// A connection that is being made.
+#[derive(Debug, Default)]
+pub struct Dial {
+    host: String,
+    port: u16,
+    tls: bool,
+    step: Step,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    Resolving(Lookup),
+    /// Connecting, then setting TLS up.
+    Connecting(Connecting),
+    Done(Link),
+    #[default]
+    Over,
+}
+
+#[derive(Debug)]
+struct Connecting {
+    link: Link,
+    /// The addresses that are left.
+    rest: vec::IntoIter<SocketAddr>,
+    /// When the next address is tried, or TLS must be set up.
+    until: Instant,
+    /// When the last address must be connected.
+    end: Instant,
+}
+
+impl Dial {
+    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        match &self.step {
+            Step::Resolving(lookup) => lookup.interests(out),
+            Step::Connecting(connecting) => connecting.link.interests(out),
+            Step::Done(_) | Step::Over => {}
+        }
+    }
+
+    /// When a turn is due although nothing is ready; `None`: at once.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Resolving(lookup) => Some(lookup.due()),
+            Step::Connecting(connecting) => Some(connecting.until),
+            Step::Done(_) | Step::Over => None,
+        }
+    }
+
+    /// Goes on as far as it can without waiting. The link, once it is open; no turn may follow.
+    ///
+    /// # Errors
+    /// There is no connection to be had in time. No turn may follow.
+    pub fn turn(&mut self, dialer: &Dialer, now: Instant) -> Result<Option<Link>, Cause> {
+        if let Step::Resolving(lookup) = &mut self.step {
+            let Some(found) = lookup.turn(now) else { return Ok(None) };
+            let found = dialer.addresses(&self.host, found)?;
+            dialer.dial_all(self, found, now)?;
+        }
+        while let Step::Connecting(connecting) = &mut self.step {
+            let was = connecting.link.stage();
+            let outcome = connecting.link.turn();
+            let failure = match (outcome, connecting.link.stage()) {
+                (Ok(()), Stage::Open) => break,
+                (Ok(()), Stage::Securing) => {
+                    if was == Stage::Connecting {
+                        connecting.until = now + dialer.limits.secure;
+                    }
+                    // Work first: an answer that is there is not late because the loop is.
+                    return match now < connecting.until {
+                        true => Ok(None),
+                        false => Err(Cause::Late { missed: "TLS not set up", limit: dialer.limits.secure }),
+                    };
+                }
+                (Ok(()), Stage::Connecting) if now < connecting.until => return Ok(None),
+                (Ok(()), Stage::Connecting) => Cause::Late { missed: "no connection", limit: dialer.limits.dial },
+                // TLS that fails would fail at every address of the node.
+                (Err(cause), Stage::Securing | Stage::Open) => return Err(cause),
+                (Err(cause), Stage::Connecting) => cause,
+            };
+            let (rest, end) = (mem::take(&mut connecting.rest), connecting.end);
+            dialer.dial_next(self, rest, end, failure, now)?;
+        }
+        match mem::take(&mut self.step) {
+            Step::Connecting(Connecting { link, .. }) | Step::Done(link) => Ok(Some(link)),
+            step @ (Step::Resolving(_) | Step::Over) => {
+                self.step = step;
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_endpoints() {
+        let tcp = |host: &str, port| Some(Endpoint::Tcp { host: host.to_owned(), port, tls: false });
+        let check = |node: &str, want: Option<Endpoint>| assert_eq!(Endpoint::of(node, false), want, "{node}");
+        check("redis://h:6379", tcp("h", 6379));
+        check("nats://me:p@ss@h:4222/x", tcp("h", 4222));
+        check("zookeeper://[::1]:2181/a/b", tcp("::1", 2181));
+        check("unix:/run/s.sock", Some(Endpoint::Unix("/run/s.sock".into())));
+        check("unix:///run/s.sock", Some(Endpoint::Unix("/run/s.sock".into())));
+        for node in ["", "h:1", "x://h", "x://:1", "x://h:", "x://h:65536", "unix:", "x://"] {
+            check(node, None);
+        }
+        assert!(Endpoint::of("rediss://h:1", true).is_some_and(|endpoint| endpoint.has_tls()));
+    }
+}
