@@ -37,6 +37,11 @@ pub struct Civil {
 impl Civil {
     /// From seconds since 1970, local ones for a local time. The proleptic calendar, counted in eras of 400 years that
     /// begin in March, so that the leap day is the last one of its year.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a second of a day, a day of a year and a day of a week are small and not negative"
+    )]
     pub fn of(seconds: i64) -> Civil {
         let days = seconds.div_euclid(86_400);
         let of_day = seconds.rem_euclid(86_400) as u32;

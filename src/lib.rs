@@ -2,6 +2,8 @@
 //! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
 //! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
 
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used))]
+
 // The tests' world names the crate as its users do: it is part of other test programs too.
 #[cfg(test)]
 extern crate self as remco;

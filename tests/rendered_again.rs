@@ -1,6 +1,8 @@
 //! A template that is kept, over a store that is changed key by key, gives what a new one over a new store gives: small
 //! random templates, random changes, the same in every run.
 
+#![allow(clippy::cast_possible_truncation)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;

@@ -2,6 +2,8 @@
 //! everything, SIGHUPs, checks and reloads that fail, a disk that is full. Now and then all of it stops; then the files
 //! must equal a fresh render. At the end nothing may have leaked. `scripts/soak` runs it; the same seed throws the same dice.
 
+#![allow(clippy::cast_possible_truncation)]
+
 use std::env;
 use std::fs;
 use std::process::ExitCode;

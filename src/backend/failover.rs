@@ -116,7 +116,8 @@ impl Failover {
         let (tried, nodes) = (self.attempts as usize, self.nodes.len());
         let round = (tried - 1) / nodes;
         let half = (SHORTEST_BACKOFF * (1 << round.min(10))).min(LONGEST_BACKOFF / 2);
-        let until = now + half + Duration::from_micros((self.random)(half.as_micros() as u64));
+        let until =
+            now + half + Duration::from_micros((self.random)(u64::try_from(half.as_micros()).unwrap_or(u64::MAX)));
         if let Deadline::After(time) = self.deadline {
             self.deadline = now.checked_add(time).map_or(Deadline::Never, Deadline::At);
         }
@@ -136,7 +137,7 @@ impl Failover {
     pub fn fail_fast(&mut self, now: Instant) {
         if self.deadline != Deadline::Never {
             self.deadline = Deadline::At(now);
-            self.attempts = self.attempts.max(self.nodes.len() as u32);
+            self.attempts = self.attempts.max(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         }
     }
 

@@ -122,7 +122,7 @@ impl Query {
         let (id, flags) = (reader.u16()?, reader.u16()?);
         let (questions, answers) = (reader.u16()?, reader.u16()?);
         let (is_answer, opcode, truncated, code) =
-            (flags >> 15 == 1, flags >> 11 & 15, flags >> 9 & 1 == 1, flags & 15);
+            (flags >> 15 == 1, flags >> 11 & 15, flags >> 9 & 1 == 1, flags.to_be_bytes()[1] & 15);
         if id != self.id || !is_answer || opcode != 0 {
             return None;
         }
@@ -143,7 +143,7 @@ impl Query {
                 Err(why) => Reply::Garbled(why),
             },
             3 => Reply::NoName,
-            code => Reply::Refused(code as u8),
+            code => Reply::Refused(code),
         })
     }
 

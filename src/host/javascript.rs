@@ -268,6 +268,7 @@ impl Watch {
             let message = format!("an array of {length} elements is too long for {name}");
             return Err(Exception::throw_range(ctx, &message));
         }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
         match self.is_over(steps as u64) {
             true => Err(Exception::throw_internal(ctx, "the script is ended")),
             false => Ok(()),
@@ -421,6 +422,11 @@ impl<'js> Outward<'js> {
 
     fn array(&mut self, array: &js::Object<'js>, depth: usize) -> Result<Value, Failure> {
         // Up to 2^32 - 1, of which none need to be there; `rquickjs::Array` panics beyond 2^31.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a length is an integer of 32 bits"
+        )]
         let length = array.get::<_, f64>("length")? as u32;
         self.carried.add((length as usize).saturating_mul(mem::size_of::<Value>()), depth)?;
         let mut items = Vec::new();
@@ -485,6 +491,7 @@ fn from_units(units: &[u16]) -> Vec<u8> {
 fn number(number: f64) -> Value {
     const EXACT: f64 = (1_i64 << 53) as f64;
     if number.trunc() == number && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative()) {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and exact")]
         return Value::integer(number as i64);
     }
     Value::Float(number)

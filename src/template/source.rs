@@ -191,8 +191,9 @@ impl Source {
     /// The largest file that is taken, so that every place in it fits a [`Span`].
     pub const LARGEST: usize = 64 << 20;
 
+    /// From one byte up to, not including, another.
+    #[expect(clippy::cast_possible_truncation, reason = "no file is larger than LARGEST")]
     pub fn span(&self, start: usize, end: usize) -> Span {
-        // No file is larger than LARGEST.
         Span { file: self.id, start: start as u32, end: end as u32 }
     }
 

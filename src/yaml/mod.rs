@@ -184,6 +184,7 @@ pub fn print_float(number: f64) -> String {
 
 /// The same with only as many digits as a 32 bit float needs, as sigs.k8s.io/yaml writes a map's keys. (Those are few
 /// enough for a 64 bit float to give them back.)
+#[expect(clippy::cast_possible_truncation, reason = "the digits of a 32 bit float are wanted")]
 pub fn print_short_float(number: f64) -> String {
     print_float((number as f32).to_string().parse().expect("Rust reads the floats it writes"))
 }

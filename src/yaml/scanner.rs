@@ -657,7 +657,7 @@ impl<'t> Scanner<'t> {
                     let (Some(high), Some(low)) = (digit(self.byte(1)), digit(self.byte(2))) else {
                         return Err(self.fault_in("a tag", start, "did not find two hexadecimal digits behind '%'"));
                     };
-                    uri.push((high * 16 + low) as u8);
+                    uri.push(u8::try_from(high * 16 + low).expect("two digits make a byte"));
                     self.advance_by(3);
                 }
                 b',' | b'[' | b']' if !verbatim => break,

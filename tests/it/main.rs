@@ -1,6 +1,8 @@
 //! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, openssl, curl,
 //! strace and unshare; `scripts/test` installs them.
 
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
+
 #[cfg(feature = "tls")]
 mod beside;
 mod cluster;

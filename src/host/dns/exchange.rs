@@ -92,7 +92,11 @@ impl Exchange {
     pub fn new(name: &Name, kinds: &[Kind], plan: Plan, now: Instant) -> Exchange {
         let question = |kind: &Kind| Question {
             // Unguessable from outside, as is the socket's port: a stranger cannot answer before the server does.
-            query: Query { id: random::below(1 << 16) as u16, name: name.clone(), kind: *kind },
+            query: Query {
+                id: u16::try_from(random::below(1 << 16)).expect("it is below 2^16"),
+                name: name.clone(),
+                kind: *kind,
+            },
             answer: None,
             troubles: vec![None; plan.servers.len()],
             tcp: None,
@@ -146,7 +150,8 @@ impl Exchange {
                 return Some(self.outcome());
             }
             // The last server gets its share of the time too.
-            let share = self.plan.end.saturating_duration_since(now) / (turns - self.begun) as u32;
+            let share =
+                self.plan.end.saturating_duration_since(now) / u32::try_from(turns - self.begun).unwrap_or(u32::MAX);
             self.turn_end = now + share.min(self.plan.timeout);
             let upstream = self.begun % self.upstreams.len();
             self.begun += 1;

@@ -231,6 +231,7 @@ fn reopen(dir: impl AsFd, name: &OsStr, writer: &File) -> io::Result<Option<File
 }
 
 const DIGITS: usize = 10;
+#[expect(clippy::cast_possible_truncation, reason = "it is 10")]
 const NUMBERS: u64 = 10_u64.pow(DIGITS as u32);
 
 /// How many names a stage may have before it takes a random one, which would not be known for ours after a crash. More

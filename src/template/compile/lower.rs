@@ -135,7 +135,7 @@ impl Lowering<'_> {
             Some((_, tag)) => self.error(tag, message),
             None => Error::of_file(&path, message),
         })?;
-        let id = self.sources.len() as u32;
+        let id = u32::try_from(self.sources.len()).expect("there are fewer files than bytes of memory");
         self.sources.push(Source { id, path, bytes, reached, macros: Macros::None, hinted: RefCell::default() });
         Ok(id as usize)
     }

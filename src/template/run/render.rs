@@ -223,6 +223,7 @@ impl Render {
             return Err("lowering gives nodes numbers".to_owned());
         };
         let program = self.program.borrow().clone();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a place in this list")]
         let node = &program.nodes[*number as usize];
         self.tag.set(node.tag);
         self.charge(STEP, node.tag).and_then(|()| call(node)).map_err(|stop| {
@@ -748,8 +749,9 @@ impl Render {
                 Order::Text => number % many,
                 Order::Random => self.env.world.random(many),
             };
+            let unit = units[usize::try_from(at).expect("it is below the number of units")];
             let between = if number == 0 { "" } else { between };
-            for text in [between, before, units[at as usize], behind] {
+            for text in [between, before, unit, behind] {
                 self.print_text(text.as_bytes())?;
             }
         }

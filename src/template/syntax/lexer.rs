@@ -379,12 +379,14 @@ fn trim(source: &Source, pieces: &mut [Piece], blocks: Blocks) {
 }
 
 /// The start of a span without what it begins with.
+#[expect(clippy::cast_possible_truncation, reason = "it is a part of the span")]
 fn skip(source: &Source, span: Span, blanks: &[u8]) -> u32 {
     let blank = source.slice(span).iter().take_while(|byte| blanks.contains(byte)).count();
     span.start + blank as u32
 }
 
 /// The end of a span without what it ends with.
+#[expect(clippy::cast_possible_truncation, reason = "it is a part of the span")]
 fn skip_back(source: &Source, span: Span, blanks: &[u8]) -> u32 {
     let blank = source.slice(span).iter().rev().take_while(|byte| blanks.contains(byte)).count();
     span.end - blank as u32

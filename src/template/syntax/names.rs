@@ -40,8 +40,7 @@ impl Names {
         if let Some(name) = self.known.get(text) {
             return *name;
         }
-        // A template has fewer names than bytes.
-        let name = Name(self.texts.len() as u32);
+        let name = Name(u32::try_from(self.texts.len()).expect("a template has fewer names than bytes"));
         let text: Rc<str> = Rc::from(text);
         self.texts.push(text.clone());
         self.known.insert(text, name);

@@ -15,7 +15,7 @@ use crate::template::value::{Data, IntType, ListKind, Map, Object, Value};
 const DEPTH: usize = 200;
 
 /// Widths and precisions are digits up to here; Go takes no more.
-const TOO_LARGE: i64 = 1_000_000;
+const TOO_LARGE: u32 = 1_000_000;
 
 /// The text of a format and its operands.
 pub fn sprintf(meter: &Meter, format: &[u8], operands: &[Value]) -> Result<Value, String> {
@@ -136,7 +136,7 @@ impl<'a> Directives<'a> {
             self.after_index = false;
             match self.int_operand() {
                 Some(width) => {
-                    printer.flags.width = Some(width.unsigned_abs() as usize);
+                    printer.flags.width = usize::try_from(width.unsigned_abs()).ok();
                     if width < 0 {
                         printer.flags.minus = true;
                         printer.flags.zero = false;
@@ -164,9 +164,9 @@ impl<'a> Directives<'a> {
         self.index();
         if self.eat(b'*') {
             self.after_index = false;
-            match self.int_operand() {
+            match self.int_operand().map(usize::try_from) {
+                Some(Ok(precision)) => printer.flags.precision = Some(precision),
                 // A negative one counts as none, and as a bad one.
-                Some(precision) if precision >= 0 => printer.flags.precision = Some(precision as usize),
                 _ => return printer.out.push(b"%!(BADPREC)"),
             }
         } else {
@@ -186,7 +186,7 @@ impl<'a> Directives<'a> {
         let mut number = None;
         while let Some(digit) = self.format[self.at..end].first().filter(|byte| byte.is_ascii_digit()) {
             let so_far = number.unwrap_or(0);
-            if so_far > TOO_LARGE as usize {
+            if so_far as u64 > u64::from(TOO_LARGE) {
                 self.at = end;
                 return None;
             }
@@ -227,7 +227,7 @@ impl<'a> Directives<'a> {
         let operand = self.operands.get(self.operand)?;
         self.operand += 1;
         match operand {
-            Value::Int(n, _) if (-TOO_LARGE..=TOO_LARGE).contains(n) => Some(*n),
+            Value::Int(n, _) if n.unsigned_abs() <= u64::from(TOO_LARGE) => Some(*n),
             _ => None,
         }
     }

@@ -91,6 +91,7 @@ pub const INDENT: i64 = 4;
 
 /// Writes a document; what an indent below 0 would be is an error.
 pub fn write(meter: &Meter, value: &Value, indent: i64) -> Result<Value, String> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 9")]
     let step = match indent {
         ..0 => return Err(format!("cannot indent by {indent} blanks")),
         0 => INDENT as usize,
