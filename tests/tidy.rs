@@ -2,6 +2,7 @@
 //! each crate, headers, names, words that must not appear. Reads the project's files and runs nothing
 //! of it. A finding names file, line and reason; what is allowed is in the tables below.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::ops::RangeInclusive;
@@ -49,6 +50,12 @@ const PARTS: &[Part] = &[
 /// The rooms of the template language, from the ground up. A room uses itself and those before it; what is one of none
 /// puts them together.
 const ROOMS: &[&str] = &["limits", "source", "world", "value", "builtin", "syntax", "compile", "run"];
+
+/// Rooms whose files belong together more closely than modules side by side: circles between them are allowed.
+const ONE_PIECE: &[(&str, &str)] = &[
+    ("template::run", "all files but the data structures are `impl Render`, one file a concern"),
+    ("template::syntax", "a tag holds expressions and blocks, and a block holds tags"),
+];
 
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
@@ -142,6 +149,12 @@ fn parts_use_only_what_is_below_them() {
 #[test]
 fn rooms_use_only_what_is_below_them() {
     hold(rooms);
+}
+
+#[test]
+fn modules_use_each_other_in_no_circle() {
+    let found = circles(&sources());
+    assert!(found.is_empty(), "move what both need to a module of its own:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -264,6 +277,52 @@ fn rooms(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
+/// The circles of modules side by side: `host: link -> tls -> link`. What is below a module counts as that module, and what a
+/// module has from the one that it is in is no circle.
+fn circles(sources: &[Source]) -> Vec<String> {
+    let modules: Vec<(Vec<&str>, &Source)> =
+        sources.iter().filter_map(|source| Some((source.module()?, source))).collect();
+    let known: BTreeSet<&[&str]> = modules.iter().map(|(module, _)| &module[..]).collect();
+    let mut beside: BTreeMap<String, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
+    for (module, source) in &modules {
+        for path in source.code.modules_used(module) {
+            let mut path: Vec<&str> = path.split("::").collect();
+            while !known.contains(&path[..]) && path.pop().is_some() {}
+            let shared = module.iter().zip(&path).take_while(|(own, other)| own == other).count();
+            if let (Some(own), Some(other)) = (module.get(shared), path.get(shared)) {
+                let room = beside.entry(module[..shared].join("::")).or_default();
+                room.entry(own).or_default().insert((*other).to_owned());
+            }
+        }
+    }
+    let way_back = |uses: &BTreeMap<&str, BTreeSet<String>>, start: &str| {
+        let mut ways = vec![vec![start.to_owned()]];
+        let mut at = 0;
+        while let Some(way) = ways.get(at).cloned() {
+            for next in uses.get(&*way[way.len() - 1]).into_iter().flatten() {
+                if next == start {
+                    return Some(way);
+                }
+                if !ways.iter().any(|known| known.last() == Some(next)) {
+                    ways.push([&way[..], std::slice::from_ref(next)].concat());
+                }
+            }
+            at += 1;
+        }
+        None
+    };
+    let mut found = BTreeSet::new();
+    let is_one_piece = |room: &str| ONE_PIECE.iter().any(|(known, _)| *known == room);
+    for (room, uses) in beside.iter().filter(|(room, _)| !is_one_piece(room)) {
+        for mut way in uses.keys().filter_map(|start| way_back(uses, start)) {
+            let first = (0..way.len()).min_by_key(|at| &way[*at]).unwrap_or(0);
+            way.rotate_left(first);
+            found.insert(format!("{room}: {} -> {}", way.join(" -> "), way[0]));
+        }
+    }
+    found.into_iter().collect()
+}
+
 fn purity(source: &Source) -> Vec<Finding> {
     if part_of(source).is_none_or(|part| part.kind != Kind::Pure) {
         return Vec::new();
@@ -331,6 +390,12 @@ fn part_of(source: &Source) -> Option<&'static Part> {
 /// Fails with everything that a rule finds in the tree.
 #[track_caller]
 fn hold(rule: fn(&Source) -> Vec<Finding>) {
+    let mut findings: Vec<String> = sources().iter().flat_map(rule).map(|finding| finding.to_string()).collect();
+    findings.sort();
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
     for folder in ["src", "tests", "benches", "fuzz"] {
         rust_files(&root().join(folder), &mut paths);
@@ -340,10 +405,7 @@ fn hold(rule: fn(&Source) -> Vec<Finding>) {
         let text = fs::read_to_string(&path).expect("a source file is readable text");
         Source::new(path.strip_prefix(root()).expect("it is below the root").display().to_string(), text)
     };
-    let mut findings: Vec<String> =
-        paths.into_iter().flat_map(|path| rule(&source(path))).map(|finding| finding.to_string()).collect();
-    findings.sort();
-    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+    paths.into_iter().map(source).collect()
 }
 
 fn root() -> &'static Path {
@@ -383,6 +445,12 @@ impl Source {
         let is_test = !path.starts_with("src/") || path.ends_with("/tests.rs") || path.contains("/tests/");
         let code = if is_test { Code(String::new()) } else { with_tests.without_tests() };
         Source { path, text, with_tests, code }
+    }
+
+    /// `host`, `tls` for src/host/tls/mod.rs; the program and what is no part of the library is no module.
+    fn module(&self) -> Option<Vec<&str>> {
+        let path = self.path.strip_prefix("src/")?.strip_suffix(".rs").filter(|path| *path != "main")?;
+        Some(path.strip_suffix("/mod").unwrap_or(path).split('/').filter(|name| *name != "lib").collect())
     }
 
     fn finding(&self, at: usize, why: &str) -> Finding {
@@ -462,6 +530,21 @@ impl Code {
             if let Some(rest) = self.0[at + root.len()..].strip_prefix("::") {
                 expand(rest, at, "", &mut used);
             }
+        }
+        used
+    }
+}
+
+impl Code {
+    /// What the code of a module names, from the root of the crate on.
+    fn modules_used(&self, module: &[&str]) -> Vec<String> {
+        let mut used: Vec<String> = self.uses("crate").into_iter().map(|used| used.path).collect();
+        let begins = |used: &Used| !self.0[..used.at].ends_with("::");
+        for Used { path, .. } in self.uses("super").into_iter().filter(begins) {
+            let up = 1 + path.split("::").take_while(|name| *name == "super").count();
+            let above = &module[..module.len().saturating_sub(up)];
+            let below = path.split("::").skip(up - 1);
+            used.push(above.iter().copied().chain(below).collect::<Vec<_>>().join("::"));
         }
         used
     }
@@ -581,6 +664,17 @@ fn the_rules_bite() {
     assert!(may_stand_in_root("LICENSE-MIT") && may_stand_in_root("src") && !may_stand_in_root("srcs"));
     check("src/store/util.rs", "", &["src/store/util.rs:1: `util` is no noun"]);
     check("tests/common/mod.rs", "", &["tests/common/mod.rs:1: `common` is no noun"]);
+    let source = |path: &str, text: &str| Source::new(path.to_owned(), text.to_owned());
+    let (link, tls) =
+        (source("src/host/link.rs", "use super::tls::A;"), source("src/host/tls/mod.rs", "use crate::host::wait;"));
+    let trust = |text| source("src/host/tls/trust.rs", text);
+    let wait = source("src/host/wait.rs", "use super::{A, b};");
+    let host = source("src/host/mod.rs", "use self::link::B;");
+    let store = source("src/store/mod.rs", "use crate::host::link;");
+    let mut tree = vec![link, tls, wait, host, store, trust("use super::A;")];
+    assert_eq!(circles(&tree), [""; 0]);
+    tree.push(trust("use super::super::wait; use crate::{host::{link::Cause, wait}, store};"));
+    assert_eq!(circles(&tree), [": host -> store -> host", "host: link -> tls -> link"]);
     let bare = Source::new("src/store/mod.rs".to_owned(), "//! One.\nuse std::rc::Rc;\n".to_owned());
     assert!(header(&bare)[0].to_string().starts_with("src/store/mod.rs:1: 1 lines of `//!`"));
 }

@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
+pub use super::cause::Cause;
 use super::dialer::{Dial, Dialer, Endpoint, Limits as Steps};
 use super::dns::Resolver;
 use super::exchange::{Advance, Exchange, Head, Http, Recorded};
-pub use super::link::Cause;
 use super::link::{Link, Received};
 use super::wait::Interest;
 use crate::config;

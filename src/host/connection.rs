@@ -6,8 +6,9 @@ use std::mem;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::cause::Cause;
 use super::dialer::{Dial, Dialer, Endpoint};
-use super::link::{Cause, Link, Received};
+use super::link::{Link, Received};
 use super::wait::Interest;
 
 /// What came of a turn.

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{mem, vec};
 
+use super::cause::Cause;
 use super::dns::{self, Fault, Found, Lookup, Query, Resolver};
-use super::link::{Cause, Link, Stage};
+use super::link::{Link, Stage};
 use super::tls::Tls;
 use super::wait::Interest;
 use crate::config;

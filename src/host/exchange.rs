@@ -19,7 +19,8 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body, BodyReader};
 
-use super::link::{Cause, Ends, Link, Received};
+use super::cause::Cause;
+use super::link::{Ends, Link, Received};
 use super::wait::Interest;
 
 /// The longest head with the interim answers before it, and the size of each of ureq's buffers: whatever is received here

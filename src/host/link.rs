@@ -14,10 +14,10 @@ use std::{fmt, mem};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use super::cause::Cause;
 use super::signals;
 use super::tls::Session;
 use super::wait::Interest;
-use crate::error::cause;
 
 /// What one read takes from a descriptor at most.
 const PIECE: usize = 16 * 1024;
@@ -27,60 +27,6 @@ const MOST_CALLS: usize = 64;
 
 /// What may wait to be sent by [`Link::send`]: a peer that reads nothing does not use up the memory.
 const LARGEST_QUEUE: usize = 16 << 20;
-
-/// Why a connection was of no use, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The server ended the connection.
-    Closed,
-    /// A step took longer than its limit.
-    Late {
-        /// What did not happen, as in "no answer".
-        missed: &'static str,
-        /// The limit that passed.
-        limit: Duration,
-    },
-    /// A line or a body over the limit.
-    TooLong {
-        /// The limit.
-        bytes: usize,
-    },
-    /// Anything else.
-    Other(String),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Closed => f.write_str("connection closed by the server"),
-            Cause::Late { missed, limit } => write!(f, "{missed} within {limit:?}"),
-            Cause::TooLong { bytes } => write!(f, "answer is longer than {bytes} bytes"),
-            Cause::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Cause {}
-
-impl Cause {
-    /// As an error of std that passes through rustls and ureq unchanged. Never of a kind that ureq takes for the end of a
-    /// body (UnexpectedEof, ConnectionReset, ConnectionAborted): a body cut short would look whole.
-    pub fn into_io(self) -> io::Error {
-        io::Error::other(self)
-    }
-
-    /// What an error of the system or of [`Cause::into_io`] means.
-    pub fn of_io(error: &io::Error) -> Cause {
-        use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Cause>()) {
-            Some(cause) => cause.clone(),
-            None => match error.kind() {
-                BrokenPipe | ConnectionReset | ConnectionAborted | UnexpectedEof => Cause::Closed,
-                _ => Cause::Other(cause(error)),
-            },
-        }
-    }
-}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! Decides nothing: it does what it is told and says what came of it.
 
 mod backlog;
+pub mod cause;
 pub mod client;
 pub mod connection;
 pub mod dialer;

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::wire::Unreadable;
+use super::unreadable::Unreadable;
 
 /// Deeper texts are refused: serde_json would not read them either.
 const DEPTH: usize = 128;

@@ -1,7 +1,7 @@
 //! A login to version 3: name and password become a request, its answer a token. Hides both secrets from errors. Knows
 //! neither when a login is needed nor who asks.
 
-use super::protocol::{append_beginning, with_headers};
+use super::request::{append_beginning, with_headers};
 use super::wire::{self, Refusal};
 use crate::backend::protocol::{Credentials, Request};
 use crate::backend::redact::Redactor;

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use super::login::{Answered, Login, NoToken};
 use super::mirror::{Comparing, Mirror};
+use super::request::{append_beginning, with_headers};
 use super::session::{Action, Event, Request, RequestKind, Resume, Session};
 use super::subscription::{Goal, Wanted};
-use super::wire::{self, PageReader, Unreadable};
+use super::unreadable::Unreadable;
+use super::wire::{self, PageReader};
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{self, CallId, Failure, FailureKind, Head, Id, Input, Output, Protocol, Subscribers};
 use crate::backend::redact::Redactor;
@@ -17,9 +19,6 @@ use crate::config::{self, ReadLimits, Secret};
 /// The one request that is under way beside the stream.
 const REQUEST: CallId = CallId(0);
 const STREAM: CallId = CallId(1);
-
-/// Bytes of an answer with an error that are looked at.
-pub const BEGINNING: usize = 4096;
 
 /// An etcd of version 3.
 pub struct V3 {
@@ -332,21 +331,6 @@ impl Protocol for V3 {
     fn due(&self) -> Option<Instant> {
         self.session.due()
     }
-}
-
-/// What goes with every request to version 3, which has no use for credentials in a URL.
-pub fn with_headers<'a>(
-    request: protocol::Request,
-    token: impl Iterator<Item = (&'a str, &'a str)>,
-) -> protocol::Request {
-    let headers = wire::HEADERS.iter().copied().chain(token);
-    headers.fold(request.anonymous(), |request, (name, value)| request.with_header(name, value))
-}
-
-/// Adds to the beginning of the body of an error.
-pub fn append_beginning(body: &mut Vec<u8>, piece: &[u8]) {
-    let room = BEGINNING.saturating_sub(body.len());
-    body.extend_from_slice(&piece[..piece.len().min(room)]);
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::NAME;
 use super::discovery::{Answer, Discovery, Question, Step, Why};
 use super::login::{Login, NoToken};
 use super::mirror::{Comparing, Mirror};
-use super::protocol::{append_beginning, with_headers};
+use super::request::{append_beginning, with_headers};
+use super::unreadable::Unreadable;
 use super::v2::{self, wire as v2_wire};
 use super::wire::{self, PageReader, Reason, Refusal};
 use crate::backend::Report;
@@ -206,7 +207,7 @@ impl Unversioned {
     }
 
     fn answered(&mut self, question: &Question, reading: Reading) -> Result<Answer, Trouble> {
-        let node = |error: wire::Unreadable| Trouble::Node(error.to_string());
+        let node = |error: Unreadable| Trouble::Node(error.to_string());
         match (question, reading) {
             (_, Reading::Page(reader)) => {
                 let page = reader.end().map_err(node)?;

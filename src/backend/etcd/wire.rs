@@ -15,6 +15,7 @@ use serde::de::{Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 
 use super::elements::{Elements, Taken};
+use super::unreadable::Unreadable;
 use crate::backend::redact::Redactor;
 use crate::scheme;
 use crate::store::Bytes;
@@ -431,40 +432,6 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
         (_, body) => Reason::of_code(body.map_or(0, |body| body.code)),
     };
     Refusal { reason, words }
-}
-
-/// An answer that could not be read to its end.
-#[derive(Debug)]
-pub enum Unreadable {
-    /// It is more than may be taken, in words.
-    TooMany(String),
-    /// It is not what etcd sends.
-    Nonsense(String),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unreadable::TooMany(words) => f.write_str(words),
-            Unreadable::Nonsense(words) => write!(f, "not an answer of etcd: {words}"),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {}
-
-impl From<serde_json::Error> for Unreadable {
-    fn from(error: serde_json::Error) -> Unreadable {
-        match error.classify() {
-            // serde_json shows the unexpected value, which may be a key's.
-            serde_json::error::Category::Data => {
-                Unreadable::Nonsense(format!("a field is missing or wrong at column {}", error.column()))
-            }
-            serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof
-            | serde_json::error::Category::Io => Unreadable::Nonsense(error.to_string()),
-        }
-    }
 }
 
 /// A server's message: a text alone, or an object that holds it.

@@ -11,7 +11,8 @@ use super::{Fault, Trouble};
 use crate::dns::Name;
 use crate::dns::wire::{Kind, Query, Record, Reply};
 use crate::error::cause;
-use crate::host::link::{Cause, Link, Received};
+use crate::host::cause::Cause;
+use crate::host::link::{Link, Received};
 use crate::host::random;
 use crate::host::wait::Interest;
 

@@ -19,7 +19,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection,
 use crate::calendar::Civil;
 use crate::config;
 use crate::error::cause;
-use crate::host::link::Cause;
+use crate::host::cause::Cause;
 use crate::host::read::whole_file;
 use trust::{Authorities, Stamp, Trust, stamp};
 

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 
 use crate::config;
-use crate::host::link::Cause;
+use crate::host::cause::Cause;
 
 /// Trusts no server.
 #[derive(Debug)]

@@ -152,7 +152,7 @@ fn a_refusal_is_told_also_where_its_body_is_cut() {
     bench.check(Input::Body(REQUEST, b"{\"message\":\"no"), &[]);
     bench.check(Input::Failed(REQUEST, cut()), &["node: failed to read from http://a: HTTP 503"]);
     bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
-    let long = format!("{{\"message\":\"{}\"}}", "x".repeat(BEGINNING));
+    let long = format!("{{\"message\":\"{}\"}}", "x".repeat(super::super::request::BEGINNING));
     bench.answer(REQUEST, 500, &long, &["node: failed to read from http://a: HTTP 500"]);
     bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
     bench.check(Input::Failed(REQUEST, cut()), &["node: failed to read from http://a: cut"]);

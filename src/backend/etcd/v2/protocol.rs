@@ -9,8 +9,8 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::session::{Action, Event, Request, RequestKind, Session};
 use super::wire::{self, Head, KeysReader, Refusal, Why};
-use crate::backend::etcd::protocol::append_beginning;
-use crate::backend::etcd::wire::Unreadable;
+use crate::backend::etcd::request::append_beginning;
+use crate::backend::etcd::unreadable::Unreadable;
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{
     self, CallId, Credentials, Failure, FailureKind, Id, Input, Output, Protocol, Subscribers,

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use crate::backend::etcd::elements::{Elements, Taken};
-use crate::backend::etcd::wire::{Unreadable, read_object, said};
+use crate::backend::etcd::unreadable::Unreadable;
+use crate::backend::etcd::wire::{read_object, said};
 use crate::backend::redact::Redactor;
 use crate::scheme;
 use crate::store::Bytes;
