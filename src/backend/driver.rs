@@ -7,13 +7,13 @@ pub mod core;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use self::core::{Command, Core};
+use self::core::{Command, Core, OUT_OF_TIME};
 use super::failover::{Deadline, Failover, Start};
 use super::protocol::{
     CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Security,
     Subscribers,
 };
-use super::{Backend, Replacement, Report};
+use super::{Backend, Handover, Replacement, Report};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::host::client::{self, Call, Cause, Client, Limits, without_credentials};
@@ -46,7 +46,7 @@ pub struct Store {
     pub tls: config::Tls,
     /// The user of a node, by name and password or by their files; `None`: as the URLs say.
     pub login: Option<config::Login>,
-    /// For how long a failure at the start is tried again.
+    /// From when the driver was made, or the one that served its subscriber before.
     pub deadline: Deadline,
     /// Gives a number below its argument, which is not 0.
     pub random: fn(u64) -> u64,
@@ -85,6 +85,8 @@ pub type Factory = Box<dyn Fn(&[String], &[String], Instant) -> Box<dyn Protocol
 pub struct Driver {
     store: Store,
     factory: Factory,
+    /// Since when the time of a one-shot run counts.
+    begun: Instant,
     client: Client,
     core: Core,
     stage: Stage,
@@ -92,7 +94,7 @@ pub struct Driver {
     subscribers: BTreeMap<Id, config::Backend>,
     calls: BTreeMap<CallId, Ongoing>,
     /// How many calls there were.
-    begun: u64,
+    begun_calls: u64,
     /// A look at the record while the nodes that are known are used on.
     lookup: Option<Lookup>,
     resolver: Resolver,
@@ -158,6 +160,14 @@ impl Traffic {
         }
     }
 
+    /// What has not come yet, for an error.
+    fn missing(&self) -> &'static str {
+        match self {
+            Traffic::Http(call, _) => call.missing(),
+            Traffic::Bytes(connection) => connection.missing(),
+        }
+    }
+
     /// Goes on as far as the budget goes.
     fn turn(&mut self, now: Instant, into: &mut Vec<u8>) -> Result<Progress, Cause> {
         match self {
@@ -187,14 +197,21 @@ enum Event {
 impl Driver {
     /// A driver without subscribers. A list of nodes is used at once; a record is looked up in the first turn.
     pub fn new(store: Store, factory: Factory, now: Instant) -> Driver {
+        Driver::since(None, store, factory, now)
+    }
+
+    /// One that goes on for another driver, whose time began then.
+    pub fn since(begun: Option<Instant>, store: Store, factory: Factory, now: Instant) -> Driver {
         let resolver = Resolver::default();
+        let begun = begun.unwrap_or(now);
         let mut driver = Driver {
+            begun,
             client: Client::with(resolver.clone(), store.limits, store.tls.clone()),
-            core: Core::new(store.name, record(&store)),
+            core: Core::new(store.name, record(&store, begun)),
             stage: Stage::Locating { given_up: false },
             subscribers: BTreeMap::new(),
             calls: BTreeMap::new(),
-            begun: 0,
+            begun_calls: 0,
             lookup: None,
             resolver,
             fresh: Some(now),
@@ -221,7 +238,7 @@ impl Driver {
         self.calls.clear();
         let shown: Vec<String> = nodes.iter().map(|node| without_credentials(node)).collect();
         let mut protocol = (self.factory)(&nodes, &shown, now);
-        let failover = Failover::new(shown, start, self.store.deadline, Box::new(self.store.random));
+        let failover = failover(&self.store, shown, start, self.begun);
         protocol.use_node(failover.name());
         self.core.use_nodes(failover);
         self.stage = Stage::Located { nodes, protocol };
@@ -258,6 +275,10 @@ impl Driver {
         let mut commands = Vec::new();
         let subscribers: &mut dyn Subscribers = &mut **protocol;
         self.core.take(output, subscribers, now, &mut commands);
+        self.carry_out(commands, now, events);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>, now: Instant, events: &mut VecDeque<Event>) {
         for command in commands {
             match command {
                 Command::Begin(id, request) => events.extend(self.begin(id, &request, now)),
@@ -323,8 +344,8 @@ impl Driver {
     fn keep(&mut self, id: CallId, begun: Result<Traffic, Cause>) -> Option<Event> {
         match begun {
             Ok(traffic) => {
-                self.begun += 1;
-                self.calls.insert(id, Ongoing { serial: self.begun, traffic });
+                self.begun_calls += 1;
+                self.calls.insert(id, Ongoing { serial: self.begun_calls, traffic });
                 None
             }
             Err(cause) => Some(Event::Failed(id, failure(&cause))),
@@ -364,7 +385,8 @@ impl Driver {
             Nodes::List(..) => None,
             Nodes::Record { .. } => Some(nodes.clone()),
         };
-        self.replacement = Some(Replacement { id, options, nodes, told: self.core.is_told(id) });
+        let handover = Handover { nodes, told: self.core.is_told(id), begun: Some(self.begun) };
+        self.replacement = Some(Replacement { id, options, handover });
     }
 
     /// Gives each call its turn.
@@ -417,6 +439,42 @@ impl Driver {
         }
     }
 
+    /// Whether the time of a one-shot run is over while a subscriber still waits.
+    fn is_late(&self, now: Instant) -> bool {
+        self.end().is_some_and(|end| end <= now)
+    }
+
+    /// When what is under way has to be over.
+    fn end(&self) -> Option<Instant> {
+        self.core.failover().end().filter(|_| self.is_waited_for())
+    }
+
+    /// Whether a subscriber needs something that a node has to give.
+    fn is_waited_for(&self) -> bool {
+        match &self.stage {
+            Stage::Locating { given_up } => !given_up,
+            Stage::Located { protocol, .. } => !protocol.waiting().is_empty(),
+        }
+    }
+
+    /// Ends what is under way when its time is over. The protocol says in which step the node failed.
+    fn end_in_time(&mut self, now: Instant) {
+        let last = self.begun_calls;
+        while self.is_late(now) {
+            let Some(id) = self.calls.iter().find(|(_, call)| call.serial <= last).map(|(id, _)| *id) else { break };
+            let Some(Ongoing { traffic, .. }) = self.calls.remove(&id) else { break };
+            let words = format!("{} {OUT_OF_TIME}", traffic.missing());
+            self.tell(Input::Failed(id, Failure { kind: FailureKind::TimedOut, words }), now);
+        }
+        if self.is_late(now)
+            && let Stage::Located { protocol, .. } = &mut self.stage
+        {
+            let (subscribers, mut commands): (&mut dyn Subscribers, _) = (&mut **protocol, Vec::new());
+            self.core.out_of_time(subscribers, now, &mut commands);
+            self.carry_out(commands, now, &mut VecDeque::new());
+        }
+    }
+
     fn headers(&self, call: &Call) -> Vec<(&'static str, String)> {
         let Stage::Located { protocol, .. } = &self.stage else { return Vec::new() };
         let value = |name: &&'static str| Some((*name, call.header(name)?.to_owned()));
@@ -435,7 +493,7 @@ impl Driver {
 
     /// Looks the record up, at the start and when every node has failed.
     fn locate(&mut self, now: Instant) {
-        let Nodes::Record { name, urls, .. } = &self.store.nodes else { return };
+        let Nodes::Record { name, .. } = &self.store.nodes else { return };
         if self.lookup.is_none() {
             let is_wanted = match &self.stage {
                 Stage::Locating { given_up } => !given_up && self.core.pause(now).is_none(),
@@ -444,18 +502,23 @@ impl Driver {
             if !is_wanted {
                 return;
             }
-            self.lookup = Some(self.resolver.begin(Query::Services(name.clone()), now));
+            let query = Query::Services(name.clone());
+            self.core.attempt(now);
+            self.lookup = Some(self.resolver.begin(query, now));
         }
-        let Some(found) = self.lookup.as_mut().and_then(|lookup| lookup.turn(now)) else { return };
-        self.lookup = None;
-        let nodes = match found {
-            Ok(Found::Services(services)) => match urls(services) {
+        let is_late = self.is_late(now);
+        let Nodes::Record { name, urls, .. } = &self.store.nodes else { return };
+        let nodes = match self.lookup.as_mut().and_then(|lookup| lookup.turn(now)) {
+            Some(Ok(Found::Services(services))) => match urls(services) {
                 nodes if nodes.is_empty() => Err(format!("failed to look up `{name}`: its records name no node")),
                 nodes => Ok(nodes),
             },
-            Ok(Found::Addresses(_)) => Err(format!("failed to look up `{name}`: addresses instead of records")),
-            Err(error) => Err(error.to_string()),
+            Some(Ok(Found::Addresses(_))) => Err(format!("failed to look up `{name}`: addresses instead of records")),
+            Some(Err(error)) => Err(error.to_string()),
+            None if is_late => Err(format!("failed to look up `{name}`: no answer {OUT_OF_TIME}")),
+            None => return,
         };
+        self.lookup = None;
         match (nodes, &self.stage) {
             (Ok(nodes), Stage::Located { nodes: known, .. }) if is_same(&nodes, known) => {}
             (Ok(nodes), _) => self.use_nodes(nodes, Start::First, now),
@@ -480,6 +543,13 @@ impl Driver {
     }
 }
 
+/// The nodes in turns, for the time that is left of that of a one-shot run.
+fn failover(store: &Store, shown: Vec<String>, start: Start, begun: Instant) -> Failover {
+    let mut failover = Failover::new(shown, start, store.deadline, Box::new(store.random));
+    failover.begin(begun, store.limits.answer);
+    failover
+}
+
 /// The subscribers of a store whose nodes are not known.
 struct Unlocated {
     ids: Vec<Id>,
@@ -499,12 +569,12 @@ impl Subscribers for Unlocated {
 }
 
 /// While the record is looked up it is the only node.
-fn record(store: &Store) -> Failover {
+fn record(store: &Store, begun: Instant) -> Failover {
     let name = match &store.nodes {
         Nodes::Record { name, .. } => name.clone(),
         Nodes::List(..) => String::new(),
     };
-    Failover::new(vec![name], Start::First, store.deadline, Box::new(store.random))
+    failover(store, vec![name], Start::First, begun)
 }
 
 /// Whether two lists have the same nodes, in any order.
@@ -533,6 +603,12 @@ impl Backend for Driver {
     }
 
     fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant) {
+        if !self.subscribers.is_empty() && !self.is_waited_for() {
+            self.core.restart(now);
+            if let Stage::Locating { given_up } = &mut self.stage {
+                *given_up = false;
+            }
+        }
         self.subscribers.insert(id, options.clone());
         self.core.add(id, told);
         self.fresh.get_or_insert(now);
@@ -559,7 +635,7 @@ impl Backend for Driver {
         };
         let calls = self.calls.values().filter_map(|ongoing| ongoing.traffic.due());
         let lookup = self.lookup.iter().map(Lookup::due);
-        calls.chain(lookup).chain(protocol).chain(self.fresh).min()
+        calls.chain(lookup).chain(protocol).chain(self.fresh).chain(self.end()).min()
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>) {
@@ -570,8 +646,10 @@ impl Backend for Driver {
             self.gathered = None;
             self.tell(Input::Quiet, now);
         }
+        self.end_in_time(now);
         if self.core.pause(now).is_none() {
             // What begins is due at once.
+            self.core.attempt(now);
             self.tell(Input::Turn, now);
         }
         self.locate(now);
@@ -582,3 +660,6 @@ impl Backend for Driver {
         self.replacement.take()
     }
 }
+
+#[cfg(test)]
+mod tests;

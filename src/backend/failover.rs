@@ -11,6 +11,9 @@ pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// What only a person can mend is tried again between this and three times this later.
 pub const SLOW_RETRY: Duration = Duration::from_secs(10);
 
+/// The last attempt before a deadline has this time, or a quarter of all the time where that is less.
+const LAST_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// The nodes in turns.
 pub struct Failover {
     /// As they are shown.
@@ -22,15 +25,21 @@ pub struct Failover {
     /// How often nodes failed since the backoff was reset.
     attempts: u32,
     deadline: Deadline,
+    /// The whole time, where there is a deadline.
+    time: Option<Duration>,
+    /// What each node has at least, until every node was tried once.
+    least: Duration,
+    /// Since when the node is tried; `None`: the attempt has not begun.
+    since: Option<Instant>,
     random: Box<dyn FnMut(u64) -> u64>,
 }
 
-/// How long failures are tried again.
+/// How long a store is tried. Each node is tried once at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
     /// For ever.
     Never,
-    /// From the first failure on, and at least one round over the nodes.
+    /// From [`Failover::begin`] on; without that from the first failure on.
     After(Duration),
     /// Until this moment.
     At(Instant),
@@ -85,7 +94,36 @@ impl Failover {
             Start::Anywhere => usize::try_from(random(nodes.len() as u64)).unwrap_or(0),
             Start::First => 0,
         };
-        Failover { failures: vec![None; nodes.len()], node, attempts: 0, deadline, random, nodes }
+        let time = if let Deadline::After(time) = deadline { Some(time) } else { None };
+        let (failures, least) = (vec![None; nodes.len()], Duration::ZERO);
+        Failover { failures, node, attempts: 0, deadline, time, least, since: None, random, nodes }
+    }
+
+    /// Lets the time run from a moment on. A node that was not tried before has `least` of it at least.
+    pub fn begin(&mut self, from: Instant, least: Duration) {
+        self.least = least;
+        if let Some(time) = self.time {
+            self.deadline = from.checked_add(time).map_or(Deadline::Never, Deadline::At);
+        }
+    }
+
+    /// The node that is used is tried from now on, unless it is already.
+    pub fn attempt(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// When what is under way has to be over; `None`: nothing is, or it may take as long as it likes.
+    pub fn end(&self) -> Option<Instant> {
+        let Deadline::At(end) = self.deadline else { return None };
+        match (self.since, self.is_first_round(self.attempts)) {
+            (Some(since), true) => since.checked_add(self.least).map(|least| least.max(end)),
+            (None, true) => None,
+            (_, false) => Some(end),
+        }
+    }
+
+    fn is_first_round(&self, attempts: u32) -> bool {
+        (attempts as usize) < self.nodes.len()
     }
 
     /// The place of the node that is used.
@@ -113,6 +151,7 @@ impl Failover {
         self.failures[self.node] = Some(words);
         self.attempts = self.attempts.saturating_add(1);
         self.node = (self.node + 1) % self.nodes.len();
+        self.since = None;
         let (tried, nodes) = (self.attempts as usize, self.nodes.len());
         let round = (tried - 1) / nodes;
         let half = (SHORTEST_BACKOFF * (1 << round.min(10))).min(LONGEST_BACKOFF / 2);
@@ -124,10 +163,15 @@ impl Failover {
         match self.deadline {
             // A first round without pauses: one node that is away delays nothing much.
             Deadline::At(_) if tried < nodes => Next::Now,
-            Deadline::At(end) if end <= now => Next::GiveUp,
             Deadline::At(end) => {
-                let notice = if tried == nodes { Notice::FirstRound } else { Notice::None };
-                Next::Pause { until: until.min(end), notice }
+                let last = LAST_ATTEMPT.min(self.time.unwrap_or_default() / 4);
+                match end.checked_sub(last).filter(|last| now < *last) {
+                    Some(last) => {
+                        let notice = if tried == nodes { Notice::FirstRound } else { Notice::None };
+                        Next::Pause { until: until.min(last), notice }
+                    }
+                    None => Next::GiveUp,
+                }
             }
             Deadline::After(_) | Deadline::Never => Next::Pause { until, notice: Notice::Failure },
         }
@@ -139,6 +183,19 @@ impl Failover {
             self.deadline = Deadline::At(now);
             self.attempts = self.attempts.max(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         }
+    }
+
+    /// A subscriber comes after all others have what they want: everything begins anew where there is a deadline.
+    pub fn restart(&mut self, now: Instant) {
+        if self.time.is_some() {
+            (self.attempts, self.since) = (0, None);
+            self.renew(now);
+        }
+    }
+
+    /// A subscriber has its keys: the time of the others runs anew.
+    pub fn renew(&mut self, now: Instant) {
+        self.begin(now, self.least);
     }
 
     /// All nodes' failures, so that the text is the same in every round.
@@ -203,10 +260,29 @@ mod tests {
         assert_eq!(failover.failed("1".into(), now), Next::Now);
         assert_eq!(failover.failed("2".into(), now), pause(SHORTEST_BACKOFF, Notice::FirstRound)(now));
         now += SHORTEST_BACKOFF;
-        assert_eq!(failover.failed("3".into(), now), pause(Duration::from_millis(150), Notice::None)(now));
-        now += Duration::from_millis(150);
+        // The last attempt has a quarter of the time.
+        assert_eq!(failover.failed("3".into(), now), pause(Duration::from_micros(87_500), Notice::None)(now));
+        now += Duration::from_micros(87_500);
+        assert_eq!(failover.end(), Some(now + Duration::from_micros(62_500)));
         assert_eq!(failover.failed("4".into(), now), Next::GiveUp);
         assert_eq!(failover.failures(), "3; 4");
+    }
+
+    #[test]
+    fn time_runs_from_the_beginning_and_each_node_has_some_of_it() {
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut failover = failover(&["a", "b"], Deadline::After(second * 3), FIRST);
+        failover.begin(begun, second * 2);
+        assert_eq!(failover.end(), None, "nothing is tried yet");
+        failover.attempt(begun);
+        assert_eq!(failover.end(), Some(begun + second * 3));
+        assert_eq!(failover.failed("1".into(), begun + second * 3), Next::Now);
+        failover.attempt(begun + second * 3);
+        assert_eq!(failover.end(), Some(begun + second * 5), "it was not tried before");
+        failover.renew(begun + second * 4);
+        assert_eq!(failover.end(), Some(begun + second * 7));
+        assert_eq!(failover.failed("2".into(), begun + second * 7), Next::GiveUp);
     }
 
     #[test]

@@ -76,10 +76,19 @@ pub struct Replacement {
     pub id: Id,
     /// What it subscribes to, for the backend that is made or shared.
     pub options: config::Backend,
+    /// What this backend leaves to it.
+    pub handover: Handover,
+}
+
+/// What the backend that served a subscriber before leaves to the next one.
+#[derive(Clone, Debug, Default)]
+pub struct Handover {
     /// The nodes that an SRV record had, so that it is not looked up again.
     pub nodes: Option<Vec<String>>,
-    /// It was told of a failure, and not of its end.
+    /// The subscriber was told of a failure, and not of its end.
     pub told: bool,
+    /// Since when the time of a one-shot run counts.
+    pub begun: Option<Instant>,
 }
 
 /// What a turn brought.
@@ -155,19 +164,12 @@ impl Pool {
     /// If the backend is one that [`config::unsupported`] names.
     pub fn open(&mut self, options: &config::Backend, mode: Mode, now: Instant) -> Id {
         let id = Id(self.next());
-        self.subscribe(id, options, mode, None, false, now);
+        self.subscribe(id, options, mode, Handover::default(), now);
         id
     }
 
-    fn subscribe(
-        &mut self,
-        id: Id,
-        options: &config::Backend,
-        mode: Mode,
-        nodes: Option<Vec<String>>,
-        told: bool,
-        now: Instant,
-    ) {
+    fn subscribe(&mut self, id: Id, options: &config::Backend, mode: Mode, handover: Handover, now: Instant) {
+        let told = handover.told;
         let sharing = match &options.kind {
             Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
             _ => None,
@@ -176,7 +178,7 @@ impl Pool {
         let source = match open {
             Some((source, _)) => *source,
             None => {
-                let backend = self.make(id, options, mode, nodes, now);
+                let backend = self.make(id, options, mode, handover, now);
                 let source = Source(self.next());
                 self.sources.insert(source, Shared { backend, sharing });
                 source
@@ -193,12 +195,12 @@ impl Pool {
         id: Id,
         options: &config::Backend,
         mode: Mode,
-        nodes: Option<Vec<String>>,
+        handover: Handover,
         now: Instant,
     ) -> Box<dyn Backend> {
         let seed = (self.random)(u64::MAX);
         match &options.kind {
-            Kind::Etcd(etcd) => Box::new(etcd::driver(id, options, etcd, mode, nodes, self.random, now)),
+            Kind::Etcd(etcd) => Box::new(etcd::driver(id, options, etcd, mode, handover, self.random, now)),
             Kind::File(file) if file.is_remote() => Box::new(file::remote(id, options, file, mode, self.random, now)),
             Kind::File(file) => local::single(id, file::new(options, file, mode, seed), now),
             Kind::Env => local::single(id, env::new(options, mode, seed), now),
@@ -253,12 +255,12 @@ impl Pool {
     pub fn turn(&mut self, source: Source, now: Instant, out: &mut Vec<(Id, Report)>) {
         let Some(shared) = self.sources.get_mut(&source) else { return };
         shared.backend.turn(now, out);
-        if let Some(Replacement { id, options, nodes, told }) = shared.backend.replacement()
+        if let Some(Replacement { id, options, handover }) = shared.backend.replacement()
             && let Some((_, mode)) = self.subscribers.get(&id).copied()
         {
             // One that is replaced serves nobody else, and has no child.
             self.close(id, now);
-            self.subscribe(id, &options, mode, nodes, told, now);
+            self.subscribe(id, &options, mode, handover, now);
         }
     }
 

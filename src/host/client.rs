@@ -304,6 +304,17 @@ impl Call {
         }
     }
 
+    /// What has not come yet, for an error of a caller that cannot wait for it.
+    pub fn missing(&self) -> &'static str {
+        match &self.state {
+            State::Begun => "no connection",
+            State::Dialing(dial) => dial.missing(),
+            State::Asking { step: Step::Sending, .. } => "request not taken",
+            State::Asking { step: Step::Awaiting, .. } => "no answer",
+            State::Reading { .. } | State::Over(_) => "rest of the answer not received",
+        }
+    }
+
     fn advance(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Cause> {
         loop {
             match &mut self.state {

@@ -110,6 +110,14 @@ impl Connection {
         [self.again, step, self.stuck.map(|(until, _)| until)].into_iter().flatten().min()
     }
 
+    /// What has not come yet, for an error of a caller that cannot wait for it.
+    pub fn missing(&self) -> &'static str {
+        match &self.state {
+            State::Dialing(dial) => dial.missing(),
+            State::Open(_) | State::Over => "no answer",
+        }
+    }
+
     /// Goes on as far as it can without waiting. Appends to `into` what has come, about `budget` bytes at most.
     ///
     /// # Errors

@@ -213,6 +213,15 @@ impl Dial {
         }
     }
 
+    /// What has not come yet, for an error of a caller that cannot wait for it.
+    pub fn missing(&self) -> &'static str {
+        match &self.step {
+            Step::Resolving(_) => "address of the host not found",
+            Step::Connecting(connecting) if connecting.link.stage() == Stage::Securing => "TLS not set up",
+            Step::Connecting(_) | Step::Done(_) | Step::Over => "no connection",
+        }
+    }
+
     /// Goes on as far as it can without waiting. The link, once it is open; no turn may follow.
     ///
     /// # Errors

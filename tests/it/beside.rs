@@ -2,16 +2,12 @@
 //! one: nothing of the healthy one waits, nor does a signal. The limits of the sick one are an hour: a loop that waited for
 //! it would wait longer than any test.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::thread;
-
 use rustix::process::Signal;
 
 use crate::ending::Full;
 use crate::names::prepare_etc;
 use crate::running::{folder, on_file, update};
-use crate::support::{Etcd, LIMIT, Silent, TempDir, in_own_namespace, remco, wait_until};
+use crate::support::{Etcd, LIMIT, Silent, TempDir, dripping, in_own_namespace, remco, wait_until};
 
 /// Puts that have to be rendered one after the other.
 const PUTS: usize = 20;
@@ -80,24 +76,9 @@ fn a_handshake_without_end() {
     check(&url, "version = 3\n", "beside a store that shakes hands for ever");
 }
 
-/// A server that begins its answer and sends a byte in each chunk of it, as fast as it can.
 #[test]
-fn dripping() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
-    let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            thread::spawn(move || {
-                let mut connection = connection.expect("a connection");
-                let _ = connection.set_nodelay(true);
-                let _ = connection.read(&mut [0; 4096]);
-                let mut sent = connection.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n");
-                while sent.is_ok() {
-                    sent = connection.write_all(b"1\r\n \r\n");
-                }
-            });
-        }
-    });
+fn a_store_that_drips() {
+    let url = dripping();
     check(&url, "version = 3\n", "beside a store that drips");
     check(&url, "version = 2\n", "beside an old store that drips");
 }

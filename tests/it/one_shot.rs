@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
 
-use crate::support::{Config, Invocation, LIMIT, TempDir, Trace, config, free_port, remco, resource, wait_until};
+use crate::support::{
+    Config, Invocation, LIMIT, TempDir, Trace, config, dripping, free_port, remco, resource, wait_until,
+};
 
 /// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
 fn rendering(name: &str) -> Config {
@@ -61,6 +63,21 @@ fn a_template_that_is_too_large_is_an_error() {
     let finished = finished.expect_code(3).expect_log(&format!("{full}\" resource=large"));
     finished.expect_log(&format!("{full}\" resource=included")).expect_log(&format!("{full}\" resource=computed"));
     assert_eq!(dir.read("good.out").as_deref(), Some("hello\n"));
+}
+
+/// Each byte renews the limit of a piece, and each answer that is too long is asked for in smaller pages.
+#[test]
+fn the_time_of_a_run_holds_for_what_is_under_way() {
+    let url = dripping();
+    for version in ["version = 3", "version = 2", ""] {
+        let dir = TempDir::new();
+        dir.write("app.tmpl", "{{ getv(\"/app\") }}\n");
+        let etcd = without_backend("app").etcd(&url).keys(["/app"]).set("request_timeout", 0.3).set("timeout", 0.3);
+        dir.write("config.toml", etcd.to_string().replace("version = 3", version));
+        let why = "rest of the answer not received before the `timeout` of the one-shot run was over";
+        remco(&dir).once().expect_code(1).expect_log(why);
+        assert_eq!(dir.read("app.out"), None);
+    }
 }
 
 #[test]

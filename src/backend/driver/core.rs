@@ -13,6 +13,9 @@ use crate::log::{Level, Line};
 /// What a one-shot run says when it has asked every node.
 const NO_NODE_ANSWERS: &str = "no node answers, trying again";
 
+/// Why what was under way was ended, behind what did not come.
+pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over";
+
 /// Which node is used, and who was told of what.
 pub struct Core {
     /// The backend's name in logs.
@@ -65,6 +68,16 @@ impl Core {
         &self.failover
     }
 
+    /// The node that is used is tried from now on.
+    pub fn attempt(&mut self, now: Instant) {
+        self.failover.attempt(now);
+    }
+
+    /// A subscriber comes after all others have what they want: the time of a one-shot run starts anew.
+    pub fn restart(&mut self, now: Instant) {
+        self.failover.restart(now);
+    }
+
     /// Whether a subscriber was told of a failure and not of its end.
     pub fn is_told(&self, id: Id) -> bool {
         self.told.contains(&id)
@@ -112,7 +125,7 @@ impl Core {
             Output::Cancel(call) => out.push(Command::Cancel(call)),
             Output::ReadCredentials => out.push(Command::ReadCredentials),
             Output::Replace(options) => out.push(Command::Replace(options)),
-            Output::Report(id, report) => self.report(id, report, out),
+            Output::Report(id, report) => self.report(id, report, now, out),
             Output::Healthy(id) => {
                 if self.told.remove(&id) {
                     out.push(Command::Report(id, Report::Recovered));
@@ -131,10 +144,14 @@ impl Core {
         }
     }
 
-    fn report(&mut self, id: Id, report: Report, out: &mut Vec<Command>) {
+    fn report(&mut self, id: Id, report: Report, now: Instant, out: &mut Vec<Command>) {
         match report {
             Report::Failed(_) => _ = self.told.insert(id),
-            Report::Snapshot(_) | Report::Changes { .. } => self.failed = 0,
+            Report::Snapshot(_) => {
+                self.failed = 0;
+                self.failover.renew(now);
+            }
+            Report::Changes { .. } => self.failed = 0,
             Report::Recovered | Report::Log(_) => {}
         }
         out.push(Command::Report(id, report));
@@ -160,11 +177,11 @@ impl Core {
         for id in of.waiting() {
             match next {
                 Next::GiveUp | Next::Pause { notice: Notice::Failure, .. } => {
-                    self.report(id, Report::Failed(all.clone()), out);
+                    self.report(id, Report::Failed(all.clone()), now, out);
                 }
                 Next::Pause { notice: Notice::FirstRound, .. } => {
                     let line = Line::new(Level::Warn, NO_NODE_ANSWERS).with("backend", self.name);
-                    self.report(id, Report::Log(line.with("error", all.clone())), out);
+                    self.report(id, Report::Log(line.with("error", all.clone())), now, out);
                 }
                 Next::Now | Next::Pause { notice: Notice::None, .. } => {}
             }
@@ -173,6 +190,17 @@ impl Core {
             of.give_up();
         }
         of.use_node(self.failover.name());
+    }
+
+    /// The time of a one-shot run is over while nothing is under way: those who wait are told why.
+    pub fn out_of_time(&mut self, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
+        let mut words = self.failover.failures();
+        if words.is_empty() {
+            words = format!("failed to use {}: nothing came {OUT_OF_TIME}", self.failover.name());
+        }
+        out.push(Command::CancelAll);
+        of.waiting().into_iter().for_each(|id| self.report(id, Report::Failed(words.clone()), now, out));
+        of.give_up();
     }
 }
 
@@ -270,5 +298,16 @@ mod tests {
         bench.check(Output::FailFast, &[]);
         bench.fail("z", &["cancel all", "1 failed z; y", "2 failed z; y"]);
         assert!(bench.two.given_up && !bench.core.is_exhausted());
+    }
+
+    #[test]
+    fn a_one_shot_run_that_only_waits_is_told_of_its_end() {
+        let mut bench = Bench::new(Deadline::After(Duration::from_secs(9)));
+        let mut out = Vec::new();
+        bench.core.out_of_time(&mut bench.two, bench.now, &mut out);
+        let words = "failed to use a: nothing came before the `timeout` of the one-shot run was over";
+        let is_told = |command: &Command| matches!(command, Command::Report(_, Report::Failed(is)) if is == words);
+        assert_eq!(out.iter().filter(|command| is_told(command)).count(), 2);
+        assert!(bench.two.given_up);
     }
 }

@@ -24,18 +24,18 @@ use self::unversioned::Unversioned;
 use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
 use super::protocol::Id;
-use super::{Mode, Sharing};
+use super::{Handover, Mode, Sharing};
 use crate::config::{self, EtcdVersion, Kind};
 
 const NAME: &str = "etcd";
 
-/// A driver, made for one resource. `known`: the nodes that the SRV record had a moment ago.
+/// A driver, made for one resource. `handover`: of the one that has found out the version.
 pub fn driver(
     id: Id,
     options: &config::Backend,
     etcd: &config::Etcd,
     mode: Mode,
-    known: Option<Vec<String>>,
+    handover: Handover,
     random: fn(u64) -> u64,
     now: Instant,
 ) -> Driver {
@@ -45,7 +45,7 @@ pub fn driver(
     };
     // Nodes that are given win over the record.
     let nodes = match etcd.nodes.is_empty() {
-        true => record(etcd, known, random),
+        true => record(etcd, handover.nodes, random),
         false => Nodes::List(etcd.nodes.clone(), Start::Anywhere),
     };
     let factory: Factory = match etcd.version {
@@ -73,7 +73,8 @@ pub fn driver(
         }
     };
     let (login, tls) = (etcd.login.clone(), etcd.tls.clone());
-    Driver::new(Store { name: NAME, nodes, limits: limits(&etcd.network), tls, login, deadline, random }, factory, now)
+    let store = Store { name: NAME, nodes, limits: limits(&etcd.network), tls, login, deadline, random };
+    Driver::since(handover.begun, store, factory, now)
 }
 
 /// What resources have in common that share a driver: those that are known to use version 3.

@@ -290,7 +290,7 @@ fn attempt(options: &config::Backend) -> Discovery {
 
 impl Subscribers for Unversioned {
     fn waiting(&self) -> Vec<Id> {
-        vec![self.id]
+        if let Stage::Done = self.stage { Vec::new() } else { vec![self.id] }
     }
 
     fn give_up(&mut self) {

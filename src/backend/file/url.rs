@@ -102,7 +102,10 @@ impl Url {
 
 impl Subscribers for Url {
     fn waiting(&self) -> Vec<Id> {
-        vec![self.id]
+        match self.state {
+            State::Start | State::Asked | State::Reading { .. } => vec![self.id],
+            State::Idle(_) => Vec::new(),
+        }
     }
 
     fn give_up(&mut self) {

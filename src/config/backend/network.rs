@@ -41,8 +41,8 @@ pub(super) static NETWORK: &[Key] = &[
         "timeout",
         Type::Decimal(Unit::Seconds),
         Default::Number(30),
-        "with `-onetime`: how long a failed read is retried, from its first failure, before the resource fails. \
-         Without `-onetime` it is retried without end",
+        "with `-onetime`: how long the keys of a resource may take, with all retries, before the resource fails. \
+         Without `-onetime` a failed read is retried without end",
     ),
     key(
         "max_response",

@@ -57,6 +57,28 @@ pub fn answering(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Str
     format!("http://{address}")
 }
 
+/// A server that begins its answers and sends a byte in each chunk of them, as fast as it can.
+pub fn dripping() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            thread::spawn(move || {
+                let mut connection = connection.expect("a listener accepts");
+                let _ = connection.set_nodelay(true);
+                let _ = connection.read(&mut [0; 4096]);
+                let head =
+                    "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: 1\r\nX-Etcd-Index: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+                let mut sent = connection.write_all(format!("{head}1\r\n{{\r\n").as_bytes());
+                while sent.is_ok() {
+                    sent = connection.write_all(b"1\r\n \r\n");
+                }
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
 /// Takes connections and never says a word: a server that hangs with its kernel alive.
 pub struct Silent {
     listener: TcpListener,

@@ -26,7 +26,7 @@ pub use dnsmasq::Dnsmasq;
 pub use etcd::{Clients, Cluster, Etcd};
 pub use fault::{Fault, FaultProxy};
 pub use gateway::Gateway;
-pub use http::{FixedBody, Proxy, Silent, answering};
+pub use http::{FixedBody, Proxy, Silent, answering, dripping};
 pub use keys_v2::KeysV2;
 pub use namespace::{in_own_namespace, run};
 pub use nginx::Nginx;

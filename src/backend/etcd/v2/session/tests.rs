@@ -582,7 +582,7 @@ fn one_shot_asks_each_node_and_then_as_long_as_it_may() {
         }
     };
     assert_eq!(last, [format!("failed: {all}")]);
-    assert_eq!(bench.now - started, Duration::from_secs(30));
+    assert_eq!(bench.now - started, Duration::from_secs(29), "the last attempt has some time");
     assert_eq!(bench.due(), None);
     bench.turn(&[]);
 }

@@ -1,0 +1,103 @@
+//! Drivers without a network: protocols that ask for nothing, and the time of a one-shot run. Calls and their failures are
+//! tested with real servers, in tests/it.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::Kind;
+
+/// Waits for what never comes.
+struct Waiting {
+    given_up: bool,
+}
+
+impl Subscribers for Waiting {
+    fn waiting(&self) -> Vec<Id> {
+        if self.given_up { Vec::new() } else { vec![Id(1)] }
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    fn use_node(&mut self, _name: &str) {}
+}
+
+impl Protocol for Waiting {
+    fn add(&mut self, _id: Id, _options: &config::Backend, _out: &mut Vec<Output>) {
+        self.given_up = false;
+    }
+
+    fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
+
+    fn on(&mut self, _input: Input<'_>, _now: Instant, _out: &mut Vec<Output>) {}
+
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+}
+
+fn options() -> config::Backend {
+    config::Backend {
+        keys: vec!["/".to_owned()],
+        watch_keys: Vec::new(),
+        prefix: String::new(),
+        watch: false,
+        onetime: true,
+        interval: None,
+        kind: Kind::Mock,
+    }
+}
+
+/// A driver that was begun at a moment, and whose nodes came from a record.
+fn driver(begun: Instant, now: Instant) -> Driver {
+    let known = Some(vec!["http://a".to_owned()]);
+    let urls = Box::new(|_| Vec::new());
+    let store = Store {
+        name: "test",
+        nodes: Nodes::Record { name: "_etcd._tcp.example.com".to_owned(), urls, known },
+        limits: Limits { answer: Duration::from_secs(1), ..Limits::default() },
+        tls: config::Tls::default(),
+        login: None,
+        deadline: Deadline::After(Duration::from_secs(3)),
+        random: |_| 0,
+    };
+    let factory: Factory = Box::new(|_, _, _| Box::new(Waiting { given_up: false }));
+    let mut driver = Driver::since(Some(begun), store, factory, now);
+    driver.add(Id(1), &options(), false, now);
+    driver
+}
+
+fn turn(driver: &mut Driver, now: Instant) -> Vec<String> {
+    let mut reports = Vec::new();
+    driver.turn(now, &mut reports);
+    let words = |(_, report)| match report {
+        Report::Failed(words) => words,
+        other => format!("{other:?}"),
+    };
+    reports.into_iter().map(words).collect()
+}
+
+#[test]
+fn the_time_of_a_one_shot_run_goes_on_with_other_nodes() {
+    let begun = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut driver = driver(begun, begun + second);
+    assert_eq!(turn(&mut driver, begun + second), [""; 0]);
+    assert_eq!(driver.due(), Some(begun + second * 3), "of the time before the nodes were known nothing comes back");
+    let words = "failed to use http://a: nothing came before the `timeout` of the one-shot run was over";
+    assert_eq!(turn(&mut driver, begun + second * 3), [words]);
+    assert_eq!(driver.due(), None);
+}
+
+#[test]
+fn who_comes_later_has_time_of_its_own() {
+    let begun = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut driver = driver(begun, begun);
+    assert_eq!(turn(&mut driver, begun), [""; 0]);
+    assert_eq!(turn(&mut driver, begun + second * 3).len(), 1);
+    driver.add(Id(2), &options(), false, begun + second * 5);
+    assert_eq!(turn(&mut driver, begun + second * 5), [""; 0]);
+    assert_eq!(driver.due(), Some(begun + second * 8));
+}
