@@ -1,4 +1,4 @@
-//! The backend `file`: one YAML or JSON document, over HTTP in `url`, or a local one, which is here:, read at the start, every interval and, where it is
+//! The backend `file`: one YAML or JSON document, over HTTP in `url`, or a local one, which is here: read at the start, every interval and, where it is
 //! watched, as soon as it changes. What it means as keys is `flatten`'s business.
 
 mod url;
@@ -18,9 +18,8 @@ use super::{Id, Report, interval, watches};
 use crate::config::{self, Mode, ReadLimits};
 use crate::error::cause;
 use crate::host::client::{Limits, without_credentials};
-use crate::host::inotify::{PathWatch, Touch};
+use crate::host::inotify::{Armed, Inotify, PathWatch, Touch, WatchId};
 use crate::host::read::whole_file;
-use crate::host::wait::Interest;
 use crate::log::{Level, Line};
 use crate::store::Layer;
 
@@ -32,16 +31,29 @@ const LARGEST: usize = 64 << 20;
 /// How long something that was begun (a file created, an old one removed) has to be followed by more.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// The backend at work, for a path (not a URL). The seed spreads its reads over time.
-pub fn new(config: &config::Backend, file: &config::File, mode: Mode, seed: u64) -> Box<dyn Local> {
+/// How often a document is read that the kernel refuses to watch.
+const UNWATCHED: Duration = Duration::from_secs(10);
+
+/// The backend at work, for a path (not a URL). The seed spreads its reads over time. `inotify` names it by `id` when the
+/// document has changed.
+pub fn new(
+    config: &config::Backend,
+    file: &config::File,
+    mode: Mode,
+    seed: u64,
+    inotify: &Inotify,
+    id: WatchId,
+) -> Box<dyn Local> {
+    let path = PathBuf::from(&file.filepath);
     Box::new(Document {
-        path: PathBuf::from(&file.filepath),
+        watch: watches(config, mode).then(|| PathWatch::new(inotify, id, &path)),
+        path,
         prefix: config.prefix.clone(),
         keys: Keys::new(&config.prefix, &config.keys),
         limits: file.read,
         schedule: Schedule::new(interval(config, mode), seed),
-        watch: if watches(config, mode) { Watch::Wanted } else { Watch::No },
         settled: None,
+        unwatched: None,
         known: None,
     })
 }
@@ -74,18 +86,13 @@ struct Document {
     keys: Keys,
     limits: ReadLimits,
     schedule: Schedule,
-    watch: Watch,
+    watch: Option<PathWatch>,
     /// When to look at what an event has begun.
     settled: Option<Instant>,
+    /// When to look at a document that the kernel refuses to watch.
+    unwatched: Option<Instant>,
     /// A hash of what was given last: keeping the text would double the memory a large document takes.
     known: Option<u64>,
-}
-
-enum Watch {
-    No,
-    /// It could not be set up yet.
-    Wanted,
-    On(PathWatch),
 }
 
 impl Local for Document {
@@ -93,14 +100,13 @@ impl Local for Document {
         NAME
     }
 
-    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
-        if let Watch::On(watch) = &self.watch {
-            out.push(Interest::read(watch.fd()));
-        }
+    fn due(&self) -> Option<Instant> {
+        let touched = self.watch.as_ref().and_then(PathWatch::touched);
+        self.schedule.due().into_iter().chain(self.settled).chain(self.unwatched).chain(touched).min()
     }
 
-    fn due(&self) -> Option<Instant> {
-        self.schedule.due().into_iter().chain(self.settled).min()
+    fn is_over(&self) -> bool {
+        self.watch.is_none() && self.due().is_none()
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
@@ -115,7 +121,7 @@ impl Local for Document {
         }
         out.push(Report::Log(retrieving_keys("file", &self.prefix)));
         // Watched first, so that what changes while it is read is told afterwards.
-        let watched = self.arm();
+        let watched = self.arm(now, out);
         // An interval is for everything that can drift, not for the document alone.
         let read = self.read(call == Some(Call::Interval));
         let (layer, failure) = match (read, watched) {
@@ -133,31 +139,38 @@ impl Local for Document {
 }
 
 impl Document {
-    /// Takes the events; whether it is time to look at what they are about.
+    /// Takes what inotify has told; whether it is time to look at the document.
     fn has_changed(&mut self, now: Instant) -> bool {
-        let Watch::On(watch) = &self.watch else {
-            return false;
-        };
-        match watch.drain() {
-            Ok(Touch::Done) => true,
-            Ok(Touch::Begun) => *self.settled.get_or_insert(now + SETTLE) <= now,
-            Ok(Touch::Nothing) => self.settled.is_some_and(|moment| moment <= now),
-            Err(_) => {
-                // What was lost with it is found by looking; `arm` says so if there can be no other.
-                self.watch = Watch::Wanted;
-                true
-            }
+        let touch = self.watch.as_ref().map_or(Touch::Nothing, PathWatch::take);
+        if touch == Touch::Begun {
+            self.settled.get_or_insert(now + SETTLE);
         }
+        touch == Touch::Done || [self.settled, self.unwatched].into_iter().flatten().any(|moment| moment <= now)
     }
 
-    fn arm(&mut self) -> Result<(), String> {
-        if let Watch::Wanted = self.watch {
-            self.watch = Watch::On(PathWatch::new(&self.path).map_err(|error| self.failed("watch", &error))?);
+    /// Watches the document. One that the kernel refuses to watch is read by time instead, which is no failure of a resource.
+    fn arm(&mut self, now: Instant, out: &mut Vec<Report>) -> Result<(), String> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        self.unwatched = None;
+        match watch.arm(now) {
+            Ok(Armed::Watched { all_again: false }) => {}
+            Ok(Armed::Watched { all_again: true }) => {
+                let line = Line::new(Level::Info, "all files are watched again");
+                out.push(Report::Log(line.with("backend", NAME)));
+            }
+            Ok(Armed::Refused { news }) => {
+                self.unwatched = Some(now + UNWATCHED);
+                out.extend(news.map(|why| {
+                    let seconds = UNWATCHED.as_secs();
+                    let text = format!("failed to watch files, those that are not watched are read every {seconds} s");
+                    Report::Log(Line::new(Level::Warn, text).with("backend", NAME).with("error", why))
+                }));
+            }
+            Err(error) => return Err(self.failed("watch", &error)),
         }
-        match &mut self.watch {
-            Watch::On(watch) => watch.arm().map_err(|error| self.failed("watch", &error)),
-            Watch::Wanted | Watch::No => Ok(()),
-        }
+        Ok(())
     }
 
     /// The document's keys; `None` if it is what it was, unless it is wanted `anyway`.
@@ -194,6 +207,7 @@ mod tests {
     /// A backend on `data` in a folder of its own, and the time it believes in.
     struct Bench {
         folder: Folder,
+        inotify: Inotify,
         backend: Box<dyn Local>,
         now: Instant,
     }
@@ -216,7 +230,9 @@ mod tests {
                 kind: config::Kind::File(file.clone()),
             };
             change(&mut config);
-            Bench { folder, backend: new(&config, &file, mode, 1), now: Instant::now() }
+            let inotify = Inotify::default();
+            let backend = new(&config, &file, mode, 1, &inotify, 1);
+            Bench { folder, inotify, backend, now: Instant::now() }
         }
 
         fn watching() -> Bench {
@@ -230,6 +246,7 @@ mod tests {
         /// What one turn reports, shortly; log lines aside.
         fn turn(&mut self) -> Vec<String> {
             let mut reports = Vec::new();
+            self.inotify.drain(self.now);
             self.backend.turn(self.now, &mut reports);
             let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let folder = format!("{}/", self.folder.path("").display()).replace("//", "/");
@@ -261,9 +278,7 @@ mod tests {
         }
 
         fn is_watched(&self) -> bool {
-            let mut interests = Vec::new();
-            self.backend.interests(&mut interests);
-            !interests.is_empty()
+            self.inotify.interest().is_some()
         }
     }
 

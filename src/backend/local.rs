@@ -13,11 +13,13 @@ pub trait Local {
     /// The name in logs.
     fn name(&self) -> &'static str;
 
-    /// Appends what is to be polled.
-    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>);
-
-    /// When a turn is due although nothing is ready; `None`: never, or at the first turn.
+    /// When a turn is due; `None`: never, or at the first turn.
     fn due(&self) -> Option<Instant>;
+
+    /// Whether nothing new will ever come after the first turn.
+    fn is_over(&self) -> bool {
+        self.due().is_none()
+    }
 
     /// Does what can be done now.
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
@@ -27,8 +29,6 @@ impl<S: Source> Local for Polled<S> {
     fn name(&self) -> &'static str {
         Polled::name(self)
     }
-
-    fn interests<'a>(&'a self, _out: &mut Vec<Interest<'a>>) {}
 
     fn due(&self) -> Option<Instant> {
         Polled::due(self)
@@ -62,12 +62,14 @@ impl Backend for Single {
 
     fn remove(&mut self, _id: Id, _now: Instant) {}
 
-    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
-        self.local.interests(out);
-    }
+    fn interests<'a>(&'a self, _out: &mut Vec<Interest<'a>>) {}
 
     fn due(&self) -> Option<Instant> {
         self.fresh.into_iter().chain(self.local.due()).min()
+    }
+
+    fn is_over(&self) -> bool {
+        self.fresh.is_none() && self.local.is_over()
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>) {

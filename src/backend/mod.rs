@@ -17,7 +17,7 @@ pub mod readings;
 pub mod redact;
 pub mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 pub use self::protocol::Id;
@@ -25,6 +25,7 @@ pub use crate::config::Mode;
 
 use self::keys::Missing;
 use crate::config::{self, Kind};
+use crate::host::inotify::Inotify;
 use crate::host::process::{Exit, Pid, Termination};
 use crate::host::wait::Interest;
 use crate::log::Line;
@@ -47,6 +48,13 @@ pub trait Backend {
 
     /// When a turn is due although nothing is ready; `None`: never.
     fn due(&self) -> Option<Instant>;
+
+    /// Whether nothing new will ever come.
+    fn is_over(&self) -> bool {
+        let mut interests = Vec::new();
+        self.interests(&mut interests);
+        interests.is_empty() && self.due().is_none()
+    }
 
     /// Does what can be done now. Waits for nothing, and ends after a bounded amount of input.
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>);
@@ -122,9 +130,12 @@ pub enum Change {
     Delete(Bytes),
 }
 
-/// A backend in the pool. Later ones are greater.
+/// A backend in the pool, or the pool itself. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source(u64);
+
+/// The pool's inotify instance, which tells backends of what they have to do.
+const INOTIFY: Source = Source(0);
 
 /// What subscribers have in common that share a backend.
 #[derive(Clone, PartialEq)]
@@ -140,17 +151,32 @@ pub struct Pool {
     count: u64,
     sources: BTreeMap<Source, Shared>,
     subscribers: BTreeMap<Id, (Source, Mode)>,
+    /// When each backend is due. There may be thousands of backends, and this is asked before every turn.
+    due: BTreeSet<(Instant, Source)>,
+    /// Watches the files of all backends; a watch has the number of its backend.
+    inotify: Inotify,
 }
 
 struct Shared {
     backend: Box<dyn Backend>,
     sharing: Option<Sharing>,
+    /// How many are served by it.
+    subscribers: usize,
+    /// As it is in [`Pool::due`].
+    due: Option<Instant>,
 }
 
 impl Pool {
     /// `random` gives a number below its argument, which is not 0.
     pub fn new(random: fn(u64) -> u64) -> Pool {
-        Pool { random, count: 0, sources: BTreeMap::new(), subscribers: BTreeMap::new() }
+        Pool {
+            random,
+            count: 0,
+            sources: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            due: BTreeSet::new(),
+            inotify: Inotify::default(),
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -178,21 +204,35 @@ impl Pool {
         let source = match open {
             Some((source, _)) => *source,
             None => {
-                let backend = self.make(id, options, mode, handover, now);
                 let source = Source(self.next());
-                self.sources.insert(source, Shared { backend, sharing });
+                let backend = self.make(id, source, options, mode, handover, now);
+                self.sources.insert(source, Shared { backend, sharing, subscribers: 0, due: None });
                 source
             }
         };
         self.subscribers.insert(id, (source, mode));
         if let Some(shared) = self.sources.get_mut(&source) {
+            shared.subscribers += 1;
             shared.backend.add(id, options, told, now);
+        }
+        self.note_due(source);
+    }
+
+    /// To be called after everything that may change when a backend is due.
+    fn note_due(&mut self, source: Source) {
+        let Some(shared) = self.sources.get_mut(&source) else { return };
+        let due = shared.backend.due();
+        let before = std::mem::replace(&mut shared.due, due);
+        if before != due {
+            before.into_iter().for_each(|at| _ = self.due.remove(&(at, source)));
+            self.due.extend(due.map(|at| (at, source)));
         }
     }
 
     fn make(
         &self,
         id: Id,
+        source: Source,
         options: &config::Backend,
         mode: Mode,
         handover: Handover,
@@ -202,7 +242,7 @@ impl Pool {
         match &options.kind {
             Kind::Etcd(etcd) => Box::new(etcd::driver(id, options, etcd, mode, handover, self.random, now)),
             Kind::File(file) if file.is_remote() => Box::new(file::remote(id, options, file, mode, self.random, now)),
-            Kind::File(file) => local::single(id, file::new(options, file, mode, seed), now),
+            Kind::File(file) => local::single(id, file::new(options, file, mode, seed, &self.inotify, source.0), now),
             Kind::Env => local::single(id, env::new(options, mode, seed), now),
             Kind::Mock => local::single(id, mock::new(options, mode, seed), now),
             Kind::Consul(_)
@@ -223,11 +263,7 @@ impl Pool {
 
     /// Whether nothing new will ever come for a subscriber.
     pub fn is_over(&self, id: Id) -> bool {
-        self.backend_of(id).is_none_or(|backend| {
-            let mut interests = Vec::new();
-            backend.interests(&mut interests);
-            interests.is_empty() && backend.due().is_none()
-        })
+        self.backend_of(id).is_none_or(|backend| backend.is_over())
     }
 
     fn backend_of(&self, id: Id) -> Option<&dyn Backend> {
@@ -237,7 +273,7 @@ impl Pool {
 
     /// What is to be polled, each with the backend that wants a turn then.
     pub fn interests(&self) -> Vec<(Source, Interest<'_>)> {
-        let mut all = Vec::new();
+        let mut all: Vec<_> = self.inotify.interest().map(|interest| (INOTIFY, interest)).into_iter().collect();
         let mut interests = Vec::new();
         for (source, shared) in &self.sources {
             shared.backend.interests(&mut interests);
@@ -248,14 +284,20 @@ impl Pool {
 
     /// The backend whose turn is due first, and when.
     pub fn due(&self) -> Option<(Instant, Source)> {
-        self.sources.iter().filter_map(|(source, shared)| Some((shared.backend.due()?, *source))).min()
+        self.due.first().copied()
     }
 
     /// Gives a backend its turn. One that is not there any more has nothing to say.
     pub fn turn(&mut self, source: Source, now: Instant, out: &mut Vec<(Id, Report)>) {
+        if source == INOTIFY {
+            // Those that it concerns are due now: many backends may read one file.
+            return self.inotify.drain(now).into_iter().for_each(|id| self.note_due(Source(id)));
+        }
         let Some(shared) = self.sources.get_mut(&source) else { return };
         shared.backend.turn(now, out);
-        if let Some(Replacement { id, options, handover }) = shared.backend.replacement()
+        let replacement = shared.backend.replacement();
+        self.note_due(source);
+        if let Some(Replacement { id, options, handover }) = replacement
             && let Some((_, mode)) = self.subscribers.get(&id).copied()
         {
             // One that is replaced serves nobody else, and has no child.
@@ -269,18 +311,26 @@ impl Pool {
         let (source, _) = self.subscribers.remove(&id)?;
         let shared = self.sources.get_mut(&source)?;
         shared.backend.remove(id, now);
-        if self.subscribers.values().any(|(other, _)| *other == source) {
+        shared.subscribers -= 1;
+        if shared.subscribers > 0 {
+            self.note_due(source);
             return None;
         }
-        self.sources.remove(&source)?.backend.close(now)
+        let mut shared = self.sources.remove(&source)?;
+        shared.due.into_iter().for_each(|at| _ = self.due.remove(&(at, source)));
+        shared.backend.close(now)
     }
 
     /// Tells the backend whose child has ended. Tells whether there is one.
     pub fn exited(&mut self, exit: &Exit, now: Instant) -> bool {
-        let parent = self.sources.values_mut().find(|shared| shared.backend.child() == Some(exit.pid));
-        let is_known = parent.is_some();
-        parent.into_iter().for_each(|shared| shared.backend.exited(exit, now));
-        is_known
+        let mut sources = self.sources.iter_mut();
+        let Some((source, shared)) = sources.find(|(_, shared)| shared.backend.child() == Some(exit.pid)) else {
+            return false;
+        };
+        let source = *source;
+        shared.backend.exited(exit, now);
+        self.note_due(source);
+        true
     }
 }
 

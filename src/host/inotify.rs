@@ -1,16 +1,30 @@
-//! Watches what one path leads to, through every symlink on it, with inotify. Says that something
-//! may have changed; reads no content and compares nothing.
+//! Watches what paths lead to, through every symlink on them, with one inotify instance for all of the process. Says that
+//! something may have changed; reads no content and compares nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+
+use super::wait::Interest;
+use crate::error::cause;
+
+/// The inotify instance of the process: the kernel gives all processes of a user 128. A clone is the same instance.
+#[derive(Clone, Debug, Default)]
+pub struct Inotify(Rc<Instance>);
+
+/// The number that a watch was made with; no two watches at a time have the same.
+pub type WatchId = u64;
 
 /// The watch of one path.
 ///
@@ -19,11 +33,11 @@ use rustix::io::Errno;
 /// between are watched for nothing but their own removal, as the whole tree under `/` has a lot of other events.
 #[derive(Debug)]
 pub struct PathWatch {
-    inotify: OwnedFd,
-    /// Absolute.
+    inotify: Inotify,
+    id: WatchId,
     path: PathBuf,
     /// By watched directory: the names in it that matter.
-    names: BTreeMap<Directory, Vec<OsString>>,
+    names: BTreeMap<Descriptor, Vec<OsString>>,
 }
 
 /// What the events since the last time mean.
@@ -38,8 +52,23 @@ pub enum Touch {
     Done,
 }
 
-/// inotify's number of a watch.
-type Directory = i32;
+/// What became of [`PathWatch::arm`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Armed {
+    /// Changes are seen from now on. `all_again`: this was the last path that the kernel refused to watch.
+    Watched {
+        /// Every path is watched again.
+        all_again: bool,
+    },
+    /// The kernel watches no more paths for this user. Some changes are not seen; `arm` has to be called again.
+    Refused {
+        /// Why, and what helps; `None`: it was told when the kernel refused the first path.
+        news: Option<String>,
+    },
+}
+
+/// inotify's number of a watched directory. The kernel hands a number out again only after all others.
+type Descriptor = i32;
 
 /// How many events are looked at in one turn, about: a millisecond or two.
 const MOST_EVENTS: usize = 4096;
@@ -47,88 +76,318 @@ const MOST_EVENTS: usize = 4096;
 /// As many as the kernel follows in one path.
 const SYMLINKS: usize = 40;
 
-impl PathWatch {
-    /// Watches nothing before [`PathWatch::arm`].
-    pub fn new(path: &Path) -> io::Result<PathWatch> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
-        Ok(PathWatch { inotify, path: std::path::absolute(path)?, names: BTreeMap::new() })
+/// After a refusal the kernel is asked again after this pause, which doubles from refusal to refusal.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+struct Instance {
+    /// Opened with the first watch.
+    fd: OnceCell<OwnedFd>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    directories: BTreeMap<Descriptor, Directory>,
+    /// What was seen of the paths that have not asked yet, and since when.
+    touched: BTreeMap<WatchId, (Instant, Touch)>,
+    refusal: Option<Refusal>,
+}
+
+/// A watched directory. It is watched for names as soon as one path has a name in it, until no path is left.
+#[derive(Debug, Default)]
+struct Directory {
+    /// All paths that lead through it.
+    watches: BTreeSet<WatchId>,
+    names: BTreeMap<OsString, BTreeSet<WatchId>>,
+}
+
+/// The kernel has refused to watch paths.
+#[derive(Debug)]
+struct Refusal {
+    /// The paths that are not watched, or not as a whole.
+    refused: BTreeSet<WatchId>,
+    pause: Duration,
+    /// The kernel is not asked for the refused paths before.
+    retry: Instant,
+}
+
+impl Inotify {
+    /// What is to be polled; `None`: nothing is watched.
+    pub fn interest(&self) -> Option<Interest<'_>> {
+        let fd = self.0.fd.get()?;
+        (!self.0.state.borrow().directories.is_empty()).then(|| Interest::read(fd.as_fd()))
     }
 
-    /// Readable when there are events.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+    /// Takes the events there are, or many of them: where others fill a directory faster, the descriptor stays readable.
+    /// Gives the watches that were touched: [`PathWatch::take`] tells how.
+    pub fn drain(&self, now: Instant) -> BTreeSet<WatchId> {
+        let Some(fd) = self.0.fd.get() else {
+            return BTreeSet::new();
+        };
+        let state = &mut *self.0.state.borrow_mut();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(fd, &mut buffer);
+        let mut seen = Events::default();
+        // What was read from the kernel is looked at to its end: it cannot be had again.
+        let mut taken = 0;
+        while taken < MOST_EVENTS || !reader.is_buffer_empty() {
+            taken += 1;
+            match reader.next() {
+                Ok(event) => seen.note(&event, &state.directories),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    state.refuse_all(now);
+                    seen.lost = true;
+                    break;
+                }
+            }
+        }
+        state.touch(seen, now)
+    }
+
+    fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
+        if let Some(fd) = self.0.fd.get() {
+            return Ok(fd.as_fd());
+        }
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        Ok(self.0.fd.get_or_init(|| fd).as_fd())
+    }
+}
+
+/// What the events of one turn say, each thing once: many events about one file that many resources read are common.
+#[derive(Default)]
+struct Events {
+    /// Events were lost.
+    lost: bool,
+    /// About names that matter in a directory.
+    names: BTreeMap<(Descriptor, OsString), Touch>,
+    /// About directories themselves: moved, removed, unmounted.
+    directories: BTreeSet<Descriptor>,
+    /// Directories that are watched no longer, as they are gone.
+    ended: Vec<Descriptor>,
+}
+
+impl Events {
+    fn note(&mut self, event: &inotify::Event<'_>, directories: &BTreeMap<Descriptor, Directory>) {
+        let what = event.events();
+        self.lost |= what.contains(ReadFlags::QUEUE_OVERFLOW);
+        let Some(directory) = directories.get(&event.wd()) else {
+            return;
+        };
+        match event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) {
+            Some(name) if directory.names.contains_key(name) => {
+                let is_done = what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO);
+                let touch = if is_done { Touch::Done } else { Touch::Begun };
+                let so_far = self.names.entry((event.wd(), name.to_owned())).or_insert(touch);
+                *so_far = touch.max(*so_far);
+            }
+            Some(_) => {}
+            None => _ = self.directories.insert(event.wd()),
+        }
+        if what.contains(ReadFlags::IGNORED) {
+            self.ended.push(event.wd());
+        }
+    }
+}
+
+impl State {
+    /// Notes for each watch what the events mean to it.
+    fn touch(&mut self, seen: Events, now: Instant) -> BTreeSet<WatchId> {
+        let mut touched: BTreeMap<WatchId, Touch> = BTreeMap::new();
+        let mut add = |watches: &BTreeSet<WatchId>, touch: Touch| {
+            for watch in watches {
+                let so_far = touched.entry(*watch).or_insert(touch);
+                *so_far = touch.max(*so_far);
+            }
+        };
+        if seen.lost {
+            self.directories.values().for_each(|directory| add(&directory.watches, Touch::Done));
+            self.refusal.iter().for_each(|refusal| add(&refusal.refused, Touch::Done));
+        }
+        for ((descriptor, name), touch) in seen.names {
+            let watches = self.directories.get(&descriptor).and_then(|directory| directory.names.get(&name));
+            watches.into_iter().for_each(|watches| add(watches, touch));
+        }
+        for descriptor in seen.directories {
+            self.directories.get(&descriptor).into_iter().for_each(|directory| add(&directory.watches, Touch::Begun));
+        }
+        for descriptor in seen.ended {
+            self.directories.remove(&descriptor);
+        }
+        for (watch, touch) in &touched {
+            let (_, so_far) = self.touched.entry(*watch).or_insert((now, *touch));
+            *so_far = touch.max(so_far).to_owned();
+        }
+        touched.into_keys().collect()
+    }
+
+    /// Replaces the names that one path depends on. Gives the directories that no path leads through any more.
+    fn replace(
+        &mut self,
+        id: WatchId,
+        before: &BTreeMap<Descriptor, Vec<OsString>>,
+        after: &BTreeMap<Descriptor, Vec<OsString>>,
+    ) -> Vec<Descriptor> {
+        for (descriptor, names) in before {
+            // A directory that is gone is not there any more.
+            let Some(directory) = self.directories.get_mut(descriptor) else { continue };
+            directory.watches.remove(&id);
+            for name in names {
+                if let Some(watches) = directory.names.get_mut(name) {
+                    watches.remove(&id);
+                    if watches.is_empty() {
+                        directory.names.remove(name);
+                    }
+                }
+            }
+        }
+        for (descriptor, names) in after {
+            let directory = self.directories.entry(*descriptor).or_default();
+            directory.watches.insert(id);
+            for name in names {
+                directory.names.entry(name.clone()).or_default().insert(id);
+            }
+        }
+        let is_left = |descriptor: &Descriptor, state: &State| {
+            state.directories.get(descriptor).is_some_and(|directory| directory.watches.is_empty())
+        };
+        let left: Vec<Descriptor> = before.keys().copied().filter(|descriptor| is_left(descriptor, self)).collect();
+        left.iter().for_each(|descriptor| _ = self.directories.remove(descriptor));
+        left
+    }
+
+    /// Whether the kernel has refused this path a moment ago.
+    fn has_to_wait(&self, id: WatchId, now: Instant) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| now < refusal.retry && refusal.refused.contains(&id))
+    }
+
+    /// The kernel refused to watch a path. Tells whether it is the first one.
+    fn refuse(&mut self, id: WatchId, now: Instant) -> bool {
+        let is_first = self.refusal.is_none();
+        let refusal = self.refusal.get_or_insert_with(|| Refusal {
+            refused: BTreeSet::new(),
+            pause: FIRST_PAUSE,
+            retry: now + FIRST_PAUSE,
+        });
+        refusal.refused.insert(id);
+        if refusal.retry <= now {
+            refusal.pause = LONGEST_PAUSE.min(refusal.pause * 2);
+            refusal.retry = now + refusal.pause;
+        }
+        is_first
+    }
+
+    /// No watch can be relied on.
+    fn refuse_all(&mut self, now: Instant) {
+        let all: BTreeSet<WatchId> =
+            std::mem::take(&mut self.directories).into_values().flat_map(|directory| directory.watches).collect();
+        all.into_iter().for_each(|id| _ = self.refuse(id, now));
+    }
+
+    /// A path is watched, or is no longer wanted. Tells whether that ends the refusal.
+    fn grant(&mut self, id: WatchId) -> bool {
+        let is_over = self.refusal.as_mut().is_some_and(|refusal| {
+            refusal.refused.remove(&id);
+            refusal.refused.is_empty()
+        });
+        if is_over {
+            self.refusal = None;
+        }
+        is_over
+    }
+}
+
+impl PathWatch {
+    /// Watches nothing before [`PathWatch::arm`]. [`Inotify::drain`] calls it by its id.
+    pub fn new(inotify: &Inotify, id: WatchId, path: &Path) -> PathWatch {
+        PathWatch { inotify: inotify.clone(), id, path: path.to_owned(), names: BTreeMap::new() }
     }
 
     /// Watches what the path leads to now, and no longer what it led to before. What is read of the file after this
     /// call is at least as new as the events to come say.
-    pub fn arm(&mut self) -> io::Result<()> {
-        let mut walk = Walk { inotify: self.inotify.as_fd(), names: BTreeMap::new() };
-        let result = walk.follow(&self.path);
-        let before = std::mem::replace(&mut self.names, walk.names);
-        match result {
-            Ok(()) => {
-                for directory in before.into_keys().filter(|directory| !self.names.contains_key(directory)) {
-                    // It fails for a directory that is gone: its watch went with it.
-                    _ = inotify::remove_watch(&self.inotify, directory);
-                }
-            }
-            // What was watched before may still tell something.
-            Err(_) => before.into_iter().for_each(|(directory, names)| {
-                let now = self.names.entry(directory).or_default();
-                names.into_iter().for_each(|name| note(now, name));
-            }),
+    ///
+    /// # Errors
+    /// A directory on the path cannot be watched.
+    pub fn arm(&mut self, now: Instant) -> io::Result<Armed> {
+        if self.inotify.0.state.borrow().has_to_wait(self.id, now) {
+            return Ok(Armed::Refused { news: None });
         }
-        result
-    }
-
-    /// Takes the events there are, or many of them: where others fill the directory faster, the descriptor stays readable.
-    pub fn drain(&self) -> io::Result<Touch> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(&self.inotify, &mut buffer);
-        let mut touch = Touch::Nothing;
-        let mut taken = 0;
-        loop {
-            // What was read from the kernel is looked at to its end: it cannot be had again.
-            if taken >= MOST_EVENTS && reader.is_buffer_empty() {
-                return Ok(touch);
-            }
-            taken += 1;
-            match reader.next() {
-                Ok(event) => touch = touch.max(self.meaning(&event)),
-                Err(Errno::AGAIN) => return Ok(touch),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-
-    fn meaning(&self, event: &inotify::Event<'_>) -> Touch {
-        let what = event.events();
-        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return Touch::Done;
-        }
-        let Some(names) = self.names.get(&event.wd()) else {
-            return Touch::Nothing;
+        let path = std::path::absolute(&self.path)?;
+        let fd = match self.inotify.fd() {
+            Ok(fd) => fd,
+            Err(errno) => return self.failed(errno, now),
         };
-        match event.file_name() {
-            Some(name) if !names.iter().any(|wanted| wanted.as_bytes() == name.to_bytes()) => Touch::Nothing,
-            Some(_) if what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) => Touch::Done,
-            // With no name it is about the directory itself: moved, removed, unmounted.
-            Some(_) | None => Touch::Begun,
+        let mut walk = Walk { inotify: fd, names: BTreeMap::new() };
+        let result = walk.follow(&path);
+        let mut after = walk.names;
+        if result.is_err() {
+            // What was watched before may still tell something.
+            for (descriptor, names) in &self.names {
+                let kept = after.entry(*descriptor).or_default();
+                names.iter().for_each(|name| note(kept, name));
+            }
         }
+        self.watch(after);
+        match result {
+            Ok(()) => Ok(Armed::Watched { all_again: self.inotify.0.state.borrow_mut().grant(self.id) }),
+            Err(errno) => self.failed(errno, now),
+        }
+    }
+
+    /// What the events since the last call mean.
+    pub fn take(&self) -> Touch {
+        let touched = self.inotify.0.state.borrow_mut().touched.remove(&self.id);
+        touched.map_or(Touch::Nothing, |(_, touch)| touch)
+    }
+
+    /// Since when there is something to take.
+    pub fn touched(&self) -> Option<Instant> {
+        self.inotify.0.state.borrow().touched.get(&self.id).map(|(since, _)| *since)
+    }
+
+    /// Watches these names in these directories, and no others.
+    fn watch(&mut self, names: BTreeMap<Descriptor, Vec<OsString>>) {
+        let left = self.inotify.0.state.borrow_mut().replace(self.id, &self.names, &names);
+        self.names = names;
+        for descriptor in left {
+            // It fails for a directory that is gone: its watch went with it.
+            self.inotify.0.fd.get().into_iter().for_each(|fd| _ = inotify::remove_watch(fd, descriptor));
+        }
+    }
+
+    fn failed(&self, errno: Errno, now: Instant) -> io::Result<Armed> {
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM | Errno::NOSYS => {
+                let is_first = self.inotify.0.state.borrow_mut().refuse(self.id, now);
+                Ok(Armed::Refused { news: is_first.then(|| explained(errno)) })
+            }
+            other => Err(other.into()),
+        }
+    }
+}
+
+impl Drop for PathWatch {
+    fn drop(&mut self) {
+        self.watch(BTreeMap::new());
+        let state = &mut *self.inotify.0.state.borrow_mut();
+        state.touched.remove(&self.id);
+        state.grant(self.id);
     }
 }
 
 /// One look at a path from its root on.
 struct Walk<'i> {
     inotify: BorrowedFd<'i>,
-    names: BTreeMap<Directory, Vec<OsString>>,
+    names: BTreeMap<Descriptor, Vec<OsString>>,
 }
 
 /// Adds a name that is not there yet.
-fn note(names: &mut Vec<OsString>, name: OsString) {
-    if !names.contains(&name) {
-        names.push(name);
+fn note(names: &mut Vec<OsString>, name: &OsStr) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_owned());
     }
 }
 
@@ -142,7 +401,7 @@ enum Found {
 }
 
 impl Walk<'_> {
-    fn follow(&mut self, path: &Path) -> io::Result<()> {
+    fn follow(&mut self, path: &Path) -> rustix::io::Result<()> {
         let mut directory = PathBuf::from("/");
         let mut ahead: VecDeque<OsString> = steps(path).collect();
         let mut symlinks = 0;
@@ -176,7 +435,7 @@ impl Walk<'_> {
     }
 
     /// A directory that is not the path's end is watched at once, for its removal.
-    fn look(&mut self, entry: &Path, is_last: bool) -> io::Result<Found> {
+    fn look(&mut self, entry: &Path, is_last: bool) -> rustix::io::Result<Found> {
         match rustix::fs::readlink(entry, Vec::new()) {
             Ok(target) => return Ok(Found::Symlink(OsString::from_vec(target.into_bytes()).into())),
             Err(Errno::INVAL) if !is_last => {}
@@ -189,12 +448,12 @@ impl Walk<'_> {
             // It may be passed through but not read, and so not watched. That it is removed is then not seen.
             Err(Errno::ACCESS) => {}
             Err(Errno::NOTDIR | Errno::NOENT) => return Ok(Found::Else),
-            Err(errno) => return Err(explained(errno)),
+            Err(errno) => return Err(errno),
         }
         Ok(Found::Directory)
     }
 
-    fn watch(&mut self, directory: &Path, name: &OsStr) -> io::Result<()> {
+    fn watch(&mut self, directory: &Path, name: &OsStr) -> rustix::io::Result<()> {
         let flags = WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVE
             | WatchFlags::CREATE
@@ -205,25 +464,32 @@ impl Walk<'_> {
             Ok(directory) => directory,
             // Gone since the walk came by, which the watch above it tells.
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(explained(errno)),
+            Err(errno) => return Err(errno),
         };
-        note(self.names.entry(directory).or_default(), name.to_owned());
+        note(self.names.entry(directory).or_default(), name);
         Ok(())
     }
 
     /// Adds to the flags of a directory that is watched already.
-    fn add(&self, directory: &Path, flags: WatchFlags) -> rustix::io::Result<Directory> {
+    fn add(&self, directory: &Path, flags: WatchFlags) -> rustix::io::Result<Descriptor> {
         inotify::add_watch(self.inotify, directory, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD)
     }
 }
 
 /// The kernel's limits are of a user and all its processes, and their error numbers mislead.
-fn explained(errno: Errno) -> io::Error {
+fn explained(errno: Errno) -> String {
     match errno {
-        Errno::MFILE => io::Error::other("too many inotify instances, raise fs.inotify.max_user_instances"),
-        Errno::NOSPC => io::Error::other("too many inotify watches, raise fs.inotify.max_user_watches"),
-        other => other.into(),
+        Errno::MFILE if may_open_files() => {
+            "too many inotify instances, raise fs.inotify.max_user_instances".to_owned()
+        }
+        Errno::NOSPC => "too many inotify watches, raise fs.inotify.max_user_watches".to_owned(),
+        other => cause(&other.into()),
     }
+}
+
+/// The limit of open files has the same error number as the one of inotify instances.
+fn may_open_files() -> bool {
+    rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// The names that a path consists of, and `..`.
@@ -243,11 +509,36 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
+    /// A path that is watched by an instance of its own.
+    struct Alone(PathWatch);
+
+    impl Alone {
+        fn arm(&mut self) {
+            assert_eq!(self.0.arm(Instant::now()).unwrap(), Armed::Watched { all_again: false });
+        }
+
+        fn drain(&self) -> Touch {
+            drain(&self.0.inotify);
+            self.0.take()
+        }
+    }
+
+    fn drain(inotify: &Inotify) -> Vec<WatchId> {
+        inotify.drain(Instant::now()).into_iter().collect()
+    }
+
     /// The kernel queues an event while the call that causes it runs, so that no test here has to wait.
-    fn armed(path: &Path) -> PathWatch {
-        let mut watch = PathWatch::new(path).unwrap();
-        watch.arm().unwrap();
+    fn armed(path: &Path) -> Alone {
+        let mut watch = Alone(PathWatch::new(&Inotify::default(), 1, path));
+        watch.arm();
         watch
+    }
+
+    /// How many directories the kernel watches for an instance.
+    fn watched(inotify: &Inotify) -> usize {
+        let kernel =
+            fs::read_to_string(format!("/proc/self/fdinfo/{}", inotify.0.fd.get().unwrap().as_raw_fd())).unwrap();
+        kernel.lines().filter(|line| line.starts_with("inotify")).count()
     }
 
     #[test]
@@ -256,12 +547,12 @@ mod tests {
         let path = folder.path("data");
         fs::write(&path, "1").unwrap();
         let watch = armed(&path);
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing);
+        assert_eq!(watch.drain(), Touch::Nothing);
         let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "it is empty now, but not closed yet");
+        assert_eq!(watch.drain(), Touch::Nothing, "it is empty now, but not closed yet");
         drop(file);
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "the events are taken");
+        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Nothing, "the events are taken");
     }
 
     /// A directory that others fill faster than it is looked at: the turn ends, and no event is lost.
@@ -277,9 +568,9 @@ mod tests {
             fs::rename(&names[round % 2], &names[(round + 1) % 2]).unwrap();
         }
         fs::write(&path, "2").unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "6000 events of others come first");
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing);
+        assert_eq!(watch.drain(), Touch::Nothing, "6000 events of others come first");
+        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Nothing);
     }
 
     #[test]
@@ -292,8 +583,8 @@ mod tests {
         fs::rename(folder.path("other"), folder.path("another")).unwrap();
         fs::remove_file(folder.path("another")).unwrap();
         fs::read(&path).unwrap();
-        watch.arm().unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing);
+        watch.arm();
+        assert_eq!(watch.drain(), Touch::Nothing);
     }
 
     #[test]
@@ -304,11 +595,11 @@ mod tests {
         let watch = armed(&path);
         fs::write(folder.path("new"), "2").unwrap();
         fs::rename(folder.path("new"), &path).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
         fs::remove_file(&path).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Begun);
+        assert_eq!(watch.drain(), Touch::Begun);
         fs::write(&path, "3").unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
     }
 
     #[test]
@@ -317,15 +608,15 @@ mod tests {
         let path = folder.path("a/b/data");
         let mut watch = armed(&path);
         fs::create_dir(folder.path("x")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing);
+        assert_eq!(watch.drain(), Touch::Nothing);
         fs::create_dir(folder.path("a")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Begun);
-        watch.arm().unwrap();
+        assert_eq!(watch.drain(), Touch::Begun);
+        watch.arm();
         fs::create_dir(folder.path("a/b")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Begun);
-        watch.arm().unwrap();
+        assert_eq!(watch.drain(), Touch::Begun);
+        watch.arm();
         fs::write(&path, "1").unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
     }
 
     #[test]
@@ -335,14 +626,14 @@ mod tests {
         fs::write(folder.path("a/b/data"), "1").unwrap();
         let mut watch = armed(&folder.path("a/b/data"));
         fs::rename(folder.path("a"), folder.path("old")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Begun);
-        watch.arm().unwrap();
+        assert_eq!(watch.drain(), Touch::Begun);
+        watch.arm();
         fs::write(folder.path("old/b/data"), "2").unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing, "the path leads there no longer");
+        assert_eq!(watch.drain(), Touch::Nothing, "the path leads there no longer");
         fs::create_dir_all(folder.path("new/b")).unwrap();
         fs::write(folder.path("new/b/data"), "3").unwrap();
         fs::rename(folder.path("new"), folder.path("a")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
     }
 
     #[test]
@@ -358,12 +649,12 @@ mod tests {
         symlink("..data/data", folder.path("data")).unwrap();
         let mut watch = armed(&folder.path("data"));
         publish("..2");
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
-        watch.arm().unwrap();
+        assert_eq!(watch.drain(), Touch::Done);
+        watch.arm();
         fs::remove_dir_all(folder.path("..1")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Nothing);
+        assert_eq!(watch.drain(), Touch::Nothing);
         publish("..3");
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
     }
 
     #[test]
@@ -374,7 +665,7 @@ mod tests {
         let watch = armed(&folder.path("a"));
         fs::write(folder.path("new"), "1").unwrap();
         fs::rename(folder.path("new"), folder.path("b")).unwrap();
-        assert_eq!(watch.drain().unwrap(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Done);
     }
 
     #[test]
@@ -390,7 +681,7 @@ mod tests {
             _ = fs::File::create(folder.path(from));
             fs::rename(folder.path(from), folder.path(to)).unwrap();
         }
-        let turns = std::iter::repeat_with(|| watch.drain().unwrap()).take(20);
+        let turns = std::iter::repeat_with(|| watch.drain()).take(20);
         assert_eq!(turns.max(), Some(Touch::Done));
     }
 
@@ -431,14 +722,14 @@ mod tests {
                     _ => _ = fs::remove_dir_all(&directory),
                 }
                 let after = fs::read(&path).ok();
-                let touch = watch.drain().unwrap();
+                let touch = watch.drain();
                 if before != after {
                     assert_ne!(touch, Touch::Nothing, "{before:?} became {after:?}");
                     changes += 1;
                 }
                 match touch {
                     Touch::Nothing => quiet += 1,
-                    Touch::Begun | Touch::Done => watch.arm().unwrap(),
+                    Touch::Begun | Touch::Done => watch.arm(),
                 }
                 before = after;
             }
@@ -455,16 +746,85 @@ mod tests {
             fs::write(version.join("data"), "1").unwrap();
         }
         let path = folder.path("current/data");
-        let mut watch = PathWatch::new(&path).unwrap();
+        let mut watch = Alone(PathWatch::new(&Inotify::default(), 1, &path));
         for round in 0..20 {
             _ = fs::remove_file(folder.path("current"));
             symlink(format!("v{round}"), folder.path("current")).unwrap();
-            watch.arm().unwrap();
+            watch.arm();
         }
         // The folder with the link in it, the version, and every directory above.
         let above = path.ancestors().count() - 2;
-        assert_eq!(watch.names.len(), above);
-        let kernel = fs::read_to_string(format!("/proc/self/fdinfo/{}", watch.inotify.as_raw_fd())).unwrap();
-        assert_eq!(kernel.lines().filter(|line| line.starts_with("inotify")).count(), above, "{kernel}");
+        assert_eq!(watch.0.names.len(), above);
+        assert_eq!(watched(&watch.0.inotify), above);
+        let inotify = watch.0.inotify.clone();
+        drop(watch);
+        assert_eq!(watched(&inotify), 0);
+        assert!(inotify.interest().is_none(), "it has nothing to tell any more");
+    }
+
+    #[test]
+    fn one_instance_watches_many_paths() {
+        let folder = Folder::new();
+        let inotify = Inotify::default();
+        let mut watches: Vec<PathWatch> = Vec::new();
+        for (id, name) in ["a", "a", "b", "sub/c"].iter().enumerate() {
+            let mut watch = PathWatch::new(&inotify, id as WatchId, &folder.path(name));
+            watch.arm(Instant::now()).unwrap();
+            watches.push(watch);
+        }
+        let before = watched(&inotify);
+        fs::write(folder.path("a"), "1").unwrap();
+        assert_eq!(drain(&inotify), [0, 1]);
+        assert_eq!(watches[0].take(), Touch::Done);
+        assert_eq!((watches[0].take(), watches[2].take()), (Touch::Nothing, Touch::Nothing));
+        assert!(watches[0].touched().is_none() && watches[1].touched().is_some());
+        fs::remove_file(folder.path("a")).unwrap();
+        assert_eq!(drain(&inotify), [0, 1]);
+        assert_eq!((watches[0].take(), watches[1].take()), (Touch::Begun, Touch::Done), "the most that was seen");
+        fs::write(folder.path("other"), "1").unwrap();
+        assert!(drain(&inotify).is_empty());
+
+        // What one leaves the others keep.
+        watches.remove(0);
+        assert_eq!(watched(&inotify), before);
+        fs::write(folder.path("a"), "2").unwrap();
+        assert_eq!(drain(&inotify), [1]);
+        fs::create_dir(folder.path("sub")).unwrap();
+        assert_eq!(drain(&inotify), [3]);
+        watches[2].arm(Instant::now()).unwrap();
+        assert_eq!(watched(&inotify), before + 1);
+        fs::write(folder.path("sub/c"), "1").unwrap();
+        assert_eq!(drain(&inotify), [3]);
+        fs::remove_dir_all(folder.path("sub")).unwrap();
+        assert_eq!(drain(&inotify), [3]);
+        assert_eq!(watched(&inotify), before);
+
+        // A directory on the way of all.
+        let moved = folder.path("").with_extension("moved");
+        fs::rename(folder.path(""), &moved).unwrap();
+        assert_eq!(drain(&inotify), [1, 2, 3]);
+        fs::rename(&moved, folder.path("")).unwrap();
+    }
+
+    #[test]
+    fn a_refused_path_is_tried_again_after_ever_longer_pauses() {
+        let (mut state, start) = (State::default(), Instant::now());
+        let second = |seconds| start + Duration::from_secs(seconds);
+        assert!(state.refuse(1, start), "the first one is told");
+        assert!(!state.refuse(2, start));
+        assert!(state.has_to_wait(1, start) && state.has_to_wait(2, start));
+        assert!(!state.has_to_wait(3, start), "a path that was not refused yet is tried");
+        let mut now = 0;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(state.has_to_wait(1, second(now + pause - 1)));
+            now += pause;
+            assert!(!state.has_to_wait(1, second(now)));
+            assert!(!state.refuse(1, second(now)));
+            assert!(state.has_to_wait(2, second(now)), "one attempt stands for all");
+        }
+        assert!(!state.grant(1));
+        assert!(state.grant(2), "the last one ends it");
+        assert!(!state.grant(2));
+        assert!(state.refuse(1, second(now)), "and the next one is told again");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
+use crate::running::on_file;
 use crate::support::{LIMIT, Remco, TempDir, remco, wait_until};
 
 /// A folder with a program that watches `filepath`; it has rendered what `prepare` has put there.
@@ -222,4 +224,63 @@ fn a_template_that_is_not_there_yet_is_waited_for() {
     dir.replace("app.tmpl", "{{ getv(\"/greeting\") }}\n");
     wait_for(&dir, "first");
     program.stop();
+}
+
+/// A configuration with so many resources that watch `data.json`.
+fn many(count: usize) -> TempDir {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
+    dir.write("data.json", greeting("first"));
+    dir.write("config.toml", (0..count).map(|n| on_file(&n.to_string(), "")).collect::<String>());
+    dir
+}
+
+fn wait_for_all(dir: &TempDir, count: usize, text: &str) {
+    let text = format!("{text}\n");
+    wait_until(&format!("{text:?} is everywhere"), LIMIT, || (0..count).all(|n| dir.holds(&format!("{n}.out"), &text)));
+}
+
+/// The kernel gives all processes of a user 128 instances.
+#[test]
+fn all_resources_share_one_inotify_instance() {
+    const COUNT: usize = 20;
+    let dir = many(COUNT);
+    let program = remco(&dir).start();
+    wait_for_all(&dir, COUNT, "first");
+    dir.write("data.json", greeting("second"));
+    wait_for_all(&dir, COUNT, "second");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("it runs");
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    assert_eq!(targets.filter(|target| target.ends_with("anon_inode:inotify")).count(), 1);
+    program.stop();
+}
+
+/// Files that the kernel refuses to watch are read by time, which is one warning and no failure of a resource.
+#[test]
+fn files_that_cannot_be_watched_are_read_by_time() {
+    const COUNT: usize = 3;
+    const RAISE: &str = "echo 1000 > /proc/sys/user/max_inotify_watches";
+    let limited = ["unshare", "--user", "--map-root-user", "sh", "-c"];
+    let allowed = Command::new(limited[0]).args(&limited[1..]).arg(RAISE).stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this machine does not allow user namespaces");
+        return;
+    }
+    let dir = many(COUNT);
+    let lower = "echo 1 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+    let program = remco(&dir).under(&[&limited[..], &[lower]].concat()).start();
+    wait_for_all(&dir, COUNT, "first");
+    let warning = program.wait_for_log("failed to watch files");
+    assert!(warning.contains("WARN") && warning.contains("raise fs.inotify.max_user_watches"), "{warning}");
+    dir.write("data.json", greeting("second"));
+    let pid = program.pid().to_string();
+    let raised = Command::new("nsenter").args(["-t", &pid, "-U", "--preserve-credentials", "sh", "-c", RAISE]).status();
+    assert!(raised.is_ok_and(|status| status.success()));
+    wait_for_all(&dir, COUNT, "second");
+    program.wait_for_log("all files are watched again");
+    dir.write("data.json", greeting("third"));
+    wait_for_all(&dir, COUNT, "third");
+    let log = program.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("failed to watch")).count(), 1, "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
 }
