@@ -39,6 +39,7 @@ pub use model::*;
 pub use secret::Secret;
 pub use signal::name as signal_name;
 pub use source::{Identity, Shell, Source};
+use unbuilt::NO_FILTERS;
 pub use unbuilt::{NO_TLS, unsupported};
 
 use document::{Document, Span, Table};
@@ -221,13 +222,18 @@ impl Load<'_> {
     /// The files of filter_dir, by name. The directory may be missing, as in Go remco.
     fn filters(&self, main: &Reader) -> Vec<PathBuf> {
         let Some(dir) = main.filled("filter_dir") else { return Vec::new() };
-        self.files(&dir, b".js").unwrap_or_else(|error| {
+        let shown = self.report.show(dir.span, dir.value);
+        let filters = self.files(&dir, b".js").unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
-                let shown = self.report.show(dir.span, dir.value);
                 self.report.warn(dir.span, format!("failed to list the filter_dir {shown}: {}", cause(&error)));
             }
             Vec::new()
-        })
+        });
+        if let (Some(first), false) = (filters.first(), cfg!(feature = "js")) {
+            let first = quoted(&file_name(first));
+            self.report.error(dir.span, format!("failed to load {first} of the filter_dir {shown}: {NO_FILTERS}"));
+        }
+        filters
     }
 
     /// The paths in a directory whose names end with `suffix`, in the order of the names' bytes.

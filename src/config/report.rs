@@ -144,9 +144,9 @@ impl Report {
         self.of_file(true, number, message);
     }
 
-    /// Like `lacking`, for the file as a whole.
+    /// Like `lacking`, for the file as a whole. What could not be read may have it.
     pub fn lacking_in_file(&self, number: usize, message: String) {
-        if self.is_sound() {
+        if self.is_sound() && !self.unreadable.get() {
             self.of_file(false, number, message);
         }
     }

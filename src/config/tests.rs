@@ -585,7 +585,17 @@ fn filters_are_listed() {
     let table = Table::new("filter_dir = '/f'");
     assert_eq!(table.load().filters, [] as [&Path; 0]);
     let table = table.file("/f/b.js", "").file("/f/a.js", "").file("/f/a.json", "").file("/f/.js.txt", "");
-    assert_eq!(table.load().filters, [Path::new("/f/a.js"), Path::new("/f/b.js")]);
+    let loaded = load(Path::new("/etc/remco/config"), Strictness::Lenient, Mode::Watch, &table);
+    match (loaded, cfg!(feature = "js")) {
+        (Ok((config, _)), true) => assert_eq!(config.filters, [Path::new("/f/a.js"), Path::new("/f/b.js")]),
+        (Err(findings), false) => {
+            let error = findings.list.iter().find(|finding| finding.fatal).map(Finding::headline);
+            let why = "failed to load `a.js` of the filter_dir `/f`: this program is built without JavaScript filters: \
+                       use the `full` build (cargo build --features full)";
+            assert_eq!(error, Some(format!("/etc/remco/config:1:14: {why}")));
+        }
+        (loaded, _) => panic!("{:?}", loaded.is_ok()),
+    }
 }
 
 #[test]

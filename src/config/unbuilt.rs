@@ -7,16 +7,14 @@ use super::model::{Config, Resource};
 /// Why https is not supported in this build.
 pub const NO_TLS: &str = "this program is built without TLS: use the default build (cargo build --release)";
 
-/// One message for each unsupported option, in the order of the configuration; none if all are supported.
+/// Why filters are not supported in this build.
+pub(super) const NO_FILTERS: &str =
+    "this program is built without JavaScript filters: use the `full` build (cargo build --features full)";
+
+/// One message for each unsupported option, in the order of the configuration; none if all are supported. Filters are
+/// refused where their directory is read.
 pub fn unsupported(config: &Config) -> Vec<String> {
     let mut missing = Vec::new();
-    if let (Some(filter), false) = (config.filters.first(), cfg!(feature = "js")) {
-        let filter = filter.display();
-        missing.push(format!(
-            "filter `{filter}`: this program is built without JavaScript filters: \
-             use the `full` build (cargo build --features full)"
-        ));
-    }
     let telemetry = &config.telemetry;
     let sinks = [
         ("inmem", telemetry.inmem.is_some()),

@@ -40,8 +40,8 @@ fn a_missing_filter_dir_is_ignored() {
 fn a_build_without_filters_says_which_has_them() {
     let dir = folder("{{ \"a\"|twice }}\n", &[("twice.js", "In + In")]);
     remco(&dir).once().expect_code(1).expect_log(
-        "filter `filters/twice.js`: this program is built without JavaScript filters: use the `full` build (cargo build \
-         --features full)\n",
+        "failed to load `twice.js` of the filter_dir `filters`: this program is built without JavaScript filters: use the \
+         `full` build (cargo build --features full)\n",
     );
     assert_eq!(dir.read("app.conf"), None);
 }
