@@ -1,7 +1,7 @@
 //! Why a program could not be started, in words that name what is missing: the program, the interpreter of a script, or
 //! the loader of a binary. Starts nothing, and reads no more than the beginning of a file.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -26,36 +26,54 @@ pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
 }
 
+/// The program that a shell runs first for a command; `None` where only a shell can tell.
+pub(super) fn first_of(command: &OsStr) -> Option<OsString> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:".contains(byte);
+    let mut words = command.as_bytes().split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
+    let word = words.find(|word| !word.is_empty())?;
+    word.iter().all(is_plain).then(|| OsStr::from_bytes(word).to_owned())
+}
+
+/// The interpreter or loader that a program needs and does not find. A shell says only that the program is not found,
+/// though it is there.
+pub(super) fn missing_part(name: &OsStr) -> Option<String> {
+    part(&find(name, std::env::var_os("PATH").as_deref())?).ok()?
+}
+
 /// `None` where all seems to be there.
 fn what_is_missing(name: &OsStr, search: Option<&OsStr>) -> Option<String> {
     let shown_name = shown(name.as_bytes());
-    let path = match name.as_bytes().contains(&b'/') {
-        true => PathBuf::from(name),
-        false => {
-            // What the C library takes where PATH is not set.
-            let search = search.unwrap_or(OsStr::new("/bin:/usr/bin"));
-            let found = std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| path.is_file());
-            match found {
-                Some(path) => path,
-                None => return Some(format!("there is no program {shown_name} in PATH")),
-            }
-        }
+    let Some(path) = find(name, search) else {
+        return Some(format!("there is no program {shown_name} in PATH"));
     };
-    let beginning = match beginning_of_file(&path, BEGINNING) {
-        Ok(beginning) => beginning,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Some(format!("there is no program {shown_name}"));
-        }
-        Err(_) => return None,
-    };
-    let (role, needed) = match script_interpreter(&beginning) {
-        Some(interpreter) => ("interpreter", interpreter),
-        None => ("loader", loader(&beginning)?),
+    match part(&path) {
+        Ok(missing) => missing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("there is no program {shown_name}")),
+        Err(_) => None,
+    }
+}
+
+/// Where a program is; `None`: nowhere in PATH. A name with a slash is its own path, whether it is there or not.
+fn find(name: &OsStr, search: Option<&OsStr>) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name));
+    }
+    // What the C library takes where PATH is not set.
+    let search = search.unwrap_or(OsStr::new("/bin:/usr/bin"));
+    std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// The interpreter of a script or the loader of a binary, where that is missing.
+fn part(path: &Path) -> io::Result<Option<String>> {
+    let beginning = beginning_of_file(path, BEGINNING)?;
+    let (role, needed) = match (script_interpreter(&beginning), loader(&beginning)) {
+        (Some(interpreter), _) => ("interpreter", interpreter),
+        (None, Some(loader)) => ("loader", loader),
+        (None, None) => return Ok(None),
     };
     let is_there = fs::metadata(Path::new(OsStr::from_bytes(&needed))).is_ok();
-    (!is_there).then(|| {
-        format!("{} needs the {role} {}, which is missing", shown(path.as_os_str().as_bytes()), shown(&needed))
-    })
+    let path = shown(path.as_os_str().as_bytes());
+    Ok((!is_there).then(|| format!("{path} needs the {role} {}, which is missing", shown(&needed))))
 }
 
 /// `None` where it is not plain.
@@ -141,6 +159,21 @@ mod tests {
         check(Path::new("no-such-program"), missing, "there is no program `no-such-program` in PATH");
         let root = Path::new("/");
         check(root, io::ErrorKind::PermissionDenied, "`/` is a directory");
+    }
+
+    #[test]
+    fn the_first_program_of_a_command() {
+        let first = |command: &str| first_of(OsStr::new(command)).map(|name| name.into_string().unwrap());
+        for (command, want) in [
+            ("./reload.sh", "./reload.sh"),
+            (" /opt/a-1.2/run_it --all > /dev/null || true", "/opt/a-1.2/run_it"),
+            ("nginx\t-t\n", "nginx"),
+        ] {
+            assert_eq!(first(command).as_deref(), Some(want), "{command}");
+        }
+        for command in ["", " \n", "$APP/run", "'a b'", "A=1 run", "(run)", "run;", "~/run"] {
+            assert_eq!(first(command), None, "{command}");
+        }
     }
 
     #[test]

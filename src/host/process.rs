@@ -27,6 +27,8 @@ pub struct Command {
     kept: Vec<u8>,
     dropped: usize,
     limit: Limit,
+    /// What the shell runs first, where that is plain.
+    program: Option<OsString>,
 }
 
 /// How long a command may take.
@@ -89,7 +91,8 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd
         None => Limit::Never,
     };
     let began = Instant::now();
-    Ok(Command { pid: pid_of(&child), began, output: Some(output), kept: Vec::new(), dropped: 0, limit })
+    let program = executable::first_of(text);
+    Ok(Command { pid: pid_of(&child), began, output: Some(output), kept: Vec::new(), dropped: 0, limit, program })
 }
 
 /// A program with our environment, less what is meant for us alone.
@@ -406,7 +409,15 @@ impl Command {
             output.push_str(&format!(" ... ({} more bytes)", self.dropped));
         }
         match self.limit {
-            Limit::Never | Limit::Until { .. } => Ended { failure: exit.failure(), took, output, left: None },
+            Limit::Never | Limit::Until { .. } => {
+                let program = self.program.filter(|_| exit.is_of_a_program_that_cannot_run());
+                let missing = program.and_then(|program| executable::missing_part(&program));
+                let failure = exit.failure().map(|how| match missing {
+                    Some(missing) => format!("{how}: {missing}"),
+                    None => how,
+                });
+                Ended { failure, took, output, left: None }
+            }
             Limit::Missed { after, mut termination } => {
                 let how = exit.how();
                 let failure = Some(format!("took longer than {} s and was ended: it {how}", after.as_secs()));
@@ -476,6 +487,11 @@ impl Exit {
         status.and_then(|status| u8::try_from(status).ok()).unwrap_or(u8::MAX)
     }
 
+    /// Whether it is what a shell ends with that could not run a program. Programs may end so, too.
+    fn is_of_a_program_that_cannot_run(&self) -> bool {
+        matches!(self.status.exit_status(), Some(126 | 127))
+    }
+
     /// What a log says of any status.
     pub fn how(&self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
@@ -503,6 +519,7 @@ mod tests {
             kept: Vec::new(),
             dropped: 0,
             limit: Limit::Never,
+            program: None,
         };
         command.drain();
         assert_eq!((command.kept.len(), command.dropped), (MOST_OUTPUT, 0));

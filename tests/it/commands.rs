@@ -93,3 +93,20 @@ fn a_limit_that_is_kept_does_nothing() {
         assert!(!log.contains("ERROR"), "{log}");
     }
 }
+
+/// The shell says that the script is not found, though it is there.
+#[test]
+fn the_missing_interpreter_of_a_script_is_named() {
+    let missing = "./run.sh` needs the interpreter `/no/such/perl`, which is missing";
+    for (command, kept) in [("check", ", keeping the old file"), ("reload", ", the new file is in place")] {
+        let dir = folder(&on_file("app", &format!("{command}_cmd = \"./run.sh now\"")));
+        dir.write("run.sh", "#!/no/such/perl -w\n");
+        dir.set_mode("run.sh", 0o755);
+        let program = remco(&dir).start();
+        let line = program.wait_for_log("needs the interpreter");
+        // 127 of dash, 126 of bash.
+        let line = line.replace("status 126", "status 127");
+        assert!(line.contains(&format!("{command} command exited with status 127: `{missing}{kept}")), "{line}");
+        program.stop();
+    }
+}
