@@ -16,7 +16,7 @@ use rquickjs::{self as js, CaughtError, Context, Ctx, Exception, Function, Modul
 use super::read::whole_file;
 use crate::error::cause;
 use crate::template::Env;
-use crate::template::meter::{Meter, STEP};
+use crate::template::meter::{Hold, Meter, STEP, tree};
 use crate::template::scripts::{Script, Scripts};
 use crate::template::value::{Data, ListKind, Map, Value};
 
@@ -195,7 +195,7 @@ impl Engine {
                 let run = self.run.clone().restore(&ctx)?;
                 let result: js::Value = run.call((input, param, source))?;
                 let kind = self.kind.clone().restore(&ctx)?;
-                let mut outward = Outward { kind, carried: Carried { bytes: 0, most } };
+                let mut outward = Outward { kind, carried: Carried { bytes: 0, most }, held: env.meter.hold() };
                 let value = outward.value(result, 0)?;
                 let carried = (inward.carried.bytes + outward.carried.bytes) / STEP;
                 self.watch.is_over(carried as u64);
@@ -392,11 +392,13 @@ const SPLIT: &str = "(function (t) { var u = []; for (var i = 0; i < t.length; i
 struct Outward<'js> {
     kind: Function<'js>,
     carried: Carried,
+    /// What the values take until the result is accounted for as a whole.
+    held: Hold,
 }
 
 impl<'js> Outward<'js> {
     fn value(&mut self, value: js::Value<'js>, depth: usize) -> Result<Value, Failure> {
-        self.carried.add(0, depth)?;
+        self.add(0, depth)?;
         let refused = |what: &str| {
             let advice = "a filter gives a string, a number, a boolean, a list or a map";
             Err(Failure::At(None, format!("the result is {what}, but {advice}")))
@@ -420,6 +422,15 @@ impl<'js> Outward<'js> {
         }
     }
 
+    fn add(&mut self, text: usize, depth: usize) -> Result<(), Failure> {
+        self.carried.add(text, depth)?;
+        self.hold(text + mem::size_of::<Value>())
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.held.grow(bytes).map_err(|why| Failure::At(None, why))
+    }
+
     fn array(&mut self, array: &js::Object<'js>, depth: usize) -> Result<Value, Failure> {
         // Up to 2^32 - 1, of which none need to be there; `rquickjs::Array` panics beyond 2^31.
         #[expect(
@@ -428,7 +439,7 @@ impl<'js> Outward<'js> {
             reason = "a length is an integer of 32 bits"
         )]
         let length = array.get::<_, f64>("length")? as u32;
-        self.carried.add((length as usize).saturating_mul(mem::size_of::<Value>()), depth)?;
+        self.add((length as usize).saturating_mul(mem::size_of::<Value>()), depth)?;
         let mut items = Vec::new();
         for at in 0..length {
             items.push(self.value(array.get(at)?, depth + 1)?);
@@ -443,6 +454,7 @@ impl<'js> Outward<'js> {
                 let mut map = Map::new();
                 for property in object.props::<js::String, js::Value>() {
                     let (key, value) = property?;
+                    self.hold(tree(map.len() + 1) - tree(map.len()))?;
                     map.insert(self.text(key)?.into(), self.value(value, depth + 1)?);
                 }
                 Ok(Value::map(map))
@@ -467,7 +479,7 @@ impl<'js> Outward<'js> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.carried.add(bytes.len(), 0)?;
+        self.add(bytes.len(), 0)?;
         Ok(bytes)
     }
 }

@@ -290,6 +290,20 @@ fn memory_is_bounded() {
     assert_eq!(called.unwrap_err(), refused);
 }
 
+/// A map has room for eleven entries with its first one, ten times what the entry itself takes.
+#[test]
+fn small_maps_count_with_their_room() {
+    let call = |source: &str| {
+        let env = with(Limits { memory: 400_000, ..Limits::default() });
+        filter(source).call(&env, &Value::Nil, &Value::Nil).map(|_| ())
+    };
+    let maps = "var a = []; for (var i = 0; i < 1000; i++) a.push(ENTRY); a";
+    assert_eq!(call(&maps.replace("ENTRY", "[i]")), Ok(()));
+    assert_eq!(call(&maps.replace("ENTRY", "{}")), Ok(()));
+    let full = "f.js: the template holds more than 400000 bytes at a time; `template_memory` in [limits] raises that";
+    assert_eq!(call(&maps.replace("ENTRY", "{k: i}")), Err(full.to_owned()));
+}
+
 #[test]
 fn a_filter_works_again_after_a_failure() {
     let filter = filter("if (In == 'loop') for (;;) {} if (In == 'fail') throw 1; In");
