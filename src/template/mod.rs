@@ -70,8 +70,7 @@ impl Template {
         let meter = Meter::new(Limits { steps: u64::MAX, ..limits }, world.clone());
         let bytes = bytes.unwrap_or_default();
         let program =
-            lower::compile(path, bytes, Role::Main, &library, &**world, &mut meter.hold(), &run::render::ENGINE)
-                .map_err(|error| if meter.is_interrupted() { error.interruption() } else { error })?;
+            lower::compile(path, bytes, Role::Main, &library, &**world, &mut meter.hold(), &run::render::ENGINE)?;
         Ok(Template { limits, program: Rc::new(program), library: Rc::new(library) })
     }
 

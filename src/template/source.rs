@@ -33,8 +33,6 @@ struct Report {
     trail: Vec<String>,
     /// What `trail` has no room for.
     untold: usize,
-    /// Not the template is at fault, but the program is asked to end.
-    interruption: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +57,6 @@ impl Error {
             excerpt: None,
             trail: Vec::new(),
             untold: 0,
-            interruption: false,
         }))
     }
 
@@ -88,16 +85,6 @@ impl Error {
     /// The column of what failed, counted in characters from 1: that of the first mark below the line.
     pub fn col(&self) -> Option<usize> {
         self.0.place.map(|(_, column)| column)
-    }
-
-    /// Whether nothing is wrong: the render was ended because the program is asked to end.
-    pub fn is_interruption(&self) -> bool {
-        self.0.interruption
-    }
-
-    pub(crate) fn interruption(mut self) -> Error {
-        self.0.interruption = true;
-        self
     }
 
     /// What is wrong, without the place.
@@ -211,7 +198,6 @@ impl Source {
             excerpt: Some(self.excerpt(what)),
             trail: Vec::new(),
             untold: 0,
-            interruption: false,
         }))
     }
 

@@ -120,12 +120,11 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     let guard = Guard::enter(render.clone());
     let result = render.unit(program, 0);
     drop(guard);
-    let error = match result {
-        Ok(()) => return Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
-        Err(Stop::Told) => render.failure.take().expect("an error is kept before it is told"),
-        Err(Stop::At(what, message)) => program.error(what, message),
-    };
-    Err(if render.env.meter.is_interrupted() { error.interruption() } else { error })
+    match result {
+        Ok(()) => Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
+        Err(Stop::Told) => Err(render.failure.take().expect("an error is kept before it is told")),
+        Err(Stop::At(what, message)) => Err(program.error(what, message)),
+    }
 }
 
 /// One render from its beginning to its end.

@@ -111,11 +111,6 @@ impl Meter {
         self.0.memory.get()
     }
 
-    /// Whether the render ended because the program is asked to end, so that nothing is wrong with the template.
-    pub fn is_interrupted(&self) -> bool {
-        self.0.over.get() == Some(Over::Interrupted)
-    }
-
     /// Says that something was refused for its size, which ends the render.
     pub fn end(&self) {
         self.0.refused.set(true);

@@ -228,6 +228,8 @@ fn small_values_count_with_what_holds_them() {
     assert!(meter.memory() - before > 1000 * 200);
 }
 
+const INTERRUPTED: &str = "stopped before the end";
+
 /// What a render ends with, and how often clock and signals were looked at.
 fn render(world: TestWorld, limits: Limits) -> (Result<usize, String>, bool, u64) {
     let concrete = Rc::new(world);
@@ -235,7 +237,7 @@ fn render(world: TestWorld, limits: Limits) -> (Result<usize, String>, bool, u64
     let mut template = Template::compile(Path::new("t"), &world).expect("it compiles");
     template.limits = limits;
     let result = template.render(&Rc::new(Store::new(1)), &world);
-    let interrupted = result.as_ref().is_err_and(|error| error.is_interruption());
+    let interrupted = result.as_ref().is_err_and(|error| error.message().ends_with(INTERRUPTED));
     (result.map(|out| out.len()).map_err(|error| error.message().to_owned()), interrupted, concrete.stop_checks.get())
 }
 
@@ -262,7 +264,7 @@ fn a_render_ends_with_its_time() {
 fn an_interrupted_render_has_not_failed() {
     let template = format!("{ROUNDS}{{{{ \"x\"|ljust:1000 }}}}{ENDS}");
     let (result, interrupted, _) = render(TestWorld { stop_at: Some(3), ..world(&template) }, Limits::default());
-    assert_eq!((result, interrupted), (Err("stopped before the end".to_owned()), true));
+    assert_eq!((result, interrupted), (Err(INTERRUPTED.to_owned()), true));
 }
 
 #[test]
@@ -345,7 +347,7 @@ fn compile(world: TestWorld, limits: Limits) -> (Result<(), String>, bool, u64) 
     let concrete = Rc::new(world);
     let world: Rc<dyn World> = concrete.clone();
     let result = Template::compile_within(Path::new("t"), &world, limits, Rc::default()).map(|_| ());
-    let interrupted = result.as_ref().is_err_and(|error| error.is_interruption());
+    let interrupted = result.as_ref().is_err_and(|error| error.message().ends_with(INTERRUPTED));
     (result.map_err(|error| error.message().to_owned()), interrupted, concrete.stop_checks.get())
 }
 
@@ -408,5 +410,5 @@ fn compiling_ends_with_its_time_and_when_it_is_interrupted() {
     let error = "the template takes more than 3 seconds of processor time; `template_time` in [limits] raises that";
     assert_eq!((result, interrupted, looks), (Err(error.to_owned()), false, 4));
     let (result, interrupted, _) = compile(TestWorld { stop_at: Some(3), ..world(&text) }, Limits::default());
-    assert_eq!((result, interrupted), (Err("stopped before the end".to_owned()), true));
+    assert_eq!((result, interrupted), (Err(INTERRUPTED.to_owned()), true));
 }
