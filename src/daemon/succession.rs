@@ -114,7 +114,8 @@ impl Succession {
 
     /// Whether a unit must not begin yet.
     pub(super) fn is_held(&self, number: Number) -> bool {
-        self.live.get(&number).is_some_and(|unit| self.waits(unit))
+        // Mostly there is none, and this is asked for every unit at every turn.
+        !self.former.is_empty() && self.live.get(&number).is_some_and(|unit| self.waits(unit))
     }
 
     /// Whether something is left of what a unit waits for.
