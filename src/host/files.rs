@@ -462,7 +462,7 @@ fn open_and_write(place: &Place, content: &[u8]) -> io::Result<()> {
 
 fn without_reader(e: Errno) -> io::Error {
     match e {
-        Errno::NXIO => io::Error::other("nobody reads it"),
+        Errno::NXIO => io::Error::other("it has no reader"),
         e => e.into(),
     }
 }
@@ -734,7 +734,7 @@ pub(crate) mod tests {
         let path = folder.path("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .expect("a fifo");
-        let error = put(&destination(path), b"1").expect_err("nobody reads");
-        assert!(error.ends_with(": nobody reads it"), "{error}");
+        let error = put(&destination(path), b"1").expect_err("it has no reader");
+        assert!(error.ends_with(": it has no reader"), "{error}");
     }
 }

@@ -162,6 +162,7 @@ fn any_other_failure_is_only_logged() {
         let program = start(&dir);
         program.wait_for_log(why);
         program.stop();
+        remco(&dir).once().expect_code(0).expect_log(why);
     }
 }
 

@@ -133,7 +133,10 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn encrypted(path: &Path) -> String {
-    format!("failed to use `{}`: the key is encrypted, and nobody is here to enter its passphrase", path.display())
+    format!(
+        "failed to use `{}`: the key is encrypted, and remco cannot ask for its passphrase: decrypt the key",
+        path.display()
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
