@@ -51,12 +51,6 @@ const PARTS: &[Part] = &[
 /// puts them together.
 const ROOMS: &[&str] = &["limits", "source", "world", "value", "builtin", "syntax", "compile", "run"];
 
-/// Rooms whose files belong together more closely than modules side by side: circles between them are allowed.
-const ONE_PIECE: &[(&str, &str)] = &[
-    ("template::run", "all files but the data structures are `impl Render`, one file a concern"),
-    ("template::syntax", "a tag holds expressions and blocks, and a block holds tags"),
-];
-
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
 const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "resource", "store", "template"];
@@ -312,8 +306,7 @@ fn circles(sources: &[Source]) -> Vec<String> {
         None
     };
     let mut found = BTreeSet::new();
-    let is_one_piece = |room: &str| ONE_PIECE.iter().any(|(known, _)| *known == room);
-    for (room, uses) in beside.iter().filter(|(room, _)| !is_one_piece(room)) {
+    for (room, uses) in &beside {
         for mut way in uses.keys().filter_map(|start| way_back(uses, start)) {
             let first = (0..way.len()).min_by_key(|at| &way[*at]).unwrap_or(0);
             way.rotate_left(first);

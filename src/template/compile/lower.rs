@@ -15,7 +15,8 @@ use crate::template::syntax::ast::Need;
 use crate::template::syntax::ast::{Block, File, For, If, IfChanged, Import, Include, Macro, Stmt, StmtKind};
 use crate::template::syntax::lexer::{self, Blocks};
 use crate::template::syntax::names::Name;
-use crate::template::syntax::parser::{self, Document, Purpose, Use};
+use crate::template::syntax::parser::{Document, Purpose, Use};
+use crate::template::syntax::tags;
 use crate::template::value::meter::Hold;
 use crate::template::world::World;
 
@@ -188,7 +189,7 @@ impl Lowering<'_> {
         let file = &self.sources[source];
         let document = lexer::lex(file, blocks, self.room)
             .and_then(|pieces| {
-                parser::parse(file, &mut self.library.names(), &self.library.scripts, pieces, purpose, open)
+                tags::parse(file, &mut self.library.names(), &self.library.scripts, pieces, purpose, open)
             })
             .map_err(|error| self.reached(source, error))?;
         self.sources[source].macros = document.macros;

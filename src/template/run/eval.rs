@@ -1,5 +1,5 @@
-//! Finds out what an expression is worth. What single values mean is in `value`, what calls do is in the tables of
-//! functions and filters.
+//! Evaluates expressions, to plain values or to what variables keep of them. What single values mean is in `value`, what
+//! calls do is in the tables of functions and filters.
 
 use std::mem;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use crate::template::run::render::{Outcome, Render, Stop};
 use crate::template::run::scope::NameQuery;
 use crate::template::source::{Macros, Span};
 use crate::template::syntax::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
+use crate::template::syntax::hints::unknown_function;
 use crate::template::syntax::names::Name;
-use crate::template::syntax::parser::unknown_function;
 use crate::template::value::meter::{STEP, raised_by};
 use crate::template::value::{Op, Value};
 
@@ -301,6 +301,72 @@ impl Render {
             }
         }
         text
+    }
+}
+
+/// What variables keep.
+impl Render {
+    /// Evaluates an expression for a variable, for `ifchanged` or to be printed under `autoescape`.
+    pub(crate) fn eval_kept(&self, expr: &Expr) -> Outcome<Value> {
+        match expr {
+            Expr::Path(path) => self.kept_path(expr, path),
+            Expr::Filtered(input, filters) => {
+                self.descend(1)?;
+                let value = self.kept_filtered(input, filters)?;
+                self.ascend(1);
+                Ok(value)
+            }
+            _ => self.eval(expr),
+        }
+    }
+
+    fn kept_path(&self, expr: &Expr, path: &Path) -> Outcome<Value> {
+        let head = match self.scopes.borrow().look(path.head.name) {
+            NameQuery::Value(value @ Value::Object(_)) => value.clone(),
+            _ => return self.eval(expr),
+        };
+        if path.is_name() && kept::is_kept(&head) {
+            return Ok(head);
+        }
+        if path.steps.is_empty() {
+            // What a macro prints is safe; it is called without parentheses too.
+            return Ok(match self.eval(expr)? {
+                text @ Value::Str(_) => kept::safe(text),
+                value => value,
+            });
+        }
+        match kept::field_of_loop(head, path) {
+            Some(field) => Ok(field),
+            None => self.eval(expr),
+        }
+    }
+
+    fn kept_filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
+        let mut value = self.eval_kept(input).map_err(|stop| default_hint(stop, filters))?;
+        for call in filters {
+            let argument = match &call.argument {
+                Some(argument) => self.eval_kept(argument)?,
+                None => Value::Nil,
+            };
+            let before = kept::plain(&value);
+            let after = self.filter(&call.filter, &before, &kept::plain(&argument), call.span)?;
+            value = match (call.filter.name(), &before, &after) {
+                ("truncatechars_html" | "truncatewords_html", _, Value::Str(_)) => kept::safe(after),
+                // These give what they are given, with what it carries.
+                ("safe", ..) => value,
+                ("default", ..) if before.truthy() => value,
+                ("default", ..) => argument,
+                ("default_if_none", Value::Nil, _) => argument,
+                ("default_if_none", ..) => value,
+                (
+                    "center" | "get_digit" | "linebreaks" | "random" | "wordwrap",
+                    Value::Str(before),
+                    Value::Str(after),
+                ) if Rc::ptr_eq(before, after) => value,
+                _ => after,
+            };
+        }
+        Ok(value)
     }
 }
 

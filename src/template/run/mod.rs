@@ -1,8 +1,9 @@
 //! Runs a program: evaluates expressions, and prints. [`render::Render`] is one render; its methods stand in one file a
-//! concern, so that these files know each other.
+//! concern, each of which knows `render` and what is below it, but no other: they call each other as methods.
 
 pub(crate) mod eval;
 pub(crate) mod kept;
+pub(crate) mod loops;
 pub(crate) mod macros;
 pub(crate) mod render;
 pub(crate) mod rounds;

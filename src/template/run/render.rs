@@ -1,5 +1,5 @@
 //! Runs a compiled template: upon prints the texts and follows the control flow, and calls back here for everything
-//! that has a value. What an expression is worth is found out in `eval`.
+//! that has a value. Expressions are evaluated in `eval`.
 //!
 //! upon's callables know nothing but a number, so the render at work is found through a thread local. What they print
 //! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
@@ -20,7 +20,7 @@ use crate::template::compile::library::{Library, resolve};
 use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
 use crate::template::limits::NESTING;
 use crate::template::run::kept;
-use crate::template::run::rounds::Memory;
+use crate::template::run::loops::{LoopInfo, Memory, OpenLoop};
 use crate::template::run::scope::{NameQuery, Scopes, Visibility};
 use crate::template::run::spaceless::spaceless;
 use crate::template::source::{Error, Span};
@@ -28,7 +28,7 @@ use crate::template::syntax::ast::{Clock, Escape, Expr, FilterCall, Pairs, Print
 use crate::template::syntax::names::Name;
 use crate::template::value::bounded::Text;
 use crate::template::value::meter::{Hold, STEP, raised_by};
-use crate::template::value::{Data, Object, Rows, Value};
+use crate::template::value::{Rows, Value};
 
 /// upon with its four callables; the same for all templates.
 pub(crate) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
@@ -159,12 +159,6 @@ pub(crate) struct Render {
     pub depth: Cell<usize>,
 }
 
-struct OpenLoop {
-    rows: Option<Rows>,
-    round: usize,
-    info: Rc<LoopInfo>,
-}
-
 struct Passed {
     how: &'static str,
     program: Rc<Program>,
@@ -180,17 +174,6 @@ pub(crate) enum Stop {
 }
 
 pub(crate) type Outcome<T> = Result<T, Stop>;
-
-/// `forloop`
-#[derive(Default)]
-pub(crate) struct LoopInfo {
-    count: Cell<usize>,
-    /// Counter0
-    number: Cell<usize>,
-    later: Cell<bool>,
-    last: Cell<bool>,
-    parent: Option<Value>,
-}
 
 impl Render {
     /// Has upon render a unit of a program; what it prints is appended to the result.
@@ -418,7 +401,7 @@ impl Render {
     fn open_loop(&self, node: &Node) -> Outcome<usize> {
         let NodeKind::For(for_) = &node.kind else { return Ok(0) };
         let parent = self.scopes.borrow().enclosing_loop();
-        let info = Rc::new(LoopInfo { parent, ..LoopInfo::default() });
+        let info = Rc::new(LoopInfo::within(parent));
         {
             let mut scopes = self.scopes.borrow_mut();
             scopes.open_child();
@@ -458,57 +441,6 @@ impl Render {
         self.loops.borrow_mut().pop();
         self.scopes.borrow_mut().close();
         Ok(())
-    }
-}
-
-impl LoopInfo {
-    /// First and Last are set on the way and not taken back, which shows where a text is gone through in reverse: its
-    /// rounds are numbered downwards.
-    fn begin(&self, number: usize) {
-        self.number.set(number);
-        if number == 1 {
-            self.later.set(true);
-        }
-        if number + 1 == self.count.get() {
-            self.last.set(true);
-        }
-    }
-}
-
-/// The fields of `forloop`, as the original declares them.
-const FIELDS: [&str; 7] = ["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last", "Parentloop"];
-
-impl Object for LoopInfo {
-    fn type_name(&self) -> &'static str {
-        "pongo2.tagForLoopInformation"
-    }
-
-    fn dynamic_type(&self) -> &'static str {
-        "*pongo2.tagForLoopInformation"
-    }
-
-    fn data(&self) -> Data {
-        let field = |name: &'static str| (name, self.field(name).unwrap_or(Value::Nil));
-        Data::Record(FIELDS.into_iter().map(field).collect())
-    }
-
-    fn field(&self, name: &str) -> Option<Value> {
-        let number = |n: usize| Some(Value::integer(i64::try_from(n).unwrap_or(i64::MAX)));
-        let (count, at) = (self.count.get(), self.number.get());
-        match name {
-            "Counter" => number(if count == 0 { 0 } else { at + 1 }),
-            "Counter0" => number(at),
-            "Revcounter" => number(count.saturating_sub(at)),
-            "Revcounter0" => number(count.saturating_sub(at + 1)),
-            "First" => Some(Value::Bool(!self.later.get())),
-            "Last" => Some(Value::Bool(self.last.get())),
-            "Parentloop" => Some(self.parent.clone().unwrap_or(Value::Nil)),
-            _ => None,
-        }
-    }
-
-    fn call(&self, _method: &str, _args: &[Value]) -> Option<Result<Value, String>> {
-        None
     }
 }
 

@@ -8,18 +8,11 @@ use std::rc::Rc;
 use crate::store::Bytes;
 use crate::template::compile::program::{CycleNode, Program, Slot};
 use crate::template::run::kept::plain;
+use crate::template::run::loops::Memory;
 use crate::template::run::render::{Outcome, Render, Stop};
 use crate::template::source::Span;
 use crate::template::syntax::ast::Expr;
 use crate::template::value::{Object, Value};
-
-/// What a node remembers.
-pub(crate) enum Memory {
-    /// How often a cycle was reached.
-    Turns(usize),
-    Values(Vec<Value>),
-    Text(Bytes),
-}
 
 /// What `cycle .. as name` sets: it prints as the value at hand, and `cycle name` moves it on, wherever it is.
 struct CycleValue {

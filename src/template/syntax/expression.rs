@@ -5,80 +5,11 @@
 use crate::template::builtin::functions;
 use crate::template::source::{Error, Span};
 use crate::template::syntax::ast::{Access, Arg, Callee, Expr, FilterCall, Head, Logic, Path, Step};
-use crate::template::syntax::hints;
-use crate::template::syntax::lexer::{Tag, Token, TokenKind};
-use crate::template::syntax::parser::{Parser, Use, suggest};
+use crate::template::syntax::hints::{self, suggest};
+use crate::template::syntax::lexer::{Token, TokenKind};
+use crate::template::syntax::parser::{Parser, Use};
+use crate::template::syntax::tokens::{Tokens, unescape};
 use crate::template::value::{Op, Value};
-
-/// The tokens of a tag, read from left to right.
-pub(crate) struct Tokens<'t, 's> {
-    pub tag: &'t Tag<'s>,
-    at: usize,
-}
-
-impl<'t, 's> Tokens<'t, 's> {
-    pub fn new(tag: &'t Tag<'s>) -> Tokens<'t, 's> {
-        Tokens { tag, at: 0 }
-    }
-
-    pub fn peek(&self) -> Option<&'t Token<'s>> {
-        self.tag.tokens.get(self.at)
-    }
-
-    pub fn next(&mut self) -> Option<&'t Token<'s>> {
-        let token = self.peek()?;
-        self.at += 1;
-        Some(token)
-    }
-
-    pub fn rest(&self) -> &'t [Token<'s>] {
-        &self.tag.tokens[self.at..]
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rest().is_empty()
-    }
-
-    /// Takes the next token if it is of a kind.
-    pub fn take_kind(&mut self, kind: TokenKind) -> Option<&'t Token<'s>> {
-        self.peek().filter(|token| token.kind == kind).and_then(|_| self.next())
-    }
-
-    /// Takes the next token if it is this one. (A string is never taken: it may hold any text.)
-    pub fn take(&mut self, text: &str) -> Option<&'t Token<'s>> {
-        let is = |token: &&Token| token.kind != TokenKind::String && token.text == text.as_bytes();
-        self.peek().filter(is).and_then(|_| self.next())
-    }
-
-    /// Takes the first of these that comes next, and tells which it was.
-    fn take_one<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
-        table.iter().find(|(text, _)| self.take(text).is_some()).map(|(_, meaning)| *meaning)
-    }
-
-    /// The token taken last.
-    pub fn previous(&self) -> Option<&'t Token<'s>> {
-        self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last))
-    }
-
-    /// What the next error is about: the next token, or the end of the tag.
-    pub fn here(&self) -> Span {
-        self.peek().map_or_else(|| self.tag.end(), |token| token.span)
-    }
-
-    /// The next token, as an error names it.
-    pub fn found(&self) -> String {
-        match self.peek() {
-            Some(token) if token.kind == TokenKind::String => "a string".to_owned(),
-            Some(token) => format!("`{}`", token.text.escape_ascii()),
-            None => "the end of the tag".to_owned(),
-        }
-    }
-
-    /// From a place up to the token taken last.
-    pub fn since(&self, start: Span) -> Span {
-        self.previous().map_or(start, |last| start.to(last.span))
-    }
-}
 
 const LOGIC: [(&str, Logic); 4] = [("and", Logic::And), ("&&", Logic::And), ("or", Logic::Or), ("||", Logic::Or)];
 const COMPARISONS: [(&str, Op); 8] = [
@@ -343,14 +274,4 @@ impl Parser<'_> {
             (None | Some(Callee::Filter(_)), None) => self.variables.push(here),
         }
     }
-}
-
-/// `\"` and `\\` are the only escapes; the lexer took no others.
-pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
-        plain.extend(if *byte == b'\\' { bytes.next() } else { Some(byte) });
-    }
-    plain
 }

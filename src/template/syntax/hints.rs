@@ -1,5 +1,23 @@
 //! What names mean that other template languages have and this one has not: Jinja, Go's text/template, confd and
-//! consul-template. Names that are only misspelt are found in [`crate::nearest`].
+//! consul-template. Names that are only misspelt are found in [`crate::nearest`], and told of here.
+
+use crate::nearest::nearest;
+use crate::template::builtin::functions;
+use crate::template::builtin::scripts::Scripts;
+
+/// What a call of something unknown is told.
+pub(crate) fn unknown_function(name: &str, scripts: &Scripts) -> String {
+    let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
+    match function(name) {
+        Some(hint) => format!("unknown function `{name}`: {hint}"),
+        None => format!("unknown function `{name}`{}", suggest(name, known)),
+    }
+}
+
+/// The end of a message about a name that does not exist, if a known one is near.
+pub(crate) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
+}
 
 /// What to write instead of a tag. `open`: the tag that is open.
 pub(crate) fn tag(name: &str, open: Option<&str>) -> Option<String> {
@@ -88,13 +106,12 @@ pub(crate) const VERBATIM: &str = ": text for another program stands within {% v
 mod tests {
     use super::*;
     use crate::template::builtin::filters;
-    use crate::template::builtin::functions;
 
     #[test]
     fn what_exists_has_no_hint() {
         assert!(filters::names().all(|name| filter(name).is_none()));
         assert!(functions::names().all(|name| function(name).is_none()));
-        assert!(crate::template::syntax::tags::names().all(|name| tag(name, None).is_none()));
+        assert!(crate::template::syntax::tags::LANGUAGE.names().all(|name| tag(name, None).is_none()));
     }
 
     #[test]

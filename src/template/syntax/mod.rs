@@ -8,3 +8,4 @@ pub(crate) mod lexer;
 pub(crate) mod names;
 pub(crate) mod parser;
 pub(crate) mod tags;
+pub(crate) mod tokens;

@@ -1,20 +1,39 @@
-//! Parses a template file into statements. Reads no other files (what an include names is looked up when the template
-//! is lowered) and evaluates nothing. What the single tags take is in `tags`, expressions are in `expression`.
+//! Parses a template file into statements, in a language that it is handed: what single tags take is in `tags`, expressions
+//! are in `expression`. Reads no other files (what an include names is looked up when the template is lowered) and evaluates
+//! nothing.
 
 use std::collections::{BTreeMap, HashSet};
 use std::vec;
 
-use crate::nearest::nearest;
 use crate::template::builtin::functions;
 use crate::template::builtin::scripts::Scripts;
 use crate::template::limits::NESTING;
 use crate::template::source::{Error, Macros, Source, Span};
-use crate::template::syntax::ast::{Block, Macro, Printed, Stmt, StmtKind};
-use crate::template::syntax::expression::Tokens;
-use crate::template::syntax::hints;
+use crate::template::syntax::ast::{Block, Macro, Stmt, StmtKind};
+use crate::template::syntax::hints::{self, suggest, unknown_function};
 use crate::template::syntax::lexer::{Piece, Tag, TagKind, TokenKind};
 use crate::template::syntax::names::{Name, Names};
-use crate::template::syntax::tags;
+use crate::template::syntax::tokens::Tokens;
+
+/// What may stand between the delimiters of a tag.
+pub(crate) struct Language {
+    /// `{{ .. }}`
+    pub print: Parse,
+    /// `{% name .. %}`
+    pub tags: &'static [(&'static str, Parse)],
+    /// The names of tags that end or divide another one.
+    pub ends: &'static [&'static str],
+}
+
+impl Language {
+    /// The names of all tags.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.tags.iter().map(|(name, _)| *name).chain(self.ends.iter().copied())
+    }
+}
+
+/// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
+pub(crate) type Parse = fn(&mut Parser, &mut Tokens) -> Result<Option<StmtKind>, Error>;
 
 /// A parsed file.
 pub(crate) struct Document {
@@ -58,6 +77,7 @@ pub(crate) enum Purpose {
 
 /// Parses the pieces of one file, where so many levels of nesting are open already.
 pub(crate) fn parse<'s>(
+    language: &'static Language,
     source: &'s Source,
     names: &'s mut Names,
     scripts: &'s Scripts,
@@ -66,6 +86,7 @@ pub(crate) fn parse<'s>(
     open: usize,
 ) -> Result<Document, Error> {
     let mut parser = Parser {
+        language,
         source,
         names,
         scripts,
@@ -96,22 +117,9 @@ pub(crate) fn parse<'s>(
     Ok(Document { body, extends, blocks, exports, variables, bound, macros, wrong_call })
 }
 
-/// What a call of something unknown is told.
-pub(crate) fn unknown_function(name: &str, scripts: &Scripts) -> String {
-    let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
-    match hints::function(name) {
-        Some(hint) => format!("unknown function `{name}`: {hint}"),
-        None => format!("unknown function `{name}`{}", suggest(name, known)),
-    }
-}
-
-/// The end of a message about a name that does not exist, if a known one is near.
-pub(crate) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
-    nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
-}
-
 /// The parser at work on one file.
 pub(crate) struct Parser<'s> {
+    language: &'static Language,
     source: &'s Source,
     pub names: &'s mut Names,
     pub scripts: &'s Scripts,
@@ -147,7 +155,7 @@ impl<'s> Parser<'s> {
             Piece::Tag(tag) => {
                 self.whole(&tag)?;
                 let kind = match tag.kind {
-                    TagKind::Print => Some(self.print(&tag)?),
+                    TagKind::Print => (self.language.print)(self, &mut Tokens::new(&tag))?,
                     TagKind::Block => self.tag(&tag)?,
                 };
                 (tag.span, kind)
@@ -165,13 +173,6 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn print(&mut self, tag: &Tag) -> Result<StmtKind, Error> {
-        let mut tokens = Tokens::new(tag);
-        let value = self.expression(&mut tokens)?;
-        self.finish(&tokens)?;
-        Ok(StmtKind::Print(Printed::new(value)))
-    }
-
     fn tag(&mut self, tag: &Tag<'s>) -> Result<Option<StmtKind>, Error> {
         let mut tokens = Tokens::new(tag);
         let here = tokens.here();
@@ -180,17 +181,18 @@ impl<'s> Parser<'s> {
             return Err(self.error(here, message));
         };
         let name = name.name();
-        if let Some(parse) = tags::lookup(name) {
+        if let Some((_, parse)) = self.language.tags.iter().find(|(known, _)| *known == name) {
             return parse(self, &mut tokens);
         }
+        let is_end = self.language.ends.contains(&name);
         let message = match self.open.last() {
-            Some((open, span)) if tags::is_end(name) => {
+            Some((open, span)) if is_end => {
                 format!(
                     "`{name}` does not belong to the `{open}` of line {}, which is open",
                     self.source.line(span.start)
                 )
             }
-            None if tags::is_end(name) => format!("`{name}` ends nothing, no tag is open"),
+            None if is_end => format!("`{name}` ends nothing, no tag is open"),
             open => self.unknown_tag(name, open.map(|(open, _)| *open), &tokens),
         };
         Err(self.error(here, message))
@@ -205,7 +207,7 @@ impl<'s> Parser<'s> {
         } else if called || known {
             format!("unknown tag `{name}`: functions and macros are called as values, write {{{{ {name}(..) }}}}")
         } else {
-            format!("unknown tag `{name}`{}", suggest(name, tags::names()))
+            format!("unknown tag `{name}`{}", suggest(name, self.language.names()))
         }
     }
 

@@ -2,20 +2,31 @@
 //! in `lower` and `render`. The grammar is that of pongo2's tags_*.go.
 
 use crate::template::builtin::lorem::{Lorem, Order, Unit};
-use crate::template::source::{Error, Macros, Span};
-use crate::template::syntax::ast::Need;
+use crate::template::builtin::scripts::Scripts;
+use crate::template::source::{Error, Macros, Source, Span};
 use crate::template::syntax::ast::{
-    Block, Clock, Condition, Cycle, Escape, Expr, File, For, If, IfChanged, Import, Include, Macro, Pairs, Printed,
-    StmtKind, WidthRatio,
+    Block, Clock, Condition, Cycle, Escape, Expr, File, For, If, IfChanged, Import, Include, Macro, Need, Pairs,
+    Printed, StmtKind, WidthRatio,
 };
-use crate::template::syntax::expression::{Tokens, unescape};
-use crate::template::syntax::lexer::TokenKind;
-use crate::template::syntax::names::Name;
-use crate::template::syntax::parser::{Extends, Parser};
+use crate::template::syntax::lexer::{Piece, TokenKind};
+use crate::template::syntax::names::{Name, Names};
+use crate::template::syntax::parser::{self, Document, Extends, Language, Parse, Parser, Purpose};
+use crate::template::syntax::tokens::{Tokens, unescape};
 use crate::template::value::Op;
 
-/// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
-pub(crate) type Parse = fn(&mut Parser, &mut Tokens) -> Result<Option<StmtKind>, Error>;
+pub(crate) static LANGUAGE: Language = Language { print, tags: &TAGS, ends: &ENDS };
+
+/// Parses the pieces of one file, where so many levels of nesting are open already.
+pub(crate) fn parse<'s>(
+    source: &'s Source,
+    names: &'s mut Names,
+    scripts: &'s Scripts,
+    pieces: Vec<Piece<'s>>,
+    purpose: Purpose,
+    open: usize,
+) -> Result<Document, Error> {
+    parser::parse(&LANGUAGE, source, names, scripts, pieces, purpose, open)
+}
 
 const TAGS: [(&str, Parse); 25] = [
     ("autoescape", autoescape),
@@ -64,16 +75,11 @@ const ENDS: [&str; 15] = [
     "endwith",
 ];
 
-pub(crate) fn lookup(name: &str) -> Option<Parse> {
-    TAGS.iter().find(|(known, _)| *known == name).map(|(_, parse)| *parse)
-}
-
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    TAGS.iter().map(|(name, _)| *name).chain(ENDS)
-}
-
-pub(crate) fn is_end(name: &str) -> bool {
-    ENDS.contains(&name)
+/// `{{ value }}`
+fn print(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
+    let value = parser.expression(tokens)?;
+    parser.finish(tokens)?;
+    Ok(Some(StmtKind::Print(Printed::new(value))))
 }
 
 /// The lexer takes verbatim and its end where they are written as they have to be.
