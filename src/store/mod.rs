@@ -151,13 +151,14 @@ impl Store {
         let mut cursor = Cursor::new(&self.layers, pattern.prefix());
         let mut at = cursor.next();
         std::iter::from_fn(move || {
-            while let Some((key, value)) = at.filter(|(key, _)| key.starts_with(pattern.prefix())) {
+            while let Some((key, value)) = at {
+                let rest = key.strip_prefix(pattern.prefix())?;
                 let too_deep = slashes.and_then(|slashes| directory(key, pattern.prefix().len(), slashes));
                 at = match too_deep {
                     Some(too_deep) => cursor.next_outside(too_deep),
                     None => cursor.next(),
                 };
-                if too_deep.is_none() && pattern.matches(key) {
+                if too_deep.is_none() && pattern.matches_behind_prefix(rest) {
                     return Some((key, value));
                 }
             }

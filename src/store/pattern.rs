@@ -103,9 +103,11 @@ impl Pattern {
     /// Whether the pattern matches the whole path. Every chunk takes the first place where it fits and no `*` is tried
     /// again for the sake of a later one, as in Go: the time is at most the pattern's length times the path's.
     pub fn matches(&self, path: &[u8]) -> bool {
-        let Some(mut rest) = path.strip_prefix(&self.prefix[..]) else {
-            return false;
-        };
+        path.strip_prefix(&self.prefix[..]).is_some_and(|rest| self.matches_behind_prefix(rest))
+    }
+
+    /// Whether the pattern matches a path that begins with its prefix, which is taken off.
+    pub fn matches_behind_prefix(&self, mut rest: &[u8]) -> bool {
         for (index, chunk) in self.chunks.iter().enumerate() {
             let is_last = index + 1 == self.chunks.len();
             let Some(after) = chunk.find(rest, is_last) else {

@@ -64,6 +64,27 @@ fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
 }
 
 #[test]
+fn what_follows_one_another_is_one_line() {
+    use super::compile::program::Place;
+
+    /// Which of its nodes continue a line.
+    fn check(template: &str, expected: &[bool]) {
+        let world: Rc<dyn World> = Rc::new(TestWorld::of([("t.tmpl", template.as_bytes())]));
+        let template = Template::compile(Path::new("t.tmpl"), &world).unwrap_or_else(|error| panic!("{error}"));
+        let within: Vec<bool> = template.program.nodes.iter().map(|node| node.place == Place::Within).collect();
+        assert_eq!(within, expected);
+    }
+    check("text", &[false]);
+    check("a{{ b }}c{% set d = 1 %}{{ d }}", &[true, true, true, true, false]);
+    // The body of a loop continues its round; the end of the loop does not.
+    check("a{% for x in b %}{{ x }},{% endfor %}c", &[false, true, true, false, true, false]);
+    // A condition is asked for by itself.
+    check("a{% if b %}c{{ d }}{% else %}e{% endif %}f", &[false, false, true, false, false, false]);
+    check("{% filter upper %}a{% endfilter %}b", &[true, true, true, false]);
+    check("{% macro m() %}a{% endmacro %}b{{ m() }}", &[true, true, false, false]);
+}
+
+#[test]
 #[rustfmt::skip]
 fn the_error_of_the_documentation() {
     let store = fixture::env().store;

@@ -1,5 +1,5 @@
-//! Lowers a template, with every file it names, to a program: texts and control flow become upon's source, expressions
-//! become numbered nodes that this source asks for. Evaluates nothing.
+//! Lowers a template, with every file it names, to a program: control flow becomes upon's source, all else numbered nodes,
+//! and this source asks for the first node of each line of them. Evaluates nothing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::template::compile::library::{Library, resolve};
-use crate::template::compile::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Program};
+use crate::template::compile::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Place, Program};
 use crate::template::limits::NESTING;
 use crate::template::source::{Error, Macros, Reach, Source, Span};
 use crate::template::syntax::ast::Need;
@@ -36,9 +36,6 @@ const NODE: usize = 512;
 /// What a loop takes besides: it is two of upon's.
 const LOOP: usize = 4 * NODE;
 
-/// A file is held once for errors, and its text is held as source of upon, which grows by doubling.
-const COPIES: usize = 3;
-
 /// Compiles a file, and all files it names by a fixed name. `room` grows by what they take.
 pub(crate) fn compile(
     path: &Path,
@@ -57,6 +54,7 @@ pub(crate) fn compile(
         role,
         sources: Vec::new(),
         nodes: Vec::new(),
+        line: None,
         units: Vec::new(),
         starts: Vec::new(),
         work: VecDeque::new(),
@@ -92,6 +90,9 @@ struct Lowering<'a> {
     role: Role,
     sources: Vec<Source>,
     nodes: Vec<Node>,
+    /// The node that was lowered last to be run, and how long the source of upon was then: while neither has grown, the
+    /// next node continues its line.
+    line: Option<(usize, usize)>,
     units: Vec<Option<upon::Template<'static>>>,
     /// Where each unit begins; an empty one is nowhere.
     starts: Vec<Span>,
@@ -132,7 +133,7 @@ impl Lowering<'_> {
             let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
             return Err(Error::of_file(&path, message));
         }
-        self.room.build(bytes.len() * COPIES + NODE).map_err(|message| match reached {
+        self.room.build(bytes.len() + NODE).map_err(|message| match reached {
             Some((_, tag)) => self.error(tag, message),
             None => Error::of_file(&path, message),
         })?;
@@ -236,6 +237,7 @@ impl Lowering<'_> {
     /// Lowers what is a template of upon's of its own.
     fn unit(&mut self, body: Block, unit: usize, family: &Rc<InheritanceChain>) -> Result<(), Error> {
         let mut out = String::new();
+        self.line = None;
         self.starts[unit] = body.first().map(|first| first.tag).unwrap_or_default();
         self.block(body, &mut out, family)?;
         let compiled = self.engine.compile(out).map_err(|error| {
@@ -287,7 +289,7 @@ impl Lowering<'_> {
         family: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
         match kind {
-            StmtKind::Text => self.text(tag, out),
+            StmtKind::Text => self.run(tag, NodeKind::Source, out),
             StmtKind::Print(printed) => self.run(tag, NodeKind::Print(printed), out),
             StmtKind::Set(name, value) => self.run(tag, NodeKind::Set(name, value), out),
             StmtKind::Include(include) => self.include(tag, *include, out, family)?,
@@ -332,14 +334,20 @@ impl Lowering<'_> {
 
     /// Adds a node and gives its number.
     fn node(&mut self, tag: Span, kind: NodeKind) -> usize {
-        self.nodes.push(Node { tag, kind });
+        self.nodes.push(Node { tag, kind, place: Place::EndOfLine });
         self.nodes.len() - 1
     }
 
-    /// Adds a node that is run where the source stands.
+    /// Adds a node that is run where the source stands. What follows one without control flow between them continues its
+    /// line, and upon does not ask for it.
     fn run(&mut self, tag: Span, kind: NodeKind, out: &mut String) {
+        let continued = self.line == Some((self.nodes.len().wrapping_sub(1), out.len()));
         let number = self.node(tag, kind);
-        push(out, format_args!("{{{{ {number} | run }}}}"));
+        match self.nodes[..number].last_mut().filter(|_| continued) {
+            Some(before) => before.place = Place::Within,
+            None => push(out, format_args!("{{{{ {number} | run }}}}")),
+        }
+        self.line = Some((number, out.len()));
     }
 
     /// A body with a node before and one behind it.
@@ -356,17 +364,6 @@ impl Lowering<'_> {
         self.block(body, out, family)?;
         self.run(tag, behind, out);
         Ok(())
-    }
-
-    fn text(&mut self, span: Span, out: &mut String) {
-        let bytes = self.sources[span.file as usize].slice(span);
-        match str::from_utf8(bytes) {
-            Ok(text) if upon_takes(text) => out.push_str(text),
-            _ => {
-                let text = NodeKind::Text(bytes.to_vec());
-                self.run(span, text, out);
-            }
-        }
     }
 
     /// `{% if n | test %}..{% else %}..{% endif %}`
@@ -414,6 +411,8 @@ impl Lowering<'_> {
         let number = self.node(tag, NodeKind::For(Box::new(node)));
         let head = "{% for _ in bursts(N) %}{% for _ in times(N) %}{{ N | run }}";
         out.push_str(&head.replace('N', &number.to_string()));
+        // The body continues the line in which the round begins.
+        self.line = Some((number, out.len()));
         self.block(body, out, family)?;
         out.push_str("{% endfor %}{% endfor %}");
         if let Some(block) = empty {
@@ -607,10 +606,4 @@ fn cost(kind: &StmtKind, family: &InheritanceChain) -> usize {
 /// Appends to upon's source. (Writing to a String does not fail.)
 fn push(out: &mut String, what: std::fmt::Arguments) {
     let _ = out.write_fmt(what);
-}
-
-/// Whether upon prints a text as it is: it holds no delimiter, and makes none together with what stands around it.
-fn upon_takes(text: &str) -> bool {
-    let delimiter = |pair: &[u8]| matches!(pair, b"{{" | b"{%" | b"{#" | b"}}" | b"%}" | b"#}");
-    !text.starts_with('}') && !text.ends_with('{') && !text.as_bytes().windows(2).any(delimiter)
 }

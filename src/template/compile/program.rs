@@ -23,12 +23,24 @@ pub(crate) struct Program {
 
 /// What upon asks for by its number.
 pub(crate) struct Node {
+    /// The tag, or the text, that it came from.
     pub tag: Span,
     pub kind: NodeKind,
+    pub place: Place,
+}
+
+/// Where a node stands among those that are run one after the other, which upon asks for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The next node is run too.
+    Within,
+    EndOfLine,
 }
 
 pub(crate) enum NodeKind {
-    /// Text that upon would not take, or not leave alone.
+    /// The text of the file where the node stands.
+    Source,
+    /// Text that stands nowhere in the file.
     Text(Vec<u8>),
     Print(Printed),
     Test(Expr),

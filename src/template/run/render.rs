@@ -1,5 +1,5 @@
-//! Runs a compiled template: upon prints the texts and follows the control flow, and calls back here for everything
-//! that has a value. Expressions are evaluated in `eval`.
+//! Runs a compiled template: upon follows the control flow, and calls back here for everything that is printed or has a
+//! value. Expressions are evaluated in `eval`.
 //!
 //! upon's callables know nothing but a number, so the render at work is found through a thread local. What they print
 //! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
@@ -17,14 +17,14 @@ use crate::template::builtin::layout;
 use crate::template::builtin::lorem::{Lorem, Order};
 use crate::template::compile::computed::Failure;
 use crate::template::compile::library::{Library, resolve};
-use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Program, Slot};
+use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Place, Program, Slot};
 use crate::template::limits::NESTING;
 use crate::template::run::kept;
 use crate::template::run::loops::{LoopInfo, Memory, OpenLoop};
 use crate::template::run::scope::{NameQuery, Scopes, Visibility};
 use crate::template::run::spaceless::spaceless;
 use crate::template::source::{Error, Span};
-use crate::template::syntax::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
+use crate::template::syntax::ast::{Access, Clock, Escape, Expr, FilterCall, Pairs, Path, Printed, Step, WidthRatio};
 use crate::template::syntax::names::Name;
 use crate::template::value::bounded::Text;
 use crate::template::value::meter::{Hold, STEP, raised_by};
@@ -33,10 +33,8 @@ use crate::template::value::{Rows, Value};
 /// upon with its four callables; the same for all templates.
 pub(crate) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     let mut engine = upon::Engine::new();
-    // {{ 4 | run }}: runs node 4, which may print.
-    engine.add_formatter("run", |_, number| {
-        current(|render| render.at_node(number, |node| render.run(node))).map_err(upon::fmt::Error::from)
-    });
+    // {{ 4 | run }}: runs node 4 and what continues its line. They may print.
+    engine.add_formatter("run", |_, number| current(|render| render.run_line(number)).map_err(upon::fmt::Error::from));
     // {% if 4 | test %}: whether node 4 holds.
     engine.add_function("test", |number: &upon::Value| {
         current(|render| render.at_node(number, |node| render.test(node)))
@@ -175,6 +173,15 @@ pub(crate) enum Stop {
 
 pub(crate) type Outcome<T> = Result<T, Stop>;
 
+/// The node of a number and those behind it.
+fn numbered<'p>(program: &'p Program, number: &upon::Value) -> Result<&'p [Node], String> {
+    let from = match number {
+        upon::Value::Integer(number) => usize::try_from(*number).ok().and_then(|number| program.nodes.get(number..)),
+        _ => None,
+    };
+    from.filter(|nodes| !nodes.is_empty()).ok_or_else(|| "lowering numbers nodes that there are".to_owned())
+}
+
 impl Render {
     /// Has upon render a unit of a program; what it prints is appended to the result.
     pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
@@ -187,7 +194,7 @@ impl Render {
                 Ok(number) => Ok(&program.units[number]),
                 Err(_) => Err("lowering names units by their numbers".to_owned()),
             })
-            .to_writer(Sink(self))
+            .to_writer(io::sink())
             .map_err(|error| {
                 if self.failure.borrow().is_none() {
                     self.keep(Stop::At(self.tag.get(), error.to_string()));
@@ -201,14 +208,33 @@ impl Render {
 
     /// Calls what a node does, and keeps its error with its place; upon gets a word only.
     fn at_node<T>(&self, number: &upon::Value, call: impl FnOnce(&Node) -> Outcome<T>) -> Result<T, String> {
-        let upon::Value::Integer(number) = number else {
-            return Err("lowering gives nodes numbers".to_owned());
-        };
         let program = self.program.borrow().clone();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a place in this list")]
-        let node = &program.nodes[*number as usize];
+        let node = &numbered(&program, number)?[0];
+        self.word_of(self.reach(node).and_then(|()| call(node)))
+    }
+
+    /// Runs a node and those that continue its line.
+    fn run_line(&self, number: &upon::Value) -> Result<(), String> {
+        let program = self.program.borrow().clone();
+        for node in numbered(&program, number)? {
+            // Text is no step, and no place that errors are told with.
+            let reached = if let NodeKind::Source = node.kind { Ok(()) } else { self.reach(node) };
+            self.word_of(reached.and_then(|()| self.run(&program, node)))?;
+            if node.place == Place::EndOfLine {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Comes to a node, which is a step.
+    fn reach(&self, node: &Node) -> Outcome<()> {
         self.tag.set(node.tag);
-        self.charge(STEP, node.tag).and_then(|()| call(node)).map_err(|stop| {
+        self.charge(STEP, node.tag)
+    }
+
+    fn word_of<T>(&self, result: Outcome<T>) -> Result<T, String> {
+        result.map_err(|stop| {
             self.keep(stop);
             "stopped".to_owned()
         })
@@ -303,8 +329,9 @@ impl Render {
     }
 
     /// Runs a node. (Everything is done in functions of their own: this one is on the stack of every call.)
-    fn run(&self, node: &Node) -> Outcome<()> {
+    fn run(&self, program: &Program, node: &Node) -> Outcome<()> {
         match &node.kind {
+            NodeKind::Source => self.print_text(program.source(node.tag).slice(node.tag)),
             NodeKind::Text(text) => self.print_text(text),
             NodeKind::Print(printed) => self.print_node(printed),
             NodeKind::Set(name, expr) => self.set(*name, expr),
@@ -351,12 +378,11 @@ impl Render {
 
     fn print_node(&self, printed: &Printed) -> Outcome<()> {
         if let Expr::Path(path) = &printed.value
-            && path.is_name()
             && let scopes = self.scopes.borrow()
             && scopes.escape() == Escape::Off
-            && let NameQuery::Value(value @ Value::Str(_)) = scopes.look(path.head.name)
+            && let Some(text) = text_at(&scopes, path)
         {
-            return self.print_value(value);
+            return self.print_text(text);
         }
         if self.scopes.borrow().escape() == Escape::Off {
             return self.print_value(&self.eval(&printed.value)?);
@@ -441,6 +467,21 @@ impl Render {
         self.loops.borrow_mut().pop();
         self.scopes.borrow_mut().close();
         Ok(())
+    }
+}
+
+/// The text that a path leads to, where it is that of a variable or of a pair: most of what templates print, for which
+/// nothing is taken hold of.
+fn text_at<'s>(scopes: &'s Scopes, path: &Path) -> Option<&'s Bytes> {
+    let NameQuery::Value(value) = scopes.look(path.head.name) else { return None };
+    match (value, &path.head.args, &path.steps[..]) {
+        (Value::Str(text), None, []) => Some(text),
+        (Value::Pair(key, value), None, [Step { access: Access::Field(field), args: None, .. }]) => match &**field {
+            "Key" => Some(key),
+            "Value" => Some(value),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -693,23 +734,5 @@ impl Render {
         // One of the user's has its place here too, as in the original.
         let Some(escape) = self.library.scripts.lookup("escape") else { return self.print_value(value) };
         self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
-    }
-}
-
-/// Where upon writes the texts between nodes.
-struct Sink<'r>(&'r Render);
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let render = self.0;
-        render.print(text).map_err(|message| {
-            render.keep(Stop::At(render.tag.get(), message));
-            io::Error::other("stopped")
-        })?;
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

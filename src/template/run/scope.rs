@@ -23,6 +23,8 @@ pub(crate) struct Scopes {
 #[derive(Debug)]
 struct Scope {
     variables: BTreeMap<Name, Value>,
+    /// A bit for each name that was set: most names that are looked for are not here.
+    names: u64,
     sees: Visibility,
     escape: Escape,
     /// Its part of [`Scopes::bytes`].
@@ -111,6 +113,7 @@ impl Scopes {
     pub fn set(&mut self, name: Name, value: Value) {
         if let Some(scope) = self.open.last_mut() {
             let added = size_of_variable(&value);
+            scope.names |= name.bit();
             let freed = scope.variables.insert(name, value).map_or(0, |old| size_of_variable(&old));
             scope.bytes = scope.bytes + added - freed;
             self.bytes = self.bytes + added - freed;
@@ -121,7 +124,7 @@ impl Scopes {
         let mut at = self.innermost();
         loop {
             let scope = &self.open[at];
-            if let Some(value) = scope.variables.get(&name) {
+            if let Some(value) = scope.get(name) {
                 return NameQuery::Value(value);
             }
             at = match scope.sees {
@@ -140,7 +143,7 @@ impl Scopes {
         while let scope = &self.open[at]
             && let Visibility::Scope(outer) = scope.sees
         {
-            if let Some(value) = scope.variables.get(&Name::FORLOOP) {
+            if let Some(value) = scope.get(Name::FORLOOP) {
                 return Some(value.clone());
             }
             at = outer;
@@ -151,7 +154,11 @@ impl Scopes {
 
 impl Scope {
     fn new(sees: Visibility, escape: Escape) -> Scope {
-        Scope { variables: BTreeMap::new(), sees, escape, bytes: 0 }
+        Scope { variables: BTreeMap::new(), names: 0, sees, escape, bytes: 0 }
+    }
+
+    fn get(&self, name: Name) -> Option<&Value> {
+        if self.names & name.bit() == 0 { None } else { self.variables.get(&name) }
     }
 }
 

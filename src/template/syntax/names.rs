@@ -22,6 +22,11 @@ impl Name {
     pub const BLOCK: Name = Name(1);
     /// What the original tells of itself. Every file has it anew, also one that is included with `only`.
     pub const PONGO2: Name = Name(2);
+
+    /// One of 64 bits, which other names may have too.
+    pub fn bit(self) -> u64 {
+        1 << (self.0 % u64::BITS)
+    }
 }
 
 impl Default for Names {

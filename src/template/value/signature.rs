@@ -84,8 +84,8 @@ impl Signature {
     /// What is wrong, for behind the name of the function: "takes 1 argument (key), 2 given".
     pub fn check<'a>(&self, args: &'a [Value]) -> Result<Args<'a>, String> {
         self.check_count(args.len())?;
-        let parameters = self.required.iter().chain(self.rest.iter().cycle());
-        for (index, (parameter, arg)) in parameters.zip(args).enumerate() {
+        for (index, arg) in args.iter().enumerate() {
+            let Some(parameter) = self.required.get(index).or(self.rest.as_ref()) else { break };
             let wanted = match (parameter.kind, arg) {
                 (_, Value::Nil) => {
                     return Err(format!("argument {} ({}) has no value", index + 1, parameter.name));

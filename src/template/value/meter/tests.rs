@@ -369,7 +369,7 @@ fn compiled_files_are_accounted_for() {
         format!("{{{{ printf(\"\"{}) }}}}", ",1".repeat(5000)),
         (0..2000).map(|n| format!("{{% block b{n} %}}{{% endblock %}}")).collect(),
         (0..2000).map(|n| format!("{{% macro b{n}() %}}{{% endmacro %}}")).collect(),
-        "x".repeat(400_000),
+        "x".repeat(1_000_000),
         "{% ssi \"large\" %}".repeat(20),
         "{% include \"many\" %}{% include \"more\" %}".to_owned(),
         "{% extends \"many\" %}{% block a %}{% include \"more\" %}{% endblock %}".to_owned(),
