@@ -1,5 +1,6 @@
-//! The one loop: wait, and give each its turn. No pass lasts as long as input comes. What a turn does is `unit`'s, what is
-//! decided about updates `resource`'s, who waits for whom `succession`'s; no system call is made but through `host`.
+//! The one loop: it polls, and gives each backend and each resource its turn. A pass has a time limit, whatever arrives.
+//! What one resource does in its turn is in `unit`, decisions about updates are in `resource`, and the order of old and new
+//! resources is in `succession`. Only `host` makes system calls.
 
 mod succession;
 mod unit;
@@ -35,23 +36,23 @@ pub struct Daemon {
     pool: Pool,
     notify: Notify,
     units: Vec<Unit>,
-    /// How many units there have been: their numbers.
-    numbers: usize,
+    /// How many units were created; the next unit gets this number.
+    next_number: usize,
     terminating: Vec<Terminating>,
-    /// Children that have ended may not have been waited for yet.
-    may_have_dead: bool,
+    /// There may be ended children that were not reaped yet.
+    may_have_zombies: bool,
     reload: Reload,
     succession: Succession,
-    /// How the run ends, once nothing is terminating any more.
+    /// How the run ends, once all terminating processes have ended.
     ending: Option<Ending>,
 }
 
-/// When SIGHUP is answered: at once, but after a read of the configuration everything else has as long as that took. A flood
-/// of SIGHUP must not take all the time.
+/// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits for as
+/// long as the last one took, so that a flood of SIGHUP leaves half of the time to everything else.
 #[derive(Debug, Default)]
 struct Reload {
     is_wanted: bool,
-    /// The configuration is being read since then, outside of the loop.
+    /// Since when the configuration is being read, outside of the loop.
     began: Option<Instant>,
     not_before: Option<Instant>,
 }
@@ -61,7 +62,7 @@ impl Reload {
         self.is_wanted && self.not_before.is_none_or(|at| at <= now)
     }
 
-    /// When it becomes due, if it is wanted and not due yet.
+    /// When a wanted reload becomes due; `None`: none is wanted.
     fn due(&self) -> Option<Instant> {
         self.not_before.filter(|_| self.is_wanted)
     }
@@ -70,7 +71,7 @@ impl Reload {
         *self = Reload { is_wanted: false, began: Some(now), not_before: None };
     }
 
-    /// The loop goes on.
+    /// The read has ended, and the loop continues.
     fn end(&mut self, now: Instant) {
         if let Some(began) = self.began.take() {
             self.not_before = Some(now + now.saturating_duration_since(began));
@@ -78,17 +79,17 @@ impl Reload {
     }
 }
 
-/// For how long descriptors are served before signals and limits are looked at again. One turn is not cut short by it.
+/// How long one pass serves descriptors before it looks at signals and limits again. A turn that runs is not cut short.
 const LONGEST_PASS: Duration = Duration::from_millis(20);
 
-/// How many dead children are waited for in one pass: some milliseconds, with a log line each.
+/// How many children one pass reaps. With a log line each that takes some milliseconds.
 const MOST_REAPED: usize = 500;
 
-/// Whose descriptor is waited for.
+/// The owner of a polled descriptor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
-    /// Standard error, where lines wait for its reader.
+    /// Standard error, while lines wait for its reader.
     Log,
     Backend(backend::Source),
     Command {
@@ -102,23 +103,22 @@ enum Source {
 /// How the run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything there was to do is done; so many resources failed. `child`: the one resource that there is did all its
-    /// work, but its child ended by itself with this status, as a shell has it.
+    /// All work is done.
     Done {
         /// How many resources failed.
         failed: usize,
-        /// The one resource that there is did all its work, but its child ended by itself with this status, as a shell
-        /// has it.
+        /// The exit status of the child, as a shell reports it, if there is one resource and nothing failed but that its
+        /// child ended by itself.
         child: Option<u8>,
     },
-    /// By a signal.
+    /// A signal ended the run.
     Stopped,
-    /// Not at all: the configuration is to be read again, and the run to go on.
+    /// The run is not over: the caller reads the configuration again and continues it.
     Reload,
 }
 
 impl Daemon {
-    /// `notify`: who is told how things stand.
+    /// `notify` reports the state of the program to systemd.
     pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
         Daemon {
             mode,
@@ -128,19 +128,18 @@ impl Daemon {
             pool: Pool::new(random::below),
             notify,
             units: Vec::new(),
-            numbers: 0,
+            next_number: 0,
             terminating: Vec::new(),
-            may_have_dead: false,
+            may_have_zombies: false,
             reload: Reload::default(),
             succession: Succession::default(),
             ending: None,
         }
     }
 
-    /// Takes a configuration for the one in force. A resource that is configured as before keeps its keys, its watch
-    /// and its state and is only rendered again, in a turn of its own; the others begin anew, with the reloads that their
-    /// predecessors owe, when the processes of those have ended.
-    /// `scripts`: the filters of filter_dir.
+    /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
+    /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
+    /// and inherits the reloads that they owe. `scripts` are the filters of filter_dir.
     pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             self.units.iter_mut().for_each(Unit::forget_templates);
@@ -159,11 +158,11 @@ impl Daemon {
         let mut new: Vec<Unit> = Vec::new();
         for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            let mut unit = Unit::new(self.numbers, resource.clone(), self.mode, logger, machine);
+            let mut unit = Unit::new(self.next_number, resource.clone(), self.mode, logger, machine);
             unit.limits = limits;
             unit.compile_templates();
             new.push(unit);
-            self.numbers += 1;
+            self.next_number += 1;
         }
         self.replace(gone, &mut new);
         self.units = units;
@@ -171,7 +170,7 @@ impl Daemon {
         self.units.iter_mut().for_each(|unit| unit.limits = limits);
     }
 
-    /// Ends the units of `gone` and has those of `new` take over from them.
+    /// Ends the units of `gone`; those of `new` take over from them.
     fn replace(&mut self, gone: Vec<Unit>, new: &mut [Unit]) {
         let numbers = gone.iter().map(|unit| unit.number).collect();
         let services = new.iter().map(|unit| (unit.number, Service::of(&unit.config))).collect();
@@ -181,7 +180,7 @@ impl Daemon {
             before.for_each(|old| unit.state.inherit(&old.state));
         }
         let pool = &mut self.pool;
-        self.terminating.extend(gone.into_iter().flat_map(|unit| unit.leave(pool)));
+        self.terminating.extend(gone.into_iter().flat_map(|unit| unit.shut_down(pool)));
         self.settle_succession();
         for unit in new.iter().filter(|unit| self.succession.is_held(unit.number)) {
             let line = Line::new(Level::Info, "waiting until the processes of the resource it replaces have ended");
@@ -189,7 +188,7 @@ impl Daemon {
         }
     }
 
-    /// Lets those begin who waited for a process that is no longer there.
+    /// Releases the units whose predecessors have no process left.
     fn settle_succession(&mut self) {
         let terminating = &self.terminating;
         self.succession.settle(|number| terminating.iter().any(|terminating| terminating.unit == number));
@@ -197,14 +196,14 @@ impl Daemon {
 
     /// Runs until every resource is done or a signal ends it.
     pub fn run(&mut self) -> Ending {
-        // What poll said is readable and had no turn yet.
+        // Sources that poll reported as readable and that had no turn yet.
         let mut readable = VecDeque::new();
         self.reload.end(Instant::now());
-        // Whoever became this program by exec may have had children that ended before there was a handler.
+        // A program that called exec to become this one may have left children that ended before the handler was installed.
         self.reap();
         loop {
             let signals = self.signals.take();
-            if signals.contains(&Signal::Child) || self.may_have_dead {
+            if signals.contains(&Signal::Child) || self.may_have_zombies {
                 self.reap();
             }
             for signal in &signals {
@@ -227,11 +226,11 @@ impl Daemon {
                     Source::Signals => {}
                     Source::Log => self.logger.flush(),
                     Source::Backend(source) => self.turn(source),
-                    // At the end there are none any more.
+                    // While the program ends there are no units.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                     Source::Lookups { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::look_up),
                 }
-                // The others have theirs when signals and limits have been looked at.
+                // The other sources have their turn after the next look at signals and limits.
                 if Instant::now() >= until {
                     break;
                 }
@@ -246,7 +245,7 @@ impl Daemon {
                 self.notify.reloading();
                 return Ending::Reload;
             }
-            // A signal of this turn goes first: what it interrupted has not failed.
+            // A signal of this turn is handled first: work that it interrupted has not failed.
             if self.ending.is_none()
                 && !self.signals.pending()
                 && let Some(done) = self.finished()
@@ -264,7 +263,8 @@ impl Daemon {
         }
     }
 
-    /// A signal asked for the end. The second one kills what is still terminating.
+    /// Handles SIGTERM and SIGINT. The first one ends the run, the second one kills the processes that are still
+    /// terminating.
     fn stop(&mut self, name: &str) {
         if self.ending.is_some() {
             let now = Instant::now();
@@ -274,14 +274,14 @@ impl Daemon {
         self.end(Ending::Stopped);
     }
 
-    /// Passes a signal on to the children, those that have been told to end too.
+    /// Passes a signal on to all children, also to those that are terminating.
     fn forward(&self, number: i32) {
         let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
         let terminating = self.terminating.iter().filter_map(|terminating| terminating.termination.child());
         children.chain(terminating).for_each(|pid| process::signal(pid, number));
     }
 
-    /// Ends what has had its time.
+    /// Ends processes whose time limit has passed.
     fn enforce_limits(&mut self) {
         let now = Instant::now();
         if self.logger.due().is_some_and(|at| at <= now) {
@@ -300,7 +300,7 @@ impl Daemon {
         }
     }
 
-    /// Lets those units begin that wait for nothing any more.
+    /// Starts the units that are no longer held back.
     fn begin_released(&mut self) {
         let now = Instant::now();
         for unit in &mut self.units {
@@ -310,7 +310,7 @@ impl Daemon {
         }
     }
 
-    /// Gives a backend its turn, and what it brought to those who subscribe. Events of one turn end in one update.
+    /// Gives a backend its turn and hands its reports to the subscribers. All changes of one turn lead to one update.
     fn turn(&mut self, source: backend::Source) {
         let mut reports = Vec::new();
         self.pool.turn(source, Instant::now(), &mut reports);
@@ -326,12 +326,13 @@ impl Daemon {
         }
     }
 
-    /// Whose subscription it is: a unit and which of its backends.
+    /// The unit of a subscription, and the place of the backend in that unit.
     fn subscriber(&self, id: Id) -> Option<(usize, usize)> {
         self.units.iter().enumerate().find_map(|(u, unit)| Some((u, unit.backend_of(id)?)))
     }
 
-    /// Gives turns to what was due when the pass began, the longest due first, for as long as a pass may take.
+    /// Gives turns to units and backends that were due when the pass began, the longest due first, until the time of the
+    /// pass is used up.
     fn turn_due(&mut self, began: Instant, until: Instant) {
         loop {
             let free = self.units.iter().enumerate().filter(|(_, unit)| !self.is_held(unit));
@@ -340,7 +341,7 @@ impl Daemon {
             match (unit, backend) {
                 (Some((at, u, due)), other) if at <= began && other.is_none_or(|(other, _)| at <= other) => match due {
                     Due::Refresh => self.units[u].refresh(),
-                    Due::Deferred => self.units[u].go_on(),
+                    Due::Deferred => self.units[u].continue_deferred(),
                     Due::Lookups => self.units[u].look_up(),
                     Due::Resource => self.units[u].handle(Event::Due),
                 },
@@ -353,13 +354,13 @@ impl Daemon {
         }
     }
 
-    /// Whether a unit waits for what is left of the one that it replaces.
+    /// Whether a unit still waits for the processes of its predecessors.
     fn is_held(&self, unit: &Unit) -> bool {
         self.succession.is_held(unit.number)
     }
 
-    /// How the run ended, once nothing is left to do: in a one-shot run when each has its verdict, else when
-    /// each is settled and none of its backends will ever have something new.
+    /// How the run ended, once no work is left: in a one-shot run when every resource has a verdict, else when every
+    /// resource is settled and no backend can report anything new.
     fn finished(&self) -> Option<Ending> {
         match self.mode {
             Mode::OneShot => {
@@ -382,8 +383,8 @@ impl Daemon {
 
     fn wait(&self) -> VecDeque<Source> {
         let (interests, sources): (Vec<Interest<'_>>, Vec<Source>) = self.sources().into_iter().unzip();
-        // A render of this turn may have emptied the signals' pipe: then nothing is waited for.
-        let until = match self.signals.pending() || self.may_have_dead {
+        // A render of this turn may have emptied the pipe of the signals. Then poll must not wait.
+        let until = match self.signals.pending() || self.may_have_zombies {
             true => Some(Instant::now()),
             false => self.next_moment(),
         };
@@ -398,7 +399,7 @@ impl Daemon {
         all
     }
 
-    /// When something is due although nothing comes.
+    /// When the loop has work although no descriptor is ready.
     fn next_moment(&self) -> Option<Instant> {
         let free = self.units.iter().filter(|unit| !self.is_held(unit));
         let turns = free.filter_map(|unit| unit.due().map(|(at, _)| at));
@@ -427,13 +428,13 @@ impl Daemon {
         all
     }
 
-    /// The one place where children are waited for: the status goes to whose child it was, the rest were orphans. Where
-    /// there are very many they are waited for in several turns.
+    /// The one place that calls waitpid. The exit status goes to the unit or the backend that owns the child; all other
+    /// children are adopted orphans. Many children are reaped in several passes.
     fn reap(&mut self) {
-        self.may_have_dead = true;
+        self.may_have_zombies = true;
         for _ in 0..MOST_REAPED {
             let Some(exit) = process::reap() else {
-                self.may_have_dead = false;
+                self.may_have_zombies = false;
                 break;
             };
             let mut is_known = false;
@@ -451,17 +452,17 @@ impl Daemon {
         self.settle_succession();
     }
 
-    /// Lets go of everything. Staged files are removed with their units; what is installed is whole.
+    /// Ends all units. Staged files are removed with their units; installed files are whole.
     fn end(&mut self, ending: Ending) {
         self.reload = Reload::default();
         self.notify.stopping();
         let pool = &mut self.pool;
-        self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.leave(pool)));
+        self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
         self.ending = Some(ending);
     }
 }
 
-/// Whether every resource has had its first complete update, and in one line how they are.
+/// Whether every resource has had its first complete update, and the state of all resources in one line.
 fn standing(units: &[Unit]) -> Standing {
     let names = |which: fn(&Resource) -> bool| -> Vec<&str> {
         units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
@@ -481,7 +482,7 @@ fn standing(units: &[Unit]) -> Standing {
     Standing { is_ready: waiting.is_empty(), status }
 }
 
-/// The first few names, and how many there are besides.
+/// The first few names, and the number of the others.
 fn some_of(names: &[&str]) -> String {
     const NAMED: usize = 3;
     let named = names[..names.len().min(NAMED)].join(", ");
@@ -514,7 +515,7 @@ mod tests {
         reload.is_wanted = true;
         assert_eq!((reload.is_due(at(59)), reload.due()), (false, Some(at(60))));
         assert!(reload.is_due(at(60)));
-        // A run that does not begin with the end of a read changes nothing.
+        // A run that was not preceded by a read of the configuration changes nothing.
         reload.end(at(60));
         assert!(reload.is_due(at(60)));
     }

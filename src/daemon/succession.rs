@@ -1,5 +1,5 @@
-//! Decides which resource has to wait for the processes of which earlier ones when the configuration changes: two generations
-//! of a service would fight for a port or a file. Pure: starts and ends no process, and is told which processes are left.
+//! Decides which new resources wait for the processes of which old ones when the configuration changes: two generations of a
+//! service would compete for a port or a file. Starts and ends no process; it is told which units have processes left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ pub(super) type Number = usize;
 
 /// Which units wait for which.
 ///
-/// A unit whose resource is no longer configured stays known as *former* as long as a process of it is left, or as long as
-/// it waits itself. So a wait is handed on: a unit that is replaced while it is held back still stands between the unit that
-/// it waited for and the unit that waits for it.
+/// A unit whose resource is no longer configured is *former* while it has a process left, or waits itself. So a wait is
+/// handed on: a unit that was replaced while it was held back still stands between the unit that it waited for and the unit
+/// that waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
     live: BTreeMap<Number, Unit>,
@@ -23,11 +23,11 @@ pub(super) struct Succession {
 #[derive(Debug)]
 struct Unit {
     service: Service,
-    /// Former units that have to be over before this one begins. Each is older than this one, so there is no circle.
+    /// Former units that have to be over before this unit starts. All of them are older, so there is no circle.
     waits_for: BTreeSet<Number>,
 }
 
-/// What tells that a resource goes on with the work of another.
+/// The traits by which a resource is recognised as the successor of another one.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     /// The name of the resource.
@@ -35,12 +35,12 @@ pub(super) struct Service {
     claims: Vec<Claim>,
 }
 
-/// What only one generation of a service may have at a time.
+/// Something that only one generation of a service may have at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Claim {
-    /// A file that it writes.
+    /// A file that the resource writes.
     File(PathBuf),
-    /// The program that it runs, with its arguments.
+    /// The program that the resource runs, with its arguments.
     Command(Vec<Word>),
 }
 
@@ -52,8 +52,8 @@ impl Service {
     }
 }
 
-/// For each resource of a new configuration the old one that goes on as it is, where there is one. Equal resources are paired
-/// one by one: of two that are equal one may be added or removed.
+/// For each resource of a new configuration: the place of the equal old resource that is kept, if there is one. Equal
+/// resources are paired one by one, so that one of two equal ones can be added or removed.
 pub(super) fn kept<T: PartialEq>(old: &[&T], new: &[&T]) -> Vec<Option<usize>> {
     let mut is_taken = vec![false; old.len()];
     let mut take = |wanted: &&T| {
@@ -65,9 +65,9 @@ pub(super) fn kept<T: PartialEq>(old: &[&T], new: &[&T]) -> Vec<Option<usize>> {
 }
 
 impl Succession {
-    /// Takes in a new configuration: the units of `gone` end, those of `new` begin, and wait for each former unit that wrote one
-    /// of their files, ran their command or had their name. A name that several resources have tells only where nothing else
-    /// does. Gives for each new unit those units of `gone` that it replaces.
+    /// Applies a new configuration: the units of `gone` end. Each unit of `new` waits for the former units that wrote one of
+    /// its files, ran its command or had its name. A name that several resources share counts only where no file and no
+    /// command is shared. Returns for each new unit the units of `gone` that it replaces.
     pub(super) fn succeed(&mut self, gone: &BTreeSet<Number>, new: Vec<(Number, Service)>) -> Vec<Vec<Number>> {
         for number in gone {
             let unit = self.live.remove(number).expect("a unit that goes was there");
@@ -91,8 +91,8 @@ impl Succession {
                 predecessors.extend(by_name.get(&*service.name).into_iter().flatten());
             }
             replaced.push(predecessors.intersection(gone).copied().collect());
-            // What one of them waits for is waited for with it. Without this every unit of a storm of signals would
-            // remember all units before it.
+            // Units that a predecessor waits for are waited for indirectly. With them the memory of every unit would grow
+            // with each signal of a storm.
             let implied: BTreeSet<Number> =
                 predecessors.iter().flat_map(|number| &self.former[number].waits_for).copied().collect();
             let waits_for = predecessors.difference(&implied).copied().collect();
@@ -101,9 +101,9 @@ impl Succession {
         replaced
     }
 
-    /// Forgets the former units that are over. `has_processes` says of a former unit whether a process of it is left.
+    /// Forgets the former units that are over. `has_processes` tells whether a former unit has a process left.
     pub(super) fn settle(&mut self, has_processes: impl Fn(Number) -> bool) {
-        // In the order of their numbers, so that what one of them waits for was looked at before.
+        // In the order of their numbers: the units that a unit waits for are older, and were handled before.
         let numbers: Vec<Number> = self.former.keys().copied().collect();
         for number in numbers {
             if !has_processes(number) && !self.waits(&self.former[&number]) {
@@ -112,13 +112,13 @@ impl Succession {
         }
     }
 
-    /// Whether a unit must not begin yet.
+    /// Whether a unit must not start yet.
     pub(super) fn is_held(&self, number: Number) -> bool {
         // Mostly there is none, and this is asked for every unit at every turn.
         !self.former.is_empty() && self.live.get(&number).is_some_and(|unit| self.waits(unit))
     }
 
-    /// Whether something is left of what a unit waits for.
+    /// Whether a unit still waits for a former one.
     fn waits(&self, unit: &Unit) -> bool {
         unit.waits_for.iter().any(|number| self.former.contains_key(number))
     }

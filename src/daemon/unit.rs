@@ -1,5 +1,5 @@
-//! One resource at work: its decisions (`resource`) carried out by `host` and its backends. Decides nothing about updates
-//! itself, and is told by the loop whose turn it is.
+//! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
+//! updates; the loop says when a unit has its turn.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -23,28 +23,28 @@ use crate::resource::{ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rend
 use crate::store::Store;
 use crate::template::{Limits, Template, World};
 
-/// One resource with everything that carries out its decisions.
+/// One resource, with all that its decisions need.
 pub(super) struct Unit {
     pub(super) number: Number,
     pub(super) config: config::Resource,
     pub(super) state: Resource,
     store: Rc<Store>,
-    /// Its subscriptions, one a backend; `None`: it has not begun.
+    /// The subscriptions, one for each backend; `None`: the unit was not started yet.
     backends: Option<Vec<Id>>,
-    /// Since when it is to be looked at again as a whole.
+    /// Since when a refresh of the whole resource is due.
     stale: Option<Instant>,
-    /// What was decided and is done in the next turn, as this one was long enough, and since when it waits.
+    /// An effect that is left to the next turn because this one lasted long enough, and since when it waits.
     deferred: Option<(Instant, Effect)>,
-    /// The templates of the update under way that have been rendered, where the others are left to the next turn.
+    /// The templates that the present update has rendered so far; the others are left to the next turn.
     round: Option<Round>,
-    /// The names that the update under way asks for.
+    /// The names that the present update looks up.
     lookups: Lookups,
     outputs: Vec<Output>,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
-    /// Per backend: which of its keys have nothing below them, as far as the user was told.
+    /// For each backend: the configured keys that were reported to have no key below them.
     missing: Vec<Missing>,
-    /// Per backend: the number of keys was told once.
+    /// For each backend: whether the number of its keys was logged.
     is_counted: Vec<bool>,
     world: Rc<dyn World>,
     machine: Rc<Machine>,
@@ -55,39 +55,39 @@ pub(super) struct Unit {
 /// The supervised child of a resource.
 pub(super) struct Child {
     pub(super) pid: Pid,
-    /// Set while it ends, to be started again.
+    /// Set while the child ends in order to be started again.
     termination: Option<Termination>,
 }
 
-/// A child or a command that ends, of a resource that is no longer configured so.
+/// A child or a command that is being ended because its resource is no longer configured.
 pub(super) struct Terminating {
-    /// The number of the unit.
+    /// The number of the unit that it belonged to.
     pub(super) unit: Number,
-    /// The name of its resource.
+    /// The name of the resource that it belonged to.
     pub(super) resource: String,
     pub(super) termination: Termination,
 }
 
-/// One template and its result.
+/// One template and the destination of its result.
 struct Output {
     destination: Destination,
-    /// Kept until a file it came from changes.
+    /// Compiled; kept until one of its files changes.
     template: Option<Template>,
-    /// The result of the update under way, where it is not in place yet.
+    /// The result of the present update that is not installed yet.
     content: Vec<u8>,
     stage: Option<Stage>,
-    /// What was written last to a destination that cannot be read back.
+    /// The last result that was written to a destination that cannot be read back.
     written: Option<Vec<u8>>,
 }
 
 /// What rendering all templates has given so far.
 struct Round {
-    /// The keys as they were when it began: all templates of an update are rendered from the same ones.
+    /// The keys when the round began: all templates of an update are rendered from one state of the store.
     store: Rc<Store>,
     renderings: Vec<Rendering>,
 }
 
-/// Whose moment comes next, within a unit.
+/// What a unit is due for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     Refresh,
@@ -96,8 +96,8 @@ pub(super) enum Due {
     Resource,
 }
 
-/// After so long the next file waits for the next turn: a resource with many files on a slow disk, or with many templates that
-/// take long, must not hold up the loop.
+/// After this time the unit leaves its next file to the next turn. So a resource with many files on a slow disk, or with
+/// many slow templates, does not hold up the loop.
 const LONGEST_TURN: Duration = Duration::from_millis(20);
 
 impl Unit {
@@ -141,23 +141,23 @@ impl Unit {
         }
     }
 
-    /// Subscribes to its backends, unless it has.
+    /// Subscribes to the backends, unless that was done.
     pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, now: Instant) {
         let options = &self.config.backends;
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
     }
 
-    /// Which of its backends a subscription is.
+    /// The place of a subscription among the backends.
     pub(super) fn backend_of(&self, id: Id) -> Option<usize> {
         self.backends.as_ref()?.iter().position(|own| *own == id)
     }
 
-    /// Reads and compiles all templates, so that what is wrong with them is told also where no store can be reached.
+    /// Reads and compiles all templates, so that their errors are logged even if no store can be reached.
     pub(super) fn compile_templates(&mut self) {
         for template in 0..self.outputs.len() {
             match self.compile(template) {
                 Ok(compiled) => self.outputs[template].template = Some(compiled),
-                // It is compiled when it is rendered, if it ever is.
+                // Rendering compiles it, if it is rendered at all.
                 Err(_) if self.world.stopped() => return,
                 Err(fault) => self.handle(Event::NotCompiled { template, fault }),
             }
@@ -177,32 +177,32 @@ impl Unit {
         Ok(template)
     }
 
-    /// Has all templates compiled again: the filters may be others.
+    /// Drops the compiled templates: the filters may have changed.
     pub(super) fn forget_templates(&mut self) {
         self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
-    /// Everything is to be looked at again, when it is this one's turn.
+    /// Renders everything again when the unit has its next turn.
     pub(super) fn ask_to_refresh(&mut self) {
         self.stale.get_or_insert_with(Instant::now);
     }
 
-    /// Does what a turn before this one left.
-    pub(super) fn go_on(&mut self) {
+    /// Performs the effect that an earlier turn left.
+    pub(super) fn continue_deferred(&mut self) {
         if let Some((_, effect)) = self.deferred.take() {
             let answer = self.perform(effect);
             self.handle_all(answer.into_iter().collect());
         }
     }
 
-    /// Appends what the lookups of its update wait for.
+    /// Appends the descriptors that the lookups of the update wait for.
     pub(super) fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         if self.round.is_none() {
             self.lookups.interests(out);
         }
     }
 
-    /// Goes on with the lookups of its update. When all names are known the render is done again.
+    /// Continues the lookups of the update. When all names are known, the templates are rendered again.
     pub(super) fn look_up(&mut self) {
         if self.lookups.turn(self.machine.resolver(), Instant::now()) {
             let answer = self.perform(Effect::Render);
@@ -215,33 +215,33 @@ impl Unit {
         self.handle(Event::Refresh);
     }
 
-    /// What of it is due first.
+    /// The earliest thing that is due.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
-        // What the rest of the templates asks for is looked up together with that.
+        // The names that the remaining templates ask for are looked up in one go with these.
         let lookups = self.lookups.due().filter(|_| self.round.is_none()).map(|at| (at, Due::Lookups));
         refresh.into_iter().chain(deferred).chain(lookups).chain(self.state.due().map(|at| (at, Due::Resource))).min()
     }
 
-    /// Whether nothing will ever happen again: the keys were read for good and everything is in place.
+    /// Whether nothing can happen any more: no backend reads again, and everything is in place.
     pub(super) fn is_over(&self, pool: &Pool) -> bool {
         let backends_are_over = self.backends.as_ref().is_some_and(|ids| ids.iter().all(|id| pool.is_over(*id)));
         self.state.settled() && self.job.is_none() && backends_are_over && self.due().is_none()
     }
 
-    /// A backend brought something that calls for an update.
+    /// A backend reported something that calls for an update.
     pub(super) fn loaded(&mut self, backend: usize) {
         self.warn_of_collisions();
         self.handle(Event::Loaded { backend });
     }
 
-    /// Takes one report in. Tells whether it calls for an update.
+    /// Takes a report in. Returns whether it calls for an update.
     pub(super) fn take(&mut self, backend: usize, report: Report) -> bool {
         match report {
             Report::Snapshot(layer) => {
                 self.store_mut().replace(backend, layer);
-                self.tell_count(backend);
+                self.log_count(backend);
                 self.warn_missing(backend);
                 return true;
             }
@@ -256,7 +256,7 @@ impl Unit {
                 self.warn_missing(backend);
                 return trigger;
             }
-            // A request was ended because the program is asked to end: nothing failed.
+            // A request that was ended because the program ends has not failed.
             Report::Failed(_) if self.world.stopped() => {}
             Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
             Report::Recovered => self.handle(Event::Reached { backend }),
@@ -265,7 +265,7 @@ impl Unit {
         false
     }
 
-    /// When a limit of a command or of the child's termination is reached.
+    /// When a time limit of the command or of the child's termination passes.
     pub(super) fn next_limit(&self) -> Option<Instant> {
         let job = self.job.as_ref().and_then(|(_, command)| command.due());
         let child = self.child.as_ref().and_then(|child| child.termination.as_ref()?.due());
@@ -281,7 +281,7 @@ impl Unit {
     }
 
     /// Ends the running command, the child and the subscriptions.
-    pub(super) fn leave(mut self, pool: &mut Pool) -> Vec<Terminating> {
+    pub(super) fn shut_down(mut self, pool: &mut Pool) -> Vec<Terminating> {
         let now = Instant::now();
         let command = self.job.take().map(|(_, command)| command.terminate(now));
         let child = self.child.take().zip(self.config.exec.as_ref()).map(|(child, exec)| {
@@ -300,17 +300,17 @@ impl Unit {
     }
 
     fn store_mut(&mut self) -> &mut Store {
-        // Copied only where a round goes on with the keys that it began with.
+        // This copies the store only while a round still uses the keys that it began with.
         Rc::make_mut(&mut self.store)
     }
 
-    /// What a backend is called in logs.
+    /// The name of a backend in logs.
     fn name(&self, backend: usize) -> &'static str {
         self.config.backends[backend].kind.name()
     }
 
-    /// Tells how many keys a read has brought: at info the first time.
-    fn tell_count(&mut self, backend: usize) {
+    /// Logs how many keys a read has brought: the first time at level info.
+    fn log_count(&mut self, backend: usize) {
         let level = match std::mem::replace(&mut self.is_counted[backend], true) {
             false => Level::Info,
             true => Level::Debug,
@@ -319,7 +319,7 @@ impl Unit {
         self.log(line.with("keys", self.store.count(backend).to_string()));
     }
 
-    /// Warns of every key of the configuration that has nothing below it, once for as long as that is so.
+    /// Warns of every configured key that has no key below it, once until that changes.
     fn warn_missing(&mut self, backend: usize) {
         let store = &self.store;
         let missing = self.missing[backend].look(|prefix| store.has_prefix(backend, prefix));
@@ -329,27 +329,27 @@ impl Unit {
         }
     }
 
-    /// Warns of every key that several backends hold, once for as long as they do.
+    /// Warns of every key that several backends have, once until that changes.
     fn warn_of_collisions(&mut self) {
         for key in self.store_mut().take_new_collisions() {
             self.log(Line::new(Level::Warn, "key collision").with("key", String::from_utf8_lossy(&key)));
         }
     }
 
-    /// Takes what the running command printed.
+    /// Reads the output of the running command.
     pub(super) fn listen(&mut self) {
         if let Some((_, command)) = &mut self.job {
             command.drain();
         }
     }
 
-    /// Whether a process is its command or its child.
+    /// Whether a process is the command or the child of the unit.
     pub(super) fn has(&self, pid: Pid) -> bool {
         self.job.as_ref().is_some_and(|(_, command)| command.pid() == pid)
             || self.child.as_ref().is_some_and(|child| child.pid == pid)
     }
 
-    /// Its command or its child has ended. Gives what is left of a command that was ended for taking too long.
+    /// The command or the child has ended. Returns a process that is left of a command that exceeded its time limit.
     pub(super) fn reaped(&mut self, exit: &Exit) -> Option<Terminating> {
         match self.job.take_if(|(_, command)| command.pid() == exit.pid) {
             Some((job, command)) => self.command_ended(job, command, exit),
@@ -384,7 +384,7 @@ impl Unit {
         left.map(|termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination })
     }
 
-    /// The line about a command that has done its work. What it runs is in the line at debug level: it may hold a secret.
+    /// The line about a command that has succeeded. Its text is only in the line at level debug: it may contain a secret.
     fn succeeded(&self, job: Job, took: Duration) -> Line {
         let line = |level, t: Option<usize>| {
             let line = Line::new(level, format!("{} has succeeded", name_of(job)));
@@ -399,7 +399,8 @@ impl Unit {
         line.with("took", log::duration(took))
     }
 
-    /// Hands an event to the resource and performs what it decides, until it waits for something or the turn is long enough.
+    /// Hands an event to the resource and performs its effects, until an effect has to be waited for or the turn lasts long
+    /// enough.
     pub(super) fn handle(&mut self, event: Event) {
         self.handle_all(VecDeque::from([event]));
     }
@@ -408,7 +409,7 @@ impl Unit {
         let until = Instant::now() + LONGEST_TURN;
         while let Some(event) = events.pop_front() {
             for effect in self.state.on(event, Instant::now()) {
-                // Between two files nothing is half done, and nothing is lost where the resource goes now.
+                // Between two files nothing is half done and nothing is lost: here the rest can be left to the next turn.
                 match effect {
                     Effect::Stage(_) | Effect::Render if Instant::now() >= until => {
                         self.deferred = Some((Instant::now(), effect));
@@ -467,8 +468,8 @@ impl Unit {
         }
     }
 
-    /// Renders all templates, or goes on with that. `None`: the rest is left to the next turn, or names are looked up before
-    /// all are rendered again.
+    /// Renders all templates, or continues to do so. `None`: the rest is left to the next turn, or all templates are
+    /// rendered again after a lookup of names.
     fn render_all(&mut self) -> Option<Vec<Rendering>> {
         let until = Instant::now() + LONGEST_TURN;
         let begin = || Round { store: Rc::clone(&self.store), renderings: Vec::new() };
@@ -498,7 +499,7 @@ impl Unit {
         }
     }
 
-    /// Whether the new result is what is in place already; if not, it is kept.
+    /// Renders a template. Returns whether its destination has the result already; if it has not, the result is kept.
     fn render_and_compare(&mut self, t: usize, store: &Rc<Store>) -> Result<bool, Fault> {
         let mut template = match self.outputs[t].template.take() {
             Some(template) if !template.is_stale(&*self.world) => template,
@@ -513,7 +514,7 @@ impl Unit {
             self.logger.log(&about(&self.config, Line::new(Level::Warn, hint)));
         }
         if self.machine.wants_names() {
-            // It is rendered again.
+            // The template is rendered again.
             return Ok(true);
         }
         output.content = rendered.map_err(fault_of)?;
@@ -556,7 +557,7 @@ impl Unit {
         Ok(warning)
     }
 
-    /// Starts a command. Its end is told by the reaper; only where it cannot be started there is an answer at once.
+    /// Starts a command. The reaper reports its end; only a failure to start it is reported at once.
     fn run(&mut self, job: Job) -> Option<Event> {
         let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
@@ -570,14 +571,14 @@ impl Unit {
                 None
             }
             Err(e) => {
-                // Its text may hold an expanded secret: it is in the line at debug level.
+                // The text of the command may contain a secret: it is only in the line at level debug.
                 let message = format!("failed to start the {}: {}", name_of(job), cause(&e));
                 Some(Event::Ended(Err(message.into())))
             }
         }
     }
 
-    /// What a job runs, with the path in its place.
+    /// The text of a command, with the path in place of its placeholder.
     fn command(&self, job: Job) -> Option<OsString> {
         let templates = &self.config.templates;
         match job {
@@ -588,7 +589,7 @@ impl Unit {
         }
     }
 
-    /// How long a job may take.
+    /// The time limit of a command.
     fn limit(&self, job: Job) -> Option<Duration> {
         match job {
             Job::Check(t) => self.config.templates[t].check_timeout,
@@ -620,7 +621,7 @@ impl Output {
     }
 }
 
-/// What messages call a command.
+/// The name of a command in messages.
 fn name_of(job: Job) -> &'static str {
     match job {
         Job::Check(_) => "check command",
@@ -651,7 +652,7 @@ fn about(resource: &config::Resource, line: Line) -> Line {
     line.with("resource", resource.name.clone())
 }
 
-/// A template's error: what is wrong in one line, and the excerpt below it.
+/// Splits the error of a template into its first line and the excerpt below it.
 fn fault_of(error: crate::template::Error) -> Fault {
     let text = error.to_string();
     match text.split_once('\n') {

@@ -1,27 +1,26 @@
-//! Decides about the supervised child of a resource: when it is told to reload, stopped and started again. Never
-//! touches a process: it returns effects and is told what came of them. When a resource comes up, and when it is
-//! tried again, is `resource`'s.
+//! Decides about the child of a resource: when it is reloaded, stopped and started again. Never touches a process: it takes
+//! events and returns effects. When a resource starts its child, and when it retries, is decided in `resource`.
 
 use std::time::{Duration, Instant};
 
 use super::{Effect, Fault};
 use crate::random::Random;
 
-/// What a child is told when its files have changed.
+/// How a child is reloaded when its files have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadBy {
-    /// The number of a signal.
+    /// By a signal; its number.
     Signal(i32),
-    /// It is stopped and started again.
+    /// The child is stopped and started again.
     Restart,
 }
 
-/// What a child consists of, as far as decisions go.
+/// The parts of an `exec` that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildPlan {
-    /// What it is told.
+    /// How the child is reloaded.
     pub reload: ReloadBy,
-    /// A reload waits for a random time up to this.
+    /// A reload is delayed by a random time of at most this.
     pub splay: Duration,
 }
 
@@ -33,23 +32,23 @@ pub(super) struct Child {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not there.
+    /// No process runs.
     Down,
     /// [`Effect::Spawn`] is not answered yet.
     Starting,
     Running,
-    /// Running, and to be reloaded then.
+    /// The child runs, and is reloaded at this moment.
     Splaying {
         until: Instant,
     },
-    /// Told to end, to be started again.
+    /// The child is ending, and is started again after that.
     Stopping,
 }
 
-/// Whether the end of a child was wanted.
+/// Why a child has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// It is being started again.
+    /// It is started again.
     ToRestart,
     ByItself,
 }
@@ -72,7 +71,7 @@ impl Child {
         };
     }
 
-    /// Its files have changed. One that is about to be told, or to be started, will see the newest ones anyway.
+    /// The files of the child have changed. A child that is about to be reloaded or started reads the newest files anyway.
     pub(super) fn reload(&mut self, now: Instant, random: &mut Random, effects: &mut Vec<Effect>) {
         match self.state {
             State::Running if self.plan.splay.is_zero() => self.reload_now(effects),
@@ -96,7 +95,7 @@ impl Child {
         }
     }
 
-    /// When [`Child::splayed`] is wanted.
+    /// The end of a reload's delay.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Splaying { until } => Some(until),
@@ -104,7 +103,7 @@ impl Child {
         }
     }
 
-    /// The time has come, perhaps. Tells whether it has.
+    /// Reloads the child if the delay is over. Returns whether it was.
     pub(super) fn splayed(&mut self, now: Instant, effects: &mut Vec<Effect>) -> bool {
         let is_over = self.due().is_some_and(|until| until <= now);
         if is_over {
@@ -113,7 +112,7 @@ impl Child {
         is_over
     }
 
-    /// It has ended.
+    /// The child has ended.
     pub(super) fn exited(&mut self, effects: &mut Vec<Effect>) -> Exit {
         match self.state {
             State::Stopping => {
@@ -127,7 +126,7 @@ impl Child {
         }
     }
 
-    /// Whether a reload is under way.
+    /// Whether a reload is pending or in progress.
     pub(super) fn is_reloading(&self) -> bool {
         match self.state {
             State::Splaying { .. } | State::Stopping | State::Starting => true,

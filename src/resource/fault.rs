@@ -1,25 +1,25 @@
-//! What is broken right now, so that a failure that repeats is logged when it begins, changes and
-//! ends, and not at every retry. Knows nothing of what is done about it.
+//! The failures of a resource at present. A repeated failure is logged when it begins, when it changes and when it ends, not
+//! at every retry. Knows nothing of the retries.
 
 use super::{Fault, Plan};
 use crate::log::{Level, Line};
 
-/// What can fail, each on its own.
+/// The parts of a resource that fail independently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Backend(usize),
-    /// Rendering, staging, checking or installing.
+    /// Rendering, staging, checking or installing a template.
     Template(usize),
     Reload(usize),
     Start,
-    /// Starting it.
+    /// Starting the child.
     Child,
     ReloadResource,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Few at any time, in no order.
+    /// There are few at a time. The order has no meaning.
     current: Vec<(Subject, Current)>,
 }
 
@@ -30,7 +30,7 @@ struct Current {
 }
 
 impl Faults {
-    /// Notes a failure; gives a line where it is new or another than before.
+    /// Records a failure. Returns a line if the failure is new or has changed.
     pub(super) fn failed(&mut self, subject: Subject, fault: Fault, plan: &Plan) -> Option<Line> {
         if let Some((_, current)) = self.current.iter_mut().find(|(failed, _)| *failed == subject) {
             current.times += 1;
@@ -58,7 +58,7 @@ impl Faults {
         !self.current.is_empty()
     }
 
-    /// Notes a success; gives a line where it ends a failure.
+    /// Records a success. Returns a line if it ends a failure.
     pub(super) fn ended(&mut self, subject: Subject, plan: &Plan) -> Option<Line> {
         let at = self.current.iter().position(|(failed, _)| *failed == subject)?;
         let (_, Current { times, .. }) = self.current.swap_remove(at);
@@ -78,7 +78,7 @@ impl Faults {
     }
 }
 
-/// Whether two faults tell the same. What a command prints has times and process numbers in it.
+/// Whether two failures are equal but for numbers: the output of commands contains times and process ids.
 fn is_same(one: &Fault, other: &Fault) -> bool {
     let but_numbers = |text: &'_ Option<String>| {
         let text = text.as_deref().unwrap_or_default();

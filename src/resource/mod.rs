@@ -1,6 +1,5 @@
-//! Decides what one resource does next: when to render, what to stage, check, install and reload, when its child is
-//! started, and when to try again. Never touches files, processes or the clock and never logs: it returns effects and is
-//! told what came of them.
+//! Decides what one resource does next: when to render, what to stage, check, install and reload, when to start the child,
+//! and when to retry. Never touches files, processes or the clock and never logs: it takes events and returns effects.
 
 mod child;
 mod fault;
@@ -15,14 +14,14 @@ use fault::{Faults, Subject};
 
 pub use child::{ChildPlan, ReloadBy};
 
-/// What runs of one `[[resource]]`. What the user wrote is `config::Resource`.
+/// The state of one `[[resource]]` at run time. `config::Resource` is what the user wrote.
 #[derive(Debug)]
 pub struct Resource {
     plan: Plan,
-    /// Per backend: whether the store holds what it gave.
+    /// For each backend: whether the store has its keys.
     loaded: Vec<bool>,
     update: Update,
-    /// New keys came while an update ran. One mark, never a queue: the next update renders the newest store.
+    /// New keys came during an update. This is a flag and no queue: the next update renders the newest store.
     pending: bool,
     service: Service,
     /// `None`: there is no exec.
@@ -35,14 +34,14 @@ pub struct Resource {
     verdict: Option<Verdict>,
 }
 
-/// What a resource consists of, as far as decisions go.
+/// The parts of a resource that decisions depend on.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Once, or until the program is stopped.
     pub mode: Mode,
     /// In the order they are rendered and installed.
     pub templates: Vec<TemplatePlan>,
-    /// The backends' names in merge order.
+    /// The names of the backends in merge order.
     pub backends: Vec<&'static str>,
     /// Whether there is a start_cmd.
     pub start: bool,
@@ -52,7 +51,7 @@ pub struct Plan {
     pub child: Option<ChildPlan>,
 }
 
-/// One template, as far as decisions go.
+/// The parts of a template that decisions depend on.
 #[derive(Clone, Debug)]
 pub struct TemplatePlan {
     /// For messages.
@@ -70,9 +69,9 @@ pub enum Verdict {
     Succeeded,
     /// At least one step failed.
     Failed,
-    /// A failure too: the child ended by itself. Nothing else was wrong.
+    /// The only failure is that the child ended by itself.
     ChildEnded {
-        /// As a shell has it: 128 and the number of the signal, if one ended it.
+        /// As a shell reports it: 128 and the number of the signal, if a signal ended the child.
         status: u8,
     },
 }
@@ -80,12 +79,12 @@ pub enum Verdict {
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The store has something new from a backend.
+    /// A backend has changed the store.
     Loaded {
         /// Its place in [`Plan::backends`].
         backend: usize,
     },
-    /// A backend could not be read or watched; it tries again by itself.
+    /// A backend could not be read or watched. The backend retries by itself.
     Unreachable {
         /// Its place in [`Plan::backends`].
         backend: usize,
@@ -97,28 +96,28 @@ pub enum Event {
         /// Its place in [`Plan::backends`].
         backend: usize,
     },
-    /// Answers [`Effect::Render`]: what became of each template.
+    /// Answers [`Effect::Render`]: one result for each template.
     Rendered(Vec<Rendering>),
     /// Answers [`Effect::Stage`].
     Staged(Result<(), Fault>),
-    /// Answers [`Effect::Install`]: done, perhaps with a warning.
+    /// Answers [`Effect::Install`]: the file is installed, perhaps with a warning.
     Installed(Result<Option<String>, Fault>),
-    /// Answers [`Effect::Run`]: the command ended, or could not be started.
+    /// Answers [`Effect::Run`]: the command has ended, or could not be started.
     Ended(Result<(), Fault>),
     /// Answers [`Effect::Spawn`].
     Spawned(Result<(), Fault>),
-    /// The child has ended: how, in words, and with which status, as a shell has it.
+    /// The child has ended.
     ChildExited {
-        /// For the log.
+        /// The cause of the end, for the log.
         how: String,
-        /// 128 and the number of the signal, if one ended it.
+        /// As a shell reports it: 128 and the number of the signal, if a signal ended the child.
         status: u8,
     },
-    /// The moment that [`Resource::due`] named has come.
+    /// The moment of [`Resource::due`] has come.
     Due,
-    /// Everything is to be looked at again, whatever the backends say.
+    /// Everything is rendered again, whatever the backends report.
     Refresh,
-    /// A template could not be compiled at the start, before there were any keys. The first update tries again.
+    /// A template could not be compiled at the start, before the store had keys. The first update compiles it again.
     NotCompiled {
         /// Its place in [`Plan::templates`].
         template: usize,
@@ -127,30 +126,30 @@ pub enum Event {
     },
 }
 
-/// What is to be done. Each but `Discard`, `SignalChild` and `Log` is answered by one event.
+/// An effect to perform. Every effect but `Discard`, `SignalChild` and `Log` is answered by one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Render all templates from the store as it is now, keep the results, compare them with what is on disk.
+    /// Render all templates from the present store, keep the results, and compare them with the files.
     Render,
-    /// Write a template's result beside its destination.
+    /// Write the result of a template beside its destination.
     Stage(usize),
-    /// Put the staged file into its place.
+    /// Move the staged file to its destination.
     Install(usize),
     /// Remove the staged file.
     Discard(usize),
-    /// Run a command of the user's.
+    /// Run a command of the configuration.
     Run(Job),
     /// Start the child.
     Spawn,
     /// Send the child a signal, by its number.
     SignalChild(i32),
-    /// Have the child end, in the way that the user wants. Answered by `ChildExited`.
+    /// End the child as `exec` configures it. Answered by `ChildExited`.
     StopChild,
     /// A line for the log.
     Log(Line),
 }
 
-/// A command of the user's and what it is for.
+/// A command of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// The check_cmd of a template.
@@ -163,20 +162,20 @@ pub enum Job {
     ReloadResource,
 }
 
-/// What rendering one template gave.
+/// The result of rendering one template.
 #[derive(Debug)]
 pub enum Rendering {
-    /// What is in place is what it would be.
+    /// The destination has the result already.
     InSync,
     /// The file has to be replaced.
     Differs,
-    /// There is no result: the template, or what it is compared with.
+    /// There is no result, or the destination cannot be compared with it.
     Failed(Fault),
-    /// It was ended because the program is asked to end: nothing failed, and nothing is to be done.
+    /// The program is ending: nothing failed, and nothing is left to do.
     Interrupted,
 }
 
-/// Why something failed: one line, and what to show below it.
+/// A failure: one line, and details to show below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Verb, subject, cause; without a line end.
@@ -205,43 +204,43 @@ struct Round {
     outcome: Outcome,
 }
 
-/// The worst that has happened in a round so far.
+/// The worst outcome of a round so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Good,
-    /// A reload failed: the files are in place.
+    /// A reload command failed. All files are in place.
     ReloadFailed,
     /// A template is not in place.
     Incomplete,
 }
 
-/// What the round waits for.
+/// The effect that the round waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Staging(usize),
     Installing(usize),
     Running(Job),
-    /// The child's start, but not one that is its reload.
+    /// The start of the child, except as a reload by restart.
     Spawning,
 }
 
-/// How far the resource is with what comes after its files: start_cmd and the child.
+/// How far the steps that follow the files are: start_cmd and the child.
 #[derive(Clone, Copy, Debug)]
 enum Service {
-    /// Its files were never all in place.
+    /// The files were never all in place.
     New,
-    /// They are, but start_cmd or the child's start failed.
+    /// The files are in place, but start_cmd failed or the child could not be started.
     Failed {
-        rest: Option<Instant>,
+        restart_at: Option<Instant>,
     },
     Up,
-    /// The child has ended, or could not be started again. Files are kept true meanwhile.
+    /// The child has ended, or could not be started again. The files are still updated.
     Down {
-        rest: Option<Instant>,
+        restart_at: Option<Instant>,
     },
 }
 
-/// Reloads that an installed file calls for and that have not succeeded yet.
+/// Reloads that an installed file requires and that have not succeeded yet.
 #[derive(Debug)]
 struct Owed {
     templates: Vec<bool>,
@@ -249,7 +248,7 @@ struct Owed {
     resource: bool,
 }
 
-/// When a failed update is tried again although nothing new came: after 1 s, doubling up to a minute.
+/// When a failed update is retried without new keys: after 1 s, doubled each time up to a minute.
 #[derive(Debug)]
 struct Retry {
     at: Option<Instant>,
@@ -257,7 +256,7 @@ struct Retry {
 }
 
 impl Resource {
-    /// `seed` spreads the restarts of many hosts; any number will do.
+    /// `seed` spreads the restarts of many hosts in time; any number will do.
     pub fn new(plan: Plan, seed: u64) -> Resource {
         Resource {
             loaded: vec![false; plan.backends.len()],
@@ -274,8 +273,8 @@ impl Resource {
         }
     }
 
-    /// Takes over the reloads that a resource it replaces did not come to or that failed: its files are in place, and
-    /// nothing else would call for them again. Where there is a start_cmd, that stands in for them.
+    /// Takes over the reloads that a replaced resource still owed: its files are in place, and no later change would require
+    /// these reloads again. A start_cmd replaces them.
     pub fn inherit(&mut self, before: &Resource) {
         if self.plan.start {
             return;
@@ -291,32 +290,32 @@ impl Resource {
     pub fn due(&self) -> Option<Instant> {
         let child = self.child.as_ref().and_then(Child::due);
         match self.update {
-            Update::Idle => [child, self.retry.at, self.service.rest()].into_iter().flatten().min(),
+            Update::Idle => [child, self.retry.at, self.service.restart_at()].into_iter().flatten().min(),
             Update::Rendering | Update::Working(..) => child,
         }
     }
 
-    /// How a one-shot run ended, once it has.
+    /// How a one-shot run ended; `None`: it has not ended.
     pub fn verdict(&self) -> Option<Verdict> {
         self.verdict
     }
 
-    /// Whether everything was in place once.
+    /// Whether everything was in place at least once.
     pub fn has_started(&self) -> bool {
         matches!(self.service, Service::Up | Service::Down { .. })
     }
 
-    /// Whether something of it fails and is tried again.
+    /// Whether a part of the resource fails and is retried.
     pub fn is_failing(&self) -> bool {
         self.faults.any() || matches!(self.service, Service::Failed { .. } | Service::Down { .. })
     }
 
-    /// Whether nothing is left to do until a backend has something new.
+    /// Whether nothing is left to do until a backend reports something new.
     pub fn settled(&self) -> bool {
         matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.is_up() && self.child.is_none()
     }
 
-    /// Takes an event, gives what is to be done, in order.
+    /// Takes an event and returns the effects to perform, in order.
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -344,8 +343,8 @@ impl Resource {
         effects
     }
 
-    /// Starts an update if one is wanted, none runs and every backend has given its keys: a file rendered from
-    /// a part of its keys is worse than an old one.
+    /// Starts an update if one is pending, none runs and every backend has delivered its keys. A file rendered from a part
+    /// of its keys is worse than an old file.
     fn begin_if_idle(&mut self, effects: &mut Vec<Effect>) {
         let idle = matches!(self.update, Update::Idle);
         if idle && self.pending && self.verdict.is_none() && self.loaded.iter().all(|l| *l) {
@@ -358,18 +357,18 @@ impl Resource {
 
     fn came_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.child.as_mut().is_some_and(|child| child.splayed(now, effects)) {
-            self.child_was_told(effects);
+            self.child_has_reloaded(effects);
         }
-        let rested = self.service.take_rest(now);
-        if rested || self.retry.at.is_some_and(|at| at <= now) {
+        let is_restart = self.service.take_restart(now);
+        if is_restart || self.retry.at.is_some_and(|at| at <= now) {
             self.pending = true;
             self.begin_if_idle(effects);
         }
     }
 
-    /// A reload command of the resource that waited for the child has its turn with the next update, in which nothing may
-    /// have changed.
-    fn child_was_told(&mut self, effects: &mut Vec<Effect>) {
+    /// The resource's reload command that waited for the child runs with the next update, even if that update changes no
+    /// file.
+    fn child_has_reloaded(&mut self, effects: &mut Vec<Effect>) {
         if self.owed.resource && self.is_up() && !self.child_is_reloading() {
             self.pending = true;
             self.begin_if_idle(effects);
@@ -391,13 +390,14 @@ impl Resource {
         }
     }
 
-    /// The answer to an effect: takes the running update one step further.
+    /// Handles the answer to an effect: the running update takes its next step.
     fn answered(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         self.update = match (std::mem::replace(&mut self.update, Update::Idle), event) {
             (Update::Rendering, Event::Rendered(renderings))
                 if renderings.iter().any(|rendering| matches!(rendering, Rendering::Interrupted)) =>
             {
-                // Should the program go on after all, the update is still wanted: in another turn, once the signal was taken.
+                // If the program continues after all, the update is still pending. It runs in another turn, after the signal
+                // was handled.
                 self.retry.at = Some(now);
                 Update::Idle
             }
@@ -466,7 +466,7 @@ impl Resource {
         self.begin_if_idle(effects);
     }
 
-    /// Goes on with the first template from `t` that has something to do.
+    /// Continues with the first template from `t` on that has something to do.
     fn template(&mut self, mut round: Round, mut t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
         while let Some(rendering) = round.renderings.get_mut(t) {
             match std::mem::replace(rendering, Rendering::InSync) {
@@ -501,14 +501,14 @@ impl Resource {
         effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
         self.recovered(Subject::Template(t), effects);
         self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in_for_reloads();
-        // Never owed for the first files of a resource: that is what start_cmd and the child's own start are for.
+        // The first files of a resource owe no reload: start_cmd and the start of the child read them.
         if self.is_up() {
             self.owed.child = self.child.is_some();
             self.owed.resource |= self.plan.reload && self.plan.mode == Mode::Watch;
         }
     }
 
-    /// The old file stays. Neither a reload that is still owed for it nor the other templates are held up by that.
+    /// The old file stays. An owed reload of this template and the other templates are not held up.
     fn not_installed(
         &mut self,
         mut round: Round,
@@ -521,7 +521,7 @@ impl Resource {
         self.reload_if_owed(round, t, now, effects)
     }
 
-    /// A template's file is dealt with: its reload is next, or the next template.
+    /// The file of a template is done: its reload is next, or the next template.
     fn reload_if_owed(&mut self, round: Round, t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
         match self.owed.templates[t] {
             true => self.reload(round, t, effects),
@@ -534,7 +534,7 @@ impl Resource {
         Update::Working(round, Step::Running(Job::Reload(t)))
     }
 
-    /// All files are dealt with. What is in place is made known, also where another template of the round failed.
+    /// All files are done. Reloads of installed files run even if another template of the round failed.
     fn templates_done(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         if !self.is_up() {
             return self.bring_up(round, now, effects);
@@ -547,11 +547,11 @@ impl Resource {
         self.reload_resource_if_owed(round, now, effects)
     }
 
-    /// start_cmd and the child come with the first round in which every file is in place. Once they were, a later one that
-    /// fails leaves its old file, and that is no reason to leave the service down.
+    /// start_cmd and the child follow the first round in which every file is in place. If a template fails in a later round,
+    /// its old file stays, and the service can still be started.
     fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         let incomplete = matches!(self.service, Service::New) && round.outcome == Outcome::Incomplete;
-        if incomplete || self.service.rest().is_some() {
+        if incomplete || self.service.restart_at().is_some() {
             self.finish(round, now, effects)
         } else if self.plan.start {
             effects.push(Effect::Run(Job::Start));
@@ -574,7 +574,7 @@ impl Resource {
         }
     }
 
-    /// The resource's reload command comes after the child's reload; no update waits for that.
+    /// The resource's reload command follows the child's reload. No update waits for the child's reload.
     fn reload_resource_if_owed(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         if !self.owed.resource || self.child_is_reloading() {
             return self.finish(round, now, effects);
@@ -584,7 +584,7 @@ impl Resource {
     }
 
     fn finish(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        // A child that runs keeps a one-shot run going until it ends.
+        // A running child keeps a one-shot run alive until the child ends.
         let verdict_is_due = self.child.is_none() || !self.is_up();
         if round.outcome != Outcome::Good {
             if verdict_is_due {
@@ -597,7 +597,7 @@ impl Resource {
                 }
             }
         } else {
-            self.retry.settle();
+            self.retry.reset();
             if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Succeeded);
             }
@@ -605,14 +605,14 @@ impl Resource {
         Update::Idle
     }
 
-    /// The child was started, for the first time or again, or could not be.
+    /// The child was started, for the first time or again, or could not be started.
     fn spawned(&mut self, result: Result<(), Fault>, now: Instant, effects: &mut Vec<Effect>) {
         let Some(child) = &mut self.child else { return };
         child.spawned(&result);
         match result {
             Ok(()) => {
                 self.service = Service::Up;
-                // It has read the newest files.
+                // The child has read the newest files.
                 self.owed.child = false;
                 self.recovered(Subject::Child, effects);
             }
@@ -625,10 +625,10 @@ impl Resource {
                     Service::New | Service::Failed { .. } | Service::Down { .. } => self.finish(round, now, effects),
                 };
             }
-            // That was its reload.
+            // The start was the child's reload.
             update @ (Update::Idle | Update::Rendering | Update::Working(..)) => {
                 self.update = update;
-                self.child_was_told(effects);
+                self.child_has_reloaded(effects);
             }
         }
         self.begin_if_idle(effects);
@@ -643,7 +643,7 @@ impl Resource {
                 if !self.faults.any() {
                     self.verdict_in_one_shot(Verdict::ChildEnded { status });
                 }
-                let delay = self.come_up_again(now);
+                let delay = self.restart_later(now);
                 effects.extend(delay.map(restarting));
             }
         }
@@ -651,36 +651,36 @@ impl Resource {
 
     /// start_cmd failed, or the child could not be started.
     fn not_started(&mut self, subject: Subject, fault: Fault, now: Instant, effects: &mut Vec<Effect>) {
-        let is_news = self.failed(subject, fault, effects);
-        let delay = self.come_up_again(now);
-        effects.extend(delay.filter(|_| is_news).map(restarting));
+        let is_new = self.failed(subject, fault, effects);
+        let delay = self.restart_later(now);
+        effects.extend(delay.filter(|_| is_new).map(restarting));
     }
 
-    /// Has all that is started with the resource started anew, after a rest that differs from host to host.
-    fn come_up_again(&mut self, now: Instant) -> Option<Duration> {
+    /// Restarts everything that is started with the resource, after a random delay that differs from host to host.
+    fn restart_later(&mut self, now: Instant) -> Option<Duration> {
         self.verdict_in_one_shot(Verdict::Failed);
         let delay = Duration::from_secs(self.random.below(RESTART_SECONDS) as u64);
-        let rest = (self.plan.mode == Mode::Watch).then_some(now + delay);
+        let restart_at = (self.plan.mode == Mode::Watch).then_some(now + delay);
         self.service = match self.service {
-            Service::New | Service::Failed { .. } => Service::Failed { rest },
-            Service::Up | Service::Down { .. } => Service::Down { rest },
+            Service::New | Service::Failed { .. } => Service::Failed { restart_at },
+            Service::Up | Service::Down { .. } => Service::Down { restart_at },
         };
-        rest.map(|_| delay)
+        restart_at.map(|_| delay)
     }
 
-    /// The first one stands.
+    /// The first verdict stays.
     fn verdict_in_one_shot(&mut self, verdict: Verdict) {
         if self.plan.mode == Mode::OneShot {
             self.verdict.get_or_insert(verdict);
         }
     }
 
-    /// start_cmd brings the service up on its first files: what would check them may come with it.
+    /// start_cmd starts the service with its first files. The programs that check_cmd needs may only exist after that.
     fn start_stands_in_for_checks(&self) -> bool {
         self.plan.start && matches!(self.service, Service::New)
     }
 
-    /// There is nothing yet that could be reloaded.
+    /// No service runs yet that could be reloaded.
     fn start_stands_in_for_reloads(&self) -> bool {
         self.plan.start && !self.is_up()
     }
@@ -689,19 +689,19 @@ impl Resource {
         Line::new(level, message).with("config", self.plan.templates[t].dst.clone())
     }
 
-    /// Logs a failure that is new or another than before. Tells whether it is.
+    /// Logs a failure that is new or has changed. Returns whether it was logged.
     fn failed(&mut self, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) -> bool {
         let line = self.faults.failed(subject, fault, &self.plan);
-        let is_news = line.is_some();
+        let is_new = line.is_some();
         effects.extend(line.map(Effect::Log));
-        is_news
+        is_new
     }
 
     fn failed_in(&mut self, round: &mut Round, subject: Subject, fault: Fault, effects: &mut Vec<Effect>) {
         let outcome = match subject {
             Subject::Template(_) => Outcome::Incomplete,
             Subject::Reload(_) | Subject::ReloadResource => Outcome::ReloadFailed,
-            // They belong to no round.
+            // These failures belong to no round.
             Subject::Backend(_) | Subject::Start | Subject::Child => Outcome::Good,
         };
         round.outcome = round.outcome.max(outcome);
@@ -714,26 +714,28 @@ impl Resource {
 }
 
 impl Service {
-    fn rest(self) -> Option<Instant> {
+    fn restart_at(self) -> Option<Instant> {
         match self {
-            Service::Failed { rest } | Service::Down { rest } => rest,
+            Service::Failed { restart_at } | Service::Down { restart_at } => restart_at,
             Service::New | Service::Up => None,
         }
     }
 
-    /// Ends a rest that is over. Tells whether there was one.
-    fn take_rest(&mut self, now: Instant) -> bool {
+    /// Ends a delay that is over. Returns whether there was one.
+    fn take_restart(&mut self, now: Instant) -> bool {
         match self {
-            Service::Failed { rest } | Service::Down { rest } => rest.take_if(|until| *until <= now).is_some(),
+            Service::Failed { restart_at } | Service::Down { restart_at } => {
+                restart_at.take_if(|until| *until <= now).is_some()
+            }
             Service::New | Service::Up => false,
         }
     }
 }
 
-/// remco restarts a resource after 0 to 29 seconds.
+/// Go remco restarts a resource after 0 to 29 seconds.
 const RESTART_SECONDS: usize = 30;
 
-/// What follows from a round that was not good. remco says the first text in both cases.
+/// The line after a round that failed. Go remco logs the first text in both cases.
 fn trying_again(outcome: Outcome, delay: Duration) -> Line {
     let what = match outcome {
         Outcome::Good | Outcome::Incomplete => "not all templates could be rendered",
@@ -762,7 +764,7 @@ impl Retry {
         delay
     }
 
-    fn settle(&mut self) {
+    fn reset(&mut self) {
         self.at = None;
         self.failures = 0;
     }
