@@ -1,4 +1,4 @@
-//! Log lines that wait to be written: bounded, in order, never torn. Counts the lines that find no room. Writes nothing
+//! Log lines that wait to be written: bounded, in order, each whole. Counts the lines that find no room. Writes nothing
 //! itself and knows no clock.
 
 use std::collections::VecDeque;
@@ -8,25 +8,25 @@ use rustix::io::Errno;
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     lines: VecDeque<Vec<u8>>,
-    /// How much of the first line has been written.
+    /// Bytes of the first line that were written already.
     written: usize,
-    /// All that is left to write.
+    /// Bytes of all lines that are left.
     bytes: usize,
     lost: Option<Lost>,
 }
 
-/// Lines that found no room behind those that wait.
+/// The number of lines that found no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) lines: u64,
-    /// Why nothing could be written at that time.
+    /// Why lines could not be written then.
     pub(super) why: Errno,
 }
 
-/// How many bytes wait at most.
+/// At most so many bytes wait.
 const CAPACITY: usize = 256 << 10;
 
-/// Lines are lost until no more than this waits: one message tells of many of them.
+/// After a loss, lines are dropped until no more than this waits, so that one message covers many lost lines.
 const ROOM_AGAIN: usize = CAPACITY / 2;
 
 impl Backlog {
@@ -34,12 +34,12 @@ impl Backlog {
         self.lines.is_empty() && self.lost.is_none()
     }
 
-    /// Whether a line of this length would be lost. A longer one than all that may wait is taken if it is alone.
+    /// Whether a line of this length would be lost. A line above the capacity is accepted if no other waits.
     pub(super) fn is_full_for(&self, length: usize) -> bool {
         self.lost.is_some() || !self.lines.is_empty() && self.bytes + length > CAPACITY
     }
 
-    /// Takes a line, or counts it as lost. `why`: the reason for which lines wait.
+    /// Queues a line, or counts it as lost. `why` is the cause that makes lines wait.
     pub(super) fn push(&mut self, line: Vec<u8>, why: Errno) {
         if self.is_full_for(line.len()) {
             self.lose(why);
@@ -49,17 +49,17 @@ impl Backlog {
         }
     }
 
-    /// Takes what is told of lost lines, ahead of any other line. `at_end`: there is no later moment for it.
+    /// Takes the count of lost lines, if it is time to report it. `at_end`: there is no later time.
     pub(super) fn take_lost(&mut self, at_end: bool) -> Option<Lost> {
         if self.bytes > ROOM_AGAIN && !at_end { None } else { self.lost.take() }
     }
 
-    /// Writes lines for as long as they are taken. Gives whether anything was taken, and why not all was.
+    /// Writes lines until `write` takes no more. Returns whether anything was written, and why not everything was.
     pub(super) fn flush(&mut self, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> (bool, Result<(), Errno>) {
         let mut has_progressed = false;
         while let Some(line) = self.lines.front() {
             match write(&line[self.written..]) {
-                // A datagram socket never takes it.
+                // A datagram socket never takes this line.
                 Err(why @ Errno::MSGSIZE) => {
                     self.drop_first();
                     self.lose(why);
@@ -70,7 +70,7 @@ impl Backlog {
                     self.written += n;
                     self.bytes -= n;
                     if self.written < line.len() {
-                        // A full pipe took a part; a full disk says why with the next write.
+                        // A full pipe took a part of the line. A full disk fails with the next write.
                         continue;
                     }
                     self.drop_first();
@@ -96,7 +96,7 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    /// Writes to a pipe that has so much room left.
+    /// Writes to a pipe that has so many bytes of room.
     fn flush(backlog: &mut Backlog, mut room: usize) -> (String, bool, Result<(), Errno>) {
         let mut taken = Vec::new();
         let (has_progressed, result) = backlog.flush(|line| {

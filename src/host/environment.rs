@@ -1,5 +1,4 @@
-//! The environment this program was started with, as bytes. Changes nothing: a child gets its
-//! variables where it is started.
+//! The environment that the program was started with, as bytes. Changes nothing: `process` sets the variables of children.
 
 use std::os::unix::ffi::OsStringExt;
 

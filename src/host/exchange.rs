@@ -1,8 +1,7 @@
-//! One HTTP request and its answer over a [`Link`], without waiting: the only door of ureq. `Agent::run` is synchronous, so
-//! it runs where it cannot wait, and again where it could not finish: the first run writes the request down; the loop
-//! sends those bytes; when the head of an answer may be complete, ureq runs again, "sends" the same bytes, which are
-//! compared and dropped, reads what was received, and keeps its transport for the body. Owns the bytes of the request and
-//! the beginning of the answer. Does not own names, addresses, deadlines, kept links, nor repetitions.
+//! One HTTP request and its answer over a [`Link`], without waiting. The only file that uses ureq, whose `Agent::run`
+//! blocks. So it is run over recorded bytes: the first run writes the request down, and the loop sends it. When the head of
+//! an answer may be complete, ureq runs again: its "sent" bytes are compared and dropped, it reads the received bytes, and
+//! its transport is kept for the body. Does not own names, addresses, deadlines, kept links or retries.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -23,17 +22,17 @@ use super::cause::Cause;
 use super::link::{Ends, Link, Received};
 use super::wait::Interest;
 
-/// The longest head with the interim answers before it, and the size of each of ureq's buffers: whatever is received here
-/// fits into ureq's input at once.
+/// The longest head, with interim answers before it, and the size of ureq's buffers: received bytes fit into ureq's input at
+/// once.
 pub const BUFFER: usize = 16 * 1024;
 
-/// Reads from the link, and reads of ureq, in one turn: an answer that comes byte by byte does not hold the loop.
+/// Reads from the link, and reads by ureq, in one turn. An answer that comes byte by byte must not hold up the loop.
 const MOST_READS: usize = 64;
 
-/// How a server of TLS begins to say that it was not spoken to in TLS: an alert of version 3.x.
+/// A TLS server's answer to a request without TLS: an alert of version 3.x.
 const TLS_ALERT: &[u8] = &[21, 3];
 
-/// ureq, told to do nothing by itself.
+/// ureq, configured without timeouts, redirects and a pool.
 #[derive(Clone, Debug)]
 pub struct Http {
     agent: Agent,
@@ -50,12 +49,12 @@ impl Default for Http {
             .user_agent(concat!("remco/", env!("CARGO_PKG_VERSION")))
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
-            // One less than fits: ureq could not tell a head that is too long from one that is cut.
+            // One less than fits: otherwise ureq cannot tell a head that is too long from one that is incomplete.
             .max_response_header_size(BUFFER - 1)
-            // Connections are kept by us.
+            // `client` keeps connections.
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
-            // The only limit that ureq has unless told otherwise (1 s). Zero: it does not wait for `100 Continue`.
+            // ureq's only default limit (1 s). With zero it does not wait for `100 Continue`.
             .timeout_await_100(Some(Duration::ZERO))
             .build();
         let slot = Slot::default();
@@ -63,15 +62,15 @@ impl Default for Http {
     }
 }
 
-/// A request as it goes over the wire, the same every time it is sent.
+/// A request as bytes; every attempt sends them.
 pub struct Recorded {
     head: http::Request<()>,
     bytes: Arc<Vec<u8>>,
-    /// Where in `bytes` the body begins, if there is one.
+    /// Where in `bytes` the body begins, if the request has one.
     body: Option<usize>,
-    /// For https.
+    /// Whether the request needs TLS.
     pub tls: bool,
-    /// A name or an address, the latter without brackets.
+    /// A name or an address; an IPv6 address has no brackets.
     pub host: String,
     /// Of the URL, else 80 or 443.
     pub port: u16,
@@ -85,10 +84,10 @@ impl fmt::Debug for Recorded {
 }
 
 impl Http {
-    /// Writes a request down.
+    /// Records a request.
     ///
     /// # Errors
-    /// It is not a valid one.
+    /// The request is not valid.
     pub fn record(
         &self,
         method: &str,
@@ -123,25 +122,25 @@ impl Http {
         Ok(Recorded { head, bytes: Arc::new(bytes), body: at, tls, host, port })
     }
 
-    /// Runs ureq once over this end of a connection.
+    /// Runs ureq once over one end of a connection.
     fn run(&self, head: &http::Request<()>, body: Option<&[u8]>, end: End) -> Result<Response<Body>, ureq::Error> {
         *lock(&self.slot.next) = Some(end);
         let outcome = match body {
             Some(body) => self.agent.run(head.clone().map(|()| body)),
             None => self.agent.run(head.clone()),
         };
-        // A run that failed before it was connected must not keep the link open.
+        // A run that failed before it connected must not keep the link.
         lock(&self.slot.next).take();
         outcome
     }
 }
 
-/// A request that is being served. Take turns with [`Exchange::advance`] until the head has come, then with
-/// [`Exchange::read`] until the body has ended; poll between them.
+/// A request in progress. Call [`Exchange::advance`] until the head has come, then [`Exchange::read`] until the body has
+/// ended, and poll in between.
 pub struct Exchange {
     http: Http,
     request: Rc<Recorded>,
-    /// Shared with the transport that ureq holds during a run, and as long as it reads the body.
+    /// Shared with ureq's transport, which exists during a run and while the body is read.
     wire: Arc<Mutex<Wire>>,
     ends: Arc<Ends>,
     answer: Option<Answer>,
@@ -162,31 +161,31 @@ pub struct Head {
 }
 
 impl Head {
-    /// The value of a header; `None` where there is none, or no text.
+    /// The value of a header; `None`: it is missing, or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// A head, and what gives the body.
+/// A head, and the reader of the body.
 struct Answer {
     head: Head,
     body: BodyReader<'static>,
 }
 
-/// What came of a turn before the head.
+/// The result of a turn before the head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// Poll.
+    /// Poll before the next turn.
     Waiting,
-    /// Come again after others.
+    /// More can be done at once, after other work.
     More,
     /// The head has come.
     Head,
 }
 
 impl Exchange {
-    /// Over a link that is open and idle.
+    /// Begins on a link that is open and idle.
     pub fn new(http: &Http, request: Rc<Recorded>, link: Link) -> Exchange {
         let (ends, bytes) = (link.ends(), Arc::clone(&request.bytes));
         let wire = Wire {
@@ -204,7 +203,7 @@ impl Exchange {
         Exchange { http: http.clone(), request, wire: Arc::new(Mutex::new(wire)), ends, answer: None }
     }
 
-    /// Appends what to poll for: the answer, and room for what is left of the request.
+    /// Appends what to poll for: the answer, and room to send the rest of the request.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         let wire = lock(&self.wire);
         let (read, write) = wire.link.wants();
@@ -212,27 +211,27 @@ impl Exchange {
         self.ends.interests(read, write || rest, out);
     }
 
-    /// All of the request is with the kernel.
+    /// Whether the kernel has taken the whole request.
     pub fn is_sent(&self) -> bool {
         let wire = lock(&self.wire);
         wire.sent == wire.request.len() && wire.link.is_flushed()
     }
 
-    /// Nothing of the answer has come.
+    /// Whether nothing of the answer has come.
     pub fn is_unanswered(&self) -> bool {
         self.answer.is_none() && lock(&self.wire).received.is_empty()
     }
 
-    /// The head of the answer, once it has come.
+    /// The head of the answer, when it has come.
     pub fn head(&self) -> Option<&Head> {
         self.answer.as_ref().map(|answer| &answer.head)
     }
 
-    /// Sends, and receives until the head has come. An answer may come before all of the request has gone out.
+    /// Sends the request, and receives until the head has come. The head may come before the whole request is sent.
     ///
     /// # Errors
-    /// There will be no answer. [`Cause::Closed`] on a link that served before, with nothing of the answer received, most
-    /// likely means that the server had closed it while it was idle.
+    /// There will be no answer. [`Cause::Closed`] on a reused link without a byte of the answer mostly means that the server
+    /// closed the link while it was idle.
     pub fn advance(&mut self) -> Result<Advance, Cause> {
         let mut wire = lock(&self.wire);
         (wire.reads, wire.bytes) = (MOST_READS, BUFFER);
@@ -243,7 +242,7 @@ impl Exchange {
             Arrived::Head => {}
         }
         wire.replayed = 0;
-        // Then the session of TLS may hold more, which makes no descriptor readable.
+        // In this case the TLS session may have more data, which no descriptor reports.
         let at_hand = wire.reads == 0;
         drop(wire);
         let body = self.request.body.map(|at| &self.request.bytes[at..]);
@@ -255,7 +254,7 @@ impl Exchange {
                 self.answer = Some(Answer { head, body: body.into_reader() });
                 Ok(Advance::Head)
             }
-            // The head is not complete after all: what came was the end of an interim answer, or of its first line.
+            // The head is not complete: these bytes ended an interim answer or the first line.
             Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => {
                 Ok(if at_hand { Advance::More } else { Advance::Waiting })
             }
@@ -263,19 +262,19 @@ impl Exchange {
         }
     }
 
-    /// Appends what has come of the body: about `budget` bytes at most, and less where they come in crumbs.
+    /// Appends received parts of the body: about `budget` bytes, or less if they come in small pieces.
     ///
     /// # Errors
-    /// The rest cannot be had. What came before has been given.
+    /// The rest of the body is lost. The parts before it were appended.
     pub fn read(&mut self, into: &mut Vec<u8>, budget: usize) -> Result<Received, Cause> {
         let Some(answer) = &mut self.answer else { return Ok(Received::Waiting) };
         {
-            // The bytes of the wire count too: a body in chunks of one byte has six of them for each.
+            // Bytes on the wire count: a chunked body of single bytes has six of them for each.
             let mut wire = lock(&self.wire);
             (wire.reads, wire.bytes) = (MOST_READS, budget.max(BUFFER));
         }
         let begin = into.len();
-        // Beyond `end` there is room that was made and is not yet filled.
+        // Behind `end` the buffer is allocated but not filled.
         let mut end = begin;
         let mut outcome = Ok(Received::More);
         for _ in 0..MOST_READS {
@@ -292,7 +291,7 @@ impl Exchange {
                 }
                 Ok(n) => end += n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    // Also where the transport was asked often enough.
+                    // Also if the transport was read often enough.
                     let wire = lock(&self.wire);
                     let used_up = wire.reads == 0 || wire.bytes == 0;
                     outcome = Ok(if used_up { Received::More } else { Received::Waiting });
@@ -308,10 +307,11 @@ impl Exchange {
         outcome
     }
 
-    /// The head, and the link for the next exchange: after [`Received::Ended`], unless one side wants it closed.
+    /// Returns the head, and the link for the next exchange if the answer has [`Received::Ended`] and both sides keep the
+    /// connection open.
     pub fn finish(self) -> (Option<Head>, Option<Link>) {
         let head = self.answer.map(|answer| {
-            // ureq has dropped its transport where it has offered the connection.
+            // ureq has dropped its transport after it offered the connection.
             drop(answer.body);
             answer.head
         });
@@ -321,38 +321,38 @@ impl Exchange {
     }
 }
 
-/// A link, the request that it carries, and the beginning of the answer.
+/// A link, the request that it sends, and the beginning of the answer.
 struct Wire {
     link: Link,
     request: Arc<Vec<u8>>,
-    /// How much of the request the link has taken.
+    /// Bytes of the request that the link has taken.
     sent: usize,
-    /// The beginning of the answer, kept whole until [`Wire::commit`]: every run of ureq reads it from the start.
+    /// The beginning of the answer, kept until [`Wire::commit`]: every run of ureq reads it from the start.
     received: Vec<u8>,
-    /// How much of `received` this run of ureq has taken.
+    /// Bytes of `received` that this run of ureq has read.
     replayed: usize,
-    /// ureq has the head, so what it reads from now on may be forgotten.
+    /// ureq has the head: bytes that it reads from now on may be dropped.
     committed: bool,
-    /// How much of `received` has been searched for the end of a head.
+    /// Bytes of `received` that were searched for the end of a head.
     searched: usize,
-    /// How often the link may be read in this turn, and how many bytes.
+    /// Reads that are left in this turn, and bytes.
     reads: usize,
     bytes: usize,
-    /// ureq has found that by the rules of HTTP the connection may serve another request.
+    /// ureq has decided that HTTP allows another request on the connection.
     reusable: bool,
 }
 
 enum Arrived {
-    /// Nothing that ureq could make use of.
+    /// No bytes that ureq could use.
     Nothing,
-    /// There may be more at hand.
+    /// More bytes may be there.
     Some,
-    /// A head that may be complete, or what never will be one.
+    /// A head that may be complete, or bytes that cannot become a head.
     Head,
 }
 
 impl Wire {
-    /// Sends what goes out at once.
+    /// Sends as much as the link takes at once.
     fn pump(&mut self) -> Result<(), Cause> {
         self.link.turn()?;
         let request = Arc::clone(&self.request);
@@ -360,7 +360,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Receives the beginning of the answer. ureq is not run for a head that comes in crumbs.
+    /// Receives the beginning of the answer. ureq is not run for a head that is still incomplete.
     fn receive_head(&mut self) -> Result<Arrived, Cause> {
         let have = self.received.len();
         let mut end = have;
@@ -385,13 +385,14 @@ impl Wire {
             return Err(Cause::Other("the server speaks TLS: is it a https:// URL?".to_owned()));
         }
         match self.find_end() {
-            // Also where the connection broke behind it: what came before may be the answer.
+            // Also if the connection failed afterwards: the bytes before may be the answer.
             true => Ok(Arrived::Head),
             false => outcome,
         }
     }
 
-    /// Whether the end of a head has come since the last search, or of the first line: what is no HTTP is told early.
+    /// Whether the end of a head, or of its first line, has come since the last search. An answer that is no HTTP is
+    /// detected early.
     fn find_end(&mut self) -> bool {
         let ends = |at: usize| self.received[..at].ends_with(b"\n\r") || self.received[..at].ends_with(b"\n");
         let first = !self.received[..self.searched].contains(&b'\n');
@@ -401,15 +402,15 @@ impl Wire {
         found
     }
 
-    /// ureq has the head, and keeps for itself what it has taken. From now on bytes are read once.
+    /// ureq has the head and keeps what it has read. From now on bytes are read once.
     fn commit(&mut self) {
         self.received.drain(..self.replayed);
         self.received.shrink_to_fit();
         (self.replayed, self.committed) = (0, true);
     }
 
-    /// Gives what was received already, then reads, and sends what is left of the request meanwhile. Before
-    /// [`Wire::commit`] it does not read: what this run has read the next one would miss.
+    /// Returns received bytes, then reads more, and continues to send the request. Before [`Wire::commit`] it does not read:
+    /// the next run would miss those bytes.
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let kept = &self.received[self.replayed..];
         if !kept.is_empty() {
@@ -437,7 +438,7 @@ impl Wire {
     }
 }
 
-/// What the next run of ureq is connected with. There is one thread, and a run takes it before it ends.
+/// The connection that the next run of ureq gets. There is one thread, and the run takes it before it ends.
 #[derive(Clone, Debug, Default)]
 struct Slot {
     next: Arc<Mutex<Option<End>>>,
@@ -453,11 +454,11 @@ impl Connector<()> for Slot {
     }
 }
 
-/// Where a transport ends.
+/// The other side of a transport.
 enum End {
-    /// What is sent is written down, and nothing is received.
+    /// Records the sent bytes, and receives nothing.
     Paper(Arc<Mutex<Vec<u8>>>),
-    /// At a link that sends the request already. `at`: how much of it ureq has sent again.
+    /// A link that already sends the request. `at` is the number of bytes that ureq has repeated.
     Wire { wire: Arc<Mutex<Wire>>, at: usize },
 }
 
@@ -467,7 +468,7 @@ impl fmt::Debug for End {
     }
 }
 
-/// The transport of one run, and of the body that follows it.
+/// The transport of one run, and of the body that follows.
 struct Replay {
     end: End,
     buffers: LazyBuffers,
@@ -475,7 +476,7 @@ struct Replay {
 }
 
 impl fmt::Debug for Replay {
-    /// Without the buffers: they hold passwords.
+    /// Omits the buffers: they contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Replay").field(&self.end).finish()
     }
@@ -510,9 +511,8 @@ impl Transport for Replay {
         Ok(n > 0)
     }
 
-    /// ureq asks this in one place: when an answer is complete and its connection is fit for another request: neither side
-    /// wants to close, and ureq holds nothing that was left over. It is told no, so that it drops the transport and keeps
-    /// nothing: the link stays with us.
+    /// ureq calls this when an answer is complete and the connection could be reused: neither side closes it, and no bytes
+    /// are left over. The answer is no, so that ureq drops the transport and the link stays ours.
     fn is_open(&mut self) -> bool {
         if let End::Wire { wire, .. } = &self.end {
             let mut wire = lock(wire);
@@ -529,7 +529,7 @@ impl Transport for Replay {
     }
 }
 
-/// Names are looked up elsewhere: ureq gets an address that it never connects to.
+/// A resolver that returns an address which ureq never connects to.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -557,7 +557,7 @@ fn cause(error: &ureq::Error) -> Cause {
     }
 }
 
-/// There is one thread, and it never holds two of these at once.
+/// There is one thread, and it never holds two locks at once.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

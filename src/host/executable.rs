@@ -1,5 +1,5 @@
-//! Why a program could not be started, in words that name what is missing: the program, the interpreter of a script, or
-//! the loader of a binary. Starts nothing, and reads no more than the beginning of a file.
+//! Explains why a program could not be started: the program, the interpreter of a script or the loader of a binary is
+//! missing. Starts nothing, and reads only the beginning of a file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,11 +11,11 @@ use super::read::beginning_of_file;
 use crate::error::cause;
 use crate::quote::quote;
 
-/// How much of a file is read to find its interpreter. The kernel looks at 256 bytes for the `#!`, and linkers put the
-/// name of the loader into the first page.
+/// Bytes that are read to find an interpreter. The kernel looks at 256 bytes for `#!`, and linkers put the loader's name
+/// into the first page.
 const BEGINNING: usize = 4096;
 
-/// The error of starting a program by its name, with the name and what is missing.
+/// The error of a failed start, with the name of the program and of the missing file.
 pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     let missing = match error.kind() {
         io::ErrorKind::NotFound => what_is_missing(name, std::env::var_os("PATH").as_deref()),
@@ -26,7 +26,7 @@ pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
 }
 
-/// The program that a shell runs first for a command; `None` where only a shell can tell.
+/// The program that a shell runs first for a command; `None`: only a shell can tell.
 pub(super) fn first_of(command: &OsStr) -> Option<OsString> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:".contains(byte);
     let mut words = command.as_bytes().split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
@@ -34,13 +34,13 @@ pub(super) fn first_of(command: &OsStr) -> Option<OsString> {
     word.iter().all(is_plain).then(|| OsStr::from_bytes(word).to_owned())
 }
 
-/// The interpreter or loader that a program needs and does not find. A shell says only that the program is not found,
-/// though it is there.
+/// The interpreter or loader that a program needs and does not find. The shell's message does not name it: it says that
+/// the program itself was not found.
 pub(super) fn missing_part(name: &OsStr) -> Option<String> {
     part(&find(name, std::env::var_os("PATH").as_deref())?).ok()?
 }
 
-/// `None` where all seems to be there.
+/// `None`: nothing seems to be missing.
 fn what_is_missing(name: &OsStr, search: Option<&OsStr>) -> Option<String> {
     let shown_name = shown(name.as_bytes());
     let Some(path) = find(name, search) else {
@@ -53,17 +53,17 @@ fn what_is_missing(name: &OsStr, search: Option<&OsStr>) -> Option<String> {
     }
 }
 
-/// Where a program is; `None`: nowhere in PATH. A name with a slash is its own path, whether it is there or not.
+/// The path of a program; `None`: it is not in PATH. A name with a slash is its own path, even if no file is there.
 fn find(name: &OsStr, search: Option<&OsStr>) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(name));
     }
-    // What the C library takes where PATH is not set.
+    // The default of the C library if PATH is not set.
     let search = search.unwrap_or(OsStr::new("/bin:/usr/bin"));
     std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// The interpreter of a script or the loader of a binary, where that is missing.
+/// The missing interpreter of a script or loader of a binary.
 fn part(path: &Path) -> io::Result<Option<String>> {
     let beginning = beginning_of_file(path, BEGINNING)?;
     let (role, needed) = match (script_interpreter(&beginning), loader(&beginning)) {
@@ -76,7 +76,7 @@ fn part(path: &Path) -> io::Result<Option<String>> {
     Ok((!is_there).then(|| format!("{path} needs the {role} {}, which is missing", shown(&needed))))
 }
 
-/// `None` where it is not plain.
+/// `None`: the cause is not known.
 fn what_is_forbidden(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
     let shown = shown(path.as_os_str().as_bytes());
@@ -86,7 +86,7 @@ fn what_is_forbidden(path: &Path) -> Option<String> {
     }
 }
 
-/// What a script names behind its `#!`.
+/// The interpreter behind the `#!` of a script.
 fn script_interpreter(beginning: &[u8]) -> Option<Vec<u8>> {
     let line = beginning.strip_prefix(b"#!")?;
     let line = line.split(|byte| *byte == b'\n').next()?;
@@ -94,7 +94,7 @@ fn script_interpreter(beginning: &[u8]) -> Option<Vec<u8>> {
     Some(name.to_vec())
 }
 
-/// What an ELF program is loaded by: its PT_INTERP, in the byte order of this machine as only such programs run.
+/// The loader of an ELF program: its PT_INTERP. The byte order is that of this machine, because other programs do not run.
 fn loader(beginning: &[u8]) -> Option<Vec<u8>> {
     const PT_INTERP: usize = 3;
     let number = |at: usize, length: usize| -> Option<usize> {
@@ -107,7 +107,7 @@ fn loader(beginning: &[u8]) -> Option<Vec<u8>> {
     if !beginning.starts_with(b"\x7fELF") {
         return None;
     }
-    // The offsets of e_phoff, e_phentsize and e_phnum, then those of p_offset and p_filesz within an entry.
+    // The offsets of e_phoff, e_phentsize and e_phnum, then of p_offset and p_filesz within an entry.
     let (word, table, size, count, offset, length) = match beginning.get(4)? {
         1 => (4, 0x1c, 0x2a, 0x2c, 0x04, 0x10),
         2 => (8, 0x20, 0x36, 0x38, 0x08, 0x20),
@@ -122,7 +122,7 @@ fn loader(beginning: &[u8]) -> Option<Vec<u8>> {
     Some(name.strip_suffix(b"\0").unwrap_or(name).to_vec())
 }
 
-/// A path in backquotes, with what does not print escaped: an interpreter may end in `\r`.
+/// A path in backquotes with escapes: an interpreter may end with `\r`.
 fn shown(path: &[u8]) -> String {
     quote(path, '`', false)
 }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_loader_is_found_in_a_program() {
-        // This test's own program is one, and may be a static one.
+        // This test program may be such a program, or a static one.
         let own = beginning_of_file(Path::new("/proc/self/exe"), BEGINNING).unwrap();
         let found = loader(&own);
         assert_eq!(found.is_some(), cfg!(not(target_feature = "crt-static")), "{found:?}");

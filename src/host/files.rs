@@ -1,6 +1,6 @@
-//! Rendered text on its way to its place: comparing, staging, renaming. The only writer of the
-//! user's files. Decides nothing about when; a file is replaced whole or not at all, where it can be replaced.
-//! Works on descriptors: a directory that another user owns may change under our hands.
+//! Writes rendered text to its destination: compares, stages, renames. Nothing else writes files of the user. A file is
+//! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because another
+//! user who owns a directory may change it meanwhile.
 
 mod attributes;
 mod identity;
@@ -30,54 +30,54 @@ use crate::error::cause;
 pub use identity::identity;
 pub use place::open_or_create;
 
-/// Where a template's result goes and what it has to look like there.
+/// The destination of a template's result, and the owner and mode of the file.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// As the user wrote it.
+    /// As the user wrote the path.
     pub path: PathBuf,
-    /// Permission bits; `None`: those of the file that is there, else 0644.
+    /// Permission bits; `None`: those of the present file, or 0644 for a new one.
     pub mode: Option<u32>,
-    /// `None`: left alone.
+    /// `None`: the owner is not changed.
     pub uid: Option<u32>,
-    /// As `uid`.
+    /// `None`: the group is not changed.
     pub gid: Option<u32>,
-    /// Create missing directories above it, with mode 0755 less the umask.
+    /// Creates missing directories of the path, with mode 0755 less the umask.
     pub make_directories: bool,
     /// What is synced to the disk when the result is installed.
     pub durability: Durability,
-    /// Write into the file that is there instead of replacing it.
+    /// Writes into the present file instead of replacing it.
     pub in_place: bool,
     /// Empty at first.
     pub seen: Seen,
 }
 
-/// The permissions that a destination with a configured `mode` has to have: those that it was found in sync with or that
-/// it was given. What differs from them later is drift.
+/// The permissions that a destination with a configured `mode` should have: those that it had when it was in sync, or was
+/// given. Later differences from them are drift.
 #[derive(Clone, Debug, Default)]
 pub struct Seen(RefCell<Option<Permissions>>);
 
-/// How what is there compares with what should be.
+/// The difference between a destination and a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// Nothing is to be done.
+    /// They are equal.
     InSync,
     /// The result has to be installed.
     Differs,
-    /// A device, a fifo, a descriptor: nothing can be read back from it.
+    /// A device, a fifo or a descriptor cannot be read back.
     Unknowable,
 }
 
-/// A result that waits to be installed. Its file is removed when the stage is dropped.
+/// A result that waits to be installed. Dropping the stage removes its file.
 #[derive(Debug)]
 pub struct Stage {
-    /// `None` where nothing is renamed and there is nothing to check.
+    /// `None`: nothing will be renamed, and no command will check a file.
     file: Option<StageFile>,
     target: Target,
     permissions: Permissions,
     warnings: Vec<String>,
 }
 
-/// Whether a check command will want to see the result as a file.
+/// Whether a check command needs the result as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// The result is written to a file, whatever the destination is.
@@ -87,16 +87,16 @@ pub enum Checked {
 }
 
 impl Destination {
-    /// Compares bytes and, where they are set, mode, access control list, owner and group. Writes nothing.
+    /// Compares the bytes and, if they are configured, mode, access control list, owner and group. Writes nothing.
     ///
     /// # Errors
-    /// The destination is there but cannot be read, or is a directory.
+    /// The destination exists but cannot be read, or is a directory.
     pub fn compare(&self, content: &[u8]) -> Result<Comparison, String> {
         if descriptor(&self.path).is_some() {
             return Ok(Comparison::Unknowable);
         }
         let failed = |what: &str, e: &io::Error| format!("failed to {what} `{}`: {}", self.path.display(), cause(e));
-        // The usual case costs no more than it must: a regular file under the name itself.
+        // The common case has to be cheap: a regular file at the path itself.
         let meta = match lstat(&self.path) {
             Ok(meta) => meta,
             Err(Errno::NOENT) => return Ok(Comparison::Differs),
@@ -123,7 +123,7 @@ impl Destination {
         }
         let opened = match &place {
             Some(place) => place.open(OFlags::RDONLY),
-            // Should it have become a link or a fifo since: without following, and without waiting.
+            // It may have become a link or a fifo since: the open neither follows nor waits.
             None => openat(
                 CWD,
                 &self.path,
@@ -143,8 +143,8 @@ impl Destination {
         }
     }
 
-    /// Whether the access control list is another than the last one in place. Without a configured mode the permissions
-    /// are the file's own, and are taken as they are found.
+    /// Whether the access control list differs from the last one in sync. Without a configured mode, the permissions are not
+    /// compared.
     fn has_drifted(&self, file: &File) -> io::Result<bool> {
         if self.mode.is_none() {
             return Ok(false);
@@ -160,7 +160,7 @@ impl Destination {
         }
     }
 
-    /// Removes the stage files that a crash has left: those that have one of our names and no lock. What cannot be
+    /// Removes stage files that a crash has left: those with one of our names and without a lock. A file that cannot be
     /// removed does no harm.
     pub fn sweep(&self) {
         match self.locate() {
@@ -175,17 +175,17 @@ impl Destination {
         }
     }
 
-    /// What a file is called that is not in the destination's directory.
+    /// The name of a stage file outside of the destination's directory.
     fn name(&self) -> &OsStr {
         self.path.file_name().unwrap_or_default()
     }
 
-    /// Writes the result into a file beside the destination: `.NAME` and digits, created with mode 0600, then given
-    /// its owner and mode, so that a check command that runs as another user sees what will be there. Where nothing can be
-    /// created beside it, and only the file itself is going to be written, the stage lies elsewhere.
+    /// Writes the result into a stage file beside the destination. Its name is `.NAME` and digits. It is created with mode
+    /// 0600 and then gets its owner and mode, so that a check command that runs as another user sees the final file. If no
+    /// file can be created there, and the destination is written in place, the stage is elsewhere.
     ///
     /// # Errors
-    /// Anything that kept the file from being written whole; nothing is left behind.
+    /// The file could not be written as a whole. No file is left.
     pub fn stage(&self, content: &[u8], checked: Checked) -> Result<Stage, String> {
         let mut target = self.locate()?;
         if target.is_none() && self.make_directories {
@@ -221,7 +221,7 @@ impl Destination {
             }
         };
         if let Some((file, writer)) = writer {
-            // From here on it is removed on any error.
+            // From here on an error removes the stage file.
             let path = file.path.display().to_string();
             let failed = |(what, e): (&str, io::Error)| format!("failed to {what} stage file `{path}`: {}", cause(&e));
             let filled = self.fill(&file, writer, content, &mut stage);
@@ -246,7 +246,7 @@ impl Destination {
         })
     }
 
-    /// Gives a new stage file everything: bytes, owner, attributes, mode.
+    /// Writes everything to a new stage file: bytes, owner, attributes, mode.
     fn fill(
         &self,
         file: &StageFile,
@@ -277,7 +277,7 @@ impl Destination {
         file.seal(writer).map_err(|e| ("seal", e))
     }
 
-    /// Creates what is missing of a directory's path, so that it is there after a power cut if that is wanted of the file.
+    /// Creates the missing directories of a path, and syncs them if the file is to survive a power cut.
     fn create_directories(&self, dir: &Path) -> Result<(), String> {
         place::create_directories(dir, |above| match self.durability {
             Durability::Full => fsync(above),
@@ -286,13 +286,13 @@ impl Destination {
         .map_err(|(path, e)| format!("failed to create directory `{}`: {}", path.display(), cause(&e)))
     }
 
-    /// Puts the result into its place: fsync, rename, fsync of the directory, as far as `durability` wants them. A
-    /// destination that cannot be renamed over because it is a mount point is written in place.
+    /// Installs the result: fsync, rename, fsync of the directory, as `durability` says. A destination that is a mount point
+    /// cannot be renamed over, and is written in place.
     ///
-    /// Gives a warning where the file is in place but may not survive a power cut, or has lost attributes.
+    /// Returns a warning if the file is installed but may not survive a power cut, or has lost attributes.
     ///
     /// # Errors
-    /// The old content is still there, unless the message says otherwise.
+    /// The old content is still in place, unless the message says otherwise.
     pub fn install(&self, stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
         let Stage { file, target, permissions, mut warnings } = stage;
         let failed =
@@ -308,7 +308,7 @@ impl Destination {
                 return written.map(|()| None).map_err(|e| failed("write to", &self.path, &cause(&e)));
             }
         };
-        // A check command may have taken a minute. The name must still lead to the place that was staged for.
+        // A check command may have taken a minute. The path must still lead to the place of the stage.
         match self.locate()? {
             Some(Target::Regular(now)) if now.is(&place) => {}
             Some(_) | None => {
@@ -352,7 +352,7 @@ impl Destination {
             }
         } else {
             drop(file);
-            // What is said of the stage's attributes does not hold for the file that is there.
+            // Warnings about the attributes of the stage do not apply to the present file.
             warnings.clear();
             self.overwrite(&place, content, &mut warnings)?;
             *self.seen.0.borrow_mut() = None;
@@ -367,7 +367,7 @@ impl Destination {
         }
     }
 
-    /// `None` where its directory is not there.
+    /// `None`: the directory does not exist.
     fn locate(&self) -> Result<Option<Target>, String> {
         match locate(&self.path) {
             Ok(target) => Ok(Some(target)),
@@ -376,34 +376,34 @@ impl Destination {
         }
     }
 
-    /// The directory that is not there.
+    /// The missing directory.
     fn missing_directory(&self) -> Result<PathBuf, String> {
         match locate(&self.path) {
             Err(Lost::NoDirectory(dir)) => Ok(dir),
             Err(lost) => Err(lost.into()),
-            // It was created at this moment.
+            // Another process has just created it.
             Ok(_) => Ok(parent(&self.path)),
         }
     }
 }
 
 impl Stage {
-    /// The staged file; `None` where there is nothing to check.
+    /// The path of the staged file; `None`: there is none to check.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| &*file.path)
     }
 
-    /// A descriptor that the check command needs to inherit, where the path leads to one.
+    /// The descriptor that the check command has to inherit, if the path refers to one.
     pub fn inherited(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref()?.inherited()
     }
 
-    /// Whether what is installed can be read back and compared.
+    /// Whether the installed result can be read back and compared.
     pub fn is_for_regular_file(&self) -> bool {
         matches!(self.target, Target::Regular(_))
     }
 
-    /// Device and inode of the file that is going to be replaced.
+    /// Device and inode of the file that will be replaced.
     pub fn replaces(&self) -> Option<(u64, u64)> {
         match &self.target {
             Target::Regular(place) => place.found.map(|found| found.identity),
@@ -412,7 +412,7 @@ impl Stage {
     }
 }
 
-/// What the new file takes over from the old one.
+/// The attributes that the new file inherits from the old one.
 fn old_attributes(place: &Place, warnings: &mut Vec<String>) -> Result<Attributes, (&'static str, io::Error)> {
     let read = match place.open(OFlags::RDONLY) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -428,36 +428,36 @@ fn failed_to_create(dir: &Path, e: &io::Error) -> String {
     format!("failed to create a stage file in `{}`: {}", dir.display(), cause(e))
 }
 
-/// Whether a directory takes no new file, from us at least.
+/// Whether we may not create a file in a directory.
 fn is_not_writable(e: &io::Error) -> bool {
     matches!(Errno::from_io_error(e), Some(Errno::ROFS | Errno::ACCESS | Errno::PERM))
 }
 
-/// How long the loop stands still for a reader that does not keep up.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the loop waits for a slow reader.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     match number {
-        1 => write::to_reader(io::stdout().as_fd(), content, PATIENCE),
-        2 => write::to_reader(io::stderr().as_fd(), content, PATIENCE),
+        1 => write::to_reader(io::stdout().as_fd(), content, WRITE_TIMEOUT),
+        2 => write::to_reader(io::stderr().as_fd(), content, WRITE_TIMEOUT),
         _ => {
-            // Appending: a descriptor's offset is shared, and opening it anew would begin at 0.
+            // Appends: opening the path would begin at offset 0, while the descriptor's offset is shared.
             let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let file = openat(CWD, format!("/proc/self/fd/{number}"), flags, Mode::empty()).map_err(without_reader)?;
-            write::to_reader(file.as_fd(), content, PATIENCE)
+            write::to_reader(file.as_fd(), content, WRITE_TIMEOUT)
         }
     }
 }
 
-/// Opened without waiting: a fifo without a reader is an error that is tried again, not a hang. Not followed: what was a
-/// device may be a link by now.
+/// Opens without waiting: a fifo without a reader is an error that is retried, and no hang. Opens without following: the
+/// device may have become a link.
 fn open_and_write(place: &Place, content: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(&place.dir, &place.name, flags, Mode::empty()).map_err(without_reader)?;
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile {
         return Err(io::Error::other("it was replaced at this moment"));
     }
-    write::to_reader(file.as_fd(), content, PATIENCE)
+    write::to_reader(file.as_fd(), content, WRITE_TIMEOUT)
 }
 
 fn without_reader(e: Errno) -> io::Error {
@@ -467,7 +467,7 @@ fn without_reader(e: Errno) -> io::Error {
     }
 }
 
-/// Whether a regular file has these bytes. Reads no more than one byte beyond them, however large it has become.
+/// Whether a regular file has exactly these bytes. Reads at most one byte more than that, even of a huge file.
 fn same_bytes(mut file: File, content: &[u8]) -> io::Result<bool> {
     let mut buffer = vec![0; content.len().saturating_add(1).min(64 * 1024)];
     let mut rest = content;
@@ -477,7 +477,7 @@ fn same_bytes(mut file: File, content: &[u8]) -> io::Result<bool> {
             read => read?,
         };
         match rest.strip_prefix(&buffer[..n]) {
-            // A read of a regular file is short at its end alone.
+            // A read of a regular file is short only at its end.
             Some(left) if n < buffer.len() => return Ok(left.is_empty()),
             Some(left) => rest = left,
             None => return Ok(false),
@@ -492,7 +492,7 @@ pub(crate) mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// A folder of the test's own, removed at its end.
+    /// A temporary folder of a test, removed at the end.
     pub struct Folder(PathBuf);
 
     impl Folder {

@@ -1,6 +1,5 @@
-//! Filters written in JavaScript: reads their files and runs them, each in an engine of its own that is kept.
-//! A script sees In and Param, and nothing of the machine but its clock. Which files there are is told by the
-//! configuration, what a filter may cost by the render.
+//! Filters in JavaScript: reads their files and runs each in an engine of its own, which is kept. A script sees In and
+//! Param, and nothing of the machine but its clock. The configuration names the files, and the limits of the render apply.
 
 use std::cell::RefCell;
 use std::iter;
@@ -20,43 +19,42 @@ use crate::template::meter::{Hold, Meter, STEP, tree};
 use crate::template::scripts::{Script, Scripts};
 use crate::template::value::{Data, ListKind, Map, Value};
 
-/// More than any filter.
+/// Larger than any useful filter.
 const LARGEST_SCRIPT: usize = 1 << 20;
 
-/// What one script may use at any time.
+/// The memory limit of one script, in bytes.
 const MEMORY: usize = 64 << 20;
-/// What its calls may take of the stack.
+/// The stack limit of a script's calls, in bytes.
 const STACK: usize = 256 << 10;
-/// The engine asks once in so many jumps and calls of a script whether it may go on (QuickJS's
-/// JS_INTERRUPT_COUNTER_INIT). Each counts as a step of the render.
-const PATIENCE: u64 = 10_000;
-/// What a call costs in steps before its script has done anything: some 10 µs, in which a render makes as many.
+/// QuickJS calls the interrupt handler once in so many jumps and calls (its JS_INTERRUPT_COUNTER_INIT). Each of them counts
+/// as a step of the render.
+const INTERRUPT_INTERVAL: u64 = 10_000;
+/// The cost of a call in steps, without its script: about 10 µs, in which a render makes that many.
 const CALL: u64 = 100;
-/// Elements of 16 bytes that fill the memory: a longer array is mostly holes.
+/// So many elements of 16 bytes fill the memory: a longer array consists mostly of holes.
 const LONGEST: f64 = (MEMORY / 16) as f64;
-/// So many lists and maps may stand within each other on their way in or out.
+/// The nesting limit of lists and maps on their way in or out.
 const NESTING: usize = 200;
 
-/// Calls a script afresh: what it declares goes with the call. Its own `arguments` hold its text, because any other name
-/// would be seen by it.
+/// Runs a script in a function of its own, so that its declarations end with the call. The text is in `arguments`, because
+/// the script would see any other name.
 const RUN: &str = "(function (In, Param) { return eval(arguments[2]); })";
-/// What kind of object something is: `[object Date]`. Made before a script can change what it is made of.
+/// The class of an object, such as `[object Date]`. It is bound before a script can change the prototypes.
 const KIND: &str = "Function.prototype.call.bind(Object.prototype.toString)";
 
-/// Has the functions of arrays ask before they go through one. A module, since that has a name, by which its lines are
-/// kept out of messages.
+/// Makes array functions ask before they iterate. It is a module, so that its name keeps its lines out of messages.
 const ARRAYS: &str = include_str!("javascript/arrays.js");
 const ARRAYS_NAME: &str = "arrays.js";
 
-/// Reads filters. The name of each is that of its file without `.js`.
+/// Reads filters. The name of a filter is the name of its file without `.js`.
 ///
 /// # Errors
-/// A file that cannot be read or is no JavaScript.
+/// A file cannot be read or is no JavaScript.
 pub fn load(paths: &[PathBuf]) -> Result<Scripts, String> {
     let mut scripts = Scripts::default();
     for path in paths {
         let filter = Filter::read(path)?;
-        // A name that is no text cannot stand in a template either.
+        // A name that is not UTF-8 cannot be written in a template.
         if let Some(name) = path.file_stem().and_then(|name| name.to_str()) {
             scripts.insert(name, filter);
         }
@@ -64,11 +62,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Scripts, String> {
     Ok(scripts)
 }
 
-/// A filter of the user.
+/// One filter of filter_dir.
 struct Filter {
     path: PathBuf,
     source: String,
-    /// Made for the first call.
+    /// Created by the first call.
     engine: RefCell<Option<Engine>>,
 }
 
@@ -85,7 +83,7 @@ impl Filter {
     /// Compiles the script without running it.
     fn check(&self) -> Result<(), String> {
         let engine = Engine::new().map_err(|error| self.told(&Failure::from(error)))?;
-        // A text is compiled as a whole before it runs, and this one does not get far.
+        // The engine compiles the whole text before it runs; the throw ends it at once.
         let text = format!("throw 0;{}", self.source);
         let thrown = engine.context.with(|ctx| {
             let error = ctx.eval_with_options::<js::Value, _>(text, sloppy()).err()?;
@@ -116,33 +114,33 @@ impl Script for Filter {
         };
         let result = engine.run(&self.source, env, value, argument);
         let value = result.map_err(|failure| self.told(&failure))?;
-        // What a script that failed leaves behind, half-built values or used up memory, goes with its engine.
+        // An engine with leftovers of a failed script, such as half-built values or used memory, is dropped.
         *kept = engine.is_clean().then_some(engine);
         Ok(value)
     }
 }
 
-/// QuickJS with one script's world in it.
+/// QuickJS with the environment of one script.
 struct Engine {
-    // In this order: what is kept of a context has to be let go of before the context.
+    // The order matters: persistent values have to be dropped before their context.
     run: Persistent<Function<'static>>,
     kind: Persistent<Function<'static>>,
     context: Context,
     watch: Rc<Watch>,
 }
 
-/// What the engine asks whether it may go on.
+/// The state of the interrupt handler.
 #[derive(Default)]
 struct Watch {
-    /// Of the render that the script runs in; only while it runs.
+    /// The meter of the render that the script runs in; set only while it runs.
     meter: RefCell<Option<Meter>>,
-    /// Why it may not.
+    /// Why the script was ended.
     end: RefCell<Option<String>>,
 }
 
-/// Why a call gives no value.
+/// Why a call has no value.
 enum Failure {
-    /// In this line of the script, where it is known.
+    /// The line of the script, if it is known, and the cause.
     At(Option<u32>, String),
     Engine(js::Error),
 }
@@ -160,7 +158,7 @@ impl Engine {
         runtime.set_max_stack_size(STACK);
         let watch = Rc::new(Watch::default());
         let watched = watch.clone();
-        runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over(PATIENCE))));
+        runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over(INTERRUPT_INTERVAL))));
         let context = Context::full(&runtime)?;
         let asked = watch.clone();
         let (run, kind) = context.with(|ctx| {
@@ -182,8 +180,8 @@ impl Engine {
     fn run(&self, source: &str, env: &Env, value: &Value, argument: &Value) -> Result<Value, Failure> {
         self.watch.begin(&env.meter);
         self.watch.is_over(CALL);
-        // Runs no job, there is none; but it is what tells the engine where the stack is now, which the first call may
-        // have found deep below.
+        // There is no job to run. But this call tells the engine the present stack pointer; the first call may have been
+        // deep in the stack.
         let ran = self.context.runtime().execute_pending_job();
         debug_assert!(ran.is_ok_and(|ran| !ran), "an engine with jobs is not kept");
         let result = self.context.with(|ctx| {
@@ -212,12 +210,11 @@ impl Engine {
         }
     }
 
-    /// Makes the engine as it was before the script ran, but for what it did to JavaScript's own objects. `false`: it
-    /// cannot be done.
+    /// Resets the engine, except for changes to JavaScript's own objects. `false`: it cannot be reset.
     fn is_clean(&self) -> bool {
         let removed = self.context.with(|ctx| -> js::Result<()> {
             let globals = ctx.globals();
-            // Only what is assigned without `var` can be listed here.
+            // Only variables that are assigned without `var` can be listed here.
             let keys: Vec<js::Atom> = globals.keys().collect::<js::Result<_>>()?;
             keys.into_iter().try_for_each(|key| globals.remove(key))
         });
@@ -225,7 +222,7 @@ impl Engine {
     }
 }
 
-/// What a script threw, in words.
+/// The message of an exception.
 fn explain(caught: CaughtError) -> Failure {
     let told = |what: &str| Failure::At(None, what.to_owned());
     match caught {
@@ -238,7 +235,7 @@ fn explain(caught: CaughtError) -> Failure {
             let line = exception.stack().as_deref().and_then(line_of);
             Failure::At(line, excerpt(&format!("{name}: {message}")))
         }
-        // The engine has no memory left to make an error of it. Nobody throws null.
+        // The engine has no memory left for an error object, and throws null.
         CaughtError::Value(thrown) if thrown.is_null() => told(OUT_OF_MEMORY),
         CaughtError::Value(thrown) => match thrown.get::<js::Coerced<String>>() {
             Ok(text) => told(&excerpt(&format!("throws {}", text.0))),
@@ -256,13 +253,13 @@ impl Watch {
         self.meter.replace(Some(meter.clone()));
     }
 
-    /// Tells why the script was ended, if it was.
+    /// Returns why the script was ended, if it was.
     fn finish(&self) -> Option<String> {
         self.meter.take();
         self.end.take()
     }
 
-    /// Whether a function may go through an array of this length. A script that catches the exception does not get far.
+    /// Whether a function may iterate over an array of this length. A script that catches the exception is ended soon.
     fn ask(&self, ctx: &Ctx, length: f64, steps: f64, name: &str) -> js::Result<()> {
         if length > LONGEST {
             let message = format!("an array of {length} elements is too long for {name}");
@@ -275,12 +272,12 @@ impl Watch {
         }
     }
 
-    /// Counts steps. Whether the script may not go on.
+    /// Counts steps. Returns whether the script has to end.
     fn is_over(&self, steps: u64) -> bool {
-        // No script runs while the engine is made, though it asks then too.
+        // While the engine is created no script runs, but the handler is called.
         let Some(meter) = &*self.meter.borrow() else { return false };
         let bytes = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(STEP);
-        // What is not looked at by then is looked at here: the engine asks seldom enough.
+        // The handler is called rarely enough to look at the clock each time.
         match meter.charge(bytes).and_then(|()| meter.look()) {
             Ok(()) => false,
             Err(why) => {
@@ -291,7 +288,7 @@ impl Watch {
     }
 }
 
-/// What the values hold that were taken in or out by one call: it is bounded like all that a render builds.
+/// The cost of the values that one call converts: it has the limits of everything that a render builds.
 struct Carried {
     bytes: usize,
     most: usize,
@@ -310,7 +307,7 @@ impl Carried {
     }
 }
 
-/// Makes JavaScript's values of the template's.
+/// Converts values of the template to JavaScript.
 struct Inward<'c, 'js> {
     ctx: &'c Ctx<'js>,
     carried: Carried,
@@ -323,7 +320,7 @@ impl<'js> Inward<'_, 'js> {
         Ok(match value {
             Value::Nil => js::Value::new_null(ctx),
             Value::Bool(value) => js::Value::new_bool(ctx, *value),
-            // Beyond 2^53 to the nearest number that there is.
+            // Beyond 2^53, the nearest float.
             Value::Int(number, _) => js::Value::new_number(ctx, *number as f64),
             Value::Float(number) => js::Value::new_number(ctx, *number),
             Value::Str(text) => self.text(text)?.into_value(),
@@ -350,7 +347,7 @@ impl<'js> Inward<'_, 'js> {
     fn map(&mut self, map: &Map, depth: usize) -> Result<js::Value<'js>, Failure> {
         let object = js::Object::new(self.ctx.clone())?;
         for (key, value) in map {
-            // Defined, not set: a key may be `__proto__`.
+            // Defined and not assigned: a key may be `__proto__`.
             let value = Property::from(self.value(value, depth + 1)?).writable().enumerable().configurable();
             object.prop(self.text(key)?, value)?;
         }
@@ -379,16 +376,16 @@ impl<'js> Inward<'_, 'js> {
     }
 }
 
-/// A byte that is not UTF-8 is this lone surrogate and the byte in JavaScript, whose texts are UTF-16, so that it
-/// comes out as it went in (Python's "surrogateescape").
+/// A byte that is not UTF-8 becomes this lone surrogate plus the byte, because texts in JavaScript are UTF-16. So it
+/// survives both conversions (Python's "surrogateescape").
 const RAW: u16 = 0xdc00;
-/// Numbers to a text of these units, and back. For texts that are not UTF-8 the engine knows no other way.
+/// Converts UTF-16 units to a text, and back. The engine has no other way for texts that are not UTF-8.
 const JOIN: &str = "(function (u) { var t = ''; for (var i = 0; i < u.length; i++) t += String.fromCharCode(u[i]); \
                     return t; })";
 const SPLIT: &str = "(function (t) { var u = []; for (var i = 0; i < t.length; i++) u.push(t.charCodeAt(i)); \
                      return u; })";
 
-/// Makes the template's values of JavaScript's.
+/// Converts values of JavaScript to the template's.
 struct Outward<'js> {
     kind: Function<'js>,
     carried: Carried,
@@ -432,7 +429,7 @@ impl<'js> Outward<'js> {
     }
 
     fn array(&mut self, array: &js::Object<'js>, depth: usize) -> Result<Value, Failure> {
-        // Up to 2^32 - 1, of which none need to be there; `rquickjs::Array` panics beyond 2^31.
+        // Up to 2^32 - 1, also if most elements do not exist; `rquickjs::Array` panics beyond 2^31.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -459,7 +456,7 @@ impl<'js> Outward<'js> {
                 }
                 Ok(Value::map(map))
             }
-            // Those that `new` makes.
+            // Objects of `new String` and the like.
             "String" | "Number" | "Boolean" => {
                 let inner: Function = object.get("valueOf")?;
                 let inner = inner.call((This(object),))?;
@@ -484,7 +481,7 @@ impl<'js> Outward<'js> {
     }
 }
 
-/// A text with lone surrogates.
+/// The bytes of a text with lone surrogates.
 fn from_units(units: &[u16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for unit in char::decode_utf16(units.iter().copied()) {
@@ -499,7 +496,7 @@ fn from_units(units: &[u16]) -> Vec<u8> {
     bytes
 }
 
-/// JavaScript has one kind of number. As in the original (goja), what is whole and exact is an integer.
+/// JavaScript has one type of number. As in Go remco (goja), a whole number that is exact is an integer.
 fn number(number: f64) -> Value {
     const EXACT: f64 = (1_i64 << 53) as f64;
     if number.trunc() == number && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative()) {
@@ -509,14 +506,14 @@ fn number(number: f64) -> Value {
     Value::Float(number)
 }
 
-/// As a script in a page: what is not declared may be assigned.
+/// Non-strict mode, as in a web page: undeclared variables may be assigned.
 fn sloppy() -> EvalOptions {
     let mut options = EvalOptions::default();
     options.strict = false;
     options
 }
 
-/// The line of the innermost frame of the script that has one: `    at f (eval_script:2:13)`.
+/// The line of the innermost frame of the script, such as `    at f (eval_script:2:13)`.
 fn line_of(stack: &str) -> Option<u32> {
     let mut frames = stack.lines().filter(|frame| !frame.contains(ARRAYS_NAME));
     frames.find_map(|frame| {
@@ -525,7 +522,7 @@ fn line_of(stack: &str) -> Option<u32> {
     })
 }
 
-/// What of a script's message goes into ours: its first line, and not too much of it.
+/// The first line of a script's message, cut.
 fn excerpt(message: &str) -> String {
     const LONGEST: usize = 200;
     let line = message.lines().next().unwrap_or_default();

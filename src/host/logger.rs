@@ -1,5 +1,5 @@
-//! Standard error: where log lines go, and where they wait while it is not read. Knows the level, the form and the clock;
-//! the lines' text is made in `log`. No update waits for the reader of the log.
+//! Writes log lines to standard error, and keeps them while its reader is slow. Owns the level, the format and the time
+//! stamp; `log` formats lines. An update never waits for the reader of the log.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,8 +17,9 @@ use crate::error::cause;
 use crate::log::{Format, Level, Line, Stamp};
 use crate::template::World;
 
-/// Writes log lines. Those that standard error does not take at once wait here, up to 256 KB of them; it is up to the loop
-/// to have them written when [`Logger::interest`] or [`Logger::due`] say so. Dropped, it waits for the reader a moment.
+/// Writes log lines. Lines that standard error does not take at once wait here, at most 256 KB. The loop calls
+/// [`Logger::flush`] when [`Logger::interest`] or [`Logger::due`] say so. Dropping the logger waits for the reader for a
+/// moment.
 #[derive(Debug)]
 pub struct Logger {
     form: Cell<(Level, Format)>,
@@ -27,18 +28,18 @@ pub struct Logger {
     waiting: RefCell<Waiting>,
 }
 
-/// The lines that were not taken yet.
+/// The lines that wait to be written.
 #[derive(Debug)]
 struct Waiting {
     backlog: Backlog,
-    /// Why they wait; `None`: nothing waits.
+    /// Why the lines wait; `None`: no line waits.
     blocked: Option<Blocked>,
-    /// How long lines that find no room may still wait for the reader, until it has read all.
+    /// How long lines that find no room may still wait for the reader. Refilled when all lines are written.
     credit: Duration,
     pause: Duration,
 }
 
-/// When lines that wait are tried again.
+/// When waiting lines are written again.
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
     why: Errno,
@@ -48,16 +49,16 @@ struct Blocked {
 #[derive(Clone, Copy, Debug)]
 enum Until {
     Writable,
-    /// Nothing tells when: a full disk, a terminal that takes nothing from the background.
+    /// The system reports nothing here: a full disk, or a terminal that stops background programs.
     Moment(Instant),
-    /// It is not worth a wake-up: a pipe that no process reads.
+    /// With the next line: a pipe without a reader is not worth a wake-up.
     NextLine,
 }
 
-/// A reader that is only slow is waited for, so that a burst of lines is not lost. One that has stopped costs so much, once.
+/// A slow reader gets this time, so that a burst of lines is not lost. A reader that has stopped costs this time once.
 const CREDIT: Duration = Duration::from_millis(100);
 
-/// Between two tries where nothing tells when one is worth it.
+/// The pause between two attempts if no event reports that writing is possible.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -71,12 +72,12 @@ impl Logger {
         Logger { form, machine, stderr: Stderr::new(), waiting: RefCell::new(Waiting::new()) }
     }
 
-    /// For a new configuration.
+    /// Changes level and format, for a new configuration.
     pub fn set(&self, level: Level, format: Format) {
         self.form.set((level, format));
     }
 
-    /// Writes a line, if its level is shown, or has it wait.
+    /// Writes a line if its level is shown, or queues it.
     pub fn log(&self, line: &Line) {
         if line.level < self.form.get().0 {
             return;
@@ -84,7 +85,7 @@ impl Logger {
         self.write(self.bytes_of(line));
     }
 
-    /// Writes a text that is no log line, behind those that wait.
+    /// Writes a text that is no log line, after the waiting lines.
     pub fn say(&self, text: &str) {
         self.write(text.as_bytes().to_vec());
     }
@@ -104,12 +105,12 @@ impl Logger {
         }
     }
 
-    /// What the loop waits for while lines wait: then, or when [`Logger::due`] has come, [`Logger::flush`] is wanted.
+    /// What the loop polls for while lines wait. [`Logger::flush`] is to be called then, or at [`Logger::due`].
     pub fn interest(&self) -> Option<Interest<'_>> {
         self.waiting.borrow().is_blocked_until_writable().then(|| Interest::write(self.stderr.fd()))
     }
 
-    /// When lines that wait are tried again although nothing tells that they can be written.
+    /// When waiting lines are written again although no event reports that writing is possible.
     pub fn due(&self) -> Option<Instant> {
         match self.waiting.borrow().blocked?.until {
             Until::Moment(at) => Some(at),
@@ -117,7 +118,7 @@ impl Logger {
         }
     }
 
-    /// Writes what waits, as far as it is taken at once.
+    /// Writes as many waiting lines as standard error takes at once.
     pub fn flush(&self) {
         self.flush_lines(&mut self.waiting.borrow_mut());
     }
@@ -142,7 +143,7 @@ impl Logger {
 }
 
 impl Drop for Logger {
-    /// Writes what waits, for as long as its reader keeps up within half a second.
+    /// Writes the waiting lines, as long as the reader takes them within half a second.
     fn drop(&mut self) {
         let mut waiting = self.waiting.replace(Waiting::new());
         if let Some(lost) = waiting.backlog.take_lost(true) {
@@ -152,7 +153,7 @@ impl Drop for Logger {
     }
 }
 
-/// Writes a text to standard error where there is no log. Waits for its reader half a second at most.
+/// Writes a text to standard error before there is a logger. Waits at most half a second for the reader.
 pub fn say(text: &str) {
     let mut waiting = Waiting::new();
     waiting.backlog.push(text.as_bytes().to_vec(), Errno::AGAIN);
@@ -186,7 +187,7 @@ impl Waiting {
 
     fn until(&mut self, why: Errno, has_progressed: bool, before: Option<Blocked>) -> Until {
         match why {
-            // Where it was said to be writable and took nothing, it cannot be polled.
+            // It was reported as writable and took nothing, so polling is of no use.
             Errno::AGAIN if has_progressed || before.is_none_or(|before| before.why != Errno::AGAIN) => Until::Writable,
             Errno::AGAIN | Errno::NOSPC | Errno::DQUOT | Errno::NOBUFS | Errno::NOMEM => {
                 let at = Instant::now() + self.pause;
@@ -197,7 +198,7 @@ impl Waiting {
         }
     }
 
-    /// Waits until lines that wait can be written, on the credit. Tells whether that is so.
+    /// Waits until lines can be written, within the credit. Returns whether they can.
     fn wait_on_credit(&mut self, stderr: &Stderr) -> bool {
         let mut credit = std::mem::take(&mut self.credit);
         let is_writable = self.wait(stderr, &mut credit);
@@ -205,7 +206,7 @@ impl Waiting {
         is_writable
     }
 
-    /// Waits until lines that wait can be written, as long as `left`, from which it takes what it needed.
+    /// Waits until lines can be written, for `left` at most, and subtracts the time that it took.
     fn wait(&self, stderr: &Stderr, left: &mut Duration) -> bool {
         let until = Instant::now() + *left;
         let is_writable = loop {
@@ -224,7 +225,7 @@ impl Waiting {
         is_writable
     }
 
-    /// Writes what waits for as long as its reader keeps up.
+    /// Writes waiting lines as long as the reader takes them.
     fn finish(&mut self, stderr: &Stderr) {
         let mut left = LAST_FLUSH;
         if !self.is_blocked_until_writable() {
@@ -236,7 +237,7 @@ impl Waiting {
     }
 }
 
-/// What is told of lines that were lost, at every level: there were lines of that level.
+/// The line about lost lines. It is shown at every level, because lines of that level were lost.
 fn line_about(lost: Lost) -> Line {
     let what = if lost.lines == 1 { "log line was" } else { "log lines were" };
     let why = match lost.why {

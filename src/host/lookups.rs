@@ -1,5 +1,6 @@
-//! The names that the templates of one update ask for: what is known, what is wanted, and the lookups under way. A render
-//! that wants an unknown name goes on without it, is thrown away, and is done again when all are known. Renders nothing.
+//! The names that the templates of one update look up: answers, open questions, and lookups in progress. A render that needs
+//! an unknown name continues without it; its result is dropped, and the render is repeated when all names are known. Renders
+//! nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,36 +8,36 @@ use std::time::{Duration, Instant};
 use super::dns::{Found, Lookup, Query, Resolver};
 use super::wait::Interest;
 
-/// Lookups under way at a time: each has a socket or more.
+/// The number of lookups in progress at a time. Each has at least one socket.
 const AT_ONCE: usize = 16;
 
-/// Renders of one update. A template that makes new names in every render would never end.
+/// The number of renders of one update. A template that looks up new names in every render would never end.
 const MOST_ROUNDS: usize = 32;
 
-/// Names of one update: a template may make them out of all its keys.
+/// The number of names of one update: a template may compute names from all its keys.
 const MOST_NAMES: usize = 4096;
 
-/// After this long no more lookups begin for an update: with servers that are silent, each takes seconds.
+/// After this time an update begins no more lookups. With silent servers each lookup takes seconds.
 const MOST_TIME: Duration = Duration::from_secs(60);
 
 /// The names of one update.
 #[derive(Debug, Default)]
 pub struct Lookups {
-    /// The answers, or why there is none.
+    /// Answers, and errors.
     known: HashMap<Query, Result<Found, String>>,
     wanted: VecDeque<Query>,
-    /// All that were ever wanted.
+    /// All names that were ever looked up.
     asked: HashSet<Query>,
-    /// When the first round was over.
+    /// When the first round ended.
     began: Option<Instant>,
     under_way: Vec<(Query, Lookup)>,
     rounds: usize,
-    /// When the last turn was, or the render.
+    /// When the last turn or render was.
     turned: Option<Instant>,
 }
 
 impl Lookups {
-    /// What is known of a name; `None`: it is looked up now, and the render has to be done again.
+    /// The answer for a name; `None`: its lookup begins, and the render has to be repeated.
     pub fn find(&mut self, query: &Query) -> Option<Result<Found, String>> {
         if let Some(known) = self.known.get(query) {
             return Some(known.clone());
@@ -54,12 +55,12 @@ impl Lookups {
         None
     }
 
-    /// Whether a render has asked for something that is not known.
+    /// Whether a render has used an unknown name.
     pub fn is_incomplete(&self) -> bool {
         !self.wanted.is_empty() || !self.under_way.is_empty()
     }
 
-    /// A render is over. Answers live for one update only.
+    /// A render has ended. Answers are used within one update only.
     pub fn end_round(&mut self, now: Instant) {
         if self.is_incomplete() {
             self.rounds += 1;
@@ -70,19 +71,19 @@ impl Lookups {
         }
     }
 
-    /// Appends what is to be polled.
+    /// Appends the descriptors to poll.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         self.under_way.iter().for_each(|(_, lookup)| lookup.interests(out));
     }
 
-    /// When a turn is due although nothing is ready; `None`: nothing is looked up.
+    /// When a turn is due although no descriptor is ready; `None`: no lookup is in progress.
     pub fn due(&self) -> Option<Instant> {
         let starts = !self.wanted.is_empty() && self.under_way.len() < AT_ONCE;
         let lookups = self.under_way.iter().map(|(_, lookup)| lookup.due());
         lookups.chain(self.turned.filter(|_| starts)).min()
     }
 
-    /// Goes on with the lookups. Tells whether that was the last of them.
+    /// Continues the lookups. Returns whether the last one has ended.
     pub fn turn(&mut self, resolver: &Resolver, now: Instant) -> bool {
         if !self.is_incomplete() {
             return false;
@@ -120,10 +121,10 @@ mod tests {
         Query::Addresses(text.to_owned())
     }
 
-    /// A resolver whose only names are those of its hosts file.
+    /// A resolver that knows only the names of its hosts file.
     fn resolver(folder: &Folder, hosts: &str) -> Resolver {
         let (resolv_conf, file) = (folder.path("resolv.conf"), folder.path("hosts"));
-        // Nothing may be sent there.
+        // No message may be sent to this address.
         std::fs::write(&resolv_conf, "nameserver 255.255.255.255\nsearch .\n").unwrap();
         std::fs::write(&file, hosts).unwrap();
         Resolver::with(Places { resolv_conf, hosts: file, port: 53 })

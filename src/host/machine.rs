@@ -1,5 +1,5 @@
-//! The machine as configuration and templates see it: files, environment, clock, zone, names.
-//! Only reads; what is written goes through `files`.
+//! The machine as configuration and templates see it: files, environment, clock, time zone, names. Only reads; `files`
+//! writes.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
@@ -28,16 +28,16 @@ use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
 use crate::template::{Srv, Stamp, World};
 
-/// More than any configuration anybody writes.
+/// Larger than any useful configuration.
 const LARGEST_CONFIG: usize = 16 << 20;
 
-/// More than any template, and still what a small machine can hold.
+/// Larger than any useful template, and small enough for a small machine.
 const LARGEST_TEMPLATE: usize = 64 << 20;
 
-/// More than the rules of any zone: the largest of tzdata has 4 KB.
+/// Larger than the rules of any zone: the largest file of tzdata has 4 KB.
 const LARGEST_ZONE: usize = 128 << 10;
 
-/// The real one.
+/// The real machine.
 #[derive(Debug)]
 pub struct Machine {
     zone: OnceCell<TimeZone>,
@@ -46,12 +46,12 @@ pub struct Machine {
     signals: Arc<Signals>,
     config_was_read: Cell<bool>,
     scripts: RefCell<Rc<Scripts>>,
-    /// The templates that had text when they were read.
+    /// The templates that were not empty when they were read.
     with_text: RefCell<HashSet<PathBuf>>,
 }
 
 impl Machine {
-    /// `signals`: what ends a render or a read that is under way.
+    /// `signals` end a render or a read in progress.
     pub fn new(signals: Arc<Signals>) -> Machine {
         Machine {
             zone: OnceCell::new(),
@@ -64,35 +64,35 @@ impl Machine {
         }
     }
 
-    /// Swaps the names that the render under way may use.
+    /// Swaps the names that the present render may use.
     pub fn swap_lookups(&self, lookups: &mut Lookups) {
         std::mem::swap(&mut *self.lookups.borrow_mut(), lookups);
     }
 
-    /// Whether the render under way wants a name that is not known yet.
+    /// Whether the present render needs a name that is not known yet.
     pub fn wants_names(&self) -> bool {
         self.lookups.borrow().is_incomplete()
     }
 
-    /// What looks names up.
+    /// The resolver of names.
     pub fn resolver(&self) -> &Resolver {
         &self.resolver
     }
 
-    /// The filters of the user.
+    /// The filters of filter_dir.
     pub fn scripts(&self) -> Rc<Scripts> {
         self.scripts.borrow().clone()
     }
 
-    /// Replaces the filters of the user, for the templates that are compiled from now on.
+    /// Replaces the filters of filter_dir. Templates that are compiled later use the new ones.
     pub fn set_scripts(&self, scripts: Scripts) {
         self.scripts.replace(Rc::new(scripts));
     }
 
-    /// Local time as the C library finds it: TZ, then /etc/localtime, then UTC.
+    /// The time zone as the C library finds it: TZ, then /etc/localtime, then UTC.
     fn local(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
-            // The crate's own way of reading has no limit: TZ may name a device.
+            // The package's own reader has no limit, and TZ may name a device.
             let read = |path: &str| Ok(whole_file(Path::new(path), LARGEST_ZONE)?);
             let settings = TimeZoneSettings::new(TimeZoneSettings::DEFAULT_DIRECTORIES, read);
             let zone = match std::env::var("TZ") {
@@ -110,7 +110,7 @@ impl config::Source for Machine {
         if !self.config_was_read.replace(true) {
             return whole_stream(path, LARGEST_CONFIG, &*self.signals);
         }
-        // The loop has begun: no writer is waited for, and what a pipe had was read at the start.
+        // While the loop runs, no writer is waited for. Pipes were read at the start.
         let meta = fs::metadata(path)?;
         match meta.is_file() || meta.is_dir() {
             true => whole_file(path, LARGEST_CONFIG),
@@ -144,7 +144,7 @@ impl World for Machine {
         let bytes = whole_file(path, LARGEST_TEMPLATE)?;
         let mut with_text = self.with_text.borrow_mut();
         match (bytes.is_empty(), with_text.contains(path)) {
-            // It is being written, most likely, or the disk was full. What it was rendered to would be emptied.
+            // The file is probably being written, or the disk was full. Its destination would be emptied.
             (true, true) => Err(io::Error::other("it is empty now, write `{# #}` into it if that is meant")),
             (false, false) => {
                 with_text.insert(path.to_owned());
@@ -171,7 +171,7 @@ impl World for Machine {
     fn now(&self) -> (i64, u32) {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => (since.as_secs().try_into().unwrap_or(i64::MAX), since.subsec_nanos()),
-            // A clock set before 1970: a host without a battery. The whole second is near enough.
+            // A clock before 1970: a host without a battery. The whole second is precise enough.
             Err(before) => (-i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX), 0),
         }
     }
@@ -187,10 +187,10 @@ impl World for Machine {
         let found = match self.lookups.borrow_mut().find(&Query::Addresses(name.to_owned())) {
             Some(Ok(Found::Addresses(found))) => found,
             Some(Err(why)) => return Err(why),
-            // This render is thrown away.
+            // The result of this render is dropped.
             Some(Ok(Found::Services(_))) | None => return Ok(Vec::new()),
         };
-        // An IPv4 address in IPv6's clothes is shown as the one it is, as in Go.
+        // An IPv4 address that is mapped to IPv6 is shown as IPv4, as in Go.
         let mut texts: Vec<String> = found.iter().map(|address| address.to_canonical().to_string()).collect();
         texts.sort();
         texts.dedup();
@@ -198,7 +198,7 @@ impl World for Machine {
     }
 
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String> {
-        // As Go's net.LookupSRV has it: with neither, the name is the whole name.
+        // As in Go's net.LookupSRV: without service and protocol, the name is the whole name.
         let name = match (service, proto) {
             ("", "") => name.to_owned(),
             _ => format!("_{service}._{proto}.{name}"),
@@ -206,7 +206,7 @@ impl World for Machine {
         let found = match self.lookups.borrow_mut().find(&Query::Services(name)) {
             Some(Ok(Found::Services(found))) => found,
             Some(Err(why)) => return Err(why),
-            // This render is thrown away.
+            // The result of this render is dropped.
             Some(Ok(Found::Addresses(_))) | None => return Ok(Vec::new()),
         };
         let records =
@@ -220,7 +220,7 @@ impl World for Machine {
 
     fn processor_time(&self) -> Duration {
         let time = clock_gettime(ClockId::ProcessCPUTime);
-        // Neither is ever negative for this clock.
+        // This clock is never negative.
         Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
     }
 
@@ -229,7 +229,7 @@ impl World for Machine {
     }
 }
 
-/// A name that no variable can have is not set; std would panic at it.
+/// A name that no variable can have is treated as unset; std would panic.
 fn variable(name: &[u8]) -> Option<Vec<u8>> {
     if name.is_empty() || name.iter().any(|b| matches!(b, 0 | b'=')) {
         return None;

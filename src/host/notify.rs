@@ -1,5 +1,5 @@
-//! What systemd is told of us, by its protocol sd_notify(3): one datagram a message to the socket in NOTIFY_SOCKET.
-//! Without one it does nothing. Knows nothing of resources; never waits, never logs, and nothing depends on it.
+//! Reports the state of the program to systemd by the protocol sd_notify(3): one datagram a message to the socket in
+//! NOTIFY_SOCKET. Does nothing without that variable. Knows nothing of resources; never waits and never logs.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -13,78 +13,78 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cut::cut;
 use crate::error::cause;
 
-/// What the supervisor says to us alone. A command of the user's that got them would speak in our name.
+/// The variables that are meant for this program alone. A command that inherited them could send messages in our name.
 pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The supervisor's ear. What it was told last is kept here, so that it hears only what is new.
+/// The connection to systemd. It keeps the reported state, so that only changes are sent.
 #[derive(Debug, Default)]
 pub struct Notify {
     to: Option<Supervisor>,
 }
 
-/// How things stand, as far as a supervisor cares.
+/// The state of the program, as systemd distinguishes it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Everything was in place once.
+    /// Whether every resource has had its first complete update.
     pub is_ready: bool,
-    /// One line about it.
+    /// One line about the resources.
     pub status: String,
 }
 
 #[derive(Debug)]
 struct Supervisor {
-    /// As NOTIFY_SOCKET has it, for messages.
+    /// The value of NOTIFY_SOCKET, for messages.
     name: String,
     socket: UnixDatagram,
     address: SocketAddr,
     reported: ReportedState,
     status: String,
     watchdog: Option<Watchdog>,
-    /// Something could not be said.
-    unheard: Option<Unheard>,
-    /// Nobody was there, and that has been warned of.
+    /// A message could not be sent.
+    unsent: Option<Unsent>,
+    /// The socket was missing, and a warning of that was given.
     is_gone: bool,
 }
 
-/// The state that it was told last.
+/// The last reported state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReportedState {
     /// Starting, or reading the configuration again.
     Busy,
     Ready,
-    /// The end has begun.
+    /// The program is ending.
     Stopping,
 }
 
-/// It ends us unless we say often enough that we live.
+/// systemd kills the program if it gets no sign of life in time.
 #[derive(Debug)]
 struct Watchdog {
     every: Duration,
     due: Instant,
 }
 
-/// What it has to hear is said again then, or later.
+/// The next attempt to send a message that was not taken.
 #[derive(Clone, Copy, Debug)]
-struct Unheard {
+struct Unsent {
     again: Instant,
     pause: Duration,
-    /// Whether the loop is to be woken for it.
+    /// Whether the loop has to wake for the attempt.
     wakes: bool,
 }
 
-/// Between two attempts: from the first on, doubling.
+/// The pause before the first new attempt; it doubles each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
-/// The watchdog is not told more often, whatever it asks for.
+/// Signs of life are not sent more often than this, whatever systemd asks for.
 const SHORTEST_WATCH: Duration = Duration::from_millis(10);
 /// In bytes. systemd drops a datagram of more than 4096.
 const LONGEST_STATUS: usize = 1000;
 
 impl Notify {
-    /// For the supervisor that the environment names.
+    /// Reads NOTIFY_SOCKET.
     ///
     /// # Errors
-    /// It names one that cannot be reached; in words. Whoever waits to hear from us will wait in vain.
+    /// The socket cannot be used; the text says why. systemd would wait in vain.
     pub fn from_environment() -> Result<Notify, String> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Notify::default());
@@ -95,44 +95,44 @@ impl Notify {
         Ok(Notify { to: Some(supervisor.map_err(|e| failed(&shown, &e))?) })
     }
 
-    /// When the next [`Notify::turn`] is due; `None`: not before something has changed.
+    /// When the next [`Notify::turn`] is due; `None`: not before the state changes.
     pub fn due(&self) -> Option<Instant> {
         let to = self.to.as_ref()?;
         let watchdog = to.watchdog.as_ref().map(|watchdog| watchdog.due);
-        let again = to.unheard.filter(|unheard| unheard.wakes).map(|unheard| unheard.again);
+        let again = to.unsent.filter(|unsent| unsent.wakes).map(|unsent| unsent.again);
         watchdog.into_iter().chain(again).min()
     }
 
-    /// Called at every turn of the loop, so that it is the loop that lives. `standing` is only asked where somebody
-    /// listens. Gives, once, what to warn of: that nobody is there.
+    /// Called in every turn of the loop, so that signs of life stop when the loop hangs. `standing` is only called if there
+    /// is a socket. Returns a warning once if the socket is missing.
     pub fn turn(&mut self, now: Instant, standing: impl FnOnce() -> Standing) -> Option<String> {
         let to = self.to.as_mut()?;
         let told = match to.may_be_told(now) {
-            true => to.tell(now, &standing()),
+            true => to.send_changes(now, &standing()),
             false => Ok(()),
         };
-        let error = told.and(to.say_alive(now)).err()?;
+        let error = told.and(to.send_sign_of_life(now)).err()?;
         let is_news = is_permanent(&error) && !std::mem::replace(&mut to.is_gone, true);
         is_news.then(|| failed(&to.name, &error))
     }
 
-    /// The configuration is about to be read again; what follows is [`Notify::turn`].
+    /// The configuration is about to be read again. The end of it is reported by [`Notify::turn`].
     pub fn reloading(&mut self) {
         let Some(to) = &mut self.to else { return };
-        // By it systemd tells this reload from an earlier one: its own clock's microseconds.
+        // systemd tells reloads apart by this time, in microseconds of the monotonic clock.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         to.reported = ReportedState::Busy;
-        // Should it not hear of the beginning, it hears of the end.
+        // If this message is lost, the end of the reload is still reported.
         let _ = to.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// The end has begun.
+    /// The program is ending.
     pub fn stopping(&mut self) {
         let Some(to) = &mut self.to else { return };
         to.reported = ReportedState::Stopping;
-        to.unheard = None;
-        // Should it not hear of it, it sees that we are gone.
+        to.unsent = None;
+        // If this message is lost, systemd sees the end of the process.
         let _ = to.say("STOPPING=1\nSTATUS=stopping");
     }
 }
@@ -143,21 +143,21 @@ impl Supervisor {
         socket.set_nonblocking(true)?;
         let watchdog = every.map(|every| Watchdog { every, due: Instant::now() });
         let (reported, status) = (ReportedState::Busy, String::new());
-        Ok(Supervisor { name, socket, address, reported, status, watchdog, unheard: None, is_gone: false })
+        Ok(Supervisor { name, socket, address, reported, status, watchdog, unsent: None, is_gone: false })
     }
 
     fn may_be_told(&self, now: Instant) -> bool {
-        self.reported != ReportedState::Stopping && self.unheard.is_none_or(|unheard| unheard.again <= now)
+        self.reported != ReportedState::Stopping && self.unsent.is_none_or(|unsent| unsent.again <= now)
     }
 
-    /// Says what is new of how things stand.
-    fn tell(&mut self, now: Instant, standing: &Standing) -> io::Result<()> {
-        let before = self.unheard.take();
+    /// Sends the changes of the state.
+    fn send_changes(&mut self, now: Instant, standing: &Standing) -> io::Result<()> {
+        let before = self.unsent.take();
         let told = self.say_ready(standing.is_ready).and_then(|()| self.say_status(one_line(&standing.status)));
         if let Err(e) = &told {
             let pause = before.map_or(PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
-            // One that is not there, or is none, may come; that is no reason to wake an idle program again and again.
-            self.unheard = Some(Unheard { again: now + pause, pause, wakes: !is_permanent(e) });
+            // A missing socket may appear later. It is no reason to wake an idle program repeatedly.
+            self.unsent = Some(Unsent { again: now + pause, pause, wakes: !is_permanent(e) });
         }
         told
     }
@@ -178,8 +178,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Tells the watchdog, when it is time.
-    fn say_alive(&mut self, now: Instant) -> io::Result<()> {
+    /// Sends a sign of life, if it is due.
+    fn send_sign_of_life(&mut self, now: Instant) -> io::Result<()> {
         let Some(every) = self.watchdog.as_ref().filter(|watchdog| watchdog.due <= now).map(|watchdog| watchdog.every)
         else {
             return Ok(());
@@ -200,7 +200,7 @@ impl Supervisor {
     }
 }
 
-/// Whether saying it again soon is no use: only a full socket, or a machine without memory, gets well by itself.
+/// Whether a new attempt soon is useless. Only a full socket and a lack of memory pass by themselves.
 fn is_permanent(error: &io::Error) -> bool {
     !matches!(Errno::from_io_error(error), Some(Errno::AGAIN | Errno::INTR | Errno::NOBUFS | Errno::NOMEM))
 }
@@ -209,7 +209,7 @@ fn failed(name: &str, error: &io::Error) -> String {
     format!("failed to use NOTIFY_SOCKET `{name}`: {}", cause(error))
 }
 
-/// A message is lines: one within the text would be a message of its own.
+/// A message consists of lines: a line break in the text would begin another assignment.
 fn one_line(text: &str) -> String {
     let text = cut(text, LONGEST_STATUS);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -227,7 +227,7 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
 /// How often to say that we live: twice in the time that is allowed.
 fn watchdog() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
-    // A shell before us, perhaps, was the one to be watched.
+    // The variable may be meant for a shell that ran before this program.
     let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     let allowed = number("WATCHDOG_USEC").filter(|allowed| is_ours && *allowed > 0)?;
     Some(Duration::from_micros(allowed / 2).max(SHORTEST_WATCH))
@@ -237,7 +237,7 @@ fn watchdog() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// A supervisor that listens, and one of ours that speaks to it.
+    /// A socket in systemd's place, and a [`Notify`] that is connected to it.
     fn pair(name: &str, every: Option<Duration>) -> (UnixDatagram, Notify) {
         let name = format!("@remco-notify-{name}-{}", std::process::id());
         let address = address(name.as_bytes()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
         (ear, Notify { to: Some(Supervisor::new(name, address, every).unwrap()) })
     }
 
-    /// All that was heard since the last call: a message a line, its own lines apart by spaces.
+    /// All messages since the last call, one a line; line breaks within a message become blanks.
     fn heard(ear: &UnixDatagram) -> String {
         let mut buffer = [0; 4097];
         let messages = std::iter::from_fn(|| ear.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec()));
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(notify.turn(now, || Standing { is_ready, status: status.to_owned() }), None);
     }
 
-    /// Says so much that nothing more is taken. Gives how many messages that were.
+    /// Sends messages until the socket is full. Returns their number.
     fn fill(notify: &mut Notify) -> usize {
         let to = notify.to.as_mut().unwrap();
         let n = (0..1_000_000).take_while(|_| to.say("STATUS=full").is_ok()).count();
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(notify.turn(now, standing), Some(warning));
         assert_eq!(notify.due(), None);
         assert_eq!(notify.turn(now + PAUSE, standing), None);
-        // It is back, and hears of it when the loop turns anyway.
+        // The socket is back, and gets the state in the loop's next turn.
         let ear = UnixDatagram::bind_addr(&address(name.as_bytes()).unwrap()).unwrap();
         ear.set_nonblocking(true).unwrap();
         assert_eq!(notify.turn(now + 3 * PAUSE, standing), None);

@@ -1,5 +1,5 @@
-//! The file that tells others our process number, and keeps a second remco from starting on it: it carries a lock for
-//! as long as we live. Any failure but that one is only logged, and never stops the program.
+//! The file with our process id. Its lock keeps a second remco from starting with the same file. Any other failure is only
+//! logged and never stops the program.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -15,37 +15,37 @@ use super::logger::Logger;
 use crate::error::cause;
 use crate::log::{Level, Line};
 
-/// Holds our process number, decimal and without a newline, until it is dropped.
+/// The file with our process id, decimal and without a newline. Dropping it removes the file.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
-    /// Open as long as it is ours: the lock goes with the descriptor.
+    /// Open for as long as the file is ours: closing the descriptor releases the lock.
     file: File,
 }
 
-/// Another process has the lock; says which file and whose.
+/// Another process holds the lock. The text names the file and the process.
 #[derive(Debug)]
 pub struct Taken(String);
 
-/// Why there is no file of ours.
+/// Why the file is not ours.
 enum Failure {
     Taken(Taken),
     Other(String),
 }
 
-/// What a file says before we write to it.
+/// The content of a file before it is written.
 enum Content {
-    /// Nothing, or what a crash of the machine leaves of a file that was just written: zeros.
+    /// Empty, or the zeros that a crash of the machine leaves of a new file.
     Blank,
     Number(u32),
     Other,
 }
 
 impl PidFile {
-    /// Writes the file. Where that fails it is logged, and there is none.
+    /// Writes the file. A failure is logged, and the result is `None`.
     ///
     /// # Errors
-    /// Another process, alive, has it.
+    /// A running process holds the lock.
     pub fn create(path: &Path, logger: &Logger) -> Result<Option<PidFile>, Taken> {
         logger.log(&Line::new(Level::Info, format!("creating pid file at \"{}\"", path.display())));
         match lock(path, logger).and_then(|file| write(file, path)) {
@@ -58,13 +58,12 @@ impl PidFile {
         }
     }
 
-    /// Whether it is the one at this path, which is given as it was to [`PidFile::create`], and still there as it was
-    /// written.
+    /// Whether the file is the one at this path, and unchanged. The path has to be spelled as for [`PidFile::create`].
     pub fn is_at(&self, path: &Path) -> bool {
         self.path == path && self.is_whole()
     }
 
-    /// Somebody may have removed it, put another in its place, or written his own number into it.
+    /// The file may have been removed, replaced, or written by another program.
     fn is_whole(&self) -> bool {
         is_at(&self.file, &self.path)
             && matches!(read(&self.file), Ok(Content::Number(number)) if number == std::process::id())
@@ -85,18 +84,18 @@ impl Drop for PidFile {
     }
 }
 
-/// Opens the file at the path, new or old, and locks it.
+/// Opens the file at the path, or creates it, and locks it.
 fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
-    /// Somebody who replaces the file that often will not stop.
+    /// A file that is replaced this often will be replaced again.
     const ATTEMPTS: usize = 100;
     let shown = path.display();
     let failed = |what: &str, e: io::Error| format!("failed to {what} pid file `{shown}`: {}", cause(&e));
     for _ in 0..ATTEMPTS {
         let file = open_or_create(path, 0o644).map_err(|e| Failure::Other(failed("open", e)))?;
-        // Not one of fcntl's, which goes when any descriptor of the file is closed: a template that looks at it would
-        // do. This one asks for no more than leave to read: docs/operation.md says what that means.
+        // The lock is flock's: a lock of fcntl would end when any descriptor of the file is closed, and a template that
+        // reads the file does that. flock needs only the right to read; docs/operation.md says what follows from that.
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // The one who had it may have removed it between our two calls: then our lock keeps nobody out.
+            // The earlier owner may have removed the file between the two calls. Then the lock is on a file without a name.
             Ok(()) if is_at(&file, path) => return Ok(file),
             Ok(()) | Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -107,7 +106,7 @@ fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
                 let message = format!("pid file `{shown}` is in use by another remco{holder}");
                 return Err(Failure::Taken(Taken(message)));
             }
-            // A network file system without locks. Who reads the file is still served.
+            // A network file system without locks. The content of the file is still useful.
             Err(e) => {
                 logger.log(&Line::new(Level::Error, failed("lock", e.into())));
                 return Ok(file);
@@ -117,7 +116,7 @@ fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
     Err(Failure::Other(failed("lock", io::Error::other("it is another file at every look"))))
 }
 
-/// Writes our number, unless that would destroy what was never a pid file.
+/// Writes our process id, unless the file has other content than a pid file.
 fn write(file: File, path: &Path) -> Result<File, Failure> {
     let failed = |e: io::Error| Failure::Other(format!("failed to write pid file `{}`: {}", path.display(), cause(&e)));
     match read(&file).map_err(failed)? {
@@ -125,22 +124,22 @@ fn write(file: File, path: &Path) -> Result<File, Failure> {
         Content::Other => return Err(failed(io::Error::other("it holds something else, which is left alone"))),
     }
     let number = std::process::id().to_string();
-    // Nothing, for a moment, and never the digits of two.
+    // A reader may see an empty file for a moment, but never digits of two numbers.
     match file.set_len(0).and_then(|()| file.write_all_at(number.as_bytes(), 0)) {
         Ok(()) => Ok(file),
         Err(e) => {
-            // Half written it says the wrong thing.
+            // A file that is half written has a wrong number.
             remove(&file, path);
             Err(failed(e))
         }
     }
 }
 
-/// Removes what the path leads to. A link stays, as with the `dst` of a template.
+/// Removes the file that the path leads to. A link stays, as with the `dst` of a template.
 fn remove(file: &File, path: &Path) {
     if fs::canonicalize(path).and_then(fs::remove_file).is_err() {
-        // It stays then, and says nothing. Where that fails too nobody is left to be told: it has no lock any more, and
-        // the next start takes it over.
+        // The file cannot be removed and is emptied instead. If that fails too, the file has no lock any more, and the next
+        // start takes it over.
         let _ = file.set_len(0);
     }
 }
@@ -152,7 +151,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 fn read(file: &File) -> io::Result<Content> {
-    // One that fills it has more than a number.
+    // A file that fills the buffer has more content than a number.
     let mut buffer = [0; 64];
     let length = file.read_at(&mut buffer, 0)?;
     if length == buffer.len() {

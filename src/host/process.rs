@@ -1,5 +1,5 @@
-//! Children: the commands of the user's with their output, and the supervised child of exec mode. Started, signalled and
-//! reaped here; owns the only waitpid and the only kill of the program. Does not know what a command is for.
+//! Children: commands with their output, and the child of exec mode. They are started, signalled and reaped here; no other
+//! file calls waitpid or kill. Does not know the purpose of a command.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};
@@ -17,21 +17,21 @@ use rustix::process::{Signal, WaitOptions, WaitStatus};
 use super::{executable, notify};
 use crate::config::{Shell, Word, WordPart, plain, signal_name};
 
-/// A running command and what it has printed so far.
+/// A running command and its output so far.
 #[derive(Debug)]
 pub struct Command {
     pid: Pid,
     began: Instant,
-    /// Standard output and error, as one stream; `None` once it has ended.
+    /// Standard output and error in one stream; `None`: it was closed.
     output: Option<PipeReader>,
     kept: Vec<u8>,
     dropped: usize,
     limit: Limit,
-    /// What the shell runs first, where that is plain.
+    /// The program that the shell runs first, if the text shows it.
     program: Option<OsString>,
 }
 
-/// How long a command may take.
+/// The time limit of a command.
 #[derive(Debug)]
 enum Limit {
     Never,
@@ -39,7 +39,7 @@ enum Limit {
         after: Duration,
         at: Instant,
     },
-    /// It took too long and is being ended.
+    /// The command exceeded its limit and is being ended.
     Missed {
         after: Duration,
         termination: Termination,
@@ -49,18 +49,18 @@ enum Limit {
 /// A child that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Exit {
-    /// Its process id, which is free from now on.
+    /// Its process id, which may be reused from now on.
     pub pid: Pid,
     status: WaitStatus,
 }
 
-/// How much of a command's output is kept for the log.
+/// The part of a command's output that is kept for the log, in bytes.
 const MOST_OUTPUT: usize = 64 * 1024;
 
-/// Between SIGTERM and SIGKILL for a command that took too long or is no longer wanted.
+/// The time between SIGTERM and SIGKILL for a command that exceeded its limit or is no longer wanted.
 pub const COMMAND_KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What runs commands on this machine.
+/// The shell of this machine.
 pub fn shell() -> Shell {
     match rustix::fs::access("/bin/sh", Access::EXEC_OK) {
         Ok(()) => Shell::Present,
@@ -68,22 +68,22 @@ pub fn shell() -> Shell {
     }
 }
 
-/// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or where
-/// there is no shell by its words. It is to end within `limit`, and inherits a descriptor where its text names one.
+/// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or without a
+/// shell by its words. The command has to end within `limit`. It inherits a descriptor if its text refers to one.
 ///
 /// # Errors
-/// No such program, which is named; no memory, no process.
+/// The program does not exist; memory or process ids are used up.
 pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd<'_>>) -> io::Result<Command> {
-    // An empty pipe and not /dev/null, which is missing in a container made from scratch.
+    // An empty pipe replaces /dev/null, which a FROM scratch container lacks.
     let (stdin, _) = io::pipe()?;
     let (output, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&output, true)?;
     let mut program = program(text)?;
     program.stdin(stdin).stdout(writer.try_clone()?).stderr(Stdio::from(writer)).process_group(0);
-    // Only this one child gets it: there is no other thread that starts one meanwhile.
+    // Only this child inherits it: no other thread starts one meanwhile.
     inherited.map_or(Ok(()), |fd| fcntl_setfd(fd, FdFlags::empty()))?;
     let child = program.spawn();
-    // Does not fail: the descriptor is open.
+    // The descriptor is open, so this does not fail.
     let _ = inherited.map(|fd| fcntl_setfd(fd, FdFlags::CLOEXEC));
     let child = child.map_err(|error| executable::explain(program.get_program(), &error))?;
     let limit = match limit {
@@ -95,7 +95,7 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd
     Ok(Command { pid: pid_of(&child), began, output: Some(output), kept: Vec::new(), dropped: 0, limit, program })
 }
 
-/// A program with our environment, less what is meant for us alone.
+/// A program with our environment, except for the variables that are meant for us alone.
 fn program_named(name: impl AsRef<OsStr>) -> std::process::Command {
     let mut command = std::process::Command::new(name);
     for variable in notify::VARIABLES {
@@ -118,10 +118,10 @@ fn program(text: &OsStr) -> io::Result<std::process::Command> {
     Ok(program)
 }
 
-/// Starts the supervised child: in our process group, with our standard input and output.
+/// Starts the child of exec mode: in our process group, with our standard input and output.
 ///
 /// # Errors
-/// No such program, which is named; no memory, no process.
+/// The program does not exist; memory or process ids are used up.
 pub fn start(command: &[Word]) -> io::Result<Pid> {
     let script = script(command);
     let mut program = match &script {
@@ -141,7 +141,7 @@ pub fn start(command: &[Word]) -> io::Result<Pid> {
     Ok(pid_of(&child))
 }
 
-/// std's handle is dropped unwaited: all children are reaped in one place.
+/// Drops std's handle without a wait: all children are reaped in one place.
 fn pid_of(child: &std::process::Child) -> Pid {
     Pid::from_raw(child.id() as i32).expect("a child has a process number")
 }
@@ -154,8 +154,8 @@ fn plain_text(word: &Word) -> String {
     texts.collect()
 }
 
-/// Where words hold the output of commands: a script that runs those and then becomes the program, so that nothing waits
-/// for them but the child itself.
+/// If words contain command substitutions: a script that runs these and then becomes the program by exec, so that only the
+/// child waits for them.
 fn script(command: &[Word]) -> Option<OsString> {
     let mut outputs = String::new();
     let mut line = String::from("exec");
@@ -167,9 +167,9 @@ fn script(command: &[Word]) -> Option<OsString> {
                 WordPart::Text(text) => line.push_str(&in_quotes(text)),
                 WordPart::Output(command) => {
                     number += 1;
-                    // A variable that is exported already would stay so.
+                    // An exported variable would stay exported.
                     let name = format!("remco_word_{number}");
-                    // The space around the output goes, as in remco; the shell itself drops newlines at the end only.
+                    // Go remco removes blanks around the output; the shell removes only newlines at its end.
                     outputs.push_str(&format!(
                         "{name}=$(/bin/sh -c {}) || exit {OUTPUT_FAILED}\n\
                          {name}=${{{name}#\"${{{name}%%[![:space:]]*}}\"}}\n\
@@ -187,53 +187,53 @@ fn script(command: &[Word]) -> Option<OsString> {
     (number > 0).then(|| OsString::from(outputs + &line))
 }
 
-/// The exit status of a child whose words could not be found out: that of a shell for "cannot be executed".
+/// The exit status of a child whose command substitution failed: a shell's status for "cannot be executed".
 const OUTPUT_FAILED: u8 = 126;
 
 fn in_quotes(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Has the kernel hand us the children of our children when those end, as it does for process 1: nobody else would wait
-/// for what a command left behind in a container, and a group that is being ended is seen to end.
+/// Makes the kernel hand over orphaned descendants, as it does for process 1. In a container no other process would reap
+/// them, and the end of a process group could not be seen.
 pub fn adopt_orphans() {
-    // Old kernels cannot. Then they go to process 1, which most often is no worse.
+    // Old kernels do not support it. Then orphans go to process 1.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Sends a signal by its number to a child that was not reaped yet, so that its number is still its own.
+/// Sends a signal, given by its number, to a child that was not reaped yet: its process id cannot belong to another process.
 pub fn signal(child: Pid, number: i32) {
     if let Some(signal) = signal_of(number) {
-        // The only failure is that it has become somebody we may not signal. It is missed when it does not end.
+        // The only failure is a lack of permission: the child has changed its user. Then it misses its time limit.
         let _ = rustix::process::kill_process(child, signal);
     }
 }
 
-/// `None`: 0, which is no signal, and numbers that Linux does not have.
+/// `None`: the number 0, or one that Linux does not have.
 fn signal_of(number: i32) -> Option<Signal> {
     const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
     Signal::from_named_raw(number).or_else(|| {
         #[allow(unsafe_code)]
-        // SAFETY: the kernel has these signals, and sending one to another process touches nothing of ours. Those that
-        // the C library keeps for itself are below; 34, which is musl's, means nothing to it in a process without threads.
+        // SAFETY: the kernel has these signals, and sending one to another process changes no state of ours. The signals
+        // that the C library reserves are below; musl also reserves 34, for threads, of which there are none.
         let real_time = |number| unsafe { Signal::from_raw_unchecked(number) };
         REAL_TIME.contains(&number).then(|| real_time(number))
     })
 }
 
-/// A process or process group that was told to end, and that is killed when it takes too long.
+/// A process or process group that was asked to end. It is killed if it does not end in time.
 #[derive(Debug)]
 pub struct Termination {
     target: SignalTarget,
     next: Next,
 }
 
-/// What receives the signals of a [`Termination`].
+/// The receiver of the signals of a [`Termination`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalTarget {
     /// A child.
     Child(Pid),
-    /// A command and all that it has started, as far as that stayed in the command's process group.
+    /// A command and the descendants that stayed in its process group.
     Command(Pid),
     /// The process group of a command that has ended itself.
     Group(Pid),
@@ -242,20 +242,20 @@ pub enum SignalTarget {
 #[derive(Clone, Copy, Debug)]
 enum Next {
     KillAt(Instant),
-    /// SIGKILL was sent. A process that is still there by then hangs in the kernel, and is not waited for.
+    /// SIGKILL was sent. A process that does not end by this moment hangs in the kernel, and is not waited for.
     ForgetAt(Instant),
     Forget,
 }
 
 impl Termination {
-    /// Sends the signal. After `timeout` follows SIGKILL.
+    /// Sends the signal. SIGKILL follows after `timeout`.
     pub fn begin(target: SignalTarget, number: i32, timeout: Duration, now: Instant) -> Termination {
         let termination = Termination { target, next: Next::KillAt(now + timeout) };
         termination.send(number);
         termination
     }
 
-    /// When [`Termination::escalate`] is wanted.
+    /// The next moment to call [`Termination::escalate`].
     pub fn due(&self) -> Option<Instant> {
         match self.next {
             Next::KillAt(at) | Next::ForgetAt(at) => Some(at),
@@ -263,7 +263,7 @@ impl Termination {
         }
     }
 
-    /// Takes the next step where its time has come, and tells which: SIGKILL, or giving up.
+    /// Takes the next step if its moment has come, and returns the step: SIGKILL, or giving up.
     pub fn escalate(&mut self, now: Instant) -> Option<Escalation> {
         match self.next {
             Next::KillAt(at) if at <= now => {
@@ -278,22 +278,22 @@ impl Termination {
         }
     }
 
-    /// Whether it did not end after SIGKILL either.
+    /// Whether SIGKILL did not end it either.
     pub fn is_unkillable(&self) -> bool {
         matches!(self.next, Next::Forget)
     }
 
-    /// Kills it without waiting any longer.
+    /// Kills it at once.
     pub fn kill(&mut self, now: Instant) {
         self.send(SIGKILL);
         self.next = match self.target {
             SignalTarget::Child(_) | SignalTarget::Command(_) => Next::ForgetAt(now + UNKILLABLE_AFTER),
-            // What is left in the group is no child of ours to wait for.
+            // The remaining processes of the group are not our children, and are not waited for.
             SignalTarget::Group(_) => Next::Forget,
         };
     }
 
-    /// The supervised child, which still receives forwarded signals; `None` for commands.
+    /// The child of exec mode, which still gets forwarded signals; `None`: a command.
     pub fn child(&self) -> Option<Pid> {
         match self.target {
             SignalTarget::Child(pid) => Some(pid),
@@ -301,13 +301,13 @@ impl Termination {
         }
     }
 
-    /// The number of the process or the group, for messages.
+    /// The id of the process or process group, for messages.
     pub fn pid(&self) -> Pid {
         let (SignalTarget::Child(pid) | SignalTarget::Command(pid) | SignalTarget::Group(pid)) = self.target;
         pid
     }
 
-    /// Takes in that a child has been reaped. Tells whether no process is left.
+    /// A child was reaped. Returns whether no process is left.
     pub fn is_over(&mut self, reaped: Pid) -> bool {
         if self.target == SignalTarget::Command(reaped) {
             self.target = SignalTarget::Group(reaped);
@@ -315,7 +315,7 @@ impl Termination {
         match self.target {
             SignalTarget::Child(pid) => pid == reaped,
             SignalTarget::Command(_) => false,
-            // The number of a group is not reused as long as a process is in it.
+            // The id of a group is not reused while a process is in it.
             SignalTarget::Group(group) => rustix::process::test_kill_process_group(group) == Err(Errno::SRCH),
         }
     }
@@ -323,7 +323,7 @@ impl Termination {
     fn send(&self, number: i32) {
         let group = |pid| {
             if let Some(signal) = signal_of(number) {
-                // The only failures: the group has ended by itself, or no process in it may be signalled.
+                // The only failures: the group has ended, or none of its processes may be signalled.
                 let _ = rustix::process::kill_process_group(pid, signal);
             }
         };
@@ -332,35 +332,35 @@ impl Termination {
             SignalTarget::Group(pid) => group(pid),
             SignalTarget::Command(pid) => {
                 group(pid);
-                // It may have left its own group.
+                // The command may have left its own group.
                 signal(pid, number);
             }
         }
     }
 }
 
-/// The step that a [`Termination`] took because its process did not end in time.
+/// The step of a [`Termination`] whose process did not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escalation {
     /// SIGKILL was sent.
     Killed,
-    /// SIGKILL did not end it either; it is not waited for any longer.
+    /// SIGKILL did not end it. The program stops waiting for it.
     Unkillable,
 }
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// Between SIGKILL and giving up.
+/// The time between SIGKILL and giving up.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(2);
 
-/// Takes one dead child off the kernel; `None`: there is none.
+/// Reaps one child; `None`: none has ended.
 pub fn reap() -> Option<Exit> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => return Some(Exit { pid, status }),
             Err(Errno::INTR) => {}
-            // CHILD: there are no children at all.
+            // CHILD: there are no children.
             Ok(None) | Err(_) => return None,
         }
     }
@@ -372,12 +372,12 @@ impl Command {
         self.pid
     }
 
-    /// Readable when the command printed something or closed its output.
+    /// Readable when the command has written something or closed its output.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.output.as_ref().map(AsFd::as_fd)
     }
 
-    /// When [`Command::enforce`] is wanted.
+    /// The next moment to call [`Command::enforce`].
     pub fn due(&self) -> Option<Instant> {
         match &self.limit {
             Limit::Never => None,
@@ -386,7 +386,7 @@ impl Command {
         }
     }
 
-    /// Ends a command that has taken too long, with all that it has started.
+    /// Ends a command that has exceeded its time limit, with all of its process group.
     pub fn enforce(&mut self, now: Instant) -> Option<Escalation> {
         match &mut self.limit {
             Limit::Until { after, at } if *at <= now => {
@@ -400,7 +400,7 @@ impl Command {
         }
     }
 
-    /// Takes in its end.
+    /// The command has ended.
     pub fn ended(mut self, exit: &Exit) -> Ended {
         self.drain();
         let took = self.began.elapsed();
@@ -427,7 +427,7 @@ impl Command {
         }
     }
 
-    /// Asks the command and all that it started to end.
+    /// Asks the command and its process group to end.
     pub fn terminate(self, now: Instant) -> Termination {
         match self.limit {
             Limit::Missed { termination, .. } => termination,
@@ -437,8 +437,7 @@ impl Command {
         }
     }
 
-    /// Takes what the command has printed by now, at most as much as a pipe holds: one that prints without end must not
-    /// keep the loop.
+    /// Reads the output so far, at most the capacity of a pipe: a command that writes without end must not hold up the loop.
     pub fn drain(&mut self) {
         const PIPE: usize = 64 * 1024;
         let mut buffer = [0; 4096];
@@ -461,38 +460,38 @@ impl Command {
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it failed, in words; `None`: it succeeded.
+    /// The cause of a failure; `None`: it succeeded.
     pub failure: Option<String>,
     /// From its start to its end.
     pub took: Duration,
-    /// What it printed, after a last look: a daemon that it left behind may hold the pipe for ever.
+    /// The output up to now: a daemon that the command started may keep the pipe open for ever.
     pub output: String,
-    /// What it left in its group, where it was ended for taking too long.
+    /// The rest of its process group, if the command was ended for exceeding its time limit.
     pub left: Option<Termination>,
 }
 
 impl Exit {
-    /// What a log says of a status that is not 0.
+    /// The cause of a failure, for the log; `None`: the status is 0.
     pub fn failure(&self) -> Option<String> {
         (self.status.exit_status() != Some(0)).then(|| self.how())
     }
 
-    /// The status as a shell has it: 128 more than its number for a signal.
+    /// As a shell reports it: 128 and the number of the signal, if a signal ended the child.
     pub fn shell_status(&self) -> u8 {
         let signal = self.status.terminating_signal().map(|signal| 128 + signal);
         let status = self.status.exit_status().or(signal);
         status.and_then(|status| u8::try_from(status).ok()).unwrap_or(u8::MAX)
     }
 
-    /// Whether it is what a shell ends with that could not run a program. Programs may end so, too.
+    /// Whether this is the status of a shell that could not run a program. A program may have it, too.
     fn is_of_a_program_that_cannot_run(&self) -> bool {
         matches!(self.status.exit_status(), Some(126 | 127))
     }
 
-    /// What a log says of any status.
+    /// The status in words, for the log.
     pub fn how(&self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
             (Some(status), _) => format!("exited with status {status}"),

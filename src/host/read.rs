@@ -1,5 +1,4 @@
-//! Reads files whole, and only up to a size that fits a small machine. Waits for nobody, but for the writer of a
-//! configuration.
+//! Reads whole files up to a size that fits a small machine. Waits for nothing but the writer of a configuration.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -13,12 +12,11 @@ use super::wait::{self, Interest, Wake};
 use crate::config::{Credential, Secret};
 use crate::error::cause;
 
-/// The bytes of a regular file. Never waits: what is no regular file (a fifo, a device) is an error, and so is a file of
-/// more than `limit` bytes.
+/// The bytes of a regular file. Never waits: a fifo, a device, or a file of more than `limit` bytes is an error.
 pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let (file, meta) = open_regular(path)?;
     let mut content = Vec::with_capacity(limit.min(usize::try_from(meta.len()).unwrap_or(limit)));
-    // One byte more tells a file that is too large from one that fits exactly; files of /proc say that they have none.
+    // One byte more than the limit tells a file that is too large. Files of /proc report a size of 0.
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     match content.len() > limit {
         true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
@@ -26,14 +24,14 @@ pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     }
 }
 
-/// At most so many bytes of the beginning of a regular file.
+/// At most so many bytes from the beginning of a regular file.
 pub(super) fn beginning_of_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open_regular(path)?.0.take(limit as u64).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Opens a regular file without waiting for anything else that the path may lead to.
+/// Opens a regular file. Does not wait if the path leads to another kind of file.
 fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -47,15 +45,15 @@ fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, meta))
 }
 
-/// The bytes of a regular file, or of a pipe that is being written (`-config <(...)`) or is going to be. Waits for the
-/// writer until the program is asked to end; what never ends is an error after `limit` bytes.
+/// The bytes of a regular file or a pipe (`-config <(...)`). Waits for the writer of a pipe until the program is asked to
+/// end. More than `limit` bytes are an error.
 pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut content = Vec::new();
     let mut buffer = [0; 16 * 1024];
     while content.len() <= limit {
-        // A pipe that has no writer yet looks like one at its end, but for this.
+        // An open pipe whose writer has not come yet reads like one at its end.
         while !wait::ready(&[Interest::read(file.as_fd())], Some(Instant::now()))[0] {
             if wake.woken() {
                 return Err(io::Error::other("stopped by a signal"));
@@ -72,10 +70,10 @@ pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Ve
     Err(io::Error::other(format!("larger than the limit of {limit} bytes")))
 }
 
-/// More than any name or password.
+/// Larger than any name or password.
 const LARGEST_CREDENTIAL: usize = 64 << 10;
 
-/// What a credential is now. A file ends with a newline or without; its error is verb, subject, cause.
+/// The present value of a credential. One newline at the end of a file is dropped. The error is verb, subject, cause.
 pub fn credential(credential: &Credential) -> Result<Secret, String> {
     let path = match credential {
         Credential::Inline(text) => return Ok(text.clone()),

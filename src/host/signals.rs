@@ -1,5 +1,5 @@
-//! Signals, by a pipe that wakes the loop. The only place that installs handlers. No mask is
-//! changed, so children start with the one we were started with.
+//! Signals, by a pipe that wakes the loop. No other file installs handlers. The signal mask is not changed, so children
+//! start with the mask that this program was started with.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,16 +16,16 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::wait::Wake;
 
-/// The signals that came and were not taken yet.
+/// The signals that have arrived and were not taken yet.
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
     came: Mutex<Came>,
-    /// TERM or INT came while a request was under way, and it was told to stop.
+    /// SIGTERM or SIGINT arrived while a read or a render was in progress, and stopped it.
     stopped: AtomicBool,
 }
 
-/// What the handlers noted, and what was fetched from them.
+/// The signals that the handlers recorded, and those that were fetched from there.
 #[derive(Debug)]
 struct Came {
     handlers: SignalDelivery<UnixStream, SignalOnly>,
@@ -36,7 +36,7 @@ struct Came {
 #[derive(Clone, Copy, Debug, Default)]
 struct Numbers(u64);
 
-/// A signal and what it asks of us.
+/// A signal and its meaning for this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM: end.
@@ -47,35 +47,35 @@ pub enum Signal {
     Hangup,
     /// SIGCHLD: a child may have ended.
     Child,
-    /// For the exec children.
+    /// Any other signal: it is forwarded to the exec children.
     Other(i32),
 }
 
 /// The highest signal number of Linux.
 const LAST: i32 = 64;
 
-/// What is nobody's message to a child: out-of-band data on a socket, and a file of ours that would be too large.
+/// These signals are not forwarded: SIGURG is about our sockets, and SIGXFSZ about our files.
 const KEPT: [i32; 2] = [SIGURG, SIGXFSZ];
 
-/// A write of ours met a pipe that nobody reads, so that the kernel raised SIGPIPE for us.
+/// We wrote to a pipe without a reader, and the kernel raised SIGPIPE for that.
 static BROKEN_PIPE: AtomicBool = AtomicBool::new(false);
 
-/// Says that the next SIGPIPE is our own: a child must not die of it.
+/// Announces that the next SIGPIPE is our own: it must not be forwarded to a child.
 pub fn broke_a_pipe() {
     BROKEN_PIPE.store(true, Ordering::Relaxed);
 }
 
-/// Faults of the program itself, and what cannot be caught.
+/// Signals of faults in this program, and those that cannot be caught.
 const LEFT_ALONE: [i32; 7] = [SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGKILL, SIGSTOP];
 
 impl Signals {
-    /// Installs a handler for every signal that can be caught: as process 1 the kernel drops those without one,
-    /// and any other process dies of them.
+    /// Installs a handler for every signal that can be caught. The kernel drops signals without a handler for process 1, and
+    /// kills other processes by them.
     ///
     /// # Errors
-    /// No descriptor for the pipe; a signal that we cannot do without is blocked in the mask we were started with.
+    /// The pipe cannot be created, or a necessary signal is blocked by the mask that the program was started with.
     pub fn install() -> io::Result<Arc<Signals>> {
-        // A kernel without /proc cannot tell.
+        // Without /proc the mask is unknown.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(name) = blocked(&status) {
             let error = format!("the signal mask it was started with blocks {name}, start it with an empty one");
@@ -87,21 +87,20 @@ impl Signals {
         for number in (1..=LAST).filter(|n| !LEFT_ALONE.contains(n)) {
             match handlers.handle().add_signal(number) {
                 Ok(()) => {}
-                // 32 to 34 belong to the C library.
+                // The C library reserves 32 to 34.
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
                 Err(e) => return Err(e),
             }
         }
         let came = Mutex::new(Came { handlers, fetched: Numbers::default() });
         let signals = Arc::new(Signals { pipe, came, stopped: AtomicBool::new(false) });
-        // One count is never given back: the handlers stay to the end of the process. Were the pipe closed before the
-        // last of them is gone, a signal in between would make its handler write to it, which raises SIGPIPE, whose
-        // handler writes to it, and so on for ever.
+        // This reference is leaked: the handlers stay until the process ends. If the pipe were closed before they were gone,
+        // a handler would write to a closed pipe. That raises SIGPIPE, whose handler writes again, without end.
         std::mem::forget(Arc::clone(&signals));
         Ok(signals)
     }
 
-    /// Takes the signals that came since the last call, each once.
+    /// Takes the signals that have arrived since the last call, each once.
     pub fn take(&self) -> Vec<Signal> {
         let mut numbers = self.with_fetched(std::mem::take);
         if BROKEN_PIPE.swap(false, Ordering::Relaxed) {
@@ -118,12 +117,12 @@ impl Signals {
         (1..=LAST).filter(|number| numbers.contains(*number)).map(signal).collect()
     }
 
-    /// Whether a signal came that was not taken yet.
+    /// Whether a signal has arrived that was not taken yet.
     pub fn pending(&self) -> bool {
         self.with_fetched(|numbers| !numbers.is_empty())
     }
 
-    /// Empties the pipe and fetches what the handlers noted.
+    /// Empties the pipe and fetches the signals that the handlers recorded.
     fn with_fetched<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
         let mut came = self.came.lock().expect("the one thread never panics with it");
         let Came { handlers, fetched } = &mut *came;
@@ -154,7 +153,7 @@ impl Numbers {
     }
 }
 
-/// The first of the signals that we cannot do without that a /proc/self/status shows as blocked.
+/// The first necessary signal that /proc/self/status shows as blocked.
 fn blocked(status: &str) -> Option<&'static str> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
     let mask = u64::from_str_radix(mask.trim(), 16).ok()?;

@@ -1,5 +1,5 @@
-//! Standard error, written without waiting for its reader. Children share its open file description, so `O_NONBLOCK` is
-//! never set on that: a pipe or a terminal is opened a second time. Keeps nothing; lines that wait are `logger`'s.
+//! Writes to standard error without waiting for its reader. Children share the open file description, so `O_NONBLOCK` is
+//! never set on it: a pipe or a terminal is opened a second time instead. Keeps no lines; `logger` does.
 
 use std::io::Stderr as Handle;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,24 +18,24 @@ pub(super) struct Stderr {
     is_terminal: bool,
 }
 
-/// How a write does not wait.
+/// How a write avoids to block.
 #[derive(Debug)]
 enum Way {
-    /// A pipe or a terminal under a description of our own, which does not block.
+    /// A pipe or a terminal with an open file description of our own, which is non-blocking.
     Own(OwnedFd),
-    /// Each message is sent with a flag that says so.
+    /// Each message is sent with MSG_DONTWAIT.
     Socket,
-    /// A regular file or a device: it takes bytes or refuses them.
+    /// A regular file or a device: a write takes the bytes or fails.
     Direct,
-    /// A pipe or a terminal that could not be opened again (no /proc, or it belongs to another user): polled before each
-    /// write of at most so many bytes. A child that writes in between can still make us wait.
+    /// A pipe or a terminal that could not be opened again (no /proc, or another user's): polled before each write of at
+    /// most `most` bytes. If a child writes in between, the write may block.
     Polled { most: usize },
 }
 
-/// A pipe that is writable takes as much at once.
+/// A writable pipe takes this many bytes at once.
 const PIPE_BUF: usize = 4096;
 
-/// A terminal that is writable has room for one byte at least, and nearly always for these.
+/// A writable terminal takes one byte at least, and nearly always this many.
 const TERMINAL_PIECE: usize = 64;
 
 impl Stderr {
@@ -52,11 +52,10 @@ impl Stderr {
         Stderr { shared, way, is_terminal }
     }
 
-    /// Writes a line or its beginning, and gives how much of it was taken.
+    /// Writes a line or its beginning. Returns the number of bytes that were taken.
     ///
     /// # Errors
-    /// `AGAIN`: its reader does not keep up, or its terminal takes nothing from the background for now. The others are
-    /// those of write(2) and send(2).
+    /// `AGAIN`: the reader is too slow, or the terminal stops background programs. Otherwise those of write(2) and send(2).
     pub(super) fn write(&self, line: &[u8]) -> Result<usize, Errno> {
         if self.is_terminal && write::is_refused_by_terminal(self.shared.as_fd()) {
             return Err(Errno::AGAIN);
@@ -88,7 +87,7 @@ impl Stderr {
         }
     }
 
-    /// What becomes writable when the reader goes on.
+    /// Becomes writable when the reader continues.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match &self.way {
             Way::Own(fd) => fd.as_fd(),
@@ -97,7 +96,7 @@ impl Stderr {
     }
 }
 
-/// A second description of what standard error is.
+/// A second open file description of standard error.
 fn open_again() -> Option<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()).ok()

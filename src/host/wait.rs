@@ -1,5 +1,4 @@
-//! Waiting: the loop's poll(2), and what a request does while it waits inside the loop's turn.
-//! Says what is readable; reads nothing.
+//! Waiting: the loop's poll(2), and the interruption of a read that waits within a turn. Reports readiness; reads nothing.
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
@@ -7,16 +6,15 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-/// What a request under way needs from the loop: TERM ends it at once.
+/// Interrupts a blocking read or a render: SIGTERM ends it at once.
 pub trait Wake: Debug + Send + Sync {
-    /// Readable when a signal came.
+    /// Readable when a signal has arrived.
     fn fd(&self) -> BorrowedFd<'_>;
-    /// Called before every wait and when `fd` is readable: drains it, serves what can be served. True: abort the
-    /// request; from then on it stays true.
+    /// Called before every wait and when `fd` is readable. Drains `fd`. Returns whether to abort; once true, it stays true.
     fn woken(&self) -> bool;
 }
 
-/// What a descriptor is polled for. With neither it is only polled for errors and hang-ups.
+/// A descriptor and what it is polled for. Errors and hang-ups are always reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Interest<'fd> {
     /// Borrowed for one poll.
@@ -28,12 +26,12 @@ pub struct Interest<'fd> {
 }
 
 impl<'fd> Interest<'fd> {
-    /// In reading alone.
+    /// For reading only.
     pub fn read(fd: BorrowedFd<'fd>) -> Interest<'fd> {
         Interest { fd, read: true, write: false }
     }
 
-    /// In writing alone.
+    /// For writing only.
     pub fn write(fd: BorrowedFd<'fd>) -> Interest<'fd> {
         Interest { fd, read: false, write: true }
     }
@@ -46,8 +44,8 @@ impl<'fd> Interest<'fd> {
     }
 }
 
-/// Waits until one of the interests can be served or its descriptor failed or was closed, or until the moment has come;
-/// `None`: for ever. Tells for each interest, in order, whether a turn is worth taking.
+/// Waits until a descriptor is ready, has failed or was closed, or until a moment; `None`: without limit. Returns for each
+/// interest, in order, whether it is ready.
 pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> =
         interests.iter().map(|interest| PollFd::from_borrowed_fd(interest.fd, interest.flags())).collect();
@@ -57,7 +55,8 @@ pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
     });
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
-        // A signal: its pipe is readable on the next turn. Anything else (no memory) is as good as a spurious wake-up.
+        // EINTR: the pipe of the signals is readable in the next turn. Any other failure, such as a lack of memory, counts
+        // as a spurious wake-up.
         Err(_) => vec![false; polled.len()],
     }
 }

@@ -1,5 +1,5 @@
-//! Writes the content of a template to what may be full: a fifo, a terminal, our own standard output and error. Waits for
-//! the reader a moment at most, as the loop stands still meanwhile. Log lines are `stderr`'s.
+//! Writes the content of a template to a fifo, a terminal, or our own standard output and error, which may be full. The loop
+//! stands still meanwhile, so the wait for the reader is short. Log lines are written by `stderr`.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,9 +12,9 @@ use rustix::termios::{LocalModes, Termios, tcgetattr, tcgetpgrp};
 
 use super::signals;
 
-/// Writes all of it, to a blocking descriptor too. A reader that does not keep up is an error after `timeout`.
+/// Writes everything, also to a blocking descriptor. A reader that is too slow is an error after `timeout`.
 pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> io::Result<()> {
-    /// What fits into a pipe that is writable at all, so that no write blocks.
+    /// A writable pipe takes this many bytes without blocking.
     const PIPE_BUF: usize = 4096;
     let until = Instant::now() + timeout;
     while !content.is_empty() {
@@ -43,8 +43,8 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> 
     Ok(())
 }
 
-/// Whether a write would raise SIGTTOU, and raise it again when it is tried again, for ever: `stty tostop`, and we are in
-/// the background.
+/// Whether a write would raise SIGTTOU, and raise it again at each retry: the terminal has `stty tostop`, and we are in the
+/// background.
 pub(super) fn is_refused_by_terminal(out: BorrowedFd<'_>) -> bool {
     let stops = |terminal: Termios| terminal.local_modes.contains(LocalModes::TOSTOP);
     tcgetattr(out).is_ok_and(stops) && tcgetpgrp(out).is_ok_and(|group| group != getpgrp())

@@ -1,5 +1,5 @@
-//! A place in the merged layers that moves forward: next, or past everything below a path.
-//! Copies neither keys nor values.
+//! A position in the merged layers. It moves forward: to the next key, or past all keys below a directory. Copies neither
+//! keys nor values.
 
 use std::collections::btree_map;
 use std::ops::Bound;
@@ -8,7 +8,7 @@ use super::{Bytes, Layer};
 
 type Pair<'a> = (&'a Bytes, &'a Bytes);
 
-/// How many keys are passed one by one before a new search is cheaper.
+/// So many keys are skipped one by one before a new search is cheaper.
 const STEPS: usize = 16;
 
 pub struct Cursor<'a> {
@@ -16,27 +16,27 @@ pub struct Cursor<'a> {
     ahead: Ahead<'a>,
 }
 
-/// What is still to come.
+/// The pairs behind the position.
 enum Ahead<'a> {
-    /// Only one layer holds anything: there is nothing to merge.
+    /// Only one layer has keys: nothing is merged.
     One(btree_map::Range<'a, Bytes, Bytes>),
     /// In merge order.
     Many(Vec<Head<'a>>),
 }
 
-/// The next pair of one layer and what follows it.
+/// The next pair of one layer, and the pairs behind it.
 struct Head<'a> {
     pair: Pair<'a>,
     rest: btree_map::Range<'a, Bytes, Bytes>,
 }
 
 impl<'a> Cursor<'a> {
-    /// Stands before the first key that is not less than `from`.
+    /// A position before the first key that is not less than `from`.
     pub fn new(layers: &'a [Layer], from: &[u8]) -> Cursor<'a> {
         Cursor { layers, ahead: Ahead::new(layers, from) }
     }
 
-    /// The next key, with its value in the last layer that has it.
+    /// The next key, with its value in the last layer that has the key.
     pub fn next(&mut self) -> Option<Pair<'a>> {
         #[cfg(test)]
         tests::TAKEN.set(tests::TAKEN.get() + 1);
@@ -54,8 +54,8 @@ impl<'a> Cursor<'a> {
         Some(pair)
     }
 
-    /// The next key that is not below a directory, which is given with a `/` at its end and with the last key taken
-    /// below it.
+    /// The next key that is not below a directory. The directory ends with `/`, and the last key that was returned is below
+    /// it.
     pub fn next_outside(&mut self, directory: &[u8]) -> Option<Pair<'a>> {
         debug_assert!(directory.ends_with(b"/"));
         for _ in 0..STEPS {
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
                 return Some(pair);
             }
         }
-        // `0` is the byte after `/`: this is the least key that is greater than all below the directory.
+        // `0` is the byte after `/`, so this is the smallest key that is greater than all keys below the directory.
         let mut end = directory.to_vec();
         end.pop();
         end.push(b'/' + 1);
@@ -89,7 +89,7 @@ impl<'a> Ahead<'a> {
 }
 
 impl Head<'_> {
-    /// Tells whether there was another pair.
+    /// Returns whether the layer has another pair.
     fn advance(&mut self) -> bool {
         match self.rest.next() {
             Some(pair) => {
@@ -106,7 +106,8 @@ pub(super) mod tests {
     use std::cell::Cell;
 
     thread_local! {
-        /// How many steps the cursors of this thread have made: what tells a range from a scan, whatever the machine.
+        /// The number of steps that the cursors of this thread have made. It tells a range scan from a full scan without a
+        /// clock.
         pub static TAKEN: Cell<usize> = const { Cell::new(0) };
     }
 }

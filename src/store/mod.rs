@@ -1,5 +1,5 @@
-//! The keys of one resource: sorted, one layer a backend, asked as if they were one map.
-//! Knows nothing of where they come from, nor of templates.
+//! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither where keys come from nor
+//! templates.
 
 mod cursor;
 pub mod path;
@@ -13,26 +13,26 @@ use cursor::Cursor;
 pub use pattern::BadPattern;
 use pattern::Pattern;
 
-/// A key or a value. Stores hold bytes, not text, and what is not UTF-8 must survive;
-/// a template shares them with the store instead of copying.
+/// A key or a value. Stores hold bytes and not text: bytes that are not UTF-8 must survive. Templates share the bytes with
+/// the store instead of copying them.
 pub type Bytes = Rc<[u8]>;
 
-/// What one backend gave: path -> value. The paths are clean and begin with `/`.
+/// The keys and values of one backend. Keys are clean paths that begin with `/`.
 pub type Layer = BTreeMap<Bytes, Bytes>;
 
-/// All keys of one resource. A later layer wins over an earlier one.
+/// All keys of one resource. The value of a later layer overrides those of earlier layers.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     layers: Vec<Layer>,
     collisions: Collisions,
 }
 
-/// The keys that more than one layer holds, kept as the layers change: looking at all keys for every change takes ten
-/// times what the change itself takes.
+/// The keys that several layers have, updated with each change: a search through all keys would take ten times as long as
+/// the change itself.
 #[derive(Clone, Debug, Default)]
 struct Collisions {
     now: BTreeSet<Bytes>,
-    /// What has come to them and gone from them since that was taken.
+    /// Keys that became collisions since [`Store::take_new_collisions`] was called, and keys that stopped being collisions.
     begun: BTreeSet<Bytes>,
     ended: BTreeSet<Bytes>,
 }
@@ -59,14 +59,14 @@ impl Store {
         Store { layers: vec![Layer::new(); layers], collisions: Collisions::default() }
     }
 
-    /// Replaces everything that one backend gave.
+    /// Replaces all keys of one backend.
     pub fn replace(&mut self, layer: usize, entries: Layer) {
         self.layers[layer] = entries;
         let ended = self.collisions.now.iter().filter(|key| self.holders(key) < 2).cloned().collect::<Vec<_>>();
         ended.iter().for_each(|key| self.collisions.end(key));
         let new = &self.layers[layer];
         let others = || self.layers.iter().enumerate().filter(|(index, _)| *index != layer).map(|(_, other)| other);
-        // The smaller side is gone through.
+        // Iterates over the smaller side.
         let begun: Vec<Bytes> = if others().map(Layer::len).sum::<usize>() < new.len() {
             others().flat_map(Layer::keys).filter(|key| new.contains_key(*key)).cloned().collect()
         } else {
@@ -75,7 +75,7 @@ impl Store {
         begun.iter().for_each(|key| self.collisions.begin(key));
     }
 
-    /// Sets one key. Tells whether its value in this layer changed.
+    /// Sets one key. Returns whether its value in this layer changed.
     pub fn put(&mut self, layer: usize, key: Bytes, value: Bytes) -> bool {
         match self.layers[layer].get_mut(&key) {
             Some(old) if *old == value => return false,
@@ -90,7 +90,7 @@ impl Store {
         true
     }
 
-    /// Removes one key. Tells whether this layer had it.
+    /// Removes one key. Returns whether this layer had the key.
     pub fn delete(&mut self, layer: usize, key: &[u8]) -> bool {
         let had = self.layers[layer].remove(key).is_some();
         if had && self.holders(key) < 2 {
@@ -99,28 +99,28 @@ impl Store {
         had
     }
 
-    /// How many layers hold a key.
+    /// The number of layers that have a key.
     fn holders(&self, key: &[u8]) -> usize {
         self.layers.iter().filter(|layer| layer.contains_key(key)).count()
     }
 
-    /// How many keys one layer has.
+    /// The number of keys in one layer.
     pub fn count(&self, layer: usize) -> usize {
         self.layers[layer].len()
     }
 
-    /// Whether a key of one layer begins with these bytes.
+    /// Whether one layer has a key that begins with these bytes.
     pub fn has_prefix(&self, layer: usize, prefix: &[u8]) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         self.layers[layer].range::<[u8], _>(from).next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
-    /// How many keys its layers hold, each for itself: what a look through all of it goes through.
+    /// The sum of the numbers of keys in all layers: the cost of an iteration over everything.
     pub fn size(&self) -> usize {
         self.layers.iter().map(Layer::len).sum()
     }
 
-    /// Whether there is such a key. A path that only has keys below it is none.
+    /// Whether a key exists. A path that only has keys below it is no key.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.get(key).is_some()
     }
@@ -130,13 +130,13 @@ impl Store {
         self.get_pair(key).map(|(_, value)| value)
     }
 
-    /// A key as the store holds it, to be shared, with its value.
+    /// A key and its value. The key is the store's own, so that the caller can share it.
     pub fn get_pair(&self, key: &[u8]) -> Option<(&Bytes, &Bytes)> {
         self.layers.iter().rev().find_map(|layer| layer.get_key_value(key))
     }
 
-    /// The pairs whose key matches a pattern (Go's path.Match), by key. Reads only the
-    /// range of the pattern's literal prefix, and of that nothing deeper than the pattern.
+    /// The pairs whose key matches a pattern (Go's path.Match), in the order of the keys. Reads only the range of the
+    /// pattern's literal prefix, and skips everything in it that is deeper than the pattern.
     pub fn gets(&self, pattern: &[u8]) -> Result<impl Iterator<Item = (&Bytes, &Bytes)> + use<'_>, BadPattern> {
         let pattern = Pattern::new(pattern)?;
         let literal = if pattern.is_literal() { self.get_pair(pattern.prefix()) } else { None };
@@ -145,7 +145,7 @@ impl Store {
     }
 
     fn matching(&self, pattern: Pattern) -> impl Iterator<Item = (&Bytes, &Bytes)> + use<'_> {
-        // What a match may have behind the prefix: nothing else of a key is looked through.
+        // The number of slashes that a match has behind the prefix. Deeper directories are skipped.
         let of_prefix = pattern.prefix().iter().filter(|byte| **byte == b'/').count();
         let slashes = pattern.depth().map(|depth| depth - of_prefix);
         let mut cursor = Cursor::new(&self.layers, pattern.prefix());
@@ -173,13 +173,13 @@ impl Store {
         Ok(values)
     }
 
-    /// All pairs, by key.
+    /// All pairs, in the order of the keys.
     pub fn all(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
         let mut cursor = Cursor::new(&self.layers, b"");
         std::iter::from_fn(move || cursor.next())
     }
 
-    /// The names right below a path, sorted. The path is cleaned first; the root has none, as in remco.
+    /// The names directly below a path, sorted. The path is cleaned first. The root has no names, as in Go remco.
     pub fn ls(&self, path: &[u8]) -> Vec<Bytes> {
         self.names(path, Names::All)
     }
@@ -189,14 +189,14 @@ impl Store {
         self.names(path, Names::Directories)
     }
 
-    /// The keys that more than one layer holds and that did not when this was asked before, by key.
+    /// The keys that have become collisions since the last call, in their order.
     pub fn take_new_collisions(&mut self) -> BTreeSet<Bytes> {
         self.collisions.ended.clear();
         std::mem::take(&mut self.collisions.begun)
     }
 
     fn names(&self, path: &[u8], wanted: Names) -> Vec<Bytes> {
-        // Cleaned and with a `/` behind it, `/` becomes `//`, below which there is nothing.
+        // The root `/` becomes `//`, and no key is below that.
         let mut below = path::clean(path).into_owned();
         below.push(b'/');
         let mut names = Vec::new();
@@ -223,13 +223,14 @@ impl Store {
     }
 }
 
-/// Which names below a path are wanted.
+/// The kind of names to return.
 enum Names {
     All,
     Directories,
 }
 
-/// A key up to the first `/` that is one too many behind a place, that included; `None` where there is none.
+/// The prefix of a key up to and including the first `/` that exceeds the allowed number of slashes behind a place; `None`:
+/// it has no such `/`.
 fn directory(key: &[u8], from: usize, slashes: usize) -> Option<&[u8]> {
     let (slash, _) = key[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(slashes)?;
     Some(&key[..=from + slash])
@@ -244,7 +245,7 @@ mod tests {
     }
     use crate::random::Random;
 
-    /// A store of one layer whose values are its keys' positions in the list.
+    /// A store of one layer; the value of each key is its place in the list.
     fn store(keys: &[&str]) -> Store {
         let mut store = Store::new(1);
         for (index, key) in keys.iter().enumerate() {
@@ -358,11 +359,11 @@ mod tests {
         check("/s/", &["blog", "blog-b", "shop"], &["blog-b", "shop"]);
         check("//s/./shop/..", &["blog", "blog-b", "shop"], &["blog-b", "shop"]);
         check("/s/shop", &["domain", "tls"], &["tls"]);
-        // a leaf, a part of a name, a relative path, nothing
+        // A key, a part of a name, a relative path, and paths that do not exist.
         for none in ["/s/blog", "/s/sho", "s", "/none", ".", ".."] {
             check(none, &[], &[]);
         }
-        // remco lists nothing of the root
+        // Go remco lists no names below the root.
         check("/", &[], &[]);
         check("", &[], &[]);
     }
@@ -394,7 +395,7 @@ mod tests {
         put(&mut store, 0, b"/x", b"");
         store.delete(1, b"/b");
         assert!(store.take_new_collisions().is_empty());
-        // Gone and back between two questions, it has lasted.
+        // A collision that ended and began again between two calls is no new one.
         store.replace(1, Layer::new());
         store.delete(0, b"/x");
         put(&mut store, 0, b"/x", b"");
@@ -403,7 +404,7 @@ mod tests {
         assert!(store.take_new_collisions().is_empty());
         put(&mut store, 2, b"/b", b"");
         assert_eq!(text(&store.take_new_collisions()), ["/b"]);
-        // Begun and gone, it is not worth a word.
+        // A collision that began and ended between two calls is not reported.
         put(&mut store, 2, b"/c", b"");
         store.delete(2, b"/c");
         assert!(store.take_new_collisions().is_empty());
@@ -443,7 +444,7 @@ mod tests {
         }
     }
 
-    /// Does to one flat map what the store does to its layers, the simple way.
+    /// A reference implementation over one flat map.
     #[derive(Default)]
     struct Naive {
         layers: [BTreeMap<Vec<u8>, Vec<u8>>; 3],
@@ -478,7 +479,7 @@ mod tests {
         pairs.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     }
 
-    /// A path of up to three names, most of which share a beginning.
+    /// A path of up to three names; most paths share a prefix.
     fn random_key(random: &mut Random) -> Vec<u8> {
         let mut key = Vec::new();
         for _ in 0..=random.below(3) {

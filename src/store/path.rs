@@ -1,16 +1,16 @@
-//! Slash-separated paths as Go's package path has them, on bytes: cleaning and joining.
-//! Knows nothing of files; `/` is the only separator on every system.
+//! Slash-separated paths as in Go's package path, on bytes: cleaning and joining. Knows nothing of files; `/` is the
+//! separator on every system.
 
 use std::borrow::Cow;
 
-/// The shortest path that means the same (Go's path.Clean): no empty name, no `.`, no `..` but at the start of a
-/// relative path, no slash at the end. The empty path is `.`.
+/// The shortest equivalent path (Go's path.Clean): without empty names, without `.`, without a slash at the end, and with
+/// `..` only at the start of a relative path. The empty path is `.`.
 pub fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     if is_clean(path) { Cow::Borrowed(path) } else { Cow::Owned(rebuild(path)) }
 }
 
-/// The parts with `/` between them, cleaned (Go's path.Join): empty parts do not count, and nothing but empty parts
-/// gives the empty path.
+/// Joins the parts with `/` and cleans the path (Go's path.Join). Empty parts are skipped; without other parts the path is
+/// empty.
 pub fn join(parts: &[&[u8]]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts.iter().filter(|part| !part.is_empty()) {
@@ -22,7 +22,7 @@ pub fn join(parts: &[&[u8]]) -> Vec<u8> {
     if whole.is_empty() || is_clean(&whole) { whole } else { rebuild(&whole) }
 }
 
-/// Whether `clean` would change nothing; a `..` that may stay counts as unclean.
+/// Whether `clean` would change nothing. A path with a `..` that stays counts as unclean.
 fn is_clean(path: &[u8]) -> bool {
     match path {
         b"/" | b"." => true,
@@ -38,7 +38,7 @@ fn rebuild(path: &[u8]) -> Vec<u8> {
     let root = usize::from(path.starts_with(b"/"));
     let mut out = Vec::with_capacity(path.len());
     out.extend_from_slice(&path[..root]);
-    // What lies below this length a `..` cannot take away: the root, or the `..` of a relative path.
+    // A `..` removes nothing below this length: the root, or the leading `..` of a relative path.
     let mut floor = root;
     for name in path.split(|byte| *byte == b'/') {
         if is_plain(name) {

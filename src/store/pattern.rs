@@ -1,14 +1,14 @@
-//! Go's path.Match on bytes: `*` and `?` do not cross `/`; `[a-z]`, `[^a]`, `\x`. A pattern is
-//! checked as a whole when it is built, so that a bad one is an error whatever the keys are.
+//! Go's path.Match on bytes: `*` and `?` do not match `/`; `[a-z]`, `[^a]`, `\x`. The whole pattern is checked when it is
+//! built, so that a malformed pattern is an error for any keys.
 
 use std::fmt;
 
 /// A checked pattern (<https://pkg.go.dev/path#Match>).
 #[derive(Debug)]
 pub struct Pattern {
-    /// What every match begins with.
+    /// Every match begins with these bytes.
     prefix: Vec<u8>,
-    /// The rest, cut before every run of `*`; at least one.
+    /// The rest of the pattern, split before every run of `*`; at least one chunk.
     chunks: Vec<Chunk>,
 }
 
@@ -20,7 +20,7 @@ pub struct BadPattern {
 
 #[derive(Debug, Default)]
 struct Chunk {
-    /// A `*` stands before it: it may be found later in the same path element.
+    /// A `*` stands before this chunk: the chunk may match later in the same path element.
     floating: bool,
     tokens: Vec<Token>,
 }
@@ -28,9 +28,9 @@ struct Chunk {
 #[derive(Debug)]
 enum Token {
     Literal(Vec<u8>),
-    /// `?`: one character but `/`.
+    /// `?`: any character except `/`.
     Any,
-    /// One character, `/` not excepted: Go keeps only `*` and `?` from it.
+    /// One character, also `/`: Go excludes `/` only for `*` and `?`.
     Class {
         negated: bool,
         ranges: Vec<(char, char)>,
@@ -43,7 +43,7 @@ impl Pattern {
     /// # Errors
     /// A class that is empty or not closed, a range without one of its ends, or a `\` at the end.
     pub fn new(pattern: &[u8]) -> Result<Pattern, BadPattern> {
-        // Mostly a long path and one `*` behind it: the path is taken at once, not byte by byte.
+        // Most patterns are a long path with one `*` at the end. The path is taken at once and not byte by byte.
         let literal = pattern.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'));
         let (literal, mut rest) = pattern.split_at(literal.unwrap_or(pattern.len()));
         let mut prefix = literal.to_vec();
@@ -75,17 +75,17 @@ impl Pattern {
         Ok(Pattern { prefix, chunks })
     }
 
-    /// The text before the first metacharacter, unescaped: what every match begins with.
+    /// The unescaped text before the first metacharacter. Every match begins with it.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
 
-    /// Whether the pattern has no metacharacter and so matches its prefix alone.
+    /// Whether the pattern has no metacharacter and matches its prefix only.
     pub fn is_literal(&self) -> bool {
         matches!(&self.chunks[..], [only] if only.tokens.is_empty())
     }
 
-    /// How many `/` every match has; `None` where a class takes `/` too, so that it differs.
+    /// The number of `/` in every match; `None`: a class may match `/`, so the number varies.
     pub fn depth(&self) -> Option<usize> {
         let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
         let mut depth = slashes(&self.prefix);
@@ -100,8 +100,8 @@ impl Pattern {
         Some(depth)
     }
 
-    /// Whether the pattern matches the whole path. Every chunk takes the first place where it fits and no `*` is tried
-    /// again for the sake of a later one, as in Go: the time is at most the pattern's length times the path's.
+    /// Whether the pattern matches the whole path. Every chunk takes the first place where it matches, and no earlier `*` is
+    /// retried, as in Go. So the time is at most the product of both lengths.
     pub fn matches(&self, path: &[u8]) -> bool {
         path.strip_prefix(&self.prefix[..]).is_some_and(|rest| self.matches_behind_prefix(rest))
     }
@@ -128,9 +128,9 @@ impl fmt::Display for BadPattern {
 impl std::error::Error for BadPattern {}
 
 impl Chunk {
-    /// What is left of the text behind the chunk; nothing may be left behind the last one.
+    /// The text behind the match of this chunk. The last chunk has to match up to the end.
     fn find<'t>(&self, text: &'t [u8], is_last: bool) -> Option<&'t [u8]> {
-        // A `*` takes bytes, not characters: as many as there are before the next `/`.
+        // A `*` skips bytes, not characters, up to the next `/`.
         let skips = match self.floating {
             true => text.iter().position(|byte| *byte == b'/').unwrap_or(text.len()),
             false => 0,
@@ -146,7 +146,7 @@ impl Chunk {
         places.filter_map(|text| self.strip(text)).find(|rest| rest.is_empty() || !is_last)
     }
 
-    /// What is left of a text that begins with the chunk.
+    /// The rest of a text that begins with this chunk.
     fn strip<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
         let mut rest = text;
         for token in &self.tokens {
@@ -165,7 +165,7 @@ impl Chunk {
     }
 }
 
-/// The class whose `[` is already taken.
+/// Parses a class behind its `[`.
 fn class(rest: &mut &[u8]) -> Result<Token, BadPattern> {
     let negated = rest.first() == Some(&b'^');
     if negated {
@@ -208,7 +208,7 @@ fn class_takes(negated: bool, ranges: &[(char, char)], char: char) -> bool {
     ranges.iter().any(|(low, high)| (low..=high).contains(&&char)) != negated
 }
 
-/// The first character and its length; `None` for a byte that begins no character (its length is 1).
+/// The first character and its length; `None` in place of the character: the byte begins no character, and its length is 1.
 fn first_char(text: &[u8]) -> Option<(Option<char>, usize)> {
     let length = match text.first()? {
         0xc2..=0xdf => 2,
@@ -326,7 +326,7 @@ mod tests {
         check("a[/]b", "a/b", true);
         check("a[^x]b", "a/b", true);
         check("a[.-0]b", "a/b", true);
-        // Go tries no second place for a chunk: `*` takes nothing, `[^x]b` is `ab`, and `*c` cannot reach behind the `/`.
+        // Go does not retry a chunk: `*` matches nothing, `[^x]b` matches `ab`, and `*c` does not match beyond the `/`.
         check("*[^x]b*c", "ab/bc", false);
     }
 
@@ -355,7 +355,7 @@ mod tests {
         check_bad(b"[a-b-c]", "lower end");
         check_bad(b"a\\", "nothing follows");
         check_bad(b"[\xff]", "not UTF-8");
-        // Go finds these since 1.16 although no text reaches them.
+        // Since Go 1.16 these are errors although no text is compared with them.
         check_bad(b"zzz/*/[", "not closed");
         check_bad(b"*[]", "empty");
     }
@@ -370,7 +370,7 @@ mod tests {
         check(b"a?b", b"a\xff\xffb", false);
         check(b"a[^b]c", b"a\xffc", true);
         check(b"\\\xff", b"\xff", true);
-        // A broken character counts as U+FFFD, byte by byte.
+        // A byte of a broken character counts as U+FFFD.
         check("a[\u{fffd}]b".as_bytes(), b"a\xe2\x98b", false);
         check("a[\u{fffd}][\u{fffd}]b".as_bytes(), b"a\xe2\x98b", true);
         check(b"?", b"\xed\xa0\x80", false);
@@ -400,7 +400,7 @@ mod tests {
         check(&pattern, &"a".repeat(20_000), false);
     }
 
-    /// Tries every length for every `*`; right where no class takes `/`.
+    /// Backtracks over every length of every `*`; correct if no class matches `/`.
     fn backtracks(tokens: &[Token], text: &[u8]) -> bool {
         let Some((token, after)) = tokens.split_first() else {
             return text.is_empty();

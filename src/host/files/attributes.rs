@@ -1,5 +1,5 @@
-//! What a file has besides its bytes: owner, mode, access control list, extended attributes. Reads them of the old file
-//! and gives them to the new one, always through descriptors of files that are open.
+//! The attributes of a file: owner, mode, access control list, extended attributes. Reads those of the old file and copies
+//! them to the new one, always through descriptors of open files.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use super::place::Found;
 use crate::acl::Acl;
 use crate::error::cause;
 
-/// What the new file takes over from the old one.
+/// The attributes that a new file inherits from the old one.
 #[derive(Debug, Default)]
 pub struct Attributes {
     pub acl: Option<Acl>,
@@ -23,11 +23,11 @@ pub struct Attributes {
     labels: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What the permissions of a new file have become.
+/// The permissions that a new file has got.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     pub acl: Option<Acl>,
-    /// The mode that had to be given in place of the configured one.
+    /// The mode that was set because the configured mode could not be.
     pub reduced: Option<u32>,
 }
 
@@ -35,17 +35,17 @@ const ACL: &str = "system.posix_acl_access";
 const SELINUX: &[u8] = b"security.selinux";
 const USER: &[u8] = b"user.";
 
-/// The kernel's limit for a value, and for a list of names.
+/// The kernel's limit for a value and for a list of names.
 const LARGEST: usize = 64 << 10;
 
-/// What is written nowhere but where `mode` asks for it.
+/// These bits are only set if `mode` has them.
 const SETUID_AND_SETGID: u32 = 0o6000;
 
 impl Attributes {
-    /// Of a file that is going to be replaced.
+    /// Reads the attributes of a file that will be replaced.
     ///
     /// # Errors
-    /// The file system does not tell.
+    /// The file system cannot read them.
     pub fn read(file: &File) -> io::Result<Attributes> {
         let acl = acl(file)?;
         let mut names = vec![0; LARGEST];
@@ -65,10 +65,10 @@ impl Attributes {
         Ok(Attributes { acl, labels })
     }
 
-    /// Of a file that we may replace but not read. Its `user.*` attributes cannot be read either.
+    /// Reads the attributes of a file that we may replace but not read. Its `user.*` attributes are not readable either.
     ///
     /// # Errors
-    /// The file system does not tell.
+    /// The file system cannot read them.
     pub fn read_by_path(path: &Path) -> io::Result<Attributes> {
         let get = |name: &[u8]| value(|buffer| lgetxattr(path, name, buffer));
         let acl = get(ACL.as_bytes())?.map(|bytes| parsed(&bytes)).transpose()?;
@@ -76,10 +76,10 @@ impl Attributes {
         Ok(Attributes { acl, labels: label.into_iter().collect() })
     }
 
-    /// Gives the extended attributes to a new file. What cannot be given is a warning.
+    /// Copies the extended attributes to a new file. A failure is a warning.
     pub fn give_labels(&self, file: &File, warnings: &mut Vec<String>) {
         for (name, value) in &self.labels {
-            // A label that the file system gives to every new file need not be set, which may be forbidden.
+            // The file system may have set this label on the new file already, and may refuse to set it again.
             if get(file, name).is_ok_and(|now| now.as_ref() == Some(value)) {
                 continue;
             }
@@ -91,7 +91,7 @@ impl Attributes {
     }
 }
 
-/// The access control list of a file, where it has one beyond its mode.
+/// The access control list of a file; `None`: the file has only a mode.
 pub fn acl(file: &File) -> io::Result<Option<Acl>> {
     get(file, ACL.as_bytes())?.map(|bytes| parsed(&bytes)).transpose()
 }
@@ -100,7 +100,7 @@ fn parsed(bytes: &[u8]) -> io::Result<Acl> {
     Acl::parse(bytes).ok_or_else(|| io::Error::other("its access control list has an unknown form"))
 }
 
-/// Takes away what a new file has inherited from its directory. Nobody but its owner can read it yet.
+/// Removes attributes that a new file has inherited from its directory. So far only its owner can read the file.
 pub fn strip_inherited(file: &File) -> io::Result<()> {
     match fremovexattr(file, ACL) {
         Ok(()) | Err(Errno::NODATA) => Ok(()),
@@ -113,7 +113,7 @@ fn get(file: &File, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     value(|buffer| fgetxattr(file, name, buffer))
 }
 
-/// The value of an attribute, where there is one; `read` puts it into a buffer and gives its length.
+/// The value of an attribute, if there is one. `read` writes the value to a buffer and returns its length.
 fn value(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Option<Vec<u8>>> {
     let mut small = [0; 256];
     let mut large = Vec::new();
@@ -132,16 +132,16 @@ fn value(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Op
     }
 }
 
-/// Errors of a file system, or of a sandbox, that has no such attributes.
+/// Errors of a file system or a sandbox without such attributes.
 fn is_unsupported(e: Errno) -> bool {
     matches!(e, Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM)
 }
 
 impl Destination {
-    /// Gives a file its owner, access control list and mode, as far as it has others. In this order: a change of the
-    /// owner clears setuid and setgid, and the list goes with a mode.
+    /// Sets owner, access control list and mode of a file, if they differ. The order matters: a change of the owner clears
+    /// setuid and setgid, and a change of the mode changes the list.
     ///
-    /// `acl`: `None` leaves the list alone that the file has.
+    /// With `acl` = `None` the access control list stays.
     pub(super) fn apply_owner_and_mode(
         &self,
         file: &File,
@@ -157,9 +157,9 @@ impl Destination {
             changed.map_err(|e| ("change the owner of", e.into()))?;
         }
         if let Some(found) = found {
-            // "Left alone" means that the new file keeps the old one's owner, and where that is not ours to give its
-            // group at least. Not even that may be allowed, or the owner may have no number in this container: then
-            // the file becomes ours, as with any program that replaces files by renaming.
+            // Without a configured owner the new file keeps the owner of the old one, or at least its group. Both may be
+            // forbidden, or have no number in this container. Then the file belongs to us, as with any program that replaces
+            // files by a rename.
             if self.uid.is_none() && found.uid != now.uid {
                 let _ = fchown(file, Some(Uid::from_raw(found.uid)), None);
             }
@@ -174,8 +174,8 @@ impl Destination {
             match fsetxattr(file, ACL, &acl.bytes(), XattrFlags::empty()) {
                 Ok(()) => permissions.acl = Some(acl),
                 Err(e) => {
-                    // The group bits of a file with a list are its mask. Without the list they would be the owning
-                    // group's, which must not get more than it had.
+                    // The group bits of a file with an access control list are its mask. Without the list they are the
+                    // rights of the owning group, and those must not grow.
                     mode = mode & !0o070 | acl.owning_group() << 3;
                     permissions.reduced = self.mode.map(|_| mode);
                     warnings.push(format!(

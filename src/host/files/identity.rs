@@ -1,5 +1,5 @@
-//! Tells at which device and inode a path ends, or in which directory it will once the file is created.
-//! Opens no file, and judges nothing: `config` compares.
+//! The identity of a path: the device and inode of its file, or the directory and name that a missing file will get. Opens
+//! no file; `config` compares identities.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use rustix::fs::{FileType, Stat, fstat, stat};
 use super::place::{Target, descriptor, locate, split};
 use crate::config::Identity;
 
-/// What a path leads to.
+/// The identity of the file that a path leads to.
 pub fn identity(path: &Path) -> Identity {
     find(path).unwrap_or_else(|| Identity::named(path))
 }
 
-/// `None`: a descriptor, a device, a directory, or nothing that we may see.
+/// `None`: a descriptor, a device, a directory, or a file that we may not see.
 fn find(path: &Path) -> Option<Identity> {
     if descriptor(path).is_some() {
         return None;
@@ -23,9 +23,9 @@ fn find(path: &Path) -> Option<Identity> {
     }
     let (above, missing) = split(path);
     let meta = match missing.as_slice() {
-        // It was behind a directory that is not there: `new/../data.yml`.
+        // The path continues behind a missing directory: `new/../data.yml`.
         [] => return stat(&above).ok().filter(is_file).map(|meta| Identity::File(meta.st_dev, meta.st_ino)),
-        // A link to nothing yet has the name of what it leads to.
+        // A dangling link counts as the name that it points to.
         [name] => match locate(&above.join(name)) {
             Ok(Target::Regular(place)) => match place.found {
                 Some(found) => return Some(Identity::File(found.identity.0, found.identity.1)),

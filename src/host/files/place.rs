@@ -1,5 +1,5 @@
-//! What the path of a destination leads to: a directory, held open, and a name in it. Follows symbolic links, other users'
-//! in shared directories excepted. Opens nothing but directories, and writes nothing.
+//! Resolves the path of a destination to an open directory and a name in it. Follows symbolic links, except for those of
+//! other users in shared directories. Opens only directories, and writes nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,28 +17,28 @@ use rustix::io::Errno;
 
 use crate::error::cause;
 
-/// What a destination's path names.
+/// The kind of file that a destination's path leads to.
 #[derive(Debug)]
 pub enum Target {
-    /// A regular file, or nothing yet.
+    /// A regular file, or a name that is free.
     Regular(Place),
-    /// A device, a fifo or a socket: written to, never renamed over.
+    /// A device, a fifo or a socket: it is written to, and never renamed over.
     Special(Place),
-    /// A descriptor of ours: /dev/stdout, /dev/fd/3.
+    /// One of our descriptors: /dev/stdout, /dev/fd/3.
     Descriptor(u32),
 }
 
-/// A name in a directory, behind all symbolic links.
+/// A name in a directory, after all symbolic links are resolved.
 #[derive(Debug)]
 pub struct Place {
     pub dir: Rc<OwnedFd>,
     pub name: OsString,
-    /// For messages and for commands.
+    /// For messages and commands.
     pub path: PathBuf,
     pub found: Option<Found>,
 }
 
-/// What is at a place now.
+/// The present file at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Permission bits with setuid, setgid and sticky.
@@ -50,12 +50,12 @@ pub struct Found {
     pub identity: (u64, u64),
 }
 
-/// Why a path leads to no place.
+/// Why a path cannot be resolved.
 #[derive(Debug)]
 pub enum Lost {
-    /// The directory that is not there.
+    /// This directory does not exist.
     NoDirectory(PathBuf),
-    /// It ends in this directory.
+    /// The path leads to this directory.
     Directory(PathBuf),
     /// Verb, subject, cause.
     Failed(String),
@@ -71,10 +71,10 @@ impl From<Lost> for String {
     }
 }
 
-/// Links to follow before the path counts as a loop, as in the kernel.
+/// More links than this count as a loop, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Follows a path to its end.
+/// Resolves a path.
 pub fn locate(path: &Path) -> Result<Target, Lost> {
     if let Some(number) = descriptor(path) {
         return Ok(Target::Descriptor(number));
@@ -117,9 +117,9 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
     Err(Lost::Failed(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", path.display())))
 }
 
-/// What a symbolic link says, unless another user may have put it there as a trap: the rule of `fs.protected_symlinks`,
-/// which holds here whether the kernel has it on or off. The link is held by a descriptor, so that the link that was
-/// looked at is the one that is followed.
+/// The target of a symbolic link, unless another user may have placed the link as a trap. This is the rule of
+/// `fs.protected_symlinks`, and is applied even if the kernel has it off. A descriptor holds the link, so that the checked
+/// link is the followed one.
 fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
     const STICKY_AND_WRITABLE: u32 = 0o1002;
     let link = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -141,7 +141,7 @@ fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
     Ok(OsString::from_vec(target.into_bytes()).into())
 }
 
-/// A directory that may be passed through but not listed is opened all the same; only syncing it then fails.
+/// Opens a directory that may be entered but not listed, too; only syncing it fails then.
 fn open_directory(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(from, path, flags | OFlags::RDONLY, Mode::empty()) {
@@ -150,8 +150,8 @@ fn open_directory(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Owned
     }
 }
 
-/// The part of a path that is there, and the names behind it. What is missing will be directories, not links, so that
-/// `..` behind it means what its letters say.
+/// Splits a path into the existing part and the names behind it. The missing names will be directories and not links, so
+/// that `..` behind them can be resolved by the text.
 pub fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
     let mut there = PathBuf::from(if path.is_absolute() { "/" } else { "." });
     let mut missing: Vec<OsString> = Vec::new();
@@ -166,12 +166,12 @@ pub fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
     (there, missing)
 }
 
-/// Creates what is missing of a directory's path, with mode 0755 less the umask. `changed` is called with each directory
-/// that has got a new one. Another user who owns a directory on the path cannot have them created elsewhere: what was
-/// there before is followed, and what is created is not.
+/// Creates the missing directories of a path, with mode 0755 less the umask. Calls `changed` with each directory that got a
+/// new entry. Links in the existing part are followed; links in the created part are not, so that another user who owns a
+/// directory cannot redirect it.
 ///
 /// # Errors
-/// The directory that could not be created, and why.
+/// The directory that could not be created, and the cause.
 pub fn create_directories(
     dir: &Path,
     changed: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
@@ -182,7 +182,7 @@ pub fn create_directories(
         path.push(&name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let created = match mkdirat(&at, &name, Mode::from_raw_mode(0o755)) {
-            // Another process was faster.
+            // Another process may have created it meanwhile.
             Ok(()) | Err(Errno::EXIST) => changed(&at).and_then(|()| openat(&at, &name, flags, Mode::empty())),
             Err(e) => Err(e),
         };
@@ -192,19 +192,18 @@ pub fn create_directories(
 }
 
 impl Place {
-    /// The directory's path, for messages.
+    /// The path of the directory, for messages.
     pub fn directory(&self) -> PathBuf {
         parent(&self.path)
     }
 
-    /// Whether two looks at one path have found the same name in the same directory.
+    /// Whether both are the same name in the same directory.
     pub fn is(&self, other: &Place) -> bool {
         let identity = |place: &Place| fstat(&place.dir).map(|meta| (meta.st_dev, meta.st_ino)).ok();
         self.name == other.name && identity(self).is_some_and(|ours| identity(other) == Some(ours))
     }
 
-    /// Whether something is mounted on the name itself. Before Linux 5.8 only a mount from another file system is known
-    /// as one.
+    /// Whether the name itself is a mount point. Before Linux 5.8 only mounts from other file systems are recognised.
     pub fn is_mount_point(&self) -> bool {
         let Some(found) = self.found else { return false };
         let seen = statx(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS);
@@ -216,8 +215,8 @@ impl Place {
         }
     }
 
-    /// Opens the file that was found. It is still a regular file and the same one; a link, a fifo or a device that was put
-    /// in its place is an error at once.
+    /// Opens the file that was found. If it is not the same regular file any more, but a link, a fifo or a device, it is an
+    /// error at once.
     pub fn open(&self, access: OFlags) -> io::Result<File> {
         let (file, now) = open_regular(&self.dir, &self.name, access)?;
         match self.found {
@@ -250,13 +249,12 @@ pub fn open_regular(dir: impl AsFd, name: &OsStr, access: OFlags) -> io::Result<
     }
 }
 
-/// Opens a regular file to read and write it, and creates it with this mode if it is not there. Follows links as
-/// [`locate`] does.
+/// Opens a regular file to read and write, or creates it with this mode. Follows links as [`locate`] does.
 ///
 /// # Errors
-/// It cannot be opened, or is no regular file.
+/// The file cannot be opened, or is no regular file.
 pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
-    /// Another process creates and removes it meanwhile.
+    /// Another process may create and remove the file meanwhile.
     const ATTEMPTS: usize = 100;
     for _ in 0..ATTEMPTS {
         let place = match locate(path) {
@@ -282,8 +280,8 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     Err(io::Error::other("it is another file at every look"))
 }
 
-/// The number in /dev/fd/N and its like. Checked before any link is followed: where standard output is a file,
-/// /dev/stdout leads to that file, which must not be renamed over.
+/// The number in /dev/fd/N and its aliases. Checked before links are followed: if standard output is a file, /dev/stdout
+/// leads to that file, and it must not be renamed over.
 pub fn descriptor(path: &Path) -> Option<u32> {
     match path.to_str()? {
         "/dev/stdin" => Some(0),

@@ -1,5 +1,5 @@
-//! Files that hold a result until it is checked and installed: beside the destination, in a private directory, or in
-//! memory. Creates, names, locks, sweeps and removes them. Knows nothing of what is in them.
+//! Files that hold a result until it is checked and installed: beside the destination, in a private directory, or in memory.
+//! Creates, names, locks, sweeps and removes them. Does not look at their content.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -18,11 +18,11 @@ use rustix::io::Errno;
 use super::place::{Found, open_regular};
 use crate::host::random;
 
-/// A file of ours that is removed when dropped.
+/// A stage file. Dropping it removes the file.
 #[derive(Debug)]
 pub struct StageFile {
-    /// Open for reading alone: what is open for writing cannot be run, and a check may want to run it. Holds the lock
-    /// that tells it from the litter of a crash.
+    /// Open for reading only: a file that is open for writing cannot be executed by a check command. Its lock tells a stage
+    /// in use from one that a crash has left.
     pub file: File,
     pub path: PathBuf,
     lies: Lies,
@@ -32,15 +32,14 @@ pub struct StageFile {
 enum Lies {
     /// In the directory of its destination.
     Beside { dir: Rc<OwnedFd>, name: OsString },
-    /// In a directory of its own, whose path is kept for its removal.
+    /// In a directory of its own. Its path is kept to remove it.
     Private { dir: OwnedFd, name: OsString, path: PathBuf },
     /// In a memfd, which has no name.
     Memory,
 }
 
 impl StageFile {
-    /// Creates a file that only we can open, `.NAME` and digits with mode 0600, and locks it. Gives the descriptor to
-    /// write to beside it.
+    /// Creates a file `.NAME` and digits with mode 0600, and locks it. Returns the descriptor for writing, too.
     pub fn beside(dir: &Rc<OwnedFd>, shown: &Path, name: &OsStr) -> io::Result<(StageFile, File)> {
         /// The owner of the directory may replace the file each time.
         const ATTEMPTS: u64 = 100;
@@ -62,18 +61,17 @@ impl StageFile {
             let path = shown.join(&name);
             let stage = StageFile { file, path, lies: Lies::Beside { dir: Rc::clone(dir), name } };
             match flock(&stage.file, FlockOperation::NonBlockingLockExclusive) {
-                // Another process that sweeps may be faster than the lock. What has the name now is not ours.
+                // Another process may have swept the file before it was locked. A file that has the name now is not ours.
                 Ok(()) if fstat(&stage.file)?.st_nlink == 0 => stage.installed(),
                 Err(Errno::WOULDBLOCK) => stage.installed(),
-                // Without locks on this file system another process may sweep what is still in use: an error that is
-                // tried again.
+                // On a file system without locks another process may sweep a stage in use. That is an error, and is retried.
                 Ok(()) | Err(_) => return Ok((stage, writer)),
             }
         }
         Err(io::Error::other("another process takes or replaces each file that is created"))
     }
 
-    /// Creates a file with this name in a new directory that only we can enter, in the directory for temporary files.
+    /// Creates a file with this name in a new private directory below the directory for temporary files.
     pub fn private(owner: &Path, name: &OsStr) -> io::Result<(StageFile, File)> {
         let path = std::env::temp_dir().join(private_name(owner, random::below(NUMBERS)));
         mkdir(&path, Mode::RWXU)?;
@@ -92,26 +90,26 @@ impl StageFile {
         match reopen(&dir, name, &writer) {
             Ok(Some(file)) => Ok((stage(file, dir), writer)),
             other => {
-                // Removes both.
+                // Removes file and directory.
                 drop(stage(writer, dir));
                 Err(other.err().unwrap_or_else(|| io::Error::other("it was replaced at this moment")))
             }
         }
     }
 
-    /// Creates a file that has no name at all.
+    /// Creates a file without a name.
     pub fn memory(name: &OsStr) -> io::Result<(StageFile, File)> {
         const LONGEST: usize = 200;
         let name = &name.as_bytes()[..name.len().min(LONGEST)];
         let writer = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-        // Another open file description, which is not open for writing.
+        // A second open file description, which is not open for writing.
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let file = File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         Ok((StageFile { file, path, lies: Lies::Memory }, writer))
     }
 
-    /// To be called when everything is written and before the file is shown to a check.
+    /// Closes the file for writing, before a check command gets it.
     pub fn seal(&self, writer: File) -> io::Result<()> {
         if let Lies::Memory = self.lies {
             fcntl_add_seals(&writer, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
@@ -119,12 +117,12 @@ impl StageFile {
         Ok(())
     }
 
-    /// What a command needs to inherit to see the file.
+    /// The descriptor that a command has to inherit to see the file.
     pub fn inherited(&self) -> Option<BorrowedFd<'_>> {
         matches!(self.lies, Lies::Memory).then(|| self.file.as_fd())
     }
 
-    /// The directory and the name that it can be renamed from.
+    /// The directory and name from which the file can be renamed.
     pub fn beside_at(&self) -> Option<(&Rc<OwnedFd>, &OsStr)> {
         match &self.lies {
             Lies::Beside { dir, name } => Some((dir, name)),
@@ -132,8 +130,8 @@ impl StageFile {
         }
     }
 
-    /// The file of its name once more: a check command may have put another in its place, as `sed -i` does. It has the
-    /// same owner and mode and no other name, so that nothing foreign is installed.
+    /// Opens the file of its name again: a check command such as `sed -i` may have replaced it. The new file must have the
+    /// same owner and mode and no other name, so that no foreign file is installed.
     pub fn checked(&self) -> io::Result<File> {
         let Lies::Beside { dir, name } = &self.lies else { return self.file.try_clone() };
         let (file, is) = open_regular(dir, name, OFlags::RDONLY)?;
@@ -147,14 +145,14 @@ impl StageFile {
         }
     }
 
-    /// It has been renamed, and is no longer ours to remove.
+    /// The file was renamed, and is not removed any more.
     pub fn installed(mut self) {
         self.lies = Lies::Memory;
     }
 }
 
 impl Drop for StageFile {
-    /// A stage file that cannot be removed is not worth an error of its own: what led here is already one.
+    /// A stage file that cannot be removed is no error of its own: an error has led here.
     fn drop(&mut self) {
         match &self.lies {
             Lies::Beside { dir, name } => _ = unlinkat(dir, name, AtFlags::empty()),
@@ -167,12 +165,11 @@ impl Drop for StageFile {
     }
 }
 
-/// Removes the stage files that a crash has left in a destination's directory: those that have one of our names and no
-/// lock.
+/// Removes the stage files that a crash has left beside a destination: those with one of our names and without a lock.
 pub fn sweep_beside(dir: &OwnedFd, name: &OsStr) {
     for attempt in 0..KNOWN_NAMES {
         let name = stage_name(name, known_number(name, attempt));
-        // Not opened before it is known to be a regular file: a fifo would notice.
+        // A fifo would notice an open, so the type is checked first.
         let is_file = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|meta| FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile);
         if is_file
@@ -197,7 +194,7 @@ pub fn sweep_private(owner: &Path, name: &OsStr) {
     }
 }
 
-/// Opens and locks a private directory of ours.
+/// Opens and locks one of our private directories.
 fn open_private(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(from, path, flags, Mode::empty())?;
@@ -207,7 +204,7 @@ fn open_private(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     }
     match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK.into()),
-        // No locks on this file system.
+        // This file system has no locks.
         Ok(()) | Err(_) => Ok(dir),
     }
 }
@@ -217,8 +214,7 @@ fn create(dir: impl AsFd, name: &OsStr) -> rustix::io::Result<File> {
     openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
 }
 
-/// A second descriptor of a file that was just created; `None` where its name leads to another one by now, a fifo say:
-/// the directory may belong to another user.
+/// A second descriptor of a new file; `None`: its name leads to another file now. The directory may belong to another user.
 fn reopen(dir: impl AsFd, name: &OsStr, writer: &File) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(dir, name, flags, Mode::empty()) {
@@ -234,14 +230,14 @@ const DIGITS: usize = 10;
 #[expect(clippy::cast_possible_truncation, reason = "it is 10")]
 const NUMBERS: u64 = 10_u64.pow(DIGITS as u32);
 
-/// How many names a stage may have before it takes a random one, which would not be known for ours after a crash. More
-/// than one is needed only where several programs write one destination.
+/// The number of fixed names before a random one is taken. A file with a random name is not recognised after a crash. More
+/// than one name is needed only if several programs write one destination.
 const KNOWN_NAMES: u64 = 4;
 
-/// The number of a destination's stage, unless that name is taken. It stays, so that a crash leaves a file that is
-/// known to be ours, also to a later build, and so that what prints the name and fails again fails in the same words.
+/// The fixed number of a destination's stage. It stays the same for later builds, so that files of a crash are recognised,
+/// and error messages with the name repeat literally.
 fn known_number(name: &OsStr, attempt: u64) -> u64 {
-    // FNV-1a. std's hashers may change from one release to the next.
+    // FNV-1a: the hash functions of std may change with a release.
     let hash = name
         .as_bytes()
         .iter()
@@ -256,7 +252,7 @@ fn stage_name(name: &OsStr, number: u64) -> OsString {
     OsString::from_vec([b".", name, format!("{number:0DIGITS$}").as_bytes()].concat())
 }
 
-/// The private directory of a destination: known by its prefix, and not to be foretold.
+/// The private directory of a destination: recognised by its prefix, and not predictable.
 fn private_name(owner: &Path, random: u64) -> String {
     format!("{}{random:0DIGITS$}", private_prefix(owner))
 }
@@ -317,7 +313,7 @@ mod tests {
         let owner = std::env::temp_dir().join(format!("remco-owner-{}", random::below(u64::MAX)));
         let (stage, _) = StageFile::private(&owner, OsStr::new("app.conf")).unwrap();
         let dir = stage.path.parent().unwrap().to_owned();
-        // As if the process had ended.
+        // Simulates the end of the process.
         let Lies::Private { dir: lock, .. } = &stage.lies else { panic!("it is private") };
         flock(lock, FlockOperation::Unlock).unwrap();
         sweep_private(&owner, OsStr::new("app.conf"));

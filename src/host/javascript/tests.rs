@@ -269,7 +269,7 @@ fn a_call_costs_steps() {
     // Each round is a jump and a comparison that may jump.
     assert!(done && (100_000..=250_000).contains(&steps), "{steps}");
     let (done, steps) = cost(loops, 50_000);
-    assert!(!done && (50_000..=50_000 + 2 * PATIENCE).contains(&steps), "{steps}");
+    assert!(!done && (50_000..=50_000 + 2 * INTERRUPT_INTERVAL).contains(&steps), "{steps}");
 }
 
 #[test]
@@ -331,5 +331,5 @@ fn a_script_ends_when_the_program_does() {
     let called = filter("for (;;) {}").call(&env, &Value::Nil, &Value::Nil);
     assert_eq!(called.unwrap_err(), "f.js: stopped before the end");
     let steps = env.meter.work() / STEP as u64;
-    assert!(steps <= 2 * PATIENCE, "{steps}");
+    assert!(steps <= 2 * INTERRUPT_INTERVAL, "{steps}");
 }

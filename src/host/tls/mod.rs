@@ -1,6 +1,6 @@
-//! TLS of a connection, by rustls: which certificate is shown, a session without a socket, and in words what was wrong with
-//! it. The files are read again when they have changed, so that the next connection takes a renewed certificate. Whom to
-//! trust is `trust`'s. Knows nothing of HTTP, and never waits.
+//! TLS of a connection by rustls: the client's certificate, a session without a socket, and errors in words. Files that have
+//! changed are read again, so that the next connection uses a renewed certificate. `trust` selects the authorities. Knows
+//! nothing of HTTP and never waits.
 
 mod trust;
 
@@ -23,15 +23,15 @@ use crate::host::cause::Cause;
 use crate::host::read::whole_file;
 use trust::{Authorities, Stamp, Trust, stamp};
 
-/// More than any bundle of authorities.
+/// Larger than any bundle of authorities.
 const LARGEST: usize = 16 << 20;
 
-/// What the files of a client say about TLS.
+/// The TLS files of a client.
 #[derive(Debug)]
 pub struct Tls {
     files: config::Tls,
     trust: Trust,
-    /// What was read last.
+    /// The configuration that was read last.
     known: RefCell<Option<Known>>,
 }
 
@@ -43,13 +43,13 @@ struct Known {
 }
 
 impl Tls {
-    /// Reads nothing yet: an error in a file is one of the connection that needs it.
+    /// Reads no file yet: an error in a file is reported by the connection that needs the file.
     pub fn new(files: config::Tls) -> Tls {
         let trust = Trust::new(files.client_ca_keys.clone());
         Tls { files, trust, known: RefCell::default() }
     }
 
-    /// A connection to a server of this name or address that nothing was sent on. Errors name the file.
+    /// A new session for a server of this name or address. Errors name the file.
     pub fn secure(&self, host: &str) -> Result<Session, Cause> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -65,7 +65,7 @@ impl Tls {
 
     fn config(&self, authorities: &Authorities) -> Result<Arc<ClientConfig>, String> {
         let mut known = self.known.borrow_mut();
-        // Before reading: a file that changes meanwhile is read again next time.
+        // The stamps are taken before the files are read: a file that changes meanwhile is read again next time.
         let own = self.files.client_cert.as_deref().into_iter().chain(self.files.client_key.as_deref());
         let stamps: Vec<Option<Stamp>> = own.map(stamp).chain(authorities.stamps()).collect();
         if let Some(known) = &*known
@@ -92,7 +92,7 @@ impl Tls {
                 builder.with_client_auth_cert(chain, private).map_err(|error| match error {
                     Error::InconsistentKeys(_) => format!("the key `{key}` is not that of the certificate `{cert}`"),
                     Error::InvalidCertificate(_) => format!("failed to use certificate `{cert}`: {error}"),
-                    // ring's word for a key of a kind that it does not know.
+                    // ring's error for a key of an unknown kind.
                     Error::General(_) => {
                         format!("failed to use key `{key}`: only RSA, ECDSA P-256 and P-384 and Ed25519 are supported")
                     }
@@ -101,13 +101,13 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        // Every connection shows its certificate, and sees the server's.
+        // Every connection presents the client's certificate and gets the server's.
         config.resumption = Resumption::disabled();
         Ok(config)
     }
 }
 
-/// The certificates of a PEM file, one at least.
+/// The certificates of a PEM file; at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -120,13 +120,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// The first private key of a PEM file, in any of its three forms.
+/// The first private key of a PEM file, in any of the three formats.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") => encrypted(path),
         pem::Error::NoItemsFound => format!("failed to use `{}`: there is no PEM private key in it", path.display()),
-        // The old way to encrypt has a header that is not base64.
+        // The old encryption has a header that is not base64.
         _ if contains(&text, b"Proc-Type: 4,ENCRYPTED") => encrypted(path),
         error => damaged(path, &error),
     })
@@ -143,7 +143,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     whole_file(path, LARGEST).map_err(|error| format!("failed to read `{}`: {}", path.display(), cause(&error)))
 }
 
-/// The errors of the parser would show bytes of a private key.
+/// Errors of the parser would contain bytes of a private key.
 fn damaged(path: &Path, error: &pem::Error) -> String {
     let what = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no -----END line: is it cut off?",
@@ -158,7 +158,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The TLS of one connection. It never waits and owns no socket: records are moved over the one that is handed in.
+/// The TLS session of one connection. It never waits and owns no socket: the caller passes the socket to each call.
 pub struct Session {
     connection: ClientConnection,
     words: Words,
@@ -171,7 +171,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Whether the handshake is not complete yet. Nothing of the caller is sent before.
+    /// Whether the handshake is incomplete. The caller's bytes are not sent before it is complete.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
@@ -181,15 +181,15 @@ impl Session {
         self.connection.wants_write()
     }
 
-    /// Encrypts bytes of the caller; tells how many. None: flush first.
+    /// Encrypts bytes of the caller and returns their number; 0: flush first.
     ///
     /// # Errors
-    /// None that is not one of [`Session::flush`] too.
+    /// Only those of [`Session::flush`].
     pub fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
         self.connection.writer().write(plain)
     }
 
-    /// Sends records, as many as the socket takes at once; tells how many bytes.
+    /// Sends as many records as the socket takes at once. Returns the number of bytes.
     ///
     /// # Errors
     /// Those of the socket.
@@ -197,43 +197,43 @@ impl Session {
         self.connection.write_tls(socket)
     }
 
-    /// Decrypted bytes; 0: the server ended the session as it should.
+    /// Decrypted bytes; 0: the server closed the session properly.
     ///
     /// # Errors
-    /// `WouldBlock`: there are none, [`Session::fill`] first. `UnexpectedEof`: the connection ended without a word.
+    /// `WouldBlock`: call [`Session::fill`] first. `UnexpectedEof`: the connection ended without a close of the session.
     pub fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.connection.reader().read(into)
     }
 
-    /// Receives records, as many as there are at once; 0: the connection ended. `reply` is the same socket, for the alert
-    /// that tells the server what was wrong.
+    /// Receives the records that are there; 0: the connection ended. `reply` is the same socket, for the alert that reports
+    /// an error to the server.
     ///
     /// # Errors
-    /// Those of the socket; of kind `Other` with a [`Cause`] what is wrong with the records.
+    /// Those of the socket. Errors of the records are of kind `Other` with a [`Cause`].
     pub fn fill(&mut self, socket: &mut dyn Read, reply: &mut dyn Write) -> io::Result<usize> {
         let received = self.connection.read_tls(socket)?;
         if let Err(error) = self.connection.process_new_packets() {
-            // As far as that goes at once; the connection is lost either way.
+            // The alert is sent as far as possible: the connection is lost either way.
             let _ = self.connection.write_tls(reply);
             return Err(Cause::Other(self.words.of(&error)).into_io());
         }
         Ok(received)
     }
 
-    /// Whether it can take a request as far as is known without looking at the socket: the server has not ended it, and
-    /// nothing was decrypted that was not asked for.
+    /// Whether the session can take a request, as far as is known without the socket: the server has not closed it, and
+    /// there are no unread bytes.
     pub fn is_idle(&mut self) -> bool {
         let state = self.connection.process_new_packets();
         state.is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
     }
 }
 
-/// What an error is to be told with.
+/// The parts of an error message.
 struct Words {
     host: String,
-    /// Where the authorities are from.
+    /// The source of the authorities.
     trusted: String,
-    /// The certificate that is shown, if the server wants one.
+    /// The client's certificate, for servers that want one.
     shown: Option<PathBuf>,
 }
 
@@ -242,14 +242,14 @@ impl Words {
         use AlertDescription as Alert;
         match error {
             Error::InvalidCertificate(error) => self.of_certificate(error),
-            // Servers differ in what they say where there is no certificate at all.
+            // Servers send different alerts if the client has no certificate.
             Error::AlertReceived(
                 Alert::CertificateRequired | Alert::BadCertificate | Alert::NoCertificate,
             ) if self.shown.is_none() => {
                 "the server refuses the connection: it wants a certificate: set `client_cert` and `client_key`"
                     .to_owned()
             }
-            // As TLS 1.2 says it; but also where nothing suits both sides.
+            // The alert of TLS 1.2 for this; but also for a lack of common parameters.
             Error::AlertReceived(Alert::HandshakeFailure) if self.shown.is_none() => {
                 "the server ended TLS: HandshakeFailure: it may want a certificate (`client_cert` and `client_key`), or has \
                  no version or cipher in common with remco"
@@ -288,7 +288,7 @@ impl Words {
                 moment(not_after),
                 moment(time)
             ),
-            // The second where an authority was made anew under its old name.
+            // `BadSignature` occurs if an authority was created again under its old name.
             Bad::UnknownIssuer | Bad::BadSignature => {
                 format!("certificate of `{host}` is signed by none of the authorities in {trusted}")
             }
@@ -304,7 +304,7 @@ impl Words {
     }
 }
 
-/// `DnsName("a")` and `IpAddress(127.0.0.1)` as rustls gives them, without the kind.
+/// rustls writes `DnsName("a")` and `IpAddress(127.0.0.1)`; this is the name without the kind.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')

@@ -1,12 +1,11 @@
-//! What a build without TLS has in its place: no session can be made, and an error says so.
-//! Reads no files.
+//! Replaces TLS in a build without it: a session cannot be created, and the error says so. Reads no files.
 
 use std::io::{self, Read, Write};
 
 use crate::config;
 use crate::host::cause::Cause;
 
-/// Trusts no server.
+/// Creates no sessions.
 #[derive(Debug)]
 pub struct Tls;
 
@@ -21,7 +20,7 @@ impl Tls {
     }
 }
 
-/// There is none.
+/// Has no values.
 #[derive(Debug)]
 pub enum Session {}
 

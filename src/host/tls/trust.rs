@@ -1,6 +1,6 @@
-//! Which authorities a client trusts: `client_ca_keys`, else what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else the
-//! system's bundle where Go looks for it, else the list that is built in. Reads the files, and again when they have changed;
-//! clients of the same authorities share what was read. Knows no connection.
+//! The authorities that a client trusts: `client_ca_keys`, else those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the
+//! system's bundle where Go looks for it, else the built-in list. Reads the files again when they change; clients with the
+//! same authorities share them. Knows no connection.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,13 +17,13 @@ use rustls::pki_types::pem::PemObject;
 
 use super::read;
 
-/// Files of one directory of certificates. A distribution has some hundred.
+/// Files of one directory of certificates. Distributions have some hundred.
 const MOST_FILES: usize = 4096;
 
-/// Bytes of all files of the directories.
+/// Bytes of all files in the directories.
 const LARGEST_DIRECTORY: usize = 16 << 20;
 
-/// Where the bundle of a system may be, the first that is there counts (Go's crypto/x509, root_linux.go).
+/// The paths of a system's bundle; the first one that exists is used (Go's crypto/x509, root_linux.go).
 const BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -33,10 +33,10 @@ const BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Where a system without a bundle may have its certificates one by one (from the same file).
+/// The directories with single certificates, for a system without a bundle (from the same file).
 const DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
-/// Whom a client trusts.
+/// The source of the authorities of a client.
 #[derive(Clone, Debug)]
 pub struct Trust {
     configured: Option<PathBuf>,
@@ -46,19 +46,19 @@ pub struct Trust {
     system: System,
 }
 
-/// The places of a system.
+/// The paths of a system.
 #[derive(Clone, Debug)]
 struct System {
     bundles: Vec<PathBuf>,
     directories: Vec<PathBuf>,
 }
 
-/// The authorities that count now.
+/// The authorities that are used now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorities {
-    /// Every certificate of it has to be usable: it was written for this program.
+    /// Every certificate must be usable, because the file was written for this program.
     Configured(PathBuf),
-    /// What is unusable in them is passed over: they also hold what only others can use.
+    /// Unusable certificates are skipped: these files also contain certificates for other programs.
     Lenient {
         files: Vec<PathBuf>,
         directories: Vec<PathBuf>,
@@ -73,11 +73,11 @@ pub enum Of {
     System,
 }
 
-/// What tells that a file is another one: device, inode, size, and both times in nanoseconds.
+/// Identifies a version of a file: device, inode, size, and both times in nanoseconds.
 pub type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Trust {
-    /// Takes the variables of the environment; reads no file.
+    /// Uses the variables of the environment; reads no file.
     pub fn new(configured: Option<PathBuf>) -> Trust {
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let directories = variable("SSL_CERT_DIR").unwrap_or_default();
@@ -93,7 +93,7 @@ impl Trust {
         }
     }
 
-    /// Which authorities count now: the files of the system are looked for each time.
+    /// The authorities that are used now. The files of the system are looked up each time.
     pub fn authorities(&self) -> Authorities {
         if let Some(path) = &self.configured {
             return Authorities::Configured(path.clone());
@@ -115,7 +115,7 @@ impl Trust {
 }
 
 impl Authorities {
-    /// What tells whether they are still those of before.
+    /// The stamps of the files, to detect changes.
     pub fn stamps(&self) -> Vec<Option<Stamp>> {
         match self {
             Authorities::Configured(path) => vec![stamp(path)],
@@ -127,14 +127,14 @@ impl Authorities {
         }
     }
 
-    /// Reads them, or takes what another client has read.
+    /// Reads the authorities, or shares those that another client has read.
     ///
     /// # Errors
-    /// A file that was named cannot be used, or there is no authority at all. Names the file.
+    /// A named file cannot be used, or there is no authority. The text names the file.
     pub fn roots(&self) -> Result<Arc<RootCertStore>, String> {
         let mut shared = shared();
         shared.retain(|one| one.roots.strong_count() > 0);
-        // Before reading: a file that changes meanwhile is read again next time.
+        // The stamps are taken before the files are read: a file that changes meanwhile is read again next time.
         let stamps = self.stamps();
         let same = shared.iter().find(|one| one.authorities == *self && one.stamps == stamps);
         if let Some(roots) = same.and_then(|one| one.roots.upgrade()) {
@@ -182,7 +182,7 @@ impl fmt::Display for Authorities {
     }
 }
 
-/// What was read, for as long as a client uses it: a bundle of a system takes 100 KB.
+/// Shared authorities, for as long as a client uses them: a system's bundle takes 100 KB.
 struct Shared {
     authorities: Authorities,
     stamps: Vec<Option<Stamp>>,
@@ -194,14 +194,14 @@ fn shared() -> MutexGuard<'static, Vec<Shared>> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `None`: it cannot be seen, and reading it will say why.
+/// `None`: the file cannot be examined; reading it will report the cause.
 pub fn stamp(path: &Path) -> Option<Stamp> {
     let meta = path.metadata().ok()?;
     let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
     Some((meta.dev(), meta.ino(), meta.size(), changed, status))
 }
 
-/// Every certificate of a file.
+/// All certificates of a file.
 fn configured(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (number, certificate) in (1..).zip(super::certificates(path)?) {
@@ -216,7 +216,7 @@ fn configured(path: &Path) -> Result<RootCertStore, String> {
 fn lenient(files: &[PathBuf], directories: &[PathBuf]) -> Result<RootCertStore, String> {
     let mut certificates: Vec<CertificateDer> = Vec::new();
     let mut take = |text: &[u8]| {
-        // Each section is passed at the latest with its error.
+        // An invalid section takes one step of the parser at most.
         let sections = text.len() / "-----BEGIN".len() + 1;
         certificates.extend(CertificateDer::pem_slice_iter(text).take(sections).filter_map(Result::ok));
     };
@@ -226,13 +226,13 @@ fn lenient(files: &[PathBuf], directories: &[PathBuf]) -> Result<RootCertStore, 
     let mut left = LARGEST_DIRECTORY;
     let mut unreadable = None;
     for directory in directories {
-        // As in Go: one that is not there has none, as long as there are some elsewhere.
+        // As in Go: a missing directory is ignored if other sources have certificates.
         let paths = entries(directory).unwrap_or_else(|error| {
             unreadable.get_or_insert(error);
             Vec::new()
         });
         for path in paths {
-            // Others put into it what they like.
+            // Other programs may put any file here.
             let text = read(&path).unwrap_or_default();
             left = left.saturating_sub(text.len());
             if left == 0 {
@@ -254,7 +254,8 @@ fn lenient(files: &[PathBuf], directories: &[PathBuf]) -> Result<RootCertStore, 
     }
 }
 
-/// The files of a directory in the order of their names, but links within it: those are the hashed names of others.
+/// The files of a directory in the order of their names. Links within the directory are skipped: they are hashed names of
+/// other files.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let failed = |error| format!("failed to read `{}`: {}", directory.display(), crate::error::cause(&error));
     let mut paths = Vec::new();
@@ -288,10 +289,10 @@ mod tests {
     use super::*;
     use crate::host::files::tests::Folder;
 
-    /// Two authorities: any certificate of an authority does, since nothing is verified here.
+    /// Two certificates of authorities. No signature is verified here, so any will do.
     const ONE: &str = include_str!("one.pem");
     const TWO: &str = include_str!("two.pem");
-    /// It is no certificate, but it is PEM.
+    /// This is PEM but no certificate.
     const ODD: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const BROKEN: &str = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
 
@@ -317,7 +318,7 @@ mod tests {
             path
         }
 
-        /// How many there are, or why there are none.
+        /// The expected number of authorities, or the error.
         #[track_caller]
         fn check(&self, want: Result<usize, &str>) {
             let place = self.folder.path("x").parent().unwrap().display().to_string();
@@ -348,7 +349,7 @@ mod tests {
         host.write("first.crt", &[ONE, TWO].concat());
         host.trust.file = Some(host.write("env.pem", &[BROKEN, ODD, ONE, BROKEN].concat()));
         host.check(Ok(1));
-        // Both count, and what is in both counts once.
+        // Both files are used; a certificate in both counts once.
         host.write("one/a.pem", ONE);
         host.write("two/b.pem", TWO);
         host.write("two/README", "no certificate");
@@ -357,7 +358,7 @@ mod tests {
         host.check(Ok(2));
         host.trust.file = None;
         host.check(Ok(2));
-        // A file that is added is seen.
+        // An added file is noticed.
         fs::remove_file(host.folder.path("two/b.pem")).unwrap();
         host.check(Ok(1));
         host.write("two/c.pem", TWO);
