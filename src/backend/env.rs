@@ -1,5 +1,5 @@
-//! The backend `env`: the environment this program was started with. `APP_DB_HOST` is the key
-//! `/app/db/host`. Cannot be watched, as nothing changes it.
+//! The backend `env`: the environment that the program was started with. `APP_DB_HOST` is the key `/app/db/host`. Watches
+//! nothing, because the environment does not change.
 
 use std::rc::Rc;
 
@@ -11,13 +11,13 @@ use crate::config::{self, Mode};
 use crate::host::environment;
 use crate::store::Layer;
 
-/// The backend at work. The seed spreads its reads over time.
+/// A backend whose reads are spread over time by the seed.
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Local> {
     let names = Names::new(&config.prefix, &config.keys);
     Box::new(Polled::new(Environment { names }, &config.prefix, Schedule::new(interval(config, mode), seed)))
 }
 
-/// Which of its keys have no variable.
+/// The configured keys that have no variable.
 pub fn missing(prefix: &str, keys: &[String]) -> Missing {
     let names = Names::new(prefix, &[]);
     let keys = Keys::new(prefix, keys);
@@ -43,9 +43,9 @@ impl Source for Environment {
     }
 }
 
-/// Which variables are wanted and what they are called in the store.
+/// The variables to read, and the names of their keys in the store.
 struct Names {
-    /// What the name of a wanted variable begins with, one for each key.
+    /// The prefixes of the names of wanted variables, one for each key.
     beginnings: Vec<Vec<u8>>,
     keys: Keys,
 }
@@ -53,8 +53,8 @@ struct Names {
 impl Names {
     fn new(prefix: &str, keys: &[String]) -> Names {
         let beginnings = Keys::new(prefix, keys).effective().iter().map(|key| variable(key)).collect();
-        // No key made from a variable has a capital letter or a `_`. A prefix with one selects variables, but there
-        // is nothing to take away from their keys, and remco leaves them whole.
+        // The key of a variable has neither capital letters nor `_`. A prefix with these selects variables, but cannot be
+        // removed from their keys, and Go remco keeps it there.
         let comparable = !prefix.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase());
         Names { beginnings, keys: Keys::new(if comparable { prefix } else { "" }, &[]) }
     }
@@ -68,7 +68,7 @@ impl Names {
     }
 }
 
-/// `/app/db` -> `APP_DB`. Only ASCII letters have a case here, as in the names of variables.
+/// `/app/db` -> `APP_DB`. Only ASCII letters change their case, as in names of variables.
 fn variable(key: &[u8]) -> Vec<u8> {
     let name = key.strip_prefix(b"/").unwrap_or(key);
     name.iter().map(|byte| if *byte == b'/' { b'_' } else { byte.to_ascii_uppercase() }).collect()
@@ -120,7 +120,7 @@ mod tests {
     fn the_prefix_is_taken_away_at_a_boundary() {
         check("/app", &["/db"], &["/db/host=pg", "/db/port=5"]);
         check("/app/db", &["/"], &["/host=pg", "/port=5"]);
-        // not `/le`, for APPLE
+        // `APPLE` is not `/le`.
         check("/app", &["/"], &["/=y", "/db/host=pg", "/db/port=5"]);
     }
 

@@ -1,5 +1,5 @@
-//! One document of maps and lists as keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`.
-//! Builds no tree of JSON, one of YAML. Reads no files.
+//! Converts a document of maps and lists to keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`. Builds a tree of YAML
+//! only, not of JSON. Reads no files.
 
 use std::fmt;
 use std::ops::Bound;
@@ -13,19 +13,19 @@ use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer, path};
 use crate::yaml::{self, Fault, Scalar};
 
-/// What the tree of a YAML text may take, in bytes: much for what a small text's aliases repeat, and for each byte of
-/// the text more than anything but rows of brackets needs.
+/// The memory limit of the tree of a YAML text, in bytes: enough for aliases that a small text repeats, and for every byte
+/// of a large text, except for rows of brackets.
 const TREE: usize = 16 << 20;
 const TREE_PER_BYTE: usize = 16;
 
-/// What the tree of a YAML text may take for each key that may be read, beside the bytes of keys and values.
+/// The memory limit of the tree of a YAML text for each key that may be read, besides the bytes of keys and values.
 const TREE_PER_KEY: usize = 128;
 const TREE_LEAST: usize = 4096;
 
-/// The wanted keys of a YAML or JSON text, called as they are in the store. A text that says nothing is an
-/// error: it is what a file looks like that was cut, or that is being written. `{}` has no keys.
+/// The wanted keys of a YAML or JSON text, by their names in the store. An empty text is an error, because a file that is
+/// cut or being written is empty, too. `{}` has no keys.
 pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, Fault> {
-    // JSON is YAML, but can be read without a tree and ten times as fast. What is wrong with it YAML's reader tells.
+    // JSON is YAML, but can be read without a tree and ten times as fast. The YAML reader reports the errors.
     let mut flat = Flat::new(limits);
     if !yaml::is_json_alike(text) {
         tree(text, &mut flat, limits)?;
@@ -39,7 +39,7 @@ pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, F
     Ok(flat.layer(keys))
 }
 
-/// Nesting is capped at 128 levels here.
+/// The nesting limit is 128 levels.
 fn json(text: &[u8], flat: &mut Flat) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     Top(flat).deserialize(&mut reader).and_then(|()| reader.end())
@@ -73,17 +73,17 @@ fn not_a_map(found: &str) -> Fault {
     Fault { line: 1, column: 1, why: format!("expected a map at the top, found {found}") }
 }
 
-/// What stands before every name of a path here: a byte that no name contains, as names are UTF-8. A `/` inside a name
-/// is thus told from one between names until the document is complete.
+/// Precedes every name of a path: a byte that no name contains, because names are UTF-8. So a `/` within a name differs from
+/// one between names until the document is complete.
 const STEP: u8 = 0xff;
 
 struct Flat {
-    /// The place that is being read.
+    /// The path of the present place.
     path: Vec<u8>,
-    /// By place. A map of the kind that the store has anyway: another one would be 5 KB of code.
+    /// The scalars by their paths. The type is that of the store, because another map type would add 5 KB of code.
     scalars: Layer,
     tally: Tally,
-    /// Why no more scalars are taken.
+    /// Why no more scalars are accepted.
     full: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Flat {
         Flat { path: Vec::new(), scalars: Layer::new(), tally: Tally::new(limits), full: None }
     }
 
-    /// Reads what stands under a name.
+    /// Reads the value of a name.
     fn enter<T>(&mut self, name: &[u8], read: impl FnOnce(&mut Flat) -> T) -> T {
         let length = self.path.len();
         self.path.push(STEP);
@@ -109,7 +109,7 @@ impl Flat {
         }
     }
 
-    /// Ends the parser where no more scalars are taken.
+    /// An error that ends the parser if no more scalars are accepted.
     fn room<E: de::Error>(&self) -> Result<(), E> {
         if self.full.is_none() { Ok(()) } else { Err(E::custom("no more scalars are taken")) }
     }
@@ -133,7 +133,7 @@ impl Flat {
         }
     }
 
-    /// Takes back what an earlier entry of the same name gave: the later one wins, and as a whole.
+    /// Removes the scalars of an earlier entry with this name: the later entry replaces it as a whole.
     fn forget(&mut self) {
         self.scalars.remove(&*self.path);
         self.path.push(STEP);
@@ -143,7 +143,7 @@ impl Flat {
         self.path.pop();
     }
 
-    /// The first scalar whose path begins with this one.
+    /// The first scalar whose path begins with the present one.
     fn first_below(&self) -> Option<&Bytes> {
         let from_here = (Bound::Included(&self.path[..]), Bound::Unbounded);
         let (key, _) = self.scalars.range::<[u8], _>(from_here).next()?;
@@ -154,7 +154,7 @@ impl Flat {
         let wanted = |(place, value): (Bytes, Bytes)| {
             let mut raw = place.to_vec();
             raw.iter_mut().filter(|byte| **byte == STEP).for_each(|byte| *byte = b'/');
-            // Cleaned before it is compared, as names may begin or end with slashes themselves.
+            // Names may begin or end with slashes, so the path is cleaned before it is compared.
             let raw = path::clean(&raw);
             let store_key = keys.covers(&raw).then(|| keys.store_key(&raw))??;
             Some((store_key.key, value))
@@ -163,10 +163,10 @@ impl Flat {
     }
 }
 
-/// Reads a document, which is a map.
+/// Reads a document that is a map.
 struct Top<'f>(&'f mut Flat);
 
-/// Reads whatever stands at a place.
+/// Reads any value.
 struct Node<'f>(&'f mut Flat);
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
@@ -244,7 +244,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.0.room()
     }
 
-    /// As Go's `%v` prints it.
+    /// Formatted as by Go's `%v`.
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
         self.0.scalar(Scalar::Float(number).print());
         self.0.room()
@@ -339,7 +339,7 @@ mod tests {
         check(r#"{"a": {"../b": 1, ".": 2}}"#, &["/a=2", "/b=1"]);
         check(r#"{"": 1, "a": {"": 2, "b": {"": {"c": 3}}}}"#, &["/=1", "/a=2", "/a/b/c=3"]);
         check(r#"{"with space": 1, "ünï": 2, "100%": 3}"#, &["/100%=3", "/with space=1", "/ünï=2"]);
-        // Two ways to one key: what is nested wins, wherever it stands.
+        // Two places may have one key: the nested one overrides the other, in any order.
         check(r#"{"a": {"b": "nested"}, "a/b": "flat"}"#, &["/a/b=nested"]);
         check(r#"{"a/b": "flat", "a": {"b": "nested"}}"#, &["/a/b=nested"]);
     }
@@ -466,7 +466,7 @@ mod tests {
             let why = "keys and values of more than 8 bytes: raise `max_decoded` of the backend";
             assert_eq!(fault(text, 2, 8), Err(format!("{place}: {why}")), "{text}");
         }
-        // No tree is built of what is too much.
+        // No tree is built beyond the limit.
         let many: String = (0..10_000).map(|n| format!("k{n}: x\n")).collect();
         let error = fault(&many, 10, 1000).unwrap_err();
         assert!(

@@ -1,5 +1,5 @@
-//! What `prefix` and `keys` mean: which raw keys of a backend are wanted and what they are called
-//! in the store. Reads nothing; every backend asks it.
+//! `prefix` and `keys` of a backend: which raw keys are wanted, and their names in the store. Used by every backend; reads
+//! nothing.
 
 use std::rc::Rc;
 
@@ -8,19 +8,19 @@ use crate::store::{Bytes, path};
 /// The keys of one backend under its prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// The cleaned prefix; empty where there is none, so that the root is no prefix either.
+    /// The cleaned prefix; empty without a prefix, and for the root.
     base: Vec<u8>,
     effective: Vec<Vec<u8>>,
     prefixes: Vec<Vec<u8>>,
 }
 
-/// What a raw key is called in the store.
+/// The name of a raw key in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreKey {
     /// Clean, with a `/` at its start.
     pub key: Bytes,
-    /// At most one exact raw key has this store key. Others can share it (`//x` with `/x`), so that what happens to an
-    /// inexact one does not tell what the store key's value becomes.
+    /// At most one raw key is exact for a store key. Others may share the name (`//x` and `/x`), so that a change of an
+    /// inexact one does not say what the value becomes.
     pub exact: bool,
 }
 
@@ -34,47 +34,48 @@ impl Keys {
         let effective: Vec<Vec<u8>> = keys.iter().map(|key| path::join(&[prefix.as_bytes(), key.as_bytes()])).collect();
         let mut prefixes = effective.clone();
         prefixes.sort_unstable();
-        // A text stands before all that begin with it.
+        // In sorted order a text precedes all texts that begin with it.
         prefixes.dedup_by(|later, kept| later.starts_with(kept));
         Keys { base, effective, prefixes }
     }
 
-    /// Every key with the prefix before it, as configured: `path.Join(prefix, key)`.
+    /// Every configured key with the prefix: `path.Join(prefix, key)`.
     pub fn effective(&self) -> &[Vec<u8>] {
         &self.effective
     }
 
-    /// The effective keys as string prefixes (`/app` means `/app2` too): sorted, none of them within another.
+    /// The effective keys as prefixes of strings (`/app` matches `/app2`): sorted, and none is a prefix of another.
     pub fn prefixes(&self) -> &[Vec<u8>] {
         &self.prefixes
     }
 
     /// Whether a raw key begins with one of the effective keys.
     pub fn covers(&self, raw: &[u8]) -> bool {
-        // Only the last one that is not greater can be a beginning of `raw`: one between the two would begin with it.
+        // Only the last prefix that is not greater can match: a prefix between both would itself begin with it.
         let after = self.prefixes.partition_point(|prefix| prefix[..] <= *raw);
         self.prefixes[..after].last().is_some_and(|prefix| raw.starts_with(prefix))
     }
 
-    /// What the store keys of an effective key begin with.
+    /// The prefix of the store keys of an effective key.
     fn stored(&self, effective: &[u8]) -> Vec<u8> {
         rooted(effective.strip_prefix(&self.base[..]).unwrap_or(effective)).to_vec()
     }
 
-    /// `path.Join("/", raw less the prefix)`; `None` for a raw key that is neither the prefix nor below it.
+    /// `path.Join("/", raw without the prefix)`; `None`: the raw key is neither the prefix nor below it.
     pub fn store_key(&self, raw: &[u8]) -> Option<StoreKey> {
         let rest = raw.strip_prefix(&self.base[..])?;
         let is_below = self.base.is_empty() || matches!(rest, [] | [b'/', ..]);
         is_below.then(|| {
             let key = rooted(rest);
-            // The raw keys `/app` and `/app/` under `/app` are both called `/`; the first is the likely one.
+            // Under `/app`, both `/app` and `/app/` are called `/`; the first one is more likely.
             let exact = if self.base.is_empty() || *key != *b"/" { *key == *rest } else { rest.is_empty() };
             StoreKey { key, exact }
         })
     }
 }
 
-/// Which keys of the configuration have nothing below them, so that each is told once for as long as that is so: a typing error
+/// The configured keys that have no key below them. Each is reported once until that changes: a typing error in a key
+/// empties a file.
 /// there empties a file.
 #[derive(Debug, Default)]
 pub struct Missing {
@@ -83,28 +84,28 @@ pub struct Missing {
 
 #[derive(Debug)]
 struct Wanted {
-    /// With the prefix, as messages name it.
+    /// With the prefix, for messages.
     effective: Vec<u8>,
-    /// What its keys begin with in the store.
+    /// The prefix of its keys in the store.
     stored: Vec<u8>,
     is_missing: bool,
 }
 
 impl Missing {
-    /// For keys that are called in the store as [`Keys::store_key`] has it.
+    /// For backends whose store keys are named by [`Keys::store_key`].
     pub fn new(prefix: &str, keys: &[String]) -> Missing {
         let keys = Keys::new(prefix, keys);
         Missing::of(keys.effective().iter().map(|key| (key.clone(), keys.stored(key))))
     }
 
-    /// `wanted`: each key as messages name it, and what its keys begin with in the store.
+    /// `wanted`: for each key its name in messages, and the prefix of its keys in the store.
     pub fn of(wanted: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Missing {
         let wanted = wanted.into_iter().map(|(effective, stored)| Wanted { effective, stored, is_missing: false });
         Missing { wanted: wanted.collect() }
     }
 
-    /// Looks again. `is_there`: whether a key of the store begins so. Gives the keys that have nothing below them and had
-    /// something, or were not looked for, the last time.
+    /// Checks again. `is_there` tells whether the store has a key with this prefix. Returns the configured keys that have no
+    /// key now and had one, or were not checked, the last time.
     pub fn look(&mut self, is_there: impl Fn(&[u8]) -> bool) -> Vec<String> {
         let mut new = Vec::new();
         for wanted in &mut self.wanted {
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn fault_12_a_key_that_only_shares_letters_with_the_prefix_is_left_out() {
-        // remco: `/lication/x`
+        // Go remco has `/lication/x` here.
         let given = keys("/app", &["/"]);
         assert!(given.covers(b"/application/x"));
         assert_eq!(given.store_key(b"/application/x"), None);
@@ -231,7 +232,7 @@ mod tests {
         for prefix in ["", "/", "/a", "a", "/a/b"] {
             let given = keys(prefix, &[""]);
             let mut seen = std::collections::BTreeMap::new();
-            // every text of up to seven bytes over these four
+            // All texts of up to seven bytes over these four.
             for number in 0..4usize.pow(7) * 8 {
                 let raw: Vec<u8> = (0..number % 8).map(|place| b"/ab."[(number / 8) >> (2 * place) & 3]).collect();
                 let Some(StoreKey { key, exact: true }) = given.store_key(&raw) else {

@@ -1,18 +1,18 @@
-//! Cuts whole lines out of a stream that comes in pieces, each up to a limit. Knows nothing of what is in them, nor where
-//! the stream comes from.
+//! Splits a stream that arrives in pieces into lines of limited length. Knows neither the content of the lines nor the
+//! source of the stream.
 
-/// A buffer larger than this is given back after its line.
+/// A larger buffer is freed after its line.
 const KEPT: usize = 64 * 1024;
 
-/// The line that is coming in.
+/// The incomplete line.
 #[derive(Debug)]
 pub struct Lines {
     begun: Vec<u8>,
-    /// Bytes that a line may have.
+    /// The maximum length of a line in bytes.
     longest: usize,
 }
 
-/// A line is longer than it may be, in bytes.
+/// A line exceeds this number of bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLong(pub usize);
 
@@ -22,10 +22,10 @@ impl Lines {
         Lines { begun: Vec::new(), longest }
     }
 
-    /// Takes the next piece and gives each line that is complete, without its newline, until `line` wants no more.
+    /// Takes the next piece and passes each complete line to `line`, without its newline, until `line` returns false.
     ///
     /// # Errors
-    /// A line is too long. Nothing more is to be taken of the stream.
+    /// A line is too long. The stream must not be read further.
     pub fn push(&mut self, piece: &[u8], line: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), TooLong> {
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -50,7 +50,7 @@ impl Lines {
         Ok(())
     }
 
-    /// The last line, if the stream ended without a newline behind it.
+    /// The last line, if the stream has ended without a newline.
     pub fn end(self) -> Option<Vec<u8>> {
         Some(self.begun).filter(|line| !line.is_empty())
     }

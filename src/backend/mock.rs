@@ -1,5 +1,5 @@
-//! The backend `mock`: no keys, and never a failure. It is there for trying out templates and
-//! commands without a store; remco's can only be filled from its own tests.
+//! The backend `mock`: no keys and no failures, to try templates and commands without a store. Go remco's mock can only be
+//! filled by its own tests.
 
 use super::interval;
 use super::local::Local;
@@ -7,7 +7,7 @@ use super::polled::{Polled, Schedule, Source};
 use crate::config::{self, Mode};
 use crate::store::Layer;
 
-/// The backend at work. The seed spreads its reads over time.
+/// A backend whose reads are spread over time by the seed.
 pub fn new(config: &config::Backend, mode: Mode, seed: u64) -> Box<dyn Local> {
     Box::new(Polled::new(Mock, &config.prefix, Schedule::new(interval(config, mode), seed)))
 }

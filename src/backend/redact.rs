@@ -1,6 +1,6 @@
-//! Masks secrets in texts that a server wrote: a gateway may quote the request that it was sent. Finds a secret as it
-//! is, and as JSON, a URL, HTML or base64 write it, whole or cut at the end of the text. Knows only the secrets that it
-//! is told, and decides not which text is shown.
+//! Masks secrets in texts of a server, because a gateway may quote its request. Finds a secret literally and as it is
+//! written in JSON, URLs, HTML and base64, as a whole or cut at the end of the text. Knows only the secrets that it was
+//! given, and does not select the texts.
 
 use std::collections::VecDeque;
 
@@ -9,31 +9,31 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::cut::cut;
 
-/// Bytes of a text that are looked at: far more than any error shows. The rest is dropped.
+/// Bytes of a text that are searched; errors show far fewer. The rest is dropped.
 const LONGEST_TEXT: usize = 16 * 1024;
 
-/// Secrets that are remembered: those of one session with some of its former tokens.
+/// The number of secrets that are kept: those of one session and some of its former tokens.
 const REMEMBERED: usize = 16;
 
-/// A shorter secret is masked only where it stands alone: its letters are in every text.
+/// A shorter secret is masked only as a word of its own: its letters occur in every text.
 const SHORTEST: usize = 4;
 
-/// Backslashes in a row that are taken for one escape, as a JSON text that is quoted in another one has them.
+/// The number of backslashes that may belong to one escape, as in JSON within JSON.
 const LONGEST_ESCAPE: usize = 8;
 
-/// What one session must not show.
+/// The secrets of one session.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    /// The oldest first.
+    /// In the order in which they were added.
     secrets: VecDeque<Secret>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 struct Secret {
     text: String,
-    /// What is shown in its place, in angle brackets.
+    /// The replacement, which is shown in angle brackets.
     label: &'static str,
-    /// What stands in base64 wherever the secret is part of what was encoded.
+    /// The base64 texts that occur wherever the secret is part of the encoded bytes.
     encoded: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// Hides one more text, which is shown as `<label>` from now on. An empty one is none.
+    /// Adds a secret, which is shown as `<label>`. An empty text is not added.
     pub fn hide(&mut self, label: &'static str, text: &str) {
         if text.is_empty() || self.secrets.iter().any(|secret| secret.text == text) {
             return;
@@ -55,17 +55,17 @@ impl Redactor {
         self.secrets.push_back(Secret { text: text.to_owned(), label, encoded: encoded(text) });
     }
 
-    /// Hides `user:password` of a URL, as it is written there and as a server reads it.
+    /// Adds `user:password` of a URL, as it is written there and as a server decodes it.
     pub fn hide_credentials_of(&mut self, url: &str) {
         let Some((_, rest)) = url.split_once("://") else { return };
-        // A password may have a slash in it by mistake: the last `@` is where it ends.
+        // A password may contain a slash by mistake, so it ends at the last `@`.
         let Some((credentials, _)) = rest.rsplit_once('@') else { return };
         let password = credentials.split_once(':').map_or("", |(_, password)| password);
         self.hide("password", password);
         self.hide("password", &percent_decoded(password));
     }
 
-    /// The text with every secret masked, cut where it is far longer than any error shows.
+    /// The text with all secrets masked, cut at the length that is searched.
     pub fn redact(&self, text: &str) -> String {
         let text = cut(text, LONGEST_TEXT);
         let mut shown = String::with_capacity(text.len());
@@ -87,7 +87,7 @@ impl Redactor {
 }
 
 impl Secret {
-    /// Where the secret ends that begins at a place of the text.
+    /// The end of the secret that begins at a place of the text.
     fn end(&self, text: &str, at: usize) -> Option<usize> {
         let alone = |end: &usize| {
             let is_part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
@@ -95,7 +95,7 @@ impl Secret {
         };
         let plain = spelled(&self.text, &text[at..]).map(|length| at + length);
         let plain = if self.text.len() < SHORTEST { plain.filter(alone) } else { plain };
-        // Of base64 the run around it goes too: its edges hold a part of the secret.
+        // In base64 the whole run is masked: its edges contain a part of the secret.
         let run = |c: u8| c.is_ascii_alphanumeric() || b"+/-_=%".contains(&c);
         let starts_run = !text.as_bytes()[..at].last().is_some_and(|before| run(*before));
         let encoded = || {
@@ -110,8 +110,8 @@ impl Secret {
     }
 }
 
-/// How many bytes at the beginning of a text spell the secret, in any mixture of spellings. A text that ends within it
-/// spells it too, if enough of it is there.
+/// The number of bytes at the beginning of a text that spell the secret, in any mixture of encodings. A text that ends
+/// within the secret counts if enough of the secret is there.
 fn spelled(secret: &str, text: &str) -> Option<usize> {
     let mut places = vec![0];
     for (number, c) in secret.chars().enumerate() {
@@ -135,7 +135,7 @@ fn spelled(secret: &str, text: &str) -> Option<usize> {
     places.into_iter().max()
 }
 
-/// Tells the length of every spelling of a character that a text begins with.
+/// Reports the length of every encoding of a character at the beginning of a text.
 fn spellings(c: char, text: &str, mut found: impl FnMut(usize)) {
     let mut utf8 = [0; 4];
     let raw = c.encode_utf8(&mut utf8);
@@ -196,12 +196,12 @@ fn spellings(c: char, text: &str, mut found: impl FnMut(usize)) {
     }
 }
 
-/// Whether a text begins with another one, whatever the case of ASCII letters.
+/// Whether a text begins with another one, ignoring the case of ASCII letters.
 fn begins_with(text: &str, beginning: &str) -> bool {
     text.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
 }
 
-/// What base64 makes of a secret wherever in the encoded bytes it stands, less the edges that depend on what is around it.
+/// The base64 texts of a secret for each position in the encoded bytes, without the edges that depend on neighbours.
 fn encoded(secret: &str) -> Vec<String> {
     let as_json = serde_json::Value::from(secret).to_string();
     let inner = as_json.trim_start_matches('"').trim_end_matches('"');
@@ -209,11 +209,11 @@ fn encoded(secret: &str) -> Vec<String> {
     for text in [secret, inner] {
         for before in 0..3 {
             let bytes = [&b"\0\0"[..before], text.as_bytes()].concat();
-            // Characters that hold no bit of what stands before or behind.
+            // The characters without bits of the neighbours.
             let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
             for core in [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)] {
                 let core = core[first..end].to_owned();
-                // A shorter one would be in many words.
+                // A shorter text would occur in many words.
                 if core.len() > SHORTEST && !cores.contains(&core) {
                     cores.push(core);
                 }

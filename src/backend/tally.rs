@@ -1,9 +1,9 @@
-//! Counts the keys of one read and their decoded bytes against the limits of the backend: an answer of tiny entries takes
-//! many times its own size in memory. Holds no keys.
+//! Counts the keys of a read and their decoded bytes against the limits of the backend: small entries take many times their
+//! size on the wire in memory. Holds no keys.
 
 use crate::config::ReadLimits;
 
-/// What was read so far.
+/// The counts of a read.
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
     limits: ReadLimits,
@@ -18,10 +18,10 @@ impl Tally {
         Tally { limits, keys: 0, bytes: 0 }
     }
 
-    /// Counts one more key.
+    /// Counts one key.
     ///
     /// # Errors
-    /// A limit is passed: which one and how to raise it.
+    /// A limit is exceeded. The text names the limit and how to raise it.
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         self.keys += 1;
         self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());

@@ -1,4 +1,5 @@
-//! The environment that the program was started with, as bytes. Changes nothing: `process` sets the variables of children.
+//! The environment that the program was started with, as bytes.
+//! Changes nothing: `process` sets the variables of children.
 
 use std::os::unix::ffi::OsStringExt;
 

@@ -1,4 +1,5 @@
-//! Random numbers for the names of stage files, for jitter and for splays. Not for secrets.
+//! Random numbers for the names of stage files, for jitter and for splays.
+//! Not for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,4 +1,5 @@
-//! Reads whole files up to a size that fits a small machine. Waits for nothing but the writer of a configuration.
+//! Reads whole files up to a size that fits a small machine.
+//! Waits for nothing but the writer of a configuration.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};

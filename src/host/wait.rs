@@ -1,4 +1,5 @@
-//! Waiting: the loop's poll(2), and the interruption of a read that waits within a turn. Reports readiness; reads nothing.
+//! Waiting: the loop's poll(2), and the interruption of a read that waits within a turn.
+//! Reports readiness; reads nothing.
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;

@@ -1,4 +1,5 @@
-//! Replaces TLS in a build without it: a session cannot be created, and the error says so. Reads no files.
+//! Replaces TLS in a build without it: a session cannot be created, and the error says so.
+//! Reads no files.
 
 use std::io::{self, Read, Write};
 
