@@ -79,7 +79,7 @@ impl Parts {
     }
 }
 
-/// What stands between one `{{` and its `}}`.
+/// The content of one `{{...}}`.
 struct Action<'a> {
     rest: &'a str,
     placeholder: &'a Placeholder<'a>,

@@ -68,7 +68,7 @@ pub(super) struct Document {
     pub path: PathBuf,
     written: Vec<u8>,
     pub expanded: Expanded,
-    /// Where the lines of `written` begin.
+    /// The offsets of the lines of `written`.
     lines: Vec<usize>,
     pub damage: Damage,
 }
@@ -251,7 +251,7 @@ impl Document {
     }
 }
 
-/// What some editors put before the first line.
+/// The byte order mark, which some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The report keeps no more, and each costs a parse of its line.

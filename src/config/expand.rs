@@ -7,7 +7,7 @@ use std::ops::Range;
 /// The bytes of a file after expansion.
 pub(super) struct Expanded {
     pub bytes: Vec<u8>,
-    /// Where the bytes are not the file's own, in order.
+    /// The places at which the bytes are not the file's own, in order.
     pub substitutions: Vec<Substitution>,
     /// Whether the expansion stopped at [`LARGEST`] bytes.
     pub is_cut: bool,
@@ -15,7 +15,7 @@ pub(super) struct Expanded {
 
 /// A `$...` of the file.
 pub(super) struct Substitution {
-    /// What stands there instead, in `Expanded::bytes`.
+    /// The bytes of the replacement in `Expanded::bytes`.
     expanded: Range<usize>,
     /// The `$...` itself, in the file.
     pub written: Range<usize>,

@@ -15,7 +15,7 @@ pub struct Finding {
     pub file: PathBuf,
     /// Line and column from 1 (columns count characters); `None`: the file as a whole.
     pub place: Option<(usize, usize)>,
-    /// What is wrong, and what to do about it.
+    /// The error, and how to mend it.
     pub message: String,
     /// The line at `place`, without control characters and secrets, and a caret under the place; empty without a place.
     pub excerpt: String,

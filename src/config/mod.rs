@@ -143,7 +143,7 @@ impl Load<'_> {
         one_name_each(report, &parsed);
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
-            report.lacking_in_file(main.span.file, message.to_owned());
+            report.warn_missing_in_file(main.span.file, message.to_owned());
         }
         let config = Config {
             log_level,
@@ -251,7 +251,7 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     if let Some(entry) = foreign {
         let message =
             "an included file is one resource: write its `name`, `[[template]]` and `[backend]` without `resource`";
-        report.slip(entry.key_span, message);
+        report.lint(entry.key_span, message);
         return None;
     }
     let reader = Reader::new(report, &RESOURCE, &file.table, file.span);

@@ -1,5 +1,5 @@
-//! What the command line decides about a configuration. Parses no flag.
-//! The flags are in `cli`.
+//! The parts of the command line that affect a configuration. Parses no flag;
+//! `cli` does.
 
 /// Whether probable mistakes are errors: the flag `--strict`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub struct Config {
     pub included: Vec<PathBuf>,
 }
 
-/// What one render of a template may cost.
+/// The limits of one render of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Tags, expressions and loop rounds that run, and every 16 bytes that they read or make.
@@ -142,13 +142,13 @@ pub struct Template {
     pub reload_cmd: Option<Command>,
     /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
-    /// What survives a power failure.
+    /// The part of a new file that survives a power failure.
     pub durability: Durability,
     /// Whether the existing file at `dst` is written to instead of being replaced.
     pub in_place: bool,
 }
 
-/// What of a new file survives a power failure after it was put in place.
+/// The parts of a new file that survive a power failure after the file was installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// The file and its name: both are synced before commands run.

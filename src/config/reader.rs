@@ -10,7 +10,7 @@ use super::schema::{Default, Key, Schema, Type, Unit};
 use super::secret::Secret;
 use crate::nearest::nearest;
 
-/// What a table is read for.
+/// The purpose for which a table is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// For a resource: required keys must be there.
@@ -72,17 +72,17 @@ impl<'a> Reader<'a> {
             let key = self.shown(entry);
             let known = self.schema.known(&entry.key).map(|row| row.name);
             match used.iter().find(|(name, _)| Some(*name) == known) {
-                None => self.report.slip(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
+                None => self.report.lint(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
                 Some((_, used)) if used.key_span != entry.key_span => {
                     let used = self.shown(used);
-                    self.report.slip(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
+                    self.report.lint(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
                 }
                 Some(_) => {}
             }
         }
     }
 
-    /// What to do about an unknown key, with the punctuation in front.
+    /// The advice about an unknown key, with punctuation before it.
     fn advice(&self, key: &str) -> String {
         let Schema { title, .. } = self.schema;
         let offered = || self.schema.keys().filter(|row| row.value != Type::Unused).map(|row| row.name);
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where the table itself begins.
+    /// The place of the table itself.
     pub fn span(&self) -> Span {
         self.layers[0].1
     }
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
         self.layers.iter().find_map(|(table, _)| table.find(name))
     }
 
-    /// Where the value of a key is, or the table if it has no such key.
+    /// The place of a key's value, or of the table if it has no such key.
     pub fn place(&self, name: &str) -> Span {
         self.entry(name).map_or(self.span(), |entry| entry.node.span)
     }
@@ -425,7 +425,7 @@ fn zero_byte(key: &str) -> String {
     format!("{key} has a zero byte in it, which no path and no command can have: remove the `\\u0000`")
 }
 
-/// What messages call a value.
+/// The name of a kind of value in messages.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Text(_) => "a string",

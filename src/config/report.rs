@@ -75,7 +75,7 @@ impl Report {
     }
 
     /// A key that is not set, which is allowed and probably a mistake: a warning.
-    pub fn lacking(&self, span: Span, message: impl Into<String>) {
+    pub fn warn_missing(&self, span: Span, message: impl Into<String>) {
         if self.is_sound() {
             self.push(false, span, message.into());
         }
@@ -86,7 +86,7 @@ impl Report {
     }
 
     /// A probable mistake that changes nothing: a warning, with `--strict` an error.
-    pub fn slip(&self, span: Span, message: impl Into<String>) {
+    pub fn lint(&self, span: Span, message: impl Into<String>) {
         self.push(self.strictness == Strictness::Strict, span, message.into());
     }
 
@@ -144,8 +144,8 @@ impl Report {
         self.of_file(true, number, message);
     }
 
-    /// Like `lacking`, for the file as a whole. What could not be read may have it.
-    pub fn lacking_in_file(&self, number: usize, message: String) {
+    /// Like `warn_missing`, for the file as a whole. Not reported if a file could not be read: that file may have the key.
+    pub fn warn_missing_in_file(&self, number: usize, message: String) {
         if self.is_sound() && !self.unreadable.get() {
             self.of_file(false, number, message);
         }

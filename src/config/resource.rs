@@ -234,7 +234,7 @@ pub(super) fn parse(
     }
     let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
     if !reader.has("template") && idle && origin == Origin::Main {
-        reader.report.lacking(reader.span(), "this resource renders nothing: it has no `[[resource.template]]`");
+        reader.report.warn_missing(reader.span(), "this resource renders nothing: it has no `[[resource.template]]`");
     }
     let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
     Parsed {
@@ -273,7 +273,7 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
     let Some(found) = reader.filled("command") else {
         if reader.text("command").is_some() || !reader.has("command") {
             let why = report.unset(reader.place("command"));
-            report.lacking(reader.place("command"), format!("`exec` starts nothing: its `command` is empty{why}"));
+            report.warn_missing(reader.place("command"), format!("`exec` starts nothing: its `command` is empty{why}"));
         }
         return None;
     };

@@ -10,7 +10,7 @@ pub(super) struct Schema {
     /// Where the table is in a file, as the documentation names it: `resource.template`.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of the documentation"))]
     pub path: &'static str,
-    /// What messages call the table.
+    /// The name of the table in messages.
     pub title: &'static str,
     /// The rows, in the order of messages and of the documentation.
     pub groups: &'static [&'static [Key]],
@@ -29,7 +29,7 @@ pub(super) struct Key {
     pub text: &'static str,
 }
 
-/// What a value has to be.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Text,
@@ -46,7 +46,7 @@ pub(super) enum Type {
     Unused,
 }
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Plain,
@@ -54,7 +54,7 @@ pub(super) enum Unit {
     Bytes,
 }
 
-/// What holds where the key is not set.
+/// The value of a key that is not set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Default {
     /// The key must be set.

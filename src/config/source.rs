@@ -15,7 +15,7 @@ pub trait Source {
     /// The bytes of a file that was found in a directory; it has to be a regular file.
     ///
     /// # Errors
-    /// Those of `read`, and where the file is not a regular one.
+    /// Those of `read`, and a file that is not a regular one.
     fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.read(path)
     }

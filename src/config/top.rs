@@ -56,7 +56,7 @@ pub(super) static MAIN: Schema = Schema {
     ]],
 };
 
-/// What a render of a template may cost. Go remco has no such table.
+/// The limits of one render of a template. Go remco has no such table.
 pub(super) static LIMITS: Schema = Schema {
     path: "limits",
     title: "`limits`",

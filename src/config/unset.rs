@@ -79,7 +79,7 @@ fn is_shown(file: &Document, one: &Substitution, name: &[u8]) -> bool {
     is_in_braces || is_alone
 }
 
-/// Where the comments of a TOML text are, in order: from behind the `#` to the end of the line.
+/// The places of the comments in a TOML text, in order: from behind the `#` to the end of the line.
 struct Comments(Vec<(usize, usize)>);
 
 impl Comments {

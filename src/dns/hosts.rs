@@ -1,11 +1,11 @@
-//! `/etc/hosts`: the addresses that need no asking (hosts(5)). Looks one name up in the file's text; keeps nothing,
-//! so that a change counts at once.
+//! `/etc/hosts` (hosts(5)): looks one name up in the text of the file. Keeps nothing, so that a change of the file has an
+//! effect at once.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeSet;
 
-/// The addresses of a name, in the file's order, each once; none where the file does not have the name. Case and a dot
-/// at the end do not count.
+/// The addresses of a name, in the file's order, each once. Empty: the file does not have the name. Case and a dot at the
+/// end are ignored.
 pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
@@ -16,14 +16,14 @@ pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
         if !words.any(|word| word.strip_suffix(b".").unwrap_or(word).eq_ignore_ascii_case(name)) {
             continue;
         }
-        // One that cannot be read, also for its zone (`fe80::1%lo0`), is passed over.
+        // An address that cannot be parsed, also for its zone (`fe80::1%lo0`), is skipped.
         let address = address.and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
         found.extend(address.filter(|address: &IpAddr| seen.insert(*address)));
     }
     found
 }
 
-/// What needs no file either: `localhost` and all names in it are this host (RFC 6761, 6.3).
+/// Names that need no file: `localhost` and all names below it are this host (RFC 6761, 6.3).
 pub fn always(name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! Names of the network: the messages of the DNS, and the two files that say whom to ask and what needs no asking.
-//! Bytes and text to values and back; who sends what to whom, and when, is `host::dns`'s. No EDNS (an answer of more
-//! than 512 bytes comes over TCP), no DNSSEC, no cache, no IDNA.
+//! Names of the network: messages of the DNS, and the files `resolv.conf` and `hosts`. Converts bytes and text to values and
+//! back; `host::dns` sends messages and has the timers. No EDNS (an answer of more than 512 bytes comes over TCP), no
+//! DNSSEC, no cache, no IDNA.
 //!
-//! Ours instead of a crate: for the messages alone `domain` 0.12 adds 12 KB to the binary and eleven crates to the
-//! build, this code 9 KB; `hickory-proto` needs fifty crates. Neither reads the two files without a runtime.
+//! No package replaces this: for messages alone, `domain` 0.12 adds 12 KB to the binary and eleven packages to the build;
+//! this code takes 9 KB. `hickory-proto` needs fifty packages. Neither reads the two files without a runtime.
 
 pub mod hosts;
 mod name;

@@ -1,36 +1,36 @@
-//! A domain name as messages carry it: labels with their lengths. Made from what a user wrote, where only host
-//! names pass, or from a message, where any bytes may stand. Comparing is the only thing it does with them.
+//! A domain name as in messages: labels with their lengths. Built from a user's text, which must be a host name, or from a
+//! message, which may contain any bytes. Names can be compared and nothing else.
 
 use std::fmt;
 
-/// RFC 1035, 2.3.4: with the length bytes and the root's.
+/// RFC 1035, 2.3.4: with all length bytes.
 const LONGEST: usize = 255;
 const LONGEST_LABEL: usize = 63;
 
-/// An absolute name. Two are equal if they differ in nothing but the case of ASCII letters.
+/// An absolute name. Names are equal if they differ only in the case of ASCII letters.
 #[derive(Clone)]
 pub struct Name {
-    /// Labels with a length byte before each, and a zero at the end.
+    /// Labels, each behind a byte with its length, and a zero at the end.
     wire: Vec<u8>,
 }
 
-/// Why a text is no name that could be asked for.
+/// Why a text is not a host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadName {
-    /// There is nothing but perhaps a dot.
+    /// The text is empty, or only a dot.
     Empty,
-    /// Two dots without anything between them, or a dot at the start.
+    /// Two dots stand side by side, or the text begins with a dot.
     EmptyLabel,
     /// More than 63 bytes between two dots.
     LongLabel,
     /// More than 255 bytes as a message carries it.
     Long,
-    /// This one stands in it.
+    /// The text has this character.
     Character(char),
 }
 
 impl Name {
-    /// Reads a host name, with or without the dot at its end: letters, digits, `-`, and `_` as in SRV's names.
+    /// Parses a host name, with or without a dot at the end: letters, digits, `-`, and `_` as in the names of SRV records.
     pub fn new(text: &str) -> Result<Name, BadName> {
         let mut name = Name::root();
         for label in text.strip_suffix('.').unwrap_or(text).split('.') {
@@ -51,7 +51,7 @@ impl Name {
         Name { wire: vec![0] }
     }
 
-    /// Appends a label of any bytes; nothing where the name would be longer than names can be.
+    /// Appends a label of any bytes; `None`: the name would be too long.
     pub(super) fn push(&mut self, label: &[u8]) -> Option<()> {
         let length = u8::try_from(label.len()).ok().filter(|length| usize::from(*length) <= LONGEST_LABEL)?;
         if self.wire.len() + 1 + label.len() > LONGEST {
@@ -64,13 +64,13 @@ impl Name {
         Some(())
     }
 
-    /// As a message has it, uncompressed.
+    /// The form in messages, uncompressed.
     pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// The text with a dot at its end, if it is a host name; the root is `.`. What goes into configuration files must
-    /// not have quotes, spaces and line ends from a stranger's answer in it.
+    /// The name with a dot at the end, if it is a host name; the root is `.`. Configuration files must not get quotes,
+    /// blanks and line breaks from a foreign answer.
     pub fn host(&self) -> Option<String> {
         let plain = self.labels().all(|label| label.iter().copied().all(is_plain));
         plain.then(|| self.to_string())
@@ -93,7 +93,7 @@ fn is_plain(byte: u8) -> bool {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Name) -> bool {
-        // Lengths are below any letter, so that comparing them as text changes nothing.
+        // Length bytes are smaller than letters, so this comparison does not change them.
         self.wire.eq_ignore_ascii_case(&other.wire)
     }
 }

@@ -1,28 +1,28 @@
-//! `/etc/resolv.conf`: whom to ask, how long, and which names a short one stands for (resolv.conf(5)). Reads text;
-//! nothing in it is an error: what is not understood is passed over, as the C library and Go do.
+//! `/etc/resolv.conf` (resolv.conf(5)): servers, time limits, and the full names of a short name. Parses text; lines that
+//! are not understood are ignored, as by the C library and Go.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{BadName, Name};
 
-/// More name servers are ignored, as everywhere.
+/// Further servers are ignored, as by the C library.
 const MOST_SERVERS: usize = 3;
-/// A list that is longer would take longer than a lookup may.
+/// With more domains a lookup would exceed its time limit.
 const MOST_SEARCHED: usize = 32;
 
-/// What `/etc/resolv.conf` says, with the defaults of resolv.conf(5) where it says nothing.
+/// The values of `/etc/resolv.conf`, or the defaults of resolv.conf(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// One to three, in the order they are asked.
+    /// One to three servers, in the order in which they are asked.
     pub servers: Vec<Server>,
-    /// Domains that short names are looked for in, without dots at their ends.
+    /// Domains that short names are searched in, without a dot at the end.
     pub search: Vec<String>,
-    /// A name with fewer dots is looked for in `search` first, one with as many as it is.
+    /// A name with fewer dots is searched in `search` first; other names are tried as they are first.
     pub ndots: usize,
-    /// How long one question to one server may take.
+    /// The time limit of one question to one server.
     pub timeout: Duration,
-    /// How often each server is asked.
+    /// How many times each server is asked.
     pub attempts: usize,
 }
 
@@ -36,8 +36,8 @@ pub struct Server {
 }
 
 impl ResolvConf {
-    /// Reads the file's text; an empty one stands for a missing file, where the server is this host. `hostname` gives
-    /// the domain that is searched where the file names none.
+    /// Parses the text of the file. An empty text stands for a missing file: the server is this host. `hostname` has the
+    /// search domain if the text has none.
     pub fn new(text: &[u8], hostname: &str) -> ResolvConf {
         let mut conf = ResolvConf {
             servers: Vec::new(),
@@ -50,7 +50,7 @@ impl ResolvConf {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") => conf.servers.extend(words.next().and_then(server)),
-                // The last of either counts.
+                // The last of several lines counts.
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
                 Some("domain") => conf.search = words.take(1).map(str::to_owned).collect(),
                 Some("options") => words.for_each(|word| conf.set(word)),
@@ -79,16 +79,16 @@ impl ResolvConf {
         }
     }
 
-    /// The names that a written one may stand for, in the order they are asked for; at least one.
+    /// The full names that a user's name may stand for, in the order in which they are asked; at least one.
     ///
     /// # Errors
-    /// It is no host name.
+    /// The text is no host name.
     pub fn names(&self, written: &str) -> Result<Vec<Name>, BadName> {
         let as_it_is = Name::new(written)?;
         if written.ends_with('.') {
             return Ok(vec![as_it_is]);
         }
-        // A domain that makes the name too long, or is none, is passed over.
+        // A domain that is invalid or makes the name too long is skipped.
         let searched = self.search.iter().filter_map(|domain| Name::new(&format!("{written}.{domain}")).ok());
         let mut names: Vec<Name> = searched.collect();
         let first = written.matches('.').count() >= self.ndots;

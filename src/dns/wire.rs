@@ -1,8 +1,8 @@
-//! One question to a DNS server and what a message says to it (RFC 1035, 2782, 3596): bytes to values and back.
-//! Takes any bytes: every read is checked, a compressed name only points backwards, and an alias is followed a
-//! bounded number of times. Knows nothing of sockets, servers and time.
+//! A question to a DNS server and the meaning of an answer (RFC 1035, 2782, 3596): bytes to values and back. Accepts any
+//! bytes: every read is checked, compressed names point only backwards, and chains of aliases are limited. Knows nothing of
+//! sockets, servers and time.
 
-// The types alone: `core` has no sockets.
+// Only the types: `core` has no sockets.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Name;
@@ -11,13 +11,13 @@ const HEADER: usize = 12;
 const IN: u16 = 1;
 const CNAME: u16 = 5;
 
-/// Pointers in one name: with as many labels as a name can have, more are of no use.
+/// The number of pointers in one name. A name cannot have more labels.
 const MOST_POINTERS: usize = 127;
 
-/// Aliases of aliases that are followed. Servers answer with the whole chain.
+/// The longest chain of aliases. Servers answer with the whole chain.
 const LONGEST_CHAIN: usize = 16;
 
-/// What is asked for.
+/// The type of the records that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// IPv4 addresses.
@@ -38,18 +38,18 @@ impl Kind {
     }
 }
 
-/// A question. Its id should be one that nobody can guess.
+/// A question. Its id should not be predictable.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// Repeated by the answer.
+    /// The answer has the same number.
     pub id: u16,
-    /// Which name.
+    /// The name that is asked for.
     pub name: Name,
-    /// Which kind of record.
+    /// The type of records that are asked for.
     pub kind: Kind,
 }
 
-/// One record of the kind that was asked for.
+/// One record of the type that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Of an A or AAAA record.
@@ -79,33 +79,33 @@ impl Record {
 /// An SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Where it runs, with a dot at the end.
+    /// The host of the service, with a dot at the end.
     pub target: String,
-    /// TCP or UDP, as the name says that was asked for.
+    /// A port of TCP or UDP, as the name of the record says.
     pub port: u16,
-    /// Lower ones are to be used first.
+    /// Services with a lower number are used first.
     pub priority: u16,
-    /// The share of the requests among services of one priority.
+    /// The share of requests among services with one priority.
     pub weight: u16,
 }
 
-/// What a server says to a question.
+/// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The records of the name, in the server's order. None: the name is there, but has none of this kind.
+    /// The records of the name, in the server's order. Empty: the name exists, but has no records of this type.
     Records(Vec<Record>),
-    /// There is no such name (NXDOMAIN).
+    /// The name does not exist (NXDOMAIN).
     NoName,
-    /// The answer did not fit: ask again over TCP.
+    /// The answer did not fit; ask again over TCP.
     Truncated,
     /// The server could not or would not answer: the code of RFC 1035, 4.1.1.
     Refused(u8),
-    /// It is an answer to this question, but not one that can be read; why.
+    /// An answer to this question that cannot be parsed, and the cause.
     Garbled(&'static str),
 }
 
 impl Query {
-    /// The message that asks it, for UDP; over TCP two bytes with its length go before.
+    /// The question as a message for UDP. Over TCP its length in two bytes precedes it.
     pub fn encode(&self) -> Vec<u8> {
         let mut message = self.id.to_be_bytes().to_vec();
         // Recursion desired; one question.
@@ -116,7 +116,7 @@ impl Query {
         message
     }
 
-    /// What a message says to this question; nothing where it is no answer to it, which is then to be ignored.
+    /// The meaning of a message as an answer to this question; `None`: it is no answer to it, and is to be ignored.
     pub fn reply(&self, message: &[u8]) -> Option<Reply> {
         let mut reader = Reader { message, at: 0 };
         let (id, flags) = (reader.u16()?, reader.u16()?);
@@ -128,7 +128,7 @@ impl Query {
         }
         reader.at = HEADER;
         let names_it = match questions {
-            // Some servers leave the question out where they could not even read it.
+            // Some servers leave the question out if they could not parse it.
             0 => !matches!(code, 0 | 3),
             1 => reader.name()? == self.name && (reader.u16()?, reader.u16()?) == (self.kind.code(), IN),
             _ => false,
@@ -154,12 +154,12 @@ impl Query {
         for _ in 0..count {
             let owner = reader.name().ok_or(CUT)?;
             let (kind, class) = (reader.u16().ok_or(CUT)?, reader.u16().ok_or(CUT)?);
-            // How long it may be kept: nothing is.
+            // The time to live: records are not kept.
             reader.take(4).ok_or(CUT)?;
             let length = usize::from(reader.u16().ok_or(CUT)?);
             let start = reader.at;
             let data = reader.take(length).ok_or(CUT)?;
-            // A name in the data may point to before it.
+            // A name in the data may point to an earlier place in the message.
             let mut inside = Reader { message: &reader.message[..start + length], at: start };
             if class == IN && kind == CNAME {
                 aliases.push((owner, inside.name().ok_or("an alias without a name")?));
@@ -198,7 +198,7 @@ impl Query {
     }
 }
 
-/// A message and how far it was read. Reading past its end gives nothing.
+/// A message and the position in it. Reads beyond its end return `None`.
 struct Reader<'m> {
     message: &'m [u8],
     at: usize,
@@ -215,8 +215,8 @@ impl<'m> Reader<'m> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// A name, which may end in a pointer to the rest of it elsewhere. Every pointer has to go to before the last one,
-    /// so that there is an end; the name's length bounds the labels.
+    /// Reads a name, which may end with a pointer to the rest. Every pointer has to point before the last one, so that the
+    /// chain ends; the length of the name limits the labels.
     fn name(&mut self) -> Option<Name> {
         let mut name = Name::root();
         let mut reader = Reader { message: self.message, at: self.at };
@@ -234,7 +234,7 @@ impl<'m> Reader<'m> {
                     }
                     (before, reader.at) = (target, target);
                 }
-                // Kinds of labels that nobody uses.
+                // Label types that are not in use.
                 _ => return None,
             }
         }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     const OK: u16 = 0x8180;
-    /// Where the question's name is.
+    /// The place of the question's name.
     const ASKED: &[u8] = &[12];
 
     fn address(text: &str) -> Record {
@@ -306,7 +306,7 @@ mod tests {
     fn records_of_others_are_left_out() {
         check(Kind::A, &[(b"\x03foe\0", 1, &[6, 6, 6, 6]), (ASKED, 1, &[10, 0, 0, 1])], Ok(&[address("10.0.0.1")]));
         check(Kind::A, &[(ASKED, 28, &[0; 16]), (ASKED, 46, b"signature")], Ok(&[]));
-        // A parent's record.
+        // A record of the parent.
         check(Kind::A, &[(&[15], 1, &[6, 6, 6, 6])], Ok(&[]));
     }
 
@@ -388,7 +388,7 @@ mod tests {
             let want = (length >= question).then_some(Reply::Garbled("its records end too early"));
             assert_eq!(query.reply(&whole[..length]), want, "{length} bytes");
         }
-        // What follows the records is not looked at.
+        // Bytes behind the records are ignored.
         assert_eq!(query.reply(&[&whole[..], b"more"].concat()), query.reply(&whole));
     }
 

@@ -56,7 +56,7 @@ pub(super) fn login(reader: &Reader) -> Option<Login> {
                 let span = reader.place(if reader.has("password") { "password" } else { "username" });
                 let why = report.unset(span);
                 let message = format!("`username` has no password{why}: set `password` or `password_file`");
-                report.lacking(span, message);
+                report.warn_missing(span, message);
             }
             Some(Login { username, password: Credential::Inline(Secret::default()) })
         }
@@ -66,7 +66,7 @@ pub(super) fn login(reader: &Reader) -> Option<Login> {
                 let why = report.unset(span);
                 let message =
                     format!("`password` has no effect without a user{why}: set `username` or `username_file`");
-                report.lacking(span, message);
+                report.warn_missing(span, message);
             }
             None
         }

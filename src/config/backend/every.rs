@@ -38,7 +38,7 @@ pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> E
         |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
     let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
     if reader.purpose == Purpose::Use && !reader.has("keys") && watch_keys.is_empty() && name != "mock" {
-        reader.report.lacking(reader.span(), format!("{name} reads nothing: it has no `keys`"));
+        reader.report.warn_missing(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime");
     let (watch, interval) = pace(reader, unwatchable, onetime);
@@ -73,7 +73,7 @@ fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Opt
     }
     let wrong_type = written.is_none() && reader.has("interval");
     if reader.purpose == Purpose::Use && report.mode == Mode::Watch && !wrong_type {
-        report.lacking(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
+        report.warn_missing(reader.place("interval"), "interval needs to be > 0: setting interval to 60");
     }
     (watch, Some(INTERVAL))
 }

@@ -84,7 +84,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the store is called in logs and messages.
+    /// The name of the store in logs and messages.
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Etcd(_) => "etcd",
