@@ -25,7 +25,7 @@ use crate::template::Limits;
 use crate::template::scripts::Scripts;
 
 use succession::{Service, Succession};
-use unit::{Due, Terminating, Unit, escalated};
+use unit::{Due, Terminating, Unit};
 
 /// All resources at work.
 pub struct Daemon {
@@ -290,7 +290,7 @@ impl Daemon {
         self.units.iter_mut().for_each(|unit| unit.enforce_limits(now));
         for Terminating { termination, resource, .. } in &mut self.terminating {
             if let Some(escalation) = termination.escalate(now) {
-                self.logger.log(&escalated(escalation, termination.pid()).with("resource", resource.clone()));
+                self.logger.log(&escalation.line(termination.pid()).with("resource", resource.clone()));
             }
         }
         let before = self.terminating.len();

@@ -3,11 +3,15 @@
 //! failure is `core`'s, what bytes mean the protocol's.
 
 pub mod core;
+mod programs;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use self::core::{Command, Core, OUT_OF_TIME};
+use self::programs::Programs;
 use super::failover::{Deadline, Failover, Start};
 use super::protocol::{
     CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Security,
@@ -20,6 +24,8 @@ use crate::host::client::{self, Call, Cause, Client, Limits, without_credentials
 use crate::host::connection::{self, Connection};
 use crate::host::dialer::Endpoint;
 use crate::host::dns::{Found, Lookup, Query, Resolver};
+use crate::host::link::Link;
+use crate::host::process::{Exit, Pid, Termination};
 use crate::host::read;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
@@ -37,7 +43,7 @@ const KEPT_BUFFER: usize = 64 * 1024;
 /// What is the same for all stores.
 pub struct Store {
     /// The name in logs.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Where it is.
     pub nodes: Nodes,
     /// What a call may take.
@@ -65,6 +71,8 @@ pub enum Nodes {
         /// What it had a moment ago, if it was looked up then.
         known: Option<Vec<String>>,
     },
+    /// A program of this machine. Each connection starts it, and its pipes are the connection; with that it ends.
+    Program(PathBuf),
 }
 
 /// What a request to a node may take.
@@ -98,6 +106,7 @@ pub struct Driver {
     /// A look at the record while the nodes that are known are used on.
     lookup: Option<Lookup>,
     resolver: Resolver,
+    programs: Programs,
     /// A turn is due whatever the protocol says.
     fresh: Option<Instant>,
     /// What streams brought since it was last reported: since when, and bytes.
@@ -207,13 +216,14 @@ impl Driver {
         let mut driver = Driver {
             begun,
             client: Client::with(resolver.clone(), store.limits, store.tls.clone()),
-            core: Core::new(store.name, record(&store, begun)),
+            core: Core::new(&store.name, record(&store, begun)),
             stage: Stage::Locating { given_up: false },
             subscribers: BTreeMap::new(),
             calls: BTreeMap::new(),
             begun_calls: 0,
             lookup: None,
             resolver,
+            programs: Programs::default(),
             fresh: Some(now),
             gathered: None,
             more: false,
@@ -226,6 +236,7 @@ impl Driver {
         let known = match &mut driver.store.nodes {
             Nodes::List(nodes, start) => Some((nodes.clone(), *start)),
             Nodes::Record { known, .. } => known.take().map(|nodes| (nodes, Start::First)),
+            Nodes::Program(path) => Some((vec![path.display().to_string()], Start::First)),
         };
         if let Some((nodes, start)) = known {
             driver.use_nodes(nodes, start, now);
@@ -331,13 +342,19 @@ impl Driver {
         self.keep(id, begun.map(|call| Traffic::Http(call, kind)).map_err(|error| error.cause))
     }
 
-    /// Connects to the node that is used.
-    fn connect(&self, security: Security, now: Instant) -> Result<Connection, Cause> {
+    /// Connects to the node that is used, or starts it.
+    fn connect(&mut self, security: Security, now: Instant) -> Result<Connection, Cause> {
+        let (dialer, patience) = (self.client.dialer(), self.store.limits.answer);
+        if let Nodes::Program(path) = &self.store.nodes {
+            let piped = self.programs.start(path, self.begun_calls + 1, now).map_err(|error| Cause::of_io(&error))?;
+            let link = Link::pipes(piped.output, piped.input)?;
+            return Ok(Connection::over(dialer, Endpoint::Pipes, link, patience, now));
+        }
         let Stage::Located { nodes, .. } = &self.stage else { return Err(Cause::Closed) };
         let node = &nodes[self.core.failover().node()];
         let endpoint = Endpoint::of(node, security == Security::Tls)
             .ok_or_else(|| Cause::Other(format!("`{}` is no address with a port", without_credentials(node))))?;
-        Connection::begin(self.client.dialer(), endpoint, self.store.limits.answer, now)
+        Connection::begin(dialer, endpoint, patience, now)
     }
 
     /// Keeps what has begun; what there is to tell if it has not.
@@ -382,7 +399,7 @@ impl Driver {
         let Stage::Located { nodes, .. } = &self.stage else { return };
         let Some(id) = self.subscribers.keys().next().copied() else { return };
         let nodes = match &self.store.nodes {
-            Nodes::List(..) => None,
+            Nodes::List(..) | Nodes::Program(_) => None,
             Nodes::Record { .. } => Some(nodes.clone()),
         };
         let handover = Handover { nodes, told: self.core.is_told(id), begun: Some(self.begun) };
@@ -405,7 +422,10 @@ impl Driver {
         while let Some(ongoing) = self.calls.get_mut(&id).filter(|ongoing| ongoing.serial == serial) {
             buffer.clear();
             let is_stream = ongoing.traffic.is_stream();
-            let progress = ongoing.traffic.turn(now, buffer);
+            let progress = match self.programs.is_closed(serial) {
+                true => Ok(Progress::Ended),
+                false => ongoing.traffic.turn(now, buffer),
+            };
             if !buffer.is_empty() {
                 if is_stream {
                     let (_, bytes) = self.gathered.get_or_insert((now, 0));
@@ -422,6 +442,8 @@ impl Driver {
                     self.tell(Input::Head(id, Head { status, headers: &headers }), now);
                 }
                 Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
+                // Told with its status when it has exited.
+                Ok(Progress::Ended) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
                     self.tell(Input::End(id), now);
@@ -475,6 +497,15 @@ impl Driver {
         }
     }
 
+    /// Ends a program whose pipes are of no use any more.
+    fn end_programs(&mut self, now: Instant) {
+        if let Some(serial) = self.programs.serial()
+            && !self.calls.values().any(|ongoing| ongoing.serial == serial)
+        {
+            self.programs.end(now);
+        }
+    }
+
     fn headers(&self, call: &Call) -> Vec<(&'static str, String)> {
         let Stage::Located { protocol, .. } = &self.stage else { return Vec::new() };
         let value = |name: &&'static str| Some((*name, call.header(name)?.to_owned()));
@@ -524,7 +555,7 @@ impl Driver {
             (Ok(nodes), _) => self.use_nodes(nodes, Start::First, now),
             // The old ones are tried on.
             (Err(words), Stage::Located { .. }) => {
-                let line = Line::new(Level::Debug, "keeping the nodes as they were").with("backend", self.store.name);
+                let line = Line::new(Level::Debug, "keeping the nodes as they were").with("backend", &*self.store.name);
                 let line = line.with("error", words);
                 self.reports.extend(self.subscribers.keys().next().map(|id| (*id, Report::Log(line))));
             }
@@ -572,7 +603,7 @@ impl Subscribers for Unlocated {
 fn record(store: &Store, begun: Instant) -> Failover {
     let name = match &store.nodes {
         Nodes::Record { name, .. } => name.clone(),
-        Nodes::List(..) => String::new(),
+        Nodes::List(..) | Nodes::Program(_) => String::new(),
     };
     failover(store, vec![name], Start::First, begun)
 }
@@ -598,8 +629,8 @@ fn failure(cause: &Cause) -> Failure {
 }
 
 impl Backend for Driver {
-    fn name(&self) -> &'static str {
-        self.store.name
+    fn name(&self) -> &str {
+        &self.store.name
     }
 
     fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant) {
@@ -620,6 +651,7 @@ impl Backend for Driver {
         self.core.remove(id);
         self.reports.retain(|(of, _)| *of != id);
         self.with_protocol(now, |protocol, out| protocol.remove(id, out));
+        self.end_programs(now);
     }
 
     fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
@@ -635,7 +667,7 @@ impl Backend for Driver {
         };
         let calls = self.calls.values().filter_map(|ongoing| ongoing.traffic.due());
         let lookup = self.lookup.iter().map(Lookup::due);
-        calls.chain(lookup).chain(protocol).chain(self.fresh).chain(self.end()).min()
+        calls.chain(lookup).chain(protocol).chain(self.fresh).chain(self.end()).chain(self.programs.due()).min()
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>) {
@@ -653,7 +685,40 @@ impl Backend for Driver {
             self.tell(Input::Turn, now);
         }
         self.locate(now);
+        self.end_programs(now);
+        let first = self.subscribers.keys().next().copied();
+        for (pid, escalation) in self.programs.escalate(now) {
+            self.reports.extend(first.map(|id| (id, Report::Log(escalation.line(pid)))));
+        }
         out.append(&mut self.reports);
+    }
+
+    fn has_child(&self, pid: Pid) -> bool {
+        self.programs.has(pid)
+    }
+
+    fn exited(&mut self, exit: &Exit, now: Instant) {
+        let Some((serial, is_closed)) = self.programs.exited(exit, now) else { return };
+        let Some(id) = self.calls.iter().find_map(|(id, ongoing)| (ongoing.serial == serial).then_some(*id)) else {
+            return;
+        };
+        if !is_closed {
+            // What it said before.
+            self.turn_call(id, serial, now, &mut Vec::new());
+        }
+        if self.calls.get(&id).is_some_and(|ongoing| ongoing.serial == serial) {
+            self.calls.remove(&id);
+            let words = format!("it {}", exit.how());
+            self.tell(Input::Failed(id, Failure { kind: FailureKind::Closed, words }), now);
+        }
+        self.fresh.get_or_insert(now);
+    }
+
+    fn close(&mut self, now: Instant) -> Vec<Termination> {
+        self.with_protocol(now, |protocol, out| protocol.farewell(out));
+        let left = self.programs.leave(now);
+        self.calls.clear();
+        left
     }
 
     fn replacement(&mut self) -> Option<Replacement> {

@@ -77,7 +77,7 @@ pub fn remote(
         let shown = without_credentials(&file.filepath);
         Box::new(url::Url::new(id, &config, &file, &shown, mode, random(u64::MAX)))
     });
-    Driver::new(Store { name: NAME, nodes, limits, tls, login, deadline, random }, factory, now)
+    Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
 }
 
 struct Document {

@@ -11,6 +11,8 @@ pub mod keys;
 pub mod lines;
 pub mod local;
 pub mod mock;
+#[cfg(feature = "plugin")]
+mod plugin;
 pub mod polled;
 pub mod protocol;
 pub mod readings;
@@ -34,8 +36,8 @@ use crate::store::{Bytes, Layer};
 /// A backend at work, for one subscriber or for several that share it. The loop calls [`Backend::turn`] once at the start,
 /// whenever one of its interests is served and when it is due.
 pub trait Backend {
-    /// The name in logs: `etcd`, `file`.
-    fn name(&self) -> &'static str;
+    /// The name in logs: `etcd`, `file`; of a plugin that of its program.
+    fn name(&self) -> &str;
 
     /// Serves one more subscriber. `told`: it was told of a failure by the backend that served it before.
     fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant);
@@ -64,17 +66,17 @@ pub trait Backend {
         None
     }
 
-    /// Its child, if it has one: its end is told by the loop's one reaper.
-    fn child(&self) -> Option<Pid> {
-        None
+    /// Whether a process is a child of its own: its end is told by the loop's one reaper.
+    fn has_child(&self, _pid: Pid) -> bool {
+        false
     }
 
     /// Its child has ended.
     fn exited(&mut self, _exit: &Exit, _now: Instant) {}
 
-    /// Ends what is open; the last call before it is dropped. A child is left to the loop, which ends it as any other.
-    fn close(&mut self, _now: Instant) -> Option<Termination> {
-        None
+    /// Ends what is open; the last call before it is dropped. Children are left to the loop, which ends them as any other.
+    fn close(&mut self, _now: Instant) -> Vec<Termination> {
+        Vec::new()
     }
 }
 
@@ -245,19 +247,18 @@ impl Pool {
             Kind::File(file) => local::single(id, file::new(options, file, mode, seed, &self.inotify, source.0), now),
             Kind::Env => local::single(id, env::new(options, mode, seed), now),
             Kind::Mock => local::single(id, mock::new(options, mode, seed), now),
-            Kind::Consul(_)
-            | Kind::Vault(_)
-            | Kind::Redis(_)
-            | Kind::Zookeeper(_)
-            | Kind::Nats(_)
-            | Kind::Plugin(_) => {
+            #[cfg(feature = "plugin")]
+            Kind::Plugin(plugin) => Box::new(plugin::driver(id, options, plugin, mode, self.random, now)),
+            #[cfg(not(feature = "plugin"))]
+            Kind::Plugin(_) => unreachable!("config::unsupported refuses what is not built"),
+            Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) => {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }
     }
 
     /// What the backend of a subscriber is called in logs.
-    pub fn name(&self, id: Id) -> &'static str {
+    pub fn name(&self, id: Id) -> &str {
         self.backend_of(id).map_or("", |backend| backend.name())
     }
 
@@ -306,17 +307,17 @@ impl Pool {
         }
     }
 
-    /// Ends a subscription, and the backend with its last one. Gives what is left of the backend's child.
-    pub fn close(&mut self, id: Id, now: Instant) -> Option<Termination> {
-        let (source, _) = self.subscribers.remove(&id)?;
-        let shared = self.sources.get_mut(&source)?;
+    /// Ends a subscription, and the backend with its last one. Gives what is left of the backend's children.
+    pub fn close(&mut self, id: Id, now: Instant) -> Vec<Termination> {
+        let Some((source, _)) = self.subscribers.remove(&id) else { return Vec::new() };
+        let Some(shared) = self.sources.get_mut(&source) else { return Vec::new() };
         shared.backend.remove(id, now);
         shared.subscribers -= 1;
         if shared.subscribers > 0 {
             self.note_due(source);
-            return None;
+            return Vec::new();
         }
-        let mut shared = self.sources.remove(&source)?;
+        let Some(mut shared) = self.sources.remove(&source) else { return Vec::new() };
         shared.due.into_iter().for_each(|at| _ = self.due.remove(&(at, source)));
         shared.backend.close(now)
     }
@@ -324,7 +325,7 @@ impl Pool {
     /// Tells the backend whose child has ended. Tells whether there is one.
     pub fn exited(&mut self, exit: &Exit, now: Instant) -> bool {
         let mut sources = self.sources.iter_mut();
-        let Some((source, shared)) = sources.find(|(_, shared)| shared.backend.child() == Some(exit.pid)) else {
+        let Some((source, shared)) = sources.find(|(_, shared)| shared.backend.has_child(exit.pid)) else {
             return false;
         };
         let source = *source;

@@ -65,7 +65,7 @@ impl<S: Source> Polled<S> {
 }
 
 /// What is logged before every read.
-pub fn retrieving_keys(backend: &'static str, prefix: &str) -> Line {
+pub fn retrieving_keys(backend: &str, prefix: &str) -> Line {
     Line::new(Level::Debug, "retrieving keys").with("backend", backend).with("key_prefix", prefix)
 }
 

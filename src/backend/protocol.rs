@@ -26,6 +26,9 @@ pub trait Protocol: Subscribers {
     /// Takes what happened.
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>);
 
+    /// Says goodbye on its connections, where the store wants that. Nothing is waited for any more.
+    fn farewell(&mut self, _out: &mut Vec<Output>) {}
+
     /// The headers of answers that it wants to know.
     fn headers(&self) -> &'static [&'static str] {
         &[]
@@ -144,6 +147,12 @@ pub enum Output {
         words: String,
         /// The pause lasts until then at least.
         not_before: Option<Instant>,
+    },
+    /// The only node of a store did not do what it was asked for, but its calls go on: verb, node, cause. It is asked again
+    /// after a pause.
+    Troubled {
+        /// As for [`Output::NodeFailed`].
+        words: String,
     },
     /// No node will do it: a one-shot run ends with the next failure.
     FailFast,

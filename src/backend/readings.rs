@@ -45,7 +45,7 @@ enum Next {
 /// All resources of a store.
 pub struct Readings {
     /// The store's name in logs.
-    name: &'static str,
+    name: String,
     mode: Mode,
     subscribers: BTreeMap<Id, Subscriber>,
     random: Random,
@@ -53,8 +53,8 @@ pub struct Readings {
 
 impl Readings {
     /// `name` is the store's in logs. The seed spreads reads over time.
-    pub fn new(name: &'static str, mode: Mode, seed: u64) -> Readings {
-        Readings { name, mode, subscribers: BTreeMap::new(), random: Random::new(seed) }
+    pub fn new(name: &str, mode: Mode, seed: u64) -> Readings {
+        Readings { name: name.to_owned(), mode, subscribers: BTreeMap::new(), random: Random::new(seed) }
     }
 
     /// Adds a resource, which is due at once.
@@ -109,7 +109,7 @@ impl Readings {
     pub fn begin(&mut self, now: Instant, out: &mut Vec<Output>) -> Option<Id> {
         let (id, subscriber) = self.subscribers.iter_mut().find(|(_, subscriber)| subscriber.is_due(now))?;
         subscriber.next = Next::Reading;
-        out.push(Output::Report(*id, Report::Log(retrieving_keys(self.name, &subscriber.prefix))));
+        out.push(Output::Report(*id, Report::Log(retrieving_keys(&self.name, &subscriber.prefix))));
         Some(*id)
     }
 
@@ -120,14 +120,18 @@ impl Readings {
 
     /// All keys of a resource came. Reports them, and plans the next read.
     pub fn succeeded(&mut self, id: Id, layer: Layer, now: Instant, out: &mut Vec<Output>) {
-        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        if self.plan(id, now) {
+            out.extend([Output::Healthy(id), Output::Report(id, Report::Snapshot(layer))]);
+        }
+    }
+
+    /// Plans the next read of a resource, if it is still there.
+    fn plan(&mut self, id: Id, now: Instant) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return false };
         let random = &mut self.random;
         let after = subscriber.interval.map(|time| random.between(time.mul_f64(0.9), time.mul_f64(1.1)));
-        subscriber.next = match after {
-            Some(after) => now.checked_add(after).map_or(Next::Never, Next::At),
-            None => Next::Never,
-        };
-        out.extend([Output::Healthy(id), Output::Report(id, Report::Snapshot(layer))]);
+        subscriber.next = after.and_then(|after| now.checked_add(after)).map_or(Next::Never, Next::At);
+        true
     }
 
     /// A resource cannot have what it wants, whatever node is asked: it is told, and read again after a pause. A one-shot run
@@ -139,6 +143,21 @@ impl Readings {
             Mode::Watch => now.checked_add(pause).map_or(Next::Never, Next::At),
         };
         out.push(Output::Report(id, Report::Failed(words)));
+    }
+
+    /// The keys of a resource came and are as they were: only plans the next read.
+    pub fn unchanged(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
+        if self.plan(id, now) {
+            out.push(Output::Healthy(id));
+        }
+    }
+
+    /// A resource cannot be watched after all: it is read by its interval, or by this one where it has none.
+    pub fn unwatch(&mut self, id: Id, interval: Duration) {
+        if let Some(subscriber) = self.subscribers.get_mut(&id).filter(|subscriber| subscriber.watches) {
+            subscriber.watches = false;
+            subscriber.interval.get_or_insert(interval);
+        }
     }
 
     /// Reads a resource again as soon as the store can be asked.
@@ -166,7 +185,7 @@ impl Readings {
 
     /// A line for the log of the first resource, of the store's.
     pub fn log(&self, line: Line, out: &mut Vec<Output>) {
-        let line = line.with("backend", self.name);
+        let line = line.with("backend", &*self.name);
         out.extend(self.subscribers.keys().next().map(|id| Output::Report(*id, Report::Log(line))));
     }
 

@@ -466,8 +466,15 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
         Kind::Plugin(Plugin {
             path: "/b".into(),
             config: r#"{"a":1,"b":["x",1.5,true],"c":{"d":"1979-05-27"}}"#.into(),
+            timeout: Duration::from_secs(30),
+            read: ReadLimits::default(),
         }),
-        Kind::Plugin(Plugin { path: "/a".into(), config: "{}".into() }),
+        Kind::Plugin(Plugin {
+            path: "/a".into(),
+            config: "{}".into(),
+            timeout: Duration::from_secs(30),
+            read: ReadLimits::default(),
+        }),
     ];
     assert_eq!(backends.iter().map(|backend| &backend.kind).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     assert_eq!(backends[1].prefix, "/p");

@@ -45,14 +45,20 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("file: an https filepath: {NO_TLS}"));
                 }
             }
+            Kind::Plugin(_) => missing.extend(without("plugin", cfg!(feature = "plugin"))),
             Kind::Env | Kind::Mock => {}
-            unsupported @ (Kind::Consul(_)
-            | Kind::Vault(_)
-            | Kind::Redis(_)
-            | Kind::Zookeeper(_)
-            | Kind::Nats(_)
-            | Kind::Plugin(_)) => missing.push(format!("the {} backend is not supported yet", unsupported.name())),
+            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_)) => {
+                missing.push(format!("the {} backend is not supported yet", unsupported.name()))
+            }
         }
     }
     missing
+}
+
+/// What is missing where a store was left out of this build.
+fn without(store: &str, is_built: bool) -> Option<String> {
+    let words = || {
+        format!("the {store} backend: this program is built without it: use the default build (cargo build --release)")
+    };
+    (!is_built).then(words)
 }

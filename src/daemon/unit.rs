@@ -15,7 +15,7 @@ use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
-use crate::host::process::{self, Command, Ended, Escalation, Exit, Pid, SignalTarget, Termination};
+use crate::host::process::{self, Command, Ended, Exit, Pid, SignalTarget, Termination};
 use crate::host::random;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
@@ -111,7 +111,7 @@ impl Unit {
         let plan = Plan {
             mode,
             templates: config.templates.iter().map(plan_of).collect(),
-            backends: config.backends.iter().map(|options| options.kind.name()).collect(),
+            backends: config.backends.iter().map(|options| options.kind.name().to_owned()).collect(),
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
             child: config.exec.as_ref().map(|exec| ChildPlan {
@@ -276,7 +276,7 @@ impl Unit {
         let command = self.job.as_mut().and_then(|(_, command)| Some((command.enforce(now)?, command.pid())));
         let child = self.child.as_mut().and_then(|child| Some((child.termination.as_mut()?.escalate(now)?, child.pid)));
         for (escalation, pid) in command.into_iter().chain(child) {
-            self.log(escalated(escalation, pid));
+            self.log(escalation.line(pid));
         }
     }
 
@@ -305,7 +305,7 @@ impl Unit {
     }
 
     /// The name of a backend in logs.
-    fn name(&self, backend: usize) -> &'static str {
+    fn name(&self, backend: usize) -> &str {
         self.config.backends[backend].kind.name()
     }
 
@@ -632,14 +632,6 @@ fn name_of(job: Job) -> &'static str {
 }
 
 /// The line about a process that did not end in time.
-pub(super) fn escalated(escalation: Escalation, pid: Pid) -> Line {
-    let line = match escalation {
-        Escalation::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
-        Escalation::Unkillable => Line::new(Level::Error, "process does not end, not even when killed"),
-    };
-    line.with("pid", pid.as_raw_pid().to_string())
-}
-
 fn plan_of(template: &config::Template) -> TemplatePlan {
     TemplatePlan {
         dst: template.dst.display().to_string(),

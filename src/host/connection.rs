@@ -61,6 +61,12 @@ impl Connection {
         Ok(Connection { dialer, endpoint, state, early: Vec::new(), patience, stuck: None, again: Some(now) })
     }
 
+    /// Over a link that stands already; its first turn is due at once.
+    pub fn over(dialer: Rc<Dialer>, endpoint: Endpoint, link: Link, patience: Duration, now: Instant) -> Connection {
+        let state = State::Dialing(Dial::of(link));
+        Connection { dialer, endpoint, state, early: Vec::new(), patience, stuck: None, again: Some(now) }
+    }
+
     /// Sends bytes, in order, as soon as the connection stands.
     ///
     /// # Errors

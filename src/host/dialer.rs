@@ -35,6 +35,8 @@ pub enum Endpoint {
     },
     /// A socket of this machine, without TLS.
     Unix(PathBuf),
+    /// A child, by its pipes.
+    Pipes,
 }
 
 impl Endpoint {
@@ -89,7 +91,8 @@ impl Dialer {
     /// There is no way to the server.
     pub fn dial(&self, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
         let (host, port, tls) = match endpoint {
-            Endpoint::Unix(path) => return Ok(Dial { step: Step::Done(Link::unix(path)?), ..Dial::default() }),
+            Endpoint::Unix(path) => return Ok(Dial::of(Link::unix(path)?)),
+            Endpoint::Pipes => return Err(Cause::Other("pipes are no address".to_owned())),
             Endpoint::Tcp { host, port, tls } => (host, *port, *tls),
         };
         let mut dial = Dial { host: host.clone(), port, tls, step: Step::Over };
@@ -106,7 +109,7 @@ impl Dialer {
     /// The files are of no use, the name is none, or something waits to be sent without TLS.
     pub fn secure(&self, mut link: Link, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
         let Endpoint::Tcp { host, port, .. } = endpoint else {
-            return Err(Cause::Other("a unix socket has no TLS".to_owned()));
+            return Err(Cause::Other("only a connection to a port has TLS".to_owned()));
         };
         link.secure_with(self.tls.secure(host)?)?;
         let connecting = Connecting { link, rest: Vec::new().into_iter(), until: now + self.limits.secure, end: now };
@@ -195,6 +198,11 @@ struct Connecting {
 }
 
 impl Dial {
+    /// What has nothing left to do.
+    pub fn of(link: Link) -> Dial {
+        Dial { step: Step::Done(link), ..Dial::default() }
+    }
+
     /// Appends what is to be polled. Ask before every poll: the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.step {

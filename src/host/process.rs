@@ -3,9 +3,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use rustix::process::{Signal, WaitOptions, WaitStatus};
 
 use super::{executable, notify};
 use crate::config::{Shell, Word, WordPart, plain, signal_name};
+use crate::log::{Level, Line};
 
 /// A running command and its output so far.
 #[derive(Debug)]
@@ -93,6 +95,31 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd
     let began = Instant::now();
     let program = executable::first_of(text);
     Ok(Command { pid: pid_of(&child), began, output: Some(output), kept: Vec::new(), dropped: 0, limit, program })
+}
+
+/// A program that answers on its pipes.
+#[derive(Debug)]
+pub struct Piped {
+    /// Its process, which leads a process group.
+    pub pid: Pid,
+    /// What it writes to its standard output.
+    pub output: OwnedFd,
+    /// What it reads from its standard input.
+    pub input: OwnedFd,
+}
+
+/// Starts a program without arguments in a process group of its own, with our environment, working directory and standard
+/// error.
+///
+/// # Errors
+/// No such program, which is named; no memory, no process.
+pub fn start_piped(path: &Path) -> io::Result<Piped> {
+    let (stdin, input) = io::pipe()?;
+    let (output, stdout) = io::pipe()?;
+    let mut program = program_named(path);
+    program.stdin(stdin).stdout(stdout).process_group(0);
+    let child = program.spawn().map_err(|error| executable::explain(program.get_program(), &error))?;
+    Ok(Piped { pid: pid_of(&child), output: output.into(), input: input.into() })
 }
 
 /// A program with our environment, except for the variables that are meant for us alone.
@@ -241,6 +268,13 @@ pub enum SignalTarget {
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
+    /// It was asked in a way of its own, and is sent the signal of this number where that does not help; then it has as long
+    /// as this.
+    SignalAt {
+        at: Instant,
+        number: i32,
+        timeout: Duration,
+    },
     KillAt(Instant),
     /// SIGKILL was sent. A process that does not end by this moment hangs in the kernel, and is not waited for.
     ForgetAt(Instant),
@@ -255,10 +289,16 @@ impl Termination {
         termination
     }
 
+    /// Sends no signal to a child that was asked to end in a way of its own, unless it is still there after `grace`. Then
+    /// SIGTERM follows, and after as long again SIGKILL.
+    pub fn after_farewell(target: SignalTarget, grace: Duration, now: Instant) -> Termination {
+        Termination { target, next: Next::SignalAt { at: now + grace, number: SIGTERM, timeout: grace } }
+    }
+
     /// The next moment to call [`Termination::escalate`].
     pub fn due(&self) -> Option<Instant> {
         match self.next {
-            Next::KillAt(at) | Next::ForgetAt(at) => Some(at),
+            Next::SignalAt { at, .. } | Next::KillAt(at) | Next::ForgetAt(at) => Some(at),
             Next::Forget => None,
         }
     }
@@ -266,6 +306,11 @@ impl Termination {
     /// Takes the next step if its moment has come, and returns the step: SIGKILL, or giving up.
     pub fn escalate(&mut self, now: Instant) -> Option<Escalation> {
         match self.next {
+            Next::SignalAt { at, number, timeout } if at <= now => {
+                self.send(number);
+                self.next = Next::KillAt(now + timeout);
+                None
+            }
             Next::KillAt(at) if at <= now => {
                 self.kill(now);
                 Some(Escalation::Killed)
@@ -274,7 +319,7 @@ impl Termination {
                 self.next = Next::Forget;
                 Some(Escalation::Unkillable)
             }
-            Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => None,
+            Next::SignalAt { .. } | Next::KillAt(_) | Next::ForgetAt(_) | Next::Forget => None,
         }
     }
 
@@ -346,6 +391,17 @@ pub enum Escalation {
     Killed,
     /// SIGKILL did not end it. The program stops waiting for it.
     Unkillable,
+}
+
+impl Escalation {
+    /// What a log says of it.
+    pub fn line(self, pid: Pid) -> Line {
+        let line = match self {
+            Escalation::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
+            Escalation::Unkillable => Line::new(Level::Error, "process does not end, not even when killed"),
+        };
+        line.with("pid", pid.as_raw_pid().to_string())
+    }
 }
 
 const SIGTERM: i32 = 15;

@@ -43,7 +43,7 @@ impl Faults {
         }
         let Fault { message, detail } = fault;
         let line = match subject {
-            Subject::Backend(b) => Line::new(Level::Error, "backend error").with("backend", plan.backends[b]),
+            Subject::Backend(b) => Line::new(Level::Error, "backend error").with("backend", &*plan.backends[b]),
             Subject::Template(t) | Subject::Reload(t) => {
                 Line::new(Level::Error, "failed to process").with("config", plan.templates[t].dst.clone())
             }
@@ -63,7 +63,7 @@ impl Faults {
         let at = self.current.iter().position(|(failed, _)| *failed == subject)?;
         let (_, Current { times, .. }) = self.current.swap_remove(at);
         let line = match subject {
-            Subject::Backend(b) => Line::new(Level::Info, "backend works again").with("backend", plan.backends[b]),
+            Subject::Backend(b) => Line::new(Level::Info, "backend works again").with("backend", &*plan.backends[b]),
             Subject::Template(t) => {
                 Line::new(Level::Info, "template works again").with("config", plan.templates[t].dst.clone())
             }

@@ -42,7 +42,7 @@ pub struct Plan {
     /// In the order they are rendered and installed.
     pub templates: Vec<TemplatePlan>,
     /// The names of the backends in merge order.
-    pub backends: Vec<&'static str>,
+    pub backends: Vec<String>,
     /// Whether there is a start_cmd.
     pub start: bool,
     /// Whether there is a reload_cmd of the resource; each template has its own.

@@ -20,7 +20,7 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
                 reload: what.contains('r'),
             })
             .collect(),
-        backends: vec!["etcd"],
+        backends: vec!["etcd".into()],
         start: false,
         reload: false,
         child: None,
@@ -159,7 +159,7 @@ fn changes_during_an_update_make_one_more_update() {
 
 #[test]
 fn nothing_is_rendered_before_every_backend_has_given_its_keys() {
-    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Watch, &[""]) });
+    let mut bench = Bench::new(Plan { backends: vec!["etcd".into(), "file".into()], ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (Event::Loaded { backend: 1 }, vec![]),
         (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
@@ -296,7 +296,7 @@ fn one_broken_template_does_not_hold_up_the_others() {
 
 #[test]
 fn fault_05_a_one_shot_run_with_a_failing_backend_writes_nothing() {
-    let mut bench = Bench::new(Plan { backends: vec!["file", "etcd"], ..plan(Mode::OneShot, &[""]) });
+    let mut bench = Bench::new(Plan { backends: vec!["file".into(), "etcd".into()], ..plan(Mode::OneShot, &[""]) });
     bench.check(vec![
         (Event::Loaded { backend: 0 }, vec![]),
         (Event::Unreachable { backend: 1, error: "refused".into() }, vec![]),
@@ -522,7 +522,7 @@ fn a_refresh_waits_for_the_keys_and_ends_a_delay() {
 
 #[test]
 fn keys_that_were_read_stay_good_while_a_backend_is_away() {
-    let mut bench = Bench::new(Plan { backends: vec!["etcd", "file"], ..plan(Mode::Watch, &[""]) });
+    let mut bench = Bench::new(Plan { backends: vec!["etcd".into(), "file".into()], ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (loaded(), vec![]),
         (Event::Loaded { backend: 1 }, vec![Effect::Render]),

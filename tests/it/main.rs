@@ -30,6 +30,8 @@ mod one_shot;
 mod output;
 mod permissions;
 mod pid_file;
+#[cfg(feature = "plugin")]
+mod plugin;
 mod read_limits;
 mod reload;
 mod remote_file;

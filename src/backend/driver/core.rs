@@ -19,7 +19,7 @@ pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over
 /// Which node is used, and who was told of what.
 pub struct Core {
     /// The backend's name in logs.
-    name: &'static str,
+    name: String,
     failover: Failover,
     /// A failure is waited out until then.
     pause: Option<Instant>,
@@ -54,8 +54,8 @@ pub enum Command {
 
 impl Core {
     /// Without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
-    pub fn new(name: &'static str, failover: Failover) -> Core {
-        Core { name, failover, pause: None, told: BTreeSet::new(), failed: 0 }
+    pub fn new(name: &str, failover: Failover) -> Core {
+        Core { name: name.to_owned(), failover, pause: None, told: BTreeSet::new(), failed: 0 }
     }
 
     /// Goes on with other nodes. Who was told of a failure is told of its end all the same.
@@ -135,6 +135,7 @@ impl Core {
                 out.push(Command::CancelAll);
                 self.node_failed(words, not_before, of, now, out);
             }
+            Output::Troubled { words } => self.node_failed(words, None, of, now, out),
             Output::FailFast => self.failover.fail_fast(now),
             Output::Worked => {
                 self.failed = 0;
@@ -180,7 +181,7 @@ impl Core {
                     self.report(id, Report::Failed(all.clone()), now, out);
                 }
                 Next::Pause { notice: Notice::FirstRound, .. } => {
-                    let line = Line::new(Level::Warn, NO_NODE_ANSWERS).with("backend", self.name);
+                    let line = Line::new(Level::Warn, NO_NODE_ANSWERS).with("backend", &*self.name);
                     self.report(id, Report::Log(line.with("error", all.clone())), now, out);
                 }
                 Next::Now | Next::Pause { notice: Notice::None, .. } => {}

@@ -54,7 +54,7 @@ fn driver(begun: Instant, now: Instant) -> Driver {
     let known = Some(vec!["http://a".to_owned()]);
     let urls = Box::new(|_| Vec::new());
     let store = Store {
-        name: "test",
+        name: "test".into(),
         nodes: Nodes::Record { name: "_etcd._tcp.example.com".to_owned(), urls, known },
         limits: Limits { answer: Duration::from_secs(1), ..Limits::default() },
         tls: config::Tls::default(),

@@ -73,7 +73,8 @@ pub fn driver(
         }
     };
     let (login, tls) = (etcd.login.clone(), etcd.tls.clone());
-    let store = Store { name: NAME, nodes, limits: limits(&etcd.network), tls, login, deadline, random };
+    let limits = limits(&etcd.network);
+    let store = Store { name: NAME.into(), nodes, limits, tls, login, deadline, random };
     Driver::since(handover.begun, store, factory, now)
 }
 

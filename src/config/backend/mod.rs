@@ -85,7 +85,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name of the store in logs and messages.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Kind::Etcd(_) => "etcd",
             Kind::File(_) => "file",
@@ -96,7 +96,7 @@ impl Kind {
             Kind::Redis(_) => "redis",
             Kind::Zookeeper(_) => "zookeeper",
             Kind::Nats(_) => "nats",
-            Kind::Plugin(_) => "plugin",
+            Kind::Plugin(plugin) => plugin.name(),
         }
     }
 }

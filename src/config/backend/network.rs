@@ -37,13 +37,7 @@ pub(super) static NETWORK: &[Key] = &[
         Default::Number(5),
         "the timeout of a connection, over all addresses of the node's name",
     ),
-    key(
-        "timeout",
-        Type::Decimal(Unit::Seconds),
-        Default::Number(30),
-        "with `-onetime`: how long the keys of a resource may take, with all retries, before the resource fails. \
-         Without `-onetime` a failed read is retried without end",
-    ),
+    TIMEOUT,
     key(
         "max_response",
         Type::Integer(Unit::Bytes),
@@ -51,6 +45,15 @@ pub(super) static NETWORK: &[Key] = &[
         "the largest response, and the largest line of a watch; at least 1",
     ),
 ];
+
+/// How long a one-shot run retries.
+pub(super) const TIMEOUT: Key = key(
+    "timeout",
+    Type::Decimal(Unit::Seconds),
+    Default::Number(30),
+    "with `-onetime`: how long the keys of a resource may take, with all retries, before the resource fails. Without \
+     `-onetime` a failed read is retried without end",
+);
 
 /// How long a watch may be silent.
 pub(super) const WATCH_DEADLINE: Key = key(

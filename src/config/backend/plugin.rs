@@ -1,9 +1,12 @@
 //! The options of a plugin: struct, rows and parser.
-//! Runs no program; plugins are not supported yet.
+//! Runs no program.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::every::EVERY;
+use super::network::TIMEOUT;
+use super::read_limits::{self, READ_LIMITS, ReadLimits};
 use crate::config::document::{Node, Table, Value};
 use crate::config::reader::Reader;
 use crate::config::report::Report;
@@ -16,6 +19,17 @@ pub struct Plugin {
     pub path: PathBuf,
     /// Any table, as JSON text, for the plugin.
     pub config: String,
+    /// How long a one-shot run retries.
+    pub timeout: Duration,
+    /// The limits of one read.
+    pub read: ReadLimits,
+}
+
+impl Plugin {
+    /// What it is called in logs: the last part of its path.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or("plugin")
+    }
 }
 
 pub(in crate::config) static PLUGIN: Schema = Schema {
@@ -26,7 +40,9 @@ pub(in crate::config) static PLUGIN: Schema = Schema {
         &[
             key("path", Type::Text, Default::Needed, "the program; the last part of the path is the backend's name"),
             key("config", Type::Table, Default::Unset, "passed to the plugin as JSON; a date becomes a string"),
+            TIMEOUT,
         ],
+        READ_LIMITS,
     ],
 };
 
@@ -34,7 +50,8 @@ pub(in crate::config) static PLUGIN: Schema = Schema {
 pub(super) fn parse(reader: &Reader) -> Option<Plugin> {
     let config = plugin_config(reader);
     let path = reader.required("path", "the path of the plugin's program")?.value;
-    Some(Plugin { path: path.into(), config })
+    let timeout = reader.time_limit("timeout");
+    Some(Plugin { path: path.into(), config, timeout, read: read_limits::parse(reader) })
 }
 
 /// The `config` of a plugin as JSON text.

@@ -94,7 +94,9 @@ fn text(output: &Output) -> Option<String> {
             let streamed = if request.kind == protocol::RequestKind::Stream { " streamed" } else { "" };
             Some(format!("begin {} {}{token}{streamed}", call.0, request.target))
         }
-        Output::Connect(..) | Output::Send(..) | Output::Secure(_) => panic!("etcd is spoken to over HTTP"),
+        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::Troubled { .. } => {
+            panic!("etcd does not do this")
+        }
         Output::Cancel(call) => Some(format!("cancel {}", call.0)),
         Output::ReadCredentials => Some("credentials".into()),
         Output::Report(_, Report::Snapshot(layer)) => Some(format!("snapshot {}", layer.len())),

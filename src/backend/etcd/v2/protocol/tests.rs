@@ -86,7 +86,9 @@ fn text(output: &Output) -> Option<String> {
             let user = request.headers.iter().map(|(name, value)| format!(" {name}={}", value.reveal()));
             Some(format!("begin {} {}{}{streamed}", call.0, request.target, user.collect::<String>()))
         }
-        Output::Connect(..) | Output::Send(..) | Output::Secure(_) => panic!("etcd is spoken to over HTTP"),
+        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::Troubled { .. } => {
+            panic!("etcd does not do this")
+        }
         Output::Cancel(call) => Some(format!("cancel {}", call.0)),
         Output::ReadCredentials => Some("credentials".into()),
         Output::Report(_, Report::Snapshot(layer)) => Some(format!("snapshot {}", layer.len())),

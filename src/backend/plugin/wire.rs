@@ -1,0 +1,345 @@
+//! The messages of the plugin protocol, bytes to values: JSON-RPC 1.0 as Go's `net/rpc/jsonrpc` speaks it, an object for each
+//! call and for each reply. Sends nothing, and knows no order of calls.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::tally::Tally;
+use crate::config::ReadLimits;
+
+/// The bytes that one reply may have.
+pub const LONGEST: usize = 64 << 20;
+
+/// How much of a message that cannot be understood is shown, in bytes.
+const SHOWN: usize = 200;
+
+#[derive(Serialize)]
+struct Call<'a, P> {
+    method: &'a str,
+    params: [P; 1],
+    id: u64,
+}
+
+fn call<P: Serialize>(method: &str, params: P, id: u64) -> Vec<u8> {
+    // Texts, numbers and lists are written without fail.
+    let mut line = serde_json::to_vec(&Call { method, params: [params], id }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// `Plugin.Init`. `config` is JSON.
+pub fn init(config: &str, id: u64) -> Vec<u8> {
+    format!("{{\"method\":\"Plugin.Init\",\"params\":[{config}],\"id\":{id}}}\n").into_bytes()
+}
+
+/// `Plugin.GetValues`, of keys that have their prefix.
+pub fn get_values(keys: &[String], id: u64) -> Vec<u8> {
+    call("Plugin.GetValues", keys, id)
+}
+
+/// `Plugin.WatchPrefix`: `index` is what it answered last, at first 0.
+pub fn watch_prefix(prefix: &str, keys: &[String], index: u64, id: u64) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Watch<'a> {
+        prefix: &'a str,
+        opts: Options<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Options<'a> {
+        wait_index: u64,
+        keys: &'a [String],
+    }
+    call("Plugin.WatchPrefix", Watch { prefix, opts: Options { wait_index: index, keys } }, id)
+}
+
+/// `Plugin.Close`.
+pub fn close(id: u64) -> Vec<u8> {
+    call("Plugin.Close", (), id)
+}
+
+/// What a plugin answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The number of the call.
+    pub id: u64,
+    /// What it answered, or why it did not, in its own words.
+    pub outcome: Result<Answer, String>,
+}
+
+/// The result of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Of `Plugin.Init`.
+    Flag(bool),
+    /// Of `Plugin.WatchPrefix`.
+    Number(u64),
+    /// Of `Plugin.GetValues`.
+    Values(Vec<(String, String)>),
+    /// Nothing; for `Plugin.GetValues` no keys.
+    Nothing,
+}
+
+impl Reply {
+    /// Reads one object.
+    ///
+    /// # Errors
+    /// It is no reply: what is wrong with it, and where it can be shown how it begins.
+    pub fn read(message: &[u8], limits: ReadLimits) -> Result<Reply, String> {
+        let mut reader = serde_json::Deserializer::from_slice(message);
+        let reply = reader.deserialize_map(ReplyVisitor(limits)).and_then(|reply| reader.end().map(|()| reply));
+        reply.map_err(|error| match error.is_data() {
+            // Its words name the key, and no value.
+            true => error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+            false => format!("no JSON: {}", beginning(message)),
+        })
+    }
+}
+
+/// The beginning of a message, as it is shown.
+pub fn beginning(message: &[u8]) -> String {
+    let shown = &message[..message.len().min(SHOWN)];
+    let more = if shown.len() < message.len() { "..." } else { "" };
+    format!("`{}`{more}", String::from_utf8_lossy(shown).trim().escape_debug())
+}
+
+struct ReplyVisitor(ReadLimits);
+
+impl<'de> Visitor<'de> for ReplyVisitor {
+    type Value = Reply;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a reply")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Reply, A::Error> {
+        let (mut id, mut result, mut error) = (None, None, None);
+        while let Some(field) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            match &*field {
+                "id" => id = map.next_value::<Option<u64>>()?,
+                "result" => result = Some(map.next_value_seed(AnswerVisitor(self.0))?),
+                "error" => error = map.next_value::<Option<Problem>>()?,
+                _ => _ = map.next_value::<de::IgnoredAny>()?,
+            }
+        }
+        let id = id.ok_or_else(|| de::Error::custom("a reply without an `id`"))?;
+        Ok(Reply { id, outcome: error.map_or(Ok(result.unwrap_or(Answer::Nothing)), |Problem(words)| Err(words)) })
+    }
+}
+
+/// What is wrong: a text in Go, an object with a `message` in other languages' libraries.
+struct Problem(String);
+
+impl<'de> Deserialize<'de> for Problem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Problem, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Text(String),
+            Object { message: String },
+            Other(de::IgnoredAny),
+        }
+        Ok(Problem(match Form::deserialize(deserializer)? {
+            Form::Text(words) | Form::Object { message: words } => words,
+            Form::Other(_) => "an error without words".to_owned(),
+        }))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct AnswerVisitor(ReadLimits);
+
+impl<'de> de::DeserializeSeed<'de> for AnswerVisitor {
+    type Value = Answer;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Answer, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnswerVisitor {
+    type Value = Answer;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, a number that is not negative, or a map of texts")
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Answer, E> {
+        Ok(Answer::Flag(flag))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Answer, E> {
+        Ok(Answer::Number(number))
+    }
+
+    fn visit_unit<E>(self) -> Result<Answer, E> {
+        Ok(Answer::Nothing)
+    }
+
+    // serde's own words would show the value.
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Answer, E> {
+        Err(de::Error::custom("a `result` that is a text"))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Answer, E> {
+        Err(de::Error::custom("a `result` that is a negative number"))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Answer, E> {
+        Err(de::Error::custom("a `result` that is no whole number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Answer, A::Error> {
+        Err(de::Error::custom("a `result` that is a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Answer, A::Error> {
+        let mut values = Vec::new();
+        let mut tally = Tally::new(self.0);
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map.next_value::<Text>()?;
+            let Text(Some(value)) = value else {
+                return Err(de::Error::custom(format!("the value of `{}` is no text", key.escape_debug())));
+            };
+            tally.add(key.as_bytes(), value.as_bytes()).map_err(de::Error::custom)?;
+            values.push((key, value));
+        }
+        Ok(Answer::Values(values))
+    }
+}
+
+/// A text; `None`: something else.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Text(String),
+            Other(de::IgnoredAny),
+        }
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Text(text) => Text(Some(text)),
+            Form::Other(_) => Text(None),
+        })
+    }
+}
+
+/// Cuts what comes into objects, wherever lines end in it.
+#[derive(Default)]
+pub struct Framer {
+    kept: Vec<u8>,
+    /// How much of it was looked at.
+    seen: usize,
+    depth: usize,
+    in_text: bool,
+    is_escaped: bool,
+}
+
+impl Framer {
+    /// Takes a piece, and gives each object that is complete by now.
+    ///
+    /// # Errors
+    /// Something stands between objects, or an object is too long.
+    pub fn push(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), String> {
+        self.kept.extend_from_slice(piece);
+        let mut begin = 0;
+        while let Some(byte) = self.kept.get(self.seen) {
+            self.seen += 1;
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' if self.in_text => self.is_escaped = true,
+                b'"' if self.depth > 0 => self.in_text = !self.in_text,
+                _ if self.in_text => {}
+                b'{' | b'[' if self.depth > 0 || *byte == b'{' => self.depth += 1,
+                b'}' | b']' if self.depth > 0 => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        take(&self.kept[begin..self.seen]);
+                        begin = self.seen;
+                    }
+                }
+                byte if self.depth == 0 && !byte.is_ascii_whitespace() => {
+                    return Err(format!("no JSON: {}", beginning(&self.kept[begin..])));
+                }
+                _ => {}
+            }
+        }
+        self.kept.drain(..begin);
+        self.seen -= begin;
+        match self.kept.len() > LONGEST {
+            true => Err(format!("a reply of more than {LONGEST} bytes")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ReadLimits = ReadLimits { max_keys: 2, max_decoded: 100 };
+
+    #[test]
+    fn calls_are_lines() {
+        let check = |call: Vec<u8>, want: &str| assert_eq!(String::from_utf8(call).unwrap(), format!("{want}\n"));
+        check(init("{\"a\":1}", 0), r#"{"method":"Plugin.Init","params":[{"a":1}],"id":0}"#);
+        check(get_values(&["/a".into()], 1), r#"{"method":"Plugin.GetValues","params":[["/a"]],"id":1}"#);
+        check(
+            watch_prefix("/p", &["/a".into()], 7, 2),
+            r#"{"method":"Plugin.WatchPrefix","params":[{"Prefix":"/p","Opts":{"WaitIndex":7,"Keys":["/a"]}}],"id":2}"#,
+        );
+        check(close(3), r#"{"method":"Plugin.Close","params":[null],"id":3}"#);
+    }
+
+    #[test]
+    fn replies_are_read_or_explained() {
+        let check = |text: &str, want: Result<Result<Answer, &str>, &str>| {
+            let want = want.map(|outcome| Reply { id: 1, outcome: outcome.map_err(str::to_owned) });
+            assert_eq!(Reply::read(text.as_bytes(), LIMITS), want.map_err(str::to_owned), "{text}");
+        };
+        check(r#"{"id":1,"result":true,"error":null}"#, Ok(Ok(Answer::Flag(true))));
+        check(r#"{"result":7,"id":1}"#, Ok(Ok(Answer::Number(7))));
+        check(r#"{"id":1,"result":null}"#, Ok(Ok(Answer::Nothing)));
+        let values = Answer::Values(vec![("/a".into(), "1".into()), ("/b".into(), "\u{e9}".into())]);
+        check(r#"{"id":1,"result":{"/a":"1","/b":"\u00e9"}}"#, Ok(Ok(values)));
+        check(r#"{"id":1,"result":null,"error":"no store"}"#, Ok(Err("no store")));
+        check(r#"{"id":1,"error":{"code":-1,"message":"no"}}"#, Ok(Err("no")));
+        check(r#"{"id":1,"error":[5]}"#, Ok(Err("an error without words")));
+        check(r#"{"result":true}"#, Err("a reply without an `id`"));
+        check(r#"{"id":1,"result":{"/a":"secret","/b":5}}"#, Err("the value of `/b` is no text"));
+        check(r#"{"id":1,"result":{"a":"","b":"","c":""}}"#, Err("more than 2 keys: raise `max_keys` of the backend"));
+        check(r#"{"id":1,"result":tru}"#, Err(r#"no JSON: `{\"id\":1,\"result\":tru}`"#));
+        check(r#"{"id":1,"result":"secret"}"#, Err("a `result` that is a text"));
+        check(r#"{"id":1,"result":-5}"#, Err("a `result` that is a negative number"));
+        check(r#"{"id":1,"result":[1]}"#, Err("a `result` that is a list"));
+    }
+
+    #[test]
+    fn objects_are_found_however_they_arrive() {
+        let text = br#" {"a":"}\"{"}{"b":[{}]}
+  {
+"c": 1 }"#;
+        for size in 1..text.len() {
+            let (mut framer, mut all) = (Framer::default(), Vec::new());
+            for piece in text.chunks(size) {
+                framer
+                    .push(piece, |object| all.push(String::from_utf8(object.trim_ascii().to_vec()).unwrap()))
+                    .unwrap();
+            }
+            assert_eq!(all, [r#"{"a":"}\"{"}"#, r#"{"b":[{}]}"#, "{\n\"c\": 1 }"]);
+        }
+        let words = Framer::default().push(b"{}\nhello\n", |_| {});
+        assert_eq!(words, Err("no JSON: `hello`".into()));
+        let words = Framer::default().push(format!("[{}", "x".repeat(300)).as_bytes(), |_| {});
+        assert_eq!(words, Err(format!("no JSON: `[{}`...", "x".repeat(199))));
+        assert_eq!(
+            Framer::default().push(&vec![b'{'; LONGEST + 1], |_| {}),
+            Err("a reply of more than 67108864 bytes".into())
+        );
+    }
+}
