@@ -1,4 +1,5 @@
 //! Conversations with a plugin as text: what is put in, and what comes out.
+//! Starts no program; tests/it/plugin.rs does.
 
 use super::*;
 use crate::backend::Report;
