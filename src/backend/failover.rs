@@ -8,6 +8,9 @@ pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 /// The pause between two attempts is never longer.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
+/// A connection or watch that lasted as long as this was no failure: what ends it is tried again soon.
+pub const LASTING: Duration = LONGEST_BACKOFF;
+
 /// What only a person can mend is tried again between this and three times this later.
 pub const SLOW_RETRY: Duration = Duration::from_secs(10);
 

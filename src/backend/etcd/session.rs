@@ -10,12 +10,9 @@ use super::NAME;
 use super::subscription::{Denial, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
-use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::failover::{LASTING, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::log::{Level, Line};
-
-/// A stream that lasted as long as this was no failure to watch.
-const LASTING: Duration = LONGEST_BACKOFF;
 
 /// etcd tells of its progress every 10 minutes where it has nothing else to tell, and 22 minutes after an event at the
 /// latest. A stream that was silent for longer is dead, however alive its node is: something between them has forgotten it.
@@ -118,8 +115,8 @@ pub struct Session {
     login: Login,
     /// Who logged in last.
     user: Option<String>,
-    /// When a stream ended for its token last.
-    token_ended: Option<Instant>,
+    /// When a watch or a stream was refused last as if the token were at fault.
+    token_refused: Option<Instant>,
     /// A page failed where there is no stream: the others open theirs before it is asked for again.
     watch_first: bool,
     /// What the request under way is for, and if it is a stream, its watches.
@@ -219,7 +216,7 @@ impl Session {
             state: State::Ready,
             login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
             user: None,
-            token_ended: None,
+            token_refused: None,
             watch_first: false,
             asked: None,
             asked_slots: Vec::new(),
@@ -585,14 +582,27 @@ impl Session {
             return self.failed("watch", &format!("watch refused: {}", wire::said(why)), out);
         }
         let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
-        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        if is_for_token && !mem::replace(&mut subscription.token_suspect, true) {
-            // Perhaps the token has had its time: etcd says the same then.
-            self.login = Login::Wanted { from: None };
+        // Perhaps the token has had its time: etcd says the same then.
+        if is_for_token && self.log_in_anew(now) {
             return self.detach(id, out);
         }
+        let Some(subscription) = self.subscriptions.get(&id) else { return };
         let Some(span) = subscription.watches.get(watch).map(|watch| watch.span.clone()) else { return };
         self.bar(id, "watch", span, &wire::said(why), now, out);
+    }
+
+    /// A watch was refused for its token, perhaps: lets a new one be got. Tells whether that may help. A token that is
+    /// refused again so soon is not too old; a confirmation in between says nothing of that.
+    fn log_in_anew(&mut self, now: Instant) -> bool {
+        let is_asked_for = matches!(self.login, Login::Wanted { .. });
+        let is_soon = |last: Instant| now.saturating_duration_since(last) < LASTING;
+        if !is_asked_for && self.token_refused.replace(now).is_some_and(is_soon) {
+            return false;
+        }
+        if !is_asked_for {
+            self.login = Login::Wanted { from: None };
+        }
+        true
     }
 
     /// Whether a login may mend a refusal: somebody is to log in, and no node has just said that there are no users.
@@ -610,13 +620,12 @@ impl Session {
             && matches!(self.login, Login::Proved | Login::Needless)
             && self.may_log_in()
         {
-            self.login = Login::Wanted { from: None };
-            // A token that is refused again so soon is not too old: the next login follows a pause.
-            let last = self.token_ended.replace(self.now);
-            if last.is_none_or(|last| self.now.saturating_duration_since(last) >= LASTING) {
+            if self.log_in_anew(self.now) {
                 self.flush_all(out);
                 return self.close(out);
             }
+            // The next login follows a pause.
+            self.login = Login::Wanted { from: None };
         }
         self.failed("watch", &refusal.words, out);
     }
@@ -888,7 +897,7 @@ impl Session {
     /// Takes no more from the watches of a resource. The stream goes on for the others.
     fn detach(&mut self, id: Id, out: &mut Vec<Action>) {
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.detached();
+            subscription.detached(self.now);
         }
         if let State::Watching(watching) = &mut self.state {
             for slot in watching.slots.iter_mut().filter(|slot| slot.id == id && slot.state == SlotState::Open) {
@@ -906,7 +915,7 @@ impl Session {
             if self.now.saturating_duration_since(watching.since) >= LASTING {
                 out.push(Action::Tell(Output::ResetBackoff));
             }
-            self.subscriptions.values_mut().for_each(Subscription::detached);
+            self.subscriptions.values_mut().for_each(|subscription| subscription.detached(self.now));
             self.state = State::Ready;
             out.push(Action::Close);
         }
@@ -935,8 +944,9 @@ impl Session {
         for (id, subscription) in &mut self.subscriptions {
             let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();
             if watched && subscription.reading.is_none() && subscription.denied.is_none() && !locked_out {
-                subscription.token_suspect = false;
-                subscription.losses = 0;
+                if !subscription.watches.is_empty() {
+                    subscription.watched_since.get_or_insert(self.now);
+                }
                 out.push(Action::Tell(Output::Healthy(*id)));
             } else {
                 all &= subscription.denied.is_some();

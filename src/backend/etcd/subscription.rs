@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::mirror::{Applied, Loading, Mirror};
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
-use crate::backend::failover::{LONGEST_BACKOFF, SHORTEST_BACKOFF};
+use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SHORTEST_BACKOFF};
 use crate::backend::keys::StoreKey;
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
@@ -75,8 +75,10 @@ pub struct Subscription {
     pub unclear: Unclear,
     /// How long to wait after the last read that cleared such up, and until when that is.
     pace: Option<(Duration, Instant)>,
-    /// How often the history was lost since all watches were confirmed.
+    /// How often the history was lost since watches lasted.
     pub losses: u32,
+    /// Since when all watches have been confirmed.
+    pub watched_since: Option<Instant>,
     /// How often the read that is under way lost its revision.
     pub restarts: u32,
     /// What came from a watch while all keys were read: it must not overtake them.
@@ -89,8 +91,6 @@ pub struct Subscription {
     changes: Vec<Change>,
     trigger: bool,
     pub denied: Option<Denial>,
-    /// One of its watches was refused as if the token were at fault: next time it is not.
-    pub token_suspect: bool,
 }
 
 /// Whether events left open what a store key is now.
@@ -142,7 +142,7 @@ impl Subscription {
             changes: Vec::new(),
             trigger: false,
             denied: None,
-            token_suspect: false,
+            watched_since: None,
             mirror,
             limits,
         }
@@ -366,10 +366,13 @@ impl Subscription {
         }
     }
 
-    /// Its watches are closed: what they did not bring in time comes again.
-    pub fn detached(&mut self) {
+    /// Its watches are closed: what they did not bring in time comes again. A loss after watches that lasted is the first.
+    pub fn detached(&mut self, now: Instant) {
         (self.held, self.held_size) = (Vec::new(), 0);
         self.doubts = None;
+        if self.watched_since.take().is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
+            self.losses = 0;
+        }
     }
 
     /// What came in together, as one report.

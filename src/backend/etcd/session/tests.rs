@@ -13,7 +13,7 @@ use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
 use crate::backend::driver::core::{Command, Core};
-use crate::backend::failover::{Deadline, Failover, SHORTEST_BACKOFF, Start};
+use crate::backend::failover::{Deadline, Failover, LONGEST_BACKOFF, SHORTEST_BACKOFF, Start};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
@@ -1492,6 +1492,7 @@ fn a_token_that_is_over_means_one_login() {
     bench.check(created(1, 10), &["recovered"]);
     (2..=4).for_each(|id| drop(bench.on(created(id, 10))));
     // As the end of the whole stream, and as the answer to its request.
+    bench.now += LASTING;
     let ended = Refusal { reason: Reason::Unauthenticated, words: "invalid auth token".into() };
     bench.check(Event::Message(Message::Error(ended)), &["close"]);
     bench.turn(&["0 login"]);
@@ -1506,7 +1507,7 @@ fn a_token_that_is_over_means_one_login() {
             "#2 failed: failed to watch http://a: HTTP 401: invalid auth token",
         ],
     );
-    assert_eq!(bench.wait(), SHORTEST_BACKOFF * 2);
+    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 login"]);
 }
 
@@ -1807,7 +1808,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
         let cancel_reason = "permission denied".to_owned();
         answer(WatchAnswer { watch_id, canceled: true, cancel_reason, ..WatchAnswer::default() })
     };
-    bench.session.subscriptions.get_mut(&FIRST).unwrap().token_suspect = true;
+    bench.session.token_refused = Some(bench.now);
     let words = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
     bench.check(refused(1), &["abort", words]);
     // Watches of the others are open, and go on.
@@ -1968,6 +1969,65 @@ fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
     assert_eq!(waits, [0, 0, 4, 8, 10, 10]);
     bench.on(Event::Opened);
     bench.check(created(1, 10), &["recovered"]);
+}
+
+/// A confirmation alone is nothing that lasted.
+#[test]
+fn a_watch_that_is_confirmed_and_then_compacted_is_read_more_seldom() {
+    let mut bench = Bench::watching(WATCHED);
+    let compacted =
+        || answer(WatchAnswer { watch_id: 1, canceled: true, compact_revision: 20, ..WatchAnswer::default() });
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let said = bench.on(compacted());
+        assert_eq!(said.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
+        waits.push(bench.wait().as_secs());
+        bench.turn(&["0 range /a to /b"]);
+        bench.page(10, &[], &["snapshot"]);
+        bench.turn(&["0 watch /a from 11"]);
+        bench.on(Event::Opened);
+        bench.on(created(1, 10));
+    }
+    assert_eq!(waits, [0, 0, 4, 8, 10, 10]);
+    bench.now += LASTING;
+    bench.on(compacted());
+    assert_eq!(bench.wait(), Duration::ZERO, "it had lasted");
+}
+
+#[test]
+fn a_watch_that_is_confirmed_and_then_denied_means_one_login() {
+    let mut bench = Bench::new(Plan { login: true, ..WATCHED });
+    let denied = || {
+        answer(WatchAnswer {
+            watch_id: 1,
+            canceled: true,
+            cancel_reason: "permission denied".into(),
+            ..WatchAnswer::default()
+        })
+    };
+    let logs_in_and_watches = |bench: &mut Bench| {
+        bench.turn(&["0 login"]);
+        bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+        bench.turn(&["0 watch /a from 11"]);
+        bench.check(Event::Opened, &[]);
+        bench.on(created(1, 10));
+    };
+    let last = bench.on(Event::Turn).pop();
+    assert_eq!(last.as_deref(), Some("0 login"));
+    bench.check(Event::LoggedIn { user: "me".into() }, &[]);
+    bench.turn(&["0 range /a to /b"]);
+    bench.page(10, &[], &["snapshot"]);
+    bench.turn(&["0 watch /a from 11"]);
+    bench.check(Event::Opened, &[]);
+    bench.check(created(1, 10), &[]);
+    // The token may have had its time.
+    bench.check(denied(), &["close"]);
+    logs_in_and_watches(&mut bench);
+    let want = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
+    bench.check(denied(), &["close", want]);
+    bench.turn(&[]);
+    assert_eq!(bench.wait(), SLOW_RETRY);
+    bench.turn(&["0 may read /a to /b"]);
 }
 
 #[test]

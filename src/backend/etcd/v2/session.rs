@@ -12,16 +12,13 @@ use super::mirror::{Applied, Loading, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
-use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
 use crate::log::{Level, Line};
 use crate::store::Bytes;
-
-/// A wait that lasted as long as this was no failure to watch: proxies end silent ones.
-const LASTING: Duration = LONGEST_BACKOFF;
 
 /// A lost history concerns every machine at once: they read all keys at random moments within this.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -140,7 +137,7 @@ pub struct Session {
     under_way: Option<RequestKind>,
     /// What the node is asked about: a key, for messages.
     asked: Vec<u8>,
-    /// How often history was lost since all waits were open.
+    /// How often history was lost since waits lasted.
     losses: u32,
     /// What has come and is not reported yet; and until when it may wait for the rest of its burst.
     changes: Vec<Change>,
@@ -428,7 +425,6 @@ impl Session {
         let lags = head.index < wait.next.saturating_sub(1);
         if self.waits.iter().all(|wait| wait.open.is_some()) {
             self.watching.get_or_insert(now);
-            self.losses = 0;
             self.healthy(out);
         }
         // A node that lags catches up; a store that was put back makes the wait silent until it is past its index.
@@ -570,7 +566,7 @@ impl Session {
     /// The node did not do what it was asked for. The next one is, after a rest.
     fn failed(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
-        if self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
+        if self.is_lasting(now) {
             out.push(Action::Tell(Output::ResetBackoff));
         }
         self.close(out);
@@ -585,6 +581,11 @@ impl Session {
         self.abort(out);
         let words = format!("failed to {what} {}: {words}", self.node);
         out.push(Action::Tell(Output::NodeFailed { words, not_before }));
+    }
+
+    /// Whether the waits have been open for so long that what ends them was no failure to watch.
+    fn is_lasting(&self, now: Instant) -> bool {
+        self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
     }
 
     /// Drops the request under way.
@@ -616,6 +617,10 @@ impl Session {
 
     /// Drops all waits.
     fn close(&mut self, out: &mut Vec<Action>) {
+        // A loss after waits that lasted is the first. Proxies end silent ones.
+        if self.now.is_some_and(|now| self.is_lasting(now)) {
+            self.losses = 0;
+        }
         (self.watching, self.probe_at, self.doubts) = (None, None, None);
         if self.waits.iter_mut().filter_map(|wait| wait.open.take()).count() > 0 {
             out.push(Action::Close);

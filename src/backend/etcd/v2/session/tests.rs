@@ -398,13 +398,19 @@ fn a_cleared_history_is_read_again_and_never_in_a_hurry() {
         bench.read(index, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
     }
     assert_eq!(rests, [0, 1000, 2000, 4000, 5000, 5000]);
-    bench.turn(&["0 Wait(0) /a from 2006"]);
-    bench.check(opened(0, 2005), &["recovered"]);
-    bench.on(broken());
-    bench.wait();
-    bench.on(Event::Turn);
-    bench.on(refused(Why::Cleared));
-    assert_eq!(bench.wait(), Duration::ZERO);
+    // A wait that is open for a moment changes nothing of that.
+    for rest in [Duration::from_secs(5), Duration::ZERO] {
+        bench.turn(&["0 Wait(0) /a from 2006"]);
+        bench.check(opened(0, 2005), &["recovered"]);
+        bench.now += if rest.is_zero() { LASTING } else { Duration::ZERO };
+        bench.on(broken());
+        bench.wait();
+        bench.on(Event::Turn);
+        bench.on(refused(Why::Cleared));
+        assert_eq!(bench.wait(), rest);
+        bench.turn(&["0 Read /a"]);
+        bench.read(2005, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
+    }
 }
 
 #[test]
