@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod failover;
 pub mod file;
 pub mod flatten;
+pub mod json;
 pub mod keys;
 pub mod lines;
 pub mod local;

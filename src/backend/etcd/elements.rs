@@ -6,9 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::unreadable::Unreadable;
-
-/// Deeper texts are refused: serde_json would not read them either.
-const DEPTH: usize = 128;
+use crate::backend::json::Json;
 
 /// What stands in the place of an object that was given away.
 const PLACE: u8 = b'0';
@@ -16,6 +14,7 @@ const PLACE: u8 = b'0';
 /// The objects in the lists of one name. One that has such a list itself is not given away as a whole: its own are.
 pub struct Elements {
     name: &'static [u8],
+    json: Json,
     /// The brackets that are open.
     open: Vec<Bracket>,
     /// Within a string: whether the next byte is escaped.
@@ -26,6 +25,8 @@ pub struct Elements {
     object: Vec<u8>,
     outside: Option<usize>,
     rest: Vec<u8>,
+    /// The longest rest.
+    most: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,9 +56,12 @@ impl<'de> Deserialize<'de> for Taken {
 }
 
 impl Elements {
-    pub fn of(name: &'static str) -> Elements {
+    /// `most`: bytes that there may be beside the objects.
+    pub fn of(name: &'static str, most: usize) -> Elements {
         Elements {
             name: name.as_bytes(),
+            json: Json::one(),
+            most,
             open: Vec::new(),
             string: None,
             last: Vec::new(),
@@ -70,12 +74,25 @@ impl Elements {
     /// Takes the next piece, and gives away each object that is complete.
     ///
     /// # Errors
-    /// The text is nested too deep, or what `give` says.
+    /// The bytes are no JSON, or more than may be beside the objects; or what `give` says.
     pub fn push(
         &mut self,
         piece: &[u8],
         give: &mut dyn FnMut(&[u8]) -> Result<(), Unreadable>,
     ) -> Result<(), Unreadable> {
+        let (length, wrong) = self.json.push(piece);
+        self.cut(&piece[..length], give)?;
+        match wrong {
+            Some(why) => Err(Unreadable::Nonsense(why.to_string())),
+            None if self.rest.len() > self.most => {
+                Err(Unreadable::Nonsense(format!("more than {} bytes beside its keys", self.most)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes bytes that can be JSON.
+    fn cut(&mut self, piece: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Unreadable>) -> Result<(), Unreadable> {
         // What is before `kept` went to where it belongs.
         let (mut at, mut kept) = (0, 0);
         while at < piece.len() {
@@ -96,7 +113,7 @@ impl Elements {
                         kept = at - 1;
                         self.outside = Some(self.open.len());
                     }
-                    self.enter(Bracket::Object)?;
+                    self.open.push(Bracket::Object);
                 }
                 b'[' => {
                     let is_named = self.open.last() == Some(&Bracket::Object) && self.last == self.name;
@@ -107,7 +124,7 @@ impl Elements {
                         self.rest.append(&mut self.object);
                         self.outside = None;
                     }
-                    self.enter(if is_named { Bracket::Named } else { Bracket::List })?;
+                    self.open.push(if is_named { Bracket::Named } else { Bracket::List });
                 }
                 b'}' | b']' => {
                     self.open.pop();
@@ -134,32 +151,24 @@ impl Elements {
         self.rest
     }
 
-    fn enter(&mut self, bracket: Bracket) -> Result<(), Unreadable> {
-        if self.open.len() == DEPTH {
-            return Err(Unreadable::Nonsense(format!("nested deeper than {DEPTH} levels")));
-        }
-        self.open.push(bracket);
-        Ok(())
-    }
-
     /// Goes on to behind the end of a string, or of the piece.
     fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
-        let mut at = from;
-        while let Some(escape) = self.string
-            && at < piece.len()
-        {
-            let byte = piece[at];
-            at += 1;
-            self.string = match (escape, byte) {
-                (Escape::No, b'"') => None,
-                (Escape::No, b'\\') => Some(Escape::Yes),
-                (Escape::No | Escape::Yes, _) => Some(Escape::No),
-            };
-            if self.string.is_some() && self.last.len() <= self.name.len() {
-                self.last.push(byte);
-            }
-        }
-        at
+        let rest = &piece[from..];
+        let (length, next) = match self.string {
+            None => return from,
+            Some(Escape::Yes) => (1, Some(Escape::No)),
+            Some(Escape::No) => match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+                Some(length) if rest[length] == b'"' => (length + 1, None),
+                Some(length) => (length + 1, Some(Escape::Yes)),
+                None => (rest.len(), Some(Escape::No)),
+            },
+        };
+        self.string = next;
+        // Enough of it to tell it from the name.
+        let text = length - usize::from(next.is_none());
+        let room = (self.name.len() + 1).saturating_sub(self.last.len());
+        self.last.extend_from_slice(&rest[..text.min(room)]);
+        from + length
     }
 
     /// Takes bytes to where they belong.
@@ -176,7 +185,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, objects: &[&str], rest: &str) {
         for size in 1..=text.len() {
-            let (mut elements, mut given) = (Elements::of("kvs"), Vec::new());
+            let (mut elements, mut given) = (Elements::of("kvs", 1000), Vec::new());
             let mut give = |object: &[u8]| {
                 given.push(String::from_utf8(object.to_vec()).unwrap());
                 Ok(())
@@ -212,11 +221,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_wrong_is_in_the_rest() {
+    fn what_is_cut_is_in_the_rest() {
         check(r#"{"kvs":[{"a":"#, &[], r#"{"kvs":[{"a":"#);
-        check("]]}}{", &[], "]]}}{");
-        let mut elements = Elements::of("kvs");
-        assert!(elements.push("[".repeat(DEPTH).as_bytes(), &mut |_| Ok(())).is_ok());
-        assert!(elements.push(b"[", &mut |_| Ok(())).is_err());
+    }
+
+    /// Whatever comes behind it: an answer of megabytes is not kept to be refused at its end.
+    #[test]
+    fn what_cannot_be_json_ends_it() {
+        let push = |text: &str| {
+            let (mut elements, mut given) = (Elements::of("kvs", 20), 0);
+            let pushed = elements.push(text.as_bytes(), &mut |_| {
+                given += 1;
+                Ok(())
+            });
+            (pushed.unwrap_err().to_string(), given, elements.rest().len())
+        };
+        let nonsense = |words: &str| format!("not an answer of etcd: {words}");
+        assert_eq!(push("<html>"), (nonsense("no JSON from byte 1 on"), 0, 0));
+        assert_eq!(push(r#"{"kvs":[{},{}x"#), (nonsense("no JSON from byte 14 on"), 2, 11));
+        assert_eq!(push(&"[".repeat(200)).0, nonsense("nested deeper than 128 levels"));
+        assert_eq!(push(r#"{"header":"of some length"}"#).0, nonsense("more than 20 bytes beside its keys"));
     }
 }

@@ -10,6 +10,7 @@ use super::session::{Action, Event, Request, RequestKind, Resume, Session};
 use super::subscription::{Goal, Wanted};
 use super::unreadable::Unreadable;
 use super::wire::{self, PageReader};
+use crate::backend::json::Json;
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{self, CallId, Failure, FailureKind, Head, Id, Input, Output, Protocol, Subscribers};
 use crate::backend::redact::Redactor;
@@ -51,7 +52,7 @@ enum Streaming {
     Idle,
     /// Its head has not come.
     Opening,
-    Open(Lines),
+    Open(Lines, Json),
     Refusal {
         status: u16,
         body: Vec<u8>,
@@ -132,7 +133,7 @@ impl V3 {
                 };
             }
             (STREAM, _, Streaming::Opening) if status == 200 => {
-                self.stream = Streaming::Open(Lines::new(self.max_response));
+                self.stream = Streaming::Open(Lines::new(self.max_response), Json::many());
                 self.tell(Event::Opened, now, out);
             }
             (STREAM, _, Streaming::Opening) => self.stream = Streaming::Refusal { status, body },
@@ -152,7 +153,7 @@ impl V3 {
             (REQUEST, Reading::Refusal { body, .. }, _) | (STREAM, _, Streaming::Refusal { body, .. }) => {
                 append_beginning(body, piece);
             }
-            (STREAM, _, Streaming::Open(_)) => self.streamed(piece, now, out),
+            (STREAM, _, Streaming::Open(..)) => self.streamed(piece, now, out),
             _ => {}
         }
     }
@@ -168,21 +169,25 @@ impl V3 {
     /// A piece of the stream came.
     fn streamed(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
         // The session may close the stream within a piece: what is left of that is nothing to anybody.
-        let Streaming::Open(mut lines) = std::mem::replace(&mut self.stream, Streaming::Idle) else { return };
+        let Streaming::Open(mut lines, mut json) = std::mem::replace(&mut self.stream, Streaming::Idle) else { return };
         let mut closed = false;
-        let pushed = lines.push(piece, &mut |line| {
+        let (length, wrong) = json.push(piece);
+        let pushed = lines.push(&piece[..length], &mut |line| {
             closed = !self.line(line, now, out);
             !closed
         });
-        match pushed {
-            _ if closed => {}
-            Ok(()) => self.stream = Streaming::Open(lines),
-            Err(TooLong(bytes)) => {
-                out.push(Output::Cancel(STREAM));
-                let words = format!("answer is longer than {bytes} bytes");
-                self.tell(Event::StreamBroken { words, resume: Resume::TooLarge }, now, out);
+        let (words, resume) = match (pushed, wrong) {
+            _ if closed => return,
+            (Ok(()), None) => {
+                self.stream = Streaming::Open(lines, json);
+                return;
             }
-        }
+            // Before more of it fills memory.
+            (Ok(()), Some(why)) => (Unreadable::Nonsense(why.to_string()).to_string(), Resume::Possible),
+            (Err(TooLong(bytes)), _) => (format!("answer is longer than {bytes} bytes"), Resume::TooLarge),
+        };
+        out.push(Output::Cancel(STREAM));
+        self.tell(Event::StreamBroken { words, resume }, now, out);
     }
 
     /// Takes a line of the stream. Tells whether the stream goes on.
@@ -229,7 +234,7 @@ impl V3 {
                 let refusal = wire::refusal(status, wire::WATCH, &body, &self.secrets);
                 self.tell(Event::Refused(refusal), now, out);
             }
-            Streaming::Open(lines) => {
+            Streaming::Open(lines, _) => {
                 // The last line mostly says why, and has no newline.
                 let goes_on = lines.end().is_none_or(|line| self.line(&line, now, out));
                 if goes_on {
@@ -260,7 +265,7 @@ impl V3 {
             };
         }
         let event = match std::mem::replace(&mut self.stream, Streaming::Idle) {
-            Streaming::Open(_) => Event::StreamBroken { words, resume },
+            Streaming::Open(..) => Event::StreamBroken { words, resume },
             Streaming::Refusal { status, body } => {
                 Event::Refused(wire::refusal(status, wire::WATCH, &body, &self.secrets))
             }

@@ -181,6 +181,9 @@ pub struct Entry {
     pub mod_revision: u64,
 }
 
+/// Bytes of an answer beside its keys: a header, and a place for each key.
+const BESIDE_KEYS: usize = 16 << 20;
+
 /// Reads the answer to a range request as it comes, giving each entry away as soon as it is there: the answer is never in
 /// memory as a whole.
 pub struct PageReader {
@@ -190,7 +193,7 @@ pub struct PageReader {
 
 impl Default for PageReader {
     fn default() -> PageReader {
-        PageReader { elements: Elements::of("kvs"), last: None }
+        PageReader { elements: Elements::of("kvs", BESIDE_KEYS), last: None }
     }
 }
 
@@ -661,10 +664,10 @@ mod tests {
             assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{text}: {error}");
         };
         check("", "EOF while parsing a value at line 1 column 0");
-        check("<html>", "expected value at line 1 column 1");
+        check("<html>", "no JSON from byte 1 on");
         check(r#"{"kvs":[{"key":"L2E"#, FIELD);
         check(r#"{"kvs":[{"key":"L2E="}"#, "EOF while parsing a list at line 1 column 9");
-        check(r#"{} {}"#, "trailing characters at line 1 column 4");
+        check(r#"{} {}"#, "no JSON from byte 4 on");
         check("[]", FIELD);
         check(r#"{"kvs":[{}]}"#, FIELD);
         check(r#"{"kvs":[{"key":"L2E"}]}"#, FIELD);

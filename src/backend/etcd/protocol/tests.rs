@@ -201,14 +201,19 @@ fn two_calls_at_a_time() {
 #[test]
 fn a_line_has_an_end() {
     let mut bench = Bench::watching();
-    bench.v3.stream = Streaming::Open(Lines::new(10));
+    bench.v3.stream = Streaming::Open(Lines::new(10), Json::many());
     let words = "node: failed to watch http://a: answer is longer than 10 bytes";
     bench.stream("12345678901", &["cancel 1", "cancel 1", words]);
     // What follows in the same piece is of a stream that is closed.
     let mut bench = Bench::watching();
-    let nonsense = "node: failed to watch http://a: not an answer of etcd: expected value at line 1 column 1";
-    bench.stream("<html>\n<html>\n", &["cancel 1", nonsense]);
-    bench.stream("<html>\n", &[]);
+    let nonsense = "node: failed to watch http://a: not an answer of etcd: neither result nor error";
+    bench.stream("{}\n{}\n", &["cancel 1", nonsense]);
+    bench.stream("{}\n", &[]);
+    // Bytes that cannot be JSON end it before there is a line of them.
+    let mut bench = Bench::watching();
+    bench.v3.stream = Streaming::Open(Lines::new(10), Json::many());
+    let nonsense = "node: failed to watch http://a: not an answer of etcd: no JSON from byte 1 on";
+    bench.stream("<", &["cancel 1", "cancel 1", nonsense]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::session::{Action, Event, Request, RequestKind, Session};
 use super::wire::{self, Head, KeysReader, Refusal, Why};
 use crate::backend::etcd::request::append_beginning;
 use crate::backend::etcd::unreadable::Unreadable;
+use crate::backend::json::Json;
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{
     self, CallId, Credentials, Failure, FailureKind, Id, Input, Output, Protocol, Subscribers,
@@ -52,7 +53,7 @@ enum Waiting {
     Idle,
     /// Its head has not come.
     Opening,
-    Open(Lines),
+    Open(Lines, Json),
     Refusal(Refused),
     /// It has brought what it can. The session may not want to know yet.
     Over(Event),
@@ -157,7 +158,7 @@ impl V2 {
         }
         match (status, head) {
             (200, Some(head)) => {
-                self.waits[wait] = Waiting::Open(Lines::new(self.max_response));
+                self.waits[wait] = Waiting::Open(Lines::new(self.max_response), Json::many());
                 self.tell(Event::Opened { wait, head }, now, out);
             }
             (200, None) => {
@@ -187,14 +188,22 @@ impl V2 {
             };
         };
         match self.waits.get_mut(wait) {
-            Some(Waiting::Open(lines)) => {
+            Some(Waiting::Open(lines, json)) => {
                 let mut over = None;
-                let pushed = lines.push(piece, &mut |line| {
+                let (length, wrong) = json.push(piece);
+                let pushed = lines.push(&piece[..length], &mut |line| {
                     over = came(wait, line);
                     over.is_none()
                 });
-                if let Err(TooLong(bytes)) = pushed {
-                    over = Some(Event::Unusable(format!("answer is longer than {bytes} bytes")));
+                match (pushed, wrong) {
+                    (Err(TooLong(bytes)), _) => {
+                        over = Some(Event::Unusable(format!("answer is longer than {bytes} bytes")));
+                    }
+                    // Before more of it fills memory.
+                    (Ok(()), Some(why)) if over.is_none() => {
+                        over = Some(Event::Unusable(Unreadable::Nonsense(why.to_string()).to_string()));
+                    }
+                    (Ok(()), _) => {}
                 }
                 if let Some(event) = over {
                     self.waits[wait] = Waiting::Over(event);
@@ -227,7 +236,7 @@ impl V2 {
         };
         let Some(waiting) = self.waits.get_mut(wait) else { return };
         match std::mem::replace(waiting, Waiting::Idle) {
-            Waiting::Open(lines) => {
+            Waiting::Open(lines, _) => {
                 let last = lines.end().and_then(|line| came(wait, &line));
                 self.waits[wait] = Waiting::Over(last.unwrap_or(Event::Ended { wait, whole: true }));
             }
@@ -253,7 +262,7 @@ impl V2 {
             };
         };
         let event = match self.waits.get(wait) {
-            Some(Waiting::Open(_)) => match kind {
+            Some(Waiting::Open(..)) => match kind {
                 FailureKind::Closed => Event::Ended { wait, whole: false },
                 FailureKind::TooLarge => Event::Unusable(words),
                 FailureKind::TimedOut | FailureKind::Other => Event::WaitBroken { wait, words },

@@ -118,7 +118,8 @@ pub struct KeysReader {
 
 impl Default for KeysReader {
     fn default() -> KeysReader {
-        KeysReader { elements: Elements::of("nodes") }
+        // Beside its keys are its directories: as many as the size of the answer allows.
+        KeysReader { elements: Elements::of("nodes", usize::MAX) }
     }
 }
 
@@ -413,12 +414,12 @@ mod tests {
     #[test]
     fn answers_that_are_none() {
         let check = |answer: &str, want: &str| assert_eq!(keys(answer.as_bytes()).unwrap_err(), want);
-        check("<html>", "not an answer of etcd: expected value at line 1 column 1");
+        check("<html>", "not an answer of etcd: no JSON from byte 1 on");
         check("{}", "not an answer of etcd: a field is missing or wrong at column 2");
         check(r#"{"node":{"key":"/a"}}"#, "not an answer of etcd: a node without its value");
         check(r#"{"node":{"value":"secret"}}"#, "not an answer of etcd: a node without its key");
         check(r#"{"node":{"dir":true}"#, "not an answer of etcd: EOF while parsing an object at line 1 column 20");
-        check(r#"{"node":{"dir":true}}x"#, "not an answer of etcd: trailing characters at line 1 column 22");
+        check(r#"{"node":{"dir":true}}x"#, "not an answer of etcd: no JSON from byte 22 on");
         let deep = format!("{}{}", r#"{"node":{"dir":true,"nodes":["#, r#"{"dir":true,"nodes":["#.repeat(100_000));
         check(&deep, "not an answer of etcd: nested deeper than 128 levels");
     }

@@ -155,8 +155,13 @@ fn what_is_no_answer_fails() {
     let words = "node: failed to read from http://a: not an answer of etcd: no X-Etcd-Index or X-Etcd-Cluster-Id";
     bench.check(Input::Head(REQUEST, protocol::Head { status: 200, headers: &[] }), &["cancel 0", words]);
     let mut bench = Bench::watching();
-    bench.check(Input::Body(FIRST_WAIT, &[b'x'; 1001]), &[]);
+    bench.check(Input::Body(FIRST_WAIT, &[b'1'; 1001]), &[]);
     let words = "node: failed to watch http://a: answer is longer than 1000 bytes";
+    bench.check(Input::Quiet, &["cancel 1", "cancel 1", words]);
+    // At the first byte, whatever may follow.
+    let mut bench = Bench::watching();
+    bench.check(Input::Body(FIRST_WAIT, b"<"), &[]);
+    let words = "node: failed to watch http://a: not an answer of etcd: no JSON from byte 1 on";
     bench.check(Input::Quiet, &["cancel 1", "cancel 1", words]);
     let mut bench = Bench::watching();
     let failure = Failure { kind: FailureKind::Closed, words: "cut".into() };

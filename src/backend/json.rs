@@ -1,0 +1,329 @@
+//! Whether bytes that come in pieces can be JSON: the first byte that cannot be ends them, before the rest fills memory.
+//! Keeps nothing of them but where it is in the grammar (RFC 8259). Whether a text is whole, and what it means, is told by
+//! who reads it.
+
+use std::fmt;
+
+/// Deeper texts are refused: serde_json would not read them either.
+pub const DEPTH: u32 = 128;
+
+/// How far a text has come.
+#[derive(Debug)]
+pub struct Json {
+    state: State,
+    /// The brackets that are open, the innermost in the lowest bit: 1 is an object.
+    open: u128,
+    depth: u32,
+    /// How many bytes came before.
+    at: u64,
+    texts: Texts,
+}
+
+/// How many texts may follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    One,
+    Many,
+}
+
+/// Why the bytes are no JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotJson {
+    /// The byte at this place, counted from 1, cannot stand there.
+    Byte(u64),
+    /// There are more brackets open than [`DEPTH`].
+    TooDeep,
+}
+
+impl fmt::Display for NotJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotJson::Byte(at) => write!(f, "no JSON from byte {at} on"),
+            NotJson::TooDeep => write!(f, "nested deeper than {DEPTH} levels"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A value has to come.
+    Value,
+    /// A value, or the end of its list.
+    FirstValue,
+    /// A name, or the end of its object.
+    FirstName,
+    Name,
+    Colon,
+    /// Behind a value: a comma or the end of what it is in.
+    Behind,
+    String {
+        is_name: bool,
+        escape: Escape,
+    },
+    /// What is left of `true`, `false` or `null`.
+    Word(&'static [u8]),
+    Number(Number),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    No,
+    Begun,
+    /// So many hexadecimal digits have to come.
+    Digits(u8),
+}
+
+/// What of a number came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Minus,
+    Zero,
+    Integer,
+    Point,
+    Fraction,
+    Exponent,
+    ExponentSign,
+    ExponentDigits,
+}
+
+impl Json {
+    /// One text.
+    pub fn one() -> Json {
+        Json { state: State::Value, open: 0, depth: 0, at: 0, texts: Texts::One }
+    }
+
+    /// Texts that follow each other, as the lines of a stream.
+    pub fn many() -> Json {
+        Json { texts: Texts::Many, ..Json::one() }
+    }
+
+    /// Takes the next piece. Gives how many of its bytes can be JSON behind those of before, and what is wrong with the next
+    /// one: then no piece may follow.
+    pub fn push(&mut self, piece: &[u8]) -> (usize, Option<NotJson>) {
+        let mut done = 0;
+        while done < piece.len() {
+            // Most bytes are in strings.
+            if let State::String { escape: Escape::No, .. } = self.state {
+                let plain = piece[done..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '));
+                done = plain.map_or(piece.len(), |length| done + length);
+                if done == piece.len() {
+                    break;
+                }
+            }
+            if let Err(wrong) = self.take(piece[done]) {
+                let at = self.at.saturating_add(done as u64 + 1);
+                return (done, Some(wrong.unwrap_or(NotJson::Byte(at))));
+            }
+            done += 1;
+        }
+        self.at = self.at.saturating_add(done as u64);
+        (done, None)
+    }
+
+    /// Takes a byte. The error is `None` where the byte itself is what is wrong.
+    fn take(&mut self, byte: u8) -> Result<(), Option<NotJson>> {
+        let wrong = Err(None);
+        self.state = match (self.state, byte) {
+            (State::String { is_name, escape }, _) => match (escape, byte) {
+                (Escape::No, b'"') if is_name => State::Colon,
+                (Escape::No, b'"') => State::Behind,
+                (Escape::No, b'\\') => State::String { is_name, escape: Escape::Begun },
+                (Escape::No, 0..b' ') => return wrong,
+                (Escape::No, _) => self.state,
+                (Escape::Begun, b'u') => State::String { is_name, escape: Escape::Digits(4) },
+                (Escape::Begun, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                    State::String { is_name, escape: Escape::No }
+                }
+                (Escape::Digits(left), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                    let escape = if left > 1 { Escape::Digits(left - 1) } else { Escape::No };
+                    State::String { is_name, escape }
+                }
+                (Escape::Begun | Escape::Digits(_), _) => return wrong,
+            },
+            (State::Word([next, rest @ ..]), _) if byte == *next => match rest {
+                [] => State::Behind,
+                rest => State::Word(rest),
+            },
+            (State::Word(_), _) => return wrong,
+            (State::Number(number), _) => match number.then(byte) {
+                Some(number) => State::Number(number),
+                None if number.is_whole() => {
+                    self.state = State::Behind;
+                    return self.take(byte);
+                }
+                None => return wrong,
+            },
+            (state, b' ' | b'\t' | b'\r' | b'\n') => state,
+            (State::Value | State::FirstValue, _) => self.begin(byte)?,
+            (State::FirstName | State::Name, b'"') => State::String { is_name: true, escape: Escape::No },
+            (State::FirstName, b'}') => self.leave(),
+            (State::Colon, b':') => State::Value,
+            (State::Behind, _) => match (byte, self.depth, self.open & 1) {
+                (_, 0, _) if self.texts == Texts::Many => self.begin(byte)?,
+                (b',', 1.., 0) => State::Value,
+                (b',', 1.., _) => State::Name,
+                (b']', 1.., 0) => self.leave(),
+                (b'}', 1.., 1) => self.leave(),
+                _ => return wrong,
+            },
+            (State::FirstName | State::Name | State::Colon, _) => return wrong,
+        };
+        Ok(())
+    }
+
+    /// The first byte of a value, or the end of a list that has none.
+    fn begin(&mut self, byte: u8) -> Result<State, Option<NotJson>> {
+        Ok(match byte {
+            b'{' => self.enter(1, State::FirstName)?,
+            b'[' => self.enter(0, State::FirstValue)?,
+            b']' if self.state == State::FirstValue => self.leave(),
+            b'"' => State::String { is_name: false, escape: Escape::No },
+            b't' => State::Word(b"rue"),
+            b'f' => State::Word(b"alse"),
+            b'n' => State::Word(b"ull"),
+            b'-' => State::Number(Number::Minus),
+            b'0' => State::Number(Number::Zero),
+            b'1'..=b'9' => State::Number(Number::Integer),
+            _ => return Err(None),
+        })
+    }
+
+    fn enter(&mut self, bracket: u128, state: State) -> Result<State, Option<NotJson>> {
+        if self.depth == DEPTH {
+            return Err(Some(NotJson::TooDeep));
+        }
+        (self.open, self.depth) = (self.open << 1 | bracket, self.depth + 1);
+        Ok(state)
+    }
+
+    fn leave(&mut self) -> State {
+        (self.open, self.depth) = (self.open >> 1, self.depth.saturating_sub(1));
+        State::Behind
+    }
+}
+
+impl Number {
+    /// What a byte makes of it; `None`: it does not belong to it.
+    fn then(self, byte: u8) -> Option<Number> {
+        Some(match (self, byte) {
+            (Number::Minus, b'0') => Number::Zero,
+            (Number::Minus, b'1'..=b'9') | (Number::Integer, b'0'..=b'9') => Number::Integer,
+            (Number::Zero | Number::Integer, b'.') => Number::Point,
+            (Number::Point | Number::Fraction, b'0'..=b'9') => Number::Fraction,
+            (Number::Zero | Number::Integer | Number::Fraction, b'e' | b'E') => Number::Exponent,
+            (Number::Exponent, b'+' | b'-') => Number::ExponentSign,
+            (Number::Exponent | Number::ExponentSign | Number::ExponentDigits, b'0'..=b'9') => Number::ExponentDigits,
+            _ => return None,
+        })
+    }
+
+    fn is_whole(self) -> bool {
+        matches!(self, Number::Zero | Number::Integer | Number::Fraction | Number::ExponentDigits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes of a text are taken, in pieces of every size.
+    #[track_caller]
+    fn taken(json: fn() -> Json, text: &str) -> Result<(), NotJson> {
+        let mut outcomes = (1..=text.len().max(1)).map(|size| {
+            let mut json = json();
+            let mut wrong = None;
+            for piece in text.as_bytes().chunks(size) {
+                let (done, why) = json.push(piece);
+                assert_eq!(done < piece.len(), why.is_some(), "{text}");
+                wrong = wrong.or(why);
+                if wrong.is_some() {
+                    break;
+                }
+            }
+            wrong.map_or(Ok(()), Err)
+        });
+        let first = outcomes.next().expect("there is one size");
+        assert!(outcomes.all(|outcome| outcome == first), "{text}: it matters how it comes");
+        first
+    }
+
+    #[test]
+    fn the_first_byte_that_cannot_be_json_is_told() {
+        let check = |text: &str, at: u64| assert_eq!(taken(Json::one, text), Err(NotJson::Byte(at)), "{text}");
+        for text in ["x", "<html>", "\u{1}", "}", "]", ",", ":", "'a'", "+1", ".5", "NaN"] {
+            check(text, 1);
+        }
+        check("{x", 2);
+        check("{\"a\" 1", 6);
+        check("{\"a\":}", 6);
+        check("{\"a\":1,}", 8);
+        check("{\"a\":1]", 7);
+        check("[1,]", 4);
+        check("[1}", 3);
+        check("[1 2", 4);
+        check("\"a\nb\"", 3);
+        check("\"\\x", 3);
+        check("\"\\u00g", 6);
+        check("nulL", 4);
+        check("01", 2);
+        check("-x", 2);
+        check("1.x", 3);
+        check("1e+x", 4);
+        check("{}{}", 3);
+        check("{} x", 4);
+    }
+
+    #[test]
+    fn what_can_be_json_is_taken() {
+        for text in [
+            "",
+            " {} ",
+            "[]",
+            "[[],{},[1,-0,0.5,1e9,2E-3,-12.25e+10],true,false,null,\"\"]",
+            "{\"a\":{\"b\":[{\"c\":\"\\\"\\\\\\u00e9\\n\"}]},\"d\":\"\u{e9}\"}",
+            "\t\r\n1\n",
+            // What is cut can be.
+            "{\"a\":[tr",
+            "\"\\",
+        ] {
+            assert_eq!(taken(Json::one, text), Ok(()), "{text}");
+            assert_eq!(taken(Json::many, text), Ok(()), "{text}");
+        }
+        assert_eq!(taken(Json::many, "{}\n{\"a\":1}\n[] 1 \"x\"\n"), Ok(()));
+        assert_eq!(taken(Json::many, "{}\n{\"a\":1}\noops"), Err(NotJson::Byte(12)));
+    }
+
+    #[test]
+    fn depth_has_an_end() {
+        let deep = "[{\"a\":".repeat(DEPTH as usize / 2);
+        assert_eq!(taken(Json::one, &deep), Ok(()));
+        assert_eq!(taken(Json::one, &(deep + "[")), Err(NotJson::TooDeep));
+        let again = "[".repeat(DEPTH as usize) + &"]".repeat(DEPTH as usize);
+        assert_eq!(taken(Json::many, &again.repeat(2)), Ok(()));
+    }
+
+    /// What serde_json reads is JSON, whatever it is.
+    #[test]
+    fn what_is_read_is_taken() {
+        let mut random = crate::random::Random::new(5);
+        let parts = ["{", "}", "[", "]", ",", ":", "\"a\"", "1", "-0.5e-3", "true", "null", " ", "\"\\u0041\\n\""];
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..200_000 {
+            let length = 1 + random.below(9);
+            let text: String = (0..length).map(|_| parts[random.below(parts.len())]).collect();
+            let taken = Json::one().push(text.as_bytes()).1.is_none();
+            match serde_json::from_str::<serde_json::Value>(&text) {
+                Ok(_) => {
+                    assert!(taken, "{text}");
+                    read += 1;
+                }
+                Err(error) if error.is_eof() => assert!(taken, "{text} may go on"),
+                Err(_) => {
+                    assert!(!taken, "{text}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(read > 1000 && refused > 1000, "{read} {refused}");
+    }
+}
