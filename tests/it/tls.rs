@@ -10,7 +10,7 @@ use remco::host::client::{Client, Kind, Limits, Request};
 use remco::host::wait;
 
 use crate::support::{
-    Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Pair, Random, TempDir, Valid, free_port, remco,
+    Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Nginx, Pair, Random, TempDir, Valid, free_port, remco,
     wait_until,
 };
 
@@ -120,6 +120,26 @@ fn certificates_of_servers_that_are_not_for_us() {
     check("none", "", Valid::Now, "certificate of `127.0.0.1` has no names in it (subjectAltName)");
     check("once", LOOPBACK, Valid::Once, "has expired: it ended at 2021-01-01 00:00:00 UTC, and the clock");
     check("later", LOOPBACK, Valid::Later, "is not yet valid: it begins at 2090-01-01 00:00:00 UTC, and the clock");
+}
+
+/// As `openssl req -x509` makes certificates: fit for no server, however often it is done. What webpki calls these is known
+/// by name alone.
+#[test]
+fn certificates_that_no_server_may_show() {
+    let check = |extensions: &str, words: &str| {
+        let authority_of = Authority::new();
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=server";
+        let signed = if extensions.contains("CA:TRUE") { "" } else { " -CA ca.pem -CAkey ca.key" };
+        let files = "-keyout server.key -out server.pem";
+        authority_of.openssl(&format!("{new}{signed} -addext subjectAltName={LOOPBACK} {extensions} {files}"));
+        let pair = Pair { cert: authority_of.dir().at("server.pem"), key: authority_of.dir().at("server.key") };
+        let ca = if signed.is_empty() { pair.cert.clone() } else { authority_of.cert() };
+        let nginx = Nginx::start(&pair, "return 200;");
+        fails(&folder(&nginx.secure_url(), &authority(&ca)), words);
+    };
+    check("-addext basicConstraints=critical,CA:TRUE", "is that of an authority (CA:TRUE), and no server may show it");
+    let usage = "-addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth";
+    check(usage, "is not for servers, but for clients (extendedKeyUsage): make one with serverAuth in it");
 }
 
 #[test]

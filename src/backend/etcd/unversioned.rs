@@ -66,7 +66,7 @@ enum Reading {
     /// Its head has not come.
     Asked,
     Page(Box<PageReader>),
-    Keys(v2_wire::KeysReader),
+    Keys(Box<v2_wire::KeysReader>),
     Refusal {
         status: u16,
         body: Vec<u8>,

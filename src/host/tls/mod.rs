@@ -1,27 +1,28 @@
-//! TLS of a connection by rustls: the client's certificate, a session without a socket, and errors in words. Files that have
-//! changed are read again, so that the next connection uses a renewed certificate. `trust` selects the authorities. Knows
-//! nothing of HTTP and never waits.
+//! TLS of a connection by rustls: the client's certificate and a session without a socket. Files that have changed are read
+//! again, so that the next connection uses a renewed certificate. `trust` selects the authorities, `words` describes errors.
+//! Knows nothing of HTTP and never waits.
 
 mod trust;
+mod words;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Error, RootCertStore};
 
-use crate::calendar::Civil;
 use crate::config;
 use crate::error::cause;
 use crate::host::cause::Cause;
 use crate::host::read::whole_file;
 use trust::{Authorities, Stamp, Trust, stamp};
+use words::Words;
 
 /// Larger than any bundle of authorities.
 const LARGEST: usize = 16 << 20;
@@ -58,8 +59,8 @@ impl Tls {
         let authorities = self.trust.authorities();
         let config = self.config(&authorities).map_err(Cause::Other)?;
         let connection = ClientConnection::new(config, name).map_err(|error| Cause::Other(format!("TLS: {error}")))?;
-        let words =
-            Words { host: host.to_owned(), trusted: authorities.to_string(), shown: self.files.client_cert.clone() };
+        let shown = self.files.client_cert.clone();
+        let words = Words { host: host.to_owned(), trusted: authorities.to_string(), shown };
         Ok(Session { connection, words })
     }
 
@@ -226,92 +227,4 @@ impl Session {
         let state = self.connection.process_new_packets();
         state.is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
     }
-}
-
-/// The parts of an error message.
-struct Words {
-    host: String,
-    /// The source of the authorities.
-    trusted: String,
-    /// The client's certificate, for servers that want one.
-    shown: Option<PathBuf>,
-}
-
-impl Words {
-    fn of(&self, error: &Error) -> String {
-        use AlertDescription as Alert;
-        match error {
-            Error::InvalidCertificate(error) => self.of_certificate(error),
-            // Servers send different alerts if the client has no certificate.
-            Error::AlertReceived(
-                Alert::CertificateRequired | Alert::BadCertificate | Alert::NoCertificate,
-            ) if self.shown.is_none() => {
-                "the server refuses the connection: it wants a certificate: set `client_cert` and `client_key`"
-                    .to_owned()
-            }
-            // The alert of TLS 1.2 for this; but also for a lack of common parameters.
-            Error::AlertReceived(Alert::HandshakeFailure) if self.shown.is_none() => {
-                "the server ended TLS: HandshakeFailure: it may want a certificate (`client_cert` and `client_key`), or has \
-                 no version or cipher in common with remco"
-                    .to_owned()
-            }
-            Error::AlertReceived(
-                alert @ (Alert::CertificateRequired
-                | Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied),
-            ) if self.shown.is_some() => {
-                let shown = self.shown.as_deref().unwrap_or(Path::new("")).display();
-                format!("the server refuses the certificate `{shown}`: {alert:?}")
-            }
-            Error::AlertReceived(alert) => format!("the server ended TLS: {alert:?}"),
-            Error::InvalidMessage(_) => "the server does not speak TLS: is it a http:// URL?".to_owned(),
-            other => format!("TLS: {other}"),
-        }
-    }
-
-    fn of_certificate(&self, error: &CertificateError) -> String {
-        use CertificateError as Bad;
-        let Words { host, trusted, .. } = self;
-        match error {
-            Bad::NotValidYetContext { time, not_before } => format!(
-                "certificate of `{host}` is not yet valid: it begins at {}, and the clock of this machine says {}",
-                moment(not_before),
-                moment(time)
-            ),
-            Bad::ExpiredContext { time, not_after } => format!(
-                "certificate of `{host}` has expired: it ended at {}, and the clock of this machine says {}",
-                moment(not_after),
-                moment(time)
-            ),
-            // `BadSignature` occurs if an authority was created again under its old name.
-            Bad::UnknownIssuer | Bad::BadSignature => {
-                format!("certificate of `{host}` is signed by none of the authorities in {trusted}")
-            }
-            Bad::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-                format!("certificate of `{host}` has no names in it (subjectAltName)")
-            }
-            Bad::NotValidForNameContext { presented, .. } => {
-                let names: Vec<String> = presented.iter().map(|name| format!("`{}`", bare(name))).collect();
-                format!("certificate is not for `{host}`: it is for {}", names.join(", "))
-            }
-            other => format!("certificate of `{host}` is not accepted: {other}"),
-        }
-    }
-}
-
-/// rustls writes `DnsName("a")` and `IpAddress(127.0.0.1)`; this is the name without the kind.
-fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"')
-}
-
-fn moment(time: &UnixTime) -> String {
-    let time = Civil::of(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
-    let Civil { year, month, day, hour, minute, second, .. } = time;
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
