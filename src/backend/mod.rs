@@ -355,3 +355,85 @@ pub fn watches(backend: &config::Backend, mode: Mode) -> bool {
 pub fn interval(backend: &config::Backend, mode: Mode) -> Option<Duration> {
     backend.interval.filter(|_| mode == Mode::Watch && !backend.onetime)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ReadLimits;
+    use crate::host::files::tests::Folder;
+    use crate::random::Random;
+
+    fn file(folder: &Folder, name: &str, interval: Option<Duration>) -> config::Backend {
+        config::Backend {
+            keys: vec!["/".to_owned()],
+            watch_keys: vec!["/".to_owned()],
+            prefix: String::new(),
+            watch: true,
+            onetime: false,
+            interval,
+            kind: Kind::File(config::File {
+                filepath: folder.path(name).to_str().unwrap().to_owned(),
+                httpheaders: Default::default(),
+                read: ReadLimits::default(),
+            }),
+        }
+    }
+
+    /// Whatever happens to the backends, the pool knows which is due first, and a changed file makes all of its readers due.
+    #[test]
+    fn the_pool_knows_who_is_due() {
+        let (folder, mut random) = (Folder::new(), Random::new(3));
+        let (mut pool, mut now) = (Pool::new(|_| 0), Instant::now());
+        let (mut open, mut reports): (Vec<Id>, Vec<(Id, Report)>) = (Vec::new(), Vec::new());
+        let mut read = 0;
+        const NAMES: [&str; 3] = ["a", "b", "c"];
+        for step in 0..2000 {
+            match random.below(8) {
+                0 | 1 => {
+                    let interval = (random.below(2) == 0).then_some(Duration::from_secs(60));
+                    let name = NAMES[random.below(3)];
+                    open.push(pool.open(&file(&folder, name, interval), Mode::Watch, now));
+                }
+                2 if !open.is_empty() => {
+                    assert!(pool.close(open.swap_remove(random.below(open.len())), now).is_empty());
+                }
+                3 => {
+                    std::fs::write(folder.path(NAMES[random.below(3)]), format!("a: {step}")).unwrap();
+                }
+                4 => pool.turn(INOTIFY, now, &mut reports),
+                5 => now += random.between(Duration::ZERO, Duration::from_secs(20)),
+                _ => {
+                    if let Some((_, source)) = pool.due().filter(|(at, _)| *at <= now) {
+                        pool.turn(source, now, &mut reports);
+                    }
+                }
+            }
+            read += reports.drain(..).filter(|(_, report)| matches!(report, Report::Snapshot(_))).count();
+            let all = pool.sources.iter().filter_map(|(source, shared)| Some((shared.backend.due()?, *source)));
+            assert_eq!(all.collect::<BTreeSet<_>>(), pool.due);
+            assert_eq!(pool.sources.len(), open.len());
+            assert!(open.iter().all(|id| !pool.is_over(*id)), "a watched file may change");
+        }
+        assert!(read > 100, "{read}");
+
+        // At the end everything is read, and each has the newest.
+        let mut newest: BTreeMap<Id, Layer> = BTreeMap::new();
+        for name in NAMES {
+            std::fs::write(folder.path(name), "a: last").unwrap();
+        }
+        open.push(pool.open(&file(&folder, "a", None), Mode::Watch, now));
+        now += Duration::from_secs(3600);
+        pool.turn(INOTIFY, now, &mut reports);
+        while let Some((_, source)) = pool.due().filter(|(at, _)| *at <= now) {
+            pool.turn(source, now, &mut reports);
+        }
+        for (id, report) in reports {
+            if let Report::Snapshot(layer) = report {
+                newest.insert(id, layer);
+            }
+        }
+        assert!(open.iter().all(|id| newest[id].values().all(|value| **value == *b"last")));
+        open.into_iter().for_each(|id| _ = pool.close(id, now));
+        assert!(pool.due.is_empty() && pool.interests().is_empty(), "nothing is left");
+    }
+}

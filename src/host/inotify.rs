@@ -36,8 +36,7 @@ pub struct PathWatch {
     inotify: Inotify,
     id: WatchId,
     path: PathBuf,
-    /// By watched directory: the names in it that matter.
-    names: BTreeMap<Descriptor, Vec<OsString>>,
+    places: Vec<Place>,
 }
 
 /// What the events since the last time mean.
@@ -70,6 +69,9 @@ pub enum Armed {
 /// inotify's number of a watched directory. The kernel hands a number out again only after all others.
 type Descriptor = i32;
 
+/// A watched directory and a name in it that matters to a path; the empty name is the directory itself.
+type Place = (Descriptor, OsString);
+
 /// How many events are looked at in one turn, about: a millisecond or two.
 const MOST_EVENTS: usize = 4096;
 
@@ -89,25 +91,19 @@ struct Instance {
 
 #[derive(Debug, Default)]
 struct State {
-    directories: BTreeMap<Descriptor, Directory>,
+    /// The places that matter, and to which paths. A directory is watched for names as soon as one path has a name in it, until
+    /// no path leads through it.
+    places: BTreeSet<(Descriptor, OsString, WatchId)>,
     /// What was seen of the paths that have not asked yet, and since when.
     touched: BTreeMap<WatchId, (Instant, Touch)>,
     refusal: Option<Refusal>,
 }
 
-/// A watched directory. It is watched for names as soon as one path has a name in it, until no path is left.
-#[derive(Debug, Default)]
-struct Directory {
-    /// All paths that lead through it.
-    watches: BTreeSet<WatchId>,
-    names: BTreeMap<OsString, BTreeSet<WatchId>>,
-}
-
 /// The kernel has refused to watch paths.
 #[derive(Debug)]
 struct Refusal {
-    /// The paths that are not watched, or not as a whole.
-    refused: BTreeSet<WatchId>,
+    /// The paths that are not watched, or not as a whole, in order.
+    refused: Vec<WatchId>,
     pause: Duration,
     /// The kernel is not asked for the refused paths before.
     retry: Instant,
@@ -117,25 +113,25 @@ impl Inotify {
     /// What is to be polled; `None`: nothing is watched.
     pub fn interest(&self) -> Option<Interest<'_>> {
         let fd = self.0.fd.get()?;
-        (!self.0.state.borrow().directories.is_empty()).then(|| Interest::read(fd.as_fd()))
+        (!self.0.state.borrow().places.is_empty()).then(|| Interest::read(fd.as_fd()))
     }
 
     /// Takes the events there are, or many of them: where others fill a directory faster, the descriptor stays readable.
-    /// Gives the watches that were touched: [`PathWatch::take`] tells how.
-    pub fn drain(&self, now: Instant) -> BTreeSet<WatchId> {
+    /// Gives the watches that were touched, each once: [`PathWatch::take`] tells how.
+    pub fn drain(&self, now: Instant) -> Vec<WatchId> {
         let Some(fd) = self.0.fd.get() else {
-            return BTreeSet::new();
+            return Vec::new();
         };
         let state = &mut *self.0.state.borrow_mut();
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(fd, &mut buffer);
-        let mut seen = Events::default();
+        let mut seen = Seen::default();
         // What was read from the kernel is looked at to its end: it cannot be had again.
         let mut taken = 0;
         while taken < MOST_EVENTS || !reader.is_buffer_empty() {
             taken += 1;
             match reader.next() {
-                Ok(event) => seen.note(&event, &state.directories),
+                Ok(event) => seen.note(&event, state),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(_) => {
@@ -157,122 +153,113 @@ impl Inotify {
     }
 }
 
-/// What the events of one turn say, each thing once: many events about one file that many resources read are common.
+/// What the events of one turn say.
 #[derive(Default)]
-struct Events {
+struct Seen {
     /// Events were lost.
     lost: bool,
-    /// About names that matter in a directory.
-    names: BTreeMap<(Descriptor, OsString), Touch>,
-    /// About directories themselves: moved, removed, unmounted.
-    directories: BTreeSet<Descriptor>,
+    places: Vec<(Place, Touch)>,
     /// Directories that are watched no longer, as they are gone.
     ended: Vec<Descriptor>,
 }
 
-impl Events {
-    fn note(&mut self, event: &inotify::Event<'_>, directories: &BTreeMap<Descriptor, Directory>) {
-        let what = event.events();
+impl Seen {
+    fn note(&mut self, event: &inotify::Event<'_>, state: &State) {
+        let (what, descriptor) = (event.events(), event.wd());
         self.lost |= what.contains(ReadFlags::QUEUE_OVERFLOW);
-        let Some(directory) = directories.get(&event.wd()) else {
-            return;
-        };
-        match event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) {
-            Some(name) if directory.names.contains_key(name) => {
-                let is_done = what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO);
-                let touch = if is_done { Touch::Done } else { Touch::Begun };
-                let so_far = self.names.entry((event.wd(), name.to_owned())).or_insert(touch);
-                *so_far = touch.max(*so_far);
+        match event.file_name() {
+            Some(name) => {
+                let place = (descriptor, OsStr::from_bytes(name.to_bytes()).to_owned());
+                if state.at(&place).next().is_some() {
+                    let is_done = what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO);
+                    self.places.push((place, if is_done { Touch::Done } else { Touch::Begun }));
+                }
             }
-            Some(_) => {}
-            None => _ = self.directories.insert(event.wd()),
+            // It is about the directory itself: moved, removed, unmounted.
+            None => self.places.push(((descriptor, OsString::new()), Touch::Begun)),
         }
         if what.contains(ReadFlags::IGNORED) {
-            self.ended.push(event.wd());
+            self.ended.push(descriptor);
         }
+    }
+
+    /// Each place once, with the most that was seen: many events about one file that many resources read are common.
+    fn places(&mut self) -> Vec<(Place, Touch)> {
+        self.places.sort_unstable_by(|one, other| other.cmp(one));
+        self.places.dedup_by(|next, kept| next.0 == kept.0);
+        std::mem::take(&mut self.places)
     }
 }
 
 impl State {
-    /// Notes for each watch what the events mean to it.
-    fn touch(&mut self, seen: Events, now: Instant) -> BTreeSet<WatchId> {
-        let mut touched: BTreeMap<WatchId, Touch> = BTreeMap::new();
-        let mut add = |watches: &BTreeSet<WatchId>, touch: Touch| {
-            for watch in watches {
-                let so_far = touched.entry(*watch).or_insert(touch);
-                *so_far = touch.max(*so_far);
-            }
-        };
-        if seen.lost {
-            self.directories.values().for_each(|directory| add(&directory.watches, Touch::Done));
-            self.refusal.iter().for_each(|refusal| add(&refusal.refused, Touch::Done));
-        }
-        for ((descriptor, name), touch) in seen.names {
-            let watches = self.directories.get(&descriptor).and_then(|directory| directory.names.get(&name));
-            watches.into_iter().for_each(|watches| add(watches, touch));
-        }
-        for descriptor in seen.directories {
-            self.directories.get(&descriptor).into_iter().for_each(|directory| add(&directory.watches, Touch::Begun));
-        }
-        for descriptor in seen.ended {
-            self.directories.remove(&descriptor);
-        }
-        for (watch, touch) in &touched {
-            let (_, so_far) = self.touched.entry(*watch).or_insert((now, *touch));
-            *so_far = touch.max(so_far).to_owned();
-        }
-        touched.into_keys().collect()
+    /// The paths that a name in a directory matters to.
+    fn at(&self, (descriptor, name): &Place) -> impl Iterator<Item = WatchId> {
+        let end = |id: WatchId| (*descriptor, name.clone(), id);
+        self.places.range(end(0)..=end(WatchId::MAX)).map(|(_, _, id)| *id)
     }
 
-    /// Replaces the names that one path depends on. Gives the directories that no path leads through any more.
-    fn replace(
-        &mut self,
-        id: WatchId,
-        before: &BTreeMap<Descriptor, Vec<OsString>>,
-        after: &BTreeMap<Descriptor, Vec<OsString>>,
-    ) -> Vec<Descriptor> {
-        for (descriptor, names) in before {
-            // A directory that is gone is not there any more.
-            let Some(directory) = self.directories.get_mut(descriptor) else { continue };
-            directory.watches.remove(&id);
-            for name in names {
-                if let Some(watches) = directory.names.get_mut(name) {
-                    watches.remove(&id);
-                    if watches.is_empty() {
-                        directory.names.remove(name);
-                    }
-                }
+    /// All that is watched in a directory.
+    fn within(&self, descriptor: Descriptor) -> impl Iterator<Item = &(Descriptor, OsString, WatchId)> {
+        self.places.range((descriptor, OsString::new(), 0)..).take_while(move |place| place.0 == descriptor)
+    }
+
+    /// Notes for each watch what the events mean to it.
+    fn touch(&mut self, mut seen: Seen, now: Instant) -> Vec<WatchId> {
+        let mut touched: Vec<(WatchId, Touch)> = Vec::new();
+        if seen.lost {
+            touched.extend(self.places.iter().map(|(_, _, id)| (*id, Touch::Done)));
+            let refused = self.refusal.iter().flat_map(|refusal| &refusal.refused);
+            touched.extend(refused.map(|id| (*id, Touch::Done)));
+        }
+        for (place, touch) in seen.places() {
+            match place.1.is_empty() {
+                true => touched.extend(self.within(place.0).map(|(_, _, id)| (*id, touch))),
+                false => touched.extend(self.at(&place).map(|id| (id, touch))),
             }
         }
-        for (descriptor, names) in after {
-            let directory = self.directories.entry(*descriptor).or_default();
-            directory.watches.insert(id);
-            for name in names {
-                directory.names.entry(name.clone()).or_default().insert(id);
-            }
+        for descriptor in seen.ended {
+            let gone: Vec<_> = self.within(descriptor).cloned().collect();
+            gone.iter().for_each(|place| _ = self.places.remove(place));
         }
-        let is_left = |descriptor: &Descriptor, state: &State| {
-            state.directories.get(descriptor).is_some_and(|directory| directory.watches.is_empty())
-        };
-        let left: Vec<Descriptor> = before.keys().copied().filter(|descriptor| is_left(descriptor, self)).collect();
-        left.iter().for_each(|descriptor| _ = self.directories.remove(descriptor));
+        for (id, touch) in &touched {
+            let (_, so_far) = self.touched.entry(*id).or_insert((now, *touch));
+            *so_far = (*so_far).max(*touch);
+        }
+        let mut ids: Vec<WatchId> = touched.into_iter().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Replaces the places that matter to a path. Gives the directories that no path leads through any more.
+    fn replace(&mut self, id: WatchId, before: Vec<Place>, after: &[Place]) -> Vec<Descriptor> {
+        let mut left: Vec<Descriptor> = before.iter().map(|(descriptor, _)| *descriptor).collect();
+        for (descriptor, name) in before {
+            self.places.remove(&(descriptor, name, id));
+        }
+        self.places.extend(after.iter().map(|(descriptor, name)| (*descriptor, name.clone(), id)));
+        left.sort_unstable();
+        left.dedup();
+        left.retain(|descriptor| self.within(*descriptor).next().is_none());
         left
     }
 
     /// Whether the kernel has refused this path a moment ago.
     fn has_to_wait(&self, id: WatchId, now: Instant) -> bool {
-        self.refusal.as_ref().is_some_and(|refusal| now < refusal.retry && refusal.refused.contains(&id))
+        self.refusal.as_ref().is_some_and(|refusal| now < refusal.retry && refusal.refused.binary_search(&id).is_ok())
     }
 
     /// The kernel refused to watch a path. Tells whether it is the first one.
     fn refuse(&mut self, id: WatchId, now: Instant) -> bool {
         let is_first = self.refusal.is_none();
         let refusal = self.refusal.get_or_insert_with(|| Refusal {
-            refused: BTreeSet::new(),
+            refused: Vec::new(),
             pause: FIRST_PAUSE,
             retry: now + FIRST_PAUSE,
         });
-        refusal.refused.insert(id);
+        if let Err(at) = refusal.refused.binary_search(&id) {
+            refusal.refused.insert(at, id);
+        }
         if refusal.retry <= now {
             refusal.pause = LONGEST_PAUSE.min(refusal.pause * 2);
             refusal.retry = now + refusal.pause;
@@ -282,15 +269,15 @@ impl State {
 
     /// No watch can be relied on.
     fn refuse_all(&mut self, now: Instant) {
-        let all: BTreeSet<WatchId> =
-            std::mem::take(&mut self.directories).into_values().flat_map(|directory| directory.watches).collect();
-        all.into_iter().for_each(|id| _ = self.refuse(id, now));
+        for (_, _, id) in std::mem::take(&mut self.places) {
+            self.refuse(id, now);
+        }
     }
 
     /// A path is watched, or is no longer wanted. Tells whether that ends the refusal.
     fn grant(&mut self, id: WatchId) -> bool {
         let is_over = self.refusal.as_mut().is_some_and(|refusal| {
-            refusal.refused.remove(&id);
+            refusal.refused.retain(|refused| *refused != id);
             refusal.refused.is_empty()
         });
         if is_over {
@@ -303,7 +290,7 @@ impl State {
 impl PathWatch {
     /// Watches nothing before [`PathWatch::arm`]. [`Inotify::drain`] calls it by its id.
     pub fn new(inotify: &Inotify, id: WatchId, path: &Path) -> PathWatch {
-        PathWatch { inotify: inotify.clone(), id, path: path.to_owned(), names: BTreeMap::new() }
+        PathWatch { inotify: inotify.clone(), id, path: path.to_owned(), places: Vec::new() }
     }
 
     /// Watches what the path leads to now, and no longer what it led to before. What is read of the file after this
@@ -320,15 +307,12 @@ impl PathWatch {
             Ok(fd) => fd,
             Err(errno) => return self.failed(errno, now),
         };
-        let mut walk = Walk { inotify: fd, names: BTreeMap::new() };
+        let mut walk = Walk { inotify: fd, places: Vec::new() };
         let result = walk.follow(&path);
-        let mut after = walk.names;
+        let mut after = walk.places;
         if result.is_err() {
             // What was watched before may still tell something.
-            for (descriptor, names) in &self.names {
-                let kept = after.entry(*descriptor).or_default();
-                names.iter().for_each(|name| note(kept, name));
-            }
+            after.extend(self.places.iter().cloned());
         }
         self.watch(after);
         match result {
@@ -348,10 +332,13 @@ impl PathWatch {
         self.inotify.0.state.borrow().touched.get(&self.id).map(|(since, _)| *since)
     }
 
-    /// Watches these names in these directories, and no others.
-    fn watch(&mut self, names: BTreeMap<Descriptor, Vec<OsString>>) {
-        let left = self.inotify.0.state.borrow_mut().replace(self.id, &self.names, &names);
-        self.names = names;
+    /// Watches these places, and no others.
+    fn watch(&mut self, mut places: Vec<Place>) {
+        places.sort_unstable();
+        places.dedup();
+        let before = std::mem::take(&mut self.places);
+        let left = self.inotify.0.state.borrow_mut().replace(self.id, before, &places);
+        self.places = places;
         for descriptor in left {
             // It fails for a directory that is gone: its watch went with it.
             self.inotify.0.fd.get().into_iter().for_each(|fd| _ = inotify::remove_watch(fd, descriptor));
@@ -371,7 +358,7 @@ impl PathWatch {
 
 impl Drop for PathWatch {
     fn drop(&mut self) {
-        self.watch(BTreeMap::new());
+        self.watch(Vec::new());
         let state = &mut *self.inotify.0.state.borrow_mut();
         state.touched.remove(&self.id);
         state.grant(self.id);
@@ -381,14 +368,7 @@ impl Drop for PathWatch {
 /// One look at a path from its root on.
 struct Walk<'i> {
     inotify: BorrowedFd<'i>,
-    names: BTreeMap<Descriptor, Vec<OsString>>,
-}
-
-/// Adds a name that is not there yet.
-fn note(names: &mut Vec<OsString>, name: &OsStr) {
-    if !names.iter().any(|known| known == name) {
-        names.push(name.to_owned());
-    }
+    places: Vec<Place>,
 }
 
 /// What a name in a directory stands for.
@@ -444,7 +424,7 @@ impl Walk<'_> {
         }
         let flags = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::DONT_FOLLOW;
         match self.add(entry, flags) {
-            Ok(directory) => _ = self.names.entry(directory).or_default(),
+            Ok(directory) => self.places.push((directory, OsString::new())),
             // It may be passed through but not read, and so not watched. That it is removed is then not seen.
             Err(Errno::ACCESS) => {}
             Err(Errno::NOTDIR | Errno::NOENT) => return Ok(Found::Else),
@@ -466,7 +446,7 @@ impl Walk<'_> {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(errno),
         };
-        note(self.names.entry(directory).or_default(), name);
+        self.places.push((directory, name.to_owned()));
         Ok(())
     }
 
@@ -524,7 +504,7 @@ mod tests {
     }
 
     fn drain(inotify: &Inotify) -> Vec<WatchId> {
-        inotify.drain(Instant::now()).into_iter().collect()
+        inotify.drain(Instant::now())
     }
 
     /// The kernel queues an event while the call that causes it runs, so that no test here has to wait.
@@ -663,6 +643,11 @@ mod tests {
         symlink("b", folder.path("a")).unwrap();
         symlink("a", folder.path("b")).unwrap();
         let watch = armed(&folder.path("a"));
+        assert!(
+            watch.0.places.len() <= 2 + folder.path("").ancestors().count(),
+            "each place once: {:?}",
+            watch.0.places
+        );
         fs::write(folder.path("new"), "1").unwrap();
         fs::rename(folder.path("new"), folder.path("b")).unwrap();
         assert_eq!(watch.drain(), Touch::Done);
@@ -754,7 +739,8 @@ mod tests {
         }
         // The folder with the link in it, the version, and every directory above.
         let above = path.ancestors().count() - 2;
-        assert_eq!(watch.0.names.len(), above);
+        let directories: BTreeSet<Descriptor> = watch.0.places.iter().map(|(descriptor, _)| *descriptor).collect();
+        assert_eq!(directories.len(), above);
         assert_eq!(watched(&watch.0.inotify), above);
         let inotify = watch.0.inotify.clone();
         drop(watch);
