@@ -142,10 +142,10 @@ impl Document {
     /// Takes what inotify has told; whether it is time to look at the document.
     fn has_changed(&mut self, now: Instant) -> bool {
         let touch = self.watch.as_ref().map_or(Touch::Nothing, PathWatch::take);
-        if touch == Touch::Begun {
+        if touch == Touch::Possible {
             self.settled.get_or_insert(now + SETTLE);
         }
-        touch == Touch::Done || [self.settled, self.unwatched].into_iter().flatten().any(|moment| moment <= now)
+        touch == Touch::Complete || [self.settled, self.unwatched].into_iter().flatten().any(|moment| moment <= now)
     }
 
     /// Watches the document. One that the kernel refuses to watch is read by time instead, which is no failure of a resource.

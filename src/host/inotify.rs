@@ -46,17 +46,17 @@ pub enum Touch {
     Nothing,
     /// Something that more usually follows: an empty file was created, the old one was removed. Look in a moment, if
     /// nothing else comes.
-    Begun,
+    Possible,
     /// A file was written and closed, or something was renamed into place.
-    Done,
+    Complete,
 }
 
 /// What became of [`PathWatch::arm`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Armed {
-    /// Changes are seen from now on. `all_again`: this was the last path that the kernel refused to watch.
+    /// Changes are seen from now on.
     Watched {
-        /// Every path is watched again.
+        /// This was the last path that the kernel had refused to watch.
         all_again: bool,
     },
     /// The kernel watches no more paths for this user. Some changes are not seen; `arm` has to be called again.
@@ -172,11 +172,11 @@ impl Seen {
                 let place = (descriptor, OsStr::from_bytes(name.to_bytes()).to_owned());
                 if state.at(&place).next().is_some() {
                     let is_done = what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO);
-                    self.places.push((place, if is_done { Touch::Done } else { Touch::Begun }));
+                    self.places.push((place, if is_done { Touch::Complete } else { Touch::Possible }));
                 }
             }
             // It is about the directory itself: moved, removed, unmounted.
-            None => self.places.push(((descriptor, OsString::new()), Touch::Begun)),
+            None => self.places.push(((descriptor, OsString::new()), Touch::Possible)),
         }
         if what.contains(ReadFlags::IGNORED) {
             self.ended.push(descriptor);
@@ -207,9 +207,9 @@ impl State {
     fn touch(&mut self, mut seen: Seen, now: Instant) -> Vec<WatchId> {
         let mut touched: Vec<(WatchId, Touch)> = Vec::new();
         if seen.lost {
-            touched.extend(self.places.iter().map(|(_, _, id)| (*id, Touch::Done)));
+            touched.extend(self.places.iter().map(|(_, _, id)| (*id, Touch::Complete)));
             let refused = self.refusal.iter().flat_map(|refusal| &refusal.refused);
-            touched.extend(refused.map(|id| (*id, Touch::Done)));
+            touched.extend(refused.map(|id| (*id, Touch::Complete)));
         }
         for (place, touch) in seen.places() {
             match place.1.is_empty() {
@@ -531,7 +531,7 @@ mod tests {
         let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
         assert_eq!(watch.drain(), Touch::Nothing, "it is empty now, but not closed yet");
         drop(file);
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
         assert_eq!(watch.drain(), Touch::Nothing, "the events are taken");
     }
 
@@ -549,7 +549,7 @@ mod tests {
         }
         fs::write(&path, "2").unwrap();
         assert_eq!(watch.drain(), Touch::Nothing, "6000 events of others come first");
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
         assert_eq!(watch.drain(), Touch::Nothing);
     }
 
@@ -575,11 +575,11 @@ mod tests {
         let watch = armed(&path);
         fs::write(folder.path("new"), "2").unwrap();
         fs::rename(folder.path("new"), &path).unwrap();
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
         fs::remove_file(&path).unwrap();
-        assert_eq!(watch.drain(), Touch::Begun);
+        assert_eq!(watch.drain(), Touch::Possible);
         fs::write(&path, "3").unwrap();
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
     }
 
     #[test]
@@ -590,13 +590,13 @@ mod tests {
         fs::create_dir(folder.path("x")).unwrap();
         assert_eq!(watch.drain(), Touch::Nothing);
         fs::create_dir(folder.path("a")).unwrap();
-        assert_eq!(watch.drain(), Touch::Begun);
+        assert_eq!(watch.drain(), Touch::Possible);
         watch.arm();
         fs::create_dir(folder.path("a/b")).unwrap();
-        assert_eq!(watch.drain(), Touch::Begun);
+        assert_eq!(watch.drain(), Touch::Possible);
         watch.arm();
         fs::write(&path, "1").unwrap();
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
     }
 
     #[test]
@@ -606,14 +606,14 @@ mod tests {
         fs::write(folder.path("a/b/data"), "1").unwrap();
         let mut watch = armed(&folder.path("a/b/data"));
         fs::rename(folder.path("a"), folder.path("old")).unwrap();
-        assert_eq!(watch.drain(), Touch::Begun);
+        assert_eq!(watch.drain(), Touch::Possible);
         watch.arm();
         fs::write(folder.path("old/b/data"), "2").unwrap();
         assert_eq!(watch.drain(), Touch::Nothing, "the path leads there no longer");
         fs::create_dir_all(folder.path("new/b")).unwrap();
         fs::write(folder.path("new/b/data"), "3").unwrap();
         fs::rename(folder.path("new"), folder.path("a")).unwrap();
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
     }
 
     #[test]
@@ -629,12 +629,12 @@ mod tests {
         symlink("..data/data", folder.path("data")).unwrap();
         let mut watch = armed(&folder.path("data"));
         publish("..2");
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
         watch.arm();
         fs::remove_dir_all(folder.path("..1")).unwrap();
         assert_eq!(watch.drain(), Touch::Nothing);
         publish("..3");
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
     }
 
     #[test]
@@ -650,7 +650,7 @@ mod tests {
         );
         fs::write(folder.path("new"), "1").unwrap();
         fs::rename(folder.path("new"), folder.path("b")).unwrap();
-        assert_eq!(watch.drain(), Touch::Done);
+        assert_eq!(watch.drain(), Touch::Complete);
     }
 
     #[test]
@@ -667,7 +667,7 @@ mod tests {
             fs::rename(folder.path(from), folder.path(to)).unwrap();
         }
         let turns = std::iter::repeat_with(|| watch.drain()).take(20);
-        assert_eq!(turns.max(), Some(Touch::Done));
+        assert_eq!(turns.max(), Some(Touch::Complete));
     }
 
     /// Whatever happens to the directories and symlinks of a path: when something else is read through it, an event
@@ -714,7 +714,7 @@ mod tests {
                 }
                 match touch {
                     Touch::Nothing => quiet += 1,
-                    Touch::Begun | Touch::Done => watch.arm(),
+                    Touch::Possible | Touch::Complete => watch.arm(),
                 }
                 before = after;
             }
@@ -761,12 +761,16 @@ mod tests {
         let before = watched(&inotify);
         fs::write(folder.path("a"), "1").unwrap();
         assert_eq!(drain(&inotify), [0, 1]);
-        assert_eq!(watches[0].take(), Touch::Done);
+        assert_eq!(watches[0].take(), Touch::Complete);
         assert_eq!((watches[0].take(), watches[2].take()), (Touch::Nothing, Touch::Nothing));
         assert!(watches[0].touched().is_none() && watches[1].touched().is_some());
         fs::remove_file(folder.path("a")).unwrap();
         assert_eq!(drain(&inotify), [0, 1]);
-        assert_eq!((watches[0].take(), watches[1].take()), (Touch::Begun, Touch::Done), "the most that was seen");
+        assert_eq!(
+            (watches[0].take(), watches[1].take()),
+            (Touch::Possible, Touch::Complete),
+            "the most that was seen"
+        );
         fs::write(folder.path("other"), "1").unwrap();
         assert!(drain(&inotify).is_empty());
 
