@@ -98,14 +98,14 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
         Ok(loaded) => loaded,
         Err(Refused { headline, report }) => {
             let line = Line::new(Level::Error, headline);
-            let error = "it is not used, the one in force stays";
+            let error = "it is not used, the present one stays";
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
     if config.resources.is_empty() {
         // Most likely the file is being written. Without resources the program would exit.
         let line = Line::new(Level::Error, INVALID);
-        return logger.log(&line.with("error", "it has no resources and is not used, the one in force stays"));
+        return logger.log(&line.with("error", "it has no resources and is not used, the present one stays"));
     }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);

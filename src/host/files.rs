@@ -312,7 +312,7 @@ impl Destination {
         match self.locate()? {
             Some(Target::Regular(now)) if now.is(&place) => {}
             Some(_) | None => {
-                return Err(failed("replace", &self.path, &"its path leads elsewhere than when it was staged"));
+                return Err(failed("replace", &self.path, &"its path has changed since it was staged"));
             }
         }
         let renamed = match &file {

@@ -397,7 +397,7 @@ impl<'js> Outward<'js> {
     fn value(&mut self, value: js::Value<'js>, depth: usize) -> Result<Value, Failure> {
         self.add(0, depth)?;
         let refused = |what: &str| {
-            let advice = "a filter gives a string, a number, a boolean, a list or a map";
+            let advice = "a filter returns a string, a number, a boolean, a list or a map";
             Err(Failure::At(None, format!("the result is {what}, but {advice}")))
         };
         match value.type_of() {

@@ -43,11 +43,11 @@ impl Lookups {
             return Some(known.clone());
         }
         if self.rounds == MOST_ROUNDS {
-            return Some(Err(format!("the names to look up are others in each of {MOST_ROUNDS} renders")));
+            return Some(Err(format!("new names to look up came in each of {MOST_ROUNDS} renders")));
         }
         if !self.asked.contains(query) {
             if self.asked.len() == MOST_NAMES {
-                return Some(Err(format!("the templates look more than {MOST_NAMES} names up")));
+                return Some(Err(format!("the templates look up more than {MOST_NAMES} names")));
             }
             self.asked.insert(query.clone());
             self.wanted.push_back(query.clone());
@@ -165,7 +165,7 @@ mod tests {
         for n in 0..MOST_NAMES {
             assert_eq!(lookups.find(&name(&format!("host{n}"))), None);
         }
-        let why = "the templates look more than 4096 names up";
+        let why = "the templates look up more than 4096 names";
         assert_eq!(lookups.find(&name("one more")), Some(Err(why.to_owned())));
         assert_eq!(lookups.find(&name("host7")), None, "it is wanted");
     }
@@ -193,7 +193,7 @@ mod tests {
             lookups.end_round(Instant::now());
             complete(&mut lookups, &resolver);
         }
-        let why = "the names to look up are others in each of 32 renders";
+        let why = "new names to look up came in each of 32 renders";
         assert_eq!(lookups.find(&name("one more")), Some(Err(why.to_owned())));
         assert!(lookups.due().is_none());
     }

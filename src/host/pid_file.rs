@@ -113,7 +113,7 @@ fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
             }
         }
     }
-    Err(Failure::Other(failed("lock", io::Error::other("it is another file at every look"))))
+    Err(Failure::Other(failed("lock", io::Error::other("another process keeps replacing it"))))
 }
 
 /// Writes our process id, unless the file has other content than a pid file.
@@ -121,7 +121,7 @@ fn write(file: File, path: &Path) -> Result<File, Failure> {
     let failed = |e: io::Error| Failure::Other(format!("failed to write pid file `{}`: {}", path.display(), cause(&e)));
     match read(&file).map_err(failed)? {
         Content::Blank | Content::Number(_) => {}
-        Content::Other => return Err(failed(io::Error::other("it holds something else, which is left alone"))),
+        Content::Other => return Err(failed(io::Error::other("it has other content, which is kept"))),
     }
     let number = std::process::id().to_string();
     // A reader may see an empty file for a moment, but never digits of two numbers.

@@ -21,13 +21,13 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> 
         let left = until.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).expect("timeout is seconds");
         match poll(&mut [PollFd::from_borrowed_fd(out, PollFlags::OUT)], Some(&left)) {
-            Ok(0) => return Err(io::Error::other("its reader does not keep up")),
+            Ok(0) => return Err(io::Error::other("its reader is too slow")),
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(e) => return Err(e.into()),
         }
         if is_refused_by_terminal(out) {
-            return Err(io::Error::other("its terminal takes nothing from the background"));
+            return Err(io::Error::other("its terminal stops background programs"));
         }
         match rustix::io::write(out, &content[..content.len().min(PIPE_BUF)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

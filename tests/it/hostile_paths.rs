@@ -204,7 +204,7 @@ fn a_directory_that_was_replaced_is_not_written_to() {
                 false => fs::create_dir(dir.at("out")).expect("a folder"),
             }
         });
-        program.wait_for_log("failed to replace `out/app.conf`: its path leads elsewhere than when it was staged");
+        program.wait_for_log("failed to replace `out/app.conf`: its path has changed since it was staged");
         wait_until("the next attempt", LIMIT, || dir.holds("out/app.conf", "rendered precious\n"));
         program.stop();
         assert!(dir.names("old").is_empty(), "{:?}", dir.names("old"));
@@ -216,7 +216,7 @@ fn a_directory_that_was_replaced_is_not_written_to() {
 fn a_destination_that_has_become_something_else_is_looked_at_anew() {
     let dir = folder("out/app.conf", "");
     let program = while_checking(&dir, || fifo(&dir.at("out/app.conf")));
-    program.wait_for_log("failed to replace `out/app.conf`: its path leads elsewhere");
+    program.wait_for_log("failed to replace `out/app.conf`: its path has changed");
     program.wait_for_log("failed to write to `out/app.conf`: nobody reads it");
     program.stop();
     let dir = folder("out/app.conf", "");

@@ -84,7 +84,7 @@ fn what_is_no_pid_file_is_left_alone() {
     for content in ["no number\n", "-1", "4194304 and more than a number\n", "99999999999999999999", &long] {
         dir.write("remco.pid", content);
         let program = start(&dir);
-        program.wait_for_log("failed to write pid file `remco.pid`: it holds something else, which is left alone");
+        program.wait_for_log("failed to write pid file `remco.pid`: it has other content, which is kept");
         program.stop();
         assert!(dir.holds("remco.pid", content), "{content:?}");
     }

@@ -428,7 +428,7 @@ fn an_output_that_nobody_reads_holds_up_nothing() {
     let dir = folder(&(stuck + &on_file("app", "")));
     let _full = full_fifo(&dir);
     let program = remco(&dir).under(&["sh", "-c", "exec \"$@\" >full", "sh"]).start();
-    program.wait_for_log("failed to write to `/dev/stdout`: its reader does not keep up");
+    program.wait_for_log("failed to write to `/dev/stdout`: its reader is too slow");
     update(&dir, "app", "again");
     program.ends_at_once(Signal::TERM, "with an output that nobody reads");
 }

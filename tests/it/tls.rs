@@ -195,7 +195,7 @@ fn files_that_cannot_be_used_are_named() {
     check_ca("text", "failed to use `text`: there is no PEM certificate in it");
     check_ca("key.pem", "failed to use `key.pem`: there is no PEM certificate in it");
     check_ca("cut.pem", "failed to use `cut.pem`: a section has no -----END line: is it cut off?");
-    check_ca("damaged.pem", "failed to use `damaged.pem`: what stands between -----BEGIN and -----END is damaged");
+    check_ca("damaged.pem", "failed to use `damaged.pem`: the text between -----BEGIN and -----END is damaged");
     check_ca("odd.pem", "failed to use certificate 1 of `odd.pem`: ");
     let check_pair = |cert, key, words| check("ca.pem", cert, key, words);
     check_pair("odd.pem", "key.pem", "failed to use certificate `odd.pem`: ");

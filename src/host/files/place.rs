@@ -277,7 +277,7 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
             opened => return opened,
         }
     }
-    Err(io::Error::other("it is another file at every look"))
+    Err(io::Error::other("another process keeps replacing it"))
 }
 
 /// The number in /dev/fd/N and its aliases. Checked before links are followed: if standard output is a file, /dev/stdout

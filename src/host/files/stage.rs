@@ -200,7 +200,7 @@ fn open_private(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let dir = openat(from, path, flags, Mode::empty())?;
     let found = Found::of(&fstat(&dir)?);
     if found.uid != rustix::process::geteuid().as_raw() || found.mode & 0o077 != 0 {
-        return Err(io::Error::other("it is not ours alone"));
+        return Err(io::Error::other("it does not belong to this user alone"));
     }
     match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK.into()),

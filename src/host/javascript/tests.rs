@@ -103,15 +103,15 @@ fn values_come_out() {
     check("Object.create(null)", "1", "{}");
     fails(
         "(function () {})",
-        "f.js: the result is a function, but a filter gives a string, a number, a boolean, a list or a map",
+        "f.js: the result is a function, but a filter returns a string, a number, a boolean, a list or a map",
     );
     fails(
         "Symbol()",
-        "f.js: the result is a symbol, but a filter gives a string, a number, a boolean, a list or a map",
+        "f.js: the result is a symbol, but a filter returns a string, a number, a boolean, a list or a map",
     );
     fails(
         "10n ** 30n",
-        "f.js: the result is an integer of more than 64 bits, but a filter gives a string, a number, a boolean, a list or a map",
+        "f.js: the result is an integer of more than 64 bits, but a filter returns a string, a number, a boolean, a list or a map",
     );
     fails("new Date(0)", "f.js: the result is an object of kind Date; give its text instead");
     fails("[/x/]", "f.js: the result is an object of kind RegExp; give its text instead");

@@ -149,7 +149,7 @@ fn damaged(path: &Path, error: &pem::Error) -> String {
     let what = match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no -----END line: is it cut off?",
         pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line is damaged",
-        pem::Error::Base64Decode(_) => "what stands between -----BEGIN and -----END is damaged",
+        pem::Error::Base64Decode(_) => "the text between -----BEGIN and -----END is damaged",
         _ => "it is no PEM file",
     };
     format!("failed to use `{}`: {what}", path.display())
