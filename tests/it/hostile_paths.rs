@@ -217,7 +217,7 @@ fn a_destination_that_has_become_something_else_is_looked_at_anew() {
     let dir = folder("out/app.conf", "");
     let program = while_checking(&dir, || fifo(&dir.at("out/app.conf")));
     program.wait_for_log("failed to replace `out/app.conf`: its path has changed");
-    program.wait_for_log("failed to write to `out/app.conf`: nobody reads it");
+    program.wait_for_log("failed to write to `out/app.conf`: it has no reader");
     program.stop();
     let dir = folder("out/app.conf", "");
     let program = while_checking(&dir, || fs::create_dir(dir.at("out/app.conf")).expect("a folder"));
