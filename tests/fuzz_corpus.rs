@@ -22,6 +22,8 @@ mod link;
 mod pattern;
 #[path = "../fuzz/printf.rs"]
 mod printf;
+#[path = "../fuzz/protocol.rs"]
+mod protocol;
 #[path = "../fuzz/still.rs"]
 mod still;
 #[path = "../fuzz/template.rs"]
@@ -69,6 +71,14 @@ fn patterns_of_keys() {
 #[test]
 fn formats() {
     all("printf", 50, printf::run);
+}
+
+#[test]
+fn protocols() {
+    all("protocol_etcd_v3", 50, protocol::etcd_v3);
+    all("protocol_etcd_v2", 50, protocol::etcd_v2);
+    all("protocol_etcd_discovery", 30, protocol::etcd_discovery);
+    all("protocol_url", 10, protocol::url);
 }
 
 #[test]

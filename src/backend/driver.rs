@@ -244,6 +244,11 @@ impl Driver {
         driver
     }
 
+    /// Its protocol alone, for nodes: their URLs, without credentials. For fuzzing.
+    pub fn protocol(&self, nodes: &[String], now: Instant) -> Box<dyn Protocol> {
+        (self.factory)(nodes, nodes, now)
+    }
+
     /// Serves the store at these nodes from now on.
     fn use_nodes(&mut self, nodes: Vec<String>, start: Start, now: Instant) {
         self.calls.clear();

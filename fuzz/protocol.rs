@@ -1,0 +1,582 @@
+//! Whole protocols against a server that says anything at any time: a script of bytes is heads, pieces of bodies, ends,
+//! failures, resources that come and go, and time. Stands in for the driver around the real core. Holds: no panic; no number
+//! of a call is used twice; nothing is reported for a resource that is gone; no turn makes work without end; a resource that
+//! waits has something to wait for. A store is a function at the end: its options, and what its server may say.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use remco::backend::driver::Driver;
+use remco::backend::driver::core::{Command, Core};
+use remco::backend::failover::{Deadline, Failover, Start};
+use remco::backend::protocol::{CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol};
+use remco::backend::{Handover, Mode, Report, etcd, file};
+use remco::config::{self, Kind, Shell, Source, Strictness};
+
+/// The password of every user. A server may say it; no error shows it.
+const PASSWORD: &str = "p4ssword";
+
+/// Resources that a protocol serves at a time.
+const MOST_RESOURCES: usize = 4;
+
+/// Turns that a protocol may want without time, or input, between them.
+const MOST_TURNS: usize = 100;
+
+/// A store: its options and its protocol, and what its server may say.
+struct Store<'a> {
+    /// The table of the configuration, behind `resource.backend.`, and lines of it.
+    table: &'a str,
+    lines: &'a str,
+    /// Lines with the user, whose password is `p4ssword`.
+    login: &'a str,
+    /// Whether several resources may use one protocol.
+    is_shared: bool,
+    driver: fn(&config::Backend, Mode, Instant) -> Option<Driver>,
+    statuses: &'a [u16],
+    /// Values of the headers that the protocol wants to know.
+    headers: &'a [&'static str],
+    /// Pieces of bodies that are worth saying. Any others come from the script.
+    pieces: &'a [&'static [u8]],
+}
+
+/// How time passes.
+const STEPS: [Duration; 8] = [
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(150),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(11),
+    Duration::from_secs(45),
+    Duration::from_secs(1800),
+];
+
+/// Runs a script. The first byte says how the store is used.
+fn run(bytes: &[u8], store: &Store<'_>) {
+    let Some((&first, script)) = bytes.split_first() else { return };
+    let mode = if first & 1 == 0 { Mode::Watch } else { Mode::OneShot };
+    let watch = first & 2 == 0;
+    let interval = if first & 4 == 0 { "" } else { "interval = 60\n" };
+    let keys = match first & 8 {
+        0 => "keys = [\"/a\"]\n",
+        _ => "keys = [\"/a\", \"b/\", \"/a/c\"]\nwatchKeys = [\"/t\"]\nprefix = \"/p\"\n",
+    };
+    let login = if first & 16 == 0 { "" } else { store.login };
+    let (table, lines) = (store.table, store.lines);
+    let text = format!(
+        "[[resource]]\nname = \"r\"\n[[resource.template]]\nsrc = \"a\"\ndst = \"b\"\n[resource.backend.{table}]\n\
+         watch = {watch}\n{interval}{keys}{lines}\n{login}\n"
+    );
+    let has_secret = text.contains(PASSWORD);
+    let options = options_of(text, mode);
+    let mut machine = Machine { has_secret, ..Machine::new(options, mode, store) };
+    let mut script = Script { rest: script };
+    machine.add();
+    machine.settle();
+    while !machine.is_replaced
+        && let Some(op) = script.byte()
+    {
+        machine.step(op, &mut script, store);
+        machine.settle();
+    }
+    machine.finish();
+}
+
+/// The options as the program reads them.
+fn options_of(text: String, mode: Mode) -> config::Backend {
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<String, config::Backend>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        let read = |text: &String| {
+            let read = config::load(Path::new("config"), Strictness::Lenient, mode, &Texts(text));
+            let (config, _) = read.unwrap_or_else(|findings| panic!("{text}: {}", findings.list[0]));
+            config.resources[0].backends[0].clone()
+        };
+        let options = known.get(&text).cloned().unwrap_or_else(|| read(&text));
+        known.insert(text, options.clone());
+        options
+    })
+}
+
+struct Texts<'a>(&'a str);
+
+impl Source for Texts<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == Path::new("config") { Ok(self.0.into()) } else { Err(ErrorKind::NotFound.into()) }
+    }
+
+    fn list(&self, _dir: &Path) -> io::Result<Vec<OsString>> {
+        Err(ErrorKind::NotFound.into())
+    }
+
+    fn var(&self, _name: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn shell(&self) -> Shell {
+        Shell::Present
+    }
+}
+
+struct Script<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Script<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(first)
+    }
+
+    /// A number below the bound; 0 when the script has ended.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.byte().unwrap_or(0)) % bound.max(1)
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let at = self.below(from.len());
+        from.get(at).copied()
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = self.below(64).min(self.rest.len());
+        let (bytes, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        bytes
+    }
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Asked,
+    Answering,
+    Connecting,
+    Connected,
+}
+
+/// A protocol with the pure half of its driver.
+struct Machine {
+    protocol: Box<dyn Protocol>,
+    core: Core,
+    options: config::Backend,
+    /// Whether more than one resource may use it.
+    is_shared: bool,
+    now: Instant,
+    calls: BTreeMap<CallId, Stage>,
+    resources: BTreeSet<Id>,
+    ids: u64,
+    /// Files with name and password are to be read.
+    reads_credentials: bool,
+    credentials: u8,
+    is_replaced: bool,
+    /// The options have the password in them.
+    has_secret: bool,
+}
+
+impl Machine {
+    fn new(options: config::Backend, mode: Mode, store: &Store<'_>) -> Machine {
+        let now = Instant::now();
+        let nodes = ["http://a:1".to_owned(), "http://b:2".to_owned()];
+        let driver = (store.driver)(&options, mode, now).expect("the options are the store's");
+        let mut protocol = driver.protocol(&nodes, now);
+        let deadline = if mode == Mode::OneShot { Deadline::After(Duration::from_secs(30)) } else { Deadline::Never };
+        let mut failover = Failover::new(nodes.to_vec(), Start::First, deadline, Box::new(|bound| bound / 2));
+        failover.begin(now, Duration::from_secs(3));
+        protocol.use_node(failover.name());
+        Machine {
+            protocol,
+            core: Core::new("fuzz", failover),
+            is_shared: store.is_shared,
+            options,
+            now,
+            calls: BTreeMap::new(),
+            resources: BTreeSet::new(),
+            ids: 0,
+            reads_credentials: false,
+            credentials: 0,
+            is_replaced: false,
+            has_secret: false,
+        }
+    }
+
+    fn add(&mut self) {
+        if self.ids == 0 || (self.is_shared && self.resources.len() < MOST_RESOURCES) {
+            self.ids += 1;
+            let id = Id(self.ids);
+            self.resources.insert(id);
+            let mut out = Vec::new();
+            self.protocol.add(id, &self.options, &mut out);
+            self.take(out, 0);
+        }
+    }
+
+    /// The last one that goes closes the driver.
+    fn remove(&mut self, at: usize) {
+        if self.resources.len() > 1
+            && let Some(id) = self.resources.iter().nth(at % self.resources.len()).copied()
+        {
+            self.resources.remove(&id);
+            self.core.remove(id);
+            let mut out = Vec::new();
+            self.protocol.remove(id, &mut out);
+            self.take(out, 0);
+        }
+    }
+
+    /// What one byte of the script means.
+    fn step(&mut self, op: u8, script: &mut Script<'_>, store: &Store<'_>) {
+        let call = |machine: &Machine, script: &mut Script<'_>| {
+            let at = script.below(machine.calls.len());
+            machine.calls.iter().nth(at).map(|(id, stage)| (*id, *stage))
+        };
+        match op % 16 {
+            0 | 1 => {
+                self.now += STEPS[script.below(STEPS.len())];
+                self.end_in_time();
+                self.turn();
+            }
+            2 => self.on(Input::Quiet, 0),
+            3 => self.add(),
+            4 => self.remove(script.below(MOST_RESOURCES)),
+            5 => self.credentials = script.byte().unwrap_or(0),
+            6 => {
+                let Some((id, _)) = call(self, script) else { return };
+                let kinds = [FailureKind::Closed, FailureKind::TimedOut, FailureKind::TooLarge, FailureKind::Other];
+                let kind = kinds[script.below(kinds.len())];
+                self.calls.remove(&id);
+                self.on(Input::Failed(id, Failure { kind, words: "cut".to_owned() }), 0);
+            }
+            7 => {
+                let Some((id, stage)) = call(self, script) else { return };
+                if matches!(stage, Stage::Answering | Stage::Connected) {
+                    self.calls.remove(&id);
+                    self.on(Input::End(id), 0);
+                }
+            }
+            8 | 9 => {
+                let Some((id, stage)) = call(self, script) else { return };
+                self.begin_answer(id, stage, script, store);
+            }
+            // The usual answer as a whole.
+            10 | 11 => {
+                let Some((id, stage)) = call(self, script) else { return };
+                self.begin_answer(id, stage, script, store);
+                let piece = script.pick(store.pieces).unwrap_or_default();
+                self.body(id, piece);
+                if op % 16 == 10 && self.calls.get(&id) == Some(&Stage::Answering) {
+                    self.calls.remove(&id);
+                    self.on(Input::End(id), 0);
+                }
+            }
+            12 | 13 => {
+                let Some((id, _)) = call(self, script) else { return };
+                let piece = script.pick(store.pieces).unwrap_or_default();
+                let cut = if op % 16 == 12 { piece.len() } else { script.below(piece.len()) };
+                self.body(id, &piece[..cut]);
+                self.body(id, &piece[cut..]);
+            }
+            _ => {
+                let Some((id, _)) = call(self, script) else { return };
+                let piece = script.bytes();
+                self.body(id, piece);
+            }
+        }
+    }
+
+    /// The head comes, or the connection is made.
+    fn begin_answer(&mut self, id: CallId, stage: Stage, script: &mut Script<'_>, store: &Store<'_>) {
+        match stage {
+            Stage::Asked => {
+                let status = script.pick(store.statuses).unwrap_or(200);
+                let values = self.protocol.headers().iter();
+                let headers: Vec<(&'static str, String)> = values
+                    .filter_map(|name| Some((*name, script.pick(store.headers)?.to_owned())))
+                    .filter(|(_, value)| !value.is_empty())
+                    .collect();
+                self.calls.insert(id, Stage::Answering);
+                self.on(Input::Head(id, Head { status, headers: &headers }), 0);
+            }
+            Stage::Connecting => {
+                self.calls.insert(id, Stage::Connected);
+                self.on(Input::Connected(id), 0);
+            }
+            Stage::Answering | Stage::Connected => {}
+        }
+    }
+
+    fn body(&mut self, id: CallId, piece: &[u8]) {
+        if !piece.is_empty() && matches!(self.calls.get(&id), Some(Stage::Answering | Stage::Connected)) {
+            self.on(Input::Body(id, piece), piece.len());
+        }
+    }
+
+    fn on(&mut self, input: Input<'_>, bytes: usize) {
+        if self.is_replaced {
+            return;
+        }
+        let mut out = Vec::new();
+        self.protocol.on(input, self.now, &mut out);
+        self.take(out, bytes);
+    }
+
+    /// Carries out what the protocol wants, as the driver does.
+    fn take(&mut self, outputs: Vec<Output>, bytes: usize) {
+        let most = 1000 + 4 * bytes;
+        assert!(outputs.len() <= most, "{} outputs of one input", outputs.len());
+        for output in outputs {
+            match &output {
+                Output::Begin(id, _) | Output::Connect(id, _) => {
+                    assert!(!self.calls.contains_key(id), "{id:?} is under way");
+                }
+                Output::Report(id, _) | Output::Healthy(id) => {
+                    assert!(self.resources.contains(id), "{id:?} is gone");
+                }
+                _ => {}
+            }
+            let mut commands = Vec::new();
+            self.core.take(output, &mut *self.protocol, self.now, &mut commands);
+            commands.into_iter().for_each(|command| self.carry_out(command));
+        }
+        while std::mem::take(&mut self.reads_credentials) {
+            let secret = |text: &str| config::Secret::new(text.to_owned());
+            let credentials = match self.credentials % 3 {
+                0 => Ok(Some(Credentials { user: secret("me"), password: secret(PASSWORD) })),
+                1 => Ok(None),
+                _ => Err("failed to read `p`".to_owned()),
+            };
+            self.on(Input::Credentials(credentials), 0);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Begin(id, _) => drop(self.calls.insert(id, Stage::Asked)),
+            Command::Connect(id, _) => drop(self.calls.insert(id, Stage::Connecting)),
+            Command::Secure(id) => {
+                if let Some(stage) = self.calls.get_mut(&id) {
+                    *stage = Stage::Connecting;
+                }
+            }
+            Command::Cancel(id) => drop(self.calls.remove(&id)),
+            Command::CancelAll => self.calls.clear(),
+            Command::ReadCredentials => self.reads_credentials = true,
+            Command::Report(id, report) => {
+                assert!(self.resources.contains(&id), "{id:?} is gone");
+                if let Report::Failed(words) = report {
+                    assert!(!self.has_secret || !words.contains(PASSWORD), "{words}");
+                    assert!(!words.contains('\n'), "{words}");
+                }
+            }
+            Command::Replace(_) => self.is_replaced = true,
+            Command::Send(..) => {}
+        }
+    }
+
+    fn turn(&mut self) {
+        if self.core.pause(self.now).is_none() {
+            self.core.attempt(self.now);
+            self.on(Input::Turn, 0);
+        }
+    }
+
+    /// What the driver does when the time of a one-shot run is over.
+    fn end_in_time(&mut self) {
+        let is_late = |machine: &Machine| {
+            let end = machine.core.failover().end();
+            end.is_some_and(|end| end <= machine.now) && !machine.protocol.waiting().is_empty()
+        };
+        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+            if is_late(self) && self.calls.remove(&id).is_some() {
+                let words = "no answer in time".to_owned();
+                self.on(Input::Failed(id, Failure { kind: FailureKind::TimedOut, words }), 0);
+            }
+        }
+        if is_late(self) {
+            let mut commands = Vec::new();
+            self.core.out_of_time(&mut *self.protocol, self.now, &mut commands);
+            commands.into_iter().for_each(|command| self.carry_out(command));
+            assert!(self.protocol.waiting().is_empty(), "it goes on although its time is over");
+        }
+    }
+
+    /// Gives the turns that are wanted now. They end, and lead to something where a resource waits.
+    fn settle(&mut self) {
+        for _ in 0..MOST_TURNS {
+            let due = self.core.due(self.protocol.due());
+            if self.is_replaced || due.is_none_or(|due| due > self.now) {
+                return self.expect_progress();
+            }
+            self.turn();
+        }
+        panic!("it wants turns without end");
+    }
+
+    fn expect_progress(&mut self) {
+        let is_stuck = |machine: &mut Machine| {
+            let is_idle = machine.calls.is_empty() && machine.core.pause(machine.now).is_none();
+            is_idle && !machine.protocol.waiting().is_empty() && machine.protocol.due().is_none()
+        };
+        if !self.is_replaced && is_stuck(self) {
+            // At the start, and behind a pause, there is a turn whatever the protocol says.
+            self.turn();
+            assert!(self.is_replaced || !is_stuck(self), "a resource waits for nothing");
+        }
+    }
+
+    /// The server is gone for an hour.
+    fn finish(&mut self) {
+        for _ in 0..200 {
+            if self.is_replaced {
+                return;
+            }
+            while let Some(id) = self.calls.keys().next().copied() {
+                self.calls.remove(&id);
+                let words = "connection refused".to_owned();
+                self.on(Input::Failed(id, Failure { kind: FailureKind::Other, words }), 0);
+            }
+            self.on(Input::Quiet, 0);
+            self.settle();
+            if self.calls.is_empty() {
+                let Some(due) = self.core.due(self.protocol.due()) else { return };
+                self.now = self.now.max(due);
+                self.end_in_time();
+                self.turn();
+                self.settle();
+            }
+        }
+    }
+}
+
+/// Refusals of etcd, of both versions, and what is none.
+const STATUSES: &[u16] = &[200, 200, 200, 400, 401, 403, 404, 500, 503, 307];
+
+/// The driver of an etcd.
+fn etcd_driver(options: &config::Backend, mode: Mode, now: Instant) -> Option<Driver> {
+    let Kind::Etcd(etcd) = &options.kind else { return None };
+    Some(etcd::driver(Id(1), options, etcd, mode, Handover::default(), |bound| bound / 2, now))
+}
+
+/// An etcd of version 3, which several resources share.
+pub fn etcd_v3(bytes: &[u8]) {
+    run(
+        bytes,
+        &Store {
+            lines: "version = 3
+nodes = [\"http://a:1\"]",
+            is_shared: true,
+            pieces: ETCD_V3,
+            ..ETCD
+        },
+    );
+}
+
+const ETCD: Store<'_> = Store {
+    table: "etcd",
+    lines: "nodes = [\"http://a:1\"]",
+    login: "username = \"me\"
+password = \"p4ssword\"",
+    is_shared: false,
+    driver: etcd_driver,
+    statuses: STATUSES,
+    headers: ETCD_V2_HEADERS,
+    pieces: ETCD_V2,
+};
+
+/// As etcd says it: `L2EveA==` is `/a/x`, `L3AvYS94` is `/p/a/x`.
+const ETCD_V3: &[&[u8]] = &[
+    br#"{"header":{"cluster_id":"7","revision":"10"}}"#,
+    br#"{"header":{"cluster_id":"7","revision":"10"},"kvs":[{"key":"L2EveA==","mod_revision":"3","value":"MQ=="}]}"#,
+    br#"{"header":{"cluster_id":"7","revision":"11"},"kvs":[{"key":"L3AvYS94","mod_revision":"3"}],"more":true}"#,
+    br#"{"header":{"cluster_id":"8","revision":"4"},"kvs":[{"key":"L2EvLy94","mod_revision":"3","value":"MQ=="}]}"#,
+    br#"{"header":{"cluster_id":"7","revision":"2"}}"#,
+    br#"{"token":"t0ken"}"#,
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"10\"},\"watch_id\":\"1\",\"created\":true}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"10\"},\"watch_id\":\"2\",\"created\":true}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"10\"},\"watch_id\":\"3\",\"created\":true}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"8\",\"revision\":\"1\"},\"watch_id\":\"1\",\"created\":true}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"12\"},\"watch_id\":\"1\",\"events\":[{\"kv\":{\"key\":\"L2EveA==\",\"mod_revision\":\"12\",\"value\":\"Mg==\"}}]}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"13\"},\"watch_id\":\"1\",\"fragment\":true,\"events\":[{\"type\":\"DELETE\",\"kv\":{\"key\":\"L2EveA==\",\"mod_revision\":\"13\"}}]}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"14\"},\"watch_id\":\"1\",\"events\":[{\"kv\":{\"key\":\"L2EvLy94\",\"mod_revision\":\"14\"}}]}}\n",
+    b"{\"result\":{\"header\":{\"cluster_id\":\"7\",\"revision\":\"20\"},\"watch_id\":\"1\"}}\n",
+    b"{\"result\":{\"header\":{},\"watch_id\":\"1\",\"canceled\":true,\"compact_revision\":\"30\"}}\n",
+    b"{\"result\":{\"watch_id\":\"-1\",\"created\":true,\"canceled\":true,\"cancel_reason\":\"permission denied\"}}\n",
+    b"{\"result\":{\"watch_id\":\"1\",\"canceled\":true,\"cancel_reason\":\"permission denied\"}}\n",
+    b"{\"result\":{\"watch_id\":\"1\",\"canceled\":true,\"cancel_reason\":\"invalid auth token\"}}\n",
+    b"{\"result\":{\"watch_id\":\"1\",\"canceled\":true,\"cancel_reason\":\"other\"}}\n",
+    b"{\"error\":{\"grpc_code\":16,\"http_code\":401,\"message\":\"invalid auth token\"}}",
+    b"{\"error\":{\"grpc_code\":14,\"http_code\":503,\"message\":\"no leader\"}}",
+    br#"{"error":"permission denied","code":7}"#,
+    br#"{"error":"invalid auth token","code":16}"#,
+    br#"{"error":"p4ssword","code":3}"#,
+    br#"{"error":"authentication is not enabled","code":9}"#,
+    br#"{"error":"compacted","code":11}"#,
+    b"404 page not found\n",
+    b"<html>",
+];
+
+/// An etcd of version 2.
+pub fn etcd_v2(bytes: &[u8]) {
+    run(
+        bytes,
+        &Store {
+            lines: "version = 2
+nodes = [\"http://a:1\"]",
+            ..ETCD
+        },
+    );
+}
+
+/// Of clusters and of indices.
+const ETCD_V2_HEADERS: &[&str] = &["10", "10", "10", "11", "14", "2000", "4", "", "x"];
+
+const ETCD_V2: &[&[u8]] = &[
+    br#"{"action":"get","node":{"key":"/a","dir":true,"nodes":[{"key":"/a/x","value":"1","modifiedIndex":3}]}}"#,
+    br#"{"action":"get","node":{"key":"/p/a","dir":true,"nodes":[{"key":"/p/a/d","dir":true,"nodes":[]}]}}"#,
+    br#"{"action":"get","node":{"key":"/a","value":"1","modifiedIndex":3}}"#,
+    b"{\"action\":\"set\",\"node\":{\"key\":\"/a/x\",\"value\":\"2\",\"modifiedIndex\":11}}\n",
+    b"{\"action\":\"set\",\"node\":{\"key\":\"/p/a/x\",\"value\":\"2\",\"modifiedIndex\":12}}\n",
+    b"{\"action\":\"set\",\"node\":{\"key\":\"/p/t\",\"value\":\"2\",\"modifiedIndex\":13}}\n",
+    b"{\"action\":\"delete\",\"node\":{\"key\":\"/a/x\",\"modifiedIndex\":14}}\n",
+    b"{\"action\":\"delete\",\"node\":{\"key\":\"/a\",\"dir\":true,\"modifiedIndex\":15}}\n",
+    b"{\"action\":\"create\",\"node\":{\"key\":\"/a/d\",\"dir\":true,\"modifiedIndex\":16}}\n",
+    br#"{"errorCode":100,"message":"Key not found","cause":"/a","index":10}"#,
+    br#"{"errorCode":104,"message":"Not a directory","cause":"/a","index":10}"#,
+    br#"{"errorCode":110,"message":"The request requires user authentication","cause":"p4ssword","index":0}"#,
+    br#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"","index":2000}"#,
+    b"404 page not found\n",
+    b"<html>",
+];
+
+/// An etcd that is asked for its version.
+pub fn etcd_discovery(bytes: &[u8]) {
+    let pieces = [ETCD_V3, ETCD_V2].concat();
+    run(bytes, &Store { pieces: &pieces, ..ETCD });
+}
+
+/// A document behind a URL.
+pub fn url(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::File(file) = &options.kind else { return None };
+        Some(file::remote(Id(1), options, file, mode, |bound| bound / 2, now))
+    };
+    const PIECES: &[&[u8]] = &[
+        b"{\"a\": {\"x\": 1}}",
+        b"a:
+  x: 1
+",
+        b"a: *b
+",
+        b"<html>",
+        b"	",
+    ];
+    let lines = "filepath = \"http://a:1/d.json\"
+httpheaders = { X-Key = \"p4ssword\" }";
+    run(bytes, &Store { table: "file", lines, login: "", driver, pieces: PIECES, ..ETCD });
+}
