@@ -135,6 +135,11 @@ impl Flat {
 
     /// Removes the scalars of an earlier entry with this name: the later entry replaces it as a whole.
     fn forget(&mut self) {
+        // Mostly names come once, and often in order: then the last scalar tells that there is nothing to look for.
+        let is_last = self.scalars.last_key_value().is_none_or(|(last, _)| **last < *self.path);
+        if is_last || self.first_below().is_none() {
+            return;
+        }
         self.scalars.remove(&*self.path);
         self.path.push(STEP);
         while let Some(key) = self.first_below().cloned() {
