@@ -2,7 +2,7 @@
 //! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::mem;
@@ -44,7 +44,7 @@ struct Hints {
 }
 
 /// Files that were asked for, and their states then; `None`: the file was not there.
-pub(super) type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+pub(super) type Stamps = HashMap<PathBuf, Option<Stamp>>;
 
 /// What a computed include brought.
 #[derive(Default)]

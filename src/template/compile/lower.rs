@@ -73,10 +73,16 @@ pub(crate) fn compile(
         }
     }
     lowering.refuse_cycles()?;
-    let Lowering { sources, nodes, units, starts, variables, bound, .. } = lowering;
+    let Lowering { mut sources, mut nodes, units, mut starts, variables, bound, .. } = lowering;
+    // A program stays for as long as its resource, and most have few of each.
+    sources.shrink_to_fit();
+    nodes.shrink_to_fit();
+    starts.shrink_to_fit();
     let unknown = variables.into_iter().filter(|variable| !bound.contains(&variable.name));
     let unknown = unknown.map(|variable| (variable.name, variable.span)).collect();
-    let units = units.into_iter().map(|unit| unit.expect("no unit is left when there is no work")).collect();
+    let mut units: Vec<_> =
+        units.into_iter().map(|unit| unit.expect("no unit is left when there is no work")).collect();
+    units.shrink_to_fit();
     Ok(Program { sources, nodes, units, starts, unknown })
 }
 

@@ -120,6 +120,7 @@ impl Parser<'_> {
         while tokens.take("|").is_some() {
             filters.push(self.filter(tokens)?);
         }
+        filters.shrink_to_fit();
         Ok(filters)
     }
 
@@ -234,6 +235,7 @@ impl Parser<'_> {
             let args = self.args(tokens)?;
             steps.push(Step { access, args, span: tokens.since(start) });
         }
+        steps.shrink_to_fit();
         Ok(Expr::Path(Box::new(Path { head, steps })))
     }
 
@@ -258,6 +260,7 @@ impl Parser<'_> {
                     return Err(self.error(tokens.here(), message));
                 }
             }
+            args.shrink_to_fit();
         }
         Ok(args)
     }
