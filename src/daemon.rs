@@ -140,7 +140,7 @@ impl Daemon {
     /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
     /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
     /// and inherits the reloads that they owe. `scripts` are the filters of filter_dir.
-    pub fn adopt(&mut self, config: &Config, scripts: Scripts) {
+    pub fn adopt(&mut self, config: Config, scripts: Scripts) {
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             self.units.iter_mut().for_each(Unit::forget_templates);
         }
@@ -154,13 +154,12 @@ impl Daemon {
             if is_kept(at) { units.push(unit) } else { gone.push(unit) }
         }
         units.iter_mut().for_each(Unit::ask_to_refresh);
-        let limits = limits_of(config);
+        let limits = limits_of(&config);
         let mut new: Vec<Unit> = Vec::new();
-        for resource in config.resources.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(new, _)| new) {
+        for (resource, _) in config.resources.into_iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            let mut unit = Unit::new(self.next_number, resource.clone(), self.mode, logger, machine);
+            let mut unit = Unit::new(self.next_number, resource, self.mode, logger, machine);
             unit.limits = limits;
-            unit.compile_templates();
             new.push(unit);
             self.next_number += 1;
         }
@@ -346,7 +345,11 @@ impl Daemon {
                     Due::Resource => self.units[u].handle(Event::Due),
                 },
                 (_, Some((at, source))) if at <= began => self.turn(source),
-                (Some(_) | None, Some(_) | None) => return,
+                // While stores answer there is time for what no update waits for yet.
+                (Some(_) | None, Some(_) | None) => match self.units.iter_mut().find(|unit| unit.is_uncompiled) {
+                    Some(unit) if backend.is_none_or(|(at, _)| at > Instant::now()) => unit.compile_templates(),
+                    _ => return,
+                },
             }
             if Instant::now() >= until {
                 return;
@@ -362,6 +365,10 @@ impl Daemon {
     /// How the run ended, once no work is left: in a one-shot run when every resource has a verdict, else when every
     /// resource is settled and no backend can report anything new.
     fn finished(&self) -> Option<Ending> {
+        // What is wrong with a template is logged also where its store cannot be reached.
+        if self.units.iter().any(|unit| unit.is_uncompiled) {
+            return None;
+        }
         match self.mode {
             Mode::OneShot => {
                 let verdicts: Option<Vec<Verdict>> = self.units.iter().map(|unit| unit.state.verdict()).collect();
@@ -411,6 +418,7 @@ impl Daemon {
             .chain(self.notify.due())
             .chain(self.reload.due())
             .chain(self.logger.due())
+            .chain(self.units.iter().any(|unit| unit.is_uncompiled).then(Instant::now))
             .min()
     }
 

@@ -76,7 +76,7 @@ fn run(options: &Options) -> ExitCode {
     });
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine), notify);
-    daemon.adopt(&config, scripts);
+    daemon.adopt(config, scripts);
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
@@ -109,8 +109,9 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
-    daemon.adopt(&config, scripts);
-    move_pid_file(pid_file, config.pid_file.as_deref(), logger);
+    let path = config.pid_file.clone();
+    daemon.adopt(config, scripts);
+    move_pid_file(pid_file, path.as_deref(), logger);
 }
 
 fn create_pid_file(path: Option<&Path>, logger: &Logger) -> Result<Option<PidFile>, Taken> {

@@ -37,8 +37,9 @@ const BUDGET: usize = 128 * 1024;
 const GATHERED: usize = 1 << 20;
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// A buffer that is kept from turn to turn.
+/// A buffer that is kept from turn to turn: while an answer is read, and while changes are waited for.
 const KEPT_BUFFER: usize = 64 * 1024;
+const IDLE_BUFFER: usize = 4 * 1024;
 
 /// What is the same for all stores.
 pub struct Store {
@@ -417,7 +418,8 @@ impl Driver {
         let mut buffer = std::mem::take(&mut self.buffer);
         turns.into_iter().for_each(|(id, serial)| self.turn_call(id, serial, now, &mut buffer));
         buffer.clear();
-        buffer.shrink_to(KEPT_BUFFER);
+        let is_reading = |ongoing: &Ongoing| matches!(ongoing.traffic, Traffic::Http(_, RequestKind::Whole));
+        buffer.shrink_to(if self.calls.values().any(is_reading) { KEPT_BUFFER } else { IDLE_BUFFER });
         self.buffer = buffer;
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Unit {
     /// The names that the present update looks up.
     lookups: Lookups,
     outputs: Vec<Output>,
+    /// The templates were neither compiled nor rendered yet.
+    pub(super) is_uncompiled: bool,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
     /// For each backend: the configured keys that were reported to have no key below them.
@@ -124,6 +126,7 @@ impl Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             store: Rc::new(Store::new(config.backends.len())),
             outputs: config.templates.iter().map(Output::new).collect(),
+            is_uncompiled: true,
             missing: config.backends.iter().map(backend::missing).collect(),
             is_counted: vec![false; config.backends.len()],
             backends: None,
@@ -154,6 +157,7 @@ impl Unit {
 
     /// Reads and compiles all templates, so that their errors are logged even if no store can be reached.
     pub(super) fn compile_templates(&mut self) {
+        self.is_uncompiled = false;
         for template in 0..self.outputs.len() {
             match self.compile(template) {
                 Ok(compiled) => self.outputs[template].template = Some(compiled),
@@ -426,7 +430,10 @@ impl Unit {
                 self.log(line);
                 None
             }
-            Effect::Render => self.render_all().map(Event::Rendered),
+            Effect::Render => {
+                self.is_uncompiled = false;
+                self.render_all().map(Event::Rendered)
+            }
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
             Effect::Discard(t) => {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::process::Signal;
 
 use crate::support::{
-    Config, Invocation, LIMIT, TempDir, Trace, config, dripping, free_port, remco, resource, wait_until,
+    Config, Invocation, LIMIT, Silent, TempDir, Trace, config, dripping, free_port, remco, resource, wait_until,
 };
 
 /// A resource that renders `NAME.tmpl` to `NAME.out` from `data.json`.
@@ -282,6 +282,30 @@ fn templates_are_compiled_without_a_store() {
     program.wait_for_log("gone.tmpl");
     program.wait_for_log("three.tmpl");
     program.stop();
+}
+
+/// The request goes first, so that compiling takes none of the time of a run.
+#[test]
+fn templates_are_compiled_while_a_store_answers() {
+    let dir = TempDir::new();
+    dir.write("one.tmpl", "one\n");
+    let silent = Silent::start();
+    config().set("log_level", "debug").and(without_backend("one").etcd(&silent.url()).watch()).write(&dir);
+    let program = remco(&dir).start();
+    let _open = silent.request();
+    program.wait_for_log("compiling source template");
+    let log = program.stop();
+    let place = |text: &str| log.iter().position(|line| line.contains(text));
+    assert!(place("retrieving keys") < place("compiling source template"), "{log:#?}");
+}
+
+#[test]
+fn a_run_that_reaches_no_store_tells_what_is_wrong_with_its_templates() {
+    let dir = TempDir::new();
+    dir.write("one.tmpl", "{% if %}\n");
+    let node = format!("http://127.0.0.1:{}", free_port());
+    without_backend("one").etcd(&node).set("timeout", 0.1).write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("one.tmpl:1:").expect_log("connection refused");
 }
 
 #[test]
