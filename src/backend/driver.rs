@@ -17,7 +17,7 @@ use super::protocol::{
     CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Security,
     Subscribers,
 };
-use super::{Backend, Handover, Replacement, Report};
+use super::{Backend, Handover, Replacement, Report, services};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::host::client::{self, Call, Cause, Client, Limits, without_credentials};
@@ -74,6 +74,13 @@ pub enum Nodes {
     },
     /// A program of this machine. Each connection starts it, and its pipes are the connection; with that it ends.
     Program(PathBuf),
+}
+
+/// The nodes of a SRV record, as URLs with this scheme. `known`: what it had a moment ago.
+pub fn by_record(name: &str, scheme: &str, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
+    let scheme = scheme.to_owned();
+    let urls = Box::new(move |services| services::in_order(services, &scheme, &mut |bound| random(bound)));
+    Nodes::Record { name: name.to_owned(), urls, known }
 }
 
 /// What a request to a node may take.

@@ -18,6 +18,9 @@ pub mod polled;
 pub mod protocol;
 pub mod readings;
 pub mod redact;
+#[cfg(feature = "redis")]
+pub mod redis;
+pub mod services;
 pub mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,6 +204,8 @@ impl Pool {
         let told = handover.told;
         let sharing = match &options.kind {
             Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis::sharing(redis, mode),
             _ => None,
         };
         let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
@@ -252,7 +257,11 @@ impl Pool {
             Kind::Plugin(plugin) => Box::new(plugin::driver(id, options, plugin, mode, self.random, now)),
             #[cfg(not(feature = "plugin"))]
             Kind::Plugin(_) => unreachable!("config::unsupported refuses what is not built"),
-            Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) => {
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => Box::new(redis::driver(redis, mode, self.random, now)),
+            #[cfg(not(feature = "redis"))]
+            Kind::Redis(_) => unreachable!("config::unsupported refuses what is not built"),
+            Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) | Kind::Nats(_) => {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }
@@ -342,6 +351,8 @@ pub fn missing(backend: &config::Backend) -> Missing {
         Kind::Env => env::missing(&backend.prefix, &backend.keys),
         // It never has keys.
         Kind::Mock => Missing::default(),
+        #[cfg(feature = "redis")]
+        Kind::Redis(_) => redis::missing(&backend.prefix, &backend.keys),
         _ => Missing::new(&backend.prefix, &backend.keys),
     }
 }

@@ -113,7 +113,7 @@ pub enum FailureKind {
 /// The name and password of a user as they are now.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// Not empty.
+    /// Empty where the store has a password without a user.
     pub user: config::Secret,
     /// May be empty.
     pub password: config::Secret,

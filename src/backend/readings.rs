@@ -25,7 +25,11 @@ pub struct Subscriber {
     pub watched: Keys,
     /// Whether changes are reported as they come.
     pub watches: bool,
+    /// Whether the configuration wants that.
+    pub may_watch: bool,
     interval: Option<Duration>,
+    /// How often it is read while it is not watched although it may be.
+    instead: Option<Duration>,
     next: Next,
 }
 
@@ -65,6 +69,8 @@ impl Readings {
             wanted: Keys::new(&options.prefix, &options.keys),
             watched: Keys::new(&options.prefix, &options.watch_keys),
             watches: watches(options, self.mode),
+            may_watch: watches(options, self.mode),
+            instead: None,
             interval: interval(options, self.mode),
             next: Next::Due,
         };
@@ -129,7 +135,8 @@ impl Readings {
     fn plan(&mut self, id: Id, now: Instant) -> bool {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return false };
         let random = &mut self.random;
-        let after = subscriber.interval.map(|time| random.between(time.mul_f64(0.9), time.mul_f64(1.1)));
+        let interval = subscriber.interval.or(subscriber.instead);
+        let after = interval.map(|time| random.between(time.mul_f64(0.9), time.mul_f64(1.1)));
         subscriber.next = after.and_then(|after| now.checked_add(after)).map_or(Next::Never, Next::At);
         true
     }
@@ -152,19 +159,31 @@ impl Readings {
         }
     }
 
-    /// A resource cannot be watched after all: it is read by its interval, or by this one where it has none.
-    pub fn unwatch(&mut self, id: Id, interval: Duration) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id).filter(|subscriber| subscriber.watches) {
-            subscriber.watches = false;
-            subscriber.interval.get_or_insert(interval);
-        }
-    }
-
     /// Reads a resource again as soon as the store can be asked.
     pub fn again(&mut self, id: Id) {
         if let Some(subscriber) = self.subscribers.get_mut(&id) {
             subscriber.next = Next::Due;
         }
+    }
+
+    /// Changes are reported again of a resource that may be watched.
+    pub fn watch(&mut self, id: Id) {
+        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            (subscriber.watches, subscriber.instead) = (subscriber.may_watch, None);
+        }
+    }
+
+    /// The store tells of no changes: a resource that may be watched is read by its interval, and where it has none, so often.
+    /// Gives its interval.
+    pub fn unwatch(&mut self, id: Id, so_often: Duration) -> Duration {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return so_often };
+        (subscriber.watches, subscriber.instead) = (false, subscriber.may_watch.then_some(so_often));
+        subscriber.interval.unwrap_or(so_often)
+    }
+
+    /// Whether a resource that may be watched is to be read now.
+    pub fn is_watcher_due(&self, now: Instant) -> bool {
+        self.subscribers.values().any(|subscriber| subscriber.may_watch && subscriber.is_due(now))
     }
 
     /// The node failed: what was under way is due again. With `watches`, so is what was watched, as changes may be missed.
@@ -180,7 +199,7 @@ impl Readings {
     pub fn give_up(&mut self) {
         self.subscribers
             .values_mut()
-            .for_each(|subscriber| (subscriber.next, subscriber.watches) = (Next::Never, false));
+            .for_each(|one| (one.next, one.watches, one.may_watch) = (Next::Never, false, false));
     }
 
     /// A line for the log of the first resource, of the store's.
@@ -279,6 +298,28 @@ mod tests {
         assert_eq!((bench.begin(), bench.begin(), bench.waiting()), (Some(3), None, vec![1, 3]));
         bench.readings.failed(true);
         assert_eq!((bench.begin(), bench.begin(), bench.begin()), (Some(1), Some(3), None));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_read_by_time_until_it_can() {
+        let mut bench = Bench::new(Mode::Watch);
+        bench.readings.add(Id(1), &options(None, true));
+        bench.readings.add(Id(2), &options(Some(7), true));
+        let minute = 60 * SECOND;
+        assert_eq!((1..=2).map(|id| bench.readings.unwatch(Id(id), minute)).collect::<Vec<_>>(), [minute, 7 * SECOND]);
+        assert!(bench.readings.is_watcher_due(bench.now));
+        (1..=2).for_each(|_| _ = bench.begin());
+        (1..=2).for_each(|id| bench.succeed(id));
+        assert_eq!((bench.waiting(), bench.readings.is_watcher_due(bench.now)), (vec![], false));
+        let due = bench.readings.due().unwrap();
+        assert!((6.3..=7.7).contains(&(due - bench.now).as_secs_f64()));
+        bench.now += 66 * SECOND;
+        bench.readings.watch(Id(1));
+        assert_eq!((bench.begin(), bench.begin(), bench.waiting()), (Some(1), Some(2), vec![1, 2]));
+        bench.succeed(1);
+        bench.succeed(2);
+        assert_eq!(bench.waiting(), [1], "a watched one needs a node");
+        assert!(bench.readings.due().unwrap() < bench.now + 8 * SECOND);
     }
 
     #[test]

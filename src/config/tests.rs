@@ -377,7 +377,6 @@ fn what_cannot_be_watched_is_read_by_interval() {
     check("env = {keys = ['/'], watch = true, interval = 7}", 7);
     check("mock = {watch = true}", 60);
     check("file = {filepath = 'HTTPS://a/b.json', keys = ['/'], watch = true}", 60);
-    check("redis = {nodes = ['r'], keys = ['/'], watch = true}", 60);
     check("vault = {node = 'v', keys = ['/'], watch = true}", 60);
 }
 
@@ -452,7 +451,13 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             auth_token: secret("t"),
             tls: Tls { client_cert: Some("1".into()), client_key: Some("2".into()), client_ca_keys: Some("3".into()) },
         }),
-        Kind::Redis(Redis { nodes: vec!["r".into()], srv_record: "s".into(), password: secret("p"), database: 3 }),
+        Kind::Redis(Redis {
+            nodes: vec!["redis://r:6379".into()],
+            srv_record: "s".into(),
+            login: Some(Login { username: Credential::Inline(secret("")), password: Credential::Inline(secret("p")) }),
+            database: 3,
+            ..Redis::default()
+        }),
         Kind::Zookeeper(Zookeeper { nodes: vec!["z".into()], srv_record: "s".into() }),
         Kind::Mock,
         Kind::Nats(Nats {

@@ -45,9 +45,15 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("file: an https filepath: {NO_TLS}"));
                 }
             }
+            Kind::Redis(redis) => {
+                missing.extend(without("redis", cfg!(feature = "redis")));
+                if !cfg!(feature = "tls") && redis.wants_tls() {
+                    missing.push(format!("redis: rediss and client_* files: {NO_TLS}"));
+                }
+            }
             Kind::Plugin(_) => missing.extend(without("plugin", cfg!(feature = "plugin"))),
             Kind::Env | Kind::Mock => {}
-            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_)) => {
+            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) | Kind::Nats(_)) => {
                 missing.push(format!("the {} backend is not supported yet", unsupported.name()))
             }
         }

@@ -1,4 +1,4 @@
-//! The real program, with real signals, real children and real servers. Needs etcd, haproxy, nginx, dnsmasq, openssl, curl,
+//! The real program, with real signals, real children and real servers. Needs etcd, redis, haproxy, nginx, dnsmasq, openssl, curl,
 //! strace and unshare; `scripts/test` installs them.
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
@@ -33,6 +33,8 @@ mod pid_file;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod read_limits;
+#[cfg(feature = "redis")]
+mod redis;
 mod reload;
 mod remote_file;
 mod running;

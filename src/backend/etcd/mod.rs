@@ -6,7 +6,6 @@ mod discovery;
 mod elements;
 mod login;
 pub mod mirror;
-mod nodes;
 mod protocol;
 mod request;
 mod session;
@@ -21,7 +20,7 @@ use std::time::Instant;
 use self::protocol::V3;
 use self::session::{Session, Settings};
 use self::unversioned::Unversioned;
-use super::driver::{Driver, Factory, Nodes, Store, limits};
+use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
 use super::failover::{Deadline, Start};
 use super::protocol::Id;
 use super::{Handover, Mode, Sharing};
@@ -45,7 +44,7 @@ pub fn driver(
     };
     // Nodes that are given win over the record.
     let nodes = match etcd.nodes.is_empty() {
-        true => record(etcd, handover.nodes, random),
+        true => by_record(&etcd.srv_record, etcd.scheme_of_record(), handover.nodes, random),
         false => Nodes::List(etcd.nodes.clone(), Start::Anywhere),
     };
     let factory: Factory = match etcd.version {
@@ -85,10 +84,4 @@ pub fn sharing(etcd: &config::Etcd, mode: Mode) -> Option<Sharing> {
         etcd.nodes.sort_unstable();
         Sharing { kind: Kind::Etcd(etcd), mode }
     })
-}
-
-fn record(etcd: &config::Etcd, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
-    let scheme = etcd.scheme_of_record().to_owned();
-    let urls = Box::new(move |services| nodes::in_order(services, &scheme, &mut |bound| random(bound)));
-    Nodes::Record { name: etcd.srv_record.clone(), urls, known }
 }

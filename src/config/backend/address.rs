@@ -64,9 +64,38 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     sound.then(|| format!("{scheme}://{rest}"))
 }
 
+/// `HOST:PORT` of what stands behind the scheme of a node; `None` where it is none. `port` is for a node without a port.
+pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
+    let (name, port) = match node.rsplit_once(':') {
+        Some((name, digits)) if !digits.ends_with(']') => {
+            let port = digits.parse::<u16>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+            (name, port.filter(|port| *port > 0)?)
+        }
+        _ => (node, port),
+    };
+    let is_address = name.starts_with('[') && name.ends_with(']') && name.len() > 2;
+    let is_name = !name.is_empty() && !name.contains([':', '[', ']']);
+    let is_plain = !name.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@,".contains(c));
+    ((is_address || is_name) && is_plain).then(|| format!("{name}:{port}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_of_stores_with_ports_of_their_own() {
+        let check = |node: &str, want: Option<&str>| assert_eq!(host_and_port(node, 7).as_deref(), want, "{node}");
+        check("h", Some("h:7"));
+        check("h.example.com:1", Some("h.example.com:1"));
+        check("[::1]", Some("[::1]:7"));
+        check("[::1]:65535", Some("[::1]:65535"));
+        for none in
+            ["", ":1", "h:", "h:0", "h:65536", "h:+1", "h:x", "::1", "[::1", "[]:1", "a b:1", "h/1", "u@h:1", "a:1,b:2"]
+        {
+            check(none, None);
+        }
+    }
 
     #[test]
     fn nodes_of_etcd_are_urls() {

@@ -201,8 +201,11 @@ impl Builtin {
 fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
     let unwatchable = match &kind {
         Some(Kind::File(file)) => file.is_remote().then_some("a remote file"),
-        Some(Kind::Env | Kind::Vault(_) | Kind::Redis(_) | Kind::Mock) => Some(name),
-        Some(Kind::Etcd(_) | Kind::Consul(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_)) => None,
+        Some(Kind::Env | Kind::Vault(_) | Kind::Mock) => Some(name),
+        // Whether a Redis tells of changes is known when it is asked.
+        Some(
+            Kind::Etcd(_) | Kind::Consul(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_),
+        ) => None,
         // Of the stores that cannot be watched only vault has a required key.
         None => (name == "vault").then_some(name),
     };

@@ -1,23 +1,39 @@
 //! The options of Redis: struct, rows and parser.
-//! There is no client for it yet.
+//! Resolves no name and reads no file.
 
-use super::address::{SRV_RECORD, nodes};
+use std::time::Duration;
+
+use super::address::{SRV_RECORD, addresses, host_and_port};
+use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential};
 use super::every::EVERY;
-use crate::config::reader::Reader;
+use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::read_limits::READ_LIMITS;
+use super::tls::{self, TLS, Tls};
+use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::report::Report;
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 use crate::config::secret::Secret;
+
+/// The port of a node that names none.
+const PORT: u16 = 6379;
 
 /// The options of Redis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redis {
-    /// Addresses, or the path of a socket.
+    /// `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS) or `unix:PATH`; one at least where there is no `srv_record`.
     pub nodes: Vec<String>,
     /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
-    /// Empty: none.
-    pub password: Secret,
+    /// The files for TLS.
+    pub tls: Tls,
+    /// The user and its password; the user is empty where there is only a password. `None`: no login.
+    pub login: Option<Login>,
     /// The number of the database.
     pub database: i64,
+    /// How long a watch may be silent before its node is probed.
+    pub watch_deadline: Duration,
+    /// The limits of its commands.
+    pub network: Network,
 }
 
 pub(in crate::config) static REDIS: Schema = Schema {
@@ -30,22 +46,93 @@ pub(in crate::config) static REDIS: Schema = Schema {
                 "nodes",
                 Type::Texts,
                 Default::Described("needed, or `srv_record`"),
-                "addresses like `127.0.0.1:6379`, or the path of a socket",
+                "addresses like `127.0.0.1:6379`, `redis://127.0.0.1:6379` or `rediss://127.0.0.1:6379` (TLS), or the path \
+                 of a unix socket, with a `/` in it or `unix:` in front. An address without a scheme has TLS if one of the \
+                 `client_*` files is set. They are tried in their order. Empty addresses are ignored, with a warning",
             ),
             SRV_RECORD,
-            secret("password", "the password"),
+            secret("password", "the password, of `username` if that is set, else of the default user"),
             key("database", Type::Integer(Unit::Plain), Default::Number(0), "the number of the database; 0 or more"),
         ],
+        // Go remco has none of these.
+        &[
+            key("username", Type::Text, Default::Unset, "the user of Redis 6 or later"),
+            USERNAME_FILE,
+            PASSWORD_FILE,
+            WATCH_DEADLINE,
+        ],
+        TLS,
+        NETWORK,
+        READ_LIMITS,
     ],
 };
 
 /// Reads the table.
 pub(super) fn parse(reader: &Reader) -> Redis {
+    const EXAMPLE: &str = "127.0.0.1:6379";
+    let tls = tls::tls(reader);
+    let scheme = if tls == Tls::default() { "redis" } else { "rediss" };
+    let url = |node: Found<&str>| match node_url(node.value, scheme) {
+        Ok(url) => Some(url),
+        Err(how) => {
+            let why = reader.report.unset(node.span);
+            reader.report.error(node.span, format!("this is not an address of redis{why}: {how}"));
+            None
+        }
+    };
     Redis {
-        nodes: nodes(reader, "redis", Some("127.0.0.1:6379")),
+        nodes: addresses(reader, "redis", Some(EXAMPLE)).into_iter().filter_map(url).collect(),
         srv_record: reader.string("srv_record"),
-        password: reader.secret("password"),
+        tls,
+        login: login(reader),
         database: database(reader),
+        watch_deadline: reader.time_limit("watch_deadline"),
+        network: network::parse(reader),
+    }
+}
+
+/// A node as a URL; where it cannot be one, how to write it.
+fn node_url(node: &str, scheme: &str) -> Result<String, &'static str> {
+    const FORM: &str = "write it like `\"127.0.0.1:6379\"`, `\"rediss://127.0.0.1:6379\"` or `\"/run/redis.sock\"`";
+    let node = node.trim();
+    if let Some(path) = node.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return if path.is_empty() { Err(FORM) } else { Ok(format!("unix:{path}")) };
+    }
+    let (scheme, rest) = match node.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest.trim_end_matches('/')),
+        None if node.contains('/') || node.ends_with(".sock") => return Ok(format!("unix:{node}")),
+        None => (scheme.to_owned(), node),
+    };
+    if !matches!(&*scheme, "redis" | "rediss") {
+        return Err(FORM);
+    }
+    if rest.contains('@') {
+        return Err("the user and the password belong in `username` and `password`");
+    }
+    if rest.contains('/') {
+        return Err("the number of the database belongs in `database`");
+    }
+    host_and_port(rest, PORT).map(|rest| format!("{scheme}://{rest}")).ok_or(FORM)
+}
+
+fn login(reader: &Reader) -> Option<Login> {
+    let username = credential(reader, "username", "username_file");
+    let password = credential(reader, "password", "password_file");
+    let nothing = || Credential::Inline(Secret::default());
+    if let (Some(_), None) = (&username, &password)
+        && reader.purpose == Purpose::Use
+    {
+        let span = reader.place(if reader.has("password") { "password" } else { "username" });
+        let why = reader.report.unset(span);
+        let message = format!("`username` has no password{why}: set `password` or `password_file`");
+        reader.report.warn_missing(span, message);
+    }
+    match (username, password) {
+        (None, None) => None,
+        (username, password) => {
+            Some(Login { username: username.unwrap_or_else(nothing), password: password.unwrap_or_else(nothing) })
+        }
     }
 }
 
@@ -57,4 +144,45 @@ fn database(reader: &Reader) -> i64 {
         reader.report.error(found.span, "`database` must not be negative");
     }
     found.value
+}
+
+impl Redis {
+    /// The scheme of the nodes of `srv_record`.
+    pub fn scheme_of_record(&self) -> &'static str {
+        if self.tls == Tls::default() { "redis" } else { "rediss" }
+    }
+
+    /// Whether any node may be spoken to with TLS.
+    pub fn wants_tls(&self) -> bool {
+        self.tls != Tls::default() || self.nodes.iter().any(|node| node.starts_with("rediss:"))
+    }
+}
+
+impl std::default::Default for Redis {
+    fn default() -> Redis {
+        parse(&Reader::of_nothing(&Report::of_defaults(), &REDIS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_urls_or_sockets() {
+        let check = |node: &str, want: &str| assert_eq!(node_url(node, "redis").as_deref(), Ok(want), "{node}");
+        check("h", "redis://h:6379");
+        check(" h:1 ", "redis://h:1");
+        check("[::1]:1", "redis://[::1]:1");
+        check("REDISS://h/", "rediss://h:6379");
+        check("redis://h:1", "redis://h:1");
+        check("/run/redis.sock", "unix:/run/redis.sock");
+        check("redis.sock", "unix:redis.sock");
+        check("unix:///run/r", "unix:/run/r");
+        check("unix:r", "unix:r");
+        for none in ["", "http://h", "redis://", "redis://u:p@h:1", "h:x", "redis://h/2", "unix:", "unix://", "a b"] {
+            assert!(node_url(none, "redis").is_err(), "{none}");
+        }
+        assert_eq!(node_url("h", "rediss").as_deref(), Ok("rediss://h:6379"));
+    }
 }

@@ -1,4 +1,4 @@
-//! The nodes of an etcd that stand in SRV records (RFC 2782): which they are, and in which order they are asked. Asks no
+//! The nodes of a store that stand in SRV records (RFC 2782): which they are, and in which order they are asked. Asks no
 //! server.
 
 use crate::dns::wire::Service;

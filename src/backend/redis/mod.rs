@@ -1,0 +1,56 @@
+//! Redis: what the configuration means is made into a driver. Resources that use the same Redis in the same way share a
+//! driver, and with it its connections. What bytes mean is `wire`'s business, what is asked when `protocol`'s.
+
+mod mirror;
+mod pass;
+pub mod protocol;
+mod refusal;
+mod round;
+mod wanted;
+pub mod wire;
+
+use std::time::Instant;
+
+use self::protocol::{Redis, Settings};
+pub use self::wanted::missing;
+use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
+use super::failover::{Deadline, Start};
+use super::{Mode, Sharing};
+use crate::config::{self, Kind};
+
+/// The name in logs.
+pub const NAME: &str = "redis";
+
+/// A driver without resources.
+pub fn driver(redis: &config::Redis, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
+    let deadline = match mode {
+        Mode::OneShot => Deadline::After(redis.network.timeout),
+        Mode::Watch => Deadline::Never,
+    };
+    // Nodes that are given win over the record. Their order is that of Go remco, which takes the first that answers.
+    let nodes = match redis.nodes.is_empty() {
+        true => by_record(&redis.srv_record, redis.scheme_of_record(), None, random),
+        false => Nodes::List(redis.nodes.clone(), Start::First),
+    };
+    let limits = limits(&redis.network);
+    let options = redis.clone();
+    let factory: Factory = Box::new(move |_, shown, now| {
+        let settings = Settings {
+            nodes: shown.join(","),
+            database: options.database,
+            request_timeout: limits.answer,
+            whole: limits.whole,
+            watch_deadline: options.watch_deadline,
+            limits: options.network.read,
+            max_response: limits.size,
+        };
+        Box::new(Redis::new(settings, mode, random(u64::MAX), now))
+    });
+    let (login, tls) = (redis.login.clone(), redis.tls.clone());
+    Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
+}
+
+/// What resources have in common that share a driver.
+pub fn sharing(redis: &config::Redis, mode: Mode) -> Option<Sharing> {
+    Some(Sharing { kind: Kind::Redis(redis.clone()), mode })
+}

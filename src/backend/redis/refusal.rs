@@ -1,0 +1,120 @@
+//! What errors of Redis mean: whether time mends them, a person, or another command. Takes secrets out of their texts.
+//! Sends nothing.
+
+use crate::backend::redact::Redactor;
+
+/// Characters of an error that are shown.
+const SHOWN: usize = 300;
+
+/// An error of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind it is.
+    pub why: Why,
+    /// In the server's words, on one line and without secrets.
+    pub words: String,
+}
+
+/// Kinds of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A password is needed.
+    NoPassword,
+    /// The user or the password is wrong.
+    WrongPassword,
+    /// The user may not do that.
+    Denied,
+    /// The key holds no string.
+    WrongType,
+    /// The keys of one command are on several nodes of a cluster.
+    CrossSlot,
+    /// The key is on another node of a cluster.
+    Cluster,
+    /// The server takes no connection from another machine.
+    Protected,
+    /// It loads its data, waits for its master or is busy.
+    Busy,
+    /// Anything else.
+    Other,
+}
+
+impl Refusal {
+    /// Reads an error.
+    pub fn new(text: &str, secrets: &Redactor) -> Refusal {
+        let code = text.split(' ').next().unwrap_or_default();
+        let why = match code {
+            "NOAUTH" => Why::NoPassword,
+            "WRONGPASS" => Why::WrongPassword,
+            "NOPERM" => Why::Denied,
+            "WRONGTYPE" => Why::WrongType,
+            "CROSSSLOT" => Why::CrossSlot,
+            "MOVED" | "ASK" => Why::Cluster,
+            "DENIED" => Why::Protected,
+            "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => Why::Busy,
+            // Before version 6.
+            "ERR" if text.starts_with("ERR invalid password") => Why::WrongPassword,
+            "ERR" if text.starts_with("ERR operation not permitted") => Why::NoPassword,
+            "ERR" if text.starts_with("ERR max number of clients") => Why::Busy,
+            _ => Why::Other,
+        };
+        let shown = secrets.redact(text.trim());
+        let words: String = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
+        Refusal { why, words: if words.is_empty() { "no reason given".to_owned() } else { words } }
+    }
+
+    /// Whether only a person can mend it.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self.why, Why::Busy | Why::Other)
+    }
+
+    /// What to do about it, with the punctuation in front; empty where that is plain.
+    pub fn advice(&self) -> &'static str {
+        match self.why {
+            Why::NoPassword => ": set `password` or `password_file`",
+            Why::Cluster | Why::CrossSlot => ": clusters are not supported, name a server that holds all keys",
+            Why::Protected => ": give the server a password, or name it by a local address",
+            Why::WrongPassword | Why::Denied | Why::WrongType | Why::Busy | Why::Other => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_servers() {
+        let check = |text: &str, why, is_lasting| {
+            let refusal = Refusal::new(text, &Redactor::default());
+            assert_eq!((refusal.why, refusal.is_lasting(), &*refusal.words), (why, is_lasting, text), "{text}");
+        };
+        check("NOAUTH Authentication required.", Why::NoPassword, true);
+        check("ERR operation not permitted", Why::NoPassword, true);
+        check("WRONGPASS invalid username-password pair or user is disabled.", Why::WrongPassword, true);
+        check("ERR invalid password", Why::WrongPassword, true);
+        check("NOPERM this user has no permissions to access one of the keys used as arguments", Why::Denied, true);
+        check("WRONGTYPE Operation against a key holding the wrong kind of value", Why::WrongType, true);
+        check("MOVED 15495 127.0.0.1:7001", Why::Cluster, true);
+        check("ASK 15495 127.0.0.1:7001", Why::Cluster, true);
+        check("CROSSSLOT Keys in request don't hash to the same slot", Why::CrossSlot, true);
+        check("DENIED Redis is running in protected mode", Why::Protected, true);
+        check("LOADING Redis is loading the dataset in memory", Why::Busy, false);
+        check("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Why::Busy, false);
+        check("ERR max number of clients reached", Why::Busy, false);
+        check("ERR unknown command 'SCAN'", Why::Other, false);
+        check("MOVEDX", Why::Other, false);
+    }
+
+    #[test]
+    fn words_are_one_line_without_secrets() {
+        let mut secrets = Redactor::default();
+        secrets.hide("password", "s3sameopen");
+        let words = |text: &str| Refusal::new(text, &secrets).words;
+        assert_eq!(words("ERR unknown command `AUTH`, with args beginning with: `s3sameopen`, "), {
+            "ERR unknown command `AUTH`, with args beginning with: `<password>`,"
+        });
+        assert_eq!(words("ERR a\tb\u{1b}[1m"), "ERR a b [1m");
+        assert_eq!(words(""), "no reason given");
+        assert_eq!(words(&"x".repeat(9999)).len(), SHOWN);
+    }
+}
