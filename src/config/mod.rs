@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use backend::{
     Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, Network, Plugin, ReadLimits, Redis, Tls,
-    Vault, Zookeeper,
+    Token, Vault, Zookeeper,
 };
 pub use finding::{Finding, Findings};
 pub use mode::{Mode, Strictness};
@@ -88,7 +88,8 @@ pub fn load(
     mode: Mode,
     source: &dyn Source,
 ) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load = Load { source, report: Report::new(strictness, mode, SCHEMAS) };
+    let mut load =
+        Load { source, report: Report::new(strictness, mode, SCHEMAS).with_variables(backend::VARIABLES, source) };
     let config = load.run(path);
     unset::check(&load.report);
     let findings = load.report.finish();

@@ -9,6 +9,7 @@ use super::expand::{Substitution, is_name};
 use super::finding::{self, Finding, Findings};
 use super::mode::{Mode, Strictness};
 use super::schema::Schema;
+use super::source::Source;
 
 /// More findings than this help no reader, and each one costs a pass over its line.
 const MOST: usize = 500;
@@ -21,6 +22,8 @@ pub(super) struct Report {
     pub mode: Mode,
     /// All kinds of tables, where an unknown key may belong; the usual places first.
     pub schemas: &'static [&'static Schema],
+    /// Environment variables of the stores' own clients that are set and not empty.
+    variables: BTreeMap<&'static str, String>,
     /// In the order of the output. A finding that is made twice, as in default_backends for every resource, is here once.
     found: RefCell<BTreeMap<Order, Finding>>,
     unreadable: Cell<bool>,
@@ -38,7 +41,21 @@ struct Order {
 impl Report {
     pub fn new(strictness: Strictness, mode: Mode, schemas: &'static [&'static Schema]) -> Report {
         let (found, unreadable) = (RefCell::default(), Cell::new(false));
-        Report { files: Vec::new(), strictness, mode, schemas, found, unreadable }
+        Report { files: Vec::new(), strictness, mode, schemas, variables: BTreeMap::new(), found, unreadable }
+    }
+
+    /// With environment variables of the stores' own clients. One that is not UTF-8 counts as not set, as an empty one does.
+    pub fn with_variables(self, names: &[&'static str], source: &dyn Source) -> Report {
+        let set = |name: &&'static str| {
+            let value = String::from_utf8(source.var(name.as_bytes())?).ok()?;
+            (!value.is_empty()).then_some((*name, value))
+        };
+        Report { variables: names.iter().filter_map(set).collect(), ..self }
+    }
+
+    /// The value of such a variable. No message shows it.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
     }
 
     /// For a table that is empty: it gives the defaults, and no finding.

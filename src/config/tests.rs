@@ -421,7 +421,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
         let [username, password] = [name, password].map(|text| Credential::Inline(secret(text)));
         Login { username, password }
     };
-    let tls = Tls { client_cert: None, client_key: None, client_ca_keys: Some("3".into()) };
+    let tls = Tls { client_cert: None, client_key: None, client_ca_keys: Some("3".into()), server_name: None };
     let expected = [
         Kind::Etcd(Etcd {
             nodes: vec!["https://e".into()],
@@ -438,7 +438,18 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             read: ReadLimits::default(),
         }),
         Kind::Env,
-        Kind::Consul(Consul { nodes: vec!["c".into()], scheme: "https".into(), srv_record: "s".into(), tls }),
+        Kind::Consul(Consul {
+            nodes: vec!["https://c".into()],
+            scheme: "https",
+            srv_record: "s".into(),
+            tls,
+            token: None,
+            auth: secret(""),
+            datacenter: String::new(),
+            namespace: String::new(),
+            wait: Duration::from_secs(300),
+            network: Network::default(),
+        }),
         Kind::Vault(Vault {
             node: "v".into(),
             auth_type: "userpass".into(),
@@ -449,7 +460,12 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             username: "u".into(),
             password: secret("p"),
             auth_token: secret("t"),
-            tls: Tls { client_cert: Some("1".into()), client_key: Some("2".into()), client_ca_keys: Some("3".into()) },
+            tls: Tls {
+                client_cert: Some("1".into()),
+                client_key: Some("2".into()),
+                client_ca_keys: Some("3".into()),
+                server_name: None,
+            },
         }),
         Kind::Redis(Redis {
             nodes: vec!["redis://r:6379".into()],
@@ -912,4 +928,42 @@ fn unused_keys_are_not_suggested() {
     let (_, warnings) = Table::new("log_fil = 'x'").load_with_findings();
     assert!(warnings.iter().any(|warning| warning.contains("unknown key `log_fil`")), "{warnings:?}");
     assert!(warnings.iter().all(|warning| !warning.contains("log_file")), "{warnings:?}");
+}
+
+#[test]
+fn the_variables_of_consuls_client_count_where_nothing_is_set() {
+    let load = |table: Table| match &table.load().resources[0].backends[0].kind {
+        Kind::Consul(consul) => consul.clone(),
+        other => panic!("{other:?}"),
+    };
+    let text = |keys: &str| {
+        format!(
+            "[[resource]]\n[[resource.template]]\nsrc = \"/a\"\ndst = \"/b\"\n[resource.backend.consul]\nkeys = [\"/\"]\nonetime = true\n{keys}"
+        )
+    };
+    let plain = load(Table::new(&text("")));
+    assert_eq!((plain.nodes, plain.token), (vec!["http://127.0.0.1:8500".to_owned()], None));
+    let set = |keys: &str| {
+        load(
+            Table::new(&text(keys))
+                .var("CONSUL_HTTP_ADDR", "consul:1")
+                .var("CONSUL_HTTP_SSL", "true")
+                .var("CONSUL_HTTP_TOKEN", "t")
+                .var("CONSUL_NAMESPACE", "n")
+                .var("CONSUL_CACERT", "/ca")
+                .var("CONSUL_TLS_SERVER_NAME", "name"),
+        )
+    };
+    let of_environment = set("");
+    assert_eq!(of_environment.nodes, ["https://consul:1"]);
+    let token = of_environment.token.unwrap();
+    assert_eq!((token.credential, token.source), (Credential::Inline(Secret::new("t".into())), "CONSUL_HTTP_TOKEN"));
+    assert_eq!((&*of_environment.namespace, of_environment.tls.server_name.as_deref()), ("n", Some("name")));
+    assert_eq!(of_environment.tls.client_ca_keys, Some("/ca".into()));
+    let of_file =
+        set("nodes = [\"c:2\"]\nscheme = \"http\"\ntoken_file = \"/t\"\nnamespace = \"m\"\nclient_ca_keys = \"/own\"");
+    assert_eq!((of_file.nodes, &*of_file.namespace), (vec!["http://c:2".to_owned()], "m"));
+    let token = of_file.token.unwrap();
+    assert_eq!((token.credential, token.source), (Credential::File("/t".into()), "token_file"));
+    assert_eq!(of_file.tls.client_ca_keys, Some("/own".into()));
 }

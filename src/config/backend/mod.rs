@@ -21,7 +21,7 @@ pub(super) mod zookeeper;
 
 use std::time::Duration;
 
-pub use consul::Consul;
+pub use consul::{Consul, Token};
 pub use credential::{Credential, Login};
 pub use etcd::{Etcd, EtcdVersion};
 pub use file::File;
@@ -118,6 +118,25 @@ pub(super) static BACKENDS: Schema = Schema {
         key("plugin", Type::Tables, Default::Unset, "see [`[[resource.backend.plugin]]`](#resourcebackendplugin)"),
     ]],
 };
+
+/// The environment variables that configure a store where the user did not: those of its own clients.
+pub(super) const VARIABLES: &[&str] = &[
+    "CONSUL_CACERT",
+    "CONSUL_CLIENT_CERT",
+    "CONSUL_CLIENT_KEY",
+    "CONSUL_HTTP_ADDR",
+    "CONSUL_HTTP_AUTH",
+    "CONSUL_HTTP_SSL",
+    "CONSUL_HTTP_SSL_VERIFY",
+    "CONSUL_HTTP_TOKEN",
+    "CONSUL_HTTP_TOKEN_FILE",
+    "CONSUL_NAMESPACE",
+    "CONSUL_TLS_SERVER_NAME",
+    "VAULT_ADDR",
+    "VAULT_CACERT",
+    "VAULT_NAMESPACE",
+    "VAULT_TOKEN",
+];
 
 /// A backend that is not a plugin.
 struct Builtin {

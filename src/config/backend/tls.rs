@@ -16,6 +16,8 @@ pub struct Tls {
     pub client_key: Option<PathBuf>,
     /// The authorities that may have signed the server's certificate.
     pub client_ca_keys: Option<PathBuf>,
+    /// The name that the server's certificate must have, in place of that of the node.
+    pub server_name: Option<String>,
 }
 
 pub(super) static TLS: &[Key] = &[
@@ -46,6 +48,7 @@ pub(super) fn tls(reader: &Reader) -> Tls {
         client_cert: reader.path("client_cert"),
         client_key: reader.path("client_key"),
         client_ca_keys: reader.path("client_ca_keys"),
+        server_name: None,
     };
     let half = match (&tls.client_cert, &tls.client_key) {
         (Some(_), None) => Some(("client_cert", "client_key")),

@@ -52,6 +52,7 @@ impl Tls {
 
     /// A new session for a server of this name or address. Errors name the file.
     pub fn secure(&self, host: &str) -> Result<Session, Cause> {
+        let host = self.files.server_name.as_deref().unwrap_or(host);
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let host = host.strip_suffix('.').unwrap_or(host);
         let name = ServerName::try_from(host.to_owned());
