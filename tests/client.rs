@@ -125,7 +125,7 @@ fn server(tls: bool, mut serve: impl FnMut(Peer, usize) + Send + 'static) -> Str
 }
 
 fn client(limits: Limits) -> Client {
-    Client::new(limits, Tls { client_ca_keys: Some(FILES.authority.clone()), client_cert: None, client_key: None })
+    Client::new(limits, Tls { client_ca_keys: Some(FILES.authority.clone()), ..Tls::default() })
 }
 
 fn get(url: &str) -> Request<'_> {

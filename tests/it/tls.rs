@@ -285,6 +285,7 @@ fn no_damage_of_a_file_brings_it_down() {
     for pair in &pairs {
         let files = Tls {
             client_ca_keys: Some(authority_of.cert()),
+            server_name: None,
             client_cert: Some(pair.cert.clone()),
             client_key: Some(pair.key.clone()),
         };
