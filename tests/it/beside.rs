@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::ending::Full;
 use crate::names::prepare_etc;
 use crate::running::{folder, on_file, update};
-use crate::support::{Etcd, LIMIT, Silent, TempDir, dripping, in_own_namespace, remco, wait_until};
+use crate::support::{Etcd, LIMIT, Silent, TempDir, dripping, in_own_namespace, remco, resource, wait_until};
 
 /// Puts that have to be rendered one after the other.
 const PUTS: usize = 20;
@@ -16,26 +16,14 @@ const PUTS: usize = 20;
 fn check(sick: &str, options: &str, state: &str) {
     let etcd = Etcd::start();
     etcd.put("/app", "first");
-    let resource = |name: &str, url: &str, options: &str| {
-        format!(
-            r#"
-[[resource]]
-name = "{name}"
-[[resource.template]]
-src = "app.tmpl"
-dst = "{name}.out"
-[resource.backend.etcd]
-nodes = ["{url}"]
-keys = ["/app"]
-watch = true
-{options}
-"#
-        )
+    let on_etcd = |name: &str, url: &str, options: &str| {
+        let resource = resource(name).template("app.tmpl", &format!("{name}.out"));
+        resource.backend("etcd").set("nodes", [url]).keys(["/app"]).watch().lines(options).to_string()
     };
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/app\") }}\n");
     let patient = format!("request_timeout = 3600\ndial_timeout = 3600\n{options}");
-    let resources = [resource("sick", sick, &patient), resource("well", &etcd.url(), "version = 3\n")];
+    let resources = [on_etcd("sick", sick, &patient), on_etcd("well", &etcd.url(), "version = 3\n")];
     dir.write("config.toml", format!("log_level = \"debug\"\n{}", resources.concat()));
     let program = remco(&dir).start();
     wait_until("the healthy one is read", LIMIT, || dir.holds("well.out", "first\n"));
@@ -45,7 +33,7 @@ watch = true
         wait_until("a put is rendered", LIMIT, || dir.holds("well.out", &format!("{n}\n")));
     }
     // The configuration is read again, and a resource that is gone is let go of, all the same.
-    dir.replace("config.toml", resource("well", &etcd.url(), "version = 3\n") + "# changed\n");
+    dir.replace("config.toml", on_etcd("well", &etcd.url(), "version = 3\n") + "# changed\n");
     dir.write("app.tmpl", "again: {{ getv(\"/app\") }}\n");
     program.signal(Signal::HUP);
     wait_until("SIGHUP is taken up", LIMIT, || dir.holds("well.out", &format!("again: {}\n", PUTS - 1)));

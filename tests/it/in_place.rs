@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::{Invocation, TempDir, Trace, in_own_namespace, remco, run};
+use crate::support::{Invocation, TempDir, Trace, in_own_namespace, remco, resource, run};
 
 const UPDATED: &str = "target config has been updated";
 
@@ -11,13 +11,8 @@ fn folder(template: &str) -> TempDir {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write(
-        "config.toml",
-        format!(
-            "[[resource]]\nname = \"app\"\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/app.conf\"\n{template}\n\
-             [resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\nonetime = true\n"
-        ),
-    );
+    let config = resource("app").template("app.tmpl", "out/app.conf").lines(template);
+    config.file("data.json").onetime().write(&dir);
     dir.write("out/app.conf", "the old text, longer than the new\n");
     fs::create_dir(dir.at("tmp")).expect("the folder is new");
     dir

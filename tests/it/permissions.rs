@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::support::{LIMIT, TempDir, Trace, in_own_namespace, remco, run, wait_until};
+use crate::support::{LIMIT, TempDir, Trace, in_own_namespace, remco, resource, run, wait_until};
 
 const ACCESS: &str = "system.posix_acl_access";
 const INHERITED: &str = "system.posix_acl_default";
@@ -42,13 +42,8 @@ fn folder(test: &str, template: &str, backend: &str) -> Option<TempDir> {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);
     dir.write("app.tmpl", "{{ getv(\"/greeting\") }}\n");
-    dir.write(
-        "config.toml",
-        format!(
-            "[[resource]]\nname = \"app\"\n[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/app.conf\"\n{template}\n\
-             [resource.backend.file]\nfilepath = \"data.json\"\nkeys = [\"/\"]\n{backend}\n"
-        ),
-    );
+    let config = resource("app").template("app.tmpl", "out/app.conf").lines(template);
+    config.file("data.json").lines(backend).write(&dir);
     dir.write("out/app.conf", "old\n");
     dir.write("probe", "");
     let probed = setxattr(dir.at("probe"), ACCESS, &list(6, 4, 4, 4, 0), XattrFlags::empty());

@@ -4,24 +4,12 @@ use std::fs::File;
 
 use rustix::process::Signal;
 
-use crate::support::{Invocation, LIMIT, TempDir, remco, run, wait_until};
+use crate::support::{Invocation, LIMIT, TempDir, remco, resource, run, wait_until};
 
 /// A resource that renders `NAME` and the greeting to `NAME.out` and leaves a line in `starts` when it begins.
-fn resource(name: &str, start: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "{name}"
-start_cmd = "echo {name} {start} >> starts"
-[[resource.template]]
-src = "app.tmpl"
-dst = "{name}.out"
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-watch = true
-"#
-    )
+fn starting(name: &str, start: &str) -> String {
+    let resource = resource(name).set("start_cmd", format!("echo {name} {start} >> starts"));
+    resource.template("app.tmpl", &format!("{name}.out")).file("data.json").watch().to_string()
 }
 
 fn folder(resources: &str) -> TempDir {
@@ -38,11 +26,11 @@ fn configure(dir: &TempDir, text: &str) {
 
 #[test]
 fn only_what_changed_begins_anew() {
-    let dir = folder(&(resource("same", "one") + &resource("other", "one") + &resource("gone", "one")));
+    let dir = folder(&(starting("same", "one") + &starting("other", "one") + &starting("gone", "one")));
     let program = remco(&dir).start();
     wait_until("three have begun", LIMIT, || dir.lines("starts") == 3);
 
-    configure(&dir, &(resource("new", "one") + &resource("other", "two") + &resource("same", "one")));
+    configure(&dir, &(starting("new", "one") + &starting("other", "two") + &starting("same", "one")));
     program.signal(Signal::HUP);
     wait_until("two have begun", LIMIT, || dir.lines("starts") == 5);
     program.wait_for_log("loading new config file=config.toml");
@@ -61,7 +49,7 @@ fn only_what_changed_begins_anew() {
 /// `-config <(generate)`, or a fifo: what it had was read at the start, and its writer may never close it.
 #[test]
 fn a_configuration_in_a_pipe_is_read_once() {
-    let dir = folder(&resource("app", "one"));
+    let dir = folder(&starting("app", "one"));
     run(&["mkfifo", &dir.at("fifo").to_string_lossy()]);
     let config = dir.read("config.toml").expect("just written");
     let program = Invocation::bare(&dir, &["-config", "fifo"]).start();
@@ -86,10 +74,10 @@ fn a_configuration_in_a_pipe_is_read_once() {
 #[test]
 fn the_end_of_each_backend_is_told() {
     const CLOSING: &str = "closing client connection backend=file resource=";
-    let dir = folder(&(resource("stays", "one") + &resource("goes", "one")));
+    let dir = folder(&(starting("stays", "one") + &starting("goes", "one")));
     let program = remco(&dir).start();
     wait_until("both have begun", LIMIT, || dir.lines("starts") == 2);
-    configure(&dir, &resource("stays", "one"));
+    configure(&dir, &starting("stays", "one"));
     program.signal(Signal::HUP);
     program.wait_for_log(&format!("{CLOSING}goes"));
     let log = program.stop();
@@ -102,7 +90,7 @@ fn the_end_of_each_backend_is_told() {
 #[test]
 fn a_failed_reload_is_owed_by_the_new_resource() {
     let with = |reload: &str| {
-        resource("app", "one")
+        starting("app", "one")
             .replace("start_cmd = \"echo app one >> starts\"", "")
             .replace("dst = \"app.out\"", &format!("dst = \"app.out\"\nreload_cmd = \"{reload}\""))
     };
@@ -118,7 +106,7 @@ fn a_failed_reload_is_owed_by_the_new_resource() {
 /// What nothing tells of, a changed template or a changed file, is found by asking.
 #[test]
 fn everything_is_rendered_again() {
-    let dir = folder(&resource("app", "one"));
+    let dir = folder(&starting("app", "one"));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     dir.replace("app.tmpl", "{{ getv(\"/greeting\") }}, world\n");
@@ -129,7 +117,7 @@ fn everything_is_rendered_again() {
 
 #[test]
 fn a_wrong_configuration_changes_nothing() {
-    let dir = folder(&resource("app", "one"));
+    let dir = folder(&starting("app", "one"));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     configure(&dir, "[[resource]\nname = \"app\"");
@@ -147,7 +135,7 @@ fn a_wrong_configuration_changes_nothing() {
 /// A file that is written in place is empty for a moment. Without resources there is nothing to do, and the program would end.
 #[test]
 fn an_empty_configuration_changes_nothing() {
-    let dir = folder(&resource("app", "one"));
+    let dir = folder(&starting("app", "one"));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     dir.write("config.toml", "");
@@ -160,11 +148,11 @@ fn an_empty_configuration_changes_nothing() {
 
 #[test]
 fn level_form_and_pid_file_follow() {
-    let dir = folder(&resource("app", "one"));
+    let dir = folder(&starting("app", "one"));
     let program = remco(&dir).start();
     wait_until("the first render", LIMIT, || dir.holds("app.out", "hello\n"));
     let head = "log_format = \"json\"\npid_file = \"remco.pid\"\n";
-    configure(&dir, &(head.to_owned() + &resource("app", "one")));
+    configure(&dir, &(head.to_owned() + &starting("app", "one")));
     program.signal(Signal::HUP);
     wait_until("the pid file", LIMIT, || dir.holds("remco.pid", &program.pid().to_string()));
     program.wait_for_log("\"@message\":\"target config in sync\"");

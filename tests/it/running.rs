@@ -8,24 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Etcd, LIMIT, Silent, TempDir, remco, run, wait_until};
+use crate::support::{Config, Etcd, LIMIT, Silent, TempDir, remco, resource, run, wait_until};
 
 /// A resource that renders `/greeting` of `data.json` to `NAME.out`.
 pub fn on_file(name: &str, template: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "{name}"
-[[resource.template]]
-src = "app.tmpl"
-dst = "{name}.out"
-{template}
-[resource.backend.file]
-filepath = "data.json"
-keys = ["/"]
-watch = true
-"#
-    )
+    let resource = resource(name).template("app.tmpl", &format!("{name}.out")).lines(template);
+    resource.file("data.json").watch().to_string()
 }
 
 /// A key in `keys` with a typing error in it renders an empty file: each is named, once as long as nothing is below it.
@@ -89,20 +77,7 @@ fn a_template_that_is_cut_keeps_the_old_file() {
 
 /// A resource on an etcd.
 pub fn on_etcd(name: &str, url: &str) -> String {
-    format!(
-        r#"
-[[resource]]
-name = "{name}"
-[[resource.template]]
-src = "app.tmpl"
-dst = "{name}.out"
-[resource.backend.etcd]
-version = 3
-nodes = ["{url}"]
-keys = ["/"]
-watch = true
-"#
-    )
+    resource(name).template("app.tmpl", &format!("{name}.out")).etcd(url).watch().to_string()
 }
 
 /// A folder with these resources, at debug level.
@@ -341,16 +316,10 @@ fn a_talkative_command_does_not_block() {
 
 /// A resource with this many templates, each of which takes longer than a turn.
 fn slow(count: usize) -> String {
-    let templates: String = (0..count)
-        .map(|t| {
-            format!(
-                "[[resource.template]]\nsrc = \"slow.tmpl\"\ndst = \"slow{t}.out\"\n\
-                 check_cmd = \"cat {{{{.src}}}} >> rendered\"\n"
-            )
-        })
-        .collect();
-    let template = "[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"slow.out\"\n";
-    on_file("slow", "").replace(template, &templates)
+    let template = |config: Config, t| {
+        config.template("slow.tmpl", &format!("slow{t}.out")).set("check_cmd", "cat {{.src}} >> rendered")
+    };
+    (0..count).fold(resource("slow"), template).file("data.json").watch().to_string()
 }
 
 /// A folder with such a resource and `app`.

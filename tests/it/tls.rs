@@ -11,7 +11,7 @@ use remco::host::wait;
 
 use crate::support::{
     Authority, Clients, Etcd, FaultProxy, Key, LIMIT, LOOPBACK, Nginx, Pair, Random, TempDir, Valid, free_port, remco,
-    wait_until,
+    resource, wait_until,
 };
 
 /// The option of a run that is to fail: it does not try for long. (One that is to succeed may need its time.)
@@ -26,24 +26,8 @@ fn folder(nodes: &str, options: &str) -> TempDir {
 }
 
 fn configure(dir: &TempDir, nodes: &str, options: &str) {
-    dir.write(
-        "config.toml",
-        format!(
-            r#"
-[[resource]]
-name = "app"
-[[resource.template]]
-src = "app.tmpl"
-dst = "app.conf"
-[resource.backend.etcd]
-version = 3
-nodes = ["{nodes}"]
-keys = ["/greeting"]
-watch = true
-{options}
-"#
-        ),
-    );
+    let config = resource("app").template("app.tmpl", "app.conf").etcd(nodes).keys(["/greeting"]);
+    config.watch().lines(options).write(dir);
 }
 
 fn authority(path: &Path) -> String {

@@ -18,6 +18,8 @@ struct Table {
     /// As in the file: `[[resource]]`, or nothing for the keys at the top.
     header: String,
     lines: Vec<(String, String)>,
+    /// Further lines, as a test wrote them.
+    text: String,
 }
 
 impl Table {
@@ -44,13 +46,21 @@ pub fn config() -> Config {
 impl Config {
     /// Opens a table, with its header as it is in the file.
     pub fn table(mut self, header: &str) -> Config {
-        self.tables.push(Table { header: header.to_owned(), lines: Vec::new() });
+        self.tables.push(Table { header: header.to_owned(), lines: Vec::new(), text: String::new() });
         self
     }
 
     /// Sets a key in the table that was opened last, also where it was set before.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Config {
         self.tables.last_mut().expect("the top is a table").set(key, value.into());
+        self
+    }
+
+    /// Adds lines of TOML to the table that was opened last, for tests that vary them.
+    pub fn lines(mut self, text: &str) -> Config {
+        let table = self.tables.last_mut().expect("the top is a table");
+        table.text += text;
+        table.text += if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         self
     }
 
@@ -126,6 +136,7 @@ impl Display for Config {
             for (key, value) in &table.lines {
                 writeln!(f, "{key} = {value}")?;
             }
+            f.write_str(&table.text)?;
         }
         Ok(())
     }
