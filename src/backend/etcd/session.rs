@@ -7,7 +7,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::subscription::{Denial, Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Wanted};
+use super::subscription::{Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Want, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
 use crate::backend::failover::{LASTING, SLOW_RETRY};
@@ -354,9 +354,7 @@ impl Session {
             }
             self.state = State::Ready;
         }
-        let is_due =
-            |s: &Subscription| s.denied.is_none() && s.reading.is_none() && s.next_read.is_some_and(|at| at <= now);
-        let due: Vec<Id> = self.subscriptions.iter().filter(|(_, s)| is_due(s)).map(|(id, _)| *id).collect();
+        let due: Vec<Id> = self.subscriptions.iter().filter(|(_, s)| s.is_due_again(now)).map(|(id, _)| *id).collect();
         for id in due {
             self.read_all(id, None, out);
         }
@@ -391,9 +389,9 @@ impl Session {
         let due = self.subscriptions.range(self.turn_of..).find(is_due);
         let due = due.or_else(|| self.subscriptions.iter().find(is_due));
         if let Some((id, subscription)) = due {
-            return Some(match subscription.reading {
-                Some(_) => Asked::Page(*id),
-                None => Asked::Permission(*id),
+            return Some(match subscription.want() {
+                Want::Page => Asked::Page(*id),
+                Want::Permission => Asked::Permission(*id),
             });
         }
         self.give_up_doubtful(now, out);
@@ -420,8 +418,7 @@ impl Session {
                 (RequestKind::Range, reader.and_then(Subscription::page_request))
             }
             Asked::Permission(id) => {
-                let denied = of(id).and_then(|s| s.denied.as_ref());
-                (RequestKind::Range, denied.map(|denied| wire::permission(&denied.span)))
+                (RequestKind::Range, of(id).and_then(Subscription::denied_span).map(wire::permission))
             }
             Asked::Newest(id) => {
                 let body = of(id).map(|s| wire::newest_revision(&s.probed_span()));
@@ -450,7 +447,7 @@ impl Session {
 
     /// Whether the open watches are other ones than those that are wanted. Who reads all keys is waited for.
     fn is_stale(&self, watching: &Watching) -> bool {
-        let is_wanted = |slot: &WatchSlot| self.subscriptions.get(&slot.id).is_some_and(|s| s.denied.is_none());
+        let is_wanted = |slot: &WatchSlot| self.subscriptions.get(&slot.id).is_some_and(|s| !s.is_denied());
         let open = Watching::open(&watching.slots);
         watching.slots.iter().any(|slot| slot.state != SlotState::Ended && !is_wanted(slot))
             || self.watchable().any(|(id, s)| open.get(&id) != Some(&s.watches.len()))
@@ -477,7 +474,8 @@ impl Session {
     fn page(&mut self, id: Id, page: Page, now: Instant, out: &mut Vec<Action>) {
         self.proved();
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        subscription.denied = None;
+        // What it reads it may read.
+        subscription.allow();
         let read = match subscription.page(page) {
             Ok(Some(read)) => read,
             Ok(None) => {
@@ -492,7 +490,7 @@ impl Session {
         let interval = subscription.interval.map(|interval| self.about(interval));
         let patience = now + self.settings.patience;
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        subscription.next_read = interval.and_then(|interval| now.checked_add(interval));
+        subscription.read_again_at(interval.and_then(|interval| now.checked_add(interval)));
         let is_attached = matches!(&self.state, State::Watching(watching) if watching.is_attached(id));
         if let (true, Some(why)) = (is_attached, read.changed) {
             out.push(log(id, Level::Warn, "opening the watch again", "reason", why.to_owned()));
@@ -506,7 +504,7 @@ impl Session {
         self.flush(id, out);
         out.push(report(id, Report::Snapshot(read.layer)));
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.take_held();
+            subscription.take_held(read.held);
         }
         self.plan_read(id, now);
         self.recover(out);
@@ -553,7 +551,7 @@ impl Session {
             return match answer.compact_revision {
                 0 => self.cancelled(id, watch, &mem::take(&mut answer.cancel_reason), answer.created, now, out),
                 // The read that is under way is newer.
-                _ if subscription.reading.is_some() => self.detach(id, out),
+                _ if !subscription.is_read() => self.detach(id, out),
                 _ => self.lost(id, Level::Info, "history was compacted", now, out),
             };
         }
@@ -655,7 +653,7 @@ impl Session {
     fn permitted(&mut self, id: Id, out: &mut Vec<Action>) {
         self.proved();
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
-            subscription.denied = None;
+            subscription.allow();
         }
         self.recover(out);
     }
@@ -672,9 +670,7 @@ impl Session {
             }
             (Reason::RevisionGone, Asked::Page(id)) => {
                 self.read_all(id, None, out);
-                let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-                subscription.restarts += 1;
-                if subscription.restarts > RESTARTS {
+                if self.subscriptions.get_mut(&id).is_some_and(|s| s.restarted() > RESTARTS) {
                     self.page_failed(id, &words, now, out);
                 }
             }
@@ -699,7 +695,7 @@ impl Session {
                 }
             }
             (Reason::Denied, Asked::Permission(id)) => {
-                if let Some(span) = of(id).and_then(|s| Some(s.denied.as_ref()?.span.clone())) {
+                if let Some(span) = of(id).and_then(|s| s.denied_span().cloned()) {
                     self.bar(id, "read", span, &words, now, out);
                 }
             }
@@ -724,7 +720,7 @@ impl Session {
             Resume::TooMany => {
                 self.too_long(id, words, now, out);
                 // What was read of it is given back, and is read anew when its time comes.
-                if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| s.reading.is_some()) {
+                if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| !s.is_read()) {
                     s.read_all(None);
                 }
             }
@@ -756,8 +752,8 @@ impl Session {
         watching.probe_at = now;
         let rest = subscription.page_failed();
         let from = now + rest + self.up_to(rest);
-        if let Some(reading) = self.subscriptions.get_mut(&id).and_then(|s| s.reading.as_mut()) {
-            reading.from = Some(from);
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.rest_until(from);
         }
         out.push(report(id, Report::Failed(format!("failed to read from {}: {words}", &self.node))));
     }
@@ -772,9 +768,7 @@ impl Session {
         let words = format!("failed to read `{}` from {node}: {words}", span.shown());
         out.push(log(id, Level::Warn, "going on with the watch alone", "error", words));
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        subscription.reading = None;
-        subscription.next_read = Some(now + slow.max(subscription.interval.unwrap_or_default()));
-        subscription.take_held();
+        subscription.stop_reading(Some(now + slow.max(subscription.interval.unwrap_or_default())));
         self.plan_read(id, now);
         self.recover(out);
     }
@@ -847,7 +841,7 @@ impl Session {
     /// all again.
     fn moment_to_read(&mut self, now: Instant) -> Instant {
         let planned =
-            self.subscriptions.values().filter_map(|s| s.reading.as_ref()?.from).filter(|from| *from >= now).min();
+            self.subscriptions.values().filter_map(Subscription::reads_from).filter(|from| *from >= now).min();
         planned.unwrap_or_else(|| now + self.up_to(SPREAD))
     }
 
@@ -862,9 +856,9 @@ impl Session {
         let words = format!("failed to {verb} `{}` {preposition} {node}{user}: {words}", span.shown());
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         if subscription.goal == Goal::Once {
-            subscription.reading = None;
+            subscription.stop_reading(None);
         } else {
-            subscription.denied = Some(Denial { until, span });
+            subscription.deny(until, span);
         }
         out.push(report(id, Report::Failed(words)));
     }
@@ -943,13 +937,13 @@ impl Session {
         };
         for (id, subscription) in &mut self.subscriptions {
             let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();
-            if watched && subscription.reading.is_none() && subscription.denied.is_none() && !locked_out {
+            if watched && subscription.is_read() && !subscription.is_denied() && !locked_out {
                 if !subscription.watches.is_empty() {
                     subscription.watched_since.get_or_insert(self.now);
                 }
                 out.push(Action::Tell(Output::Healthy(*id)));
             } else {
-                all &= subscription.denied.is_some();
+                all &= subscription.is_denied();
             }
         }
         if all {
@@ -994,7 +988,7 @@ impl Subscribers for Session {
 
     fn give_up(&mut self) {
         for subscription in self.subscriptions.values_mut().filter(|s| s.goal == Goal::Once) {
-            subscription.reading = None;
+            subscription.stop_reading(None);
         }
     }
 

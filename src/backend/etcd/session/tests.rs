@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
-use super::super::subscription::{HELD, LEAST_LATE, PAGE, Unclear};
+use super::super::subscription::{HELD, LEAST_LATE, PAGE};
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
@@ -1273,7 +1273,7 @@ fn nothing_is_lost_whatever_happens() {
                     .session
                     .subscriptions
                     .values()
-                    .all(|s| s.watchable() && s.doubts.is_none() && s.unclear == Unclear::Nothing);
+                    .all(|s| s.watchable() && s.doubts.is_none() && s.is_clear());
                 if well && mem::replace(&mut was_quiet, true) {
                     break;
                 }
@@ -1802,7 +1802,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
 
     // A resource that is refused what is being read for it.
     let mut bench = three();
-    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     bench.turn(&["0 range /a to /b"]);
     let refused = |watch_id| {
         let cancel_reason = "permission denied".to_owned();
@@ -1837,7 +1837,7 @@ fn a_stream_that_is_being_opened_keeps_its_watches() {
 #[test]
 fn a_read_that_holds_back_too_much_is_watched_on_anew() {
     let mut bench = three();
-    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     bench.turn(&["0 range /a to /b"]);
     let half = "x".repeat(HELD / 2);
     bench.check(events(1, vec![put("/a/1", &half, 11)]), &[]);
@@ -1874,7 +1874,7 @@ fn a_read_that_fails_again_and_again_is_its_resources_own() {
     let late = || Event::Broken { words: "no answer within 3s".into(), resume: Resume::TimedOut };
     // Beside a stream: the others' goes on.
     let mut bench = three();
-    bench.session.subscriptions.get_mut(&FIRST).unwrap().next_read = Some(bench.now);
+    bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     let mut rests = Vec::new();
     for _ in 0..8 {
         bench.turn(&["0 range /a to /b"]);
