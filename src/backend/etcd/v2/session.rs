@@ -117,13 +117,8 @@ pub struct Session {
     mirror: Mirror,
     /// After a failure nothing is asked for until then.
     resting: Option<Instant>,
-    /// The read of all keys that is under way or due. Waits are left alone meanwhile.
-    reading: Option<Reading>,
-    /// When all keys are read again.
-    next_read: Option<Instant>,
+    state: State,
     waits: Vec<Wait>,
-    /// Keys that the last read had otherwise than the mirror, and until when the waits may still bring them.
-    doubts: Option<(BTreeSet<Bytes>, Instant)>,
     /// When the node is asked for its newest index.
     probe_at: Option<Instant>,
     /// Since when all waits have been open, but for those that are opened anew.
@@ -146,6 +141,25 @@ pub struct Session {
     /// When the last event came; `None`: before the first turn.
     now: Option<Instant>,
     random: Box<dyn FnMut(u64) -> u64>,
+}
+
+/// How far the keys are.
+enum State {
+    /// All keys are being read, or are about to be. Waits are left alone meanwhile.
+    Reading(Reading),
+    /// All keys are known, or are not wanted any more.
+    Known {
+        /// When all keys are read again.
+        next_read: Option<Instant>,
+        doubts: Option<Doubts>,
+    },
+}
+
+/// Keys that the last read had otherwise than the mirror.
+struct Doubts {
+    keys: BTreeSet<Bytes>,
+    /// Until when the waits may still bring them.
+    until: Instant,
 }
 
 /// One key that is waited for.
@@ -202,13 +216,11 @@ impl Session {
             asked: Vec::new(),
             losses: 0,
             waits: watched.into_iter().map(|path| Wait { path, next: 0, read: 0, open: None }).collect(),
-            doubts: None,
             probe_at: None,
             watching: None,
             cluster: None,
             newest: 0,
-            reading: None,
-            next_read: None,
+            state: State::Known { next_read: None, doubts: None },
             changes: Vec::new(),
             trigger: false,
             burst: None,
@@ -266,7 +278,7 @@ impl Session {
     /// # Errors
     /// The read is larger than it may be, in words: nothing more is taken of the answer.
     pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
-        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let State::Reading(reading) = &mut self.state else { return Ok(()) };
         reading.part_tally.add(&entry.key, &entry.value)?;
         self.mirror.add(&mut reading.part, entry);
         Ok(())
@@ -276,21 +288,26 @@ impl Session {
     pub fn due(&self) -> Option<Instant> {
         if self.under_way.is_some() {
             // One request at a time. A burst ends by itself.
-            self.burst
-        } else if self.resting.is_some() {
-            self.resting
-        } else if self.reading.is_some() || self.waits.iter().any(|wait| wait.open.is_none()) {
-            // Once a one-shot run has given up it wants nothing; it has no waits.
-            self.now
-        } else {
-            let settled = self.doubts.as_ref().map(|(_, until)| *until);
-            [self.probe_at, self.next_read, self.burst, settled].into_iter().flatten().min()
+            return self.burst;
+        }
+        match &self.state {
+            _ if self.resting.is_some() => self.resting,
+            State::Reading(_) => self.now,
+            State::Known { .. } if self.waits.iter().any(|wait| wait.open.is_none()) => self.now,
+            State::Known { next_read, doubts } => {
+                let settled = doubts.as_ref().map(|doubts| doubts.until);
+                [self.probe_at, *next_read, self.burst, settled].into_iter().flatten().min()
+            }
         }
     }
 
     /// Whether what the waits bring is taken: an answer that is under way must not be older than what is known.
     pub fn listens(&self) -> bool {
-        self.reading.is_none() && !matches!(self.under_way, Some(RequestKind::Read | RequestKind::Probe))
+        !self.is_reading() && !matches!(self.under_way, Some(RequestKind::Read | RequestKind::Probe))
+    }
+
+    fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading(_))
     }
 
     /// How many waits there can be.
@@ -303,18 +320,18 @@ impl Session {
             return;
         }
         self.resting = None;
-        if self.reading.is_none() {
-            if self.next_read.is_some_and(|at| at <= now) {
+        if let State::Known { next_read, doubts } = &mut self.state {
+            if next_read.is_some_and(|at| at <= now) {
                 let mode = if self.watching.is_some() { ReadMode::WhileWatching } else { ReadMode::Reset };
                 self.read_all(mode, out);
-            } else if let Some((keys, _)) = self.doubts.take_if(|(_, until)| *until <= now) {
+            } else if let Some(Doubts { keys, .. }) = doubts.take_if(|doubts| doubts.until <= now) {
                 let keys = keys.len().to_string();
                 out.push(self.log(Level::Warn, "watch missed changes, opening it again", "keys", keys));
                 self.close(out);
                 self.skip_what_was_read();
             }
         }
-        let (kind, key, target) = if let Some(reading) = &self.reading {
+        let (kind, key, target) = if let State::Reading(reading) = &self.state {
             match reading.rest.front() {
                 Some(place) => {
                     let key = &self.mirror.read()[*place];
@@ -353,17 +370,14 @@ impl Session {
     /// Lets all keys be read, from the first one.
     fn read_all(&mut self, mode: ReadMode, out: &mut Vec<Action>) {
         out.push(self.log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
-        self.next_read = None;
         let rest = (0..self.mirror.read().len()).collect();
         let tally = Tally::new(self.settings.limits);
         let (loading, part) = (self.mirror.load(), self.mirror.load());
-        self.reading = Some(Reading { rest, mode, heads: Vec::new(), loading, part, tally, part_tally: tally });
+        self.state = State::Reading(Reading { rest, mode, heads: Vec::new(), loading, part, tally, part_tally: tally });
     }
 
     fn read(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
-        let Some(reading) = &mut self.reading else {
-            return;
-        };
+        let State::Reading(reading) = &mut self.state else { return };
         // What the cluster agrees on never goes back.
         let other = |before: &Head| before.cluster != head.cluster || before.index > head.index;
         if reading.heads.iter().any(|(_, before)| other(before)) {
@@ -374,9 +388,20 @@ impl Session {
         reading.loading.append(&mut reading.part);
         reading.tally = reading.part_tally;
         if reading.rest.is_empty()
-            && let Some(reading) = self.reading.take()
+            && let Some(reading) = self.stop_reading()
         {
             self.install(reading, head, now, out);
+        }
+    }
+
+    /// The read that is over, or is given up.
+    fn stop_reading(&mut self) -> Option<Reading> {
+        match mem::replace(&mut self.state, State::Known { next_read: None, doubts: None }) {
+            State::Reading(reading) => Some(reading),
+            known @ State::Known { .. } => {
+                self.state = known;
+                None
+            }
         }
     }
 
@@ -393,17 +418,17 @@ impl Session {
         }
         self.newest = if changed.is_some() { head.index } else { self.newest.max(head.index) };
         let (layer, unknown) = self.mirror.install(reading.loading);
+        let mut doubts = None;
         if reading.mode == ReadMode::Reset || changed.is_some() {
             self.waits.iter_mut().for_each(|wait| wait.next = wait.read.saturating_add(1));
-            self.doubts = None;
         } else if unknown.is_empty() {
             self.skip_what_was_read();
         } else {
-            self.doubts = Some((unknown, now + self.settings.patience));
+            doubts = Some(Doubts { keys: unknown, until: now + self.settings.patience });
         }
-        if let Some(interval) = self.settings.interval {
-            self.next_read = now.checked_add(self.about(interval));
-        }
+        let interval = self.settings.interval.map(|interval| self.about(interval));
+        let next_read = interval.and_then(|interval| now.checked_add(interval));
+        self.state = State::Known { next_read, doubts };
         // What has come before is part of it.
         (self.changes, self.trigger, self.burst) = (Vec::new(), false, None);
         if let (true, Some(why)) = (self.watching.is_some(), changed) {
@@ -483,7 +508,7 @@ impl Session {
 
     /// The node told the newest index because it was asked.
     fn probed(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
-        if let Some(reading) = self.reading.take() {
+        if let Some(reading) = self.stop_reading() {
             return self.install(reading, head, now, out);
         }
         self.probe_at = Some(now + self.about(self.settings.watch_deadline));
@@ -514,7 +539,7 @@ impl Session {
     }
 
     fn refused(&mut self, refusal: &Refusal, user: Option<String>, now: Instant, out: &mut Vec<Action>) {
-        if refusal.why == Why::Cleared && self.reading.is_none() {
+        if refusal.why == Why::Cleared && !self.is_reading() {
             return self.lost(Level::Info, "history was cleared", now, out);
         }
         let key = String::from_utf8_lossy(&self.asked).into_owned();
@@ -536,7 +561,7 @@ impl Session {
 
     /// All keys together are more than may be read: no node has fewer. What was read of them is given back.
     fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
-        let mode = self.reading.take().map_or(ReadMode::Reset, |reading| reading.mode);
+        let mode = self.stop_reading().map_or(ReadMode::Reset, |reading| reading.mode);
         self.read_all(mode, out);
         out.push(Action::Tell(Output::FailFast));
         let words = format!("`{}`: {words}", String::from_utf8_lossy(&self.asked));
@@ -570,13 +595,13 @@ impl Session {
             out.push(Action::Tell(Output::ResetBackoff));
         }
         self.close(out);
-        let what = match &mut self.reading {
-            Some(reading) => {
+        let what = match &mut self.state {
+            State::Reading(reading) => {
                 reading.part = self.mirror.load();
                 reading.part_tally = reading.tally;
                 "read from"
             }
-            None => "watch",
+            State::Known { .. } => "watch",
         };
         self.abort(out);
         let words = format!("failed to {what} {}: {words}", self.node);
@@ -597,11 +622,10 @@ impl Session {
 
     /// A wait brought a change that a read had before it.
     fn settle(&mut self, key: &[u8]) {
-        if let Some((keys, _)) = &mut self.doubts {
+        if let State::Known { doubts: Some(doubts), .. } = &mut self.state {
             // A directory went with all that was below it.
-            keys.retain(|doubtful| !is_within(doubtful, key));
-            if keys.is_empty() {
-                self.doubts = None;
+            doubts.keys.retain(|doubtful| !is_within(doubtful, key));
+            if doubts.keys.is_empty() {
                 self.skip_what_was_read();
             }
         }
@@ -609,9 +633,15 @@ impl Session {
 
     /// The waits go on behind the last read. Those that are open may still bring one change of before it.
     fn skip_what_was_read(&mut self) {
-        self.doubts = None;
+        self.forget_doubts();
         for wait in &mut self.waits {
             wait.next = wait.next.max(wait.read.saturating_add(1));
+        }
+    }
+
+    fn forget_doubts(&mut self) {
+        if let State::Known { doubts, .. } = &mut self.state {
+            *doubts = None;
         }
     }
 
@@ -621,7 +651,8 @@ impl Session {
         if self.now.is_some_and(|now| self.is_lasting(now)) {
             self.losses = 0;
         }
-        (self.watching, self.probe_at, self.doubts) = (None, None, None);
+        (self.watching, self.probe_at) = (None, None);
+        self.forget_doubts();
         if self.waits.iter_mut().filter_map(|wait| wait.open.take()).count() > 0 {
             out.push(Action::Close);
         }
@@ -663,12 +694,12 @@ impl Session {
 
 impl Subscribers for Session {
     fn waiting(&self) -> Vec<Id> {
-        let has_all = self.now.is_some() && self.reading.is_none() && self.waits.is_empty();
+        let has_all = self.now.is_some() && !self.is_reading() && self.waits.is_empty();
         if has_all { Vec::new() } else { vec![self.settings.id] }
     }
 
     fn give_up(&mut self) {
-        self.reading = None;
+        drop(self.stop_reading());
     }
 
     fn use_node(&mut self, name: &str) {
