@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use remco::backend::driver::Driver;
@@ -72,8 +73,8 @@ fn run(bytes: &[u8], store: &Store<'_>) {
          watch = {watch}\n{interval}{keys}{lines}\n{login}\n"
     );
     let has_secret = text.contains(PASSWORD);
-    let options = options_of(text, mode);
-    let mut machine = Machine { has_secret, ..Machine::new(options, mode, store) };
+    let (options, driver) = known(text, mode, store);
+    let mut machine = Machine { has_secret, ..Machine::new(options, &driver, mode, store) };
     let mut script = Script { rest: script };
     machine.add();
     machine.settle();
@@ -86,21 +87,20 @@ fn run(bytes: &[u8], store: &Store<'_>) {
     machine.finish();
 }
 
-/// The options as the program reads them.
-fn options_of(text: String, mode: Mode) -> config::Backend {
+/// The options as the program reads them, and a driver, which only makes protocols here.
+fn known(text: String, mode: Mode, store: &Store<'_>) -> (config::Backend, Rc<Driver>) {
     thread_local! {
-        static KNOWN: RefCell<BTreeMap<String, config::Backend>> = RefCell::default();
+        static KNOWN: RefCell<BTreeMap<(String, bool), (config::Backend, Rc<Driver>)>> = RefCell::default();
     }
-    KNOWN.with_borrow_mut(|known| {
-        let read = |text: &String| {
-            let read = config::load(Path::new("config"), Strictness::Lenient, mode, &Texts(text));
-            let (config, _) = read.unwrap_or_else(|findings| panic!("{text}: {}", findings.list[0]));
-            config.resources[0].backends[0].clone()
-        };
-        let options = known.get(&text).cloned().unwrap_or_else(|| read(&text));
-        known.insert(text, options.clone());
-        options
-    })
+    let read = || {
+        let read = config::load(Path::new("config"), Strictness::Lenient, mode, &Texts(&text));
+        let (config, _) = read.unwrap_or_else(|findings| panic!("{text}: {}", findings.list[0]));
+        let options = config.resources[0].backends[0].clone();
+        let driver = (store.driver)(&options, mode, Instant::now()).expect("the options are the store's");
+        (options, Rc::new(driver))
+    };
+    let key = (text.clone(), mode == Mode::OneShot);
+    KNOWN.with_borrow_mut(|known| known.entry(key).or_insert_with(read).clone())
 }
 
 struct Texts<'a>(&'a str);
@@ -181,10 +181,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(options: config::Backend, mode: Mode, store: &Store<'_>) -> Machine {
+    fn new(options: config::Backend, driver: &Driver, mode: Mode, store: &Store<'_>) -> Machine {
         let now = Instant::now();
         let nodes = ["http://a:1".to_owned(), "http://b:2".to_owned()];
-        let driver = (store.driver)(&options, mode, now).expect("the options are the store's");
         let mut protocol = driver.protocol(&nodes, now);
         let deadline = if mode == Mode::OneShot { Deadline::After(Duration::from_secs(30)) } else { Deadline::Never };
         let mut failover = Failover::new(nodes.to_vec(), Start::First, deadline, Box::new(|bound| bound / 2));
@@ -432,7 +431,7 @@ impl Machine {
 
     /// The server is gone for an hour.
     fn finish(&mut self) {
-        for _ in 0..200 {
+        for _ in 0..20 {
             if self.is_replaced {
                 return;
             }
