@@ -88,9 +88,11 @@ fn run(bytes: &[u8], store: &Store<'_>) {
 }
 
 /// The options as the program reads them, and a driver, which only makes protocols here.
-fn known(text: String, mode: Mode, store: &Store<'_>) -> (config::Backend, Rc<Driver>) {
+type Made = (config::Backend, Rc<Driver>);
+
+fn known(text: String, mode: Mode, store: &Store<'_>) -> Made {
     thread_local! {
-        static KNOWN: RefCell<BTreeMap<(String, bool), (config::Backend, Rc<Driver>)>> = RefCell::default();
+        static KNOWN: RefCell<BTreeMap<(String, bool), Made>> = RefCell::default();
     }
     let read = || {
         let read = config::load(Path::new("config"), Strictness::Lenient, mode, &Texts(&text));

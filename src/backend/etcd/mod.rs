@@ -6,6 +6,7 @@ mod discovery;
 mod elements;
 mod login;
 pub mod mirror;
+mod pace;
 mod protocol;
 mod request;
 mod session;

@@ -6,6 +6,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::mirror::{Applied, Loading, Mirror};
+use super::pace::Pace;
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
 use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SHORTEST_BACKOFF};
 use crate::backend::keys::StoreKey;
@@ -20,10 +21,6 @@ pub const PAGE: usize = 10_000;
 
 /// The fewest keys to ask for where a page is late: a node that hangs must not make thousands of requests of the next read.
 pub const LEAST_LATE: usize = 100;
-
-/// Between two reads because of events that do not tell what a store key is now.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Bytes that are held back while all keys are read.
 pub const HELD: usize = 1 << 20;
@@ -71,8 +68,8 @@ pub struct Subscription {
     limit: usize,
     /// How often a page failed beside the stream since one came.
     failed_pages: u32,
-    /// How long to wait after the last read that cleared up what events could not tell, and until when that is.
-    pace: Option<(Duration, Instant)>,
+    /// Of reads that clear up what events could not tell.
+    pace: Pace,
     /// How often the history was lost since watches lasted.
     pub losses: u32,
     /// Since when all watches have been confirmed.
@@ -152,7 +149,7 @@ impl Subscription {
             cluster: 0,
             limit: PAGE,
             failed_pages: 0,
-            pace: None,
+            pace: Pace::default(),
             losses: 0,
             watched_since: None,
             doubts: None,
@@ -445,11 +442,7 @@ impl Subscription {
     /// is a part of the pause that is added to it.
     pub fn plan_read(&mut self, now: Instant, jitter: impl FnOnce(Duration) -> Duration) {
         let State::Known(known @ Known { unclear: Unclear::Found, .. }) = &mut self.state else { return };
-        let (pause, at) = match self.pace {
-            Some((pause, end)) if now < end + pause => ((pause * 2).min(LONGEST_PAUSE), end.max(now)),
-            _ => (SHORTEST_PAUSE, now),
-        };
-        self.pace = Some((pause, at + pause + jitter(pause / 4)));
+        let at = self.pace.next(now, jitter);
         known.unclear = Unclear::Planned;
         known.next_read = Some(known.next_read.map_or(at, |next| next.min(at)));
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::mirror::{Applied, Loading, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
+use crate::backend::etcd::pace::Pace;
 use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
 use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
@@ -132,6 +133,8 @@ pub struct Session {
     under_way: Option<RequestKind>,
     /// What the node is asked about: a key, for messages.
     asked: Vec<u8>,
+    /// Of reads that tell what has become of a key.
+    pace: Pace,
     /// How often history was lost since waits lasted.
     losses: u32,
     /// What has come and is not reported yet; and until when it may wait for the rest of its burst.
@@ -214,6 +217,7 @@ impl Session {
             node: String::new(),
             under_way: None,
             asked: Vec::new(),
+            pace: Pace::default(),
             losses: 0,
             waits: watched.into_iter().map(|path| Wait { path, next: 0, read: 0, open: None }).collect(),
             probe_at: None,
@@ -483,7 +487,12 @@ impl Session {
                 self.changes.extend(changes);
                 self.trigger |= trigger;
             }
-            Applied::ReadAgain => self.read_all(ReadMode::Reset, out),
+            Applied::ReadAgain => {
+                self.read_all(ReadMode::Reset, out);
+                let part = self.up_to(Duration::from_secs(1));
+                let at = self.pace.next(now, |pause| pause.mul_f64(part.as_secs_f64()));
+                self.resting = Some(at).filter(|at| *at > now);
+            }
         }
     }
 

@@ -110,6 +110,9 @@ pub enum EventKind {
     Delete,
 }
 
+/// Bytes of an answer beside its keys: some 100 for each directory.
+const BESIDE_KEYS: usize = 64 << 20;
+
 /// Reads the answer to [`read`] as it comes, giving each key with a value away as soon as it is there: the answer is never
 /// in memory as a whole.
 pub struct KeysReader {
@@ -118,8 +121,7 @@ pub struct KeysReader {
 
 impl Default for KeysReader {
     fn default() -> KeysReader {
-        // Beside its keys are its directories: as many as the size of the answer allows.
-        KeysReader { elements: Elements::of("nodes", usize::MAX) }
+        KeysReader { elements: Elements::of("nodes", BESIDE_KEYS) }
     }
 }
 

@@ -673,3 +673,19 @@ fn more_keys_than_may_be_read_are_an_error() {
     bench.check(Event::TooMany("too many".into()), &["failed: failed to read from http://a: `/a`: too many"]);
     assert_eq!(bench.due(), None);
 }
+
+/// Every read of a directory that goes and comes back would be followed by the next at once.
+#[test]
+fn a_directory_that_goes_again_and_again_is_read_at_a_pace() {
+    let mut bench = Bench::watching(WATCHED);
+    let mut waits = Vec::new();
+    for index in [20, 30, 40, 50] {
+        bench.on(delete(0, "/a", index));
+        waits.push(bench.wait().as_secs());
+        bench.turn(&["0 Read /a"]);
+        bench.read(index, &[("/a/1", "x", index)], &["snapshot /a/1=x"]);
+        bench.turn(&[&format!("0 Wait(0) /a from {}", index + 1)]);
+        bench.on(opened(0, index));
+    }
+    assert_eq!(waits, [0, 1, 2, 4]);
+}
