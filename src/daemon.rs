@@ -465,6 +465,7 @@ impl Daemon {
         self.reload = Reload::default();
         self.notify.stopping();
         let pool = &mut self.pool;
+        self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
         self.ending = Some(ending);
     }
