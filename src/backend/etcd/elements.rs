@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::unreadable::Unreadable;
-use crate::backend::json::Json;
+use crate::backend::json::{Json, plain};
 
 /// What stands in the place of an object that was given away.
 const PLACE: u8 = b'0';
@@ -157,11 +157,15 @@ impl Elements {
         let (length, next) = match self.string {
             None => return from,
             Some(Escape::Yes) => (1, Some(Escape::No)),
-            Some(Escape::No) => match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-                Some(length) if rest[length] == b'"' => (length + 1, None),
-                Some(length) => (length + 1, Some(Escape::Yes)),
-                None => (rest.len(), Some(Escape::No)),
-            },
+            Some(Escape::No) => {
+                let length = plain(rest);
+                match rest.get(length) {
+                    Some(b'"') => (length + 1, None),
+                    // A backslash: in a string there are no control characters.
+                    Some(_) => (length + 1, Some(Escape::Yes)),
+                    None => (length, Some(Escape::No)),
+                }
+            }
         };
         self.string = next;
         // Enough of it to tell it from the name.
