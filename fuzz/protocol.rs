@@ -581,3 +581,45 @@ pub fn url(bytes: &[u8]) {
 httpheaders = { X-Key = \"p4ssword\" }";
     run(bytes, &Store { table: "file", lines, login: "", driver, pieces: PIECES, ..ETCD });
 }
+
+/// A Redis, which several resources share.
+#[cfg(feature = "redis")]
+pub fn redis(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::Redis(redis) = &options.kind else { return None };
+        Some(remco::backend::redis::driver(redis, mode, |bound| bound / 2, now))
+    };
+    const PIECES: &[&[u8]] = &[
+        b"+OK\r\n",
+        b":7\r\n",
+        b"$-1\r\n",
+        b"$1\r\n1\r\n",
+        b"*1\r\n$1\r\n1\r\n",
+        b"*2\r\n$-1\r\n$1\r\n2\r\n",
+        b"*2\r\n$1\r\n0\r\n*0\r\n",
+        b"*2\r\n$1\r\n0\r\n*1\r\n$4\r\n/a/x\r\n",
+        b"*2\r\n$1\r\n7\r\n*2\r\n$6\r\n/p/a/x\r\n$5\r\n/a//x\r\n",
+        b"*2\r\n$22\r\nnotify-keyspace-events\r\n$2\r\nAK\r\n",
+        b"*2\r\n$22\r\nnotify-keyspace-events\r\n$0\r\n\r\n",
+        b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n",
+        b"*3\r\n$10\r\npsubscribe\r\n$1\r\nx\r\n:1\r\n",
+        b"*4\r\n$8\r\npmessage\r\n$19\r\n__keyspace@0__:/a/*\r\n$19\r\n__keyspace@0__:/a/x\r\n$3\r\nset\r\n",
+        b"*4\r\n$8\r\npmessage\r\n$21\r\n__keyspace@0__:/p/a/*\r\n$21\r\n__keyspace@0__:/p/a/x\r\n$3\r\nset\r\n",
+        b"*3\r\n$7\r\nmessage\r\n$17\r\n__keyspace@0__:/a\r\n$3\r\nset\r\n",
+        b"*3\r\n$7\r\nmessage\r\n$19\r\n__keyspace@0__:/p/t\r\n$3\r\nset\r\n",
+        b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n",
+        b"*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+        b"+PONG\r\n",
+        b"-WRONGPASS p4ssword\r\n",
+        b"-NOAUTH Authentication required.\r\n",
+        b"-NOPERM no\r\n",
+        b"-WRONGTYPE no\r\n",
+        b"-LOADING no\r\n",
+        b"-MOVED 1 h:1\r\n",
+        b"-CROSSSLOT no\r\n",
+        b"-ERR unknown command `AUTH`, with args beginning with: `p4ssword`\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n",
+    ];
+    let lines = "nodes = [\"a:1\"]";
+    run(bytes, &Store { table: "redis", lines, is_shared: true, driver, pieces: PIECES, ..ETCD });
+}

@@ -24,6 +24,9 @@ mod pattern;
 mod printf;
 #[path = "../fuzz/protocol.rs"]
 mod protocol;
+#[cfg(feature = "redis")]
+#[path = "../fuzz/redis.rs"]
+mod redis;
 #[path = "../fuzz/still.rs"]
 mod still;
 #[path = "../fuzz/template.rs"]
@@ -73,12 +76,20 @@ fn formats() {
     all("printf", 50, printf::run);
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn replies_of_a_redis() {
+    all("redis", 20, redis::run);
+}
+
 #[test]
 fn protocols() {
     all("protocol_etcd_v3", 50, protocol::etcd_v3);
     all("protocol_etcd_v2", 50, protocol::etcd_v2);
     all("protocol_etcd_discovery", 30, protocol::etcd_discovery);
     all("protocol_url", 10, protocol::url);
+    #[cfg(feature = "redis")]
+    all("protocol_redis", 30, protocol::redis);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Names in templates and of stores, over a real DNS server: a network and an `/etc` of the test's own, in which
 //! dnsmasq has port 53.
 
+#[cfg(feature = "redis")]
+use crate::support::Redis;
 use crate::support::{
     Authority, Clients, Config, Dnsmasq, Etcd, Key, KeysV2, LIMIT, TempDir, Valid, free_port, in_own_namespace, remco,
     resource, run, wait_until,
@@ -176,5 +178,25 @@ fn a_record_of_nodes_with_tls() {
             remco(&dir).once().expect_code(0).expect_log(&node);
             assert!(dir.holds("names.out", value), "{version:?}");
         }
+    });
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn nodes_of_a_redis_may_be_in_a_srv_record() {
+    in_own_namespace("names::nodes_of_a_redis_may_be_in_a_srv_record", || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let redis = Redis::start(&[]);
+        redis.set("/app/a", "1");
+        let record =
+            |port: u16, priority| format!("srv-host=_redis._tcp.example.com,etcd.example.com,{port},{priority},0");
+        let _server = Dnsmasq::start(53, &[RECORDS[5], &record(free_port(), 0), &record(redis.port(), 10)]);
+        let dir = TempDir::new();
+        dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
+        let config = names().backend("redis").set("srv_record", "_redis._tcp.example.com").keys(["/app"]).onetime();
+        config.write(&dir);
+        let node = format!("redis://etcd.example.com:{}", redis.port());
+        remco(&dir).once().expect_code(0).expect_log(&node);
+        assert!(dir.holds("names.out", "1"));
     });
 }

@@ -1,5 +1,9 @@
 //! A real Redis: what is read of it, what is watched, users, TLS, sockets, and what may happen to it meanwhile.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use rustix::process::Signal;
 
 use crate::support::{
@@ -261,7 +265,10 @@ fn the_first_node_that_answers_is_used() {
     let bench = Bench::new(&[REDIS_TELLING]);
     bench.redis.set("/app/a", "1");
     let dead = format!("127.0.0.1:{}", free_port());
-    bench.once(&rendering(&bench.dir, &[&dead, &bench.redis.node()]), "/app/a=1\n");
+    // One of them fails at once, in the turn that tries it.
+    for dead in [&*dead, "/no/such/socket"] {
+        bench.once(&rendering(&bench.dir, &[dead, &bench.redis.node()]), "/app/a=1\n");
+    }
     rendering(&bench.dir, &[&dead]).set("timeout", 0.1).onetime().write(&bench.dir);
     remco(&bench.dir).once().expect_code(1).expect_log("connection refused");
 }
@@ -368,7 +375,104 @@ fn random_changes_end_as_a_fresh_one_shot() {
     program.stop();
 }
 
-/// What a Redis is asked by a bare client, for figures beside those of the program.
+#[test]
+fn a_flush_empties_the_file() {
+    let bench = Bench::new(&[REDIS_TELLING]);
+    let mut client = bench.redis.client();
+    for command in ["FLUSHDB", "FLUSHALL"] {
+        client.set("/app/a", "1");
+        let program = bench.watching();
+        await_file(&bench.dir, "/app/a=1\n");
+        client.run(&[command]);
+        await_file(&bench.dir, "");
+        client.set("/app/a", "2");
+        await_file(&bench.dir, "/app/a=2\n");
+        let log = program.stop();
+        assert!(!log.iter().any(|line| line.contains("are not noticed")), "{log:#?}");
+    }
+}
+
+/// The blocks of docs/backends.md behind a heading, of one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let text = include_str!("../../docs/backends.md");
+    let (_, section) = text.split_once("\n## redis\n").expect("the section is there");
+    let section = section.split("\n## ").next().expect("a part is never missing");
+    let fence = format!("```{language}\n");
+    let fenced = section.split(&*fence).skip(1);
+    fenced.map(|rest| rest.split("```").next().expect("a part is never missing")).collect()
+}
+
+#[test]
+fn the_example_of_the_documents_works() {
+    let bench = Bench::new(&[]);
+    let ([commands], [toml]) = (&blocks("sh")[..], &blocks("toml")[..]) else { panic!("one block each") };
+    let commands = commands.replace("redis-cli ", &format!("redis-cli -p {} ", bench.redis.port()));
+    let script = format!("set -e\n{commands}");
+    let output = Command::new("sh").args(["-c", &script]).current_dir(bench.dir.path()).output().unwrap();
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("ERR"), "{output:?}");
+    bench.dir.write("config.toml", toml.replace("127.0.0.1:6379", &bench.redis.node()));
+    bench.dir.write("app.tmpl", "{{ getv(\"/app/greeting\") }}\n");
+    let program = remco(&bench.dir).start();
+    wait_until("the greeting", LIMIT, || bench.dir.holds("app.conf", "hello\n"));
+    bench.redis.set("/app/greeting", "again");
+    wait_until("the change", LIMIT, || bench.dir.holds("app.conf", "again\n"));
+    let log = program.stop();
+    assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:#?}");
+}
+
+#[test]
+fn the_sample_renders() {
+    let bench = Bench::new(&[]);
+    let values = ["/app/name", "shop", "/app/port", "8080", "/app/workers/min", "2", "/app/workers/max", "8"];
+    bench.redis.client().run(&[&["MSET"][..], &values].concat());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/redis");
+    let program = remco(&bench.dir).arg("-config").arg(&source.join("config.toml").to_string_lossy()).arg("-onetime");
+    let program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &bench.dir.path().to_string_lossy());
+    program.env("RELOAD", "true").env("REDIS", &bench.redis.node()).run().expect_code(0);
+    let json: serde_json::Value = serde_json::from_str(&bench.dir.read("app.json").unwrap()).unwrap();
+    assert_eq!(json["name"], "shop");
+    assert_eq!(json["workers"]["max"], 8);
+}
+
+#[test]
+fn resources_share_two_connections() {
+    let bench = Bench::new(&[REDIS_TELLING]);
+    let mut client = bench.redis.client();
+    client.set("/app/a", "1");
+    client.set("/other/b", "1");
+    let other = bench.rendering().watch().resource("other").template("list.tmpl", "other");
+    let other = other.backend("redis").set("nodes", [bench.redis.node()]).keys(["/other"]).watch();
+    other.write(&bench.dir);
+    let program = remco(&bench.dir).start();
+    await_file(&bench.dir, "/app/a=1\n");
+    wait_until("the other file", LIMIT, || bench.dir.holds("other", "/other/b=1\n"));
+    let Answer::Text(clients) = client.run(&["CLIENT", "LIST"]) else { panic!("a list") };
+    // The third one is the test's.
+    assert_eq!(clients.lines().count(), 3, "{clients}");
+    client.set("/other/b", "2");
+    wait_until("the change", LIMIT, || bench.dir.holds("other", "/other/b=2\n"));
+    program.stop();
+}
+
+#[test]
+fn values_that_are_not_utf8_and_large_ones_pass() {
+    let bench = Bench::new(&[REDIS_TELLING]);
+    let mut client = bench.redis.client();
+    client.run(&["SET", "/app/a", "x"]);
+    client.run(&["EVAL", "return redis.call('SET', '/app/raw', '\\255\\0\\r\\n$-1')", "0"]);
+    bench.dir.write("raw.tmpl", "{{ getv(\"/app/raw\") }}");
+    let config = config().resource("app").template("raw.tmpl", "out").backend("redis").keys(["/app"]);
+    config.set("nodes", [bench.redis.node()]).onetime().write(&bench.dir);
+    remco(&bench.dir).once().expect_code(0);
+    assert_eq!(fs::read(bench.dir.at("out")).unwrap(), b"\xff\0\r\n$-1");
+    let large = "x".repeat(3 << 20);
+    client.set("/app/a", &large);
+    client.run(&["DEL", "/app/raw"]);
+    bench.once(&bench.rendering(), &format!("/app/a={large}\n"));
+    bench.refused(&bench.rendering().set("max_response", 1 << 20).set("timeout", 0.1), "raise `max_response`");
+    bench.refused(&bench.rendering().set("max_decoded", 1 << 20), "raise `max_decoded`");
+}
+
 #[test]
 fn a_client_of_the_tests_reads_what_it_wrote() {
     let redis = Redis::start(&[]);

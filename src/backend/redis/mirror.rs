@@ -11,6 +11,8 @@ use crate::store::{Bytes, Layer};
 #[derive(Debug, Default)]
 pub struct Mirror {
     names: BTreeMap<Bytes, Held>,
+    /// Of keys and values.
+    bytes: usize,
 }
 
 /// The keys of one name with their values. The first in order gives the name its value: the exact one, or the least.
@@ -38,6 +40,11 @@ impl Mirror {
         self.names.len()
     }
 
+    /// How many bytes the keys and their values have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The names with their values.
     pub fn layer(&self) -> Layer {
         self.names.iter().filter_map(|(name, held)| Some((name.clone(), held.value()?.clone()))).collect()
@@ -59,28 +66,39 @@ impl Mirror {
         let raw = if **raw == *name { name.clone() } else { raw.clone() };
         let rank = (!exact, raw);
         let before = self.names.get(&name).and_then(Held::value).cloned();
-        match (self.names.get_mut(&name), value) {
-            (None, None) => {}
-            (None, Some(value)) => _ = self.names.insert(name.clone(), Held::One(rank, value)),
-            (Some(Held::One(held, _)), None) => {
-                if *held == rank {
-                    self.names.remove(&name);
-                }
+        let size = |value: &Bytes| rank.1.len().saturating_add(value.len());
+        let added = value.as_ref().map_or(0, size);
+        let removed = match (self.names.get_mut(&name), value) {
+            (None, None) => None,
+            (None, Some(value)) => {
+                self.names.insert(name.clone(), Held::One(rank.clone(), value));
+                None
             }
-            (Some(Held::One(held, old)), Some(value)) if *held == rank => *old = value,
+            (Some(Held::One(held, old)), value) if *held == rank => Some(match value {
+                Some(value) => std::mem::replace(old, value),
+                None => {
+                    let old = old.clone();
+                    self.names.remove(&name);
+                    old
+                }
+            }),
+            (Some(Held::One(..)), None) => None,
             (Some(one @ Held::One(..)), Some(value)) => {
                 if let Held::One(held, old) = std::mem::replace(one, Held::Several(BTreeMap::new())) {
-                    *one = Held::Several([(held, old), (rank, value)].into());
+                    *one = Held::Several([(held, old), (rank.clone(), value)].into());
                 }
+                None
             }
-            (Some(Held::Several(all)), Some(value)) => _ = all.insert(rank, value),
+            (Some(Held::Several(all)), Some(value)) => all.insert(rank.clone(), value),
             (Some(Held::Several(all)), None) => {
-                all.remove(&rank);
+                let old = all.remove(&rank);
                 if all.is_empty() {
                     self.names.remove(&name);
                 }
+                old
             }
-        }
+        };
+        self.bytes = self.bytes.saturating_add(added).saturating_sub(removed.as_ref().map_or(0, size));
         let after = self.names.get(&name).and_then(Held::value);
         match (before, after) {
             (before, Some(after)) if before.as_ref() != Some(after) => Some(Change::Put(name, after.clone())),
@@ -152,7 +170,8 @@ mod tests {
             }
             let mut fresh = Mirror::default();
             store.iter().for_each(|(raw, value)| _ = set(&mut fresh, raw, Some(value)));
-            assert_eq!(layer, fresh.layer());
+            let of = |(raw, value): (&&str, &String)| raw.len() + value.len();
+            assert_eq!((layer.clone(), mirror.bytes()), (fresh.layer(), store.iter().map(of).sum()));
             assert_eq!((mirror.layer(), mirror.into_layer()), (layer.clone(), layer));
         }
     }

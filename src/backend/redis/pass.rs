@@ -42,6 +42,8 @@ pub struct Pass {
     pub mirror: Mirror,
     /// Keys that the user may not read: how many, and the first of them.
     pub denied: (usize, Option<Bytes>),
+    /// Whether all may have changed meanwhile, so that another read has to follow.
+    pub is_stale: bool,
     /// How many of the keys themselves have not been answered.
     unanswered: usize,
     /// The patterns that are still to be read; the first one is under way once `scanning`.
@@ -66,6 +68,7 @@ impl Pass {
             singles: vec![false; keys],
             mirror: Mirror::default(),
             denied: (0, None),
+            is_stale: false,
             unanswered: keys,
             patterns: VecDeque::new(),
             scanning: None,

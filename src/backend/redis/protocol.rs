@@ -17,6 +17,7 @@ use crate::backend::protocol::{
 };
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
+use crate::backend::tally::Tally;
 use crate::backend::{Mode, Report};
 use crate::config::{self, ReadLimits};
 use crate::log::{Level, Line};
@@ -37,7 +38,13 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Keys as one page of a scan has about.
 const PAGE: &[u8] = b"1000";
 
-/// Bytes of a key that a message shows.
+/// The channel that tells of a change of all keys at once.
+const FLUSHES: &[u8] = b"__redis__:invalidate";
+
+/// No key begins so: of the changes that CLIENT TRACKING tells of, only those of all keys at once are wanted.
+const NO_KEY: &[u8] = b"\0remco: the beginning of no key\0";
+
+/// Characters of a key that a message shows.
 const SHOWN: usize = 200;
 
 /// What all resources of a Redis have in common.
@@ -74,6 +81,8 @@ pub struct Redis {
     events: Connection,
     /// The connections whose credentials are being read.
     logins: VecDeque<CallId>,
+    /// The moment of the last input.
+    now: Instant,
     /// What the replies to come on the connection for commands answer.
     asked: VecDeque<Asked>,
     /// How many reads and rounds there were.
@@ -81,6 +90,8 @@ pub struct Redis {
     pass: Option<Pass>,
     round: Option<Round>,
     watch: Watch,
+    /// Why changes of all keys at once are not told, as the log has it.
+    flushes_untold: Option<String>,
     /// What each channel is for, of the resources that are watched.
     routes: BTreeMap<Channel, Vec<(Id, Role)>>,
 }
@@ -94,6 +105,8 @@ struct Resource {
     mirror: Option<Mirror>,
     /// What has changed since.
     touched: Touched,
+    /// Counts what has changed.
+    told: Tally,
     /// Why it is not watched, as its log has it.
     unwatched: Option<String>,
     /// How many keys its log says that the user may not read.
@@ -105,12 +118,27 @@ struct Resource {
 enum Watch {
     /// Nothing was asked about it.
     Off,
-    /// The server is asked. With `login`, its answer to that comes first.
-    Asking { login: bool },
-    /// It tells. `confirmed`: so many channels are not yet; `since`: all of them are since then.
+    /// The server is asked; which answer comes next.
+    Asking(Step),
+    /// It tells. So many channels are `unconfirmed`; all of them are confirmed `since` then.
     On { channels: BTreeSet<Channel>, unconfirmed: usize, since: Option<Instant> },
     /// It does not. It is asked again before a read after this moment.
     Declined { until: Instant },
+}
+
+/// The answers to what is asked before changes are told, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// To the login.
+    Login,
+    /// Which changes are told.
+    Settings,
+    /// The number of the connection.
+    Number,
+    /// Whether changes of all keys at once are told on it.
+    Tracking,
+    /// Whether their channel may be subscribed to; why they are not told so far.
+    Flushes(Option<String>),
 }
 
 /// A connection, and what it waits for.
@@ -176,11 +204,13 @@ impl Redis {
             commands: Connection::new(settings.max_response, now),
             events: Connection::new(settings.max_response, now),
             logins: VecDeque::new(),
+            now,
             asked: VecDeque::new(),
             count: 0,
             pass: None,
             round: None,
             watch: Watch::Off,
+            flushes_untold: None,
             routes: BTreeMap::new(),
             settings,
         }
@@ -207,7 +237,7 @@ impl Redis {
     }
 
     fn close(&mut self, call: CallId, out: &mut Vec<Output>) {
-        let (limit, now) = (self.settings.max_response, self.commands.heard);
+        let (limit, now) = (self.settings.max_response, self.now);
         if let Some(connection) = self.connection(call)
             && connection.stage != Stage::Closed
         {
@@ -242,7 +272,8 @@ impl Redis {
         match call {
             EVENTS => {
                 wire::command(&mut bytes, &[b"CONFIG", b"GET", b"notify-keyspace-events"]);
-                self.watch = Watch::Asking { login: !first.is_empty() };
+                wire::command(&mut bytes, &[b"CLIENT", b"ID"]);
+                self.watch = Watch::Asking(if first.is_empty() { Step::Settings } else { Step::Login });
             }
             _ => {
                 if self.settings.database != 0 {
@@ -360,7 +391,8 @@ impl Redis {
         (self.pass, self.round, self.watch) = (None, None, Watch::Off);
         self.logins.clear();
         self.asked.clear();
-        self.resources.values_mut().for_each(|resource| resource.touched.clear());
+        let ids: Vec<Id> = self.resources.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.forget(id));
         // What was watched may have changed meanwhile.
         self.readings.failed(true);
     }
@@ -406,9 +438,7 @@ impl Redis {
         let Some(pass) = self.pass.take() else { return };
         let rest = self.rest();
         let words = format!("failed to read from {}: {words}", self.node);
-        if let Some(resource) = self.resources.get_mut(&pass.id) {
-            (resource.mirror, resource.touched) = (None, Touched::new());
-        }
+        self.forget(pass.id);
         self.readings.refused(pass.id, words, rest, now, out);
     }
 
@@ -587,9 +617,9 @@ impl Redis {
     fn begin(&mut self, now: Instant, out: &mut Vec<Output>) {
         while self.pass.is_none() && !self.is_undecided() {
             let Some(id) = self.readings.begin(now, out) else { return };
-            let Some(resource) = self.resources.get_mut(&id) else { return };
             // What changes from now on is looked at again behind the read.
-            (resource.mirror, resource.touched) = (None, Touched::new());
+            self.forget(id);
+            let Some(resource) = self.resources.get(&id) else { return };
             self.count += 1;
             let (pass, asks) = Pass::new(self.count, id, &resource.wanted, self.settings.limits);
             self.pass = Some(pass);
@@ -609,7 +639,7 @@ impl Redis {
     }
 
     fn pass_complete(&mut self, pass: Pass, now: Instant, out: &mut Vec<Output>) {
-        let Pass { id, singles, mirror, denied: (denied, first), .. } = pass;
+        let Pass { id, singles, mirror, denied: (denied, first), is_stale, .. } = pass;
         let Some(resource) = self.resources.get_mut(&id) else { return };
         if denied != std::mem::replace(&mut resource.denied, denied) && denied > 0 {
             let line = Line::new(Level::Warn, "keys that the user may not read are left out").with("backend", NAME);
@@ -630,6 +660,9 @@ impl Redis {
             out.push(Output::ResetBackoff);
         }
         self.readings.succeeded(id, layer, now, out);
+        if is_stale {
+            self.reread(id);
+        }
     }
 
     /// Asks for the keys that have changed, of all resources that are not being read.
@@ -640,6 +673,7 @@ impl Redis {
         let mut touched = BTreeMap::new();
         for (id, resource) in &mut self.resources {
             if resource.mirror.is_some() && !resource.touched.is_empty() {
+                resource.told = Tally::new(self.settings.limits);
                 touched.insert(*id, std::mem::take(&mut resource.touched));
             }
         }
@@ -655,11 +689,14 @@ impl Redis {
     }
 
     fn round_complete(&mut self, round: &Round, id: Id, out: &mut Vec<Output>) {
+        let limits = self.settings.limits;
         // It may be read again by now.
         let Some(Resource { wanted, singles, mirror: Some(mirror), .. }) = self.resources.get_mut(&id) else { return };
         match round.apply(id, wanted, singles, mirror) {
             Applied::Nothing => {}
-            Applied::Changes(..) if mirror.count() > self.settings.limits.max_keys => self.reread(id),
+            Applied::Changes(..) if mirror.count() > limits.max_keys || mirror.bytes() > limits.max_decoded => {
+                self.reread(id);
+            }
             Applied::Changes(changes, trigger) => {
                 out.push(Output::Report(id, Report::Changes { changes, trigger }));
             }
@@ -669,10 +706,20 @@ impl Redis {
 
     /// Reads a resource again, whatever is known of it.
     fn reread(&mut self, id: Id) {
+        self.forget(id);
+        match self.pass.as_mut().filter(|pass| pass.id == id) {
+            // What it brings is reported all the same: changes without end are no reason to report nothing.
+            Some(pass) => pass.is_stale = true,
+            None => self.readings.again(id),
+        }
+    }
+
+    /// Forgets what is known of a resource's keys and of their changes.
+    fn forget(&mut self, id: Id) {
         if let Some(resource) = self.resources.get_mut(&id) {
             (resource.mirror, resource.touched) = (None, Touched::new());
+            resource.told = Tally::new(self.settings.limits);
         }
-        self.readings.again(id);
     }
 
     // Watching
@@ -680,7 +727,7 @@ impl Redis {
     /// Whether it is still open whether changes are told. Nothing is read before.
     fn is_undecided(&self) -> bool {
         match &self.watch {
-            Watch::Asking { .. } => true,
+            Watch::Asking(_) => true,
             Watch::On { unconfirmed, .. } => *unconfirmed > 0,
             Watch::Off | Watch::Declined { .. } => false,
         }
@@ -695,7 +742,7 @@ impl Redis {
     fn arrange_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
         let is_wanted = !self.watchers().is_empty();
         match self.watch {
-            Watch::Asking { .. } | Watch::On { .. } if !is_wanted => {
+            Watch::Asking(_) | Watch::On { .. } if !is_wanted => {
                 self.close(EVENTS, out);
                 self.watch = Watch::Off;
             }
@@ -704,12 +751,12 @@ impl Redis {
                 self.ask_to_watch(now, out);
             }
             Watch::On { .. } => self.subscribe(now),
-            Watch::Off | Watch::Asking { .. } | Watch::Declined { .. } => {}
+            Watch::Off | Watch::Asking(_) | Watch::Declined { .. } => {}
         }
     }
 
     fn ask_to_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.watch = Watch::Asking { login: false };
+        self.watch = Watch::Asking(Step::Settings);
         self.open(EVENTS, now, out);
     }
 
@@ -748,13 +795,36 @@ impl Redis {
 
     /// A reply or a message on the connection for changes.
     fn event(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
-        match (&self.watch, reply) {
-            (Watch::Asking { login: true }, Reply::Error(text)) => self.login_refused(&text, now, out),
-            (Watch::Asking { login: true }, _) => self.watch = Watch::Asking { login: false },
-            (Watch::Asking { login: false }, reply) => self.told_settings(reply, now, out),
+        match (&mut self.watch, reply) {
+            (Watch::Asking(Step::Login), Reply::Error(text)) => self.login_refused(&text, now, out),
+            (Watch::Asking(step @ Step::Login), _) => *step = Step::Settings,
+            (Watch::Asking(Step::Settings), reply) => self.told_settings(reply, now, out),
+            (Watch::Asking(step @ Step::Number), Reply::Integer(number)) => {
+                *step = Step::Tracking;
+                let number = number.to_string();
+                let words: [&[u8]; 8] =
+                    [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", number.as_bytes(), b"BCAST", b"PREFIX", NO_KEY];
+                wire::command(&mut self.events.unsent, &words);
+                wire::command(&mut self.events.unsent, &[b"SUBSCRIBE", FLUSHES]);
+            }
+            (Watch::Asking(Step::Number), reply) => {
+                let untold = self.why_untold(reply);
+                self.begin_watch(untold, now, out);
+            }
+            (Watch::Asking(Step::Tracking), reply) => {
+                let untold = self.why_untold(reply);
+                self.watch = Watch::Asking(Step::Flushes(untold));
+            }
+            (Watch::Asking(Step::Flushes(untold)), reply) => {
+                let untold = untold.take();
+                let untold = untold.or_else(|| self.why_untold(reply));
+                self.begin_watch(untold, now, out);
+            }
             (Watch::On { .. }, Reply::Error(text)) => {
                 let refusal = Refusal::new(&text, &self.secrets);
                 match refusal.why {
+                    // A user may not be allowed to probe. The answer is one all the same.
+                    Why::Denied if self.events.probed && !self.is_undecided() => self.events.probed = false,
                     Why::Denied => {
                         let reason = format!("{} may not subscribe: {}", self.user(), refusal.words);
                         self.decline(reason, now, out);
@@ -774,9 +844,8 @@ impl Redis {
         let reason = match reply {
             Reply::Array(items) => match &items[..] {
                 [Reply::Bulk(_), Reply::Bulk(flags)] if tells_all(flags) => {
-                    self.watch = Watch::On { channels: BTreeSet::new(), unconfirmed: 0, since: None };
-                    self.subscribe(now);
-                    return self.confirmed(now);
+                    self.watch = Watch::Asking(Step::Number);
+                    return;
                 }
                 [Reply::Bulk(_), Reply::Bulk(flags)] if flags.is_empty() => {
                     "`notify-keyspace-events` of the server is empty: set it to `KA`".to_owned()
@@ -800,14 +869,34 @@ impl Redis {
         self.decline(reason, now, out);
     }
 
+    /// Why an answer means that changes of all keys at once are not told.
+    fn why_untold(&self, reply: Reply) -> Option<String> {
+        match reply {
+            Reply::Error(text) => Some(Refusal::new(&text, &self.secrets).words),
+            _ => None,
+        }
+    }
+
+    /// Subscribes to the changes of keys. `untold`: why changes of all keys at once are not told.
+    fn begin_watch(&mut self, untold: Option<String>, now: Instant, out: &mut Vec<Output>) {
+        if let Some(why) = untold.as_ref().filter(|why| self.flushes_untold.as_ref() != Some(why)) {
+            let line = Line::new(Level::Warn, "FLUSHALL and FLUSHDB are not noticed before the next read");
+            self.readings.log(line.with("reason", why.clone()), out);
+        }
+        self.flushes_untold = untold;
+        self.watch = Watch::On { channels: BTreeSet::new(), unconfirmed: 0, since: None };
+        self.subscribe(now);
+        self.confirmed(now);
+    }
+
     /// Changes are not told: those who want them are read by time.
     fn decline(&mut self, reason: String, now: Instant, out: &mut Vec<Output>) {
         self.close(EVENTS, out);
         self.watch = Watch::Declined { until: now + SLOW_RETRY };
         for id in self.watchers() {
             let interval = self.readings.unwatch(id, INTERVAL);
+            self.forget(id);
             let Some(resource) = self.resources.get_mut(&id) else { continue };
-            (resource.mirror, resource.touched) = (None, Touched::new());
             if resource.unwatched.as_ref() != Some(&reason) {
                 let line = Line::new(Level::Warn, "redis cannot be watched, using `interval` instead");
                 let line = line.with("backend", NAME).with("interval", interval.as_secs().to_string());
@@ -833,6 +922,9 @@ impl Redis {
                 self.confirmed(now);
             }
             [kind, ..] if **kind == *b"pong" => self.events.probed = false,
+            [kind, channel] if **kind == *b"message" && **channel == *FLUSHES => {
+                self.watchers().into_iter().for_each(|id| self.reread(id));
+            }
             [kind, channel, _] if **kind == *b"message" => {
                 if let Some(key) = self.key_of(channel) {
                     self.touch(&Channel::Key(key.clone()), &key);
@@ -860,22 +952,24 @@ impl Redis {
             *since = Some(now);
             for id in self.watchers() {
                 self.readings.watch(id);
-                self.readings.again(id);
+                self.reread(id);
             }
             self.resources.values_mut().for_each(|resource| resource.unwatched = None);
         }
     }
 
     fn touch(&mut self, channel: &Channel, key: &Bytes) {
+        let mut overflown = Vec::new();
         for (id, role) in self.routes.get(channel).into_iter().flatten() {
             let Some(resource) = self.resources.get_mut(id) else { continue };
-            resource.touched.entry(key.clone()).or_default().add(channel, *role);
-            // More than are ever read.
-            if resource.touched.len() > self.settings.limits.max_keys {
-                (resource.mirror, resource.touched) = (None, Touched::new());
-                self.readings.again(*id);
+            if !resource.touched.contains_key(key) && resource.told.add(key, b"").is_err() {
+                // More than are ever read.
+                overflown.push(*id);
+                continue;
             }
+            resource.touched.entry(key.clone()).or_default().add(channel, *role);
         }
+        overflown.into_iter().for_each(|id| self.reread(id));
     }
 
     fn route(&mut self) {
@@ -908,7 +1002,7 @@ impl Redis {
 
     /// Ends the connection for commands where nothing more is asked for some time.
     fn close_idle(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let is_watching = matches!(self.watch, Watch::Asking { .. } | Watch::On { .. });
+        let is_watching = matches!(self.watch, Watch::Asking(_) | Watch::On { .. });
         let is_idle = self.pass.is_none() && self.round.is_none() && self.asked.is_empty();
         if is_idle && !is_watching && !self.readings.is_due(now) {
             self.close(COMMANDS, out);
@@ -962,7 +1056,7 @@ impl Subscribers for Redis {
     }
 
     fn use_node(&mut self, name: &str) {
-        self.reset(self.commands.heard);
+        self.reset(self.now);
         self.node = name.to_owned();
     }
 }
@@ -974,12 +1068,17 @@ impl Protocol for Redis {
             singles: Vec::new(),
             mirror: None,
             touched: Touched::new(),
+            told: Tally::new(self.settings.limits),
             unwatched: None,
             denied: 0,
         };
         self.resources.insert(id, resource);
         self.readings.add(id, options);
         self.route();
+        if let Watch::Declined { .. } = self.watch {
+            // What was decided was decided for those who were there.
+            self.watch = Watch::Off;
+        }
         let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
         out.push(Output::Report(id, Report::Log(line.with("nodes", self.settings.nodes.clone()))));
     }
@@ -992,6 +1091,7 @@ impl Protocol for Redis {
     }
 
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.now = now;
         match input {
             Input::Turn => self.turn(now, out),
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
@@ -1016,7 +1116,8 @@ impl Protocol for Redis {
     fn due(&self) -> Option<Instant> {
         // What is due is begun behind what is under way.
         let is_free = self.pass.is_none() && !self.is_undecided();
-        let read = self.readings.due().filter(|_| is_free);
+        let read = if self.readings.is_due(self.now) { Some(self.now) } else { self.readings.due() };
+        let read = read.filter(|_| is_free);
         [read, self.deadline(COMMANDS), self.deadline(EVENTS), self.probe_at()].into_iter().flatten().min()
     }
 }

@@ -50,6 +50,11 @@ fn confirmed(kind: &str) -> String {
     array(&[bulk(kind), bulk("__keyspace@0__:x"), ":1\r\n".to_owned()])
 }
 
+const TRACK: &str = "send 1 CLIENT TRACKING ON REDIRECT 7 BCAST PREFIX \0remco: the beginning of no key\0; \
+                     SUBSCRIBE __redis__:invalidate";
+
+const SUBSCRIBE: &str = "send 1 SUBSCRIBE __keyspace@0__:/a; PSUBSCRIBE __keyspace@0__:/a/*";
+
 const NIL: &str = "$-1\r\n";
 
 impl Bench {
@@ -151,10 +156,12 @@ impl Bench {
 
     #[track_caller]
     fn watch(&mut self) {
-        self.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events"]);
+        self.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
         self.connected(EVENTS);
-        let subscribe = "send 1 SUBSCRIBE __keyspace@0__:/a; PSUBSCRIBE __keyspace@0__:/a/*";
-        self.tell(&bulks(&["notify-keyspace-events", "AK"]), &[subscribe]);
+        self.tell(&bulks(&["notify-keyspace-events", "AK"]), &[]);
+        self.tell(":7\r\n", &[TRACK]);
+        self.tell("+OK\r\n", &[]);
+        self.tell(&confirmed("subscribe"), &[SUBSCRIBE]);
         self.turn(&[]);
         self.tell(&confirmed("subscribe"), &[]);
         self.turn(&[]);
@@ -383,7 +390,7 @@ fn what_changes_while_all_is_read_is_looked_at_again() {
 fn a_server_that_does_not_tell_is_read_by_time_and_asked_again() {
     let check = |answer: &str, reason: &str| {
         let mut bench = Bench::new(&[("/a", true)]);
-        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events"]);
+        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
         bench.connected(EVENTS);
         bench.tell(answer, &["cancel 1", &format!("{WARNING}{reason}")]);
         bench.turn(&["connect 0", "send 0 GET /a"]);
@@ -391,7 +398,7 @@ fn a_server_that_does_not_tell_is_read_by_time_and_asked_again() {
         bench.reply(&bulk("1"), &["healthy 1", "1 snapshot /a=1"]);
         bench.turn(&["cancel 0"]);
         bench.wait(66);
-        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events"]);
+        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
         bench.connected(EVENTS);
         // Told already.
         bench.tell(answer, &["cancel 1"]);
@@ -412,18 +419,83 @@ fn a_server_that_does_not_tell_is_read_by_time_and_asked_again() {
     check("-ERR unknown command 'CONFIG'\r\n", &format!("{unsaid}ERR unknown command 'CONFIG'"));
 }
 
+/// It was never read again: it counted as watched.
+#[test]
+fn a_resource_that_comes_after_the_server_was_asked_is_read_by_time_too() {
+    let mut bench = Bench::new(&[("/a", true)]);
+    let decline = |bench: &mut Bench, want: &[&str]| {
+        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
+        bench.connected(EVENTS);
+        bench.tell("*0\r\n", want);
+    };
+    let warning = format!("{WARNING}the server has no `notify-keyspace-events`");
+    decline(&mut bench, &["cancel 1", &warning]);
+    bench.turn(&["connect 0", "send 0 GET /a"]);
+    bench.connected(COMMANDS);
+    bench.add(2, "/b", &true);
+    bench.reply(&bulk("1"), &["healthy 1", "1 snapshot /a=1"]);
+    decline(&mut bench, &["cancel 1", &warning.replacen('1', "2", 1)]);
+    bench.turn(&["send 0 GET /b"]);
+    bench.reply(&bulk("1"), &["healthy 2", "2 snapshot /b=1"]);
+    bench.turn(&["cancel 0"]);
+    assert_eq!(bench.redis.waiting(), []);
+    assert!(bench.redis.due().is_some());
+}
+
 #[test]
 fn a_user_who_may_not_subscribe_is_read_by_time() {
     let mut bench = Bench::new(&[("/a", true)]);
     bench.credentials = Ok(Some(("bob", "p")));
-    bench.turn(&["connect 1", "send 1 AUTH bob p; CONFIG GET notify-keyspace-events"]);
+    bench.turn(&["connect 1", "send 1 AUTH bob p; CONFIG GET notify-keyspace-events; CLIENT ID"]);
     bench.connected(EVENTS);
     bench.tell("+OK\r\n", &[]);
-    let subscribe = "send 1 SUBSCRIBE __keyspace@0__:/a; PSUBSCRIBE __keyspace@0__:/a/*";
-    bench.tell(&bulks(&["notify-keyspace-events", "Kg$xe"]), &[subscribe]);
+    bench.tell(&bulks(&["notify-keyspace-events", "Kg$xe"]), &[]);
+    let warning = "1 Warn FLUSHALL and FLUSHDB are not noticed before the next read reason=NOPERM no id";
+    bench.tell("-NOPERM no id\r\n", &[warning, SUBSCRIBE]);
     let reason = "user `bob` may not subscribe: NOPERM no";
     bench.tell("-NOPERM no\r\n-NOPERM no\r\n", &["cancel 1", &format!("{WARNING}{reason}")]);
     bench.turn(&["connect 0", "send 0 AUTH bob p; GET /a"]);
+}
+
+#[test]
+fn a_flush_is_a_reason_to_read_again() {
+    let flush = array(&[bulk("message"), bulk("__redis__:invalidate"), NIL.to_owned()]);
+    let mut bench = Bench::watching();
+    bench.tell(&flush, &[]);
+    bench.turn(&["send 0 GET /a"]);
+    // Another one meanwhile: what comes may be of before.
+    bench.tell(&flush, &[]);
+    bench.reply(&bulk("1"), &["healthy 1", "1 snapshot /a=1"]);
+    bench.turn(&["send 0 GET /a"]);
+    bench.reply(&bulk("2"), &["healthy 1", "1 snapshot /a=2"]);
+    bench.turn(&[]);
+}
+
+#[test]
+fn a_server_without_tracking_is_watched_all_the_same() {
+    for (tracking, flushes, why) in [("-NOPERM no", "+OK", "NOPERM no"), ("+OK", "-NOPERM channel", "NOPERM channel")] {
+        let mut bench = Bench::new(&[("/a", true)]);
+        bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
+        bench.connected(EVENTS);
+        bench.tell(&[bulks(&["notify-keyspace-events", "AK"]), ":7\r\n".to_owned()].concat(), &[TRACK]);
+        bench.tell(&format!("{tracking}\r\n"), &[]);
+        let warning = format!("1 Warn FLUSHALL and FLUSHDB are not noticed before the next read reason={why}");
+        bench.tell(&format!("{flushes}\r\n"), &[&warning, SUBSCRIBE]);
+    }
+}
+
+#[test]
+fn more_changes_than_keys_may_be_are_a_reason_to_read_again() {
+    let limits = ReadLimits { max_keys: 3, ..ReadLimits::default() };
+    let mut bench = Bench::with(Settings { limits, ..settings() }, Mode::Watch, &[("/a", true)]);
+    bench.watch();
+    let events: Vec<String> = (0..4).map(|n| event(&format!("/a/{n}"), "/a/*")).collect();
+    bench.tell(&events.concat(), &[]);
+    bench.check(Input::Quiet, &[]);
+    bench.turn(&["send 0 GET /a"]);
+    bench.reply(NIL, &["send 0 SCAN 0 MATCH /a/* COUNT 1000"]);
+    let words = "1 failed: failed to read from redis://a:1: more than 3 keys: raise `max_keys` of the backend";
+    bench.reply(&page("0", &["/a/0", "/a/1", "/a/2", "/a/3"]), &[words]);
 }
 
 #[test]
@@ -434,6 +506,12 @@ fn a_silent_watch_is_probed_on_both_connections() {
     bench.turn(&["send 0 PING", "send 1 PING"]);
     bench.reply("+PONG\r\n", &[]);
     bench.tell(&bulks(&["pong", ""]), &[]);
+    bench.turn(&[]);
+    // A user who may not do that has answered all the same.
+    bench.wait(30);
+    bench.turn(&["send 0 PING", "send 1 PING"]);
+    bench.reply("-NOPERM no\r\n", &[]);
+    bench.tell("-NOPERM no\r\n", &[]);
     bench.turn(&[]);
     bench.wait(30);
     bench.turn(&["send 0 PING", "send 1 PING"]);
