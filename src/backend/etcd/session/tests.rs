@@ -17,6 +17,8 @@ use crate::backend::failover::{Deadline, Failover, LONGEST_BACKOFF, SHORTEST_BAC
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
+mod traces;
+
 /// The cluster that everything comes from unless a test says otherwise.
 const CLUSTER: u64 = 7;
 
@@ -370,27 +372,6 @@ fn what_the_read_had_is_not_applied_again() {
     bench.check(Event::Quiet, &["trigger /a=new"]);
     bench.check(events(1, vec![put("/a", "again", 11)]), &[]);
     bench.check(Event::Quiet, &[]);
-}
-
-#[test]
-fn a_watch_goes_on_after_the_last_event_of_each_key() {
-    let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/r"], ..WATCHED });
-    bench.on(events(1, vec![put("/a", "x", 15)]));
-    // Progress: an event line says nothing of what is still to come.
-    bench.on(answer(WatchAnswer { watch_id: 3, header: header(18), ..WatchAnswer::default() }));
-    bench.check(
-        broken("connection closed"),
-        &["changes /a=x", "close", "failed: failed to watch http://a: connection closed"],
-    );
-    assert!(!bench.session.listens());
-    assert_eq!(bench.wait(), SHORTEST_BACKOFF);
-    bench.turn(&["0 watch /a from 16, watch /b from 11, watch /r from 19"]);
-    bench.check(Event::Opened, &[]);
-    bench.check(created(1, 20), &[]);
-    bench.check(created(2, 20), &[]);
-    bench.check(created(3, 20), &["recovered"]);
-    bench.check(events(2, vec![put("/b", "y", 17)]), &[]);
-    bench.check(Event::Quiet, &["changes /b=y"]);
 }
 
 #[test]
