@@ -264,7 +264,7 @@ impl Driver {
         let mut protocol = (self.factory)(&nodes, &shown, now);
         let failover = failover(&self.store, shown, start, self.begun);
         protocol.use_node(failover.name());
-        self.core.use_nodes(failover);
+        self.core.use_nodes(failover, now);
         self.stage = Stage::Located { nodes, protocol };
         self.fresh = Some(now);
         for (id, options) in self.subscribers.clone() {

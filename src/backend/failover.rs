@@ -211,6 +211,12 @@ impl Failover {
         self.failures.fill(None);
     }
 
+    /// Takes over how many rounds other nodes were tried.
+    pub fn go_on_after(&mut self, other: &Failover) {
+        let rounds = other.attempts as usize / other.nodes.len();
+        self.attempts = u32::try_from(rounds.saturating_mul(self.nodes.len())).unwrap_or(u32::MAX);
+    }
+
     /// Starts with the shortest pause again.
     pub fn reset_backoff(&mut self) {
         self.attempts = 0;

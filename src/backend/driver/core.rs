@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::backend::Report;
-use crate::backend::failover::{Failover, Next, Notice};
+use crate::backend::failover::{Failover, LASTING, Next, Notice};
 use crate::backend::protocol::{CallId, Id, Output, Request, Security, Subscribers};
 use crate::config;
 use crate::log::{Level, Line};
@@ -27,6 +27,8 @@ pub struct Core {
     told: BTreeSet<Id>,
     /// How many nodes failed since something worked.
     failed: usize,
+    /// When other nodes were used last.
+    changed: Option<Instant>,
 }
 
 /// What is left to be carried out.
@@ -55,12 +57,19 @@ pub enum Command {
 impl Core {
     /// Without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
     pub fn new(name: &str, failover: Failover) -> Core {
-        Core { name: name.to_owned(), failover, pause: None, told: BTreeSet::new(), failed: 0 }
+        Core { name: name.to_owned(), failover, pause: None, told: BTreeSet::new(), failed: 0, changed: None }
     }
 
-    /// Goes on with other nodes. Who was told of a failure is told of its end all the same.
-    pub fn use_nodes(&mut self, failover: Failover) {
-        (self.failover, self.pause, self.failed) = (failover, None, 0);
+    /// Goes on with other nodes: at once, unless they change again and again. Who was told of a failure is told of its end
+    /// all the same.
+    pub fn use_nodes(&mut self, mut failover: Failover, now: Instant) {
+        let last = self.changed.replace(now);
+        if last.is_some_and(|last| now.saturating_duration_since(last) < LASTING) {
+            failover.go_on_after(&self.failover);
+        } else {
+            self.pause = None;
+        }
+        (self.failover, self.failed) = (failover, 0);
     }
 
     /// The nodes, and which one is used.
@@ -299,6 +308,27 @@ mod tests {
         bench.check(Output::FailFast, &[]);
         bench.fail("z", &["cancel all", "1 failed z; y", "2 failed z; y"]);
         assert!(bench.two.given_up && !bench.core.is_exhausted());
+    }
+
+    /// A DNS that names other dead nodes every time would be asked without a pause.
+    #[test]
+    fn nodes_that_change_again_and_again_are_waited_for() {
+        let mut bench = Bench::new(Deadline::Never);
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            let nodes = vec!["a".to_owned()];
+            let failover = Failover::new(nodes, Start::First, Deadline::Never, Box::new(|_| 0));
+            bench.core.use_nodes(failover, bench.now);
+            let until = bench.core.pause(bench.now).unwrap_or(bench.now);
+            pauses.push((until - bench.now).as_millis());
+            bench.now = until;
+            bench.fail("x", &["cancel all", "1 failed x", "2 failed x"]);
+        }
+        assert_eq!(pauses, [0, 100, 200, 400, 800]);
+        bench.now += LASTING;
+        let failover = Failover::new(vec!["b".to_owned()], Start::First, Deadline::Never, Box::new(|_| 0));
+        bench.core.use_nodes(failover, bench.now);
+        assert_eq!(bench.core.pause(bench.now), None, "the others had lasted");
     }
 
     #[test]
