@@ -191,6 +191,29 @@ fn nothing_is_left_in_the_root() {
     assert!(litter.is_empty(), "in the root: {litter:?}: remove it, or add it to ROOT");
 }
 
+/// The compiler refuses them in code only.
+#[test]
+fn no_text_has_both_sides_of_a_merge() {
+    let mut folders = vec![root().to_owned()];
+    folders.extend(["docs", "scripts", "templates", "packaging", "tests/snapshots"].map(|name| root().join(name)));
+    let (mut read, mut torn) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        // A folder that does not exist has none.
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("a folder can be listed").path();
+            if path.is_dir() && folder != root() {
+                folders.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                read += 1;
+                let is_mark = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+                torn.extend(text.lines().any(is_mark).then_some(path));
+            }
+        }
+    }
+    assert!(read > 20, "only {read} texts found");
+    assert!(torn.is_empty(), "marks of a merge in {torn:?}: keep what belongs there");
+}
+
 fn may_stand_in_root(name: &str) -> bool {
     ROOT.iter().any(|known| match known.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
