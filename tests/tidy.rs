@@ -23,6 +23,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/env.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/file.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/etcd/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
+    Part { path: "src/backend/nats/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/plugin/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/redis/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/driver/core.rs", kind: Kind::Pure, uses: &["backend", "config", "log"] },

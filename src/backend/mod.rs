@@ -12,6 +12,8 @@ pub mod keys;
 pub mod lines;
 pub mod local;
 pub mod mock;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "plugin")]
 mod plugin;
 pub mod polled;
@@ -206,6 +208,8 @@ impl Pool {
             Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis::sharing(redis, mode),
+            #[cfg(feature = "nats")]
+            Kind::Nats(nats) => Some(nats::sharing(nats, mode)),
             _ => None,
         };
         let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
@@ -261,7 +265,11 @@ impl Pool {
             Kind::Redis(redis) => Box::new(redis::driver(redis, mode, self.random, now)),
             #[cfg(not(feature = "redis"))]
             Kind::Redis(_) => unreachable!("config::unsupported refuses what is not built"),
-            Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) | Kind::Nats(_) => {
+            #[cfg(feature = "nats")]
+            Kind::Nats(nats) => Box::new(nats::driver(nats, mode, self.random, now)),
+            #[cfg(not(feature = "nats"))]
+            Kind::Nats(_) => unreachable!("config::unsupported refuses what is not built"),
+            Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) => {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }

@@ -223,11 +223,14 @@ fn encoded(secret: &str) -> Vec<String> {
     cores
 }
 
-fn percent_decoded(text: &str) -> String {
+/// The text of a part of a URL. What is no escape stays as it is.
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
         let digits = (*first == b'%').then(|| behind.get(..2).and_then(|two| std::str::from_utf8(two).ok())).flatten();
+        // from_str_radix takes a sign too.
+        let digits = digits.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
         match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

@@ -399,7 +399,7 @@ plugin = [
     {{path = '/b', keys = ['/'], watch = true, config = {{a = 1, b = ['x', 1.5, true], c.d = 1979-05-27}}}},
     {{path = '/a', keys = ['/'], watch = true}},
 ]
-nats = {{nodes = ['n'], bucket = 'b', username = 'u', password = 'p', token = 't', creds = 'c', keys = ['/'],
+nats = {{nodes = ['n'], bucket = 'b', creds = 'c', client_ca_keys = '3', keys = ['/'],
     watch = true}}
 mock = {{interval = 1}}
 zookeeper = {{nodes = ['z'], srv_record = 's', keys = ['/'], watch = true}}
@@ -442,7 +442,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             nodes: vec!["https://c".into()],
             scheme: "https",
             srv_record: "s".into(),
-            tls,
+            tls: tls.clone(),
             token: None,
             auth: secret(""),
             datacenter: String::new(),
@@ -477,12 +477,11 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
         Kind::Zookeeper(Zookeeper { nodes: vec!["z".into()], srv_record: "s".into() }),
         Kind::Mock,
         Kind::Nats(Nats {
-            nodes: vec!["n".into()],
+            nodes: vec!["nats://n:4222".into()],
             bucket: "b".into(),
-            username: "u".into(),
-            password: secret("p"),
-            token: secret("t"),
-            creds: "c".into(),
+            login: Some(NatsLogin::Creds("c".into())),
+            tls: tls.clone(),
+            ..Nats::default()
         }),
         Kind::Plugin(Plugin {
             path: "/b".into(),

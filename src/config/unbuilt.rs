@@ -53,7 +53,13 @@ fn of_resource(resource: &Resource) -> Vec<String> {
             }
             Kind::Plugin(_) => missing.extend(without("plugin", cfg!(feature = "plugin"))),
             Kind::Env | Kind::Mock => {}
-            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) | Kind::Nats(_)) => {
+            Kind::Nats(nats) => {
+                missing.extend(without("nats", cfg!(feature = "nats")));
+                if cfg!(feature = "nats") && !cfg!(feature = "tls") && nats.wants_tls() {
+                    missing.push(format!("nats: tls://, client_* files and creds: {NO_TLS}"));
+                }
+            }
+            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_)) => {
                 missing.push(format!("the {} backend is not supported yet", unsupported.name()))
             }
         }

@@ -24,6 +24,8 @@ mod javascript;
 mod log_readers;
 mod logs;
 mod names;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "tls")]
 mod network;
 mod one_shot;

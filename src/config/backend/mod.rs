@@ -25,7 +25,7 @@ pub use consul::{Consul, Token};
 pub use credential::{Credential, Login};
 pub use etcd::{Etcd, EtcdVersion};
 pub use file::File;
-pub use nats::Nats;
+pub use nats::{Nats, NatsLogin};
 pub use network::Network;
 pub use plugin::Plugin;
 pub use read_limits::ReadLimits;

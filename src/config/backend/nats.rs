@@ -1,29 +1,51 @@
 //! The options of NATS: struct, rows and parser.
-//! There is no client for it yet.
+//! Resolves no name and reads no file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::address::nodes;
+use super::address::{addresses, is_plain};
+use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
 use super::every::EVERY;
-use crate::config::reader::Reader;
+use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::read_limits::READ_LIMITS;
+use super::tls::{self, TLS, Tls};
+use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::report::{Report, quoted};
 use crate::config::schema::{Default, Schema, Type, key, secret};
-use crate::config::secret::Secret;
+
+/// The port of a node that is written without one.
+const PORT: u16 = 4222;
+
+/// The node where none is written.
+const LOCAL: &str = "nats://127.0.0.1:4222";
 
 /// The options of NATS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nats {
-    /// Addresses; none: localhost.
+    /// URLs with `nats` or `tls` and a port; at least one.
     pub nodes: Vec<String>,
     /// The key-value bucket.
     pub bucket: String,
-    /// Empty: none.
-    pub username: String,
-    /// Empty: none.
-    pub password: Secret,
-    /// Empty: none.
-    pub token: Secret,
-    /// The path of a credentials file; empty: none.
-    pub creds: PathBuf,
+    /// Who logs in; `None`: as the URLs say.
+    pub login: Option<NatsLogin>,
+    /// The files for TLS.
+    pub tls: Tls,
+    /// How long a watch may be silent.
+    pub watch_deadline: Duration,
+    /// The limits of its requests.
+    pub network: Network,
+}
+
+/// Who logs in to NATS.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NatsLogin {
+    /// A user with a password.
+    User(Login),
+    /// Who has this token.
+    Token(Credential),
+    /// The user of a credentials file, by its path.
+    Creds(PathBuf),
 }
 
 pub(in crate::config) static NATS: Schema = Schema {
@@ -32,27 +54,173 @@ pub(in crate::config) static NATS: Schema = Schema {
     groups: &[
         EVERY,
         &[
-            key("nodes", Type::Texts, Default::Described("`nats://localhost:4222`"), "addresses"),
-            key("bucket", Type::Text, Default::Needed, "the key-value bucket"),
+            key(
+                "nodes",
+                Type::Texts,
+                Default::Described("`nats://127.0.0.1:4222`"),
+                "addresses like `nats://127.0.0.1:4222`; `tls://` insists on TLS. The port is 4222 where none is written. \
+                 A user and a password in an address override the keys below",
+            ),
+            key("bucket", Type::Text, Default::Needed, "the key-value bucket: letters, digits, `-` and `_`"),
             key("username", Type::Text, Default::Unset, "the user"),
             secret("password", "the password of the user"),
             secret("token", "a token instead of a user"),
-            key("creds", Type::Text, Default::Unset, "the path of a credentials file"),
+            key(
+                "creds",
+                Type::Text,
+                Default::Unset,
+                "the path of a credentials file, with a JWT and the seed of an NKEY, instead of a user or a token; read at \
+                 every login",
+            ),
         ],
+        // Go remco has none of these.
+        &[
+            USERNAME_FILE,
+            PASSWORD_FILE,
+            key(
+                "token_file",
+                Type::Text,
+                Default::Unset,
+                "the path of a file that holds the token, by the rules of `username_file`",
+            ),
+            WATCH_DEADLINE,
+        ],
+        TLS,
+        NETWORK,
+        READ_LIMITS,
     ],
 };
 
-/// Reads the table; `None` where the `bucket` is missing.
+/// Reads the table; `None` where the `bucket` is missing or wrong.
 pub(super) fn parse(reader: &Reader) -> Option<Nats> {
     let nats = Nats {
-        // Without nodes it is nats://localhost:4222.
-        nodes: nodes(reader, "nats", None),
+        nodes: nodes(reader),
         bucket: String::new(),
-        username: reader.string("username"),
-        password: reader.secret("password"),
-        token: reader.secret("token"),
-        creds: reader.path("creds").unwrap_or_default(),
+        login: who(reader),
+        tls: tls::tls(reader),
+        watch_deadline: reader.time_limit("watch_deadline"),
+        network: network::parse(reader),
     };
-    let bucket = reader.required("bucket", "the name of a key-value bucket")?.value.to_owned();
-    Some(Nats { bucket, ..nats })
+    let bucket = reader.required("bucket", "the name of a key-value bucket")?;
+    if !bucket.value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        let message = "`bucket` is not the name of a key-value bucket: it has letters, digits, `-` and `_` only";
+        reader.report.error(bucket.span, message);
+        return None;
+    }
+    Some(Nats { bucket: bucket.value.to_owned(), ..nats })
+}
+
+fn nodes(reader: &Reader) -> Vec<String> {
+    let mut urls = Vec::new();
+    for found in addresses(reader, "nats", None) {
+        // Go remco takes several addresses in one text too.
+        for text in found.value.split(',').filter(|text| !text.trim().is_empty()) {
+            match url(text) {
+                Some(url) => urls.push(url),
+                None => wrong(reader, &found),
+            }
+        }
+    }
+    if urls.is_empty() {
+        urls.push(LOCAL.to_owned());
+    }
+    urls
+}
+
+fn wrong(reader: &Reader, found: &Found<&str>) {
+    let why = reader.report.unset(found.span);
+    reader.report.error(found.span, format!("this is not an address of NATS{why}: write it like `\"{LOCAL}\"`"));
+}
+
+/// A node with scheme and port; `None` where it cannot be one.
+fn url(node: &str) -> Option<String> {
+    let node = node.trim();
+    let (scheme, rest) = node.split_once("://").unwrap_or(("nats", node));
+    let scheme = scheme.to_ascii_lowercase();
+    let rest = rest.trim_end_matches('/');
+    let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.bytes().all(|b| b.is_ascii_digit()).then_some(port)?),
+        _ => (host, ""),
+    };
+    let port = if port.is_empty() && name == host { PORT } else { port.parse().ok()? };
+    let is_sound = matches!(&*scheme, "nats" | "tls")
+        && !name.is_empty()
+        && !name.contains('/')
+        && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')))
+        && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
+    let user = user.map_or(String::new(), |user| format!("{user}@"));
+    let url = format!("{scheme}://{user}{name}:{port}");
+    (is_sound && is_plain(&url) && !user.contains('/')).then_some(url)
+}
+
+/// Of the three kinds of a login the one with a key comes first, then the token.
+fn who(reader: &Reader) -> Option<NatsLogin> {
+    let creds = reader.path("creds").map(NatsLogin::Creds);
+    let token = credential(reader, "token", "token_file").map(NatsLogin::Token);
+    let names_user = reader.filled("username").is_some() || reader.path("username_file").is_some();
+    // What is said of a password without a user is of no interest beside another kind.
+    let user = if creds.is_some() || token.is_some() { None } else { login(reader).map(NatsLogin::User) };
+    if reader.purpose == Purpose::Use {
+        let token_key = if reader.has("token_file") { "token_file" } else { "token" };
+        let ignored = match (&creds, &token) {
+            (Some(_), Some(_)) => Some((token_key, "creds")),
+            (Some(_), None) if names_user => Some(("username", "creds")),
+            (None, Some(_)) if names_user => Some(("username", token_key)),
+            _ => None,
+        };
+        if let Some((key, other)) = ignored {
+            let message = format!("{} has no effect beside {}: remove one of them", quoted(key), quoted(other));
+            reader.report.warn(reader.place(key), message);
+        }
+    }
+    creds.or(token).or(user)
+}
+
+impl Nats {
+    /// Whether a node insists on TLS, a file for TLS is set, or a key signs.
+    pub fn wants_tls(&self) -> bool {
+        self.tls != Tls::default()
+            || self.nodes.iter().any(|node| node.starts_with("tls://"))
+            || matches!(self.login, Some(NatsLogin::Creds(_)))
+    }
+}
+
+/// The options of an empty table; there is no bucket.
+impl std::default::Default for Nats {
+    fn default() -> Nats {
+        let report = Report::of_defaults();
+        let reader = Reader::of_nothing(&report, &NATS);
+        Nats {
+            nodes: vec![LOCAL.to_owned()],
+            bucket: String::new(),
+            login: None,
+            tls: Tls::default(),
+            watch_deadline: reader.time_limit("watch_deadline"),
+            network: network::parse(&reader),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_urls_with_a_port() {
+        let check = |node: &str, want: Option<&str>| assert_eq!(url(node).as_deref(), want, "{node}");
+        check("nats://127.0.0.1:4222", Some("nats://127.0.0.1:4222"));
+        check(" TLS://n/ ", Some("tls://n:4222"));
+        check("n", Some("nats://n:4222"));
+        check("n:1", Some("nats://n:1"));
+        check("[::1]", Some("nats://[::1]:4222"));
+        check("nats://[::1]:5", Some("nats://[::1]:5"));
+        check("nats://me:se@cret@h", Some("nats://me:se@cret@h:4222"));
+        check("tok@h:1", Some("nats://tok@h:1"));
+        for none in
+            ["", "ws://h", "http://h:4222", "h:", "h:x", "h:99999", "h:+1", "::1", "a b", "nats://h/x", "me:1/2@h", "@"]
+        {
+            check(none, None);
+        }
+    }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, SignatureScheme};
 
 use crate::config;
 use crate::error::cause;
@@ -107,6 +107,15 @@ impl Tls {
         config.resumption = Resumption::disabled();
         Ok(config)
     }
+}
+
+/// Signs a text with the Ed25519 key of a seed. `None`: the seed cannot be used.
+pub fn sign(seed: &[u8; 32], text: &[u8]) -> Option<Vec<u8>> {
+    // PKCS#8 around the seed (RFC 8410, section 7).
+    const FRAME: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    let key = PrivatePkcs8KeyDer::from([FRAME, seed].concat());
+    let key = ring::sign::any_eddsa_type(&key).ok()?;
+    key.choose_scheme(&[SignatureScheme::ED25519])?.sign(text).ok()
 }
 
 /// The certificates of a PEM file; at least one.

@@ -11,6 +11,8 @@ mod http;
 mod http_message;
 mod keys_v2;
 mod namespace;
+#[cfg(feature = "nats")]
+mod nats;
 mod nginx;
 mod port;
 mod random;
@@ -30,6 +32,8 @@ pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent, answering, dripping};
 pub use keys_v2::KeysV2;
 pub use namespace::{in_own_namespace, run};
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use nginx::Nginx;
 pub use port::free_port;
 pub use random::Random;

@@ -1,0 +1,167 @@
+//! What a server says of itself before a login, and the line that logs in. Hides secrets from errors. Decides neither when
+//! a login is needed nor what follows a refusal.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::creds::Creds;
+use crate::backend::protocol::Credentials;
+use crate::backend::redact::{Redactor, percent_decoded};
+
+/// Signs a text with the Ed25519 key of a seed. `None`: this build has no signatures.
+pub type Sign = fn(&[u8; 32], &[u8]) -> Option<Vec<u8>>;
+
+/// What a server says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Info {
+    /// The server's version.
+    pub version: String,
+    /// Whether it knows headers.
+    pub headers: bool,
+    /// Clients must set up TLS.
+    pub tls_required: bool,
+    /// Clients may set up TLS.
+    pub tls_available: bool,
+    /// What a user with a key signs.
+    pub nonce: Option<String>,
+}
+
+impl Info {
+    /// From the JSON of the server.
+    pub fn of(json: &[u8]) -> Option<Info> {
+        serde_json::from_slice(json).ok()
+    }
+}
+
+/// What the credentials of the configuration are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A user and a password, or nothing.
+    User,
+    /// A token, which stands where the password would.
+    Token,
+    /// The text of a credentials file, which stands where the password would.
+    Creds,
+}
+
+/// The user and the password of a URL, decoded. A user alone is a token.
+pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
+    let (_, rest) = url.split_once("://")?;
+    let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    match user.split_once(':') {
+        Some((user, password)) => Some((percent_decoded(user), Some(percent_decoded(password)))),
+        None => Some((percent_decoded(user), None)),
+    }
+}
+
+/// The line that logs in. Secrets in it are hidden from errors from now on. The user's name comes with it, if there is one.
+///
+/// # Errors
+/// What the configuration names is of no use, in words.
+pub fn connect(
+    info: &Info,
+    url: &str,
+    kind: Kind,
+    credentials: Option<&Credentials>,
+    is_secure: bool,
+    sign: Sign,
+    secrets: &mut Redactor,
+) -> Result<(String, Option<String>), String> {
+    let mut options = json!({
+        "verbose": false,
+        "pedantic": false,
+        "tls_required": is_secure,
+        "name": "remco",
+        "lang": "rust",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": 1,
+        "headers": true,
+        "no_responders": true,
+        "echo": false,
+    });
+    let mut user = None;
+    let mut log_in = |options: &mut serde_json::Value, name: &str, password: &str| {
+        secrets.hide("password", password);
+        (options["user"], options["pass"]) = (json!(name), json!(password));
+        user = Some(name.to_owned());
+    };
+    match (of_url(url), kind, credentials) {
+        // The user of a URL comes first, as for every client of NATS, but for a key.
+        (_, Kind::Creds, Some(Credentials { password: file, .. })) => {
+            let creds = Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?;
+            let nonce = info.nonce.as_deref().ok_or("the server does not ask for a key: remove `creds`")?;
+            secrets.hide("seed", creds.seed.text.reveal());
+            secrets.hide("jwt", creds.jwt.reveal());
+            let signature = sign(&creds.seed.key, nonce.as_bytes()).ok_or("this build has no signatures")?;
+            options["jwt"] = json!(creds.jwt.reveal());
+            options["sig"] = json!(BASE64_URL_SAFE_NO_PAD.encode(signature));
+        }
+        (Some((name, Some(password))), ..) => log_in(&mut options, &name, &password),
+        (Some((token, None)), ..) => {
+            secrets.hide("token", &token);
+            options["auth_token"] = json!(token);
+        }
+        (None, Kind::Token, Some(Credentials { password: token, .. })) => {
+            secrets.hide("token", token.reveal());
+            options["auth_token"] = json!(token.reveal());
+        }
+        (None, Kind::User, Some(Credentials { user, password })) => {
+            log_in(&mut options, user.reveal(), password.reveal());
+        }
+        (None, _, None) => {}
+    }
+    Ok((format!("CONNECT {options}\r\n"), user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn line(url: &str, kind: Kind, user: &str, password: &str) -> Result<serde_json::Value, String> {
+        let credentials = Credentials { user: Secret::new(user.into()), password: Secret::new(password.into()) };
+        let info = Info { nonce: Some("nonce".into()), ..Info::default() };
+        let sign: Sign = |seed, text| Some([&seed[..2], text].concat());
+        let made = connect(&info, url, kind, Some(&credentials), false, sign, &mut Redactor::default())?.0;
+        let json = made.strip_prefix("CONNECT ").unwrap().strip_suffix("\r\n").unwrap();
+        Ok(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn each_kind_of_user_has_fields_of_its_own() {
+        let user = line("nats://h:1", Kind::User, "me", "s\"\r\n").unwrap();
+        assert_eq!(
+            (&user["user"], &user["pass"], &user["auth_token"]),
+            (&json!("me"), &json!("s\"\r\n"), &json!(null))
+        );
+        let token = line("nats://h:1", Kind::Token, "", "t").unwrap();
+        assert_eq!((&token["user"], &token["auth_token"]), (&json!(null), &json!("t")));
+        let url = line("nats://u%40:p%3a%@h:1/x@y", Kind::Token, "", "t").unwrap();
+        assert_eq!((&url["user"], &url["pass"], &url["auth_token"]), (&json!("u@"), &json!("p:%"), &json!(null)));
+        assert_eq!(line("nats://tok@h:1", Kind::User, "me", "s").unwrap()["auth_token"], json!("tok"));
+        assert_eq!(of_url("nats://h:1/a@b"), None);
+    }
+
+    #[test]
+    fn a_key_signs_the_nonce() {
+        let file = "-----BEGIN NATS USER JWT-----\ney.x\n---\n---BEGIN---\n\
+                    SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y\n---\n";
+        let key = line("nats://h:1", Kind::Creds, "", file).unwrap();
+        assert_eq!((&key["jwt"], &key["sig"]), (&json!("ey.x"), &json!("AAFub25jZQ")));
+        let wrong = line("nats://h:1", Kind::Creds, "", "x").unwrap_err();
+        assert_eq!(wrong, "failed to read the file `creds`: it has no block with a user JWT");
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself() {
+        let info =
+            Info::of(b"{\"version\":\"2.10.4\",\"headers\":true,\"tls_required\":true,\"nonce\":\"n\",\"x\":[]}");
+        let info = info.unwrap();
+        assert_eq!((info.headers, info.tls_required, info.nonce.as_deref()), (true, true, Some("n")));
+        assert!(Info::of(b"{\"headers\":7}").is_none() && Info::of(b"").is_none());
+        assert!(!Info::of(b"{}").unwrap().headers);
+    }
+}

@@ -1,0 +1,67 @@
+//! NATS: a key-value bucket of JetStream. What the configuration means is made into drivers; resources that use the same
+//! bucket in the same way share one, and with it a connection. The bytes are `wire`'s and `jetstream`'s, `login` has the
+//! users, `protocol` says what when.
+
+mod creds;
+mod jetstream;
+mod login;
+mod mirror;
+pub mod protocol;
+pub mod wire;
+
+use std::time::Instant;
+
+use self::login::Kind as LoginKind;
+use self::protocol::{Nats, Settings};
+use super::driver::{Driver, Factory, Nodes, Store, limits};
+use super::failover::{Deadline, Start};
+use super::{Mode, Sharing};
+use crate::config::{self, Credential, Kind, Login, NatsLogin, Secret};
+
+const NAME: &str = "nats";
+
+/// A driver for all resources with these options.
+pub fn driver(nats: &config::Nats, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
+    let deadline = match mode {
+        Mode::OneShot => Deadline::After(nats.network.timeout),
+        Mode::Watch => Deadline::Never,
+    };
+    // Where there is a secret without a name it stands where the password would.
+    let alone = |secret| Login { username: Credential::Inline(Secret::default()), password: secret };
+    let (kind, login) = match &nats.login {
+        None => (LoginKind::User, None),
+        Some(NatsLogin::User(login)) => (LoginKind::User, Some(login.clone())),
+        Some(NatsLogin::Token(token)) => (LoginKind::Token, Some(alone(token.clone()))),
+        Some(NatsLogin::Creds(path)) => (LoginKind::Creds, Some(alone(Credential::File(path.clone())))),
+    };
+    let factory: Factory = {
+        let nats = nats.clone();
+        Box::new(move |nodes, shown, now| {
+            let settings = Settings {
+                nodes: nodes.to_vec(),
+                shown: shown.to_vec(),
+                bucket: nats.bucket.clone(),
+                kind,
+                secure: nats.tls != config::Tls::default(),
+                watch_deadline: nats.watch_deadline,
+                patience: nats.network.request_timeout,
+                max_response: nats.network.max_response,
+                limits: nats.network.read,
+                sign: crate::host::tls::sign,
+            };
+            Box::new(Nats::new(settings, mode, random(u64::MAX), now))
+        })
+    };
+    // As the clients of NATS do: many machines have the same list.
+    let nodes = Nodes::List(nats.nodes.clone(), Start::Anywhere);
+    let tls = nats.tls.clone();
+    let store = Store { name: NAME.into(), nodes, limits: limits(&nats.network), tls, login, deadline, random };
+    Driver::new(store, factory, now)
+}
+
+/// What resources have in common that share a driver.
+pub fn sharing(nats: &config::Nats, mode: Mode) -> Sharing {
+    let mut nats = nats.clone();
+    nats.nodes.sort_unstable();
+    Sharing { kind: Kind::Nats(nats), mode }
+}

@@ -1,0 +1,726 @@
+//! NATS as a protocol: logs in on one connection, and reads and watches a bucket by one consumer for each resource. The
+//! messages of a consumer have numbers without a gap; a consumer that has one, or is silent, is made anew. Knows neither the
+//! bytes of operations nor those of requests: these are `wire`'s and `jetstream`'s.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::NAME;
+use super::jetstream::{self, Refusal, Wanted};
+use super::login::{self, Info, Kind, Sign};
+use super::mirror::{self, Applied, Mirror};
+use super::wire::{self, Message, Operation, Position, Reader};
+use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::protocol::{CallId, Credentials, Id, Input, Output, Protocol, Security, Subscribers};
+use crate::backend::readings::Readings;
+use crate::backend::redact::Redactor;
+use crate::backend::tally::Tally;
+use crate::backend::{Change, Mode, Report};
+use crate::config;
+use crate::log::{Level, Line};
+use crate::random::Random;
+use crate::store::Bytes;
+
+/// The one connection.
+const CALL: CallId = CallId(0);
+
+/// What lasted as long as this was no failure.
+const LASTING: Duration = LONGEST_BACKOFF;
+
+/// A connection that nobody needs is kept for a read that is due within this.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// The subscription for replies. Those of consumers follow; one with a wildcard is not delivered to by consumers.
+const REPLIES: u64 = 0;
+
+/// Heartbeats within the time that a consumer may be silent.
+const HEARTBEATS: u32 = 3;
+
+/// What the configuration says.
+pub struct Settings {
+    /// URLs, as they are.
+    pub nodes: Vec<String>,
+    /// The same without credentials, as they are logged.
+    pub shown: Vec<String>,
+    /// The bucket.
+    pub bucket: String,
+    /// What the credentials are.
+    pub kind: Kind,
+    /// TLS is needed although the URL does not say so: there are files for it.
+    pub secure: bool,
+    /// How long a consumer may be silent.
+    pub watch_deadline: Duration,
+    /// How long an answer may take.
+    pub patience: Duration,
+    /// The most bytes of one message.
+    pub max_response: usize,
+    /// The most that one read may bring.
+    pub limits: config::ReadLimits,
+    /// Makes the signature of a user with a key.
+    pub sign: Sign,
+}
+
+/// A bucket, and the resources that share it.
+pub struct Nats {
+    settings: Settings,
+    readings: Readings,
+    /// The place of the node that is used.
+    node: usize,
+    stage: Stage,
+    reader: Reader,
+    /// What the server said of itself.
+    info: Info,
+    /// A part of the names of inboxes and consumers that nobody else has.
+    unique: String,
+    /// The number of the last subscription.
+    last: u64,
+    consumers: BTreeMap<u64, Consumer>,
+    /// Who logs in, for errors.
+    user: Option<String>,
+    /// What no error shows.
+    secrets: Redactor,
+    random: Random,
+    /// When the last input came.
+    now: Instant,
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none.
+    Idle,
+    /// It is being made.
+    Connecting,
+    /// The server is to describe itself until then.
+    Greeting(Instant),
+    /// TLS is being set up.
+    Securing,
+    /// Files with secrets are read.
+    Reading { is_secure: bool },
+    /// The login is to be confirmed until then.
+    LoggingIn(Instant),
+    /// It can be used, since then.
+    Ready(Instant),
+}
+
+/// A consumer of the bucket, of one resource.
+struct Consumer {
+    id: Id,
+    state: State,
+    mirror: Mirror,
+    tally: Tally,
+    /// The number of the last message.
+    delivered: u64,
+    /// When it brought something last.
+    heard: Instant,
+    since: Instant,
+    changes: Vec<Change>,
+    trigger: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was asked for. Messages may come before the answer.
+    Asked { is_over: bool },
+    /// It delivers what there was: so many messages.
+    Loading { count: u64 },
+    /// It delivers changes.
+    Live,
+}
+
+/// What becomes of a consumer after a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    /// All keys are there.
+    Loaded,
+    /// It cannot go on, in words for the log.
+    Lost(&'static str),
+    /// The read is larger than it may be.
+    TooMany(String),
+}
+
+impl Nats {
+    /// `seed` makes the names that nobody else has, and spreads reads over time.
+    pub fn new(settings: Settings, mode: Mode, seed: u64, now: Instant) -> Nats {
+        let mut secrets = Redactor::default();
+        settings.nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
+        Nats {
+            readings: Readings::new(NAME, mode, seed),
+            node: 0,
+            stage: Stage::Idle,
+            reader: Reader::new(settings.max_response),
+            info: Info::default(),
+            unique: format!("{seed:016x}"),
+            last: 0,
+            consumers: BTreeMap::new(),
+            user: None,
+            secrets,
+            random: Random::new(seed ^ 1),
+            now,
+            settings,
+        }
+    }
+
+    fn shown(&self) -> &str {
+        self.settings.shown.get(self.node).map_or("", |node| node)
+    }
+
+    fn url(&self) -> &str {
+        self.settings.nodes.get(self.node).map_or("", |node| node)
+    }
+
+    /// Whether TLS is needed whatever the server wants.
+    fn needs_tls(&self) -> bool {
+        self.settings.secure || self.url().starts_with("tls://")
+    }
+
+    fn later(&self) -> Instant {
+        self.now + self.settings.patience
+    }
+
+    /// The time until what only a person can mend is tried again.
+    fn slow_retry(&mut self) -> Duration {
+        self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
+    }
+
+    /// What the connection was about to do.
+    fn verb(&self) -> &'static str {
+        match self.stage {
+            Stage::Idle | Stage::Connecting | Stage::Greeting(_) | Stage::Securing => "connect to",
+            Stage::Reading { .. } | Stage::LoggingIn(_) => "log in to",
+            Stage::Ready(_) if self.consumers.values().any(|consumer| consumer.state != State::Live) => "read from",
+            Stage::Ready(_) => "watch",
+        }
+    }
+
+    fn fail(&mut self, words: &str, out: &mut Vec<Output>) {
+        self.fail_until(words, None, out);
+    }
+
+    /// The node did not do what it was asked for: all that goes with its connection is over.
+    fn fail_until(&mut self, words: &str, not_before: Option<Instant>, out: &mut Vec<Output>) {
+        let words = format!("failed to {} {}: {words}", self.verb(), self.shown());
+        if let Stage::Ready(since) = self.stage
+            && self.now.saturating_duration_since(since) >= LASTING
+        {
+            out.push(Output::ResetBackoff);
+        }
+        self.flush(out);
+        self.disconnect();
+        self.readings.failed(true);
+        out.push(Output::NodeFailed { words, not_before });
+    }
+
+    /// Only a person can mend it.
+    fn lock_out(&mut self, words: &str, out: &mut Vec<Output>) {
+        out.push(Output::FailFast);
+        let not_before = self.now + self.slow_retry();
+        self.fail_until(words, Some(not_before), out);
+    }
+
+    fn disconnect(&mut self) {
+        self.stage = Stage::Idle;
+        self.consumers.clear();
+        self.reader = Reader::new(self.settings.max_response);
+    }
+
+    fn turn(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        let patience = self.settings.patience;
+        match self.stage {
+            Stage::Idle if self.readings.is_due(now) => {
+                self.stage = Stage::Connecting;
+                out.push(Output::Connect(CALL, Security::Plain));
+            }
+            Stage::Greeting(until) if until <= now => {
+                self.fail(
+                    &format!("the server said nothing within {patience:?}: it may be no NATS, or want TLS first"),
+                    out,
+                );
+            }
+            Stage::LoggingIn(until) if until <= now => self.fail(&format!("no answer within {patience:?}"), out),
+            Stage::Ready(_) => self.use_connection(out),
+            Stage::Idle | Stage::Connecting | Stage::Greeting(_) => {}
+            Stage::Securing | Stage::Reading { .. } | Stage::LoggingIn(_) => {}
+        }
+    }
+
+    /// Looks for consumers that are silent, and makes what is missing.
+    fn use_connection(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        let silent = self.consumers.iter().filter(|(_, consumer)| consumer.late(&self.settings) <= now);
+        let silent: Vec<(u64, State)> = silent.map(|(number, consumer)| (*number, consumer.state)).collect();
+        for (number, state) in silent {
+            if state != State::Live {
+                let words = format!("bucket `{}`: no answer within {:?}", self.settings.bucket, self.settings.patience);
+                return self.fail(&words, out);
+            }
+            // Its silence was pause enough.
+            self.renew(number, "consumer is silent, reading the bucket again", out);
+        }
+        if self.consumers.values().any(|consumer| consumer.state != State::Live) {
+            return;
+        }
+        if let Some(id) = self.readings.begin(now, out) {
+            let old: Vec<u64> =
+                self.consumers.iter().filter(|(_, old)| old.id == id).map(|(number, _)| *number).collect();
+            old.into_iter().for_each(|number| self.end(number, out));
+            return self.consume(id, out);
+        }
+        let is_needed = !self.consumers.is_empty() || self.readings.due().is_some_and(|due| due <= now + KEPT);
+        if !is_needed {
+            self.disconnect();
+            out.push(Output::Cancel(CALL));
+        }
+    }
+
+    /// Makes a consumer for a resource.
+    fn consume(&mut self, id: Id, out: &mut Vec<Output>) {
+        self.last += 1;
+        let (number, bucket) = (self.last, &self.settings.bucket);
+        let inbox = format!("_INBOX.{}.{number}", self.unique);
+        let (subject, body) = jetstream::create(&Wanted {
+            bucket,
+            name: &format!("{}-{number}", self.unique),
+            deliver: &inbox,
+            heartbeat: self.settings.watch_deadline / HEARTBEATS,
+            version: &self.info.version,
+        });
+        let mut lines = wire::subscribe(&inbox, number);
+        lines.extend(wire::publish(&subject, Some(&format!("_INBOX.{}.r.{number}", self.unique)), &body));
+        out.push(Output::Send(CALL, lines));
+        self.consumers.insert(
+            number,
+            Consumer {
+                id,
+                state: State::Asked { is_over: false },
+                mirror: Mirror::default(),
+                tally: Tally::new(self.settings.limits),
+                delivered: 0,
+                heard: self.now,
+                since: self.now,
+                changes: Vec::new(),
+                trigger: false,
+            },
+        );
+    }
+
+    /// Ends a consumer: the server removes one that nobody listens to.
+    fn end(&mut self, number: u64, out: &mut Vec<Output>) {
+        if let Some(mut consumer) = self.consumers.remove(&number) {
+            out.extend(consumer.flush());
+            out.push(Output::Send(CALL, wire::unsubscribe(number)));
+        }
+    }
+
+    /// What a consumer brings cannot be trusted any more.
+    fn lost(&mut self, number: u64, why: &'static str, out: &mut Vec<Output>) {
+        let Some(Consumer { since, .. }) = self.consumers.get(&number) else { return };
+        if self.now.saturating_duration_since(*since) < LASTING {
+            // Read after read would follow: the pause of a failure is better.
+            return self.fail(why, out);
+        }
+        self.renew(number, why, out);
+    }
+
+    /// Ends a consumer, and has its resource read again by a new one.
+    fn renew(&mut self, number: u64, why: &'static str, out: &mut Vec<Output>) {
+        let Some(Consumer { id, .. }) = self.consumers.get(&number) else { return };
+        let id = *id;
+        self.readings.debug(why, out);
+        self.end(number, out);
+        self.readings.again(id);
+    }
+
+    fn flush(&mut self, out: &mut Vec<Output>) {
+        self.consumers.values_mut().for_each(|consumer| out.extend(consumer.flush()));
+    }
+
+    /// Bytes came.
+    fn bytes(&mut self, piece: &[u8], out: &mut Vec<Output>) {
+        let mut reader = std::mem::replace(&mut self.reader, Reader::new(0));
+        reader.push(piece);
+        let mut answers = Answers::default();
+        loop {
+            match reader.operation() {
+                Ok(Some(operation)) => self.operation(operation, &mut answers, out),
+                Ok(None) => break,
+                Err(error) => return self.fail(&error.to_string(), out),
+            }
+            // It failed: what is left is of no use.
+            if self.stage == Stage::Idle {
+                return;
+            }
+            if self.stage == Stage::Securing && !reader.is_empty() {
+                return self.fail("bytes before TLS is set up", out);
+            }
+        }
+        self.reader = reader;
+        let answers = answers.bytes();
+        if !answers.is_empty() {
+            out.push(Output::Send(CALL, answers));
+        }
+    }
+
+    fn operation(&mut self, operation: Operation<'_>, answers: &mut Answers, out: &mut Vec<Output>) {
+        match (operation, self.stage) {
+            (Operation::Info(json), Stage::Greeting(_)) => self.greeted(json, out),
+            (Operation::Ping, _) => answers.pong = true,
+            (Operation::Error(words), _) => self.error(words, out),
+            (Operation::Pong, Stage::LoggingIn(_)) => {
+                self.stage = Stage::Ready(self.now);
+                let line = Line::new(Level::Debug, "connected").with("node", self.shown().to_owned());
+                self.readings.log(line.with("version", self.info.version.clone()), out);
+            }
+            (Operation::Message(message), Stage::Ready(_)) => self.message(&message, answers, out),
+            (_, Stage::Greeting(_)) => self.fail(&wire::Unreadable::Operation.to_string(), out),
+            // Later descriptions tell of the cluster: the nodes are the configuration's.
+            (Operation::Info(_) | Operation::Pong | Operation::Ok | Operation::Message(_), _) => {}
+        }
+    }
+
+    /// The server described itself.
+    fn greeted(&mut self, json: &[u8], out: &mut Vec<Output>) {
+        let Some(info) = Info::of(json) else {
+            return self.fail("description of the server that is not readable", out);
+        };
+        let offers_tls = info.tls_required || info.tls_available;
+        self.info = info;
+        if !self.info.headers {
+            return self.fail("the server has no headers: NATS 2.6.2 or later is needed", out);
+        }
+        if self.info.tls_required || self.needs_tls() {
+            if !offers_tls {
+                let words = "the server has no TLS: write nats:// and remove the `client_*` files, or turn its TLS on";
+                return self.lock_out(words, out);
+            }
+            self.stage = Stage::Securing;
+            return out.push(Output::Secure(CALL));
+        }
+        self.read_credentials(false, out);
+    }
+
+    fn read_credentials(&mut self, is_secure: bool, out: &mut Vec<Output>) {
+        self.stage = Stage::Reading { is_secure };
+        out.push(Output::ReadCredentials);
+    }
+
+    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, out: &mut Vec<Output>) {
+        let Stage::Reading { is_secure } = self.stage else { return };
+        let Settings { kind, sign, .. } = self.settings;
+        let url = self.url().to_owned();
+        let line = credentials.and_then(|credentials| {
+            login::connect(&self.info, &url, kind, credentials.as_ref(), is_secure, sign, &mut self.secrets)
+        });
+        match line {
+            Ok((line, user)) => {
+                self.user = user;
+                self.stage = Stage::LoggingIn(self.later());
+                let replies = wire::subscribe(&format!("_INBOX.{}.r.*", self.unique), REPLIES);
+                out.push(Output::Send(CALL, [line.as_bytes(), &replies, wire::PING].concat()));
+            }
+            Err(words) => self.lock_out(&words, out),
+        }
+    }
+
+    /// The server reports an error. It closes the connection after most of them.
+    fn error(&mut self, words: &str, out: &mut Vec<Output>) {
+        let lower = words.to_ascii_lowercase();
+        let words = self.secrets.redact(crate::cut::cut(words, 300));
+        if lower.starts_with("permissions violation") {
+            let asked = self.consumers.iter().find(|(_, consumer)| consumer.state != State::Live);
+            let Some((number, consumer)) = asked else { return self.lock_out(&words, out) };
+            let (number, id) = (*number, consumer.id);
+            return self.refuse(number, id, &words, out);
+        }
+        // A token that ends while it is used may have been renewed in its file.
+        let is_over = lower.contains("expired") && matches!(self.stage, Stage::Ready(_));
+        if (lower.contains("authorization") || lower.contains("authentication"))
+            && !lower.contains("timeout")
+            && !is_over
+        {
+            let user = self.user.as_ref().map_or(String::new(), |user| format!("user `{user}`: "));
+            return self.lock_out(&format!("{user}{words}"), out);
+        }
+        self.fail(&words, out);
+    }
+
+    /// One resource cannot have what it wants.
+    fn refuse(&mut self, number: u64, id: Id, words: &str, out: &mut Vec<Output>) {
+        let words = format!("failed to read from {}: {words}", self.shown());
+        let pause = self.slow_retry();
+        self.end(number, out);
+        self.readings.refused(id, words, pause, self.now, out);
+        // The node did what it could.
+        out.extend([Output::Worked, Output::ResetBackoff]);
+    }
+
+    fn message(&mut self, message: &Message<'_>, answers: &mut Answers, out: &mut Vec<Output>) {
+        let number = message.subscription;
+        if number == REPLIES {
+            let asked = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+            return asked.into_iter().for_each(|number| self.created(number, message, out));
+        }
+        let Some(consumer) = self.consumers.get_mut(&number) else { return };
+        let is_own = message.subject.starts_with("_INBOX.");
+        consumer.heard = self.now;
+        let status = message.headers.status();
+        let next = match (is_own, status) {
+            (true, Some(100)) => consumer.heartbeat(message, answers),
+            (true, _) => Next::Lost("consumer was ended by the server, reading the bucket again"),
+            (false, _) => match self.readings.get(consumer.id) {
+                Some(subscriber) => {
+                    let start = self.settings.bucket.len() + "$KV..".len();
+                    let key = message.subject.get(start..).unwrap_or_default();
+                    consumer.delivery(message, key, &subscriber.wanted, &subscriber.watched)
+                }
+                None => Next::Nothing,
+            },
+        };
+        self.follow(number, next, out);
+    }
+
+    fn follow(&mut self, number: u64, next: Next, out: &mut Vec<Output>) {
+        match next {
+            Next::Nothing => {}
+            Next::Loaded => self.loaded(number, out),
+            Next::Lost(why) => self.lost(number, why, out),
+            Next::TooMany(words) => {
+                let Some(Consumer { id, .. }) = self.consumers.get(&number) else { return };
+                let (id, words) = (*id, format!("bucket `{}`: {words}", self.settings.bucket));
+                self.refuse(number, id, &words, out);
+            }
+        }
+    }
+
+    /// The answer to the request for a consumer.
+    fn created(&mut self, number: u64, message: &Message<'_>, out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(consumer) = self.consumers.get_mut(&number) else { return };
+        let (State::Asked { is_over }, id) = (consumer.state, consumer.id) else { return };
+        let bucket = &self.settings.bucket;
+        let count = match jetstream::created(message.headers, message.payload) {
+            Ok(count) => count,
+            Err(Refusal::NoBucket) => {
+                let words =
+                    format!("there is no bucket `{bucket}`: create it (nats kv add {bucket}), or mend `bucket`");
+                return self.refuse(number, id, &words, out);
+            }
+            Err(Refusal::Denied(words)) => {
+                let words = format!("bucket `{bucket}`: {}", self.secrets.redact(crate::cut::cut(&words, 300)));
+                return self.refuse(number, id, &words, out);
+            }
+            Err(Refusal::Unavailable(words)) => {
+                let words = format!("bucket `{bucket}`: {}", self.secrets.redact(crate::cut::cut(&words, 300)));
+                return self.fail(&words, out);
+            }
+        };
+        consumer.heard = now;
+        consumer.state = State::Loading { count };
+        if is_over || consumer.delivered >= count {
+            self.loaded(number, out);
+        }
+    }
+
+    /// All keys of a resource are there.
+    fn loaded(&mut self, number: u64, out: &mut Vec<Output>) {
+        let Some(consumer) = self.consumers.get_mut(&number) else { return };
+        let (id, layer) = (consumer.id, consumer.mirror.take());
+        consumer.state = State::Live;
+        self.readings.succeeded(id, layer, self.now, out);
+        if !self.readings.get(id).is_some_and(|subscriber| subscriber.watches) {
+            self.end(number, out);
+            out.push(Output::ResetBackoff);
+        }
+        if self.consumers.values().all(|consumer| consumer.state == State::Live) && !self.readings.is_due(self.now) {
+            out.push(Output::Worked);
+        }
+    }
+}
+
+impl Consumer {
+    /// When it is too late for what is awaited.
+    fn late(&self, settings: &Settings) -> Instant {
+        self.heard + if self.state == State::Live { settings.watch_deadline } else { settings.patience }
+    }
+
+    /// What came in since it was last reported.
+    fn flush(&mut self) -> Option<Output> {
+        let (changes, trigger) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.trigger));
+        (trigger || !changes.is_empty()).then_some(Output::Report(self.id, Report::Changes { changes, trigger }))
+    }
+
+    /// The server says that it is there, and waits for an answer where messages wait to be sent.
+    fn heartbeat(&mut self, message: &Message<'_>, answers: &mut Answers) -> Next {
+        let stalled = message.headers.get("Nats-Consumer-Stalled");
+        if let Some(subject) = message.reply.or(stalled) {
+            answers.flow(message.subscription, subject);
+            return Next::Nothing;
+        }
+        match message.headers.number("Nats-Last-Consumer") {
+            Some(last) if last != self.delivered => Next::Lost("consumer has a gap, reading the bucket again"),
+            // There is nothing left to deliver: what was counted has expired meanwhile.
+            Some(_) if matches!(self.state, State::Loading { .. }) => Next::Loaded,
+            Some(_) | None => Next::Nothing,
+        }
+    }
+
+    /// A message of the bucket.
+    fn delivery(
+        &mut self,
+        message: &Message<'_>,
+        key: &str,
+        wanted: &crate::backend::keys::Keys,
+        watched: &crate::backend::keys::Keys,
+    ) -> Next {
+        let Some(position) = message.reply.and_then(Position::of) else {
+            return Next::Lost("message without a position, reading the bucket again");
+        };
+        if position.consumer != self.delivered.saturating_add(1) {
+            return Next::Lost("consumer has a gap, reading the bucket again");
+        }
+        self.delivered = position.consumer;
+        let headers = message.headers;
+        let is_removed = headers.get("KV-Operation").is_some_and(|operation| matches!(operation, "DEL" | "PURGE"))
+            || headers.get("Nats-Marker-Reason").is_some();
+        let path = mirror::path(key);
+        let is_wanted = wanted.covers(&path);
+        let name = if is_wanted { mirror::store_key(wanted, key, &path) } else { None };
+        if self.state == State::Live {
+            if let Some(name) = name {
+                let value = (!is_removed).then(|| Bytes::from(message.payload));
+                match self.mirror.apply(name, key, position.stream, value) {
+                    Applied::Change(change) => self.changes.push(change),
+                    Applied::ReadAgain => return Next::Lost("a key shares its name, reading the bucket again"),
+                }
+            }
+            self.trigger |= watched.covers(&path);
+            return Next::Nothing;
+        }
+        if let Some(name) = name {
+            if !is_removed && let Err(words) = self.tally.add(key.as_bytes(), message.payload) {
+                return Next::TooMany(words);
+            }
+            let value = (!is_removed).then(|| Bytes::from(message.payload));
+            self.mirror.load(name, key, position.stream, value);
+        }
+        match &mut self.state {
+            State::Asked { is_over } => *is_over |= position.pending == 0,
+            State::Loading { count } if position.pending == 0 || self.delivered >= *count => return Next::Loaded,
+            State::Loading { .. } | State::Live => {}
+        }
+        Next::Nothing
+    }
+}
+
+/// What is sent once for all that a piece has brought: a server that asks often is not answered often.
+#[derive(Default)]
+struct Answers {
+    pong: bool,
+    /// Of each consumer the last one.
+    flow: BTreeMap<u64, String>,
+}
+
+impl Answers {
+    fn flow(&mut self, consumer: u64, subject: &str) {
+        if wire::is_subject(subject) {
+            self.flow.insert(consumer, subject.to_owned());
+        }
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = if self.pong { b"PONG\r\n".to_vec() } else { Vec::new() };
+        self.flow.values().for_each(|subject| bytes.extend(wire::publish(subject, None, "")));
+        bytes
+    }
+}
+
+impl Subscribers for Nats {
+    fn waiting(&self) -> Vec<Id> {
+        self.readings.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.disconnect();
+        self.readings.give_up();
+    }
+
+    fn use_node(&mut self, name: &str) {
+        self.disconnect();
+        self.node = self.settings.shown.iter().position(|shown| shown == name).unwrap_or(0);
+    }
+}
+
+impl Protocol for Nats {
+    fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>) {
+        let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+        out.push(Output::Report(id, Report::Log(line.with("nodes", self.settings.shown.join(",")))));
+        self.readings.add(id, &rooted(options));
+    }
+
+    fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
+        let own: Vec<u64> =
+            self.consumers.iter().filter(|(_, consumer)| consumer.id == id).map(|(number, _)| *number).collect();
+        own.into_iter().for_each(|number| self.end(number, out));
+        self.readings.remove(id);
+    }
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.now = now;
+        match input {
+            Input::Turn => self.turn(out),
+            Input::Connected(_) => match self.stage {
+                Stage::Connecting => self.stage = Stage::Greeting(self.later()),
+                Stage::Securing => self.read_credentials(true, out),
+                _ => {}
+            },
+            Input::Body(_, piece) if self.stage != Stage::Idle => self.bytes(piece, out),
+            Input::End(_) if self.stage != Stage::Idle => self.fail("connection closed by the server", out),
+            Input::Failed(_, failure) if self.stage != Stage::Idle => self.fail(&failure.words, out),
+            Input::Credentials(credentials) => self.credentials(credentials, out),
+            Input::Quiet => self.flush(out),
+            Input::Body(..) | Input::End(_) | Input::Failed(..) | Input::Head(..) => {}
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let (now, read) = (self.now, self.readings.due());
+        match self.stage {
+            Stage::Idle => {
+                if self.readings.is_due(now) {
+                    Some(now)
+                } else {
+                    read
+                }
+            }
+            Stage::Greeting(until) | Stage::LoggingIn(until) => Some(until),
+            Stage::Connecting | Stage::Securing | Stage::Reading { .. } => None,
+            Stage::Ready(_) => {
+                let late = self.consumers.values().map(|consumer| consumer.late(&self.settings)).min();
+                let is_reading = self.consumers.values().any(|consumer| consumer.state != State::Live);
+                // What is due, and a connection that nobody needs.
+                let at_once = !is_reading && (self.readings.is_due(now) || self.consumers.is_empty());
+                let at_once =
+                    at_once && !(self.consumers.is_empty() && read.is_some_and(|at| at > now && at <= now + KEPT));
+                if at_once { Some(now) } else { late.into_iter().chain(read.filter(|_| !is_reading)).min() }
+            }
+        }
+    }
+}
+
+/// The keys of a resource as they are compared: with a slash in front, which `keys = ["app"]` lacks.
+fn rooted(options: &config::Backend) -> config::Backend {
+    let root = |text: &String| if text.starts_with('/') { text.clone() } else { format!("/{text}") };
+    let mut options = options.clone();
+    if options.prefix.is_empty() {
+        options.keys = options.keys.iter().map(root).collect();
+        options.watch_keys = options.watch_keys.iter().map(root).collect();
+    } else {
+        options.prefix = root(&options.prefix);
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests;
