@@ -1,92 +1,91 @@
-//! Which node of a store is used, and when again after a failure: one after the other, with pauses that grow from round
-//! to round. Knows neither requests nor answers, and reads no clock.
+//! Selects the node of a store and the time of the next attempt: round-robin, with a backoff that grows from round to round.
+//! Knows neither requests nor answers, and reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// Between two attempts: once to twice this in the first round over the nodes, doubled every round.
+/// The pause between two attempts: one to two times this in the first round over the nodes, doubled each round.
 pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
-/// The pause between two attempts is never longer.
+/// The longest pause between two attempts.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
-/// A connection or watch that lasted as long as this was no failure: what ends it is tried again soon.
+/// A connection or watch that lasted this long did not fail: it is retried soon after its end.
 pub const LASTING: Duration = LONGEST_BACKOFF;
 
-/// What only a person can mend is tried again between this and three times this later.
+/// An error that needs an operator is retried after one to three times this.
 pub const SLOW_RETRY: Duration = Duration::from_secs(10);
 
-/// The last attempt before a deadline has this time, or a quarter of all the time where that is less.
+/// The last attempt before a deadline gets this time, or a quarter of the whole time if that is less.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 
-/// The nodes in turns.
+/// The nodes, used round-robin.
 pub struct Failover {
-    /// As they are shown.
+    /// The nodes as texts for messages.
     nodes: Vec<String>,
-    /// The one that is used.
+    /// The node in use.
     node: usize,
-    /// What each failed with since everything worked.
+    /// For each node its failure since everything worked.
     failures: Vec<Option<String>>,
-    /// How often nodes failed since the backoff was reset.
+    /// The number of failures since the backoff was reset.
     attempts: u32,
     deadline: Deadline,
-    /// The whole time, where there is a deadline.
+    /// The whole time, if there is a deadline.
     time: Option<Duration>,
-    /// What each node has at least, until every node was tried once.
+    /// The least time of each node until every node was tried once.
     least: Duration,
-    /// Since when the node is tried; `None`: the attempt has not begun.
+    /// When the present attempt began; `None`: it has not begun.
     since: Option<Instant>,
     random: Box<dyn FnMut(u64) -> u64>,
 }
 
-/// How long a store is tried. Each node is tried once at least.
+/// How long a store is tried. Each node is tried at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// For ever.
+    /// Without end.
     Never,
-    /// From [`Failover::begin`] on; without that from the first failure on.
+    /// From [`Failover::begin`] on, or from the first failure if that is not called.
     After(Duration),
     /// Until this moment.
     At(Instant),
 }
 
-/// Which node is used first.
+/// The node to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Any: many machines have the same list, and they spread over it.
+    /// A random one, so that many machines with one list spread over it.
     Anywhere,
-    /// The first: the list is in an order that matters.
+    /// The first one: the order of the list matters.
     First,
 }
 
-/// What comes after a failure.
+/// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next node at once.
+    /// Try the next node at once.
     Now,
-    /// The next node then.
-    /// The next node after a pause.
+    /// Try the next node after a pause.
     Pause {
         /// The end of the pause.
         until: Instant,
-        /// What is told to those who wait.
+        /// What waiting subscribers get.
         notice: Notice,
     },
     /// There is no time left.
     GiveUp,
 }
 
-/// Whether those who wait for a node are told.
+/// What waiting subscribers get after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Each failure, from the first one.
+    /// A report of the failure.
     Failure,
-    /// No node answers, but there is time left.
+    /// A warning: no node answers, but there is time left.
     FirstRound,
-    /// Nothing: they were told before.
+    /// Nothing: they got the warning before.
     None,
 }
 
 impl Failover {
-    /// At least one node. `random` gives a number below its argument, which is not 0.
+    /// There is at least one node. `random` returns a number below its argument, which is not 0.
     pub fn new(
         nodes: Vec<String>,
         start: Start,
@@ -102,7 +101,7 @@ impl Failover {
         Failover { failures, node, attempts: 0, deadline, time, least, since: None, random, nodes }
     }
 
-    /// Lets the time run from a moment on. A node that was not tried before has `least` of it at least.
+    /// Starts the time of the deadline. A node that was not tried before gets at least `least`.
     pub fn begin(&mut self, from: Instant, least: Duration) {
         self.least = least;
         if let Some(time) = self.time {
@@ -110,12 +109,12 @@ impl Failover {
         }
     }
 
-    /// The node that is used is tried from now on, unless it is already.
+    /// The attempt on the node in use begins, unless it has begun.
     pub fn attempt(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// When what is under way has to be over; `None`: nothing is, or it may take as long as it likes.
+    /// When the present attempt has to end; `None`: there is no attempt, or no limit.
     pub fn end(&self) -> Option<Instant> {
         let Deadline::At(end) = self.deadline else { return None };
         match (self.since, self.is_first_round(self.attempts)) {
@@ -129,12 +128,12 @@ impl Failover {
         (attempts as usize) < self.nodes.len()
     }
 
-    /// The place of the node that is used.
+    /// The index of the node in use.
     pub fn node(&self) -> usize {
         self.node
     }
 
-    /// The node that is used, as it is shown.
+    /// The node in use, for messages.
     pub fn name(&self) -> &str {
         &self.nodes[self.node]
     }
@@ -144,12 +143,12 @@ impl Failover {
         self.nodes.len()
     }
 
-    /// Whether failures are tried again for ever.
+    /// Whether failures are retried without end.
     pub fn is_endless(&self) -> bool {
         self.deadline == Deadline::Never
     }
 
-    /// The node failed, in words that name it.
+    /// The node in use failed. `words` names it.
     pub fn failed(&mut self, words: String, now: Instant) -> Next {
         self.failures[self.node] = Some(words);
         self.attempts = self.attempts.saturating_add(1);
@@ -164,7 +163,7 @@ impl Failover {
             self.deadline = now.checked_add(time).map_or(Deadline::Never, Deadline::At);
         }
         match self.deadline {
-            // A first round without pauses: one node that is away delays nothing much.
+            // The first round has no pauses, so that one dead node costs little time.
             Deadline::At(_) if tried < nodes => Next::Now,
             Deadline::At(end) => {
                 let last = LAST_ATTEMPT.min(self.time.unwrap_or_default() / 4);
@@ -180,7 +179,7 @@ impl Failover {
         }
     }
 
-    /// The request is refused for good: where there is a deadline, the next failure is the last one.
+    /// The request was refused permanently: if there is a deadline, the next failure is the last one.
     pub fn fail_fast(&mut self, now: Instant) {
         if self.deadline != Deadline::Never {
             self.deadline = Deadline::At(now);
@@ -188,7 +187,7 @@ impl Failover {
         }
     }
 
-    /// A subscriber comes after all others have what they want: everything begins anew where there is a deadline.
+    /// A subscriber was added after all others were satisfied: a deadline starts again.
     pub fn restart(&mut self, now: Instant) {
         if self.time.is_some() {
             (self.attempts, self.since) = (0, None);
@@ -196,12 +195,12 @@ impl Failover {
         }
     }
 
-    /// A subscriber has its keys: the time of the others runs anew.
+    /// A subscriber has got its keys: the time of the others starts again.
     pub fn renew(&mut self, now: Instant) {
         self.begin(now, self.least);
     }
 
-    /// All nodes' failures, so that the text is the same in every round.
+    /// The failures of all nodes, so that the text is equal in every round.
     pub fn failures(&self) -> String {
         self.failures.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
     }
@@ -211,13 +210,13 @@ impl Failover {
         self.failures.fill(None);
     }
 
-    /// Takes over how many rounds other nodes were tried.
+    /// Takes over the number of rounds from earlier nodes.
     pub fn go_on_after(&mut self, other: &Failover) {
         let rounds = other.attempts as usize / other.nodes.len();
         self.attempts = u32::try_from(rounds.saturating_mul(self.nodes.len())).unwrap_or(u32::MAX);
     }
 
-    /// Starts with the shortest pause again.
+    /// The next pause is the shortest again.
     pub fn reset_backoff(&mut self) {
         self.attempts = 0;
     }

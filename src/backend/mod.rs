@@ -86,44 +86,43 @@ pub trait Backend {
     }
 }
 
-/// What is to become of a subscriber.
+/// A subscriber that another backend serves from now on.
 pub struct Replacement {
     /// The subscriber.
     pub id: Id,
-    /// What it subscribes to, for the backend that is made or shared.
+    /// The options for that backend.
     pub options: config::Backend,
-    /// What this backend leaves to it.
+    /// The state that is handed over.
     pub handover: Handover,
 }
 
-/// What the backend that served a subscriber before leaves to the next one.
+/// The state that a backend hands over to the next one of a subscriber.
 #[derive(Clone, Debug, Default)]
 pub struct Handover {
-    /// The nodes that an SRV record had, so that it is not looked up again.
+    /// The nodes of an SRV record, so that it is not looked up again.
     pub nodes: Option<Vec<String>>,
-    /// The subscriber was told of a failure, and not of its end.
+    /// A failure was reported to the subscriber, and not its end.
     pub told: bool,
     /// Since when the time of a one-shot run counts.
     pub begun: Option<Instant>,
 }
 
-/// What a turn brought.
+/// A result of a turn.
 #[derive(Debug)]
 pub enum Report {
     /// All keys, read at one moment. Calls for an update.
     Snapshot(Layer),
-    /// Single keys, newest last, for the layer of this backend. `trigger`: they call for an update; else they
-    /// only keep the layer true (watchKeys name other keys).
+    /// Changes of single keys, for the layer of this backend.
     Changes {
         /// Newest last.
         changes: Vec<Change>,
-        /// Whether they call for an update.
+        /// Whether they call for an update. Otherwise they only change the store, because watchKeys do not cover them.
         trigger: bool,
     },
-    /// A read or a watch failed and will be tried again; said at every attempt, logged by who hears it when it begins,
-    /// changes and ends. Verb, subject, cause.
+    /// A read or a watch failed and will be retried. Reported at every attempt; the resource logs the begin, changes and the
+    /// end. Verb, subject, cause.
     Failed(String),
-    /// What failed works again.
+    /// The failure has ended.
     Recovered,
     /// For the log as it is.
     Log(Line),

@@ -1,5 +1,5 @@
-//! Reading by time: when a backend of this machine reads next, and the backend that only reads. Reads no clock
-//! and draws no random numbers: moments and a seed come from outside.
+//! Reads by schedule: when a local backend reads next, and the backend that only reads. Reads no clock and draws no random
+//! numbers: moments and a seed are arguments.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Layer;
 
-/// Something that can be read as a whole.
+/// A source that is read as a whole.
 pub trait Source {
     /// The name in logs.
     fn name(&self) -> &'static str;
 
-    /// All wanted keys as they are now. The error is verb, subject, cause.
+    /// All wanted keys at present. The error is verb, subject, cause.
     fn read(&mut self) -> Result<Layer, String>;
 }
 
@@ -26,7 +26,7 @@ pub struct Polled<S> {
 }
 
 impl<S: Source> Polled<S> {
-    /// `prefix` is what the log shows of the configured one.
+    /// `prefix` is the configured one, for the log.
     pub fn new(source: S, prefix: &str, schedule: Schedule) -> Polled<S> {
         Polled { source, prefix: prefix.to_owned(), schedule }
     }
@@ -43,7 +43,7 @@ impl<S: Source> Polled<S> {
         self.schedule.due()
     }
 
-    /// Reads, if it is time.
+    /// Reads, if a read is due.
     pub fn turn(&mut self, now: Instant, out: &mut Vec<Report>) {
         if self.schedule.call(now).is_none() {
             return;
@@ -64,12 +64,12 @@ impl<S: Source> Polled<S> {
     }
 }
 
-/// What is logged before every read.
+/// The log line before every read.
 pub fn retrieving_keys(backend: &str, prefix: &str) -> Line {
     Line::new(Level::Debug, "retrieving keys").with("backend", backend).with("key_prefix", prefix)
 }
 
-/// When to read: at once, then every interval give or take a tenth; after a failure soon, then ever later.
+/// The schedule: a read at once, then one each interval, varied by a tenth; after a failure a retry with a growing delay.
 #[derive(Debug)]
 pub struct Schedule {
     next: Next,
@@ -82,7 +82,7 @@ enum Next {
     /// Nothing was read yet.
     Start,
     Interval(Instant),
-    /// Something failed so many times in a row.
+    /// This number of reads in a row has failed.
     Retry(Instant, u32),
     Never,
 }
@@ -98,26 +98,26 @@ pub enum Call {
     Retry,
 }
 
-/// What a success ends.
+/// The effect of a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The read before this one succeeded too, or there was none.
     Fine,
-    /// A failure.
+    /// It ends a failure.
     Recovered,
 }
 
 impl Schedule {
-    /// The delay after the first failure; each further one doubles it.
+    /// The delay after the first failure; each further failure doubles it.
     const SOONEST: Duration = Duration::from_millis(100);
     const LATEST: Duration = Duration::from_secs(10);
 
-    /// Without an interval nothing is read again once it was read. The seed keeps many machines from reading in step.
+    /// Without an interval, a successful read is the last one. The seed keeps many machines from reading at the same time.
     pub fn new(interval: Option<Duration>, seed: u64) -> Schedule {
         Schedule { next: Next::Start, interval, random: Random::new(seed) }
     }
 
-    /// When the next read is due, if that is not at once (the turn that every backend gets at the start).
+    /// When the next read is due, unless it is due at once (in the first turn).
     pub fn due(&self) -> Option<Instant> {
         match self.next {
             Next::Interval(at) | Next::Retry(at, _) => Some(at),
@@ -135,8 +135,8 @@ impl Schedule {
         }
     }
 
-    /// A read succeeded. One that came before its time and after no failure leaves the interval alone, so that
-    /// frequent ones cannot put it off for ever.
+    /// A read succeeded. An early read without a failure before does not move the interval, so that frequent reads cannot
+    /// delay it for ever.
     pub fn succeeded(&mut self, now: Instant) -> Outcome {
         let outcome = match self.next {
             Next::Interval(at) if at > now => return Outcome::Fine,
@@ -167,7 +167,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Answers what it is told, and counts how often it is asked.
+    /// Returns the given results, and counts the reads.
     struct Script {
         answers: Vec<Result<Layer, String>>,
         reads: usize,

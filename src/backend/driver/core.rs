@@ -1,5 +1,5 @@
-//! The pure half of a driver: which node is used, how long a failure is waited out, and which subscriber is told of it and
-//! of its end. Makes no call and reads no clock.
+//! The pure half of a driver: selects the node, the pause after a failure, and the subscribers that get reports of a failure
+//! and of its end. Makes no call and reads no clock.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,58 +10,57 @@ use crate::backend::protocol::{CallId, Id, Output, Request, Security, Subscriber
 use crate::config;
 use crate::log::{Level, Line};
 
-/// What a one-shot run says when it has asked every node.
+/// The warning of a one-shot run that has tried every node.
 const NO_NODE_ANSWERS: &str = "no node answers, trying again";
 
-/// Why what was under way was ended, behind what did not come.
+/// The end of the error of a call that the `timeout` has ended.
 pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over";
 
-/// Which node is used, and who was told of what.
+/// The node in use, and the subscribers with a reported failure.
 pub struct Core {
-    /// The backend's name in logs.
+    /// The name of the backend in logs.
     name: String,
     failover: Failover,
-    /// A failure is waited out until then.
+    /// The pause after a failure lasts until then.
     pause: Option<Instant>,
-    /// Those who were told of a failure.
-    told: BTreeSet<Id>,
-    /// How many nodes failed since something worked.
+    /// The subscribers to which a failure was reported and not its end.
+    reported: BTreeSet<Id>,
+    /// The number of failed nodes since something worked.
     failed: usize,
-    /// When other nodes were used last.
+    /// When the nodes were last replaced.
     changed: Option<Instant>,
 }
 
-/// What is left to be carried out.
+/// An action for the driver.
 #[derive(Debug)]
 pub enum Command {
-    /// Makes a request to the node that is used.
+    /// Makes a request to the node in use.
     Begin(CallId, Request),
-    /// Connects to the node that is used.
+    /// Connects to the node in use.
     Connect(CallId, Security),
     /// Sends bytes on a connection.
     Send(CallId, Vec<u8>),
-    /// Sets TLS up on a connection.
+    /// Sets up TLS on a connection.
     Secure(CallId),
     /// Ends one call.
     Cancel(CallId),
-    /// Ends all calls, those of the node that failed.
+    /// Ends all calls to the node that failed.
     CancelAll,
-    /// Reads name and password; the protocol is told.
+    /// Reads name and password; the protocol gets them as an input.
     ReadCredentials,
-    /// What a subscriber is told.
+    /// A report for a subscriber.
     Report(Id, Report),
-    /// Gives all subscribers to a backend with these options.
+    /// Moves all subscribers to a backend with these options.
     Replace(Box<config::Backend>),
 }
 
 impl Core {
-    /// Without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
+    /// A core without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
     pub fn new(name: &str, failover: Failover) -> Core {
-        Core { name: name.to_owned(), failover, pause: None, told: BTreeSet::new(), failed: 0, changed: None }
+        Core { name: name.to_owned(), failover, pause: None, reported: BTreeSet::new(), failed: 0, changed: None }
     }
 
-    /// Goes on with other nodes: at once, unless they change again and again. Who was told of a failure is told of its end
-    /// all the same.
+    /// Replaces the nodes: at once, unless they change repeatedly. Reported failures still get a report of their end.
     pub fn use_nodes(&mut self, mut failover: Failover, now: Instant) {
         let last = self.changed.replace(now);
         if last.is_some_and(|last| now.saturating_duration_since(last) < LASTING) {
@@ -72,50 +71,50 @@ impl Core {
         (self.failover, self.failed) = (failover, 0);
     }
 
-    /// The nodes, and which one is used.
+    /// The nodes, and the one in use.
     pub fn failover(&self) -> &Failover {
         &self.failover
     }
 
-    /// The node that is used is tried from now on.
+    /// The attempt on the node in use begins.
     pub fn attempt(&mut self, now: Instant) {
         self.failover.attempt(now);
     }
 
-    /// A subscriber comes after all others have what they want: the time of a one-shot run starts anew.
+    /// A subscriber was added after all others were satisfied: the time of a one-shot run starts again.
     pub fn restart(&mut self, now: Instant) {
         self.failover.restart(now);
     }
 
-    /// Whether a subscriber was told of a failure and not of its end.
+    /// Whether a failure was reported to a subscriber and not its end.
     pub fn is_told(&self, id: Id) -> bool {
-        self.told.contains(&id)
+        self.reported.contains(&id)
     }
 
-    /// A subscriber comes, who may have been told of a failure before.
+    /// A subscriber was added. It may have got a report of a failure before.
     pub fn add(&mut self, id: Id, told: bool) {
         if told {
-            self.told.insert(id);
+            self.reported.insert(id);
         }
     }
 
     /// A subscriber has left.
     pub fn remove(&mut self, id: Id) {
-        self.told.remove(&id);
+        self.reported.remove(&id);
     }
 
-    /// The end of a pause that is waited for.
+    /// The end of the present pause.
     pub fn pause(&mut self, now: Instant) -> Option<Instant> {
         self.pause = self.pause.filter(|until| now < *until);
         self.pause
     }
 
-    /// When a protocol that is due then gets its turn.
+    /// When the protocol gets its next turn, if it is due at the given moment.
     pub fn due(&self, protocol: Option<Instant>) -> Option<Instant> {
         self.pause.or(protocol)
     }
 
-    /// Whether every node has failed since something worked. True once.
+    /// Whether every node has failed since something worked. Returns true once.
     pub fn is_exhausted(&mut self) -> bool {
         let is_exhausted = self.failover.is_endless() && self.failed >= self.failover.count();
         if is_exhausted {
@@ -124,7 +123,7 @@ impl Core {
         is_exhausted
     }
 
-    /// Takes what a protocol wants.
+    /// Handles an output of the protocol.
     pub fn take(&mut self, output: Output, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
         match output {
             Output::Begin(call, request) => out.push(Command::Begin(call, request)),
@@ -136,7 +135,7 @@ impl Core {
             Output::Replace(options) => out.push(Command::Replace(options)),
             Output::Report(id, report) => self.report(id, report, now, out),
             Output::Healthy(id) => {
-                if self.told.remove(&id) {
+                if self.reported.remove(&id) {
                     out.push(Command::Report(id, Report::Recovered));
                 }
             }
@@ -156,7 +155,7 @@ impl Core {
 
     fn report(&mut self, id: Id, report: Report, now: Instant, out: &mut Vec<Command>) {
         match report {
-            Report::Failed(_) => _ = self.told.insert(id),
+            Report::Failed(_) => _ = self.reported.insert(id),
             Report::Snapshot(_) => {
                 self.failed = 0;
                 self.failover.renew(now);
@@ -167,7 +166,7 @@ impl Core {
         out.push(Command::Report(id, report));
     }
 
-    /// The node that is used failed: what follows, for every store.
+    /// The node in use failed. The consequences are equal for all stores.
     pub fn node_failed(
         &mut self,
         words: String,
@@ -202,7 +201,7 @@ impl Core {
         of.use_node(self.failover.name());
     }
 
-    /// The time of a one-shot run is over while nothing is under way: those who wait are told why.
+    /// The time of a one-shot run is over while no call is in progress: waiting subscribers get an error.
     pub fn out_of_time(&mut self, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
         let mut words = self.failover.failures();
         if words.is_empty() {
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
     use crate::backend::failover::{Deadline, SHORTEST_BACKOFF, Start};
 
-    /// Two subscribers who wait until all is given up.
+    /// Two subscribers that wait until the core gives up.
     struct Two {
         given_up: bool,
         node: String,
@@ -310,7 +309,7 @@ mod tests {
         assert!(bench.two.given_up && !bench.core.is_exhausted());
     }
 
-    /// A DNS that names other dead nodes every time would be asked without a pause.
+    /// A DNS that names other dead nodes each time must not be asked without a pause.
     #[test]
     fn nodes_that_change_again_and_again_are_waited_for() {
         let mut bench = Bench::new(Deadline::Never);
