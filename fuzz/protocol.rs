@@ -381,6 +381,7 @@ impl Machine {
     }
 
     fn turn(&mut self) {
+        self.on(Input::Quiet, 0);
         if self.core.pause(self.now).is_none() {
             self.core.attempt(self.now);
             self.on(Input::Turn, 0);
