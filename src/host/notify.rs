@@ -281,7 +281,7 @@ mod tests {
         turn(&mut notify, now, true, "in step");
         turn(&mut notify, now, false, "in step");
         assert_eq!(heard(&ear), "");
-        assert_eq!(notify.due(), None, "nobody is woken for it");
+        assert_eq!(notify.due(), None, "the loop does not wake for it");
         notify.reloading();
         turn(&mut notify, now, true, "in step");
         notify.stopping();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_is_warned_of_once_and_wakes_nobody() {
+    fn a_missing_socket_is_one_warning_and_no_wake_up() {
         let now = Instant::now();
         let (ear, mut notify) = pair("gone", None);
         let name = notify.to.as_ref().unwrap().name.clone();

@@ -897,7 +897,7 @@ fn random_events_keep_one_child_and_one_command() {
                 stopping |= effect == Effect::StopChild;
                 match effect {
                     Effect::Spawn => assert!(!*alive, "seed {seed}: a second child"),
-                    Effect::SignalChild(_) | Effect::StopChild => assert!(*alive, "seed {seed}: nobody to tell"),
+                    Effect::SignalChild(_) | Effect::StopChild => assert!(*alive, "seed {seed}: there is no child"),
                     _ => {}
                 }
                 if !matches!(effect, Effect::SignalChild(_) | Effect::StopChild | Effect::Discard(_)) {
@@ -978,7 +978,7 @@ fn a_failed_reload_does_not_keep_the_child_from_its_start() {
         (differs(), vec![Effect::Stage(0)]),
         (staged(), vec![Effect::Install(0)]),
         (installed(), vec![Effect::Run(Job::Reload(0))]),
-        (Event::Ended(Err(fault("nobody to reload"))), vec![Effect::Spawn]),
+        (Event::Ended(Err(fault("no service to reload"))), vec![Effect::Spawn]),
         (spawned(), vec![]),
     ]);
     bench.wait();
@@ -1068,7 +1068,7 @@ fn checks_go_on_while_the_child_rests() {
         (differs(), vec![Effect::Stage(0)]),
         (staged(), vec![Effect::Run(Job::Check(0))]),
         (ended(), vec![Effect::Install(0)]),
-        // There is nobody to reload; start_cmd will come.
+        // No service runs yet; start_cmd follows.
         (installed(), vec![]),
     ]);
 }

@@ -1,6 +1,6 @@
-//! YAML 1.1 as Go's yaml.v2 reads it: a text becomes a tree of what it says, with aliases and merge keys resolved.
-//! The syntax is `parser`'s and `scanner`'s business. What a tree means to a template or as keys of a store is not here, and neither
-//! is the layout of a document that is written; only how one text of it looks is (`style`).
+//! YAML 1.1 as read by Go's yaml.v2: parses a text into a tree, and resolves aliases and merge keys. `parser` and `scanner`
+//! own the syntax. Neither templates nor keys of a store are known here, nor the layout of a written document, except for
+//! the style of one text (`style`).
 
 pub mod parser;
 mod resolve;
@@ -19,21 +19,21 @@ pub use resolve::is_text;
 use scanner::{Form, Mark};
 pub use style::{Style, double_quoted, is_separator, single_quoted, style};
 
-/// How deep lists and maps may be nested.
+/// The nesting limit of lists and maps.
 pub const DEPTH: usize = 200;
 
-/// What a document says at one place.
+/// A part of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// One value.
     Scalar(Scalar),
     /// In the order of the text.
     List(Vec<Node>),
-    /// In the order of the text, with what was merged where `<<` stood. Of equal keys the last one counts.
+    /// In the order of the text, with merged entries at the place of `<<`. Of equal keys the last one counts.
     Map(Vec<(Scalar, Node)>),
 }
 
-/// One value, by its tag or by how it looks.
+/// One value, by its tag or by its form.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar {
     /// `null`, `~` or nothing at all.
@@ -42,21 +42,21 @@ pub enum Scalar {
     Bool(bool),
     /// In base 2, 8, 10 or 16.
     Int(i64),
-    /// What is too large for the other one.
+    /// An integer that does not fit into `Int`.
     Uint(u64),
     /// Also `.inf` and `.nan`.
     Float(f64),
-    /// Not UTF-8 where the text says `!!binary`.
+    /// Not UTF-8 if the text is tagged `!!binary`.
     Text(Rc<[u8]>),
 }
 
-/// Reads the first document of a text; one without any is null. Further documents are not looked at. What aliases
-/// repeat counts as often as it is repeated: the tree takes about `limit` bytes at most.
+/// Parses the first document of a text; a text without a document is null. Further documents are ignored. Repeated aliases
+/// count each time: the tree takes about `limit` bytes at most.
 pub fn read(text: &[u8], limit: usize) -> Result<Node, Fault> {
     read_accounted(text, limit, &mut |_| true)
 }
 
-/// As [`read`]. `account` is told how many bytes the next part of the tree takes, and says whether there may be that part.
+/// As [`read`]. `account` gets the size of the next part of the tree in bytes, and returns whether that part is allowed.
 pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) -> bool) -> Result<Node, Fault> {
     let text = self::text(text)?;
     let mut parser = Parser::new(&text);
@@ -70,7 +70,7 @@ pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) 
         let is_block = matches!(event, Event::Scalar { form: Form::Block, .. });
         root = composer.event(event).map_err(|why| Fault::new(mark, &why))?;
         if root.is_some() {
-            // A text behind brackets or quotes is a mistake; the text that a block as the document ends at is not.
+            // Text behind a closing bracket or quote is an error; behind a block that ends with the document it is not.
             if !is_block {
                 parser.expect_end()?;
             }
@@ -80,8 +80,8 @@ pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) 
     Ok(root.unwrap_or(Node::Scalar(Scalar::Null)))
 }
 
-/// The characters of a document: UTF-8, or UTF-16 with a byte order mark at its start. That is not among them; some
-/// editors put it before UTF-8 as well.
+/// The characters of a document: UTF-8, or UTF-16 with a byte order mark. The mark is dropped; some editors put it before
+/// UTF-8, too.
 pub fn text(document: &[u8]) -> Result<Cow<'_, str>, Fault> {
     let text = match document {
         [0xff, 0xfe, rest @ ..] => Cow::Owned(utf_16(rest, u16::from_le_bytes)?),
@@ -106,7 +106,7 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Fault> {
     if rest.is_empty() { Ok(text) } else { Err(Fault::at(&text, "not UTF-16")) }
 }
 
-/// Whether a text, if it is JSON, says the same when it is read as that. A `-0` does not: it is the integer 0 in YAML.
+/// Whether a JSON text has the same meaning as YAML. `-0` differs: in YAML it is the integer 0.
 pub fn is_json_alike(text: &[u8]) -> bool {
     let is_blank = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let begins = |at: usize| at == 0 || is_blank(text[at - 1]) || matches!(text[at - 1], b':' | b',' | b'[');
@@ -114,7 +114,7 @@ pub fn is_json_alike(text: &[u8]) -> bool {
     !text.windows(2).enumerate().any(|(at, pair)| pair == b"-0" && begins(at) && ends(text.get(at + 2)))
 }
 
-/// Why a text cannot be read.
+/// Why a text cannot be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
     /// From 1; columns count characters.
@@ -130,7 +130,7 @@ impl Fault {
         Fault { line: mark.line + 1, column: mark.column + 1, why: why.to_owned() }
     }
 
-    /// In something that began at a mark.
+    /// A fault within a structure that began at a mark.
     fn inside(mark: Mark, what: &str, start: Mark, why: &str) -> Fault {
         let begun = match start.line == mark.line {
             true => String::new(),
@@ -182,14 +182,14 @@ pub fn print_float(number: f64) -> String {
     number::format_float(number, FloatFormat::General, None)
 }
 
-/// The same with only as many digits as a 32 bit float needs, as sigs.k8s.io/yaml writes a map's keys. (Those are few
-/// enough for a 64 bit float to give them back.)
+/// A float with only the digits that a 32 bit float needs, as in keys written by sigs.k8s.io/yaml. A 64 bit float can be
+/// parsed back from them.
 #[expect(clippy::cast_possible_truncation, reason = "the digits of a 32 bit float are wanted")]
 pub fn print_short_float(number: f64) -> String {
     print_float((number as f32).to_string().parse().expect("Rust reads the floats it writes"))
 }
 
-/// What may stand in a text as itself. (The scanner takes a zero for the end.)
+/// The characters that may occur in a text. (The scanner uses a zero for the end.)
 fn is_allowed(char: char) -> bool {
     !matches!(
         char,
@@ -197,18 +197,18 @@ fn is_allowed(char: char) -> bool {
     )
 }
 
-/// What the tags of YAML's own begin with.
+/// The prefix of YAML's own tags.
 const TAG_PREFIX: &str = "tag:yaml.org,2002:";
 
-/// Builds a tree from what the parser says.
+/// Builds a tree from the events of the parser.
 struct Composer<'t, 'a> {
-    /// The lists and maps that are not complete, each inside the one before.
+    /// The incomplete lists and maps, outermost first.
     open: Vec<Open<'t>>,
     /// Of equal names the one that begins last counts.
     anchors: HashMap<&'t str, Anchor>,
-    /// What the tree takes, in bytes.
+    /// The size of the tree in bytes.
     cost: usize,
-    /// What is kept for aliases on top of it.
+    /// The size of the nodes that are kept for aliases, in bytes.
     kept: usize,
     limit: usize,
     account: &'a mut dyn FnMut(usize) -> bool,
@@ -223,9 +223,9 @@ struct Anchor {
 struct Open<'t> {
     items: Items,
     anchor: Option<&'t str>,
-    /// The tree's cost when it began.
+    /// The size of the tree when this node began.
     before: usize,
-    /// Of the highest thing inside.
+    /// The height of the highest node inside.
     height: usize,
 }
 
@@ -239,11 +239,11 @@ enum Key {
     Merge,
 }
 
-/// What a place in a list or a map takes, roughly; text comes on top.
+/// The approximate size of an entry in a list or a map, without its text.
 const PLACE: usize = 64;
 
 impl<'t> Composer<'t, '_> {
-    /// Gives the root once it is complete.
+    /// Returns the root when it is complete.
     fn event(&mut self, event: Event<'t>) -> Result<Option<Node>, String> {
         match event {
             Event::Scalar { text, form, properties: Properties { anchor, tag } } => {
@@ -311,7 +311,7 @@ impl<'t> Composer<'t, '_> {
         Ok(None)
     }
 
-    /// An anchor begins anew.
+    /// A new anchor replaces an earlier one of the name.
     fn forget(&mut self, anchor: Option<&'t str>) {
         if let Some(name) = anchor {
             self.anchors.remove(name);
@@ -319,7 +319,7 @@ impl<'t> Composer<'t, '_> {
     }
 
     fn keep(&mut self, anchor: Option<&'t str>, node: &Node, before: usize, height: usize) -> Result<(), String> {
-        // One that has begun inside of it stays.
+        // An anchor that began inside stays.
         if let Some(name) = anchor.filter(|name| !self.anchors.contains_key(name)) {
             let cost = self.cost - before;
             self.kept = self.kept.saturating_add(cost);
@@ -340,7 +340,7 @@ impl<'t> Composer<'t, '_> {
         Ok(None)
     }
 
-    /// Puts a node where it belongs.
+    /// Adds a node to the innermost list or map.
     fn complete(&mut self, node: Node, height: usize) -> Result<Option<Node>, String> {
         let Some(open) = self.open.last_mut() else {
             return Ok(Some(node));
@@ -364,7 +364,7 @@ fn too_deep() -> String {
     format!("nested deeper than {DEPTH} levels")
 }
 
-/// Of several maps the earlier one wins, as yaml.v2 has it; a key that stands before the `<<` loses to both.
+/// Of several merged maps the earlier one wins, as in yaml.v2; a key before the `<<` loses to both.
 fn merge(node: Node, into: &mut Vec<(Scalar, Node)>) -> Result<(), String> {
     let wrong = || Err("what is merged with `<<` must be a map or a list of maps".to_owned());
     match node {
@@ -388,7 +388,7 @@ fn scalar(text: &str, form: Form, tag: Option<&str>) -> Result<Scalar, String> {
     match tag.map(|tag| tag.strip_prefix(TAG_PREFIX)) {
         None if form == Form::Plain => Ok(resolve::plain(text)),
         Some(Some(tag)) => resolve::tagged(text, tag),
-        // A made-up tag, or `!`.
+        // A private tag, or `!`.
         None | Some(None) => Ok(Scalar::text(text.as_bytes())),
     }
 }

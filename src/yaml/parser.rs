@@ -1,5 +1,5 @@
-//! Says what the tokens of a YAML text mean together: scalars, lists and maps that begin and end. The grammar is that of
-//! libyaml 0.2.5. What stands behind the first document is not read, and what a scalar or a tag means is not known here.
+//! Parses the tokens of a YAML text into events: scalars, and the begin and end of lists and maps. The grammar is that of
+//! libyaml 0.2.5. Does not read behind the first document, and does not interpret scalars and tags.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,19 +7,19 @@ use std::collections::HashMap;
 use super::Fault;
 use super::scanner::{Form, Kind, Mark, Scanner};
 
-/// What stands in a text, one after the other.
+/// The parts of a document, in order.
 #[derive(Debug)]
 pub enum Event<'t> {
-    /// One text, perhaps empty where nothing is written.
+    /// One scalar; empty if nothing is written.
     Scalar {
         /// With escapes and line folds resolved.
         text: Cow<'t, str>,
-        /// How it is written: only a plain one may be a number.
+        /// How it is written: only a plain scalar may be a number.
         form: Form,
-        /// What stands before it.
+        /// Its anchor and tag.
         properties: Properties<'t>,
     },
-    /// `*name`: what the anchor of that name stands at, once more.
+    /// `*name`: the node with this anchor, repeated.
     Alias(&'t str),
     /// Its items follow, up to [`Event::ListEnd`].
     ListStart(Properties<'t>),
@@ -33,7 +33,7 @@ pub enum Event<'t> {
     DocumentEnd,
 }
 
-/// What may stand before a node.
+/// The properties before a node.
 #[derive(Debug, Default)]
 pub struct Properties<'t> {
     /// The name behind a `&`.
@@ -42,14 +42,14 @@ pub struct Properties<'t> {
     pub tag: Option<String>,
 }
 
-/// What is expected next.
+/// The part of the grammar that comes next.
 #[derive(Clone, Copy, Debug)]
 enum State {
     DocumentStart,
     DocumentContent,
     DocumentEnd,
     BlockEntry,
-    /// Of a list that stands in the column of the map around it and has no end of its own.
+    /// Of a list in the column of the map around it, which has no end token.
     IndentlessEntry,
     BlockKey,
     BlockValue,
@@ -67,7 +67,7 @@ enum State {
     FlowEmptyValue,
 }
 
-/// What a node may be where it stands.
+/// The kinds of nodes that are allowed at a place.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Flow,
@@ -80,9 +80,9 @@ enum Place {
 pub struct Parser<'t> {
     scanner: Scanner<'t>,
     state: State,
-    /// What is expected when the present thing has ended.
+    /// The states to return to, innermost last.
     states: Vec<State>,
-    /// Where the lists and maps began that have not ended, for messages.
+    /// The begin of each open list and map, for messages.
     starts: Vec<Mark>,
     tag_prefixes: HashMap<&'t str, String>,
 }
@@ -93,7 +93,7 @@ const FLOW_LIST: &str = "a flow sequence";
 const FLOW_MAP: &str = "a flow mapping";
 
 impl<'t> Parser<'t> {
-    /// At the beginning of a text.
+    /// A parser at the begin of a text.
     pub fn new(text: &'t str) -> Parser<'t> {
         Parser {
             scanner: Scanner::new(text),
@@ -104,7 +104,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The next event and where it begins.
+    /// The next event and its place.
     pub fn next_event(&mut self) -> Result<(Event<'t>, Mark), Fault> {
         match self.state {
             State::DocumentStart => self.document_start(),
@@ -130,7 +130,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// An error if something else than a further document stands behind this one.
+    /// Fails if anything but a further document follows.
     pub fn expect_end(&mut self) -> Result<(), Fault> {
         let token = self.scanner.peek()?;
         match token.kind {
@@ -143,7 +143,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The state behind what ends here.
+    /// Returns to the enclosing state.
     fn pop(&mut self) {
         self.state = self.states.pop().unwrap_or(State::DocumentEnd);
     }
@@ -159,7 +159,7 @@ impl<'t> Parser<'t> {
         self.node(place)
     }
 
-    /// Ends a list or a map with its token.
+    /// Ends a list or a map at its token.
     fn end(&mut self, event: Event<'t>, mark: Mark) -> Result<(Event<'t>, Mark), Fault> {
         self.scanner.skip();
         self.starts.pop();
@@ -310,7 +310,7 @@ impl<'t> Parser<'t> {
         Ok(properties)
     }
 
-    /// Begins a list or a map with its token.
+    /// Begins a list or a map at its token.
     fn begin(&mut self, state: State, mark: Mark) {
         self.scanner.skip();
         self.starts.push(mark);
@@ -346,7 +346,7 @@ impl<'t> Parser<'t> {
                     _ => self.node_then(Place::Block, State::IndentlessEntry),
                 }
             }
-            // It has no token of its own.
+            // It has no end token.
             _ => {
                 self.pop();
                 Ok((Event::ListEnd, start))
@@ -412,7 +412,7 @@ impl<'t> Parser<'t> {
         let end = token.end;
         match token.kind {
             Kind::Value | Kind::FlowEntry | Kind::FlowSequenceEnd => {
-                // libyaml drops this token; few texts can be read behind it, but those are to be read as there.
+                // libyaml drops this token. Few texts can be parsed behind it, but those are accepted as by libyaml.
                 self.scanner.skip();
                 self.empty(end, State::PairValue)
             }

@@ -1,25 +1,25 @@
-//! What a plain scalar is by its look (null, a boolean, a number or else a text) and by its tag, as in Go's yaml.v2.
-//! Quotes and everything around the scalar are not its business.
+//! The type and value of a plain scalar, by its form (null, boolean, number, or else text) and its tag, as in Go's yaml.v2.
+//! Knows neither quotes nor the document.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::Scalar;
 
-/// What a plain scalar without a tag is. Timestamps are texts, and so are numbers of base 60.
+/// The value of a plain scalar without a tag. Timestamps and numbers of base 60 are texts.
 pub fn plain(text: &str) -> Scalar {
     known(text).unwrap_or_else(|| Scalar::text(text.as_bytes()))
 }
 
-/// Whether a text that is written plain is read as that text again, by readers of YAML 1.1 and 1.2 alike.
+/// Whether readers of YAML 1.1 and 1.2 read a plainly written text as this text.
 pub fn is_text(text: &str) -> bool {
     known(text).is_none() && !is_timestamp(text) && !is_base_60(text)
 }
 
-/// A scalar with a tag of YAML's own: `!!int`, ...
+/// A scalar with one of YAML's own tags, such as `!!int`.
 pub fn tagged(text: &str, tag: &str) -> Result<Scalar, String> {
     let scalar = match tag {
         "binary" => {
-            // Its lines are part of the layout.
+            // Line breaks are part of the layout.
             let digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
             let decoded = BASE64_STANDARD.decode(digits);
             return Ok(Scalar::text(&decoded.map_err(|error| format!("not base64: {error}"))?));
@@ -38,7 +38,7 @@ pub fn tagged(text: &str, tag: &str) -> Result<Scalar, String> {
     }
 }
 
-/// What is not a text.
+/// The value of a scalar that is not a text; `None`: it is a text.
 fn known(text: &str) -> Option<Scalar> {
     Some(match text {
         "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
@@ -65,7 +65,7 @@ fn number(text: &str) -> Option<Scalar> {
         _ => (10, unsigned),
     };
     let magnitude = match digits.as_bytes().first() {
-        // Rust takes a second sign here.
+        // Rust accepts a second sign here.
         Some(b'+' | b'-') => None,
         _ => u64::from_str_radix(digits, base).ok(),
     };
@@ -73,12 +73,12 @@ fn number(text: &str) -> Option<Scalar> {
         Some(n) if text.starts_with('-') && n <= i64::MIN.unsigned_abs() => Some(Scalar::Int(n.wrapping_neg() as i64)),
         Some(n) if n <= i64::MAX as u64 && !text.starts_with('-') => Some(Scalar::Int(n as i64)),
         Some(n) if unsigned == text => Some(Scalar::Uint(n)),
-        // 08 is no octal number, and some integers are too large.
+        // 08 is not octal, and some integers are too large.
         _ => float(text).map(Scalar::Float),
     }
 }
 
-/// A decimal number with digits in it. What is too large for a float is a text.
+/// A decimal number with digits. A number that is too large for a float is a text.
 fn float(text: &str) -> Option<f64> {
     let is_part = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     if !text.bytes().all(is_part) {
@@ -95,7 +95,7 @@ fn without_underscores(text: &str) -> Option<String> {
     text.match_indices('_').all(fits).then(|| text.replace('_', ""))
 }
 
-/// A date, alone or with a time: the four layouts that yaml.v3 knows.
+/// A date, alone or with a time, in one of the four layouts of yaml.v3.
 fn is_timestamp(text: &str) -> bool {
     fn date_and_time(text: &str) -> Option<()> {
         let (year, rest) = text.split_at_checked(4).filter(|(year, _)| year.bytes().all(|b| b.is_ascii_digit()))?;
@@ -142,7 +142,7 @@ fn one_or_two_digits(text: &str, least: u32, most: u32) -> Option<(u32, &str)> {
     Some((number, &text[length..]))
 }
 
-/// Hours, minutes and seconds in one number, of old: 12:30:45.5.
+/// Hours, minutes and seconds as one number of YAML 1.1: 12:30:45.5.
 fn is_base_60(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));

@@ -1,5 +1,5 @@
-//! How one text looks in a document that is written: plain, quoted or as a block of lines, by the rules of Go's
-//! yaml.v3. Where it stands in the document is not its business.
+//! The style of one text in a written document: plain, quoted or as a block, by the rules of Go's yaml.v3. Knows nothing of
+//! the place in the document.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::is_text;
 /// How a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As it is.
+    /// Plain.
     Plain,
     /// In single quotes.
     Single,
@@ -33,13 +33,13 @@ pub fn style(text: &str) -> Style {
         return Style::Double;
     }
     if text.contains(is_separator) {
-        // A single quoted text is indented behind each of them, which readers of YAML 1.1 undo.
+        // A single-quoted text is indented behind each separator, and readers of YAML 1.1 undo that.
         return if space_before_break() || space_after_break() { Style::Double } else { Style::Single };
     }
     if text.starts_with(' ') || text.ends_with(' ') || has_indicator(text) { Style::Single } else { Style::Plain }
 }
 
-/// Whether a text would be taken for something else but for quotes.
+/// Whether the text would be read as something else without quotes.
 fn has_indicator(text: &str) -> bool {
     let is_end = |rest: &str| rest.is_empty() || rest.starts_with([' ', '\t']);
     let at_start = match text.as_bytes() {
@@ -63,7 +63,7 @@ pub fn is_separator(char: char) -> bool {
     matches!(char, '\u{2028}' | '\u{2029}')
 }
 
-/// A text in single quotes, without a line break but separators; what stands behind one is indented.
+/// A text in single quotes. Its only line breaks are separators, and the text behind each of them is indented.
 pub fn single_quoted(text: &str, indent: usize) -> String {
     let mut quoted = String::from("'");
     for (at, line) in text.replace('\'', "''").split_inclusive(is_separator).enumerate() {
@@ -74,7 +74,7 @@ pub fn single_quoted(text: &str, indent: usize) -> String {
     quoted
 }
 
-/// A text in double quotes. One that begins with a byte order mark is written in escapes alone, as yaml.v3 does it.
+/// A text in double quotes. With a byte order mark at the start everything is escaped, as by yaml.v3.
 pub fn double_quoted(text: &str) -> String {
     let all = text.starts_with('\u{feff}');
     let mut quoted = String::with_capacity(text.len() + 2);

@@ -42,7 +42,7 @@ fn only_what_changed_begins_anew() {
     for out in ["same.out", "other.out", "new.out"] {
         wait_until(out, LIMIT, || dir.holds(out, "again\n"));
     }
-    assert!(dir.holds("gone.out", "hello\n"), "nobody looks after it any more");
+    assert!(dir.holds("gone.out", "hello\n"), "its resource is gone");
     program.stop();
 }
 
@@ -128,7 +128,7 @@ fn a_wrong_configuration_changes_nothing() {
     program.signal(Signal::HUP);
     program.wait_for_log("failed to read config");
     dir.replace("data.json", r#"{"greeting": "again"}"#);
-    wait_until("the old one is in force", LIMIT, || dir.holds("app.out", "again\n"));
+    wait_until("the present one stays", LIMIT, || dir.holds("app.out", "again\n"));
     program.stop();
 }
 
@@ -142,7 +142,7 @@ fn an_empty_configuration_changes_nothing() {
     program.signal(Signal::HUP);
     program.wait_for_log("it has no resources and is not used");
     dir.replace("data.json", r#"{"greeting": "again"}"#);
-    wait_until("the old one is in force", LIMIT, || dir.holds("app.out", "again\n"));
+    wait_until("the present one stays", LIMIT, || dir.holds("app.out", "again\n"));
     program.stop();
 }
 
