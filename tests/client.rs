@@ -130,7 +130,7 @@ fn client(limits: Limits) -> Client {
 
 fn get(url: &str) -> Request<'_> {
     let kind = Kind::Whole;
-    Request { method: "GET", url, headers: &[], body: None, repeatable: true, kind, head_within: None }
+    Request { method: "GET", url, headers: &[], body: None, repeatable: true, kind, head_within: None, socket: None }
 }
 
 fn post<'a>(url: &'a str, body: &'a [u8]) -> Request<'a> {
@@ -715,6 +715,52 @@ fn limits_are_kept() {
     // The refusal of a stream ends.
     let refused = |url: &str| ask(&client(whole), &stream(url));
     check(false, whole, &refused, late("whole answer not received"), "HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\n");
+}
+
+/// A server may hold a long poll for longer than any whole answer takes.
+#[test]
+fn the_head_of_a_long_poll_may_take_its_time() {
+    let url = server(false, |mut peer, _| {
+        peer.request().unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < 4 * SHORT {
+            thread::park_timeout(SHORT);
+        }
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        peer.wait();
+    });
+    let client = client(Limits { whole: SHORT, ..PATIENT });
+    let polled = ask(&client, &Request { head_within: Some(LONG), ..get(&url) });
+    assert_eq!(polled, good(200, "ok"));
+}
+
+#[test]
+fn a_unix_socket_is_asked_instead_of_a_host() {
+    let dir = std::env::temp_dir().join(format!("remco-client-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let serving = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            peer.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let request = Request { socket: Some(&path), ..get("http://localhost/v1/x?y") };
+    assert_eq!(ask(&client(PATIENT), &request), good(200, "ok"));
+    let head = serving.join().unwrap();
+    assert!(
+        head.starts_with("GET /v1/x?y HTTP/1.1\r\n") && head.to_ascii_lowercase().contains("host: localhost"),
+        "{head}"
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+    let gone = ask(&client(PATIENT), &request).unwrap_err();
+    assert!(gone.to_string().contains("no such file"), "{gone}");
 }
 
 /// Progress renews neither the limit of sending nor that of the head.

@@ -332,7 +332,12 @@ impl Driver {
         let Stage::Located { nodes, .. } = &self.stage else { return None };
         let node = &nodes[self.core.failover().node()];
         let node = if request.anonymous { &without_credentials(node) } else { node };
-        let url = format!("{node}{}", request.target);
+        // HTTP has no URLs for sockets.
+        let (base, socket) = match Endpoint::of(node, false) {
+            Some(Endpoint::Unix(path)) => ("http://localhost", Some(path)),
+            _ => (&**node, None),
+        };
+        let url = format!("{base}{}", request.target);
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
         let begun = self.client.begin(
@@ -348,6 +353,7 @@ impl Driver {
                     RequestKind::Stream => client::Kind::Stream,
                 },
                 head_within: request.head_within,
+                socket: socket.as_deref(),
             },
             now,
         );

@@ -1,6 +1,8 @@
 //! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its own and reports what it
 //! learnt to those who subscribe; what is done with that is `resource`'s business.
 
+#[cfg(feature = "consul")]
+pub mod consul;
 pub mod driver;
 pub mod env;
 pub mod etcd;
@@ -205,6 +207,8 @@ impl Pool {
         let told = handover.told;
         let sharing = match &options.kind {
             Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
+            #[cfg(feature = "consul")]
+            Kind::Consul(consul) => consul::sharing(consul, mode),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis::sharing(redis, mode),
             #[cfg(feature = "nats")]
@@ -268,7 +272,11 @@ impl Pool {
             Kind::Nats(nats) => Box::new(nats::driver(nats, mode, self.random, now)),
             #[cfg(not(feature = "nats"))]
             Kind::Nats(_) => unreachable!("config::unsupported refuses what is not built"),
-            Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_) => {
+            #[cfg(feature = "consul")]
+            Kind::Consul(consul) => Box::new(consul::driver(consul, mode, self.random, now)),
+            #[cfg(not(feature = "consul"))]
+            Kind::Consul(_) => unreachable!("config::unsupported refuses what is not built"),
+            Kind::Vault(_) | Kind::Zookeeper(_) => {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }

@@ -448,6 +448,7 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             datacenter: String::new(),
             namespace: String::new(),
             wait: Duration::from_secs(300),
+            watch_deadline: Duration::from_secs(30),
             network: Network::default(),
         }),
         Kind::Vault(Vault {

@@ -45,6 +45,12 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("file: an https filepath: {NO_TLS}"));
                 }
             }
+            Kind::Consul(consul) => {
+                missing.extend(without("consul", cfg!(feature = "consul")));
+                if !cfg!(feature = "tls") && consul.wants_tls() {
+                    missing.push(format!("consul: https and client_* files: {NO_TLS}"));
+                }
+            }
             Kind::Redis(redis) => {
                 missing.extend(without("redis", cfg!(feature = "redis")));
                 if !cfg!(feature = "tls") && redis.wants_tls() {
@@ -59,7 +65,7 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("nats: tls://, client_* files and creds: {NO_TLS}"));
                 }
             }
-            unsupported @ (Kind::Consul(_) | Kind::Vault(_) | Kind::Zookeeper(_)) => {
+            unsupported @ (Kind::Vault(_) | Kind::Zookeeper(_)) => {
                 missing.push(format!("the {} backend is not supported yet", unsupported.name()))
             }
         }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
@@ -65,8 +66,11 @@ pub struct Request<'a> {
     pub repeatable: bool,
     /// What is expected of the answer.
     pub kind: Kind,
-    /// How long the head may take once the request was sent; `None`: [`Limits::answer`]. For long polls.
+    /// How long the head may take once the request was sent; `None`: [`Limits::answer`]. For long polls: [`Limits::whole`]
+    /// counts from the head on.
     pub head_within: Option<Duration>,
+    /// The unix socket to connect to instead of the host and port of the URL. Without TLS.
+    pub socket: Option<&'a Path>,
 }
 
 /// What is expected of an answer.
@@ -152,7 +156,10 @@ impl Client {
             Err(cause) => return Err(Error { method: request.method, url, cause }),
         };
         let limits = self.0.limits;
-        let node = Endpoint::Tcp { host: recorded.host.clone(), port: recorded.port, tls: recorded.tls };
+        let node = match request.socket {
+            Some(path) => Endpoint::Unix(path.to_owned()),
+            None => Endpoint::Tcp { host: recorded.host.clone(), port: recorded.port, tls: recorded.tls },
+        };
         Ok(Call {
             client: Rc::clone(&self.0),
             method: request.method,
@@ -163,7 +170,7 @@ impl Client {
             repeatable: request.repeatable,
             head_within: request.head_within.unwrap_or(limits.answer),
             state: State::Begun,
-            end: (request.kind == Kind::Whole).then(|| now + limits.whole),
+            end: (request.kind == Kind::Whole && request.head_within.is_none()).then(|| now + limits.whole),
             again: Some(now),
             received: 0,
         })
@@ -412,7 +419,8 @@ impl Call {
 
     /// A new connection was closed before a byte of an answer.
     fn closed(&self) -> Cause {
-        match self.node.has_tls() || self.client.spoken.borrow().contains(&self.node) {
+        let may_want_tls = matches!(self.node, Endpoint::Tcp { tls: false, .. });
+        match !may_want_tls || self.client.spoken.borrow().contains(&self.node) {
             true => Cause::Closed,
             false => Cause::Other(format!("{} before it answered: does it want https?", Cause::Closed)),
         }

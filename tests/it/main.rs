@@ -8,6 +8,8 @@ mod beside;
 mod cluster;
 mod commands;
 mod conformance;
+#[cfg(feature = "consul")]
+mod consul;
 mod crash;
 #[cfg(feature = "tls")]
 mod docs_etcd;

@@ -251,6 +251,7 @@ fn no_damage_of_a_file_brings_it_down() {
             repeatable: true,
             kind: Kind::Whole,
             head_within: None,
+            socket: None,
         };
         let mut call = client.begin(&request, Instant::now()).expect("it is a valid request");
         loop {

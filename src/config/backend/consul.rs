@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{SRV_RECORD, addresses, is_plain, node_url};
 use super::credential::{Credential, credential};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network};
+use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::reader::{Found, Reader};
@@ -36,6 +36,8 @@ pub struct Consul {
     pub namespace: String,
     /// How long a server may let a request wait for a change.
     pub wait: Duration,
+    /// How long all watches may be silent before their node is probed.
+    pub watch_deadline: Duration,
     /// The limits of requests.
     pub network: Network,
 }
@@ -77,7 +79,7 @@ pub(in crate::config) static CONSUL: Schema = Schema {
                 "token_file",
                 Type::Text,
                 Default::Unset,
-                "the path of a file that holds the token, read before every request that begins a read",
+                "the path of a file that holds the token, read before requests; a newline at its end is ignored",
             ),
             key("datacenter", Type::Text, Default::Unset, "the datacenter; that of the node where it is not set"),
             key("namespace", Type::Text, Default::Described("`CONSUL_NAMESPACE`"), "the namespace (Consul Enterprise)"),
@@ -85,8 +87,10 @@ pub(in crate::config) static CONSUL: Schema = Schema {
                 "wait",
                 Type::Decimal(Unit::Seconds),
                 Default::Number(300),
-                "how long the server lets a request wait for a change; it is asked again then",
+                "how long the server lets a request wait for a change, give or take a tenth; it is asked again then. Consul \
+                 takes 600 at most",
             ),
+            WATCH_DEADLINE,
         ],
         NETWORK,
         READ_LIMITS,
@@ -108,17 +112,13 @@ pub(super) fn parse(reader: &Reader) -> Consul {
     };
     let srv_record = reader.string("srv_record");
     let mut nodes: Vec<String> = addresses(reader, "consul", None).into_iter().filter_map(url).collect();
-    if nodes.is_empty() && srv_record.is_empty() && !reader.has("nodes") {
+    if nodes.is_empty() && srv_record.is_empty() {
         let of_environment = report.variable("CONSUL_HTTP_ADDR");
         let node = of_environment.and_then(|node| address(node, scheme));
         if of_environment.is_some() && node.is_none() {
             report.error(reader.span(), "the variable `CONSUL_HTTP_ADDR` is not an address of Consul: set `nodes`");
         }
         nodes.push(node.unwrap_or_else(|| format!("{scheme}://{EXAMPLE}")));
-    }
-    if nodes.is_empty() && srv_record.is_empty() {
-        let message = format!("consul has no nodes: set `nodes = [\"{EXAMPLE}\"]`, or `srv_record`");
-        report.missing(reader.place("nodes"), message);
     }
     if is_set(report.variable("CONSUL_HTTP_SSL_VERIFY")) == Some(false) {
         let message = "`CONSUL_HTTP_SSL_VERIFY` is false, but certificates are always verified: set `client_ca_keys`";
@@ -134,6 +134,7 @@ pub(super) fn parse(reader: &Reader) -> Consul {
         datacenter: reader.string("datacenter"),
         namespace: or_variable(reader, "namespace", "CONSUL_NAMESPACE"),
         wait: reader.time_limit("wait"),
+        watch_deadline: reader.time_limit("watch_deadline"),
         network: network::parse(reader),
     }
 }
@@ -206,5 +207,13 @@ impl Consul {
     pub fn wants_tls(&self) -> bool {
         let is_https = |node: &String| node.starts_with("https://");
         self.nodes.iter().any(is_https) || (self.nodes.is_empty() && self.scheme == "https")
+    }
+}
+
+/// The options of an empty table.
+#[cfg(test)]
+impl std::default::Default for Consul {
+    fn default() -> Consul {
+        parse(&Reader::of_nothing(&crate::config::report::Report::of_defaults(), &CONSUL))
     }
 }

@@ -3,6 +3,7 @@
 
 mod authority;
 mod config;
+mod consul;
 mod dnsmasq;
 mod etcd;
 mod fault;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use authority::{Authority, Key, LOOPBACK, Pair, Valid};
 pub use config::{Config, config, resource};
+pub use consul::Consul;
 pub use dnsmasq::Dnsmasq;
 pub use etcd::{Clients, Cluster, Etcd};
 pub use fault::{Fault, FaultProxy};

@@ -1,0 +1,147 @@
+//! All keys below one key of Consul, as an answer had them, and what became of them by the next answer. Knows the names in
+//! the store, neither requests nor time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::backend::Change;
+use crate::backend::keys::{Keys, StoreKey};
+use crate::store::{Bytes, Layer};
+
+/// Keys of Consul, with a slash in front, and their values, which are shared with the store.
+pub type Listing = BTreeMap<Bytes, Bytes>;
+
+/// Adds an entry to a new listing. What is as it was shares its memory with the old one.
+pub fn add(new: &mut Listing, old: Option<&Listing>, key: Bytes, value: Bytes) {
+    match old.and_then(|old| old.get_key_value(&key)) {
+        Some((known, was)) if *was == value => new.insert(Rc::clone(known), Rc::clone(was)),
+        _ => new.insert(key, value),
+    };
+}
+
+/// The keys that differ.
+pub fn differences(old: &Listing, new: &Listing) -> Vec<Bytes> {
+    let is_same = |one: &Bytes, other: &Bytes| Rc::ptr_eq(one, other) || one == other;
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    let written = new.iter().filter(|(key, value)| old.get(*key).is_none_or(|was| !is_same(was, value)));
+    gone.chain(written.map(|(key, _)| key)).cloned().collect()
+}
+
+/// The keys of a resource in the store. Of several keys with one name in the store the one that is written so wins: `app`
+/// before the folder `app/`.
+pub fn layer<'a>(keys: &Keys, listings: impl Iterator<Item = &'a Listing>) -> Layer {
+    let (mut layer, mut exact) = (Layer::new(), Vec::new());
+    for (raw, value) in listings.flatten() {
+        match store_key(keys, raw) {
+            Some(StoreKey { key, exact: true }) => exact.push((key, Rc::clone(value))),
+            Some(StoreKey { key, exact: false }) => _ = layer.insert(key, Rc::clone(value)),
+            None => {}
+        }
+    }
+    layer.extend(exact);
+    layer
+}
+
+/// What differences mean for a resource whose keys are in these listings now. `has_folders`: a key that is not written as in
+/// the store is, or was, among them.
+pub fn changes<'a>(
+    keys: &Keys,
+    differences: &[Bytes],
+    has_folders: bool,
+    listings: impl Iterator<Item = &'a Listing> + Clone,
+) -> Vec<Change> {
+    let names: BTreeSet<Bytes> =
+        differences.iter().filter_map(|raw| store_key(keys, raw)).map(|name| name.key).collect();
+    let change = |name: Bytes, value: Option<Bytes>| match value {
+        Some(value) => Change::Put(name, value),
+        None => Change::Delete(name),
+    };
+    if has_folders {
+        // Several keys may share a name.
+        let layer = layer(keys, listings);
+        return names.into_iter().map(|name| change(Rc::clone(&name), layer.get(&name).cloned())).collect();
+    }
+    let value = |raw: &Bytes| listings.clone().find_map(|listing| listing.get(raw).cloned());
+    let changed = differences.iter().filter_map(|raw| Some((store_key(keys, raw)?.key, raw)));
+    changed.map(|(name, raw)| change(name, value(raw))).collect()
+}
+
+/// Whether a key shares its name in the store with others, perhaps.
+pub fn is_folder(keys: &Keys, raw: &Bytes) -> bool {
+    store_key(keys, raw).is_some_and(|name| !name.exact)
+}
+
+fn store_key(keys: &Keys, raw: &Bytes) -> Option<StoreKey> {
+    let mut name = keys.store_key(raw).filter(|_| keys.covers(raw))?;
+    if name.key == *raw {
+        // One copy is enough.
+        name.key = Rc::clone(raw);
+    }
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        Rc::from(text.as_bytes())
+    }
+
+    fn listing(entries: &[(&str, &str)]) -> Listing {
+        entries.iter().map(|(key, value)| (bytes(key), bytes(value))).collect()
+    }
+
+    #[track_caller]
+    fn check(old: &[(&str, &str)], new: &[(&str, &str)], want: &[(&str, Option<&str>)]) {
+        let keys = Keys::new("/p", &["/app".to_owned()]);
+        let (old, new) = (listing(old), listing(new));
+        let differences = differences(&old, &new);
+        let has_folders = old.keys().chain(new.keys()).any(|raw| is_folder(&keys, raw));
+        let changes = changes(&keys, &differences, has_folders, [&new].into_iter());
+        let want: Vec<_> = want
+            .iter()
+            .map(|(name, value)| match value {
+                Some(value) => Change::Put(bytes(name), bytes(value)),
+                None => Change::Delete(bytes(name)),
+            })
+            .collect();
+        assert_eq!(changes, want);
+        // Applied to what was there, they make what is there.
+        let mut applied = layer(&keys, [&old].into_iter());
+        for change in changes {
+            match change {
+                Change::Put(key, value) => _ = applied.insert(key, value),
+                Change::Delete(key) => _ = applied.remove(&key),
+            }
+        }
+        assert_eq!(applied, layer(&keys, [&new].into_iter()));
+    }
+
+    #[test]
+    fn single_changes() {
+        check(&[], &[], &[]);
+        check(&[("/p/app/x", "1")], &[("/p/app/x", "1")], &[]);
+        check(&[("/p/app/x", "1")], &[("/p/app/x", "2")], &[("/app/x", Some("2"))]);
+        check(&[("/p/app/x", "1")], &[("/p/app2", "")], &[("/app/x", None), ("/app2", Some(""))]);
+        check(&[], &[("/p/other", "1"), ("/app", "1")], &[]);
+    }
+
+    #[test]
+    fn folders_share_names() {
+        check(&[], &[("/p/app/", "")], &[("/app", Some(""))]);
+        check(&[("/p/app/", "")], &[("/p/app", "1"), ("/p/app/", "")], &[("/app", Some("1"))]);
+        check(&[("/p/app", "1"), ("/p/app/", "")], &[("/p/app/", "")], &[("/app", Some(""))]);
+        check(&[("/p/app", "1"), ("/p/app/", "")], &[("/p/app", "1")], &[("/app", Some("1"))]);
+        check(&[("/p/app//x", "1")], &[("/p/app/x", "2")], &[("/app/x", Some("2"))]);
+    }
+
+    #[test]
+    fn what_stays_is_shared() {
+        let (old, mut new) = (listing(&[("/a", "1"), ("/b", "1")]), Listing::new());
+        add(&mut new, Some(&old), bytes("/a"), bytes("1"));
+        add(&mut new, Some(&old), bytes("/b"), bytes("2"));
+        assert!(Rc::ptr_eq(&old[&bytes("/a")], &new[&bytes("/a")]));
+        assert_eq!(new, listing(&[("/a", "1"), ("/b", "2")]));
+    }
+}

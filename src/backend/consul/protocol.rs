@@ -1,0 +1,687 @@
+//! Consul as a protocol: for each key of the resources one request that reads all below it, then requests that wait for a
+//! newer index, whose answers are compared with what was there. Resources share the requests for equal keys. Bytes are
+//! `wire`'s business, names and differences `listing`'s, nodes and pauses the driver's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::NAME;
+use super::listing::{self, Listing};
+use super::wire::{self, ListReader, Unreadable};
+use crate::backend::failover::SLOW_RETRY;
+use crate::backend::keys::Keys;
+use crate::backend::protocol::{
+    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, Subscribers,
+};
+use crate::backend::readings::Readings;
+use crate::backend::redact::Redactor;
+use crate::backend::tally::Tally;
+use crate::backend::{Mode, Report};
+use crate::config::{self, ReadLimits, Secret};
+use crate::log::{Level, Line};
+use crate::random::Random;
+use crate::store::{Bytes, path};
+
+/// Between two requests for one key at least: an index that rises without end, or a proxy that does not let requests wait.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
+/// Reads that are under way at a time.
+const MOST_READS: usize = 8;
+
+/// Asks whether the node still serves. Those of the topics follow.
+const PROBE: CallId = CallId(0);
+
+/// What is asked, and how long it may take.
+pub struct Options {
+    /// For the log.
+    pub nodes: String,
+    /// The source of the token, for messages; without its text.
+    pub token_source: String,
+    /// The value of the header `Authorization`.
+    pub authorization: Option<Secret>,
+    /// Empty: that of the node.
+    pub datacenter: String,
+    /// Empty: that of the token.
+    pub namespace: String,
+    /// How long a request may wait for a change.
+    pub wait: Duration,
+    /// How long all waits may be silent.
+    pub watch_deadline: Duration,
+    /// How long a head may take besides.
+    pub request_timeout: Duration,
+    /// Of one read of one key.
+    pub limits: ReadLimits,
+}
+
+impl Options {
+    /// Those of the configuration. `nodes` are shown.
+    pub fn of(consul: &config::Consul, nodes: String) -> Options {
+        let token_source = match &consul.token {
+            Some(token) => format!("the token is that of `{}`", token.source),
+            None => "there is no token: set `token` or `token_file`".to_owned(),
+        };
+        // A user in an address is nearer.
+        let has_user = consul.nodes.iter().any(|node| node.contains('@') && !node.starts_with("unix:"));
+        let auth = Some(consul.auth.reveal()).filter(|auth| !auth.is_empty() && !has_user);
+        let authorization = auth.map(|pair| {
+            // As in Consul's own client, a text without a colon is a user without a password.
+            let pair = if pair.contains(':') { pair.to_owned() } else { format!("{pair}:") };
+            Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+        });
+        Options {
+            nodes,
+            token_source,
+            authorization,
+            datacenter: consul.datacenter.clone(),
+            namespace: consul.namespace.clone(),
+            wait: consul.wait,
+            watch_deadline: consul.watch_deadline,
+            request_timeout: consul.network.request_timeout,
+            limits: consul.network.read,
+        }
+    }
+}
+
+/// One Consul.
+pub struct Consul {
+    options: Options,
+    readings: Readings,
+    members: BTreeMap<Id, Member>,
+    /// By their calls. Places are used again.
+    topics: Vec<Option<Topic>>,
+    /// The place of each key.
+    places: BTreeMap<Vec<u8>, usize>,
+    token: Token,
+    probe: Probe,
+    /// The node that is used, as it is shown.
+    node: String,
+    /// What no error shows.
+    secrets: Redactor,
+    random: Random,
+}
+
+/// A resource.
+struct Member {
+    keys: Keys,
+    watched: Keys,
+    /// The keys that are asked for.
+    topics: Vec<Vec<u8>>,
+    /// Its store is as the listings are.
+    is_live: bool,
+}
+
+/// All keys below one key.
+struct Topic {
+    key: Vec<u8>,
+    members: BTreeSet<Id>,
+    /// As they were last; `None`: to be read.
+    listing: Option<Listing>,
+    /// Of the last answer; 0: the next request waits for nothing.
+    index: u64,
+    state: State,
+    /// The next request may begin then.
+    next: Option<Instant>,
+    /// It was told that keys are left out.
+    is_filtered: bool,
+}
+
+/// The request of a topic.
+enum State {
+    Idle,
+    /// It is to be read.
+    Due,
+    Asked(Goal),
+    Listing {
+        goal: Goal,
+        index: u64,
+        reader: ListReader,
+        new: Listing,
+        tally: Tally,
+    },
+    /// There are no such keys.
+    Missing {
+        goal: Goal,
+        index: u64,
+    },
+    Refused {
+        goal: Goal,
+        status: u16,
+        body: Vec<u8>,
+    },
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Read,
+    Watch,
+}
+
+/// The token of the next requests.
+enum Token {
+    /// To be read when it is needed.
+    Unread,
+    /// It is being read.
+    Wanted,
+}
+
+/// Whether the node still serves.
+struct Probe {
+    /// Something came of the node, or was asked.
+    heard: Option<Instant>,
+    is_asked: bool,
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl Consul {
+    /// `nodes`: the URLs, for the secrets in them. The seed spreads waits over time.
+    pub fn new(options: Options, nodes: &[String], mode: Mode, seed: u64) -> Consul {
+        let mut secrets = Redactor::default();
+        nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
+        if let Some(pair) = options.authorization.as_ref().and_then(|header| header.reveal().strip_prefix("Basic ")) {
+            secrets.hide("password", pair);
+            let pair = BASE64_STANDARD.decode(pair).ok().and_then(|pair| String::from_utf8(pair).ok());
+            secrets.hide(
+                "password",
+                pair.as_ref().and_then(|pair| pair.split_once(':')).map_or("", |(_, password)| password),
+            );
+        }
+        Consul {
+            options,
+            readings: Readings::new(NAME, mode, seed),
+            members: BTreeMap::new(),
+            topics: Vec::new(),
+            places: BTreeMap::new(),
+            token: Token::Unread,
+            probe: Probe { heard: None, is_asked: false, status: 0, body: Vec::new() },
+            node: String::new(),
+            secrets,
+            random: Random::new(seed),
+        }
+    }
+
+    fn topics(&self) -> impl Iterator<Item = (usize, &Topic)> {
+        self.topics.iter().enumerate().filter_map(|(place, topic)| Some((place, topic.as_ref()?)))
+    }
+
+    /// The topic of a call.
+    fn topic(&mut self, call: CallId) -> Option<&mut Topic> {
+        self.topics.get_mut(place_of(call)?)?.as_mut()
+    }
+
+    fn topic_of(&self, key: &[u8]) -> Option<&Topic> {
+        self.topics.get(*self.places.get(key)?)?.as_ref()
+    }
+
+    /// The listings of a resource; `None`: one of them is not there.
+    fn listings(&self, member: &Member) -> Option<Vec<&Listing>> {
+        member.topics.iter().map(|key| self.topic_of(key)?.listing.as_ref()).collect()
+    }
+
+    /// Whether the changes of a topic are waited for.
+    fn is_watched(&self, topic: &Topic) -> bool {
+        topic.members.iter().any(|id| self.readings.get(*id).is_some_and(|subscriber| subscriber.watches))
+    }
+
+    /// Whether the next wait of a topic may begin.
+    fn may_wait(&self, topic: &Topic, now: Instant) -> bool {
+        let is_time = topic.next.is_none_or(|next| next <= now);
+        matches!(topic.state, State::Idle) && topic.listing.is_some() && is_time && self.is_watched(topic)
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(id) = self.readings.begin(now, out) {
+            let Some(member) = self.members.get(&id) else { continue };
+            for place in member.topics.iter().filter_map(|key| self.places.get(key)) {
+                if let Some(Some(topic)) = self.topics.get_mut(*place)
+                    && topic.listing.is_none()
+                    && matches!(topic.state, State::Idle)
+                {
+                    topic.state = State::Due;
+                }
+            }
+        }
+        self.complete(now, out);
+        if self.probe_due().is_some_and(|due| due <= now) {
+            self.probe.is_asked = true;
+            (self.probe.status, self.probe.body) = (0, Vec::new());
+            out.push(Output::Begin(PROBE, self.with_user(Request::get(wire::LEADER.to_owned()))));
+        }
+        let has_room = self.reads() < MOST_READS;
+        let wants = |(_, topic): (usize, &Topic)| match topic.state {
+            State::Due => has_room,
+            _ => self.may_wait(topic, now),
+        };
+        if matches!(self.token, Token::Unread) && self.topics().any(wants) {
+            // Files are read again, so that a new token is one at once.
+            self.token = Token::Wanted;
+            out.push(Output::ReadCredentials);
+        }
+    }
+
+    /// Requests that read and are under way.
+    fn reads(&self) -> usize {
+        let is_read = |state: &State| match state {
+            State::Idle | State::Due => false,
+            State::Asked(goal)
+            | State::Listing { goal, .. }
+            | State::Missing { goal, .. }
+            | State::Refused { goal, .. } => *goal == Goal::Read,
+        };
+        self.topics().filter(|(_, topic)| is_read(&topic.state)).count()
+    }
+
+    fn with_user(&self, mut request: Request) -> Request {
+        if let Some(authorization) = &self.options.authorization {
+            request.headers.push(("Authorization".to_owned(), authorization.clone()));
+        }
+        request
+    }
+
+    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
+        if !matches!(self.token, Token::Wanted) {
+            return;
+        }
+        self.token = Token::Unread;
+        let token = match credentials {
+            Err(words) => return out.push(Output::NodeFailed { words, not_before: None }),
+            Ok(None) => None,
+            Ok(Some(Credentials { password, .. })) => Some(password).filter(|token| !token.reveal().is_empty()),
+        };
+        if let Some(token) = &token {
+            self.secrets.hide("token", token.reveal());
+        }
+        let mut reads = self.reads();
+        for place in 0..self.topics.len() {
+            let Some(topic) = &self.topics[place] else { continue };
+            let goal = match topic.state {
+                State::Due if reads < MOST_READS => Goal::Read,
+                _ if self.may_wait(topic, now) => Goal::Watch,
+                _ => continue,
+            };
+            reads += usize::from(goal == Goal::Read);
+            self.ask(place, goal, token.as_ref(), now, out);
+        }
+    }
+
+    fn ask(&mut self, place: usize, goal: Goal, token: Option<&Secret>, now: Instant, out: &mut Vec<Output>) {
+        let time = self.random.between(self.options.wait.mul_f64(0.9), self.options.wait.mul_f64(1.1));
+        let Some(topic) = &mut self.topics[place] else { return };
+        let wait = (goal == Goal::Watch && topic.index > 0).then_some((topic.index, time));
+        topic.state = State::Asked(goal);
+        topic.next = now.checked_add(SHORTEST_WAIT);
+        let target = wire::list(&topic.key, &self.options.datacenter, &self.options.namespace, wait);
+        let mut request = self.with_user(Request::get(target));
+        if wait.is_some() {
+            // Consul adds up to a sixteenth.
+            request.head_within = Some(time + time / 16 + self.options.request_timeout);
+        }
+        if let Some(token) = token {
+            request.headers.push((wire::TOKEN.to_owned(), token.clone()));
+        }
+        self.probe.heard.get_or_insert(now);
+        out.push(Output::Begin(call_of(place), request));
+    }
+
+    fn head(&mut self, call: CallId, head: Head<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.probe.heard = Some(now);
+        if call == PROBE {
+            return self.probe.status = head.status;
+        }
+        let index = head.header(wire::INDEX).and_then(|index| index.parse::<u64>().ok());
+        let is_filtered = head.header(wire::FILTERED) == Some("true");
+        let limits = self.options.limits;
+        let Some(topic) = self.topic(call) else { return };
+        let State::Asked(goal) = topic.state else { return };
+        topic.state = match (head.status, index) {
+            (200, Some(index)) => {
+                let (reader, new, tally) = (ListReader::default(), Listing::new(), Tally::new(limits));
+                State::Listing { goal, index, reader, new, tally }
+            }
+            (404, Some(index)) => State::Missing { goal, index },
+            (200 | 404, None) => {
+                let words = format!("not an answer of consul: status {} without {}", head.status, wire::INDEX);
+                return self.node_failed(call, goal, &words, out);
+            }
+            (status, _) => State::Refused { goal, status, body: Vec::new() },
+        };
+        if is_filtered && !topic.is_filtered {
+            topic.is_filtered = true;
+            let key = String::from_utf8_lossy(&topic.key).into_owned();
+            let line = Line::new(Level::Warn, "keys are left out: the token may not read them").with("key", key);
+            self.readings.log(line.with("token", self.options.token_source.clone()), out);
+        }
+    }
+
+    fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        if call == PROBE {
+            return wire::keep_beginning(&mut self.probe.body, piece);
+        }
+        self.probe.heard = Some(now);
+        let Some(topic) = self.topic(call) else { return };
+        let old = topic.listing.as_ref();
+        let (goal, read) = match &mut topic.state {
+            State::Listing { goal, reader, new, tally, .. } => {
+                let read = reader.push(piece, &mut |entry| {
+                    tally.add(&entry.key, &entry.value)?;
+                    listing::add(new, old, entry.key, entry.value);
+                    Ok(())
+                });
+                (*goal, read)
+            }
+            State::Refused { body, .. } => return wire::keep_beginning(body, piece),
+            State::Idle | State::Due | State::Asked(_) | State::Missing { .. } => return,
+        };
+        match read {
+            Ok(()) => {}
+            Err(Unreadable::TooMany(words)) => {
+                out.push(Output::Cancel(call));
+                self.refused(call, goal, &words, now, out);
+            }
+            Err(error @ Unreadable::Nonsense(_)) => self.node_failed(call, goal, &error.to_string(), out),
+        }
+    }
+
+    fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
+        self.probe.heard = Some(now);
+        if call == PROBE {
+            return self.probed(out);
+        }
+        let Some(topic) = self.topic(call) else { return };
+        match std::mem::replace(&mut topic.state, State::Idle) {
+            State::Listing { goal, index, reader, new, .. } => match reader.end() {
+                Ok(()) => self.came(call, goal, index, new, now, out),
+                Err(error) => self.node_failed(call, goal, &error.to_string(), out),
+            },
+            State::Missing { goal, index } => self.came(call, goal, index, Listing::new(), now, out),
+            State::Refused { goal, status, body } => {
+                let words = wire::words(status, &body, &self.secrets);
+                match status {
+                    401 | 403 => {
+                        let words = format!("{words}: {}", self.options.token_source);
+                        self.refused(call, goal, &words, now, out);
+                    }
+                    // What another node may not say.
+                    408 | 429 => self.node_failed(call, goal, &words, out),
+                    400..500 => self.refused(call, goal, &words, now, out),
+                    _ => self.node_failed(call, goal, &words, out),
+                }
+            }
+            state @ (State::Idle | State::Due) => topic.state = state,
+            // An end without a head.
+            State::Asked(goal) => self.node_failed(call, goal, "no answer", out),
+        }
+    }
+
+    /// All keys of a topic came.
+    fn came(&mut self, call: CallId, goal: Goal, index: u64, new: Listing, now: Instant, out: &mut Vec<Output>) {
+        let Some(topic) = self.topic(call) else { return };
+        // By the rules of Consul's documentation for blocking queries: an index that falls starts over.
+        let (index, last) = (index.max(1), topic.index);
+        topic.index = if goal == Goal::Watch && index < last { 0 } else { index };
+        let old = topic.listing.replace(new);
+        if goal == Goal::Watch {
+            out.push(Output::ResetBackoff);
+        }
+        if let Some(old) = old {
+            self.report_changes(call, &old, out);
+        }
+        self.complete(now, out);
+    }
+
+    /// Tells the resources of a topic what is new in it.
+    fn report_changes(&self, call: CallId, old: &Listing, out: &mut Vec<Output>) {
+        let Some(Some(topic)) = place_of(call).and_then(|place| self.topics.get(place)) else { return };
+        let Some(new) = &topic.listing else { return };
+        let differences = listing::differences(old, new);
+        if differences.is_empty() {
+            return;
+        }
+        for id in &topic.members {
+            let Some(member) = self.members.get(id).filter(|member| member.is_live) else { continue };
+            if !self.readings.get(*id).is_some_and(|subscriber| subscriber.watches) {
+                continue;
+            }
+            let Some(listings) = self.listings(member) else { continue };
+            let is_folder = |raw: &Bytes| listing::is_folder(&member.keys, raw);
+            let has_folders = old.keys().any(is_folder) || listings.iter().any(|all| all.keys().any(is_folder));
+            let changes = listing::changes(&member.keys, &differences, has_folders, listings.into_iter());
+            let trigger = differences.iter().any(|raw| member.watched.covers(raw));
+            if trigger || !changes.is_empty() {
+                out.push(Output::Report(*id, Report::Changes { changes, trigger }));
+            }
+        }
+    }
+
+    /// Gives the resources that are read what they want, as far as it is there.
+    fn complete(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for id in self.readings.reading().collect::<Vec<_>>() {
+            let Some(member) = self.members.get(&id) else { continue };
+            let Some(listings) = self.listings(member) else { continue };
+            let layer = listing::layer(&member.keys, listings.into_iter());
+            self.readings.succeeded(id, layer, now, out);
+            out.push(Output::Worked);
+            let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
+            if !watches {
+                // A watch has to last first.
+                out.push(Output::ResetBackoff);
+            }
+            if let Some(member) = self.members.get_mut(&id) {
+                member.is_live = true;
+            }
+        }
+        self.forget();
+    }
+
+    /// Lets go of what was read and is not watched.
+    fn forget(&mut self) {
+        let reading: BTreeSet<Id> = self.readings.reading().collect();
+        let is_over =
+            |topic: &Topic| topic.listing.is_some() && topic.members.is_disjoint(&reading) && !self.is_watched(topic);
+        let over: Vec<usize> = self.topics().filter(|(_, topic)| is_over(topic)).map(|(place, _)| place).collect();
+        for place in over {
+            if let Some(topic) = &mut self.topics[place] {
+                (topic.listing, topic.index) = (None, 0);
+            }
+        }
+    }
+
+    /// Those who need a topic cannot have it, whatever node is asked.
+    fn refused(&mut self, call: CallId, goal: Goal, words: &str, now: Instant, out: &mut Vec<Output>) {
+        let words = self.failure(call, goal, words);
+        let Some(topic) = self.topic(call) else { return };
+        (topic.state, topic.listing, topic.index) = (State::Idle, None, 0);
+        let members: Vec<Id> = topic.members.iter().copied().collect();
+        let reading: Vec<Id> = self.readings.reading().collect();
+        for id in members {
+            let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
+            if !watches && !reading.contains(&id) {
+                continue;
+            }
+            let pause = self.random.between(SLOW_RETRY, SLOW_RETRY * 3);
+            self.readings.refused(id, words.clone(), pause, now, out);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.is_live = false;
+            }
+        }
+    }
+
+    /// Verb, key, node, cause.
+    fn failure(&mut self, call: CallId, goal: Goal, words: &str) -> String {
+        let node = self.node.clone();
+        let key = self.topic(call).map(|topic| String::from_utf8_lossy(&topic.key).into_owned()).unwrap_or_default();
+        let verb = if goal == Goal::Watch { "watch" } else { "read" };
+        format!("failed to {verb} `{key}` from {node}: {words}")
+    }
+
+    fn node_failed(&mut self, call: CallId, goal: Goal, words: &str, out: &mut Vec<Output>) {
+        let words = self.failure(call, goal, words);
+        out.push(Output::NodeFailed { words, not_before: None });
+    }
+
+    fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
+        let Failure { kind, words } = failure;
+        if call == PROBE {
+            let words = format!("failed to probe {}: {words}", self.node);
+            return out.push(Output::NodeFailed { words, not_before: None });
+        }
+        let Some(topic) = self.topic(call) else { return };
+        let goal = match &topic.state {
+            // Its status is the error, whatever becomes of the body.
+            State::Refused { .. } => return self.end(call, now, out),
+            State::Idle | State::Due => return,
+            State::Asked(goal) | State::Listing { goal, .. } | State::Missing { goal, .. } => *goal,
+        };
+        match kind {
+            FailureKind::TooLarge => {
+                let words = format!("{words}: raise `max_response` of the backend");
+                self.refused(call, goal, &words, now, out);
+            }
+            FailureKind::Closed | FailureKind::TimedOut | FailureKind::Other => {
+                self.node_failed(call, goal, &words, out);
+            }
+        }
+    }
+
+    /// When the node is asked whether it still serves: where all waits are silent.
+    fn probe_due(&self) -> Option<Instant> {
+        let waits = || self.topics().any(|(_, topic)| matches!(topic.state, State::Asked(Goal::Watch)));
+        let heard = self.probe.heard.filter(|_| !self.probe.is_asked && waits())?;
+        heard.checked_add(self.options.watch_deadline)
+    }
+
+    fn probed(&mut self, out: &mut Vec<Output>) {
+        self.probe.is_asked = false;
+        let Probe { status, body, .. } = &self.probe;
+        let words = match (status, body.trim_ascii()) {
+            (200, b"" | b"\"\"") => "the cluster has no leader".to_owned(),
+            // The token may not be one any more; that is told by what waits.
+            (200 | 401 | 403, _) => return,
+            (status, body) => wire::words(*status, body, &self.secrets),
+        };
+        let words = format!("failed to probe {}: {words}", self.node);
+        out.push(Output::NodeFailed { words, not_before: None });
+    }
+}
+
+fn call_of(place: usize) -> CallId {
+    CallId(place + 1)
+}
+
+fn place_of(call: CallId) -> Option<usize> {
+    call.0.checked_sub(1)
+}
+
+impl Subscribers for Consul {
+    fn waiting(&self) -> Vec<Id> {
+        self.readings.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.readings.give_up();
+    }
+
+    fn use_node(&mut self, name: &str) {
+        name.clone_into(&mut self.node);
+        for topic in self.topics.iter_mut().flatten() {
+            (topic.state, topic.listing, topic.index, topic.next) = (State::Idle, None, 0, None);
+        }
+        let readings = &self.readings;
+        for (id, member) in &mut self.members {
+            // What was read and is not watched stays as it is.
+            member.is_live &= !readings.get(*id).is_some_and(|subscriber| subscriber.watches);
+        }
+        self.token = Token::Unread;
+        (self.probe.heard, self.probe.is_asked) = (None, false);
+        self.readings.failed(true);
+    }
+}
+
+impl Protocol for Consul {
+    fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>) {
+        if self.members.is_empty() {
+            let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+            out.push(Output::Report(id, Report::Log(line.with("nodes", self.options.nodes.clone()))));
+        }
+        self.readings.add(id, options);
+        let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
+        // Keys of Consul have no slash in front; here they do.
+        let prefix = path::join(&[b"/", options.prefix.as_bytes()]);
+        let prefix = String::from_utf8_lossy(&prefix).into_owned();
+        let asked = if watches { [&options.keys[..], &options.watch_keys[..]].concat() } else { options.keys.clone() };
+        let topics = Keys::new(&prefix, &asked).prefixes().to_vec();
+        for key in &topics {
+            let free = self.topics.iter().position(Option::is_none).unwrap_or(self.topics.len());
+            let place = *self.places.entry(key.clone()).or_insert(free);
+            if place == self.topics.len() {
+                self.topics.push(None);
+            }
+            let topic = self.topics[place].get_or_insert_with(|| Topic {
+                key: key.clone(),
+                members: BTreeSet::new(),
+                listing: None,
+                index: 0,
+                state: State::Idle,
+                next: None,
+                is_filtered: false,
+            });
+            topic.members.insert(id);
+        }
+        let keys = Keys::new(&prefix, &options.keys);
+        let watched = Keys::new(&prefix, &options.watch_keys);
+        self.members.insert(id, Member { keys, watched, topics, is_live: false });
+    }
+
+    fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
+        self.readings.remove(id);
+        let Some(member) = self.members.remove(&id) else { return };
+        for key in &member.topics {
+            let Some(place) = self.places.get(key).copied() else { continue };
+            let Some(Some(topic)) = self.topics.get_mut(place) else { continue };
+            topic.members.remove(&id);
+            let is_waiting = matches!(topic.state, State::Asked(Goal::Watch));
+            if topic.members.is_empty() {
+                (self.topics[place], _) = (None, self.places.remove(key));
+                out.push(Output::Cancel(call_of(place)));
+            } else if is_waiting && !self.topics[place].as_ref().is_some_and(|topic| self.is_watched(topic)) {
+                if let Some(topic) = &mut self.topics[place] {
+                    topic.state = State::Idle;
+                }
+                out.push(Output::Cancel(call_of(place)));
+            }
+        }
+        self.forget();
+    }
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        match input {
+            Input::Turn => self.turn(now, out),
+            Input::Head(call, head) => self.head(call, head, now, out),
+            Input::Body(call, piece) => self.body(call, piece, now, out),
+            Input::End(call) => self.end(call, now, out),
+            Input::Failed(call, failure) => self.failed(call, failure, now, out),
+            Input::Credentials(credentials) => self.credentials(credentials, now, out),
+            // It makes no connections of its own.
+            Input::Connected(_) | Input::Quiet => {}
+        }
+    }
+
+    fn headers(&self) -> &'static [&'static str] {
+        &[wire::INDEX, wire::FILTERED]
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let waits = self.topics().filter(|(_, topic)| {
+            matches!(topic.state, State::Idle) && topic.listing.is_some() && self.is_watched(topic)
+        });
+        let waits = waits.filter_map(|(_, topic)| topic.next);
+        waits.chain(self.readings.due()).chain(self.probe_due()).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

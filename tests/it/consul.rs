@@ -1,0 +1,227 @@
+//! A real Consul: what is read of it, what is watched, tokens, TLS, sockets, the environment, and what may happen to it
+//! meanwhile.
+
+use rustix::process::Signal;
+
+#[cfg(feature = "tls")]
+use crate::support::Authority;
+use crate::support::{Config, Consul, LIMIT, Remco, TempDir, config, free_port, remco, wait_until};
+
+const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
+
+/// A configuration that renders all of `/app`.
+fn rendering(dir: &TempDir, nodes: &[&str]) -> Config {
+    dir.write("list.tmpl", LIST);
+    let resource = config().set("log_level", "debug").resource("app").template("list.tmpl", "out");
+    resource.backend("consul").set("nodes", nodes.to_vec()).keys(["/app"])
+}
+
+#[track_caller]
+fn await_file(dir: &TempDir, content: &str) {
+    wait_until(&format!("the file holds {content:?}"), LIMIT, || dir.holds("out", content));
+}
+
+#[track_caller]
+fn once(dir: &TempDir, config: &Config, want: &str) {
+    config.clone().onetime().write(dir);
+    remco(dir).once().expect_code(0);
+    assert_eq!(dir.read("out").as_deref(), Some(want));
+}
+
+/// A one-shot run that cannot work, and does not try for its time of 30 seconds.
+#[track_caller]
+fn refused(dir: &TempDir, config: &Config, words: &str) {
+    config.clone().onetime().write(dir);
+    remco(dir).once().expect_code(1).expect_log(words).expect_no_log("s3same");
+}
+
+fn watching(dir: &TempDir, config: Config) -> Remco {
+    config.watch().write(dir);
+    let program = remco(dir).start();
+    wait_until("the first render", LIMIT, || dir.read("out").is_some());
+    program
+}
+
+#[test]
+fn keys_are_read_as_go_remco_reads_them() {
+    let Some(consul) = Consul::start() else { return };
+    for (key, value) in [("app/a", "1"), ("app/d/b%20c", "ä\n<&>"), ("app2/x", "2"), ("app/d/", ""), ("other", "no")] {
+        consul.put(key, value);
+    }
+    let dir = TempDir::new();
+    let config = rendering(&dir, &[&consul.node()]);
+    once(&dir, &config, "/app/a=1\n/app/d=\n/app/d/b c=ä\n<&>\n/app2/x=2\n");
+    let prefixed = config.clone().set("prefix", "/app/d");
+    once(&dir, &prefixed.keys(["/"]), "/=\n/b c=ä\n<&>\n");
+    once(&dir, &config.clone().keys(["/none"]), "");
+    once(
+        &dir,
+        &config.clone().set("nodes", [consul.socket_node()]),
+        "/app/a=1\n/app/d=\n/app/d/b c=ä\n<&>\n/app2/x=2\n",
+    );
+    refused(&dir, &config.clone().set("namespace", "n"), "failed to read `/app` from http://127.0.0.1");
+    refused(&dir, &config.set("max_keys", 2), "raise `max_keys`");
+}
+
+#[test]
+fn changes_are_seen_one_by_one() {
+    let Some(consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let program = watching(&dir, rendering(&dir, &[&consul.node()]));
+    await_file(&dir, "/app/a=1\n");
+    consul.put("app/b", "2");
+    await_file(&dir, "/app/a=1\n/app/b=2\n");
+    consul.put("app/b/", "");
+    consul.put("app/a", "3");
+    await_file(&dir, "/app/a=3\n/app/b=2\n");
+    consul.delete("app/b");
+    await_file(&dir, "/app/a=3\n/app/b=\n");
+    consul.delete("app?recurse");
+    await_file(&dir, "");
+    consul.put("app/a", "4");
+    await_file(&dir, "/app/a=4\n");
+    let log = program.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("retrieving keys")).count(), 1, "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
+}
+
+#[test]
+fn keys_that_are_not_watched_follow_with_the_next_that_is() {
+    let Some(consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let config = rendering(&dir, &[&consul.node()]).set("watchKeys", ["/trigger"]);
+    let program = watching(&dir, config);
+    await_file(&dir, "/app/a=1\n");
+    consul.put("app/a", "2");
+    consul.put("trigger", "1");
+    await_file(&dir, "/app/a=2\n");
+    program.stop();
+}
+
+/// The index of an empty one is lower than the last one.
+#[test]
+fn one_that_restarts_empty_or_not_is_watched_on() {
+    let Some(mut consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let program = watching(&dir, rendering(&dir, &[&consul.node()]));
+    consul.kill();
+    program.wait_for_log("failed to");
+    consul.restart();
+    consul.put("app/a", "2");
+    await_file(&dir, "/app/a=2\n");
+    consul.kill();
+    consul.wipe();
+    consul.restart();
+    consul.put("app/b", "3");
+    await_file(&dir, "/app/b=3\n");
+    program.stop();
+}
+
+#[test]
+fn one_that_freezes_is_left_for_the_next_node() {
+    let (Some(first), Some(second)) = (Consul::start(), Consul::start()) else { return };
+    first.put("app/a", "first");
+    second.put("app/a", "second");
+    let dir = TempDir::new();
+    let dead = format!("127.0.0.1:{}", free_port());
+    let config = rendering(&dir, &[&dead, &first.node(), &second.node()]);
+    let program = watching(&dir, config.set("watch_deadline", 0.5).set("request_timeout", 0.5));
+    await_file(&dir, "/app/a=first\n");
+    first.signal(Signal::STOP);
+    await_file(&dir, "/app/a=second\n");
+    first.signal(Signal::CONT);
+    program.stop();
+}
+
+#[test]
+fn waits_that_end_without_a_change_render_nothing() {
+    let Some(consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let program = watching(&dir, rendering(&dir, &[&consul.node()]).set("wait", 0.2));
+    await_file(&dir, "/app/a=1\n");
+    // Waits of other keys end more often than that.
+    for n in 0..20 {
+        consul.put("other", &n.to_string());
+    }
+    consul.put("app/a", "2");
+    await_file(&dir, "/app/a=2\n");
+    let log = program.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("target config has been updated")).count(), 2, "{log:#?}");
+}
+
+#[test]
+fn tokens_come_from_the_configuration_files_and_the_environment() {
+    let Some(consul) = Consul::guarded() else { return };
+    consul.put("app/a", "1");
+    let token = consul.token("reader", "app");
+    let dir = TempDir::new();
+    let config = rendering(&dir, &[&consul.node()]);
+    once(&dir, &config.clone().set("token", &*token), "/app/a=1\n");
+    dir.write("token", format!("{token}\n"));
+    once(&dir, &config.clone().set("token_file", "token"), "/app/a=1\n");
+    config.clone().onetime().write(&dir);
+    remco(&dir).env("CONSUL_HTTP_TOKEN", &token).once().expect_code(0);
+    remco(&dir).env("CONSUL_HTTP_TOKEN_FILE", "token").env("CONSUL_HTTP_TOKEN", "s3same").once().expect_code(0);
+    let wrong = remco(&dir).env("CONSUL_HTTP_TOKEN", "s3same").once();
+    wrong.expect_code(1).expect_log("status 403").expect_log("CONSUL_HTTP_TOKEN").expect_no_log("s3same");
+    refused(&dir, &config, "there is no token: set `token` or `token_file`");
+    refused(&dir, &config.clone().set("token", "s3same"), "the token is that of `token`");
+    refused(&dir, &config.set("token", &*token).keys(["/other"]), "failed to read `/other`");
+}
+
+#[test]
+fn addresses_come_from_the_environment() {
+    let Some(consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    rendering(&dir, &[]).onetime().write(&dir);
+    for address in [consul.node(), format!("http://{}", consul.node()), consul.socket_node()] {
+        remco(&dir).env("CONSUL_HTTP_ADDR", &address).once().expect_code(0);
+        assert_eq!(dir.read("out").as_deref(), Some("/app/a=1\n"));
+    }
+    let wrong = remco(&dir).env("CONSUL_HTTP_ADDR", "ftp://me:s3same@h").once();
+    wrong.expect_code(1).expect_log("CONSUL_HTTP_ADDR").expect_no_log("s3same");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_by_the_files_of_the_configuration_or_the_environment() {
+    let authority = Authority::new();
+    let pair = authority.server();
+    let Some(consul) = Consul::secured(&pair) else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let config = rendering(&dir, &[&consul.secure_node()]);
+    let file = authority.cert().display().to_string();
+    once(&dir, &config.clone().set("client_ca_keys", &*file), "/app/a=1\n");
+    config.clone().set("timeout", 0.1).onetime().write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("certificate");
+    remco(&dir).env("CONSUL_CACERT", &file).once().expect_code(0);
+    rendering(&dir, &[]).onetime().write(&dir);
+    let address = consul.secure_node();
+    let address = address.trim_start_matches("https://");
+    let run = remco(&dir).env("CONSUL_HTTP_ADDR", address).env("CONSUL_HTTP_SSL", "true").env("CONSUL_CACERT", &file);
+    run.once().expect_code(0);
+}
+
+#[test]
+fn the_example_of_the_documentation_works_as_written() {
+    let Some(consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let text = include_str!("../../docs/backends.md");
+    let section = text.split_once("\n## consul\n").expect("there is a section").1;
+    let example =
+        section.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("it has an example");
+    let dir = TempDir::new();
+    dir.write("app.tmpl", LIST);
+    dir.write("config.toml", example.0);
+    let program = remco(&dir).env("CONSUL_HTTP_ADDR", &consul.node()).start();
+    wait_until("the file is there", LIMIT, || dir.holds("app.conf", "/app/a=1\n"));
+    consul.put("app/a", "2");
+    wait_until("the change is there", LIMIT, || dir.holds("app.conf", "/app/a=2\n"));
+    program.stop();
+}
