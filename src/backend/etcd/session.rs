@@ -325,7 +325,10 @@ impl Session {
             State::Resting { until } => return Some(*until),
             State::Ready => moments.extend(self.watchable().next().map(|_| now)),
             State::Watching(watching) => {
-                moments.push(if self.is_stale(watching) { now } else { watching.probe_at });
+                match self.is_stale(watching) {
+                    true => moments.push(now),
+                    false => moments.extend(self.probed_for(watching).map(|_| watching.probe_at)),
+                }
                 moments.extend(self.subscriptions.values().filter_map(|s| Some(s.doubts.as_ref()?.1)));
                 answered_by = watching.confirmed_by();
             }
@@ -401,9 +404,13 @@ impl Session {
         if self.is_stale(watching) {
             return Some(Asked::Watch);
         }
-        let newest =
-            watching.slots.iter().find(|slot| slot.state == SlotState::Open).map(|slot| Asked::Newest(slot.id));
-        newest.filter(|_| watching.probe_at <= now)
+        self.probed_for(watching).filter(|_| watching.probe_at <= now).map(Asked::Newest)
+    }
+
+    /// The resource for which the node is asked for its newest revision; `None`: the stream has no watch that is taken.
+    fn probed_for(&self, watching: &Watching) -> Option<Id> {
+        let is_taken = |slot: &&WatchSlot| slot.state == SlotState::Open && self.subscriptions.contains_key(&slot.id);
+        watching.slots.iter().find(is_taken).map(|slot| slot.id)
     }
 
     fn ask(&mut self, asked: Asked, out: &mut Vec<Action>) {

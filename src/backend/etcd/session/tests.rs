@@ -1952,6 +1952,25 @@ fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
     bench.check(created(1, 10), &["recovered"]);
 }
 
+/// A resource was removed while its stream was opened, and the server ended its watch: nothing is to be asked for it.
+#[test]
+fn a_stream_without_watches_wants_no_turns() {
+    let mut bench = Bench::new(WATCHED);
+    bench.on(Event::Turn);
+    bench.page(10, &[], &["snapshot"]);
+    bench.turn(&["0 watch /a from 11"]);
+    bench.add(Plan { keys: &["/b"], watch_keys: &["/b"], ..WATCHED });
+    bench.remove(FIRST);
+    bench.on(Event::Opened);
+    bench.on(answer(WatchAnswer { watch_id: 1, canceled: true, compact_revision: 20, ..WatchAnswer::default() }));
+    let asked = bench.on(Event::Turn);
+    assert!(asked.last().is_some_and(|line| line.ends_with("range /b to /c")), "{asked:?}");
+    bench.on(broken("cut"));
+    bench.on(Event::Turn);
+    assert!(bench.due().is_some_and(|due| due > bench.now), "it would want turns without end");
+    assert!(bench.wait() >= SHORTEST_BACKOFF);
+}
+
 /// A confirmation alone is nothing that lasted.
 #[test]
 fn a_watch_that_is_confirmed_and_then_compacted_is_read_more_seldom() {
