@@ -220,6 +220,30 @@ fn passwords_and_users() {
 }
 
 #[test]
+fn what_a_server_refuses_is_said() {
+    let bench = Bench::new(&[]);
+    let config = bench.rendering();
+    bench.refused(&config.clone().set("database", 99), "failed to select database 99 of redis://127.0.0.1");
+    bench.refused(&config.set("password", "s3same"), "called without any password configured");
+    let soon = |bench: &Bench| bench.rendering().set("timeout", 0.1);
+    let orphan = Bench::new(&["replicaof 127.0.0.1 1", "replica-serve-stale-data no"]);
+    orphan.refused(&soon(&orphan), "MASTERDOWN");
+    let bus = format!("cluster-port {}", free_port());
+    let cluster = Bench::new(&["cluster-enabled yes", &bus]);
+    cluster.refused(&soon(&cluster), "CLUSTERDOWN");
+    // One node with all keys is a server as any.
+    let mut client = cluster.redis.client();
+    client.run(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_until(
+        "the cluster is up",
+        LIMIT,
+        || matches!(client.try_run(&["SET", "/app/a", "1"]), Ok(Answer::Text(text)) if text == "OK"),
+    );
+    client.set("/app/b", "2");
+    cluster.once(&cluster.rendering(), "/app/a=1\n/app/b=2\n");
+}
+
+#[test]
 fn a_unix_socket_is_a_path() {
     let bench = Bench::new(&[REDIS_TELLING]);
     bench.redis.set("/app/a", "1");

@@ -39,7 +39,6 @@ pub fn driver(redis: &config::Redis, mode: Mode, random: fn(u64) -> u64, now: In
             nodes: shown.join(","),
             database: options.database,
             request_timeout: limits.answer,
-            whole: limits.whole,
             watch_deadline: options.watch_deadline,
             limits: options.network.read,
             max_response: limits.size,

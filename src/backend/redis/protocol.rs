@@ -35,6 +35,9 @@ const LASTING: Duration = LONGEST_BACKOFF;
 /// How often a resource that cannot be watched is read, where it names no interval.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// Bytes of a large reply that have to come within the time of a reply.
+const PIECE: usize = 1024;
+
 /// Keys as one page of a scan has about.
 const PAGE: &[u8] = b"1000";
 
@@ -53,10 +56,8 @@ pub struct Settings {
     pub nodes: String,
     /// The number of the database.
     pub database: i64,
-    /// How long nothing of a reply may come.
+    /// How long a reply, or the next piece of a large one, may take.
     pub request_timeout: Duration,
-    /// How long one reply may take.
-    pub whole: Duration,
     /// How long a watch may be silent before the node is probed.
     pub watch_deadline: Duration,
     /// What one read may bring.
@@ -147,10 +148,10 @@ struct Connection {
     reader: Reader,
     /// Commands that are sent at the end of the turn, or once name and password are known.
     unsent: Vec<u8>,
-    /// When something came last, or was asked of a connection that waited for nothing.
+    /// When a reply or a [`PIECE`] of one came last, or something was asked of a connection that waited for nothing.
     heard: Instant,
-    /// When the reply that is awaited now was, first.
-    begun: Instant,
+    /// How many bytes of a reply came since.
+    pending: usize,
     /// Whether a probe was not answered yet.
     probed: bool,
 }
@@ -187,7 +188,7 @@ impl Connection {
     fn new(limit: usize, now: Instant) -> Connection {
         let reader = Reader::new(limit);
         let stage = Stage::Closed;
-        Connection { stage, reader, unsent: Vec::new(), heard: now, begun: now, probed: false }
+        Connection { stage, reader, unsent: Vec::new(), heard: now, pending: 0, probed: false }
     }
 }
 
@@ -297,7 +298,7 @@ impl Redis {
             self.open(COMMANDS, now, out);
         }
         if self.asked.is_empty() {
-            (self.commands.heard, self.commands.begun) = (now, now);
+            (self.commands.heard, self.commands.pending) = (now, 0);
         }
         wire::command(&mut self.commands.unsent, words);
         self.asked.push_back(asked);
@@ -321,20 +322,20 @@ impl Redis {
             COMMANDS => (&self.commands, !self.asked.is_empty()),
             _ => (&self.events, self.events.probed || self.is_undecided()),
         };
-        let Settings { request_timeout, whole, .. } = self.settings;
-        let is_open = connection.stage == Stage::Open;
-        (is_open && awaits).then(|| (connection.heard + request_timeout).min(connection.begun + whole))
+        let is_awaited = connection.stage == Stage::Open && awaits;
+        is_awaited.then(|| connection.heard.checked_add(self.settings.request_timeout)).flatten()
     }
 
     fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
         let Some(connection) = self.connection(call).filter(|connection| connection.stage == Stage::Open) else {
             return;
         };
-        connection.heard = now;
         let mut replies = Vec::new();
         let read = connection.reader.push(piece, &mut replies);
-        if !replies.is_empty() {
-            connection.begun = now;
+        connection.pending = connection.pending.saturating_add(piece.len());
+        // A large reply may take long over a slow line. One that only drips is none.
+        if !replies.is_empty() || connection.pending >= PIECE {
+            (connection.heard, connection.pending) = (now, 0);
         }
         for reply in replies {
             // It may be closed over one of them.
@@ -790,7 +791,7 @@ impl Redis {
         send(&old, "UNSUBSCRIBE", "PUNSUBSCRIBE");
         *unconfirmed += new.len();
         *channels = wanted;
-        (self.events.heard, self.events.begun) = (now, now);
+        (self.events.heard, self.events.pending) = (now, 0);
     }
 
     /// A reply or a message on the connection for changes.
@@ -994,7 +995,7 @@ impl Redis {
             return;
         }
         wire::command(&mut self.events.unsent, &[b"PING"]);
-        (self.events.heard, self.events.begun, self.events.probed) = (now, now, true);
+        (self.events.heard, self.events.pending, self.events.probed) = (now, 0, true);
         if self.commands.stage == Stage::Open && self.asked.is_empty() {
             self.ask(&[b"PING"], Asked::Probe, now, out);
         }
@@ -1097,7 +1098,7 @@ impl Protocol for Redis {
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
             Input::Connected(call) => {
                 if let Some(connection) = self.connection(call) {
-                    (connection.stage, connection.heard, connection.begun) = (Stage::Open, now, now);
+                    (connection.stage, connection.heard, connection.pending) = (Stage::Open, now, 0);
                 }
             }
             Input::Body(call, piece) => self.body(call, piece, now, out),
