@@ -6,9 +6,11 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+#[cfg(feature = "tls")]
+use crate::support::Authority;
 use crate::support::{
-    Answer, Authority, Config, Fault, FaultProxy, LIMIT, REDIS_TELLING, Random, Redis, RedisClient, Remco, TempDir,
-    config, free_port, remco, wait_until,
+    Answer, Config, Fault, FaultProxy, LIMIT, REDIS_TELLING, Random, Redis, RedisClient, Remco, TempDir, config,
+    free_port, remco, wait_until,
 };
 
 const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
