@@ -624,3 +624,41 @@ pub fn redis(bytes: &[u8]) {
     let lines = "nodes = [\"a:1\"]";
     run(bytes, &Store { table: "redis", lines, is_shared: true, driver, pieces: PIECES, ..ETCD });
 }
+
+/// A NATS, whose buckets several resources share.
+#[cfg(feature = "nats")]
+pub fn nats(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::Nats(nats) = &options.kind else { return None };
+        Some(remco::backend::nats::driver(nats, mode, |bound| bound / 2, now))
+    };
+    // The names of inboxes follow from the numbers that are drawn: half of the greatest.
+    const PIECES: &[&[u8]] = &[
+        b"INFO {\"version\":\"2.10.0\",\"headers\":true}\r\n",
+        b"INFO {\"version\":\"2.8.0\",\"headers\":true,\"tls_required\":true}\r\n",
+        b"INFO {}\r\n",
+        b"PING\r\n",
+        b"PONG\r\n",
+        b"+OK\r\n",
+        b"MSG _INBOX.7fffffffffffffff.r.1 0 17\r\n{\"num_pending\":0}\r\n",
+        b"MSG _INBOX.7fffffffffffffff.r.1 0 17\r\n{\"num_pending\":2}\r\n",
+        b"MSG _INBOX.7fffffffffffffff.r.2 0 17\r\n{\"num_pending\":1}\r\n",
+        b"MSG _INBOX.7fffffffffffffff.r.1 0 48\r\n{\"error\":{\"code\":404,\"err_code\":10059}}          \r\n",
+        b"MSG _INBOX.7fffffffffffffff.r.2 0 48\r\n{\"error\":{\"code\":503,\"description\":\"p4ssword\"}}\r\n",
+        b"HMSG _INBOX.7fffffffffffffff.r.1 0 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
+        b"MSG $KV.b.a.x 1 $JS.ACK.KV_b.c.1.11.1.17.1 1\r\n1\r\n",
+        b"MSG $KV.b.a/x 1 $JS.ACK.KV_b.c.1.12.2.17.0 1\r\n2\r\n",
+        b"MSG $KV.b.p.a.x 1 $JS.ACK.KV_b.c.1.13.3.17.0 1\r\n3\r\n",
+        b"MSG $KV.b.a.x 2 $JS.ACK.KV_b.c.1.11.1.17.0 1\r\n1\r\n",
+        b"HMSG $KV.b.a.x 1 $JS.ACK.KV_b.c.1.14.3.17.0 32 32\r\nNATS/1.0\r\nKV-Operation: DEL\r\n\r\n \r\n",
+        b"HMSG _INBOX.7fffffffffffffff.1 1 39 39\r\nNATS/1.0 100\r\nNats-Last-Consumer: 2\r\n\r\n\r\n",
+        b"HMSG _INBOX.7fffffffffffffff.1 1 $JS.FC.x 16 16\r\nNATS/1.0 100\r\n\r\n\r\n",
+        b"HMSG _INBOX.7fffffffffffffff.1 1 16 16\r\nNATS/1.0 409\r\n\r\n\r\n",
+        b"-ERR 'Authorization Violation p4ssword'\r\n",
+        b"-ERR 'Permissions Violation for Publish to \"p4ssword\"'\r\n",
+        b"-ERR 'Slow Consumer'\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n",
+    ];
+    let lines = "nodes = [\"a:1\"]\nbucket = \"b\"";
+    run(bytes, &Store { table: "nats", lines, is_shared: true, driver, pieces: PIECES, ..ETCD });
+}

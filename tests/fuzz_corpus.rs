@@ -88,6 +88,8 @@ fn protocols() {
     all("protocol_etcd_v2", 50, protocol::etcd_v2);
     all("protocol_etcd_discovery", 30, protocol::etcd_discovery);
     all("protocol_url", 10, protocol::url);
+    #[cfg(feature = "nats")]
+    all("protocol_nats", 20, protocol::nats);
     #[cfg(feature = "redis")]
     all("protocol_redis", 30, protocol::redis);
 }

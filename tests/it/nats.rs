@@ -3,7 +3,11 @@
 
 use serde_json::json;
 
-use crate::support::{Config, Fault, FaultProxy, LIMIT, Nats, TempDir, config, free_port, remco, resource, wait_until};
+#[cfg(feature = "tls")]
+use crate::support::{Authority, Key, Valid};
+use crate::support::{
+    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, free_port, remco, resource, wait_until,
+};
 
 const LIST: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
 
@@ -177,4 +181,200 @@ fn what_a_user_may_not_do_is_named() {
         .once()
         .expect_code(1)
         .expect_log("Permissions Violation for Publish to \\\"$JS.API.CONSUMER.CREATE.KV_cfg");
+}
+
+/// An operator, an account and a user, whose key signs what the server asks. The tests' own client has no signatures: the
+/// program itself shows that the login succeeded, by an answer that only a user of the account gets.
+#[cfg(feature = "tls")]
+#[test]
+fn a_credentials_file_logs_in() {
+    let dir = folder();
+    dir.write("creds.py", include_str!("nats/creds.py"));
+    let made = std::process::Command::new("python3").arg("creds.py").current_dir(dir.path()).status();
+    assert!(made.expect("scripts/test installs python3").success());
+    let operator = dir.read("operator.conf").expect("it was made");
+    let Some(nats) = Nats::start_with("a_credentials_file_logs_in", &operator) else { return };
+    let of = || listing(&nats.url(), "out").onetime();
+    of().set("creds", "app.creds").write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("there is no bucket `cfg`");
+    // The JWT of one user with the key of another.
+    let creds = dir.read("app.creds").expect("it was made");
+    let other = "SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y";
+    let seed = creds.lines().find(|line| line.starts_with("SU")).expect("it has a seed");
+    dir.write("other.creds", creds.replace(seed, other));
+    of().set("creds", "other.creds").write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("Authorization Violation").expect_no_log(other);
+    dir.write("torn.creds", &creds[..creds.len() - 60]);
+    of().set("creds", "torn.creds").write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("failed to read the file `creds`").expect_no_log(seed);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_is_set_up_before_the_login() {
+    let authority = Authority::new();
+    let pair = authority.server();
+    let tls = |more: &str| {
+        format!(
+            "tls: {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, timeout: 10 {more} }}",
+            pair.cert,
+            pair.key,
+            authority.cert()
+        )
+    };
+    let Some(mut nats) = Nats::start("tls_is_set_up_before_the_login") else { return };
+    nats.client().create_bucket("cfg");
+    nats.client().put("cfg", "app.a", "1");
+    let dir = folder();
+    let authorities = authority.cert().display().to_string();
+    let of = || listing(&nats.url(), "out").onetime();
+    let plain = of();
+    let trusting = of().set("client_ca_keys", authorities.as_str());
+    let insisting = of().set("nodes", [nats.url().replace("nats:", "tls:")]);
+    let client = authority.sign("client", "", Key::Pkcs8, Valid::Now);
+    let shown = |path: &std::path::Path| path.display().to_string();
+    let certified = trusting.clone().set("client_cert", shown(&client.cert)).set("client_key", shown(&client.key));
+    let check = |of: &Config, code: i32, log: &str| {
+        let _ = std::fs::remove_file(dir.at("out"));
+        of.write(&dir);
+        remco(&dir).once().expect_code(code).expect_log(log);
+        assert_eq!(dir.read("out").is_some(), code == 0);
+    };
+    check(&plain, 0, "");
+    check(&insisting, 1, "the server has no TLS");
+    check(&trusting, 1, "the server has no TLS");
+    nats.kill();
+    nats.configure(&tls(""));
+    nats.restart();
+    check(&trusting, 0, "");
+    check(&trusting.clone().set("nodes", [nats.url().replace("nats:", "tls:")]), 0, "");
+    check(&plain.set("timeout", 1), 1, "certificate");
+    nats.kill();
+    nats.configure(&tls(", verify: true"));
+    nats.restart();
+    check(&certified, 0, "");
+    check(&trusting.set("timeout", 1), 1, "failed to");
+}
+
+/// Writers and every kind of trouble: at each quiet point the file is what a fresh one-shot makes.
+#[test]
+fn a_thousand_changes_through_trouble_end_as_a_fresh_one_shot() {
+    storm("a_thousand_changes_through_trouble_end_as_a_fresh_one_shot", 1_000);
+}
+
+/// Ten thousand, for `REMCO_LONG=1`.
+#[test]
+fn ten_thousand_changes_through_trouble_end_as_a_fresh_one_shot() {
+    if std::env::var_os("REMCO_LONG").is_some() {
+        storm("ten_thousand_changes_through_trouble_end_as_a_fresh_one_shot", 10_000);
+    }
+}
+
+fn storm(test: &str, changes: usize) {
+    const ROUND: usize = 100;
+    let Some(mut nats) = Nats::start(test) else { return };
+    nats.client().create_bucket("cfg");
+    let proxy = FaultProxy::start(nats.port());
+    let dir = folder();
+    let url = format!("nats://127.0.0.1:{}", proxy.port());
+    let of = || listing(&url, "watched").set("watch_deadline", 1).set("request_timeout", 1);
+    of().watch().write(&dir);
+    let fresh = listing(&nats.url(), "fresh").onetime();
+    dir.write("fresh.toml", fresh.to_string());
+    let program = remco(&dir).start();
+    wait_until("the first render", LIMIT, || dir.read("watched").is_some());
+    let mut random = Random::new(20260101);
+    for round in 0..changes / ROUND {
+        let faults = [Fault::None, Fault::Tears, Fault::Delays, Fault::Drops, Fault::None];
+        let fault = faults[round % faults.len()];
+        proxy.set(fault);
+        for _ in 0..ROUND / 10 {
+            let mut client = nats.client();
+            for _ in 0..10 {
+                let name = random.below(30);
+                let key = if name.is_multiple_of(5) { format!("app.k/{name}") } else { format!("app.k.{name}") };
+                match random.below(6) {
+                    0 => client.delete("cfg", &key),
+                    1 => client.purge("cfg", &key),
+                    _ => client.put("cfg", &key, random.below(1_000_000).to_string()),
+                }
+            }
+            match random.below(8) {
+                0 => proxy.cut(),
+                1 if fault == Fault::None => {
+                    nats.kill();
+                    nats.restart();
+                }
+                _ => {}
+            }
+        }
+        proxy.set(Fault::None);
+        if fault == Fault::Drops {
+            // Connections that were silent once stay so.
+            proxy.cut();
+        }
+        nats.client().put("cfg", "app.round", round.to_string());
+        remco(&dir).arg("-config=fresh.toml").once().expect_code(0);
+        let expected = dir.read("fresh").expect("the one-shot has written it");
+        wait_until("the watched file equals a fresh one-shot", LIMIT, || dir.holds("watched", &expected));
+    }
+    program.stop();
+}
+
+/// The example of docs/backends.md as it is written, but for the node.
+#[test]
+fn the_example_of_the_documentation_works() {
+    let Some(nats) = Nats::start("the_example_of_the_documentation_works") else { return };
+    nats.client().create_bucket("config");
+    nats.client().put("config", "app.greeting", "hello");
+    let text = include_str!("../../docs/backends.md");
+    let section = text.split("\n## nats\n").nth(1).expect("there is a section");
+    let example =
+        section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has an example");
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/app/greeting\") }}\n");
+    dir.write("config.toml", example.replace("nats://127.0.0.1:4222", &nats.url()));
+    let program = remco(&dir).start();
+    wait_until("the example is rendered", LIMIT, || dir.holds("app.conf", "hello\n"));
+    nats.client().put("config", "app.greeting", "good day");
+    wait_until("a change is rendered", LIMIT, || dir.holds("app.conf", "good day\n"));
+    program.stop();
+}
+
+/// Resources with equal options share one connection; each reads a part of the bucket.
+#[test]
+fn resources_share_a_connection() {
+    let Some(nats) = Nats::start("resources_share_a_connection") else { return };
+    nats.client().create_bucket("cfg");
+    nats.client().put_all("cfg", [("app.a", &b"1"[..]), ("web.b", b"2"), ("apple", b"3")]);
+    let dir = folder();
+    let one = |name: &str, key: &str| {
+        let of = resource(name).template("list.tmpl", name).backend("nats").set("keys", [key]).watch();
+        of.set("nodes", [nats.url()]).set("bucket", "cfg")
+    };
+    one("app", "/app").and(one("web", "/web")).and(one("none", "/none")).write(&dir);
+    let program = remco(&dir).start();
+    wait_until("both are rendered", LIMIT, || {
+        dir.holds("app", "/app/a=1\n/apple=3\n") && dir.holds("web", "/web/b=2\n")
+    });
+    wait_until("one without keys is rendered", LIMIT, || dir.holds("none", ""));
+    assert_eq!(program.peers(), [nats.port()]);
+    nats.client().put("cfg", "web.c", b"caf\xe9".as_slice());
+    wait_until("bytes that are not text", LIMIT, || {
+        std::fs::read(dir.at("web")).is_ok_and(|bytes| bytes == b"/web/b=2\n/web/c=caf\xe9\n")
+    });
+    program.stop();
+}
+
+#[test]
+fn the_sample_renders() {
+    let Some(nats) = Nats::start("the_sample_renders") else { return };
+    nats.client().create_bucket("config");
+    nats.client().put("config", "app.name", "shop");
+    let dir = TempDir::new();
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/nats");
+    let program = remco(&dir).arg("-config").arg(&source.join("config.toml").to_string_lossy());
+    let program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &dir.path().to_string_lossy());
+    program.env("RELOAD", "true").env("NATS", &nats.url()).once().expect_code(0);
+    assert_eq!(dir.read("app.env").as_deref(), Some("APP_NAME=\"shop\"\n"));
 }

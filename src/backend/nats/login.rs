@@ -9,6 +9,7 @@ use serde_json::json;
 use super::creds::Creds;
 use crate::backend::protocol::Credentials;
 use crate::backend::redact::{Redactor, percent_decoded};
+use crate::config::Secret;
 
 /// Signs a text with the Ed25519 key of a seed. `None`: this build has no signatures.
 pub type Sign = fn(&[u8; 32], &[u8]) -> Option<Vec<u8>>;
@@ -57,75 +58,100 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
     }
 }
 
-/// The line that logs in. Secrets in it are hidden from errors from now on. The user's name comes with it, if there is one.
-///
-/// # Errors
-/// What the configuration names is of no use, in words.
-pub fn connect(
-    info: &Info,
-    url: &str,
-    kind: Kind,
-    credentials: Option<&Credentials>,
-    is_secure: bool,
-    sign: Sign,
-    secrets: &mut Redactor,
-) -> Result<(String, Option<String>), String> {
-    let mut options = json!({
-        "verbose": false,
-        "pedantic": false,
-        "tls_required": is_secure,
-        "name": "remco",
-        "lang": "rust",
-        "version": env!("CARGO_PKG_VERSION"),
-        "protocol": 1,
-        "headers": true,
-        "no_responders": true,
-        "echo": false,
-    });
-    let mut user = None;
-    let mut log_in = |options: &mut serde_json::Value, name: &str, password: &str| {
-        secrets.hide("password", password);
-        (options["user"], options["pass"]) = (json!(name), json!(password));
-        user = Some(name.to_owned());
-    };
-    match (of_url(url), kind, credentials) {
-        // The user of a URL comes first, as for every client of NATS, but for a key.
-        (_, Kind::Creds, Some(Credentials { password: file, .. })) => {
-            let creds = Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?;
-            let nonce = info.nonce.as_deref().ok_or("the server does not ask for a key: remove `creds`")?;
-            secrets.hide("seed", creds.seed.text.reveal());
-            secrets.hide("jwt", creds.jwt.reveal());
-            let signature = sign(&creds.seed.key, nonce.as_bytes()).ok_or("this build has no signatures")?;
-            options["jwt"] = json!(creds.jwt.reveal());
-            options["sig"] = json!(BASE64_URL_SAFE_NO_PAD.encode(signature));
+/// Who logs in.
+pub enum Who {
+    /// A server without users is expected.
+    Nobody,
+    /// A user with a password.
+    User(Credentials),
+    /// Who has this token.
+    Token(Secret),
+    /// The user of a key.
+    Key(Creds),
+}
+
+impl Who {
+    /// From the credentials of the configuration and the URL of the node. The secrets are hidden from errors from now on.
+    ///
+    /// # Errors
+    /// The credentials file is of no use, in words.
+    pub fn of(credentials: Option<Credentials>, kind: Kind, url: &str, secrets: &mut Redactor) -> Result<Who, String> {
+        let user = |user, password| Who::User(Credentials { user: Secret::new(user), password: Secret::new(password) });
+        let who = match (of_url(url), kind, credentials) {
+            // The user of a URL comes first, as for every client of NATS, but for a key.
+            (_, Kind::Creds, Some(Credentials { password: file, .. })) => {
+                Who::Key(Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?)
+            }
+            (Some((name, Some(password))), ..) => user(name, password),
+            (Some((token, None)), ..) => Who::Token(Secret::new(token)),
+            (None, Kind::Token, Some(Credentials { password: token, .. })) => Who::Token(token),
+            (None, Kind::User, Some(credentials)) => Who::User(credentials),
+            (None, _, None) => Who::Nobody,
+        };
+        match &who {
+            Who::Nobody => {}
+            Who::User(Credentials { password, .. }) => secrets.hide("password", password.reveal()),
+            Who::Token(token) => secrets.hide("token", token.reveal()),
+            Who::Key(creds) => {
+                secrets.hide("seed", creds.seed.text.reveal());
+                secrets.hide("jwt", creds.jwt.reveal());
+            }
         }
-        (Some((name, Some(password))), ..) => log_in(&mut options, &name, &password),
-        (Some((token, None)), ..) => {
-            secrets.hide("token", &token);
-            options["auth_token"] = json!(token);
-        }
-        (None, Kind::Token, Some(Credentials { password: token, .. })) => {
-            secrets.hide("token", token.reveal());
-            options["auth_token"] = json!(token.reveal());
-        }
-        (None, Kind::User, Some(Credentials { user, password })) => {
-            log_in(&mut options, user.reveal(), password.reveal());
-        }
-        (None, _, None) => {}
+        Ok(who)
     }
-    Ok((format!("CONNECT {options}\r\n"), user))
+
+    /// The name of the user, for errors.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Who::User(Credentials { user, .. }) => Some(user.reveal()),
+            Who::Nobody | Who::Token(_) | Who::Key(_) => None,
+        }
+    }
+
+    /// The line that logs in.
+    ///
+    /// # Errors
+    /// The key cannot be used with this server, in words.
+    pub fn connect(&self, info: &Info, is_secure: bool, sign: Sign) -> Result<String, String> {
+        let mut options = json!({
+            "verbose": false,
+            "pedantic": false,
+            "tls_required": is_secure,
+            "name": "remco",
+            "lang": "rust",
+            "version": env!("CARGO_PKG_VERSION"),
+            "protocol": 1,
+            "headers": true,
+            "no_responders": true,
+            "echo": false,
+        });
+        match self {
+            Who::Nobody => {}
+            Who::User(Credentials { user, password }) => {
+                options["user"] = json!(user.reveal());
+                options["pass"] = json!(password.reveal());
+            }
+            Who::Token(token) => options["auth_token"] = json!(token.reveal()),
+            Who::Key(creds) => {
+                let nonce = info.nonce.as_deref().ok_or("the server does not ask for a key: remove `creds`")?;
+                let signature = sign(&creds.seed.key, nonce.as_bytes()).ok_or("this build has no signatures")?;
+                options["jwt"] = json!(creds.jwt.reveal());
+                options["sig"] = json!(BASE64_URL_SAFE_NO_PAD.encode(signature));
+            }
+        }
+        Ok(format!("CONNECT {options}\r\n"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     fn line(url: &str, kind: Kind, user: &str, password: &str) -> Result<serde_json::Value, String> {
         let credentials = Credentials { user: Secret::new(user.into()), password: Secret::new(password.into()) };
         let info = Info { nonce: Some("nonce".into()), ..Info::default() };
         let sign: Sign = |seed, text| Some([&seed[..2], text].concat());
-        let made = connect(&info, url, kind, Some(&credentials), false, sign, &mut Redactor::default())?.0;
+        let made = Who::of(Some(credentials), kind, url, &mut Redactor::default())?.connect(&info, false, sign)?;
         let json = made.strip_prefix("CONNECT ").unwrap().strip_suffix("\r\n").unwrap();
         Ok(serde_json::from_str(json).unwrap())
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::NAME;
 use super::jetstream::{self, Refusal, Wanted};
-use super::login::{self, Info, Kind, Sign};
+use super::login::{Info, Kind, Sign, Who};
 use super::mirror::{self, Applied, Mirror};
 use super::wire::{self, Message, Operation, Position, Reader};
 use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
@@ -75,8 +75,8 @@ pub struct Nats {
     /// The number of the last subscription.
     last: u64,
     consumers: BTreeMap<u64, Consumer>,
-    /// Who logs in, for errors.
-    user: Option<String>,
+    /// Who logs in.
+    who: Who,
     /// What no error shows.
     secrets: Redactor,
     random: Random,
@@ -89,14 +89,14 @@ pub struct Nats {
 enum Stage {
     /// There is none.
     Idle,
+    /// Files with secrets are read. No error shows them before.
+    Reading,
     /// It is being made.
     Connecting,
     /// The server is to describe itself until then.
     Greeting(Instant),
     /// TLS is being set up.
     Securing,
-    /// Files with secrets are read.
-    Reading { is_secure: bool },
     /// The login is to be confirmed until then.
     LoggingIn(Instant),
     /// It can be used, since then.
@@ -154,7 +154,7 @@ impl Nats {
             unique: format!("{seed:016x}"),
             last: 0,
             consumers: BTreeMap::new(),
-            user: None,
+            who: Who::Nobody,
             secrets,
             random: Random::new(seed ^ 1),
             now,
@@ -188,7 +188,7 @@ impl Nats {
     fn verb(&self) -> &'static str {
         match self.stage {
             Stage::Idle | Stage::Connecting | Stage::Greeting(_) | Stage::Securing => "connect to",
-            Stage::Reading { .. } | Stage::LoggingIn(_) => "log in to",
+            Stage::Reading | Stage::LoggingIn(_) => "log in to",
             Stage::Ready(_) if self.consumers.values().any(|consumer| consumer.state != State::Live) => "read from",
             Stage::Ready(_) => "watch",
         }
@@ -230,8 +230,9 @@ impl Nats {
         let patience = self.settings.patience;
         match self.stage {
             Stage::Idle if self.readings.is_due(now) => {
-                self.stage = Stage::Connecting;
-                out.push(Output::Connect(CALL, Security::Plain));
+                // At every login, so that a new password is used at once.
+                self.stage = Stage::Reading;
+                out.push(Output::ReadCredentials);
             }
             Stage::Greeting(until) if until <= now => {
                 self.fail(
@@ -242,7 +243,7 @@ impl Nats {
             Stage::LoggingIn(until) if until <= now => self.fail(&format!("no answer within {patience:?}"), out),
             Stage::Ready(_) => self.use_connection(out),
             Stage::Idle | Stage::Connecting | Stage::Greeting(_) => {}
-            Stage::Securing | Stage::Reading { .. } | Stage::LoggingIn(_) => {}
+            Stage::Securing | Stage::Reading | Stage::LoggingIn(_) => {}
         }
     }
 
@@ -398,24 +399,28 @@ impl Nats {
             self.stage = Stage::Securing;
             return out.push(Output::Secure(CALL));
         }
-        self.read_credentials(false, out);
+        self.log_in(false, out);
     }
 
-    fn read_credentials(&mut self, is_secure: bool, out: &mut Vec<Output>) {
-        self.stage = Stage::Reading { is_secure };
-        out.push(Output::ReadCredentials);
-    }
-
+    /// Who logs in is known.
     fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, out: &mut Vec<Output>) {
-        let Stage::Reading { is_secure } = self.stage else { return };
-        let Settings { kind, sign, .. } = self.settings;
+        if self.stage != Stage::Reading {
+            return;
+        }
         let url = self.url().to_owned();
-        let line = credentials.and_then(|credentials| {
-            login::connect(&self.info, &url, kind, credentials.as_ref(), is_secure, sign, &mut self.secrets)
-        });
-        match line {
-            Ok((line, user)) => {
-                self.user = user;
+        match credentials.and_then(|found| Who::of(found, self.settings.kind, &url, &mut self.secrets)) {
+            Ok(who) => {
+                self.who = who;
+                self.stage = Stage::Connecting;
+                out.push(Output::Connect(CALL, Security::Plain));
+            }
+            Err(words) => self.lock_out(&words, out),
+        }
+    }
+
+    fn log_in(&mut self, is_secure: bool, out: &mut Vec<Output>) {
+        match self.who.connect(&self.info, is_secure, self.settings.sign) {
+            Ok(line) => {
                 self.stage = Stage::LoggingIn(self.later());
                 let replies = wire::subscribe(&format!("_INBOX.{}.r.*", self.unique), REPLIES);
                 out.push(Output::Send(CALL, [line.as_bytes(), &replies, wire::PING].concat()));
@@ -440,7 +445,7 @@ impl Nats {
             && !lower.contains("timeout")
             && !is_over
         {
-            let user = self.user.as_ref().map_or(String::new(), |user| format!("user `{user}`: "));
+            let user = self.who.name().map_or(String::new(), |user| format!("user `{user}`: "));
             return self.lock_out(&format!("{user}{words}"), out);
         }
         self.fail(&words, out);
@@ -672,7 +677,7 @@ impl Protocol for Nats {
             Input::Turn => self.turn(out),
             Input::Connected(_) => match self.stage {
                 Stage::Connecting => self.stage = Stage::Greeting(self.later()),
-                Stage::Securing => self.read_credentials(true, out),
+                Stage::Securing => self.log_in(true, out),
                 _ => {}
             },
             Input::Body(_, piece) if self.stage != Stage::Idle => self.bytes(piece, out),
@@ -695,7 +700,7 @@ impl Protocol for Nats {
                 }
             }
             Stage::Greeting(until) | Stage::LoggingIn(until) => Some(until),
-            Stage::Connecting | Stage::Securing | Stage::Reading { .. } => None,
+            Stage::Connecting | Stage::Securing | Stage::Reading => None,
             Stage::Ready(_) => {
                 let late = self.consumers.values().map(|consumer| consumer.late(&self.settings)).min();
                 let is_reading = self.consumers.values().any(|consumer| consumer.state != State::Live);

@@ -105,11 +105,16 @@ impl Bench {
     }
 
     #[track_caller]
-    fn log_in(&mut self) {
-        self.check(Input::Turn, &["connect"]);
+    fn connect(&mut self) {
+        self.check(Input::Turn, &["credentials"]);
+        self.check(Input::Credentials(Ok(None)), &["connect"]);
         self.check(Input::Connected(CALL), &[]);
-        self.says(INFO, &["credentials"]);
-        self.check(Input::Credentials(Ok(None)), &["send CONNECT PING"]);
+    }
+
+    #[track_caller]
+    fn log_in(&mut self) {
+        self.connect();
+        self.says(INFO, &["send CONNECT PING"]);
         self.says("PONG\r\n", &[]);
     }
 
@@ -281,24 +286,20 @@ fn what_expired_while_it_was_read_is_not_awaited() {
 fn tls_comes_before_the_login() {
     let mut bench = Bench::with("tls://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect();
     bench.says("INFO {\"headers\":true,\"tls_available\":true}\r\n", &["secure"]);
-    bench.check(Input::Connected(CALL), &["credentials"]);
-    bench.check(Input::Credentials(Ok(None)), &["send CONNECT PING"]);
+    bench.check(Input::Connected(CALL), &["send CONNECT PING"]);
 
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect();
     let smuggled = b"INFO {\"headers\":true,\"tls_required\":true}\r\nPONG\r\n";
     let words = "node: failed to connect to nats://h:1: bytes before TLS is set up";
     bench.check(Input::Body(CALL, smuggled), &["secure", words]);
 
     let mut bench = Bench::with("tls://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect();
     let words = "slow: failed to connect to nats://h:1: the server has no TLS: write nats:// and remove the `client_*` \
                  files, or turn its TLS on";
     bench.says("INFO {\"headers\":true}\r\n", &["fail fast", words]);
@@ -309,11 +310,11 @@ fn errors_of_the_server_have_consequences() {
     // At the login.
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
-    bench.says(INFO, &["credentials"]);
+    bench.check(Input::Turn, &["credentials"]);
     let credentials = Credentials { user: Secret::new("me".into()), password: Secret::new("s3cret".into()) };
-    bench.check(Input::Credentials(Ok(Some(credentials))), &["send CONNECT PING"]);
+    bench.check(Input::Credentials(Ok(Some(credentials))), &["connect"]);
+    bench.check(Input::Connected(CALL), &[]);
+    bench.says(INFO, &["send CONNECT PING"]);
     let words = "slow: failed to log in to nats://h:1: user `me`: Authorization Violation <password>";
     bench.says("-ERR 'Authorization Violation s3cret'\r\n", &["fail fast", words]);
     // While it is asked.
@@ -354,8 +355,7 @@ fn a_read_that_is_too_large_names_the_limit() {
 fn what_is_no_nats_fails() {
     let mut bench = Bench::new();
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect();
     let words = "node: failed to connect to nats://h:1: bytes that are not the protocol of NATS";
     bench.says("HTTP/1.1 400 Bad Request\r\n", &[words]);
     let words = "node: failed to watch nats://h:1: connection closed by the server";
@@ -364,8 +364,7 @@ fn what_is_no_nats_fails() {
     Bench::watching().check(Input::Failed(CALL, failure), &["node: failed to watch nats://h:1: cut"]);
     let mut bench = Bench::new();
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect();
     bench.now += 3 * SECOND;
     let words = "node: failed to connect to nats://h:1: the server said nothing within 3s: it may be no NATS, or want TLS first";
     bench.check(Input::Turn, &[words]);
