@@ -662,3 +662,42 @@ pub fn nats(bytes: &[u8]) {
     let lines = "nodes = [\"a:1\"]\nbucket = \"b\"";
     run(bytes, &Store { table: "nats", lines, is_shared: true, driver, pieces: PIECES, ..ETCD });
 }
+
+/// A Consul, which several resources share.
+#[cfg(feature = "consul")]
+pub fn consul(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::Consul(consul) = &options.kind else { return None };
+        Some(remco::backend::consul::driver(consul, mode, |bound| bound / 2, now))
+    };
+    const PIECES: &[&[u8]] = &[
+        b"[]",
+        br#"[{"Key":"a/x","Value":"MQ==","ModifyIndex":3}]"#,
+        br#"[{"Key":"a/x","Value":"Mg=="},{"Key":"a/","Value":null}]"#,
+        br#"[{"Key":"p/a/x","Value":"MQ=="},{"Key":"p/a//x","Value":"Mg=="},{"Key":"p/b"}]"#,
+        br#"[{"Key":"p/t","Value":"MQ=="}]"#,
+        br#"[{"Key":"a/x","Value":"p4ssword"}]"#,
+        br#"[{"Key":"#,
+        br#""a/x"}]"#,
+        br#"[{}]"#,
+        b"\"127.0.0.1:8300\"",
+        b"\"\"",
+        b"ACL not found: p4ssword",
+        b"Permission denied",
+        b"rpc error making call: No cluster leader",
+        b"<html>",
+    ];
+    run(
+        bytes,
+        &Store {
+            table: "consul",
+            lines: "nodes = [\"a:1\"]",
+            login: "token = \"p4ssword\"",
+            is_shared: true,
+            driver,
+            statuses: &[200, 200, 200, 200, 404, 400, 403, 429, 500, 503],
+            headers: &["10", "10", "11", "12", "2000", "4", "0", "true", "x"],
+            pieces: PIECES,
+        },
+    );
+}

@@ -90,6 +90,8 @@ fn protocols() {
     all("protocol_url", 10, protocol::url);
     #[cfg(feature = "nats")]
     all("protocol_nats", 20, protocol::nats);
+    #[cfg(feature = "consul")]
+    all("protocol_consul", 30, protocol::consul);
     #[cfg(feature = "redis")]
     all("protocol_redis", 30, protocol::redis);
 }

@@ -96,6 +96,8 @@ pub struct Consul {
     places: BTreeMap<Vec<u8>, usize>,
     token: Token,
     probe: Probe,
+    /// When something came last.
+    last: Option<Instant>,
     /// The node that is used, as it is shown.
     node: String,
     /// What no error shows.
@@ -198,6 +200,7 @@ impl Consul {
             places: BTreeMap::new(),
             token: Token::Unread,
             probe: Probe { heard: None, is_asked: false, status: 0, body: Vec::new() },
+            last: None,
             node: String::new(),
             secrets,
             random: Random::new(seed),
@@ -251,16 +254,21 @@ impl Consul {
             (self.probe.status, self.probe.body) = (0, Vec::new());
             out.push(Output::Begin(PROBE, self.with_user(Request::get(wire::LEADER.to_owned()))));
         }
+        if self.wants(now) {
+            // Files are read again, so that a new token is one at once.
+            self.token = Token::Wanted;
+            out.push(Output::ReadCredentials);
+        }
+    }
+
+    /// Whether the token is to be read, for a request that may begin.
+    fn wants(&self, now: Instant) -> bool {
         let has_room = self.reads() < MOST_READS;
         let wants = |(_, topic): (usize, &Topic)| match topic.state {
             State::Due => has_room,
             _ => self.may_wait(topic, now),
         };
-        if matches!(self.token, Token::Unread) && self.topics().any(wants) {
-            // Files are read again, so that a new token is one at once.
-            self.token = Token::Wanted;
-            out.push(Output::ReadCredentials);
-        }
+        matches!(self.token, Token::Unread) && self.topics().any(wants)
     }
 
     /// Requests that read and are under way.
@@ -658,6 +666,7 @@ impl Protocol for Consul {
     }
 
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.last = Some(now);
         match input {
             Input::Turn => self.turn(now, out),
             Input::Head(call, head) => self.head(call, head, now, out),
@@ -679,7 +688,9 @@ impl Protocol for Consul {
             matches!(topic.state, State::Idle) && topic.listing.is_some() && self.is_watched(topic)
         });
         let waits = waits.filter_map(|(_, topic)| topic.next);
-        waits.chain(self.readings.due()).chain(self.probe_due()).min()
+        // Resources that left may have made room for others, and a node may have failed without a pause.
+        let now = self.last.filter(|now| self.wants(*now) || self.readings.is_due(*now));
+        waits.chain(self.readings.due()).chain(self.probe_due()).chain(now).min()
     }
 }
 
