@@ -46,6 +46,8 @@ mod samples;
 mod scratch;
 mod secrets;
 mod services;
+#[cfg(all(feature = "consul", feature = "nats", feature = "plugin", feature = "redis"))]
+mod stores;
 #[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "the tests of TLS use the rest"))]
 mod support;
 mod systemd;
