@@ -26,6 +26,8 @@ pub mod redact;
 pub mod redis;
 pub mod services;
 pub mod tally;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -213,6 +215,8 @@ impl Pool {
             Kind::Redis(redis) => redis::sharing(redis, mode),
             #[cfg(feature = "nats")]
             Kind::Nats(nats) => Some(nats::sharing(nats, mode)),
+            #[cfg(feature = "zookeeper")]
+            Kind::Zookeeper(zookeeper) => Some(zookeeper::sharing(zookeeper, mode)),
             _ => None,
         };
         let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
@@ -276,7 +280,11 @@ impl Pool {
             Kind::Consul(consul) => Box::new(consul::driver(consul, mode, self.random, now)),
             #[cfg(not(feature = "consul"))]
             Kind::Consul(_) => unreachable!("config::unsupported refuses what is not built"),
-            Kind::Vault(_) | Kind::Zookeeper(_) => {
+            #[cfg(feature = "zookeeper")]
+            Kind::Zookeeper(zookeeper) => Box::new(zookeeper::driver(zookeeper, mode, self.random, now)),
+            #[cfg(not(feature = "zookeeper"))]
+            Kind::Zookeeper(_) => unreachable!("config::unsupported refuses what is not built"),
+            Kind::Vault(_) => {
                 unreachable!("config::unsupported refuses what is not built")
             }
         }
@@ -368,6 +376,8 @@ pub fn missing(backend: &config::Backend) -> Missing {
         Kind::Mock => Missing::default(),
         #[cfg(feature = "redis")]
         Kind::Redis(_) => redis::missing(&backend.prefix, &backend.keys),
+        // A key that does not exist is an error there, and one that does has a key.
+        Kind::Zookeeper(_) => Missing::default(),
         _ => Missing::new(&backend.prefix, &backend.keys),
     }
 }

@@ -27,7 +27,8 @@ pub struct Subscriber {
     pub watches: bool,
     /// Whether the configuration wants that.
     pub may_watch: bool,
-    interval: Option<Duration>,
+    /// The time between two reads; `None`: no reads by time.
+    pub interval: Option<Duration>,
     /// How often it is read while it is not watched although it may be.
     instead: Option<Duration>,
     next: Next,

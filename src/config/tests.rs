@@ -475,7 +475,11 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             database: 3,
             ..Redis::default()
         }),
-        Kind::Zookeeper(Zookeeper { nodes: vec!["z".into()], srv_record: "s".into() }),
+        Kind::Zookeeper(Zookeeper {
+            nodes: vec!["zookeeper://z:2181".into()],
+            srv_record: "s".into(),
+            ..Zookeeper::default()
+        }),
         Kind::Mock,
         Kind::Nats(Nats {
             nodes: vec!["nats://n:4222".into()],

@@ -58,6 +58,12 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                 }
             }
             Kind::Plugin(_) => missing.extend(without("plugin", cfg!(feature = "plugin"))),
+            Kind::Zookeeper(zookeeper) => {
+                missing.extend(without("zookeeper", cfg!(feature = "zookeeper")));
+                if cfg!(feature = "zookeeper") && !cfg!(feature = "tls") && zookeeper.wants_tls() {
+                    missing.push(format!("zookeeper: zookeepers and client_* files: {NO_TLS}"));
+                }
+            }
             Kind::Env | Kind::Mock => {}
             Kind::Nats(nats) => {
                 missing.extend(without("nats", cfg!(feature = "nats")));
@@ -65,7 +71,7 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("nats: tls://, client_* files and creds: {NO_TLS}"));
                 }
             }
-            unsupported @ (Kind::Vault(_) | Kind::Zookeeper(_)) => {
+            unsupported @ Kind::Vault(_) => {
                 missing.push(format!("the {} backend is not supported yet", unsupported.name()))
             }
         }

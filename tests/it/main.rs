@@ -55,3 +55,4 @@ mod systemd;
 mod tls;
 mod tutorial;
 mod watch;
+mod zookeeper;

@@ -7,11 +7,6 @@ use crate::config::schema::{Default, Key, Type, key};
 /// `srv_record`, for the stores that have it.
 pub(super) const SRV_RECORD: Key = key("srv_record", Type::Text, Default::Unset, "as for etcd");
 
-/// The nodes as they are written.
-pub(super) fn nodes(reader: &Reader, name: &str, example: Option<&str>) -> Vec<String> {
-    addresses(reader, name, example).into_iter().map(|node| node.value.to_owned()).collect()
-}
-
 /// The nodes of a backend as they are written; empty ones, as unset variables leave them, are dropped. `example`: the
 /// form of an address, for a backend that needs one.
 pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&str>) -> Vec<Found<&'a str>> {

@@ -23,6 +23,7 @@ mod root;
 mod strace;
 mod temp_dir;
 mod wait;
+mod zookeeper;
 
 pub use authority::{Authority, Key, LOOPBACK, Pair, Valid};
 pub use config::{Config, config, resource};
@@ -45,3 +46,4 @@ pub use root::{Root, static_binary};
 pub use strace::Trace;
 pub use temp_dir::TempDir;
 pub use wait::{LIMIT, wait_until};
+pub use zookeeper::{Acl, OldZookeeper, Zookeeper, ZookeeperClient};

@@ -1,0 +1,58 @@
+//! ZooKeeper: what the configuration means is made into a driver. Resources that use the same ZooKeeper in the same way share
+//! a driver, and with it one session. The bytes are `wire`'s, what is asked when is `protocol`'s.
+
+pub mod protocol;
+mod reads;
+mod subscription;
+pub mod wire;
+
+use std::time::Instant;
+
+use self::protocol::{Settings, Zookeeper};
+use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
+use super::failover::{Deadline, Start};
+use super::{Mode, Sharing};
+use crate::config::{self, Kind};
+
+/// The name in logs.
+pub const NAME: &str = "zookeeper";
+
+/// What the URL of a node with TLS begins with.
+const TLS_SCHEME: &str = "zookeepers://";
+
+/// A driver without resources.
+pub fn driver(zookeeper: &config::Zookeeper, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
+    let deadline = match mode {
+        Mode::OneShot => Deadline::After(zookeeper.network.timeout),
+        Mode::Watch => Deadline::Never,
+    };
+    // Nodes that are given win over the record.
+    let nodes = match zookeeper.nodes.is_empty() {
+        true => by_record(&zookeeper.srv_record, zookeeper.scheme_of_record(), None, random),
+        false => Nodes::List(zookeeper.nodes.clone(), Start::Anywhere),
+    };
+    let limits = limits(&zookeeper.network);
+    let options = zookeeper.clone();
+    let factory: Factory = Box::new(move |_, shown, _| {
+        let settings = Settings {
+            nodes: shown.join(","),
+            chroot: options.chroot.clone().into_bytes(),
+            login: options.login.is_some(),
+            session_timeout: options.session_timeout,
+            watch_deadline: options.watch_deadline,
+            request_timeout: limits.answer,
+            max_response: limits.size,
+            read: options.network.read,
+        };
+        Box::new(Zookeeper::new(settings, mode, random(u64::MAX)))
+    });
+    let (login, tls) = (zookeeper.login.clone(), zookeeper.tls.clone());
+    Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
+}
+
+/// What resources have in common that share a driver.
+pub fn sharing(zookeeper: &config::Zookeeper, mode: Mode) -> Sharing {
+    let mut zookeeper = zookeeper.clone();
+    zookeeper.nodes.sort_unstable();
+    Sharing { kind: Kind::Zookeeper(zookeeper), mode }
+}

@@ -1,0 +1,906 @@
+//! ZooKeeper as a protocol: one session for all resources that share it, made again on the next node when its connection is
+//! lost. Reads the nodes below keys, many at a time, sets watches before it reads, and rereads single nodes when they change.
+//! After every connection all that is watched is read again. What a resource has is `subscription`'s, what bytes mean `wire`'s.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::NAME;
+use super::reads::{Interest, Listed, Reads, What};
+use super::subscription::{self, Gone, Subscription, parent};
+use super::wire::{self, Code, EventKind, Frames, Message, Request, SessionId, Unreadable};
+use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::protocol::{CallId, Credentials, Id, Input, Output, Protocol, Security, Subscribers};
+use crate::backend::readings::Readings;
+use crate::backend::redact::Redactor;
+use crate::backend::{Mode, Report};
+use crate::config::{self, Secret};
+use crate::log::{Level, Line};
+use crate::random::Random;
+use crate::store::Bytes;
+
+/// The one connection.
+const CONNECTION: CallId = CallId(0);
+
+/// Requests that are under way at once. A server that has 1,000 of all its clients does not read on.
+const WINDOW: usize = 256;
+
+/// How long changes are held back for what else has changed and is being reread.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// A connection that lasted this long is no sign that the node is unwell when it ends.
+const LASTING: Duration = LONGEST_BACKOFF;
+
+/// What a session needs to know.
+pub struct Settings {
+    /// As they are logged.
+    pub nodes: String,
+    /// Put before every path; empty, or with a slash at its start and none at its end.
+    pub chroot: Vec<u8>,
+    /// Whether there is a user.
+    pub login: bool,
+    /// How long the server keeps the session without a word. It may choose another time.
+    pub session_timeout: Duration,
+    /// A connection that was silent for this time is probed.
+    pub watch_deadline: Duration,
+    /// How long the server may be silent while it has something to answer.
+    pub request_timeout: Duration,
+    /// The most bytes of an answer.
+    pub max_response: usize,
+    /// The limits of a read.
+    pub read: config::ReadLimits,
+}
+
+/// A ZooKeeper.
+pub struct Zookeeper {
+    settings: Settings,
+    readings: Readings,
+    subscriptions: BTreeMap<Id, Subscription>,
+    reads: Reads,
+    state: State,
+    session: SessionId,
+    /// The node that is used, as it is shown.
+    node: String,
+    /// The node knows no watches that last: those of one event are set with every read.
+    is_old: bool,
+    /// Name and password, as the server was told.
+    user: Option<(Secret, Secret)>,
+    /// The server refused something, and the files with name and password may have changed.
+    is_suspect: bool,
+    /// Since when changes are held back.
+    held: Option<Instant>,
+    /// A turn is due.
+    wake: Option<Instant>,
+    random: Random,
+    /// What no error shows.
+    secrets: Redactor,
+}
+
+enum State {
+    Closed,
+    /// Name and password are being read.
+    LoggingIn,
+    /// A session was asked for. `until`: when the server must have answered, once the connection stands.
+    Opening {
+        frames: Frames,
+        until: Option<Instant>,
+    },
+    Open(Open),
+}
+
+/// A session that stands.
+struct Open {
+    frames: Frames,
+    /// The requests that are not answered yet, the oldest first.
+    asked: VecDeque<(i32, Asked)>,
+    number: i32,
+    /// A ping or an authentication is not answered yet.
+    is_probed: bool,
+    /// Bytes that go out together.
+    unsent: Vec<u8>,
+    /// How long after the last request a ping is due.
+    ping_every: Duration,
+    since: Instant,
+    sent: Instant,
+    /// When the server last sent something, or was asked after it had answered everything.
+    heard: Instant,
+    /// What lasting watches were asked for.
+    watched: BTreeSet<Bytes>,
+}
+
+/// A request that is not answered yet.
+enum Asked {
+    Node(Bytes, What),
+    Creation(Bytes),
+    Watch,
+    Sync,
+}
+
+/// Why the connection is of no use any more.
+enum Fault {
+    /// In words.
+    Words(String),
+    /// Only a person can mend it: in words.
+    Lasting(String),
+    /// The server knows no lasting watches.
+    Old,
+}
+
+impl From<Unreadable> for Fault {
+    fn from(error: Unreadable) -> Fault {
+        match error {
+            Unreadable::TooLong(..) => Fault::Lasting(error.to_string()),
+            Unreadable::Nonsense(_) => Fault::Words(error.to_string()),
+        }
+    }
+}
+
+impl Zookeeper {
+    /// Without resources. The seed spreads reads and retries over time.
+    pub fn new(settings: Settings, mode: Mode, seed: u64) -> Zookeeper {
+        Zookeeper {
+            settings,
+            readings: Readings::new(NAME, mode, seed),
+            subscriptions: BTreeMap::new(),
+            reads: Reads::default(),
+            state: State::Closed,
+            session: SessionId::default(),
+            node: String::new(),
+            is_old: false,
+            user: None,
+            is_suspect: false,
+            held: None,
+            wake: None,
+            random: Random::new(seed.rotate_left(32)),
+            secrets: Redactor::default(),
+        }
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.wake = None;
+        match &self.state {
+            State::Closed if self.is_needed(now) && self.settings.login => {
+                self.state = State::LoggingIn;
+                out.push(Output::ReadCredentials);
+            }
+            State::Closed if self.is_needed(now) => self.connect(out),
+            State::Opening { until: Some(until), .. } if *until <= now => {
+                let words = format!("no session within {:?}", self.settings.request_timeout);
+                self.fail(&words, None, now, out);
+            }
+            State::Open(open) if open.is_late(self.settings.request_timeout, now) => {
+                let words = format!("no answer within {:?}", self.settings.request_timeout);
+                self.fail(&words, None, now, out);
+            }
+            State::Open(_) => self.turn_open(now, out),
+            State::Closed | State::LoggingIn | State::Opening { .. } => {}
+        }
+    }
+
+    fn turn_open(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.readings.is_due(now) {
+            if self.is_suspect && self.settings.login {
+                // What was refused may be allowed to another password.
+                return out.push(Output::ReadCredentials);
+            }
+            self.sync(now);
+            while let Some(id) = self.readings.begin(now, out) {
+                self.begin(id, now, out);
+            }
+        }
+        if let Err(fault) = self.pump(now, out) {
+            return self.fault(fault, now, out);
+        }
+        let State::Open(open) = &mut self.state else { return };
+        if !open.is_probed && open.sent + open.ping_every <= now {
+            open.probe(&wire::ping(), now);
+        }
+        self.flush_requests(out);
+        self.close_idle(out);
+    }
+
+    /// Whether a connection is needed that is not there.
+    fn is_needed(&self, now: Instant) -> bool {
+        self.readings.is_due(now) || !self.readings.waiting().is_empty()
+    }
+
+    /// Ends the session where nothing will be asked for any more.
+    fn close_idle(&mut self, out: &mut Vec<Output>) {
+        if self.readings.due().is_some() || !self.readings.waiting().is_empty() {
+            return;
+        }
+        self.hang_up(out);
+    }
+
+    /// Ends the session, and the connection with it.
+    fn hang_up(&mut self, out: &mut Vec<Output>) {
+        if let State::Open(open) = &mut self.state {
+            // The server need not answer: without this it would keep the session until its timeout.
+            out.push(Output::Send(CONNECTION, wire::request(open.next_number(), Request::Close)));
+            self.session = SessionId::default();
+        }
+        if !matches!(self.state, State::Closed) {
+            out.push(Output::Cancel(CONNECTION));
+        }
+        self.state = State::Closed;
+        self.reads.clear();
+    }
+
+    fn connect(&mut self, out: &mut Vec<Output>) {
+        let security = if self.node.starts_with(super::TLS_SCHEME) { Security::Tls } else { Security::Plain };
+        out.push(Output::Connect(CONNECTION, security));
+        out.push(Output::Send(CONNECTION, wire::connect(self.settings.session_timeout, &self.session)));
+        self.state = State::Opening { frames: Frames::new(self.settings.max_response), until: None };
+    }
+
+    fn credentials(&mut self, read: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
+        let user = match read {
+            Ok(credentials) => credentials.map(|Credentials { user, password }| (user, password)),
+            Err(words) => return self.fail(&words, None, now, out),
+        };
+        let is_new = user != self.user;
+        self.user = user;
+        if let Some((_, password)) = &self.user {
+            self.secrets.hide("password", password.reveal());
+        }
+        match &mut self.state {
+            State::LoggingIn => self.connect(out),
+            State::Open(open) => {
+                self.is_suspect = false;
+                if let Some((user, password)) = self.user.as_ref().filter(|_| is_new) {
+                    open.probe(&wire::authenticate(user.reveal(), password.reveal()), now);
+                }
+                self.wake = Some(now);
+                self.turn(now, out);
+            }
+            State::Closed | State::Opening { .. } => {}
+        }
+    }
+
+    /// Begins to read all that a resource wants, behind the watches that tell what changes meanwhile.
+    fn begin(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
+        self.reads.forget(id);
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.begin(self.settings.read);
+        let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
+        let roots = if watches && self.is_old { subscription.watched() } else { subscription.roots() };
+        let watched = if watches && !self.is_old { subscription.watched() } else { Vec::new() };
+        if let State::Open(open) = &mut self.state {
+            for path in watched {
+                if open.watched.insert(path.clone()) {
+                    let request = wire::request(
+                        open.next_number(),
+                        Request::AddWatch { path: &absolute(&self.settings.chroot, &path) },
+                    );
+                    open.ask(Asked::Watch, &request, now);
+                }
+            }
+        }
+        for root in roots {
+            self.want_node(&root, Interest { id, trigger: false });
+        }
+        self.settle(id, now, out);
+    }
+
+    /// Whether a resource's watches are set with every read of a node.
+    fn sets_watches(&self, id: Id) -> bool {
+        self.is_old && self.readings.get(id).is_some_and(|subscriber| subscriber.watches)
+    }
+
+    /// Asks for all of a node.
+    fn want_node(&mut self, path: &Bytes, interest: Interest) {
+        self.want(path, What::Data, interest);
+        if self.sets_watches(interest.id) {
+            // A node without children may get one.
+            self.want(path, What::Children, interest);
+        }
+    }
+
+    fn want(&mut self, path: &Bytes, what: What, interest: Interest) {
+        if self.reads.want(path.clone(), what, interest)
+            && let Some(subscription) = self.subscriptions.get_mut(&interest.id)
+        {
+            subscription.pending += 1;
+        }
+    }
+
+    /// Asks as much as may be under way.
+    fn pump(&mut self, now: Instant, out: &mut Vec<Output>) -> Result<(), Fault> {
+        if self.reads.len() > self.settings.read.max_keys.saturating_add(WINDOW) {
+            return Err(Fault::Words("more nodes change than may be read: raise `max_keys` of the backend".to_owned()));
+        }
+        while let State::Open(open) = &mut self.state
+            && open.asked.len() < WINDOW
+        {
+            if let Some((path, what, interests)) = self.reads.next() {
+                let watch = self.is_old
+                    && interests
+                        .iter()
+                        .any(|interest| self.readings.get(interest.id).is_some_and(|subscriber| subscriber.watches));
+                let full = absolute(&self.settings.chroot, &path);
+                let request = match what {
+                    What::Data => Request::Data { path: &full, watch },
+                    What::Children => Request::Children { path: &full, watch },
+                };
+                let request = wire::request(open.next_number(), request);
+                open.ask(Asked::Node(path, what), &request, now);
+                continue;
+            }
+            match self.reads.next_listed() {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(Listed::Child { parent, name, interests })) => {
+                    let child = subscription::child(&parent, &name);
+                    interests.into_iter().for_each(|interest| self.want_node(&child, interest));
+                }
+                Some(Ok(Listed::End(interests))) => self.arrived(&interests, now, out),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the server come up to the leader before it answers what is asked next.
+    fn sync(&mut self, now: Instant) {
+        let State::Open(open) = &mut self.state else { return };
+        let path = absolute(&self.settings.chroot, b"/");
+        let request = wire::request(open.next_number(), Request::Sync { path: &path });
+        open.ask(Asked::Sync, &request, now);
+    }
+
+    /// Asks to be told when a node is created.
+    fn await_creation(&mut self, path: &Bytes, now: Instant) {
+        let State::Open(open) = &mut self.state else { return };
+        let full = absolute(&self.settings.chroot, path);
+        let request = wire::request(open.next_number(), Request::Creation { path: &full });
+        open.ask(Asked::Creation(path.clone()), &request, now);
+    }
+
+    fn flush_requests(&mut self, out: &mut Vec<Output>) {
+        if let State::Open(open) = &mut self.state
+            && !open.unsent.is_empty()
+        {
+            out.push(Output::Send(CONNECTION, mem::take(&mut open.unsent)));
+        }
+    }
+
+    fn body(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        let frames = match &mut self.state {
+            State::Opening { frames, .. } => frames,
+            State::Open(open) => {
+                open.heard = now;
+                &mut open.frames
+            }
+            State::Closed | State::LoggingIn => return,
+        };
+        // Taken out, as what comes changes the state.
+        let mut frames = mem::replace(frames, Frames::new(0));
+        frames.push(piece);
+        let outcome = loop {
+            match frames.next_frame() {
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(Fault::from(error)),
+                Ok(Some(frame)) => {
+                    if let Err(fault) = self.frame(frame, now, out) {
+                        break Err(fault);
+                    }
+                }
+            }
+        };
+        match (outcome, &mut self.state) {
+            (Err(fault), _) => self.fault(fault, now, out),
+            (Ok(()), State::Opening { frames: place, .. }) => *place = frames,
+            (Ok(()), State::Open(open)) => {
+                open.frames = frames;
+                self.wake = Some(now);
+            }
+            (Ok(()), State::Closed | State::LoggingIn) => {}
+        }
+    }
+
+    fn frame(&mut self, frame: &[u8], now: Instant, out: &mut Vec<Output>) -> Result<(), Fault> {
+        match &self.state {
+            State::Opening { .. } => self.opened(frame, now, out),
+            State::Open(_) => match wire::read(frame)? {
+                Message::Event { kind, path } => {
+                    if let Some(path) = relative(&self.settings.chroot, &path) {
+                        self.event(kind, &path, now, out);
+                    }
+                    Ok(())
+                }
+                Message::Reply { number, outcome } => self.reply(number, outcome, now, out),
+                Message::Pong | Message::Authenticated(Ok(())) => {
+                    if let State::Open(open) = &mut self.state {
+                        open.is_probed = false;
+                    }
+                    Ok(())
+                }
+                Message::Authenticated(Err(code)) => {
+                    let user = self.user.as_ref().map_or("", |(user, _)| user.reveal());
+                    Err(Fault::Lasting(format!("user `{user}`: {code}")))
+                }
+            },
+            // The session had expired: what follows belongs to none.
+            State::Closed | State::LoggingIn => Ok(()),
+        }
+    }
+
+    fn opened(&mut self, frame: &[u8], now: Instant, out: &mut Vec<Output>) -> Result<(), Fault> {
+        let Some((session, timeout)) = wire::read_session(frame)? else {
+            if self.session.id == 0 {
+                return Err(Fault::Words("the server gives no session".to_owned()));
+            }
+            self.readings.debug("session expired, starting a new one", out);
+            self.session = SessionId::default();
+            out.push(Output::Cancel(CONNECTION));
+            self.state = State::Closed;
+            self.wake = Some(now);
+            return Ok(());
+        };
+        self.session = session;
+        let mut open = Open {
+            frames: Frames::new(self.settings.max_response),
+            asked: VecDeque::new(),
+            number: 0,
+            is_probed: false,
+            unsent: Vec::new(),
+            ping_every: (timeout / 3).min(self.settings.watch_deadline),
+            since: now,
+            sent: now,
+            heard: now,
+            watched: BTreeSet::new(),
+        };
+        if let Some((user, password)) = &self.user {
+            open.probe(&wire::authenticate(user.reveal(), password.reveal()), now);
+        }
+        self.is_suspect = false;
+        self.state = State::Open(open);
+        Ok(())
+    }
+
+    fn reply(
+        &mut self,
+        number: i32,
+        outcome: Result<&[u8], Code>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let State::Open(open) = &mut self.state else { return Ok(()) };
+        let asked = match open.asked.pop_front() {
+            Some((first, asked)) if first == number => asked,
+            _ => return Err(Fault::Words(Unreadable::Nonsense("an answer to no request").to_string())),
+        };
+        if let Err(code @ Code::AUTH_REQUIRED) = outcome {
+            return Err(Fault::Lasting(code.to_string()));
+        }
+        match (asked, outcome) {
+            (Asked::Node(path, what), outcome) => self.node(&path, what, outcome, now, out),
+            (Asked::Sync | Asked::Watch, Ok(_)) | (Asked::Creation(_), Err(Code::NO_NODE)) => Ok(()),
+            (Asked::Watch, Err(Code::UNIMPLEMENTED)) => Err(Fault::Old),
+            // It was created meanwhile.
+            (Asked::Creation(path), Ok(_)) => {
+                self.event(EventKind::Created, &path, now, out);
+                Ok(())
+            }
+            (Asked::Sync, Err(code)) => Err(Fault::Words(format!("failed to come up to the leader: {code}"))),
+            (Asked::Watch | Asked::Creation(_), Err(code)) => Err(Fault::Words(code.to_string())),
+        }
+    }
+
+    /// An answer about a node came.
+    fn node(
+        &mut self,
+        path: &Bytes,
+        what: What,
+        outcome: Result<&[u8], Code>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let interests = self.reads.answered(path, what);
+        match (what, outcome) {
+            (What::Data, Ok(body)) => {
+                let (value, children) = wire::read_data(body)?;
+                for interest in &interests {
+                    self.value(path, value, children, *interest, now, out);
+                }
+            }
+            (What::Children, Ok(body)) => {
+                let names = wire::read_children(body)?;
+                let (all, new): (Vec<Interest>, Vec<Interest>) =
+                    interests.iter().partition(|interest| self.sets_watches(interest.id));
+                for interest in &all {
+                    self.compare_children(path, body, *interest, now, out)?;
+                }
+                if !new.is_empty() {
+                    self.reads.list(path.clone(), &names, new);
+                }
+                // The others' answer is the end of the list.
+                self.arrived(&all, now, out);
+                return Ok(());
+            }
+            (_, Err(Code::NO_NODE)) => interests.iter().for_each(|interest| self.gone(path, *interest, now, out)),
+            (_, Err(code @ (Code::NO_AUTH | Code(-8)))) => {
+                let words = self.refusal(path, code);
+                for interest in &interests {
+                    let pause = self.slow_retry();
+                    self.refuse(interest.id, words.clone(), pause, now, out);
+                }
+            }
+            (_, Err(code)) => return Err(Fault::Words(format!("`{}`: {code}", shown(path)))),
+        }
+        self.arrived(&interests, now, out);
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        path: &Bytes,
+        value: &[u8],
+        children: u32,
+        interest: Interest,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(subscription) = self.active(interest.id) else { return };
+        let lists = subscription.value(path, value, children);
+        if interest.trigger {
+            subscription.triggered();
+        }
+        match lists {
+            Ok(true) if !self.sets_watches(interest.id) => self.want(path, What::Children, interest),
+            Ok(_) => {}
+            Err(words) => {
+                let words = format!("failed to read from {}: {words}", self.node);
+                let pause = self.slow_retry();
+                self.refuse(interest.id, words, pause, now, out);
+            }
+        }
+    }
+
+    /// Takes the children of a node where a watch of one event told that some came or went.
+    fn compare_children(
+        &mut self,
+        path: &Bytes,
+        body: &[u8],
+        interest: Interest,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let names = wire::read_children(body)?.map(|name| Ok(subscription::child(path, name?)));
+        let named: BTreeSet<Bytes> = names.collect::<Result<_, Unreadable>>()?;
+        let Some(subscription) = self.active(interest.id) else { return Ok(()) };
+        let before: BTreeSet<Bytes> = subscription.children(path).into_iter().collect();
+        if !named.is_empty() {
+            subscription.child_created(path);
+        }
+        if interest.trigger {
+            subscription.triggered();
+        }
+        before.difference(&named).for_each(|child| self.gone(child, interest, now, out));
+        if self.active(interest.id).is_some() {
+            named.difference(&before).for_each(|child| self.want_node(child, interest));
+        }
+        Ok(())
+    }
+
+    /// Counts answers that have come.
+    fn arrived(&mut self, interests: &[Interest], now: Instant, out: &mut Vec<Output>) {
+        for Interest { id, .. } in interests {
+            if let Some(subscription) = self.subscriptions.get_mut(id) {
+                subscription.pending = subscription.pending.saturating_sub(1);
+                self.settle(*id, now, out);
+            }
+        }
+    }
+
+    /// Reports all of a resource, once it is read.
+    fn settle(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
+        match self.subscriptions.get_mut(&id).and_then(Subscription::finish) {
+            None => {}
+            Some(Ok(layer)) => {
+                out.push(Output::Worked);
+                self.readings.succeeded(id, layer, now, out);
+            }
+            Some(Err(missing)) => self.missing(id, &missing, now, out),
+        }
+    }
+
+    fn active(&mut self, id: Id) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(&id).filter(|subscription| subscription.is_active())
+    }
+
+    fn event(&mut self, kind: EventKind, path: &Bytes, now: Instant, out: &mut Vec<Output>) {
+        if kind == EventKind::Created {
+            self.created(path, now);
+        }
+        let watching: Vec<Id> =
+            self.readings.iter().filter(|(_, subscriber)| subscriber.watches).map(|(id, _)| id).collect();
+        for id in watching {
+            let is_old = self.is_old;
+            let Some(subscription) = self.active(id) else { continue };
+            let trigger = subscription.is_trigger(path);
+            let interest = Interest { id, trigger };
+            // A watch of one event is set anew with a read.
+            let is_read = subscription.is_wanted(path) || (is_old && trigger);
+            match kind {
+                EventKind::Deleted => {
+                    self.gone(path, interest, now, out);
+                    if let Some(subscription) = self.active(id).filter(|_| trigger) {
+                        subscription.triggered();
+                    }
+                }
+                EventKind::Created | EventKind::Changed if is_read => {
+                    if kind == EventKind::Created
+                        && let Some(parent) = parent(path)
+                    {
+                        subscription.child_created(parent);
+                    }
+                    self.want_node(path, interest);
+                }
+                EventKind::ChildrenChanged if is_read => self.want(path, What::Children, interest),
+                EventKind::Created | EventKind::Changed | EventKind::ChildrenChanged if trigger => {
+                    subscription.triggered();
+                }
+                EventKind::Created | EventKind::Changed | EventKind::ChildrenChanged | EventKind::Other => {}
+            }
+        }
+    }
+
+    /// A node came to be that may be a key which was missed.
+    fn created(&mut self, path: &Bytes, now: Instant) {
+        for (id, subscription) in &self.subscriptions {
+            if !subscription.is_active() && subscription.is_key(path) {
+                self.readings.again(*id);
+                self.wake = Some(now);
+            }
+        }
+    }
+
+    fn gone(&mut self, path: &Bytes, interest: Interest, now: Instant, out: &mut Vec<Output>) {
+        let sets_watches = self.sets_watches(interest.id);
+        let Some(subscription) = self.active(interest.id) else { return };
+        match subscription.gone(path) {
+            Gone::Noted => {}
+            Gone::Emptied(parent) => self.want(&parent, What::Data, interest),
+            Gone::Key => return self.missing(interest.id, path, now, out),
+        }
+        if sets_watches && self.subscriptions.get(&interest.id).is_some_and(|one| one.watched().contains(path)) {
+            self.await_creation(path, now);
+        }
+    }
+
+    /// A key does not exist.
+    fn missing(&mut self, id: Id, path: &Bytes, now: Instant, out: &mut Vec<Output>) {
+        if self.sets_watches(id) {
+            self.await_creation(path, now);
+        }
+        let words = self.refusal(path, Code::NO_NODE);
+        let slow = self.slow_retry();
+        let interval = self.readings.get(id).and_then(|subscriber| subscriber.interval);
+        self.refuse(id, words, interval.map_or(slow, |interval| interval.min(slow)), now, out);
+    }
+
+    /// Why a node cannot be read.
+    fn refusal(&mut self, path: &[u8], code: Code) -> String {
+        let (node, path) = (&self.node, shown(path));
+        match (code, &self.user) {
+            (Code::NO_NODE, _) => format!("failed to read from {node}: key `{path}` does not exist"),
+            (Code::NO_AUTH, None) => {
+                format!("failed to read from {node}: `{path}` may not be read without a user: set `username`")
+            }
+            (Code::NO_AUTH, Some((user, _))) => {
+                let user = user.reveal();
+                self.is_suspect = true;
+                format!("failed to read from {node}: user `{user}` may not read `{path}`, or has another password")
+            }
+            (code, _) => format!("failed to read from {node}: `{path}`: {code}"),
+        }
+    }
+
+    /// A resource cannot have what it wants. The others go on.
+    fn refuse(&mut self, id: Id, words: String, pause: Duration, now: Instant, out: &mut Vec<Output>) {
+        let Some(subscription) = self.active(id) else { return };
+        out.extend(subscription.take_changes().map(|report| Output::Report(id, report)));
+        subscription.reset();
+        self.reads.forget(id);
+        self.readings.refused(id, words, pause, now, out);
+        self.wake = Some(now);
+    }
+
+    fn fault(&mut self, fault: Fault, now: Instant, out: &mut Vec<Output>) {
+        match fault {
+            Fault::Words(words) => self.fail(&words, None, now, out),
+            Fault::Lasting(words) => {
+                out.push(Output::FailFast);
+                let not_before = now + self.slow_retry();
+                self.fail(&words, Some(not_before), now, out);
+            }
+            Fault::Old => {
+                self.readings.debug("the server has no lasting watches, setting one on each node", out);
+                self.is_old = true;
+                out.push(Output::Cancel(CONNECTION));
+                self.lose(out);
+                self.wake = Some(now);
+            }
+        }
+    }
+
+    /// How long to wait for what only a person can mend.
+    fn slow_retry(&mut self) -> Duration {
+        self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
+    }
+
+    /// The connection is of no use any more.
+    fn fail(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
+        if let State::Open(open) = &self.state
+            && now.saturating_duration_since(open.since) >= LASTING
+        {
+            out.push(Output::ResetBackoff);
+        }
+        let is_reading = self.readings.is_due(now) || self.readings.reading().next().is_some();
+        let what = if is_reading { "read from" } else { "watch" };
+        let words = format!("failed to {what} {}: {}", self.node, self.secrets.redact(words));
+        self.lose(out);
+        out.push(Output::NodeFailed { words, not_before });
+    }
+
+    /// What was asked and watched on the connection is lost. What has come is reported.
+    fn lose(&mut self, out: &mut Vec<Output>) {
+        for (id, subscription) in &mut self.subscriptions {
+            out.extend(subscription.take_changes().map(|report| Output::Report(*id, report)));
+            subscription.reset();
+        }
+        self.reads.clear();
+        self.readings.failed(true);
+        (self.state, self.held) = (State::Closed, None);
+    }
+
+    /// Reports what has changed and been reread.
+    fn quiet(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let is_over = self.held.is_some_and(|since| since + HOLD <= now);
+        let mut holds = false;
+        for (id, subscription) in &mut self.subscriptions {
+            if subscription.is_reading() || !subscription.has_changes() {
+                continue;
+            }
+            if subscription.pending > 0 && !is_over {
+                holds = true;
+            } else {
+                out.extend(subscription.take_changes().map(|report| Output::Report(*id, report)));
+            }
+        }
+        self.held = if holds { self.held.or(Some(now)) } else { None };
+    }
+}
+
+impl Open {
+    fn next_number(&mut self) -> i32 {
+        // What is below 0 has a meaning of its own.
+        self.number = self.number.checked_add(1).unwrap_or(1);
+        self.number
+    }
+
+    /// Sends a request, whose number was the last one.
+    fn ask(&mut self, what: Asked, request: &[u8], now: Instant) {
+        self.send(request, now);
+        self.asked.push_back((self.number, what));
+    }
+
+    /// Sends what has an answer without a number of its own.
+    fn probe(&mut self, request: &[u8], now: Instant) {
+        self.send(request, now);
+        self.is_probed = true;
+    }
+
+    fn send(&mut self, request: &[u8], now: Instant) {
+        if self.asked.is_empty() && !self.is_probed {
+            self.heard = now;
+        }
+        self.sent = now;
+        self.unsent.extend_from_slice(request);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.is_probed || !self.asked.is_empty()
+    }
+
+    fn is_late(&self, limit: Duration, now: Instant) -> bool {
+        self.is_asked() && self.heard + limit <= now
+    }
+}
+
+impl Subscribers for Zookeeper {
+    fn waiting(&self) -> Vec<Id> {
+        self.readings.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.readings.give_up();
+    }
+
+    fn use_node(&mut self, name: &str) {
+        self.is_old &= self.node == name;
+        self.node = name.to_owned();
+    }
+}
+
+impl Protocol for Zookeeper {
+    fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>) {
+        let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+        out.push(Output::Report(id, Report::Log(line.with("nodes", self.settings.nodes.clone()))));
+        self.readings.add(id, options);
+        self.subscriptions.insert(id, Subscription::new(options));
+    }
+
+    fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
+        self.readings.remove(id);
+        self.subscriptions.remove(&id);
+        self.reads.forget(id);
+        if self.subscriptions.is_empty() {
+            self.hang_up(out);
+        }
+    }
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        match input {
+            Input::Turn => self.turn(now, out),
+            Input::Credentials(credentials) => self.credentials(credentials, now, out),
+            Input::Connected(_) => {
+                if let State::Opening { until, .. } = &mut self.state {
+                    *until = Some(now + self.settings.request_timeout);
+                }
+            }
+            Input::Body(_, piece) => self.body(piece, now, out),
+            Input::Failed(_, failure) => self.fail(&failure.words, None, now, out),
+            Input::End(_) => {
+                let words = match self.state {
+                    State::Opening { .. } => "closed by the server before it gave a session: it may have no quorum",
+                    State::Closed | State::LoggingIn | State::Open(_) => "connection closed by the server",
+                };
+                self.fail(words, None, now, out);
+            }
+            Input::Quiet => self.quiet(now, out),
+            // It makes no requests over HTTP.
+            Input::Head(..) => {}
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let step = match &self.state {
+            State::Closed | State::LoggingIn => None,
+            State::Opening { until, .. } => *until,
+            State::Open(open) => {
+                let answer = open.is_asked().then(|| open.heard + self.settings.request_timeout);
+                let ping = (!open.is_probed).then(|| open.sent + open.ping_every);
+                answer.into_iter().chain(ping).min()
+            }
+        };
+        let held = self.held.map(|since| since + HOLD);
+        [self.wake, step, held, self.readings.due()].into_iter().flatten().min()
+    }
+}
+
+/// A path as the server has it.
+fn absolute(chroot: &[u8], path: &[u8]) -> Vec<u8> {
+    match path {
+        b"/" if !chroot.is_empty() => chroot.to_vec(),
+        _ => [chroot, path].concat(),
+    }
+}
+
+/// A path of the server below the chroot.
+fn relative(chroot: &[u8], full: &[u8]) -> Option<Bytes> {
+    match full.strip_prefix(chroot)? {
+        b"" => Some(Bytes::from(&b"/"[..])),
+        path => path.starts_with(b"/").then(|| Bytes::from(path)),
+    }
+}
+
+/// A path in a message.
+fn shown(path: &[u8]) -> String {
+    let path = String::from_utf8_lossy(path);
+    path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;

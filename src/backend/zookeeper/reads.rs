@@ -1,0 +1,234 @@
+//! Which nodes of the tree are to be asked about: each once for all resources that want it, in which order, and what is to be
+//! asked of it again because it changed meanwhile. Knows neither bytes nor what the answers mean.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use super::wire::{Names, Unreadable};
+use crate::backend::protocol::Id;
+use crate::store::Bytes;
+
+/// What is asked of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Its value.
+    Data,
+    /// The names of its children.
+    Children,
+}
+
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// The resource.
+    pub id: Id,
+    /// What comes of it calls for an update.
+    pub trigger: bool,
+}
+
+/// Everything that is to be asked.
+#[derive(Default)]
+pub struct Reads {
+    reads: BTreeMap<(Bytes, What), Read>,
+    /// What was not asked yet, in order. What is not in `reads` any more is passed over.
+    queue: VecDeque<(Bytes, What)>,
+    /// Children that are to be asked about, the newest last.
+    listings: Vec<Listing>,
+}
+
+#[derive(Default)]
+struct Read {
+    interests: Vec<Interest>,
+    is_asked: bool,
+    /// Those who want to know once more: what is under way may be older than what they know of.
+    again: Vec<Interest>,
+}
+
+/// Children of a node that are to be asked about. Their names stay as they came until it is their turn.
+struct Listing {
+    parent: Bytes,
+    left: u32,
+    names: Rc<[u8]>,
+    at: usize,
+    interests: Vec<Interest>,
+}
+
+/// The next of the names.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// A child of a node, and who wants to know of it.
+    Child {
+        /// The node.
+        parent: Bytes,
+        /// The name of the child.
+        name: Vec<u8>,
+        /// Those who want to know.
+        interests: Vec<Interest>,
+    },
+    /// All children of a node were named to these.
+    End(Vec<Interest>),
+}
+
+impl Reads {
+    /// Asks about a node. Tells whether one more answer is to come for the resource.
+    pub fn want(&mut self, path: Bytes, what: What, interest: Interest) -> bool {
+        let read = self.reads.entry((path.clone(), what)).or_default();
+        if read.interests.is_empty() && !read.is_asked {
+            self.queue.push_back((path, what));
+        }
+        let interests = if read.is_asked { &mut read.again } else { &mut read.interests };
+        match interests.iter_mut().find(|known| known.id == interest.id) {
+            Some(known) => {
+                known.trigger |= interest.trigger;
+                false
+            }
+            None => {
+                interests.push(interest);
+                true
+            }
+        }
+    }
+
+    /// What is asked next, and those who want to know. It counts as asked.
+    pub fn next(&mut self) -> Option<(Bytes, What, &[Interest])> {
+        while let Some((path, what)) = self.queue.pop_front() {
+            let key = (path, what);
+            if self.reads.get(&key).is_some_and(|read| !read.is_asked) {
+                let read = self.reads.get_mut(&key)?;
+                read.is_asked = true;
+                return Some((key.0, what, &read.interests));
+            }
+        }
+        None
+    }
+
+    /// An answer came: those who wanted it. Those who want to know once more are asked for again.
+    pub fn answered(&mut self, path: &Bytes, what: What) -> Vec<Interest> {
+        let key = (path.clone(), what);
+        let Some(read) = self.reads.remove(&key) else { return Vec::new() };
+        if !read.again.is_empty() {
+            self.queue.push_back(key.clone());
+            self.reads.insert(key, Read { interests: read.again, ..Read::default() });
+        }
+        read.interests
+    }
+
+    /// Asks about children, by and by. One answer is still to come for each of those who want to know: [`Listed::End`].
+    pub fn list(&mut self, parent: Bytes, names: &Names<'_>, interests: Vec<Interest>) {
+        let (left, names) = names.rest();
+        self.listings.push(Listing { parent, left, names: Rc::from(names), at: 0, interests });
+    }
+
+    /// The next child that is to be asked about.
+    ///
+    /// # Errors
+    /// The names cannot be read.
+    pub fn next_listed(&mut self) -> Option<Result<Listed, Unreadable>> {
+        let listing = self.listings.last_mut()?;
+        let mut names = Names::resume(listing.left, &listing.names[listing.at..]);
+        match names.next() {
+            Some(Ok(name)) => {
+                let (left, rest) = names.rest();
+                (listing.left, listing.at) = (left, listing.names.len() - rest.len());
+                let (parent, interests) = (listing.parent.clone(), listing.interests.clone());
+                Some(Ok(Listed::Child { parent, name: name.to_vec(), interests }))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => self.listings.pop().map(|listing| Ok(Listed::End(listing.interests))),
+        }
+    }
+
+    /// How many answers are to come.
+    pub fn len(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// A resource does not want to know any more.
+    pub fn forget(&mut self, id: Id) {
+        let drop = |interests: &mut Vec<Interest>| interests.retain(|interest| interest.id != id);
+        self.reads.retain(|_, read| {
+            drop(&mut read.interests);
+            drop(&mut read.again);
+            // What was asked will be answered.
+            read.is_asked || !read.interests.is_empty()
+        });
+        self.listings.iter_mut().for_each(|listing| drop(&mut listing.interests));
+        self.listings.retain(|listing| !listing.interests.is_empty());
+    }
+
+    /// Nothing is asked any more.
+    pub fn clear(&mut self) {
+        *self = Reads::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::zookeeper::wire;
+
+    fn bytes(text: &str) -> Bytes {
+        Rc::from(text.as_bytes())
+    }
+
+    fn want(reads: &mut Reads, path: &str, id: u64, trigger: bool) -> bool {
+        reads.want(bytes(path), What::Data, Interest { id: Id(id), trigger })
+    }
+
+    fn next(reads: &mut Reads) -> Option<String> {
+        reads.next().map(|(path, _, interests)| format!("{} {}", String::from_utf8_lossy(&path), shown(interests)))
+    }
+
+    fn answered(reads: &mut Reads, path: &str) -> String {
+        shown(&reads.answered(&bytes(path), What::Data))
+    }
+
+    fn shown(interests: &[Interest]) -> String {
+        let text = |interest: &Interest| format!("{}{}", interest.id.0, if interest.trigger { "!" } else { "" });
+        interests.iter().map(text).collect::<Vec<_>>().join(",")
+    }
+
+    #[test]
+    fn a_node_is_asked_about_once_for_all() {
+        let mut reads = Reads::default();
+        assert!(want(&mut reads, "/a", 1, false) && want(&mut reads, "/a", 2, true));
+        assert!(!want(&mut reads, "/a", 1, true), "its answer is to come already");
+        assert!(want(&mut reads, "/b", 1, false));
+        assert_eq!(next(&mut reads).as_deref(), Some("/a 1!,2!"));
+        // What changes meanwhile is asked for once more.
+        assert!(want(&mut reads, "/a", 1, false) && !want(&mut reads, "/a", 1, false));
+        assert_eq!((answered(&mut reads, "/a"), answered(&mut reads, "/never")), ("1!,2!".into(), "".into()));
+        assert_eq!((next(&mut reads).as_deref(), next(&mut reads).as_deref()), (Some("/b 1"), Some("/a 1")));
+        assert_eq!((next(&mut reads), reads.len()), (None, 2));
+    }
+
+    #[test]
+    fn who_has_left_is_not_asked_for() {
+        let mut reads = Reads::default();
+        (1..=2).for_each(|id| _ = want(&mut reads, "/a", id, false));
+        want(&mut reads, "/b", 1, false);
+        reads.forget(Id(1));
+        assert_eq!((next(&mut reads).as_deref(), next(&mut reads)), (Some("/a 2"), None));
+        reads.forget(Id(2));
+        assert!(want(&mut reads, "/a", 3, false), "what is under way was asked before it was wanted");
+        assert_eq!((answered(&mut reads, "/a"), next(&mut reads).as_deref()), (String::new(), Some("/a 3")));
+    }
+
+    #[test]
+    fn children_are_asked_about_by_and_by() {
+        let mut reads = Reads::default();
+        let names = wire::read_children(b"\0\0\0\x02\0\0\0\x01x\0\0\0\x01y").unwrap();
+        let interests = vec![Interest { id: Id(1), trigger: false }];
+        reads.list(bytes("/a"), &names, interests.clone());
+        let child = |name: &str| {
+            let (parent, name) = (bytes("/a"), name.as_bytes().to_vec());
+            Some(Ok(Listed::Child { parent, name, interests: interests.clone() }))
+        };
+        assert_eq!(reads.next_listed(), child("x"));
+        assert_eq!(reads.next_listed(), child("y"));
+        assert_eq!(reads.next_listed(), Some(Ok(Listed::End(interests.clone()))));
+        assert_eq!(reads.next_listed(), None);
+        reads.list(bytes("/a"), &wire::read_children(b"\0\0\0\x02\0\0\0\x01").unwrap(), interests);
+        assert!(reads.next_listed().is_some_and(|listed| listed.is_err()));
+    }
+}

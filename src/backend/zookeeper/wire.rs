@@ -1,0 +1,577 @@
+//! ZooKeeper's bytes: requests become frames, and what a server sends becomes frames, replies and events (jute, big-endian, as
+//! ZooKeeper 3.4 to 3.9 write it). Bounded, and no bytes make it panic. Decides nothing and keeps no session.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::store::Bytes;
+
+/// The number of a reply that is an event of a watch.
+const EVENT: i32 = -1;
+/// The number of a ping and of its reply.
+const PING: i32 = -2;
+/// The number of an authentication and of its reply.
+const AUTHENTICATION: i32 = -4;
+
+const CREATE_SESSION_VERSION: i32 = 0;
+
+const OP_EXISTS: i32 = 3;
+const OP_GET_DATA: i32 = 4;
+const OP_SYNC: i32 = 9;
+const OP_PING: i32 = 11;
+const OP_GET_CHILDREN: i32 = 12;
+const OP_AUTHENTICATE: i32 = 100;
+const OP_ADD_WATCH: i32 = 106;
+const OP_CLOSE: i32 = -11;
+
+/// `addWatch`: persistent, and for all nodes below.
+const RECURSIVE: i32 = 1;
+
+/// The password of a session that does not exist yet.
+const NO_PASSWORD: [u8; 16] = [0; 16];
+
+/// The longest password of a session; servers give 16 bytes.
+const LONGEST_PASSWORD: usize = 1024;
+
+/// Bytes of memory that are kept for the next frames after a large one.
+const KEPT: usize = 256 * 1024;
+
+/// Where the number of children is in a node's `Stat`, and how long that is.
+const CHILDREN_IN_STAT: usize = 56;
+const STAT: usize = 68;
+
+/// A session as the server knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionId {
+    /// 0: none.
+    pub id: i64,
+    /// Shows that the session is ours.
+    pub password: Vec<u8>,
+}
+
+/// A request that has a reply of its own. Paths are those of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// The value of a node and the number of its children.
+    Data {
+        /// The node.
+        path: &'a [u8],
+        /// Whether the next change of it, or its end, is told.
+        watch: bool,
+    },
+    /// The names of its children.
+    Children {
+        /// The node.
+        path: &'a [u8],
+        /// Whether the next child that comes or goes is told.
+        watch: bool,
+    },
+    /// Asks for an event when a node is created.
+    Creation {
+        /// The node.
+        path: &'a [u8],
+    },
+    /// Lets the server come up to what the leader has.
+    Sync {
+        /// Any path.
+        path: &'a [u8],
+    },
+    /// Asks for an event of every change of the node and below it, for as long as the connection lasts.
+    AddWatch {
+        /// The node; it need not exist.
+        path: &'a [u8],
+    },
+    /// Ends the session.
+    Close,
+}
+
+/// What a server sent once the session stands.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// The reply to the request of this number.
+    Reply {
+        /// The number.
+        number: i32,
+        /// What it brought, to be read as the request has it.
+        outcome: Result<&'a [u8], Code>,
+    },
+    /// A watch.
+    Event {
+        /// What happened.
+        kind: EventKind,
+        /// To which node.
+        path: Bytes,
+    },
+    /// The reply to a ping.
+    Pong,
+    /// The reply to an authentication.
+    Authenticated(Result<(), Code>),
+}
+
+/// What a watch told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The node came to be.
+    Created,
+    /// The node is gone.
+    Deleted,
+    /// Its value was written.
+    Changed,
+    /// A child came or went.
+    ChildrenChanged,
+    /// Nothing about a node, or nothing that is known.
+    Other,
+}
+
+/// The code of an error, as the server gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(pub i32);
+
+impl Code {
+    /// There is no such request on this server.
+    pub const UNIMPLEMENTED: Code = Code(-6);
+    /// There is no such node.
+    pub const NO_NODE: Code = Code(-101);
+    /// The node may not be read.
+    pub const NO_AUTH: Code = Code(-102);
+    /// The server does not take the authentication.
+    pub const AUTH_FAILED: Code = Code(-115);
+    /// The server wants another kind of authentication.
+    pub const AUTH_REQUIRED: Code = Code(-124);
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self.0 {
+            -1 => "system error",
+            -2 => "runtime inconsistency",
+            -3 => "data inconsistency",
+            -4 => "connection to the leader lost",
+            -5 => "marshalling error",
+            -6 => "request unknown to this server",
+            -7 => "timeout of the server",
+            -8 => "bad arguments",
+            -101 => "no such node",
+            -102 => "not permitted",
+            -112 => "session expired",
+            -115 => "authentication failed",
+            -118 => "session moved to another server",
+            -122 => "request timed out at the server",
+            -124 => "the server wants SASL, which is not supported",
+            -127 => "the server is overloaded",
+            code => return write!(f, "error {code}"),
+        };
+        f.write_str(words)
+    }
+}
+
+/// Why bytes cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// A frame is longer than it may be: its length, and the limit.
+    TooLong(usize, usize),
+    /// They are not what ZooKeeper sends.
+    Nonsense(&'static str),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::TooLong(length, limit) => write!(
+                f,
+                "an answer of {length} bytes is longer than {limit} bytes: raise `max_response` of the backend"
+            ),
+            Unreadable::Nonsense(what) => write!(f, "not an answer of ZooKeeper: {what}"),
+        }
+    }
+}
+
+/// Bytes that come in pieces, as frames.
+#[derive(Debug)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    /// Where the next frame begins.
+    at: usize,
+    limit: usize,
+}
+
+impl Frames {
+    /// `limit`: the most bytes of one frame.
+    pub fn new(limit: usize) -> Frames {
+        Frames { bytes: Vec::new(), at: 0, limit }
+    }
+
+    /// Takes what has come.
+    pub fn push(&mut self, piece: &[u8]) {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        if self.bytes.is_empty() {
+            self.bytes.shrink_to(KEPT);
+        }
+        self.bytes.extend_from_slice(piece);
+    }
+
+    /// The next frame that is there as a whole.
+    ///
+    /// # Errors
+    /// The length is none, or is over the limit. Nothing can be read any more.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Unreadable> {
+        let Some((length, rest)) = self.bytes[self.at..].split_first_chunk() else { return Ok(None) };
+        let length = usize::try_from(i32::from_be_bytes(*length))
+            .map_err(|_| Unreadable::Nonsense("a frame of negative length"))?;
+        if length > self.limit {
+            return Err(Unreadable::TooLong(length, self.limit));
+        }
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        self.at += 4 + length;
+        Ok(Some(frame))
+    }
+}
+
+/// The frame that asks for a session, or for one that there was.
+pub fn connect(timeout: Duration, session: &SessionId) -> Vec<u8> {
+    let mut frame = Frame::new();
+    frame.int(CREATE_SESSION_VERSION);
+    // A server that is behind what was read would close the connection without a word. What is read after a connection is
+    // made is `sync`ed instead.
+    frame.long(0);
+    frame.int(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+    frame.long(session.id);
+    frame.buffer(if session.id == 0 { &NO_PASSWORD } else { &session.password });
+    // Not to a server that has lost the others and only reads.
+    frame.flag(false);
+    frame.end()
+}
+
+/// The frame of a request.
+pub fn request(number: i32, request: Request<'_>) -> Vec<u8> {
+    let mut frame = Frame::new();
+    frame.int(number);
+    match request {
+        Request::Data { path, watch } => frame.watching(OP_GET_DATA, path, watch),
+        Request::Children { path, watch } => frame.watching(OP_GET_CHILDREN, path, watch),
+        Request::Creation { path } => frame.watching(OP_EXISTS, path, true),
+        Request::Sync { path } => {
+            frame.int(OP_SYNC);
+            frame.buffer(path);
+        }
+        Request::AddWatch { path } => {
+            frame.int(OP_ADD_WATCH);
+            frame.buffer(path);
+            frame.int(RECURSIVE);
+        }
+        Request::Close => frame.int(OP_CLOSE),
+    }
+    frame.end()
+}
+
+/// The frame of a ping.
+pub fn ping() -> Vec<u8> {
+    let mut frame = Frame::new();
+    frame.int(PING);
+    frame.int(OP_PING);
+    frame.end()
+}
+
+/// The frame that names a user and its password. It holds both as they are.
+pub fn authenticate(user: &str, password: &str) -> Vec<u8> {
+    let mut frame = Frame::new();
+    frame.int(AUTHENTICATION);
+    frame.int(OP_AUTHENTICATE);
+    frame.int(0);
+    frame.buffer(b"digest");
+    frame.buffer(format!("{user}:{password}").as_bytes());
+    frame.end()
+}
+
+/// Reads the answer to [`connect`]: the session, and its timeout as the server has it. `None`: the session has expired.
+///
+/// # Errors
+/// It is no such answer.
+pub fn read_session(frame: &[u8]) -> Result<Option<(SessionId, Duration)>, Unreadable> {
+    let mut reader = Reader(frame);
+    reader.int()?;
+    let timeout = reader.int()?;
+    let id = reader.long()?;
+    let password = reader.buffer()?;
+    if password.len() > LONGEST_PASSWORD {
+        return Err(Unreadable::Nonsense("the password of a session is too long"));
+    }
+    match u64::try_from(timeout) {
+        Ok(0) | Err(_) => Ok(None),
+        Ok(timeout) if id != 0 => {
+            Ok(Some((SessionId { id, password: password.to_vec() }, Duration::from_millis(timeout))))
+        }
+        Ok(_) => Err(Unreadable::Nonsense("a session without a number")),
+    }
+}
+
+/// Reads a frame that came after the session was there.
+///
+/// # Errors
+/// It is no reply and no event.
+pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
+    let mut reader = Reader(frame);
+    let number = reader.int()?;
+    // The transaction that the server has come to.
+    reader.long()?;
+    let code = Code(reader.int()?);
+    Ok(match number {
+        EVENT => {
+            let kind = match reader.int()? {
+                1 => EventKind::Created,
+                2 => EventKind::Deleted,
+                3 => EventKind::Changed,
+                4 => EventKind::ChildrenChanged,
+                _ => EventKind::Other,
+            };
+            // The state of the connection, which is known here.
+            reader.int()?;
+            Message::Event { kind, path: Rc::from(reader.buffer()?) }
+        }
+        PING => Message::Pong,
+        AUTHENTICATION => Message::Authenticated(if code.0 == 0 { Ok(()) } else { Err(code) }),
+        number => Message::Reply { number, outcome: if code.0 == 0 { Ok(reader.0) } else { Err(code) } },
+    })
+}
+
+/// Reads what [`Request::Data`] brought: the value, and how many children the node has.
+///
+/// # Errors
+/// It is not that.
+pub fn read_data(body: &[u8]) -> Result<(&[u8], u32), Unreadable> {
+    let mut reader = Reader(body);
+    let value = reader.buffer()?;
+    Ok((value, reader.children()?))
+}
+
+/// Reads what [`Request::Children`] brought.
+///
+/// # Errors
+/// It is not that.
+pub fn read_children(body: &[u8]) -> Result<Names<'_>, Unreadable> {
+    let mut reader = Reader(body);
+    let count = reader.count()?;
+    Ok(Names { reader, left: count })
+}
+
+/// The names of children.
+pub struct Names<'a> {
+    reader: Reader<'a>,
+    left: u32,
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = Result<&'a [u8], Unreadable>;
+
+    /// The next name; after an error there are no more.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let name = self.reader.buffer().and_then(|name| match name {
+            b"" | b"." | b".." => Err(Unreadable::Nonsense("a child without a name")),
+            _ if name.contains(&b'/') => Err(Unreadable::Nonsense("a slash in the name of a child")),
+            _ => Ok(name),
+        });
+        if name.is_err() {
+            self.left = 0;
+        }
+        Some(name)
+    }
+}
+
+impl<'a> Names<'a> {
+    /// How many are left, as the server says, and the bytes that they are in.
+    pub fn rest(&self) -> (u32, &'a [u8]) {
+        (self.left, self.reader.0)
+    }
+
+    /// Goes on where [`Names::rest`] was.
+    pub fn resume(left: u32, bytes: &'a [u8]) -> Names<'a> {
+        Names { reader: Reader(bytes), left }
+    }
+}
+
+/// A frame that is written.
+struct Frame(Vec<u8>);
+
+impl Frame {
+    fn new() -> Frame {
+        Frame(vec![0; 4])
+    }
+
+    fn int(&mut self, value: i32) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn long(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn flag(&mut self, value: bool) {
+        self.0.push(u8::from(value));
+    }
+
+    /// What is longer than a length can say is no text of a configuration and no path of a server.
+    fn buffer(&mut self, bytes: &[u8]) {
+        let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+        self.int(length);
+        self.0.extend_from_slice(&bytes[..bytes.len().min(i32::MAX as usize)]);
+    }
+
+    fn watching(&mut self, operation: i32, path: &[u8], watch: bool) {
+        self.int(operation);
+        self.buffer(path);
+        self.flag(watch);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        let length = i32::try_from(self.0.len() - 4).unwrap_or(i32::MAX);
+        self.0[..4].copy_from_slice(&length.to_be_bytes());
+        self.0
+    }
+}
+
+/// Bytes that are read.
+#[derive(Clone, Copy)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    const SHORT: Unreadable = Unreadable::Nonsense("it ends too early");
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Reader::SHORT)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn int(&mut self) -> Result<i32, Unreadable> {
+        self.take().map(i32::from_be_bytes)
+    }
+
+    fn long(&mut self) -> Result<i64, Unreadable> {
+        self.take().map(i64::from_be_bytes)
+    }
+
+    /// How many of something; -1 stands for none.
+    fn count(&mut self) -> Result<u32, Unreadable> {
+        match self.int()? {
+            -1 => Ok(0),
+            count => u32::try_from(count).map_err(|_| Unreadable::Nonsense("a negative length")),
+        }
+    }
+
+    fn buffer(&mut self) -> Result<&'a [u8], Unreadable> {
+        let length = usize::try_from(self.count()?).map_err(|_| Reader::SHORT)?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Reader::SHORT)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// The number of children in a `Stat`.
+    fn children(&mut self) -> Result<u32, Unreadable> {
+        let stat: [u8; STAT] = self.take()?;
+        Reader(&stat[CHILDREN_IN_STAT..]).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(bytes: &[u8], size: usize, limit: usize) -> Result<Vec<Vec<u8>>, Unreadable> {
+        let mut frames = Frames::new(limit);
+        let mut found = Vec::new();
+        for piece in bytes.chunks(size) {
+            frames.push(piece);
+            while let Some(frame) = frames.next_frame()? {
+                found.push(frame.to_vec());
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn frames_come_in_pieces_of_any_size() {
+        let bytes = b"\0\0\0\x03abc\0\0\0\0\0\0\0\x01d\0\0";
+        for size in 1..=bytes.len() {
+            assert_eq!(frames(bytes, size, 3), Ok(vec![b"abc".to_vec(), b"".to_vec(), b"d".to_vec()]), "{size}");
+        }
+        assert_eq!(frames(bytes, 5, 2), Err(Unreadable::TooLong(3, 2)), "before its bytes have come");
+        assert_eq!(frames(b"\xff\xff\xff\xff", 4, 9), Err(Unreadable::Nonsense("a frame of negative length")));
+    }
+
+    #[test]
+    fn requests_are_frames() {
+        let check = |frame: Vec<u8>, want: &[u8]| assert_eq!(frame, want, "{}", frame.escape_ascii());
+        let path = b"/a";
+        check(request(7, Request::Data { path, watch: true }), b"\0\0\0\x0f\0\0\0\x07\0\0\0\x04\0\0\0\x02/a\x01");
+        check(request(8, Request::Children { path, watch: false }), b"\0\0\0\x0f\0\0\0\x08\0\0\0\x0c\0\0\0\x02/a\0");
+        check(request(9, Request::Creation { path }), b"\0\0\0\x0f\0\0\0\x09\0\0\0\x03\0\0\0\x02/a\x01");
+        check(request(1, Request::Sync { path }), b"\0\0\0\x0e\0\0\0\x01\0\0\0\x09\0\0\0\x02/a");
+        check(request(2, Request::AddWatch { path }), b"\0\0\0\x12\0\0\0\x02\0\0\0\x6a\0\0\0\x02/a\0\0\0\x01");
+        check(request(3, Request::Close), b"\0\0\0\x08\0\0\0\x03\xff\xff\xff\xf5");
+        check(ping(), b"\0\0\0\x08\xff\xff\xff\xfe\0\0\0\x0b");
+        check(authenticate("u", "p"), b"\0\0\0\x1d\xff\xff\xff\xfc\0\0\0\x64\0\0\0\0\0\0\0\x06digest\0\0\0\x03u:p");
+        let session = SessionId { id: 5, password: b"pw".to_vec() };
+        check(
+            connect(Duration::from_secs(10), &session),
+            b"\0\0\0\x1f\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x27\x10\0\0\0\0\0\0\0\x05\0\0\0\x02pw\0",
+        );
+        assert_eq!(connect(Duration::from_secs(10), &SessionId::default()).len(), 4 + 29 + 16);
+        assert_eq!(connect(Duration::MAX, &session)[16..20], [0x7f, 0xff, 0xff, 0xff]);
+    }
+
+    #[test]
+    fn sessions_and_messages_are_read() {
+        let session = b"\0\0\0\0\0\0\x0f\xa0\0\0\0\0\0\0\0\x05\0\0\0\x02pw";
+        let want = (SessionId { id: 5, password: b"pw".to_vec() }, Duration::from_secs(4));
+        assert_eq!(read_session(session), Ok(Some(want.clone())));
+        assert_eq!(
+            read_session(&[&session[..], b"\0"].concat()),
+            Ok(Some(want)),
+            "a server that knows of read-only ones"
+        );
+        assert_eq!(read_session(&[0; 20]), Ok(None));
+        for length in 0..session.len() {
+            assert_eq!(read_session(&session[..length]), Err(Reader::SHORT));
+        }
+        let event = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\x03\0\0\0\x03\0\0\0\x02/a";
+        let path = Rc::from(&b"/a"[..]);
+        assert_eq!(read(event), Ok(Message::Event { kind: EventKind::Changed, path }));
+        (0..event.len()).for_each(|length| assert_eq!(read(&event[..length]), Err(Reader::SHORT)));
+        let reply = |number: i32, code: i32, body: &[u8]| {
+            [&number.to_be_bytes()[..], &[0; 8], &code.to_be_bytes(), body].concat()
+        };
+        assert_eq!(read(&reply(4, 0, b"xy")), Ok(Message::Reply { number: 4, outcome: Ok(b"xy") }));
+        assert_eq!(read(&reply(4, -101, b"")), Ok(Message::Reply { number: 4, outcome: Err(Code::NO_NODE) }));
+        assert_eq!(read(&reply(PING, 0, b"")), Ok(Message::Pong));
+        assert_eq!(read(&reply(AUTHENTICATION, -115, b"")), Ok(Message::Authenticated(Err(Code::AUTH_FAILED))));
+    }
+
+    #[test]
+    fn values_and_children_are_read() {
+        let mut stat = [0; STAT];
+        stat[CHILDREN_IN_STAT + 3] = 2;
+        let value = [&b"\0\0\0\x03\xff\n\0"[..], &stat].concat();
+        assert_eq!(read_data(&value), Ok((&b"\xff\n\0"[..], 2)));
+        (0..value.len()).for_each(|length| assert_eq!(read_data(&value[..length]), Err(Reader::SHORT)));
+        assert_eq!(read_data(&[&[0xff; 4][..], &stat].concat()), Ok((&b""[..], 2)), "a node without a value");
+        assert_eq!(read_data(&[&[0x80, 0, 0, 0][..], &stat].concat()), Err(Unreadable::Nonsense("a negative length")));
+
+        let names = |body: &[u8]| read_children(body).and_then(|names| names.map(|n| n.map(<[u8]>::to_vec)).collect());
+        let two = b"\0\0\0\x02\0\0\0\x01b\0\0\0\x03a c".as_slice();
+        assert_eq!(names(two), Ok(vec![b"b".to_vec(), b"a c".to_vec()]));
+        assert_eq!(names(b"\xff\xff\xff\xff"), Ok(vec![]));
+        // A count that promises what is not there takes no memory.
+        assert_eq!(names(b"\x7f\xff\xff\xff\0\0\0\x01b"), Err(Reader::SHORT));
+        for bad in [&b"a/b"[..], b"", b".", b".."] {
+            let length = u8::try_from(bad.len()).unwrap();
+            assert!(names(&[b"\0\0\0\x01\0\0\0", &[length][..], bad].concat()).is_err(), "{}", bad.escape_ascii());
+        }
+        let mut begun = read_children(two).unwrap();
+        begun.next();
+        let (left, bytes) = begun.rest();
+        assert_eq!(Names::resume(left, bytes).collect::<Vec<_>>(), [Ok(&b"a c"[..])]);
+    }
+}
