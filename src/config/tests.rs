@@ -971,3 +971,30 @@ fn the_variables_of_consuls_client_count_where_nothing_is_set() {
     assert_eq!((token.credential, token.source), (Credential::File("/t".into()), "token_file"));
     assert_eq!(of_file.tls.client_ca_keys, Some("/own".into()));
 }
+
+#[test]
+fn one_kind_of_login_to_nats_counts() {
+    let check = |keys: &str, want: Option<NatsLogin>, warning: &str| {
+        let text =
+            format!("{RESOURCE}[resource.backend]\nnats = {{bucket = 'b', keys = ['/'], onetime = true, {keys}}}\n");
+        let (config, warnings) = Table::new(&text).load_with_findings();
+        let Kind::Nats(nats) = &config.resources[0].backends[0].kind else { panic!("not of NATS") };
+        assert_eq!(nats.login, want, "{keys}");
+        let text = warnings.join("\n");
+        assert_eq!(text.contains("has no effect beside"), !warning.is_empty(), "{keys}: {text}");
+        assert!(text.contains(warning), "{keys}: {text}");
+    };
+    let inline = |text: &str| Credential::Inline(Secret::new(text.into()));
+    let user = || Some(NatsLogin::User(Login { username: inline("u"), password: inline("p") }));
+    check("username = 'u', password = 'p'", user(), "");
+    check("token = 't'", Some(NatsLogin::Token(inline("t"))), "");
+    check("token_file = 'f'", Some(NatsLogin::Token(Credential::File("f".into()))), "");
+    check(
+        "username = 'u', token = 't'",
+        Some(NatsLogin::Token(inline("t"))),
+        "`username` has no effect beside `token`",
+    );
+    check("token = 't', creds = 'c'", Some(NatsLogin::Creds("c".into())), "`token` has no effect beside `creds`");
+    check("username = 'u', creds = 'c'", Some(NatsLogin::Creds("c".into())), "`username` has no effect beside `creds`");
+    check("token = '', username = 'u', password = 'p'", user(), "");
+}

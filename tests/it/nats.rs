@@ -256,23 +256,12 @@ fn tls_is_set_up_before_the_login() {
     check(&trusting.set("timeout", 1), 1, "failed to");
 }
 
-/// Writers and every kind of trouble: at each quiet point the file is what a fresh one-shot makes.
+/// Every kind of trouble: at each quiet point the file is what a fresh one-shot makes.
 #[test]
-fn a_thousand_changes_through_trouble_end_as_a_fresh_one_shot() {
-    storm("a_thousand_changes_through_trouble_end_as_a_fresh_one_shot", 1_000);
-}
-
-/// Ten thousand, for `REMCO_LONG=1`.
-#[test]
-fn ten_thousand_changes_through_trouble_end_as_a_fresh_one_shot() {
-    if std::env::var_os("REMCO_LONG").is_some() {
-        storm("ten_thousand_changes_through_trouble_end_as_a_fresh_one_shot", 10_000);
-    }
-}
-
-fn storm(test: &str, changes: usize) {
+fn random_changes_through_trouble_end_as_a_fresh_one_shot() {
     const ROUND: usize = 100;
-    let Some(mut nats) = Nats::start(test) else { return };
+    let changes = std::env::var("REMCO_CHANGES").map_or(500, |count| count.parse().expect("a number"));
+    let Some(mut nats) = Nats::start("random_changes_through_trouble_end_as_a_fresh_one_shot") else { return };
     nats.client().create_bucket("cfg");
     let proxy = FaultProxy::start(nats.port());
     let dir = folder();
