@@ -94,6 +94,8 @@ fn protocols() {
     all("protocol_consul", 30, protocol::consul);
     #[cfg(feature = "redis")]
     all("protocol_redis", 30, protocol::redis);
+    #[cfg(feature = "zookeeper")]
+    all("protocol_zookeeper", 30, protocol::zookeeper);
 }
 
 #[test]
