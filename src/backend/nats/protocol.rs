@@ -136,6 +136,8 @@ enum Next {
     Loaded,
     /// It cannot go on, in words for the log.
     Lost(&'static str),
+    /// The bucket has to be read again, in words for the log. Nothing failed.
+    Again(&'static str),
     /// The read is larger than it may be.
     TooMany(String),
 }
@@ -491,6 +493,8 @@ impl Nats {
             Next::Nothing => {}
             Next::Loaded => self.loaded(number, out),
             Next::Lost(why) => self.lost(number, why, out),
+            // All values are known after the read, so that read does not follow read.
+            Next::Again(why) => self.renew(number, why, out),
             Next::TooMany(words) => {
                 let Some(Consumer { id, .. }) = self.consumers.get(&number) else { return };
                 let (id, words) = (*id, format!("bucket `{}`: {words}", self.settings.bucket));
@@ -597,7 +601,7 @@ impl Consumer {
                 let value = (!is_removed).then(|| Bytes::from(message.payload));
                 match self.mirror.apply(name, key, position.stream, value) {
                     Applied::Change(change) => self.changes.push(change),
-                    Applied::ReadAgain => return Next::Lost("a key shares its name, reading the bucket again"),
+                    Applied::ReadAgain => return Next::Again("a key shares its name, reading the bucket again"),
                 }
             }
             self.trigger |= watched.covers(&path);

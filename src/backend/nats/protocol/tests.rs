@@ -381,3 +381,12 @@ fn a_one_shot_run_ends_with_what_it_got() {
     bench.check(Input::Turn, &["cancel"]);
     assert_eq!(bench.nats.due(), None);
 }
+
+/// Not a failure of the node: nobody is told.
+#[test]
+fn a_value_that_is_not_known_is_read_again() {
+    let mut bench = Bench::watching();
+    bench.says(&entry("app/x", "2", 2, 0), &[]);
+    bench.says(&removal("app/x", 3, 0), &["1 changes /app/x=2", "send UNSUB 1"]);
+    bench.check(Input::Turn, &[&second()]);
+}
