@@ -26,6 +26,8 @@ pub mod redact;
 pub mod redis;
 pub mod services;
 pub mod tally;
+#[cfg(feature = "vault")]
+pub mod vault;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
@@ -215,6 +217,8 @@ impl Pool {
             Kind::Redis(redis) => redis::sharing(redis, mode),
             #[cfg(feature = "nats")]
             Kind::Nats(nats) => Some(nats::sharing(nats, mode)),
+            #[cfg(feature = "vault")]
+            Kind::Vault(vault) => vault::sharing(vault, mode),
             #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(zookeeper) => Some(zookeeper::sharing(zookeeper, mode)),
             _ => None,
@@ -280,13 +284,14 @@ impl Pool {
             Kind::Consul(consul) => Box::new(consul::driver(consul, mode, self.random, now)),
             #[cfg(not(feature = "consul"))]
             Kind::Consul(_) => unreachable!("config::unsupported refuses what is not built"),
+            #[cfg(feature = "vault")]
+            Kind::Vault(vault) => Box::new(vault::driver(vault, mode, self.random, now)),
+            #[cfg(not(feature = "vault"))]
+            Kind::Vault(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(zookeeper) => Box::new(zookeeper::driver(zookeeper, mode, self.random, now)),
             #[cfg(not(feature = "zookeeper"))]
             Kind::Zookeeper(_) => unreachable!("config::unsupported refuses what is not built"),
-            Kind::Vault(_) => {
-                unreachable!("config::unsupported refuses what is not built")
-            }
         }
     }
 

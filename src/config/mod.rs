@@ -30,8 +30,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use backend::{
-    Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin, ReadLimits,
-    Redis, Tls, Token, Vault, Zookeeper,
+    AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin,
+    ReadLimits, Redis, Tls, Token, Vault, Zookeeper,
 };
 pub use finding::{Finding, Findings};
 pub use mode::{Mode, Strictness};

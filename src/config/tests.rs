@@ -377,7 +377,7 @@ fn what_cannot_be_watched_is_read_by_interval() {
     check("env = {keys = ['/'], watch = true, interval = 7}", 7);
     check("mock = {watch = true}", 60);
     check("file = {filepath = 'HTTPS://a/b.json', keys = ['/'], watch = true}", 60);
-    check("vault = {node = 'v', keys = ['/'], watch = true}", 60);
+    check("vault = {node = 'v', auth_type = 'cert', keys = ['/'], watch = true}", 60);
 }
 
 #[test]
@@ -452,21 +452,18 @@ etcd = {{nodes = ['e'], scheme = 'https', srv_record = 's', client_cert = '', cl
             network: Network::default(),
         }),
         Kind::Vault(Vault {
-            node: "v".into(),
-            auth_type: "userpass".into(),
-            app_id: secret("a"),
-            user_id: secret("b"),
-            role_id: secret("c"),
-            secret_id: secret("d"),
-            username: "u".into(),
-            password: secret("p"),
-            auth_token: secret("t"),
+            node: "https://v".into(),
+            auth_type: AuthType::UserPass,
+            login: login("u", "p"),
+            auth_mount: "userpass".into(),
+            namespace: String::new(),
             tls: Tls {
                 client_cert: Some("1".into()),
                 client_key: Some("2".into()),
                 client_ca_keys: Some("3".into()),
                 server_name: None,
             },
+            network: Network::default(),
         }),
         Kind::Redis(Redis {
             nodes: vec!["redis://r:6379".into()],

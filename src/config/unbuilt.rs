@@ -71,8 +71,11 @@ fn of_resource(resource: &Resource) -> Vec<String> {
                     missing.push(format!("nats: tls://, client_* files and creds: {NO_TLS}"));
                 }
             }
-            unsupported @ Kind::Vault(_) => {
-                missing.push(format!("the {} backend is not supported yet", unsupported.name()))
+            Kind::Vault(vault) => {
+                missing.extend(without("vault", cfg!(feature = "vault")));
+                if !cfg!(feature = "tls") && vault.wants_tls() {
+                    missing.push(format!("vault: https and client_* files: {NO_TLS}"));
+                }
             }
         }
     }

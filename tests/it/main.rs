@@ -54,5 +54,7 @@ mod systemd;
 #[cfg(feature = "tls")]
 mod tls;
 mod tutorial;
+#[cfg(feature = "vault")]
+mod vault;
 mod watch;
 mod zookeeper;

@@ -231,13 +231,6 @@ fn included_files_are_resources_of_their_own() {
 }
 
 #[test]
-fn a_backend_that_is_not_built_yet_is_named_at_the_start() {
-    let dir = TempDir::new();
-    without_backend("one").backend("vault").onetime().write(&dir);
-    remco(&dir).once().expect_code(1).expect_log("vault");
-}
-
-#[test]
 fn an_unknown_key_is_a_warning_and_an_error_when_strict() {
     let dir = TempDir::new();
     dir.write("data.json", r#"{"greeting": "hello"}"#);

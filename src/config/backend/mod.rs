@@ -31,7 +31,7 @@ pub use plugin::Plugin;
 pub use read_limits::ReadLimits;
 pub use redis::Redis;
 pub use tls::Tls;
-pub use vault::Vault;
+pub use vault::{AuthType, Vault};
 pub use zookeeper::Zookeeper;
 
 use super::document::{Span, Table};

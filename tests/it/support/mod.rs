@@ -22,6 +22,8 @@ mod remco;
 mod root;
 mod strace;
 mod temp_dir;
+#[cfg(feature = "vault")]
+mod vault;
 mod wait;
 mod zookeeper;
 
@@ -45,5 +47,7 @@ pub use remco::{Finished, Invocation, Remco, remco};
 pub use root::{Root, static_binary};
 pub use strace::Trace;
 pub use temp_dir::TempDir;
+#[cfg(feature = "vault")]
+pub use vault::Vault;
 pub use wait::{LIMIT, wait_until};
 pub use zookeeper::{Acl, OldZookeeper, Zookeeper, ZookeeperClient};

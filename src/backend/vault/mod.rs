@@ -1,0 +1,37 @@
+//! Vault and OpenBao: what the configuration means is made into a driver. Resources that use the same server in the same way
+//! share a driver, and with it one login. `wire` knows the bytes, `protocol` what is asked when.
+
+mod protocol;
+mod round;
+mod wire;
+
+use std::time::Instant;
+
+use self::protocol::{Options, Vault};
+use super::driver::{Driver, Factory, Nodes, Store, limits};
+use super::failover::{Deadline, Start};
+use super::{Mode, Sharing};
+use crate::config::{self, Kind};
+
+/// The name in logs.
+const NAME: &str = "vault";
+
+/// A driver without resources.
+pub fn driver(vault: &config::Vault, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
+    let deadline = match mode {
+        Mode::OneShot => Deadline::After(vault.network.timeout),
+        Mode::Watch => Deadline::Never,
+    };
+    let nodes = Nodes::List(vec![vault.node.clone()], Start::First);
+    let (limits, tls, login) = (limits(&vault.network), vault.tls.clone(), Some(vault.login.clone()));
+    let options = Options::of(vault);
+    let factory: Factory = Box::new(move |nodes, shown, _| {
+        Box::new(Vault::new(options.clone(), nodes, shown.join(","), mode, random(u64::MAX)))
+    });
+    Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
+}
+
+/// What resources have in common that share a driver.
+pub fn sharing(vault: &config::Vault, mode: Mode) -> Option<Sharing> {
+    Some(Sharing { kind: Kind::Vault(vault.clone()), mode })
+}

@@ -1,0 +1,759 @@
+//! Vault as a protocol: one login for all resources, then for each of them a round of requests that lists and reads its keys.
+//! Keeps the token and the leases of dynamic secrets alive while they are needed. Bytes are `wire`'s business, which path a key
+//! stands for `round`'s, nodes and pauses the driver's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::NAME;
+use super::round::{Round, Step};
+use super::wire::{self, Answer, Lease, NONSENSE, TokenLife};
+use crate::backend::failover::SLOW_RETRY;
+use crate::backend::json::Json;
+use crate::backend::keys::Keys;
+use crate::backend::protocol::{
+    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, Subscribers,
+};
+use crate::backend::readings::Readings;
+use crate::backend::redact::Redactor;
+use crate::backend::{Mode, Report};
+use crate::config::{self, AuthType, ReadLimits, Secret};
+use crate::log::{Level, Line};
+use crate::random::Random;
+use crate::store::path;
+
+/// Requests of a round that are under way at a time.
+const MOST_READS: usize = 8;
+
+/// Bytes of a refusal that are kept.
+const KEPT: usize = 2048;
+
+/// What lives shorter is renewed after this time all the same: a server that gives no time must not be asked without end.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+
+/// The call for the session itself. Those of the round follow.
+const ERRAND: CallId = CallId(0);
+
+/// What is asked, and how long it may take.
+#[derive(Clone)]
+pub struct Options {
+    /// How to authenticate.
+    pub auth_type: AuthType,
+    /// Where that is mounted.
+    pub auth_mount: String,
+    /// Empty: the root namespace.
+    pub namespace: String,
+    /// Of one read of one resource.
+    pub limits: ReadLimits,
+}
+
+impl Options {
+    /// Those of the configuration.
+    pub fn of(vault: &config::Vault) -> Options {
+        Options {
+            auth_type: vault.auth_type,
+            auth_mount: vault.auth_mount.clone(),
+            namespace: vault.namespace.clone(),
+            limits: vault.network.read,
+        }
+    }
+}
+
+/// One server.
+pub struct Vault {
+    options: Options,
+    mode: Mode,
+    /// For the log.
+    nodes: String,
+    /// The node that is used, as it is shown.
+    node: String,
+    readings: Readings,
+    members: BTreeMap<Id, Keys>,
+    /// Those whose read is under way and whose round is still to come.
+    waiting: VecDeque<Id>,
+    round: Option<Round>,
+    /// The requests of the round, by their calls.
+    calls: Vec<Option<Call<Step>>>,
+    errand: Option<Call<Errand>>,
+    /// Name and password are being read.
+    wants_credentials: bool,
+    token: Option<Secret>,
+    /// Something was read with the token.
+    is_proven: bool,
+    /// What the token had to live when it was new.
+    life: Duration,
+    /// When something is to be done for the token, and what.
+    renewal: Option<(Instant, Renewal)>,
+    /// Secrets that end, by their paths.
+    leases: BTreeMap<String, Leased>,
+    /// The moment of the last input.
+    last: Option<Instant>,
+    /// What no error shows.
+    secrets: Redactor,
+    random: Random,
+}
+
+/// A request under way, and what came of it.
+struct Call<T> {
+    what: T,
+    status: u16,
+    body: Vec<u8>,
+    json: Json,
+}
+
+/// What is asked for the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Errand {
+    Login,
+    /// What a token of the configuration has to live.
+    Lookup,
+    Renew,
+    /// Whether the token is still valid after a refusal: its words, and what it takes to be allowed.
+    Check {
+        words: String,
+        needs: String,
+    },
+    /// The lease of the secret at this path.
+    Lease(String),
+}
+
+/// What is to be done for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    Renew,
+    Login,
+}
+
+/// A secret that ends.
+struct Leased {
+    lease: Lease,
+    /// What it had to live when it was new.
+    life: Duration,
+    /// When it is renewed, or read anew.
+    due: Instant,
+    texts: Vec<(String, String)>,
+    readers: BTreeSet<Id>,
+}
+
+impl<T> Call<T> {
+    fn new(what: T) -> Call<T> {
+        Call { what, status: 0, body: Vec::new(), json: Json::one() }
+    }
+
+    fn is_answer(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
+    /// Takes a piece of the body.
+    fn take(&mut self, piece: &[u8]) -> Result<(), &'static str> {
+        if !self.is_answer() {
+            let room = KEPT.saturating_sub(self.body.len());
+            self.body.extend_from_slice(&piece[..piece.len().min(room)]);
+            return Ok(());
+        }
+        let (length, wrong) = self.json.push(piece);
+        self.body.extend_from_slice(&piece[..length]);
+        wrong.map_or(Ok(()), |_| Err(NONSENSE))
+    }
+}
+
+/// Two thirds of a life.
+fn renewed_after(life: Duration) -> Duration {
+    (life / 3 * 2).max(SHORTEST_LIFE)
+}
+
+/// Whether only a person mends a status, whatever server is asked and however often.
+fn is_lasting(status: u16) -> bool {
+    matches!(status, 400..500) && !matches!(status, 408 | 412 | 429 | 473)
+}
+
+impl Vault {
+    /// `nodes`: the URLs, for the secrets in them. The seed spreads reads over time.
+    pub fn new(options: Options, nodes: &[String], shown: String, mode: Mode, seed: u64) -> Vault {
+        let mut secrets = Redactor::default();
+        nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
+        Vault {
+            options,
+            mode,
+            nodes: shown,
+            node: String::new(),
+            readings: Readings::new(NAME, mode, seed),
+            members: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            round: None,
+            calls: Vec::new(),
+            errand: None,
+            wants_credentials: false,
+            token: None,
+            is_proven: false,
+            life: Duration::ZERO,
+            renewal: None,
+            leases: BTreeMap::new(),
+            last: None,
+            secrets,
+            random: Random::new(seed),
+        }
+    }
+
+    // What is done next
+
+    /// Begins what can be begun now. Not to be called behind a failure of the node.
+    fn advance(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(id) = self.readings.begin(now, out) {
+            self.waiting.push_back(id);
+        }
+        if self.errand.is_some() || self.wants_credentials {
+            return;
+        }
+        if self.token.is_none() {
+            if self.round.is_some() || !self.waiting.is_empty() {
+                self.log_in(out);
+            }
+            return;
+        }
+        if let Some((_, renewal)) = self.renewal.filter(|(due, _)| *due <= now && self.needs_token()) {
+            match renewal {
+                Renewal::Renew => self.run(Errand::Renew, wire::renew(), out),
+                Renewal::Login => self.log_in(out),
+            }
+            return;
+        }
+        if self.keep_leases(now, out) {
+            return;
+        }
+        self.go_on(now, out);
+    }
+
+    /// Whether the token is needed again: by a read that is to come, or by a lease, which ends with it.
+    fn needs_token(&self) -> bool {
+        self.mode == Mode::Watch && (self.readings.due().is_some() || !self.leases.is_empty())
+    }
+
+    fn log_in(&mut self, out: &mut Vec<Output>) {
+        self.wants_credentials = true;
+        out.push(Output::ReadCredentials);
+    }
+
+    /// Renews the lease that is due first, or has its secret read anew. Whether a request began.
+    fn keep_leases(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
+        let due: Vec<String> =
+            self.leases.iter().filter(|(_, leased)| leased.due <= now).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            let Some(leased) = self.leases.get(&path) else { continue };
+            if leased.lease.renewable {
+                let request = wire::renew_lease(&leased.lease.id);
+                self.run(Errand::Lease(path), request, out);
+                return true;
+            }
+            self.read_anew(&path);
+        }
+        while let Some(id) = self.readings.begin(now, out) {
+            self.waiting.push_back(id);
+        }
+        false
+    }
+
+    /// A secret has ended, or will.
+    fn read_anew(&mut self, path: &str) {
+        if let Some(leased) = self.leases.remove(path) {
+            leased.readers.into_iter().for_each(|id| self.readings.again(id));
+        }
+    }
+
+    fn run(&mut self, errand: Errand, request: Request, out: &mut Vec<Output>) {
+        let with_token = errand != Errand::Login;
+        self.errand = Some(Call::new(errand));
+        let request = self.dressed(request, with_token);
+        out.push(Output::Begin(ERRAND, request));
+    }
+
+    /// Adds the headers.
+    fn dressed(&self, request: Request, with_token: bool) -> Request {
+        let mut request = request.with_header(wire::REQUEST, "true");
+        if !self.options.namespace.is_empty() {
+            request = request.with_header(wire::NAMESPACE, &self.options.namespace);
+        }
+        if let Some(token) = self.token.as_ref().filter(|_| with_token) {
+            request.headers.push((wire::TOKEN.to_owned(), token.clone()));
+        }
+        request
+    }
+
+    /// Goes on with the round, or with the next one.
+    fn go_on(&mut self, now: Instant, out: &mut Vec<Output>) {
+        loop {
+            if self.round.is_none() {
+                let Some(id) = self.waiting.pop_front() else { return };
+                let Some(keys) = self.members.get(&id) else { continue };
+                self.round = Some(Round::new(id, keys, self.options.limits));
+            }
+            while self.calls.iter().flatten().count() < MOST_READS {
+                let Some(step) = self.round.as_mut().and_then(Round::next) else { break };
+                if !self.is_leased(&step) {
+                    let request = self.dressed(step.request(), true);
+                    let free = self.calls.iter().position(Option::is_none).unwrap_or(self.calls.len());
+                    if free == self.calls.len() {
+                        self.calls.push(None);
+                    }
+                    self.calls[free] = Some(Call::new(step));
+                    out.push(Output::Begin(call_of(free), request));
+                }
+            }
+            if self.calls.iter().flatten().count() > 0 {
+                return;
+            }
+            // Everything came.
+            let Some(round) = self.round.take() else { return };
+            let Some(keys) = self.members.get(&round.id) else { continue };
+            self.is_proven = true;
+            self.readings.succeeded(round.id, round.layer(keys), now, out);
+            out.extend([Output::Worked, Output::ResetBackoff]);
+        }
+    }
+
+    /// Whether the secret of a step is there and lives on: reading it again would make a new one.
+    fn is_leased(&mut self, step: &Step) -> bool {
+        let (Step::Read(place), Some(round)) = (step, &mut self.round) else { return false };
+        let Some(leased) = self.leases.get_mut(&place.path) else { return false };
+        leased.readers.insert(round.id);
+        // They were counted when they came.
+        leased.texts.iter().for_each(|(name, text)| _ = round.add(&place.path, name, text));
+        true
+    }
+
+    // Login
+
+    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
+        if !std::mem::take(&mut self.wants_credentials) {
+            return;
+        }
+        let (user, password) = match credentials {
+            Err(words) => return out.push(Output::NodeFailed { words, not_before: None }),
+            Ok(None) => Default::default(),
+            Ok(Some(Credentials { user, password })) => (user, password),
+        };
+        let auth = self.options.auth_type;
+        self.secrets.hide("credential", password.reveal());
+        if matches!(auth, AuthType::AppRole | AuthType::AppId) {
+            self.secrets.hide("credential", user.reveal());
+        }
+        match wire::login(auth, &self.options.auth_mount, user.reveal(), password.reveal()) {
+            Some(request) => self.run(Errand::Login, request, out),
+            None if password.reveal().is_empty() => self.login_failed("the token is empty", true, now, out),
+            None => {
+                self.replace_token(password);
+                match self.mode {
+                    Mode::Watch => self.run(Errand::Lookup, wire::lookup(), out),
+                    Mode::OneShot => self.advance(now, out),
+                }
+            }
+        }
+    }
+
+    fn replace_token(&mut self, token: Secret) {
+        if self.token.as_ref().is_some_and(|old| *old != token) {
+            self.lose_token();
+        }
+        (self.token, self.is_proven, self.renewal) = (Some(token), false, None);
+    }
+
+    /// The token is gone, and with it the leases.
+    fn lose_token(&mut self) {
+        (self.token, self.renewal, self.is_proven) = (None, None, false);
+        for leased in std::mem::take(&mut self.leases).into_values() {
+            leased.readers.into_iter().for_each(|id| self.readings.again(id));
+        }
+    }
+
+    /// Plans what is done for a token with such a life.
+    fn plan_renewal(&mut self, life: &TokenLife, now: Instant) {
+        let is_given = self.options.auth_type == AuthType::Token;
+        let at = |life: Duration| now.checked_add(renewed_after(life));
+        self.renewal = match life.life.and_then(at) {
+            Some(at) if life.renewable => Some((at, Renewal::Renew)),
+            Some(at) if !is_given => Some((at, Renewal::Login)),
+            _ => None,
+        };
+    }
+
+    fn login_failed(&mut self, words: &str, is_lasting: bool, now: Instant, out: &mut Vec<Output>) {
+        let method = match self.options.auth_type {
+            AuthType::Token => "token",
+            AuthType::AppRole => "approle",
+            AuthType::AppId => "app-id",
+            AuthType::GitHub => "github",
+            AuthType::UserPass => "userpass",
+            AuthType::Kubernetes => "kubernetes",
+            AuthType::Cert => "cert",
+        };
+        let words = format!("failed to log in to {} by `{method}`: {words}", self.node);
+        self.token = None;
+        let not_before = is_lasting.then(|| self.rest()).and_then(|rest| now.checked_add(rest));
+        if is_lasting {
+            out.push(Output::FailFast);
+        }
+        out.push(Output::NodeFailed { words, not_before });
+    }
+
+    fn rest(&mut self) -> Duration {
+        self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
+    }
+
+    // Answers
+
+    fn errand_ended(&mut self, call: Call<Errand>, now: Instant, out: &mut Vec<Output>) {
+        let answer = if call.is_answer() { Some(Answer::of(&call.body)) } else { None };
+        let words = wire::words(call.status, &call.body, &self.secrets);
+        match (call.what, answer) {
+            (Errand::Login, Some(answer)) => match answer.and_then(Answer::token) {
+                Ok(mut life) => {
+                    let token = std::mem::take(&mut life.token);
+                    self.secrets.hide("token", &token);
+                    self.replace_token(Secret::new(token));
+                    self.life = life.life.unwrap_or_default();
+                    self.plan_renewal(&life, now);
+                    self.advance(now, out);
+                }
+                Err(words) => self.login_failed(words, false, now, out),
+            },
+            (Errand::Login, None) => {
+                let hint = match call.status {
+                    403 | 404 => ": is `auth_mount` right?",
+                    _ => "",
+                };
+                self.login_failed(&format!("{words}{hint}"), is_lasting(call.status), now, out);
+            }
+            (Errand::Lookup, Some(Ok(answer))) => {
+                let life = answer.looked_up();
+                self.life = life.life.unwrap_or_default();
+                self.plan_renewal(&life, now);
+                self.advance(now, out);
+            }
+            // A token need not be allowed to look at itself. Reads tell whether it is one.
+            (Errand::Lookup, None) if is_lasting(call.status) => self.advance(now, out),
+            (Errand::Lookup, Some(Err(words))) => self.login_failed(words, false, now, out),
+            (Errand::Lookup, None) => self.login_failed(&words, false, now, out),
+            (Errand::Renew, Some(answer)) => match answer.and_then(Answer::token) {
+                Ok(life) => {
+                    let is_short = life.life.is_some_and(|left| left < self.life / 2);
+                    // It comes to the longest time that it may have.
+                    let is_given = self.options.auth_type == AuthType::Token;
+                    let renewable = life.renewable && (is_given || !is_short);
+                    self.plan_renewal(&TokenLife { renewable, ..life }, now);
+                    self.advance(now, out);
+                }
+                Err(words) => self.node_failed("renew the token", words, out),
+            },
+            (Errand::Renew, None) if is_lasting(call.status) => {
+                if self.options.auth_type == AuthType::Token {
+                    let line = Line::new(Level::Warn, "the token cannot be renewed").with("error", words);
+                    self.readings.log(line, out);
+                    self.renewal = None;
+                } else {
+                    self.renewal = Some((now, Renewal::Login));
+                }
+                self.advance(now, out);
+            }
+            (Errand::Renew, None) => self.node_failed("renew the token", &words, out),
+            (Errand::Check { words, needs }, Some(_)) => {
+                self.is_proven = true;
+                self.refused(&format!("{words}: the policies of the token need {needs}"), now, out);
+            }
+            (Errand::Check { .. }, None) if is_lasting(call.status) && self.is_proven => {
+                // It worked before, so it has ended.
+                self.lose_token();
+                self.restart_round();
+                self.advance(now, out);
+            }
+            (Errand::Check { words, needs }, None) if is_lasting(call.status) => {
+                self.lose_token();
+                let words = format!("{words}: the token is not valid, or its policies lack {needs}");
+                self.refused(&words, now, out);
+            }
+            (Errand::Check { .. }, None) => self.node_failed("look up the token", &words, out),
+            (Errand::Lease(path), Some(Ok(answer))) => {
+                self.lease_renewed(&path, answer.lease(), now);
+                self.advance(now, out);
+            }
+            (Errand::Lease(path), None) if is_lasting(call.status) => {
+                self.read_anew(&path);
+                self.advance(now, out);
+            }
+            (Errand::Lease(path), Some(Err(words))) => {
+                self.node_failed(&format!("renew the lease of `/{path}`"), words, out)
+            }
+            (Errand::Lease(path), None) => self.node_failed(&format!("renew the lease of `/{path}`"), &words, out),
+        }
+    }
+
+    fn lease_renewed(&mut self, path: &str, lease: Option<Lease>, now: Instant) {
+        let due = lease.as_ref().and_then(|lease| now.checked_add(renewed_after(lease.life)));
+        match (lease, due, self.leases.get_mut(path)) {
+            (Some(lease), Some(due), Some(leased)) => {
+                // One that comes to its longest time is read anew before it ends.
+                let renewable = lease.renewable && lease.life >= leased.life / 2;
+                (leased.lease, leased.due) = (Lease { renewable, ..lease }, due);
+            }
+            _ => self.read_anew(path),
+        }
+    }
+
+    fn step_ended(&mut self, call: Call<Step>, now: Instant, out: &mut Vec<Output>) {
+        let Some(round) = &mut self.round else { return };
+        if !call.is_answer() {
+            let words = wire::words(call.status, &call.body, &self.secrets);
+            return match (&call.what, call.status) {
+                // No mount, or one that the token may not see: the path is taken as it is.
+                (Step::Mount(key), 400 | 403 | 404 | 405) => {
+                    round.mounted(key, None);
+                    self.advance(now, out);
+                }
+                // Nothing is there; or a path that has no list, or only one.
+                (Step::List(_) | Step::Read(_), 404 | 405) => self.advance(now, out),
+                (step, 403) => {
+                    let words = format!("failed to {step} from {}: {words}", self.node);
+                    let needs = step.needs();
+                    self.end_calls(out);
+                    self.run(Errand::Check { words, needs }, wire::lookup(), out);
+                }
+                (step, status) => {
+                    let words = format!("failed to {step} from {}: {words}", self.node);
+                    if is_lasting(status) {
+                        self.refused(&words, now, out);
+                    } else {
+                        out.push(Output::NodeFailed { words, not_before: None });
+                    }
+                }
+            };
+        }
+        let taken = Answer::of(&call.body).and_then(|answer| {
+            Ok(match &call.what {
+                Step::Mount(key) => {
+                    round.mounted(key, answer.versioned());
+                    Ok(())
+                }
+                Step::List(place) => round.listed(place, &answer.names()?),
+                Step::Read(place) => {
+                    let mut texts = Vec::new();
+                    let lease = answer.lease().filter(|_| self.mode == Mode::Watch);
+                    let taken = answer.texts(place.is_versioned(), &mut |name, text| {
+                        if lease.is_some() {
+                            texts.push((name.to_owned(), text.to_owned()));
+                        }
+                        round.add(&place.path, name, text)
+                    });
+                    if let Some(lease) = lease
+                        && let Some(due) = now.checked_add(renewed_after(lease.life))
+                    {
+                        let (life, readers) = (lease.life, BTreeSet::from([round.id]));
+                        self.leases.insert(place.path.clone(), Leased { lease, life, due, texts, readers });
+                    }
+                    taken
+                }
+            })
+        });
+        match taken {
+            Ok(Ok(())) => self.advance(now, out),
+            Ok(Err(words)) => {
+                let words = format!("failed to {} from {}: {words}", call.what, self.node);
+                self.refused(&words, now, out);
+            }
+            Err(words) => self.node_failed(&call.what.to_string(), words, out),
+        }
+    }
+
+    /// The resource of the round cannot have what it wants.
+    fn refused(&mut self, words: &str, now: Instant, out: &mut Vec<Output>) {
+        self.end_calls(out);
+        let pause = self.rest();
+        if let Some(round) = self.round.take() {
+            self.readings.refused(round.id, words.to_owned(), pause, now, out);
+        }
+        self.advance(now, out);
+    }
+
+    fn end_calls(&mut self, out: &mut Vec<Output>) {
+        for (place, call) in self.calls.drain(..).enumerate() {
+            out.extend(call.map(|_| Output::Cancel(call_of(place))));
+        }
+    }
+
+    fn restart_round(&mut self) {
+        if let Some(round) = self.round.take() {
+            self.waiting.push_front(round.id);
+        }
+    }
+
+    fn node_failed(&mut self, verb: &str, words: &str, out: &mut Vec<Output>) {
+        let words = format!("failed to {verb} from {}: {words}", self.node);
+        out.push(Output::NodeFailed { words, not_before: None });
+    }
+
+    fn head(&mut self, call: CallId, head: Head<'_>) {
+        if call == ERRAND {
+            self.errand.iter_mut().for_each(|errand| errand.status = head.status);
+        } else if let Some(Some(step)) = place_of(call).and_then(|place| self.calls.get_mut(place)) {
+            step.status = head.status;
+        }
+    }
+
+    fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
+        if call == ERRAND {
+            let is_wrong = self.errand.as_mut().is_some_and(|errand| errand.take(piece).is_err());
+            if let Some(mut errand) = self.errand.take_if(|_| is_wrong) {
+                out.push(Output::Cancel(ERRAND));
+                // Its beginning may be JSON.
+                errand.body = b"no JSON".to_vec();
+                self.errand_ended(errand, now, out);
+            }
+            return;
+        }
+        let Some(Some(step)) = place_of(call).and_then(|place| self.calls.get_mut(place)) else { return };
+        let verb = step.what.to_string();
+        if let Err(words) = step.take(piece) {
+            return self.node_failed(&verb, words, out);
+        }
+        let held: usize = self.calls.iter().flatten().map(|call| call.body.len()).sum();
+        let most = self.options.limits.max_decoded;
+        if held > most {
+            let words = format!(
+                "failed to {verb} from {}: answers of more than {most} bytes: raise `max_decoded` of the backend",
+                self.node
+            );
+            self.refused(&words, now, out);
+        }
+    }
+
+    fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
+        if call == ERRAND {
+            if let Some(errand) = self.errand.take() {
+                self.errand_ended(errand, now, out);
+            }
+        } else if let Some(step) = place_of(call).and_then(|place| self.calls.get_mut(place)?.take()) {
+            self.step_ended(step, now, out);
+        }
+    }
+
+    fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
+        let Failure { kind, words } = failure;
+        let status = if call == ERRAND {
+            self.errand.as_ref().map(|errand| errand.status)
+        } else {
+            place_of(call).and_then(|place| Some(self.calls.get(place)?.as_ref()?.status))
+        };
+        match status {
+            None => {}
+            // Its status is the error, whatever becomes of the body.
+            Some(400..) => self.end(call, now, out),
+            Some(_) if call == ERRAND => match self.errand.take().map(|errand| errand.what) {
+                Some(Errand::Login | Errand::Lookup) | None => self.login_failed(&words, false, now, out),
+                Some(Errand::Renew) => self.node_failed("renew the token", &words, out),
+                Some(Errand::Check { .. }) => self.node_failed("look up the token", &words, out),
+                Some(Errand::Lease(path)) => self.node_failed(&format!("renew the lease of `/{path}`"), &words, out),
+            },
+            Some(_) => {
+                let step = place_of(call).and_then(|place| self.calls.get_mut(place)?.take());
+                let verb = step.map_or_else(String::new, |step| step.what.to_string());
+                match kind {
+                    FailureKind::TooLarge => {
+                        let node = &self.node;
+                        let words =
+                            format!("failed to {verb} from {node}: {words}: raise `max_response` of the backend");
+                        self.refused(&words, now, out);
+                    }
+                    FailureKind::Closed | FailureKind::TimedOut | FailureKind::Other => {
+                        self.node_failed(&verb, &words, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn call_of(place: usize) -> CallId {
+    CallId(place + 1)
+}
+
+fn place_of(call: CallId) -> Option<usize> {
+    call.0.checked_sub(1)
+}
+
+impl Subscribers for Vault {
+    fn waiting(&self) -> Vec<Id> {
+        self.readings.waiting()
+    }
+
+    fn give_up(&mut self) {
+        self.readings.give_up();
+        self.waiting.clear();
+        self.round = None;
+    }
+
+    fn use_node(&mut self, name: &str) {
+        name.clone_into(&mut self.node);
+        self.calls.clear();
+        self.waiting.clear();
+        (self.round, self.errand, self.wants_credentials) = (None, None, false);
+        self.readings.failed(false);
+    }
+}
+
+impl Protocol for Vault {
+    fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>) {
+        if self.members.is_empty() {
+            let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
+            out.push(Output::Report(id, Report::Log(line.with("nodes", self.nodes.clone()))));
+        }
+        self.readings.add(id, options);
+        // Paths of Vault have no slash in front; here they do.
+        let prefix = path::join(&[b"/", options.prefix.as_bytes()]);
+        self.members.insert(id, Keys::new(&String::from_utf8_lossy(&prefix), &options.keys));
+    }
+
+    fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
+        self.readings.remove(id);
+        self.members.remove(&id);
+        self.waiting.retain(|waiting| *waiting != id);
+        for leased in self.leases.values_mut() {
+            leased.readers.remove(&id);
+        }
+        self.leases.retain(|_, leased| !leased.readers.is_empty());
+        if self.round.as_ref().is_some_and(|round| round.id == id) {
+            self.round = None;
+            self.end_calls(out);
+            if self.errand.as_ref().is_some_and(|errand| matches!(errand.what, Errand::Check { .. })) {
+                self.errand = None;
+                out.push(Output::Cancel(ERRAND));
+            }
+        }
+    }
+
+    fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
+        self.last = Some(now);
+        match input {
+            Input::Turn => self.advance(now, out),
+            Input::Head(call, head) => self.head(call, head),
+            Input::Body(call, piece) => self.body(call, piece, now, out),
+            Input::End(call) => self.end(call, now, out),
+            Input::Failed(call, failure) => self.failed(call, failure, now, out),
+            Input::Credentials(credentials) => self.credentials(credentials, now, out),
+            // It makes no connections of its own.
+            Input::Connected(_) | Input::Quiet => {}
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let is_free = self.errand.is_none() && !self.wants_credentials && self.token.is_some();
+        // The one whose round it was has left.
+        let is_idle = is_free && self.calls.iter().all(Option::is_none) && !self.waiting.is_empty();
+        if is_idle && self.last.is_some() {
+            return self.last;
+        }
+        let renewal = self.renewal.map(|(due, _)| due).filter(|_| self.needs_token());
+        let leases = self.leases.values().map(|leased| leased.due);
+        self.readings.due().into_iter().chain(renewal.into_iter().chain(leases).filter(|_| is_free)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! One read of all keys of a resource: which paths of Vault its keys stand for, what is still to be listed and read, and what
+//! came. Makes no request and knows no time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+
+use super::wire;
+use crate::backend::keys::{Keys, StoreKey};
+use crate::backend::protocol::{Id, Request};
+use crate::backend::tally::Tally;
+use crate::config::ReadLimits;
+use crate::store::Layer;
+
+/// A read of a resource.
+pub struct Round {
+    /// The resource.
+    pub id: Id,
+    steps: VecDeque<Step>,
+    /// Lists and secrets that were asked for: keys may lie within each other.
+    seen: BTreeSet<Step>,
+    /// By their raw keys, with a slash in front.
+    texts: BTreeMap<Vec<u8>, Rc<[u8]>>,
+    listed: Tally,
+    read: Tally,
+}
+
+/// A request of a round.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Which mount a key belongs to. Without slashes at the ends.
+    Mount(String),
+    /// The names below a path.
+    List(Place),
+    /// The secret at a path.
+    Read(Place),
+}
+
+/// A path as it is in the keys, without slashes at the ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Without `data` or `metadata`, unless the configured key has it.
+    pub path: String,
+    /// The mount, with a slash at its end, if it is one of version 2 and the key does not name `data` or `metadata` itself.
+    versioned: Option<Rc<str>>,
+}
+
+impl Place {
+    /// Whether an answer has the secret beside what is told of its version.
+    pub fn is_versioned(&self) -> bool {
+        self.versioned.is_some()
+    }
+
+    /// The path to ask for, of a mount of version 2 with this word.
+    fn with(&self, word: &str) -> String {
+        match &self.versioned {
+            None => self.path.clone(),
+            Some(mount) => format!("{mount}{word}/{}", self.path.get(mount.len()..).unwrap_or_default()),
+        }
+    }
+}
+
+impl Step {
+    /// What is asked.
+    pub fn request(&self) -> Request {
+        match self {
+            Step::Mount(key) => wire::mount(key),
+            Step::List(place) => wire::list(&place.with("metadata")),
+            Step::Read(place) => wire::read(&place.with("data")),
+        }
+    }
+
+    /// What a policy has to allow.
+    pub fn needs(&self) -> String {
+        match self {
+            Step::Mount(key) => format!("`read` on `sys/internal/ui/mounts/{key}`"),
+            Step::List(place) => format!("`list` on `{}/`", place.with("metadata").trim_end_matches('/')),
+            Step::Read(place) => format!("`read` on `{}`", place.with("data")),
+        }
+    }
+}
+
+/// Verb and subject.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Mount(key) => write!(f, "find the mount of `/{key}`"),
+            Step::List(place) => write!(f, "list `/{}`", place.path),
+            Step::Read(place) => write!(f, "read `/{}`", place.path),
+        }
+    }
+}
+
+impl Round {
+    /// Begins to read the keys of a resource.
+    pub fn new(id: Id, keys: &Keys, limits: ReadLimits) -> Round {
+        let path = |key: &Vec<u8>| String::from_utf8_lossy(key).trim_matches('/').to_owned();
+        let steps = keys.effective().iter().map(|key| Step::Mount(path(key))).collect();
+        let (listed, read) = (Tally::new(limits), Tally::new(limits));
+        Round { id, steps, seen: BTreeSet::new(), texts: BTreeMap::new(), listed, read }
+    }
+
+    /// What is asked next, if there is something.
+    pub fn next(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    fn push(&mut self, step: Step) {
+        if self.seen.insert(step.clone()) {
+            self.steps.push_back(step);
+        }
+    }
+
+    /// A key belongs to this mount of version 2, or to one of another kind.
+    pub fn mounted(&mut self, key: &str, versioned: Option<&str>) {
+        let below = |mount: &&str| format!("{key}/").starts_with(*mount);
+        let mount = versioned.filter(below).filter(|mount| {
+            let first = key.get(mount.len()..).unwrap_or_default().split('/').next();
+            !matches!(first, Some("data" | "metadata"))
+        });
+        let is_mount = mount.is_some_and(|mount| key.len() < mount.len());
+        let place = Place { path: key.to_owned(), versioned: mount.map(Rc::from) };
+        self.push(Step::List(place.clone()));
+        // A mount as a whole is no secret.
+        if !is_mount && !key.is_empty() {
+            self.push(Step::Read(place));
+        }
+    }
+
+    /// These names are below a path; those of folders end in a slash.
+    ///
+    /// # Errors
+    /// They are too many, in words.
+    pub fn listed(&mut self, place: &Place, names: &[&str]) -> Result<(), String> {
+        for name in names {
+            let bare = name.trim_end_matches('/');
+            let path = if place.path.is_empty() { bare.to_owned() } else { format!("{}/{bare}", place.path) };
+            self.listed.add(path.as_bytes(), b"")?;
+            let below = Place { path, versioned: place.versioned.clone() };
+            self.push(if name.ends_with('/') { Step::List(below) } else { Step::Read(below) });
+        }
+        Ok(())
+    }
+
+    /// A text of the secret at a path. The name of a text in a map begins with a slash.
+    ///
+    /// # Errors
+    /// They are too many, in words.
+    pub fn add(&mut self, path: &str, name: &str, text: &str) -> Result<(), String> {
+        let key = format!("/{path}{name}").into_bytes();
+        self.read.add(&key, text.as_bytes())?;
+        self.texts.insert(key, Rc::from(text.as_bytes()));
+        Ok(())
+    }
+
+    /// What came, as it is in the store. Of several keys with one name in the store the one that is written so wins.
+    pub fn layer(self, keys: &Keys) -> Layer {
+        let (mut layer, mut exact) = (Layer::new(), Vec::new());
+        for (raw, value) in self.texts {
+            match keys.store_key(&raw) {
+                Some(StoreKey { key, exact: true }) => exact.push((key, value)),
+                Some(StoreKey { key, exact: false }) => _ = layer.insert(key, value),
+                None => {}
+            }
+        }
+        layer.extend(exact);
+        layer
+    }
+}

@@ -1,0 +1,210 @@
+//! A real OpenBao: what is read of it, logins, permissions, TLS, the environment, and what may happen to it meanwhile.
+
+use serde_json::json;
+
+#[cfg(feature = "tls")]
+use crate::support::Authority;
+use crate::support::{Config, LIMIT, TempDir, Vault, config, remco, wait_until};
+
+const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
+
+/// A configuration that renders all of `/kv/app`.
+fn rendering(dir: &TempDir, node: &str) -> Config {
+    dir.write("list.tmpl", LIST);
+    let resource = config().set("log_level", "debug").resource("app").template("list.tmpl", "out");
+    resource.backend("vault").set("node", node).keys(["/kv/app"])
+}
+
+fn with_token(dir: &TempDir, vault: &Vault, token: &str) -> Config {
+    rendering(dir, &vault.node()).set("auth_type", "token").set("auth_token", token)
+}
+
+#[track_caller]
+fn once(dir: &TempDir, config: &Config, want: &str) {
+    config.clone().onetime().write(dir);
+    remco(dir).once().expect_code(0);
+    assert_eq!(dir.read("out").as_deref(), Some(want));
+}
+
+/// A one-shot run that cannot work, and does not try for its time of 30 seconds.
+#[track_caller]
+fn refused(dir: &TempDir, config: &Config, words: &str) {
+    config.clone().onetime().write(dir);
+    remco(dir).once().expect_code(1).expect_log(words).expect_no_log("s3same");
+}
+
+#[track_caller]
+fn await_file(dir: &TempDir, content: &str) {
+    wait_until(&format!("the file holds {content:?}"), LIMIT * 2, || dir.holds("out", content));
+}
+
+#[test]
+fn secrets_are_read_as_go_remco_reads_them() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app", json!({"value": "itself"}));
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.put("kv/app/d/b%20c", json!({"user": "u", "n": 1, "l": ["x"], "b": true, "z": null, "m": {"k": "ä\n"}}));
+    vault.put("kv/app2", json!({"value": "not asked for"}));
+    let dir = TempDir::new();
+    let config = with_token(&dir, &vault, vault.root());
+    let all = "/kv/app=itself\n/kv/app/a=1\n/kv/app/d/b c/m/k=ä\n\n/kv/app/d/b c/user=u\n";
+    once(&dir, &config, all);
+    once(&dir, &config.clone().keys(["kv/app/"]), all);
+    once(&dir, &config.clone().set("prefix", "/kv/app").keys(["a", "/none"]), "/a=1\n");
+    once(&dir, &config.clone().keys(["/nomount/a"]), "");
+    refused(&dir, &config.clone().set("max_keys", 2), "raise `max_keys`");
+}
+
+#[test]
+fn mounts_of_version_2_need_no_data_in_their_keys() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put_versioned("app/db", json!({"user": "u", "password": "p"}));
+    vault.put_versioned("app/x", json!({"value": "1"}));
+    vault.put_versioned("app/gone", json!({"value": "1"}));
+    vault.ask("DELETE", "secret/data/app/gone", "");
+    let dir = TempDir::new();
+    let config = with_token(&dir, &vault, vault.root());
+    let all = "/secret/app/db/password=p\n/secret/app/db/user=u\n/secret/app/x=1\n";
+    once(&dir, &config.clone().keys(["/secret/app"]), all);
+    once(&dir, &config.clone().keys(["/secret"]), all);
+    config.clone().keys(["/secret/data/app/db"]).onetime().write(&dir);
+    remco(&dir).once().expect_code(0);
+    let written = dir.read("out").unwrap_or_default();
+    assert!(written.contains("/secret/data/app/db/data/user=u\n"), "{written}");
+    assert!(written.contains("/secret/data/app/db/metadata/created_time="), "{written}");
+}
+
+#[test]
+fn logins_by_a_role_a_user_and_files() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.policy("reader", &[("kv/app/*", &["read", "list"]), ("kv/app", &["read", "list"])]);
+    vault.post("sys/auth/team", &json!({"type": "userpass"}));
+    vault.post("auth/team/users/bob", &json!({"password": "s3same", "token_policies": "reader"}));
+    vault.post("sys/auth/approle", &json!({"type": "approle"}));
+    vault.post("auth/approle/role/r", &json!({"token_policies": "reader"}));
+    let (_, role) = vault.ask("GET", "auth/approle/role/r/role-id", "");
+    let role: serde_json::Value = serde_json::from_str(&role).unwrap();
+    let secret = vault.post("auth/approle/role/r/secret-id", &json!({}));
+    let (role, secret) = (role["data"]["role_id"].as_str().unwrap(), secret["data"]["secret_id"].as_str().unwrap());
+    let dir = TempDir::new();
+    let user = rendering(&dir, &vault.node()).set("auth_type", "userpass").set("auth_mount", "team");
+    let user = user.set("username", "bob");
+    once(&dir, &user.clone().set("password", "s3same"), "/kv/app/a=1\n");
+    dir.write("password", "s3same\n");
+    once(&dir, &user.clone().set("password_file", "password"), "/kv/app/a=1\n");
+    refused(&dir, &user.clone().set("password", "s3same2"), "by `userpass`: status 400");
+    let by_role = rendering(&dir, &vault.node()).set("auth_type", "approle").set("role_id", role);
+    once(&dir, &by_role.clone().set("secret_id", secret), "/kv/app/a=1\n");
+    dir.write("secret", secret);
+    once(&dir, &by_role.clone().set("secret_id_file", "secret"), "/kv/app/a=1\n");
+    refused(&dir, &by_role.clone().set("secret_id", "s3same"), "by `approle`: status 400");
+    refused(&dir, &by_role.set("auth_mount", "none").set("secret_id", "s3same"), "is `auth_mount` right?");
+}
+
+#[test]
+fn a_missing_permission_names_path_and_policy() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.put("kv/app/b", json!({"value": "2"}));
+    vault.policy("part", &[("kv/app/a", &["read"]), ("kv/app/", &["list"]), ("kv/app", &["read"])]);
+    let token = vault.token(&json!({"policies": ["part"]}));
+    let dir = TempDir::new();
+    let config = with_token(&dir, &vault, &token);
+    refused(&dir, &config, "failed to read `/kv/app/b` from http://127.0.0.1");
+    refused(&dir, &config, "the policies of the token need `read` on `kv/app/b`");
+    refused(&dir, &config.clone().keys(["/kv/other"]), "on `kv/other");
+    refused(&dir, &with_token(&dir, &vault, "s3same"), "the token is not valid");
+}
+
+#[test]
+fn the_environment_of_vaults_client_counts_where_nothing_is_set() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    let dir = TempDir::new();
+    dir.write("list.tmpl", LIST);
+    let resource = config().resource("app").template("list.tmpl", "out");
+    resource.backend("vault").keys(["/kv/app"]).onetime().write(&dir);
+    let run = |token: &str| remco(&dir).env("VAULT_ADDR", &vault.node()).env("VAULT_TOKEN", token).once();
+    run(vault.root()).expect_code(0);
+    assert_eq!(dir.read("out").as_deref(), Some("/kv/app/a=1\n"));
+    run("s3same").expect_code(1).expect_no_log("s3same");
+    let namespaced = remco(&dir).env("VAULT_ADDR", &vault.node()).env("VAULT_TOKEN", vault.root());
+    namespaced.env("VAULT_NAMESPACE", "none").once().expect_code(0);
+    assert_eq!(dir.read("out").as_deref(), Some(""));
+}
+
+#[test]
+fn namespaces_have_mounts_of_their_own() {
+    let Some(vault) = Vault::start() else { return };
+    vault.post("sys/namespaces/team", &json!({}));
+    vault.post("team/sys/mounts/kv", &json!({"type": "kv"}));
+    vault.put("team/kv/app/a", json!({"value": "team's"}));
+    let dir = TempDir::new();
+    once(&dir, &with_token(&dir, &vault, vault.root()).set("namespace", "team"), "/kv/app/a=team's\n");
+}
+
+#[test]
+fn a_sealed_server_is_waited_for_and_a_token_that_ends_is_replaced() {
+    let Some(mut vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.policy("reader", &[("kv/app/*", &["read", "list"]), ("kv/app", &["read", "list"])]);
+    vault.post("sys/auth/userpass", &json!({"type": "userpass"}));
+    let user = json!({"password": "s3same", "token_policies": "reader", "token_ttl": "2s", "token_max_ttl": "4s"});
+    vault.post("auth/userpass/users/bob", &user);
+    let dir = TempDir::new();
+    let config = rendering(&dir, &vault.node()).set("auth_type", "userpass").set("username", "bob");
+    config.set("password", "s3same").set("interval", 1).write(&dir);
+    let program = remco(&dir).start();
+    await_file(&dir, "/kv/app/a=1\n");
+    vault.kill();
+    program.wait_for_log("failed to");
+    vault.restart();
+    program.wait_for_log("is it sealed?");
+    vault.unseal();
+    vault.put("kv/app/a", json!({"value": "2"}));
+    await_file(&dir, "/kv/app/a=2\n");
+    vault.post("sys/leases/revoke-prefix/auth/userpass/login/bob", &json!({}));
+    vault.put("kv/app/a", json!({"value": "3"}));
+    await_file(&dir, "/kv/app/a=3\n");
+    program.stop();
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_and_a_login_by_certificate() {
+    let authority = Authority::new();
+    let pair = authority.server();
+    let Some(vault) = Vault::secured(&pair, &authority.cert()) else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.policy("reader", &[("kv/app/*", &["read", "list"]), ("kv/app", &["read", "list"])]);
+    vault.post("sys/auth/cert", &json!({"type": "cert"}));
+    let client = authority.sign("client", "DNS:client", crate::support::Key::Sec1, crate::support::Valid::Now);
+    let certificate = std::fs::read_to_string(authority.cert()).unwrap();
+    vault.post("auth/cert/certs/app", &json!({"certificate": certificate, "token_policies": "reader"}));
+    let dir = TempDir::new();
+    let file = authority.cert().display().to_string();
+    let config = rendering(&dir, &vault.secure_node()).set("auth_type", "cert");
+    let config = config.set("client_cert", client.cert.display().to_string());
+    let config = config.set("client_key", client.key.display().to_string());
+    once(&dir, &config.clone().set("client_ca_keys", &*file), "/kv/app/a=1\n");
+    config.onetime().write(&dir);
+    remco(&dir).env("VAULT_CACERT", &file).once().expect_code(0);
+}
+
+#[test]
+fn the_example_of_the_documentation_works_as_written() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put_versioned("app/db", json!({"password": "p"}));
+    let text = include_str!("../../docs/backends.md");
+    let section = text.split_once("\n## vault\n").expect("there is a section").1;
+    let example =
+        section.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("it has an example");
+    let dir = TempDir::new();
+    dir.write("app.tmpl", LIST);
+    dir.write("token", vault.root());
+    dir.write("config.toml", example.0);
+    let program = remco(&dir).env("VAULT_ADDR", &vault.node()).start();
+    wait_until("the file is there", LIMIT, || dir.holds("app.conf", "/secret/app/db/password=p\n"));
+    program.stop();
+}
