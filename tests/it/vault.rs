@@ -2,9 +2,15 @@
 
 use serde_json::json;
 
-#[cfg(feature = "tls")]
-use crate::support::Authority;
-use crate::support::{Config, LIMIT, TempDir, Vault, config, remco, wait_until};
+use crate::support::{Authority, Config, LIMIT, TempDir, Vault, answering, config, remco, wait_until};
+
+/// Of the account `app` in the namespace `default`, signed by nothing.
+const JWT: &str = concat!(
+    "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJrdWJlcm5ldGVzL3NlcnZpY2VhY2NvdW50Iiwia3ViZXJuZXRlcy5pby9z",
+    "ZXJ2aWNlYWNjb3VudC9uYW1lc3BhY2UiOiJkZWZhdWx0Iiwia3ViZXJuZXRlcy5pby9zZXJ2aWNlYWNjb3VudC9zZXJ2aWNlLWFjY291",
+    "bnQubmFtZSI6ImFwcCIsImt1YmVybmV0ZXMuaW8vc2VydmljZWFjY291bnQvc2VydmljZS1hY2NvdW50LnVpZCI6InUiLCJzdWIiOiJz",
+    "eXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDphcHAifQ.c2ln",
+);
 
 const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
 
@@ -100,6 +106,30 @@ fn logins_by_a_role_a_user_and_files() {
     once(&dir, &by_role.clone().set("secret_id_file", "secret"), "/kv/app/a=1\n");
     refused(&dir, &by_role.clone().set("secret_id", "s3same"), "by `approle`: status 400");
     refused(&dir, &by_role.set("auth_mount", "none").set("secret_id", "s3same"), "is `auth_mount` right?");
+}
+
+/// The token of a service account is reviewed by the API of a cluster, which is a fake here.
+#[test]
+fn a_login_by_a_service_account_of_kubernetes() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    vault.policy("reader", &[("kv/app/*", &["read", "list"]), ("kv/app", &["read", "list"])]);
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": {"authenticated": true,
+        "user": {"username": "system:serviceaccount:default:app", "uid": "u"}}});
+    let cluster = answering(move |_| (201, review.to_string()));
+    let authority = Authority::new();
+    let certificate = std::fs::read_to_string(authority.cert()).unwrap();
+    vault.post("sys/auth/kubernetes", &json!({"type": "kubernetes"}));
+    let options = json!({"kubernetes_host": cluster, "kubernetes_ca_cert": certificate, "disable_local_ca_jwt": true});
+    vault.post("auth/kubernetes/config", &options);
+    let role = json!({"bound_service_account_names": "app", "bound_service_account_namespaces": "default",
+        "token_policies": "reader"});
+    vault.post("auth/kubernetes/role/app", &role);
+    let dir = TempDir::new();
+    dir.write("jwt", JWT);
+    let config = rendering(&dir, &vault.node()).set("auth_type", "kubernetes").set("jwt_file", "jwt");
+    once(&dir, &config.clone().set("role_id", "app"), "/kv/app/a=1\n");
+    refused(&dir, &config.set("role_id", "other"), "failed to log in to");
 }
 
 #[test]

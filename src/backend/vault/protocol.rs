@@ -224,9 +224,10 @@ impl Vault {
         self.go_on(now, out);
     }
 
-    /// Whether the token is needed again: by a read that is to come, or by a lease, which ends with it.
+    /// Whether the token is needed on: by a read that is under way or to come, or by a lease, which ends with it.
     fn needs_token(&self) -> bool {
-        self.mode == Mode::Watch && (self.readings.due().is_some() || !self.leases.is_empty())
+        let is_read = self.round.is_some() || !self.waiting.is_empty() || self.readings.due().is_some();
+        self.mode == Mode::Watch && (is_read || !self.leases.is_empty())
     }
 
     fn log_in(&mut self, out: &mut Vec<Output>) {
@@ -262,6 +263,10 @@ impl Vault {
 
     fn run(&mut self, errand: Errand, request: Request, out: &mut Vec<Output>) {
         let with_token = errand != Errand::Login;
+        if self.errand.take().is_some() {
+            // A renewal, which is still due.
+            out.push(Output::Cancel(ERRAND));
+        }
         self.errand = Some(Call::new(errand));
         let request = self.dressed(request, with_token);
         out.push(Output::Begin(ERRAND, request));

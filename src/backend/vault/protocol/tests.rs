@@ -244,3 +244,21 @@ fn the_next_resource_is_read_when_the_one_that_was_read_leaves() {
     bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
     bench.round(&["3 snapshot /kv/a=x", "worked", "reset"]);
 }
+
+#[test]
+fn a_refusal_ends_a_renewal_that_is_under_way() {
+    let mut bench = Bench::reading(Some(18));
+    bench.now += 19_900 * SECOND / 1000;
+    bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+    bench.now += SECOND;
+    bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
+    bench.answer(1, 403, "", &[]);
+    bench.answer(0, 429, "", &["node failed: failed to renew the token from http://v: status 429"]);
+    bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
+    let renewed = r#"{"auth":{"client_token":"t0ken","lease_duration":30,"renewable":true}}"#;
+    bench.answer(0, 200, renewed, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+    bench.answer(1, 403, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.now += 21 * SECOND;
+    bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
+    bench.answer(1, 403, "", &["cancel 2", "cancel 0", "begin 0 GET /v1/auth/token/lookup-self token"]);
+}
