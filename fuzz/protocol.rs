@@ -763,3 +763,36 @@ pub fn consul(bytes: &[u8]) {
         },
     );
 }
+
+/// A Vault, whose login several resources share.
+#[cfg(feature = "vault")]
+pub fn vault(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::Vault(vault) = &options.kind else { return None };
+        Some(remco::backend::vault::driver(vault, mode, |bound| bound / 2, now))
+    };
+    const PIECES: &[&[u8]] = &[
+        b"{}",
+        br#"{"auth":{"client_token":"t","lease_duration":30,"renewable":true}}"#,
+        br#"{"auth":{"client_token":"u","lease_duration":1}}"#,
+        br#"{"auth":{"client_token":"p4ssword"}}"#,
+        br#"{"data":{"path":"a/","options":{"version":"2"}}}"#,
+        br#"{"data":{"path":"p/","options":{"version":"2"}}}"#,
+        br#"{"data":{"keys":["x","y/"]}}"#,
+        br#"{"data":{"keys":["../"]}}"#,
+        br#"{"data":{"value":"1"}}"#,
+        br#"{"data":{"data":{"value":"1"},"metadata":{}}}"#,
+        br#"{"data":{"a":{"b":"1"},"c":2}}"#,
+        br#"{"lease_id":"l","lease_duration":9,"renewable":true,"data":{"a":"1"}}"#,
+        br#"{"lease_id":"l","lease_duration":2,"data":{"a":"1"}}"#,
+        br#"{"lease_id":"l","lease_duration":18446744073709551615,"renewable":true}"#,
+        br#"{"errors":["permission denied p4ssword"]}"#,
+        br#"{"data":"p4ssword"}"#,
+        b"<html>",
+    ];
+    let lines = "node = \"http://a:1\"\nauth_type = \"userpass\"\nusername = \"me\"\npassword = \"p4ssword\"";
+    let statuses = &[200, 200, 200, 200, 404, 403, 400, 405, 429, 503];
+    let store =
+        Store { table: "vault", lines, login: "", is_shared: true, driver, statuses, headers: &[], pieces: PIECES };
+    run(bytes, &store);
+}

@@ -96,6 +96,8 @@ fn protocols() {
     all("protocol_redis", 30, protocol::redis);
     #[cfg(feature = "zookeeper")]
     all("protocol_zookeeper", 30, protocol::zookeeper);
+    #[cfg(feature = "vault")]
+    all("protocol_vault", 20, protocol::vault);
 }
 
 #[test]

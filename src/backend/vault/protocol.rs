@@ -577,6 +577,13 @@ impl Vault {
         self.advance(now, out);
     }
 
+    /// Forgets what was under way: all calls have ended.
+    fn forget(&mut self) {
+        self.calls.clear();
+        self.waiting.clear();
+        (self.round, self.errand, self.wants_credentials) = (None, None, false);
+    }
+
     fn end_calls(&mut self, out: &mut Vec<Output>) {
         for (place, call) in self.calls.drain(..).enumerate() {
             out.extend(call.map(|_| Output::Cancel(call_of(place))));
@@ -690,15 +697,12 @@ impl Subscribers for Vault {
 
     fn give_up(&mut self) {
         self.readings.give_up();
-        self.waiting.clear();
-        self.round = None;
+        self.forget();
     }
 
     fn use_node(&mut self, name: &str) {
         name.clone_into(&mut self.node);
-        self.calls.clear();
-        self.waiting.clear();
-        (self.round, self.errand, self.wants_credentials) = (None, None, false);
+        self.forget();
         self.readings.failed(false);
     }
 }
