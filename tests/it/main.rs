@@ -48,7 +48,17 @@ mod secrets;
 mod services;
 #[cfg(all(feature = "consul", feature = "nats", feature = "plugin", feature = "redis"))]
 mod stores;
-#[cfg_attr(not(feature = "tls"), allow(dead_code, unused_imports, reason = "the tests of TLS use the rest"))]
+#[cfg_attr(
+    not(all(
+        feature = "tls",
+        feature = "consul",
+        feature = "vault",
+        feature = "redis",
+        feature = "zookeeper",
+        feature = "nats"
+    )),
+    allow(dead_code, unused_imports, reason = "the tests of what is left out use the rest")
+)]
 mod support;
 mod systemd;
 #[cfg(feature = "tls")]

@@ -2,9 +2,11 @@
 //! it meanwhile. Tests that leave the server alone share one, each below a node of its own.
 
 use crate::support::{
-    Acl, Authority, Config, Fault, FaultProxy, Key, LIMIT, OldZookeeper, Random, Remco, TempDir, Valid, Zookeeper,
-    ZookeeperClient, config, free_port, remco, wait_until,
+    Acl, Config, Fault, FaultProxy, LIMIT, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient, config,
+    free_port, remco, wait_until,
 };
+#[cfg(feature = "tls")]
+use crate::support::{Authority, Key, Valid};
 
 const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
 
