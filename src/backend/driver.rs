@@ -346,8 +346,7 @@ impl Driver {
                 url: &url,
                 headers: &headers,
                 body: request.body.as_deref().map(str::as_bytes),
-                // All that is asked of stores only reads.
-                repeatable: true,
+                repeatable: request.is_repeatable,
                 kind: match request.kind {
                     RequestKind::Whole => client::Kind::Whole,
                     RequestKind::Stream => client::Kind::Stream,

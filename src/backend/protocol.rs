@@ -186,6 +186,8 @@ pub struct Request {
     pub body: Option<String>,
     /// How long the answer goes on.
     pub kind: RequestKind,
+    /// Whether it may be sent once more, where a connection that was kept turns out to be closed.
+    pub is_repeatable: bool,
     /// Without the user whom the URL of the node may name.
     pub anonymous: bool,
     /// How long the head may take once the request is sent; `None`: as long as any.
@@ -205,7 +207,21 @@ impl Request {
     /// Gets a whole answer.
     pub fn get(target: String) -> Request {
         let (headers, kind) = (Vec::new(), RequestKind::Whole);
-        Request { method: "GET", target, headers, body: None, kind, anonymous: false, head_within: None }
+        Request {
+            method: "GET",
+            target,
+            headers,
+            body: None,
+            kind,
+            is_repeatable: true,
+            anonymous: false,
+            head_within: None,
+        }
+    }
+
+    /// Is never sent a second time: the server may count it.
+    pub fn once(self) -> Request {
+        Request { is_repeatable: false, ..self }
     }
 
     /// Posts, and gets a whole answer.

@@ -516,6 +516,7 @@ impl Consul {
                 member.is_live = false;
             }
         }
+        self.forget();
     }
 
     /// Verb, key, node, cause.

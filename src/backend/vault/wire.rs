@@ -59,7 +59,8 @@ pub fn login(auth: AuthType, mount: &str, user: &str, password: &str) -> Option<
         target.push('/');
         encode_name(name, &mut target);
     }
-    Some(Request::post(&target, body.to_string()))
+    // A secret id may be good for one login only.
+    Some(Request::post(&target, body.to_string()).once())
 }
 
 /// The request for the mount that a path belongs to.
