@@ -297,8 +297,13 @@ impl Driver {
     fn take(&mut self, output: Output, now: Instant, events: &mut VecDeque<Event>) {
         let Stage::Located { protocol, .. } = &mut self.stage else { return };
         let mut commands = Vec::new();
+        let is_failure = matches!(output, Output::NodeFailed { .. } | Output::Troubled { .. });
         let subscribers: &mut dyn Subscribers = &mut **protocol;
         self.core.take(output, subscribers, now, &mut commands);
+        // The next node is asked at once: nothing else may call for a turn.
+        if is_failure && !protocol.waiting().is_empty() && self.core.pause(now).is_none() {
+            self.fresh = Some(now);
+        }
         self.carry_out(commands, now, events);
     }
 

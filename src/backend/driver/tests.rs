@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config::Kind;
 
-/// Waits for what never comes.
+/// Waits for what never comes, or says in its first turns that the node failed.
 struct Waiting {
     given_up: bool,
+    failures: usize,
 }
 
 impl Subscribers for Waiting {
@@ -30,7 +31,12 @@ impl Protocol for Waiting {
 
     fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
 
-    fn on(&mut self, _input: Input<'_>, _now: Instant, _out: &mut Vec<Output>) {}
+    fn on(&mut self, input: Input<'_>, _now: Instant, out: &mut Vec<Output>) {
+        if matches!(input, Input::Turn) && self.failures > 0 {
+            self.failures -= 1;
+            out.push(Output::NodeFailed { words: "no".to_owned(), not_before: None });
+        }
+    }
 
     fn due(&self) -> Option<Instant> {
         None
@@ -49,9 +55,14 @@ fn options() -> config::Backend {
     }
 }
 
-/// A driver that was begun at a moment, and whose nodes came from a record.
+/// A driver that was begun at a moment, and whose node came from a record.
 fn driver(begun: Instant, now: Instant) -> Driver {
-    let known = Some(vec!["http://a".to_owned()]);
+    of_nodes(&["http://a"], 0, begun, now)
+}
+
+/// A driver whose protocol fails so often.
+fn of_nodes(nodes: &[&str], failures: usize, begun: Instant, now: Instant) -> Driver {
+    let known = Some(nodes.iter().map(|node| node.to_string()).collect());
     let urls = Box::new(|_| Vec::new());
     let store = Store {
         name: "test".into(),
@@ -62,7 +73,7 @@ fn driver(begun: Instant, now: Instant) -> Driver {
         deadline: Deadline::After(Duration::from_secs(3)),
         random: |_| 0,
     };
-    let factory: Factory = Box::new(|_, _, _| Box::new(Waiting { given_up: false }));
+    let factory: Factory = Box::new(move |_, _, _| Box::new(Waiting { given_up: false, failures }));
     let mut driver = Driver::since(Some(begun), store, factory, now);
     driver.add(Id(1), &options(), false, now);
     driver
@@ -100,4 +111,14 @@ fn who_comes_later_has_time_of_its_own() {
     driver.add(Id(2), &options(), false, begun + second * 5);
     assert_eq!(turn(&mut driver, begun + second * 5), [""; 0]);
     assert_eq!(driver.due(), Some(begun + second * 8));
+}
+
+#[test]
+fn a_node_that_fails_without_a_pause_is_followed_by_the_next_at_once() {
+    let now = Instant::now();
+    let mut driver = of_nodes(&["http://a", "http://b"], 1, now, now);
+    assert_eq!(turn(&mut driver, now), [""; 0]);
+    assert_eq!(driver.due(), Some(now), "the protocol itself asks for nothing");
+    assert_eq!(turn(&mut driver, now), [""; 0]);
+    assert_eq!(driver.due(), Some(now + Duration::from_secs(3)));
 }
