@@ -195,7 +195,8 @@ impl Link {
     /// The connection cannot be made. One that was made and breaks says so in [`Link::receive`], after what came before.
     pub fn turn(&mut self) -> Result<(), Cause> {
         if self.stage == Stage::Connecting {
-            if !self.ends.is_connected().map_err(of_errno)? {
+            // A server may have reset a connection that it had taken before this is looked at.
+            if !self.ends.is_connected().map_err(|error| self.unsecured(of_errno(error)))? {
                 return Ok(());
             }
             self.stage = if self.tls.is_some() { Stage::Securing } else { Stage::Open };
@@ -215,30 +216,34 @@ impl Link {
         Ok(())
     }
 
+    /// Why a connection was of no use before it carried bytes.
+    fn unsecured(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Closed if self.tls.is_some() => {
+                Cause::Other("connection closed by the server before TLS was set up: does it speak TLS?".into())
+            }
+            cause => cause,
+        }
+    }
+
     /// Shakes hands.
     fn secure(&mut self) -> Result<(), Cause> {
-        let silent =
-            || Cause::Other("connection closed by the server before TLS was set up: does it speak TLS?".into());
-        let of = |error: io::Error| match Cause::of_io(&error) {
-            Cause::Closed => silent(),
-            cause => cause,
-        };
         for _ in 0..MOST_CALLS {
             let Some(session) = &mut self.tls else { break };
             if !session.is_handshaking() {
                 break;
             }
             if session.wants_write() {
-                match self.flush().map_err(of)? {
+                match self.flush().map_err(|e| self.unsecured(Cause::of_io(&e)))? {
                     Room::Left => continue,
                     Room::Full => return Ok(()),
                 }
             }
             match self.fill() {
-                Ok(0) => return Err(silent()),
+                Ok(0) => return Err(self.unsecured(Cause::Closed)),
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(of(e)),
+                Err(e) => return Err(self.unsecured(Cause::of_io(&e))),
             }
         }
         if self.tls.as_ref().is_none_or(|session| !session.is_handshaking()) {

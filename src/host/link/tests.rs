@@ -266,3 +266,17 @@ fn a_handshake_that_is_cut_has_its_own_words() {
         assert!(end == want || end == Err(Cause::Closed), "{end:?}");
     }
 }
+
+/// Before the loop has looked whether the connection has come about.
+#[cfg(feature = "tls")]
+#[test]
+fn a_connection_that_is_reset_at_once_was_to_speak_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tls = crate::host::tls::Tls::new(crate::config::Tls::default());
+    let mut link = Link::tcp(listener.local_addr().unwrap(), Some(tls.secure("localhost").unwrap())).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    let words = "connection closed by the server before TLS was set up: does it speak TLS?";
+    assert_eq!(link.turn(), Err(Cause::Other(words.to_owned())));
+}
