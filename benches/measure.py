@@ -9,6 +9,7 @@ with small numbers, to see that it works, and writes no document."""
 import base64
 import ctypes
 import http.client
+import itertools
 import json
 import os
 import platform
@@ -53,10 +54,19 @@ def b64(text):
     return base64.b64encode(text.encode()).decode()
 
 
+PORTS = itertools.count(os.getpid() * 97)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that Linux gives to clients, which could take it before the server does."""
+    while True:
+        port = 10_000 + next(PORTS) % 20_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def wait_until(what, holds, limit=PATIENCE):
@@ -782,22 +792,28 @@ class Bench:
         self.table.row("size of the binary", "bytes", sizes[self.ours.name], others=sizes)
 
 
-BEGIN, END = "<!-- written by scripts/bench -->\n", "<!-- end of what scripts/bench writes -->\n"
-
-
-def machine():
+def machine(server):
+    """What was measured where; the server is named with its version, in front of a semicolon."""
     names = [line for line in read("/proc/cpuinfo").decode().splitlines() if line.startswith("model name")]
     model = names[0].split(":", 1)[1].strip() if names else platform.machine()
-    etcd = subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     load = os.getloadavg()[0]
     system = f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
-    return f"{system}; {etcd}; commit {commit or 'unknown'}; load when it began {load:.1f}."
+    return f"{system}; {server}commit {commit or 'unknown'}; load when it began {load:.1f}."
+
+
+def rewrite(document, program, text):
+    """Puts the text between the two marks of a program."""
+    begin, end = f"<!-- written by {program} -->\n", f"<!-- end of what {program} writes -->\n"
+    whole = read(document).decode()
+    before, after = whole.split(begin)[0], whole.split(end)[1]
+    write(document, before + begin + "\n" + text + "\n" + end + after)
 
 
 def main():
     ours, range_program, document = [os.path.abspath(path) for path in sys.argv[1:4]]
-    about = machine()
+    etcd = subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+    about = machine(f"{etcd}; ")
     # A signal ends it as an error does, so that nothing that it started outlives it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="remco-bench-") as work:
@@ -806,9 +822,7 @@ def main():
         bench.run()
     if SHORT:
         return
-    text = read(document).decode()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write(document, before + BEGIN + "\n" + about + "\n\n" + bench.table.markdown() + "\n" + END + after)
+    rewrite(document, "scripts/bench", about + "\n\n" + bench.table.markdown())
 
 
 if __name__ == "__main__":
