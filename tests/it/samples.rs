@@ -87,3 +87,54 @@ fn the_samples_are_in_sync_after_one_run() {
         wait_until("nothing is left to wait for", LIMIT, || dir.holds(name, &first));
     }
 }
+
+/// Runs a sample of a store, whose address is in a variable; gives the rendered file.
+#[cfg(any(feature = "consul", feature = "vault", feature = "zookeeper"))]
+fn render_store(sample: &str, name: &str, variables: &[(&str, &str)]) -> String {
+    let dir = TempDir::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(sample);
+    let mut program = remco(&dir).arg("-config").arg(&source.join("config.toml").to_string_lossy()).arg("-onetime");
+    program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &dir.path().to_string_lossy());
+    for (name, value) in variables {
+        program = program.env(name, value);
+    }
+    program.env("RELOAD", "true").run().expect_code(0);
+    dir.read(name).unwrap_or_else(|| panic!("no {name} among {:?}", dir.names(".")))
+}
+
+#[cfg(feature = "consul")]
+#[test]
+fn nginx_has_its_servers_from_consul() {
+    let Some(consul) = crate::support::Consul::start() else { return };
+    consul.put("app/name", "shop");
+    consul.put("app/servers/1", "10.0.0.1:8080");
+    consul.put("app/servers/2", "10.0.0.2:8080");
+    let text = render_store("consul", "servers.conf", &[("CONSUL", &consul.node())]);
+    let words: Vec<&str> = text.split_whitespace().skip(4).collect();
+    assert_eq!(words.join(" "), "upstream shop { server 10.0.0.1:8080; server 10.0.0.2:8080; }", "{text}");
+}
+
+#[cfg(feature = "zookeeper")]
+#[test]
+fn a_service_has_its_properties_from_zookeeper() {
+    let Some((zookeeper, _)) = crate::support::Zookeeper::shared("the sample") else { return };
+    let mut client = zookeeper.client();
+    for (path, value) in
+        [("/sample", ""), ("/sample/app", ""), ("/sample/app/name", "shop"), ("/sample/app/workers", "")]
+    {
+        client.put(path, value);
+    }
+    client.put("/sample/app/workers/max", "8");
+    let node = format!("{}/sample", zookeeper.node());
+    let text = render_store("zookeeper", "app.properties", &[("ZOOKEEPER", &node)]);
+    assert!(text.contains("\nname=shop\n") && text.contains("\nworkers.max=8\n"), "{text}");
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn a_service_has_its_secrets_from_vault() {
+    let Some(vault) = crate::support::Vault::start() else { return };
+    vault.put_versioned("app/db", serde_json::json!({"user": "app", "password": "s3cret"}));
+    let text = render_store("vault", "app.env", &[("VAULT", &vault.node()), ("VAULT_TOKEN", vault.root())]);
+    assert_eq!(text, "DB_USER=app\nDB_PASSWORD=s3cret\n");
+}
