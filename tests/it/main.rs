@@ -46,7 +46,14 @@ mod samples;
 mod scratch;
 mod secrets;
 mod services;
-#[cfg(all(feature = "consul", feature = "nats", feature = "plugin", feature = "redis"))]
+#[cfg(all(
+    feature = "consul",
+    feature = "nats",
+    feature = "plugin",
+    feature = "redis",
+    feature = "vault",
+    feature = "zookeeper"
+))]
 mod stores;
 #[cfg_attr(
     not(all(

@@ -4,7 +4,9 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Consul, Etcd, Finished, Invocation, LIMIT, Nats, Redis, TempDir, remco, wait_until};
+use crate::support::{
+    Consul, Etcd, Finished, Invocation, LIMIT, Nats, Redis, TempDir, Vault, Zookeeper, remco, wait_until,
+};
 
 /// All servers, each with one key, and the folder of the configuration.
 struct Stores {
@@ -13,6 +15,8 @@ struct Stores {
     consul: Consul,
     redis: Redis,
     nats: Nats,
+    vault: Vault,
+    zookeeper: Zookeeper,
 }
 
 /// What is rendered when all are up.
@@ -24,11 +28,17 @@ const ALL: &str = "\
 /stores/nats=1
 /stores/plugin=1
 /stores/redis=1
+/stores/vault=1
+/stores/zookeeper=1
 ";
+
+/// The stores in the order in which they are merged: a later one wins.
+const ORDER: [&str; 9] = ["etcd", "file", "env", "consul", "vault", "redis", "zookeeper", "nats", "plugin"];
 
 impl Stores {
     fn start(test: &str) -> Option<Stores> {
-        let (consul, nats) = (Consul::start()?, Nats::start(test)?);
+        let (consul, nats, vault) = (Consul::start()?, Nats::start(test)?, Vault::start()?);
+        let zookeeper = Zookeeper::is_there(test).then(|| Zookeeper::start(None))?;
         let (etcd, redis, dir) = (Etcd::start(), Redis::start(&["notify-keyspace-events KA"]), TempDir::new());
         consul.put("stores/consul", "1");
         etcd.put("/stores/etcd", "1");
@@ -36,6 +46,10 @@ impl Stores {
         let mut client = nats.client();
         client.create_bucket("config");
         client.put("config", "stores.nats", "1");
+        vault.post("sys/mounts/stores", &serde_json::json!({"type": "kv"}));
+        vault.put("stores/vault", serde_json::json!({"value": "1"}));
+        zookeeper.client().put("/stores", "");
+        zookeeper.client().put("/stores/zookeeper", "1");
         dir.write("stores.yml", "stores: {file: 1}\n");
         dir.write("stores.tmpl", "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}");
         dir.write(
@@ -44,7 +58,7 @@ impl Stores {
         );
         std::fs::set_permissions(dir.at("plugin"), Permissions::from_mode(0o755)).unwrap();
         dir.write("config.toml", include_str!("stores/config.toml"));
-        Some(Stores { dir, etcd, consul, redis, nats })
+        Some(Stores { dir, etcd, consul, redis, nats, vault, zookeeper })
     }
 
     /// The addresses come from the environment, as in a container.
@@ -54,6 +68,9 @@ impl Stores {
             .env("CONSUL", &self.consul.node())
             .env("REDIS", &self.redis.node())
             .env("NATS", &self.nats.url())
+            .env("VAULT", &self.vault.node())
+            .env("VAULT_TOKEN", self.vault.root())
+            .env("ZOOKEEPER", &self.zookeeper.node())
             .env("STORES_ENV", "1")
     }
 
@@ -65,7 +82,7 @@ impl Stores {
         let errors: Vec<&str> = run.log.lines().filter(|line| line.contains("ERROR")).collect();
         let is_of = |line: &&str| line.contains(&format!("backend={store} "));
         assert!(!errors.is_empty() && errors.iter().any(is_of), "{errors:#?}");
-        for other in ["consul", "etcd", "redis", "nats", "file", "env", "plugin"] {
+        for other in ORDER {
             let other = format!("backend={other} ");
             assert!(!errors.iter().any(|line| !is_of(line) && line.contains(&other)), "{store}: {errors:#?}");
         }
@@ -92,7 +109,11 @@ fn all_stores_render_into_one_file_and_one_that_is_down_is_named() {
     stores.nats.kill();
     stores.fails_for("nats", &stores.nats.url());
     stores.nats.restart();
-    stores.remco().once().expect_code(0);
+    stores.zookeeper.kill();
+    stores.fails_for("zookeeper", &stores.zookeeper.node());
+    stores.zookeeper.restart();
+    stores.vault.kill();
+    stores.fails_for("vault", &stores.vault.node());
 }
 
 #[test]
@@ -111,6 +132,47 @@ fn a_change_of_any_store_is_rendered() {
     changed("consul", &|| stores.consul.put("stores/consul", "2"));
     changed("redis", &|| stores.redis.set("/stores/redis", "2"));
     changed("nats", &|| stores.nats.client().put("config", "stores.nats", "2"));
+    changed("zookeeper", &|| stores.zookeeper.client().put("/stores/zookeeper", "2"));
+    changed("vault", &|| stores.vault.put("stores/vault", serde_json::json!({"value": "2"})));
     changed("file", &|| stores.dir.write("stores.yml", "stores: {file: 2}\n"));
     program.stop();
+}
+
+/// Each two neighbours in the order have a key in common.
+#[test]
+fn stores_are_merged_in_their_order() {
+    let Some(stores) = Stores::start("stores_are_merged_in_their_order") else { return };
+    let keys = |store: &str| {
+        let place = ORDER.iter().position(|name| *name == store).unwrap();
+        ORDER
+            .windows(2)
+            .enumerate()
+            .filter(move |(n, _)| *n == place || *n + 1 == place)
+            .map(|(n, _)| format!("both{n}"))
+    };
+    let listed = |store: &str, form: &dyn Fn(String) -> String| keys(store).map(form).collect::<Vec<_>>().join(", ");
+    keys("etcd").for_each(|key| stores.etcd.put(&format!("/stores/{key}"), "etcd"));
+    stores.dir.write("stores.yml", format!("stores: {{file: 1, {}}}\n", listed("file", &|key| format!("{key}: file"))));
+    keys("consul").for_each(|key| stores.consul.put(&format!("stores/{key}"), "consul"));
+    keys("vault").for_each(|key| stores.vault.put(&format!("stores/{key}"), serde_json::json!({"value": "vault"})));
+    keys("redis").for_each(|key| stores.redis.set(&format!("/stores/{key}"), "redis"));
+    keys("zookeeper").for_each(|key| stores.zookeeper.client().put(&format!("/stores/{key}"), "zookeeper"));
+    keys("nats").for_each(|key| stores.nats.client().put("config", &format!("stores.{key}"), "nats"));
+    let more = listed("plugin", &|key| format!("\"/stores/{key}\":\"plugin\""));
+    let plugin = stores
+        .dir
+        .read("plugin")
+        .unwrap()
+        .replace("\\\"/stores/plugin\\\"", &format!("{}, \\\"/stores/plugin\\\"", more.replace('"', "\\\"")));
+    stores.dir.write("plugin", plugin);
+    let mut program = stores.remco();
+    for key in keys("env") {
+        program = program.env(&format!("STORES_{}", key.to_uppercase()), "env");
+    }
+    let run = program.once().expect_code(0);
+    let merged: String = ORDER[1..].iter().enumerate().map(|(n, later)| format!("/stores/both{n}={later}\n")).collect();
+    assert_eq!(stores.dir.read("stores.conf").unwrap(), format!("{merged}{ALL}"));
+    for n in 0..ORDER.len() - 1 {
+        run.log.lines().find(|line| line.contains("WARN") && line.contains(&format!("/stores/both{n}"))).unwrap();
+    }
 }
