@@ -35,7 +35,8 @@ impl Gateway {
     pub fn healthy(&mut self) -> bool {
         let answer = self.request("/v3/kv/range", &json!({"key": base64("health")}));
         answer.is_ok_and(|(status, answer)| {
-            status == 200 || answer["error"].as_str().is_some_and(|error| error.contains("user name is empty"))
+            // etcd 3.5 says it in `message` alone.
+            status == 200 || answer["message"].as_str().is_some_and(|error| error.contains("user name is empty"))
         })
     }
 
