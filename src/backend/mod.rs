@@ -157,7 +157,7 @@ pub struct Sharing {
     mode: Mode,
 }
 
-/// All backends at work, and who is served by which.
+/// All running backends, and which backend serves each subscriber.
 pub struct Pool {
     random: fn(u64) -> u64,
     /// How many subscribers and backends there were.
@@ -339,7 +339,7 @@ impl Pool {
         if let Some(Replacement { id, options, handover }) = replacement
             && let Some((_, mode)) = self.subscribers.get(&id).copied()
         {
-            // One that is replaced serves nobody else, and has no child.
+            // A backend that is replaced serves no other subscriber, and has no child.
             self.close(id, now);
             self.subscribe(id, &options, mode, handover, now);
         }

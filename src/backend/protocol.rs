@@ -38,9 +38,9 @@ pub trait Protocol: Subscribers {
     fn due(&self) -> Option<Instant>;
 }
 
-/// What a driver has to know of those who are served.
+/// What a driver needs to know of its subscribers.
 pub trait Subscribers {
-    /// Those who need something that a node has to give.
+    /// The subscribers that need something from a node.
     fn waiting(&self) -> Vec<Id>;
 
     /// The time of a one-shot run is over: nothing is asked for any more.

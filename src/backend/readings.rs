@@ -37,7 +37,7 @@ pub struct Subscriber {
 /// When a resource is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// As soon as the store can be asked.
+    /// As soon as a request can be sent to the store.
     Due,
     /// The read is under way.
     Reading,

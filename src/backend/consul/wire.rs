@@ -23,7 +23,7 @@ pub const INDEX: &str = "X-Consul-Index";
 pub const FILTERED: &str = "X-Consul-Results-Filtered-By-ACLs";
 /// The header of the token.
 pub const TOKEN: &str = "X-Consul-Token";
-/// The path that tells the leader of the cluster, whom everybody may ask for.
+/// The path that tells the leader of the cluster. It needs no permission.
 pub const LEADER: &str = "/v1/status/leader";
 
 /// Bytes of a refusal that are kept, and of its words that are shown.

@@ -1,5 +1,5 @@
 //! Cuts the objects out of the lists of one name in a JSON text that comes in pieces, so that each can be read as soon as
-//! it is there. What is left is a small JSON text with a zero in the place of each object: whoever reads both has read
+//! it is there. What is left is a small JSON text with a zero in the place of each object: a reader of both has read
 //! the whole. Knows JSON's brackets and strings, nothing else of it.
 
 use serde::Deserialize;

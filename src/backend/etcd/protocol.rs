@@ -168,7 +168,7 @@ impl V3 {
 
     /// A piece of the stream came.
     fn streamed(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
-        // The session may close the stream within a piece: what is left of that is nothing to anybody.
+        // The session may close the stream within a piece: the rest of the piece has no use.
         let Streaming::Open(mut lines, mut json) = std::mem::replace(&mut self.stream, Streaming::Idle) else { return };
         let mut closed = false;
         let (length, wrong) = json.push(piece);

@@ -170,7 +170,7 @@ enum SlotState {
 /// Whether there is a token.
 #[derive(Debug)]
 enum Login {
-    /// Nobody logs in, or this etcd has no users.
+    /// No login is configured, or this etcd has no users.
     Needless,
     /// It says that it has no users, and no request has succeeded since.
     AuthDisabledClaimed,
@@ -247,7 +247,7 @@ impl Session {
         }
     }
 
-    /// The one that is told what concerns nobody in particular.
+    /// The subscriber whose log receives the lines that concern no single subscriber.
     fn first(&self) -> Option<Id> {
         self.subscriptions.keys().next().copied()
     }
@@ -610,7 +610,7 @@ impl Session {
         true
     }
 
-    /// Whether a login may mend a refusal: somebody is to log in, and no node has just said that there are no users.
+    /// Whether a login may mend a refusal: a login is configured, and no node has just said that there are no users.
     fn may_log_in(&self) -> bool {
         match self.login {
             Login::Wanted { .. } | Login::Fresh | Login::Proved => true,

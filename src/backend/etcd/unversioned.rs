@@ -36,7 +36,7 @@ pub struct Unversioned {
     login: Login,
     /// Of version 3, for this attempt.
     token: Token,
-    /// Version 3 let nobody in, in this attempt. Version 2 has users of its own and is asked all the same.
+    /// Version 3 refused the login in this attempt. Version 2 has its own users, so it is tried too.
     locked_out: Option<String>,
     secrets: Redactor,
     stage: Stage,
@@ -47,7 +47,7 @@ pub struct Unversioned {
 enum Token {
     Wanted,
     Got(Secret),
-    /// This etcd has no users, or nobody logs in.
+    /// This etcd has no users, or no login is configured.
     Needless,
 }
 

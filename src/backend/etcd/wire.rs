@@ -496,7 +496,7 @@ fn base64<'de, D: Deserializer<'de>>(json: D) -> Result<Bytes, D::Error> {
             let padding = text.bytes().rev().take_while(|b| *b == b'=').count();
             let length = (text.len() / 4 * 3).saturating_sub(padding);
             let mut bytes: Bytes = std::iter::repeat_n(0, length).collect();
-            let place = Rc::get_mut(&mut bytes).expect("nobody else has it yet");
+            let place = Rc::get_mut(&mut bytes).expect("it has one owner");
             match BASE64_STANDARD.decode_slice(text, place) {
                 Ok(written) if written == length => Ok(bytes),
                 _ => Err(E::invalid_value(Unexpected::Other("text"), &self)),

@@ -61,7 +61,7 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
 /// Who logs in.
 pub enum Who {
     /// A server without users is expected.
-    Nobody,
+    Anonymous,
     /// A user with a password.
     User(Credentials),
     /// Who has this token.
@@ -86,10 +86,10 @@ impl Who {
             (Some((token, None)), ..) => Who::Token(Secret::new(token)),
             (None, Kind::Token, Some(Credentials { password: token, .. })) => Who::Token(token),
             (None, Kind::User, Some(credentials)) => Who::User(credentials),
-            (None, _, None) => Who::Nobody,
+            (None, _, None) => Who::Anonymous,
         };
         match &who {
-            Who::Nobody => {}
+            Who::Anonymous => {}
             Who::User(Credentials { password, .. }) => secrets.hide("password", password.reveal()),
             Who::Token(token) => secrets.hide("token", token.reveal()),
             Who::Key(creds) => {
@@ -104,7 +104,7 @@ impl Who {
     pub fn name(&self) -> Option<&str> {
         match self {
             Who::User(Credentials { user, .. }) => Some(user.reveal()),
-            Who::Nobody | Who::Token(_) | Who::Key(_) => None,
+            Who::Anonymous | Who::Token(_) | Who::Key(_) => None,
         }
     }
 
@@ -126,7 +126,7 @@ impl Who {
             "echo": false,
         });
         match self {
-            Who::Nobody => {}
+            Who::Anonymous => {}
             Who::User(Credentials { user, password }) => {
                 options["user"] = json!(user.reveal());
                 options["pass"] = json!(password.reveal());

@@ -27,7 +27,7 @@ const CALL: CallId = CallId(0);
 /// What lasted as long as this was no failure.
 const LASTING: Duration = LONGEST_BACKOFF;
 
-/// A connection that nobody needs is kept for a read that is due within this.
+/// An idle connection is kept if a read is due within this time.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// The subscription for replies. Those of consumers follow; one with a wildcard is not delivered to by consumers.
@@ -70,7 +70,7 @@ pub struct Nats {
     reader: Reader,
     /// What the server said of itself.
     info: Info,
-    /// A part of the names of inboxes and consumers that nobody else has.
+    /// The unique part of the names of inboxes and consumers.
     unique: String,
     /// The number of the last subscription.
     last: u64,
@@ -143,7 +143,7 @@ enum Next {
 }
 
 impl Nats {
-    /// `seed` makes the names that nobody else has, and spreads reads over time.
+    /// `seed` makes the names unique, and spreads reads over time.
     pub fn new(settings: Settings, mode: Mode, seed: u64, now: Instant) -> Nats {
         let mut secrets = Redactor::default();
         settings.nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
@@ -156,7 +156,7 @@ impl Nats {
             unique: format!("{seed:016x}"),
             last: 0,
             consumers: BTreeMap::new(),
-            who: Who::Nobody,
+            who: Who::Anonymous,
             secrets,
             random: Random::new(seed ^ 1),
             now,
@@ -309,7 +309,7 @@ impl Nats {
         );
     }
 
-    /// Ends a consumer: the server removes one that nobody listens to.
+    /// Ends a consumer: the server removes a consumer without a listener.
     fn end(&mut self, number: u64, out: &mut Vec<Output>) {
         if let Some(mut consumer) = self.consumers.remove(&number) {
             out.extend(consumer.flush());
@@ -708,7 +708,7 @@ impl Protocol for Nats {
             Stage::Ready(_) => {
                 let late = self.consumers.values().map(|consumer| consumer.late(&self.settings)).min();
                 let is_reading = self.consumers.values().any(|consumer| consumer.state != State::Live);
-                // What is due, and a connection that nobody needs.
+                // Due reads, and the end of an idle connection.
                 let at_once = !is_reading && (self.readings.is_due(now) || self.consumers.is_empty());
                 let at_once =
                     at_once && !(self.consumers.is_empty() && read.is_some_and(|at| at > now && at <= now + KEPT));

@@ -1,5 +1,5 @@
 //! Plugins: a program of the user's is asked for keys over its pipes. What the configuration means is made into a driver;
-//! `wire` knows the messages, `protocol` who says what when.
+//! `wire` knows the messages, `protocol` their order.
 
 mod protocol;
 mod wire;

@@ -1,4 +1,4 @@
-//! Who says what when between us and a plugin: `Plugin.Init`, then `Plugin.GetValues` for every read, with `Plugin.WatchPrefix`
+//! The order of the calls to a plugin: `Plugin.Init`, then `Plugin.GetValues` for every read, with `Plugin.WatchPrefix`
 //! beside it where changes are wanted. Starts no program: that is the driver's.
 
 use std::mem;

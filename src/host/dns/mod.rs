@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_secs(120);
 /// How long the second family of addresses is waited for where one is enough.
 const SECOND_FAMILY: Duration = Duration::from_millis(100);
 
-/// Larger files are somebody's mistake. Lists of blocked names in `/etc/hosts` have some megabytes.
+/// A larger file is taken for a mistake. Lists of blocked names in `/etc/hosts` have some megabytes.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Looks names up. Keeps nothing but which servers were silent; clones share that.

@@ -63,7 +63,7 @@ impl Render {
         Ok(value)
     }
 
-    /// `a and b or c` is `a and (b or c)`: whoever decides ends it.
+    /// `a and b or c` is `a and (b or c)`: the operand that decides ends it.
     fn logic(&self, first: &Expr, rest: &[(Logic, Expr)]) -> Outcome<Value> {
         let mut holds = self.eval(first)?.truthy();
         for (logic, operand) in rest {

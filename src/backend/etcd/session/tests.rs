@@ -251,7 +251,7 @@ fn wanted(plan: Plan) -> Wanted {
 }
 
 /// All but the debug lines, which are told by a test of their own.
-/// What a command tells anybody, if it does.
+/// The text of a command that reports something.
 fn told(command: &Command) -> Option<String> {
     match command {
         Command::Report(_, Report::Log(line)) if line.level == Level::Debug => None,
@@ -1797,7 +1797,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.check(Event::Quiet, &["#2 trigger /d=x"]);
 }
 
-/// What a stream was asked for is what it brings, whoever comes and goes meanwhile.
+/// A stream brings the keys that it was opened for, although subscribers come and go meanwhile.
 #[test]
 fn a_stream_that_is_being_opened_keeps_its_watches() {
     let mut bench = Bench::watching(WATCHED);

@@ -25,7 +25,7 @@ pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
 /// The index of the newest change, in decimal; [`CLUSTER`] is in hexadecimal.
 pub const INDEX: &str = "X-Etcd-Index";
 
-/// What a probe asks for: nobody has it, and an underscore hides it from all that read or watch what is above.
+/// The key of a probe: it does not exist, and its underscore hides it from reads and watches of the directories above.
 const PROBE_KEY: &[u8] = b"_remco";
 
 /// The path and query that ask for a key and all below it, as the cluster has agreed on them.
@@ -268,7 +268,7 @@ pub enum Why {
     Missing,
     /// The history does not go back to where a wait is to begin.
     Cleared,
-    /// The user, or everybody, may not read this.
+    /// Neither the user nor a guest may read this.
     Denied,
     /// This server has no such API.
     UnknownPath,

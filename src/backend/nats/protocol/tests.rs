@@ -205,7 +205,7 @@ fn pings_of_one_piece_are_answered_once() {
 #[test]
 fn an_empty_bucket_has_no_keys() {
     let mut bench = Bench::asked(false);
-    // Nobody watches: the consumer ends, and the connection with it.
+    // There is no watch: the consumer ends, and the connection with it.
     bench.says(&created(1, "{\"num_pending\":0}"), &["healthy 1", "1 snapshot", "send UNSUB 1"]);
     bench.check(Input::Turn, &["cancel"]);
     assert_eq!(bench.nats.due(), None);
@@ -382,7 +382,7 @@ fn a_one_shot_run_ends_with_what_it_got() {
     assert_eq!(bench.nats.due(), None);
 }
 
-/// Not a failure of the node: nobody is told.
+/// Not a failure of the node: there is no report.
 #[test]
 fn a_value_that_is_not_known_is_read_again() {
     let mut bench = Bench::watching();

@@ -210,7 +210,7 @@ fn each_key_is_waited_for_from_the_index_behind_its_read() {
     bench.read(12, &[("/a/1", "y", 11)], &["snapshot /a/1=y /b/1=x"]);
     bench.turn(&["0 Wait(1) /b from 11"]);
     bench.check(opened(1, 14), &[]);
-    // What is only watched was read by nobody.
+    // A key that is only watched was not read.
     bench.turn(&["0 Wait(2) /r from 11"]);
     bench.check(opened(2, 14), &[]);
     bench.turn(&["0 Wait(0) /a from 13"]);
