@@ -722,14 +722,17 @@ impl Backend for Driver {
     }
 
     fn exited(&mut self, exit: &Exit, now: Instant) {
-        let Some((serial, is_closed)) = self.programs.exited(exit, now) else { return };
-        let Some(id) = self.calls.iter().find_map(|(id, ongoing)| (ongoing.serial == serial).then_some(*id)) else {
-            return;
-        };
-        if !is_closed {
-            // What it said before.
+        let serial = self.programs.serial().filter(|_| self.programs.runs(exit.pid));
+        let call = serial.and_then(|serial| {
+            let mut calls = self.calls.iter();
+            calls.find_map(|(id, ongoing)| (ongoing.serial == serial).then_some((*id, serial)))
+        });
+        if let Some((id, serial)) = call {
+            // What it said before. The end of its output is told with its status.
             self.turn_call(id, serial, now, &mut Vec::new());
         }
+        self.programs.exited(exit, now);
+        let Some((id, serial)) = call else { return };
         if self.calls.get(&id).is_some_and(|ongoing| ongoing.serial == serial) {
             self.calls.remove(&id);
             let words = format!("it {}", exit.how());

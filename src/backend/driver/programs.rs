@@ -73,20 +73,22 @@ impl Programs {
 
     /// Whether a process is one of them.
     pub fn has(&self, pid: Pid) -> bool {
-        self.running.is_some_and(|running| running.pid == pid)
-            || self.ending.iter().any(|termination| termination.pid() == pid)
+        self.runs(pid) || self.ending.iter().any(|termination| termination.pid() == pid)
     }
 
-    /// Takes in the end of one. The call whose program it was, if it had not been told to end, and whether it had closed its
-    /// output before.
-    pub fn exited(&mut self, exit: &Exit, now: Instant) -> Option<(u64, bool)> {
+    /// Whether a process is the one that answers.
+    pub fn runs(&self, pid: Pid) -> bool {
+        self.running.is_some_and(|running| running.pid == pid)
+    }
+
+    /// Takes in the end of one.
+    pub fn exited(&mut self, exit: &Exit, now: Instant) {
         self.ending.retain_mut(|termination| !termination.is_over(exit.pid));
-        let running = self.running.take_if(|running| running.pid == exit.pid)?;
+        let Some(running) = self.running.take_if(|running| running.pid == exit.pid) else { return };
         let mut left = Termination::begin(SignalTarget::Group(running.pid), SIGTERM, COMMAND_KILL_TIMEOUT, now);
         if !left.is_over(exit.pid) {
             self.ending.push(left);
         }
-        Some((running.serial, running.closed.is_some()))
     }
 
     /// When [`Programs::escalate`] is wanted, or a program that closed its output is waited for no more.
