@@ -76,11 +76,21 @@ pub enum Nodes {
     Program(PathBuf),
 }
 
-/// The nodes of a SRV record, as URLs with this scheme. `known`: what it had a moment ago.
-pub fn by_record(name: &str, scheme: &str, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
-    let scheme = scheme.to_owned();
-    let urls = Box::new(move |services| services::in_order(services, &scheme, &mut |bound| random(bound)));
-    Nodes::Record { name: name.to_owned(), urls, known }
+impl Nodes {
+    /// These URLs, if there are any: they win over the record.
+    pub fn list_or(nodes: &[String], start: Start, record: impl FnOnce() -> Nodes) -> Nodes {
+        match nodes.is_empty() {
+            true => record(),
+            false => Nodes::List(nodes.to_vec(), start),
+        }
+    }
+
+    /// Those of a SRV record, as URLs with this scheme. `known`: what it had a moment ago.
+    pub fn by_record(name: &str, scheme: &str, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
+        let scheme = scheme.to_owned();
+        let urls = Box::new(move |services| services::in_order(services, &scheme, &mut |bound| random(bound)));
+        Nodes::Record { name: name.to_owned(), urls, known }
+    }
 }
 
 /// What a request to a node may take.

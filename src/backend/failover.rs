@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::Mode;
+
 /// The pause between two attempts: one to two times this in the first round over the nodes, doubled each round.
 pub const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
@@ -46,6 +48,16 @@ pub enum Deadline {
     After(Duration),
     /// Until this moment.
     At(Instant),
+}
+
+impl Deadline {
+    /// That of a store: a one-shot run has this time, any other run has no end.
+    pub fn of(mode: Mode, timeout: Duration) -> Deadline {
+        match mode {
+            Mode::OneShot => Deadline::After(timeout),
+            Mode::Watch => Deadline::Never,
+        }
+    }
 }
 
 /// The node to begin with.

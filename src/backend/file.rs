@@ -68,7 +68,7 @@ pub fn remote(
     now: Instant,
 ) -> Driver {
     // What fails once fails a one-shot run.
-    let deadline = if mode == Mode::OneShot { Deadline::After(Duration::ZERO) } else { Deadline::Never };
+    let deadline = Deadline::of(mode, Duration::ZERO);
     let nodes = Nodes::List(vec![file.filepath.clone()], Start::First);
     let limits = Limits { dial: url::TIMEOUT, answer: url::TIMEOUT, whole: url::TIMEOUT, size: LARGEST };
     let (tls, login) = (config::Tls::default(), None);

@@ -38,7 +38,7 @@ pub use self::protocol::Id;
 pub use crate::config::Mode;
 
 use self::keys::Missing;
-use crate::config::{self, Kind};
+use crate::config::{self, Etcd, EtcdVersion, Kind, Nats, Zookeeper};
 use crate::host::inotify::Inotify;
 use crate::host::process::{Exit, Pid, Termination};
 use crate::host::wait::Interest;
@@ -157,6 +157,27 @@ pub struct Sharing {
     mode: Mode,
 }
 
+impl Sharing {
+    /// `None`: the backend serves one subscriber alone.
+    fn of(kind: &Kind, mode: Mode) -> Option<Sharing> {
+        let mut kind = match kind {
+            Kind::Etcd(etcd) if etcd.version != Some(EtcdVersion::V3) => return None,
+            Kind::File(_) | Kind::Env | Kind::Mock | Kind::Plugin(_) => return None,
+            kind => kind.clone(),
+        };
+        // Those that begin at any node do not mind the order.
+        match &mut kind {
+            Kind::Etcd(Etcd { nodes, .. })
+            | Kind::Zookeeper(Zookeeper { nodes, .. })
+            | Kind::Nats(Nats { nodes, .. }) => {
+                nodes.sort_unstable();
+            }
+            _ => {}
+        }
+        Some(Sharing { kind, mode })
+    }
+}
+
 /// All running backends, and which backend serves each subscriber.
 pub struct Pool {
     random: fn(u64) -> u64,
@@ -209,20 +230,7 @@ impl Pool {
 
     fn subscribe(&mut self, id: Id, options: &config::Backend, mode: Mode, handover: Handover, now: Instant) {
         let told = handover.told;
-        let sharing = match &options.kind {
-            Kind::Etcd(etcd) => etcd::sharing(etcd, mode),
-            #[cfg(feature = "consul")]
-            Kind::Consul(consul) => consul::sharing(consul, mode),
-            #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis::sharing(redis, mode),
-            #[cfg(feature = "nats")]
-            Kind::Nats(nats) => Some(nats::sharing(nats, mode)),
-            #[cfg(feature = "vault")]
-            Kind::Vault(vault) => vault::sharing(vault, mode),
-            #[cfg(feature = "zookeeper")]
-            Kind::Zookeeper(zookeeper) => Some(zookeeper::sharing(zookeeper, mode)),
-            _ => None,
-        };
+        let sharing = Sharing::of(&options.kind, mode);
         let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
         let source = match open {
             Some((source, _)) => *source,
@@ -270,28 +278,18 @@ impl Pool {
             Kind::Mock => local::single(id, mock::new(options, mode, seed), now),
             #[cfg(feature = "plugin")]
             Kind::Plugin(plugin) => Box::new(plugin::driver(id, options, plugin, mode, self.random, now)),
-            #[cfg(not(feature = "plugin"))]
-            Kind::Plugin(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => Box::new(redis::driver(redis, mode, self.random, now)),
-            #[cfg(not(feature = "redis"))]
-            Kind::Redis(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "nats")]
             Kind::Nats(nats) => Box::new(nats::driver(nats, mode, self.random, now)),
-            #[cfg(not(feature = "nats"))]
-            Kind::Nats(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "consul")]
             Kind::Consul(consul) => Box::new(consul::driver(consul, mode, self.random, now)),
-            #[cfg(not(feature = "consul"))]
-            Kind::Consul(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "vault")]
             Kind::Vault(vault) => Box::new(vault::driver(vault, mode, self.random, now)),
-            #[cfg(not(feature = "vault"))]
-            Kind::Vault(_) => unreachable!("config::unsupported refuses what is not built"),
             #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(zookeeper) => Box::new(zookeeper::driver(zookeeper, mode, self.random, now)),
-            #[cfg(not(feature = "zookeeper"))]
-            Kind::Zookeeper(_) => unreachable!("config::unsupported refuses what is not built"),
+            #[allow(unreachable_patterns, reason = "a build may have all stores")]
+            _ => unreachable!("config::unsupported refuses what is not built"),
         }
     }
 

@@ -21,11 +21,11 @@ use std::time::Instant;
 use self::protocol::V3;
 use self::session::{Session, Settings};
 use self::unversioned::Unversioned;
-use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
+use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
 use super::protocol::Id;
-use super::{Handover, Mode, Sharing};
-use crate::config::{self, EtcdVersion, Kind};
+use super::{Handover, Mode};
+use crate::config::{self, EtcdVersion};
 
 const NAME: &str = "etcd";
 
@@ -39,15 +39,9 @@ pub fn driver(
     random: fn(u64) -> u64,
     now: Instant,
 ) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(etcd.network.timeout),
-        Mode::Watch => Deadline::Never,
-    };
-    // Nodes that are given win over the record.
-    let nodes = match etcd.nodes.is_empty() {
-        true => by_record(&etcd.srv_record, etcd.scheme_of_record(), handover.nodes, random),
-        false => Nodes::List(etcd.nodes.clone(), Start::Anywhere),
-    };
+    let deadline = Deadline::of(mode, etcd.network.timeout);
+    let record = || Nodes::by_record(&etcd.srv_record, etcd.scheme_of_record(), handover.nodes, random);
+    let nodes = Nodes::list_or(&etcd.nodes, Start::Anywhere, record);
     let factory: Factory = match etcd.version {
         Some(EtcdVersion::V3) => {
             let etcd = etcd.clone();
@@ -76,13 +70,4 @@ pub fn driver(
     let limits = limits(&etcd.network);
     let store = Store { name: NAME.into(), nodes, limits, tls, login, deadline, random };
     Driver::since(handover.begun, store, factory, now)
-}
-
-/// What resources have in common that share a driver: those that are known to use version 3.
-pub fn sharing(etcd: &config::Etcd, mode: Mode) -> Option<Sharing> {
-    (etcd.version == Some(EtcdVersion::V3)).then(|| {
-        let mut etcd = etcd.clone();
-        etcd.nodes.sort_unstable();
-        Sharing { kind: Kind::Etcd(etcd), mode }
-    })
 }

@@ -13,26 +13,21 @@ use std::time::Instant;
 
 use self::login::Kind as LoginKind;
 use self::protocol::{Nats, Settings};
+use super::Mode;
 use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
-use super::{Mode, Sharing};
-use crate::config::{self, Credential, Kind, Login, NatsLogin, Secret};
+use crate::config::{self, Credential, Login, NatsLogin};
 
 const NAME: &str = "nats";
 
 /// A driver for all resources with these options.
 pub fn driver(nats: &config::Nats, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(nats.network.timeout),
-        Mode::Watch => Deadline::Never,
-    };
-    // Where there is a secret without a name it stands where the password would.
-    let alone = |secret| Login { username: Credential::Inline(Secret::default()), password: secret };
+    let deadline = Deadline::of(mode, nats.network.timeout);
     let (kind, login) = match &nats.login {
         None => (LoginKind::User, None),
         Some(NatsLogin::User(login)) => (LoginKind::User, Some(login.clone())),
-        Some(NatsLogin::Token(token)) => (LoginKind::Token, Some(alone(token.clone()))),
-        Some(NatsLogin::Creds(path)) => (LoginKind::Creds, Some(alone(Credential::File(path.clone())))),
+        Some(NatsLogin::Token(token)) => (LoginKind::Token, Some(Login::of_secret(token.clone()))),
+        Some(NatsLogin::Creds(path)) => (LoginKind::Creds, Some(Login::of_secret(Credential::File(path.clone())))),
     };
     let factory: Factory = {
         let nats = nats.clone();
@@ -57,11 +52,4 @@ pub fn driver(nats: &config::Nats, mode: Mode, random: fn(u64) -> u64, now: Inst
     let tls = nats.tls.clone();
     let store = Store { name: NAME.into(), nodes, limits: limits(&nats.network), tls, login, deadline, random };
     Driver::new(store, factory, now)
-}
-
-/// What resources have in common that share a driver.
-pub fn sharing(nats: &config::Nats, mode: Mode) -> Sharing {
-    let mut nats = nats.clone();
-    nats.nodes.sort_unstable();
-    Sharing { kind: Kind::Nats(nats), mode }
 }

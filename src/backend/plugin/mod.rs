@@ -23,10 +23,7 @@ pub fn driver(
     random: fn(u64) -> u64,
     now: Instant,
 ) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(plugin.timeout),
-        Mode::Watch => Deadline::Never,
-    };
+    let deadline = Deadline::of(mode, plugin.timeout);
     let factory: Factory = {
         let (options, plugin) = (options.clone(), plugin.clone());
         Box::new(move |_, shown, _| {

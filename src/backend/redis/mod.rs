@@ -13,25 +13,20 @@ use std::time::Instant;
 
 use self::protocol::{Redis, Settings};
 pub use self::wanted::missing;
-use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
+use super::Mode;
+use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
-use super::{Mode, Sharing};
-use crate::config::{self, Kind};
+use crate::config::{self};
 
 /// The name in logs.
 pub const NAME: &str = "redis";
 
 /// A driver without resources.
 pub fn driver(redis: &config::Redis, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(redis.network.timeout),
-        Mode::Watch => Deadline::Never,
-    };
-    // Nodes that are given win over the record. Their order is that of Go remco, which takes the first that answers.
-    let nodes = match redis.nodes.is_empty() {
-        true => by_record(&redis.srv_record, redis.scheme_of_record(), None, random),
-        false => Nodes::List(redis.nodes.clone(), Start::First),
-    };
+    let deadline = Deadline::of(mode, redis.network.timeout);
+    // Their order is that of Go remco, which takes the first that answers.
+    let record = || Nodes::by_record(&redis.srv_record, redis.scheme_of_record(), None, random);
+    let nodes = Nodes::list_or(&redis.nodes, Start::First, record);
     let limits = limits(&redis.network);
     let options = redis.clone();
     let factory: Factory = Box::new(move |_, shown, now| {
@@ -47,9 +42,4 @@ pub fn driver(redis: &config::Redis, mode: Mode, random: fn(u64) -> u64, now: In
     });
     let (login, tls) = (redis.login.clone(), redis.tls.clone());
     Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
-}
-
-/// What resources have in common that share a driver.
-pub fn sharing(redis: &config::Redis, mode: Mode) -> Option<Sharing> {
-    Some(Sharing { kind: Kind::Redis(redis.clone()), mode })
 }

@@ -8,20 +8,17 @@ mod wire;
 use std::time::Instant;
 
 use self::protocol::{Options, Vault};
+use super::Mode;
 use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
-use super::{Mode, Sharing};
-use crate::config::{self, Kind};
+use crate::config::{self};
 
 /// The name in logs.
 const NAME: &str = "vault";
 
 /// A driver without resources.
 pub fn driver(vault: &config::Vault, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(vault.network.timeout),
-        Mode::Watch => Deadline::Never,
-    };
+    let deadline = Deadline::of(mode, vault.network.timeout);
     let nodes = Nodes::List(vec![vault.node.clone()], Start::First);
     let (limits, tls, login) = (limits(&vault.network), vault.tls.clone(), Some(vault.login.clone()));
     let options = Options::of(vault);
@@ -29,9 +26,4 @@ pub fn driver(vault: &config::Vault, mode: Mode, random: fn(u64) -> u64, now: In
         Box::new(Vault::new(options.clone(), nodes, shown.join(","), mode, random(u64::MAX)))
     });
     Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
-}
-
-/// What resources have in common that share a driver.
-pub fn sharing(vault: &config::Vault, mode: Mode) -> Option<Sharing> {
-    Some(Sharing { kind: Kind::Vault(vault.clone()), mode })
 }

@@ -9,10 +9,10 @@ pub mod wire;
 use std::time::Instant;
 
 use self::protocol::{Settings, Zookeeper};
-use super::driver::{Driver, Factory, Nodes, Store, by_record, limits};
+use super::Mode;
+use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};
-use super::{Mode, Sharing};
-use crate::config::{self, Kind};
+use crate::config::{self};
 
 /// The name in logs.
 pub const NAME: &str = "zookeeper";
@@ -22,15 +22,9 @@ const TLS_SCHEME: &str = "zookeepers://";
 
 /// A driver without resources.
 pub fn driver(zookeeper: &config::Zookeeper, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
-    let deadline = match mode {
-        Mode::OneShot => Deadline::After(zookeeper.network.timeout),
-        Mode::Watch => Deadline::Never,
-    };
-    // Nodes that are given win over the record.
-    let nodes = match zookeeper.nodes.is_empty() {
-        true => by_record(&zookeeper.srv_record, zookeeper.scheme_of_record(), None, random),
-        false => Nodes::List(zookeeper.nodes.clone(), Start::Anywhere),
-    };
+    let deadline = Deadline::of(mode, zookeeper.network.timeout);
+    let record = || Nodes::by_record(&zookeeper.srv_record, zookeeper.scheme_of_record(), None, random);
+    let nodes = Nodes::list_or(&zookeeper.nodes, Start::Anywhere, record);
     let limits = limits(&zookeeper.network);
     let options = zookeeper.clone();
     let factory: Factory = Box::new(move |_, shown, _| {
@@ -48,11 +42,4 @@ pub fn driver(zookeeper: &config::Zookeeper, mode: Mode, random: fn(u64) -> u64,
     });
     let (login, tls) = (zookeeper.login.clone(), zookeeper.tls.clone());
     Driver::new(Store { name: NAME.into(), nodes, limits, tls, login, deadline, random }, factory, now)
-}
-
-/// What resources have in common that share a driver.
-pub fn sharing(zookeeper: &config::Zookeeper, mode: Mode) -> Sharing {
-    let mut zookeeper = zookeeper.clone();
-    zookeeper.nodes.sort_unstable();
-    Sharing { kind: Kind::Zookeeper(zookeeper), mode }
 }

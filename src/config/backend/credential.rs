@@ -17,6 +17,13 @@ pub struct Login {
     pub password: Credential,
 }
 
+impl Login {
+    /// One with a secret alone, in the place of the password.
+    pub fn of_secret(secret: Credential) -> Login {
+        Login { username: Credential::none(), password: secret }
+    }
+}
+
 /// A text of the configuration, or of a file that is read at every login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
@@ -24,6 +31,13 @@ pub enum Credential {
     Inline(Secret),
     /// The path of the file.
     File(PathBuf),
+}
+
+impl Credential {
+    /// The empty text.
+    pub fn none() -> Credential {
+        Credential::Inline(Secret::default())
+    }
 }
 
 /// `username_file`, for the stores that have it.
@@ -46,20 +60,9 @@ pub(super) const PASSWORD_FILE: Key = key(
 
 /// The user and the password. A password without a user has no effect.
 pub(super) fn login(reader: &Reader) -> Option<Login> {
-    let username = credential(reader, "username", "username_file");
-    let password = credential(reader, "password", "password_file");
     let report = reader.report;
-    match (username, password) {
-        (Some(username), Some(password)) => Some(Login { username, password }),
-        (Some(username), None) => {
-            if reader.purpose == Purpose::Use {
-                let span = reader.place(if reader.has("password") { "password" } else { "username" });
-                let why = report.unset(span);
-                let message = format!("`username` has no password{why}: set `password` or `password_file`");
-                report.warn_missing(span, message);
-            }
-            Some(Login { username, password: Credential::Inline(Secret::default()) })
-        }
+    match login_of_any(reader) {
+        (Some(username), password) => Some(Login { username, password: password.unwrap_or_else(Credential::none) }),
         (None, Some(_)) => {
             if reader.purpose == Purpose::Use {
                 let span = reader.place(if reader.has("username") { "username" } else { "password" });
@@ -72,6 +75,19 @@ pub(super) fn login(reader: &Reader) -> Option<Login> {
         }
         (None, None) => None,
     }
+}
+
+/// The user and the password, each of which may be missing. A user without a password is told.
+pub(super) fn login_of_any(reader: &Reader) -> (Option<Credential>, Option<Credential>) {
+    let username = credential(reader, "username", "username_file");
+    let password = credential(reader, "password", "password_file");
+    if username.is_some() && password.is_none() && reader.purpose == Purpose::Use {
+        let span = reader.place(if reader.has("password") { "password" } else { "username" });
+        let why = reader.report.unset(span);
+        let message = format!("`username` has no password{why}: set `password` or `password_file`");
+        reader.report.warn_missing(span, message);
+    }
+    (username, password)
 }
 
 /// A text or the file that holds it, whichever is set nearer to the resource; `None` for neither and for an empty one.

@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use super::address::{SRV_RECORD, addresses, host_and_port};
-use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential};
+use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, login_of_any};
 use super::every::EVERY;
 use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
-use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::reader::{Found, Reader};
 use crate::config::report::Report;
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
-use crate::config::secret::Secret;
 
 /// The port of a node that names none.
 const PORT: u16 = 6379;
@@ -117,21 +116,12 @@ fn node_url(node: &str, scheme: &str) -> Result<String, &'static str> {
 }
 
 fn login(reader: &Reader) -> Option<Login> {
-    let username = credential(reader, "username", "username_file");
-    let password = credential(reader, "password", "password_file");
-    let nothing = || Credential::Inline(Secret::default());
-    if let (Some(_), None) = (&username, &password)
-        && reader.purpose == Purpose::Use
-    {
-        let span = reader.place(if reader.has("password") { "password" } else { "username" });
-        let why = reader.report.unset(span);
-        let message = format!("`username` has no password{why}: set `password` or `password_file`");
-        reader.report.warn_missing(span, message);
-    }
-    match (username, password) {
+    match login_of_any(reader) {
         (None, None) => None,
         (username, password) => {
-            Some(Login { username: username.unwrap_or_else(nothing), password: password.unwrap_or_else(nothing) })
+            let (username, password) =
+                (username.unwrap_or_else(Credential::none), password.unwrap_or_else(Credential::none));
+            Some(Login { username, password })
         }
     }
 }

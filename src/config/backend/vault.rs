@@ -217,28 +217,27 @@ fn auth_type(reader: &Reader) -> Option<AuthType> {
 
 /// What is sent to authenticate. Reports what is missing of it.
 fn login(reader: &Reader, auth_type: AuthType) -> Option<Login> {
-    let empty = || Credential::Inline(Secret::default());
     let inline = |name| Some(reader.secret(name)).filter(|it| !it.reveal().is_empty()).map(Credential::Inline);
     let need = |found: Option<Credential>, names: &str| {
         if found.is_none() && reader.purpose == Purpose::Use {
             reader.report.missing(reader.place("auth_type"), format!("this `auth_type` needs {names}: set it"));
         }
-        found.or_else(|| (reader.purpose == Purpose::Default).then(empty))
+        found.or_else(|| (reader.purpose == Purpose::Default).then(Credential::none))
     };
     let (user, password) = match auth_type {
         AuthType::Token => {
             let variable = reader.report.variable("VAULT_TOKEN");
             let token = credential(reader, "auth_token", "auth_token_file")
                 .or_else(|| variable.map(|token| Credential::Inline(Secret::new(token.to_owned()))));
-            (Some(empty()), need(token, "`auth_token` or `auth_token_file`"))
+            (Some(Credential::none()), need(token, "`auth_token` or `auth_token_file`"))
         }
         AuthType::GitHub => {
             let token = credential(reader, "auth_token", "auth_token_file");
-            (Some(empty()), need(token, "`auth_token` or `auth_token_file`"))
+            (Some(Credential::none()), need(token, "`auth_token` or `auth_token_file`"))
         }
         AuthType::AppRole => {
             // A role may be without secrets.
-            let secret = credential(reader, "secret_id", "secret_id_file").unwrap_or_else(empty);
+            let secret = credential(reader, "secret_id", "secret_id_file").unwrap_or_else(Credential::none);
             (need(inline("role_id"), "`role_id`"), Some(secret))
         }
         AuthType::AppId => (need(inline("app_id"), "`app_id`"), need(inline("user_id"), "`user_id`")),
@@ -250,7 +249,7 @@ fn login(reader: &Reader, auth_type: AuthType) -> Option<Login> {
         AuthType::Kubernetes => {
             (need(inline("role_id"), "`role_id`"), Some(Credential::File(reader.string("jwt_file").into())))
         }
-        AuthType::Cert => (Some(inline("role_id").unwrap_or_else(empty)), Some(empty())),
+        AuthType::Cert => (Some(inline("role_id").unwrap_or_else(Credential::none)), Some(Credential::none())),
     };
     Some(Login { username: user?, password: password? })
 }
