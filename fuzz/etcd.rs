@@ -27,9 +27,9 @@ pub fn run(bytes: &[u8]) {
     assert!(read.is_err() || read.is_ok_and(|page| page.contains("last: Some") || layer.is_empty()));
 
     for line in answer.split_inclusive(|byte| *byte == b'\n') {
-        let again = wire::read_message(line, &secrets).map_err(|error| error.to_string());
+        let again = wire::read_message(line, &secrets).map_err(|error| error.of("etcd"));
         let message = wire::read_message(line, &secrets);
-        assert_eq!(message.as_ref().map_err(ToString::to_string), again.as_ref().map_err(Clone::clone));
+        assert_eq!(message.as_ref().map_err(|error| error.of("etcd")), again.as_ref().map_err(Clone::clone));
         let Ok(Message::Watch(answer)) = message else { continue };
         for event in answer.events {
             match mirror.apply(event) {
@@ -54,5 +54,5 @@ fn page(answer: &[u8], size: usize, step: usize) -> Result<(String, Vec<Entry>),
     let mut reader = PageReader::default();
     let pushed = Torn::new(answer, size, step).try_for_each(|piece| reader.push(piece, &mut take));
     let page = pushed.and_then(|()| reader.end());
-    page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.to_string())
+    page.map(|page| (format!("{page:?}"), entries)).map_err(|error| error.of("etcd"))
 }

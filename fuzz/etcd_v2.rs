@@ -37,7 +37,7 @@ fn keys(answer: &[u8], size: usize, step: usize) -> (Vec<Entry>, Result<(), Stri
     let mut reader = KeysReader::default();
     let pushed = Torn::new(answer, size, step).try_for_each(|piece| reader.push(piece, &mut take));
     let read = pushed.and_then(|()| reader.end(&mut take));
-    (entries, read.map_err(|error| error.to_string()))
+    (entries, read.map_err(|error| error.of("etcd")))
 }
 
 /// A line of a wait. Its node is one as keys are read from, if what is below it is.

@@ -1,4 +1,4 @@
-//! Cuts texts at a number of bytes without breaking a character.
+//! Makes foreign texts fit for a line: cut at a number of bytes without breaking a character, and without control characters.
 //! The caller sets the length and reports the cut.
 
 /// The longest prefix of a text that has at most `most` bytes.
@@ -6,6 +6,11 @@ pub fn cut(text: &str, most: usize) -> &str {
     // A character has at most four bytes.
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
+}
+
+/// The characters of a text, with blanks in the place of control characters.
+pub fn without_controls(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c })
 }
 
 #[cfg(test)]

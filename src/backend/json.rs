@@ -100,6 +100,43 @@ enum Number {
     ExponentDigits,
 }
 
+/// Whether bytes that come in pieces are within a string, for readers that look for what stands outside of strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quoted {
+    is_open: bool,
+    /// The next byte is escaped.
+    is_escaped: bool,
+}
+
+impl Quoted {
+    /// A quotation mark that begins a string came.
+    pub fn begin(&mut self) {
+        self.is_open = true;
+    }
+
+    /// Whether the string has not ended.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Takes bytes of an open string, up to its end at the most. Gives how many; at least one where there are any.
+    pub fn skip(&mut self, rest: &[u8]) -> usize {
+        if self.is_escaped {
+            self.is_escaped = false;
+            return rest.len().min(1);
+        }
+        let length = plain(rest);
+        match rest.get(length) {
+            Some(b'"') => self.is_open = false,
+            Some(b'\\') => self.is_escaped = true,
+            // JSON has no control characters here, but what was not looked at may.
+            Some(_) => {}
+            None => return length,
+        }
+        length + 1
+    }
+}
+
 impl Json {
     /// One text.
     pub fn one() -> Json {
@@ -272,7 +309,7 @@ impl Number {
 
 /// How many bytes at the beginning of a text are nothing special within a string: no quote, no backslash, no control
 /// character. Eight at a time: most of an answer is in strings, and all of it is looked through.
-pub fn plain(text: &[u8]) -> usize {
+fn plain(text: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     // The high bit of each byte that is less than another one, as far as the lowest such byte is right.

@@ -16,6 +16,7 @@ pub mod local;
 pub mod mock;
 #[cfg(feature = "nats")]
 pub mod nats;
+pub mod percent;
 #[cfg(feature = "plugin")]
 mod plugin;
 pub mod polled;
@@ -24,8 +25,10 @@ pub mod readings;
 pub mod redact;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod refusal;
 pub mod services;
 pub mod tally;
+pub mod unreadable;
 #[cfg(feature = "vault")]
 pub mod vault;
 #[cfg(feature = "zookeeper")]

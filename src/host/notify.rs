@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::cut::cut;
+use crate::cut::{cut, without_controls};
 use crate::error::cause;
 
 /// The variables that are meant for this program alone. A command that inherited them could send messages in our name.
@@ -211,8 +211,7 @@ fn failed(name: &str, error: &io::Error) -> String {
 
 /// A message consists of lines: a line break in the text would begin another assignment.
 fn one_line(text: &str) -> String {
-    let text = cut(text, LONGEST_STATUS);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    without_controls(cut(text, LONGEST_STATUS)).collect()
 }
 
 /// The address that NOTIFY_SOCKET means: a path, or a name in the abstract namespace behind an `@`.

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::NAME;
 use super::listing::{self, Listing};
-use super::wire::{self, ListReader, Unreadable};
+use super::wire::{self, ListReader};
 use crate::backend::failover::SLOW_RETRY;
 use crate::backend::keys::Keys;
 use crate::backend::protocol::{
@@ -19,6 +19,7 @@ use crate::backend::protocol::{
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
+use crate::backend::unreadable::Unreadable;
 use crate::backend::{Mode, Report};
 use crate::config::{self, ReadLimits, Secret};
 use crate::log::{Level, Line};
@@ -390,7 +391,7 @@ impl Consul {
                 out.push(Output::Cancel(call));
                 self.refused(call, goal, &words, now, out);
             }
-            Err(error @ Unreadable::Nonsense(_)) => self.node_failed(call, goal, &error.to_string(), out),
+            Err(error @ Unreadable::Nonsense(_)) => self.node_failed(call, goal, &error.of(NAME), out),
         }
     }
 
@@ -403,7 +404,7 @@ impl Consul {
         match std::mem::replace(&mut topic.state, State::Idle) {
             State::Listing { goal, index, reader, new, .. } => match reader.end() {
                 Ok(()) => self.came(call, goal, index, new, now, out),
-                Err(error) => self.node_failed(call, goal, &error.to_string(), out),
+                Err(error) => self.node_failed(call, goal, &error.of(NAME), out),
             },
             State::Missing { goal, index } => self.came(call, goal, index, Listing::new(), now, out),
             State::Refused { goal, status, body } => {

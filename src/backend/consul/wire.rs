@@ -4,7 +4,7 @@
 //! Source: the HTTP API of Consul, and what 1.8 was seen to send.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use crate::backend::json::Json;
+use crate::backend::json::{Json, Quoted};
 use crate::backend::redact::Redactor;
-use crate::cut::cut;
+use crate::backend::unreadable::Unreadable;
+use crate::backend::{percent, refusal};
 use crate::store::Bytes;
 
 /// The header with the index of an answer, from which a wait goes on.
@@ -34,11 +35,11 @@ const SHOWN: usize = 200;
 /// an index, or when the time is over.
 pub fn list(key: &[u8], datacenter: &str, namespace: &str, wait: Option<(u64, Duration)>) -> String {
     let mut target = "/v1/kv/".to_owned();
-    encode(key.strip_prefix(b"/").unwrap_or(key), &mut target);
+    percent::push_path(key.strip_prefix(b"/").unwrap_or(key), &mut target);
     target += "?recurse";
     for (name, value) in [("dc", datacenter), ("ns", namespace)].iter().filter(|(_, value)| !value.is_empty()) {
         target.extend(["&", name, "="]);
-        encode(value.as_bytes(), &mut target);
+        percent::push_path(value.as_bytes(), &mut target);
     }
     if let Some((index, time)) = wait {
         // Writing to a text cannot fail.
@@ -46,35 +47,6 @@ pub fn list(key: &[u8], datacenter: &str, namespace: &str, wait: Option<(u64, Du
     }
     target
 }
-
-fn encode(text: &[u8], into: &mut String) {
-    for byte in text {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => into.push(char::from(*byte)),
-            _ => _ = write!(into, "%{byte:02X}"),
-        }
-    }
-}
-
-/// An answer that could not be read to its end. Shows neither a key nor a value.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// It is more than may be taken, in words.
-    TooMany(String),
-    /// It is not what Consul sends.
-    Nonsense(String),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unreadable::TooMany(words) => f.write_str(words),
-            Unreadable::Nonsense(words) => write!(f, "not an answer of consul: {words}"),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {}
 
 fn nonsense<T>(words: impl Into<String>) -> Result<T, Unreadable> {
     Err(Unreadable::Nonsense(words.into()))
@@ -95,22 +67,16 @@ pub struct ListReader {
     json: Json,
     /// How many brackets are open.
     depth: usize,
-    string: Option<Escape>,
+    string: Quoted,
     /// The object that is coming in.
     object: Vec<u8>,
     /// The list has begun.
     is_begun: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Escape {
-    No,
-    Yes,
-}
-
 impl Default for ListReader {
     fn default() -> ListReader {
-        ListReader { json: Json::one(), depth: 0, string: None, object: Vec::new(), is_begun: false }
+        ListReader { json: Json::one(), depth: 0, string: Quoted::default(), object: Vec::new(), is_begun: false }
     }
 }
 
@@ -130,8 +96,8 @@ impl ListReader {
         // Where in the piece the object begins, or goes on.
         let (mut at, mut from) = (0, 0);
         while at < piece.len() {
-            if self.string.is_some() {
-                at = self.skip_string(piece, at);
+            if self.string.is_open() {
+                at += self.string.skip(&piece[at..]);
                 continue;
             }
             let byte = piece[at];
@@ -143,7 +109,7 @@ impl ListReader {
                 (0, _) | (1, b',') if byte == b',' || byte.is_ascii_whitespace() => {}
                 (1, _) if byte.is_ascii_whitespace() => {}
                 (0 | 1, _) => return nonsense("no list of keys"),
-                (_, b'"') => self.string = Some(Escape::No),
+                (_, b'"') => self.string.begin(),
                 (_, b'{' | b'[') => self.depth += 1,
                 (_, b'}' | b']') => {
                     self.depth -= 1;
@@ -161,22 +127,6 @@ impl ListReader {
             self.object.extend_from_slice(&piece[from..]);
         }
         Ok(())
-    }
-
-    /// Goes on to behind the end of a string, or of the piece.
-    fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
-        let rest = &piece[from..];
-        let (length, next) = match self.string {
-            None => return from,
-            Some(Escape::Yes) => (1, Some(Escape::No)),
-            Some(Escape::No) => match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-                Some(length) if rest[length] == b'"' => (length + 1, None),
-                Some(length) => (length + 1, Some(Escape::Yes)),
-                None => (rest.len(), Some(Escape::No)),
-            },
-        };
-        self.string = next;
-        from + length
     }
 
     /// The answer has ended.
@@ -209,19 +159,14 @@ fn entry(object: &[u8]) -> Result<Entry, Unreadable> {
 
 /// Keeps the beginning of a refusal.
 pub fn keep_beginning(kept: &mut Vec<u8>, piece: &[u8]) {
-    let room = KEPT.saturating_sub(kept.len());
-    kept.extend_from_slice(&piece[..piece.len().min(room)]);
+    refusal::append_beginning(kept, piece, KEPT);
 }
 
 /// What a refusal says, on one line, without secrets.
 pub fn words(status: u16, body: &[u8], secrets: &Redactor) -> String {
     let text = secrets.redact(&String::from_utf8_lossy(body));
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match cut(&line, SHOWN) {
-        "" => format!("status {status}"),
-        line => format!("status {status}: {line}"),
-    }
+    refusal::with_status(&format!("status {status}"), line, SHOWN)
 }
 
 #[cfg(test)]
@@ -238,7 +183,7 @@ mod tests {
                 if given.len() > 3 { Err("too many".to_owned()) } else { Ok(()) }
             };
             let read = text.as_bytes().chunks(size).try_for_each(|piece| reader.push(piece, &mut give));
-            let read = read.and_then(|()| reader.end()).map_err(|error| error.to_string());
+            let read = read.and_then(|()| reader.end()).map_err(|error| error.of("consul"));
             match want {
                 Err(words) => assert_eq!(read, Err(words.to_owned()), "{text} in pieces of {size}"),
                 Ok(want) => {

@@ -5,8 +5,8 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::unreadable::Unreadable;
-use crate::backend::json::{Json, plain};
+use crate::backend::json::{Json, Quoted};
+use crate::backend::unreadable::Unreadable;
 
 /// What stands in the place of an object that was given away.
 const PLACE: u8 = b'0';
@@ -17,8 +17,7 @@ pub struct Elements {
     json: Json,
     /// The brackets that are open.
     open: Vec<Bracket>,
-    /// Within a string: whether the next byte is escaped.
-    string: Option<Escape>,
+    string: Quoted,
     /// The last string, as far as it may be the name; longer ones are cut.
     last: Vec<u8>,
     /// The object that is coming in, and how many brackets were open before it.
@@ -35,12 +34,6 @@ enum Bracket {
     List,
     /// A list whose objects are given away.
     Named,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Escape {
-    No,
-    Yes,
 }
 
 /// The zero in the rest.
@@ -63,7 +56,7 @@ impl Elements {
             json: Json::one(),
             most,
             open: Vec::new(),
-            string: None,
+            string: Quoted::default(),
             last: Vec::new(),
             object: Vec::new(),
             outside: None,
@@ -96,7 +89,7 @@ impl Elements {
         // What is before `kept` went to where it belongs.
         let (mut at, mut kept) = (0, 0);
         while at < piece.len() {
-            if self.string.is_some() {
+            if self.string.is_open() {
                 at = self.skip_string(piece, at);
                 continue;
             }
@@ -104,7 +97,7 @@ impl Elements {
             at += 1;
             match byte {
                 b'"' => {
-                    self.string = Some(Escape::No);
+                    self.string.begin();
                     self.last.clear();
                 }
                 b'{' => {
@@ -154,22 +147,9 @@ impl Elements {
     /// Goes on to behind the end of a string, or of the piece.
     fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
         let rest = &piece[from..];
-        let (length, next) = match self.string {
-            None => return from,
-            Some(Escape::Yes) => (1, Some(Escape::No)),
-            Some(Escape::No) => {
-                let length = plain(rest);
-                match rest.get(length) {
-                    Some(b'"') => (length + 1, None),
-                    // A backslash: in a string there are no control characters.
-                    Some(_) => (length + 1, Some(Escape::Yes)),
-                    None => (length, Some(Escape::No)),
-                }
-            }
-        };
-        self.string = next;
+        let length = self.string.skip(rest);
         // Enough of it to tell it from the name.
-        let text = length - usize::from(next.is_none());
+        let text = length - usize::from(!self.string.is_open());
         let room = (self.name.len() + 1).saturating_sub(self.last.len());
         self.last.extend_from_slice(&rest[..text.min(room)]);
         from + length
@@ -238,7 +218,7 @@ mod tests {
                 given += 1;
                 Ok(())
             });
-            (pushed.unwrap_err().to_string(), given, elements.rest().len())
+            (pushed.unwrap_err().of("etcd"), given, elements.rest().len())
         };
         let nonsense = |words: &str| format!("not an answer of etcd: {words}");
         assert_eq!(push("<html>"), (nonsense("no JSON from byte 1 on"), 0, 0));

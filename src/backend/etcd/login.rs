@@ -1,6 +1,7 @@
 //! A login to version 3: name and password become a request, its answer a token. Hides both secrets from errors. Knows
 //! neither when a login is needed nor who asks.
 
+use super::NAME;
 use super::request::{append_beginning, with_headers};
 use super::wire::{self, Refusal};
 use crate::backend::protocol::{Credentials, Request};
@@ -77,7 +78,7 @@ impl Login {
             let refusal = wire::refusal(status, wire::AUTHENTICATE, &body, secrets);
             return Err(NoToken::Refused { user, refusal });
         }
-        let token = wire::read_token(&body).map_err(|error| NoToken::Broken(error.to_string()))?;
+        let token = wire::read_token(&body).map_err(|error| NoToken::Broken(error.of(NAME)))?;
         secrets.hide("token", &token);
         Ok(Answered { user, token: Secret::new(token) })
     }

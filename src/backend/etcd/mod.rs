@@ -11,7 +11,6 @@ mod protocol;
 mod request;
 mod session;
 mod subscription;
-mod unreadable;
 mod unversioned;
 pub mod v2;
 pub mod wire;

@@ -3,17 +3,18 @@
 
 use std::time::Instant;
 
+use super::NAME;
 use super::login::{Answered, Login, NoToken};
 use super::mirror::{Comparing, Mirror};
 use super::request::{append_beginning, with_headers};
 use super::session::{Action, Event, Request, RequestKind, Resume, Session};
 use super::subscription::{Goal, Wanted};
-use super::unreadable::Unreadable;
 use super::wire::{self, PageReader};
 use crate::backend::json::Json;
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{self, CallId, Failure, FailureKind, Head, Id, Input, Output, Protocol, Subscribers};
 use crate::backend::redact::Redactor;
+use crate::backend::unreadable::Unreadable;
 use crate::backend::{Mode, interval, watches};
 use crate::config::{self, ReadLimits, Secret};
 
@@ -163,7 +164,7 @@ impl V3 {
         self.request = Reading::Idle;
         out.push(Output::Cancel(REQUEST));
         let resume = if matches!(error, Unreadable::TooMany(_)) { Resume::TooMany } else { Resume::Possible };
-        self.tell(Event::Broken { words: error.to_string(), resume }, now, out);
+        self.tell(Event::Broken { words: error.of(NAME), resume }, now, out);
     }
 
     /// A piece of the stream came.
@@ -183,7 +184,7 @@ impl V3 {
                 return;
             }
             // Before more of it fills memory.
-            (Ok(()), Some(why)) => (Unreadable::Nonsense(why.to_string()).to_string(), Resume::Possible),
+            (Ok(()), Some(why)) => (Unreadable::Nonsense(why.to_string()).of(NAME), Resume::Possible),
             (Err(TooLong(bytes)), _) => (format!("answer is longer than {bytes} bytes"), Resume::TooLarge),
         };
         out.push(Output::Cancel(STREAM));
@@ -197,7 +198,7 @@ impl V3 {
         }
         let event = match wire::read_message(line, &self.secrets) {
             Ok(message) => Event::Message(message),
-            Err(error) => Event::StreamBroken { words: error.to_string(), resume: Resume::Possible },
+            Err(error) => Event::StreamBroken { words: error.of(NAME), resume: Resume::Possible },
         };
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
@@ -219,7 +220,7 @@ impl V3 {
                 },
                 Reading::Page(reader) => match reader.end() {
                     Ok(page) => Event::Page(page),
-                    Err(error) => Event::Broken { words: error.to_string(), resume: Resume::Possible },
+                    Err(error) => Event::Broken { words: error.of(NAME), resume: Resume::Possible },
                 },
                 Reading::Refusal { status, body } => {
                     Event::Refused(wire::refusal(status, wire::RANGE, &body, &self.secrets))

@@ -3,6 +3,7 @@
 
 use super::wire;
 use crate::backend::protocol::Request;
+use crate::backend::refusal;
 
 /// Bytes of the body of an error that are kept.
 pub const BEGINNING: usize = 4096;
@@ -15,6 +16,5 @@ pub fn with_headers<'a>(request: Request, token: impl Iterator<Item = (&'a str, 
 
 /// Adds to the beginning of the body of an error.
 pub fn append_beginning(body: &mut Vec<u8>, piece: &[u8]) {
-    let room = BEGINNING.saturating_sub(body.len());
-    body.extend_from_slice(&piece[..piece.len().min(room)]);
+    refusal::append_beginning(body, piece, BEGINNING);
 }

@@ -12,13 +12,13 @@ use super::discovery::{Answer, Discovery, Question, Step, Why};
 use super::login::{Login, NoToken};
 use super::mirror::{Comparing, Mirror};
 use super::request::{append_beginning, with_headers};
-use super::unreadable::Unreadable;
 use super::v2::{self, wire as v2_wire};
 use super::wire::{self, PageReader, Reason, Refusal};
 use crate::backend::Report;
 use crate::backend::failover::SLOW_RETRY;
 use crate::backend::protocol::{CallId, Credentials, Failure, Id, Input, Output, Protocol, Request, Subscribers};
 use crate::backend::redact::Redactor;
+use crate::backend::unreadable::Unreadable;
 use crate::config::{self, EtcdVersion, Kind, Secret};
 use crate::log::{Level, Line};
 
@@ -179,7 +179,7 @@ impl Unversioned {
             Stage::Asking(_, Reading::Asked) | Stage::Ready | Stage::Preparing(_) | Stage::Done => return,
         };
         if let Err(error) = read {
-            self.failed(Trouble::Node(error.to_string()), out);
+            self.failed(Trouble::Node(error.of(NAME)), out);
         }
     }
 
@@ -207,7 +207,7 @@ impl Unversioned {
     }
 
     fn answered(&mut self, question: &Question, reading: Reading) -> Result<Answer, Trouble> {
-        let node = |error: Unreadable| Trouble::Node(error.to_string());
+        let node = |error: Unreadable| Trouble::Node(error.of(NAME));
         match (question, reading) {
             (_, Reading::Page(reader)) => {
                 let page = reader.end().map_err(node)?;

@@ -15,8 +15,9 @@ use serde::de::{Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 
 use super::elements::{Elements, Taken};
-use super::unreadable::Unreadable;
 use crate::backend::redact::Redactor;
+use crate::backend::refusal;
+use crate::backend::unreadable::Unreadable;
 use crate::scheme;
 use crate::store::Bytes;
 
@@ -73,7 +74,7 @@ impl Span {
     /// How a span of a prefix is shown: as the prefix.
     pub fn shown(&self) -> String {
         let prefix: &[u8] = if self.from == [0] { b"" } else { &self.from };
-        short(&String::from_utf8_lossy(prefix))
+        refusal::short(&String::from_utf8_lossy(prefix), SHOWN)
     }
 
     /// What is left of it after a key.
@@ -473,12 +474,7 @@ pub fn said(text: &str) -> String {
 
 /// A text of the server's, short and on one line.
 pub fn shown(text: &str) -> String {
-    let line = short(text);
-    if line.is_empty() { "no reason given".to_owned() } else { line }
-}
-
-fn short(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect()
+    refusal::reason(text, SHOWN)
 }
 
 /// Bytes in base64, decoded to where they stay.
@@ -618,7 +614,7 @@ mod tests {
                 Ok(())
             };
             let pushed = text.as_bytes().chunks(size).try_for_each(|piece| reader.push(piece, &mut take));
-            pushed.and_then(|()| reader.end()).map(|page| (page, entries)).map_err(|e| e.to_string())
+            pushed.and_then(|()| reader.end()).map(|page| (page, entries)).map_err(|e| e.of("etcd"))
         };
         let whole = read(usize::MAX);
         for size in 1..5 {
@@ -758,7 +754,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_an_error() {
         let check = |line: &[u8], want: &str| {
-            let error = read_message(line, &Redactor::default()).unwrap_err().to_string();
+            let error = read_message(line, &Redactor::default()).unwrap_err().of("etcd");
             assert!(error.starts_with(&format!("not an answer of etcd: {want}")), "{}: {error}", line.escape_ascii());
         };
         check(b"", "EOF while parsing a value at line 1 column 0");
@@ -919,7 +915,7 @@ mod tests {
             |count: usize| format!(r#"{{"result":{{"events":[{}{event}]}}}}"#, format!("{event},").repeat(count));
         assert!(read_message(line(MOST_EVENTS - 1).as_bytes(), &Redactor::default()).is_ok());
         let error = read_message(line(MOST_EVENTS).as_bytes(), &Redactor::default()).unwrap_err();
-        assert!(error.to_string().starts_with("not an answer of etcd"), "{error}");
+        assert!(error.of("etcd").starts_with("not an answer of etcd"), "{error:?}");
     }
 
     #[test]
@@ -950,7 +946,7 @@ mod tests {
     #[test]
     fn logins() {
         assert_eq!(login("me", "a\"b\\"), r#"{"name":"me","password":"a\"b\\"}"#);
-        let token = |answer: &str| read_token(answer.as_bytes()).map_err(|error| error.to_string());
+        let token = |answer: &str| read_token(answer.as_bytes()).map_err(|error| error.of("etcd"));
         assert_eq!(token(r#"{"header":{},"token":"abc.27"}"#).as_deref(), Ok("abc.27"));
         for wrong in ["{}", "", r#"{"token":""}"#, r#"{"token":"a b"}"#, r#"{"token":"a\r\nX: y"}"#, r#"{"token":1}"#] {
             assert!(token(wrong).unwrap_err().starts_with("not an answer of etcd: "), "{wrong}");

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::json::Quoted;
 use crate::backend::tally::Tally;
 use crate::config::ReadLimits;
 
@@ -236,8 +237,7 @@ pub struct Framer {
     /// How much of it was looked at.
     seen: usize,
     depth: usize,
-    in_text: bool,
-    is_escaped: bool,
+    string: Quoted,
 }
 
 impl Framer {
@@ -248,14 +248,16 @@ impl Framer {
     pub fn push(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), String> {
         self.kept.extend_from_slice(piece);
         let mut begin = 0;
-        while let Some(byte) = self.kept.get(self.seen) {
+        while self.seen < self.kept.len() {
+            if self.string.is_open() {
+                self.seen += self.string.skip(&self.kept[self.seen..]);
+                continue;
+            }
+            let byte = self.kept[self.seen];
             self.seen += 1;
             match byte {
-                _ if self.is_escaped => self.is_escaped = false,
-                b'\\' if self.in_text => self.is_escaped = true,
-                b'"' if self.depth > 0 => self.in_text = !self.in_text,
-                _ if self.in_text => {}
-                b'{' | b'[' if self.depth > 0 || *byte == b'{' => self.depth += 1,
+                b'"' if self.depth > 0 => self.string.begin(),
+                b'{' | b'[' if self.depth > 0 || byte == b'{' => self.depth += 1,
                 b'}' | b']' if self.depth > 0 => {
                     self.depth -= 1;
                     if self.depth == 0 {

@@ -2,6 +2,7 @@
 //! Sends nothing.
 
 use crate::backend::redact::Redactor;
+use crate::backend::refusal::reason;
 
 /// Characters of an error that are shown.
 const SHOWN: usize = 300;
@@ -57,9 +58,7 @@ impl Refusal {
             "ERR" if text.starts_with("ERR max number of clients") => Why::Busy,
             _ => Why::Other,
         };
-        let shown = secrets.redact(text.trim());
-        let words: String = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
-        Refusal { why, words: if words.is_empty() { "no reason given".to_owned() } else { words } }
+        Refusal { why, words: reason(&secrets.redact(text.trim()), SHOWN) }
     }
 
     /// Whether only a person can mend it.

@@ -16,6 +16,7 @@ use crate::backend::protocol::{
 };
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
+use crate::backend::refusal::append_beginning;
 use crate::backend::{Mode, Report};
 use crate::config::{self, AuthType, ReadLimits, Secret};
 use crate::log::{Level, Line};
@@ -147,8 +148,7 @@ impl<T> Call<T> {
     /// Takes a piece of the body.
     fn take(&mut self, piece: &[u8]) -> Result<(), &'static str> {
         if !self.is_answer() {
-            let room = KEPT.saturating_sub(self.body.len());
-            self.body.extend_from_slice(&piece[..piece.len().min(room)]);
+            append_beginning(&mut self.body, piece, KEPT);
             return Ok(());
         }
         let (length, wrong) = self.json.push(piece);

@@ -3,7 +3,6 @@
 //!
 //! Source: the HTTP API of Vault, and what OpenBao 2 was seen to send.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::backend::protocol::Request;
 use crate::backend::redact::Redactor;
+use crate::backend::{percent, refusal};
 use crate::config::AuthType;
-use crate::cut::cut;
 
 /// The header of the token.
 pub const TOKEN: &str = "X-Vault-Token";
@@ -53,11 +52,11 @@ pub fn login(auth: AuthType, mount: &str, user: &str, password: &str) -> Option<
         AuthType::Cert => ("", json!({"name": user})),
     };
     let mut target = "/v1/auth/".to_owned();
-    encode(mount, &mut target);
+    percent::push_path(mount.as_bytes(), &mut target);
     target += "/login";
     if !name.is_empty() {
         target.push('/');
-        encode_name(name, &mut target);
+        percent::push_segment(name.as_bytes(), &mut target);
     }
     // A secret id may be good for one login only.
     Some(Request::post(&target, body.to_string()).once())
@@ -81,28 +80,9 @@ pub fn read(path: &str) -> Request {
 
 fn get(before: &str, path: &str, behind: &str) -> Request {
     let mut target = format!("/v1/{before}");
-    encode(path, &mut target);
+    percent::push_path(path.as_bytes(), &mut target);
     target += behind;
     Request::get(target)
-}
-
-fn encode(path: &str, into: &mut String) {
-    for (number, name) in path.split('/').enumerate() {
-        if number > 0 {
-            into.push('/');
-        }
-        encode_name(name, into);
-    }
-}
-
-fn encode_name(name: &str, into: &mut String) {
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(char::from(byte)),
-            // Writing to a text cannot fail.
-            _ => _ = write!(into, "%{byte:02X}"),
-        }
-    }
 }
 
 /// A complete answer with the status 200.
@@ -271,15 +251,11 @@ pub fn words(status: u16, body: &[u8], secrets: &Redactor) -> String {
     };
     let text = secrets.redact(&text);
     let line = text.split(char::is_whitespace).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let hint = match status {
         503 => " (is it sealed?)",
         _ => "",
     };
-    match cut(&line, SHOWN) {
-        "" => format!("status {status}{hint}"),
-        line => format!("status {status}{hint}: {line}"),
-    }
+    refusal::with_status(&format!("status {status}{hint}"), &line, SHOWN)
 }
 
 #[cfg(test)]

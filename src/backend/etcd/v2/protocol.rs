@@ -9,14 +9,15 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::session::{Action, Event, Request, RequestKind, Session};
 use super::wire::{self, Head, KeysReader, Refusal, Why};
+use crate::backend::etcd::NAME;
 use crate::backend::etcd::request::append_beginning;
-use crate::backend::etcd::unreadable::Unreadable;
 use crate::backend::json::Json;
 use crate::backend::lines::{Lines, TooLong};
 use crate::backend::protocol::{
     self, CallId, Credentials, Failure, FailureKind, Id, Input, Output, Protocol, Subscribers,
 };
 use crate::backend::redact::Redactor;
+use crate::backend::unreadable::Unreadable;
 use crate::config;
 
 /// What is no wait. Those follow, in their order.
@@ -201,7 +202,7 @@ impl V2 {
                     }
                     // Before more of it fills memory.
                     (Ok(()), Some(why)) if over.is_none() => {
-                        over = Some(Event::Unusable(Unreadable::Nonsense(why.to_string()).to_string()));
+                        over = Some(Event::Unusable(Unreadable::Nonsense(why.to_string()).of(NAME)));
                     }
                     (Ok(()), _) => {}
                 }
@@ -318,14 +319,14 @@ fn came(wait: usize, line: &[u8]) -> Option<Event> {
     }
     Some(match wire::read_event(line) {
         Ok(event) => Event::Came { wait, event },
-        Err(error) => Event::Unusable(error.to_string()),
+        Err(error) => Event::Unusable(error.of(NAME)),
     })
 }
 
 fn unreadable(error: Unreadable) -> Event {
     match error {
         Unreadable::TooMany(words) => Event::TooMany(words),
-        Unreadable::Nonsense(_) => Event::Broken(error.to_string()),
+        Unreadable::Nonsense(_) => Event::Broken(error.of(NAME)),
     }
 }
 

@@ -4,16 +4,17 @@
 //!
 //! Sources: etcd's documentation of the v2 API, and what etcd 3.4 with --enable-v2 was seen to send.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::rc::Rc;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use crate::backend::etcd::elements::{Elements, Taken};
-use crate::backend::etcd::unreadable::Unreadable;
 use crate::backend::etcd::wire::{read_object, said};
+use crate::backend::percent;
 use crate::backend::redact::Redactor;
+use crate::backend::unreadable::Unreadable;
 use crate::scheme;
 use crate::store::Bytes;
 
@@ -51,13 +52,7 @@ pub fn look(key: &[u8]) -> String {
 
 fn path(key: &[u8]) -> String {
     let mut path = KEYS.to_owned();
-    for byte in key {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => path.push(char::from(*byte)),
-            // Writing to a text cannot fail.
-            _ => _ = write!(path, "%{byte:02X}"),
-        }
-    }
+    percent::push_path(key, &mut path);
     path
 }
 
@@ -363,7 +358,7 @@ mod tests {
         };
         let mut reader = KeysReader::default();
         let read = reader.push(answer, &mut take).and_then(|()| reader.end(&mut take));
-        read.map(|()| found).map_err(|e| e.to_string())
+        read.map(|()| found).map_err(|e| e.of("etcd"))
     }
 
     #[test]

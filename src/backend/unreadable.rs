@@ -1,27 +1,24 @@
-//! An answer of etcd that cannot be read, of either version. Shows neither a key nor a value. What follows from it is the
+//! An answer of a store in JSON that cannot be read. Shows neither a key nor a value. What follows from it is the
 //! protocol's.
 
-use std::fmt;
-
 /// An answer that could not be read to its end.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// It is more than may be taken, in words.
     TooMany(String),
-    /// It is not what etcd sends.
+    /// It is not what the store sends.
     Nonsense(String),
 }
 
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Unreadable {
+    /// In words, as an answer of the store of this name.
+    pub fn of(&self, store: &str) -> String {
         match self {
-            Unreadable::TooMany(words) => f.write_str(words),
-            Unreadable::Nonsense(words) => write!(f, "not an answer of etcd: {words}"),
+            Unreadable::TooMany(words) => words.clone(),
+            Unreadable::Nonsense(words) => format!("not an answer of {store}: {words}"),
         }
     }
 }
-
-impl std::error::Error for Unreadable {}
 
 impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Unreadable {
