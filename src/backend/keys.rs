@@ -74,9 +74,24 @@ impl Keys {
     }
 }
 
+/// A key without every `/*` in it, which Go remco takes out for Redis and ZooKeeper: a key means what is below it anyway.
+pub fn without_wildcards(key: &[u8]) -> Vec<u8> {
+    let mut stripped = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while let [first, behind @ ..] = rest {
+        rest = match rest.strip_prefix(b"/*") {
+            Some(rest) => rest,
+            None => {
+                stripped.push(*first);
+                behind
+            }
+        };
+    }
+    stripped
+}
+
 /// The configured keys that have no key below them. Each is reported once until that changes: a typing error in a key
 /// empties a file.
-/// there empties a file.
 #[derive(Debug, Default)]
 pub struct Missing {
     wanted: Vec<Wanted>,

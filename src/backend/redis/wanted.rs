@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::backend::keys::{Keys, Missing, StoreKey};
+use crate::backend::keys::{Keys, Missing, StoreKey, without_wildcards};
 use crate::store::Bytes;
 
 /// Characters that mean something in patterns of Redis.
@@ -99,18 +99,7 @@ pub fn missing(prefix: &str, keys: &[String]) -> Missing {
 fn stripped(prefix: &str, keys: &[String]) -> Vec<Bytes> {
     let mut all: Vec<Bytes> = Vec::new();
     for key in Keys::new(prefix, keys).effective() {
-        let mut stripped = Vec::with_capacity(key.len());
-        let mut rest = &key[..];
-        while let [first, behind @ ..] = rest {
-            rest = match rest.strip_prefix(b"/*") {
-                Some(rest) => rest,
-                None => {
-                    stripped.push(*first);
-                    behind
-                }
-            };
-        }
-        let stripped = Bytes::from(stripped);
+        let stripped = Bytes::from(without_wildcards(key));
         if !all.contains(&stripped) {
             all.push(stripped);
         }

@@ -7,7 +7,7 @@ use std::mem;
 use std::ops::Bound;
 use std::rc::Rc;
 
-use crate::backend::keys::Keys;
+use crate::backend::keys::{Keys, without_wildcards};
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
 use crate::config::{self, ReadLimits};
@@ -303,17 +303,7 @@ impl Subscription {
 /// The path of a key. Every `/*` is taken out, as Go remco does.
 fn path_of(prefix: &str, key: &str) -> Bytes {
     let joined = path::join(&[prefix.as_bytes(), key.as_bytes()]);
-    let mut path = Vec::with_capacity(joined.len());
-    let mut rest = &joined[..];
-    while let [first, after @ ..] = rest {
-        rest = match rest.strip_prefix(b"/*") {
-            Some(rest) => rest,
-            None => {
-                path.push(*first);
-                after
-            }
-        };
-    }
+    let path = without_wildcards(&joined);
     // What is left may end in nothing, or begin in the middle.
     Rc::from(path::join(&[b"/", &path]))
 }
