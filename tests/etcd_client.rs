@@ -9,6 +9,7 @@ mod support {
     mod gateway;
     mod http_message;
     mod port;
+    mod server;
     mod temp_dir;
     mod wait;
 

@@ -5,41 +5,16 @@ use rustix::process::Signal;
 
 #[cfg(feature = "tls")]
 use crate::support::Authority;
-use crate::support::{Config, Consul, LIMIT, Remco, TempDir, config, free_port, remco, wait_until};
-
-const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
+use crate::support::{
+    Config, Consul, LIMIT, LIST, TempDir, await_out, config, free_port, is_refused, remco, renders_once, wait_until,
+    watching,
+};
 
 /// A configuration that renders all of `/app`.
 fn rendering(dir: &TempDir, nodes: &[&str]) -> Config {
     dir.write("list.tmpl", LIST);
     let resource = config().set("log_level", "debug").resource("app").template("list.tmpl", "out");
     resource.backend("consul").set("nodes", nodes.to_vec()).keys(["/app"])
-}
-
-#[track_caller]
-fn await_file(dir: &TempDir, content: &str) {
-    wait_until(&format!("the file holds {content:?}"), LIMIT, || dir.holds("out", content));
-}
-
-#[track_caller]
-fn once(dir: &TempDir, config: &Config, want: &str) {
-    config.clone().onetime().write(dir);
-    remco(dir).once().expect_code(0);
-    assert_eq!(dir.read("out").as_deref(), Some(want));
-}
-
-/// A one-shot run that cannot work, and does not try for its time of 30 seconds.
-#[track_caller]
-fn refused(dir: &TempDir, config: &Config, words: &str) {
-    config.clone().onetime().write(dir);
-    remco(dir).once().expect_code(1).expect_log(words).expect_no_log("s3same");
-}
-
-fn watching(dir: &TempDir, config: Config) -> Remco {
-    config.watch().write(dir);
-    let program = remco(dir).start();
-    wait_until("the first render", LIMIT, || dir.read("out").is_some());
-    program
 }
 
 #[test]
@@ -50,17 +25,17 @@ fn keys_are_read_as_go_remco_reads_them() {
     }
     let dir = TempDir::new();
     let config = rendering(&dir, &[&consul.node()]);
-    once(&dir, &config, "/app/a=1\n/app/d=\n/app/d/b c=ä\n<&>\n/app2/x=2\n");
+    renders_once(&dir, &config, "/app/a=1\n/app/d=\n/app/d/b c=ä\n<&>\n/app2/x=2\n");
     let prefixed = config.clone().set("prefix", "/app/d");
-    once(&dir, &prefixed.keys(["/"]), "/=\n/b c=ä\n<&>\n");
-    once(&dir, &config.clone().keys(["/none"]), "");
-    once(
+    renders_once(&dir, &prefixed.keys(["/"]), "/=\n/b c=ä\n<&>\n");
+    renders_once(&dir, &config.clone().keys(["/none"]), "");
+    renders_once(
         &dir,
         &config.clone().set("nodes", [consul.socket_node()]),
         "/app/a=1\n/app/d=\n/app/d/b c=ä\n<&>\n/app2/x=2\n",
     );
-    refused(&dir, &config.clone().set("namespace", "n"), "failed to read `/app` from http://127.0.0.1");
-    refused(&dir, &config.set("max_keys", 2), "raise `max_keys`");
+    is_refused(&dir, &config.clone().set("namespace", "n"), "failed to read `/app` from http://127.0.0.1");
+    is_refused(&dir, &config.set("max_keys", 2), "raise `max_keys`");
 }
 
 #[test]
@@ -69,18 +44,18 @@ fn changes_are_seen_one_by_one() {
     consul.put("app/a", "1");
     let dir = TempDir::new();
     let program = watching(&dir, rendering(&dir, &[&consul.node()]));
-    await_file(&dir, "/app/a=1\n");
+    await_out(&dir, "/app/a=1\n");
     consul.put("app/b", "2");
-    await_file(&dir, "/app/a=1\n/app/b=2\n");
+    await_out(&dir, "/app/a=1\n/app/b=2\n");
     consul.put("app/b/", "");
     consul.put("app/a", "3");
-    await_file(&dir, "/app/a=3\n/app/b=2\n");
+    await_out(&dir, "/app/a=3\n/app/b=2\n");
     consul.delete("app/b");
-    await_file(&dir, "/app/a=3\n/app/b=\n");
+    await_out(&dir, "/app/a=3\n/app/b=\n");
     consul.delete("app?recurse");
-    await_file(&dir, "");
+    await_out(&dir, "");
     consul.put("app/a", "4");
-    await_file(&dir, "/app/a=4\n");
+    await_out(&dir, "/app/a=4\n");
     let log = program.stop();
     assert_eq!(log.iter().filter(|line| line.contains("retrieving keys")).count(), 1, "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
@@ -93,10 +68,10 @@ fn keys_that_are_not_watched_follow_with_the_next_that_is() {
     let dir = TempDir::new();
     let config = rendering(&dir, &[&consul.node()]).set("watchKeys", ["/trigger"]);
     let program = watching(&dir, config);
-    await_file(&dir, "/app/a=1\n");
+    await_out(&dir, "/app/a=1\n");
     consul.put("app/a", "2");
     consul.put("trigger", "1");
-    await_file(&dir, "/app/a=2\n");
+    await_out(&dir, "/app/a=2\n");
     program.stop();
 }
 
@@ -111,12 +86,12 @@ fn one_that_restarts_empty_or_not_is_watched_on() {
     program.wait_for_log("failed to");
     consul.restart();
     consul.put("app/a", "2");
-    await_file(&dir, "/app/a=2\n");
+    await_out(&dir, "/app/a=2\n");
     consul.kill();
     consul.wipe();
     consul.restart();
     consul.put("app/b", "3");
-    await_file(&dir, "/app/b=3\n");
+    await_out(&dir, "/app/b=3\n");
     program.stop();
 }
 
@@ -129,9 +104,9 @@ fn one_that_freezes_is_left_for_the_next_node() {
     let dead = format!("127.0.0.1:{}", free_port());
     let config = rendering(&dir, &[&dead, &first.node(), &second.node()]);
     let program = watching(&dir, config.set("watch_deadline", 0.5).set("request_timeout", 0.5));
-    await_file(&dir, "/app/a=first\n");
+    await_out(&dir, "/app/a=first\n");
     first.signal(Signal::STOP);
-    await_file(&dir, "/app/a=second\n");
+    await_out(&dir, "/app/a=second\n");
     first.signal(Signal::CONT);
     program.stop();
 }
@@ -142,13 +117,13 @@ fn waits_that_end_without_a_change_render_nothing() {
     consul.put("app/a", "1");
     let dir = TempDir::new();
     let program = watching(&dir, rendering(&dir, &[&consul.node()]).set("wait", 0.2));
-    await_file(&dir, "/app/a=1\n");
+    await_out(&dir, "/app/a=1\n");
     // Waits of other keys end more often than that.
     for n in 0..20 {
         consul.put("other", &n.to_string());
     }
     consul.put("app/a", "2");
-    await_file(&dir, "/app/a=2\n");
+    await_out(&dir, "/app/a=2\n");
     let log = program.stop();
     assert_eq!(log.iter().filter(|line| line.contains("target config has been updated")).count(), 2, "{log:#?}");
 }
@@ -160,17 +135,17 @@ fn tokens_come_from_the_configuration_files_and_the_environment() {
     let token = consul.token("reader", "app");
     let dir = TempDir::new();
     let config = rendering(&dir, &[&consul.node()]);
-    once(&dir, &config.clone().set("token", &*token), "/app/a=1\n");
+    renders_once(&dir, &config.clone().set("token", &*token), "/app/a=1\n");
     dir.write("token", format!("{token}\n"));
-    once(&dir, &config.clone().set("token_file", "token"), "/app/a=1\n");
+    renders_once(&dir, &config.clone().set("token_file", "token"), "/app/a=1\n");
     config.clone().onetime().write(&dir);
     remco(&dir).env("CONSUL_HTTP_TOKEN", &token).once().expect_code(0);
     remco(&dir).env("CONSUL_HTTP_TOKEN_FILE", "token").env("CONSUL_HTTP_TOKEN", "s3same").once().expect_code(0);
     let wrong = remco(&dir).env("CONSUL_HTTP_TOKEN", "s3same").once();
     wrong.expect_code(1).expect_log("status 403").expect_log("CONSUL_HTTP_TOKEN").expect_no_log("s3same");
-    refused(&dir, &config, "there is no token: set `token` or `token_file`");
-    refused(&dir, &config.clone().set("token", "s3same"), "the token is that of `token`");
-    refused(&dir, &config.set("token", &*token).keys(["/other"]), "failed to read `/other`");
+    is_refused(&dir, &config, "there is no token: set `token` or `token_file`");
+    is_refused(&dir, &config.clone().set("token", "s3same"), "the token is that of `token`");
+    is_refused(&dir, &config.set("token", &*token).keys(["/other"]), "failed to read `/other`");
 }
 
 #[test]
@@ -197,7 +172,7 @@ fn tls_is_by_the_files_of_the_configuration_or_the_environment() {
     let dir = TempDir::new();
     let config = rendering(&dir, &[&consul.secure_node()]);
     let file = authority.cert().display().to_string();
-    once(&dir, &config.clone().set("client_ca_keys", &*file), "/app/a=1\n");
+    renders_once(&dir, &config.clone().set("client_ca_keys", &*file), "/app/a=1\n");
     config.clone().set("timeout", 0.1).onetime().write(&dir);
     remco(&dir).once().expect_code(1).expect_log("certificate");
     remco(&dir).env("CONSUL_CACERT", &file).once().expect_code(0);

@@ -3,9 +3,9 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Etcd, KeysV2, LIMIT, Random, Remco, TempDir, free_port, remco, wait_until};
-
-const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
+use crate::support::{
+    Etcd, KeysV2, LIMIT, LIST, Random, Remco, TempDir, await_out, free_port, reads, remco, wait_until,
+};
 
 /// How many keys' changes etcd remembers.
 const HISTORY: usize = 1000;
@@ -39,7 +39,7 @@ impl Bench {
 
     #[track_caller]
     fn await_file(&self, content: &str) {
-        await_file(&self.dir, content);
+        await_out(&self.dir, content);
     }
 }
 
@@ -63,16 +63,6 @@ keys = ["/app"]
 "#
         ),
     );
-}
-
-#[track_caller]
-fn await_file(dir: &TempDir, content: &str) {
-    wait_until(&format!("the file holds {content:?}"), LIMIT, || dir.holds("out", content));
-}
-
-/// How often all keys were read.
-fn reads(log: &[String]) -> usize {
-    log.iter().filter(|line| line.contains("retrieving keys")).count()
 }
 
 #[test]

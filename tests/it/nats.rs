@@ -6,7 +6,7 @@ use serde_json::json;
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Key, Valid};
 use crate::support::{
-    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, free_port, remco, resource, wait_until,
+    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, free_port, remco, resource, sample, wait_until,
 };
 
 const LIST: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
@@ -361,9 +361,6 @@ fn the_sample_renders() {
     nats.client().create_bucket("config");
     nats.client().put("config", "app.name", "shop");
     let dir = TempDir::new();
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/nats");
-    let program = remco(&dir).arg("-config").arg(&source.join("config.toml").to_string_lossy());
-    let program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &dir.path().to_string_lossy());
-    program.env("RELOAD", "true").env("NATS", &nats.url()).once().expect_code(0);
+    sample(&dir, "nats").env("NATS", &nats.url()).once().expect_code(0);
     assert_eq!(dir.read("app.env").as_deref(), Some("APP_NAME=\"shop\"\n"));
 }

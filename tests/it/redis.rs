@@ -1,7 +1,6 @@
 //! A real Redis: what is read of it, what is watched, users, TLS, sockets, and what may happen to it meanwhile.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -9,11 +8,9 @@ use rustix::process::Signal;
 #[cfg(feature = "tls")]
 use crate::support::Authority;
 use crate::support::{
-    Answer, Config, Fault, FaultProxy, LIMIT, REDIS_TELLING, Random, Redis, RedisClient, Remco, TempDir, config,
-    free_port, remco, wait_until,
+    Answer, Config, Fault, FaultProxy, LIMIT, LIST, REDIS_TELLING, Random, Redis, RedisClient, Remco, TempDir,
+    await_out, config, free_port, is_refused, reads, remco, renders_once, sample, wait_until, watching,
 };
-
-const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
 
 /// A configuration that renders all of `/app`.
 fn rendering(dir: &TempDir, nodes: &[&str]) -> Config {
@@ -28,16 +25,6 @@ fn fresh(nodes: &[&str]) -> String {
     rendering(&dir, nodes).onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     dir.read("out").unwrap_or_default()
-}
-
-#[track_caller]
-fn await_file(dir: &TempDir, content: &str) {
-    wait_until(&format!("the file holds {content:?}"), LIMIT, || dir.holds("out", content));
-}
-
-/// How often all keys were read.
-fn reads(log: &[String]) -> usize {
-    log.iter().filter(|line| line.contains("retrieving keys")).count()
 }
 
 struct Bench {
@@ -56,24 +43,18 @@ impl Bench {
 
     /// A program that watches `/app` and has rendered it.
     fn watching(&self) -> Remco {
-        self.rendering().watch().write(&self.dir);
-        let program = remco(&self.dir).start();
-        wait_until("the first render", LIMIT, || self.dir.read("out").is_some());
-        program
+        watching(&self.dir, self.rendering())
     }
 
     #[track_caller]
     fn once(&self, config: &Config, want: &str) {
-        config.clone().onetime().write(&self.dir);
-        remco(&self.dir).once().expect_code(0);
-        assert_eq!(self.dir.read("out").as_deref(), Some(want));
+        renders_once(&self.dir, config, want);
     }
 
     /// A one-shot run that cannot work, and does not try for its time of 30 seconds.
     #[track_caller]
     fn refused(&self, config: &Config, words: &str) {
-        config.clone().onetime().write(&self.dir);
-        remco(&self.dir).once().expect_code(1).expect_log(words).expect_no_log("s3same");
+        is_refused(&self.dir, config, words);
     }
 }
 
@@ -116,10 +97,10 @@ fn every_kind_of_change_reaches_the_file_and_costs_no_read() {
     let mut client = bench.redis.client();
     client.set("/app/a", "1");
     let program = bench.watching();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     let mut check = |words: &[&str], want: &str| {
         client.run(words);
-        await_file(&bench.dir, want);
+        await_out(&bench.dir, want);
     };
     check(&["SET", "/app/a", "2"], "/app/a=2\n");
     check(&["MSET", "/app/b", "1", "/app/c", "1"], "/app/a=2\n/app/b=1\n/app/c=1\n");
@@ -142,13 +123,13 @@ fn a_key_itself_takes_the_place_of_those_below_it() {
     let mut client = bench.redis.client();
     client.set("/app/a", "1");
     let program = bench.watching();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     client.set("/app", "0");
-    await_file(&bench.dir, "/app=0\n");
+    await_out(&bench.dir, "/app=0\n");
     client.set("/app", "1");
-    await_file(&bench.dir, "/app=1\n");
+    await_out(&bench.dir, "/app=1\n");
     client.run(&["DEL", "/app"]);
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     program.stop();
 }
 
@@ -161,10 +142,10 @@ fn prefix_watch_keys_and_database_are_as_configured() {
     let config = bench.rendering().set("prefix", "/prod").set("watchKeys", ["/reload"]).set("database", 3);
     config.watch().write(&bench.dir);
     let program = remco(&bench.dir).start();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     client.set("/prod/app/a", "2");
     client.set("/prod/reload", "1");
-    await_file(&bench.dir, "/app/a=2\n");
+    await_out(&bench.dir, "/app/a=2\n");
     let log = program.stop();
     assert_eq!(reads(&log), 1, "{log:#?}");
 }
@@ -175,10 +156,10 @@ fn a_server_that_tells_nothing_is_read_by_time_until_it_does() {
     bench.redis.set("/app/a", "1");
     bench.rendering().watch().set("interval", 1).write(&bench.dir);
     let program = remco(&bench.dir).start();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     program.wait_for_log("redis cannot be watched, using `interval` instead");
     bench.redis.set("/app/a", "2");
-    await_file(&bench.dir, "/app/a=2\n");
+    await_out(&bench.dir, "/app/a=2\n");
     let log = program.stop();
     assert_eq!(log.iter().filter(|line| line.contains("cannot be watched")).count(), 1, "{log:#?}");
 }
@@ -211,9 +192,9 @@ fn passwords_and_users() {
     // A user who may watch, and whose password changes.
     bob.watch().write(&bench.dir);
     let program = remco(&bench.dir).start();
-    await_file(&bench.dir, all);
+    await_out(&bench.dir, all);
     client.set("/app/a", "3");
-    await_file(&bench.dir, "/app/a=3\n/app/b=2\n");
+    await_out(&bench.dir, "/app/a=3\n/app/b=2\n");
     client.run(&["ACL", "SETUSER", "bob", "resetpass", ">s3same-new"]);
     client.run(&["CLIENT", "KILL", "USER", "bob"]);
     program.wait_for_log("user `bob`: WRONGPASS");
@@ -257,7 +238,7 @@ fn a_unix_socket_is_a_path() {
     let program = remco(&bench.dir).start();
     program.wait_for_log("retrieving keys");
     bench.redis.set("/app/a", "2");
-    await_file(&bench.dir, "/app/a=2\n");
+    await_out(&bench.dir, "/app/a=2\n");
     program.stop();
 }
 
@@ -274,9 +255,9 @@ fn tls_with_a_certificate() {
     let certified = config.clone().set("client_cert", path(&pair.cert)).set("client_key", path(&pair.key));
     certified.clone().watch().write(&dir);
     let program = remco(&dir).start();
-    await_file(&dir, "/app/a=1\n");
+    await_out(&dir, "/app/a=1\n");
     redis.set("/app/a", "2");
-    await_file(&dir, "/app/a=2\n");
+    await_out(&dir, "/app/a=2\n");
     program.stop();
     // Without one it is not let in.
     config.set("timeout", 0.1).onetime().write(&dir);
@@ -305,21 +286,21 @@ fn a_killed_and_a_frozen_server_are_watched_on_when_they_are_back() {
     bench.redis.set("/app/a", "1");
     bench.rendering().watch().set("watch_deadline", 0.5).set("request_timeout", 0.5).write(&bench.dir);
     let program = remco(&bench.dir).start();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     bench.redis.kill();
     program.wait_for_log("connection refused");
     bench.redis.restart();
     bench.redis.set("/app/a", "2");
-    await_file(&bench.dir, "/app/a=2\n");
+    await_out(&bench.dir, "/app/a=2\n");
     bench.redis.freeze();
     program.wait_for_log("no reply within 0.5s");
     bench.redis.thaw();
     bench.redis.set("/app/a", "3");
-    await_file(&bench.dir, "/app/a=3\n");
+    await_out(&bench.dir, "/app/a=3\n");
     bench.redis.kill();
     bench.redis.wipe();
     bench.redis.restart();
-    await_file(&bench.dir, "");
+    await_out(&bench.dir, "");
     program.stop();
 }
 
@@ -335,7 +316,7 @@ fn what_changes_while_the_program_is_stopped_is_seen() {
     program.signal(Signal::CONT);
     let mut want: Vec<String> = (450..500).map(|n| format!("/app/{}={n}\n", n % 50)).collect();
     want.sort_by(|a, b| a.split('=').next().cmp(&b.split('=').next()));
-    await_file(&bench.dir, &want.concat());
+    await_out(&bench.dir, &want.concat());
     program.stop();
 }
 
@@ -408,11 +389,11 @@ fn a_flush_empties_the_file() {
     for command in ["FLUSHDB", "FLUSHALL"] {
         client.set("/app/a", "1");
         let program = bench.watching();
-        await_file(&bench.dir, "/app/a=1\n");
+        await_out(&bench.dir, "/app/a=1\n");
         client.run(&[command]);
-        await_file(&bench.dir, "");
+        await_out(&bench.dir, "");
         client.set("/app/a", "2");
-        await_file(&bench.dir, "/app/a=2\n");
+        await_out(&bench.dir, "/app/a=2\n");
         let log = program.stop();
         assert!(!log.iter().any(|line| line.contains("are not noticed")), "{log:#?}");
     }
@@ -451,10 +432,7 @@ fn the_sample_renders() {
     let bench = Bench::new(&[]);
     let values = ["/app/name", "shop", "/app/port", "8080", "/app/workers/min", "2", "/app/workers/max", "8"];
     bench.redis.client().run(&[&["MSET"][..], &values].concat());
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/redis");
-    let program = remco(&bench.dir).arg("-config").arg(&source.join("config.toml").to_string_lossy()).arg("-onetime");
-    let program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &bench.dir.path().to_string_lossy());
-    program.env("RELOAD", "true").env("REDIS", &bench.redis.node()).run().expect_code(0);
+    sample(&bench.dir, "redis").env("REDIS", &bench.redis.node()).once().expect_code(0);
     let json: serde_json::Value = serde_json::from_str(&bench.dir.read("app.json").unwrap()).unwrap();
     assert_eq!(json["name"], "shop");
     assert_eq!(json["workers"]["max"], 8);
@@ -470,7 +448,7 @@ fn resources_share_two_connections() {
     let other = other.backend("redis").set("nodes", [bench.redis.node()]).keys(["/other"]).watch();
     other.write(&bench.dir);
     let program = remco(&bench.dir).start();
-    await_file(&bench.dir, "/app/a=1\n");
+    await_out(&bench.dir, "/app/a=1\n");
     wait_until("the other file", LIMIT, || bench.dir.holds("other", "/other/b=1\n"));
     let Answer::Text(clients) = client.run(&["CLIENT", "LIST"]) else { panic!("a list") };
     // The third one is the test's.

@@ -1,9 +1,8 @@
 //! The samples in `templates/`: each renders from its own data, and the program it is for takes the result.
 
-use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Finished, LIMIT, TempDir, remco, wait_until};
+use crate::support::{Finished, LIMIT, TempDir, sample, wait_until};
 
 /// Runs a sample into a folder of its own; gives the rendered file, which is `name` there.
 fn render(sample: &str, name: &str) -> (TempDir, String) {
@@ -14,11 +13,8 @@ fn render(sample: &str, name: &str) -> (TempDir, String) {
 }
 
 /// One run of a sample with its environment set as its comments say.
-fn once(dir: &TempDir, sample: &str) -> Finished {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(sample);
-    let target = dir.path().to_string_lossy();
-    let program = remco(dir).arg("-config").arg(&source.join("config.toml").to_string_lossy());
-    program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &target).env("RELOAD", "true").once()
+fn once(dir: &TempDir, name: &str) -> Finished {
+    sample(dir, name).once()
 }
 
 /// Whether the program a file is for accepts it; by its own check, which the sample's check command runs too.
@@ -90,15 +86,13 @@ fn the_samples_are_in_sync_after_one_run() {
 
 /// Runs a sample of a store, whose address is in a variable; gives the rendered file.
 #[cfg(any(feature = "consul", feature = "vault", feature = "zookeeper"))]
-fn render_store(sample: &str, name: &str, variables: &[(&str, &str)]) -> String {
+fn render_store(of_store: &str, name: &str, variables: &[(&str, &str)]) -> String {
     let dir = TempDir::new();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates").join(sample);
-    let mut program = remco(&dir).arg("-config").arg(&source.join("config.toml").to_string_lossy()).arg("-onetime");
-    program = program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &dir.path().to_string_lossy());
+    let mut program = sample(&dir, of_store);
     for (name, value) in variables {
         program = program.env(name, value);
     }
-    program.env("RELOAD", "true").run().expect_code(0);
+    program.once().expect_code(0);
     dir.read(name).unwrap_or_else(|| panic!("no {name} among {:?}", dir.names(".")))
 }
 

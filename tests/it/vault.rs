@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Authority, Config, LIMIT, TempDir, Vault, answering, config, remco, wait_until};
+use crate::support::{
+    Authority, Config, LIMIT, LIST, TempDir, Vault, answering, config, is_refused, remco, renders_once, wait_until,
+};
 
 /// Of the account `app` in the namespace `default`, signed by nothing.
 const JWT: &str = concat!(
@@ -11,8 +13,6 @@ const JWT: &str = concat!(
     "bnQubmFtZSI6ImFwcCIsImt1YmVybmV0ZXMuaW8vc2VydmljZWFjY291bnQvc2VydmljZS1hY2NvdW50LnVpZCI6InUiLCJzdWIiOiJz",
     "eXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDphcHAifQ.c2ln",
 );
-
-const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
 
 /// A configuration that renders all of `/kv/app`.
 fn rendering(dir: &TempDir, node: &str) -> Config {
@@ -23,20 +23,6 @@ fn rendering(dir: &TempDir, node: &str) -> Config {
 
 fn with_token(dir: &TempDir, vault: &Vault, token: &str) -> Config {
     rendering(dir, &vault.node()).set("auth_type", "token").set("auth_token", token)
-}
-
-#[track_caller]
-fn once(dir: &TempDir, config: &Config, want: &str) {
-    config.clone().onetime().write(dir);
-    remco(dir).once().expect_code(0);
-    assert_eq!(dir.read("out").as_deref(), Some(want));
-}
-
-/// A one-shot run that cannot work, and does not try for its time of 30 seconds.
-#[track_caller]
-fn refused(dir: &TempDir, config: &Config, words: &str) {
-    config.clone().onetime().write(dir);
-    remco(dir).once().expect_code(1).expect_log(words).expect_no_log("s3same");
 }
 
 #[track_caller]
@@ -54,11 +40,11 @@ fn secrets_are_read_as_go_remco_reads_them() {
     let dir = TempDir::new();
     let config = with_token(&dir, &vault, vault.root());
     let all = "/kv/app=itself\n/kv/app/a=1\n/kv/app/d/b c/m/k=ä\n\n/kv/app/d/b c/user=u\n";
-    once(&dir, &config, all);
-    once(&dir, &config.clone().keys(["kv/app/"]), all);
-    once(&dir, &config.clone().set("prefix", "/kv/app").keys(["a", "/none"]), "/a=1\n");
-    once(&dir, &config.clone().keys(["/nomount/a"]), "");
-    refused(&dir, &config.clone().set("max_keys", 2), "raise `max_keys`");
+    renders_once(&dir, &config, all);
+    renders_once(&dir, &config.clone().keys(["kv/app/"]), all);
+    renders_once(&dir, &config.clone().set("prefix", "/kv/app").keys(["a", "/none"]), "/a=1\n");
+    renders_once(&dir, &config.clone().keys(["/nomount/a"]), "");
+    is_refused(&dir, &config.clone().set("max_keys", 2), "raise `max_keys`");
 }
 
 #[test]
@@ -71,8 +57,8 @@ fn mounts_of_version_2_need_no_data_in_their_keys() {
     let dir = TempDir::new();
     let config = with_token(&dir, &vault, vault.root());
     let all = "/secret/app/db/password=p\n/secret/app/db/user=u\n/secret/app/x=1\n";
-    once(&dir, &config.clone().keys(["/secret/app"]), all);
-    once(&dir, &config.clone().keys(["/secret"]), all);
+    renders_once(&dir, &config.clone().keys(["/secret/app"]), all);
+    renders_once(&dir, &config.clone().keys(["/secret"]), all);
     config.clone().keys(["/secret/data/app/db"]).onetime().write(&dir);
     remco(&dir).once().expect_code(0);
     let written = dir.read("out").unwrap_or_default();
@@ -96,16 +82,16 @@ fn logins_by_a_role_a_user_and_files() {
     let dir = TempDir::new();
     let user = rendering(&dir, &vault.node()).set("auth_type", "userpass").set("auth_mount", "team");
     let user = user.set("username", "bob");
-    once(&dir, &user.clone().set("password", "s3same"), "/kv/app/a=1\n");
+    renders_once(&dir, &user.clone().set("password", "s3same"), "/kv/app/a=1\n");
     dir.write("password", "s3same\n");
-    once(&dir, &user.clone().set("password_file", "password"), "/kv/app/a=1\n");
-    refused(&dir, &user.clone().set("password", "s3same2"), "by `userpass`: status 400");
+    renders_once(&dir, &user.clone().set("password_file", "password"), "/kv/app/a=1\n");
+    is_refused(&dir, &user.clone().set("password", "s3same2"), "by `userpass`: status 400");
     let by_role = rendering(&dir, &vault.node()).set("auth_type", "approle").set("role_id", role);
-    once(&dir, &by_role.clone().set("secret_id", secret), "/kv/app/a=1\n");
+    renders_once(&dir, &by_role.clone().set("secret_id", secret), "/kv/app/a=1\n");
     dir.write("secret", secret);
-    once(&dir, &by_role.clone().set("secret_id_file", "secret"), "/kv/app/a=1\n");
-    refused(&dir, &by_role.clone().set("secret_id", "s3same"), "by `approle`: status 400");
-    refused(&dir, &by_role.set("auth_mount", "none").set("secret_id", "s3same"), "is `auth_mount` right?");
+    renders_once(&dir, &by_role.clone().set("secret_id_file", "secret"), "/kv/app/a=1\n");
+    is_refused(&dir, &by_role.clone().set("secret_id", "s3same"), "by `approle`: status 400");
+    is_refused(&dir, &by_role.set("auth_mount", "none").set("secret_id", "s3same"), "is `auth_mount` right?");
 }
 
 /// The token of a service account is reviewed by the API of a cluster, which is a fake here.
@@ -128,8 +114,8 @@ fn a_login_by_a_service_account_of_kubernetes() {
     let dir = TempDir::new();
     dir.write("jwt", JWT);
     let config = rendering(&dir, &vault.node()).set("auth_type", "kubernetes").set("jwt_file", "jwt");
-    once(&dir, &config.clone().set("role_id", "app"), "/kv/app/a=1\n");
-    refused(&dir, &config.set("role_id", "other"), "failed to log in to");
+    renders_once(&dir, &config.clone().set("role_id", "app"), "/kv/app/a=1\n");
+    is_refused(&dir, &config.set("role_id", "other"), "failed to log in to");
 }
 
 #[test]
@@ -141,10 +127,10 @@ fn a_missing_permission_names_path_and_policy() {
     let token = vault.token(&json!({"policies": ["part"]}));
     let dir = TempDir::new();
     let config = with_token(&dir, &vault, &token);
-    refused(&dir, &config, "failed to read `/kv/app/b` from http://127.0.0.1");
-    refused(&dir, &config, "the policies of the token need `read` on `kv/app/b`");
-    refused(&dir, &config.clone().keys(["/kv/other"]), "on `kv/other");
-    refused(&dir, &with_token(&dir, &vault, "s3same"), "the token is not valid");
+    is_refused(&dir, &config, "failed to read `/kv/app/b` from http://127.0.0.1");
+    is_refused(&dir, &config, "the policies of the token need `read` on `kv/app/b`");
+    is_refused(&dir, &config.clone().keys(["/kv/other"]), "on `kv/other");
+    is_refused(&dir, &with_token(&dir, &vault, "s3same"), "the token is not valid");
 }
 
 #[test]
@@ -171,7 +157,7 @@ fn namespaces_have_mounts_of_their_own() {
     vault.post("team/sys/mounts/kv", &json!({"type": "kv"}));
     vault.put("team/kv/app/a", json!({"value": "team's"}));
     let dir = TempDir::new();
-    once(&dir, &with_token(&dir, &vault, vault.root()).set("namespace", "team"), "/kv/app/a=team's\n");
+    renders_once(&dir, &with_token(&dir, &vault, vault.root()).set("namespace", "team"), "/kv/app/a=team's\n");
 }
 
 #[test]
@@ -217,7 +203,7 @@ fn tls_and_a_login_by_certificate() {
     let config = rendering(&dir, &vault.secure_node()).set("auth_type", "cert");
     let config = config.set("client_cert", client.cert.display().to_string());
     let config = config.set("client_key", client.key.display().to_string());
-    once(&dir, &config.clone().set("client_ca_keys", &*file), "/kv/app/a=1\n");
+    renders_once(&dir, &config.clone().set("client_ca_keys", &*file), "/kv/app/a=1\n");
     config.onetime().write(&dir);
     remco(&dir).env("VAULT_CACERT", &file).once().expect_code(0);
 }

@@ -2,13 +2,11 @@
 //! it meanwhile. Tests that leave the server alone share one, each below a node of its own.
 
 use crate::support::{
-    Acl, Config, Fault, FaultProxy, LIMIT, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient, config,
-    free_port, remco, wait_until,
+    Acl, Config, Fault, FaultProxy, LIMIT, LIST, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient,
+    config, free_port, remco, wait_until,
 };
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Key, Valid};
-
-const LIST: &str = "{% for kv in getallkvs() %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}";
 
 /// A resource that renders all keys that it has into `out`. The table of its backend is open.
 fn listing(nodes: &[String], keys: &[&str]) -> Config {

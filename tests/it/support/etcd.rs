@@ -1,11 +1,12 @@
 //! A real etcd with ports and data of its own, alone or as one of three. It can be killed, stopped and started again.
 
-use std::fs::{self, File};
-use std::process::{Child, Command, Output, Stdio};
+use std::fs;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::server::Server;
 use super::{Authority, Gateway, LIMIT, Pair, TempDir, free_port, wait_until};
 
 pub struct Etcd {
@@ -18,7 +19,7 @@ pub struct Etcd {
     /// The port for https, and the flags that go with it.
     secure: Option<(u16, Vec<String>)>,
     args: Vec<String>,
-    process: Option<Child>,
+    server: Server,
 }
 
 /// Whether clients have to show a certificate of the authority.
@@ -57,15 +58,16 @@ impl Etcd {
     }
 
     fn new(name: &str, client_port: u16, peer_port: u16) -> Etcd {
+        let dir = TempDir::new();
         Etcd {
-            dir: TempDir::new(),
+            server: Server::new("etcd", &dir),
+            dir,
             name: name.to_owned(),
             client_port,
             peer_port,
             cluster: format!("{name}=http://127.0.0.1:{peer_port}"),
             secure: None,
             args: Vec::new(),
-            process: None,
         }
     }
 
@@ -86,16 +88,15 @@ impl Etcd {
 
     /// Starts it and does not wait: alone it may never answer.
     pub fn spawn(&mut self) {
-        assert!(self.process.is_none(), "etcd runs already");
         let mut client = self.url();
         if let Some(secure) = self.secure.as_ref().map(|_| self.secure_url()) {
             client = format!("{client},{secure}");
         }
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
-        let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
         // A single member elects itself: short times only make it start sooner. Several need some on a busy machine.
         let (heartbeat, election) = if self.cluster.contains(',') { ("50", "500") } else { ("20", "200") };
-        let process = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        command
             .args(["--name", &self.name, "--data-dir"])
             .arg(self.dir.at("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -103,21 +104,14 @@ impl Etcd {
             .args(["--initial-cluster", &self.cluster])
             .args(["--heartbeat-interval", heartbeat, "--election-timeout", election])
             .args(self.secure.iter().flat_map(|(_, flags)| flags))
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor can be duplicated"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("failed to start etcd (scripts/test installs it): {e}"));
-        self.process = Some(process);
+            .args(&self.args);
+        self.server.start(&mut command);
     }
 
     /// Returns when it answers.
     pub fn await_health(&mut self) {
         wait_until("etcd answers", LIMIT, || {
-            if let Some(status) = self.running().try_wait().expect("etcd is our child") {
-                panic!("etcd ended with {status}:\n{}", self.dir.read("log").unwrap_or_default());
-            }
+            self.server.check();
             // It may hang as long as it has no leader.
             Gateway::try_connect(self.client_port, Duration::from_secs(1)).is_ok_and(|mut gateway| gateway.healthy())
         });
@@ -125,38 +119,31 @@ impl Etcd {
 
     /// Stops it with its kernel alive: its connections stay open and nothing answers.
     pub fn freeze(&mut self) {
-        self.signal(Signal::STOP);
+        self.server.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(&mut self) {
-        self.signal(Signal::CONT);
+        self.server.signal(Signal::CONT);
     }
 
     /// Ends [`Etcd::kill`] or [`Etcd::freeze`]; returns when it answers.
     pub fn bring_back(&mut self) {
-        match self.process {
-            Some(_) => self.thaw(),
-            None => self.spawn(),
+        match self.server.is_running() {
+            true => self.thaw(),
+            false => self.spawn(),
         }
         self.await_health();
     }
 
-    fn signal(&mut self, signal: Signal) {
-        let id = i32::try_from(self.running().id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("a process has an id"), signal).expect("etcd is our child");
-    }
-
     /// Kills it as a power cut would. What it has acknowledged stays in its data.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("etcd runs");
-        process.kill().expect("etcd is our child");
-        process.wait().expect("etcd is our child");
+        self.server.kill();
     }
 
     /// Throws its data away, as a restored or rebuilt cluster has lost it.
     pub fn wipe(&mut self) {
-        assert!(self.process.is_none(), "etcd still runs");
+        assert!(!self.server.is_running(), "etcd still runs");
         fs::remove_dir_all(self.dir.at("data")).expect("etcd has made its data folder");
     }
 
@@ -218,18 +205,6 @@ impl Etcd {
         self.etcdctl(&["user", "add", "user:sesame"]);
         self.etcdctl(&["user", "grant-role", "user", "reader"]);
         self.etcdctl(&["auth", "enable"]);
-    }
-
-    fn running(&mut self) -> &mut Child {
-        self.process.as_mut().expect("etcd runs")
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill();
-        }
     }
 }
 

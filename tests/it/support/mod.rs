@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod http_message;
 mod keys_v2;
+mod listing;
 mod namespace;
 #[cfg(feature = "nats")]
 mod nats;
@@ -20,6 +21,7 @@ mod random;
 mod redis;
 mod remco;
 mod root;
+mod server;
 mod strace;
 mod temp_dir;
 #[cfg(feature = "vault")]
@@ -36,6 +38,7 @@ pub use fault::{Fault, FaultProxy};
 pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent, answering, dripping};
 pub use keys_v2::KeysV2;
+pub use listing::{LIST, await_out, is_refused, reads, renders_once, sample, watching};
 pub use namespace::{in_own_namespace, run};
 #[cfg(feature = "nats")]
 pub use nats::Nats;

@@ -1,31 +1,23 @@
 //! A real nats-server with a port and a store of its own, and a small client of the tests' own that writes to its buckets.
 //! It can be killed, stopped and started again.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::server::{Server, program};
 use super::{LIMIT, TempDir, free_port, wait_until};
 
 pub struct Nats {
+    program: PathBuf,
     dir: TempDir,
     port: u16,
-    process: Option<Child>,
-}
-
-/// Where scripts/need puts what comes from PyPI: beside what cargo builds.
-fn program() -> Option<PathBuf> {
-    let built = std::env::current_exe().ok()?;
-    let own = built.ancestors().nth(3)?.join("pypi/bin/nats-server");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut all = std::iter::once(own).chain(std::env::split_paths(&path).map(|folder| folder.join("nats-server")));
-    all.find(|path| path.exists())
+    server: Server,
 }
 
 impl Nats {
@@ -43,14 +35,16 @@ impl Nats {
 
     /// One that is not started.
     pub fn new(test: &str, config: &str) -> Option<Nats> {
-        if program().is_none() {
+        let Some(program) = program("nats-server", "pypi/bin/nats-server") else {
             // Straight to the descriptor: the test harness shows what passing tests print only on request.
             let text =
                 format!("test nats::{test} ... skipped: there is no nats-server: scripts/test installs it from PyPI\n");
             let _ = std::io::stderr().write_all(text.as_bytes());
             return None;
-        }
-        let nats = Nats { dir: TempDir::new(), port: free_port(), process: None };
+        };
+        let dir = TempDir::new();
+        let server = Server::new("nats-server", &dir);
+        let nats = Nats { program, dir, port: free_port(), server };
         nats.configure(config);
         Some(nats)
     }
@@ -67,21 +61,9 @@ impl Nats {
 
     /// Starts it again after [`Nats::kill`], on the same port and store; returns when it answers.
     pub fn restart(&mut self) {
-        assert!(self.process.is_none(), "nats-server runs already");
-        let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
-        let process = Command::new(program().expect("it was there"))
-            .arg("-c")
-            .arg(self.dir.at("nats.conf"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor can be duplicated"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("failed to start nats-server: {e}"));
-        self.process = Some(process);
+        self.server.start(Command::new(&self.program).arg("-c").arg(self.dir.at("nats.conf")));
         wait_until("nats-server answers", LIMIT, || {
-            if let Some(status) = self.process.as_mut().expect("it runs").try_wait().expect("it is our child") {
-                panic!("nats-server ended with {status}:\n{}", self.log());
-            }
+            self.server.check();
             let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
             let mut line = String::new();
             let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
@@ -91,28 +73,21 @@ impl Nats {
 
     /// Kills it as a power cut would.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("nats-server runs");
-        process.kill().expect("it is our child");
-        process.wait().expect("it is our child");
+        self.server.kill();
     }
 
     /// Stops it with its kernel alive: connections stay open and nothing answers.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.server.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = self.process.as_ref().and_then(|process| Pid::from_raw(process.id().cast_signed()));
-        kill_process(id.expect("nats-server runs"), signal).expect("it is our child");
+        self.server.signal(Signal::CONT);
     }
 
     pub fn log(&self) -> String {
-        self.dir.read("log").unwrap_or_default()
+        self.server.log()
     }
 
     pub fn port(&self) -> u16 {
@@ -137,9 +112,6 @@ impl Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill();
-        }
         if std::thread::panicking() {
             eprintln!("the log of nats-server:\n{}", self.log());
         }

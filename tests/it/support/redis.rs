@@ -1,15 +1,16 @@
 //! A real Redis with a port, a unix socket and data of its own, and a client for the tests' writes. It can be killed, stopped
 //! and started again. It answers on 127.0.0.1 only.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::server::Server;
 use super::{Authority, LIMIT, Pair, TempDir, free_port, wait_until};
 
 /// What tells of all changes.
@@ -19,7 +20,7 @@ pub struct Redis {
     dir: TempDir,
     port: u16,
     tls_port: Option<u16>,
-    process: Option<Child>,
+    server: Server,
 }
 
 /// What a command came to: the text of a status, an error or a value, of all items of a list one behind the other.
@@ -39,9 +40,7 @@ impl Redis {
     /// Starts an empty one with these lines in its configuration; returns when it answers. What was written stays when it is
     /// killed.
     pub fn start(lines: &[&str]) -> Redis {
-        let dir = TempDir::new();
-        let port = free_port();
-        let mut redis = Redis { dir, port, tls_port: None, process: None };
+        let mut redis = Redis::new(None);
         redis.configure(lines);
         redis.restart();
         redis
@@ -49,7 +48,7 @@ impl Redis {
 
     /// The same with TLS on a port of its own, for clients with a certificate of the authority.
     pub fn secured(authority: &Authority, pair: &Pair, lines: &[&str]) -> Redis {
-        let mut redis = Redis { dir: TempDir::new(), port: free_port(), tls_port: Some(free_port()), process: None };
+        let mut redis = Redis::new(Some(free_port()));
         let tls = format!(
             "tls-port {}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}",
             redis.tls_port.unwrap_or_default(),
@@ -60,6 +59,12 @@ impl Redis {
         redis.configure(&[&[&*tls], lines].concat());
         redis.restart();
         redis
+    }
+
+    fn new(tls_port: Option<u16>) -> Redis {
+        let dir = TempDir::new();
+        let server = Server::new("redis-server", &dir);
+        Redis { dir, port: free_port(), tls_port, server }
     }
 
     /// Writes its configuration, for the next start.
@@ -74,24 +79,13 @@ impl Redis {
 
     /// Starts it again after [`Redis::kill`]; returns when it answers.
     pub fn restart(&mut self) {
-        assert!(self.process.is_none(), "redis runs already");
-        let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
-        let process = Command::new("redis-server")
-            .arg(self.dir.at("redis.conf"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor can be duplicated"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("failed to start redis-server (scripts/test installs it): {e}"));
-        self.process = Some(process);
+        self.server.start(Command::new("redis-server").arg(self.dir.at("redis.conf")));
         self.await_answer();
     }
 
     fn await_answer(&mut self) {
         wait_until("redis answers", LIMIT, || {
-            if let Some(status) = self.running().try_wait().expect("redis is our child") {
-                panic!("redis ended with {status}:\n{}", self.dir.read("log").unwrap_or_default());
-            }
+            self.server.check();
             let client = RedisClient::try_connect(self.port);
             let answer = client.and_then(|mut client| client.try_run(&["PING"]));
             answer.is_ok_and(|answer| !matches!(answer, Answer::Error(text) if text.starts_with("LOADING")))
@@ -100,30 +94,23 @@ impl Redis {
 
     /// Kills it as a crash would: what it has acknowledged stays.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("redis runs");
-        process.kill().expect("redis is our child");
-        process.wait().expect("redis is our child");
+        self.server.kill();
     }
 
     /// Throws its data away.
     pub fn wipe(&mut self) {
-        assert!(self.process.is_none(), "redis still runs");
+        assert!(!self.server.is_running(), "redis still runs");
         fs::remove_dir_all(self.dir.at("appendonlydir")).expect("redis has made its data folder");
     }
 
     /// Stops it with its kernel alive: its connections stay open and nothing answers.
     pub fn freeze(&mut self) {
-        self.signal(Signal::STOP);
+        self.server.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(&mut self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        let id = i32::try_from(self.running().id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("a process has an id"), signal).expect("redis is our child");
+        self.server.signal(Signal::CONT);
     }
 
     pub fn port(&self) -> u16 {
@@ -152,18 +139,6 @@ impl Redis {
 
     pub fn set(&self, key: &str, value: &str) {
         self.client().set(key, value);
-    }
-
-    fn running(&mut self) -> &mut Child {
-        self.process.as_mut().expect("redis runs")
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill();
-        }
     }
 }
 

