@@ -6,8 +6,8 @@ use rustix::process::Signal;
 #[cfg(feature = "tls")]
 use crate::support::Authority;
 use crate::support::{
-    Config, Consul, LIMIT, LIST, TempDir, await_out, config, free_port, is_refused, remco, renders_once, wait_until,
-    watching,
+    Config, Consul, LIMIT, LIST, TempDir, await_out, config, example, free_port, is_refused, remco, renders_once,
+    wait_until, watching,
 };
 
 /// A configuration that renders all of `/app`.
@@ -187,13 +187,9 @@ fn tls_is_by_the_files_of_the_configuration_or_the_environment() {
 fn the_example_of_the_documentation_works_as_written() {
     let Some(consul) = Consul::start() else { return };
     consul.put("app/a", "1");
-    let text = include_str!("../../docs/backends.md");
-    let section = text.split_once("\n## consul\n").expect("there is a section").1;
-    let example =
-        section.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("it has an example");
     let dir = TempDir::new();
     dir.write("app.tmpl", LIST);
-    dir.write("config.toml", example.0);
+    dir.write("config.toml", example("consul"));
     let program = remco(&dir).env("CONSUL_HTTP_ADDR", &consul.node()).start();
     wait_until("the file is there", LIMIT, || dir.holds("app.conf", "/app/a=1\n"));
     consul.put("app/a", "2");

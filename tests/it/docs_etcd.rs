@@ -3,14 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{TempDir, free_port};
-
-/// What stands between the fences of one kind, block by block.
-fn blocks<'t>(text: &'t str, kind: &str) -> Vec<&'t str> {
-    let fence = format!("```{kind}\n");
-    let fenced = text.split(&*fence).skip(1);
-    fenced.map(|rest| rest.split("\n```").next().expect("a part is never missing")).collect()
-}
+use crate::support::{TempDir, blocks, free_port};
 
 /// Three ports that end with 1, 2 and 3 and nobody else gets: what stands before that.
 fn three_ports() -> String {

@@ -6,7 +6,8 @@ use serde_json::json;
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Key, Valid};
 use crate::support::{
-    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, free_port, remco, resource, sample, wait_until,
+    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, example, free_port, remco, resource, sample,
+    wait_until,
 };
 
 const LIST: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
@@ -316,13 +317,9 @@ fn the_example_of_the_documentation_works() {
     let Some(nats) = Nats::start("the_example_of_the_documentation_works") else { return };
     nats.client().create_bucket("config");
     nats.client().put("config", "app.greeting", "hello");
-    let text = include_str!("../../docs/backends.md");
-    let section = text.split("\n## nats\n").nth(1).expect("there is a section");
-    let example =
-        section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has an example");
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/app/greeting\") }}\n");
-    dir.write("config.toml", example.replace("nats://127.0.0.1:4222", &nats.url()));
+    dir.write("config.toml", example("nats").replace("nats://127.0.0.1:4222", &nats.url()));
     let program = remco(&dir).start();
     wait_until("the example is rendered", LIMIT, || dir.holds("app.conf", "hello\n"));
     nats.client().put("config", "app.greeting", "good day");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Config, LIMIT, TempDir, remco, resource, wait_until};
+use crate::support::{Config, LIMIT, TempDir, example, examples, remco, resource, wait_until};
 
 /// A folder with the programs, a template of one key, and one key.
 fn folder(config: &Config) -> TempDir {
@@ -146,4 +146,15 @@ fn a_plugin_that_does_not_end_is_killed_with_its_children() {
     wait_until("the end of all", LIMIT, || {
         test_kill_process(Pid::from_raw(sleeper).unwrap()).is_err() && pids(&dir, "store.sh").is_empty()
     });
+}
+
+#[test]
+fn the_example_of_the_documents_works() {
+    let [program] = examples("plugin", "sh")[..] else { panic!("one program") };
+    let dir = TempDir::new();
+    script(&dir, "store.sh", program);
+    dir.write("app.tmpl", "{{ getv(\"/app/greeting\") }}\n");
+    dir.write("config.toml", example("plugin"));
+    remco(&dir).once().expect_code(0);
+    assert!(dir.holds("app.conf", "hello\n"));
 }

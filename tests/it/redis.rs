@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::Authority;
 use crate::support::{
     Answer, Config, Fault, FaultProxy, LIMIT, LIST, REDIS_TELLING, Random, Redis, RedisClient, Remco, TempDir,
-    await_out, config, free_port, is_refused, reads, remco, renders_once, sample, wait_until, watching,
+    await_out, config, examples, free_port, is_refused, reads, remco, renders_once, sample, wait_until, watching,
 };
 
 /// A configuration that renders all of `/app`.
@@ -399,20 +399,12 @@ fn a_flush_empties_the_file() {
     }
 }
 
-/// The blocks of docs/backends.md behind a heading, of one language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let text = include_str!("../../docs/backends.md");
-    let (_, section) = text.split_once("\n## redis\n").expect("the section is there");
-    let section = section.split("\n## ").next().expect("a part is never missing");
-    let fence = format!("```{language}\n");
-    let fenced = section.split(&*fence).skip(1);
-    fenced.map(|rest| rest.split("```").next().expect("a part is never missing")).collect()
-}
-
 #[test]
 fn the_example_of_the_documents_works() {
     let bench = Bench::new(&[]);
-    let ([commands], [toml]) = (&blocks("sh")[..], &blocks("toml")[..]) else { panic!("one block each") };
+    let ([commands], [toml]) = (&examples("redis", "sh")[..], &examples("redis", "toml")[..]) else {
+        panic!("one block each")
+    };
     let commands = commands.replace("redis-cli ", &format!("redis-cli -p {} ", bench.redis.port()));
     let script = format!("set -e\n{commands}");
     let output = Command::new("sh").args(["-c", &script]).current_dir(bench.dir.path()).output().unwrap();

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::support::{
-    Authority, Config, LIMIT, LIST, TempDir, Vault, answering, config, is_refused, remco, renders_once, wait_until,
+    Authority, Config, LIMIT, LIST, TempDir, Vault, answering, config, example, is_refused, remco, renders_once,
+    wait_until,
 };
 
 /// Of the account `app` in the namespace `default`, signed by nothing.
@@ -212,14 +213,10 @@ fn tls_and_a_login_by_certificate() {
 fn the_example_of_the_documentation_works_as_written() {
     let Some(vault) = Vault::start() else { return };
     vault.put_versioned("app/db", json!({"password": "p"}));
-    let text = include_str!("../../docs/backends.md");
-    let section = text.split_once("\n## vault\n").expect("there is a section").1;
-    let example =
-        section.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("it has an example");
     let dir = TempDir::new();
     dir.write("app.tmpl", LIST);
     dir.write("token", vault.root());
-    dir.write("config.toml", example.0);
+    dir.write("config.toml", example("vault"));
     let program = remco(&dir).env("VAULT_ADDR", &vault.node()).start();
     wait_until("the file is there", LIMIT, || dir.holds("app.conf", "/secret/app/db/password=p\n"));
     program.stop();

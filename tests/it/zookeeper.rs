@@ -3,7 +3,7 @@
 
 use crate::support::{
     Acl, Config, Fault, FaultProxy, LIMIT, LIST, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient,
-    config, free_port, remco, wait_until,
+    config, example, free_port, remco, wait_until,
 };
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Key, Valid};
@@ -202,13 +202,9 @@ fn a_dead_node_is_passed_over() {
 fn the_example_of_the_docs_works() {
     let Some((server, _)) = Zookeeper::shared("the_example_of_the_docs_works") else { return };
     server.client().put("/app/greeting", "hello");
-    let docs = include_str!("../../docs/backends.md");
-    let (_, section) = docs.split_once("\n## zookeeper\n").expect("it has a section");
-    let (_, example) = section.split_once("```toml\n").expect("it has an example");
-    let (example, _) = example.split_once("```").expect("it has an end");
     let dir = TempDir::new();
     dir.write("app.tmpl", "{{ getv(\"/app/greeting\") }}\n");
-    dir.write("config.toml", example.replace("127.0.0.1:2181", &server.node()));
+    dir.write("config.toml", example("zookeeper").replace("127.0.0.1:2181", &server.node()));
     remco(&dir).once().expect_code(0);
     assert!(dir.holds("app.conf", "hello\n"));
 }

@@ -49,3 +49,26 @@ pub fn sample(dir: &TempDir, name: &str) -> Invocation {
     let target = dir.path().to_string_lossy();
     program.env("SOURCE", &source.to_string_lossy()).env("TARGET", &target).env("RELOAD", "true")
 }
+
+/// What stands between the fences of one kind, block by block.
+pub fn blocks<'t>(text: &'t str, kind: &str) -> Vec<&'t str> {
+    let fence = format!("```{kind}\n");
+    let fenced = text.split(&*fence).skip(1);
+    fenced.map(|rest| rest.split("\n```").next().expect("a part is never missing")).collect()
+}
+
+/// The blocks of one language in the section of a store in docs/backends.md.
+pub fn examples(store: &str, language: &str) -> Vec<&'static str> {
+    let text = include_str!("../../../docs/backends.md");
+    let (_, section) = text.split_once(&format!("\n## {store}\n")).expect("there is a section");
+    let section = section.split("\n## ").next().expect("a part is never missing");
+    blocks(section, language)
+}
+
+/// The one configuration there.
+pub fn example(store: &str) -> &'static str {
+    match examples(store, "toml")[..] {
+        [example] => example,
+        ref all => panic!("{store} has {} examples", all.len()),
+    }
+}

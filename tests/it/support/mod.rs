@@ -38,7 +38,7 @@ pub use fault::{Fault, FaultProxy};
 pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent, answering, dripping};
 pub use keys_v2::KeysV2;
-pub use listing::{LIST, await_out, is_refused, reads, renders_once, sample, watching};
+pub use listing::{LIST, await_out, blocks, example, examples, is_refused, reads, renders_once, sample, watching};
 pub use namespace::{in_own_namespace, run};
 #[cfg(feature = "nats")]
 pub use nats::Nats;
