@@ -4,7 +4,7 @@
 #![no_main]
 
 #[path = "../protocol.rs"]
-#[allow(dead_code, reason = "each store is a target of its own")]
+#[allow(dead_code, reason = "each store is a separate target")]
 mod protocol;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| protocol::vault(bytes));

@@ -15,7 +15,7 @@ const LONGEST_TEXT: usize = 16 * 1024;
 /// The number of secrets that are kept: those of one session and some of its former tokens.
 const REMEMBERED: usize = 16;
 
-/// A shorter secret is masked only as a word of its own: its letters occur in every text.
+/// A shorter secret is masked only as a whole word: its letters occur in every text.
 const SHORTEST: usize = 4;
 
 /// The number of backslashes that may belong to one escape, as in JSON within JSON.
