@@ -69,9 +69,11 @@ fn keys_that_are_not_watched_follow_with_the_next_that_is() {
     let config = rendering(&dir, &[&consul.node()]).set("watchKeys", ["/trigger"]);
     let program = watching(&dir, config);
     await_out(&dir, "/app/a=1\n");
-    consul.put("app/a", "2");
-    consul.put("trigger", "1");
-    await_out(&dir, "/app/a=2\n");
+    for n in 2..40 {
+        consul.put("app/a", &n.to_string());
+        consul.put("trigger", &n.to_string());
+        await_out(&dir, &format!("/app/a={n}\n"));
+    }
     program.stop();
 }
 

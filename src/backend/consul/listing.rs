@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::wire::Entry;
 use crate::backend::Change;
 use crate::backend::keys::{Keys, StoreKey};
 use crate::store::{Bytes, Layer};
@@ -11,11 +12,42 @@ use crate::store::{Bytes, Layer};
 /// Keys of Consul, with a slash in front, and their values, which are shared with the store.
 pub type Listing = BTreeMap<Bytes, Bytes>;
 
-/// Adds an entry to a new listing. What is as it was shares its memory with the old one.
-pub fn add(new: &mut Listing, old: Option<&Listing>, key: Bytes, value: Bytes) {
+/// The indexes of the writes that an answer shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    range: Option<(u64, u64)>,
+}
+
+impl Written {
+    fn add(&mut self, index: u64) {
+        let (oldest, newest) = self.range.unwrap_or((index, index));
+        self.range = Some((oldest.min(index), newest.max(index)));
+    }
+
+    /// An index that none of the changes between two answers is below. `last` and `index` are the indexes of the answers,
+    /// `deleted` the number of keys that the second one lacks.
+    pub fn oldest(self, deleted: usize, last: u64, index: u64) -> u64 {
+        let (oldest, newest) = self.range.unwrap_or((index, 0));
+        // Consul tells no index of a deletion. That of the answer is the index of its last change.
+        let of_deletions = match deleted {
+            0 => return oldest,
+            1 if newest < index => index,
+            _ => last.saturating_add(1),
+        };
+        oldest.min(of_deletions)
+    }
+}
+
+/// Adds an entry to a new listing, and to the writes if it differs from the old one. What is as it was shares its memory
+/// with the old one.
+pub fn add(new: &mut Listing, old: Option<&Listing>, entry: Entry, written: &mut Written) {
+    let Entry { key, value, index } = entry;
     match old.and_then(|old| old.get_key_value(&key)) {
         Some((known, was)) if *was == value => new.insert(Rc::clone(known), Rc::clone(was)),
-        _ => new.insert(key, value),
+        _ => {
+            written.add(index);
+            new.insert(key, value)
+        }
     };
 }
 
@@ -139,9 +171,25 @@ mod tests {
     #[test]
     fn what_stays_is_shared() {
         let (old, mut new) = (listing(&[("/a", "1"), ("/b", "1")]), Listing::new());
-        add(&mut new, Some(&old), bytes("/a"), bytes("1"));
-        add(&mut new, Some(&old), bytes("/b"), bytes("2"));
+        let mut written = Written::default();
+        for (key, value, index) in [("/a", "1", 3), ("/b", "2", 5)] {
+            add(&mut new, Some(&old), Entry { key: bytes(key), value: bytes(value), index }, &mut written);
+        }
+        assert_eq!(written, Written { range: Some((5, 5)) });
         assert!(Rc::ptr_eq(&old[&bytes("/a")], &new[&bytes("/a")]));
         assert_eq!(new, listing(&[("/a", "1"), ("/b", "2")]));
+    }
+    #[test]
+    fn no_change_is_older_than_the_oldest() {
+        let written = |range| Written { range };
+        // A write that is shown.
+        assert_eq!(written(Some((5, 8))).oldest(0, 3, 9), 5);
+        // One deletion, which the index of the answer tells.
+        assert_eq!(written(None).oldest(1, 3, 9), 9);
+        assert_eq!(written(Some((8, 8))).oldest(1, 3, 9), 8);
+        // The index may be that of the write.
+        assert_eq!(written(Some((9, 9))).oldest(1, 3, 9), 4);
+        // Of several deletions it is that of the last.
+        assert_eq!(written(None).oldest(2, 3, 9), 4);
     }
 }

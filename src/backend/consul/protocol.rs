@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::NAME;
-use super::listing::{self, Listing};
+use super::listing::{self, Listing, Written};
 use super::wire::{self, ListReader};
 use crate::backend::failover::SLOW_RETRY;
 use crate::backend::keys::Keys;
@@ -114,6 +114,8 @@ struct Member {
     topics: Vec<Vec<u8>>,
     /// Its store is as the listings are.
     is_live: bool,
+    /// The index of the last change that called for an update; 0: none yet.
+    last_trigger: u64,
 }
 
 /// All keys below one key.
@@ -142,6 +144,7 @@ enum State {
         index: u64,
         reader: ListReader,
         new: Listing,
+        written: Written,
         tally: Tally,
     },
     /// There are no such keys.
@@ -349,7 +352,7 @@ impl Consul {
         topic.state = match (head.status, index) {
             (200, Some(index)) => {
                 let (reader, new, tally) = (ListReader::default(), Listing::new(), Tally::new(limits));
-                State::Listing { goal, index, reader, new, tally }
+                State::Listing { goal, index, reader, new, written: Written::default(), tally }
             }
             (404, Some(index)) => State::Missing { goal, index },
             (200 | 404, None) => {
@@ -374,10 +377,10 @@ impl Consul {
         let Some(topic) = self.topic(call) else { return };
         let old = topic.listing.as_ref();
         let (goal, read) = match &mut topic.state {
-            State::Listing { goal, reader, new, tally, .. } => {
+            State::Listing { goal, reader, new, written, tally, .. } => {
                 let read = reader.push(piece, &mut |entry| {
                     tally.add(&entry.key, &entry.value)?;
-                    listing::add(new, old, entry.key, entry.value);
+                    listing::add(new, old, entry, written);
                     Ok(())
                 });
                 (*goal, read)
@@ -402,11 +405,11 @@ impl Consul {
         }
         let Some(topic) = self.topic(call) else { return };
         match std::mem::replace(&mut topic.state, State::Idle) {
-            State::Listing { goal, index, reader, new, .. } => match reader.end() {
-                Ok(()) => self.came(call, goal, index, new, now, out),
+            State::Listing { goal, index, reader, new, written, .. } => match reader.end() {
+                Ok(()) => self.came(call, goal, index, (new, written), now, out),
                 Err(error) => self.node_failed(call, goal, &error.of(NAME), out),
             },
-            State::Missing { goal, index } => self.came(call, goal, index, Listing::new(), now, out),
+            State::Missing { goal, index } => self.came(call, goal, index, <_>::default(), now, out),
             State::Refused { goal, status, body } => {
                 let words = wire::words(status, &body, &self.secrets);
                 match status {
@@ -427,29 +430,44 @@ impl Consul {
     }
 
     /// All keys of a topic came.
-    fn came(&mut self, call: CallId, goal: Goal, index: u64, new: Listing, now: Instant, out: &mut Vec<Output>) {
+    fn came(
+        &mut self,
+        call: CallId,
+        goal: Goal,
+        index: u64,
+        (new, written): (Listing, Written),
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
         let Some(topic) = self.topic(call) else { return };
         // By the rules of Consul's documentation for blocking queries: an index that falls starts over.
         let (index, last) = (index.max(1), topic.index);
-        topic.index = if goal == Goal::Watch && index < last { 0 } else { index };
+        let has_fallen = goal == Goal::Watch && index < last;
+        topic.index = if has_fallen { 0 } else { index };
         let old = topic.listing.replace(new);
         if goal == Goal::Watch {
             out.push(Output::ResetBackoff);
         }
+        if has_fallen {
+            self.members.values_mut().for_each(|member| member.last_trigger = 0);
+        }
         if let Some(old) = old {
-            self.report_changes(call, &old, out);
+            self.report_changes(call, &old, written, last, out);
         }
         self.complete(now, out);
     }
 
-    /// Tells the resources of a topic what is new in it.
-    fn report_changes(&self, call: CallId, old: &Listing, out: &mut Vec<Output>) {
+    /// Tells the resources of a topic what is new in it since the answer of the index `last`.
+    fn report_changes(&mut self, call: CallId, old: &Listing, written: Written, last: u64, out: &mut Vec<Output>) {
         let Some(Some(topic)) = place_of(call).and_then(|place| self.topics.get(place)) else { return };
         let Some(new) = &topic.listing else { return };
         let differences = listing::differences(old, new);
         if differences.is_empty() {
             return;
         }
+        let deleted = differences.iter().filter(|raw| !new.contains_key(*raw)).count();
+        let (index, oldest) = (topic.index, written.oldest(deleted, last, topic.index));
+        let mut triggered = Vec::new();
         for id in &topic.members {
             let Some(member) = self.members.get(id).filter(|member| member.is_live) else { continue };
             if !self.readings.get(*id).is_some_and(|subscriber| subscriber.watches) {
@@ -459,9 +477,19 @@ impl Consul {
             let is_folder = |raw: &Bytes| listing::is_folder(&member.keys, raw);
             let has_folders = old.keys().any(is_folder) || listings.iter().any(|all| all.keys().any(is_folder));
             let changes = listing::changes(&member.keys, &differences, has_folders, listings.into_iter());
-            let trigger = differences.iter().any(|raw| member.watched.covers(raw));
+            let is_watched = differences.iter().any(|raw| member.watched.covers(raw));
+            if is_watched {
+                triggered.push(*id);
+            }
+            // Requests are not ordered among each other: a change that came before the last trigger can arrive after it.
+            let trigger = is_watched || (!changes.is_empty() && oldest <= member.last_trigger);
             if trigger || !changes.is_empty() {
                 out.push(Output::Report(*id, Report::Changes { changes, trigger }));
+            }
+        }
+        for id in triggered {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.last_trigger = member.last_trigger.max(index);
             }
         }
     }
@@ -479,8 +507,10 @@ impl Consul {
                 // A watch has to last first.
                 out.push(Output::ResetBackoff);
             }
+            // The listings are of different moments: one of them may know a trigger that others lack the changes before.
+            let newest = member.topics.iter().filter_map(|key| self.topic_of(key)).map(|topic| topic.index).max();
             if let Some(member) = self.members.get_mut(&id) {
-                member.is_live = true;
+                (member.is_live, member.last_trigger) = (true, newest.unwrap_or_default());
             }
         }
         self.forget();
@@ -643,7 +673,7 @@ impl Protocol for Consul {
         }
         let keys = Keys::new(&prefix, &options.keys);
         let watched = Keys::new(&prefix, &options.watch_keys);
-        self.members.insert(id, Member { keys, watched, topics, is_live: false });
+        self.members.insert(id, Member { keys, watched, topics, is_live: false, last_trigger: 0 });
     }
 
     fn remove(&mut self, id: Id, out: &mut Vec<Output>) {

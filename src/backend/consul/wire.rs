@@ -52,13 +52,15 @@ fn nonsense<T>(words: impl Into<String>) -> Result<T, Unreadable> {
     Err(Unreadable::Nonsense(words.into()))
 }
 
-/// A key with its value, less its numbers.
+/// A key with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
     /// With a slash in front, which Consul's names lack.
     pub key: Bytes,
     /// Empty for `null`.
     pub value: Bytes,
+    /// The index of the write that made it so; 0 where the answer has none.
+    pub index: u64,
 }
 
 /// Reads a list of keys as it comes, and gives each entry away as soon as it is there.
@@ -146,15 +148,17 @@ fn entry(object: &[u8]) -> Result<Entry, Unreadable> {
         key: Cow<'a, str>,
         #[serde(default, borrow)]
         value: Option<Cow<'a, str>>,
+        #[serde(default)]
+        modify_index: u64,
     }
     // serde_json shows the unexpected value, which may be a key's.
-    let Ok(Object { key, value }) = serde_json::from_slice(object) else {
-        return nonsense("an entry without `Key` or with another kind of `Value`");
+    let Ok(Object { key, value, modify_index }) = serde_json::from_slice(object) else {
+        return nonsense("an entry without `Key` or with another kind of `Value` or `ModifyIndex`");
     };
     let Ok(value) = BASE64_STANDARD.decode(value.as_deref().unwrap_or_default()) else {
         return nonsense("a value that is no base64");
     };
-    Ok(Entry { key: Rc::from([b"/", key.as_bytes()].concat()), value: Rc::from(value) })
+    Ok(Entry { key: Rc::from([b"/", key.as_bytes()].concat()), value: Rc::from(value), index: modify_index })
 }
 
 /// Keeps the beginning of a refusal.
@@ -218,9 +222,9 @@ mod tests {
         }
         check("<html>", "no JSON from byte 1 on");
         check("[] x", "no JSON from byte 4 on");
-        check("[{}]", "an entry without `Key` or with another kind of `Value`");
-        check(r#"[{"Key":1}]"#, "an entry without `Key` or with another kind of `Value`");
-        check(r#"[{"Key":"a","Value":{}}]"#, "an entry without `Key` or with another kind of `Value`");
+        check("[{}]", "an entry without `Key` or with another kind of `Value` or `ModifyIndex`");
+        check(r#"[{"Key":1}]"#, "an entry without `Key` or with another kind of `Value` or `ModifyIndex`");
+        check(r#"[{"Key":"a","Value":{}}]"#, "an entry without `Key` or with another kind of `Value` or `ModifyIndex`");
         check(r#"[{"Key":"a","Value":"s3cret"}]"#, "a value that is no base64");
     }
 

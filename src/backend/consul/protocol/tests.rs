@@ -18,6 +18,11 @@ fn list(entries: &[(&str, &str)]) -> String {
     format!("[{}]", entries.iter().map(entry).collect::<Vec<_>>().join(","))
 }
 
+/// The key `a/x`, written at an index.
+fn entry(value: &str, index: u64) -> String {
+    format!(r#"[{{"Key":"a/x","Value":"{value}","ModifyIndex":{index}}}]"#)
+}
+
 fn options(keys: &[&str], watch_keys: &[&str], watch: bool) -> Backend {
     let texts = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect();
     let kind = Kind::Consul(config::Consul::default());
@@ -165,7 +170,7 @@ fn resources_share_the_requests_of_equal_keys() {
     bench.add(2, &options(&["/a"], &["/t"], true));
     bench.turn(&["begin 2 /v1/kv/t?recurse&ns=n"]);
     bench.answer(CallId(2), 404, "7", "", &["2 snapshot /a/x=1", "worked"]);
-    bench.answer(A, 200, "8", &list(&[("a/x", "Mg==")]), &["reset", "1 changes /a/x=2 trigger", "2 changes /a/x=2"]);
+    bench.answer(A, 200, "8", &entry("Mg==", 8), &["reset", "1 changes /a/x=2 trigger", "2 changes /a/x=2"]);
     bench.pass(SECOND);
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=8&wait", "begin 2 /v1/kv/t?recurse&ns=n&index=7&wait"]);
     bench.answer(CallId(2), 200, "9", &list(&[("t", "MQ==")]), &["reset", "2 changes trigger"]);
@@ -174,6 +179,39 @@ fn resources_share_the_requests_of_equal_keys() {
     assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), ["cancel 2"]);
     bench.consul.remove(Id(1), &mut out);
     assert_eq!(bench.consul.due(), None);
+}
+
+#[test]
+fn what_a_trigger_overtook_calls_for_an_update_too() {
+    let answered = |index: u64| {
+        let mut bench = Bench::new(Mode::Watch);
+        bench.add(1, &options(&["/a"], &["/t"], true));
+        bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/t?recurse&ns=n"]);
+        bench.answer(A, 200, "3", &entry("MQ==", 3), &[]);
+        bench.answer(CallId(2), 404, "3", "", &["1 snapshot /a/x=1", "worked"]);
+        bench.pass(SECOND);
+        bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=3&wait", "begin 2 /v1/kv/t?recurse&ns=n&index=3&wait"]);
+        bench.answer(CallId(2), 200, "8", &list(&[("t", "MQ==")]), &["reset", "1 changes trigger"]);
+        let body = entry("Mg==", index);
+        (bench, body)
+    };
+    let (mut bench, body) = answered(7);
+    bench.answer(A, 200, "7", &body, &["reset", "1 changes /a/x=2 trigger"]);
+    let (mut bench, body) = answered(9);
+    bench.answer(A, 200, "9", &body, &["reset", "1 changes /a/x=2"]);
+    let (mut bench, _) = answered(7);
+    bench.answer(A, 404, "7", "", &["reset", "1 changes -/a/x trigger"]);
+    let (mut bench, _) = answered(9);
+    bench.answer(A, 404, "9", "", &["reset", "1 changes -/a/x"]);
+    // A trigger that the first read showed already.
+    let mut bench = Bench::new(Mode::Watch);
+    bench.add(1, &options(&["/a"], &["/t"], true));
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/t?recurse&ns=n"]);
+    bench.answer(A, 200, "3", &entry("MQ==", 3), &[]);
+    bench.answer(CallId(2), 200, "8", &list(&[("t", "MQ==")]), &["1 snapshot /a/x=1", "worked"]);
+    bench.pass(SECOND);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=3&wait", "begin 2 /v1/kv/t?recurse&ns=n&index=8&wait"]);
+    bench.answer(A, 200, "7", &entry("Mg==", 7), &["reset", "1 changes /a/x=2 trigger"]);
 }
 
 #[test]
