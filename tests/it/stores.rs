@@ -5,7 +5,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{
-    Consul, Etcd, Finished, Invocation, LIMIT, Nats, Redis, TempDir, Vault, Zookeeper, remco, wait_until,
+    Config, Consul, Etcd, Finished, Invocation, LIMIT, LIST, Nats, Redis, TempDir, Vault, Zookeeper, await_out, config,
+    remco, wait_until, watching,
 };
 
 /// All servers, each with one key, and the folder of the configuration.
@@ -136,6 +137,37 @@ fn a_change_of_any_store_is_rendered() {
     changed("vault", &|| stores.vault.put("stores/vault", serde_json::json!({"value": "2"})));
     changed("file", &|| stores.dir.write("stores.yml", "stores: {file: 2}\n"));
     program.stop();
+}
+
+/// A store whose answers are not ordered among each other may tell a trigger first.
+#[test]
+fn a_trigger_brings_what_was_written_before_it() {
+    let Some(stores) = Stores::start("a_trigger_brings_what_was_written_before_it") else { return };
+    let check = |store: &str, options: &dyn Fn(Config) -> Config, put: &mut dyn FnMut(&str, &str)| {
+        put("app/a", "0");
+        put("trigger", "0");
+        let dir = TempDir::new();
+        dir.write("list.tmpl", LIST);
+        let config = options(config().resource("app").template("list.tmpl", "out").backend(store));
+        let program = watching(&dir, config.keys(["/app"]).set("watchKeys", ["/trigger"]));
+        for n in 1..20 {
+            put("app/a", &n.to_string());
+            put("trigger", &n.to_string());
+            await_out(&dir, &format!("/app/a={n}\n"));
+        }
+        program.stop();
+    };
+    let nodes = |url: String| move |config: Config| config.set("nodes", [url.as_str()]);
+    check("consul", &nodes(stores.consul.node()), &mut |key, value| stores.consul.put(key, value));
+    let put = |key: &str, value: &str| stores.etcd.put(&format!("/{key}"), value);
+    check("etcd", &nodes(stores.etcd.url()), &mut |key, value| put(key, value));
+    check("redis", &nodes(stores.redis.node()), &mut |key, value| stores.redis.set(&format!("/{key}"), value));
+    let mut client = stores.nats.client();
+    let bucket = |config: Config| config.set("nodes", [stores.nats.url()]).set("bucket", "config");
+    check("nats", &bucket, &mut |key, value| client.put("config", &key.replace('/', "."), value));
+    let mut client = stores.zookeeper.client();
+    client.put("/app", "");
+    check("zookeeper", &nodes(stores.zookeeper.node()), &mut |key, value| client.put(&format!("/{key}"), value));
 }
 
 /// Each two neighbours in the order have a key in common.
