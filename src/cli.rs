@@ -1,12 +1,12 @@
-//! Parses the command line into an [`Invocation`]. Prints nothing, does not exit, reads no file. The only file that uses
-//! lexopt.
+//! The command line: the table of flags, from which help and parsing come, and the [`Invocation`] that flags ask for.
+//! Prints nothing, does not exit, reads no file. The only file that uses lexopt.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::config::{Mode, Strictness};
+use crate::config::{self, LogFormat, LogLevel, Mode, Strictness};
 use crate::nearest::nearest;
 
 /// What the program is asked to do.
@@ -14,7 +14,7 @@ use crate::nearest::nearest;
 pub enum Invocation {
     /// Render and watch.
     Run(Options),
-    /// Print [`USAGE`] and exit with 0.
+    /// Print [`help`] and exit with 0.
     Help,
     /// Print [`version`] and exit with 0.
     Version,
@@ -29,6 +29,12 @@ pub struct Options {
     pub mode: Mode,
     /// Whether probable mistakes are errors.
     pub strictness: Strictness,
+    /// The names of the resources to run; empty: all.
+    pub only: Vec<String>,
+    /// Replaces the level of the configuration.
+    pub log_level: Option<LogLevel>,
+    /// Replaces the log format of the configuration.
+    pub log_format: Option<LogFormat>,
 }
 
 /// An invalid command line; the exit code is 2.
@@ -40,22 +46,125 @@ pub struct Error {
 /// The main file of the configuration without `-config`.
 pub const DEFAULT_CONFIG: &str = "/etc/remco/config";
 
+/// One flag. Help, parsing and the suggestions for unknown flags come from these rows.
+struct Flag {
+    /// With the dashes of the help. Any flag may have one dash or two.
+    name: &'static str,
+    takes: Takes,
+    group: Group,
+    /// A line of the help, without a full stop.
+    help: &'static str,
+}
+
+/// What follows a flag, and the field that it sets.
+enum Takes {
+    /// `true` or `false` behind a `=`, or nothing, which means `true`.
+    Switch(fn(&mut Given) -> &mut bool),
+    /// A value, behind a `=` or as the next argument. An error is the text behind the flag's name: what it needs.
+    Value { name: &'static str, set: fn(&mut Given, OsString) -> Result<(), String> },
+}
+
+/// The headings of the help.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Run,
+    Log,
+    About,
+}
+
+const GROUPS: &[(Group, &str)] =
+    &[(Group::Run, "What to run"), (Group::Log, "What to log"), (Group::About, "About remco")];
+
+/// All flags, in the order of the help.
+const FLAGS: &[Flag] = &[
+    Flag {
+        name: "-config",
+        takes: Takes::Value { name: "PATH", set: |given, path| given.set_config(path) },
+        group: Group::Run,
+        help: "the configuration file (/etc/remco/config)",
+    },
+    Flag {
+        name: "-onetime",
+        takes: Takes::Switch(|given| &mut given.onetime),
+        group: Group::Run,
+        help: "render everything once and exit",
+    },
+    Flag {
+        name: "--only",
+        takes: Takes::Value { name: "RESOURCE", set: |given, name| given.add_only(name) },
+        group: Group::Run,
+        help: "only the resources of this name (repeatable)",
+    },
+    Flag {
+        name: "--strict",
+        takes: Takes::Switch(|given| &mut given.strict),
+        group: Group::Run,
+        help: "take unknown keys and unset variables for errors",
+    },
+    Flag {
+        name: "--log-level",
+        takes: Takes::Value { name: "LEVEL", set: |given, level| given.set_log_level(level) },
+        group: Group::Log,
+        help: "instead of the configuration's: trace to error, off",
+    },
+    Flag {
+        name: "--log-format",
+        takes: Takes::Value { name: "FORMAT", set: |given, format| given.set_log_format(format) },
+        group: Group::Log,
+        help: "instead of the configuration's: text or json",
+    },
+    Flag {
+        name: "-version",
+        takes: Takes::Switch(|given| &mut given.version),
+        group: Group::About,
+        help: "print the version and what is built in, and exit",
+    },
+    Flag {
+        name: "-help",
+        takes: Takes::Switch(|given| &mut given.help),
+        group: Group::About,
+        help: "print this text and exit (also -h)",
+    },
+];
+
+/// The flags as they were given: each field is set by one row of [`FLAGS`].
+#[derive(Default)]
+struct Given {
+    config: Option<PathBuf>,
+    onetime: bool,
+    strict: bool,
+    only: Vec<String>,
+    log_level: Option<LogLevel>,
+    log_format: Option<LogFormat>,
+    version: bool,
+    help: bool,
+}
+
 /// The output of `-h`.
-pub const USAGE: &str = "\
-Usage: remco [-config PATH] [-onetime] [--strict]
+pub fn help() -> String {
+    let mut text = HELP_HEAD.to_owned();
+    let left = |flag: &Flag| match flag.takes {
+        Takes::Switch(_) => flag.name.to_owned(),
+        Takes::Value { name, .. } => format!("{} {name}", flag.name),
+    };
+    let width = FLAGS.iter().map(|flag| left(flag).len()).max().unwrap_or(0);
+    for (group, title) in GROUPS {
+        text.push_str(&format!("\n{title}:\n"));
+        for flag in FLAGS.iter().filter(|flag| flag.group == *group) {
+            text.push_str(&format!("  {:width$}  {}\n", left(flag), flag.help));
+        }
+    }
+    text + HELP_TAIL
+}
+
+const HELP_HEAD: &str = "\
+Usage: remco [-config PATH] [FLAG ...]
 
 Keeps configuration files in step with a key-value store: reads keys, renders
 templates, checks the result, replaces the files and reloads services.
+";
 
-What to run:
-  -config PATH   the configuration file (/etc/remco/config)
-  -onetime       render everything once and exit
-  --strict       take unknown keys and unset variables for errors
-
-About remco:
-  -version       print the version and what is built in, and exit
-  -h, -help      print this text and exit
-
+const HELP_TAIL: &str = "
 Every flag may have one dash or two and its value behind a `=`: --config=PATH,
 -onetime=false.
 
@@ -82,16 +191,16 @@ pub fn version(machine: &str) -> String {
 
 const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
-/// Parses the arguments after the program's name. A flag that is given twice has its last value, as in Go.
+/// Parses the arguments after the program's name. A flag that is given twice has its last value, as in Go, unless it can be
+/// repeated.
 ///
 /// # Errors
 /// An unknown flag, a flag without its value or with a wrong one, or an argument that is not a flag.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Error> {
-    let mut config = PathBuf::from(DEFAULT_CONFIG);
-    let (mut onetime, mut strict, mut version) = (false, false, false);
+    let mut given = Given::default();
     let mut parser = lexopt::Parser::from_args(with_two_dashes(arguments));
     while let Some(argument) = parser.next()? {
-        let flag = match argument {
+        let name = match argument {
             lexopt::Arg::Long(name) => name.to_owned(),
             lexopt::Arg::Short(letter) => letter.to_string(),
             lexopt::Arg::Value(value) => {
@@ -99,31 +208,75 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
                 return Err(Error::new(format!("unexpected argument `{value}`: remco takes flags only")));
             }
         };
-        match &*flag {
-            "h" | "help" => return Ok(Invocation::Help),
-            CONFIG => config = path(&mut parser)?,
-            "onetime" => onetime = switch(&flag, &mut parser)?,
-            "strict" => strict = switch(&flag, &mut parser)?,
-            "version" => version = switch(&flag, &mut parser)?,
-            _ => return Err(unknown(&flag)),
+        let flag = flag(&name).ok_or_else(|| unknown(&name))?;
+        match &flag.takes {
+            Takes::Switch(field) => *field(&mut given) = switch(flag.name, &mut parser)?,
+            Takes::Value { set, .. } => {
+                let value = parser.value().unwrap_or_default();
+                set(&mut given, value).map_err(|why| Error::new(format!("`{}` {why}", flag.name)))?;
+            }
+        }
+        if given.help {
+            return Ok(Invocation::Help);
         }
     }
-    if version {
-        return Ok(Invocation::Version);
-    }
-    Ok(Invocation::Run(Options {
-        config,
-        mode: if onetime { Mode::OneShot } else { Mode::Watch },
-        strictness: if strict { Strictness::Strict } else { Strictness::Lenient },
-    }))
+    Ok(given.resolve())
 }
 
-/// The one flag with a value of its own.
-const CONFIG: &str = "config";
-const FLAGS: &[&str] = &[CONFIG, "onetime", "strict", "version", "help"];
+/// The flag of a name without its dashes.
+fn flag(name: &str) -> Option<&'static Flag> {
+    let name = if name == "h" { "help" } else { name };
+    FLAGS.iter().find(|flag| flag.name.trim_start_matches('-') == name)
+}
+
+impl Given {
+    fn resolve(self) -> Invocation {
+        if self.version {
+            return Invocation::Version;
+        }
+        Invocation::Run(Options {
+            config: self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
+            mode: if self.onetime { Mode::OneShot } else { Mode::Watch },
+            strictness: if self.strict { Strictness::Strict } else { Strictness::Lenient },
+            only: self.only,
+            log_level: self.log_level,
+            log_format: self.log_format,
+        })
+    }
+
+    fn set_config(&mut self, path: OsString) -> Result<(), String> {
+        if path.is_empty() {
+            return Err("needs a path, such as `-config /etc/remco/config`".to_owned());
+        }
+        self.config = Some(path.into());
+        Ok(())
+    }
+
+    fn add_only(&mut self, name: OsString) -> Result<(), String> {
+        match name.into_string() {
+            Ok(name) if !name.is_empty() => self.only.push(name),
+            Ok(_) => return Err("needs the `name` of a resource, such as `--only haproxy`".to_owned()),
+            Err(name) => return Err(format!("needs the `name` of a resource, and `{}` is no UTF-8", name.display())),
+        }
+        Ok(())
+    }
+
+    fn set_log_level(&mut self, level: OsString) -> Result<(), String> {
+        let level = level.to_string_lossy();
+        self.log_level = Some(config::log_level_of(&level).map_err(|advice| format!("cannot be `{level}`{advice}"))?);
+        Ok(())
+    }
+
+    fn set_log_format(&mut self, format: OsString) -> Result<(), String> {
+        let format = format.to_string_lossy();
+        let known = config::log_format_of(&format);
+        self.log_format = Some(known.ok_or_else(|| format!("is either text or json, not `{format}`"))?);
+        Ok(())
+    }
+}
 
 /// Spells every flag with two dashes: Go treats `-config` and `--config` alike, lexopt reads six flags in `-config`.
-/// Other arguments stay: `--`, the arguments after it, and the value of `-config`, which may begin with a dash.
+/// Other arguments stay: `--`, the arguments after it, and the values of flags, which may begin with a dash.
 fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut spelled = Vec::new();
     let mut flags = true;
@@ -140,17 +293,16 @@ fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
             flag = OsString::from("-");
             flag.push(&argument);
         }
-        value_next = flag.as_bytes() == b"--config";
+        value_next = is_followed_by_value(&flag);
         spelled.push(flag);
     }
     spelled
 }
 
-fn path(parser: &mut lexopt::Parser) -> Result<PathBuf, Error> {
-    match parser.value() {
-        Ok(path) if !path.is_empty() => Ok(path.into()),
-        _ => Err(Error::new("`-config` needs a path, such as `-config /etc/remco/config`".to_owned())),
-    }
+/// Whether an argument is a flag whose value is the next argument.
+fn is_followed_by_value(argument: &OsStr) -> bool {
+    let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
+    name.and_then(flag).is_some_and(|flag| matches!(flag.takes, Takes::Value { .. }))
 }
 
 /// The optional value of a boolean flag, in the spellings of Go's strconv.ParseBool. It follows a `=`: in
@@ -164,25 +316,48 @@ fn switch(flag: &str, parser: &mut lexopt::Parser) -> Result<bool, Error> {
         b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Ok(false),
         _ => {
             let value = OsStr::to_string_lossy(&value);
-            Err(Error::new(format!("`-{flag}` is either true or false, not `{value}`")))
+            Err(Error::new(format!("`{flag}` is either true or false, not `{value}`")))
         }
     }
 }
 
 /// Flags of confd and consul-template with another name here.
-const RENAMED: &[(&str, &str)] = &[("once", "onetime"), ("config-file", CONFIG), ("confdir", CONFIG)];
-/// Flags of confd and consul-template that are keys of the configuration here.
-const CONFIGURED: &[&str] =
-    &["backend", "exec", "interval", "log-level", "node", "pid-file", "prefix", "srv-record", "template", "watch"];
+const RENAMED: &[(&str, &str)] = &[("once", "-onetime"), ("config-file", "-config"), ("confdir", "-config")];
+/// Flags of confd and consul-template that are keys of the configuration here, and these keys.
+const CONFIGURED: &[(&str, &str)] = &[
+    ("backend", "[resource.backend.NAME]"),
+    ("client-ca-keys", "client_ca_keys"),
+    ("client-cert", "client_cert"),
+    ("client-key", "client_key"),
+    ("consul-addr", "nodes"),
+    ("exec", "[resource.exec]"),
+    ("file", "[resource.backend.file]"),
+    ("interval", "interval"),
+    ("node", "nodes"),
+    ("password", "password"),
+    ("pid-file", "pid_file"),
+    ("prefix", "prefix"),
+    ("srv-domain", "srv_record"),
+    ("srv-record", "srv_record"),
+    ("template", "[[resource.template]]"),
+    ("username", "username"),
+    ("vault-addr", "nodes"),
+    ("watch", "watch"),
+];
 
-fn unknown(flag: &str) -> Error {
-    let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == flag).map(|(_, known)| *known);
-    let advice = match renamed.or_else(|| nearest(flag, FLAGS.iter().copied())) {
-        Some(known) => format!(", did you mean `-{known}`?"),
-        None if CONFIGURED.contains(&flag) => ": it is set in the configuration file".to_owned(),
-        None => ": `remco -h` lists the flags".to_owned(),
+fn unknown(name: &str) -> Error {
+    let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == name).map(|(_, known)| *known);
+    let configured = CONFIGURED.iter().find(|(foreign, _)| *foreign == name).map(|(_, key)| *key);
+    let near = || nearest(name, FLAGS.iter().map(|flag| flag.name));
+    let advice = match (renamed, configured) {
+        (Some(known), _) => format!(", did you mean `{known}`?"),
+        (None, Some(key)) => format!(": set `{key}` in the configuration file"),
+        (None, None) => match near() {
+            Some(known) => format!(", did you mean `{known}`?"),
+            None => ": `remco -h` lists the flags".to_owned(),
+        },
     };
-    Error::new(format!("unknown flag `-{flag}`{advice}"))
+    Error::new(format!("unknown flag `-{name}`{advice}"))
 }
 
 impl Error {
@@ -214,10 +389,21 @@ mod tests {
         parse(line.iter().map(OsString::from))
     }
 
+    fn options(config: &str) -> Options {
+        Options {
+            config: config.into(),
+            mode: Mode::Watch,
+            strictness: Strictness::Lenient,
+            only: Vec::new(),
+            log_level: None,
+            log_format: None,
+        }
+    }
+
     #[track_caller]
     fn check(line: &[&str], config: &str, onetime: bool, strictness: Strictness) {
         let mode = if onetime { Mode::OneShot } else { Mode::Watch };
-        let expected = Options { config: config.into(), mode, strictness };
+        let expected = Options { mode, strictness, ..options(config) };
         assert_eq!(run(line), Ok(Invocation::Run(expected)), "{line:?}");
     }
 
@@ -277,8 +463,10 @@ mod tests {
         assert_eq!(features.contains("tls"), cfg!(feature = "tls"));
         assert_eq!(features.contains("js"), cfg!(feature = "js"));
         assert!(features.starts_with("features: ") && target.starts_with("target: x86_64-linux"));
-        assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
-        assert!(FLAGS.iter().all(|flag| USAGE.contains(&format!("-{flag}"))));
+        let help = help();
+        assert!(help.lines().all(|line| line.chars().count() < 80), "{help}");
+        assert!(FLAGS.iter().all(|flag| GROUPS.iter().any(|(group, _)| *group == flag.group)));
+        assert!(help.contains("\nWhat to run:\n  -config PATH "), "{help}");
     }
 
     #[test]
@@ -287,8 +475,14 @@ mod tests {
         refuse(&["--one-time"], "unknown flag `-one-time`, did you mean `-onetime`?");
         refuse(&["-once"], "unknown flag `-once`, did you mean `-onetime`?");
         refuse(&["-confdir", "a"], "unknown flag `-confdir`, did you mean `-config`?");
-        refuse(&["-backend", "etcd"], "unknown flag `-backend`: it is set in the configuration file");
-        refuse(&["-log-level=info"], "unknown flag `-log-level`: it is set in the configuration file");
+        refuse(
+            &["-backend", "etcd"],
+            "unknown flag `-backend`: set `[resource.backend.NAME]` in the configuration file",
+        );
+        refuse(&["-node=a"], "unknown flag `-node`: set `nodes` in the configuration file");
+        refuse(&["-interval", "3"], "unknown flag `-interval`: set `interval` in the configuration file");
+        refuse(&["-prefix", "/a"], "unknown flag `-prefix`: set `prefix` in the configuration file");
+        refuse(&["--stric"], "unknown flag `-stric`, did you mean `--strict`?");
         refuse(&["-v"], "unknown flag `-v`: `remco -h` lists the flags");
         refuse(&["-c", "a"], "unknown flag `-c`: `remco -h` lists the flags");
         refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
@@ -305,10 +499,34 @@ mod tests {
     }
 
     #[test]
+    fn takes_values() {
+        let Ok(Invocation::Run(given)) = run(&["--only", "a", "-only=-b", "--log-level", "WARN", "-log-format=json"])
+        else {
+            panic!("flags")
+        };
+        assert_eq!(given.only, ["a", "-b"]);
+        assert_eq!((given.log_level, given.log_format), (Some(LogLevel::Warn), Some(LogFormat::Json)));
+        let Ok(Invocation::Run(given)) = run(&["--only", "-onetime"]) else { panic!("a name") };
+        assert_eq!((given.only, given.mode), (vec!["-onetime".to_owned()], Mode::Watch));
+        refuse(&["--only"], "`--only` needs the `name` of a resource, such as `--only haproxy`");
+        refuse(&["--only="], "`--only` needs the `name` of a resource, such as `--only haproxy`");
+        refuse(&["--log-level", "wran"], "`--log-level` cannot be `wran`, did you mean `warn`?");
+        refuse(
+            &["--log-level"],
+            "`--log-level` cannot be ``: known are `trace`, `debug`, `info`, `warn`, `error` and `off`",
+        );
+        refuse(&["--log-format=xml"], "`--log-format` is either text or json, not `xml`");
+    }
+
+    #[test]
     fn the_manual_page_has_every_flag() {
         let page = include_str!("../docs/remco.1").replace('\\', "");
-        for flag in FLAGS {
-            assert!(page.contains(&format!("-{flag}")), "{flag}");
+        for Flag { name, takes, .. } in FLAGS {
+            let entry = match takes {
+                Takes::Switch(_) => format!(".TP\n.B {name}\n"),
+                Takes::Value { name: value, .. } => format!(".TP\n.BI {name} \" {}\"\n", value.to_lowercase()),
+            };
+            assert!(page.contains(&entry), "{entry}");
         }
         assert!(page.contains(&format!("remco {NUMBER}")), "the version in its first line");
     }

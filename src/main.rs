@@ -31,7 +31,7 @@ const MOST_FAILED: u8 = 125;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
-        Ok(Invocation::Help) => print(cli::USAGE),
+        Ok(Invocation::Help) => print(&cli::help()),
         Ok(Invocation::Version) => print(&cli::version(&format!("{}-{}", consts::ARCH, consts::OS))),
         Err(error) => {
             say(&format!("remco: {error}\n"));
@@ -52,10 +52,10 @@ fn run(options: &Options) -> ExitCode {
     let machine = Rc::new(Machine::new(Arc::clone(&signals)));
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
-        Err(Refused { headline, report }) => {
+        Err(Refused { headline, report, code }) => {
             let path = options.config.display();
             say(&format!("{report}\nremco: {headline} `{path}`, nothing was started\n"));
-            return ExitCode::from(UNUSABLE);
+            return ExitCode::from(code);
         }
     };
 
@@ -96,7 +96,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     logger.log(&Line::new(Level::Info, "loading new config").with("file", path));
     let Loaded { config, scripts, warnings } = match load(options, machine) {
         Ok(loaded) => loaded,
-        Err(Refused { headline, report }) => {
+        Err(Refused { headline, report, .. }) => {
             let line = Line::new(Level::Error, headline);
             let error = "it is not used, the present one stays";
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
@@ -161,27 +161,39 @@ struct Refused {
     headline: &'static str,
     /// All errors and warnings.
     report: String,
+    /// The exit code at the start.
+    code: u8,
+}
+
+impl Refused {
+    fn new(headline: &'static str, report: String) -> Refused {
+        Refused { headline, report, code: UNUSABLE }
+    }
 }
 
 /// The message of Go remco for every configuration that it refuses.
 const UNREAD: &str = "failed to read config";
 const INVALID: &str = "invalid config";
 
-/// Reads and checks the configuration.
+/// Reads and checks the configuration, and applies the flags that replace parts of it.
 ///
 /// # Errors
-/// The configuration is invalid or not supported; all errors are in the report.
+/// The configuration is invalid or not supported; all errors are in the report. Or it has no resource of a name behind
+/// `--only`.
 fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     let loaded = config::load(&options.config, options.strictness, options.mode, machine);
-    let (config, warnings) = loaded.map_err(|findings| {
+    let (mut config, warnings) = loaded.map_err(|findings| {
         let headline = if findings.unreadable { UNREAD } else { INVALID };
-        Refused { headline, report: findings.to_string() }
+        Refused::new(headline, findings.to_string())
     })?;
     let unsupported = config::unsupported(&config);
     if !unsupported.is_empty() {
-        return Err(Refused { headline: INVALID, report: unsupported.join("\n") });
+        return Err(Refused::new(INVALID, unsupported.join("\n")));
     }
-    let scripts = scripts(&config).map_err(|report| Refused { headline: INVALID, report })?;
+    config.restrict(&options.only).map_err(|report| Refused { headline: INVALID, report, code: USAGE })?;
+    config.log_level = options.log_level.unwrap_or(config.log_level);
+    config.log_format = options.log_format.unwrap_or(config.log_format);
+    let scripts = scripts(&config).map_err(|report| Refused::new(INVALID, report))?;
     Ok(Loaded { config, scripts, warnings })
 }
 

@@ -48,6 +48,7 @@ use report::{Report, quoted};
 use resource::{Origin, RESOURCE};
 use schema::Schema;
 use top::MAIN;
+pub use top::{log_format_of, log_level_of};
 
 use crate::error::cause;
 

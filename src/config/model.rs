@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::report::quoted;
+use crate::nearest::nearest;
 
 /// A whole configuration, with include_dir and default_backends applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,28 @@ pub struct Config {
     pub limits: Limits,
     /// The files of include_dir, in the order in which they were read.
     pub included: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Drops the resources with other names than these; no names keep all resources.
+    ///
+    /// # Errors
+    /// No resource has one of the names. The text names it, and the nearest name or all names.
+    pub fn restrict(&mut self, only: &[String]) -> Result<(), String> {
+        let names = || self.resources.iter().map(|resource| &*resource.name);
+        if let Some(unknown) = only.iter().find(|wanted| names().all(|name| name != *wanted)) {
+            let advice = match nearest(unknown, names()) {
+                Some(name) => format!(", did you mean {}?", quoted(name)),
+                None => match names().map(quoted).collect::<Vec<_>>().join(", ") {
+                    all if all.is_empty() => ": there are no resources".to_owned(),
+                    all => format!(": there are {all}"),
+                },
+            };
+            return Err(format!("no resource has the name {} of `--only`{advice}", quoted(unknown)));
+        }
+        self.resources.retain(|resource| only.is_empty() || only.contains(&resource.name));
+        Ok(())
+    }
 }
 
 /// The limits of one render of a template.

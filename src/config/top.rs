@@ -109,33 +109,53 @@ impl std::default::Default for Limits {
     }
 }
 
+/// The names of the levels.
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("trace", LogLevel::Trace),
+    ("debug", LogLevel::Debug),
+    ("info", LogLevel::Info),
+    ("warn", LogLevel::Warn),
+    ("error", LogLevel::Error),
+    ("off", LogLevel::Off),
+    // From the manual of Go remco. This program logs nothing above an error.
+    ("fatal", LogLevel::Error),
+    ("panic", LogLevel::Error),
+];
+
+/// The level of a name, in any case.
+///
+/// # Errors
+/// There is no such level: the end of a message, with the nearest name or all names.
+pub fn log_level_of(name: &str) -> Result<LogLevel, String> {
+    let level = name.trim().to_ascii_lowercase();
+    if let Some((_, level)) = LEVELS.iter().find(|(name, _)| *name == level) {
+        return Ok(*level);
+    }
+    Err(match nearest(&level, LEVELS.iter().map(|(name, _)| *name)) {
+        Some(name) => format!(", did you mean {}?", quoted(name)),
+        None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
+    })
+}
+
+/// The format of a name; `None`: there is no such format.
+pub fn log_format_of(name: &str) -> Option<LogFormat> {
+    match name {
+        "json" => Some(LogFormat::Json),
+        "text" => Some(LogFormat::Text),
+        _ => None,
+    }
+}
+
 /// The level; an unknown one is reported.
 pub(super) fn log_level(reader: &Reader) -> LogLevel {
-    const KNOWN: &[(&str, LogLevel)] = &[
-        ("trace", LogLevel::Trace),
-        ("debug", LogLevel::Debug),
-        ("info", LogLevel::Info),
-        ("warn", LogLevel::Warn),
-        ("error", LogLevel::Error),
-        ("off", LogLevel::Off),
-        // From the manual of Go remco. This program logs nothing above an error.
-        ("fatal", LogLevel::Error),
-        ("panic", LogLevel::Error),
-    ];
     let Some(found) = reader.filled("log_level") else {
         return LogLevel::Info;
     };
-    let level = found.value.trim().to_ascii_lowercase();
-    if let Some((_, level)) = KNOWN.iter().find(|(name, _)| *name == level) {
-        return *level;
-    }
-    let shown = reader.report.show(found.span, found.value);
-    let advice = match nearest(&level, KNOWN.iter().map(|(name, _)| *name)) {
-        Some(name) => format!(", did you mean {}?", quoted(name)),
-        None => ": known are `trace`, `debug`, `info`, `warn`, `error` and `off`".to_owned(),
-    };
-    reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
-    LogLevel::Info
+    log_level_of(found.value).unwrap_or_else(|advice| {
+        let shown = reader.report.show(found.span, found.value);
+        reader.report.warn(found.span, format!("unknown log_level {shown} is taken as `info`{advice}"));
+        LogLevel::Info
+    })
 }
 
 /// The format; an unknown one is reported.
@@ -143,14 +163,10 @@ pub(super) fn log_format(reader: &Reader) -> LogFormat {
     let Some(found) = reader.filled("log_format") else {
         return LogFormat::Text;
     };
-    match found.value {
-        "json" => LogFormat::Json,
-        "text" => LogFormat::Text,
-        other => {
-            let shown = reader.report.show(found.span, other);
-            let message = format!("unknown log_format {shown} is taken as `text`: known are `text` and `json`");
-            reader.report.warn(found.span, message);
-            LogFormat::Text
-        }
-    }
+    log_format_of(found.value).unwrap_or_else(|| {
+        let shown = reader.report.show(found.span, found.value);
+        let message = format!("unknown log_format {shown} is taken as `text`: known are `text` and `json`");
+        reader.report.warn(found.span, message);
+        LogFormat::Text
+    })
 }

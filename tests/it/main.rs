@@ -20,6 +20,7 @@ mod etcd_v2;
 mod exec;
 mod faults;
 mod file_backend;
+mod flags;
 mod hostile_paths;
 mod in_place;
 mod javascript;
