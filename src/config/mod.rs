@@ -4,6 +4,7 @@
 mod backend;
 mod command;
 mod document;
+mod duration;
 mod expand;
 mod finding;
 mod mode;
@@ -33,6 +34,7 @@ pub use backend::{
     AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin,
     ReadLimits, Redis, Tls, Token, Vault, Zookeeper,
 };
+pub use duration::{DURATION_FORM, duration};
 pub use finding::{Finding, Findings};
 pub use mode::{Mode, Strictness};
 pub use model::*;
@@ -59,6 +61,7 @@ const SCHEMAS: &[&Schema] = &[
     &RESOURCE,
     &resource::TEMPLATE,
     &resource::EXEC,
+    &resource::SETTLE,
     &backend::BACKENDS,
     &backend::etcd::ETCD,
     &backend::file::FILE,

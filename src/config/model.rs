@@ -104,12 +104,25 @@ pub struct Resource {
     pub reload_cmd: Option<String>,
     /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
+    /// The upper end of a random delay before an update.
+    pub splay: Duration,
+    /// How long an update waits for more changes; `None`: not at all.
+    pub settle: Option<Settle>,
     /// The supervised child.
     pub exec: Option<Exec>,
     /// The templates, in the order of the file.
     pub templates: Vec<Template>,
     /// In merge order: a later one wins.
     pub backends: Vec<Backend>,
+}
+
+/// How long an update waits for more changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// It waits until nothing has changed for this time.
+    pub min: Duration,
+    /// It waits at most this time after the first change; not below `min`.
+    pub max: Duration,
 }
 
 /// The supervised child of a resource.

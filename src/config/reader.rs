@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Entry, Node, Span, Table, Value};
+use super::duration::{DURATION_FORM, LONGEST, duration};
 use super::report::{Report, quoted};
 use super::schema::{Default, Key, Schema, Type, Unit};
 use super::secret::Secret;
@@ -244,20 +245,61 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whole seconds, of any sign.
-    pub fn signed_seconds(&self, name: &str) -> Option<Found<i64>> {
+    /// Whole seconds, or a text with units; `None` inside: the number is negative.
+    pub fn seconds_of_any_sign(&self, name: &str) -> Option<Found<Option<Duration>>> {
         self.row_of(name, &[Type::Integer(Unit::Seconds)]);
-        self.integer_of(name, "an integer of seconds")
+        let entry = self.entry(name)?;
+        if let Value::Text(text) = &entry.node.value {
+            return self.duration_of(entry, text).map(|found| Found { value: Some(found.value), span: found.span });
+        }
+        let found = self.integer_of(name, "an integer of seconds")?;
+        match u32::try_from(found.value) {
+            Ok(seconds) => Some(Found { value: Some(Duration::from_secs(seconds.into())), span: found.span }),
+            Err(_) if found.value < 0 => Some(Found { value: None, span: found.span }),
+            Err(_) => self.not_a_time(name, found.span),
+        }
     }
 
-    /// Whole seconds, not negative, and little enough to be added to a point in time.
+    /// Whole seconds, or a text with units; not negative, and little enough to be added to a point in time.
     pub fn seconds(&self, name: &str) -> Option<Found<Duration>> {
-        let found = self.signed_seconds(name)?;
-        match u32::try_from(found.value) {
-            Ok(seconds) => Some(Found { value: Duration::from_secs(seconds.into()), span: found.span }),
-            Err(_) => {
-                let limits = format!("between 0 and {} seconds", u32::MAX);
-                self.report.error(found.span, format!("{} must be {limits}", quoted(name)));
+        let found = self.seconds_of_any_sign(name)?;
+        match found.value {
+            Some(value) => Some(Found { value, span: found.span }),
+            None => self.not_a_time(name, found.span),
+        }
+    }
+
+    fn not_a_time<T>(&self, name: &str, span: Span) -> Option<T> {
+        let limits = format!("between 0 and {LONGEST} seconds");
+        self.report.error(span, format!("{} must be {limits}", quoted(name)));
+        None
+    }
+
+    /// A text with units, or a number of seconds.
+    pub fn duration(&self, name: &str) -> Option<Found<Duration>> {
+        self.row_of(name, &[Type::Duration]);
+        let entry = self.entry(name)?;
+        match &entry.node.value {
+            Value::Text(text) => self.duration_of(entry, text),
+            Value::Integer(Some(value)) => match u32::try_from(*value) {
+                Ok(seconds) => Some(Found { value: Duration::from_secs(seconds.into()), span: entry.node.span }),
+                Err(_) => self.not_a_time(name, entry.node.span),
+            },
+            // The digits of a float are those of a duration, but for exponents, `inf` and `nan`.
+            Value::Float(digits) => self.duration_of(entry, digits),
+            Value::Integer(None) => self.not_a_time(name, entry.node.span),
+            _ => self.wrong_type(entry, "a duration", &format!(": {DURATION_FORM}")),
+        }
+    }
+
+    /// An empty text is as good as none.
+    fn duration_of(&self, entry: &Entry, text: &str) -> Option<Found<Duration>> {
+        match duration(text) {
+            Err(_) if text.is_empty() => None,
+            Ok(value) => Some(Found { value, span: entry.node.span }),
+            Err(why) => {
+                let shown = self.report.show(entry.node.span, text);
+                self.report.error(entry.node.span, format!("{} {shown} {why}", self.shown(entry)));
                 None
             }
         }
@@ -273,7 +315,7 @@ impl<'a> Reader<'a> {
         Duration::from_secs(self.number(name).into())
     }
 
-    /// Seconds and parts of one, between 0.1 and 86400, or their default.
+    /// Seconds and parts of one, or a text with units, between 0.1 and 86400 seconds, or their default.
     pub fn time_limit(&self, name: &str) -> Duration {
         self.row_of(name, &[Type::Decimal(Unit::Seconds)]);
         self.time_limit_of(name).unwrap_or_else(|| self.default_seconds(name))
@@ -284,9 +326,7 @@ impl<'a> Reader<'a> {
         let seconds = match &entry.node.value {
             Value::Integer(value) => value.map_or(f64::INFINITY, |value| value as f64),
             Value::Float(digits) => digits.parse().unwrap_or(f64::NAN),
-            Value::Text(text) if text.parse::<f64>().is_ok() => {
-                return self.wrong_type(entry, "a number of seconds", ": remove the quotes");
-            }
+            Value::Text(text) => self.duration_of(entry, text)?.value.as_secs_f64(),
             _ => return self.wrong_type(entry, "a number of seconds", ""),
         };
         if !(0.1..=86400.0).contains(&seconds) {

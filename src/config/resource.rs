@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Span, Table};
-use super::model::{Command, Durability, Exec, Resource, Template, WordPart};
+use super::duration::DURATION_FORM;
+use super::model::{Command, Durability, Exec, Resource, Settle, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
@@ -45,6 +46,19 @@ pub(super) static RESOURCE: Schema = Schema {
             Default::Number(60),
             "the timeout of `reload_cmd`; 0: no timeout",
         ),
+        key(
+            "splay",
+            Type::Duration,
+            Default::Unset,
+            "the upper bound of a random delay before an update, so that many hosts do not act at once. It does not delay \
+             the first update, SIGHUP and `-onetime`. Go remco has no such key",
+        ),
+        key(
+            "settle",
+            Type::Table,
+            Default::Unset,
+            "waits for keys to settle: see [`[resource.settle]`](#resourcesettle)",
+        ),
         key("exec", Type::Table, Default::Unset, "a child process: see [`[resource.exec]`](#resourceexec)"),
         key(
             "template",
@@ -57,6 +71,21 @@ pub(super) static RESOURCE: Schema = Schema {
             Type::Table,
             Default::Unset,
             "the [backends](#backends); at least one is needed, here or in `default_backends`",
+        ),
+    ]],
+};
+
+/// How long an update waits for more changes. Go remco has no such table.
+pub(super) static SETTLE: Schema = Schema {
+    path: "resource.settle",
+    title: "`settle`",
+    groups: &[&[
+        key("min", Type::Duration, Default::Needed, "an update waits until nothing has changed for this time"),
+        key(
+            "max",
+            Type::Duration,
+            Default::Described("four times `min`"),
+            "an update waits at most this time after the first change; not below `min`",
         ),
     ]],
 };
@@ -223,6 +252,8 @@ pub(super) fn parse(
     };
     let (start_cmd, reload_cmd) = (command("start_cmd"), command("reload_cmd"));
     let (start_timeout, reload_timeout) = (timeout(reader, "start_timeout"), timeout(reader, "reload_timeout"));
+    let splay = reader.duration("splay").map_or(Duration::ZERO, |splay| splay.value);
+    let settle = reader.table("settle").and_then(|table| settle(reader.report, &table));
     let exec = reader.table("exec").and_then(|table| exec(reader.report, &table, shell));
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
@@ -238,10 +269,36 @@ pub(super) fn parse(
     }
     let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
     Parsed {
-        resource: Resource { name, start_cmd, start_timeout, reload_cmd, reload_timeout, exec, templates, backends },
+        resource: Resource {
+            name,
+            start_cmd,
+            start_timeout,
+            reload_cmd,
+            reload_timeout,
+            splay,
+            settle,
+            exec,
+            templates,
+            backends,
+        },
         name: reader.place("name"),
         destinations,
     }
+}
+
+fn settle(report: &Report, table: &Found<&Table>) -> Option<Settle> {
+    let reader = Reader::new(report, &SETTLE, table.value, table.span);
+    let (min, max) = (reader.duration("min"), reader.duration("max"));
+    if !reader.has("min") {
+        report.missing(reader.span(), format!("`min` is missing in `settle`: {DURATION_FORM}"));
+    }
+    let min = min?.value;
+    let wrong = max.is_none() && reader.has("max");
+    let max = max.unwrap_or(Found { value: min.saturating_mul(4), span: reader.span() });
+    if max.value < min {
+        report.error(max.span, "`max` of `settle` is less than `min`: an update waits at most `max`");
+    }
+    (!wrong).then_some(Settle { min, max: max.value })
 }
 
 fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {

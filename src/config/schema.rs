@@ -38,6 +38,8 @@ pub(super) enum Type {
     Integer(Unit),
     /// An integer or a float.
     Decimal(Unit),
+    /// A text with units, or a number of seconds.
+    Duration,
     Table,
     /// A table whose values are strings.
     TableOfTexts,

@@ -110,7 +110,7 @@ fn telemetry(reader: &Reader) -> Telemetry {
 fn positive(reader: &Reader, key: &str) -> Option<Duration> {
     let found = reader.seconds(key);
     match &found {
-        Some(found) if found.value.is_zero() => {
+        Some(found) if found.value < Duration::from_secs(1) => {
             reader.report.error(found.span, format!("`{key}` must be at least 1 second"));
             return None;
         }

@@ -177,6 +177,8 @@ name = "haproxy"
         reload_timeout: Some(Duration::from_secs(60)),
         start_cmd: None,
         reload_cmd: None,
+        splay: Duration::ZERO,
+        settle: None,
         exec: None,
         templates: vec![template],
         backends: vec![backend],

@@ -19,7 +19,9 @@ use crate::host::process::{self, Command, Ended, Exit, Pid, SignalTarget, Termin
 use crate::host::random;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
-use crate::resource::{ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, TemplatePlan};
+use crate::resource::{
+    ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
+};
 use crate::store::Store;
 use crate::template::{Limits, Template, World};
 
@@ -120,6 +122,11 @@ impl Unit {
                 reload: exec.reload_signal.map_or(ReloadBy::Restart, ReloadBy::Signal),
                 splay: exec.splay,
             }),
+            settle: SettlePlan {
+                min: config.settle.map_or(Duration::ZERO, |settle| settle.min),
+                max: config.settle.map_or(Duration::ZERO, |settle| settle.max),
+                splay: config.splay,
+            },
         };
         Unit {
             number,

@@ -3,6 +3,7 @@
 
 mod child;
 mod fault;
+mod settle;
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,10 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use child::{Child, Exit};
 use fault::{Faults, Subject};
+use settle::Settle;
 
 pub use child::{ChildPlan, ReloadBy};
+pub use settle::SettlePlan;
 
 /// The state of one `[[resource]]` at run time. `config::Resource` is what the user wrote.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct Resource {
     update: Update,
     /// New keys came during an update. This is a flag and no queue: the next update renders the newest store.
     pending: bool,
+    /// How long a pending update still waits.
+    settle: Settle,
+    /// Whether an update has begun. The first one does not wait for anything but the keys.
+    has_begun: bool,
     service: Service,
     /// `None`: there is no exec.
     child: Option<Child>,
@@ -49,6 +56,8 @@ pub struct Plan {
     pub reload: bool,
     /// `None`: there is no exec.
     pub child: Option<ChildPlan>,
+    /// How updates wait after a change. A one-shot run does not wait.
+    pub settle: SettlePlan,
 }
 
 /// The parts of a template that decisions depend on.
@@ -262,6 +271,11 @@ impl Resource {
             loaded: vec![false; plan.backends.len()],
             update: Update::Idle,
             pending: false,
+            settle: Settle::new(match plan.mode {
+                Mode::Watch => plan.settle,
+                Mode::OneShot => SettlePlan::default(),
+            }),
+            has_begun: false,
             service: Service::New,
             child: plan.child.map(Child::new),
             owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
@@ -290,7 +304,10 @@ impl Resource {
     pub fn due(&self) -> Option<Instant> {
         let child = self.child.as_ref().and_then(Child::due);
         match self.update {
-            Update::Idle => [child, self.retry.at, self.service.restart_at()].into_iter().flatten().min(),
+            Update::Idle => {
+                let all = [child, self.retry.at, self.service.restart_at(), self.settle.due()];
+                all.into_iter().flatten().min()
+            }
             Update::Rendering | Update::Working(..) => child,
         }
     }
@@ -312,7 +329,8 @@ impl Resource {
 
     /// Whether nothing is left to do until a backend reports something new.
     pub fn settled(&self) -> bool {
-        matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.is_up() && self.child.is_none()
+        let idle = matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.settle.due().is_none();
+        idle && self.is_up() && self.child.is_none()
     }
 
     /// Takes an event and returns the effects to perform, in order.
@@ -322,13 +340,17 @@ impl Resource {
             Event::Loaded { backend } => {
                 self.loaded[backend] = true;
                 self.pending = true;
-                self.begin_if_idle(&mut effects);
+                if self.has_begun {
+                    self.settle.changed(now, &mut self.random);
+                }
+                self.begin_if_idle(now, &mut effects);
             }
             Event::Unreachable { backend, error } => self.unreachable(backend, error, &mut effects),
             Event::Reached { backend } => self.recovered(Subject::Backend(backend), &mut effects),
             Event::Refresh => {
                 self.pending = true;
-                self.begin_if_idle(&mut effects);
+                self.settle.skip();
+                self.begin_if_idle(now, &mut effects);
             }
             Event::NotCompiled { template, fault } => {
                 self.failed(Subject::Template(template), fault, &mut effects);
@@ -343,12 +365,14 @@ impl Resource {
         effects
     }
 
-    /// Starts an update if one is pending, none runs and every backend has delivered its keys. A file rendered from a part
-    /// of its keys is worse than an old file.
-    fn begin_if_idle(&mut self, effects: &mut Vec<Effect>) {
-        let idle = matches!(self.update, Update::Idle);
+    /// Starts an update if one is pending and need not wait, none runs and every backend has delivered its keys. A file
+    /// rendered from a part of its keys is worse than an old file.
+    fn begin_if_idle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let idle = matches!(self.update, Update::Idle) && !self.settle.waits(now);
         if idle && self.pending && self.verdict.is_none() && self.loaded.iter().all(|l| *l) {
             self.pending = false;
+            self.has_begun = true;
+            self.settle.end();
             self.retry.at = None;
             self.update = Update::Rendering;
             effects.push(Effect::Render);
@@ -357,21 +381,23 @@ impl Resource {
 
     fn came_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.child.as_mut().is_some_and(|child| child.splayed(now, effects)) {
-            self.child_has_reloaded(effects);
+            self.child_has_reloaded(now, effects);
         }
-        let is_restart = self.service.take_restart(now);
-        if is_restart || self.retry.at.is_some_and(|at| at <= now) {
+        if self.service.take_restart(now) {
             self.pending = true;
-            self.begin_if_idle(effects);
+            self.settle.skip();
         }
+        // If changes are still settling, the update that follows them is the retry.
+        self.pending |= self.retry.at.take_if(|at| *at <= now).is_some();
+        self.begin_if_idle(now, effects);
     }
 
     /// The resource's reload command that waited for the child runs with the next update, even if that update changes no
     /// file.
-    fn child_has_reloaded(&mut self, effects: &mut Vec<Effect>) {
+    fn child_has_reloaded(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.owed.resource && self.is_up() && !self.child_is_reloading() {
             self.pending = true;
-            self.begin_if_idle(effects);
+            self.begin_if_idle(now, effects);
         }
     }
 
@@ -463,7 +489,7 @@ impl Resource {
                 update
             }
         };
-        self.begin_if_idle(effects);
+        self.begin_if_idle(now, effects);
     }
 
     /// Continues with the first template from `t` on that has something to do.
@@ -628,10 +654,10 @@ impl Resource {
             // The start was the child's reload.
             update @ (Update::Idle | Update::Rendering | Update::Working(..)) => {
                 self.update = update;
-                self.child_has_reloaded(effects);
+                self.child_has_reloaded(now, effects);
             }
         }
-        self.begin_if_idle(effects);
+        self.begin_if_idle(now, effects);
     }
 
     fn child_exited(&mut self, how: String, status: u8, now: Instant, effects: &mut Vec<Effect>) {

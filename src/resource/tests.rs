@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod settle;
+
 /// A resource and a clock of its own.
 struct Bench {
     resource: Resource,
@@ -24,6 +26,7 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
         start: false,
         reload: false,
         child: None,
+        settle: SettlePlan::default(),
     }
 }
 

@@ -47,6 +47,7 @@ mod samples;
 mod scratch;
 mod secrets;
 mod services;
+mod settle;
 #[cfg(all(
     feature = "consul",
     feature = "nats",

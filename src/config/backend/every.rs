@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::mode::Mode;
-use crate::config::reader::{Purpose, Reader};
+use crate::config::reader::{Found, Purpose, Reader};
 use crate::config::schema::{Default, Key, Type, Unit, key};
 
 pub(in crate::config) static EVERY: &[Key] = &[
@@ -17,7 +17,7 @@ pub(in crate::config) static EVERY: &[Key] = &[
         "interval",
         Type::Integer(Unit::Seconds),
         Default::Unset,
-        "reads and renders again after this time; at most 4294967295. 0 and negative numbers count as not set. Without \
+        "reads and renders again after this time; at least 0.1, at most 4294967295. 0 and negative numbers count as not set. Without \
          `watch`, `onetime` and `interval` it is 60, with a warning",
     ),
 ];
@@ -55,6 +55,9 @@ pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> E
 /// The interval of Go remco where nothing would ever read the keys again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// A shorter interval would be a mistake, and load for the store.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Whether the backend is watched, and how often it is read.
 fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Option<Duration>) {
     let report = reader.report;
@@ -63,9 +66,14 @@ fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Opt
         report.warn(reader.place("watch"), format!("{what} cannot be watched, using `interval` instead"));
         watch = false;
     }
-    let written = reader.signed_seconds("interval");
-    if written.as_ref().is_some_and(|found| found.value > 0) {
-        return (watch, reader.seconds("interval").map(|found| found.value));
+    let written = reader.seconds_of_any_sign("interval");
+    if let Some(Found { value: Some(interval), span }) = written
+        && !interval.is_zero()
+    {
+        if interval < SHORTEST_INTERVAL {
+            report.error(span, "`interval` must be at least 100ms");
+        }
+        return (watch, Some(interval));
     }
     // In Go remco zero and less mean that the key is not set.
     if watch || onetime {

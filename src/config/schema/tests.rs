@@ -74,6 +74,7 @@ fn type_of(row: &Key) -> String {
         Type::Boolean => "boolean",
         Type::Integer(_) => "integer",
         Type::Decimal(_) => "number",
+        Type::Duration => "duration",
         Type::Table => "table",
         Type::TableOfTexts => "table of strings",
         Type::Tables => "list of tables",
