@@ -365,7 +365,7 @@ impl Machine {
                     *stage = Stage::Connecting;
                 }
             }
-            Command::Cancel(id) => drop(self.calls.remove(&id)),
+            Command::Cancel(id) | Command::Release(id) => drop(self.calls.remove(&id)),
             Command::CancelAll => self.calls.clear(),
             Command::ReadCredentials => self.reads_credentials = true,
             Command::Report(id, report) => {

@@ -15,7 +15,7 @@ use crate::config::{self, Config, Mode};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::notify::{Notify, Standing};
-use crate::host::process;
+use crate::host::process::{self, Pid};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Interest, Wake};
@@ -98,6 +98,8 @@ enum Source {
     Lookups {
         unit: usize,
     },
+    /// The last words of a process that was said goodbye to.
+    Farewell(Pid),
 }
 
 /// How the run ended.
@@ -228,6 +230,7 @@ impl Daemon {
                     // While the program ends there are no units.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                     Source::Lookups { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::look_up),
+                    Source::Farewell(pid) => self.drain(pid),
                 }
                 // The other sources have their turn after the next look at signals and limits.
                 if Instant::now() >= until {
@@ -278,6 +281,12 @@ impl Daemon {
         let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
         let terminating = self.terminating.iter().filter_map(|terminating| terminating.termination.child());
         children.chain(terminating).for_each(|pid| process::signal(pid, number));
+    }
+
+    /// Drops what a process writes that was said goodbye to.
+    fn drain(&mut self, pid: Pid) {
+        let of_it = self.terminating.iter_mut().filter(|terminating| terminating.termination.pid() == pid);
+        of_it.for_each(|terminating| terminating.termination.drain());
     }
 
     /// Ends processes whose time limit has passed.
@@ -426,6 +435,10 @@ impl Daemon {
         let mut all = vec![(Interest::read(self.signals.fd()), Source::Signals)];
         all.extend(self.logger.interest().map(|interest| (interest, Source::Log)));
         all.extend(self.pool.interests().into_iter().map(|(source, interest)| (interest, Source::Backend(source))));
+        for Terminating { termination, .. } in &self.terminating {
+            let interest = termination.output().map(Interest::read);
+            all.extend(interest.map(|interest| (interest, Source::Farewell(termination.pid()))));
+        }
         for (u, unit) in self.units.iter().enumerate() {
             let output = unit.job.as_ref().and_then(|(_, command)| command.fd());
             all.extend(output.map(|fd| (Interest::read(fd), Source::Command { unit: u })));

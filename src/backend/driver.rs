@@ -7,6 +7,7 @@ mod programs;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -234,7 +235,10 @@ impl Driver {
         let mut driver = Driver {
             begun,
             client: Client::with(resolver.clone(), store.limits, store.tls.clone()),
-            core: Core::new(&store.name, record(&store, begun)),
+            core: match &store.nodes {
+                Nodes::Program(_) => Core::of_program(&store.name, record(&store, begun)),
+                Nodes::List(..) | Nodes::Record { .. } => Core::new(&store.name, record(&store, begun)),
+            },
             stage: Stage::Locating { given_up: false },
             subscribers: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -334,6 +338,7 @@ impl Driver {
                     events.extend(self.ended_by(id, secured));
                 }
                 Command::Cancel(id) => drop(self.calls.remove(&id)),
+                Command::Release(id) => self.release(id, now),
                 Command::CancelAll => self.calls.clear(),
                 Command::ReadCredentials => events.push_back(Event::Credentials(self.credentials())),
                 Command::Report(id, report) => self.reports.push((id, report)),
@@ -372,33 +377,41 @@ impl Driver {
             now,
         );
         let kind = request.kind;
-        self.keep(id, begun.map(|call| Traffic::Http(call, kind)).map_err(|error| error.cause))
+        self.keep(id, begun.map(|call| Traffic::Http(call, kind)).map_err(|error| failure(&error.cause)))
     }
 
     /// Connects to the node that is used, or starts it.
-    fn connect(&mut self, security: Security, now: Instant) -> Result<Connection, Cause> {
+    fn connect(&mut self, security: Security, now: Instant) -> Result<Connection, Failure> {
         let (dialer, patience) = (self.client.dialer(), self.store.limits.answer);
         if let Nodes::Program(path) = &self.store.nodes {
-            let piped = self.programs.start(path, self.begun_calls + 1, now).map_err(|error| Cause::of_io(&error))?;
-            let link = Link::pipes(piped.output, piped.input)?;
+            let started = self.programs.start(path, self.begun_calls + 1, now);
+            let piped = started.map_err(|error| not_started(&error))?;
+            let link = Link::pipes(piped.output, piped.input).map_err(|cause| failure(&cause))?;
             return Ok(Connection::over(dialer, Endpoint::Pipes, link, patience, now));
         }
-        let Stage::Located { nodes, .. } = &self.stage else { return Err(Cause::Closed) };
+        let Stage::Located { nodes, .. } = &self.stage else { return Err(failure(&Cause::Closed)) };
         let node = &nodes[self.core.failover().node()];
-        let endpoint = Endpoint::of(node, security == Security::Tls)
-            .ok_or_else(|| Cause::Other(format!("`{}` is no address with a port", without_credentials(node))))?;
-        Connection::begin(dialer, endpoint, patience, now)
+        let no_address = || Cause::Other(format!("`{}` is no address with a port", without_credentials(node)));
+        let endpoint = Endpoint::of(node, security == Security::Tls).ok_or_else(no_address);
+        let begun = endpoint.and_then(|endpoint| Connection::begin(dialer, endpoint, patience, now));
+        begun.map_err(|cause| failure(&cause))
+    }
+
+    /// Lets go of a connection to a program, which was said goodbye to.
+    fn release(&mut self, id: CallId, now: Instant) {
+        let Some(Ongoing { serial, traffic: Traffic::Bytes(connection) }) = self.calls.remove(&id) else { return };
+        self.programs.release(serial, connection.into_input(), now);
     }
 
     /// Keeps what has begun; what there is to tell if it has not.
-    fn keep(&mut self, id: CallId, begun: Result<Traffic, Cause>) -> Option<Event> {
+    fn keep(&mut self, id: CallId, begun: Result<Traffic, Failure>) -> Option<Event> {
         match begun {
             Ok(traffic) => {
                 self.begun_calls += 1;
                 self.calls.insert(id, Ongoing { serial: self.begun_calls, traffic });
                 None
             }
-            Err(cause) => Some(Event::Failed(id, failure(&cause))),
+            Err(failure) => Some(Event::Failed(id, failure)),
         }
     }
 
@@ -476,8 +489,8 @@ impl Driver {
                     self.tell(Input::Head(id, Head { status, headers: &headers }), now);
                 }
                 Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
-                // Told with its status when it has exited.
-                Ok(Progress::Ended) if self.programs.closed(serial, now) => return,
+                // Told with its status when it has exited. Its input may be found closed first.
+                Ok(Progress::Ended) | Err(Cause::Closed) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
                     self.tell(Input::End(id), now);
@@ -652,6 +665,15 @@ fn is_same(one: &[String], other: &[String]) -> bool {
     sorted(one) == sorted(other)
 }
 
+/// Why a program could not be started.
+fn not_started(error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported => FailureKind::Unusable,
+        _ => FailureKind::Other,
+    };
+    Failure { kind, words: Cause::of_io(error).to_string() }
+}
+
 fn failure(cause: &Cause) -> Failure {
     let kind = match cause {
         Cause::Closed => FailureKind::Closed,
@@ -691,6 +713,7 @@ impl Backend for Driver {
     fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         self.calls.values().for_each(|ongoing| ongoing.traffic.interests(out));
         self.lookup.iter().for_each(|lookup| lookup.interests(out));
+        self.programs.interests(out);
     }
 
     fn due(&self) -> Option<Instant> {
@@ -707,6 +730,7 @@ impl Backend for Driver {
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>) {
         (self.fresh, self.more) = (None, false);
         self.locate(now);
+        self.programs.drain();
         self.advance(now);
         if self.is_gathered(now) {
             self.gathered = None;

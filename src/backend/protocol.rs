@@ -26,7 +26,7 @@ pub trait Protocol: Subscribers {
     /// Takes what happened.
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>);
 
-    /// Says goodbye on its connections, where the store wants that. Nothing is waited for any more.
+    /// Says goodbye on its connections, where the store wants that. Nothing more is told to the protocol.
     fn farewell(&mut self, _out: &mut Vec<Output>) {}
 
     /// The headers of answers that it wants to know.
@@ -106,6 +106,8 @@ pub enum FailureKind {
     TimedOut,
     /// The answer had more bytes than it may have.
     TooLarge,
+    /// The program of a store is not there or cannot be executed: a user has to mend that.
+    Unusable,
     /// Anything else: no connection, no HTTP.
     Other,
 }
@@ -134,6 +136,9 @@ pub enum Output {
     Secure(CallId),
     /// Ends a call or closes a connection, if it is under way. Nothing more comes of it.
     Cancel(CallId),
+    /// Lets go of a connection whose other end is a program: nothing more is sent, what was sent before is left to it, and what it
+    /// still writes is read and dropped. It has time to end by itself. Nothing more comes of the call.
+    Release(CallId),
     /// Reads name and password, also from their files; see [`Input::Credentials`].
     ReadCredentials,
     /// What a subscriber is told.

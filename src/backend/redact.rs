@@ -2,6 +2,7 @@
 //! written in JSON, URLs, HTML and base64, as a whole or cut at the end of the text. Knows only the secrets that it was
 //! given, and does not select the texts.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use base64::Engine;
@@ -22,19 +23,27 @@ const SHORTEST: usize = 4;
 const LONGEST_ESCAPE: usize = 8;
 
 /// The secrets of one session.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Redactor {
     /// In the order in which they were added.
     secrets: VecDeque<Secret>,
+    /// The number of secrets that are kept.
+    most: usize,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 struct Secret {
     text: String,
     /// The replacement, which is shown in angle brackets.
-    label: &'static str,
+    label: Cow<'static, str>,
     /// The base64 texts that occur wherever the secret is part of the encoded bytes.
     encoded: Vec<String>,
+}
+
+impl Default for Redactor {
+    fn default() -> Redactor {
+        Redactor { secrets: VecDeque::new(), most: REMEMBERED }
+    }
 }
 
 impl std::fmt::Debug for Redactor {
@@ -44,15 +53,20 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
+    /// One that keeps all secrets it is given: their number has a limit of another kind.
+    pub fn of_all() -> Redactor {
+        Redactor { secrets: VecDeque::new(), most: usize::MAX }
+    }
+
     /// Adds a secret, which is shown as `<label>`. An empty text is not added.
-    pub fn hide(&mut self, label: &'static str, text: &str) {
+    pub fn hide(&mut self, label: impl Into<Cow<'static, str>>, text: &str) {
         if text.is_empty() || self.secrets.iter().any(|secret| secret.text == text) {
             return;
         }
-        if self.secrets.len() == REMEMBERED {
+        if self.secrets.len() >= self.most {
             self.secrets.pop_front();
         }
-        self.secrets.push_back(Secret { text: text.to_owned(), label, encoded: encoded(text) });
+        self.secrets.push_back(Secret { text: text.to_owned(), label: label.into(), encoded: encoded(text) });
     }
 
     /// Adds `user:password` of a URL, as it is written there and as a server decodes it.
@@ -71,7 +85,7 @@ impl Redactor {
         let mut shown = String::with_capacity(text.len());
         let mut at = 0;
         while let Some(next) = text[at..].chars().next() {
-            match self.secrets.iter().filter_map(|secret| Some((secret.end(text, at)?, secret.label))).max() {
+            match self.secrets.iter().filter_map(|secret| Some((secret.end(text, at)?, &*secret.label))).max() {
                 Some((end, label)) => {
                     shown.extend(["<", label, ">"]);
                     at = end;

@@ -3,6 +3,7 @@
 //! protocol's business.
 
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,14 @@ impl Connection {
             state @ (State::Dialing(_) | State::Over) => self.state = state,
         }
         Ok(())
+    }
+
+    /// What a child still writes, where the connection is its pipes and stands. The pipe that it reads is closed.
+    pub fn into_input(self) -> Option<OwnedFd> {
+        match self.state {
+            State::Open(link) => link.into_input(),
+            State::Dialing(_) | State::Over => None,
+        }
     }
 
     /// Appends what is to be polled. Ask before every poll: the descriptors change.

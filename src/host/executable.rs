@@ -15,15 +15,25 @@ use crate::quote::quote;
 /// into the first page.
 const BEGINNING: usize = 4096;
 
-/// The error of a failed start, with the name of the program and of the missing file.
+/// The error of a failed start, with the name of the program and of the missing file. `Unsupported`: the file is in no format
+/// that this machine executes.
 pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     let missing = match error.kind() {
         io::ErrorKind::NotFound => what_is_missing(name, std::env::var_os("PATH").as_deref()),
         io::ErrorKind::PermissionDenied => what_is_forbidden(Path::new(name)),
+        _ if is_no_program(error) => {
+            Some(format!("{} is no program: a script begins with `#!` and its interpreter", shown(name.as_bytes())))
+        }
         _ => None,
     };
+    let kind = if is_no_program(error) { io::ErrorKind::Unsupported } else { error.kind() };
     let shown = shown(name.as_bytes());
-    io::Error::new(error.kind(), missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
+    io::Error::new(kind, missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
+}
+
+/// The kernel finds neither a `#!` nor a format that it knows.
+fn is_no_program(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
 }
 
 /// The program that a shell runs first for a command; `None`: only a shell can tell.
@@ -154,6 +164,10 @@ mod tests {
         }
         check(&script, io::ErrorKind::PermissionDenied, "`SCRIPT` may not be executed: permission denied");
         check(&script, io::ErrorKind::OutOfMemory, "`SCRIPT`: out of memory");
+        let no_program = io::Error::from_raw_os_error(rustix::io::Errno::NOEXEC.raw_os_error());
+        let explained = explain(script.as_os_str(), &no_program);
+        assert_eq!(explained.kind(), io::ErrorKind::Unsupported);
+        assert!(explained.to_string().ends_with("is no program: a script begins with `#!` and its interpreter"));
         fs::remove_file(&script).unwrap();
         check(&script, missing, "there is no program `SCRIPT`");
         check(Path::new("no-such-program"), missing, "there is no program `no-such-program` in PATH");

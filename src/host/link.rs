@@ -164,6 +164,14 @@ impl Link {
         Ok(())
     }
 
+    /// What a child still writes, where the link is a pair of pipes. The pipe that it reads is closed.
+    pub fn into_input(self) -> Option<OwnedFd> {
+        match Arc::into_inner(self.ends)? {
+            Ends::Pipes { input, .. } => Some(input),
+            Ends::Socket(_) => None,
+        }
+    }
+
     /// The descriptors, to be polled apart from the link. They stay the same for as long as it lives.
     pub fn ends(&self) -> Arc<Ends> {
         Arc::clone(&self.ends)
@@ -259,7 +267,7 @@ impl Link {
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         let waiting = self.unsent();
         if waiting + bytes.len() > LARGEST_QUEUE {
-            return Err(Cause::Other(format!("the server does not take what it is sent: {waiting} bytes wait")));
+            return Err(Cause::Other(format!("what is sent is not taken: {waiting} bytes wait")));
         }
         self.queue.drain(..mem::take(&mut self.sent));
         self.queue.extend_from_slice(bytes);

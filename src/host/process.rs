@@ -253,6 +253,8 @@ fn signal_of(number: i32) -> Option<Signal> {
 pub struct Termination {
     target: SignalTarget,
     next: Next,
+    /// What the process still writes until it is sent a signal: read and dropped, so that it is not ended by its last words.
+    output: Option<OwnedFd>,
 }
 
 /// The receiver of the signals of a [`Termination`].
@@ -284,15 +286,34 @@ enum Next {
 impl Termination {
     /// Sends the signal. SIGKILL follows after `timeout`.
     pub fn begin(target: SignalTarget, number: i32, timeout: Duration, now: Instant) -> Termination {
-        let termination = Termination { target, next: Next::KillAt(now + timeout) };
+        let mut termination = Termination { target, next: Next::KillAt(now + timeout), output: None };
         termination.send(number);
         termination
     }
 
     /// Sends no signal to a child that was asked to end in a way of its own, unless it is still there after `grace`. Then
-    /// SIGTERM follows, and after as long again SIGKILL.
-    pub fn after_farewell(target: SignalTarget, grace: Duration, now: Instant) -> Termination {
-        Termination { target, next: Next::SignalAt { at: now + grace, number: SIGTERM, timeout: grace } }
+    /// SIGTERM follows, and after as long again SIGKILL. `output`, which does not block, is what it still writes.
+    pub fn after_farewell(target: SignalTarget, output: Option<OwnedFd>, grace: Duration, now: Instant) -> Termination {
+        Termination { target, next: Next::SignalAt { at: now + grace, number: SIGTERM, timeout: grace }, output }
+    }
+
+    /// To be polled for reading: then [`Termination::drain`] is wanted.
+    pub fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Reads and drops what the process has written, as much as one turn may take.
+    pub fn drain(&mut self) {
+        let mut dropped = [0; 16 * 1024];
+        for _ in 0..MOST_DRAINED {
+            let Some(output) = &self.output else { return };
+            match rustix::io::read(output, &mut dropped) {
+                Ok(1..) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // Nothing more comes.
+                Ok(0) | Err(_) => self.output = None,
+            }
+        }
     }
 
     /// The next moment to call [`Termination::escalate`].
@@ -365,7 +386,8 @@ impl Termination {
         }
     }
 
-    fn send(&self, number: i32) {
+    fn send(&mut self, number: i32) {
+        self.output = None;
         let group = |pid| {
             if let Some(signal) = signal_of(number) {
                 // The only failures: the group has ended, or none of its processes may be signalled.
@@ -406,6 +428,9 @@ impl Escalation {
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
+
+/// Reads of one [`Termination::drain`].
+const MOST_DRAINED: usize = 64;
 
 /// The time between SIGKILL and giving up.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(2);

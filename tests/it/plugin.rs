@@ -133,6 +133,87 @@ fn what_is_no_plugin_is_explained() {
     check(empty, "plugin ./bad failed: it answered the value of `/a` is no text");
 }
 
+/// A plugin in the shell that does this for `Plugin.Init`, `Plugin.GetValues` and `Plugin.Close`.
+fn shell_plugin(init: &str, values: &str, close: &str) -> String {
+    let text = r#"#!/bin/sh
+while read -r call; do
+    id=${call##*\"id\":}
+    id=${id%%[!0-9]*}
+    case $call in
+        *Plugin.Init*) INIT ;;
+        *Plugin.GetValues*) VALUES ;;
+        *Plugin.Close*) CLOSE ;;
+    esac
+done
+"#;
+    text.replace("INIT", init).replace("VALUES", values).replace("CLOSE", close)
+}
+
+/// The shell command that answers a call, with fields in JSON.
+fn answer(fields: &str) -> String {
+    format!("printf '{{\"id\":%s,%s}}\\n' \"$id\" '{fields}'")
+}
+
+#[test]
+fn no_error_shows_what_a_plugin_was_told() {
+    let dir = folder(
+        &asking("store")
+            .set("onetime", true)
+            .set("timeout", 0.1)
+            .table("[resource.backend.plugin.config]")
+            .set("password", "tr0ub4dor&3")
+            .set("pin", "9")
+            .set("address", "db.example.com"),
+    );
+    let check = |values: &str, want: &str| {
+        script(&dir, "store", &shell_plugin(&answer("\"result\":true"), values, "exit"));
+        remco(&dir).once().expect_code(1).expect_log(want).expect_no_log("tr0ub4dor");
+    };
+    let refusal = answer("\"error\":\"no tr0ub4dor&3 at db.example.com\"");
+    check(&refusal, "answered an error to Plugin.GetValues: no <password> at <address>");
+    check("echo 'login with tr0ub4dor&3 failed'", "it wrote no JSON: `login with <password> failed`");
+    check(&answer("\"result\":{\"tr0ub4dor&3\":5}"), "it answered the value of `<password>` is no text");
+}
+
+#[test]
+fn what_a_plugin_answers_to_the_last_call_is_read() {
+    let close = format!("head -c 300000 /dev/zero; {}; echo closed >closed; exit", answer("\"result\":true"));
+    let values = answer("\"result\":{\"/app/greeting\":\"hello\"}");
+    let text = shell_plugin(&answer("\"result\":true"), &values, &close);
+    // When nothing more is wanted of it, and at the end of remco.
+    for keys in ["onetime = true", "interval = 100"] {
+        let dir = folder(&asking("store").lines(keys));
+        script(&dir, "store", &text);
+        let remco = remco(&dir).start();
+        wait_until("the file", LIMIT, || dir.holds("app.conf", "hello\n"));
+        remco.stop();
+        assert!(dir.holds("closed", "closed\n"), "{keys}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_ends_a_one_shot_run_at_once() {
+    let check = |text: Option<&str>, mode: u32, words: &str| {
+        let dir = folder(&asking("bad").set("timeout", 86_400));
+        if let Some(text) = text {
+            script(&dir, "bad", text);
+            std::fs::set_permissions(dir.at("bad"), Permissions::from_mode(mode)).unwrap();
+        }
+        remco(&dir).once().expect_code(1).expect_log(words).expect_no_log("trying again");
+    };
+    check(None, 0, "plugin ./bad failed: there is no program `./bad`");
+    check(Some("#!/bin/sh\n"), 0o644, "`./bad` may not be executed: permission denied");
+    check(Some("#!/nowhere/sh\n"), 0o755, "`./bad` needs the interpreter `/nowhere/sh`, which is missing");
+    check(Some("echo\n"), 0o755, "`./bad` is no program: a script begins with `#!` and its interpreter");
+}
+
+#[test]
+fn a_plugin_is_no_node() {
+    let dir = folder(&asking("bad").set("timeout", 0.5));
+    script(&dir, "bad", "#!/bin/sh\nexit 3");
+    remco(&dir).once().expect_code(1).expect_log("plugin `bad` gives no keys, trying again").expect_no_log("no node");
+}
+
 #[test]
 fn a_plugin_that_does_not_end_is_killed_with_its_children() {
     let stubborn = "#!/bin/sh\ntrap '' TERM\nsleep 1000 &\necho $! >sleeper\nexec ./store.sh";

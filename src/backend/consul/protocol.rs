@@ -581,7 +581,7 @@ impl Consul {
                 let words = format!("{words}: raise `max_response` of the backend");
                 self.refused(call, goal, &words, now, out);
             }
-            FailureKind::Closed | FailureKind::TimedOut | FailureKind::Other => {
+            FailureKind::Closed | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
                 self.node_failed(call, goal, &words, out);
             }
         }

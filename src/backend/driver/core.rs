@@ -13,6 +13,11 @@ use crate::log::{Level, Line};
 /// The warning of a one-shot run that has tried every node.
 const NO_NODE_ANSWERS: &str = "no node answers, trying again";
 
+/// The same where the store is a program.
+fn no_keys(program: &str) -> String {
+    format!("plugin `{program}` gives no keys, trying again")
+}
+
 /// The end of the error of a call that the `timeout` has ended.
 pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over";
 
@@ -20,6 +25,8 @@ pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over
 pub struct Core {
     /// The name of the backend in logs.
     name: String,
+    /// The warning of a one-shot run that has tried every node.
+    warning: String,
     failover: Failover,
     /// The pause after a failure lasts until then.
     pause: Option<Instant>,
@@ -44,6 +51,8 @@ pub enum Command {
     Secure(CallId),
     /// Ends one call.
     Cancel(CallId),
+    /// Lets go of the connection to a program, which has time to end by itself.
+    Release(CallId),
     /// Ends all calls to the node that failed.
     CancelAll,
     /// Reads name and password; the protocol gets them as an input.
@@ -57,7 +66,13 @@ pub enum Command {
 impl Core {
     /// A core without subscribers, on the first node of `failover`. `name` is the backend's name in logs.
     pub fn new(name: &str, failover: Failover) -> Core {
-        Core { name: name.to_owned(), failover, pause: None, reported: BTreeSet::new(), failed: 0, changed: None }
+        let (name, warning) = (name.to_owned(), NO_NODE_ANSWERS.to_owned());
+        Core { name, warning, failover, pause: None, reported: BTreeSet::new(), failed: 0, changed: None }
+    }
+
+    /// The same where the only node is a program.
+    pub fn of_program(name: &str, failover: Failover) -> Core {
+        Core { warning: no_keys(name), ..Core::new(name, failover) }
     }
 
     /// Replaces the nodes: at once, unless they change repeatedly. Reported failures still get a report of their end.
@@ -131,6 +146,7 @@ impl Core {
             Output::Send(call, bytes) => out.push(Command::Send(call, bytes)),
             Output::Secure(call) => out.push(Command::Secure(call)),
             Output::Cancel(call) => out.push(Command::Cancel(call)),
+            Output::Release(call) => out.push(Command::Release(call)),
             Output::ReadCredentials => out.push(Command::ReadCredentials),
             Output::Replace(options) => out.push(Command::Replace(options)),
             Output::Report(id, report) => self.report(id, report, now, out),
@@ -189,7 +205,7 @@ impl Core {
                     self.report(id, Report::Failed(all.clone()), now, out);
                 }
                 Next::Pause { notice: Notice::FirstRound, .. } => {
-                    let line = Line::new(Level::Warn, NO_NODE_ANSWERS).with("backend", &*self.name);
+                    let line = Line::new(Level::Warn, &*self.warning).with("backend", &*self.name);
                     self.report(id, Report::Log(line.with("error", all.clone())), now, out);
                 }
                 Next::Now | Next::Pause { notice: Notice::None, .. } => {}

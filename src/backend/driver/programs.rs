@@ -2,10 +2,12 @@
 //! with all that it started, by SIGTERM and then SIGKILL. What is said on the pipes is not its business.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::host::process::{self, COMMAND_KILL_TIMEOUT, Exit, Pid, Piped, SignalTarget, Termination};
+use crate::host::wait::Interest;
 
 /// What a program that was said goodbye to has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -71,6 +73,24 @@ impl Programs {
         );
     }
 
+    /// Leaves the program of a call to end by itself: it was said goodbye to. What it still writes is read and dropped.
+    pub fn release(&mut self, serial: u64, output: Option<OwnedFd>, now: Instant) {
+        let released = self.running.take_if(|running| running.serial == serial);
+        self.ending.extend(
+            released.map(|running| Termination::after_farewell(SignalTarget::Command(running.pid), output, GRACE, now)),
+        );
+    }
+
+    /// Appends what is to be polled: then [`Programs::drain`] is wanted.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        out.extend(self.ending.iter().filter_map(Termination::output).map(Interest::read));
+    }
+
+    /// Drops what released programs have written.
+    pub fn drain(&mut self) {
+        self.ending.iter_mut().for_each(Termination::drain);
+    }
+
     /// Whether a process is one of them.
     pub fn has(&self, pid: Pid) -> bool {
         self.runs(pid) || self.ending.iter().any(|termination| termination.pid() == pid)
@@ -104,11 +124,9 @@ impl Programs {
         escalated
     }
 
-    /// Leaves all of them to the caller. The one that runs was said goodbye to.
+    /// Leaves all of them to the caller. One that still runs is ended.
     pub fn leave(&mut self, now: Instant) -> Vec<Termination> {
-        let mut left = std::mem::take(&mut self.ending);
-        let running = self.running.take();
-        left.extend(running.map(|one| Termination::after_farewell(SignalTarget::Command(one.pid), GRACE, now)));
-        left
+        self.end(now);
+        std::mem::take(&mut self.ending)
     }
 }

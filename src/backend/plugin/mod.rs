@@ -1,16 +1,20 @@
-//! Plugins: a program of the user's is asked for keys over its pipes. What the configuration means is made into a driver;
-//! `wire` knows the messages, `protocol` their order.
+//! Plugins: a program of the user's is asked for keys over its pipes. Makes the configuration into a driver, and knows which
+//! values of it are secrets. `wire` knows the messages, `protocol` their order.
 
 mod protocol;
 mod wire;
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use self::protocol::{Plugin, Settings};
 use super::Mode;
 use super::driver::{Driver, Factory, Nodes, Store};
 use super::failover::Deadline;
 use super::protocol::Id;
+use super::redact::Redactor;
+use super::refusal;
 use crate::config;
 use crate::host::client::Limits;
 
@@ -30,6 +34,7 @@ pub fn driver(
             let settings = Settings {
                 id,
                 path: shown.join(""),
+                redactor: redactor(&plugin.config),
                 config: plugin.config.clone(),
                 limits: plugin.read,
                 mode,
@@ -48,4 +53,71 @@ pub fn driver(
         random,
     };
     Driver::new(store, factory, now)
+}
+
+/// A text of `config` of so many characters may be a secret, whatever its key is called.
+const SHORTEST_SECRET: usize = 6;
+
+/// How much of a key's name is shown, in characters.
+const LONGEST_NAME: usize = 40;
+
+/// Parts of the names of keys whose values are secrets, also short ones.
+const SECRET_NAMES: &[&str] = &["pass", "pwd", "pin", "secret", "token", "key", "auth", "credential", "cookie"];
+
+/// Masks the values of a plugin's `config`, each as `<KEY>`: what a plugin says of an error may quote any of them.
+fn redactor(config: &str) -> Redactor {
+    let mut redactor = Redactor::of_all();
+    // It was written by the parser of the configuration.
+    if let Ok(table) = serde_json::from_str(config) {
+        hide(&mut redactor, "config", false, &table);
+    }
+    redactor
+}
+
+/// Hides a value and all values in it. `is_secret`: a name that leads to it says so.
+fn hide(redactor: &mut Redactor, name: &str, is_secret: bool, value: &Value) {
+    let mut add = |text: &str| {
+        // A certificate or key may be quoted line by line.
+        for line in text.lines().map(str::trim) {
+            if is_secret || line.chars().count() >= SHORTEST_SECRET {
+                redactor.hide(name.to_owned(), line);
+            }
+        }
+    };
+    match value {
+        Value::String(text) => add(text),
+        Value::Number(number) if is_secret => add(&number.to_string()),
+        Value::Number(_) | Value::Bool(_) | Value::Null => {}
+        Value::Array(items) => items.iter().for_each(|item| hide(redactor, name, is_secret, item)),
+        Value::Object(table) => {
+            for (name, value) in table {
+                let lower = name.to_lowercase();
+                let is_secret = is_secret || SECRET_NAMES.iter().any(|part| lower.contains(part));
+                hide(redactor, refusal::reason(name, LONGEST_NAME).as_str(), is_secret, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_the_configuration_are_masked_by_the_names_of_their_keys() {
+        let config = serde_json::json!({
+            "address": "db.example.com", "port": 5432, "mode": "ro", "Password": "x1", "pin": 17,
+            "list": ["first-one", ["second-one"]], "auth": {"user": "me"}, "pem": "-----\nMIIabcdef\nab\n",
+            "a\nb": "multiline",
+        });
+        let redactor = redactor(&config.to_string());
+        let check = |text: &str, want: &str| assert_eq!(redactor.redact(text), want);
+        check("x1 of me at db.example.com:5432, ro", "<Password> of <user> at <address>:5432, ro");
+        check("first-one second-one 17 multiline", "<list> <list> <pin> <a b>");
+        check("MIIabcdef ab", "<pem> ab");
+        let many: serde_json::Map<String, Value> =
+            (0..100).map(|n| (format!("key{n}"), format!("value {n:03}").into())).collect();
+        let redactor = super::redactor(&Value::from(many).to_string());
+        assert_eq!(redactor.redact("value 000, value 099"), "<key0>, <key99>");
+    }
 }

@@ -4,12 +4,17 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::wire::{self, Answer, Framer, Reply};
+use super::wire::{self, Answer, Beginning, Framer, Nonsense, Reply};
 use crate::backend::Mode;
-use crate::backend::protocol::{CallId, Failure, Id, Input, Output, Protocol, Security, Subscribers};
+use crate::backend::failover::{LASTING, SLOW_RETRY};
+use crate::backend::protocol::{CallId, Failure, FailureKind, Id, Input, Output, Protocol, Security, Subscribers};
 use crate::backend::readings::Readings;
+use crate::backend::redact::Redactor;
+use crate::backend::refusal;
 use crate::config::{self, ReadLimits};
+use crate::cut::cut;
 use crate::log::{Level, Line};
+use crate::random::Random;
 use crate::store::{Bytes, Layer, path};
 
 /// What `Plugin.Init` and `Plugin.GetValues` may take.
@@ -18,11 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two calls of `Plugin.WatchPrefix` of which the first was answered at once.
 const PACE: Duration = Duration::from_millis(100);
 
-/// What a plugin that is not needed any more has to end by itself.
-const FAREWELL: Duration = Duration::from_secs(2);
-
 /// How often a plugin is read that answers nothing while it watches, unless an interval is configured.
 const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How much of an error's text is shown, in characters; twice as many bytes are searched for secrets.
+const LONGEST_ERROR: usize = 500;
 
 /// The one connection: the pipes of the program.
 const PIPES: CallId = CallId(0);
@@ -35,6 +40,8 @@ pub struct Settings {
     pub path: String,
     /// For `Plugin.Init`, as JSON.
     pub config: String,
+    /// Masks the values of `config` in what the plugin says.
+    pub redactor: Redactor,
     /// Of one read.
     pub limits: ReadLimits,
     /// How long keys are wanted.
@@ -56,6 +63,7 @@ pub struct Plugin {
     /// What `Plugin.WatchPrefix` answered last.
     index: u64,
     framer: Framer,
+    random: Random,
 }
 
 enum State {
@@ -66,8 +74,6 @@ enum State {
     /// It was told its configuration.
     Initializing(Call),
     Ready(Ready),
-    /// It is not needed any more, and has until then to end by itself.
-    Leaving(Instant),
 }
 
 /// A call that is answered in time, or never.
@@ -87,6 +93,10 @@ struct Ready {
     is_stale: bool,
     /// It answered a read while it did not watch.
     has_answered: bool,
+    /// It answered an error: nothing is asked before the driver's pause is over.
+    rests: bool,
+    /// Since when it has been watched without an error.
+    steady_since: Option<Instant>,
 }
 
 /// How far `Plugin.WatchPrefix` is.
@@ -115,6 +125,7 @@ impl Plugin {
             calls: 0,
             index: 0,
             framer: Framer::default(),
+            random: Random::new(settings.seed),
             settings,
         }
     }
@@ -131,17 +142,17 @@ impl Plugin {
                 self.start(out);
             }
             State::Stopped | State::Starting => {}
-            State::Initializing(call) if call.until <= now => self.late("Plugin.Init", out),
+            State::Initializing(call) if call.until <= now => self.late("Plugin.Init", now, out),
             State::Initializing(_) => {}
-            State::Leaving(until) if *until <= now => {
-                self.state = State::Stopped;
-                out.push(Output::Cancel(PIPES));
-            }
-            State::Leaving(_) => {}
             State::Ready(ready) => match (ready.values, ready.watch) {
                 (Some(call), Watch::Waiting { .. }) if call.until <= now && ready.has_answered => self.is_serial(out),
-                (Some(call), _) if call.until <= now => self.late("Plugin.GetValues", out),
-                _ => self.ask(now, out),
+                (Some(call), _) if call.until <= now => self.late("Plugin.GetValues", now, out),
+                _ => {
+                    if let State::Ready(ready) = &mut self.state {
+                        ready.rests = false;
+                    }
+                    self.ask(now, out);
+                }
             },
         }
     }
@@ -155,6 +166,9 @@ impl Plugin {
     /// Calls what is due.
     fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Ready(ready) = &self.state else { return };
+        if ready.rests {
+            return;
+        }
         if matches!(ready.watch, Watch::Paused(at) if at <= now) {
             let id = self.number();
             let call = wire::watch_prefix(&self.prefix(), &self.watched, self.index, id);
@@ -188,8 +202,8 @@ impl Plugin {
         self.start(out);
     }
 
-    fn late(&mut self, method: &str, out: &mut Vec<Output>) {
-        self.failed(&format!("it did not answer {method} within {PATIENCE:?}"), out);
+    fn late(&mut self, method: &str, now: Instant, out: &mut Vec<Output>) {
+        self.failed(&format!("it did not answer {method} within {PATIENCE:?}"), None, now, out);
     }
 
     /// What was under way is to be done again, by another process.
@@ -199,10 +213,30 @@ impl Plugin {
     }
 
     /// The program is of no use any more.
-    fn failed(&mut self, why: &str, out: &mut Vec<Output>) {
+    fn failed(&mut self, why: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
+        self.end_of_watch(now, out);
         self.stop();
         let words = format!("plugin {} failed: {why}", self.settings.path);
-        out.push(Output::NodeFailed { words, not_before: None });
+        out.push(Output::NodeFailed { words, not_before });
+    }
+
+    /// The program could not be started, or ended.
+    fn ended(&mut self, Failure { kind, words }: &Failure, now: Instant, out: &mut Vec<Output>) {
+        let mut not_before = None;
+        if *kind == FailureKind::Unusable {
+            out.push(Output::FailFast);
+            not_before = now.checked_add(self.random.between(SLOW_RETRY, SLOW_RETRY * 3));
+        }
+        self.failed(words, not_before, now, out);
+    }
+
+    /// Something went wrong. Only after a watch that has lasted it is tried again soon: good reads alone show nothing, as each
+    /// new attempt begins with one.
+    fn end_of_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let State::Ready(ready) = &mut self.state else { return };
+        if ready.steady_since.take().is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
+            out.push(Output::ResetBackoff);
+        }
     }
 
     /// Takes what the program has written.
@@ -210,25 +244,33 @@ impl Plugin {
         let mut replies = Vec::new();
         let mut framer = mem::take(&mut self.framer);
         let limits = self.settings.limits;
-        let pushed =
-            framer.push(piece, |message| replies.push((Reply::read(message, limits), wire::beginning(message))));
+        let pushed = framer.push(piece, |message| replies.push((Reply::read(message, limits), Beginning::of(message))));
         self.framer = framer;
         for (reply, beginning) in replies {
-            let taken = reply.and_then(|reply| self.reply(reply, &beginning, now, out));
-            if let Err(why) = taken {
-                return self.failed(&format!("it answered {why}"), out);
+            let taken = reply.and_then(|reply| self.reply(reply, beginning, now, out));
+            if let Err(nonsense) = taken {
+                let why = nonsense.shown(&self.settings.redactor);
+                return self.failed(&format!("it answered {why}"), None, now, out);
             }
             if matches!(self.state, State::Stopped) {
                 return;
             }
         }
-        if let Err(why) = pushed {
-            self.failed(&format!("it wrote {why}"), out);
+        if let Err(nonsense) = pushed {
+            let why = nonsense.shown(&self.settings.redactor);
+            self.failed(&format!("it wrote {why}"), None, now, out);
         }
     }
 
-    fn reply(&mut self, reply: Reply, beginning: &str, now: Instant, out: &mut Vec<Output>) -> Result<(), String> {
+    fn reply(
+        &mut self,
+        reply: Reply,
+        beginning: Beginning,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Nonsense> {
         let Reply { id, outcome } = reply;
+        let described = |words: &str| Err(Nonsense::Described(words.to_owned()));
         match &self.state {
             State::Initializing(call) if call.id == id => match outcome {
                 Ok(Answer::Flag(true)) => {
@@ -238,13 +280,19 @@ impl Plugin {
                         first: None,
                         is_stale: false,
                         has_answered: false,
+                        rests: false,
+                        steady_since: None,
                     });
                     self.ask(now, out);
                     Ok(())
                 }
-                Ok(Answer::Flag(false)) => Err("false to Plugin.Init".to_owned()),
-                Ok(_) => Err("Plugin.Init with something else than true".to_owned()),
-                Err(words) => Err(format!("an error to Plugin.Init: {words}")),
+                Ok(Answer::Flag(false)) => described("false to Plugin.Init"),
+                Ok(_) => described("Plugin.Init with something else than true"),
+                Err(words) => {
+                    let why = format!("it answered an error to Plugin.Init: {}", self.shown(&words));
+                    self.failed(&why, None, now, out);
+                    Ok(())
+                }
             },
             State::Ready(ready) if ready.values.is_some_and(|call| call.id == id) => match outcome {
                 Ok(Answer::Values(values)) => {
@@ -255,13 +303,13 @@ impl Plugin {
                     self.values(Vec::new(), now, out);
                     Ok(())
                 }
-                Ok(_) => Err("Plugin.GetValues with something else than a map of texts".to_owned()),
+                Ok(_) => described("Plugin.GetValues with something else than a map of texts"),
                 Err(words) => {
                     if let State::Ready(ready) = &mut self.state {
                         ready.values = None;
                     }
                     self.readings.failed(false);
-                    self.troubled(&format!("Plugin.GetValues: {words}"), out);
+                    self.troubled("Plugin.GetValues", &words, now, out);
                     Ok(())
                 }
             },
@@ -270,19 +318,17 @@ impl Plugin {
                     self.changed(index, *since, now, out);
                     Ok(())
                 }
-                Ok(_) => Err("Plugin.WatchPrefix with something else than a number".to_owned()),
+                Ok(_) => described("Plugin.WatchPrefix with something else than a number"),
                 Err(words) => {
                     // What changed meanwhile may be missed.
                     self.pause_watch(*since, now);
                     self.read_again();
-                    self.troubled(&format!("Plugin.WatchPrefix: {words}"), out);
+                    self.troubled("Plugin.WatchPrefix", &words, now, out);
                     Ok(())
                 }
             },
-            // What it says to Plugin.Close.
-            State::Leaving(_) => Ok(()),
             State::Stopped | State::Starting | State::Initializing(_) | State::Ready(_) => {
-                Err(format!("a call that is not under way: {beginning}"))
+                Err(Nonsense::Quoted("a call that is not under way", beginning))
             }
         }
     }
@@ -311,7 +357,11 @@ impl Plugin {
             // What changes between this read and the watch is found by one more read.
             (ready.watch, ready.first) = (Watch::Paused(now), Some(layer.clone()));
         }
-        out.extend([Output::Worked, Output::ResetBackoff]);
+        out.push(Output::Worked);
+        match watches {
+            true => _ = ready.steady_since.get_or_insert(now),
+            false => out.push(Output::ResetBackoff),
+        }
         match was.as_ref() == Some(&layer) {
             true => self.readings.unchanged(id, now, out),
             false => self.readings.succeeded(id, layer, now, out),
@@ -320,7 +370,7 @@ impl Plugin {
             self.readings.again(id);
         }
         if self.readings.waiting().is_empty() && self.readings.due().is_none() {
-            return self.leave(now, out);
+            return self.leave(out);
         }
         self.ask(now, out);
     }
@@ -349,15 +399,24 @@ impl Plugin {
     }
 
     /// It does not do what it was asked for, but runs on.
-    fn troubled(&self, words: &str, out: &mut Vec<Output>) {
-        let words = format!("plugin {} answered an error to {words}", self.settings.path);
+    fn troubled(&mut self, method: &str, words: &str, now: Instant, out: &mut Vec<Output>) {
+        self.end_of_watch(now, out);
+        if let State::Ready(ready) = &mut self.state {
+            ready.rests = true;
+        }
+        let words = format!("plugin {} answered an error to {method}: {}", self.settings.path, self.shown(words));
         out.push(Output::Troubled { words });
     }
 
+    /// The plugin's own words for an error, as they are shown.
+    fn shown(&self, words: &str) -> String {
+        refusal::reason(&self.settings.redactor.redact(cut(words, 2 * LONGEST_ERROR)), LONGEST_ERROR)
+    }
+
     /// Nothing more is wanted of it.
-    fn leave(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn leave(&mut self, out: &mut Vec<Output>) {
         self.farewell(out);
-        self.state = State::Leaving(now + FAREWELL);
+        self.state = State::Stopped;
     }
 }
 
@@ -391,9 +450,8 @@ impl Protocol for Plugin {
                 out.push(Output::Send(PIPES, wire::init(&self.settings.config, id)));
             }
             Input::Body(_, piece) => self.take(piece, now, out),
-            Input::End(_) | Input::Failed(..) if matches!(self.state, State::Leaving(_)) => self.state = State::Stopped,
-            Input::End(_) => self.failed("it closed its standard output", out),
-            Input::Failed(_, Failure { words, .. }) => self.failed(&words, out),
+            Input::End(_) => self.failed("it closed its standard output", None, now, out),
+            Input::Failed(_, failure) => self.ended(&failure, now, out),
             Input::Head(..) | Input::Credentials(_) | Input::Quiet => {}
         }
     }
@@ -401,7 +459,7 @@ impl Protocol for Plugin {
     fn farewell(&mut self, out: &mut Vec<Output>) {
         if matches!(self.state, State::Initializing(_) | State::Ready(_)) {
             let id = self.number();
-            out.push(Output::Send(PIPES, wire::close(id)));
+            out.extend([Output::Send(PIPES, wire::close(id)), Output::Release(PIPES)]);
         }
     }
 
@@ -410,7 +468,6 @@ impl Protocol for Plugin {
             State::Stopped => self.readings.due(),
             State::Starting => None,
             State::Initializing(call) => Some(call.until),
-            State::Leaving(until) => Some(*until),
             State::Ready(ready) => {
                 let watch = match ready.watch {
                     Watch::Paused(at) => Some(at),

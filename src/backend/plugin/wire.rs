@@ -7,6 +7,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::json::Quoted;
+use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
 use crate::config::ReadLimits;
 
@@ -89,22 +90,55 @@ impl Reply {
     ///
     /// # Errors
     /// It is no reply: what is wrong with it, and where it can be shown how it begins.
-    pub fn read(message: &[u8], limits: ReadLimits) -> Result<Reply, String> {
+    pub fn read(message: &[u8], limits: ReadLimits) -> Result<Reply, Nonsense> {
         let mut reader = serde_json::Deserializer::from_slice(message);
         let reply = reader.deserialize_map(ReplyVisitor(limits)).and_then(|reply| reader.end().map(|()| reply));
         reply.map_err(|error| match error.is_data() {
             // Its words name the key, and no value.
-            true => error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
-            false => format!("no JSON: {}", beginning(message)),
+            true => Nonsense::Described(error.to_string().split(" at line ").next().unwrap_or_default().to_owned()),
+            false => Nonsense::Quoted("no JSON", Beginning::of(message)),
         })
     }
 }
 
-/// The beginning of a message, as it is shown.
-pub fn beginning(message: &[u8]) -> String {
-    let shown = &message[..message.len().min(SHOWN)];
-    let more = if shown.len() < message.len() { "..." } else { "" };
-    format!("`{}`{more}", String::from_utf8_lossy(shown).trim().escape_debug())
+/// What a plugin should not have written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Nonsense {
+    /// In words, which may name a key.
+    Described(String),
+    /// What it is, and how it begins.
+    Quoted(&'static str, Beginning),
+}
+
+impl Nonsense {
+    /// As it is shown: on one line, without the secrets of the plugin.
+    pub fn shown(&self, redactor: &Redactor) -> String {
+        match self {
+            Nonsense::Described(words) => redactor.redact(words),
+            Nonsense::Quoted(what, beginning) => format!("{what}: {}", beginning.shown(redactor)),
+        }
+    }
+}
+
+/// The beginning of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Beginning {
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Beginning {
+    /// As much of a message as is shown.
+    pub fn of(message: &[u8]) -> Beginning {
+        let bytes = &message[..message.len().min(SHOWN)];
+        Beginning { bytes: bytes.to_vec(), is_cut: bytes.len() < message.len() }
+    }
+
+    fn shown(&self, redactor: &Redactor) -> String {
+        // Masked first: where a secret is cut, it has to be the end of the text.
+        let text = redactor.redact(String::from_utf8_lossy(&self.bytes).trim());
+        format!("`{}`{}", text.escape_debug(), if self.is_cut { "..." } else { "" })
+    }
 }
 
 struct ReplyVisitor(ReadLimits);
@@ -245,7 +279,7 @@ impl Framer {
     ///
     /// # Errors
     /// Something stands between objects, or an object is too long.
-    pub fn push(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), String> {
+    pub fn push(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), Nonsense> {
         self.kept.extend_from_slice(piece);
         let mut begin = 0;
         while self.seen < self.kept.len() {
@@ -266,7 +300,7 @@ impl Framer {
                     }
                 }
                 byte if self.depth == 0 && !byte.is_ascii_whitespace() => {
-                    return Err(format!("no JSON: {}", beginning(&self.kept[begin..])));
+                    return Err(Nonsense::Quoted("no JSON", Beginning::of(&self.kept[begin..])));
                 }
                 _ => {}
             }
@@ -274,7 +308,7 @@ impl Framer {
         self.kept.drain(..begin);
         self.seen -= begin;
         match self.kept.len() > LONGEST {
-            true => Err(format!("a reply of more than {LONGEST} bytes")),
+            true => Err(Nonsense::Described(format!("a reply of more than {LONGEST} bytes"))),
             false => Ok(()),
         }
     }
@@ -302,7 +336,8 @@ mod tests {
     fn replies_are_read_or_explained() {
         let check = |text: &str, want: Result<Result<Answer, &str>, &str>| {
             let want = want.map(|outcome| Reply { id: 1, outcome: outcome.map_err(str::to_owned) });
-            assert_eq!(Reply::read(text.as_bytes(), LIMITS), want.map_err(str::to_owned), "{text}");
+            let reply = Reply::read(text.as_bytes(), LIMITS).map_err(|nonsense| nonsense.shown(&Redactor::default()));
+            assert_eq!(reply, want.map_err(str::to_owned), "{text}");
         };
         check(r#"{"id":1,"result":true,"error":null}"#, Ok(Ok(Answer::Flag(true))));
         check(r#"{"result":7,"id":1}"#, Ok(Ok(Answer::Number(7))));
@@ -335,13 +370,18 @@ mod tests {
             }
             assert_eq!(all, [r#"{"a":"}\"{"}"#, r#"{"b":[{}]}"#, "{\n\"c\": 1 }"]);
         }
-        let words = Framer::default().push(b"{}\nhello\n", |_| {});
-        assert_eq!(words, Err("no JSON: `hello`".into()));
-        let words = Framer::default().push(format!("[{}", "x".repeat(300)).as_bytes(), |_| {});
-        assert_eq!(words, Err(format!("no JSON: `[{}`...", "x".repeat(199))));
-        assert_eq!(
-            Framer::default().push(&vec![b'{'; LONGEST + 1], |_| {}),
-            Err("a reply of more than 67108864 bytes".into())
-        );
+        let refused = |bytes: &[u8], redactor: &Redactor| {
+            Framer::default().push(bytes, |_| {}).expect_err("it is no reply").shown(redactor)
+        };
+        let nothing = Redactor::default();
+        assert_eq!(refused(b"{}\nhello\n", &nothing), "no JSON: `hello`");
+        let long = format!("[{}", "x".repeat(300));
+        assert_eq!(refused(long.as_bytes(), &nothing), format!("no JSON: `[{}`...", "x".repeat(199)));
+        assert_eq!(refused(&vec![b'{'; LONGEST + 1], &nothing), "a reply of more than 67108864 bytes");
+        // Cut within the secret.
+        let mut redactor = Redactor::default();
+        redactor.hide("password", "tr0ub4dor");
+        let long = format!("[{}tr0ub4dor", "x".repeat(193));
+        assert_eq!(refused(long.as_bytes(), &redactor), format!("no JSON: `[{}<password>`...", "x".repeat(193)));
     }
 }

@@ -673,7 +673,7 @@ impl Vault {
                             format!("failed to {verb} from {node}: {words}: raise `max_response` of the backend");
                         self.refused(&words, now, out);
                     }
-                    FailureKind::Closed | FailureKind::TimedOut | FailureKind::Other => {
+                    FailureKind::Closed | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
                         self.node_failed(&verb, &words, out);
                     }
                 }

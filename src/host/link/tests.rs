@@ -145,7 +145,7 @@ fn what_waits_to_be_sent_has_a_limit_and_goes_out_when_there_is_room() {
             Err(cause) => break cause.to_string(),
         }
     };
-    assert!(error.starts_with("the server does not take what it is sent: "), "{error}");
+    assert!(error.starts_with("what is sent is not taken: "), "{error}");
     assert!(given > LARGEST_QUEUE - piece.len() && link.unsent() <= LARGEST_QUEUE);
     assert_eq!(link.wants(), (true, true));
     let mut taken = 0;

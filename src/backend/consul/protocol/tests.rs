@@ -109,6 +109,7 @@ fn text(output: &Output) -> Option<String> {
             format!("begin {} {target}{}", call.0, if wait.is_empty() { "" } else { "&wait" })
         }
         Output::Cancel(call) => format!("cancel {}", call.0),
+        Output::Release(call) => format!("release {}", call.0),
         Output::ReadCredentials => "credentials".into(),
         Output::Report(Id(id), Report::Snapshot(layer)) => {
             let keys = layer.iter().map(|(key, value)| format!(" {}={}", shown(key), shown(value)));

@@ -142,6 +142,7 @@ fn text(output: &Output) -> Option<String> {
         Output::Connect(_, Security::Tls) | Output::Begin(..) | Output::Replace(_) => panic!("not of NATS: {output:?}"),
         Output::Secure(_) => Some("secure".into()),
         Output::Cancel(_) => Some("cancel".into()),
+        Output::Release(_) => Some("release".into()),
         Output::ReadCredentials => Some("credentials".into()),
         Output::Send(_, bytes) => {
             let lines = String::from_utf8_lossy(bytes);

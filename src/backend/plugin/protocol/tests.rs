@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::backend::Report;
+use crate::backend::driver::core::{Command, Core};
+use crate::backend::failover::{Deadline, Failover, Start};
 use crate::config::Kind;
 
 struct Bench {
@@ -25,6 +27,7 @@ impl Bench {
             id: Id(1),
             path: "/bin/p".to_owned(),
             config: "{}".to_owned(),
+            redactor: Redactor::default(),
             limits: ReadLimits::default(),
             mode,
             seed: 1,
@@ -89,9 +92,12 @@ fn text(output: &Output) -> Option<String> {
         }
         Output::Report(_, Report::Log(line)) if line.level == Level::Warn => Some(line.message.to_string()),
         Output::Report(_, Report::Log(_)) | Output::Worked | Output::ResetBackoff | Output::Healthy(_) => None,
-        Output::NodeFailed { words, .. } => Some(format!("failed: {words}")),
+        Output::NodeFailed { words, not_before: None } => Some(format!("failed: {words}")),
+        Output::NodeFailed { words, .. } => Some(format!("failed for long: {words}")),
+        Output::FailFast => Some("fail fast".to_owned()),
         Output::Troubled { words } => Some(format!("troubled: {words}")),
         Output::Cancel(_) => Some("cancel".to_owned()),
+        Output::Release(_) => Some("release".to_owned()),
         other => Some(format!("{other:?}")),
     }
 }
@@ -163,6 +169,11 @@ fn an_error_is_told_and_the_plugin_runs_on() {
     bench.line("4 error gone", &["troubled: plugin /bin/p answered an error to Plugin.WatchPrefix: gone"]);
     bench.now += PACE;
     bench.check(Input::Turn, &["WatchPrefix 6 from 0", "GetValues 7"]);
+    // It rests until the driver gives it a turn, whatever it answers meanwhile.
+    bench.line("7 error a\\nb", &["troubled: plugin /bin/p answered an error to Plugin.GetValues: a b"]);
+    bench.now += PACE;
+    bench.line("6 1", &[]);
+    bench.check(Input::Turn, &["WatchPrefix 8 from 1", "GetValues 9"]);
 }
 
 #[test]
@@ -180,6 +191,11 @@ fn what_cannot_be_understood_ends_it() {
     let failure =
         Failure { kind: crate::backend::protocol::FailureKind::Closed, words: "it exited with status 3".into() };
     check(Input::Failed(PIPES, failure), "it exited with status 3");
+    let mut bench = Bench::new(true, None, Mode::Watch);
+    bench.check(Input::Turn, &["connect"]);
+    let missing = Failure { kind: FailureKind::Unusable, words: "there is no program".into() };
+    let words = "failed for long: plugin /bin/p failed: there is no program";
+    bench.check(Input::Failed(PIPES, missing), &["fail fast", words]);
     let mut bench = Bench::new(false, None, Mode::Watch);
     bench.check(Input::Turn, &["connect"]);
     bench.check(Input::Connected(PIPES), &["Init 1"]);
@@ -189,15 +205,81 @@ fn what_cannot_be_understood_ends_it() {
 #[test]
 fn one_that_is_not_needed_any_more_is_said_goodbye_to() {
     let mut bench = Bench::ready(false, None);
-    bench.line("2 {}", &["", "Close 3"]);
-    bench.line("3 true", &[]);
-    bench.check(Input::End(PIPES), &[]);
+    bench.line("2 {}", &["", "Close 3", "release"]);
     assert_eq!(bench.plugin.due(), None);
     bench.check(Input::Turn, &[]);
-    let mut bench = Bench::ready(false, None);
-    bench.line("2 {}", &["", "Close 3"]);
-    bench.later(&["cancel"]);
     let mut bench = Bench::new(false, None, Mode::OneShot);
     bench.plugin.give_up();
     bench.check(Input::Turn, &[]);
+}
+
+/// Counts how often a program is started in an hour, and called, by a driver's core. `line`: what it answers to a call.
+fn hour(bench: &mut Bench, mut line: impl FnMut(&str) -> Option<String>) -> (usize, usize) {
+    let random = |bound| bound / 2;
+    let failover = Failover::new(vec!["/bin/p".to_owned()], Start::First, Deadline::Never, Box::new(random));
+    let mut core = Core::new("p", failover);
+    let (begun, mut starts, mut calls) = (bench.now, 0, 0);
+    let mut inputs = vec![];
+    while bench.now < begun + Duration::from_secs(3600) {
+        let mut out = Vec::new();
+        match inputs.pop() {
+            Some(None) => bench.plugin.on(Input::Connected(PIPES), bench.now, &mut out),
+            Some(Some(line)) => bench.plugin.on(Input::Body(PIPES, String::as_bytes(&line)), bench.now, &mut out),
+            None => {
+                let due = core.due(bench.plugin.due());
+                // A program has its own time to answer: a second.
+                bench.now = due.unwrap_or(bench.now + Duration::from_secs(1)).max(bench.now);
+                if core.pause(bench.now).is_none() {
+                    bench.plugin.on(Input::Turn, bench.now, &mut out);
+                }
+            }
+        }
+        let mut commands = Vec::new();
+        out.into_iter().for_each(|output| core.take(output, &mut bench.plugin, bench.now, &mut commands));
+        for command in commands {
+            match command {
+                Command::Connect(..) => {
+                    starts += 1;
+                    inputs.insert(0, None);
+                }
+                Command::Send(_, sent) => {
+                    calls += 1;
+                    let sent = String::from_utf8(sent).unwrap();
+                    inputs.splice(0..0, line(&sent).map(Some));
+                }
+                Command::CancelAll => inputs.clear(),
+                _ => {}
+            }
+        }
+    }
+    (starts, calls)
+}
+
+/// An answer to a call of these words, with the fields that follow its number.
+fn to_call(sent: &str, answers: &[(&str, &str)]) -> Option<String> {
+    let call: serde_json::Value = serde_json::from_str(sent).unwrap();
+    let (_, fields) = answers.iter().find(|(method, _)| sent.contains(method))?;
+    Some(format!("{{\"id\":{},{fields}}}\n", call["id"]))
+}
+
+#[test]
+fn a_watch_that_is_no_watch_is_tried_ever_more_slowly() {
+    let good = [("Init", "\"result\":true"), ("GetValues", "\"result\":{}")];
+    for bad in ["\"result\":\"text\"", "\"result\":{}", "\"error\":\"no\""] {
+        let mut bench = Bench::new(true, None, Mode::Watch);
+        let answers = [good[0], good[1], ("WatchPrefix", bad)];
+        let (starts, calls) = hour(&mut bench, |sent| to_call(sent, &answers));
+        // A pause of 7.5 s at the most, and in each round two reads and a watch.
+        assert!(starts < 500 && calls < 2500, "{bad}: {starts} starts, {calls} calls");
+        assert!(calls > 900, "{bad}: {calls} calls");
+    }
+    // Its reads fail, however often it tells of changes.
+    let mut bench = Bench::new(true, None, Mode::Watch);
+    let mut reads = 0;
+    let (starts, calls) = hour(&mut bench, |sent| {
+        reads += usize::from(sent.contains("GetValues"));
+        let values = if reads % 3 == 0 { "\"error\":\"no\"" } else { "\"result\":{}" };
+        to_call(sent, &[good[0], ("GetValues", values), ("WatchPrefix", "\"result\":1")])
+    });
+    assert!(starts == 1 && calls < 5000, "{starts} starts, {calls} calls");
 }

@@ -90,6 +90,7 @@ fn text(output: &Output) -> Option<String> {
             panic!("etcd does not do this")
         }
         Output::Cancel(call) => Some(format!("cancel {}", call.0)),
+        Output::Release(call) => Some(format!("release {}", call.0)),
         Output::ReadCredentials => Some("credentials".into()),
         Output::Report(_, Report::Snapshot(layer)) => Some(format!("snapshot {}", layer.len())),
         Output::Report(_, Report::Changes { changes, .. }) => Some(format!("changes {}", changes.len())),
