@@ -381,6 +381,10 @@ impl From<lexopt::Error> for Error {
 }
 
 #[cfg(test)]
+#[path = "cli/completions/tests.rs"]
+mod completions;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStringExt;

@@ -41,6 +41,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/config/", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/dns/", kind: Kind::Pure, uses: &["dns"] },
     Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/cli/", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/acl.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },

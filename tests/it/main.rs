@@ -33,6 +33,7 @@ mod nats;
 mod network;
 mod one_shot;
 mod output;
+mod package;
 mod permissions;
 mod pid_file;
 #[cfg(feature = "plugin")]

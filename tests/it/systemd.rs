@@ -302,7 +302,7 @@ fn a_socket_that_is_none_holds_up_nothing() {
 #[test]
 fn the_unit_file_is_as_systemd_wants_it() {
     let dir = TempDir::new();
-    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/remco.service"));
+    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/remco.service"));
     let unit = unit.expect("the project has one").replace("/usr/local/bin/remco", env!("CARGO_BIN_EXE_remco"));
     dir.write("remco.service", unit);
     let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(dir.at("remco.service")).output();

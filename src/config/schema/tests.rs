@@ -1,5 +1,5 @@
-//! Compares the tables of docs/configuration.md with the rows of the keys. `UPDATE_SNAPSHOTS=1` writes the tables. A table
-//! stands below a line `<!-- keys of PATH -->`, where PATH is that of its schema.
+//! Compares the tables of docs/configuration.md and the manual page docs/remco.5 with the rows of the keys.
+//! `UPDATE_SNAPSHOTS=1` writes them. A table stands below a line `<!-- keys of PATH -->`, where PATH is that of its schema.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,7 @@ use crate::config::finding::hides;
 
 #[test]
 fn the_tables_are_those_of_the_rows() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let document = std::fs::read_to_string(&path).expect("the documentation is in the tree");
+    let document = read("docs/configuration.md");
     let mut tables: BTreeMap<&str, String> = BTreeMap::new();
     tables.insert("every backend", table(EVERY.iter()));
     for schema in SCHEMAS {
@@ -23,13 +22,84 @@ fn the_tables_are_those_of_the_rows() {
     }
     let written = with_tables(&document, &mut tables);
     assert!(tables.is_empty(), "no line `<!-- keys of PATH -->` for {:?}", tables.keys());
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        return std::fs::write(&path, written).expect("the documentation can be written");
+    compare("docs/configuration.md", &document, &written);
+}
+
+#[test]
+fn the_manual_page_is_that_of_the_rows() {
+    let mut page = include_str!("remco.5.head").to_owned();
+    page += &manual("keys of every backend", EVERY.iter());
+    for schema in SCHEMAS {
+        let title = match schema.path {
+            "top level" => "keys of the top level".to_owned(),
+            path => format!("[{path}]"),
+        };
+        page += &manual(&title, own(schema));
     }
-    for (is, was) in written.lines().zip(document.lines()) {
+    page += include_str!("remco.5.tail");
+    compare("docs/remco.5", &read("docs/remco.5"), &page);
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).expect("the documentation is in the tree")
+}
+
+/// Compares a document with what it should be, or writes it where that is wanted.
+#[track_caller]
+fn compare(path: &str, was: &str, is: &str) {
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        return std::fs::write(&path, is).expect("the documentation can be written");
+    }
+    for (is, was) in is.lines().zip(was.lines()) {
         assert_eq!(is, was, "run this test with UPDATE_SNAPSHOTS=1");
     }
-    assert_eq!(written, document);
+    assert_eq!(is, was);
+}
+
+/// A section of the manual page; nothing where there are no rows.
+fn manual<'a>(title: &str, rows: impl Iterator<Item = &'a Key>) -> String {
+    let mut section = String::new();
+    for row in rows {
+        if section.is_empty() {
+            section += &format!(".SS {}\n", roff(title));
+        }
+        let (value, default) = (type_of(row), roff(&default_of(row)));
+        section += &format!(".TP\n\\fB{}\\fP ({value}; default: {default})\n{}\n", row.name, roff(row.text));
+    }
+    section
+}
+
+/// Markdown of one line as roff: code in bold type, links as their words.
+fn roff(text: &str) -> String {
+    let mut words = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once('[') {
+        words += before;
+        match link.split_once("](").and_then(|(name, after)| Some((name, after.split_once(')')?.1))) {
+            Some((name, after)) if !name.contains(['[', ']']) => {
+                words += name;
+                rest = after;
+            }
+            _ => {
+                words += "[";
+                rest = link;
+            }
+        }
+    }
+    words += rest;
+    let escaped = words.replace('\\', "\\e").replace('-', "\\-");
+    let mut is_code = false;
+    let mut out = String::new();
+    for part in escaped.split('`') {
+        out += part;
+        is_code = !is_code;
+        out += if is_code { "\\fB" } else { "\\fP" };
+    }
+    // The last part opened one too many.
+    let out = out.strip_suffix("\\fB").unwrap_or(&out).to_owned();
+    if out.starts_with(['.', '\'']) { format!("\\&{out}") } else { out }
 }
 
 /// The document with these tables. The tables that have a place are taken out.
