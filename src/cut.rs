@@ -8,6 +8,18 @@ pub fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
+/// Bytes of a key that a message shows.
+const KEY: usize = 200;
+
+/// A key, a path or a name in a message: on one line, and cut where it is long, which dots show.
+pub fn key(bytes: &[u8]) -> String {
+    // What is cut away is not decoded.
+    let beginning = &bytes[..bytes.len().min(KEY + 1)];
+    let text: String =
+        String::from_utf8_lossy(beginning).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if bytes.len() <= KEY { text } else { format!("{}...", cut(&text, KEY)) }
+}
+
 /// The characters of a text, with blanks in the place of control characters.
 pub fn without_controls(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if c.is_control() { ' ' } else { c })
@@ -28,5 +40,15 @@ mod tests {
         check("aä", 3, "aä");
         check("😀", 3, "");
         check("😀", usize::MAX, "😀");
+    }
+
+    #[test]
+    fn keys_are_short_and_on_one_line() {
+        assert_eq!(key(b"/a\n\xff/\xc3\xa4"), "/a\u{fffd}\u{fffd}/\u{e4}");
+        assert_eq!(key(&b"/a".repeat(100)), "/a".repeat(100));
+        assert_eq!(key(&b"/a".repeat(9999)), format!("{}...", "/a".repeat(100)));
+        assert_eq!(key("\u{e4}".repeat(101).as_bytes()), format!("{}...", "\u{e4}".repeat(100)));
+        // A text of other bytes grows three times.
+        assert!(key(&[0xff; 9999]).len() <= KEY + 3);
     }
 }

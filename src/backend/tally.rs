@@ -1,7 +1,23 @@
 //! Counts the keys of a read and their decoded bytes against the limits of the backend: small entries take many times their
-//! size on the wire in memory. Holds no keys.
+//! size on the wire in memory. Tells a tree without an end by its depth. Holds no keys.
 
 use crate::config::ReadLimits;
+use crate::cut;
+
+/// The most levels of a path in a tree that is listed level by level.
+const DEEPEST: usize = 256;
+
+/// Checks the depth of a path in a tree that is listed level by level. Without a limit a server that lists every node below
+/// itself would be followed until the other limits are reached, with memory and time that grow by the square of the depth.
+///
+/// # Errors
+/// The path is too deep, in words.
+pub fn check_depth(path: &[u8]) -> Result<(), String> {
+    if path.iter().filter(|byte| **byte == b'/').count() <= DEEPEST {
+        return Ok(());
+    }
+    Err(format!("`{}` has more than {DEEPEST} levels: the server lists a tree without an end", cut::key(path)))
+}
 
 /// The counts of a read.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +57,14 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_has_an_end() {
+        assert_eq!(check_depth("/a".repeat(256).as_bytes()), Ok(()));
+        let words =
+            format!("`{}...` has more than 256 levels: the server lists a tree without an end", "/a".repeat(100));
+        assert_eq!(check_depth("/a".repeat(257).as_bytes()), Err(words));
+    }
 
     #[test]
     fn each_limit_is_named() {

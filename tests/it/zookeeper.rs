@@ -193,7 +193,7 @@ fn a_dead_node_is_passed_over() {
     server.client().put("/dead/x", "1");
     let dead = format!("127.0.0.1:{}", free_port());
     assert_eq!(fresh(&listing(&[dead.clone(), server.node()], &["/dead"])), "/dead/x=1\n");
-    let words = format!("failed to read from zookeeper://{dead}");
+    let words = format!("failed to connect to zookeeper://{dead}");
     remco(&folder(&listing(&[dead], &["/dead"]).set("timeout", 0.3))).once().expect_code(1).expect_log(&words);
 }
 

@@ -14,8 +14,9 @@ use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
 use crate::backend::protocol::{CallId, Credentials, Id, Input, Output, Protocol, Security, Subscribers};
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
-use crate::backend::{Mode, Report};
+use crate::backend::{Mode, Report, tally};
 use crate::config::{self, Secret};
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Bytes;
@@ -31,6 +32,12 @@ const HOLD: Duration = Duration::from_millis(50);
 
 /// A connection that lasted this long is no sign that the node is unwell when it ends.
 const LASTING: Duration = LONGEST_BACKOFF;
+
+/// The shortest time between two pings: a server must not be able to have work done without end.
+const SHORTEST_PING: Duration = Duration::from_millis(100);
+
+/// The pings within the timeout of a session, so that one may be late.
+const PINGS: u32 = 3;
 
 /// What a session needs to know.
 pub struct Settings {
@@ -123,6 +130,8 @@ enum Fault {
     Words(String),
     /// Only a person can mend it: in words.
     Lasting(String),
+    /// The server does not take the user.
+    Login(Code),
     /// The server knows no lasting watches.
     Old,
 }
@@ -131,7 +140,7 @@ impl From<Unreadable> for Fault {
     fn from(error: Unreadable) -> Fault {
         match error {
             Unreadable::TooLong(..) => Fault::Lasting(error.to_string()),
-            Unreadable::Nonsense(_) => Fault::Words(error.to_string()),
+            Unreadable::Nonsense(_) | Unreadable::Foreign(_) => Fault::Words(error.to_string()),
         }
     }
 }
@@ -166,7 +175,8 @@ impl Zookeeper {
             }
             State::Closed if self.is_needed(now) => self.connect(out),
             State::Opening { until: Some(until), .. } if *until <= now => {
-                let words = format!("no session within {:?}", self.settings.request_timeout);
+                let limit = self.settings.request_timeout;
+                let words = format!("no session within {limit:?}: it may be no ZooKeeper, or want TLS (zookeepers://)");
                 self.fail(&words, None, now, out);
             }
             State::Open(open) if open.is_late(self.settings.request_timeout, now) => {
@@ -231,7 +241,7 @@ impl Zookeeper {
         let security = if self.node.starts_with(super::TLS_SCHEME) { Security::Tls } else { Security::Plain };
         out.push(Output::Connect(CONNECTION, security));
         out.push(Output::Send(CONNECTION, wire::connect(self.settings.session_timeout, &self.session)));
-        self.state = State::Opening { frames: Frames::new(self.settings.max_response), until: None };
+        self.state = State::Opening { frames: Frames::new(wire::LONGEST_SESSION), until: None };
     }
 
     fn credentials(&mut self, read: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
@@ -297,6 +307,20 @@ impl Zookeeper {
         }
     }
 
+    /// Asks for all of a node that a list named.
+    fn want_child(&mut self, path: &Bytes, interests: Vec<Interest>, now: Instant, out: &mut Vec<Output>) {
+        match tally::check_depth(path) {
+            Ok(()) => interests.into_iter().for_each(|interest| self.want_node(path, interest)),
+            Err(words) => {
+                let words = format!("failed to read from {}: {words}", self.node);
+                for interest in interests {
+                    let pause = self.slow_retry();
+                    self.refuse(interest.id, words.clone(), pause, now, out);
+                }
+            }
+        }
+    }
+
     fn want(&mut self, path: &Bytes, what: What, interest: Interest) {
         if self.reads.want(path.clone(), what, interest)
             && let Some(subscription) = self.subscriptions.get_mut(&interest.id)
@@ -332,7 +356,7 @@ impl Zookeeper {
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(Listed::Child { parent, name, interests })) => {
                     let child = subscription::child(&parent, &name);
-                    interests.into_iter().for_each(|interest| self.want_node(&child, interest));
+                    self.want_child(&child, interests, now, out);
                 }
                 Some(Ok(Listed::End(interests))) => self.arrived(&interests, now, out),
             }
@@ -377,7 +401,11 @@ impl Zookeeper {
         let mut frames = mem::replace(frames, Frames::new(0));
         frames.push(piece);
         let outcome = loop {
-            match frames.next_frame() {
+            let frame = match &self.state {
+                State::Opening { .. } => frames.session_frame(self.settings.max_response),
+                State::Closed | State::LoggingIn | State::Open(_) => frames.next_frame(),
+            };
+            match frame {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(Fault::from(error)),
                 Ok(Some(frame)) => {
@@ -415,10 +443,7 @@ impl Zookeeper {
                     }
                     Ok(())
                 }
-                Message::Authenticated(Err(code)) => {
-                    let user = self.user.as_ref().map_or("", |(user, _)| user.reveal());
-                    Err(Fault::Lasting(format!("user `{user}`: {code}")))
-                }
+                Message::Authenticated(Err(code)) => Err(Fault::Login(code)),
             },
             // The session had expired: what follows belongs to none.
             State::Closed | State::LoggingIn => Ok(()),
@@ -437,6 +462,13 @@ impl Zookeeper {
             self.wake = Some(now);
             return Ok(());
         };
+        if timeout < SHORTEST_PING * PINGS {
+            let least = SHORTEST_PING * PINGS;
+            return Err(Fault::Words(format!(
+                "the server keeps a session for {timeout:?} only, and {least:?} are needed: raise its `tickTime` or \
+                 `maxSessionTimeout`, or `session_timeout` of the backend"
+            )));
+        }
         self.session = session;
         let mut open = Open {
             frames: Frames::new(self.settings.max_response),
@@ -444,7 +476,7 @@ impl Zookeeper {
             number: 0,
             is_probed: false,
             unsent: Vec::new(),
-            ping_every: (timeout / 3).min(self.settings.watch_deadline),
+            ping_every: (timeout / PINGS).min(self.settings.watch_deadline).max(SHORTEST_PING),
             since: now,
             sent: now,
             heard: now,
@@ -519,14 +551,14 @@ impl Zookeeper {
                 return Ok(());
             }
             (_, Err(Code::NO_NODE)) => interests.iter().for_each(|interest| self.gone(path, *interest, now, out)),
-            (_, Err(code @ (Code::NO_AUTH | Code(-8)))) => {
+            (_, Err(code @ (Code::NO_AUTH | Code::BAD_ARGUMENTS))) => {
                 let words = self.refusal(path, code);
                 for interest in &interests {
                     let pause = self.slow_retry();
                     self.refuse(interest.id, words.clone(), pause, now, out);
                 }
             }
-            (_, Err(code)) => return Err(Fault::Words(format!("`{}`: {code}", shown(path)))),
+            (_, Err(code)) => return Err(Fault::Words(format!("`{}`: {code}", cut::key(path)))),
         }
         self.arrived(&interests, now, out);
         Ok(())
@@ -578,7 +610,7 @@ impl Zookeeper {
         }
         before.difference(&named).for_each(|child| self.gone(child, interest, now, out));
         if self.active(interest.id).is_some() {
-            named.difference(&before).for_each(|child| self.want_node(child, interest));
+            named.difference(&before).for_each(|child| self.want_child(child, vec![interest], now, out));
         }
         Ok(())
     }
@@ -682,7 +714,7 @@ impl Zookeeper {
 
     /// Why a node cannot be read.
     fn refusal(&mut self, path: &[u8], code: Code) -> String {
-        let (node, path) = (&self.node, shown(path));
+        let (node, path) = (&self.node, cut::key(path));
         match (code, &self.user) {
             (Code::NO_NODE, _) => format!("failed to read from {node}: key `{path}` does not exist"),
             (Code::NO_AUTH, None) => {
@@ -715,6 +747,15 @@ impl Zookeeper {
                 let not_before = now + self.slow_retry();
                 self.fail(&words, Some(not_before), now, out);
             }
+            Fault::Login(code) => {
+                let user = self.user.as_ref().map_or("", |(user, _)| user.reveal());
+                let words = format!("user `{}`: {code}", cut::key(user.as_bytes()));
+                let not_before = code.is_lasting().then(|| {
+                    out.push(Output::FailFast);
+                    now + self.slow_retry()
+                });
+                self.fail_to("log in to", &words, not_before, now, out);
+            }
             Fault::Old => {
                 self.readings.debug("the server has no lasting watches, setting one on each node", out);
                 self.is_old = true;
@@ -732,14 +773,22 @@ impl Zookeeper {
 
     /// The connection is of no use any more.
     fn fail(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
+        let verb = match self.state {
+            State::Closed | State::Opening { .. } => "connect to",
+            State::LoggingIn => "log in to",
+            State::Open(_) if self.readings.is_due(now) || self.readings.reading().next().is_some() => "read from",
+            State::Open(_) => "watch",
+        };
+        self.fail_to(verb, words, not_before, now, out);
+    }
+
+    fn fail_to(&mut self, verb: &str, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
         if let State::Open(open) = &self.state
             && now.saturating_duration_since(open.since) >= LASTING
         {
             out.push(Output::ResetBackoff);
         }
-        let is_reading = self.readings.is_due(now) || self.readings.reading().next().is_some();
-        let what = if is_reading { "read from" } else { "watch" };
-        let words = format!("failed to {what} {}: {}", self.node, self.secrets.redact(words));
+        let words = format!("failed to {verb} {}: {}", self.node, self.secrets.redact(words));
         self.lose(out);
         out.push(Output::NodeFailed { words, not_before });
     }
@@ -894,12 +943,6 @@ fn relative(chroot: &[u8], full: &[u8]) -> Option<Bytes> {
         b"" => Some(Bytes::from(&b"/"[..])),
         path => path.starts_with(b"/").then(|| Bytes::from(path)),
     }
-}
-
-/// A path in a message.
-fn shown(path: &[u8]) -> String {
-    let path = String::from_utf8_lossy(path);
-    path.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

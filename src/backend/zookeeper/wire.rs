@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::scheme;
 use crate::store::Bytes;
 
 /// The number of a reply that is an event of a watch.
@@ -33,6 +34,12 @@ const NO_PASSWORD: [u8; 16] = [0; 16];
 
 /// The longest password of a session; servers give 16 bytes.
 const LONGEST_PASSWORD: usize = 1024;
+
+/// The longest answer to [`connect`]: version, timeout, number, password and a flag.
+pub const LONGEST_SESSION: usize = 4 + 4 + 8 + 4 + LONGEST_PASSWORD + 1;
+
+/// Bytes of the answer of another kind of server that an error shows.
+const SHOWN: usize = 40;
 
 /// Bytes of memory that are kept for the next frames after a large one.
 const KEPT: usize = 256 * 1024;
@@ -139,6 +146,21 @@ impl Code {
     pub const AUTH_FAILED: Code = Code(-115);
     /// The server wants another kind of authentication.
     pub const AUTH_REQUIRED: Code = Code(-124);
+    /// The request has no sense for the server.
+    pub const BAD_ARGUMENTS: Code = Code(-8);
+
+    /// Whether only a person mends it, whatever node is asked and however often.
+    pub fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Code::UNIMPLEMENTED
+                | Code::BAD_ARGUMENTS
+                | Code::NO_NODE
+                | Code::NO_AUTH
+                | Code::AUTH_FAILED
+                | Code::AUTH_REQUIRED
+        )
+    }
 }
 
 impl fmt::Display for Code {
@@ -173,6 +195,8 @@ pub enum Unreadable {
     TooLong(usize, usize),
     /// They are not what ZooKeeper sends.
     Nonsense(&'static str),
+    /// The first bytes of a connection are those of another kind of server: their beginning.
+    Foreign(Vec<u8>),
 }
 
 impl fmt::Display for Unreadable {
@@ -183,6 +207,12 @@ impl fmt::Display for Unreadable {
                 "an answer of {length} bytes is longer than {limit} bytes: raise `max_response` of the backend"
             ),
             Unreadable::Nonsense(what) => write!(f, "not an answer of ZooKeeper: {what}"),
+            Unreadable::Foreign(bytes) if scheme::speaks_tls(bytes) => {
+                f.write_str("the server speaks TLS: write zookeepers:// in front of the address")
+            }
+            Unreadable::Foreign(bytes) => {
+                write!(f, "the server is no ZooKeeper: its answer begins with `{}`", bytes.escape_ascii())
+            }
         }
     }
 }
@@ -210,6 +240,22 @@ impl Frames {
             self.bytes.shrink_to(KEPT);
         }
         self.bytes.extend_from_slice(piece);
+    }
+
+    /// The frame with the answer to [`connect`], once it is there as a whole. From then on frames are as long as `limit` says.
+    ///
+    /// # Errors
+    /// Its length is none of such an answer: another kind of server, or a protocol of its own in front of ZooKeeper.
+    pub fn session_frame(&mut self, limit: usize) -> Result<Option<&[u8]>, Unreadable> {
+        self.limit = LONGEST_SESSION;
+        let (at, end) = (self.at, self.bytes.len().min(self.at + SHOWN));
+        match self.next_frame() {
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => {}
+            Err(_) => return Err(Unreadable::Foreign(self.bytes[at..end].to_vec())),
+        }
+        self.limit = limit;
+        Ok(self.bytes.get(at + 4..self.at))
     }
 
     /// The next frame that is there as a whole.
@@ -499,6 +545,28 @@ mod tests {
         }
         assert_eq!(frames(bytes, 5, 2), Err(Unreadable::TooLong(3, 2)), "before its bytes have come");
         assert_eq!(frames(b"\xff\xff\xff\xff", 4, 9), Err(Unreadable::Nonsense("a frame of negative length")));
+    }
+
+    #[test]
+    fn the_first_frame_tells_another_kind_of_server() {
+        let first = |bytes: &[u8]| {
+            let mut frames = Frames::new(LONGEST_SESSION);
+            frames.push(bytes);
+            frames.session_frame(3).map(|frame| frame.map(<[u8]>::to_vec)).map_err(|error| error.to_string())
+        };
+        let foreign = |begin: &str| Err(format!("the server is no ZooKeeper: its answer begins with `{begin}`"));
+        assert_eq!(first(b"INFO {\"server_id\":1}"), foreign(r#"INFO {\"server_id\":1}"#));
+        assert_eq!(first(&b"HTTP".repeat(99)), foreign(&"HTTP".repeat(10)));
+        assert_eq!(first(b"-ERR unknown"), foreign("-ERR unknown"));
+        assert_eq!(first(b"\xff\xff\xff\xfe"), foreign(r"\xff\xff\xff\xfe"));
+        let tls = "the server speaks TLS: write zookeepers:// in front of the address".to_owned();
+        assert_eq!(first(b"\x15\x03\x03\0\x02"), Err(tls));
+        assert_eq!(first(b"\0\0\x04\x15"), Ok(None), "the longest password");
+        assert_eq!(first(b"\0\0\0\x04abcd"), Ok(Some(b"abcd".to_vec())));
+        let mut frames = Frames::new(LONGEST_SESSION);
+        frames.push(b"\0\0\0\x01a\0\0\0\x04");
+        assert_eq!(frames.session_frame(3), Ok(Some(&b"a"[..])));
+        assert_eq!(frames.next_frame(), Err(Unreadable::TooLong(4, 3)), "the limit of those that follow");
     }
 
     #[test]

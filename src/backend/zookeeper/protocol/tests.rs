@@ -233,6 +233,10 @@ fn session(timeout: i32, id: i64) -> Vec<u8> {
     [&[0; 4][..], &timeout.to_be_bytes(), &id.to_be_bytes(), &buffer(&[7; 16]), &[0]].concat()
 }
 
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 fn reply(number: i32, answer: &str) -> Vec<u8> {
     let words: Vec<&str> = answer.split(' ').collect();
     let body = match words[..] {
@@ -347,7 +351,7 @@ fn a_session_outlives_its_connection_and_everything_is_read_again() {
     bench.frame(&session(0, 0), &["cancel"]);
     bench.turn(&["connect Plain", "session 10000 0"]);
     bench.check(Input::Connected(CONNECTION), &[]);
-    bench.frame(&session(0, 0), &["node: failed to read from zookeeper://b:1: the server gives no session"]);
+    bench.frame(&session(0, 0), &["node: failed to connect to zookeeper://b:1: the server gives no session"]);
 }
 
 #[test]
@@ -368,10 +372,79 @@ fn a_silent_server_is_found() {
     bench.turn(&["connect Plain", "session 10000 5"]);
     bench.check(Input::Connected(CONNECTION), &[]);
     bench.now += 3 * SECOND;
-    bench.turn(&["node: failed to read from zookeeper://a:1: no session within 3s"]);
+    bench.turn(&["node: failed to connect to zookeeper://a:1: no session within 3s: it may be no \
+                  ZooKeeper, or want TLS (zookeepers://)"]);
     bench.turn(&["connect Plain", "session 10000 5"]);
     let words = "closed by the server before it gave a session: it may have no quorum";
-    bench.closed(&[&format!("node: failed to read from zookeeper://a:1: {words}")]);
+    bench.closed(&[&format!("node: failed to connect to zookeeper://a:1: {words}")]);
+}
+
+#[test]
+fn a_server_cannot_have_pings_without_end() {
+    let mut bench = Bench::watching();
+    for timeout in [1, 299] {
+        bench.turn(&["connect Plain", "session 10000 0"]);
+        bench.check(Input::Connected(CONNECTION), &[]);
+        let words = format!(
+            "the server keeps a session for {timeout}ms only, and 300ms are needed: raise its `tickTime` or \
+             `maxSessionTimeout`, or `session_timeout` of the backend"
+        );
+        bench.frame(&session(timeout, 5), &[&format!("node: failed to connect to zookeeper://a:1: {words}")]);
+    }
+    bench.turn(&["connect Plain", "session 10000 0"]);
+    bench.check(Input::Connected(CONNECTION), &[]);
+    bench.frame(&session(300, 5), &[]);
+    bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
+    bench.answer("ok", &[]);
+    bench.answer("ok", &[]);
+    bench.answer("data 1 0", &["healthy 1", "1 snapshot /a=1"]);
+    bench.turn(&[]);
+    assert_eq!(bench.zookeeper.due(), Some(bench.now + SHORTEST_PING));
+}
+
+/// The first bytes of a connection tell what it leads to.
+#[test]
+fn another_kind_of_server_is_named_by_its_first_bytes() {
+    let check = |bytes: &[u8], words: &str| {
+        let mut bench = Bench::watching();
+        bench.turn(&["connect Plain", "session 10000 0"]);
+        bench.check(Input::Connected(CONNECTION), &[]);
+        let mut out = Vec::new();
+        bench.zookeeper.on(Input::Body(CONNECTION, bytes), bench.now, &mut out);
+        // A failure of the node: another one may be a ZooKeeper.
+        assert_eq!(bench.texts(out), [format!("node: failed to connect to zookeeper://a:1: {words}")]);
+    };
+    let begins = "the server is no ZooKeeper: its answer begins with";
+    check(b"INFO {}\r\n", &format!("{begins} `INFO {{}}\\r\\n`"));
+    check(b"HTTP/1.1 400 Bad Request\r\n", &format!("{begins} `HTTP/1.1 400 Bad Request\\r\\n`"));
+    check(b"-ERR what\r\n", &format!("{begins} `-ERR what\\r\\n`"));
+    check(b"\xff\xff\xff\xfe", &format!("{begins} `\\xff\\xff\\xff\\xfe`"));
+    check(b"\x15\x03\x03\0\x02\x02\x46", "the server speaks TLS: write zookeepers:// in front of the address");
+    check(&buffer(b"\0\0"), "not an answer of ZooKeeper: it ends too early");
+}
+
+#[test]
+fn a_tree_without_an_end_is_refused() {
+    let mut bench = Bench::new(Settings { max_response: 9999, read: ReadLimits::default(), ..settings() }, Mode::Watch);
+    bench.add(1, &options(&["/a"], true, None));
+    bench.open();
+    bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
+    bench.answer("ok", &[]);
+    bench.answer("ok", &[]);
+    let path = |levels: usize| "/a".repeat(levels);
+    for levels in 1..256 {
+        bench.answer("data - 1", &[]);
+        bench.turn(&[&format!("ask children {}", path(levels))]);
+        bench.answer("children a", &[]);
+        bench.turn(&[&format!("ask data {}", path(levels + 1))]);
+    }
+    bench.answer("data - 1", &[]);
+    bench.turn(&[&format!("ask children {}", path(256))]);
+    bench.answer("children a", &[]);
+    let words = format!("`{}...` has more than 256 levels: the server lists a tree without an end", path(100));
+    bench.turn(&[&format!("1 failed: failed to read from zookeeper://a:1: {words}")]);
+    bench.turn(&[]);
+    assert_eq!(bench.zookeeper.reads.len(), 0);
 }
 
 #[test]
@@ -470,7 +543,7 @@ fn a_user_is_named_again_on_every_connection() {
     };
     bench.turn(&["credentials"]);
     let refused = "failed to read /run/password: permission denied";
-    let words = format!("node: failed to read from zookeeper://a:1: {refused}");
+    let words = format!("node: failed to log in to zookeeper://a:1: {refused}");
     bench.check(Input::Credentials(Err(refused.into())), &[&words]);
     bench.turn(&["credentials"]);
     bench.check(read("old"), &["connect Plain", "session 10000 0"]);
@@ -493,9 +566,34 @@ fn a_user_is_named_again_on_every_connection() {
         &[
             "fail fast",
             "reset backoff",
-            "node: failed to watch zookeeper://a:1: user `bob`: authentication failed (rests)",
+            "node: failed to log in to zookeeper://a:1: user `bob`: authentication failed (rests)",
         ],
     );
+}
+
+#[test]
+fn only_a_refusal_that_a_person_mends_ends_the_login() {
+    let check = |code: i32, words: &str, is_lasting: bool| {
+        let mut bench = Bench::new(Settings { login: true, ..settings() }, Mode::OneShot);
+        bench.add(1, &options(&["/a"], false, None));
+        bench.turn(&["credentials"]);
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let credentials = Credentials { user: secret("bob"), password: secret("b") };
+        bench.check(Input::Credentials(Ok(Some(credentials))), &["connect Plain", "session 10000 0"]);
+        bench.session(5);
+        bench.turn(&["authenticate bob:b", "ask sync /", "ask data /a"]);
+        let words = format!("node: failed to log in to zookeeper://a:1: user `bob`: {words}");
+        match is_lasting {
+            true => bench.frame(&header(-4, code), &["fail fast", &format!("{words} (rests)")]),
+            false => bench.frame(&header(-4, code), &[&words]),
+        }
+    };
+    check(-115, "authentication failed", true);
+    check(-124, "the server wants SASL, which is not supported", true);
+    check(-6, "request unknown to this server", true);
+    check(-127, "the server is overloaded", false);
+    check(-4, "connection to the leader lost", false);
+    check(-9999, "error -9999", false);
 }
 
 #[test]
