@@ -19,6 +19,7 @@ use crate::backend::redact::Redactor;
 use crate::backend::refusal::append_beginning;
 use crate::backend::{Mode, Report};
 use crate::config::{self, AuthType, ReadLimits, Secret};
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::path;
@@ -290,6 +291,16 @@ impl Vault {
             if self.round.is_none() {
                 let Some(id) = self.waiting.pop_front() else { return };
                 let Some(keys) = self.members.get(&id) else { continue };
+                if keys.effective().iter().any(|key| key.iter().all(|byte| *byte == b'/')) {
+                    let words = format!(
+                        "failed to read `/` from {}: each of `keys` begins with the path of a mount: name the mounts, as \
+                         `/secret`",
+                        self.node
+                    );
+                    let pause = self.rest();
+                    self.readings.refused(id, words, pause, now, out);
+                    continue;
+                }
                 self.round = Some(Round::new(id, keys, self.options.limits));
             }
             while self.calls.iter().flatten().count() < MOST_READS {
@@ -319,7 +330,7 @@ impl Vault {
     /// Whether the secret of a step is there and lives on: reading it again would make a new one.
     fn is_leased(&mut self, step: &Step) -> bool {
         let (Step::Read(place), Some(round)) = (step, &mut self.round) else { return false };
-        let Some(leased) = self.leases.get_mut(&place.path) else { return false };
+        let Some(leased) = self.leases.get_mut(&*place.path) else { return false };
         leased.readers.insert(round.id);
         // They were counted when they came.
         leased.texts.iter().for_each(|(name, text)| _ = round.add(&place.path, name, text));
@@ -484,10 +495,8 @@ impl Vault {
                 self.read_anew(&path);
                 self.advance(now, out);
             }
-            (Errand::Lease(path), Some(Err(words))) => {
-                self.node_failed(&format!("renew the lease of `/{path}`"), words, out)
-            }
-            (Errand::Lease(path), None) => self.node_failed(&format!("renew the lease of `/{path}`"), &words, out),
+            (Errand::Lease(path), Some(Err(words))) => self.node_failed(&lease_of(&path), words, out),
+            (Errand::Lease(path), None) => self.node_failed(&lease_of(&path), &words, out),
         }
     }
 
@@ -507,7 +516,21 @@ impl Vault {
         let Some(round) = &mut self.round else { return };
         if !call.is_answer() {
             let words = wire::words(call.status, &call.body, &self.secrets);
+            let is_of_vault = wire::is_refusal(&call.body, KEPT);
             return match (&call.what, call.status) {
+                // Nothing is there for a server of another kind either, and the file would become empty.
+                (step, 400 | 404 | 405) if !is_of_vault => {
+                    let verb = step.to_string();
+                    self.node_failed(&verb, &format!("{NONSENSE}: {words}"), out);
+                }
+                (step, 404) if wire::has_no_mount(&call.body) => {
+                    let words = format!(
+                        "failed to {step} from {}: nothing is mounted there: enable a secrets engine at that path, or \
+                         mend `keys`",
+                        self.node
+                    );
+                    self.refused(&words, now, out);
+                }
                 // No mount, or one that the token may not see: the path is taken as it is.
                 (Step::Mount(key), 400 | 403 | 404 | 405) => {
                     round.mounted(key, None);
@@ -532,6 +555,10 @@ impl Vault {
             };
         }
         let taken = Answer::of(&call.body).and_then(|answer| {
+            // Of a server of another kind an empty answer would be no keys.
+            if call.status != 204 && !answer.is_of_path() {
+                return Err(NONSENSE);
+            }
             Ok(match &call.what {
                 Step::Mount(key) => {
                     round.mounted(key, answer.versioned());
@@ -551,7 +578,7 @@ impl Vault {
                         && let Some(due) = now.checked_add(renewed_after(lease.life))
                     {
                         let (life, readers) = (lease.life, BTreeSet::from([round.id]));
-                        self.leases.insert(place.path.clone(), Leased { lease, life, due, texts, readers });
+                        self.leases.insert(place.path.to_string(), Leased { lease, life, due, texts, readers });
                     }
                     taken
                 }
@@ -661,7 +688,7 @@ impl Vault {
                 Some(Errand::Login | Errand::Lookup) | None => self.login_failed(&words, false, now, out),
                 Some(Errand::Renew) => self.node_failed("renew the token", &words, out),
                 Some(Errand::Check { .. }) => self.node_failed("look up the token", &words, out),
-                Some(Errand::Lease(path)) => self.node_failed(&format!("renew the lease of `/{path}`"), &words, out),
+                Some(Errand::Lease(path)) => self.node_failed(&lease_of(&path), &words, out),
             },
             Some(_) => {
                 let step = place_of(call).and_then(|place| self.calls.get_mut(place)?.take());
@@ -680,6 +707,11 @@ impl Vault {
             }
         }
     }
+}
+
+/// Verb and subject.
+fn lease_of(path: &str) -> String {
+    format!("renew the lease of `/{}`", cut::key(path.as_bytes()))
 }
 
 fn call_of(place: usize) -> CallId {

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use super::wire;
 use crate::backend::keys::{Keys, StoreKey};
 use crate::backend::protocol::{Id, Request};
-use crate::backend::tally::Tally;
+use crate::backend::tally::{self, Tally};
 use crate::config::ReadLimits;
+use crate::cut;
 use crate::store::Layer;
 
 /// A read of a resource.
@@ -40,7 +41,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Without `data` or `metadata`, unless the configured key has it.
-    pub path: String,
+    pub path: Rc<str>,
     /// The mount, with a slash at its end, if it is one of version 2 and the key does not name `data` or `metadata` itself.
     versioned: Option<Rc<str>>,
 }
@@ -54,7 +55,7 @@ impl Place {
     /// The path to ask for, of a mount of version 2 with this word.
     fn with(&self, word: &str) -> String {
         match &self.versioned {
-            None => self.path.clone(),
+            None => self.path.to_string(),
             Some(mount) => format!("{mount}{word}/{}", self.path.get(mount.len()..).unwrap_or_default()),
         }
     }
@@ -73,9 +74,11 @@ impl Step {
     /// What a policy has to allow.
     pub fn needs(&self) -> String {
         match self {
-            Step::Mount(key) => format!("`read` on `sys/internal/ui/mounts/{key}`"),
-            Step::List(place) => format!("`list` on `{}/`", place.with("metadata").trim_end_matches('/')),
-            Step::Read(place) => format!("`read` on `{}`", place.with("data")),
+            Step::Mount(key) => format!("`read` on `sys/internal/ui/mounts/{}`", cut::key(key.as_bytes())),
+            Step::List(place) => {
+                format!("`list` on `{}/`", cut::key(place.with("metadata").trim_end_matches('/').as_bytes()))
+            }
+            Step::Read(place) => format!("`read` on `{}`", cut::key(place.with("data").as_bytes())),
         }
     }
 }
@@ -84,9 +87,9 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Mount(key) => write!(f, "find the mount of `/{key}`"),
-            Step::List(place) => write!(f, "list `/{}`", place.path),
-            Step::Read(place) => write!(f, "read `/{}`", place.path),
+            Step::Mount(key) => write!(f, "find the mount of `/{}`", cut::key(key.as_bytes())),
+            Step::List(place) => write!(f, "list `/{}`", cut::key(place.path.as_bytes())),
+            Step::Read(place) => write!(f, "read `/{}`", cut::key(place.path.as_bytes())),
         }
     }
 }
@@ -119,7 +122,7 @@ impl Round {
             !matches!(first, Some("data" | "metadata"))
         });
         let is_mount = mount.is_some_and(|mount| key.len() < mount.len());
-        let place = Place { path: key.to_owned(), versioned: mount.map(Rc::from) };
+        let place = Place { path: Rc::from(key), versioned: mount.map(Rc::from) };
         self.push(Step::List(place.clone()));
         // A mount as a whole is no secret.
         if !is_mount && !key.is_empty() {
@@ -136,7 +139,8 @@ impl Round {
             let bare = name.trim_end_matches('/');
             let path = if place.path.is_empty() { bare.to_owned() } else { format!("{}/{bare}", place.path) };
             self.listed.add(path.as_bytes(), b"")?;
-            let below = Place { path, versioned: place.versioned.clone() };
+            tally::check_depth(path.as_bytes())?;
+            let below = Place { path: Rc::from(path), versioned: place.versioned.clone() };
             self.push(if name.ends_with('/') { Step::List(below) } else { Step::Read(below) });
         }
         Ok(())

@@ -89,6 +89,8 @@ fn get(before: &str, path: &str, behind: &str) -> Request {
 #[derive(Debug, Default, Deserialize)]
 pub struct Answer {
     #[serde(default)]
+    request_id: Option<String>,
+    #[serde(default)]
     lease_id: Option<String>,
     #[serde(default)]
     lease_duration: Option<u64>,
@@ -149,6 +151,11 @@ impl Answer {
         }
         // serde_json shows the unexpected value, which may be a secret.
         serde_json::from_slice(body).map_err(|_| NONSENSE)
+    }
+
+    /// Whether it has what every answer about a path has.
+    pub fn is_of_path(&self) -> bool {
+        self.data.is_some() || self.request_id.is_some()
     }
 
     /// What a login or a renewal gave.
@@ -237,6 +244,21 @@ fn flatten(
         Value::Object(map) => flatten(&format!("{path}/{name}"), map, give),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Ok(()),
     })
+}
+
+/// Whether the body of a refusal is Vault's: errors, which may be none, or a secret without its data. Of a longer one only
+/// the first `kept` bytes are there.
+pub fn is_refusal(body: &[u8], kept: usize) -> bool {
+    let map = serde_json::from_slice::<Map<String, Value>>(body);
+    let is_cut = body.len() >= kept && body.starts_with(b"{\"");
+    map.map_or(is_cut, |map| map.contains_key("errors") || map.contains_key("data"))
+}
+
+/// Whether a refusal says that no engine is mounted at a path.
+///
+/// Source: the router of Vault and of OpenBao.
+pub fn has_no_mount(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains("no handler for route")
 }
 
 /// What a refusal says, on one line, without secrets.

@@ -6,6 +6,9 @@ use crate::config::{Backend, Kind, Login, Network, Tls};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What the server says where nothing is.
+const NOTHING: &str = r#"{"errors":[]}"#;
+
 struct Bench {
     vault: Vault,
     now: Instant,
@@ -33,7 +36,7 @@ impl Bench {
             auth_type,
             auth_mount: "m".into(),
             namespace: "n".into(),
-            limits: ReadLimits { max_keys: 3, max_decoded: 2000 },
+            limits: ReadLimits { max_keys: 3, max_decoded: 4000 },
         };
         let mut vault = Vault::new(options, &["http://v".to_owned()], "http://v".into(), mode, 1);
         vault.use_node("http://v");
@@ -59,8 +62,8 @@ impl Bench {
 
     #[track_caller]
     fn round(&mut self, want: &[&str]) {
-        self.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
-        self.answer(1, 404, "", &[]);
+        self.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+        self.answer(1, 404, NOTHING, &[]);
         self.answer(2, 200, r#"{"lease_id":"","data":{"value":"x"}}"#, want);
     }
 
@@ -152,8 +155,8 @@ fn a_refusal_is_of_the_token_if_it_cannot_look_at_itself() {
     bench.answer(1, 403, "", &["cancel 2", "begin 0 GET /v1/auth/token/lookup-self token"]);
     bench.answer(0, 403, "", &["credentials"]);
     bench.log_in();
-    bench.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
-    bench.answer(1, 404, "", &[]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &[]);
     bench.answer(2, 403, r#"{"errors":["no s3cret"]}"#, &["begin 0 GET /v1/auth/token/lookup-self token"]);
     let words = "1 failed: failed to read `/kv/a` from http://v: status 403: no <credential>: the policies of the token \
                  need `read` on `kv/a`";
@@ -184,20 +187,20 @@ fn a_secret_with_a_lease_is_kept_and_renewed() {
     let mut bench = Bench::reading(Some(1));
     bench.now += 2 * SECOND;
     bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
-    bench.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
-    bench.answer(1, 405, "", &[]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.answer(1, 405, NOTHING, &[]);
     let lease = r#"{"lease_id":"l/1","lease_duration":9,"renewable":true"#;
     let snapshot = ["1 snapshot /kv/a/user=u", "worked", "reset"];
     bench.answer(2, 200, &format!(r#"{lease},"data":{{"user":"u"}}}}"#), &snapshot);
     // It is not read again.
     bench.now += 2 * SECOND;
     bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
-    bench.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token"]);
-    bench.answer(1, 405, "", &snapshot);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token"]);
+    bench.answer(1, 405, NOTHING, &snapshot);
     bench.now += 4 * SECOND;
     bench.check(Input::Turn, &["begin 0 POST /v1/sys/leases/renew token"]);
     bench.answer(0, 400, "", &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
-    bench.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn a_server_that_lists_without_end_is_refused() {
     let mut bench = Bench::reading(Some(1));
     bench.now += 2 * SECOND;
     bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
-    bench.answer(1, 404, "", &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
     for depth in 1..=3 {
         let below = "/x".repeat(depth);
         let begun = format!("begin 1 GET /v1/kv/a{below}/?list=true token");
@@ -261,4 +264,77 @@ fn a_refusal_ends_a_renewal_that_is_under_way() {
     bench.now += 21 * SECOND;
     bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
     bench.answer(1, 403, "", &["cancel 2", "cancel 0", "begin 0 GET /v1/auth/token/lookup-self token"]);
+}
+
+/// A server of another kind knows none of the paths either: its answers must not empty a file.
+#[test]
+fn only_vault_can_say_that_nothing_is_there() {
+    let begun = ["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"];
+    let check = |status: u16, body: &str, words: &str| {
+        let mut bench = Bench::reading(Some(1));
+        bench.now += 2 * SECOND;
+        bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+        bench.answer(1, 404, NOTHING, &begun);
+        let words = format!("node failed: failed to list `/kv/a` from http://v: {words}");
+        bench.answer(1, status, body, &[&words]);
+        // Not even which mount a key belongs to.
+        let mut bench = Bench::reading(Some(1));
+        bench.now += 2 * SECOND;
+        bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+        let words = words.replace("list", "find the mount of");
+        bench.answer(1, status, body, &[&words]);
+    };
+    check(404, "", "not an answer of vault: status 404");
+    check(404, "404 page not found\n", "not an answer of vault: status 404: 404 page not found");
+    check(404, r#"{"message":"no"}"#, r#"not an answer of vault: status 404: {"message":"no"}"#);
+    check(405, "<html>", "not an answer of vault: status 405: <html>");
+    check(200, "", "not an answer of vault");
+    check(200, r#"{"message":"hello"}"#, "not an answer of vault");
+    // A version that was deleted has what is told of it only, which may be long.
+    for metadata in [String::new(), "x".repeat(9999)] {
+        let mut bench = Bench::reading(Some(1));
+        bench.now += 2 * SECOND;
+        bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+        bench.answer(1, 404, NOTHING, &begun);
+        bench.answer(1, 204, "", &[]);
+        let deleted = format!(r#"{{"data":{{"data":null,"metadata":"{metadata}"}}}}"#);
+        bench.answer(2, 404, &deleted, &["1 snapshot", "worked", "reset"]);
+    }
+}
+
+#[test]
+fn a_key_without_a_mount_is_told() {
+    let mut bench = Bench::reading(Some(1));
+    bench.now += 2 * SECOND;
+    bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+    let begun = ["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"];
+    bench.answer(1, 403, r#"{"errors":["preflight capability check returned 403"]}"#, &begun);
+    let unmounted = r#"{"errors":["no handler for route \"kv/a/\". route entry not found."]}"#;
+    let words = "1 failed: failed to list `/kv/a` from http://v: nothing is mounted there: enable a secrets engine at that \
+                 path, or mend `keys`";
+    bench.answer(1, 404, unmounted, &["cancel 2", words]);
+    let mut bench = Bench::reading(None);
+    bench.vault.add(Id(2), &options(&["/kv/a", "/"], None), &mut Vec::new());
+    let words = "2 failed: failed to read `/` from http://v: each of `keys` begins with the path of a mount: name the \
+                 mounts, as `/secret`";
+    bench.check(Input::Turn, &[words]);
+}
+
+#[test]
+fn a_tree_without_an_end_is_refused() {
+    let mut bench = Bench::reading(Some(1));
+    bench.vault.options.limits = ReadLimits::default();
+    bench.now += 2 * SECOND;
+    bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    for depth in 1..256 {
+        let begun = format!("begin 1 GET /v1/kv/a{}/?list=true token", "/x".repeat(depth));
+        bench.answer(1, 200, r#"{"data":{"keys":["x/"]}}"#, &[&begun]);
+    }
+    let path = "/x".repeat(98);
+    let words = format!(
+        "1 failed: failed to list `/kv/a{path}...` from http://v: `kv/a{path}...` has more than 256 levels: the server \
+         lists a tree without an end"
+    );
+    bench.answer(1, 200, r#"{"data":{"keys":["x/"]}}"#, &["cancel 2", &words]);
 }
