@@ -22,6 +22,7 @@ use crate::backend::tally::Tally;
 use crate::backend::unreadable::Unreadable;
 use crate::backend::{Mode, Report};
 use crate::config::{self, ReadLimits, Secret};
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::{Bytes, path};
@@ -363,7 +364,7 @@ impl Consul {
         };
         if is_filtered && !topic.is_filtered {
             topic.is_filtered = true;
-            let key = String::from_utf8_lossy(&topic.key).into_owned();
+            let key = cut::key(&topic.key);
             let line = Line::new(Level::Warn, "keys are left out: the token may not read them").with("key", key);
             self.readings.log(line.with("token", self.options.token_source.clone()), out);
         }
@@ -553,7 +554,7 @@ impl Consul {
     /// Verb, key, node, cause.
     fn failure(&mut self, call: CallId, goal: Goal, words: &str) -> String {
         let node = self.node.clone();
-        let key = self.topic(call).map(|topic| String::from_utf8_lossy(&topic.key).into_owned()).unwrap_or_default();
+        let key = self.topic(call).map(|topic| cut::key(&topic.key)).unwrap_or_default();
         let verb = if goal == Goal::Watch { "watch" } else { "read" };
         format!("failed to {verb} `{key}` from {node}: {words}")
     }

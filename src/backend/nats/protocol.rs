@@ -17,6 +17,7 @@ use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Mode, Report};
 use crate::config;
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Bytes;
@@ -374,7 +375,7 @@ impl Nats {
             (Operation::Pong, Stage::LoggingIn(_)) => {
                 self.stage = Stage::Ready(self.now);
                 let line = Line::new(Level::Debug, "connected").with("node", self.shown().to_owned());
-                self.readings.log(line.with("version", self.info.version.clone()), out);
+                self.readings.log(line.with("version", cut::key(self.info.version.as_bytes())), out);
             }
             (Operation::Message(message), Stage::Ready(_)) => self.message(&message, answers, out),
             (_, Stage::Greeting(_)) => self.fail(&wire::Unreadable::Operation.to_string(), out),

@@ -1,6 +1,7 @@
 //! Redis: what the configuration means is made into a driver. Resources that use the same Redis in the same way share a
 //! driver, and with it its connections. What bytes mean is `wire`'s business, what is asked when `protocol`'s.
 
+mod cursors;
 mod mirror;
 mod pass;
 pub mod protocol;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::cursors::Cursors;
 use super::mirror::Mirror;
 use super::wanted::{Wanted, pattern};
 use crate::backend::protocol::Id;
@@ -49,6 +50,7 @@ pub struct Pass {
     /// The patterns that are still to be read; the first one is under way once `scanning`.
     patterns: VecDeque<Bytes>,
     scanning: Option<Bytes>,
+    cursors: Cursors,
     seen: BTreeSet<Bytes>,
     /// Of the keys that the server named.
     named: Tally,
@@ -72,12 +74,26 @@ impl Pass {
             unanswered: keys,
             patterns: VecDeque::new(),
             scanning: None,
+            cursors: Cursors::default(),
             seen: BTreeSet::new(),
             named: Tally::new(limits),
             kept: Tally::new(limits),
             awaited: 0,
         };
         (pass, (0..keys).map(Ask::Key).collect())
+    }
+
+    /// How many pages came of the present pattern, and how many keys in all.
+    pub fn progress(&self) -> (u64, usize) {
+        (self.cursors.count(), self.seen.len())
+    }
+
+    /// Takes the cursor of a page.
+    ///
+    /// # Errors
+    /// The pages have no end, in words.
+    pub fn follow(&mut self, cursor: &Bytes) -> Result<(), String> {
+        self.cursors.follow(cursor)
     }
 
     /// Whether everything came.
@@ -108,7 +124,7 @@ impl Pass {
     /// A page of keys came, with the cursor of the next one. What is asked next.
     ///
     /// # Errors
-    /// A limit is passed, or the server would name the same page again.
+    /// A limit is passed: which one and how to raise it.
     pub fn page(&mut self, cursor: Bytes, keys: Vec<Bytes>) -> Result<Vec<Ask>, String> {
         let mut new = Vec::new();
         for key in keys {
@@ -155,6 +171,7 @@ impl Pass {
 
     fn next_pattern(&mut self) -> Vec<Ask> {
         self.scanning = self.patterns.pop_front();
+        self.cursors = Cursors::default();
         let ask = |pattern: &Bytes| Ask::Scan { pattern: pattern.clone(), cursor: Bytes::from(&b"0"[..]) };
         self.scanning.iter().map(ask).collect()
     }

@@ -20,6 +20,7 @@ use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
 use crate::backend::{Mode, Report};
 use crate::config::{self, ReadLimits};
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Bytes;
@@ -47,8 +48,8 @@ const FLUSHES: &[u8] = b"__redis__:invalidate";
 /// No key begins so: of the changes that CLIENT TRACKING tells of, only those of all keys at once are wanted.
 const NO_KEY: &[u8] = b"\0remco: the beginning of no key\0";
 
-/// Characters of a key that a message shows.
-const SHOWN: usize = 200;
+/// A read that takes longer is told.
+const LONG: Duration = Duration::from_secs(60);
 
 /// What all resources of a Redis have in common.
 pub struct Settings {
@@ -89,6 +90,8 @@ pub struct Redis {
     /// How many reads and rounds there were.
     count: u64,
     pass: Option<Pass>,
+    /// When it is told that the read takes long.
+    long: Option<Instant>,
     round: Option<Round>,
     watch: Watch,
     /// Why changes of all keys at once are not told, as the log has it.
@@ -154,6 +157,8 @@ struct Connection {
     pending: usize,
     /// Whether a probe was not answered yet.
     probed: bool,
+    /// Whether the server has said anything.
+    is_answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +193,7 @@ impl Connection {
     fn new(limit: usize, now: Instant) -> Connection {
         let reader = Reader::new(limit);
         let stage = Stage::Closed;
-        Connection { stage, reader, unsent: Vec::new(), heard: now, pending: 0, probed: false }
+        Connection { stage, reader, unsent: Vec::new(), heard: now, pending: 0, probed: false, is_answered: false }
     }
 }
 
@@ -209,6 +214,7 @@ impl Redis {
             asked: VecDeque::new(),
             count: 0,
             pass: None,
+            long: None,
             round: None,
             watch: Watch::Off,
             flushes_untold: None,
@@ -332,6 +338,7 @@ impl Redis {
         };
         let mut replies = Vec::new();
         let read = connection.reader.push(piece, &mut replies);
+        connection.is_answered = true;
         connection.pending = connection.pending.saturating_add(piece.len());
         // A large reply may take long over a slow line. One that only drips is none.
         if !replies.is_empty() || connection.pending >= PIECE {
@@ -358,7 +365,7 @@ impl Redis {
     /// A connection is over.
     fn ended(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
         let Some(connection) = self.connection(call) else { return };
-        let was = connection.stage;
+        let (was, is_answered) = (connection.stage, connection.is_answered);
         // Servers close connections that nothing is asked on for long.
         let is_idle = call == COMMANDS && was == Stage::Open && failure.kind == FailureKind::Closed;
         if was == Stage::Closed {
@@ -367,7 +374,11 @@ impl Redis {
         } else if was == Stage::Dialing {
             self.failed("connect to", &failure.words, None, now, out);
         } else {
-            self.failed(if call == EVENTS { "watch" } else { "read from" }, &failure.words, None, now, out);
+            let may_want_tls = !is_answered && self.node.starts_with("redis:") && failure.kind == FailureKind::Closed;
+            let hint =
+                if may_want_tls { " before it answered: does it want rediss://, or is it no redis?" } else { "" };
+            let words = format!("{}{hint}", failure.words);
+            self.failed(if call == EVENTS { "watch" } else { "read from" }, &words, None, now, out);
         }
     }
 
@@ -420,7 +431,7 @@ impl Redis {
     fn login_refused(&mut self, text: &str, now: Instant, out: &mut Vec<Output>) {
         let refusal = Refusal::new(text, &self.secrets);
         let words = match self.user.as_deref() {
-            Some(user) if !user.is_empty() => format!("user `{}`: {}", shown(user.as_bytes()), refusal.words),
+            Some(user) if !user.is_empty() => format!("user `{}`: {}", cut::key(user.as_bytes()), refusal.words),
             _ => refusal.words.clone(),
         };
         self.refused_with("log in to", &words, refusal.why != Why::Busy, now, out);
@@ -429,7 +440,7 @@ impl Redis {
     /// What is meant by the user in errors.
     fn user(&self) -> String {
         match self.user.as_deref() {
-            Some(user) if !user.is_empty() => format!("user `{}`", shown(user.as_bytes())),
+            Some(user) if !user.is_empty() => format!("user `{}`", cut::key(user.as_bytes())),
             _ => "the default user".to_owned(),
         }
     }
@@ -489,7 +500,7 @@ impl Redis {
             Reply::Nil => None,
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                let key = wanted.keys().get(number).map_or(String::new(), |key| shown(key));
+                let key = wanted.keys().get(number).map_or(String::new(), |key| cut::key(key));
                 let words = match refusal.why {
                     Why::WrongType => format!("key `{key}` holds no string: {}", refusal.words),
                     Why::Denied => format!("{} may not read key `{key}`: {}", self.user(), refusal.words),
@@ -521,6 +532,9 @@ impl Redis {
                 None => return self.nonsense(now, out),
             },
         };
+        if let Err(words) = pass.follow(&cursor) {
+            return self.failed("read from", &words, None, now, out);
+        }
         match pass.page(cursor, keys) {
             Ok(asks) => self.ask_all(serial, asks, now, out),
             Err(words) => self.pass_refused(&words, now, out),
@@ -624,6 +638,7 @@ impl Redis {
             self.count += 1;
             let (pass, asks) = Pass::new(self.count, id, &resource.wanted, self.settings.limits);
             self.pass = Some(pass);
+            self.long = now.checked_add(LONG);
             self.ask_all(self.count, asks, now, out);
             self.complete(now, out);
         }
@@ -644,7 +659,7 @@ impl Redis {
         let Some(resource) = self.resources.get_mut(&id) else { return };
         if denied != std::mem::replace(&mut resource.denied, denied) && denied > 0 {
             let line = Line::new(Level::Warn, "keys that the user may not read are left out").with("backend", NAME);
-            let first = first.map_or(String::new(), |key| shown(&key));
+            let first = first.map_or(String::new(), |key| cut::key(&key));
             let line = line.with("keys", denied.to_string()).with("first", first);
             out.push(Output::Report(id, Report::Log(line)));
         }
@@ -852,7 +867,7 @@ impl Redis {
                     "`notify-keyspace-events` of the server is empty: set it to `KA`".to_owned()
                 }
                 [Reply::Bulk(_), Reply::Bulk(flags)] => {
-                    format!("`notify-keyspace-events` of the server is `{}`: set it to `KA`", shown(flags))
+                    format!("`notify-keyspace-events` of the server is `{}`: set it to `KA`", cut::key(flags))
                 }
                 _ => "the server has no `notify-keyspace-events`".to_owned(),
             },
@@ -1001,6 +1016,22 @@ impl Redis {
         }
     }
 
+    /// When it is told that the read under way takes long.
+    fn told_at(&self) -> Option<Instant> {
+        self.long.filter(|_| self.pass.is_some())
+    }
+
+    /// Tells that a read takes long: the pages of a large database, or of a server that has no last one.
+    fn tell_long(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Some(pass) = self.pass.as_ref().filter(|_| self.told_at().is_some_and(|at| at <= now)) else { return };
+        self.long = None;
+        let (pages, keys) = pass.progress();
+        let line =
+            Line::new(Level::Warn, "the read takes longer than a minute: SCAN looks at all keys of the database");
+        let line = line.with("backend", NAME).with("pages", pages.to_string()).with("keys", keys.to_string());
+        out.push(Output::Report(pass.id, Report::Log(line)));
+    }
+
     /// Ends the connection for commands where nothing more is asked for some time.
     fn close_idle(&mut self, now: Instant, out: &mut Vec<Output>) {
         let is_watching = matches!(self.watch, Watch::Asking(_) | Watch::On { .. });
@@ -1019,6 +1050,7 @@ impl Redis {
         }
         self.arrange_watch(now, out);
         self.begin(now, out);
+        self.tell_long(now, out);
         self.probe(now, out);
         self.close_idle(now, out);
     }
@@ -1039,12 +1071,6 @@ fn page_of(reply: Reply) -> Option<(Bytes, Vec<Bytes>)> {
 fn tells_all(flags: &[u8]) -> bool {
     let has = |flag| flags.contains(&flag);
     has(b'K') && (has(b'A') || b"g$xe".iter().all(|flag| has(*flag)))
-}
-
-/// A key, a user or a flag in a message.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(SHOWN).collect()
 }
 
 impl Subscribers for Redis {
@@ -1119,7 +1145,8 @@ impl Protocol for Redis {
         let is_free = self.pass.is_none() && !self.is_undecided();
         let read = if self.readings.is_due(self.now) { Some(self.now) } else { self.readings.due() };
         let read = read.filter(|_| is_free);
-        [read, self.deadline(COMMANDS), self.deadline(EVENTS), self.probe_at()].into_iter().flatten().min()
+        let moments = [read, self.deadline(COMMANDS), self.deadline(EVENTS), self.probe_at(), self.told_at()];
+        moments.into_iter().flatten().min()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
+use crate::cut;
 use crate::log::{Level, Line};
 use crate::store::Bytes;
 
@@ -551,7 +552,7 @@ impl Session {
         if refusal.why == Why::Cleared && !self.is_reading() {
             return self.lost(Level::Info, "history was cleared", now, out);
         }
-        let key = String::from_utf8_lossy(&self.asked).into_owned();
+        let key = cut::key(&self.asked);
         let said = &refusal.words;
         let words = match (refusal.why, user) {
             (Why::Denied, None) => format!("`{key}` may not be read without a user: {said}"),
@@ -573,7 +574,7 @@ impl Session {
         let mode = self.stop_reading().map_or(ReadMode::Reset, |reading| reading.mode);
         self.read_all(mode, out);
         out.push(Action::Tell(Output::FailFast));
-        let words = format!("`{}`: {words}", String::from_utf8_lossy(&self.asked));
+        let words = format!("`{}`: {words}", cut::key(&self.asked));
         let not_before = Some(self.slow_retry(now));
         self.failed(&words, not_before, now, out);
     }

@@ -578,3 +578,37 @@ fn nodes_with_tls_are_told_by_their_scheme() {
         &["node: failed to connect to rediss://a:1: no"],
     );
 }
+
+#[test]
+fn a_scan_without_an_end_is_a_failure_and_a_long_one_is_told() {
+    let mut bench = Bench::asking();
+    bench.reply(NIL, &["send 0 SCAN 0 MATCH /a/* COUNT 1000"]);
+    for cursor in 1..=60 {
+        bench.turn(&[]);
+        bench.wait(1);
+        let asked = format!("send 0 SCAN {cursor} MATCH /a/* COUNT 1000");
+        bench.reply(&page(&cursor.to_string(), &[]), &[&asked]);
+    }
+    assert_eq!(bench.redis.due(), Some(bench.now));
+    let long = "the read takes longer than a minute: SCAN looks at all keys of the database";
+    bench.turn(&[&format!("1 Warn {long} pages=60 keys=0")]);
+    bench.wait(1);
+    bench.reply(&page("17", &[]), &["send 0 SCAN 17 MATCH /a/* COUNT 1000"]);
+    bench.turn(&[]);
+    bench.reply(&page("99", &[]), &["send 0 SCAN 99 MATCH /a/* COUNT 1000"]);
+    (62..64).for_each(|_| bench.reply(&page("99", &[]), &["send 0 SCAN 99 MATCH /a/* COUNT 1000"]));
+    let words = "SCAN has no end: the server gave the cursor `99` twice";
+    bench.reply(&page("99", &[]), &[&format!("node: failed to read from redis://a:1: {words}")]);
+}
+
+#[test]
+fn a_server_that_closes_before_it_answers_may_be_another_one() {
+    let mut bench = Bench::asking();
+    let hint = "before it answered: does it want rediss://, or is it no redis?";
+    let words = format!("node: failed to read from redis://a:1: connection closed by the server {hint}");
+    bench.check(Input::End(COMMANDS), &[&words]);
+    let mut bench = Bench::asking();
+    bench.reply(NIL, &["send 0 SCAN 0 MATCH /a/* COUNT 1000"]);
+    let words = "node: failed to read from redis://a:1: connection closed by the server";
+    bench.check(Input::End(COMMANDS), &[words]);
+}
