@@ -674,7 +674,7 @@ fn what_is_no_request_is_told_at_once() {
 #[test]
 fn what_is_no_http_is_told_early() {
     for (text, want) in [
-        ("220 mail.example ESMTP\r\n".to_owned(), "not an HTTP answer: http parse fail: invalid HTTP version"),
+        ("220 mail.example ESMTP\r\n".to_owned(), "the server speaks no HTTP: its answer begins with `220`"),
         (format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(20_000)), "head of the answer is too long"),
         // An alert of TLS: protocol version.
         ("\x15\x03\x01\x00\x02\x02\x46".to_owned(), "the server speaks TLS: is it a https:// URL?"),
@@ -823,7 +823,7 @@ fn connecting_fails_in_words() {
         peer.say("220 mail.example ESMTP\r\n");
         peer.wait();
     });
-    assert_eq!(error(&secure(mail)), "the server does not speak TLS: is it a http:// URL?");
+    assert_eq!(error(&secure(mail)), "the server does not speak TLS: name it by an address without TLS");
     let closed = "connection closed by the server before TLS was set up: does it speak TLS?";
     assert_eq!(error(&secure(server(false, |peer, _| drop(peer)))), closed);
     assert_eq!(error(&secure(server(false, |peer, _| peer.reset()))), closed);

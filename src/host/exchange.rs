@@ -384,6 +384,9 @@ impl Wire {
         if self.received.starts_with(TLS_ALERT) {
             return Err(Cause::Other("the server speaks TLS: is it a https:// URL?".to_owned()));
         }
+        if let Some(word) = foreign(&self.received) {
+            return Err(Cause::Other(format!("the server speaks no HTTP: its answer begins with `{word}`")));
+        }
         match self.find_end() {
             // Also if the connection failed afterwards: the bytes before may be the answer.
             true => Ok(Arrived::Head),
@@ -436,6 +439,17 @@ impl Wire {
             Err(cause) => Err(cause.into_io()),
         }
     }
+}
+
+/// The first word of an answer that is not HTTP's. What follows may be the request itself, with secrets in it.
+fn foreign(answer: &[u8]) -> Option<String> {
+    /// What every answer begins with.
+    const HTTP: &[u8] = b"HTTP/";
+    /// Bytes of the word.
+    const SHOWN: usize = 20;
+    let is_http = answer.iter().zip(HTTP).all(|(byte, want)| byte == want);
+    let word = answer.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    (!is_http).then(|| word[..word.len().min(SHOWN)].escape_ascii().to_string())
 }
 
 /// The connection that the next run of ureq gets. There is one thread, and the run takes it before it ends.

@@ -101,7 +101,7 @@ fn https_is_checked() {
     remco(&dir).once().expect_code(1).expect_log("certificate of `127.0.0.1` is signed by none");
     assert_eq!(dir.read("app.conf"), None);
     let plain = folder(&reading(&format!("{}/data.yml", nginx.url().replace("http:", "https:"))).onetime());
-    remco(&plain).once().expect_code(1).expect_log("the server does not speak TLS: is it a http:// URL?");
+    remco(&plain).once().expect_code(1).expect_log("the server does not speak TLS: name it by an address without TLS");
     remco(&dir).env("SSL_CERT_FILE", &authorities).once().expect_code(0);
     assert!(dir.holds("app.conf", "hello\n"));
 }

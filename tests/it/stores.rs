@@ -170,6 +170,62 @@ fn a_trigger_brings_what_was_written_before_it() {
     check("zookeeper", &nodes(stores.zookeeper.node()), &mut |key, value| client.put(&format!("/{key}"), value));
 }
 
+/// An address of another store is a common slip: each store says what it has found there, and no file is written.
+#[test]
+fn a_server_of_another_kind_is_named() {
+    let Some(stores) = Stores::start("a_server_of_another_kind_is_named") else { return };
+    let address = |url: String| url.split_once("://").map_or(url.clone(), |(_, address)| address.to_owned());
+    let servers = [
+        ("etcd", address(stores.etcd.url())),
+        ("consul", address(stores.consul.node())),
+        ("vault", address(stores.vault.node())),
+        ("redis", address(stores.redis.node())),
+        ("zookeeper", address(stores.zookeeper.node())),
+        ("nats", address(stores.nats.url())),
+    ];
+    let silent = "no answer before the `timeout` of the one-shot run was over";
+    let closed = "connection closed by the server before it answered";
+    // What a store says of a server: the first fitting line counts.
+    let said = |store: &str, server: &str| match (store, server) {
+        // They wait for more: a greeting, or the end of a line.
+        ("zookeeper", "nats") => "the server is no ZooKeeper: its answer begins with `INFO ",
+        ("zookeeper" | "nats", _) => silent,
+        ("redis", "nats") => "not a reply of redis: `INFO ",
+        ("redis", "consul" | "vault") => "not a reply of redis: `HTTP/1.1 400 Bad Request",
+        ("redis", _) | (_, "redis" | "zookeeper") => closed,
+        (_, "nats") => "the server speaks no HTTP: its answer begins with `INFO`",
+        ("vault", _) => "not an answer of vault: status 404",
+        ("consul", "etcd") => "not an answer of consul: status 404 without X-Consul-Index",
+        ("consul", _) => "status 403",
+        (_, _) => "HTTP 404",
+    };
+    for (server, address) in &servers {
+        let dir = TempDir::new();
+        dir.write("list.tmpl", LIST);
+        let stores: Vec<&str> = servers.iter().map(|(store, _)| *store).filter(|store| store != server).collect();
+        let resource = |store: &str| {
+            let resource = config().resource(store).template("list.tmpl", store).backend(store).keys(["/kv/app"]);
+            let resource = resource.set("timeout", 0.5).set("request_timeout", 0.5);
+            match store {
+                "vault" => {
+                    let resource = resource.set("node", format!("http://{address}"));
+                    resource.set("auth_type", "token").set("auth_token", "t")
+                }
+                "nats" => resource.set("nodes", [address.as_str()]).set("bucket", "config"),
+                _ => resource.set("nodes", [address.as_str()]),
+            }
+        };
+        stores.iter().map(|store| resource(store)).reduce(Config::and).unwrap().write(&dir);
+        let run = remco(&dir).once().expect_code(5);
+        for store in stores {
+            let of_store = |line: &&str| line.contains("ERROR") && line.contains(&format!("backend={store} "));
+            let errors: Vec<&str> = run.log.lines().filter(of_store).collect();
+            let is_said = errors.last().is_some_and(|line| line.contains(said(store, server)));
+            assert!(is_said && dir.read(store).is_none(), "{store} at {server}: {errors:#?}");
+        }
+    }
+}
+
 /// Each two neighbours in the order have a key in common.
 #[test]
 fn stores_are_merged_in_their_order() {

@@ -61,7 +61,7 @@ impl Words {
                 "the server has no version or cipher of TLS in common with remco, which needs TLS 1.2 or 1.3".to_owned()
             }
             Error::NoCertificatesPresented => "the server shows no certificate".to_owned(),
-            Error::InvalidMessage(_) => "the server does not speak TLS: is it a http:// URL?".to_owned(),
+            Error::InvalidMessage(_) => "the server does not speak TLS: name it by an address without TLS".to_owned(),
             other => format!("TLS: {other}"),
         }
     }
