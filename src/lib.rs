@@ -19,6 +19,7 @@ pub mod dns;
 pub mod error;
 pub mod host;
 pub mod log;
+pub mod metrics;
 mod nearest;
 mod number;
 mod quote;

@@ -36,6 +36,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "dns", "log", "store", "yaml"] },
     Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource"] },
     Part { path: "src/template/", kind: Kind::Pure, uses: &["store", "template", "yaml"] },
+    Part { path: "src/metrics/", kind: Kind::Pure, uses: &["metrics"] },
     Part { path: "src/yaml/", kind: Kind::Pure, uses: &["yaml"] },
     Part { path: "src/store/", kind: Kind::Pure, uses: &["store"] },
     Part { path: "src/config/", kind: Kind::Pure, uses: &["config"] },
