@@ -5,8 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::config::{self, LogFormat, LogLevel, Mode, Strictness};
+use crate::config::{self, DURATION_FORM, LogFormat, LogLevel, Mode, Strictness, duration};
 use crate::nearest::nearest;
 
 /// What the program is asked to do.
@@ -35,6 +36,16 @@ pub struct Options {
     pub log_level: Option<LogLevel>,
     /// Replaces the log format of the configuration.
     pub log_format: Option<LogFormat>,
+    /// How long the whole run may take. It is a one-shot run.
+    pub timeout: Option<Duration>,
+    /// Replaces the `splay` of the configuration; below `timeout`.
+    pub splay: Option<Duration>,
+    /// A lock that is held during the run. It is a one-shot run.
+    pub lock: Option<PathBuf>,
+    /// Whether the run ends where the lock is held by another process.
+    pub no_wait: bool,
+    /// Whether a run that replaced a file has an exit code of its own.
+    pub changed_exit: bool,
 }
 
 /// An invalid command line; the exit code is 2.
@@ -68,12 +79,17 @@ enum Takes {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Group {
     Run,
+    Cron,
     Log,
     About,
 }
 
-const GROUPS: &[(Group, &str)] =
-    &[(Group::Run, "What to run"), (Group::Log, "What to log"), (Group::About, "About remco")];
+const GROUPS: &[(Group, &str)] = &[
+    (Group::Run, "What to run"),
+    (Group::Cron, "When, and how long"),
+    (Group::Log, "What to log"),
+    (Group::About, "About remco"),
+];
 
 /// All flags, in the order of the help.
 const FLAGS: &[Flag] = &[
@@ -100,6 +116,36 @@ const FLAGS: &[Flag] = &[
         takes: Takes::Switch(|given| &mut given.strict),
         group: Group::Run,
         help: "take unknown keys and unset variables for errors",
+    },
+    Flag {
+        name: "--splay",
+        takes: Takes::Value { name: "TIME", set: |given, time| given.set_splay(time) },
+        group: Group::Cron,
+        help: "wait a random time below this before the start",
+    },
+    Flag {
+        name: "--timeout",
+        takes: Takes::Value { name: "TIME", set: |given, time| given.set_timeout(time) },
+        group: Group::Cron,
+        help: "with -onetime: fail what is not done after this time",
+    },
+    Flag {
+        name: "--lock",
+        takes: Takes::Value { name: "FILE", set: |given, file| given.set_lock(file) },
+        group: Group::Cron,
+        help: "with -onetime: wait while another run has this lock",
+    },
+    Flag {
+        name: "--no-wait",
+        takes: Takes::Switch(|given| &mut given.no_wait),
+        group: Group::Cron,
+        help: "with --lock: exit with 5 instead of waiting",
+    },
+    Flag {
+        name: "--changed-exit",
+        takes: Takes::Switch(|given| &mut given.changed_exit),
+        group: Group::Cron,
+        help: "with -onetime: exit with 6 if a file was replaced",
     },
     Flag {
         name: "--log-level",
@@ -136,6 +182,11 @@ struct Given {
     only: Vec<String>,
     log_level: Option<LogLevel>,
     log_format: Option<LogFormat>,
+    timeout: Option<Duration>,
+    splay: Option<Duration>,
+    lock: Option<PathBuf>,
+    no_wait: bool,
+    changed_exit: bool,
     version: bool,
     help: bool,
 }
@@ -169,7 +220,8 @@ Every flag may have one dash or two and its value behind a `=`: --config=PATH,
 -onetime=false.
 
 Exit status: 0, or with -onetime the number of resources that failed (at most
-125); 1 if the configuration is wrong; 2 if the command line is.
+125); 1 if the configuration is wrong; 2 if the command line is; 5 if the lock
+is held; 6 if a file was replaced. Where 5 or 6 can occur, any failure is 1.
 ";
 
 /// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor and
@@ -220,7 +272,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
             return Ok(Invocation::Help);
         }
     }
-    Ok(given.resolve())
+    given.resolve()
 }
 
 /// The flag of a name without its dashes.
@@ -230,18 +282,69 @@ fn flag(name: &str) -> Option<&'static Flag> {
 }
 
 impl Given {
-    fn resolve(self) -> Invocation {
+    fn resolve(self) -> Result<Invocation, Error> {
         if self.version {
-            return Invocation::Version;
+            return Ok(Invocation::Version);
         }
-        Invocation::Run(Options {
+        self.check()?;
+        Ok(Invocation::Run(Options {
             config: self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
             mode: if self.onetime { Mode::OneShot } else { Mode::Watch },
             strictness: if self.strict { Strictness::Strict } else { Strictness::Lenient },
             only: self.only,
             log_level: self.log_level,
             log_format: self.log_format,
-        })
+            timeout: self.timeout,
+            splay: self.splay,
+            lock: self.lock,
+            no_wait: self.no_wait,
+            changed_exit: self.changed_exit,
+        }))
+    }
+
+    /// Refuses flags that mean nothing together.
+    fn check(&self) -> Result<(), Error> {
+        let only_once = [
+            (self.timeout.is_some(), "--timeout"),
+            (self.lock.is_some(), "--lock"),
+            (self.no_wait, "--no-wait"),
+            (self.changed_exit, "--changed-exit"),
+        ];
+        let given = only_once.iter().find(|(is_given, _)| *is_given && !self.onetime);
+        if let Some((_, name)) = given {
+            return Err(Error::new(format!("`{name}` needs `-onetime`: without it remco does not end by itself")));
+        }
+        if self.no_wait && self.lock.is_none() {
+            return Err(Error::new(
+                "`--no-wait` needs `--lock FILE`: without it there is nothing to wait for".to_owned(),
+            ));
+        }
+        match (self.splay, self.timeout) {
+            (Some(splay), Some(timeout)) => in_time(splay, timeout).map_err(Error::new),
+            (Some(_), None) | (None, _) => Ok(()),
+        }
+    }
+
+    fn set_timeout(&mut self, time: OsString) -> Result<(), String> {
+        let timeout = time_of(&time)?;
+        if timeout.is_zero() {
+            return Err("has to be more than 0".to_owned());
+        }
+        self.timeout = Some(timeout);
+        Ok(())
+    }
+
+    fn set_splay(&mut self, time: OsString) -> Result<(), String> {
+        self.splay = Some(time_of(&time)?);
+        Ok(())
+    }
+
+    fn set_lock(&mut self, path: OsString) -> Result<(), String> {
+        if path.is_empty() {
+            return Err("needs a path, such as `--lock /run/remco.lock`".to_owned());
+        }
+        self.lock = Some(path.into());
+        Ok(())
     }
 
     fn set_config(&mut self, path: OsString) -> Result<(), String> {
@@ -273,6 +376,26 @@ impl Given {
         self.log_format = Some(known.ok_or_else(|| format!("is either text or json, not `{format}`"))?);
         Ok(())
     }
+}
+
+/// Checks that a random delay before the start leaves time for the run.
+///
+/// # Errors
+/// The delay can be as long as the run, or longer.
+pub fn in_time(splay: Duration, timeout: Duration) -> Result<(), String> {
+    match splay < timeout {
+        true => Ok(()),
+        false => Err("`splay` is not less than `--timeout`: the random delay is a part of that time".to_owned()),
+    }
+}
+
+/// The duration behind a flag. An error is the text behind the flag's name.
+fn time_of(value: &OsStr) -> Result<Duration, String> {
+    let text = value.to_string_lossy();
+    if text.is_empty() {
+        return Err(format!("needs a time: {DURATION_FORM}"));
+    }
+    duration(&text).map_err(|why| format!("`{text}` {why}"))
 }
 
 /// Spells every flag with two dashes: Go treats `-config` and `--config` alike, lexopt reads six flags in `-config`.
@@ -401,6 +524,11 @@ mod tests {
             only: Vec::new(),
             log_level: None,
             log_format: None,
+            timeout: None,
+            splay: None,
+            lock: None,
+            no_wait: false,
+            changed_exit: false,
         }
     }
 
@@ -520,6 +648,44 @@ mod tests {
             "`--log-level` cannot be ``: known are `trace`, `debug`, `info`, `warn`, `error` and `off`",
         );
         refuse(&["--log-format=xml"], "`--log-format` is either text or json, not `xml`");
+    }
+
+    #[test]
+    fn takes_flags_for_cron() {
+        let line = ["-onetime", "--timeout", "1m", "--splay=500ms", "--lock", "a", "--no-wait", "--changed-exit"];
+        let expected = Options {
+            mode: Mode::OneShot,
+            timeout: Some(Duration::from_secs(60)),
+            splay: Some(Duration::from_millis(500)),
+            lock: Some("a".into()),
+            no_wait: true,
+            changed_exit: true,
+            ..options(DEFAULT_CONFIG)
+        };
+        assert_eq!(run(&line), Ok(Invocation::Run(expected)));
+        let Ok(Invocation::Run(watching)) = run(&["--splay", "10"]) else { panic!("flags") };
+        assert_eq!(watching.splay, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn refuses_flags_for_cron_that_mean_nothing() {
+        for flag in ["--timeout=1", "--lock=a", "--no-wait", "--changed-exit"] {
+            let name = flag.split('=').next().expect("a part is never missing");
+            refuse(&[flag], &format!("`{name}` needs `-onetime`: without it remco does not end by itself"));
+            refuse(
+                &[flag, "-onetime=false"],
+                &format!("`{name}` needs `-onetime`: without it remco does not end by itself"),
+            );
+        }
+        refuse(&["-onetime", "--no-wait"], "`--no-wait` needs `--lock FILE`: without it there is nothing to wait for");
+        refuse(
+            &["-onetime", "--splay=5s", "--timeout=5s"],
+            "`splay` is not less than `--timeout`: the random delay is a part of that time",
+        );
+        refuse(&["--timeout=0"], "`--timeout` has to be more than 0");
+        refuse(&["--timeout"], "`--timeout` needs a time: write it like `500ms`, `30s` or `1h30m`");
+        refuse(&["--splay=soon"], "`--splay` `soon` is not a duration: write it like `500ms`, `30s` or `1h30m`");
+        refuse(&["--lock="], "`--lock` needs a path, such as `--lock /run/remco.lock`");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! What one resource does in its turn is in `unit`, decisions about updates are in `resource`, and the order of old and new
 //! resources is in `succession`. Only `host` makes system calls.
 
+mod gate;
 mod succession;
 mod unit;
 
@@ -19,11 +20,14 @@ use crate::host::process::{self, Pid};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals};
 use crate::host::wait::{self, Interest, Wake};
-use crate::log::{Level, Line};
+use crate::log::{self, Level, Line};
 use crate::resource::{Event, Resource, Verdict};
 use crate::template::Limits;
 use crate::template::scripts::Scripts;
 
+pub use gate::{Lock, Start, WhenHeld};
+
+use gate::{Gate, Passage};
 use succession::{Service, Succession};
 use unit::{Due, Terminating, Unit};
 
@@ -43,6 +47,12 @@ pub struct Daemon {
     may_have_zombies: bool,
     reload: Reload,
     succession: Succession,
+    /// What the start of all resources waits for.
+    gate: Gate,
+    /// When the run is out of time, and how long it had.
+    time_limit: Option<(Instant, Duration)>,
+    /// A file was replaced by a unit that is gone.
+    has_replaced: bool,
     /// How the run ends, once all terminating processes have ended.
     ending: Option<Ending>,
 }
@@ -112,7 +122,13 @@ pub enum Ending {
         /// The exit status of the child, as a shell reports it, if there is one resource and nothing failed but that its
         /// child ended by itself.
         child: Option<u8>,
+        /// Whether a file was replaced.
+        replaced: bool,
     },
+    /// Another process holds the lock, and the run was not to wait for it. Nothing was started.
+    Locked,
+    /// The lock cannot be taken. Nothing was started.
+    Unusable,
     /// A signal ended the run.
     Stopped,
     /// The run is not over: the caller reads the configuration again and continues it.
@@ -135,8 +151,21 @@ impl Daemon {
             may_have_zombies: false,
             reload: Reload::default(),
             succession: Succession::default(),
+            gate: Gate::New(Start::default()),
+            time_limit: None,
+            has_replaced: false,
             ending: None,
         }
+    }
+
+    /// Lets the resources wait before they start. To be called before the first run.
+    pub fn start_after(&mut self, start: Start) {
+        self.gate = Gate::New(start);
+    }
+
+    /// Ends the run this long after a moment. Resources that are not done by then have failed.
+    pub fn limit_time(&mut self, since: Instant, limit: Duration) {
+        self.time_limit = since.checked_add(limit).map(|until| (until, limit));
     }
 
     /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
@@ -181,6 +210,7 @@ impl Daemon {
             before.for_each(|old| unit.state.inherit(&old.state));
         }
         let pool = &mut self.pool;
+        self.has_replaced |= gone.iter().any(|unit| unit.has_replaced);
         self.terminating.extend(gone.into_iter().flat_map(|unit| unit.shut_down(pool)));
         self.settle_succession();
         for unit in new.iter().filter(|unit| self.succession.is_held(unit.number)) {
@@ -241,6 +271,9 @@ impl Daemon {
             self.turn_due(began, until);
             if let Some(warning) = self.notify.turn(Instant::now(), || standing(&self.units)) {
                 self.logger.log(&Line::new(Level::Warn, warning));
+            }
+            if self.ending.is_none() && self.time_limit.is_some_and(|(until, _)| until <= Instant::now()) {
+                self.run_out_of_time();
             }
             if self.reload.is_due(Instant::now()) {
                 self.reload.begin(Instant::now());
@@ -308,9 +341,46 @@ impl Daemon {
         }
     }
 
+    /// Ends a run that is out of time: every resource without a verdict has failed.
+    fn run_out_of_time(&mut self) {
+        let limit = self.time_limit.map_or(Duration::ZERO, |(_, limit)| limit);
+        for unit in self.units.iter().filter(|unit| unit.state.verdict().is_none()) {
+            let what = match self.gate.waits_for() {
+                Some(what) => what.to_owned(),
+                None => unit.waits_for(),
+            };
+            let message = format!("failed to finish within the {} of `--timeout`", log::duration(limit));
+            let line = Line::new(Level::Error, message).with("error", format!("still waiting for {what}"));
+            self.logger.log(&line.with("resource", unit.config.name.clone()));
+        }
+        let failed = self.units.iter().filter(|unit| unit.state.verdict() != Some(Verdict::Succeeded)).count();
+        let replaced = self.has_replaced();
+        self.end(Ending::Done { failed, child: None, replaced });
+    }
+
+    /// Whether a file was replaced in this run.
+    fn has_replaced(&self) -> bool {
+        self.has_replaced || self.units.iter().any(|unit| unit.has_replaced)
+    }
+
     /// Starts the units that are no longer held back.
     fn begin_released(&mut self) {
         let now = Instant::now();
+        if self.ending.is_some() {
+            return;
+        }
+        match self.gate.turn(now, |line| self.logger.log(line)) {
+            Passage::Open => {}
+            Passage::Closed => return,
+            Passage::Held => {
+                self.logger.log(&Line::new(Level::Info, "another process holds the lock of `--lock`, giving up"));
+                return self.end(Ending::Locked);
+            }
+            Passage::Failed(error) => {
+                self.logger.log(&Line::new(Level::Error, error));
+                return self.end(Ending::Unusable);
+            }
+        }
         for unit in &mut self.units {
             if !self.succession.is_held(unit.number) {
                 unit.begin(self.mode, &mut self.pool, now);
@@ -387,13 +457,13 @@ impl Daemon {
                     [Verdict::ChildEnded { status }] => Some(status),
                     _ => None,
                 };
-                Some(Ending::Done { failed, child })
+                Some(Ending::Done { failed, child, replaced: self.has_replaced() })
             }
-            Mode::Watch => self
-                .units
-                .iter()
-                .all(|unit| unit.is_over(&self.pool))
-                .then_some(Ending::Done { failed: 0, child: None }),
+            Mode::Watch => self.units.iter().all(|unit| unit.is_over(&self.pool)).then(|| Ending::Done {
+                failed: 0,
+                child: None,
+                replaced: self.has_replaced(),
+            }),
         }
     }
 
@@ -427,6 +497,8 @@ impl Daemon {
             .chain(self.notify.due())
             .chain(self.reload.due())
             .chain(self.logger.due())
+            .chain(self.gate.due())
+            .chain(self.time_limit.filter(|_| self.ending.is_none()).map(|(until, _)| until))
             .chain(self.units.iter().any(|unit| unit.is_uncompiled).then(Instant::now))
             .min()
     }

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use remco::cli::{self, Invocation, Options};
 use remco::config::{self, Config, Finding};
-use remco::daemon::{Daemon, Ending};
+use remco::daemon::{Daemon, Ending, Lock, Start, WhenHeld};
 use remco::error::cause;
 use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::pid_file::{PidFile, Taken};
 use remco::host::process;
+use remco::host::random;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line};
 use remco::template::scripts::Scripts;
@@ -27,6 +29,10 @@ const UNUSABLE: u8 = 1;
 const USAGE: u8 = 2;
 /// Larger exit codes are those of shells for signals.
 const MOST_FAILED: u8 = 125;
+/// The exit code where another process holds the lock, and `--no-wait` is given.
+const LOCKED: u8 = 5;
+/// The exit code where a file was replaced, nothing failed, and `--changed-exit` is given.
+const CHANGED: u8 = 6;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> ExitCode {
+    let began = Instant::now();
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(e) => {
@@ -76,17 +83,42 @@ fn run(options: &Options) -> ExitCode {
     });
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine), notify);
+    daemon.start_after(start_of(options, config.splay));
+    if let Some(timeout) = options.timeout {
+        daemon.limit_time(began, timeout);
+    }
     daemon.adopt(config, scripts);
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
-            // A child that exits with 0 is no success: it should have kept running.
-            Ending::Done { child: Some(status @ 1..), .. } => return ExitCode::from(status),
-            Ending::Done { failed, .. } => {
-                return ExitCode::from(u8::try_from(failed).unwrap_or(MOST_FAILED).min(MOST_FAILED));
+            Ending::Done { failed, child, replaced } => {
+                return ExitCode::from(code_of(options, failed, child, replaced));
             }
+            Ending::Locked => return ExitCode::from(LOCKED),
+            Ending::Unusable => return ExitCode::from(UNUSABLE),
             Ending::Reload => reload(options, &machine, &logger, &mut daemon, &mut pid_file),
         }
+    }
+}
+
+/// What the resources wait for: a random part of the splay, and the lock.
+fn start_of(options: &Options, configured: Duration) -> Start {
+    let splay = options.splay.unwrap_or(configured);
+    let nanos = u64::try_from(splay.as_nanos()).unwrap_or(u64::MAX);
+    let delay = if nanos == 0 { Duration::ZERO } else { Duration::from_nanos(random::below(nanos)) };
+    let when_held = if options.no_wait { WhenHeld::GiveUp } else { WhenHeld::Wait };
+    Start { delay, lock: options.lock.clone().map(|path| Lock { path, when_held }) }
+}
+
+/// The exit code of a run that is done. Flags that give 5 and 6 a meaning leave 1 for every failure.
+fn code_of(options: &Options, failed: usize, child: Option<u8>, replaced: bool) -> u8 {
+    match child {
+        _ if failed > 0 && (options.changed_exit || options.no_wait) => UNUSABLE,
+        // A child that exits with 0 is no success: it should have kept running.
+        Some(status @ 1..) => status,
+        Some(0) | None if failed > 0 => u8::try_from(failed).unwrap_or(MOST_FAILED).min(MOST_FAILED),
+        Some(0) | None if replaced && options.changed_exit => CHANGED,
+        Some(0) | None => 0,
     }
 }
 
@@ -193,6 +225,10 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     config.restrict(&options.only).map_err(|report| Refused { headline: INVALID, report, code: USAGE })?;
     config.log_level = options.log_level.unwrap_or(config.log_level);
     config.log_format = options.log_format.unwrap_or(config.log_format);
+    if let Some(timeout) = options.timeout {
+        let refused = |report| Refused { headline: INVALID, report, code: USAGE };
+        cli::in_time(options.splay.unwrap_or(config.splay), timeout).map_err(refused)?;
+    }
     let scripts = scripts(&config).map_err(|report| Refused::new(INVALID, report))?;
     Ok(Loaded { config, scripts, warnings })
 }

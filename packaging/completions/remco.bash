@@ -5,14 +5,17 @@ _remco() {
     case $before in
         -config | --config) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
         -only | --only) COMPREPLY=() && return ;;
+        -splay | --splay) COMPREPLY=() && return ;;
+        -timeout | --timeout) COMPREPLY=() && return ;;
+        -lock | --lock) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
         -log-level | --log-level) mapfile -t COMPREPLY < <(compgen -W "trace debug info warn error off" -- "$word") && return ;;
         -log-format | --log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$word") && return ;;
     esac
     local flags=
     case $word in
-        --*) flags="--config --onetime --only --strict --log-level --log-format --version --help" ;;
-        -?*) flags="-config -onetime -only -strict -log-level -log-format -version -help" ;;
-        *) flags="-config -onetime --only --strict --log-level --log-format -version -help" ;;
+        --*) flags="--config --onetime --only --strict --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --version --help" ;;
+        -?*) flags="-config -onetime -only -strict -splay -timeout -lock -no-wait -changed-exit -log-level -log-format -version -help" ;;
+        *) flags="-config -onetime --only --strict --splay --timeout --lock --no-wait --changed-exit --log-level --log-format -version -help" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
 }

@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use backend::{
     AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin,
@@ -155,6 +156,7 @@ impl Load<'_> {
             log_format,
             filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
+            splay: reader.duration("splay").map_or(Duration::ZERO, |splay| splay.value),
             limits: top::limits(report, reader.table("limits").as_ref()),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
             resources: parsed.into_iter().map(|parsed| parsed.resource).collect(),

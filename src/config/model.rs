@@ -20,6 +20,8 @@ pub struct Config {
     pub filters: Vec<PathBuf>,
     /// The file that holds the process id.
     pub pid_file: Option<PathBuf>,
+    /// The upper end of a random delay before the start.
+    pub splay: Duration,
     /// The resources of the main file, then those of include_dir.
     pub resources: Vec<Resource>,
     /// The receivers of metrics.

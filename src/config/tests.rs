@@ -104,6 +104,7 @@ fn an_empty_file_has_the_defaults() {
         log_level: LogLevel::Info,
         log_format: LogFormat::Text,
         filters: Vec::new(),
+        splay: Duration::ZERO,
         pid_file: None,
         resources: Vec::new(),
         limits: Limits::default(),

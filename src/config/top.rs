@@ -47,6 +47,13 @@ pub(super) static MAIN: Schema = Schema {
              exits. A second remco with the same `pid_file` does not start. Any other failure is only logged: see \
              [operation.md](operation.md), Pid file",
         ),
+        key(
+            "splay",
+            Type::Duration,
+            Default::Unset,
+            "the upper bound of a random delay before remco starts its resources, so that many hosts do not ask a store \
+             at once. `--splay` replaces it. SIGHUP is not delayed. Go remco has no such key",
+        ),
         key("resource", Type::Tables, Default::Unset, "see [`[[resource]]`](#resource)"),
         key("default_backends", Type::Table, Default::Unset, "see [`[default_backends]`](#default_backends)"),
         key("telemetry", Type::Table, Default::Unset, "see [`[telemetry]`](#telemetry)"),

@@ -53,6 +53,8 @@ pub(super) struct Unit {
     world: Rc<dyn World>,
     machine: Rc<Machine>,
     pub(super) limits: Limits,
+    /// Whether a file was replaced.
+    pub(super) has_replaced: bool,
     logger: Rc<Logger>,
 }
 
@@ -146,6 +148,7 @@ impl Unit {
             world: Rc::<Machine>::clone(&machine),
             machine,
             limits: Limits::default(),
+            has_replaced: false,
             logger,
             config,
         }
@@ -239,6 +242,19 @@ impl Unit {
     pub(super) fn is_over(&self, pool: &Pool) -> bool {
         let backends_are_over = self.backends.as_ref().is_some_and(|ids| ids.iter().all(|id| pool.is_over(*id)));
         self.state.settled() && self.job.is_none() && backends_are_over && self.due().is_none()
+    }
+
+    /// What keeps the unit from being done, for a message.
+    pub(super) fn waits_for(&self) -> String {
+        if let Some((job, _)) = &self.job {
+            return format!("the {}", name_of(*job));
+        }
+        let without_keys = (0..self.config.backends.len()).find(|backend| !self.is_counted[*backend]);
+        match without_keys {
+            Some(backend) => format!("the keys of {}", self.name(backend)),
+            None if self.child.is_some() => "the child".to_owned(),
+            None => "its update".to_owned(),
+        }
     }
 
     /// A backend reported something that calls for an update.
@@ -573,6 +589,7 @@ impl Unit {
         let can_be_read_back = stage.is_for_regular_file();
         let content = std::mem::take(&mut output.content);
         let warning = output.destination.install(stage, &content)?;
+        self.has_replaced = true;
         output.written = (!can_be_read_back).then_some(content);
         Ok(warning)
     }

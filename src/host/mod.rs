@@ -15,6 +15,7 @@ pub mod inotify;
 #[cfg(feature = "js")]
 pub mod javascript;
 pub mod link;
+pub mod lock_file;
 pub mod logger;
 pub mod lookups;
 pub mod machine;

@@ -12,6 +12,7 @@ mod conformance;
 mod consul;
 mod crash;
 #[cfg(feature = "tls")]
+mod cron;
 mod docs_etcd;
 mod ending;
 mod etcd_shared;

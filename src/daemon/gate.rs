@@ -1,0 +1,129 @@
+//! What a run waits for before its resources start: a random delay, then the lock of `--lock`. Each wait is a state that
+//! the loop looks at. The time limit of the whole run is in `daemon.rs`, opening and locking the file in `host/lock_file.rs`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::host::lock_file::LockFile;
+use crate::log::{self, Level, Line};
+
+/// What the start of the resources waits for.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// A time below [`Start::splay`] that was chosen at random.
+    pub delay: Duration,
+    /// The lock that is needed.
+    pub lock: Option<Lock>,
+}
+
+/// The lock of `--lock`.
+#[derive(Debug)]
+pub struct Lock {
+    /// Created if it is missing.
+    pub path: PathBuf,
+    /// What to do while another process holds it.
+    pub when_held: WhenHeld,
+}
+
+/// What to do while another process holds the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenHeld {
+    /// Try again until it is free.
+    #[default]
+    Wait,
+    /// End the run.
+    GiveUp,
+}
+
+/// The state of the start.
+#[derive(Debug)]
+pub(super) enum Gate {
+    /// Nothing was waited for yet.
+    New(Start),
+    Delayed {
+        until: Instant,
+        lock: Option<Lock>,
+    },
+    Locking {
+        lock: Lock,
+        /// When to try, or to try again.
+        at: Instant,
+        is_logged: bool,
+    },
+    Open {
+        /// Held until the end of the program.
+        _lock: Option<LockFile>,
+    },
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub(super) enum Passage {
+    Open,
+    Closed,
+    /// The lock is held, and the run does not wait for it.
+    Held,
+    /// The lock cannot be taken at all. The text says why.
+    Failed(String),
+}
+
+/// flock has no descriptor that poll could wait for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Gate {
+    /// Goes on as far as possible without waiting. A new wait is a log line.
+    pub(super) fn turn(&mut self, now: Instant, say: impl Fn(&Line)) -> Passage {
+        loop {
+            match self {
+                Gate::New(start) => {
+                    let Start { delay, lock } = std::mem::take(start);
+                    if !delay.is_zero() {
+                        let line = format!("starting after a random delay of {}", log::duration(delay));
+                        say(&Line::new(Level::Info, line));
+                    }
+                    *self = Gate::Delayed { until: now + delay, lock };
+                }
+                Gate::Delayed { until, .. } if *until > now => return Passage::Closed,
+                Gate::Delayed { lock, .. } => {
+                    *self = match lock.take() {
+                        Some(lock) => Gate::Locking { lock, at: now, is_logged: false },
+                        None => Gate::Open { _lock: None },
+                    };
+                }
+                Gate::Locking { at, .. } if *at > now => return Passage::Closed,
+                Gate::Locking { lock, at, is_logged } => match LockFile::take(&lock.path) {
+                    Ok(Some(taken)) => *self = Gate::Open { _lock: Some(taken) },
+                    Ok(None) if lock.when_held == WhenHeld::GiveUp => return Passage::Held,
+                    Ok(None) => {
+                        if !std::mem::replace(is_logged, true) {
+                            let path = lock.path.display();
+                            let line = format!("waiting for the lock `{path}`, which another process holds");
+                            say(&Line::new(Level::Info, line));
+                        }
+                        *at = now + PAUSE;
+                    }
+                    Err(error) => return Passage::Failed(error),
+                },
+                Gate::Open { .. } => return Passage::Open,
+            }
+        }
+    }
+
+    /// When the next turn is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self {
+            Gate::New(_) | Gate::Open { .. } => None,
+            Gate::Delayed { until, .. } => Some(*until),
+            Gate::Locking { at, .. } => Some(*at),
+        }
+    }
+
+    /// What the resources wait for; `None`: nothing.
+    pub(super) fn waits_for(&self) -> Option<&'static str> {
+        match self {
+            Gate::Open { .. } => None,
+            Gate::New(_) | Gate::Delayed { .. } => Some("the random delay before the start"),
+            Gate::Locking { .. } => Some("the lock of `--lock`"),
+        }
+    }
+}
