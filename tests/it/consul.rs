@@ -145,9 +145,52 @@ fn tokens_come_from_the_configuration_files_and_the_environment() {
     remco(&dir).env("CONSUL_HTTP_TOKEN_FILE", "token").env("CONSUL_HTTP_TOKEN", "s3same").once().expect_code(0);
     let wrong = remco(&dir).env("CONSUL_HTTP_TOKEN", "s3same").once();
     wrong.expect_code(1).expect_log("status 403").expect_log("CONSUL_HTTP_TOKEN").expect_no_log("s3same");
-    is_refused(&dir, &config, "there is no token: set `token` or `token_file`");
+    is_refused(&dir, &config, "there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN");
     is_refused(&dir, &config.clone().set("token", "s3same"), "the token is that of `token`");
     is_refused(&dir, &config.set("token", &*token).keys(["/other"]), "failed to read `/other`");
+}
+
+/// A token that is deleted while its requests wait.
+#[test]
+fn a_token_that_is_refused_on_an_open_connection_is_told_and_replaced() {
+    let Some(consul) = Consul::guarded() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let token = consul.token("reader", "app");
+    dir.write("token", &token);
+    let program = watching(&dir, rendering(&dir, &[&consul.node()]).set("token_file", "token"));
+    await_out(&dir, "/app/a=1\n");
+    consul.forget_token(&token);
+    // It is refused with the next request: this wait was allowed before.
+    consul.put("app/a", "2");
+    program.wait_for_log("status 403");
+    consul.put("app/a", "3");
+    assert!(["1", "2"].iter().any(|value| dir.holds("out", &format!("/app/a={value}\n"))));
+    dir.write("token", consul.token("reader2", "app"));
+    await_out(&dir, "/app/a=3\n");
+    program.stop();
+}
+
+#[test]
+fn keys_that_may_be_hidden_are_told() {
+    let Some(consul) = Consul::hiding() else { return };
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let config = rendering(&dir, &[&consul.node()]).onetime();
+    config.write(&dir);
+    let hidden = "there are no keys, or none that the token may read key=/app token=";
+    let untold = remco(&dir).once().expect_code(0).expect_log(hidden);
+    untold.expect_log("there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN");
+    let reader = consul.token("reader", "app");
+    remco(&dir).env("CONSUL_HTTP_TOKEN", &reader).once().expect_code(0).expect_no_log("none that the token");
+    assert_eq!(dir.read("out").as_deref(), Some("/app/a=1\n"));
+    let other = consul.token("other", "other");
+    let run = remco(&dir).env("CONSUL_HTTP_TOKEN", &other).once().expect_code(0);
+    run.expect_log(hidden).expect_log("the token is that of `CONSUL_HTTP_TOKEN`");
+    // Where nothing can be hidden, nothing is told.
+    let Some(open) = Consul::start() else { return };
+    rendering(&dir, &[&open.node()]).onetime().write(&dir);
+    remco(&dir).once().expect_code(0).expect_no_log("none that the token");
 }
 
 #[test]
@@ -178,6 +221,14 @@ fn tls_is_by_the_files_of_the_configuration_or_the_environment() {
     config.clone().set("timeout", 0.1).onetime().write(&dir);
     remco(&dir).once().expect_code(1).expect_log("certificate");
     remco(&dir).env("CONSUL_CACERT", &file).once().expect_code(0);
+    let stranger = Authority::new();
+    config
+        .clone()
+        .set("client_ca_keys", stranger.cert().display().to_string())
+        .set("timeout", 0.1)
+        .onetime()
+        .write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("is signed by none of the authorities");
     rendering(&dir, &[]).onetime().write(&dir);
     let address = consul.secure_node();
     let address = address.trim_start_matches("https://");

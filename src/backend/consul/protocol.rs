@@ -36,6 +36,9 @@ const MOST_READS: usize = 8;
 /// Asks whether the node still serves. Those of the topics follow.
 const PROBE: CallId = CallId(0);
 
+/// Asks whether the node has access control lists.
+const ACLS: CallId = CallId(usize::MAX);
+
 /// What is asked, and how long it may take.
 pub struct Options {
     /// For the log.
@@ -63,7 +66,7 @@ impl Options {
     pub fn of(consul: &config::Consul, nodes: String) -> Options {
         let token_source = match &consul.token {
             Some(token) => format!("the token is that of `{}`", token.source),
-            None => "there is no token: set `token` or `token_file`".to_owned(),
+            None => "there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN".to_owned(),
         };
         // A user in an address is nearer.
         let has_user = consul.nodes.iter().any(|node| node.contains('@') && !node.starts_with("unix:"));
@@ -98,6 +101,7 @@ pub struct Consul {
     places: BTreeMap<Vec<u8>, usize>,
     token: Token,
     probe: Probe,
+    acls: Acls,
     /// When something came last.
     last: Option<Instant>,
     /// The node that is used, as it is shown.
@@ -130,7 +134,7 @@ struct Topic {
     state: State,
     /// The next request may begin then.
     next: Option<Instant>,
-    /// It was told that keys are left out.
+    /// It was told that keys are left out, or may be.
     is_filtered: bool,
 }
 
@@ -148,9 +152,14 @@ enum State {
         written: Written,
         tally: Tally,
     },
-    /// There are no such keys.
+    /// There are no such keys, or with `is_filtered` none that the token may read.
     Missing {
         goal: Goal,
+        index: u64,
+        is_filtered: bool,
+    },
+    /// They were read, and there are none. It is being asked whether the node hides keys.
+    Checking {
         index: u64,
     },
     Refused {
@@ -173,6 +182,15 @@ enum Token {
     Unread,
     /// It is being read.
     Wanted,
+}
+
+/// Whether the node has access control lists: it gives no keys where the token may not read them, without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acls {
+    Unknown,
+    /// It is being asked: the status so far.
+    Asked(u16),
+    Known(bool),
 }
 
 /// Whether the node still serves.
@@ -205,6 +223,7 @@ impl Consul {
             places: BTreeMap::new(),
             token: Token::Unread,
             probe: Probe { heard: None, is_asked: false, status: 0, body: Vec::new() },
+            acls: Acls::Unknown,
             last: None,
             node: String::new(),
             secrets,
@@ -280,6 +299,7 @@ impl Consul {
     fn reads(&self) -> usize {
         let is_read = |state: &State| match state {
             State::Idle | State::Due => false,
+            State::Checking { .. } => true,
             State::Asked(goal)
             | State::Listing { goal, .. }
             | State::Missing { goal, .. }
@@ -345,24 +365,30 @@ impl Consul {
         if call == PROBE {
             return self.probe.status = head.status;
         }
+        if call == ACLS {
+            return self.acls = Acls::Asked(head.status);
+        }
         let index = head.header(wire::INDEX).and_then(|index| index.parse::<u64>().ok());
         let is_filtered = head.header(wire::FILTERED) == Some("true");
         let limits = self.options.limits;
         let Some(topic) = self.topic(call) else { return };
         let State::Asked(goal) = topic.state else { return };
+        // What is hidden is told again once there was something.
+        topic.is_filtered &= is_filtered || head.status != 200;
         topic.state = match (head.status, index) {
             (200, Some(index)) => {
                 let (reader, new, tally) = (ListReader::default(), Listing::new(), Tally::new(limits));
                 State::Listing { goal, index, reader, new, written: Written::default(), tally }
             }
-            (404, Some(index)) => State::Missing { goal, index },
+            (404, Some(index)) => State::Missing { goal, index, is_filtered },
             (200 | 404, None) => {
                 let words = format!("not an answer of consul: status {} without {}", head.status, wire::INDEX);
                 return self.node_failed(call, goal, &words, out);
             }
             (status, _) => State::Refused { goal, status, body: Vec::new() },
         };
-        if is_filtered && !topic.is_filtered {
+        // An answer without keys is an error of its own.
+        if is_filtered && head.status == 200 && !topic.is_filtered {
             topic.is_filtered = true;
             let key = cut::key(&topic.key);
             let line = Line::new(Level::Warn, "keys are left out: the token may not read them").with("key", key);
@@ -387,7 +413,7 @@ impl Consul {
                 (*goal, read)
             }
             State::Refused { body, .. } => return wire::keep_beginning(body, piece),
-            State::Idle | State::Due | State::Asked(_) | State::Missing { .. } => return,
+            State::Idle | State::Due | State::Asked(_) | State::Missing { .. } | State::Checking { .. } => return,
         };
         match read {
             Ok(()) => {}
@@ -404,13 +430,20 @@ impl Consul {
         if call == PROBE {
             return self.probed(out);
         }
+        if call == ACLS {
+            return self.asked_for_acls(now, out);
+        }
         let Some(topic) = self.topic(call) else { return };
         match std::mem::replace(&mut topic.state, State::Idle) {
             State::Listing { goal, index, reader, new, written, .. } => match reader.end() {
                 Ok(()) => self.came(call, goal, index, (new, written), now, out),
                 Err(error) => self.node_failed(call, goal, &error.of(NAME), out),
             },
-            State::Missing { goal, index } => self.came(call, goal, index, <_>::default(), now, out),
+            State::Missing { goal, is_filtered: true, .. } => {
+                let words = format!("the token may read none of the keys: {}", self.options.token_source);
+                self.refused(call, goal, &words, now, out);
+            }
+            State::Missing { goal, index, is_filtered: false } => self.missing(call, goal, index, now, out),
             State::Refused { goal, status, body } => {
                 let words = wire::words(status, &body, &self.secrets);
                 match status {
@@ -424,10 +457,69 @@ impl Consul {
                     _ => self.node_failed(call, goal, &words, out),
                 }
             }
-            state @ (State::Idle | State::Due) => topic.state = state,
+            state @ (State::Idle | State::Due | State::Checking { .. }) => topic.state = state,
             // An end without a head.
             State::Asked(goal) => self.node_failed(call, goal, "no answer", out),
         }
+    }
+
+    /// A topic has no keys, or none that the token may read: before that empties a file, it is found out whether to warn.
+    fn missing(&mut self, call: CallId, goal: Goal, index: u64, now: Instant, out: &mut Vec<Output>) {
+        let Some(place) = place_of(call) else { return };
+        let Some(Some(topic)) = self.topics.get(place) else { return };
+        // One that is only watched gives no keys anyway.
+        let is_wanted =
+            topic.members.iter().filter_map(|id| self.members.get(id)).any(|member| member.keys.covers(&topic.key));
+        if is_wanted && self.acls == Acls::Unknown {
+            self.acls = Acls::Asked(0);
+            out.push(Output::Begin(ACLS, self.with_user(Request::get(wire::OWN_TOKEN.to_owned()))));
+        }
+        if is_wanted
+            && goal == Goal::Read
+            && matches!(self.acls, Acls::Asked(_))
+            && let Some(Some(topic)) = self.topics.get_mut(place)
+        {
+            topic.state = State::Checking { index };
+            return;
+        }
+        if is_wanted && self.acls == Acls::Known(true) {
+            self.warn_hidden(place, out);
+        }
+        self.came(call, goal, index, <_>::default(), now, out);
+    }
+
+    /// The node told whether it has access control lists, by its status: 401 is that of one that has none.
+    fn asked_for_acls(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Acls::Asked(status) = self.acls else { return };
+        self.acls = Acls::Known(matches!(status, 200 | 403));
+        for place in 0..self.topics.len() {
+            let Some(Some(topic)) = self.topics.get_mut(place) else { continue };
+            let is_empty = topic.listing.as_ref().is_some_and(Listing::is_empty);
+            let checked = match topic.state {
+                State::Checking { index } => {
+                    topic.state = State::Idle;
+                    Some(index)
+                }
+                _ => None,
+            };
+            if self.acls == Acls::Known(true) && (is_empty || checked.is_some()) {
+                self.warn_hidden(place, out);
+            }
+            if let Some(index) = checked {
+                self.came(call_of(place), Goal::Read, index, <_>::default(), now, out);
+            }
+        }
+    }
+
+    /// Warns once that the keys of a topic may be hidden.
+    fn warn_hidden(&mut self, place: usize, out: &mut Vec<Output>) {
+        let Some(Some(topic)) = self.topics.get_mut(place) else { return };
+        if std::mem::replace(&mut topic.is_filtered, true) {
+            return;
+        }
+        let line = Line::new(Level::Warn, "there are no keys, or none that the token may read");
+        let line = line.with("key", cut::key(&topic.key)).with("token", self.options.token_source.clone());
+        self.readings.log(line, out);
     }
 
     /// All keys of a topic came.
@@ -570,11 +662,18 @@ impl Consul {
             let words = format!("failed to probe {}: {words}", self.node);
             return out.push(Output::NodeFailed { words, not_before: None });
         }
+        if call == ACLS {
+            let words = format!("failed to ask {} whether it has access control lists: {words}", self.node);
+            return match self.acls {
+                Acls::Unknown | Acls::Asked(0) => out.push(Output::NodeFailed { words, not_before: None }),
+                Acls::Asked(_) | Acls::Known(_) => self.asked_for_acls(now, out),
+            };
+        }
         let Some(topic) = self.topic(call) else { return };
         let goal = match &topic.state {
             // Its status is the error, whatever becomes of the body.
             State::Refused { .. } => return self.end(call, now, out),
-            State::Idle | State::Due => return,
+            State::Idle | State::Due | State::Checking { .. } => return,
             State::Asked(goal) | State::Listing { goal, .. } | State::Missing { goal, .. } => *goal,
         };
         match kind {
@@ -636,7 +735,7 @@ impl Subscribers for Consul {
             // What was read and is not watched stays as it is.
             member.is_live &= !readings.get(*id).is_some_and(|subscriber| subscriber.watches);
         }
-        self.token = Token::Unread;
+        (self.token, self.acls) = (Token::Unread, Acls::Unknown);
         (self.probe.heard, self.probe.is_asked) = (None, false);
         self.readings.failed(true);
     }

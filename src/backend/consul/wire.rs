@@ -24,6 +24,8 @@ pub const INDEX: &str = "X-Consul-Index";
 pub const FILTERED: &str = "X-Consul-Results-Filtered-By-ACLs";
 /// The header of the token.
 pub const TOKEN: &str = "X-Consul-Token";
+/// The path that tells about the token itself.
+pub const OWN_TOKEN: &str = "/v1/acl/token/self";
 /// The path that tells the leader of the cluster. It needs no permission.
 pub const LEADER: &str = "/v1/status/leader";
 

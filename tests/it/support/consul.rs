@@ -34,7 +34,16 @@ impl Consul {
 
     /// The same with access control lists: without a token nothing may be read.
     pub fn guarded() -> Option<Consul> {
-        let acl = json!({"enabled": true, "default_policy": "deny", "enable_key_list_policy": true,
+        Consul::with_acls(true)
+    }
+
+    /// The same as Consul is by default: what may not be read is left out without a word.
+    pub fn hiding() -> Option<Consul> {
+        Consul::with_acls(false)
+    }
+
+    fn with_acls(refuses_lists: bool) -> Option<Consul> {
+        let acl = json!({"enabled": true, "default_policy": "deny", "enable_key_list_policy": refuses_lists,
             "tokens": {"master": ROOT}});
         Consul::with(&json!({"acl": acl}), Some(ROOT), None)
     }
@@ -129,6 +138,20 @@ impl Consul {
         assert_eq!(status, 200, "{text}");
         let token: Value = serde_json::from_str(&text).expect("consul answers in JSON");
         token["SecretID"].as_str().expect("it has a secret").to_owned()
+    }
+
+    /// Deletes a token.
+    pub fn forget_token(&self, token: &str) {
+        let (status, text) = self.ask("GET", "/v1/acl/tokens", "");
+        assert_eq!(status, 200, "{text}");
+        let tokens: Vec<Value> = serde_json::from_str(&text).expect("consul answers in JSON");
+        // A list has no secrets: each token is read.
+        for id in tokens.iter().filter_map(|token| token["AccessorID"].as_str()) {
+            let (_, text) = self.ask("GET", &format!("/v1/acl/token/{id}"), "");
+            if text.contains(token) {
+                assert_eq!(self.ask("DELETE", &format!("/v1/acl/token/{id}"), "").0, 200);
+            }
+        }
     }
 
     #[track_caller]

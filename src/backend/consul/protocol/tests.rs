@@ -40,6 +40,7 @@ impl Bench {
         };
         let mut consul = Consul::new(options, &["http://bob:p4ssword@a".to_owned()], mode, 1);
         consul.use_node("http://a");
+        consul.acls = Acls::Known(false);
         Bench { consul, now: Instant::now() }
     }
 
@@ -105,8 +106,9 @@ fn text(output: &Output) -> Option<String> {
             assert_eq!(request.head_within.is_some(), !wait.is_empty());
             let has_token =
                 request.headers.iter().any(|(name, value)| name == wire::TOKEN && value.reveal() == "s3cret");
-            assert_eq!(has_token, *call != PROBE);
-            format!("begin {} {target}{}", call.0, if wait.is_empty() { "" } else { "&wait" })
+            assert_eq!(has_token, !matches!(*call, PROBE | ACLS));
+            let name = if *call == ACLS { "acls".to_owned() } else { call.0.to_string() };
+            format!("begin {name} {target}{}", if wait.is_empty() { "" } else { "&wait" })
         }
         Output::Cancel(call) => format!("cancel {}", call.0),
         Output::Release(call) => format!("release {}", call.0),
@@ -305,7 +307,8 @@ fn keys_that_are_left_out_are_told_once() {
     let mut bench = Bench::watching();
     let headers = [(wire::INDEX, "8".to_owned()), (wire::FILTERED, "true".to_owned())];
     for want in [&["warn: keys are left out: the token may not read them"][..], &[]] {
-        bench.check(Input::Head(A, Head { status: 404, headers: &headers }), want);
+        bench.check(Input::Head(A, Head { status: 200, headers: &headers }), want);
+        bench.consul.on(Input::Body(A, entry("MQ==", 3).as_bytes()), bench.now, &mut Vec::new());
         bench.consul.on(Input::End(A), bench.now, &mut Vec::new());
         bench.pass(SECOND);
         bench.consul.on(Input::Turn, bench.now, &mut Vec::new());
@@ -326,5 +329,67 @@ fn users_and_tokens_of_the_configuration() {
     assert_eq!(of("me", &[]), "Basic bWU6");
     assert_eq!(of("me:pw", &["http://a:b@c"]), "");
     let options = Options::of(&config::Consul::default(), String::new());
-    assert_eq!(options.token_source, "there is no token: set `token` or `token_file`");
+    assert_eq!(options.token_source, "there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN");
+}
+
+const ASK: &str = "begin acls /v1/acl/token/self";
+const HIDDEN: &str = "warn: there are no keys, or none that the token may read";
+
+/// One that has asked for `/a`.
+fn asking(mode: Mode) -> Bench {
+    let mut bench = Bench::new(mode);
+    bench.consul.acls = Acls::Unknown;
+    bench.add(1, &options(&["/a"], &["/a"], true));
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
+    bench
+}
+
+/// Consul says of keys that may not be read that there are none.
+#[test]
+fn no_keys_are_only_taken_for_granted_without_access_control_lists() {
+    for (status, warning) in [(401, &[][..]), (404, &[]), (403, &[HIDDEN]), (200, &[HIDDEN])] {
+        let mut bench = asking(Mode::OneShot);
+        bench.answer(A, 404, "7", "", &[ASK]);
+        bench.idle();
+        let want = [warning, &["1 snapshot", "worked", "reset"]].concat();
+        bench.answer(ACLS, status, "", "ACL not found", &want);
+        bench.idle();
+    }
+    // What goes while it is watched is told at once, and asked about beside it.
+    let mut bench = Bench::watching();
+    bench.consul.acls = Acls::Unknown;
+    bench.answer(A, 404, "9", "", &[ASK, "reset", "1 changes -/a/x trigger"]);
+    bench.answer(ACLS, 403, "", "", &[HIDDEN]);
+    bench.pass(SECOND);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
+    bench.answer(A, 404, "10", "", &["reset"]);
+    bench.pass(SECOND);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=10&wait"]);
+    bench.answer(A, 200, "11", &entry("MQ==", 11), &["reset", "1 changes /a/x=1 trigger"]);
+    bench.pass(SECOND);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=11&wait"]);
+    bench.answer(A, 404, "12", "", &[HIDDEN, "reset", "1 changes -/a/x trigger"]);
+}
+
+#[test]
+fn a_node_that_does_not_say_whether_it_hides_keys_has_failed() {
+    let mut bench = asking(Mode::Watch);
+    bench.answer(A, 404, "7", "", &[ASK]);
+    let failure = Failure { kind: FailureKind::TimedOut, words: "no answer within 3s".into() };
+    let words = "node: failed to ask http://a whether it has access control lists: no answer within 3s";
+    bench.check(Input::Failed(ACLS, failure), &[words]);
+    bench.consul.use_node("http://a");
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
+    bench.answer(A, 404, "7", "", &[ASK]);
+}
+
+/// Newer releases say that they have left keys out.
+#[test]
+fn keys_that_are_all_left_out_are_an_error() {
+    let mut bench = asking(Mode::Watch);
+    let headers = [(wire::INDEX, "7".to_owned()), (wire::FILTERED, "true".to_owned())];
+    bench.check(Input::Head(A, Head { status: 404, headers: &headers }), &[]);
+    let words = "1 failed: failed to read `/a` from http://a: the token may read none of the keys: the token is that of \
+                 `token_file`";
+    bench.check(Input::End(A), &[words]);
 }
