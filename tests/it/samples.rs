@@ -128,7 +128,7 @@ fn a_service_has_its_properties_from_zookeeper() {
 #[test]
 fn a_service_has_its_secrets_from_vault() {
     let Some(vault) = crate::support::Vault::start() else { return };
-    vault.put_versioned("app/db", serde_json::json!({"user": "app", "password": "s3cret"}));
+    vault.put_versioned("app/db", serde_json::json!({"user": "app", "password": "it's $ecret"}));
     let text = render_store("vault", "app.env", &[("VAULT", &vault.node()), ("VAULT_TOKEN", vault.root())]);
-    assert_eq!(text, "DB_USER=app\nDB_PASSWORD=s3cret\n");
+    assert_eq!(text, "DB_USER='app'\nDB_PASSWORD='it'\\''s $ecret'\n");
 }
