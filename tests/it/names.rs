@@ -1,8 +1,12 @@
 //! Names in templates and of stores, over a real DNS server: a network and an `/etc` of the test's own, in which
 //! dnsmasq has port 53.
 
+#[cfg(feature = "consul")]
+use crate::support::Consul;
 #[cfg(feature = "redis")]
 use crate::support::Redis;
+#[cfg(feature = "zookeeper")]
+use crate::support::Zookeeper;
 use crate::support::{
     Authority, Clients, Config, Dnsmasq, Etcd, Key, KeysV2, LIMIT, TempDir, Valid, free_port, in_own_namespace, remco,
     resource, run, wait_until,
@@ -181,22 +185,54 @@ fn a_record_of_nodes_with_tls() {
     });
 }
 
+/// A dead node goes before the living one, and the prefix `/app` is read.
+#[cfg(any(feature = "redis", feature = "consul", feature = "zookeeper"))]
+fn by_record(test: &str, store: &str, scheme: &str, port: impl FnOnce() -> Option<u16>) {
+    in_own_namespace(test, || {
+        prepare_etc("nameserver 127.0.0.1\n");
+        let Some(port) = port() else { return };
+        let record =
+            |port: u16, priority| format!("srv-host=_{store}._tcp.example.com,etcd.example.com,{port},{priority},0");
+        let _server = Dnsmasq::start(53, &[RECORDS[5], &record(free_port(), 0), &record(port, 10)]);
+        let dir = TempDir::new();
+        dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
+        let record = format!("_{store}._tcp.example.com");
+        names().backend(store).set("srv_record", record).keys(["/app"]).onetime().write(&dir);
+        remco(&dir).once().expect_code(0).expect_log(&format!("{scheme}://etcd.example.com:{port}"));
+        assert!(dir.holds("names.out", "1"));
+    });
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn nodes_of_a_redis_may_be_in_a_srv_record() {
-    in_own_namespace("names::nodes_of_a_redis_may_be_in_a_srv_record", || {
-        prepare_etc("nameserver 127.0.0.1\n");
-        let redis = Redis::start(&[]);
+    let mut redis = None;
+    by_record("names::nodes_of_a_redis_may_be_in_a_srv_record", "redis", "redis", || {
+        let redis = redis.insert(Redis::start(&[]));
         redis.set("/app/a", "1");
-        let record =
-            |port: u16, priority| format!("srv-host=_redis._tcp.example.com,etcd.example.com,{port},{priority},0");
-        let _server = Dnsmasq::start(53, &[RECORDS[5], &record(free_port(), 0), &record(redis.port(), 10)]);
-        let dir = TempDir::new();
-        dir.write("names.tmpl", "{{ getv(\"/app/a\") }}");
-        let config = names().backend("redis").set("srv_record", "_redis._tcp.example.com").keys(["/app"]).onetime();
-        config.write(&dir);
-        let node = format!("redis://etcd.example.com:{}", redis.port());
-        remco(&dir).once().expect_code(0).expect_log(&node);
-        assert!(dir.holds("names.out", "1"));
+        Some(redis.port())
+    });
+}
+
+#[cfg(feature = "consul")]
+#[test]
+fn nodes_of_a_consul_may_be_in_a_srv_record() {
+    let mut consul = None;
+    by_record("names::nodes_of_a_consul_may_be_in_a_srv_record", "consul", "http", || {
+        let consul = consul.insert(Consul::start()?);
+        consul.put("app/a", "1");
+        consul.node().rsplit(':').next()?.parse().ok()
+    });
+}
+
+#[cfg(feature = "zookeeper")]
+#[test]
+fn nodes_of_a_zookeeper_may_be_in_a_srv_record() {
+    let test = "names::nodes_of_a_zookeeper_may_be_in_a_srv_record";
+    let mut zookeeper = None;
+    by_record(test, "zookeeper", "zookeeper", || {
+        let zookeeper = zookeeper.insert(Zookeeper::is_there(test).then(|| Zookeeper::start(None))?);
+        zookeeper.client().put("/app/a", "1");
+        Some(zookeeper.port())
     });
 }

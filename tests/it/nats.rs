@@ -6,8 +6,8 @@ use serde_json::json;
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Key, Valid};
 use crate::support::{
-    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, config, example, free_port, remco, resource, sample,
-    wait_until,
+    Config, Fault, FaultProxy, LIMIT, Nats, Random, TempDir, await_out, config, example, free_port, remco, resource,
+    sample, wait_until, watching,
 };
 
 const LIST: &str = "{% for kv in getallkvs() %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
@@ -170,6 +170,31 @@ fn users_and_tokens_log_in() {
     check(plain().set("token", "wr0ng"), 1, "Authorization Violation");
 }
 
+/// The server ends the connection of a user whose password has changed.
+#[test]
+fn a_user_who_is_refused_on_an_open_connection_is_told() {
+    let users = |password: &str| {
+        format!("authorization: {{ users: [ {{ user: me, password: {password} }}, {{ user: writer, password: w }} ] }}")
+    };
+    let test = "a_user_who_is_refused_on_an_open_connection_is_told";
+    let Some(nats) = Nats::start_with(test, &users("old")) else { return };
+    let writer = || nats.client_as(json!({"user": "writer", "pass": "w"}));
+    writer().create_bucket("cfg");
+    writer().put("cfg", "app.a", "1");
+    let dir = folder();
+    dir.write("password", "old\n");
+    let program = watching(&dir, listing(&nats.url(), "out").set("username", "me").set("password_file", "password"));
+    await_out(&dir, "/app/a=1\n");
+    nats.configure(&users("new"));
+    nats.reload();
+    program.wait_for_log("user `me`: Authorization Violation");
+    writer().put("cfg", "app.a", "2");
+    assert!(dir.holds("out", "/app/a=1\n"));
+    dir.write("password", "new\n");
+    await_out(&dir, "/app/a=2\n");
+    program.stop();
+}
+
 #[test]
 fn what_a_user_may_not_do_is_named() {
     let users = "authorization: { users: [ { user: writer, password: w }, { user: me, password: p, permissions: {
@@ -250,6 +275,12 @@ fn tls_is_set_up_before_the_login() {
     check(&trusting, 0, "");
     check(&trusting.clone().set("nodes", [nats.url().replace("nats:", "tls:")]), 0, "");
     check(&plain.set("timeout", 1), 1, "certificate");
+    let stranger = Authority::new();
+    check(
+        &trusting.clone().set("client_ca_keys", stranger.cert().display().to_string()).set("timeout", 0.5),
+        1,
+        "is signed by none of the authorities",
+    );
     nats.kill();
     nats.configure(&tls(", verify: true"));
     nats.restart();
@@ -356,8 +387,8 @@ fn resources_share_a_connection() {
 fn the_sample_renders() {
     let Some(nats) = Nats::start("the_sample_renders") else { return };
     nats.client().create_bucket("config");
-    nats.client().put("config", "app.name", "shop");
+    nats.client().put("config", "app.name", "Joe's $hop");
     let dir = TempDir::new();
     sample(&dir, "nats").env("NATS", &nats.url()).once().expect_code(0);
-    assert_eq!(dir.read("app.env").as_deref(), Some("APP_NAME=\"shop\"\n"));
+    assert_eq!(dir.read("app.env").as_deref(), Some("APP_NAME='Joe'\\''s $hop'\n"));
 }

@@ -195,6 +195,13 @@ fn passwords_and_users() {
     await_out(&bench.dir, all);
     client.set("/app/a", "3");
     await_out(&bench.dir, "/app/a=3\n/app/b=2\n");
+    // And whose permissions do: what may not be read is not gone.
+    client.run(&["ACL", "SETUSER", "bob", "-get", "-mget"]);
+    client.set("/app/a", "4");
+    program.wait_for_log("user `bob` may not read key `/app`");
+    assert!(bench.dir.holds("out", "/app/a=3\n/app/b=2\n"));
+    client.run(&["ACL", "SETUSER", "bob", "+get", "+mget"]);
+    await_out(&bench.dir, "/app/a=4\n/app/b=2\n");
     client.run(&["ACL", "SETUSER", "bob", "resetpass", ">s3same-new"]);
     client.run(&["CLIENT", "KILL", "USER", "bob"]);
     program.wait_for_log("user `bob`: WRONGPASS");
@@ -259,6 +266,10 @@ fn tls_with_a_certificate() {
     redis.set("/app/a", "2");
     await_out(&dir, "/app/a=2\n");
     program.stop();
+    let stranger = Authority::new();
+    let strange = certified.clone().set("client_ca_keys", path(&stranger.cert())).set("timeout", 0.1);
+    strange.onetime().write(&dir);
+    remco(&dir).once().expect_code(1).expect_log("is signed by none of the authorities");
     // Without one it is not let in.
     config.set("timeout", 0.1).onetime().write(&dir);
     remco(&dir).once().expect_code(1).expect_log("failed to");

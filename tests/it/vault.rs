@@ -137,6 +137,26 @@ fn a_missing_permission_names_path_and_policy() {
 }
 
 #[test]
+fn a_permission_that_is_taken_away_leaves_the_file() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    let all: &[(&str, &[&str])] = &[("kv/app/*", &["read", "list"]), ("kv/app", &["read", "list"])];
+    vault.policy("reader", all);
+    let token = vault.token(&json!({"policies": ["reader"]}));
+    let dir = TempDir::new();
+    with_token(&dir, &vault, &token).set("interval", 1).write(&dir);
+    let program = remco(&dir).start();
+    await_file(&dir, "/kv/app/a=1\n");
+    vault.policy("reader", &all[1..]);
+    vault.put("kv/app/a", json!({"value": "2"}));
+    program.wait_for_log("the policies of the token need `read` on `kv/app/a`");
+    assert!(dir.holds("out", "/kv/app/a=1\n"));
+    vault.policy("reader", all);
+    await_file(&dir, "/kv/app/a=2\n");
+    program.stop();
+}
+
+#[test]
 fn the_environment_of_vaults_client_counts_where_nothing_is_set() {
     let Some(vault) = Vault::start() else { return };
     vault.put("kv/app/a", json!({"value": "1"}));
@@ -207,8 +227,14 @@ fn tls_and_a_login_by_certificate() {
     let config = config.set("client_cert", client.cert.display().to_string());
     let config = config.set("client_key", client.key.display().to_string());
     renders_once(&dir, &config.clone().set("client_ca_keys", &*file), "/kv/app/a=1\n");
-    config.onetime().write(&dir);
+    config.clone().onetime().write(&dir);
     remco(&dir).env("VAULT_CACERT", &file).once().expect_code(0);
+    let stranger = crate::support::Authority::new();
+    is_refused(
+        &dir,
+        &config.set("client_ca_keys", stranger.cert().display().to_string()).set("timeout", 0.1),
+        "is signed by none of the authorities",
+    );
 }
 
 #[test]

@@ -579,9 +579,12 @@ impl Redis {
             Reply::Nil => self.value_came(of, key, None, now, out),
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                match (refusal.why, self.pass.as_mut().filter(|pass| pass.serial == of)) {
-                    (Why::Denied, Some(pass)) => pass.denied(key),
-                    (Why::Denied | Why::WrongType, _) => self.value_came(of, key, None, now, out),
+                match refusal.why {
+                    Why::Denied => {
+                        self.pass.iter_mut().filter(|pass| pass.serial == of).for_each(|pass| pass.denied(key));
+                        self.round.iter_mut().filter(|round| round.serial == of).for_each(Round::denied);
+                    }
+                    Why::WrongType => self.value_came(of, key, None, now, out),
                     _ => self.refused("read from", &refusal, now, out),
                 }
             }

@@ -48,6 +48,8 @@ pub struct Round {
     touched: BTreeMap<Id, Touched>,
     values: BTreeMap<Bytes, Option<Bytes>>,
     awaited: usize,
+    /// The user may not read one of the keys, which is no sign that it is gone.
+    is_denied: bool,
 }
 
 /// What a resource is told.
@@ -57,7 +59,7 @@ pub enum Applied {
     Nothing,
     /// Single keys, and whether they call for an update.
     Changes(Vec<Change>, bool),
-    /// All keys have to be read: a key has come or gone that hides those below it.
+    /// All keys have to be read: a key has come or gone that hides those below it, or the user may not read one.
     Reread,
 }
 
@@ -67,10 +69,16 @@ impl Round {
         let wanted = touched.values().flatten().filter(|(_, touch)| touch.is_wanted());
         let values: BTreeMap<Bytes, Option<Bytes>> = wanted.map(|(key, _)| (key.clone(), None)).collect();
         let keys: Vec<Bytes> = values.keys().cloned().collect();
-        (Round { serial, touched, values, awaited: keys.len() }, keys)
+        (Round { serial, touched, values, awaited: keys.len(), is_denied: false }, keys)
     }
 
-    /// The value of a key came; `None`: it holds no string, or none that the user may read.
+    /// The user may not read a key.
+    pub fn denied(&mut self) {
+        self.awaited = self.awaited.saturating_sub(1);
+        self.is_denied = true;
+    }
+
+    /// The value of a key came; `None`: it holds no string.
     pub fn value(&mut self, key: &Bytes, value: Option<Bytes>) {
         self.awaited = self.awaited.saturating_sub(1);
         self.values.insert(key.clone(), value);
@@ -88,6 +96,9 @@ impl Round {
 
     /// Applies it to what is known of a resource. `singles`: for each key whether it held a string.
     pub fn apply(&self, id: Id, wanted: &Wanted, singles: &[bool], mirror: &mut Mirror) -> Applied {
+        if self.is_denied {
+            return Applied::Reread;
+        }
         let (mut changes, mut triggers) = (Vec::new(), false);
         for (key, touch) in self.touched.get(&id).into_iter().flatten() {
             let value = self.values.get(key).and_then(Option::as_ref);

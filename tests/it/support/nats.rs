@@ -76,6 +76,11 @@ impl Nats {
         self.server.kill();
     }
 
+    /// Has it read its configuration again.
+    pub fn reload(&self) {
+        self.server.signal(Signal::HUP);
+    }
+
     /// Stops it with its kernel alive: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.server.signal(Signal::STOP);
