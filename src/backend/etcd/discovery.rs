@@ -1,5 +1,5 @@
-//! Which version of etcd's API holds the keys of a resource, where the configuration does not say it: what is to be asked
-//! for next, and what the answers mean. Opens no connection; for one etcd it decides once.
+//! Decides which version of etcd's API holds the keys of a resource, where the configuration does not say it: the next
+//! question, and the meaning of the answers. Opens no connection. It decides once for one etcd.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -8,40 +8,40 @@ use super::v2::wire as v2;
 use super::wire::{self, Span};
 use crate::config::EtcdVersion;
 
-/// What a node is asked.
+/// A question to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Whether version 3 has a key of these: the body of a range request.
+    /// Whether version 3 has a key in a range: the body of a range request.
     Range(String),
     /// Whether version 2 has this key: path and query.
     Look(String),
 }
 
-/// What it answers.
+/// The answer of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Yes,
     No,
-    /// It does not know this version.
+    /// The node does not have this version of the API.
     Unknown,
-    /// It would not say, in its words.
+    /// The node refused the request. The text is the node's.
     Refused(String),
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Ask(Question),
     Take(EtcdVersion, Why),
-    /// This node cannot tell, in words.
+    /// The version cannot be found on this node. The text says why.
     Fail(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It holds a key, or is the only one there is.
+    /// This version holds a key, or is the only one that the node has.
     Certain,
-    /// Neither holds one.
+    /// Neither version holds a key.
     Default,
 }
 
@@ -52,16 +52,16 @@ pub struct Discovery {
     two: Known,
 }
 
-/// What is known of a version.
+/// The answers about a version.
 enum Known {
-    /// It holds none of the keys so far.
+    /// No key was found so far.
     Empty,
     Unknown,
     Refused(String),
 }
 
 impl Discovery {
-    /// For the key ranges of version 3 and the paths of version 2.
+    /// The questions about the key ranges of version 3 and the paths of version 2.
     pub fn new(spans: &[Span], paths: &[Vec<u8>]) -> Discovery {
         let ranges = spans.iter().map(|span| Question::Range(wire::range(span, 1, None)));
         let looks = paths.iter().map(|path| Question::Look(v2::look(path)));
@@ -95,7 +95,7 @@ impl Discovery {
         }
     }
 
-    /// Asks no more for a version.
+    /// Drops the remaining questions about a version.
     fn leave_out(&mut self, version: EtcdVersion) {
         let stays = |question: &Question| match question {
             Question::Range(_) => version == EtcdVersion::V2,
@@ -104,14 +104,14 @@ impl Discovery {
         self.rest.retain(stays);
     }
 
-    /// Neither was seen to hold a key.
+    /// Decides after all questions, none of which found a key.
     fn conclude(&mut self) -> Step {
         let unknown = |version: &Known| matches!(version, Known::Unknown);
         match (mem::replace(&mut self.three, Known::Empty), mem::replace(&mut self.two, Known::Empty)) {
             (three, two) if unknown(&three) && unknown(&two) => {
                 Step::Fail(format!("HTTP 404: neither `{}` nor `{}` is known here", wire::RANGE, v2::KEYS))
             }
-            // What may not be seen may be there.
+            // A version that refuses access may hold the keys.
             (Known::Refused(words), _) | (Known::Empty, Known::Refused(words)) => {
                 Step::Fail(format!("set `version`: it cannot be found out: {words}"))
             }

@@ -1,5 +1,5 @@
-//! A login to version 3: name and password become a request, its answer a token. Hides both secrets from errors. Knows
-//! neither when a login is needed nor who asks.
+//! A login to version 3: makes a request of name and password, and reads the token from its answer. Hides both secrets
+//! from errors. Does not know when a login is needed.
 
 use super::NAME;
 use super::request::{append_beginning, with_headers};
@@ -8,7 +8,7 @@ use crate::backend::protocol::{Credentials, Request};
 use crate::backend::redact::Redactor;
 use crate::config::Secret;
 
-/// Bytes of the answer to a login. A token of JSON Web Tokens has some hundred.
+/// The limit for the answer to a login, in bytes. A JSON Web Token has some hundred.
 const LONGEST_TOKEN: usize = 64 * 1024;
 
 /// A login under way.
@@ -31,7 +31,7 @@ pub enum NoToken {
         user: String,
         refusal: Refusal,
     },
-    /// The answer is none, in words.
+    /// The answer is unreadable, or there was none. The text says why.
     Broken(String),
 }
 
@@ -66,7 +66,7 @@ impl Login {
         }
     }
 
-    /// The head of the answer has come, and is a refusal.
+    /// Whether the head of the answer has arrived and is a refusal.
     pub fn is_refused(&self) -> bool {
         !matches!(self.status, 0 | 200)
     }

@@ -1,5 +1,5 @@
-//! What of etcd's keys belongs to a resource, and what one change of a key means for it. Holds no values: those are
-//! the store's. Knows neither requests nor time.
+//! Selects the keys of etcd that belong to a resource, and computes what one change of a key means for it. Holds no
+//! values: those are in the store. Knows neither requests nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,22 +9,22 @@ use crate::backend::Change;
 use crate::backend::keys::{Keys, StoreKey};
 use crate::store::{Bytes, Layer};
 
-/// The keys of one resource as known here.
+/// The keys of one resource.
 pub struct Mirror {
     keys: Keys,
     watch_keys: Keys,
-    /// No key begins with a slash, so that `app/x` is the only one that can be called `/app/x`.
+    /// No wanted key begins with a slash, so only `app/x` can have the store key `/app/x`.
     relative: bool,
-    /// Store keys that several raw keys could stand for.
+    /// Store keys that more than one raw key may have.
     shared: BTreeSet<Bytes>,
     comparing: Comparing,
-    /// The revision each store key was written at, as far as it is to be compared with a later read.
+    /// The revision of each store key, if a later read is compared with it.
     written: Option<BTreeMap<Bytes, u64>>,
-    /// The revision of the last change that called for an update.
+    /// The revision of the last change that triggered an update.
     last_trigger: u64,
 }
 
-/// Whether the mirror remembers what it takes to compare itself with a later read.
+/// Whether the mirror can compare itself with a later read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparing {
     /// It keeps the revision of every key.
@@ -35,8 +35,8 @@ pub enum Comparing {
 
 /// All keys while they are read.
 pub struct Loading {
-    /// As they come, sorted mostly: a map that is made of all of them at once takes half of what one takes that they are put
-    /// into one by one.
+    /// The keys in the order of their arrival, which is mostly sorted. A map that is built from all of them at once
+    /// takes half the memory of one that they are inserted into one by one.
     entries: Vec<(Bytes, Bytes)>,
     shared: BTreeSet<Bytes>,
     written: Option<BTreeMap<Bytes, u64>>,
@@ -47,21 +47,21 @@ pub struct Loading {
 pub enum Applied {
     /// No key of the store changed.
     Nothing,
-    /// Calls for an update, but is in no store.
+    /// The event triggers an update, but its key is not in the store.
     Trigger,
     /// One key of the store changed.
     Change {
-        /// The key by its name in the store.
+        /// The change, with the name of the key in the store.
         change: Change,
-        /// Whether it calls for an update.
+        /// Whether it triggers an update.
         trigger: bool,
     },
-    /// What the store key is now cannot be told from the event: the keys must be read again.
+    /// The event does not show the new value of the store key: all keys must be read again.
     ReadAgain,
 }
 
 impl Mirror {
-    /// An empty mirror of `keys` below `prefix`, whose changes call for an update if `watch_keys` have them.
+    /// An empty mirror of `keys` below `prefix`. Changes of `watch_keys` trigger an update.
     pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], comparing: Comparing) -> Mirror {
         let keys = Keys::new(prefix, keys);
         Mirror {
@@ -75,16 +75,16 @@ impl Mirror {
         }
     }
 
-    /// What is to be read: disjoint and in order.
+    /// The ranges to read: disjoint and in order.
     pub fn spans(&self) -> Vec<Span> {
         self.keys.prefixes().iter().map(|prefix| Span::of_prefix(prefix)).collect()
     }
 
-    /// What is to be watched, keys and watchKeys together: disjoint, so that each event comes once.
+    /// The ranges to watch, for `keys` and `watchKeys` together: disjoint, so that each event arrives once.
     pub fn watched(&self) -> Vec<Span> {
         let mut prefixes = [self.keys.prefixes(), self.watch_keys.prefixes()].concat();
         prefixes.sort_unstable();
-        // A text stands before all that begin with it.
+        // A prefix sorts before all texts that begin with it.
         prefixes.dedup_by(|later, kept| later.starts_with(kept));
         prefixes.iter().map(|prefix| Span::of_prefix(prefix)).collect()
     }
@@ -98,7 +98,7 @@ impl Mirror {
         }
     }
 
-    /// Adds a key to what is being read. Of several raw keys with one store key the greatest wins.
+    /// Adds a key to a read. If several raw keys have one store key, the greatest wins.
     pub fn add(&self, loading: &mut Loading, entry: Entry) {
         let Some(store_key) = self.store_key(&entry.key) else {
             return;
@@ -112,8 +112,8 @@ impl Mirror {
         loading.entries.push((store_key.key, entry.value));
     }
 
-    /// Takes over what was read. Gives all keys, and those that turned out otherwise than known from an earlier read and
-    /// the events since; what events cannot tell is not among these.
+    /// Takes over the result of a read. Returns all keys, and those whose values differ from an earlier read and the
+    /// events since. Keys with values that events left open are not among the second.
     pub fn install(&mut self, loading: Loading) -> (Layer, BTreeSet<Bytes>) {
         let mut unknown = match (&self.written, &loading.written) {
             (Some(known), Some(read)) => differing(known, read),
@@ -123,11 +123,11 @@ impl Mirror {
         self.shared = loading.shared;
         self.written = loading.written;
         self.last_trigger = 0;
-        // Of equal keys the last one stays.
+        // The last one of equal keys stays.
         (Layer::from_iter(loading.entries), unknown)
     }
 
-    /// Applies an event. Those of one watch must come in order.
+    /// Applies an event. The events of one watch must come in order.
     pub fn apply(&mut self, event: Event) -> Applied {
         let Event { kind, entry: Entry { key: raw, value, mod_revision } } = event;
         // Watches are not ordered among each other: a change that came before the last trigger can arrive after it.
@@ -155,7 +155,7 @@ impl Mirror {
         Applied::Change { change, trigger }
     }
 
-    /// What a raw key is called in the store.
+    /// The store key of a raw key.
     pub fn store_key(&self, raw: &Bytes) -> Option<StoreKey> {
         let mut store_key = self.keys.store_key(raw)?;
         store_key.exact |= self.relative && store_key.key.strip_prefix(b"/") == Some(&**raw);
@@ -167,7 +167,7 @@ impl Mirror {
     }
 }
 
-/// The keys that two sorted maps do not agree on.
+/// The keys with different revisions in two sorted maps.
 fn differing(known: &BTreeMap<Bytes, u64>, read: &BTreeMap<Bytes, u64>) -> BTreeSet<Bytes> {
     let unlike = |(key, revision): &(&Bytes, &u64), other: &BTreeMap<Bytes, u64>| other.get(*key) != Some(*revision);
     let missed = read.iter().filter(|entry| unlike(entry, known));

@@ -1,6 +1,6 @@
-//! etcd: what the configuration means is made into drivers. Version 3, over its JSON gateway, is in this folder, version 2
-//! in a folder of its own; where the configuration leaves it open, `unversioned` finds the version out. Resources that use
-//! the same etcd of version 3 in the same way share a driver, and with it one stream.
+//! The backend `etcd`: creates a driver from the options. Version 3, over its JSON gateway, is in this folder; version
+//! 2 is in `v2`; `unversioned` finds the version where the configuration does not say it. Resources with equal options
+//! for an etcd of version 3 share a driver and its stream.
 
 mod discovery;
 mod elements;
@@ -28,7 +28,7 @@ use crate::config::{self, EtcdVersion};
 
 const NAME: &str = "etcd";
 
-/// A driver, made for one resource. `handover`: of the one that has found out the version.
+/// Creates a driver for one resource. `handover` comes from the driver that has found the version.
 pub fn driver(
     id: Id,
     options: &config::Backend,

@@ -1,9 +1,9 @@
-//! How often all keys are read because of events that do not tell what a key is now: the first time at once, and then
-//! more seldom while there are more such events. Knows neither requests nor events.
+//! The pauses between reads of all keys that events made necessary because they left a value open. The first read comes
+//! at once; the pauses grow while more such events arrive. Knows neither requests nor events.
 
 use std::time::{Duration, Instant};
 
-/// Between two reads.
+/// The limits of the pause between two reads.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 

@@ -1,5 +1,5 @@
-//! etcd's version 3 as a protocol: the bytes of answers become what `session` is told, and what that wants becomes
-//! requests. Keeps the token and what no error shows. Decides nothing.
+//! The protocol of etcd version 3: converts bytes of answers to events for `session`, and its actions to requests.
+//! Keeps the token and the secrets that errors must not show. Decides nothing.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::backend::unreadable::Unreadable;
 use crate::backend::{Mode, interval, watches};
 use crate::config::{self, ReadLimits, Secret};
 
-/// The one request that is under way beside the stream.
+/// The one request that may be pending beside the stream.
 const REQUEST: CallId = CallId(0);
 const STREAM: CallId = CallId(1);
 
@@ -30,13 +30,13 @@ pub struct V3 {
     max_response: usize,
     token: Option<Secret>,
     login: Login,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     request: Reading,
     stream: Streaming,
 }
 
-/// The answer of the request that is under way.
+/// The answer of the pending request.
 enum Reading {
     Idle,
     Login,
@@ -75,7 +75,7 @@ impl V3 {
         }
     }
 
-    /// Tells the session what happened, and does what it wants.
+    /// Passes an event to the session, and performs its actions.
     fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
@@ -159,7 +159,7 @@ impl V3 {
         }
     }
 
-    /// A page cannot be read on.
+    /// Ends a request whose page is unreadable.
     fn unreadable(&mut self, error: Unreadable, now: Instant, out: &mut Vec<Output>) {
         self.request = Reading::Idle;
         out.push(Output::Cancel(REQUEST));
@@ -167,7 +167,7 @@ impl V3 {
         self.tell(Event::Broken { words: error.of(NAME), resume }, now, out);
     }
 
-    /// A piece of the stream came.
+    /// Takes a piece of the stream.
     fn streamed(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
         // The session may close the stream within a piece: the rest of the piece has no use.
         let Streaming::Open(mut lines, mut json) = std::mem::replace(&mut self.stream, Streaming::Idle) else { return };
@@ -183,7 +183,7 @@ impl V3 {
                 self.stream = Streaming::Open(lines, json);
                 return;
             }
-            // Before more of it fills memory.
+            // The stream ends here, before more of it fills memory.
             (Ok(()), Some(why)) => (Unreadable::Nonsense(why.to_string()).of(NAME), Resume::Possible),
             (Err(TooLong(bytes)), _) => (format!("answer is longer than {bytes} bytes"), Resume::TooLarge),
         };
@@ -191,7 +191,7 @@ impl V3 {
         self.tell(Event::StreamBroken { words, resume }, now, out);
     }
 
-    /// Takes a line of the stream. Tells whether the stream goes on.
+    /// Takes a line of the stream. Returns whether the stream stays open.
     fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Output>) -> bool {
         if line.trim_ascii().is_empty() {
             return true;
@@ -236,7 +236,7 @@ impl V3 {
                 self.tell(Event::Refused(refusal), now, out);
             }
             Streaming::Open(lines, _) => {
-                // The last line mostly says why, and has no newline.
+                // The last line has no newline, and mostly holds the reason of the end.
                 let goes_on = lines.end().is_none_or(|line| self.line(&line, now, out));
                 if goes_on {
                     let words = "connection closed by the server".to_owned();
@@ -256,7 +256,7 @@ impl V3 {
         };
         if call == REQUEST {
             return match &self.request {
-                // What came of a refusal is enough: its status is the error.
+                // The status of a refusal is enough for the error, even if its body is incomplete.
                 Reading::Refusal { .. } => self.end(call, now, out),
                 Reading::Login if self.login.is_refused() => self.end(call, now, out),
                 Reading::Idle | Reading::Login | Reading::Range | Reading::Page(_) => {
@@ -328,7 +328,7 @@ impl Protocol for V3 {
                     self.tell(Event::NoCredentials(words), now, out);
                 }
             },
-            // It makes no connections of its own.
+            // This protocol uses HTTP only.
             Input::Connected(_) => {}
             Input::Quiet => self.tell(Event::Quiet, now, out),
         }

@@ -1,6 +1,7 @@
-//! Decides what is asked of an etcd next, on behalf of all resources that it serves, and what an answer, a failure or the
-//! time means: logging in, reading, one stream of all watches, starting over. Opens no connection, knows no password and
-//! reads no clock: it is told what happened and when. Which node is used, and when after a failure, is the driver's.
+//! The state machine of one etcd cluster for all resources that share it. Decides the next request (login, page of a
+//! read, one stream of all watches) and what an answer, a failure or a passed deadline means. Opens no connection,
+//! holds no password and reads no clock: events carry the time. The driver chooses the node and the pause after a
+//! failure.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -14,74 +15,77 @@ use crate::backend::failover::{LASTING, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::log::{Level, Line};
 
-/// etcd tells of its progress every 10 minutes where it has nothing else to tell, and 22 minutes after an event at the
-/// latest. A stream that was silent for longer is dead, however alive its node is: something between them has forgotten it.
+/// etcd sends a progress notification every 10 minutes on an idle stream, and at most 22 minutes after an event. A
+/// stream that was silent for longer is dead, even if its node is alive: a proxy or a NAT table has lost the
+/// connection.
 const LONGEST_SILENCE: Duration = Duration::from_secs(25 * 60);
 
-/// A lost history concerns every machine at once: they read all keys at random moments within this.
+/// A compacted history hits every machine at the same moment. Each one starts to read all keys at a random moment
+/// within this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// How often a read starts over at the same node because its revision was compacted meanwhile.
+/// How often a read restarts at the same node after its revision was compacted.
 const RESTARTS: u32 = 3;
 
-/// An etcd.
+/// The options of one etcd cluster.
 pub struct Settings {
-    /// The nodes as they are logged.
+    /// The nodes, as the log shows them.
     pub nodes: String,
-    /// A user is to log in.
+    /// Whether the configuration names a user.
     pub login: bool,
-    /// A silent stream may be dead with its node's kernel alive: after this the node is asked for the newest revision.
+    /// A silent stream may be dead although the kernel of its node is alive. After this time the session requests the
+    /// newest revision from the node.
     pub watch_deadline: Duration,
-    /// What a stream has to bring within this: the confirmation of its watches, or the events up to a read's revision.
+    /// The time limit of a stream for the confirmation of its watches, and for the events up to the revision of a read.
     pub patience: Duration,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// Time passed. The only event that makes a request, at most one.
+    /// Time passed. Only this event begins a request, and at most one.
     Turn,
-    /// A login was answered by a token.
+    /// A login returned a token.
     LoggedIn { user: String },
     /// A login was refused.
     LoginRefused { user: String, refusal: Refusal },
     /// Name or password could not be read.
     NoCredentials(String),
-    /// A range request was answered; its entries were given to [`Session::entry`].
+    /// The answer to a range request is complete. Its entries went to [`Session::entry`].
     Page(Page),
-    /// A watch request was answered by a stream.
+    /// A watch request opened a stream.
     Opened,
-    /// The stream brought a line.
+    /// A line arrived on the stream.
     Message(Message),
-    /// The stream has nothing more for now.
+    /// All bytes that have arrived on the stream are processed.
     Quiet,
     /// The request was refused.
     Refused(Refusal),
-    /// The request broke off.
+    /// The request failed before its answer was complete.
     Broken { words: String, resume: Resume },
-    /// The stream broke off.
+    /// The stream ended or failed.
     StreamBroken { words: String, resume: Resume },
 }
 
-/// Whether the watch can go on where it broke off.
+/// Whether a watch or a read can resume after the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
     Possible,
-    /// It did not come in time.
+    /// The time limit passed.
     TimedOut,
-    /// What comes next in the history is too large to be taken.
+    /// The next answer is larger than the limit.
     TooLarge,
-    /// All keys together are more than may be read.
+    /// All keys together exceed the limits of a read.
     TooMany,
 }
 
-/// What is to be done.
+/// What the protocol does for the session.
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),
-    /// Drops the request under way.
+    /// Cancels the pending request.
     Abort,
-    /// Drops the stream.
+    /// Closes the stream.
     Close,
     Tell(Output),
 }
@@ -95,7 +99,8 @@ pub struct Request {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// Answered by `LoggedIn`, `LoginRefused`, `NoCredentials` or `Broken`. Has no body: it is a secret.
+    /// Answered by `LoggedIn`, `LoginRefused`, `NoCredentials` or `Broken`. The protocol makes the body, which is
+    /// secret.
     Login,
     /// Answered by `Page`, `Refused` or `Broken`.
     Range,
@@ -107,51 +112,54 @@ pub enum RequestKind {
 pub struct Session {
     settings: Settings,
     subscriptions: BTreeMap<Id, Subscription>,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
-    /// Whose turn to be asked for it is: a read goes on while its pages come, and then the others have theirs.
+    /// The resource whose page is requested next. A read keeps the turn until its last page, then the next resource has
+    /// it.
     turn_of: Id,
     state: State,
     login: Login,
-    /// Who logged in last.
+    /// The user of the last login.
     user: Option<String>,
-    /// When a watch or a stream was refused last as if the token were at fault.
+    /// When etcd last refused a watch or ended a stream for a reason that a new token may cure.
     token_refused: Option<Instant>,
-    /// A page failed where there is no stream: the others open theirs before it is asked for again.
+    /// A page failed while no stream was open. The stream for the other resources is opened before the page is
+    /// requested again.
     watch_first: bool,
-    /// What the request under way is for, and if it is a stream, its watches.
+    /// The purpose of the pending request.
     asked: Option<Asked>,
     asked_slots: Vec<WatchSlot>,
-    /// When the last event came.
+    /// The time of the last event.
     now: Instant,
     random: Box<dyn FnMut(u64) -> u64>,
 }
 
 enum State {
-    /// No stream is open. What is missing can be asked for: first the keys, then the stream.
+    /// No stream is open. Reads come first, then the stream.
     Ready,
-    /// The same after a failure: nothing is asked for until then.
+    /// No stream is open after a failure. No request is made until the moment.
     Resting {
         until: Instant,
     },
     Watching(Watching),
 }
 
-/// A stream that is open.
+/// An open stream.
 struct Watching {
     since: Instant,
-    /// When it brought something last.
+    /// When the last line arrived.
     heard: Instant,
-    /// Its watches, in the order in which they were asked for and are answered.
+    /// Its watches, in the order of the request, which is also the order of the confirmations.
     slots: Vec<WatchSlot>,
-    /// How many of them are answered, and until when all have to be.
+    /// How many watches are confirmed, and the deadline for the next confirmation.
     answered: usize,
     answered_by: Instant,
-    /// When the node is asked for its newest revision, to see whether it is alive and what it was.
+    /// When the newest revision is requested from the node. The answer shows that the node is alive and that its store
+    /// is the one that was read.
     probe_at: Instant,
 }
 
-/// Whom the answers of a watch are for.
+/// The subscription that receives the answers of a watch.
 struct WatchSlot {
     id: Id,
     watch: usize,
@@ -161,24 +169,24 @@ struct WatchSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
     Open,
-    /// etcd goes on with it, but what it brings is not taken.
+    /// etcd still sends its events, and the session drops them.
     Ignored,
-    /// It was refused or cancelled.
+    /// etcd refused or cancelled it.
     Ended,
 }
 
-/// Whether there is a token.
+/// The state of the login.
 #[derive(Debug)]
 enum Login {
-    /// No login is configured, or this etcd has no users.
+    /// No login is configured, or authentication is disabled in this etcd.
     Needless,
-    /// It says that it has no users, and no request has succeeded since.
+    /// etcd says that authentication is disabled, and no request has succeeded since.
     AuthDisabledClaimed,
-    /// It has to be got first; not before the moment.
+    /// A login is the next request, not before the moment.
     Wanted {
         from: Option<Instant>,
     },
-    /// No request has succeeded with it yet: what is refused now is not for its age.
+    /// No request has succeeded with the token yet. A refusal now does not mean that the token has expired.
     Fresh,
     Proved,
 }
@@ -188,9 +196,9 @@ enum Asked {
     Login,
     /// The next page of a resource.
     Page(Id),
-    /// Whether what was refused to a resource still is.
+    /// A probe whether the resource is still denied access.
     Permission(Id),
-    /// The newest revision, read as a resource may.
+    /// The newest revision, requested with a key that the resource may read.
     Newest(Id),
     /// All watches.
     Watch,
@@ -207,7 +215,7 @@ impl Asked {
 }
 
 impl Session {
-    /// `random` gives a number below its argument, which is not 0.
+    /// `random` returns a number below its argument, which is not 0.
     pub fn new(settings: Settings, now: Instant, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         Session {
             subscriptions: BTreeMap::new(),
@@ -226,20 +234,20 @@ impl Session {
         }
     }
 
-    /// Serves one more resource from its next turn on.
+    /// Adds a resource. Its first request is made in the next turn.
     pub fn add(&mut self, id: Id, wanted: Wanted, out: &mut Vec<Action>) {
         let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
-        // The version too: it is found out where the configuration does not say it.
+        // The version is logged too, because the configuration may leave it open.
         let line = line.with("nodes", self.settings.nodes.clone()).with("version", "3");
         out.push(report(id, Report::Log(line)));
         self.subscriptions.insert(id, Subscription::new(wanted));
         self.read_all(id, None, out);
     }
 
-    /// Serves a resource no more.
+    /// Removes a resource.
     pub fn remove(&mut self, id: Id, out: &mut Vec<Action>) {
         self.subscriptions.remove(&id);
-        // A watch of its own that goes on beside others is left out of the next stream.
+        // If other resources use the stream, the watches of the removed one stay in it, and the next stream omits them.
         if let State::Watching(watching) = &self.state
             && !watching.slots.iter().any(|r| r.state == SlotState::Open && self.subscriptions.contains_key(&r.id))
         {
@@ -298,10 +306,10 @@ impl Session {
         }
     }
 
-    /// Takes a key of the page that is coming in.
+    /// Takes a key of the page that is arriving.
     ///
     /// # Errors
-    /// The read is larger than it may be, in words: nothing more is taken of the page.
+    /// The read exceeds its limits. The text names the limit, and the rest of the page is dropped.
     pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
         match self.asked {
             Some(Asked::Page(id)) => self.subscriptions.get_mut(&id).map_or(Ok(()), |s| s.entry(entry)),
@@ -309,7 +317,7 @@ impl Session {
         }
     }
 
-    /// When the next turn is wanted.
+    /// When the next [`Event::Turn`] is due.
     pub fn due(&self) -> Option<Instant> {
         let now = self.now;
         if self.asked.is_some() {
@@ -380,7 +388,7 @@ impl Session {
         self.ask(asked, out);
     }
 
-    /// What is to be asked for next.
+    /// The next request that is needed.
     fn missing(&mut self, now: Instant, out: &mut Vec<Action>) -> Option<Asked> {
         if mem::take(&mut self.watch_first)
             && let State::Ready = self.state
@@ -407,7 +415,7 @@ impl Session {
         self.probed_for(watching).filter(|_| watching.probe_at <= now).map(Asked::Newest)
     }
 
-    /// The resource for which the node is asked for its newest revision; `None`: the stream has no watch that is taken.
+    /// The resource whose key the probe for the newest revision uses; `None`: the stream has no watch in use.
     fn probed_for(&self, watching: &Watching) -> Option<Id> {
         let is_taken = |slot: &&WatchSlot| slot.state == SlotState::Open && self.subscriptions.contains_key(&slot.id);
         watching.slots.iter().find(is_taken).map(|slot| slot.id)
@@ -447,12 +455,13 @@ impl Session {
         }
     }
 
-    /// Those whose watches belong into a stream.
+    /// The subscriptions whose watches belong into a stream.
     fn watchable(&self) -> impl Iterator<Item = (Id, &Subscription)> {
         self.subscriptions.iter().filter(|(_, s)| s.watchable()).map(|(id, s)| (*id, s))
     }
 
-    /// Whether the open watches are other ones than those that are wanted. Who reads all keys is waited for.
+    /// Whether the open watches differ from the wanted ones. A resource that reads all its keys does not count: its
+    /// watches follow when the read is complete.
     fn is_stale(&self, watching: &Watching) -> bool {
         let is_wanted = |slot: &WatchSlot| self.subscriptions.get(&slot.id).is_some_and(|s| !s.is_denied());
         let open = Watching::open(&watching.slots);
@@ -460,16 +469,16 @@ impl Session {
             || self.watchable().any(|(id, s)| open.get(&id) != Some(&s.watches.len()))
     }
 
-    /// Ends the request under way if it is one of these.
+    /// Cancels the pending request if the condition holds for it.
     fn abort_if(&mut self, is_needless: impl FnOnce(Asked) -> bool, out: &mut Vec<Action>) {
         if self.asked.take_if(|asked| is_needless(*asked)).is_some() {
             out.push(Action::Abort);
         }
     }
 
-    /// Lets all keys of a resource be read.
+    /// Starts a read of all keys of a resource.
     fn read_all(&mut self, id: Id, from: Option<Instant>, out: &mut Vec<Action>) {
-        // The rest of a page would be taken for a whole one.
+        // Otherwise the rest of the page would be taken for a whole one.
         self.abort_if(|asked| asked == Asked::Page(id), out);
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             let prefix = subscription.prefix.clone();
@@ -481,7 +490,7 @@ impl Session {
     fn page(&mut self, id: Id, page: Page, now: Instant, out: &mut Vec<Action>) {
         self.proved();
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        // What it reads it may read.
+        // A page arrived, so the resource has access.
         subscription.allow();
         let read = match subscription.page(page) {
             Ok(Some(read)) => read,
@@ -507,7 +516,7 @@ impl Session {
             doubts.extend(read.unknown);
             subscription.doubts = (!doubts.is_empty()).then_some((doubts, patience));
         }
-        // What came before the read is older than it.
+        // The changes that arrived before the read are older than it.
         self.flush(id, out);
         out.push(report(id, Report::Snapshot(read.layer)));
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -529,7 +538,7 @@ impl Session {
         });
     }
 
-    /// A watch brought something.
+    /// Takes an answer of a watch.
     fn answered(&mut self, mut answer: WatchAnswer, now: Instant, out: &mut Vec<Action>) {
         let probe_at = now + self.about(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
@@ -537,10 +546,10 @@ impl Session {
         };
         watching.probe_at = probe_at;
         watching.heard = now;
-        // On a slow link what is between two confirmations may take its time.
+        // Each answer extends the deadline, because events between two confirmations take long on a slow link.
         watching.answered_by = now + self.settings.patience;
         let named = usize::try_from(answer.watch_id).ok().and_then(|id| id.checked_sub(1));
-        // A watch that was refused has lost its number, but not its turn.
+        // A refused watch has no number in the answer, but the answers still come in the order of the request.
         let index = if answer.created { Some(watching.answered) } else { named };
         let slot = index.and_then(|index| watching.slots.get_mut(index));
         let Some(slot) = slot.filter(|_| named == index || (answer.created && answer.canceled)) else {
@@ -557,14 +566,14 @@ impl Session {
         if answer.canceled {
             return match answer.compact_revision {
                 0 => self.cancelled(id, watch, &mem::take(&mut answer.cancel_reason), answer.created, now, out),
-                // The read that is under way is newer.
+                // The pending read is newer than the compacted revision.
                 _ if !subscription.is_read() => self.detach(id, out),
                 _ => self.lost(id, Level::Info, "history was compacted", now, out),
             };
         }
         if !answer.created {
             if !subscription.take(watch, answer) {
-                // When all keys are read it watches on from there, with the next stream.
+                // The watches resume with the next stream after the read, from the revision of the read.
                 self.detach(id, out);
             }
             return self.plan_read(id, now);
@@ -573,21 +582,22 @@ impl Session {
             return self.lost(id, Level::Warn, OTHER_CLUSTER, now, out);
         }
         if subscription.watches.get(watch).is_some_and(|watch| answer.header.revision < watch.next.saturating_sub(1)) {
-            // The node lags behind, or the store was put back; then this watch would be silent until it is past that.
+            // The node lags behind, or the store was restored from a backup. In the second case this watch would be
+            // silent until the store passes the old revision.
             watching.probe_at = now;
         }
         self.proved();
         self.recover(out);
     }
 
-    /// A watch was refused or ended.
+    /// Takes a watch that etcd refused or cancelled.
     fn cancelled(&mut self, id: Id, watch: usize, why: &str, created: bool, now: Instant, out: &mut Vec<Action>) {
         let reason = Reason::of_cancelled(why);
         if !created && reason == Reason::Other {
             return self.failed("watch", &format!("watch refused: {}", wire::said(why)), out);
         }
         let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
-        // Perhaps the token has had its time: etcd says the same then.
+        // The token may have expired: etcd sends the same reason in that case.
         if is_for_token && self.log_in_anew(now) {
             return self.detach(id, out);
         }
@@ -596,8 +606,9 @@ impl Session {
         self.bar(id, "watch", span, &wire::said(why), now, out);
     }
 
-    /// A watch was refused for its token, perhaps: lets a new one be got. Tells whether that may help. A token that is
-    /// refused again so soon is not too old; a confirmation in between says nothing of that.
+    /// Requests a new token after a refusal that an expired token may have caused. Returns whether a new token may
+    /// help: if etcd refuses a fresh one too, the token's age is not the cause. A confirmation between the two refusals
+    /// proves nothing.
     fn log_in_anew(&mut self, now: Instant) -> bool {
         let is_asked_for = matches!(self.login, Login::Wanted { .. });
         let is_soon = |last: Instant| now.saturating_duration_since(last) < LASTING;
@@ -610,7 +621,8 @@ impl Session {
         true
     }
 
-    /// Whether a login may mend a refusal: a login is configured, and no node has just said that there are no users.
+    /// Whether a login may cure a refusal: the configuration has a user, and no node has just said that authentication
+    /// is disabled.
     fn may_log_in(&self) -> bool {
         match self.login {
             Login::Wanted { .. } | Login::Fresh | Login::Proved => true,
@@ -619,7 +631,7 @@ impl Session {
         }
     }
 
-    /// The server ended the stream and said why.
+    /// Takes the reason with which etcd ended the stream.
     fn ended(&mut self, refusal: Refusal, out: &mut Vec<Action>) {
         if refusal.reason == Reason::Unauthenticated
             && matches!(self.login, Login::Proved | Login::Needless)
@@ -629,13 +641,13 @@ impl Session {
                 self.flush_all(out);
                 return self.close(out);
             }
-            // The next login follows a pause.
+            // The next login follows the pause after the failure.
             self.login = Login::Wanted { from: None };
         }
         self.failed("watch", &refusal.words, out);
     }
 
-    /// The node told its newest revision because it was asked.
+    /// Takes the answer to a probe for the newest revision.
     fn probed(&mut self, header: Header, now: Instant, out: &mut Vec<Action>) {
         self.proved();
         let probe_at = now + self.about(self.settings.watch_deadline);
@@ -656,7 +668,7 @@ impl Session {
         }
     }
 
-    /// What was refused to a resource is not any more. Its watches are in the next stream.
+    /// A resource has access again. The next stream has its watches.
     fn permitted(&mut self, id: Id, out: &mut Vec<Action>) {
         self.proved();
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -669,7 +681,7 @@ impl Session {
         let Refusal { reason, words } = refusal;
         let of = |id: Id| self.subscriptions.get(&id);
         match (reason, asked) {
-            // Users were turned on since the node said that it has none.
+            // Authentication was enabled after the node had said that it is disabled.
             (Reason::Unauthenticated | Reason::Denied, _)
                 if matches!(self.login, Login::Needless) && self.may_log_in() =>
             {
@@ -688,9 +700,9 @@ impl Session {
                     let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());
                     self.locked_out(text, now, out);
                 }
-                // It was sent before that was known.
+                // The request was sent before the login was known to be needed.
                 Login::Wanted { .. } => {}
-                // A node that contradicts itself fails as any other.
+                // A node that contradicts itself counts as failed.
                 Login::Fresh | Login::AuthDisabledClaimed => {
                     self.login = Login::Wanted { from: None };
                     self.failed(asked.verb(), &words, out);
@@ -721,12 +733,12 @@ impl Session {
         let Asked::Page(id) = asked else { return self.failed(asked.verb(), words, out) };
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         match resume {
-            // Fewer keys may do. No other node would have less to say.
+            // A page with fewer keys may fit. Another node would send an answer of the same size.
             Resume::TooLarge if subscription.halve_page(1) => {}
             Resume::TooLarge => self.too_long(id, words, now, out),
             Resume::TooMany => {
                 self.too_long(id, words, now, out);
-                // What was read of it is given back, and is read anew when its time comes.
+                // The keys that were read are dropped. The next read starts from the first key.
                 if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| !s.is_read()) {
                     s.read_all(None);
                 }
@@ -743,14 +755,14 @@ impl Session {
         self.failed(Asked::Watch.verb(), words, out);
         if resume == Resume::TooLarge {
             let watched: Vec<Id> = self.watchable().map(|(id, _)| id).collect();
-            // The others that had that line read, too.
+            // The resources with watches in this stream read all keys together.
             let from = self.moment_to_read(now);
             watched.into_iter().for_each(|id| self.read_all(id, Some(from), out));
         }
     }
 
-    /// A page could not be had. Beside a stream that need not be the node's fault: it is asked for little, and the
-    /// resource waits alone.
+    /// Handles a page that failed. While a stream is open the node need not be at fault, so it gets only a probe, and
+    /// this resource alone pauses.
     fn page_failed(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
         let (State::Watching(watching), Some(subscription)) = (&mut self.state, self.subscriptions.get_mut(&id)) else {
             self.watch_first = true;
@@ -765,7 +777,7 @@ impl Session {
         out.push(report(id, Report::Failed(format!("failed to read from {}: {words}", &self.node))));
     }
 
-    /// A single key, or all of them, are too large to be read. A watch that goes on knows all the same what changes.
+    /// Handles a key, or a set of keys, that exceeds the limits. An open watch still delivers the changes.
     fn too_long(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
         let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) else { return };
         if !matches!(&self.state, State::Watching(watching) if watching.is_attached(id)) {
@@ -780,7 +792,7 @@ impl Session {
         self.recover(out);
     }
 
-    /// Plans a read of all keys of a resource if events could not tell what has become of one.
+    /// Plans a read of all keys of a resource if events left the value of a key open.
     fn plan_read(&mut self, id: Id, now: Instant) {
         let part = self.up_to(Duration::from_secs(1));
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -803,13 +815,14 @@ impl Session {
         }
     }
 
-    /// Nothing can be asked for: no node will know who asks. A stream that is open stays: it may go on all the same.
+    /// Handles a failed login, after which no request can succeed. An open stream stays open, because etcd does not
+    /// check the token of a stream again.
     fn locked_out(&mut self, words: String, now: Instant, out: &mut Vec<Action>) {
         out.extend(self.waiting().into_iter().map(|id| report(id, Report::Failed(words.clone()))));
         self.give_up();
         let until = now + self.slow();
         match (&self.login, &self.state) {
-            // Without a user the request itself is what is tried again.
+            // Without a login the request itself is retried.
             (Login::Needless | Login::AuthDisabledClaimed, State::Ready | State::Resting { .. }) => {
                 self.state = State::Resting { until };
             }
@@ -823,7 +836,7 @@ impl Session {
         }
     }
 
-    /// What a resource knows cannot be brought up to date: all its keys are read again.
+    /// The keys of a resource cannot be brought up to date by events: starts a read of all its keys.
     fn lost(&mut self, id: Id, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(id, out);
         self.detach(id, out);
@@ -835,7 +848,8 @@ impl Session {
             let from = self.moment_to_read(now);
             return self.read_all(id, Some(from), out);
         }
-        // No watch came of the reads before: the nodes may be of two clusters, or history may be compacted too fast.
+        // The earlier reads led to no lasting watch. Either the nodes belong to two clusters, or the history is
+        // compacted too fast.
         let words = format!("failed to watch {}: {why}, {losses} times before", &self.node);
         out.push(report(id, Report::Failed(words)));
         let least = SPREAD * (1 << losses.min(10));
@@ -844,15 +858,15 @@ impl Session {
         self.read_all(id, Some(from), out);
     }
 
-    /// When all keys are read after a loss. Those who lost something read one after the other, so that one stream serves
-    /// all again.
+    /// When a resource reads all keys after a loss. All resources that lost their history read one after the other, so
+    /// that one new stream serves them all.
     fn moment_to_read(&mut self, now: Instant) -> Instant {
         let planned =
             self.subscriptions.values().filter_map(Subscription::reads_from).filter(|from| *from >= now).min();
         planned.unwrap_or_else(|| now + self.up_to(SPREAD))
     }
 
-    /// A resource may not have what it wants, or cannot: it alone is told, and asks again much later.
+    /// Denies a resource its read or its watch. Only this resource reports the failure, and it retries much later.
     fn bar(&mut self, id: Id, verb: &str, span: Span, words: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(id, out);
         self.detach(id, out);
@@ -874,7 +888,7 @@ impl Session {
         self.user.as_ref().map_or(String::new(), |user| format!(" as user `{}`", wire::said(user)))
     }
 
-    /// The node did not do what it was asked for.
+    /// Reports that the node failed, and ends the stream and the pending request.
     fn failed(&mut self, verb: &str, words: &str, out: &mut Vec<Action>) {
         self.flush_all(out);
         self.close(out);
@@ -883,7 +897,7 @@ impl Session {
         out.push(Action::Tell(Output::NodeFailed { words, not_before: None }));
     }
 
-    /// The watches of a resource did not bring in time what a read had.
+    /// Reopens the watches that did not deliver in time the changes that a read had found.
     fn give_up_doubtful(&mut self, now: Instant, out: &mut Vec<Action>) {
         let doubtful =
             |s: &Subscription| s.doubts.as_ref().filter(|(_, until)| *until <= now).map(|(keys, _)| keys.len());
@@ -895,7 +909,7 @@ impl Session {
         }
     }
 
-    /// Takes no more from the watches of a resource. The stream goes on for the others.
+    /// Ignores the watches of a resource from now on. The stream stays open for the other resources.
     fn detach(&mut self, id: Id, out: &mut Vec<Action>) {
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.detached(self.now);
@@ -910,7 +924,7 @@ impl Session {
         }
     }
 
-    /// Ends the stream, if there is one. What is to be watched is watched on by the next.
+    /// Closes the stream, if one is open. The next stream resumes its watches.
     fn close(&mut self, out: &mut Vec<Action>) {
         if let State::Watching(watching) = &self.state {
             if self.now.saturating_duration_since(watching.since) >= LASTING {
@@ -922,7 +936,7 @@ impl Session {
         }
     }
 
-    /// A request succeeded.
+    /// Notes that a request succeeded.
     fn proved(&mut self) {
         match self.login {
             Login::Fresh => self.login = Login::Proved,
@@ -931,7 +945,7 @@ impl Session {
         }
     }
 
-    /// Tells those whose failure is over.
+    /// Reports the end of a failure to the subscribers that it concerned.
     fn recover(&mut self, out: &mut Vec<Action>) {
         let locked_out = matches!(self.login, Login::Wanted { from: Some(_) });
         if let State::Resting { .. } = self.state {
@@ -966,7 +980,7 @@ impl Session {
         out.extend(flushed);
     }
 
-    /// Reports what came in together as one.
+    /// Reports the changes of a resource that arrived together as one.
     fn flush(&mut self, id: Id, out: &mut Vec<Action>) {
         let flushed = self.subscriptions.get_mut(&id).and_then(Subscription::flush);
         out.extend(flushed.map(|flushed| report(id, flushed)));
@@ -976,7 +990,7 @@ impl Session {
         SLOW_RETRY + self.up_to(SLOW_RETRY * 2)
     }
 
-    /// The duration give or take a tenth.
+    /// The duration with a random change of at most a tenth.
     fn about(&mut self, duration: Duration) -> Duration {
         let tenth = duration / 10;
         duration - tenth + self.up_to(tenth * 2)
@@ -1005,17 +1019,17 @@ impl Subscribers for Session {
 }
 
 impl Watching {
-    /// When all watches have to be confirmed, if one is not.
+    /// The deadline for the next confirmation; `None`: all watches are confirmed.
     fn confirmed_by(&self) -> Option<Instant> {
         (self.answered < self.slots.len()).then_some(self.answered_by)
     }
 
-    /// Whether what it brings reaches a resource.
+    /// Whether a watch of the resource is open and in use.
     fn is_attached(&self, id: Id) -> bool {
         self.slots.iter().any(|slot| slot.state == SlotState::Open && slot.id == id)
     }
 
-    /// How many open watches each resource has among some.
+    /// The number of open watches of each resource in `slots`.
     fn open(slots: &[WatchSlot]) -> BTreeMap<Id, usize> {
         let mut open = BTreeMap::new();
         for slot in slots.iter().filter(|slot| slot.state == SlotState::Open) {

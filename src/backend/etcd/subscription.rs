@@ -1,5 +1,5 @@
-//! What one resource wants of an etcd and how far that has got: the read of all its keys, the revisions its watches have
-//! come to, what is refused to it alone. Asks for nothing and knows no node: that is `session`'s.
+//! One resource's part of a session: the read of all its keys, the revision that each of its watches has reached, and
+//! the access that etcd denies to it alone. Makes no request and knows no node: see `session`.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -15,46 +15,46 @@ use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
-/// Keys of one page of a read. etcd gathers a page of them in some 100 ms where there are 100,000 keys. All keys at once would
-/// take it a second, and a page that breaks off is read again as a whole.
+/// The number of keys in one page of a read. With 100,000 keys in the store, etcd takes about 100 ms for such a page
+/// and about a second for all keys at once. A page that fails is read again as a whole.
 pub const PAGE: usize = 10_000;
 
-/// The fewest keys to ask for where a page is late: a node that hangs must not make thousands of requests of the next read.
+/// The smallest page after a timeout: a node that hangs must not split the next read into thousands of requests.
 pub const LEAST_LATE: usize = 100;
 
-/// Bytes that are held back while all keys are read.
+/// The number of bytes of events that are held back while all keys are read.
 pub const HELD: usize = 1 << 20;
 
-/// How a change of the store behind a node is called.
+/// The reason that is logged when another store is behind the node.
 pub const OTHER_CLUSTER: &str = "the node belongs to another cluster";
 
-/// What a resource asks for.
+/// The options of one resource.
 pub struct Wanted {
-    /// As it is logged.
+    /// The prefix, as the log shows it.
     pub prefix: String,
     pub goal: Goal,
-    /// Reads all keys again and again.
+    /// The time between two reads of all keys; `None`: one read.
     pub interval: Option<Duration>,
     pub mirror: Mirror,
     pub limits: ReadLimits,
 }
 
-/// How keys are wanted.
+/// How long the keys of a resource are kept up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// Read once, within the time there is for it.
+    /// One read, within the time limit of a one-shot run.
     Once,
-    /// Read until it succeeds, then by interval, if there is one.
+    /// Retried until a read succeeds, then read by interval, if there is one.
     Kept,
-    /// The same, and changes as they come.
+    /// As `Kept`, and changes arrive by a watch.
     Watched,
 }
 
 /// One resource's part of a session.
 pub struct Subscription {
-    /// As it is logged.
+    /// The prefix, as the log shows it.
     pub prefix: String,
-    /// How its keys are wanted.
+    /// How long the keys are kept up to date.
     pub goal: Goal,
     /// How often all keys are read again; `None`: never.
     pub interval: Option<Duration>,
@@ -62,76 +62,77 @@ pub struct Subscription {
     limits: ReadLimits,
     state: State,
     pub watches: Vec<Watch>,
-    /// Of the store that was read last.
+    /// The identifier of the cluster that was read last.
     cluster: u64,
-    /// Keys that a page may have: fewer where the values are large.
+    /// The number of keys in a page: fewer where the values are large.
     limit: usize,
-    /// How often a page failed beside the stream since one came.
+    /// The number of pages that failed in a row while a stream was open.
     failed_pages: u32,
-    /// Of reads that clear up what events could not tell.
+    /// The pauses between reads that events made necessary.
     pace: Pace,
-    /// How often the history was lost since watches lasted.
+    /// How often the history was lost since the last watch that lasted.
     pub losses: u32,
     /// Since when all watches have been confirmed.
     pub watched_since: Option<Instant>,
-    /// Keys that the last read had otherwise than the mirror, and until when the watches may still bring them.
+    /// Keys whose value in the last read differed from the mirror, and the deadline for the watches to deliver these
+    /// changes.
     pub doubts: Option<(BTreeSet<Bytes>, Instant)>,
-    /// What came in since it was last reported.
+    /// The changes that arrived since the last report.
     changes: Vec<Change>,
     trigger: bool,
 }
 
-/// How far a resource is.
+/// The progress of a resource.
 enum State {
-    /// All keys are being read, or are about to be: without a watch, or beside it.
+    /// A read of all keys is pending or planned, with or without an open watch.
     Reading(Box<Reading>),
-    /// All keys are known. Its watches belong into the stream.
+    /// All keys are known. The watches belong into the stream.
     Known(Known),
-    /// It may not have what it wants. The others go on, and so it is asked about seldom.
+    /// etcd denies access to this resource. Others are not affected, so the next attempt comes late.
     Denied { until: Instant, what: Denied },
 }
 
-/// What was refused to a resource.
+/// The access that etcd denies to a resource.
 enum Denied {
-    /// The read, which goes on where it was once it is allowed.
+    /// The read. It resumes where it stopped when access is granted.
     Read(Box<Reading>),
     /// The watch of a range.
     Watch { span: Span, known: Known },
 }
 
-/// What is to follow once all keys are known.
+/// What follows while all keys are known.
 #[derive(Clone, Copy)]
 struct Known {
-    /// When all keys are read again.
+    /// When the next read of all keys starts.
     next_read: Option<Instant>,
-    /// What events could not tell.
+    /// Whether events left the value of a key open.
     unclear: Unclear,
 }
 
-/// What a resource wants a request for.
+/// The purpose of a resource's next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
     /// The next page.
     Page,
-    /// Whether what was refused to it still is.
+    /// A probe whether access is still denied.
     Permission,
 }
 
-/// Whether events left open what a store key is now.
+/// Whether events left the value of a store key open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unclear {
     Nothing,
     Found,
-    /// A read is planned that tells.
+    /// A read is planned, which will show the value.
     Planned,
 }
 
-/// A key range that is watched.
+/// A watched range of keys.
 pub struct Watch {
     pub span: Span,
-    /// The first revision that may not have come yet as a whole. 0: nothing was read yet.
+    /// The first revision whose events may still be incomplete. 0: nothing was read yet.
     pub next: u64,
-    /// What that was when the newest revision was asked for: events may come before its answer.
+    /// The value of `next` when the newest revision was requested: events may arrive before that answer.
     probed: u64,
 }
 
@@ -174,7 +175,8 @@ impl Subscription {
         }
     }
 
-    /// Lets all keys be read, from the first one and not before the moment. What a watch brought meanwhile is kept.
+    /// Starts a read of all keys, from the first one and not before `from`. Events that arrived during the read before
+    /// it are kept.
     pub fn read_all(&mut self, from: Option<Instant>) {
         let mut reading = Reading::new(&self.mirror, self.limits, from);
         if let Some(before) = self.reading_mut() {
@@ -188,7 +190,7 @@ impl Subscription {
         };
     }
 
-    /// The read that began anew did so because its revision is gone. Tells how often that was.
+    /// Counts a restart of the read after its revision was compacted. Returns the number of restarts.
     pub fn restarted(&mut self) -> u32 {
         self.reading_mut().map_or(0, |reading| {
             reading.restarts = reading.restarts.saturating_add(1);
@@ -196,43 +198,43 @@ impl Subscription {
         })
     }
 
-    /// Reads no more for now, and takes what was held back for the read.
+    /// Ends the read, and applies the events that were held back for it.
     pub fn stop_reading(&mut self, next_read: Option<Instant>) {
         let held = self.reading_mut().map(|reading| mem::take(&mut reading.held)).unwrap_or_default();
         self.state = State::Known(Known { next_read, unclear: Unclear::Nothing });
         self.take_held(held);
     }
 
-    /// The next page is not asked for before the moment.
+    /// Delays the request for the next page until `from`.
     pub fn rest_until(&mut self, from: Instant) {
         if let Some(reading) = self.reading_mut() {
             reading.from = Some(from);
         }
     }
 
-    /// When a read is to begin that has not; `None`: at once, or there is none.
+    /// When a planned read starts; `None`: at once, or no read is planned.
     pub fn reads_from(&self) -> Option<Instant> {
         self.reading()?.from
     }
 
-    /// Whether all keys are known, or are not wanted.
+    /// Whether no read is pending or planned.
     pub fn is_read(&self) -> bool {
         self.reading().is_none()
     }
 
-    /// Whether all keys are to be read again now.
+    /// Whether the next read of all keys is due.
     pub fn is_due_again(&self, now: Instant) -> bool {
         matches!(&self.state, State::Known(Known { next_read: Some(at), .. }) if *at <= now)
     }
 
-    /// All keys are read again then; `None`: not for the time that passes.
+    /// Plans the next read of all keys; `None`: no read by time.
     pub fn read_again_at(&mut self, at: Option<Instant>) {
         if let State::Known(known) = &mut self.state {
             known.next_read = at;
         }
     }
 
-    /// It may not have what it wants, and is asked about again then.
+    /// Notes that access is denied. The next attempt is made at `until`.
     pub fn deny(&mut self, until: Instant, span: Span) {
         let nothing = State::Known(Known { next_read: None, unclear: Unclear::Nothing });
         let what = match mem::replace(&mut self.state, nothing) {
@@ -244,7 +246,7 @@ impl Subscription {
         self.state = State::Denied { until, what };
     }
 
-    /// It may have what it wants.
+    /// Notes that access is granted.
     pub fn allow(&mut self) {
         let nothing = State::Known(Known { next_read: None, unclear: Unclear::Nothing });
         self.state = match mem::replace(&mut self.state, nothing) {
@@ -254,12 +256,12 @@ impl Subscription {
         };
     }
 
-    /// Whether something was refused to it.
+    /// Whether etcd denies access to this resource.
     pub fn is_denied(&self) -> bool {
         matches!(self.state, State::Denied { .. })
     }
 
-    /// The range whose watch was refused to it.
+    /// The range whose watch was refused.
     pub fn denied_span(&self) -> Option<&Span> {
         match &self.state {
             State::Denied { what: Denied::Watch { span, .. }, .. } => Some(span),
@@ -267,12 +269,12 @@ impl Subscription {
         }
     }
 
-    /// Whether its watches belong into a stream.
+    /// Whether the watches belong into a stream.
     pub fn watchable(&self) -> bool {
         matches!(self.state, State::Known(_)) && !self.watches.is_empty()
     }
 
-    /// Whether something is missing that a node has to give.
+    /// Whether the resource needs a node.
     pub fn is_in_need(&self) -> bool {
         match &self.state {
             State::Reading(_) => true,
@@ -281,7 +283,7 @@ impl Subscription {
         }
     }
 
-    /// When it wants a request of its own; `now` for at once.
+    /// When the next request of this resource is due; `now`: at once.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             State::Reading(reading) => Some(reading.from.unwrap_or(now)),
@@ -291,41 +293,41 @@ impl Subscription {
         }
     }
 
-    /// What it wants a request for when it is due.
+    /// The purpose of the next request.
     pub fn want(&self) -> Want {
         if self.is_read() { Want::Permission } else { Want::Page }
     }
 
-    /// The body that asks for the next page.
+    /// The body of the request for the next page.
     pub fn page_request(&mut self) -> Option<String> {
         let reading = self.reading_mut()?;
-        // What came of a page that broke off may not be of the revision, or the cluster, that is read now.
+        // The entries of a page that failed may belong to another revision or cluster than the next one.
         reading.page.clear();
         reading.page_tally = reading.tally;
         let reading = self.reading()?;
         Some(match reading.rest.front() {
             Some(span) => wire::range(span, self.limit, reading.first.map(|header| header.revision)),
-            // No keys are wanted, but their revision is.
+            // The resource has no keys, but the watches need a revision to start from.
             None => wire::newest_revision(&self.probed_span()),
         })
     }
 
-    /// What a request reads that is only after the revision: something that this resource is allowed to read.
+    /// The range that a probe for the newest revision names. The resource is allowed to read it.
     pub fn probed_span(&self) -> Span {
         self.watches.first().map_or_else(|| Span::of_prefix(b""), |watch| watch.span.clone())
     }
 
-    /// The range that the next page belongs to, as a whole.
+    /// The whole range that the next page belongs to.
     pub fn span_in_reading(&self) -> Span {
         let rest = self.reading().and_then(|reading| reading.rest.front());
         let whole = rest.and_then(|rest| self.mirror.spans().into_iter().find(|span| span.end == rest.end));
         whole.unwrap_or_else(|| self.probed_span())
     }
 
-    /// Takes a key of the page that is coming in.
+    /// Takes a key of the page that is arriving.
     ///
     /// # Errors
-    /// The read is larger than it may be, in words.
+    /// The read exceeds its limits. The text names the limit.
     pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
         let Some(reading) = self.reading_mut() else { return Ok(()) };
         reading.page_tally.add(&entry.key, &entry.value)?;
@@ -333,8 +335,11 @@ impl Subscription {
         Ok(())
     }
 
-    /// Takes the end of a page. Gives all keys with the header of the first page when they are there, and those of them
-    /// that turned out otherwise than known. An error says what is wrong with the page.
+    /// Takes the end of a page. After the last page, returns all keys with the header of the first page, and the keys
+    /// whose values differ from the known ones.
+    ///
+    /// # Errors
+    /// The text says what is wrong with the page.
     pub fn page(&mut self, page: Page) -> Result<Option<Read>, &'static str> {
         let State::Reading(reading) = &mut self.state else { return Ok(None) };
         let is_whole = reading.turn_page(page)?;
@@ -362,17 +367,17 @@ impl Subscription {
         Ok(Some(Read { layer, unknown, changed, held }))
     }
 
-    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    /// Why a revision that a quorum has confirmed cannot belong to the store that was read and watched so far.
     pub fn store_changed(&self, newest: Header) -> Option<&'static str> {
         self.changed(newest, |watch| watch.next)
     }
 
-    /// The newest revision is asked for.
+    /// Notes that the newest revision is requested.
     pub fn probe(&mut self) {
         self.watches.iter_mut().for_each(|watch| watch.probed = watch.next);
     }
 
-    /// The same as [`Subscription::store_changed`] for the answer to that question.
+    /// As [`Subscription::store_changed`], for the answer to a probe for the newest revision.
     pub fn store_probed(&self, newest: Header) -> Option<&'static str> {
         self.changed(newest, |watch| watch.next.min(watch.probed))
     }
@@ -391,8 +396,8 @@ impl Subscription {
         header.cluster_id != self.cluster
     }
 
-    /// Takes what one of its watches brought, at once or when all keys are read. Tells whether there was room for it; if
-    /// not, it has to come again.
+    /// Takes the events of a watch, at once or after the read of all keys. Returns whether there was room to hold them
+    /// back. If not, the watch must deliver them again.
     pub fn take(&mut self, watch: usize, answer: WatchAnswer) -> bool {
         match self.reading_mut() {
             Some(reading) => reading.held.push(watch, answer),
@@ -405,11 +410,11 @@ impl Subscription {
 
     fn apply(&mut self, watch: usize, answer: WatchAnswer) {
         let Some(Watch { next, .. }) = self.watches.get_mut(watch) else { return };
-        // The events of one revision are all new, or all known from the read.
+        // The events of one revision are either all new or all known from the read.
         let known = *next;
         let mut is_unclear = false;
         if answer.events.is_empty() && !answer.fragment {
-            // Progress: there is nothing up to this revision that has not come.
+            // A progress notification: all events up to this revision have arrived.
             *next = known.max(answer.header.revision.saturating_add(1));
         }
         for event in answer.events {
@@ -419,7 +424,7 @@ impl Subscription {
                 settle(&mut self.doubts, store_key);
                 continue;
             }
-            // More events of the last revision may come in the next fragment.
+            // More events of the last revision may follow in the next fragment.
             *next = (*next).max(if answer.fragment { revision } else { revision.saturating_add(1) });
             match self.mirror.apply(event) {
                 Applied::Nothing => {}
@@ -438,8 +443,8 @@ impl Subscription {
         }
     }
 
-    /// Plans the read that clears up what events could not tell: at once, and then seldom while there is more of it. `jitter`
-    /// is a part of the pause that is added to it.
+    /// Plans the read that shows the values that events left open: at once, and then with growing pauses while more
+    /// such events arrive. `jitter` returns the part of the pause that is added to it.
     pub fn plan_read(&mut self, now: Instant, jitter: impl FnOnce(Duration) -> Duration) {
         let State::Known(known @ Known { unclear: Unclear::Found, .. }) = &mut self.state else { return };
         let at = self.pace.next(now, jitter);
@@ -447,7 +452,7 @@ impl Subscription {
         known.next_read = Some(known.next_read.map_or(at, |next| next.min(at)));
     }
 
-    /// Whether events left nothing open.
+    /// Whether events left no value open.
     #[cfg(test)]
     pub fn is_clear(&self) -> bool {
         matches!(self.state, State::Known(Known { unclear: Unclear::Nothing, .. }))
@@ -458,7 +463,7 @@ impl Subscription {
         self.limit
     }
 
-    /// Asks for fewer keys at a time. Tells whether that is possible.
+    /// Halves the page, down to `least` keys. Returns whether that was possible.
     pub fn halve_page(&mut self, least: usize) -> bool {
         let is_possible = self.limit > least;
         if is_possible {
@@ -467,21 +472,23 @@ impl Subscription {
         is_possible
     }
 
-    /// A page failed beside the stream: gives the rest before the next attempt, less its random part.
+    /// Counts a page that failed while a stream was open. Returns the pause before the next attempt, without its random
+    /// part.
     pub fn page_failed(&mut self) -> Duration {
         let rest = (SHORTEST_BACKOFF * (1 << self.failed_pages.min(10))).min(LONGEST_BACKOFF / 2);
         self.failed_pages = self.failed_pages.saturating_add(1);
         rest
     }
 
-    /// Takes what was held back while all keys were read.
+    /// Applies the events that were held back during a read of all keys.
     pub fn take_held(&mut self, held: Held) {
         for (watch, answer) in held.answers {
             self.take(watch, answer);
         }
     }
 
-    /// Its watches are closed: what they did not bring in time comes again. A loss after watches that lasted is the first.
+    /// Notes that the watches are closed. The next stream delivers the missing events. After watches that lasted,
+    /// losses are counted from zero.
     pub fn detached(&mut self, now: Instant) {
         if let Some(reading) = self.reading_mut() {
             reading.held = Held::default();
@@ -492,14 +499,14 @@ impl Subscription {
         }
     }
 
-    /// What came in together, as one report.
+    /// The changes that arrived together, as one report.
     pub fn flush(&mut self) -> Option<Report> {
         let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
         (trigger || !changes.is_empty()).then_some(Report::Changes { changes, trigger })
     }
 }
 
-/// The stream brought something that a read had before it.
+/// Removes a key from the doubtful ones: the stream delivered the change that the read had found.
 fn settle(doubts: &mut Option<(BTreeSet<Bytes>, Instant)>, store_key: Option<StoreKey>) {
     if let (Some((keys, _)), Some(StoreKey { key, .. })) = (&mut *doubts, store_key) {
         keys.remove(&key);
@@ -509,26 +516,26 @@ fn settle(doubts: &mut Option<(BTreeSet<Bytes>, Instant)>, store_key: Option<Sto
     }
 }
 
-/// All keys, as of one revision.
+/// All keys, at one revision.
 pub struct Read {
     pub layer: Layer,
     pub unknown: BTreeSet<Bytes>,
-    /// Why they do not go with what was known before.
+    /// Why the keys do not fit what was known before.
     pub changed: Option<&'static str>,
-    /// What the watches brought meanwhile, for [`Subscription::take_held`].
+    /// The events that arrived during the read, for [`Subscription::take_held`].
     pub held: Held,
 }
 
-/// What came from watches while all keys were read: it must not overtake them.
+/// Events that arrived during a read of all keys. They must not overtake the read.
 #[derive(Default)]
 pub struct Held {
     answers: Vec<(usize, WatchAnswer)>,
-    /// How many bytes that are.
+    /// The size of the events in bytes.
     size: usize,
 }
 
 impl Held {
-    /// Tells whether there was room for it.
+    /// Adds an answer. Returns whether the limit still holds.
     fn push(&mut self, watch: usize, answer: WatchAnswer) -> bool {
         let size = |event: &wire::Event| size_of_val(event) + event.entry.key.len() + event.entry.value.len();
         self.size += size_of_val(&answer) + answer.events.iter().map(size).sum::<usize>();
@@ -539,19 +546,19 @@ impl Held {
 
 /// A read of all keys, page by page.
 struct Reading {
-    /// What is not read yet; the next page begins at its beginning.
+    /// The ranges that are not read yet. The next page starts at the first key of the first range.
     rest: VecDeque<Span>,
-    /// That of the first page; all others are read as of its revision.
+    /// The header of the first page. All other pages are read at its revision.
     first: Option<Header>,
-    /// The page that is coming in: it counts when its end has come.
+    /// The entries of the page that is arriving. They count when its end has arrived.
     page: Vec<Entry>,
     loading: Loading,
-    /// What was read, and the same with the page that is coming in.
+    /// The size of the complete pages, without and with the page that is arriving.
     tally: Tally,
     page_tally: Tally,
-    /// Nothing is asked for before.
+    /// The next page is not requested before this moment.
     from: Option<Instant>,
-    /// How often its revision was lost.
+    /// How often the read restarted because its revision was compacted.
     restarts: u32,
     held: Held,
 }
@@ -572,7 +579,7 @@ impl Reading {
         }
     }
 
-    /// Takes the end of a page. Tells whether it was the last one.
+    /// Takes the end of a page. Returns whether it was the last one.
     fn turn_page(&mut self, page: Page) -> Result<bool, &'static str> {
         let first = *self.first.get_or_insert(page.header);
         if first.revision == 0 {

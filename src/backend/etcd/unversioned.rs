@@ -1,6 +1,6 @@
-//! An etcd whose version the configuration does not say, as a protocol: asks a node what `discovery` wants to know, logging
-//! in to version 3 where there is a user, and lets the resource be served by the version that was found. Decides nothing
-//! of the version.
+//! The protocol of an etcd whose version the configuration does not say. Sends the questions of `discovery` to a node,
+//! logs in to version 3 if a user is configured, and replaces itself by the protocol of the version that was found.
+//! Does not choose the version.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,19 @@ use crate::backend::unreadable::Unreadable;
 use crate::config::{self, EtcdVersion, Kind, Secret};
 use crate::log::{Level, Line};
 
-/// One at a time.
+/// One call at a time.
 const CALL: CallId = CallId(0);
 
-/// One resource and the questions about it.
+/// One resource whose version is being found.
 pub struct Unversioned {
     id: Id,
     options: config::Backend,
     has_login: bool,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
     attempt: Discovery,
     login: Login,
-    /// Of version 3, for this attempt.
+    /// The token of version 3 in this attempt.
     token: Token,
     /// Version 3 refused the login in this attempt. Version 2 has its own users, so it is tried too.
     locked_out: Option<String>,
@@ -47,18 +47,18 @@ pub struct Unversioned {
 enum Token {
     Wanted,
     Got(Secret),
-    /// This etcd has no users, or no login is configured.
+    /// Authentication is disabled in this etcd, or no login is configured.
     Needless,
 }
 
 enum Stage {
-    /// The next turn asks.
+    /// The next turn sends a request.
     Ready,
-    /// Name and password are read for this question.
+    /// Name and password for this question are being read.
     Preparing(Question),
     LoggingIn(Question),
     Asking(Question, Reading),
-    /// A version was found, or the time is over.
+    /// A version was found, or the time limit has passed.
     Done,
 }
 
@@ -73,16 +73,16 @@ enum Reading {
     },
 }
 
-/// Why a question has no answer, in words.
+/// Why a question has no answer.
 enum Trouble {
-    /// Another node may have one.
+    /// Another node may answer.
     Node(String),
     /// Authentication failed.
     Login(String),
 }
 
 impl Unversioned {
-    /// `nodes`: the URLs, for the secrets in them.
+    /// `nodes` are the URLs, whose credentials are hidden from errors.
     pub fn new(
         id: Id,
         options: config::Backend,
@@ -109,7 +109,7 @@ impl Unversioned {
         }
     }
 
-    /// Goes on with the next step of the attempt.
+    /// Performs the next step of the attempt.
     fn step(&mut self, answer: Option<Answer>, out: &mut Vec<Output>) {
         match self.attempt.step(answer) {
             Step::Ask(question) => self.ask(question, out),
@@ -243,10 +243,10 @@ impl Unversioned {
 
     fn failed(&mut self, trouble: Trouble, out: &mut Vec<Output>) {
         let node = &self.node;
-        // Whatever came after it: this is what the user can mend.
+        // The failed login is reported even if something else failed later, because the user can correct it.
         let (words, not_before) = match self.locked_out.take().map_or(trouble, Trouble::Login) {
             Trouble::Node(words) => (format!("failed to find out the version of {node}: {words}"), None),
-            // Every attempt costs etcd a hash, and nothing is better a moment later.
+            // Each attempt costs etcd a hash of the password, and an early retry would fail again.
             Trouble::Login(words) => {
                 out.push(Output::FailFast);
                 let longer = u64::try_from((SLOW_RETRY * 2).as_micros()).unwrap_or(u64::MAX);
@@ -274,7 +274,7 @@ impl Unversioned {
     }
 }
 
-/// What a refusal of version 3 says of it.
+/// The answer that a refusal of version 3 means.
 fn told(refusal: Refusal) -> Result<Answer, Trouble> {
     match refusal.reason {
         Reason::UnknownPath => Ok(Answer::Unknown),
@@ -303,7 +303,7 @@ impl Subscribers for Unversioned {
 }
 
 impl Protocol for Unversioned {
-    /// The one whose keys are asked for.
+    /// The only resource is known from the start.
     fn add(&mut self, _id: Id, _options: &config::Backend, _out: &mut Vec<Output>) {}
 
     fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
@@ -326,7 +326,7 @@ impl Protocol for Unversioned {
             Input::Body(_, piece) => self.body(piece, out),
             Input::End(_) => self.end(out),
             Input::Failed(_, Failure { words, .. }) => match &self.stage {
-                // What came of a refusal is enough: its status is the error.
+                // The status of a refusal is enough for the error, even if its body is incomplete.
                 Stage::Asking(_, Reading::Refusal { .. }) => self.end(out),
                 Stage::LoggingIn(_) if self.login.is_refused() => self.end(out),
                 Stage::Ready | Stage::Done => {}

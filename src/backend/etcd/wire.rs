@@ -1,8 +1,9 @@
-//! What etcd's version 3 JSON gateway is asked and what it answers: values to bytes and back. Opens no connection and
-//! decides nothing. On this wire integers are strings, keys and values are base64, and fields with a default are
-//! left out; fields that are unknown here are ignored.
+//! The requests and answers of etcd's version 3 JSON gateway: converts values to bytes and back. Opens no connection
+//! and decides nothing. On this wire integers are strings, keys and values are base64, and fields with their default
+//! value are omitted. Unknown fields are ignored.
 //!
-//! Sources: etcd's rpc.proto and kv.proto (names are those of the JSON), and what etcd 3.4 and 3.5 were seen to send.
+//! Sources: etcd's rpc.proto and kv.proto (names are those of the JSON), and answers that were captured from etcd 3.4
+//! and 3.5.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,19 +29,19 @@ pub const WATCH: &str = "/v3/watch";
 /// The path of a login, by POST.
 pub const AUTHENTICATE: &str = "/v3/auth/authenticate";
 
-/// What goes with every request. A member that has lost its leader then ends a watch after some seconds; without
-/// this it stays silent.
+/// The headers of every request. With them a member that has lost its leader ends a watch after some seconds; without
+/// them the watch stays silent.
 pub const HEADERS: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Grpc-Metadata-hasleader", "true")];
 
-/// What goes with a watch request besides. etcd's gateway confirms the first watches while it still reads the request, and
-/// Go's HTTP server then throws away what is left of a request, with the watches in it, unless the connection is closed
-/// after the answer. No other request could follow a stream anyway.
+/// The additional header of a watch request. etcd's gateway confirms the first watches while it still reads the
+/// request. Go's HTTP server then drops the rest of the request, with the watches in it, unless the connection closes
+/// after the answer. The connection of a stream has no later request anyway.
 pub const CLOSING: (&str, &str) = ("Connection", "close");
 
-/// Where a token goes, as it is: not as a bearer's.
+/// The header with the token, without the word `Bearer`.
 pub const TOKEN: &str = "Authorization";
 
-/// The longest part of a server's message that is shown.
+/// The length limit of a server's message in an error.
 const SHOWN: usize = 200;
 
 /// The keys from the first one up to, not including, the second one.
@@ -48,7 +49,7 @@ const SHOWN: usize = 200;
 pub struct Span {
     /// The first key.
     pub from: Vec<u8>,
-    /// A single zero byte means: to the last key there is. Nothing means: the first key alone.
+    /// The end of the range. A single zero byte: all keys from the first one on. Empty: the first key alone.
     pub end: Vec<u8>,
 }
 
@@ -61,29 +62,29 @@ impl Span {
             Some(last) => *last += 1,
             None => end.push(0),
         }
-        // An empty key is refused; no key is smaller than one zero byte.
+        // etcd refuses an empty key. One zero byte is the smallest key.
         let from = if prefix.is_empty() { vec![0] } else { prefix.to_vec() };
         Span { from, end }
     }
 
-    /// Whether a key lies in it.
+    /// Whether a key is in the range.
     pub fn holds(&self, key: &[u8]) -> bool {
         self.from[..] <= *key && (self.end == [0] || *key < self.end[..])
     }
 
-    /// How a span of a prefix is shown: as the prefix.
+    /// The text of the range in messages: its prefix.
     pub fn shown(&self) -> String {
         let prefix: &[u8] = if self.from == [0] { b"" } else { &self.from };
         refusal::short(&String::from_utf8_lossy(prefix), SHOWN)
     }
 
-    /// What is left of it after a key.
+    /// The part of the range after a key.
     pub fn after(&self, key: &[u8]) -> Span {
         Span { from: [key, &[0]].concat(), end: self.end.clone() }
     }
 }
 
-/// The body of a range request: one page, in key order, as of a revision (the newest one where there is none).
+/// The body of a range request: one page, in key order, at a revision; `None`: the newest one.
 pub fn range(span: &Span, limit: usize, revision: Option<u64>) -> String {
     format!(
         r#"{{"key":"{}","range_end":"{}","limit":"{limit}","revision":"{}"}}"#,
@@ -93,18 +94,18 @@ pub fn range(span: &Span, limit: usize, revision: Option<u64>) -> String {
     )
 }
 
-/// The body of a range request that asks for little but the header: the newest revision, agreed on by the cluster. It
-/// reads the first key of a span: a user may read nothing else.
+/// The body of a range request whose answer is little more than the header: the newest revision, confirmed by a quorum.
+/// It reads the first key of a range that the user may read.
 pub fn newest_revision(span: &Span) -> String {
     first_key(&Span { from: span.from.clone(), end: Vec::new() })
 }
 
-/// The body of a range request that only asks whether a span may be read.
+/// The body of a range request that shows only whether the user may read a range.
 pub fn permission(span: &Span) -> String {
     first_key(span)
 }
 
-/// Without its value, which may be large.
+/// The value is omitted, because it may be large.
 fn first_key(span: &Span) -> String {
     format!(
         r#"{{"key":"{}","range_end":"{}","limit":"1","keys_only":true}}"#,
@@ -125,15 +126,15 @@ pub fn read_token(answer: &[u8]) -> Result<String, Unreadable> {
         token: String,
     }
     let Answer { token } = serde_json::from_slice(answer)?;
-    // It becomes a line of a request's head.
+    // The token becomes a line in the head of a request.
     match !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(token),
         false => Err(Unreadable::Nonsense("no token that can be sent".into())),
     }
 }
 
-/// The body of a watch request: one create_request after the other for the spans and first revisions, with watch_id 1,
-/// 2, ... (0 is left out in answers). Answers that are huge come in fragments.
+/// The body of a watch request: one create_request after the other for each range and first revision, with watch_id 1,
+/// 2, ... (answers omit a 0). Large answers come in fragments.
 pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
     let mut body = String::new();
     for ((span, first), id) in watches.zip(1..) {
@@ -149,20 +150,20 @@ pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
 /// What an answer says of the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Header {
-    /// Which cluster answers. 0: not said.
+    /// The id of the cluster. 0: the answer does not have it.
     #[serde(default, deserialize_with = "number")]
     pub cluster_id: u64,
-    /// The newest revision of the node that answers, whatever revision was read. 0: not said.
+    /// The newest revision of the answering node, also if an older one was read. 0: the answer does not have it.
     #[serde(default, deserialize_with = "number")]
     pub revision: u64,
 }
 
-/// The answer to a range request, less its keys.
+/// The answer to a range request, without its keys.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// What the answer says of the whole store.
     pub header: Header,
-    /// There are keys after the last one of this page.
+    /// More keys follow after the last one of this page.
     pub more: bool,
     /// The last key of this page; `None`: the page is empty.
     pub last: Option<Bytes>,
@@ -171,7 +172,7 @@ pub struct Page {
 /// A key with its value, as read or as written.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
-    /// As etcd has it, without a change.
+    /// The key as it is in etcd.
     #[serde(deserialize_with = "base64")]
     pub key: Bytes,
     /// Empty for a deleted key.
@@ -182,11 +183,11 @@ pub struct Entry {
     pub mod_revision: u64,
 }
 
-/// Bytes of an answer beside its keys: a header, and a place for each key.
+/// The number of bytes of an answer besides its keys: a header, and a frame for each key.
 const BESIDE_KEYS: usize = 16 << 20;
 
-/// Reads the answer to a range request as it comes, giving each entry away as soon as it is there: the answer is never in
-/// memory as a whole.
+/// Reads the answer to a range request as it arrives, and returns each entry at once: the answer is never in memory as
+/// a whole.
 pub struct PageReader {
     elements: Elements,
     last: Option<Bytes>,
@@ -202,7 +203,7 @@ impl PageReader {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// What came is no answer of etcd, or the text that `entries` gives where it takes no more.
+    /// The bytes are not an answer of etcd, or `entries` returned an error.
     pub fn push(
         &mut self,
         piece: &[u8],
@@ -216,10 +217,10 @@ impl PageReader {
         })
     }
 
-    /// The answer has ended.
+    /// Takes the end of the answer.
     ///
     /// # Errors
-    /// It is not complete, or no answer of etcd.
+    /// The answer is not complete, or not an answer of etcd.
     pub fn end(self) -> Result<Page, Unreadable> {
         #[derive(Deserialize)]
         struct Rest {
@@ -236,7 +237,7 @@ impl PageReader {
     }
 }
 
-/// Reads an object. serde would take a list of its fields for one, too.
+/// Reads an object. A list of its fields is an error here, while serde would accept it.
 pub fn read_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Unreadable> {
     let object = serde_json::from_slice(text)?;
     match text.trim_ascii_start().starts_with(b"{") {
@@ -245,41 +246,41 @@ pub fn read_object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Unreadab
     }
 }
 
-/// One line of a watch. What it says in words shows no secret.
+/// One line of a watch. Its texts contain no secret.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// An answer to one of the watches.
+    /// An answer of one watch.
     Watch(WatchAnswer),
     /// The end of the stream.
     Error(Refusal),
 }
 
-/// What one watch says: that it exists, what changed, or that it ended.
+/// An answer of one watch: it exists, keys changed, or it ended.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WatchAnswer {
     /// What the answer says of the whole store.
     pub header: Header,
-    /// -1: the watch was refused.
+    /// The number of the watch. -1: the watch was refused.
     #[serde(deserialize_with = "number")]
     pub watch_id: i64,
     /// The watch exists from now on.
     pub created: bool,
     /// The watch has ended, or was refused.
     pub canceled: bool,
-    /// Why it has ended, in etcd's words; empty where etcd says nothing.
+    /// Why the watch has ended, in etcd's words. May be empty.
     pub cancel_reason: String,
-    /// Not 0: the watch ended because its revision is below this one.
+    /// If not 0, the watch ended because its revision is below this one.
     #[serde(deserialize_with = "number")]
     pub compact_revision: u64,
-    /// More of the same comes in the next answer: its last revision may not be complete.
+    /// The next answer continues this one: the last revision may be incomplete.
     pub fragment: bool,
-    /// In the order of their revisions. None: a progress notice, or `created` or `canceled`.
+    /// The events in the order of their revisions. Empty: a progress notification, `created` or `canceled`.
     #[serde(deserialize_with = "events")]
     pub events: Vec<Event>,
 }
 
-/// The most events of one line. etcd sends pieces of some two megabytes, which hold a tenth of this at most.
+/// The limit of events in one line. etcd sends pieces of about two megabytes, which hold at most a tenth of this.
 const MOST_EVENTS: usize = 200_000;
 
 fn events<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Event>, D::Error> {
@@ -310,22 +311,22 @@ fn events<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Event>, D::Error> {
 /// One change of one key.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Event {
-    /// What became of the key.
+    /// The kind of the change.
     #[serde(default, rename = "type")]
     pub kind: EventKind,
-    /// The key as it is now; a deleted one without its value.
+    /// The key after the change. A deleted key has no value.
     #[serde(rename = "kv")]
     pub entry: Entry,
 }
 
-/// What became of a key.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum EventKind {
-    /// It has a value, perhaps the one it had.
+    /// The key has a value, which may be equal to the one before.
     #[default]
     Put,
-    /// It is gone, by a delete or with its lease.
+    /// The key is deleted, or its lease has ended.
     Delete,
 }
 
@@ -348,37 +349,38 @@ pub fn read_message(line: &[u8], secrets: &Redactor) -> Result<Message, Unreadab
     }
 }
 
-/// Why a request was not done.
+/// The reason of a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the caller can make of it.
+    /// The kind of the refusal.
     pub reason: Reason,
-    /// For messages: one line of at most 200 characters, without secrets.
+    /// The text for messages: one line of at most 200 characters, without secrets.
     pub words: String,
 }
 
-/// What a refusal means for the next request.
+/// The kind of a refusal, which decides the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The revision is not to be had: it is compacted, or this store has not come to it.
+    /// The revision is compacted, or this store has not reached it yet.
     RevisionGone,
-    /// There is no token, or it is not valid any more. For a login: name or password are wrong.
+    /// The token is missing or has expired. For a login: name or password is wrong.
     Unauthenticated,
-    /// The user may not do this. etcd 3.5 says so of a token that is not valid, too.
+    /// The user lacks the permission. etcd 3.5 also sends it for an expired token.
     Denied,
-    /// There are no users in this etcd, or they are not turned on.
+    /// Authentication is disabled in this etcd.
     NoUsers,
-    /// This server has no such API.
+    /// The server does not have this API.
     UnknownPath,
-    /// Anything else, which another node may not have.
+    /// Any other reason. Another node may accept the request.
     Other,
 }
 
 impl Reason {
-    /// From gRPC's codes.
+    /// The kind of a refusal with a gRPC code.
     fn of_code(code: i64) -> Reason {
         match code {
-            // 3 is "invalid argument": no user name, an old revision of the users. No other argument is known to be wrong.
+            // Code 3 is "invalid argument": the user name is missing, or the revision of the users is old. This program
+            // sends no other wrong argument.
             3 | 16 => Reason::Unauthenticated,
             7 => Reason::Denied,
             9 => Reason::NoUsers,
@@ -387,7 +389,7 @@ impl Reason {
         }
     }
 
-    /// From the text that says why a watch was cancelled: there is no code.
+    /// The kind of a cancelled watch, from the reason in its answer, which has no code.
     pub fn of_cancelled(text: &str) -> Reason {
         let text = text.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -401,10 +403,10 @@ impl Reason {
     }
 }
 
-/// What an answer with a status other than 200 says, from the beginning of its body. It shows no secret.
+/// Reads the answer with a status other than 200, from the beginning of its body. The text contains no secret.
 pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refusal {
-    /// The beginning of what the gateway says, in plain text, to a client whose certificate has a common name, which would
-    /// be ignored, while authentication is enabled.
+    /// The beginning of the gateway's plain text for a client whose certificate has a common name, which etcd would
+    /// ignore while authentication is enabled.
     const COMMON_NAME: &[u8] = b"CommonName of client";
     #[derive(Deserialize)]
     struct Body {
@@ -438,7 +440,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
     Refusal { reason, words }
 }
 
-/// A server's message: a text alone, or an object that holds it.
+/// A server's message: a text, or an object with the text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Complaint {
@@ -466,18 +468,18 @@ impl Complaint {
     }
 }
 
-/// A server's reason, without what gRPC puts before it.
+/// A server's reason without the prefix of gRPC.
 pub fn said(text: &str) -> String {
     let plain = text.strip_prefix("rpc error: code = ").and_then(|text| Some(text.split_once(" desc = ")?.1));
     shown(plain.unwrap_or(text))
 }
 
-/// A text of the server's, short and on one line.
+/// A text from the server, shortened and on one line.
 pub fn shown(text: &str) -> String {
     refusal::reason(text, SHOWN)
 }
 
-/// Bytes in base64, decoded to where they stay.
+/// Bytes in base64, decoded in place.
 fn base64<'de, D: Deserializer<'de>>(json: D) -> Result<Bytes, D::Error> {
     struct Base64;
 
@@ -503,7 +505,7 @@ fn base64<'de, D: Deserializer<'de>>(json: D) -> Result<Bytes, D::Error> {
     json.deserialize_str(Base64)
 }
 
-/// An integer: a string on this wire, but a number is as good.
+/// An integer: etcd sends a string, and a number is accepted too.
 fn number<'de, D, N>(json: D) -> Result<N, D::Error>
 where
     D: Deserializer<'de>,

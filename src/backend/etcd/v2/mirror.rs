@@ -1,5 +1,6 @@
-//! What of etcd's version 2 keys belongs to a resource, and what one change means for it. Holds no values: those are the
-//! store's. Knows neither requests nor time. A key means itself and what is below it: `/app` is not `/app2`.
+//! Selects the keys of etcd version 2 that belong to a resource, and computes what one change means for it. Holds no
+//! values: those are in the store. Knows neither requests nor time. A key stands for itself and all keys below it:
+//! `/app` does not cover `/app2`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -10,25 +11,27 @@ use crate::backend::Change;
 use crate::backend::keys::Keys;
 use crate::store::{Bytes, Layer, path};
 
-/// The keys of one resource as known here.
+/// The keys of one resource.
 pub struct Mirror {
     keys: Keys,
-    /// What is read, as configured, and what triggers: paths of etcd, which all begin with a slash.
+    /// The keys to read, as configured, and the keys that trigger an update: paths of etcd, which all begin with a
+    /// slash.
     read: Vec<Vec<u8>>,
     triggers: Vec<Vec<u8>>,
     remembering: Remembering,
-    /// The index each key was changed at.
+    /// The index of the last change of each key.
     known: BTreeMap<Bytes, u64>,
-    /// The index of the last change that called for an update.
+    /// The index of the last change that triggered an update.
     last_trigger: u64,
 }
 
-/// Whether the mirror remembers which keys there are: a directory goes without its keys being named.
+/// Whether the mirror remembers the keys. It needs them when a directory is deleted, because etcd does not name the
+/// keys in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remembering {
-    /// It keeps the index of every key.
+    /// The mirror keeps the index of every key.
     Yes,
-    /// It applies no changes: the run is a one-shot run.
+    /// The mirror applies no changes, because the run is a one-shot run.
     No,
 }
 
@@ -39,7 +42,7 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Takes over what another one has; of equal keys that one's.
+    /// Takes over the keys of another one, which replace equal keys.
     pub fn append(&mut self, part: &mut Loading) {
         self.layer.append(&mut part.layer);
         self.known.append(&mut part.known);
@@ -49,21 +52,21 @@ impl Loading {
 /// What an event means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// Keys of the store changed, perhaps none.
+    /// Keys of the store changed. The list may be empty.
     Changes {
-        /// The keys by their names in the store.
+        /// The changes, with the names of the keys in the store.
         changes: Vec<Change>,
-        /// Whether they call for an update.
+        /// Whether they trigger an update.
         trigger: bool,
     },
-    /// A key that is to be read is gone, or the directory above it: whether that is an error a read tells.
+    /// A configured key, or a directory above it, was deleted. A read shows whether that is an error.
     ReadAgain,
 }
 
 impl Mirror {
-    /// An empty mirror of `keys` below `prefix`, whose changes call for an update if `watch_keys` have them.
+    /// An empty mirror of `keys` below `prefix`. Changes of `watch_keys` trigger an update.
     pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], remembering: Remembering) -> Mirror {
-        // In etcd `app/x` is `/app/x`.
+        // etcd takes `app/x` for `/app/x`.
         let prefix = format!("/{prefix}");
         let paths = |keys: &[String]| {
             let mut paths = Vec::new();
@@ -85,12 +88,12 @@ impl Mirror {
         }
     }
 
-    /// What is to be read: each is to exist.
+    /// The keys to read. Each of them must exist.
     pub fn read(&self) -> &[Vec<u8>] {
         &self.read
     }
 
-    /// What is to be watched, keys and watchKeys together: none is within another.
+    /// The keys to watch, for `keys` and `watchKeys` together: none is below another.
     pub fn watched(&self) -> Vec<Vec<u8>> {
         let mut paths = [&self.read[..], &self.triggers[..]].concat();
         paths.sort_unstable();
@@ -104,7 +107,7 @@ impl Mirror {
         Loading { layer: Layer::new(), known: BTreeMap::new() }
     }
 
-    /// Adds a key to what is being read.
+    /// Adds a key to a read.
     pub fn add(&self, loading: &mut Loading, entry: Entry) {
         let Some(store_key) = self.store_key(&entry.key) else {
             return;
@@ -115,8 +118,8 @@ impl Mirror {
         }
     }
 
-    /// Takes over what was read. Gives it, and the keys of etcd that turned out otherwise than known from an earlier read and
-    /// the events since.
+    /// Takes over the result of a read. Returns it, and the keys of etcd that differ from an earlier read and the
+    /// events since.
     pub fn install(&mut self, loading: Loading) -> (Layer, BTreeSet<Bytes>) {
         let known = std::mem::replace(&mut self.known, loading.known);
         let missed = self.known.iter().filter(|(key, index)| known.get(*key) != Some(*index));
@@ -126,7 +129,7 @@ impl Mirror {
         (loading.layer, unknown)
     }
 
-    /// Applies an event. Those of one key must come in order.
+    /// Applies an event. The events of one key must come in order.
     pub fn apply(&mut self, event: Event) -> Applied {
         let Event { key, index, kind } = event;
         let is_gone = kind == EventKind::Delete;
@@ -143,14 +146,14 @@ impl Mirror {
         match kind {
             EventKind::Put(value) => {
                 let is_read = self.read.iter().any(|path| is_shown(&key, path));
-                // A key that two reads had may come to one of them later than its event.
+                // If two reads cover the key, one of them may deliver it after its event.
                 let is_new = self.known.get(&key).is_none_or(|known| *known < index);
                 if let Some(store_key) = self.store_key(&key).filter(|_| is_read && is_new) {
                     self.known.insert(key, index);
                     changes.push(Change::Put(store_key, value));
                 }
             }
-            // It may have taken the place of a key.
+            // The directory may have replaced a key.
             EventKind::Directory => self.remove(&[key], index, &mut changes),
             EventKind::Delete => {
                 let below = [&key, &b"/"[..]].concat();
@@ -164,7 +167,7 @@ impl Mirror {
         Applied::Changes { changes, trigger }
     }
 
-    /// Removes those of the keys that are known and were not written later.
+    /// Removes the known keys among these that were not written later.
     fn remove(&mut self, keys: &[Bytes], index: u64, changes: &mut Vec<Change>) {
         for key in keys {
             if self.known.get(key).is_some_and(|known| *known < index) {
@@ -174,7 +177,7 @@ impl Mirror {
         }
     }
 
-    /// What a key of etcd is called in the store. No two have the same name: etcd's paths are clean.
+    /// The store key of a key of etcd. Two keys never share a store key, because etcd's paths are clean.
     fn store_key(&self, raw: &Bytes) -> Option<Bytes> {
         let store_key = self.keys.store_key(raw)?.key;
         // The usual case: one copy of the key is enough.
@@ -182,7 +185,7 @@ impl Mirror {
     }
 }
 
-/// Whether a path is another or below it.
+/// Whether a path equals another one or is below it.
 pub fn is_within(path: &[u8], top: &[u8]) -> bool {
     match path.strip_prefix(top) {
         Some(rest) => rest.is_empty() || top == b"/" || rest.starts_with(b"/"),
@@ -190,8 +193,8 @@ pub fn is_within(path: &[u8], top: &[u8]) -> bool {
     }
 }
 
-/// Whether a read or a live wait of a path shows the key: etcd hides what begins with an underscore below the path. Its
-/// history does not.
+/// Whether a read or an open wait of a path shows the key: etcd hides names below the path that begin with an
+/// underscore. The history shows them.
 fn is_shown(key: &[u8], path: &[u8]) -> bool {
     is_within(key, path) && !key[path.len()..].split(|b| *b == b'/').skip(usize::from(path != b"/")).any(is_hidden)
 }

@@ -1,5 +1,5 @@
-//! etcd, version 2, as it is under `/v2/keys`: what the configuration means is made into a backend at work. Shares with
-//! version 3 what is said of etcd, but no keys: an etcd that has both keeps them apart.
+//! etcd version 2, the API under `/v2/keys`: creates its protocol from the options. It shares names and options with
+//! version 3, but no keys: an etcd with both versions keeps them apart.
 
 pub mod mirror;
 mod protocol;
@@ -44,7 +44,7 @@ pub(super) fn protocol(
     V2::new(Session::new(settings, mirror, Box::new(random)), nodes, etcd.network.max_response)
 }
 
-/// The paths of etcd that keys stand for.
+/// The paths in etcd of the configured keys.
 pub fn paths(options: &config::Backend) -> Vec<Vec<u8>> {
     Mirror::new(&options.prefix, &options.keys, &[], Remembering::No).read().to_vec()
 }

@@ -1,6 +1,6 @@
-//! etcd's version 2 as a protocol: the bytes of answers become what `session` is told, and what that wants becomes
-//! requests. A wait is a request whose answer has a head at once and a body when something changes. Keeps what no error
-//! shows. Decides nothing.
+//! The protocol of etcd version 2: converts bytes of answers to events for `session`, and its actions to requests. A
+//! wait is a request whose answer has a head at once and a body after the next change. Keeps the secrets that errors
+//! must not show. Decides nothing.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::backend::redact::Redactor;
 use crate::backend::unreadable::Unreadable;
 use crate::config;
 
-/// What is no wait. Those follow, in their order.
+/// The call of reads and probes. The calls of the waits follow in their order.
 const REQUEST: CallId = CallId(0);
 
 /// An etcd of version 2.
@@ -31,13 +31,13 @@ pub struct V2 {
     secrets: Redactor,
     /// The user of the last request.
     user: Option<String>,
-    /// What is asked for once name and password are read.
+    /// The request that is sent when name and password are read.
     wanted: Option<Request>,
     request: Reading,
     waits: Vec<Waiting>,
 }
 
-/// The answer of the request that is under way.
+/// The answer of the pending request.
 enum Reading {
     Idle,
     /// Its head has not come.
@@ -56,7 +56,7 @@ enum Waiting {
     Opening,
     Open(Lines, Json),
     Refusal(Refused),
-    /// It has brought what it can. The session may not want to know yet.
+    /// The answer is complete. The session takes it when it [listens](Session::listens).
     Over(Event),
 }
 
@@ -68,7 +68,7 @@ struct Refused {
 }
 
 impl V2 {
-    /// `nodes`: the URLs, for the secrets in them.
+    /// `nodes` are the URLs, whose credentials are hidden from errors.
     pub fn new(session: Session, nodes: &[String], max_response: usize) -> V2 {
         let mut secrets = Redactor::default();
         nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
@@ -76,14 +76,14 @@ impl V2 {
         V2 { session, max_response, secrets, user: None, wanted: None, request: Reading::Idle, waits }
     }
 
-    /// Tells the session what happened, and does what it wants.
+    /// Passes an event to the session, and performs its actions.
     fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
         for action in actions {
             match action {
                 Action::Ask(request) => {
-                    // Files are read at every request, so that a new password is one at once.
+                    // The files are read for every request, so that a new password counts at once.
                     self.wanted = Some(request);
                     out.push(Output::ReadCredentials);
                 }
@@ -95,7 +95,7 @@ impl V2 {
         }
     }
 
-    /// Drops the request under way. It may be a wait that is not open yet.
+    /// Cancels the pending request, which may be a wait without a head.
     fn abort(&mut self, out: &mut Vec<Output>) {
         (self.wanted, self.request) = (None, Reading::Idle);
         out.push(Output::Cancel(REQUEST));
@@ -117,7 +117,7 @@ impl V2 {
         self.user = None;
         match credentials {
             Err(words) => return self.tell(Event::Broken(words), now, out),
-            // The one that the URL of the node names, if it names one.
+            // The URL of the node may name a user.
             Ok(None) => {}
             Ok(Some(Credentials { user, password })) => {
                 self.secrets.hide("password", password.reveal());
@@ -200,7 +200,7 @@ impl V2 {
                     (Err(TooLong(bytes)), _) => {
                         over = Some(Event::Unusable(format!("answer is longer than {bytes} bytes")));
                     }
-                    // Before more of it fills memory.
+                    // The wait ends here, before more of it fills memory.
                     (Ok(()), Some(why)) if over.is_none() => {
                         over = Some(Event::Unusable(Unreadable::Nonsense(why.to_string()).of(NAME)));
                     }
@@ -254,7 +254,7 @@ impl V2 {
         let Failure { kind, words } = failure;
         let Some(wait) = wait_of(call) else {
             return match &self.request {
-                // What came of a refusal is enough: its status is the error.
+                // The status of a refusal is enough for the error, even if its body is incomplete.
                 Reading::Refusal(_) => self.end(call, now, out),
                 Reading::Idle | Reading::Asked(_) | Reading::Keys { .. } => {
                     self.request = Reading::Idle;
@@ -287,7 +287,7 @@ impl V2 {
         }
     }
 
-    /// Gives the session what the waits have brought, as soon as it wants to know.
+    /// Passes the answers of the waits to the session while it listens.
     fn deliver(&mut self, now: Instant, out: &mut Vec<Output>) {
         for wait in 0..self.waits.len() {
             if !self.session.listens() {
@@ -296,7 +296,7 @@ impl V2 {
             if let Waiting::Over(_) = self.waits[wait]
                 && let Waiting::Over(event) = std::mem::replace(&mut self.waits[wait], Waiting::Idle)
             {
-                // The end of the answer mostly came with it: then the connection is kept.
+                // The end of the answer has mostly arrived, and then the connection is kept.
                 out.push(Output::Cancel(call_of(wait)));
                 self.tell(event, now, out);
             }
@@ -312,7 +312,7 @@ fn wait_of(call: CallId) -> Option<usize> {
     call.0.checked_sub(1)
 }
 
-/// What a line of a wait's answer means; `None`: nothing.
+/// The event that a line of a wait's answer means; `None` for an empty line.
 fn came(wait: usize, line: &[u8]) -> Option<Event> {
     if line.trim_ascii().is_empty() {
         return None;
@@ -351,7 +351,7 @@ impl Subscribers for V2 {
 }
 
 impl Protocol for V2 {
-    /// The one whose keys the session knows from the start.
+    /// The only resource is known from the start.
     fn add(&mut self, _id: Id, _options: &config::Backend, _out: &mut Vec<Output>) {}
 
     fn remove(&mut self, _id: Id, _out: &mut Vec<Output>) {}
@@ -364,7 +364,7 @@ impl Protocol for V2 {
             Input::End(call) => self.end(call, now, out),
             Input::Failed(call, failure) => self.failed(call, failure, now, out),
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
-            // It makes no connections of its own.
+            // This protocol uses HTTP only.
             Input::Connected(_) => {}
             Input::Quiet => {
                 self.deliver(now, out);

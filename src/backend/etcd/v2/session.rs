@@ -1,8 +1,8 @@
-//! Decides what is asked next, and what an answer, a failure or the time means: reading all keys, waiting for the next
-//! change of each, starting over where history was lost. Opens no connection and reads no clock: it is told what
-//! happened and when. Which node is used, and when after a failure, is the driver's.
+//! The state machine of etcd version 2 for one resource. Decides the next request (a read of all keys, a wait for the
+//! next change of each) and what an answer, a failure or a passed deadline means. Opens no connection and reads no
+//! clock: events carry the time. The driver chooses the node and the pause after a failure.
 //!
-//! Each key is read as of an index of its own, and is waited for from the one behind it, so that nothing is lost between.
+//! Each key is read at an index of its own. Its wait starts at the next index, so no change is lost between them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -22,33 +22,35 @@ use crate::cut;
 use crate::log::{Level, Line};
 use crate::store::Bytes;
 
-/// A lost history concerns every machine at once: they read all keys at random moments within this.
+/// A lost history hits every machine at the same moment. Each one starts to read all keys at a random moment within
+/// this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// A wait brings one change. Those of a burst are reported as one, but not later than this.
+/// A wait delivers one change. The changes of a burst are reported together, at most this long after the first.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A wait is silent where its keys do not change, and where its connection alone is dead: it is opened anew as soon as the
-/// store has changed behind it, and at the latest after this.
+/// A silent wait may be dead although its keys do not change. It is opened again as soon as the store has changed since
+/// it was opened, and at the latest after this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// How many changes etcd remembers. A wait from before them cannot be opened anew without a read.
+/// The number of changes that etcd keeps. A wait cannot start at an older one without a read.
 const HISTORY: u64 = 1000;
 
-/// What a backend is asked for.
+/// The options of one resource.
 pub struct Settings {
-    /// Whose backend it is.
+    /// The subscriber.
     pub id: Id,
-    /// The nodes as they are logged.
+    /// The nodes, as the log shows them.
     pub nodes: String,
-    /// As it is logged.
+    /// The prefix, as the log shows it.
     pub prefix: String,
     pub goal: Goal,
-    /// Reads all keys again and again.
+    /// The time between two reads of all keys; `None`: one read.
     pub interval: Option<Duration>,
-    /// Silent waits may be dead with their node's kernel alive: after this the node is asked for the newest index.
+    /// Silent waits may be dead although the kernel of their node is alive. After this time the session requests the
+    /// newest index from the node.
     pub watch_deadline: Duration,
-    /// How long waits may take to bring what a read had before them.
+    /// The time limit for waits to deliver changes that a read has found first.
     pub patience: Duration,
     pub limits: ReadLimits,
 }
@@ -56,41 +58,41 @@ pub struct Settings {
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// Time passed. The only event that makes a request, at most one.
+    /// Time passed. Only this event begins a request, and at most one.
     Turn,
-    /// A key was read; what is below it was given to [`Session::entry`].
+    /// A key was read. The keys below it went to [`Session::entry`].
     Read(Head),
-    /// A wait was answered with a head. The rest comes in its own time.
+    /// The head of a wait's answer arrived. The body follows after a change.
     Opened { wait: usize, head: Head },
-    /// The rest of a wait came, and with it the wait has ended.
+    /// The body of a wait's answer arrived, and the wait has ended.
     Came { wait: usize, event: wire::Event },
-    /// A wait ended without a change. `whole`: as the server meant it, not cut off.
+    /// A wait ended without a change. `whole`: the server ended the answer properly.
     Ended { wait: usize, whole: bool },
-    /// The waits have nothing more for now.
+    /// All bytes that have arrived for the waits are processed.
     Quiet,
-    /// The newest index was told.
+    /// The newest index arrived.
     Probed(Head),
-    /// The request was refused, to the user if there is one.
+    /// The request was refused, to `user` if the configuration names one.
     Refused { refusal: Refusal, user: Option<String> },
-    /// The request broke off, in words.
+    /// The request failed. The text says why.
     Broken(String),
-    /// A wait that was open broke off, in words.
+    /// An open wait failed. The text says why.
     WaitBroken { wait: usize, words: String },
-    /// All keys together are more than may be read, in words.
+    /// All keys together exceed the limits of a read. The text says which.
     TooMany(String),
-    /// A wait brought what cannot be taken, in words. It would bring the same again.
+    /// A wait's answer is unusable, and a repeated wait would have an equal answer. The text says why.
     Unusable(String),
 }
 
-/// What is to be done.
+/// What the protocol does for the session.
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),
-    /// Drops the request under way.
+    /// Cancels the pending request.
     Abort,
-    /// Drops all waits.
+    /// Closes all waits.
     Close,
-    /// Drops one of them.
+    /// Closes one wait.
     Drop(usize),
     Tell(Output),
 }
@@ -99,7 +101,7 @@ pub enum Action {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     pub kind: RequestKind,
-    /// What to get: path and query.
+    /// Path and query.
     pub target: String,
 }
 
@@ -109,109 +111,109 @@ pub enum RequestKind {
     Read,
     /// Answered by `Opened`, `Refused` or `Broken`.
     Wait(usize),
-    /// Answered by `Probed`, `Refused` or `Broken`. That there is no such key is an answer too.
+    /// Answered by `Probed`, `Refused` or `Broken`. A missing key counts as `Probed`.
     Probe,
 }
 
-/// One etcd and what is known of it.
+/// The state of one resource in one etcd.
 pub struct Session {
     settings: Settings,
     mirror: Mirror,
-    /// After a failure nothing is asked for until then.
+    /// The end of the pause after a failure.
     resting: Option<Instant>,
     state: State,
     waits: Vec<Wait>,
-    /// When the node is asked for its newest index.
+    /// When the newest index is requested from the node.
     probe_at: Option<Instant>,
-    /// Since when all waits have been open, but for those that are opened anew.
+    /// Since when all waits have been open, apart from those that are being reopened.
     watching: Option<Instant>,
-    /// Of the store that was read last, and the newest index seen of it.
+    /// The cluster that was read last, and its newest index so far.
     cluster: Option<u64>,
     newest: u64,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
-    /// The request that is under way.
+    /// The pending request.
     under_way: Option<RequestKind>,
-    /// What the node is asked about: a key, for messages.
+    /// The key of the pending request, for messages.
     asked: Vec<u8>,
-    /// Of reads that tell what has become of a key.
+    /// The pauses between reads that events made necessary.
     pace: Pace,
-    /// How often history was lost since waits lasted.
+    /// How often history was lost since the last waits that lasted.
     losses: u32,
-    /// What has come and is not reported yet; and until when it may wait for the rest of its burst.
+    /// The changes that are not reported yet, and the deadline for the rest of their burst.
     changes: Vec<Change>,
     trigger: bool,
     burst: Option<Instant>,
-    /// When the last event came; `None`: before the first turn.
+    /// The time of the last event; `None`: before the first turn.
     now: Option<Instant>,
     random: Box<dyn FnMut(u64) -> u64>,
 }
 
-/// How far the keys are.
+/// The progress of the keys.
 enum State {
-    /// All keys are being read, or are about to be. Waits are left alone meanwhile.
+    /// A read of all keys is pending or planned. Waits stay as they are during the read.
     Reading(Reading),
-    /// All keys are known, or are not wanted any more.
+    /// All keys are known, or no longer needed.
     Known {
-        /// When all keys are read again.
+        /// When the next read of all keys starts.
         next_read: Option<Instant>,
         doubts: Option<Doubts>,
     },
 }
 
-/// Keys that the last read had otherwise than the mirror.
+/// Keys whose value in the last read differed from the mirror.
 struct Doubts {
     keys: BTreeSet<Bytes>,
-    /// Until when the waits may still bring them.
+    /// The deadline for the waits to deliver these changes.
     until: Instant,
 }
 
-/// One key that is waited for.
+/// One watched key.
 struct Wait {
     path: Vec<u8>,
-    /// The first index that has not come yet.
+    /// The first index that may still bring a change.
     next: u64,
-    /// The index as of which its keys were read. What comes up to it is known.
+    /// The index at which the keys were read. Changes up to it are known.
     read: u64,
     open: Option<Open>,
 }
 
-/// A wait that was answered with a head.
+/// A wait with the head of its answer.
 #[derive(Clone, Copy)]
 struct Open {
     at: Instant,
-    /// The first index it was asked for.
+    /// The first index of the request.
     from: u64,
-    /// The newest one when it was opened: a change up to it is of the past.
+    /// The newest index when the wait was opened: changes up to it come from the history.
     index: u64,
 }
 
 /// A read of all keys, one after the other.
 struct Reading {
-    /// What is not read yet, by its place in the mirror's list.
+    /// The keys that are not read yet, by their position in the mirror's list.
     rest: VecDeque<usize>,
     mode: ReadMode,
-    /// As of when the others were.
+    /// The heads of the answers so far, by the position of the key.
     heads: Vec<(usize, Head)>,
     loading: Loading,
-    /// Of the answer that is coming in: void if it breaks off.
+    /// The keys of the answer that is arriving. They are dropped if it fails.
     part: Loading,
-    /// What was read, and the same with the answer that is coming in.
+    /// The size of the complete answers, without and with the one that is arriving.
     tally: Tally,
     part_tally: Tally,
 }
 
-/// What a read is for.
+/// The purpose of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadMode {
-    /// What was known before it is void: it is waited for what comes behind it.
+    /// The earlier state is void. The waits start behind the read.
     Reset,
-    /// The waits go on, and are to know the same.
+    /// The waits stay open, and the read is compared with their state.
     WhileWatching,
 }
 
 impl Session {
-    /// `random` gives a number below its argument, which is not 0.
+    /// `random` returns a number below its argument, which is not 0.
     pub fn new(settings: Settings, mirror: Mirror, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         let watched = if settings.goal == Goal::Watched { mirror.watched() } else { Vec::new() };
         Session {
@@ -278,10 +280,10 @@ impl Session {
         }
     }
 
-    /// Takes a key of the answer that is coming in.
+    /// Takes a key of the answer that is arriving.
     ///
     /// # Errors
-    /// The read is larger than it may be, in words: nothing more is taken of the answer.
+    /// The read exceeds its limits. The text names the limit, and the rest of the answer is dropped.
     pub fn entry(&mut self, entry: Entry) -> Result<(), String> {
         let State::Reading(reading) = &mut self.state else { return Ok(()) };
         reading.part_tally.add(&entry.key, &entry.value)?;
@@ -289,10 +291,10 @@ impl Session {
         Ok(())
     }
 
-    /// When the next turn is wanted.
+    /// When the next [`Event::Turn`] is due.
     pub fn due(&self) -> Option<Instant> {
         if self.under_way.is_some() {
-            // One request at a time. A burst ends by itself.
+            // Only one request may be pending. The end of a burst needs no request.
             return self.burst;
         }
         match &self.state {
@@ -306,7 +308,8 @@ impl Session {
         }
     }
 
-    /// Whether what the waits bring is taken: an answer that is under way must not be older than what is known.
+    /// Whether the session takes answers of waits. During a read it does not, because the answer to the read must not
+    /// be older than the known state.
     pub fn listens(&self) -> bool {
         !self.is_reading() && !matches!(self.under_way, Some(RequestKind::Read | RequestKind::Probe))
     }
@@ -315,7 +318,7 @@ impl Session {
         matches!(self.state, State::Reading(_))
     }
 
-    /// How many waits there can be.
+    /// The number of waits.
     pub fn waits(&self) -> usize {
         self.waits.len()
     }
@@ -345,7 +348,7 @@ impl Session {
                 None => self.probe(),
             }
         } else if self.watching.is_some() && self.probe_at.is_some_and(|at| at <= now) {
-            // Before the waits: where one has many changes, there is always one that is closed.
+            // The probe comes before the waits, because a key with many changes always has a closed wait.
             self.probe()
         } else if let Some(place) = self.closed() {
             let Wait { path, next, .. } = &self.waits[place];
@@ -358,21 +361,21 @@ impl Session {
         out.push(Action::Ask(Request { kind, target }));
     }
 
-    /// The wait to be opened next: of several the one that is furthest behind, so that one with many changes does not
-    /// starve the others.
+    /// The wait to open next: the one that is furthest behind, so that a key with many changes does not starve the
+    /// others.
     fn closed(&self) -> Option<usize> {
         let closed = self.waits.iter().enumerate().filter(|(_, wait)| wait.open.is_none());
         closed.min_by_key(|(_, wait)| wait.next).map(|(place, _)| place)
     }
 
     fn probe(&self) -> (RequestKind, Vec<u8>, String) {
-        // One that is read or watched may be asked about.
+        // The user may read a key that is read or watched.
         let watched = self.waits.first().map(|wait| &*wait.path);
         let key = watched.or(self.mirror.read().first().map(|path| &**path)).unwrap_or(b"/");
         (RequestKind::Probe, key.to_vec(), wire::probe(key))
     }
 
-    /// Lets all keys be read, from the first one.
+    /// Starts a read of all keys, from the first one.
     fn read_all(&mut self, mode: ReadMode, out: &mut Vec<Action>) {
         out.push(self.log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));
         let rest = (0..self.mirror.read().len()).collect();
@@ -383,7 +386,7 @@ impl Session {
 
     fn read(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
         let State::Reading(reading) = &mut self.state else { return };
-        // What the cluster agrees on never goes back.
+        // An index that a quorum has confirmed never decreases.
         let other = |before: &Head| before.cluster != head.cluster || before.index > head.index;
         if reading.heads.iter().any(|(_, before)| other(before)) {
             self.read_all(ReadMode::Reset, out);
@@ -399,7 +402,7 @@ impl Session {
         }
     }
 
-    /// The read that is over, or is given up.
+    /// Ends the read, and returns it.
     fn stop_reading(&mut self) -> Option<Reading> {
         match mem::replace(&mut self.state, State::Known { next_read: None, doubts: None }) {
             State::Reading(reading) => Some(reading),
@@ -410,7 +413,7 @@ impl Session {
         }
     }
 
-    /// All keys are there. `head` came last.
+    /// Takes over a complete read. `head` is the last one.
     fn install(&mut self, reading: Reading, head: Head, now: Instant, out: &mut Vec<Action>) {
         let changed = self.store_changed(head);
         self.cluster = Some(head.cluster);
@@ -434,7 +437,7 @@ impl Session {
         let interval = self.settings.interval.map(|interval| self.about(interval));
         let next_read = interval.and_then(|interval| now.checked_add(interval));
         self.state = State::Known { next_read, doubts };
-        // What has come before is part of it.
+        // The changes that arrived before the read are part of it.
         (self.changes, self.trigger, self.burst) = (Vec::new(), false, None);
         if let (true, Some(why)) = (self.watching.is_some(), changed) {
             out.push(self.log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
@@ -457,9 +460,10 @@ impl Session {
             self.watching.get_or_insert(now);
             self.healthy(out);
         }
-        // A node that lags catches up; a store that was put back makes the wait silent until it is past its index.
+        // A node that lags behind catches up. If the store was restored from a backup, the wait is silent until the
+        // store passes its index.
         let usual = now + self.about(self.settings.watch_deadline);
-        // The changes of one wait say nothing about the others.
+        // Each wait has its own order of changes, independent of the others.
         self.probe_at = Some(if lags { now } else { self.probe_at.unwrap_or(usual) });
     }
 
@@ -467,7 +471,7 @@ impl Session {
         let wait = &mut self.waits[wait];
         let Some(open) = wait.open.take() else { return };
         if event.index < open.from {
-            // Asked again at once it would say the same.
+            // An immediate retry would have an equal answer.
             self.asked.clone_from(&wait.path);
             return self.failed("an answer to another wait", None, now, out);
         }
@@ -480,7 +484,7 @@ impl Session {
         }
         self.newest = self.newest.max(event.index);
         if event.index < open.index {
-            // There may be more to come at once.
+            // More changes may follow at once.
             self.burst.get_or_insert(now + BURST);
         }
         match self.mirror.apply(event) {
@@ -504,7 +508,8 @@ impl Session {
             self.asked.clone_from(&wait.path);
             self.failed("wait ended without a change", None, now, out);
         } else if whole {
-            // Nothing came of what was past when it was opened. Without this a quiet key would fall out of history.
+            // The history up to the opening of the wait held no change. Without this step a quiet key would fall out of
+            // the history.
             wait.next = wait.next.max(open.index.saturating_add(1));
         }
     }
@@ -516,7 +521,7 @@ impl Session {
         }
     }
 
-    /// The node told the newest index because it was asked.
+    /// Takes the answer to a probe for the newest index.
     fn probed(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
         if let Some(reading) = self.stop_reading() {
             return self.install(reading, head, now, out);
@@ -528,7 +533,8 @@ impl Session {
         for (place, wait) in self.waits.iter_mut().enumerate() {
             let Some(open) = wait.open else { continue };
             let age = now.saturating_duration_since(open.at);
-            // Not where it would cost a read: its age has to say it then.
+            // The wait is not reopened here if its index has left the history, because that would cost a read. Its age
+            // decides then.
             let cheap = head.index > open.index && head.index.saturating_sub(wait.next) < HISTORY;
             if age >= LONGEST_WAIT || (cheap && age >= self.settings.watch_deadline) {
                 wait.open = None;
@@ -537,7 +543,7 @@ impl Session {
         }
     }
 
-    /// Why what the whole cluster agreed on cannot come from the store that was read and watched so far.
+    /// Why an index that a quorum has confirmed cannot belong to the store that was read and watched so far.
     fn store_changed(&self, newest: Head) -> Option<&'static str> {
         if self.cluster? != newest.cluster {
             Some(OTHER_CLUSTER)
@@ -561,15 +567,15 @@ impl Session {
             (Why::UnknownPath, _) => said.clone(),
         };
         if self.settings.goal == Goal::Once && matches!(refusal.why, Why::Missing | Why::Denied | Why::UnknownPath) {
-            // The other nodes would say the same, and so would this one later.
+            // The other nodes would refuse too, and so would this node later.
             out.push(Action::Tell(Output::FailFast));
         }
-        // Only a person can mend it, and every attempt costs etcd a hash of the password.
+        // An operator must correct it, and each attempt costs etcd a hash of the password.
         let not_before = (refusal.why == Why::Denied).then(|| self.slow_retry(now));
         self.failed(&words, not_before, now, out);
     }
 
-    /// All keys together are more than may be read: no node has fewer. What was read of them is given back.
+    /// All keys together exceed the limits of a read, on every node. The keys that were read are dropped.
     fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
         let mode = self.stop_reading().map_or(ReadMode::Reset, |reading| reading.mode);
         self.read_all(mode, out);
@@ -579,26 +585,27 @@ impl Session {
         self.failed(&words, not_before, now, out);
     }
 
-    /// When to ask again for what it may take a person to mend.
+    /// The time of the next attempt after a failure that an operator may have to correct.
     fn slow_retry(&mut self, now: Instant) -> Instant {
         now + SLOW_RETRY + self.up_to(SLOW_RETRY * 2)
     }
 
-    /// What was known cannot be brought up to date: all keys are read again.
+    /// The keys cannot be brought up to date by events: starts a read of all keys.
     fn lost(&mut self, level: Level, why: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
         self.close(out);
         self.abort(out);
         out.push(self.log(level, "reading all keys again", "reason", why.to_owned()));
         self.read_all(ReadMode::Reset, out);
-        // A history that is always shorter than a read takes must not become a stream of reads.
+        // If the history is always shorter than the time of a read, the reads must not follow each other without a
+        // pause.
         let longest = (SPREAD * (1 << self.losses.min(10))).min(LONGEST_BACKOFF);
         let certain = if self.losses == 0 { Duration::ZERO } else { longest / 2 };
         self.losses = self.losses.saturating_add(1);
         self.resting = Some(now + certain + self.up_to(longest - certain));
     }
 
-    /// The node did not do what it was asked for. The next one is, after a rest.
+    /// Reports that the node failed. The next node is used after a pause.
     fn failed(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
         if self.is_lasting(now) {
@@ -618,22 +625,22 @@ impl Session {
         out.push(Action::Tell(Output::NodeFailed { words, not_before }));
     }
 
-    /// Whether the waits have been open for so long that what ends them was no failure to watch.
+    /// Whether the waits were open for so long that their end does not count as a failure to watch.
     fn is_lasting(&self, now: Instant) -> bool {
         self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
     }
 
-    /// Drops the request under way.
+    /// Cancels the pending request.
     fn abort(&mut self, out: &mut Vec<Action>) {
         if self.under_way.take().is_some() {
             out.push(Action::Abort);
         }
     }
 
-    /// A wait brought a change that a read had before it.
+    /// Removes a key from the doubtful ones: a wait delivered the change that a read had found.
     fn settle(&mut self, key: &[u8]) {
         if let State::Known { doubts: Some(doubts), .. } = &mut self.state {
-            // A directory went with all that was below it.
+            // A deleted directory takes all keys below it along.
             doubts.keys.retain(|doubtful| !is_within(doubtful, key));
             if doubts.keys.is_empty() {
                 self.skip_what_was_read();
@@ -641,7 +648,7 @@ impl Session {
         }
     }
 
-    /// The waits go on behind the last read. Those that are open may still bring one change of before it.
+    /// The waits continue behind the last read. An open wait may still deliver one change from before it.
     fn skip_what_was_read(&mut self) {
         self.forget_doubts();
         for wait in &mut self.waits {
@@ -655,9 +662,9 @@ impl Session {
         }
     }
 
-    /// Drops all waits.
+    /// Closes all waits.
     fn close(&mut self, out: &mut Vec<Action>) {
-        // A loss after waits that lasted is the first. Proxies end silent ones.
+        // After waits that lasted, losses are counted from zero. Proxies end silent waits.
         if self.now.is_some_and(|now| self.is_lasting(now)) {
             self.losses = 0;
         }
@@ -673,7 +680,7 @@ impl Session {
         out.push(Action::Tell(Output::Healthy(self.settings.id)));
     }
 
-    /// Reports what came in together as one.
+    /// Reports the changes that arrived together as one.
     fn flush(&mut self, out: &mut Vec<Action>) {
         self.burst = None;
         let (changes, trigger) = (mem::take(&mut self.changes), mem::take(&mut self.trigger));
@@ -682,7 +689,7 @@ impl Session {
         }
     }
 
-    /// The duration give or take a tenth.
+    /// The duration with a random change of at most a tenth.
     fn about(&mut self, duration: Duration) -> Duration {
         let tenth = duration / 10;
         duration - tenth + self.up_to(tenth * 2)

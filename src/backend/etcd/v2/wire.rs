@@ -1,8 +1,8 @@
-//! What etcd's version 2 API is asked and what it answers: values to bytes and back. Opens no connection and decides
-//! nothing. Keys are paths, in URLs as in answers; values are JSON text, so that what was never UTF-8 has been replaced
-//! by etcd already. What is not said here of an answer is ignored.
+//! The requests and answers of etcd's version 2 API: converts values to bytes and back. Opens no connection and decides
+//! nothing. Keys are paths, in URLs as in answers; values are JSON text, so etcd has already replaced bytes that are
+//! not UTF-8. Unknown fields of an answer are ignored.
 //!
-//! Sources: etcd's documentation of the v2 API, and what etcd 3.4 with --enable-v2 was seen to send.
+//! Sources: etcd's documentation of the v2 API, and answers that were captured from etcd 3.4 with --enable-v2.
 
 use std::fmt;
 use std::rc::Rc;
@@ -18,34 +18,35 @@ use crate::backend::unreadable::Unreadable;
 use crate::scheme;
 use crate::store::Bytes;
 
-/// Where the keys are.
+/// The path of the keys.
 pub const KEYS: &str = "/v2/keys";
 
-/// The headers that every answer about keys has.
+/// The header with the id of the cluster, in hexadecimal, that every answer about keys has.
 pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
-/// The index of the newest change, in decimal; [`CLUSTER`] is in hexadecimal.
+/// The header with the index of the newest change, in decimal, that every answer about keys has.
 pub const INDEX: &str = "X-Etcd-Index";
 
 /// The key of a probe: it does not exist, and its underscore hides it from reads and watches of the directories above.
 const PROBE_KEY: &[u8] = b"_remco";
 
-/// The path and query that ask for a key and all below it, as the cluster has agreed on them.
+/// The path and query that read a key and all keys below it, with a quorum.
 pub fn read(key: &[u8]) -> String {
     format!("{}?recursive=true&quorum=true", path(key))
 }
 
-/// Those that wait for the first change from an index on.
+/// The path and query that wait for the first change from an index on.
 pub fn wait(key: &[u8], from: u64) -> String {
     format!("{}?recursive=true&wait=true&waitIndex={from}", path(key))
 }
 
-/// Those that only ask for the newest index, as the cluster has agreed on it. Who may read all below a key may ask.
+/// The path and query that return only the newest index, with a quorum. A user who may read all keys below `key` may
+/// send it.
 pub fn probe(key: &[u8]) -> String {
     let separator: &[u8] = if key.ends_with(b"/") { b"" } else { b"/" };
     format!("{}?quorum=true", path(&[key, separator, PROBE_KEY].concat()))
 }
 
-/// Those that ask whether there is such a key.
+/// The path and query that show whether a key exists.
 pub fn look(key: &[u8]) -> String {
     format!("{}?quorum=true", path(key))
 }
@@ -56,17 +57,17 @@ fn path(key: &[u8]) -> String {
     path
 }
 
-/// What the head of an answer says of the whole store.
+/// The fields in the head of an answer that concern the whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The id of the cluster.
     pub cluster: u64,
-    /// Of the newest change when the request was taken.
+    /// The index of the newest change when etcd took the request.
     pub index: u64,
 }
 
 impl Head {
-    /// From the values of [`CLUSTER`] and [`INDEX`]. `None`: this is no answer about keys.
+    /// Reads the values of [`CLUSTER`] and [`INDEX`]. `None`: the answer is not one about keys.
     pub fn new(cluster: Option<&str>, index: Option<&str>) -> Option<Head> {
         Some(Head { cluster: u64::from_str_radix(cluster?, 16).ok()?, index: index?.parse().ok()? })
     }
@@ -79,37 +80,37 @@ pub struct Entry {
     pub key: Bytes,
     /// The bytes of the text in the answer.
     pub value: Bytes,
-    /// Of its last change.
+    /// The index of its last change.
     pub index: u64,
 }
 
-/// One change of one key, or of a directory and with it of all keys below.
+/// One change of one key, or of a directory with all keys below it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
     /// With a `/` at its start.
     pub key: Bytes,
-    /// Of this change.
+    /// The index of this change.
     pub index: u64,
-    /// What became of the key.
+    /// The kind of the change.
     pub kind: EventKind,
 }
 
-/// What became of a key.
+/// The kind of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// It has this value.
+    /// The key has this value.
     Put(Bytes),
-    /// There is a directory now; what was below it stays.
+    /// The key is a directory now. The keys below it stay.
     Directory,
-    /// It is gone, with all below it.
+    /// The key is deleted, with all keys below it.
     Delete,
 }
 
-/// Bytes of an answer beside its keys: some 100 for each directory.
+/// The number of bytes of an answer besides its keys: about 100 for each directory.
 const BESIDE_KEYS: usize = 64 << 20;
 
-/// Reads the answer to [`read`] as it comes, giving each key with a value away as soon as it is there: the answer is never
-/// in memory as a whole.
+/// Reads the answer to [`read`] as it arrives, and returns each key with a value at once: the answer is never in memory
+/// as a whole.
 pub struct KeysReader {
     elements: Elements,
 }
@@ -124,7 +125,7 @@ impl KeysReader {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// What came is no answer of etcd, or the text that `entries` gives where it takes no more.
+    /// The bytes are not an answer of etcd, or `entries` returned an error.
     pub fn push(
         &mut self,
         piece: &[u8],
@@ -136,10 +137,10 @@ impl KeysReader {
         })
     }
 
-    /// The answer has ended.
+    /// Takes the end of the answer.
     ///
     /// # Errors
-    /// It is not complete, or no answer of etcd; or as [`KeysReader::push`].
+    /// The answer is not complete; or as [`KeysReader::push`].
     pub fn end(self, entries: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
         #[derive(Deserialize)]
         struct Rest {
@@ -150,7 +151,7 @@ impl KeysReader {
     }
 }
 
-/// A key, or a directory without what is below it, unless that is the last level.
+/// A key, or a directory. The keys of a directory are here only at the last level.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node {
@@ -160,12 +161,12 @@ struct Node {
     dir: bool,
     #[serde(default)]
     modified_index: u64,
-    /// Of a directory: each is a key that was given already, or a directory.
+    /// The entries of a directory: each is a directory, or a key that was already returned.
     #[serde(default)]
     nodes: Vec<Inner>,
 }
 
-/// What is below a directory.
+/// The entries of a directory.
 enum Inner {
     Taken,
     Directory(Node),
@@ -247,31 +248,31 @@ pub fn read_event(line: &[u8]) -> Result<Event, Unreadable> {
     Ok(Event { key: node.key.0, index: node.modified_index, kind })
 }
 
-/// Why a request was not done.
+/// The reason of a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the caller can make of it.
+    /// The kind of the refusal.
     pub why: Why,
-    /// For messages: one line of at most 200 characters, without secrets.
+    /// The text for messages: one line of at most 200 characters, without secrets.
     pub words: String,
 }
 
-/// What a refusal means for the next request.
+/// The kind of a refusal, which decides the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// There is no such key.
+    /// The key does not exist.
     Missing,
-    /// The history does not go back to where a wait is to begin.
+    /// The history starts after the index of the wait.
     Cleared,
-    /// Neither the user nor a guest may read this.
+    /// Neither the user nor a guest may read the key.
     Denied,
-    /// This server has no such API.
+    /// The server does not have this API.
     UnknownPath,
-    /// Anything else, which another node may not have.
+    /// Any other reason. Another node may accept the request.
     Other,
 }
 
-/// What an answer with a status other than 200 says, from the beginning of its body. It shows no secret.
+/// Reads the answer with a status other than 200, from the beginning of its body. The text contains no secret.
 pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
     /// The names of etcd's error.go.
     const KEY_NOT_FOUND: u64 = 100;
@@ -314,7 +315,7 @@ pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
     Refusal { why, words }
 }
 
-/// A JSON text as bytes: it need not be UTF-8.
+/// A JSON text as bytes, which need not be UTF-8.
 struct Text(Bytes);
 
 impl<'de> Deserialize<'de> for Text {
