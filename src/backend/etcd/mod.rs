@@ -49,7 +49,7 @@ pub fn driver(
                     nodes: shown.join(","),
                     login: etcd.login.is_some(),
                     watch_deadline: etcd.watch_deadline,
-                    patience: etcd.network.request_timeout,
+                    stream_timeout: etcd.network.request_timeout,
                 };
                 Box::new(V3::new(Session::new(settings, now, Box::new(random)), mode, &etcd))
             })

@@ -76,7 +76,7 @@ impl V3 {
     }
 
     /// Passes an event to the session, and performs its actions.
-    fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
+    fn dispatch(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
         self.perform(actions, out);
@@ -94,7 +94,7 @@ impl V3 {
                     self.stream = Streaming::Idle;
                     out.push(Output::Cancel(STREAM));
                 }
-                Action::Tell(output) => out.push(output),
+                Action::Emit(output) => out.push(output),
             }
         }
     }
@@ -135,7 +135,7 @@ impl V3 {
             }
             (STREAM, _, Streaming::Opening) if status == 200 => {
                 self.stream = Streaming::Open(Lines::new(self.max_response), Json::many());
-                self.tell(Event::Opened, now, out);
+                self.dispatch(Event::Opened, now, out);
             }
             (STREAM, _, Streaming::Opening) => self.stream = Streaming::Refusal { status, body },
             _ => {}
@@ -164,7 +164,7 @@ impl V3 {
         self.request = Reading::Idle;
         out.push(Output::Cancel(REQUEST));
         let resume = if matches!(error, Unreadable::TooMany(_)) { Resume::TooMany } else { Resume::Possible };
-        self.tell(Event::Broken { words: error.of(NAME), resume }, now, out);
+        self.dispatch(Event::Broken { words: error.of(NAME), resume }, now, out);
     }
 
     /// Takes a piece of the stream.
@@ -188,7 +188,7 @@ impl V3 {
             (Err(TooLong(bytes)), _) => (format!("answer is longer than {bytes} bytes"), Resume::TooLarge),
         };
         out.push(Output::Cancel(STREAM));
-        self.tell(Event::StreamBroken { words, resume }, now, out);
+        self.dispatch(Event::StreamBroken { words, resume }, now, out);
     }
 
     /// Takes a line of the stream. Returns whether the stream stays open.
@@ -227,20 +227,20 @@ impl V3 {
                 }
                 Reading::Idle | Reading::Range => return,
             };
-            return self.tell(event, now, out);
+            return self.dispatch(event, now, out);
         }
         let resume = Resume::Possible;
         match std::mem::replace(&mut self.stream, Streaming::Idle) {
             Streaming::Refusal { status, body } => {
                 let refusal = wire::refusal(status, wire::WATCH, &body, &self.secrets);
-                self.tell(Event::Refused(refusal), now, out);
+                self.dispatch(Event::Refused(refusal), now, out);
             }
             Streaming::Open(lines, _) => {
                 // The last line has no newline, and mostly holds the reason of the end.
                 let goes_on = lines.end().is_none_or(|line| self.line(&line, now, out));
                 if goes_on {
                     let words = "connection closed by the server".to_owned();
-                    self.tell(Event::StreamBroken { words, resume }, now, out);
+                    self.dispatch(Event::StreamBroken { words, resume }, now, out);
                 }
             }
             Streaming::Idle | Streaming::Opening => {}
@@ -261,7 +261,7 @@ impl V3 {
                 Reading::Login if self.login.is_refused() => self.end(call, now, out),
                 Reading::Idle | Reading::Login | Reading::Range | Reading::Page(_) => {
                     self.request = Reading::Idle;
-                    self.tell(Event::Broken { words, resume }, now, out);
+                    self.dispatch(Event::Broken { words, resume }, now, out);
                 }
             };
         }
@@ -273,7 +273,7 @@ impl V3 {
             Streaming::Opening => Event::Broken { words, resume },
             Streaming::Idle => return,
         };
-        self.tell(event, now, out);
+        self.dispatch(event, now, out);
     }
 }
 
@@ -316,7 +316,7 @@ impl Protocol for V3 {
 
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
         match input {
-            Input::Turn => self.tell(Event::Turn, now, out),
+            Input::Turn => self.dispatch(Event::Turn, now, out),
             Input::Head(call, head) => self.head(call, head, now, out),
             Input::Body(call, piece) => self.body(call, piece, now, out),
             Input::End(call) => self.end(call, now, out),
@@ -325,12 +325,12 @@ impl Protocol for V3 {
                 Ok(request) => out.push(Output::Begin(REQUEST, request)),
                 Err(words) => {
                     self.request = Reading::Idle;
-                    self.tell(Event::NoCredentials(words), now, out);
+                    self.dispatch(Event::NoCredentials(words), now, out);
                 }
             },
             // This protocol uses HTTP only.
             Input::Connected(_) => {}
-            Input::Quiet => self.tell(Event::Quiet, now, out),
+            Input::Quiet => self.dispatch(Event::Quiet, now, out),
         }
     }
 

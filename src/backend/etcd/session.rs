@@ -8,7 +8,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::NAME;
-use super::subscription::{Goal, LEAST_LATE, OTHER_CLUSTER, Subscription, Want, Wanted};
+use super::subscription::{Goal, OTHER_CLUSTER, SMALLEST_PAGE, Subscription, Want, Wanted};
 use super::wire::{self, Entry, Header, Message, Page, Reason, Refusal, Span, WatchAnswer};
 use crate::backend::Report;
 use crate::backend::failover::{LASTING, SLOW_RETRY};
@@ -37,7 +37,7 @@ pub struct Settings {
     /// newest revision from the node.
     pub watch_deadline: Duration,
     /// The time limit of a stream for the confirmation of its watches, and for the events up to the revision of a read.
-    pub patience: Duration,
+    pub stream_timeout: Duration,
 }
 
 /// What happened.
@@ -87,7 +87,7 @@ pub enum Action {
     Abort,
     /// Closes the stream.
     Close,
-    Tell(Output),
+    Emit(Output),
 }
 
 /// A request.
@@ -116,7 +116,7 @@ pub struct Session {
     node: String,
     /// The resource whose page is requested next. A read keeps the turn until its last page, then the next resource has
     /// it.
-    turn_of: Id,
+    next_reader: Id,
     state: State,
     login: Login,
     /// The user of the last login.
@@ -148,7 +148,7 @@ enum State {
 struct Watching {
     since: Instant,
     /// When the last line arrived.
-    heard: Instant,
+    last_received: Instant,
     /// Its watches, in the order of the request, which is also the order of the confirmations.
     slots: Vec<WatchSlot>,
     /// How many watches are confirmed, and the deadline for the next confirmation.
@@ -220,7 +220,7 @@ impl Session {
         Session {
             subscriptions: BTreeMap::new(),
             node: String::new(),
-            turn_of: Id(0),
+            next_reader: Id(0),
             state: State::Ready,
             login: if settings.login { Login::Wanted { from: None } } else { Login::Needless },
             user: None,
@@ -373,7 +373,11 @@ impl Session {
             && watching.answered < watching.slots.len()
             && watching.answered_by <= now
         {
-            return self.failed("watch", &format!("watch not confirmed within {:?}", self.settings.patience), out);
+            return self.failed(
+                "watch",
+                &format!("watch not confirmed within {:?}", self.settings.stream_timeout),
+                out,
+            );
         }
         if self.asked.is_some() {
             return;
@@ -397,7 +401,7 @@ impl Session {
             return Some(Asked::Watch);
         }
         let is_due = |(_, s): &(&Id, &Subscription)| s.due(now).is_some_and(|at| at <= now);
-        let due = self.subscriptions.range(self.turn_of..).find(is_due);
+        let due = self.subscriptions.range(self.next_reader..).find(is_due);
         let due = due.or_else(|| self.subscriptions.iter().find(is_due));
         if let Some((id, subscription)) = due {
             return Some(match subscription.want() {
@@ -423,7 +427,7 @@ impl Session {
 
     fn ask(&mut self, asked: Asked, out: &mut Vec<Action>) {
         if let Asked::Page(id) | Asked::Permission(id) = asked {
-            self.turn_of = Id(id.0 + 1);
+            self.next_reader = Id(id.0 + 1);
         }
         let of = |id: Id| self.subscriptions.get(&id);
         let (kind, body) = match asked {
@@ -495,7 +499,7 @@ impl Session {
         let read = match subscription.page(page) {
             Ok(Some(read)) => read,
             Ok(None) => {
-                self.turn_of = id;
+                self.next_reader = id;
                 return;
             }
             Err(words) => {
@@ -503,8 +507,8 @@ impl Session {
                 return self.page_failed(id, words, now, out);
             }
         };
-        let interval = subscription.interval.map(|interval| self.about(interval));
-        let patience = now + self.settings.patience;
+        let interval = subscription.interval.map(|interval| self.jittered(interval));
+        let stream_timeout = now + self.settings.stream_timeout;
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         subscription.read_again_at(interval.and_then(|interval| now.checked_add(interval)));
         let is_attached = matches!(&self.state, State::Watching(watching) if watching.is_attached(id));
@@ -514,7 +518,7 @@ impl Session {
         } else if is_attached {
             let mut doubts = subscription.doubts.take().map(|(keys, _)| keys).unwrap_or_default();
             doubts.extend(read.unknown);
-            subscription.doubts = (!doubts.is_empty()).then_some((doubts, patience));
+            subscription.doubts = (!doubts.is_empty()).then_some((doubts, stream_timeout));
         }
         // The changes that arrived before the read are older than it.
         self.flush(id, out);
@@ -530,24 +534,24 @@ impl Session {
         let slots = mem::take(&mut self.asked_slots);
         self.state = State::Watching(Watching {
             since: now,
-            heard: now,
+            last_received: now,
             slots,
             answered: 0,
-            answered_by: now + self.settings.patience,
-            probe_at: now + self.about(self.settings.watch_deadline),
+            answered_by: now + self.settings.stream_timeout,
+            probe_at: now + self.jittered(self.settings.watch_deadline),
         });
     }
 
     /// Takes an answer of a watch.
     fn answered(&mut self, mut answer: WatchAnswer, now: Instant, out: &mut Vec<Action>) {
-        let probe_at = now + self.about(self.settings.watch_deadline);
+        let probe_at = now + self.jittered(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
             return;
         };
         watching.probe_at = probe_at;
-        watching.heard = now;
+        watching.last_received = now;
         // Each answer extends the deadline, because events between two confirmations take long on a slow link.
-        watching.answered_by = now + self.settings.patience;
+        watching.answered_by = now + self.settings.stream_timeout;
         let named = usize::try_from(answer.watch_id).ok().and_then(|id| id.checked_sub(1));
         // A refused watch has no number in the answer, but the answers still come in the order of the request.
         let index = if answer.created { Some(watching.answered) } else { named };
@@ -603,7 +607,7 @@ impl Session {
         }
         let Some(subscription) = self.subscriptions.get(&id) else { return };
         let Some(span) = subscription.watches.get(watch).map(|watch| watch.span.clone()) else { return };
-        self.bar(id, "watch", span, &wire::said(why), now, out);
+        self.deny(id, "watch", span, &wire::said(why), now, out);
     }
 
     /// Requests a new token after a refusal that an expired token may have caused. Returns whether a new token may
@@ -650,12 +654,12 @@ impl Session {
     /// Takes the answer to a probe for the newest revision.
     fn probed(&mut self, header: Header, now: Instant, out: &mut Vec<Action>) {
         self.proved();
-        let probe_at = now + self.about(self.settings.watch_deadline);
+        let probe_at = now + self.jittered(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
             return;
         };
         watching.probe_at = probe_at;
-        let silent = now.saturating_duration_since(watching.heard) >= LONGEST_SILENCE;
+        let silent = now.saturating_duration_since(watching.last_received) >= LONGEST_SILENCE;
         let lost: Vec<_> = self.watchable().filter_map(|(id, s)| Some((id, s.store_probed(header)?))).collect();
         for (id, why) in lost {
             self.lost(id, Level::Warn, why, now, out);
@@ -710,17 +714,17 @@ impl Session {
             },
             (Reason::Denied, Asked::Page(id)) => {
                 if let Some(span) = of(id).map(Subscription::span_in_reading) {
-                    self.bar(id, "read", span, &words, now, out);
+                    self.deny(id, "read", span, &words, now, out);
                 }
             }
             (Reason::Denied, Asked::Permission(id)) => {
                 if let Some(span) = of(id).and_then(|s| s.denied_span().cloned()) {
-                    self.bar(id, "read", span, &words, now, out);
+                    self.deny(id, "read", span, &words, now, out);
                 }
             }
             (Reason::Denied, Asked::Newest(id)) => {
                 if let Some(span) = of(id).map(Subscription::probed_span) {
-                    self.bar(id, "read", span, &words, now, out);
+                    self.deny(id, "read", span, &words, now, out);
                 }
             }
             (_, Asked::Page(id)) => self.page_failed(id, &words, now, out),
@@ -735,16 +739,16 @@ impl Session {
         match resume {
             // A page with fewer keys may fit. Another node would send an answer of the same size.
             Resume::TooLarge if subscription.halve_page(1) => {}
-            Resume::TooLarge => self.too_long(id, words, now, out),
+            Resume::TooLarge => self.too_large(id, words, now, out),
             Resume::TooMany => {
-                self.too_long(id, words, now, out);
+                self.too_large(id, words, now, out);
                 // The keys that were read are dropped. The next read starts from the first key.
                 if let Some(s) = self.subscriptions.get_mut(&id).filter(|s| !s.is_read()) {
                     s.read_all(None);
                 }
             }
             Resume::TimedOut => {
-                subscription.halve_page(LEAST_LATE);
+                subscription.halve_page(SMALLEST_PAGE);
                 self.page_failed(id, words, now, out);
             }
             Resume::Possible => self.page_failed(id, words, now, out),
@@ -778,10 +782,10 @@ impl Session {
     }
 
     /// Handles a key, or a set of keys, that exceeds the limits. An open watch still delivers the changes.
-    fn too_long(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
+    fn too_large(&mut self, id: Id, words: &str, now: Instant, out: &mut Vec<Action>) {
         let Some(span) = self.subscriptions.get(&id).map(Subscription::span_in_reading) else { return };
         if !matches!(&self.state, State::Watching(watching) if watching.is_attached(id)) {
-            return self.bar(id, "read", span, words, now, out);
+            return self.deny(id, "read", span, words, now, out);
         }
         let (slow, node) = (self.slow(), &self.node);
         let words = format!("failed to read `{}` from {node}: {words}", span.shown());
@@ -867,7 +871,7 @@ impl Session {
     }
 
     /// Denies a resource its read or its watch. Only this resource reports the failure, and it retries much later.
-    fn bar(&mut self, id: Id, verb: &str, span: Span, words: &str, now: Instant, out: &mut Vec<Action>) {
+    fn deny(&mut self, id: Id, verb: &str, span: Span, words: &str, now: Instant, out: &mut Vec<Action>) {
         self.flush(id, out);
         self.detach(id, out);
         self.abort_if(|asked| [Asked::Page(id), Asked::Permission(id), Asked::Newest(id)].contains(&asked), out);
@@ -894,7 +898,7 @@ impl Session {
         self.close(out);
         self.abort_if(|_| true, out);
         let words = format!("failed to {verb} {}: {words}", self.node);
-        out.push(Action::Tell(Output::NodeFailed { words, not_before: None }));
+        out.push(Action::Emit(Output::NodeFailed { words, not_before: None }));
     }
 
     /// Reopens the watches that did not deliver in time the changes that a read had found.
@@ -928,7 +932,7 @@ impl Session {
     fn close(&mut self, out: &mut Vec<Action>) {
         if let State::Watching(watching) = &self.state {
             if self.now.saturating_duration_since(watching.since) >= LASTING {
-                out.push(Action::Tell(Output::ResetBackoff));
+                out.push(Action::Emit(Output::ResetBackoff));
             }
             self.subscriptions.values_mut().for_each(|subscription| subscription.detached(self.now));
             self.state = State::Ready;
@@ -962,15 +966,15 @@ impl Session {
                 if !subscription.watches.is_empty() {
                     subscription.watched_since.get_or_insert(self.now);
                 }
-                out.push(Action::Tell(Output::Healthy(*id)));
+                out.push(Action::Emit(Output::Healthy(*id)));
             } else {
                 all &= subscription.is_denied();
             }
         }
         if all {
-            out.push(Action::Tell(Output::Worked));
+            out.push(Action::Emit(Output::Worked));
             if let State::Ready = self.state {
-                out.push(Action::Tell(Output::ResetBackoff));
+                out.push(Action::Emit(Output::ResetBackoff));
             }
         }
     }
@@ -991,7 +995,7 @@ impl Session {
     }
 
     /// The duration with a random change of at most a tenth.
-    fn about(&mut self, duration: Duration) -> Duration {
+    fn jittered(&mut self, duration: Duration) -> Duration {
         let tenth = duration / 10;
         duration - tenth + self.up_to(tenth * 2)
     }
@@ -1044,7 +1048,7 @@ fn log(id: Id, level: Level, message: &str, name: &'static str, value: String) -
 }
 
 fn report(id: Id, report: Report) -> Action {
-    Action::Tell(Output::Report(id, report))
+    Action::Emit(Output::Report(id, report))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::store::{Bytes, Layer};
 pub const PAGE: usize = 10_000;
 
 /// The smallest page after a timeout: a node that hangs must not split the next read into thousands of requests.
-pub const LEAST_LATE: usize = 100;
+pub const SMALLEST_PAGE: usize = 100;
 
 /// The number of bytes of events that are held back while all keys are read.
 pub const HELD: usize = 1 << 20;

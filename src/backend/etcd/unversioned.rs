@@ -194,7 +194,7 @@ impl Unversioned {
                     self.token = Token::Needless;
                     return self.ask(question, out);
                 }
-                Err(NoToken::Refused { user, refusal }) => self.not_let_in(&user, refusal),
+                Err(NoToken::Refused { user, refusal }) => self.login_refused(&user, refusal),
                 Err(NoToken::Broken(words)) => Err(Trouble::Node(words)),
             },
             Stage::Asking(question, reading) => self.answered(&question, reading),
@@ -230,7 +230,7 @@ impl Unversioned {
         }
     }
 
-    fn not_let_in(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
+    fn login_refused(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
         match refusal.reason {
             Reason::Unauthenticated | Reason::Denied => {
                 let node = &self.node;

@@ -29,7 +29,8 @@ const KEY: &str = "{\"key\":\"L2EveA==\",\"mod_revision\":\"3\",\"value\":\"MQ==
 impl Bench {
     fn new(login: bool, etcd: &config::Etcd) -> Bench {
         let second = Duration::from_secs(1);
-        let settings = Settings { nodes: "http://a".into(), login, watch_deadline: 30 * second, patience: 3 * second };
+        let settings =
+            Settings { nodes: "http://a".into(), login, watch_deadline: 30 * second, stream_timeout: 3 * second };
         let now = Instant::now();
         let mut v3 = V3::new(Session::new(settings, now, Box::new(|_| 0)), Mode::Watch, etcd);
         v3.use_node("http://a");

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
-use super::super::subscription::{HELD, LEAST_LATE, PAGE};
+use super::super::subscription::{HELD, PAGE, SMALLEST_PAGE};
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::Change;
@@ -122,8 +122,12 @@ impl Bench {
 
     fn with_random(plan: Plan, random: Box<dyn FnMut(u64) -> u64>) -> Bench {
         let now = Instant::now();
-        let settings =
-            Settings { nodes: plan.nodes.join(","), login: plan.login, watch_deadline: SILENCE, patience: PATIENCE };
+        let settings = Settings {
+            nodes: plan.nodes.join(","),
+            login: plan.login,
+            watch_deadline: SILENCE,
+            stream_timeout: PATIENCE,
+        };
         let deadline = if plan.goal == Goal::Once { Deadline::After(TIMEOUT) } else { Deadline::Never };
         let failover = Failover::new(strings(plan.nodes), Start::First, deadline, Box::new(|_| 0));
         let mut session = Session::new(settings, now, random);
@@ -183,7 +187,7 @@ impl Bench {
                 Action::Ask(request) => lines.push(format!("{} {}", self.core.failover().node(), body(&request))),
                 Action::Abort => lines.push("abort".into()),
                 Action::Close => lines.push("close".into()),
-                Action::Tell(output) => {
+                Action::Emit(output) => {
                     let mut commands = Vec::new();
                     self.core.take(output, &mut self.session, self.now, &mut commands);
                     lines.extend(commands.iter().filter_map(told));
@@ -345,7 +349,7 @@ fn debug_lines_tell_of_every_read() {
     let mut bench = Bench::new(WATCHED);
     let mut actions = Vec::new();
     bench.session.add(Id(1), wanted(WATCHED), &mut actions);
-    let Action::Tell(Output::Report(Id(1), report)) = &actions[1] else { panic!("{actions:?}") };
+    let Action::Emit(Output::Report(Id(1), report)) = &actions[1] else { panic!("{actions:?}") };
     assert_eq!(said(report), "Debug: retrieving keys key_prefix=/p");
 }
 
@@ -1045,7 +1049,7 @@ impl World {
     }
 
     /// Tells the session something and does what it wants; `fails` tells whether a request does.
-    fn tell(&mut self, event: Event, fails: &mut dyn FnMut() -> bool) {
+    fn dispatch(&mut self, event: Event, fails: &mut dyn FnMut() -> bool) {
         let event = self.bench.of_what_is_under_way(event);
         self.bench.core.pause(self.bench.now);
         let mut actions = Vec::new();
@@ -1056,21 +1060,21 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>, fails: &mut dyn FnMut() -> bool) {
         for action in actions {
             match action {
-                Action::Ask(_) if fails() => self.tell(broken("no answer"), fails),
+                Action::Ask(_) if fails() => self.dispatch(broken("no answer"), fails),
                 Action::Ask(Request { kind: RequestKind::Login, .. }) => {
                     self.token = true;
                     self.logins += 1;
-                    self.tell(Event::LoggedIn { user: "me".into() }, fails);
+                    self.dispatch(Event::LoggedIn { user: "me".into() }, fails);
                 }
                 Action::Ask(Request { kind: RequestKind::Range, .. }) if !self.token => {
-                    self.tell(unauthenticated(), fails);
+                    self.dispatch(unauthenticated(), fails);
                 }
                 Action::Ask(request) if request.kind == RequestKind::Range => {
                     let body = serde_json::from_str(&request.body).unwrap();
                     let answer = self.etcd.range(&mut self.bench.session, &body);
                     // Its entries have come, but not its end.
                     let answer = if fails() { broken("torn") } else { answer };
-                    self.tell(answer, fails);
+                    self.dispatch(answer, fails);
                 }
                 Action::Ask(request) => {
                     self.etcd.open(&request.body);
@@ -1085,14 +1089,14 @@ impl World {
                         });
                         self.etcd.stream.iter_mut().flatten().for_each(|watch| watch.1 = None);
                     }
-                    self.tell(Event::Opened, fails);
+                    self.dispatch(Event::Opened, fails);
                 }
                 Action::Close => {
                     self.etcd.stream = None;
                     self.lines.clear();
                 }
                 Action::Abort => {}
-                Action::Tell(output) => {
+                Action::Emit(output) => {
                     let (bench, mut commands) = (&mut self.bench, Vec::new());
                     bench.core.take(output, &mut bench.session, bench.now, &mut commands);
                     for command in commands {
@@ -1135,9 +1139,9 @@ impl World {
         while self.bench.session.listens()
             && let Some(line) = self.lines.pop_front()
         {
-            self.tell(answer(line), fails);
+            self.dispatch(answer(line), fails);
         }
-        self.tell(Event::Quiet, fails);
+        self.dispatch(Event::Quiet, fails);
     }
 
     fn is_due(&self) -> bool {
@@ -1173,7 +1177,7 @@ fn nothing_is_lost_whatever_happens() {
         served.iter_mut().for_each(|plan| (plan.nodes, plan.login) = (nodes, login));
         let mut world = World::new(&served, Box::new(of_session));
         world.token = !login;
-        world.tell(Event::Turn, &mut || false);
+        world.dispatch(Event::Turn, &mut || false);
         for _ in 0..150 {
             if below(3) == 0 {
                 let revision = world.etcd.revision() + 1;
@@ -1193,7 +1197,7 @@ fn nothing_is_lost_whatever_happens() {
                 let stream = world.etcd.stream.take();
                 world.etcd = Etcd { cluster, history: Vec::new(), compacted: 0, stream: None };
                 if stream.is_some() {
-                    world.tell(broken("rebuilt"), &mut || false);
+                    world.dispatch(broken("rebuilt"), &mut || false);
                 }
             }
             if below(40) == 0 {
@@ -1207,7 +1211,7 @@ fn nothing_is_lost_whatever_happens() {
                 world.add(Plan { nodes, login, ..plans[below(5) as usize] });
             }
             if world.etcd.stream.is_some() && below(30) == 0 {
-                world.tell(broken("cut"), &mut || false);
+                world.dispatch(broken("cut"), &mut || false);
             }
             if let Some(stream) = &world.etcd.stream {
                 let watches = stream.len() as u64;
@@ -1218,7 +1222,7 @@ fn nothing_is_lost_whatever_happens() {
             }
             let mut fails = || below(10) == 0;
             if world.is_due() {
-                world.tell(Event::Turn, &mut fails);
+                world.dispatch(Event::Turn, &mut fails);
             } else if fails() {
                 // Time passes only now and then, so that much happens within every delay.
                 world.bench.wait();
@@ -1239,7 +1243,7 @@ fn nothing_is_lost_whatever_happens() {
             while world.is_due() {
                 turns += 1;
                 assert!(turns < 1000, "run {run} does not come to rest");
-                world.tell(Event::Turn, &mut || false);
+                world.dispatch(Event::Turn, &mut || false);
             }
             for watch in (0..world.etcd.stream.as_ref().map_or(0, Vec::len)).rev() {
                 // A read may close or reopen the stream meanwhile.
@@ -1666,19 +1670,19 @@ fn fragments_are_one_answer() {
 fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     let mut bench = three();
     bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
-    let too_long = || Event::Broken { words: "answer is longer than 9 bytes".into(), resume: Resume::TooLarge };
+    let too_large = || Event::Broken { words: "answer is longer than 9 bytes".into(), resume: Resume::TooLarge };
     bench.on(Event::Turn);
     // Fewer keys may do.
     for _ in 0..14 {
         let limit = bench.session.subscriptions[&Id(3)].limit();
         if limit > 1 {
-            bench.check(too_long(), &[]);
+            bench.check(too_large(), &[]);
             bench.turn(&["0 range /e to /f"]);
             assert_eq!(bench.session.subscriptions[&Id(3)].limit(), limit / 2);
         }
     }
     bench.check(
-        too_long(),
+        too_large(),
         &["#3 failed: failed to read `/e` from http://a as user `me`: answer is longer than 9 bytes"],
     );
     assert!(bench.session.listens());
@@ -1867,7 +1871,7 @@ fn a_read_that_fails_again_and_again_is_its_resources_own() {
         rests.push(bench.wait());
     }
     assert_eq!((rests[0], rests[7]), (SHORTEST_BACKOFF, LONGEST_BACKOFF / 2));
-    assert_eq!(bench.session.subscriptions[&FIRST].limit(), LEAST_LATE.max(PAGE >> 8));
+    assert_eq!(bench.session.subscriptions[&FIRST].limit(), SMALLEST_PAGE.max(PAGE >> 8));
     bench.turn(&["0 range /a to /b"]);
     bench.page(11, &[("/a", "x", 11)], &["snapshot /a=x", "recovered"]);
 

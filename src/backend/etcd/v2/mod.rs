@@ -36,7 +36,7 @@ pub(super) fn protocol(
         goal,
         interval: interval(options, mode),
         watch_deadline: etcd.watch_deadline,
-        patience: etcd.network.request_timeout,
+        stream_timeout: etcd.network.request_timeout,
         limits: etcd.network.read,
     };
     let remembering = if goal == Goal::Watched { Remembering::Yes } else { Remembering::No };

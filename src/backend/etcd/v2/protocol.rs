@@ -57,7 +57,7 @@ enum Waiting {
     Open(Lines, Json),
     Refusal(Refused),
     /// The answer is complete. The session takes it when it [listens](Session::listens).
-    Over(Event),
+    Complete(Event),
 }
 
 struct Refused {
@@ -77,7 +77,7 @@ impl V2 {
     }
 
     /// Passes an event to the session, and performs its actions.
-    fn tell(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
+    fn dispatch(&mut self, event: Event, now: Instant, out: &mut Vec<Output>) {
         let mut actions = Vec::new();
         self.session.on(event, now, &mut actions);
         for action in actions {
@@ -90,7 +90,7 @@ impl V2 {
                 Action::Abort => self.abort(out),
                 Action::Close => (0..self.waits.len()).for_each(|wait| self.drop_wait(wait, out)),
                 Action::Drop(wait) => self.drop_wait(wait, out),
-                Action::Tell(output) => out.push(output),
+                Action::Emit(output) => out.push(output),
             }
         }
     }
@@ -116,7 +116,7 @@ impl V2 {
         let mut request = protocol::Request::get(target);
         self.user = None;
         match credentials {
-            Err(words) => return self.tell(Event::Broken(words), now, out),
+            Err(words) => return self.dispatch(Event::Broken(words), now, out),
             // The URL of the node may name a user.
             Ok(None) => {}
             Ok(Some(Credentials { user, password })) => {
@@ -148,7 +148,7 @@ impl V2 {
                 (200, Some(head)) => Reading::Keys { kind, head, reader: KeysReader::default() },
                 (200, None) => {
                     self.abort(out);
-                    return self.tell(no_head(), now, out);
+                    return self.dispatch(no_head(), now, out);
                 }
                 _ => Reading::Refusal(refused(kind)),
             };
@@ -160,11 +160,11 @@ impl V2 {
         match (status, head) {
             (200, Some(head)) => {
                 self.waits[wait] = Waiting::Open(Lines::new(self.max_response), Json::many());
-                self.tell(Event::Opened { wait, head }, now, out);
+                self.dispatch(Event::Opened { wait, head }, now, out);
             }
             (200, None) => {
                 self.drop_wait(wait, out);
-                self.tell(no_head(), now, out);
+                self.dispatch(no_head(), now, out);
             }
             _ => self.waits[wait] = Waiting::Refusal(refused(RequestKind::Wait(wait))),
         }
@@ -181,7 +181,7 @@ impl V2 {
                     });
                     if let Err(error) = read {
                         self.abort(out);
-                        self.tell(unreadable(error), now, out);
+                        self.dispatch(unreadable(error), now, out);
                     }
                 }
                 Reading::Refusal(refused) => append_beginning(&mut refused.body, piece),
@@ -193,7 +193,7 @@ impl V2 {
                 let mut over = None;
                 let (length, wrong) = json.push(piece);
                 let pushed = lines.push(&piece[..length], &mut |line| {
-                    over = came(wait, line);
+                    over = change_of(wait, line);
                     over.is_none()
                 });
                 match (pushed, wrong) {
@@ -207,7 +207,7 @@ impl V2 {
                     (Ok(()), _) => {}
                 }
                 if let Some(event) = over {
-                    self.waits[wait] = Waiting::Over(event);
+                    self.waits[wait] = Waiting::Complete(event);
                 }
             }
             Some(Waiting::Refusal(refused)) => append_beginning(&mut refused.body, piece),
@@ -233,19 +233,19 @@ impl V2 {
                 Reading::Refusal(refused) => self.refused(refused),
                 Reading::Idle | Reading::Asked(_) => return,
             };
-            return self.tell(event, now, out);
+            return self.dispatch(event, now, out);
         };
         let Some(waiting) = self.waits.get_mut(wait) else { return };
         match std::mem::replace(waiting, Waiting::Idle) {
             Waiting::Open(lines, _) => {
-                let last = lines.end().and_then(|line| came(wait, &line));
-                self.waits[wait] = Waiting::Over(last.unwrap_or(Event::Ended { wait, whole: true }));
+                let last = lines.end().and_then(|line| change_of(wait, &line));
+                self.waits[wait] = Waiting::Complete(last.unwrap_or(Event::Ended { wait, whole: true }));
             }
             Waiting::Refusal(refused) => {
                 let event = self.refused(refused);
-                self.tell(event, now, out);
+                self.dispatch(event, now, out);
             }
-            over @ Waiting::Over(_) => self.waits[wait] = over,
+            over @ Waiting::Complete(_) => self.waits[wait] = over,
             Waiting::Idle | Waiting::Opening => {}
         }
     }
@@ -258,7 +258,7 @@ impl V2 {
                 Reading::Refusal(_) => self.end(call, now, out),
                 Reading::Idle | Reading::Asked(_) | Reading::Keys { .. } => {
                     self.request = Reading::Idle;
-                    self.tell(Event::Broken(words), now, out);
+                    self.dispatch(Event::Broken(words), now, out);
                 }
             };
         };
@@ -271,11 +271,11 @@ impl V2 {
             Some(Waiting::Refusal(_)) => return self.end(call, now, out),
             Some(Waiting::Opening) => {
                 self.waits[wait] = Waiting::Idle;
-                return self.tell(Event::Broken(words), now, out);
+                return self.dispatch(Event::Broken(words), now, out);
             }
-            Some(Waiting::Idle | Waiting::Over(_)) | None => return,
+            Some(Waiting::Idle | Waiting::Complete(_)) | None => return,
         };
-        self.waits[wait] = Waiting::Over(event);
+        self.waits[wait] = Waiting::Complete(event);
     }
 
     fn refused(&self, refused: Refused) -> Event {
@@ -293,12 +293,12 @@ impl V2 {
             if !self.session.listens() {
                 return;
             }
-            if let Waiting::Over(_) = self.waits[wait]
-                && let Waiting::Over(event) = std::mem::replace(&mut self.waits[wait], Waiting::Idle)
+            if let Waiting::Complete(_) = self.waits[wait]
+                && let Waiting::Complete(event) = std::mem::replace(&mut self.waits[wait], Waiting::Idle)
             {
                 // The end of the answer has mostly arrived, and then the connection is kept.
                 out.push(Output::Cancel(call_of(wait)));
-                self.tell(event, now, out);
+                self.dispatch(event, now, out);
             }
         }
     }
@@ -313,12 +313,12 @@ fn wait_of(call: CallId) -> Option<usize> {
 }
 
 /// The event that a line of a wait's answer means; `None` for an empty line.
-fn came(wait: usize, line: &[u8]) -> Option<Event> {
+fn change_of(wait: usize, line: &[u8]) -> Option<Event> {
     if line.trim_ascii().is_empty() {
         return None;
     }
     Some(match wire::read_event(line) {
-        Ok(event) => Event::Came { wait, event },
+        Ok(event) => Event::Changed { wait, event },
         Err(error) => Event::Unusable(error.of(NAME)),
     })
 }
@@ -358,7 +358,7 @@ impl Protocol for V2 {
 
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>) {
         match input {
-            Input::Turn => self.tell(Event::Turn, now, out),
+            Input::Turn => self.dispatch(Event::Turn, now, out),
             Input::Head(call, head) => self.head(call, head, now, out),
             Input::Body(call, piece) => self.body(call, piece, now, out),
             Input::End(call) => self.end(call, now, out),
@@ -368,7 +368,7 @@ impl Protocol for V2 {
             Input::Connected(_) => {}
             Input::Quiet => {
                 self.deliver(now, out);
-                self.tell(Event::Quiet, now, out);
+                self.dispatch(Event::Quiet, now, out);
             }
         }
     }

@@ -51,7 +51,7 @@ pub struct Settings {
     /// newest index from the node.
     pub watch_deadline: Duration,
     /// The time limit for waits to deliver changes that a read has found first.
-    pub patience: Duration,
+    pub stream_timeout: Duration,
     pub limits: ReadLimits,
 }
 
@@ -65,7 +65,7 @@ pub enum Event {
     /// The head of a wait's answer arrived. The body follows after a change.
     Opened { wait: usize, head: Head },
     /// The body of a wait's answer arrived, and the wait has ended.
-    Came { wait: usize, event: wire::Event },
+    Changed { wait: usize, event: wire::Event },
     /// A wait ended without a change. `whole`: the server ended the answer properly.
     Ended { wait: usize, whole: bool },
     /// All bytes that have arrived for the waits are processed.
@@ -94,7 +94,7 @@ pub enum Action {
     Close,
     /// Closes one wait.
     Drop(usize),
-    Tell(Output),
+    Emit(Output),
 }
 
 /// A request.
@@ -133,7 +133,7 @@ pub struct Session {
     /// The current node, as the log shows it.
     node: String,
     /// The pending request.
-    under_way: Option<RequestKind>,
+    pending: Option<RequestKind>,
     /// The key of the pending request, for messages.
     asked: Vec<u8>,
     /// The pauses between reads that events made necessary.
@@ -218,7 +218,7 @@ impl Session {
         let watched = if settings.goal == Goal::Watched { mirror.watched() } else { Vec::new() };
         Session {
             node: String::new(),
-            under_way: None,
+            pending: None,
             asked: Vec::new(),
             pace: Pace::default(),
             losses: 0,
@@ -255,13 +255,13 @@ impl Session {
                 | Event::Broken(_)
                 | Event::TooMany(_)
         ) {
-            self.under_way = None;
+            self.pending = None;
         }
         match event {
             Event::Turn => self.turn(now, out),
             Event::Read(head) => self.read(head, now, out),
             Event::Opened { wait, head } => self.opened(wait, head, now, out),
-            Event::Came { wait, event } => self.came(wait, event, now, out),
+            Event::Changed { wait, event } => self.changed(wait, event, now, out),
             Event::Ended { wait, whole } => self.ended(wait, whole, now, out),
             Event::Quiet => self.quiet(now, out),
             Event::Probed(head) => self.probed(head, now, out),
@@ -293,7 +293,7 @@ impl Session {
 
     /// When the next [`Event::Turn`] is due.
     pub fn due(&self) -> Option<Instant> {
-        if self.under_way.is_some() {
+        if self.pending.is_some() {
             // Only one request may be pending. The end of a burst needs no request.
             return self.burst;
         }
@@ -311,7 +311,7 @@ impl Session {
     /// Whether the session takes answers of waits. During a read it does not, because the answer to the read must not
     /// be older than the known state.
     pub fn listens(&self) -> bool {
-        !self.is_reading() && !matches!(self.under_way, Some(RequestKind::Read | RequestKind::Probe))
+        !self.is_reading() && !matches!(self.pending, Some(RequestKind::Read | RequestKind::Probe))
     }
 
     fn is_reading(&self) -> bool {
@@ -324,7 +324,7 @@ impl Session {
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.under_way.is_some() || self.resting.is_some_and(|until| now < until) {
+        if self.pending.is_some() || self.resting.is_some_and(|until| now < until) {
             return;
         }
         self.resting = None;
@@ -357,7 +357,7 @@ impl Session {
             return;
         };
         self.asked = key;
-        self.under_way = Some(kind);
+        self.pending = Some(kind);
         out.push(Action::Ask(Request { kind, target }));
     }
 
@@ -432,9 +432,9 @@ impl Session {
         } else if unknown.is_empty() {
             self.skip_what_was_read();
         } else {
-            doubts = Some(Doubts { keys: unknown, until: now + self.settings.patience });
+            doubts = Some(Doubts { keys: unknown, until: now + self.settings.stream_timeout });
         }
-        let interval = self.settings.interval.map(|interval| self.about(interval));
+        let interval = self.settings.interval.map(|interval| self.jittered(interval));
         let next_read = interval.and_then(|interval| now.checked_add(interval));
         self.state = State::Known { next_read, doubts };
         // The changes that arrived before the read are part of it.
@@ -443,7 +443,7 @@ impl Session {
             out.push(self.log(Level::Warn, "opening the watch again", "reason", why.to_owned()));
             self.close(out);
         } else if self.waits.is_empty() {
-            out.push(Action::Tell(Output::ResetBackoff));
+            out.push(Action::Emit(Output::ResetBackoff));
             self.healthy(out);
         }
         out.push(self.report(Report::Snapshot(layer)));
@@ -462,12 +462,12 @@ impl Session {
         }
         // A node that lags behind catches up. If the store was restored from a backup, the wait is silent until the
         // store passes its index.
-        let usual = now + self.about(self.settings.watch_deadline);
+        let usual = now + self.jittered(self.settings.watch_deadline);
         // Each wait has its own order of changes, independent of the others.
         self.probe_at = Some(if lags { now } else { self.probe_at.unwrap_or(usual) });
     }
 
-    fn came(&mut self, wait: usize, event: wire::Event, now: Instant, out: &mut Vec<Action>) {
+    fn changed(&mut self, wait: usize, event: wire::Event, now: Instant, out: &mut Vec<Action>) {
         let wait = &mut self.waits[wait];
         let Some(open) = wait.open.take() else { return };
         if event.index < open.from {
@@ -526,7 +526,7 @@ impl Session {
         if let Some(reading) = self.stop_reading() {
             return self.install(reading, head, now, out);
         }
-        self.probe_at = Some(now + self.about(self.settings.watch_deadline));
+        self.probe_at = Some(now + self.jittered(self.settings.watch_deadline));
         if let Some(why) = self.store_changed(head) {
             return self.lost(Level::Warn, why, now, out);
         }
@@ -568,7 +568,7 @@ impl Session {
         };
         if self.settings.goal == Goal::Once && matches!(refusal.why, Why::Missing | Why::Denied | Why::UnknownPath) {
             // The other nodes would refuse too, and so would this node later.
-            out.push(Action::Tell(Output::FailFast));
+            out.push(Action::Emit(Output::FailFast));
         }
         // An operator must correct it, and each attempt costs etcd a hash of the password.
         let not_before = (refusal.why == Why::Denied).then(|| self.slow_retry(now));
@@ -579,7 +579,7 @@ impl Session {
     fn too_many(&mut self, words: &str, now: Instant, out: &mut Vec<Action>) {
         let mode = self.stop_reading().map_or(ReadMode::Reset, |reading| reading.mode);
         self.read_all(mode, out);
-        out.push(Action::Tell(Output::FailFast));
+        out.push(Action::Emit(Output::FailFast));
         let words = format!("`{}`: {words}", cut::key(&self.asked));
         let not_before = Some(self.slow_retry(now));
         self.failed(&words, not_before, now, out);
@@ -609,7 +609,7 @@ impl Session {
     fn failed(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Action>) {
         self.flush(out);
         if self.is_lasting(now) {
-            out.push(Action::Tell(Output::ResetBackoff));
+            out.push(Action::Emit(Output::ResetBackoff));
         }
         self.close(out);
         let what = match &mut self.state {
@@ -622,7 +622,7 @@ impl Session {
         };
         self.abort(out);
         let words = format!("failed to {what} {}: {words}", self.node);
-        out.push(Action::Tell(Output::NodeFailed { words, not_before }));
+        out.push(Action::Emit(Output::NodeFailed { words, not_before }));
     }
 
     /// Whether the waits were open for so long that their end does not count as a failure to watch.
@@ -632,7 +632,7 @@ impl Session {
 
     /// Cancels the pending request.
     fn abort(&mut self, out: &mut Vec<Action>) {
-        if self.under_way.take().is_some() {
+        if self.pending.take().is_some() {
             out.push(Action::Abort);
         }
     }
@@ -676,8 +676,8 @@ impl Session {
     }
 
     fn healthy(&mut self, out: &mut Vec<Action>) {
-        out.push(Action::Tell(Output::Worked));
-        out.push(Action::Tell(Output::Healthy(self.settings.id)));
+        out.push(Action::Emit(Output::Worked));
+        out.push(Action::Emit(Output::Healthy(self.settings.id)));
     }
 
     /// Reports the changes that arrived together as one.
@@ -690,7 +690,7 @@ impl Session {
     }
 
     /// The duration with a random change of at most a tenth.
-    fn about(&mut self, duration: Duration) -> Duration {
+    fn jittered(&mut self, duration: Duration) -> Duration {
         let tenth = duration / 10;
         duration - tenth + self.up_to(tenth * 2)
     }
@@ -700,7 +700,7 @@ impl Session {
     }
 
     fn report(&self, report: Report) -> Action {
-        Action::Tell(Output::Report(self.settings.id, report))
+        Action::Emit(Output::Report(self.settings.id, report))
     }
 
     fn up_to(&mut self, duration: Duration) -> Duration {

@@ -37,7 +37,7 @@ impl Bench {
             goal: Goal::Watched,
             interval: None,
             watch_deadline: Duration::from_secs(30),
-            patience: Duration::from_secs(3),
+            stream_timeout: Duration::from_secs(3),
             limits: ReadLimits::default(),
         };
         let keys = ["/a".to_owned()];

@@ -56,11 +56,11 @@ fn opened(wait: usize, index: u64) -> Event {
 }
 
 fn put(wait: usize, key: &str, value: &str, index: u64) -> Event {
-    Event::Came { wait, event: wire::Event { key: bytes(key), index, kind: EventKind::Put(bytes(value)) } }
+    Event::Changed { wait, event: wire::Event { key: bytes(key), index, kind: EventKind::Put(bytes(value)) } }
 }
 
 fn delete(wait: usize, key: &str, index: u64) -> Event {
-    Event::Came { wait, event: wire::Event { key: bytes(key), index, kind: EventKind::Delete } }
+    Event::Changed { wait, event: wire::Event { key: bytes(key), index, kind: EventKind::Delete } }
 }
 
 fn broken() -> Event {
@@ -87,7 +87,7 @@ impl Bench {
             goal: plan.goal,
             interval: plan.interval,
             watch_deadline: DEADLINE,
-            patience: PATIENCE,
+            stream_timeout: PATIENCE,
             limits: plan.limits,
         };
         let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Remembering::Yes);
@@ -109,7 +109,7 @@ impl Bench {
                 Action::Abort => lines.push("abort".into()),
                 Action::Close => lines.push("close".into()),
                 Action::Drop(wait) => lines.push(format!("drop {wait}")),
-                Action::Tell(output) => {
+                Action::Emit(output) => {
                     let mut commands = Vec::new();
                     self.core.take(output, &mut self.session, self.now, &mut commands);
                     lines.extend(commands.iter().filter_map(told));
