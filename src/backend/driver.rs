@@ -1,6 +1,6 @@
-//! Carries out what the protocol of a network store wants: finds its nodes, makes its calls and connections, reads the files
-//! with its user's name, and tells the protocol what came. The one implementation of [`Backend`] for all such stores. What follows a
-//! failure is `core`'s, what bytes mean the protocol's.
+//! Performs the outputs of a network store's protocol: finds the nodes, makes calls and connections, reads the files
+//! with name and password, and passes the results to the protocol. The one implementation of [`Backend`] for all such
+//! stores. `core` decides what follows a failure; the protocol knows the meaning of the bytes.
 
 pub mod core;
 mod programs;
@@ -31,54 +31,55 @@ use crate::host::read;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
 
-/// Bytes that one call gives in a turn.
+/// The number of bytes that one call may return in a turn.
 const BUDGET: usize = 128 * 1024;
 
-/// Bytes of streams that are gathered before they are reported although more is at hand, and how long that may take.
+/// The limits of bytes and time for which the changes of streams are gathered before they are reported, while more
+/// bytes are available.
 const GATHERED: usize = 1 << 20;
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// A buffer that is kept from turn to turn: while an answer is read, and while changes are waited for.
+/// The size of the buffer that is kept between turns: during a read, and while only streams are open.
 const KEPT_BUFFER: usize = 64 * 1024;
 const IDLE_BUFFER: usize = 4 * 1024;
 
-/// What is the same for all stores.
+/// The options that all stores have.
 pub struct Store {
     /// The name in logs.
     pub name: Cow<'static, str>,
-    /// Where it is.
+    /// Where the nodes come from.
     pub nodes: Nodes,
-    /// What a call may take.
+    /// The limits of a call.
     pub limits: Limits,
-    /// For nodes with https.
+    /// The TLS options for nodes with https.
     pub tls: config::Tls,
-    /// The user of a node, by name and password or by their files; `None`: as the URLs say.
+    /// Name and password, or their files; `None`: the URLs of the nodes may name a user.
     pub login: Option<config::Login>,
-    /// From when the driver was made, or the one that served its subscriber before.
+    /// The deadline of a one-shot run, counted from the creation of the driver or of the one before it.
     pub deadline: Deadline,
-    /// Gives a number below its argument, which is not 0.
+    /// Returns a random number below its argument, which is not 0.
     pub random: fn(u64) -> u64,
 }
 
-/// Where a store is.
+/// Where the nodes of a store come from.
 pub enum Nodes {
-    /// URLs, at least one; and which one is used first.
+    /// At least one URL, and the choice of the first one.
     List(Vec<String>, Start),
-    /// The SRV record of this name has them. It makes URLs of what was found.
+    /// An SRV record.
     Record {
-        /// Such as `_etcd-client._tcp.example.com`.
+        /// The name of the record, such as `_etcd-client._tcp.example.com`.
         name: String,
-        /// The URLs of services, in the order to use them.
+        /// Converts services to URLs, in the order of their use.
         urls: Box<dyn Fn(Vec<Service>) -> Vec<String>>,
-        /// What it had a moment ago, if it was looked up then.
+        /// The URLs of a recent lookup, if there was one.
         known: Option<Vec<String>>,
     },
-    /// A program of this machine. Each connection starts it, and its pipes are the connection; with that it ends.
+    /// A local program. Each connection starts it and consists of its pipes. The program ends with the connection.
     Program(PathBuf),
 }
 
 impl Nodes {
-    /// These URLs, if there are any: they win over the record.
+    /// The URLs if there are any, otherwise the record.
     pub fn list_or(nodes: &[String], start: Start, record: impl FnOnce() -> Nodes) -> Nodes {
         match nodes.is_empty() {
             true => record(),
@@ -86,7 +87,7 @@ impl Nodes {
         }
     }
 
-    /// Those of a SRV record, as URLs with this scheme. `known`: what it had a moment ago.
+    /// The nodes of an SRV record, as URLs with this scheme. `known`: the URLs of a recent lookup.
     pub fn by_record(name: &str, scheme: &str, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
         let scheme = scheme.to_owned();
         let urls = Box::new(move |services| services::in_order(services, &scheme, &mut |bound| random(bound)));
@@ -94,7 +95,7 @@ impl Nodes {
     }
 }
 
-/// What a request to a node may take.
+/// The limits of a request to a node.
 pub fn limits(network: &config::Network) -> Limits {
     let usual = Limits::default();
     Limits {
@@ -105,30 +106,30 @@ pub fn limits(network: &config::Network) -> Limits {
     }
 }
 
-/// Makes the protocol for some nodes: their URLs, and as they are shown.
+/// Creates the protocol for nodes: their URLs, and their texts in messages.
 pub type Factory = Box<dyn Fn(&[String], &[String], Instant) -> Box<dyn Protocol>>;
 
 /// A network store at work.
 pub struct Driver {
     store: Store,
     factory: Factory,
-    /// Since when the time of a one-shot run counts.
+    /// The start of a one-shot run's time limit.
     begun: Instant,
     client: Client,
     core: Core,
     stage: Stage,
-    /// Those who are served, with what they want.
+    /// The subscribers with their options.
     subscribers: BTreeMap<Id, config::Backend>,
     calls: BTreeMap<CallId, Ongoing>,
-    /// How many calls there were.
+    /// The number of calls so far.
     begun_calls: u64,
-    /// A look at the record while the nodes that are known are used on.
+    /// The pending lookup of the record. The known nodes stay in use meanwhile.
     lookup: Option<Lookup>,
     resolver: Resolver,
     programs: Programs,
-    /// A turn is due whatever the protocol says.
+    /// A turn is due at this moment, also if the protocol needs none.
     fresh: Option<Instant>,
-    /// What streams brought since it was last reported: since when, and bytes.
+    /// The bytes of streams since the last report: the time of the first one, and their number.
     gathered: Option<(Instant, usize)>,
     /// A call used up its budget.
     more: bool,
@@ -138,15 +139,15 @@ pub struct Driver {
 }
 
 enum Stage {
-    /// The nodes are not known yet. The record is the only node.
+    /// The nodes are not known yet. The record counts as the only node.
     Locating { given_up: bool },
-    /// They are. `nodes` are URLs.
+    /// The nodes are known. `nodes` are URLs.
     Located { nodes: Vec<String>, protocol: Box<dyn Protocol> },
 }
 
-/// A call that is under way.
+/// A call in progress.
 struct Ongoing {
-    /// Which of all calls it is: its number is given again once it is over.
+    /// The position among all calls, which is unique: a [`CallId`] is used again after the end of its call.
     serial: u64,
     traffic: Traffic,
 }
@@ -156,7 +157,7 @@ enum Traffic {
     Bytes(Connection),
 }
 
-/// What came of a call's turn.
+/// The result of a call's turn.
 enum Progress {
     Waiting,
     More,
@@ -180,7 +181,7 @@ impl Traffic {
         }
     }
 
-    /// Whether what it brings goes on for as long as both sides like.
+    /// Whether the answer has no time limit.
     fn is_stream(&self) -> bool {
         match self {
             Traffic::Http(_, kind) => *kind == RequestKind::Stream,
@@ -188,7 +189,7 @@ impl Traffic {
         }
     }
 
-    /// What has not come yet, for an error.
+    /// The missing part of the answer, for an error.
     fn missing(&self) -> &'static str {
         match self {
             Traffic::Http(call, _) => call.missing(),
@@ -196,7 +197,7 @@ impl Traffic {
         }
     }
 
-    /// Goes on as far as the budget goes.
+    /// Continues until the budget is used up.
     fn turn(&mut self, now: Instant, into: &mut Vec<u8>) -> Result<Progress, Cause> {
         match self {
             Traffic::Http(call, _) => match call.turn(now, BUDGET, into) {
@@ -216,7 +217,7 @@ impl Traffic {
     }
 }
 
-/// What the driver itself has to tell the protocol.
+/// An input for the protocol that the driver itself causes.
 enum Event {
     Credentials(Result<Option<Credentials>, String>),
     Failed(CallId, Failure),
@@ -228,7 +229,7 @@ impl Driver {
         Driver::since(None, store, factory, now)
     }
 
-    /// One that goes on for another driver, whose time began then.
+    /// A driver that replaces another one, whose time limit started at `begun`.
     pub fn since(begun: Option<Instant>, store: Store, factory: Factory, now: Instant) -> Driver {
         let resolver = Resolver::default();
         let begun = begun.unwrap_or(now);
@@ -266,12 +267,12 @@ impl Driver {
         driver
     }
 
-    /// Its protocol alone, for nodes: their URLs, without credentials. For fuzzing.
+    /// Only the protocol, for nodes whose URLs have no credentials. For fuzzing.
     pub fn protocol(&self, nodes: &[String], now: Instant) -> Box<dyn Protocol> {
         (self.factory)(nodes, nodes, now)
     }
 
-    /// Serves the store at these nodes from now on.
+    /// Switches to a new list of nodes, with a new protocol.
     fn use_nodes(&mut self, nodes: Vec<String>, start: Start, now: Instant) {
         self.calls.clear();
         let shown: Vec<String> = nodes.iter().map(|node| without_credentials(node)).collect();
@@ -286,7 +287,7 @@ impl Driver {
         }
     }
 
-    /// Lets the protocol do something, and carries out what it wants.
+    /// Calls the protocol, and performs its outputs.
     fn with_protocol(&mut self, now: Instant, act: impl FnOnce(&mut dyn Protocol, &mut Vec<Output>)) {
         let mut events = VecDeque::new();
         let mut outputs = Vec::new();
@@ -314,7 +315,7 @@ impl Driver {
         let is_failure = matches!(output, Output::NodeFailed { .. } | Output::Troubled { .. });
         let subscribers: &mut dyn Subscribers = &mut **protocol;
         self.core.take(output, subscribers, now, &mut commands);
-        // The next node is asked at once: nothing else may call for a turn.
+        // The next node is used at once. No other event would cause a turn.
         if is_failure && !protocol.waiting().is_empty() && self.core.pause(now).is_none() {
             self.fresh = Some(now);
         }
@@ -347,12 +348,12 @@ impl Driver {
         }
     }
 
-    /// Begins a call to the node that is used; what there is to tell if that cannot be.
+    /// Begins a call to the current node. Returns the failure if that is impossible.
     fn begin(&mut self, id: CallId, request: &Request, now: Instant) -> Option<Event> {
         let Stage::Located { nodes, .. } = &self.stage else { return None };
         let node = &nodes[self.core.failover().node()];
         let node = if request.anonymous { &without_credentials(node) } else { node };
-        // HTTP has no URLs for sockets.
+        // HTTP has no URLs for unix sockets.
         let (base, socket) = match Endpoint::of(node, false) {
             Some(Endpoint::Unix(path)) => ("http://localhost", Some(path)),
             _ => (&**node, None),
@@ -380,7 +381,7 @@ impl Driver {
         self.keep(id, begun.map(|call| Traffic::Http(call, kind)).map_err(|error| failure(&error.cause)))
     }
 
-    /// Connects to the node that is used, or starts it.
+    /// Connects to the current node, or starts the program.
     fn connect(&mut self, security: Security, now: Instant) -> Result<Connection, Failure> {
         let (dialer, patience) = (self.client.dialer(), self.store.limits.answer);
         if let Nodes::Program(path) = &self.store.nodes {
@@ -397,13 +398,13 @@ impl Driver {
         begun.map_err(|cause| failure(&cause))
     }
 
-    /// Lets go of a connection to a program, which was said goodbye to.
+    /// Releases a connection to a program after the closing message.
     fn release(&mut self, id: CallId, now: Instant) {
         let Some(Ongoing { serial, traffic: Traffic::Bytes(connection) }) = self.calls.remove(&id) else { return };
         self.programs.release(serial, connection.into_input(), now);
     }
 
-    /// Keeps what has begun; what there is to tell if it has not.
+    /// Keeps a call that has begun, or returns its failure.
     fn keep(&mut self, id: CallId, begun: Result<Traffic, Failure>) -> Option<Event> {
         match begun {
             Ok(traffic) => {
@@ -415,7 +416,7 @@ impl Driver {
         }
     }
 
-    /// Does something on a connection, if it is still there.
+    /// Acts on a connection, if it still exists.
     fn on_connection(
         &mut self,
         id: CallId,
@@ -427,7 +428,7 @@ impl Driver {
         }
     }
 
-    /// Ends a call where it failed; what there is to tell then.
+    /// Ends a call if its action failed, and returns the failure.
     fn ended_by(&mut self, id: CallId, outcome: Result<(), Cause>) -> Option<Event> {
         let cause = outcome.err()?;
         self.calls.remove(&id);
@@ -440,7 +441,7 @@ impl Driver {
         Ok(Some(Credentials { user, password }))
     }
 
-    /// The only subscriber is served by other means from now on.
+    /// Hands the only subscriber over to a backend with other options.
     fn replace(&mut self, options: config::Backend) {
         let Stage::Located { nodes, .. } = &self.stage else { return };
         let Some(id) = self.subscribers.keys().next().copied() else { return };
@@ -463,9 +464,9 @@ impl Driver {
         self.buffer = buffer;
     }
 
-    /// Goes on with one call, as far as its budget goes.
+    /// Continues one call until its budget is used up.
     fn turn_call(&mut self, id: CallId, serial: u64, now: Instant, buffer: &mut Vec<u8>) {
-        // A head is followed by what has come of the body.
+        // Bytes of the body may have arrived with the head.
         while let Some(ongoing) = self.calls.get_mut(&id).filter(|ongoing| ongoing.serial == serial) {
             buffer.clear();
             let is_stream = ongoing.traffic.is_stream();
@@ -480,7 +481,7 @@ impl Driver {
                 }
                 self.tell(Input::Body(id, buffer), now);
             }
-            // The protocol may have cancelled it over what came.
+            // The protocol may have cancelled the call because of the bytes.
             let Some(ongoing) = self.calls.get(&id).filter(|ongoing| ongoing.serial == serial) else { return };
             match progress {
                 Ok(Progress::Head) => {
@@ -489,7 +490,7 @@ impl Driver {
                     self.tell(Input::Head(id, Head { status, headers: &headers }), now);
                 }
                 Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
-                // Told with its status when it has exited. Its input may be found closed first.
+                // The end is reported with the program's status, after its exit.
                 Ok(Progress::Ended) | Err(Cause::Closed) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
@@ -508,17 +509,17 @@ impl Driver {
         }
     }
 
-    /// Whether the time of a one-shot run is over while a subscriber still waits.
+    /// Whether the time limit of a one-shot run has passed while a subscriber still waits.
     fn is_late(&self, now: Instant) -> bool {
         self.end().is_some_and(|end| end <= now)
     }
 
-    /// When what is under way has to be over.
+    /// The deadline of all calls in progress.
     fn end(&self) -> Option<Instant> {
         self.core.failover().end().filter(|_| self.is_waited_for())
     }
 
-    /// Whether a subscriber needs something that a node has to give.
+    /// Whether a subscriber needs a node.
     fn is_waited_for(&self) -> bool {
         match &self.stage {
             Stage::Locating { given_up } => !given_up,
@@ -526,7 +527,7 @@ impl Driver {
         }
     }
 
-    /// Ends what is under way when its time is over. The protocol says in which step the node failed.
+    /// Ends the calls whose deadline has passed. The protocol reports the step that failed.
     fn end_in_time(&mut self, now: Instant) {
         let last = self.begun_calls;
         while self.is_late(now) {
@@ -544,7 +545,7 @@ impl Driver {
         }
     }
 
-    /// Ends a program whose pipes are of no use any more.
+    /// Ends a program whose connection has ended.
     fn end_programs(&mut self, now: Instant) {
         if let Some(serial) = self.programs.serial()
             && !self.calls.values().any(|ongoing| ongoing.serial == serial)
@@ -563,7 +564,7 @@ impl Driver {
         self.with_protocol(now, |protocol, out| protocol.on(input, now, out));
     }
 
-    /// Whether what streams brought is reported now, or waits for more that is at hand.
+    /// Whether the changes of streams are reported now. Otherwise more bytes are available.
     fn is_gathered(&self, now: Instant) -> bool {
         let Some((since, bytes)) = self.gathered else { return true };
         !self.more || bytes >= GATHERED || now.saturating_duration_since(since) >= GATHERING
@@ -600,7 +601,7 @@ impl Driver {
         match (nodes, &self.stage) {
             (Ok(nodes), Stage::Located { nodes: known, .. }) if is_same(&nodes, known) => {}
             (Ok(nodes), _) => self.use_nodes(nodes, Start::First, now),
-            // The old ones are tried on.
+            // The known nodes stay in use.
             (Err(words), Stage::Located { .. }) => {
                 let line = Line::new(Level::Debug, "keeping the nodes as they were").with("backend", &*self.store.name);
                 let line = line.with("error", words);
@@ -621,7 +622,7 @@ impl Driver {
     }
 }
 
-/// The nodes in turns, for the time that is left of that of a one-shot run.
+/// The failover of these nodes, with the rest of a one-shot run's time limit.
 fn failover(store: &Store, shown: Vec<String>, start: Start, begun: Instant) -> Failover {
     let mut failover = Failover::new(shown, start, store.deadline, Box::new(store.random));
     failover.begin(begun, store.limits.answer);
@@ -646,7 +647,7 @@ impl Subscribers for Unlocated {
     fn use_node(&mut self, _name: &str) {}
 }
 
-/// While the record is looked up it is the only node.
+/// The record as the only node during its lookup.
 fn record(store: &Store, begun: Instant) -> Failover {
     let name = match &store.nodes {
         Nodes::Record { name, .. } => name.clone(),
@@ -738,7 +739,7 @@ impl Backend for Driver {
         }
         self.end_in_time(now);
         if self.core.pause(now).is_none() {
-            // What begins is due at once.
+            // A call that has begun is due at once.
             self.core.attempt(now);
             self.tell(Input::Turn, now);
         }
@@ -762,7 +763,7 @@ impl Backend for Driver {
             calls.find_map(|(id, ongoing)| (ongoing.serial == serial).then_some((*id, serial)))
         });
         if let Some((id, serial)) = call {
-            // What it said before. The end of its output is told with its status.
+            // The output before its exit is passed on first. Its end is reported with the status.
             self.turn_call(id, serial, now, &mut Vec::new());
         }
         self.programs.exited(exit, now);

@@ -1,5 +1,5 @@
-//! The backend `file`: one YAML or JSON document, over HTTP in `url`, or a local one, which is here: read at the start, every interval and, where it is
-//! watched, as soon as it changes. What it means as keys is `flatten`'s business.
+//! The backend `file`: one YAML or JSON document, over HTTP in `url`, or a local one, which is here: read at the start,
+//! every interval and, with `watch`, as soon as it changes. `flatten` converts it to keys.
 
 mod url;
 
@@ -28,14 +28,14 @@ const NAME: &str = "file";
 /// A larger document is an error: it would fill a small machine's memory several times over.
 const LARGEST: usize = 64 << 20;
 
-/// How long something that was begun (a file created, an old one removed) has to be followed by more.
+/// The time in which the next event has to follow an incomplete change, such as a created file without content.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// How often a document is read that the kernel refuses to watch.
+/// The read interval of a document that the kernel refuses to watch.
 const UNWATCHED: Duration = Duration::from_secs(10);
 
-/// The backend at work, for a path (not a URL). The seed spreads its reads over time. `inotify` names it by `id` when the
-/// document has changed.
+/// The backend for a path (not a URL). The seed spreads its reads over time. `inotify` reports changes of the document
+/// with `id`.
 pub fn new(
     config: &config::Backend,
     file: &config::File,
@@ -58,7 +58,7 @@ pub fn new(
     })
 }
 
-/// The backend at work, for a URL.
+/// The backend for a URL.
 pub fn remote(
     id: Id,
     config: &config::Backend,
@@ -67,7 +67,7 @@ pub fn remote(
     random: fn(u64) -> u64,
     now: Instant,
 ) -> Driver {
-    // What fails once fails a one-shot run.
+    // A one-shot run does not retry a failed read.
     let deadline = Deadline::of(mode, Duration::ZERO);
     let nodes = Nodes::List(vec![file.filepath.clone()], Start::First);
     let limits = Limits { dial: url::TIMEOUT, answer: url::TIMEOUT, whole: url::TIMEOUT, size: LARGEST };
@@ -87,11 +87,11 @@ struct Document {
     limits: ReadLimits,
     schedule: Schedule,
     watch: Option<PathWatch>,
-    /// When to look at what an event has begun.
+    /// When the document is read after an incomplete change.
     settled: Option<Instant>,
-    /// When to look at a document that the kernel refuses to watch.
+    /// When a document that the kernel refuses to watch is read.
     unwatched: Option<Instant>,
-    /// A hash of what was given last: keeping the text would double the memory a large document takes.
+    /// A hash of the last document. Keeping the text would double the memory of a large document.
     known: Option<u64>,
 }
 
@@ -120,9 +120,9 @@ impl Local for Document {
             out.push(Report::Log(line.with("filepath", self.path.display().to_string())));
         }
         out.push(Report::Log(retrieving_keys("file", &self.prefix)));
-        // Watched first, so that what changes while it is read is told afterwards.
+        // The watch starts before the read, so that a change during the read is reported afterwards.
         let watched = self.arm(now, out);
-        // An interval is for everything that can drift, not for the document alone.
+        // The interval covers everything that can drift, not only the document.
         let read = self.read(call == Some(Call::Interval));
         let (layer, failure) = match (read, watched) {
             (Ok(layer), watched) => (layer, watched.err()),
@@ -139,7 +139,7 @@ impl Local for Document {
 }
 
 impl Document {
-    /// Takes what inotify has told; whether it is time to look at the document.
+    /// Takes the effect of inotify's events. Returns whether the document must be read.
     fn has_changed(&mut self, now: Instant) -> bool {
         let touch = self.watch.as_ref().map_or(Touch::Nothing, PathWatch::take);
         if touch == Touch::Possible {
@@ -148,7 +148,8 @@ impl Document {
         touch == Touch::Complete || [self.settled, self.unwatched].into_iter().flatten().any(|moment| moment <= now)
     }
 
-    /// Watches the document. One that the kernel refuses to watch is read by time instead, which is no failure of a resource.
+    /// Watches the document. If the kernel refuses, the document is read by time, which is not a failure of the
+    /// resource.
     fn arm(&mut self, now: Instant, out: &mut Vec<Report>) -> Result<(), String> {
         let Some(watch) = &mut self.watch else {
             return Ok(());
@@ -173,7 +174,7 @@ impl Document {
         Ok(())
     }
 
-    /// The document's keys; `None` if it is what it was, unless it is wanted `anyway`.
+    /// The document's keys; `None` if the document has not changed and `anyway` is false.
     fn read(&mut self, anyway: bool) -> Result<Option<Layer>, String> {
         let text = whole_file(&self.path, LARGEST).map_err(|error| self.failed("read", &error))?;
         let mut hasher = DefaultHasher::new();

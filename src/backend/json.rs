@@ -1,37 +1,37 @@
-//! Whether bytes that come in pieces can be JSON: the first byte that cannot be ends them, before the rest fills memory.
-//! Keeps nothing of them but where it is in the grammar (RFC 8259). Whether a text is whole, and what it means, is told by
-//! who reads it.
+//! Checks while bytes arrive in pieces whether they can be JSON, so that the first wrong byte ends the stream before
+//! the rest fills memory. Keeps only its state in the grammar (RFC 8259). Does not check whether a text is complete:
+//! the parser does.
 
 use std::fmt;
 
-/// Deeper texts are refused: serde_json would not read them either.
+/// The nesting limit, which serde_json has too.
 pub const DEPTH: u32 = 128;
 
-/// How far a text has come.
+/// The state of a text in the grammar.
 #[derive(Debug)]
 pub struct Json {
     state: State,
-    /// The brackets that are open, the innermost in the lowest bit: 1 is an object.
+    /// The open brackets, the innermost in the lowest bit: 1 is an object.
     open: u128,
     depth: u32,
-    /// How many bytes came before.
+    /// The number of bytes in earlier pieces.
     at: u64,
     texts: Texts,
 }
 
-/// How many texts may follow each other.
+/// The number of texts that may follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Texts {
     One,
     Many,
 }
 
-/// Why the bytes are no JSON.
+/// Why the bytes are not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotJson {
-    /// The byte at this place, counted from 1, cannot stand there.
+    /// The byte at this position, counted from 1, is wrong there.
     Byte(u64),
-    /// There are more brackets open than [`DEPTH`].
+    /// More brackets than [`DEPTH`] are open.
     TooDeep,
 }
 
@@ -46,21 +46,21 @@ impl fmt::Display for NotJson {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A value has to come.
+    /// A value is expected.
     Value,
-    /// A value, or the end of its list.
+    /// A value, or the end of the list, is expected.
     FirstValue,
-    /// A name, or the end of its object.
+    /// A name, or the end of the object, is expected.
     FirstName,
     Name,
     Colon,
-    /// Behind a value: a comma or the end of what it is in.
+    /// After a value, a comma or a closing bracket is expected.
     Behind,
     String {
         is_name: bool,
         escape: Escape,
     },
-    /// What is left of `true`, `false` or `null`.
+    /// The rest of `true`, `false` or `null` is expected.
     Word(Word),
     Number(Number),
 }
@@ -69,11 +69,11 @@ enum State {
 enum Escape {
     No,
     Begun,
-    /// So many hexadecimal digits have to come.
+    /// This number of hexadecimal digits is expected.
     Digits(u8),
 }
 
-/// A word, and how many of its letters came.
+/// A word, and the number of its letters so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Word {
     kind: WordKind,
@@ -87,7 +87,7 @@ enum WordKind {
     Null,
 }
 
-/// What of a number came last.
+/// The last part of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Number {
     Minus,
@@ -100,7 +100,7 @@ enum Number {
     ExponentDigits,
 }
 
-/// Whether bytes that come in pieces are within a string, for readers that look for what stands outside of strings.
+/// Whether bytes that arrive in pieces are inside a string, for readers that search outside of strings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quoted {
     is_open: bool,
@@ -109,17 +109,17 @@ pub struct Quoted {
 }
 
 impl Quoted {
-    /// A quotation mark that begins a string came.
+    /// Starts a string after its quotation mark.
     pub fn begin(&mut self) {
         self.is_open = true;
     }
 
-    /// Whether the string has not ended.
+    /// Whether the string is still open.
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// Takes bytes of an open string, up to its end at the most. Gives how many; at least one where there are any.
+    /// Takes bytes of an open string, at most up to its end. Returns their number, at least one for a non-empty piece.
     pub fn skip(&mut self, rest: &[u8]) -> usize {
         if self.is_escaped {
             self.is_escaped = false;
@@ -129,7 +129,7 @@ impl Quoted {
         match rest.get(length) {
             Some(b'"') => self.is_open = false,
             Some(b'\\') => self.is_escaped = true,
-            // JSON has no control characters here, but what was not looked at may.
+            // JSON has no control characters here, but the bytes may not have been checked yet.
             Some(_) => {}
             None => return length,
         }
@@ -143,17 +143,17 @@ impl Json {
         Json { state: State::Value, open: 0, depth: 0, at: 0, texts: Texts::One }
     }
 
-    /// Texts that follow each other, as the lines of a stream.
+    /// Texts that follow each other, such as the lines of a stream.
     pub fn many() -> Json {
         Json { texts: Texts::Many, ..Json::one() }
     }
 
-    /// Takes the next piece. Gives how many of its bytes can be JSON behind those of before, and what is wrong with the next
-    /// one: then no piece may follow.
+    /// Takes the next piece. Returns how many of its bytes can be JSON after the earlier ones, and what is wrong with
+    /// the next byte: then no piece may follow.
     pub fn push(&mut self, piece: &[u8]) -> (usize, Option<NotJson>) {
         let mut done = 0;
         while done < piece.len() {
-            // Most bytes are in strings.
+            // Most bytes are inside strings.
             if let State::String { escape: Escape::No, .. } = self.state {
                 done += plain(&piece[done..]);
                 if done == piece.len() {
@@ -175,8 +175,8 @@ impl Json {
         (done, None)
     }
 
-    /// What follows where strings begin and end, and between them: the usual bytes that are in none. `None`: see
-    /// [`Json::take`], which takes those too. This is 2.5 times as fast.
+    /// The next state for the usual bytes outside of strings. `None`: see [`Json::take`], which handles all bytes. This
+    /// is 2.5 times as fast.
     fn between_strings(&self, byte: u8) -> Option<State> {
         let string = |is_name| Some(State::String { is_name, escape: Escape::No });
         match (self.state, byte) {
@@ -192,7 +192,7 @@ impl Json {
         }
     }
 
-    /// Takes a byte. The error is `None` where the byte itself is what is wrong.
+    /// Takes a byte. The error is `None` if the byte itself is wrong.
     fn take(&mut self, byte: u8) -> Result<(), Option<NotJson>> {
         let wrong = Err(None);
         self.state = match (self.state, byte) {
@@ -239,7 +239,7 @@ impl Json {
         Ok(())
     }
 
-    /// The first byte of a value, or the end of a list that has none.
+    /// Takes the first byte of a value, or the end of an empty list.
     fn begin(&mut self, byte: u8) -> Result<State, Option<NotJson>> {
         Ok(match byte {
             b'{' => self.enter(1, State::FirstName)?,
@@ -307,12 +307,12 @@ impl Number {
     }
 }
 
-/// How many bytes at the beginning of a text are nothing special within a string: no quote, no backslash, no control
-/// character. Eight at a time: most of an answer is in strings, and all of it is looked through.
+/// The number of bytes at the beginning of a text that have no special meaning inside a string: no quote, no backslash,
+/// no control character. Checks eight bytes at a time, because most bytes of an answer are in strings.
 fn plain(text: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // The high bit of each byte that is less than another one, as far as the lowest such byte is right.
+    // Sets the high bit of each byte that is less than another one. Only the lowest such bit is reliable.
     let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word & HIGH;
     let (words, _) = text.as_chunks::<8>();
     for (at, bytes) in words.iter().enumerate() {

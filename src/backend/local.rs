@@ -1,5 +1,5 @@
-//! Backends of this machine: read without waiting, and each for one subscriber. Owns what all of them have in common;
-//! where keys come from is `file`'s, `env`'s and `mock`'s.
+//! The common part of the local backends, which read without waiting and have one subscriber each. The sources of their
+//! keys are in `file`, `env` and `mock`.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{Backend, Id, Report};
 use crate::config;
 use crate::host::wait::Interest;
 
-/// A backend of this machine.
+/// A local backend.
 pub trait Local {
     /// The name in logs.
     fn name(&self) -> &'static str;
@@ -16,12 +16,12 @@ pub trait Local {
     /// When a turn is due; `None`: never, or at the first turn.
     fn due(&self) -> Option<Instant>;
 
-    /// Whether nothing new will ever come after the first turn.
+    /// Whether no report is possible after the first turn.
     fn is_over(&self) -> bool {
         self.due().is_none()
     }
 
-    /// Does what can be done now.
+    /// Continues the work without waiting.
     fn turn(&mut self, now: Instant, out: &mut Vec<Report>);
 }
 
@@ -39,15 +39,15 @@ impl<S: Source> Local for Polled<S> {
     }
 }
 
-/// One with its subscriber.
+/// A local backend with its subscriber.
 struct Single {
     id: Id,
     local: Box<dyn Local>,
-    /// Since when its first turn is due.
+    /// When its first turn is due.
     fresh: Option<Instant>,
 }
 
-/// Makes a backend of one of this machine.
+/// Wraps a local backend.
 pub fn single(id: Id, local: Box<dyn Local>, now: Instant) -> Box<dyn Backend> {
     Box::new(Single { id, local, fresh: Some(now) })
 }
@@ -57,7 +57,7 @@ impl Backend for Single {
         self.local.name()
     }
 
-    /// The one that it was made for.
+    /// The only subscriber is known from the start.
     fn add(&mut self, _id: Id, _options: &config::Backend, _told: bool, _now: Instant) {}
 
     fn remove(&mut self, _id: Id, _now: Instant) {}

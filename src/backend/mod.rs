@@ -1,5 +1,5 @@
-//! Where keys come from: one file or folder a backend. A backend reads, watches and retries on its own and reports what it
-//! learnt to those who subscribe; what is done with that is `resource`'s business.
+//! The sources of keys, one file or folder for each backend. A backend reads, watches and retries by itself, and
+//! reports keys and failures to its subscribers. Does not render: `resource` decides what follows a report.
 
 #[cfg(feature = "consul")]
 pub mod consul;
@@ -48,60 +48,61 @@ use crate::host::wait::Interest;
 use crate::log::Line;
 use crate::store::{Bytes, Layer};
 
-/// A backend at work, for one subscriber or for several that share it. The loop calls [`Backend::turn`] once at the start,
-/// whenever one of its interests is served and when it is due.
+/// A running backend, for one subscriber or for several that share it. The loop calls [`Backend::turn`] once at the
+/// start, whenever one of its interests is ready, and when it is due.
 pub trait Backend {
-    /// The name in logs: `etcd`, `file`; of a plugin that of its program.
+    /// The name in logs: `etcd`, `file`, or for a plugin the name of its program.
     fn name(&self) -> &str;
 
-    /// Serves one more subscriber. `told`: it was told of a failure by the backend that served it before.
+    /// Adds a subscriber. `told`: the backend before this one reported a failure to it.
     fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant);
 
-    /// Serves a subscriber no more. The last one leaves before the backend is closed.
+    /// Removes a subscriber. The last one is removed before the backend is closed.
     fn remove(&mut self, id: Id, now: Instant);
 
-    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>);
 
     /// When a turn is due although nothing is ready; `None`: never.
     fn due(&self) -> Option<Instant>;
 
-    /// Whether nothing new will ever come.
+    /// Whether no further report is possible.
     fn is_over(&self) -> bool {
         let mut interests = Vec::new();
         self.interests(&mut interests);
         interests.is_empty() && self.due().is_none()
     }
 
-    /// Does what can be done now. Waits for nothing, and ends after a bounded amount of input.
+    /// Continues the work without waiting, and returns after a bounded amount of input.
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>);
 
-    /// Another backend that is to serve a subscriber from now on; asked after every turn.
+    /// A backend that replaces this one for a subscriber. Called after every turn.
     fn replacement(&mut self) -> Option<Replacement> {
         None
     }
 
-    /// Whether a process is a child of its own: its end is told by the loop's one reaper.
+    /// Whether a process is a child of this backend. The loop reaps it and reports its end.
     fn has_child(&self, _pid: Pid) -> bool {
         false
     }
 
-    /// Its child has ended.
+    /// A child of this backend has ended.
     fn exited(&mut self, _exit: &Exit, _now: Instant) {}
 
-    /// Ends what is open; the last call before it is dropped. Children are left to the loop, which ends them as any other.
+    /// Closes all connections. The last call before the backend is dropped. The children are left to the loop, which
+    /// ends them like all others.
     fn close(&mut self, _now: Instant) -> Vec<Termination> {
         Vec::new()
     }
 }
 
-/// A subscriber that another backend serves from now on.
+/// A subscriber that moves to another backend.
 pub struct Replacement {
     /// The subscriber.
     pub id: Id,
     /// The options for that backend.
     pub options: config::Backend,
-    /// The state that is handed over.
+    /// The state for that backend.
     pub handover: Handover,
 }
 
@@ -112,28 +113,29 @@ pub struct Handover {
     pub nodes: Option<Vec<String>>,
     /// A failure was reported to the subscriber, and not its end.
     pub told: bool,
-    /// Since when the time of a one-shot run counts.
+    /// The start of a one-shot run's time limit.
     pub begun: Option<Instant>,
 }
 
 /// A result of a turn.
 #[derive(Debug)]
 pub enum Report {
-    /// All keys, read at one moment. Calls for an update.
+    /// All keys, read at one moment. Triggers an update.
     Snapshot(Layer),
     /// Changes of single keys, for the layer of this backend.
     Changes {
-        /// Newest last.
+        /// The changes, the newest last.
         changes: Vec<Change>,
-        /// Whether they call for an update. Otherwise they only change the store, because watchKeys do not cover them.
+        /// Whether they trigger an update. Otherwise they only change the store, because `watchKeys` does not cover
+        /// them.
         trigger: bool,
     },
-    /// A read or a watch failed and will be retried. Reported at every attempt; the resource logs the begin, changes and the
-    /// end. Verb, subject, cause.
+    /// A read or a watch failed and will be retried: verb, subject, cause. Reported after every attempt; the resource
+    /// logs the beginning, changes and the end.
     Failed(String),
     /// The failure has ended.
     Recovered,
-    /// For the log as it is.
+    /// A line for the log.
     Log(Line),
 }
 
@@ -142,7 +144,7 @@ pub enum Report {
 pub enum Change {
     /// The key and its new value.
     Put(Bytes, Bytes),
-    /// The key that is gone.
+    /// The removed key.
     Delete(Bytes),
 }
 
@@ -150,10 +152,10 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source(u64);
 
-/// The pool's inotify instance, which tells backends of what they have to do.
+/// The pool's inotify instance, whose events make backends due.
 const INOTIFY: Source = Source(0);
 
-/// What subscribers have in common that share a backend.
+/// The equal options of subscribers that share a backend.
 #[derive(Clone, PartialEq)]
 pub struct Sharing {
     kind: Kind,
@@ -161,14 +163,14 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// `None`: the backend serves one subscriber alone.
+    /// `None`: the backend has only one subscriber.
     fn of(kind: &Kind, mode: Mode) -> Option<Sharing> {
         let mut kind = match kind {
             Kind::Etcd(etcd) if etcd.version != Some(EtcdVersion::V3) => return None,
             Kind::File(_) | Kind::Env | Kind::Mock | Kind::Plugin(_) => return None,
             kind => kind.clone(),
         };
-        // Those that begin at any node do not mind the order.
+        // The order does not matter for stores that start with a random node.
         match &mut kind {
             Kind::Etcd(Etcd { nodes, .. })
             | Kind::Zookeeper(Zookeeper { nodes, .. })
@@ -184,27 +186,28 @@ impl Sharing {
 /// All running backends, and which backend serves each subscriber.
 pub struct Pool {
     random: fn(u64) -> u64,
-    /// How many subscribers and backends there were.
+    /// The number of subscribers and backends so far.
     count: u64,
     sources: BTreeMap<Source, Shared>,
     subscribers: BTreeMap<Id, (Source, Mode)>,
-    /// When each backend is due. There may be thousands of backends, and this is asked before every turn.
+    /// The due times of all backends, sorted, because there may be thousands of backends and the first one is needed
+    /// before every turn.
     due: BTreeSet<(Instant, Source)>,
-    /// Watches the files of all backends; a watch has the number of its backend.
+    /// Watches the files of all backends. A watch has the number of its backend.
     inotify: Inotify,
 }
 
 struct Shared {
     backend: Box<dyn Backend>,
     sharing: Option<Sharing>,
-    /// How many are served by it.
+    /// The number of its subscribers.
     subscribers: usize,
-    /// As it is in [`Pool::due`].
+    /// Its entry in [`Pool::due`].
     due: Option<Instant>,
 }
 
 impl Pool {
-    /// `random` gives a number below its argument, which is not 0.
+    /// `random` returns a number below its argument, which is not 0.
     pub fn new(random: fn(u64) -> u64) -> Pool {
         Pool {
             random,
@@ -221,7 +224,7 @@ impl Pool {
         self.count
     }
 
-    /// Subscribes to a backend as the configuration describes it; it begins at its first turn.
+    /// Subscribes to a backend with these options. It starts in its first turn.
     ///
     /// # Panics
     /// If the backend is one that [`config::unsupported`] names.
@@ -252,7 +255,7 @@ impl Pool {
         self.note_due(source);
     }
 
-    /// To be called after everything that may change when a backend is due.
+    /// Updates the due time of a backend. Called after every change that may affect it.
     fn note_due(&mut self, source: Source) {
         let Some(shared) = self.sources.get_mut(&source) else { return };
         let due = shared.backend.due();
@@ -296,12 +299,12 @@ impl Pool {
         }
     }
 
-    /// What the backend of a subscriber is called in logs.
+    /// The name of a subscriber's backend in logs.
     pub fn name(&self, id: Id) -> &str {
         self.backend_of(id).map_or("", |backend| backend.name())
     }
 
-    /// Whether nothing new will ever come for a subscriber.
+    /// Whether no further report to a subscriber is possible.
     pub fn is_over(&self, id: Id) -> bool {
         self.backend_of(id).is_none_or(|backend| backend.is_over())
     }
@@ -311,7 +314,7 @@ impl Pool {
         Some(&*self.sources.get(source)?.backend)
     }
 
-    /// What is to be polled, each with the backend that wants a turn then.
+    /// The descriptors to poll, each with the backend that gets a turn when it is ready.
     pub fn interests(&self) -> Vec<(Source, Interest<'_>)> {
         let mut all: Vec<_> = self.inotify.interest().map(|interest| (INOTIFY, interest)).into_iter().collect();
         let mut interests = Vec::new();
@@ -322,15 +325,15 @@ impl Pool {
         all
     }
 
-    /// The backend whose turn is due first, and when.
+    /// The backend with the earliest due time, and that time.
     pub fn due(&self) -> Option<(Instant, Source)> {
         self.due.first().copied()
     }
 
-    /// Gives a backend its turn. One that is not there any more has nothing to say.
+    /// Gives a backend its turn. Nothing happens if the backend no longer exists.
     pub fn turn(&mut self, source: Source, now: Instant, out: &mut Vec<(Id, Report)>) {
         if source == INOTIFY {
-            // Those that it concerns are due now: many backends may read one file.
+            // The backends of the changed file are due now. Several backends may read one file.
             return self.inotify.drain(now).into_iter().for_each(|id| self.note_due(Source(id)));
         }
         let Some(shared) = self.sources.get_mut(&source) else { return };
@@ -340,13 +343,13 @@ impl Pool {
         if let Some(Replacement { id, options, handover }) = replacement
             && let Some((_, mode)) = self.subscribers.get(&id).copied()
         {
-            // A backend that is replaced serves no other subscriber, and has no child.
+            // A replaced backend has no other subscriber and no child.
             self.close(id, now);
             self.subscribe(id, &options, mode, handover, now);
         }
     }
 
-    /// Ends a subscription, and the backend with its last one. Gives what is left of the backend's children.
+    /// Ends a subscription, and the backend with its last subscription. Returns the backend's remaining children.
     pub fn close(&mut self, id: Id, now: Instant) -> Vec<Termination> {
         let Some((source, _)) = self.subscribers.remove(&id) else { return Vec::new() };
         let Some(shared) = self.sources.get_mut(&source) else { return Vec::new() };
@@ -361,7 +364,7 @@ impl Pool {
         shared.backend.close(now)
     }
 
-    /// Tells the backend whose child has ended. Tells whether there is one.
+    /// Reports the end of a child to its backend. Returns whether the child has one.
     pub fn exited(&mut self, exit: &Exit, now: Instant) -> bool {
         let mut sources = self.sources.iter_mut();
         let Some((source, shared)) = sources.find(|(_, shared)| shared.backend.has_child(exit.pid)) else {
@@ -374,26 +377,26 @@ impl Pool {
     }
 }
 
-/// Which of the keys of a backend have nothing below them, so far none.
+/// The check for configured keys without a key below them, before the first read.
 pub fn missing(backend: &config::Backend) -> Missing {
     match &backend.kind {
         Kind::Env => env::missing(&backend.prefix, &backend.keys),
-        // It never has keys.
+        // `mock` never has keys.
         Kind::Mock => Missing::default(),
         #[cfg(feature = "redis")]
         Kind::Redis(_) => redis::missing(&backend.prefix, &backend.keys),
-        // A key that does not exist is an error there, and one that does has a key.
+        // In etcd 2 a missing key is an error, and an existing one has a key.
         Kind::Zookeeper(_) => Missing::default(),
         _ => Missing::new(&backend.prefix, &backend.keys),
     }
 }
 
-/// Whether a backend watches its keys. A one-shot run watches nothing; what failed is read again all the same.
+/// Whether a backend watches its keys. A one-shot run watches nothing, but retries failed reads.
 pub fn watches(backend: &config::Backend, mode: Mode) -> bool {
     mode == Mode::Watch && backend.watch && !backend.onetime
 }
 
-/// How often a backend reads everything again although nothing failed; `None`: never.
+/// The interval at which a backend reads all keys again without a failure; `None`: never.
 pub fn interval(backend: &config::Backend, mode: Mode) -> Option<Duration> {
     backend.interval.filter(|_| mode == Mode::Watch && !backend.onetime)
 }

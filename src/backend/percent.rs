@@ -18,7 +18,7 @@ fn push(bytes: &[u8], kept: &[u8], into: &mut String) {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(char::from(*byte)),
             byte if kept.contains(byte) => into.push(char::from(*byte)),
-            // Writing to a text cannot fail.
+            // Writing to a `String` cannot fail.
             byte => _ = write!(into, "%{byte:02X}"),
         }
     }

@@ -1,114 +1,114 @@
-//! What a store's protocol is to its driver: events of its calls and the time go in, calls to begin and reports come out.
-//! A protocol is pure: it opens nothing, reads no clock and no file, and knows neither nodes nor when they are tried again.
-//! `driver` carries it out.
+//! The interface between a store's protocol and its driver: results of calls and the time go in, calls to begin and
+//! reports come out. A protocol is pure: it does no I/O, reads no clock, and does not choose nodes or the time of a
+//! retry. `driver` performs its outputs.
 
 use std::time::{Duration, Instant};
 
 use super::Report;
 use crate::config;
 
-/// A resource's part of a store, for as long as it is served. Later ones are greater.
+/// One subscription of a resource to a store. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub u64);
 
-/// A call of a protocol, in numbers of its own. A number is free again when its call has ended, failed or was cancelled.
+/// The number of a call, chosen by the protocol. It is free again when the call has ended, failed or was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub usize);
 
-/// One store, spoken to on behalf of all resources that share it.
+/// The protocol of one store, for all resources that share it.
 pub trait Protocol: Subscribers {
-    /// Serves one more resource from the next turn on.
+    /// Adds a resource. Its first request is made in the next turn.
     fn add(&mut self, id: Id, options: &config::Backend, out: &mut Vec<Output>);
 
-    /// Serves a resource no more.
+    /// Removes a resource.
     fn remove(&mut self, id: Id, out: &mut Vec<Output>);
 
-    /// Takes what happened.
+    /// Handles an input.
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>);
 
-    /// Says goodbye on its connections, where the store wants that. Nothing more is told to the protocol.
+    /// Sends the store's closing messages, if it has any. The answers are not awaited.
     fn farewell(&mut self, _out: &mut Vec<Output>) {}
 
-    /// The headers of answers that it wants to know.
+    /// The names of the response headers that the protocol needs.
     fn headers(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// When the next [`Input::Turn`] is wanted; `None`: not before something else happens.
+    /// When the next [`Input::Turn`] is due; `None`: not before another input.
     fn due(&self) -> Option<Instant>;
 }
 
-/// What a driver needs to know of its subscribers.
+/// The subscribers, as the driver needs them.
 pub trait Subscribers {
-    /// The subscribers that need something from a node.
+    /// The subscribers that need a node now.
     fn waiting(&self) -> Vec<Id>;
 
-    /// The time of a one-shot run is over: nothing is asked for any more.
+    /// The time limit of a one-shot run has passed: no further request is made.
     fn give_up(&mut self);
 
-    /// Another node is used from now on, which is shown so.
+    /// The driver has switched to another node. `name` is its text in messages.
     fn use_node(&mut self, name: &str);
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// Time passed, and no failure is being waited out: the moment to begin calls.
+    /// Time passed, and no pause after a failure is in progress: the moment to begin calls.
     Turn,
-    /// The head of an answer came.
+    /// The head of an answer arrived.
     Head(CallId, Head<'a>),
-    /// A piece of its body came, or bytes on a connection.
+    /// A piece of a body, or bytes of a connection, arrived.
     Body(CallId, &'a [u8]),
-    /// The answer is complete, and the call with it. A connection was closed by the server.
+    /// The answer is complete, or the server closed the connection. The call has ended.
     End(CallId),
-    /// The call brought no answer, or not all of it; the connection could not be made, or broke. It is over.
+    /// The answer is missing or incomplete, the connection could not be made, or it broke. The call has ended.
     Failed(CallId, Failure),
-    /// What [`Output::ReadCredentials`] asked for. `Ok(None)`: the configuration names no user. The error is verb, subject,
-    /// cause.
+    /// The result of [`Output::ReadCredentials`]. `Ok(None)`: the configuration names no user. The error is verb,
+    /// subject, cause.
     Credentials(Result<Option<Credentials>, String>),
-    /// The connection of [`Output::Connect`] stands, or the TLS of [`Output::Secure`].
+    /// The connection of [`Output::Connect`], or the TLS of [`Output::Secure`], is established.
     Connected(CallId),
-    /// Everything that was at hand was given: time to report what came together.
+    /// All bytes that have arrived were passed on: the moment to report changes together.
     Quiet,
 }
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// Of HTTP, such as 200.
+    /// The status of HTTP, such as 200.
     pub status: u16,
-    /// Those of [`Protocol::headers`] that are there.
+    /// The headers of [`Protocol::headers`] that the answer has.
     pub headers: &'a [(&'static str, String)],
 }
 
 impl Head<'_> {
-    /// The value of a header, if it is there.
+    /// The value of a header, if the answer has it.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(is, _)| *is == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Why a call brought no answer.
+/// Why a call has no complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// For what the protocol does next.
+    /// The kind, which decides the next step of the protocol.
     pub kind: FailureKind,
     /// The cause, in words.
     pub words: String,
 }
 
-/// What kind of end it was.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The connection was closed.
     Closed,
-    /// A limit of time passed: to connect, for the head, or for a whole answer.
+    /// A time limit passed: for the connection, the head, or the whole answer.
     TimedOut,
-    /// The answer had more bytes than it may have.
+    /// The answer exceeds its size limit.
     TooLarge,
-    /// The program of a store is not there or cannot be executed: a user has to mend that.
+    /// The program of a store is missing or not executable. The user has to correct that.
     Unusable,
-    /// Anything else: no connection, no HTTP.
+    /// Any other failure, such as a refused connection.
     Other,
 }
 
@@ -121,51 +121,49 @@ pub struct Credentials {
     pub password: config::Secret,
 }
 
-/// What is to be done.
+/// An action for the driver.
 #[derive(Debug)]
 pub enum Output {
-    /// Makes a request to the node that is used.
+    /// Sends a request to the current node.
     Begin(CallId, Request),
-    /// Connects to the node that is used. The bytes on the connection are the protocol's, until it is cancelled, closed or
-    /// breaks. A call as any other, with a number of the same kind.
+    /// Connects to the current node. The protocol makes and reads the bytes on the connection until it is cancelled,
+    /// closed or broken. It has a number as a call has.
     Connect(CallId, Security),
-    /// Sends bytes on a connection, in order, once it stands.
+    /// Sends bytes on a connection, in order, when it is established.
     Send(CallId, Vec<u8>),
-    /// Sets up TLS on a connection that stands without it; [`Input::Connected`] comes again. Nothing may have been received
-    /// behind what called for it.
+    /// Sets up TLS on an established plain connection; [`Input::Connected`] follows again. No bytes may have been
+    /// received behind the message that requested TLS.
     Secure(CallId),
-    /// Ends a call or closes a connection, if it is under way. Nothing more comes of it.
+    /// Cancels a call or closes a connection, if it is in progress. No further input has its number.
     Cancel(CallId),
-    /// Lets go of a connection whose other end is a program: nothing more is sent, what was sent before is left to it, and what it
-    /// still writes is read and dropped. It has time to end by itself. Nothing more comes of the call.
+    /// Releases a connection whose other end is a program: the bytes before are still sent, and its further output is
+    /// read and dropped. It has time to end by itself. No further input has this number.
     Release(CallId),
-    /// Reads name and password, also from their files; see [`Input::Credentials`].
+    /// Reads name and password, from their files if the configuration names files; see [`Input::Credentials`].
     ReadCredentials,
-    /// What a subscriber is told.
+    /// A report to a subscriber.
     Report(Id, Report),
-    /// What a subscriber wants works. Those who were told of a failure are told of its end.
+    /// The requests of a subscriber succeed. If a failure was reported to it, its end is reported too.
     Healthy(Id),
-    /// The node did not do what it was asked for: verb, node, cause. All calls are ended, and the next node is used after a
-    /// pause, which lasts until `not_before` at least.
+    /// The node failed. All calls are cancelled, and the next node is used after a pause.
     NodeFailed {
         /// Verb, node, cause.
         words: String,
-        /// The pause lasts until then at least.
+        /// The earliest end of the pause.
         not_before: Option<Instant>,
     },
-    /// The only node of a store did not do what it was asked for, but its calls go on: verb, node, cause. It is asked again
-    /// after a pause.
+    /// The only node of a store failed, but its calls go on. It is retried after a pause.
     Troubled {
         /// As for [`Output::NodeFailed`].
         words: String,
     },
-    /// No node will do it: a one-shot run ends with the next failure.
+    /// No node will succeed: a one-shot run ends with the next failure.
     FailFast,
-    /// Everything works: former failures are no longer told.
+    /// All requests succeed: earlier failures are no longer part of error texts.
     Worked,
-    /// The store lasted: failures are tried again soon.
+    /// The connection lasted: the next failure is retried soon.
     ResetBackoff,
-    /// The resource is served by other means from now on.
+    /// Another backend with these options replaces this one.
     Replace(Box<config::Backend>),
 }
 
@@ -174,42 +172,42 @@ pub enum Output {
 pub enum Security {
     /// Without.
     Plain,
-    /// With TLS from the first byte on, by the files of the store's options.
+    /// With TLS from the first byte on. The files come from the store's options.
     Tls,
 }
 
 /// A request over HTTP.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Of HTTP, in capitals.
+    /// The HTTP method, in capitals.
     pub method: &'static str,
-    /// Path and query, behind the URL of the node.
+    /// Path and query, appended to the URL of the node.
     pub target: String,
-    /// By their names as they are sent. Values may hold secrets.
+    /// Names and values. Values may be secret.
     pub headers: Vec<(String, config::Secret)>,
-    /// With its length; `None`: a request without a body.
+    /// The body; `None`: none. Its length is sent with it.
     pub body: Option<String>,
     /// How long the answer goes on.
     pub kind: RequestKind,
-    /// Whether it may be sent once more, where a connection that was kept turns out to be closed.
+    /// Whether the request may be repeated if a kept connection turns out to be closed.
     pub is_repeatable: bool,
-    /// Without the user whom the URL of the node may name.
+    /// Whether the user in the URL of the node is omitted.
     pub anonymous: bool,
-    /// How long the head may take once the request is sent; `None`: as long as any.
+    /// The time limit for the head, counted from the end of sending; `None`: the usual one.
     pub head_within: Option<Duration>,
 }
 
 /// How long an answer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// An answer that has an end, soon.
+    /// A finite answer, with a time limit.
     Whole,
-    /// With the status 200 it goes on for as long as both sides like.
+    /// With status 200, an answer without a time limit.
     Stream,
 }
 
 impl Request {
-    /// Gets a whole answer.
+    /// A GET request with a finite answer.
     pub fn get(target: String) -> Request {
         let (headers, kind) = (Vec::new(), RequestKind::Whole);
         Request {
@@ -224,12 +222,12 @@ impl Request {
         }
     }
 
-    /// Is never sent a second time: the server may count it.
+    /// Forbids that the request is repeated, because the server may count it.
     pub fn once(self) -> Request {
         Request { is_repeatable: false, ..self }
     }
 
-    /// Posts, and gets a whole answer.
+    /// A POST request with a finite answer.
     pub fn post(target: &str, body: String) -> Request {
         Request { method: "POST", body: Some(body), ..Request::get(target.to_owned()) }
     }
@@ -240,12 +238,12 @@ impl Request {
         self
     }
 
-    /// Leaves out the user whom the URL of the node may name.
+    /// Omits the user in the URL of the node.
     pub fn anonymous(self) -> Request {
         Request { anonymous: true, ..self }
     }
 
-    /// Expects an answer that goes on.
+    /// Expects an answer without a time limit.
     pub fn streamed(self) -> Request {
         Request { kind: RequestKind::Stream, ..self }
     }

@@ -1,5 +1,5 @@
-//! The resources that share a store, and when each of them is read next: at once, by its interval, or never again. For the
-//! protocols that read all keys of a resource at a time. Knows no request and no bytes.
+//! The resources that share a store, and the time of each one's next read: at once, by its interval, or never. For
+//! protocols that read all keys of a resource at a time. Knows neither requests nor bytes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,23 +13,23 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::Layer;
 
-/// What one resource wants of the store.
+/// The options and the state of one resource.
 pub struct Subscriber {
-    /// Put before every key.
+    /// The prefix of every key.
     pub prefix: String,
     /// The keys as configured, without the prefix.
     pub keys: Vec<String>,
-    /// What is wanted, and what it is called in the store.
+    /// The wanted keys and their names in the store.
     pub wanted: Keys,
-    /// The keys whose changes call for an update.
+    /// The keys whose changes trigger an update.
     pub watched: Keys,
-    /// Whether changes are reported as they come.
+    /// Whether changes are being watched.
     pub watches: bool,
-    /// Whether the configuration wants that.
+    /// Whether the configuration enables watching.
     pub may_watch: bool,
     /// The time between two reads; `None`: no reads by time.
     pub interval: Option<Duration>,
-    /// How often it is read while it is not watched although it may be.
+    /// The read interval while watching is enabled but impossible.
     instead: Option<Duration>,
     next: Next,
 }
@@ -39,11 +39,11 @@ pub struct Subscriber {
 enum Next {
     /// As soon as a request can be sent to the store.
     Due,
-    /// The read is under way.
+    /// The read is in progress.
     Reading,
-    /// Then.
+    /// At this moment.
     At(Instant),
-    /// It has what it wants.
+    /// No read is planned.
     Never,
 }
 
@@ -57,7 +57,7 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// `name` is the store's in logs. The seed spreads reads over time.
+    /// `name` is the store's name in logs.
     pub fn new(name: &str, mode: Mode, seed: u64) -> Readings {
         Readings { name: name.to_owned(), mode, subscribers: BTreeMap::new(), random: Random::new(seed) }
     }
@@ -83,17 +83,17 @@ impl Readings {
         self.subscribers.remove(&id);
     }
 
-    /// A resource, if it is still there.
+    /// A resource, if it still exists.
     pub fn get(&self, id: Id) -> Option<&Subscriber> {
         self.subscribers.get(&id)
     }
 
-    /// All resources, in the order in which they came.
+    /// All resources, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &Subscriber)> {
         self.subscribers.iter().map(|(id, subscriber)| (*id, subscriber))
     }
 
-    /// Those that need something that a node has to give: a read that is due or under way, or changes.
+    /// The resources that need a node: their read is due or in progress, or they are watched.
     pub fn waiting(&self) -> Vec<Id> {
         let waits = |subscriber: &Subscriber| match subscriber.next {
             Next::Due | Next::Reading => true,
@@ -102,17 +102,17 @@ impl Readings {
         self.iter().filter(|(_, subscriber)| waits(subscriber)).map(|(id, _)| id).collect()
     }
 
-    /// When the next read is due, but for those that are due as soon as the store can be asked.
+    /// When the next read by time is due. Reads that only wait for the store are not counted.
     pub fn due(&self) -> Option<Instant> {
         self.subscribers.values().filter_map(|subscriber| subscriber.at()).min()
     }
 
-    /// Whether any resource is to be read now.
+    /// Whether a read of any resource is due.
     pub fn is_due(&self, now: Instant) -> bool {
         self.subscribers.values().any(|subscriber| subscriber.is_due(now))
     }
 
-    /// Begins the read of a resource that is to be read now, if there is one.
+    /// Begins the read of a resource whose read is due, if there is one.
     pub fn begin(&mut self, now: Instant, out: &mut Vec<Output>) -> Option<Id> {
         let (id, subscriber) = self.subscribers.iter_mut().find(|(_, subscriber)| subscriber.is_due(now))?;
         subscriber.next = Next::Reading;
@@ -120,19 +120,19 @@ impl Readings {
         Some(*id)
     }
 
-    /// The read of a resource that is under way.
+    /// The resource whose read is in progress.
     pub fn reading(&self) -> impl Iterator<Item = Id> {
         self.iter().filter(|(_, subscriber)| subscriber.next == Next::Reading).map(|(id, _)| id)
     }
 
-    /// All keys of a resource came. Reports them, and plans the next read.
+    /// Reports all keys of a resource, and plans the next read.
     pub fn succeeded(&mut self, id: Id, layer: Layer, now: Instant, out: &mut Vec<Output>) {
         if self.plan(id, now) {
             out.extend([Output::Healthy(id), Output::Report(id, Report::Snapshot(layer))]);
         }
     }
 
-    /// Plans the next read of a resource, if it is still there.
+    /// Plans the next read of a resource, if it still exists.
     fn plan(&mut self, id: Id, now: Instant) -> bool {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return false };
         let random = &mut self.random;
@@ -142,8 +142,8 @@ impl Readings {
         true
     }
 
-    /// A resource cannot have what it wants, whatever node is asked: it is told, and read again after a pause. A one-shot run
-    /// does not read it again.
+    /// Reports a failure that concerns one resource and would be equal on every node. The resource is read again after
+    /// a pause, except in a one-shot run.
     pub fn refused(&mut self, id: Id, words: String, pause: Duration, now: Instant, out: &mut Vec<Output>) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         subscriber.next = match self.mode {
@@ -153,41 +153,42 @@ impl Readings {
         out.push(Output::Report(id, Report::Failed(words)));
     }
 
-    /// The keys of a resource came and are as they were: only plans the next read.
+    /// Plans the next read of a resource whose keys have not changed.
     pub fn unchanged(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
         if self.plan(id, now) {
             out.push(Output::Healthy(id));
         }
     }
 
-    /// Reads a resource again as soon as the store can be asked.
+    /// Reads a resource again as soon as the store is available.
     pub fn again(&mut self, id: Id) {
         if let Some(subscriber) = self.subscribers.get_mut(&id) {
             subscriber.next = Next::Due;
         }
     }
 
-    /// Changes are reported again of a resource that may be watched.
+    /// Notes that a resource with watching enabled is watched again.
     pub fn watch(&mut self, id: Id) {
         if let Some(subscriber) = self.subscribers.get_mut(&id) {
             (subscriber.watches, subscriber.instead) = (subscriber.may_watch, None);
         }
     }
 
-    /// The store tells of no changes: a resource that may be watched is read by its interval, and where it has none, so often.
-    /// Gives its interval.
+    /// Notes that the store reports no changes: a resource with watching enabled is read by its interval, or by `pause`
+    /// if it has none. Returns that interval.
     pub fn unwatch(&mut self, id: Id, so_often: Duration) -> Duration {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return so_often };
         (subscriber.watches, subscriber.instead) = (false, subscriber.may_watch.then_some(so_often));
         subscriber.interval.unwrap_or(so_often)
     }
 
-    /// Whether a resource that may be watched is to be read now.
+    /// Whether the read of a resource with watching enabled is due.
     pub fn is_watcher_due(&self, now: Instant) -> bool {
         self.subscribers.values().any(|subscriber| subscriber.may_watch && subscriber.is_due(now))
     }
 
-    /// The node failed: what was under way is due again. With `watches`, so is what was watched, as changes may be missed.
+    /// Notes that the node failed: reads in progress are due again. With `watches`, the watched resources are read
+    /// again too, because changes may be missed.
     pub fn failed(&mut self, watches: bool) {
         for subscriber in self.subscribers.values_mut() {
             if subscriber.next == Next::Reading || (watches && subscriber.watches) {
@@ -196,14 +197,14 @@ impl Readings {
         }
     }
 
-    /// The time of a one-shot run is over: nothing is read any more.
+    /// The time limit of a one-shot run has passed: no further read is planned.
     pub fn give_up(&mut self) {
         self.subscribers
             .values_mut()
             .for_each(|one| (one.next, one.watches, one.may_watch) = (Next::Never, false, false));
     }
 
-    /// A line for the log of the first resource, of the store's.
+    /// A line about the store, for the log of the first resource.
     pub fn log(&self, line: Line, out: &mut Vec<Output>) {
         let line = line.with("backend", &*self.name);
         out.extend(self.subscribers.keys().next().map(|id| Output::Report(*id, Report::Log(line))));
@@ -216,7 +217,7 @@ impl Readings {
 }
 
 impl Subscriber {
-    /// The moment of its next read, if it is a moment.
+    /// The time of the next read, if it is planned by time.
     fn at(&self) -> Option<Instant> {
         match self.next {
             Next::At(at) => Some(at),

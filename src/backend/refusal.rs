@@ -1,26 +1,26 @@
-//! What a server says when it refuses a request, as messages show it: short, and on one line. Masks no secrets: `redact` does.
-//! Knows no store.
+//! Shortens the text of a refused request to one line for messages. Masks no secrets (see `redact`), and knows no
+//! store.
 
 use crate::cut::{cut, without_controls};
 
-/// Appends to the beginning of a body, of which at most so many bytes are kept.
+/// Appends a piece to the kept beginning of a body, up to `most` bytes.
 pub fn append_beginning(kept: &mut Vec<u8>, piece: &[u8], most: usize) {
     let room = most.saturating_sub(kept.len());
     kept.extend_from_slice(&piece[..piece.len().min(room)]);
 }
 
-/// A text without the blanks around it, of at most so many characters.
+/// A text without the blanks around it, cut to `most` characters.
 pub fn short(text: &str, most: usize) -> String {
     without_controls(text.trim()).take(most).collect()
 }
 
-/// The same, where a server should have given a reason.
+/// As [`shown`], with a replacement for an empty text.
 pub fn reason(text: &str, most: usize) -> String {
     let line = short(text, most);
     if line.is_empty() { "no reason given".to_owned() } else { line }
 }
 
-/// A status, and behind a colon what the server said, of which at most so many bytes are shown.
+/// The status, a colon and the text of the server, cut to `most` bytes.
 pub fn with_status(status: &str, said: &str, most: usize) -> String {
     let line: String = without_controls(said).collect();
     match cut(&line, most) {

@@ -1,14 +1,13 @@
-//! The nodes of a store that stand in SRV records (RFC 2782): which they are, and in which order they are asked. Asks no
-//! server.
+//! Converts SRV records (RFC 2782) to the nodes of a store, in the order of their use. Sends no query.
 
 use crate::dns::wire::Service;
 
-/// URLs, those of the lowest priority first. Those of the same priority are drawn, so that each is the first with the
-/// likelihood of its weight: many machines spread over them. `random` gives a number below its argument.
+/// The URLs, the lowest priority first. Nodes of equal priority are drawn so that the chance of each one to come first
+/// is proportional to its weight, which spreads many machines over them. `random` returns a number below its argument.
 pub fn in_order(mut services: Vec<Service>, scheme: &str, random: &mut dyn FnMut(u64) -> u64) -> Vec<String> {
-    // A lone dot means that there is no such service.
+    // A single dot means that the service does not exist.
     services.retain(|service| !service.target.trim_end_matches('.').is_empty());
-    // Those of no weight come first, so that they have their small chance.
+    // Nodes with weight 0 come first, so that they have a small chance.
     services.sort_by_key(|service| (service.priority, service.weight));
     let mut urls = Vec::with_capacity(services.len());
     while let Some(priority) = services.first().map(|service| service.priority) {

@@ -1,17 +1,17 @@
-//! An answer of a store in JSON that cannot be read. Shows neither a key nor a value. What follows from it is the
-//! protocol's.
+//! The error for an answer in JSON that cannot be parsed. Shows neither a key nor a value. The protocol decides what
+//! follows.
 
-/// An answer that could not be read to its end.
+/// Why an answer could not be parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It is more than may be taken, in words.
+    /// The answer exceeds the limits of a read. The text names the limit.
     TooMany(String),
-    /// It is not what the store sends.
+    /// The bytes are not what the store sends.
     Nonsense(String),
 }
 
 impl Unreadable {
-    /// In words, as an answer of the store of this name.
+    /// The text of the error. `store` is the name of the store.
     pub fn of(&self, store: &str) -> String {
         match self {
             Unreadable::TooMany(words) => words.clone(),
@@ -23,7 +23,7 @@ impl Unreadable {
 impl From<serde_json::Error> for Unreadable {
     fn from(error: serde_json::Error) -> Unreadable {
         match error.classify() {
-            // serde_json shows the unexpected value, which may be a key's.
+            // serde_json shows the unexpected value, which may be the value of a key.
             serde_json::error::Category::Data => {
                 Unreadable::Nonsense(format!("a field is missing or wrong at column {}", error.column()))
             }

@@ -1,5 +1,5 @@
-//! The children of a driver whose store is a program: the one that answers, and those that were told to end. Each is ended
-//! with all that it started, by SIGTERM and then SIGKILL. What is said on the pipes is not its business.
+//! The children of a driver whose store is a program: the running one, and those that are being terminated. Each is
+//! ended with its whole process group, by SIGTERM and then SIGKILL. Does not read or write the pipes.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::host::process::{self, COMMAND_KILL_TIMEOUT, Exit, Pid, Piped, SignalTarget, Termination};
 use crate::host::wait::Interest;
 
-/// What a program that was said goodbye to has to end by itself.
+/// The time in which a program has to exit after the closing message.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a program that closed its output may take to exit.
@@ -24,21 +24,21 @@ pub(super) struct Programs {
     ending: Vec<Termination>,
 }
 
-/// The one that answers.
+/// The running program.
 #[derive(Clone, Copy)]
 struct Running {
     pid: Pid,
-    /// The call that its pipes belong to.
+    /// The serial number of the call that uses its pipes.
     serial: u64,
-    /// It closed its output, and has until then to exit.
+    /// The deadline for its exit after it closed its output.
     closed: Option<Instant>,
 }
 
 impl Programs {
-    /// Starts a program for a call. One that still runs is ended.
+    /// Starts a program for a call. A program that still runs is terminated.
     ///
     /// # Errors
-    /// There is no such program, or no process.
+    /// The program does not exist, or the process cannot be created.
     pub fn start(&mut self, path: &Path, serial: u64, now: Instant) -> io::Result<Piped> {
         self.end(now);
         let piped = process::start_piped(path)?;
@@ -46,13 +46,13 @@ impl Programs {
         Ok(piped)
     }
 
-    /// The call whose program runs.
+    /// The serial number of the call whose program runs.
     pub fn serial(&self) -> Option<u64> {
         self.running.map(|running| running.serial)
     }
 
-    /// Takes in that the program of a call closed its output: mostly it exits, and its status says why. Whether it is waited
-    /// for.
+    /// Notes that the program of a call closed its output. It mostly exits then, and its status shows the reason.
+    /// Returns whether its exit is awaited.
     pub fn closed(&mut self, serial: u64, now: Instant) -> bool {
         let running = self.running.as_mut().filter(|running| running.serial == serial);
         running.map(|running| *running.closed.get_or_insert(now + EXIT)).is_some_and(|until| now < until)
@@ -63,7 +63,7 @@ impl Programs {
         self.running.is_some_and(|running| running.serial == serial && running.closed.is_some())
     }
 
-    /// Ends the program that runs.
+    /// Terminates the running program.
     pub fn end(&mut self, now: Instant) {
         let ended = self.running.take();
         self.ending.extend(
@@ -73,7 +73,7 @@ impl Programs {
         );
     }
 
-    /// Leaves the program of a call to end by itself: it was said goodbye to. What it still writes is read and dropped.
+    /// Lets the program of a call end by itself after the closing message. Its further output is read and dropped.
     pub fn release(&mut self, serial: u64, output: Option<OwnedFd>, now: Instant) {
         let released = self.running.take_if(|running| running.serial == serial);
         self.ending.extend(
@@ -81,27 +81,27 @@ impl Programs {
         );
     }
 
-    /// Appends what is to be polled: then [`Programs::drain`] is wanted.
+    /// Appends the descriptors to poll. [`Programs::drain`] is due when one is ready.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         out.extend(self.ending.iter().filter_map(Termination::output).map(Interest::read));
     }
 
-    /// Drops what released programs have written.
+    /// Reads and drops the output of released programs.
     pub fn drain(&mut self) {
         self.ending.iter_mut().for_each(Termination::drain);
     }
 
-    /// Whether a process is one of them.
+    /// Whether a process is one of the children.
     pub fn has(&self, pid: Pid) -> bool {
         self.runs(pid) || self.ending.iter().any(|termination| termination.pid() == pid)
     }
 
-    /// Whether a process is the one that answers.
+    /// Whether a process is the running program.
     pub fn runs(&self, pid: Pid) -> bool {
         self.running.is_some_and(|running| running.pid == pid)
     }
 
-    /// Takes in the end of one.
+    /// Notes the end of a child.
     pub fn exited(&mut self, exit: &Exit, now: Instant) {
         self.ending.retain_mut(|termination| !termination.is_over(exit.pid));
         let Some(running) = self.running.take_if(|running| running.pid == exit.pid) else { return };
@@ -111,20 +111,20 @@ impl Programs {
         }
     }
 
-    /// When [`Programs::escalate`] is wanted, or a program that closed its output is waited for no more.
+    /// When [`Programs::escalate`] is due, or the wait for the exit of a program ends.
     pub fn due(&self) -> Option<Instant> {
         let closed = self.running.and_then(|running| running.closed);
         self.ending.iter().filter_map(Termination::due).chain(closed).min()
     }
 
-    /// Kills what has had its time. Those that were killed, or that not even this has ended.
+    /// Kills the children whose deadline has passed. Returns the killed ones, and those that SIGKILL has not ended.
     pub fn escalate(&mut self, now: Instant) -> Vec<(Pid, process::Escalation)> {
         let escalated = self.ending.iter_mut().filter_map(|one| Some((one.pid(), one.escalate(now)?))).collect();
         self.ending.retain(|termination| !termination.is_unkillable());
         escalated
     }
 
-    /// Leaves all of them to the caller. One that still runs is ended.
+    /// Passes all children to the caller. The running program is terminated.
     pub fn leave(&mut self, now: Instant) -> Vec<Termination> {
         self.end(now);
         std::mem::take(&mut self.ending)

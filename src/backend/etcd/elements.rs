@@ -1,6 +1,6 @@
-//! Cuts the objects out of the lists of one name in a JSON text that comes in pieces, so that each can be read as soon as
-//! it is there. What is left is a small JSON text with a zero in the place of each object: a reader of both has read
-//! the whole. Knows JSON's brackets and strings, nothing else of it.
+//! Cuts the objects out of the lists of one name in a JSON text that arrives in pieces, so that each object can be
+//! parsed as soon as it is complete. The rest is a small JSON text with a zero in the place of each object. Knows only
+//! JSON's brackets and strings.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -8,23 +8,24 @@ use serde::de::{Deserializer, Error as _};
 use crate::backend::json::{Json, Quoted};
 use crate::backend::unreadable::Unreadable;
 
-/// What stands in the place of an object that was given away.
+/// The replacement of an object that was cut out.
 const PLACE: u8 = b'0';
 
-/// The objects in the lists of one name. One that has such a list itself is not given away as a whole: its own are.
+/// Cuts out the objects in the lists of one name. An object with such a list inside stays in the rest, and only the
+/// inner objects are cut out.
 pub struct Elements {
     name: &'static [u8],
     json: Json,
     /// The brackets that are open.
     open: Vec<Bracket>,
     string: Quoted,
-    /// The last string, as far as it may be the name; longer ones are cut.
+    /// The last string, cut at a length that suffices to compare it with the name.
     last: Vec<u8>,
-    /// The object that is coming in, and how many brackets were open before it.
+    /// The incomplete object, and the number of brackets that were open before it.
     object: Vec<u8>,
     outside: Option<usize>,
     rest: Vec<u8>,
-    /// The longest rest.
+    /// The length limit of the rest.
     most: usize,
 }
 
@@ -32,7 +33,7 @@ pub struct Elements {
 enum Bracket {
     Object,
     List,
-    /// A list whose objects are given away.
+    /// A list whose objects are cut out.
     Named,
 }
 
@@ -49,7 +50,7 @@ impl<'de> Deserialize<'de> for Taken {
 }
 
 impl Elements {
-    /// `most`: bytes that there may be beside the objects.
+    /// `most`: the limit of the bytes besides the objects.
     pub fn of(name: &'static str, most: usize) -> Elements {
         Elements {
             name: name.as_bytes(),
@@ -64,10 +65,10 @@ impl Elements {
         }
     }
 
-    /// Takes the next piece, and gives away each object that is complete.
+    /// Takes the next piece, and passes each complete object to `give`.
     ///
     /// # Errors
-    /// The bytes are no JSON, or more than may be beside the objects; or what `give` says.
+    /// The bytes are not JSON, or exceed the limit besides the objects, or `give` returned an error.
     pub fn push(
         &mut self,
         piece: &[u8],
@@ -84,9 +85,9 @@ impl Elements {
         }
     }
 
-    /// Takes bytes that can be JSON.
+    /// Takes bytes that are JSON so far.
     fn cut(&mut self, piece: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Unreadable>) -> Result<(), Unreadable> {
-        // What is before `kept` went to where it belongs.
+        // The bytes before `kept` are already stored.
         let (mut at, mut kept) = (0, 0);
         while at < piece.len() {
             if self.string.is_open() {
@@ -138,24 +139,24 @@ impl Elements {
         Ok(())
     }
 
-    /// What is left of the text.
+    /// The rest of the text.
     pub fn rest(mut self) -> Vec<u8> {
         self.rest.append(&mut self.object);
         self.rest
     }
 
-    /// Goes on to behind the end of a string, or of the piece.
+    /// Skips to the end of a string, or of the piece.
     fn skip_string(&mut self, piece: &[u8], from: usize) -> usize {
         let rest = &piece[from..];
         let length = self.string.skip(rest);
-        // Enough of it to tell it from the name.
+        // One byte more than the name has is enough to compare them.
         let text = length - usize::from(!self.string.is_open());
         let room = (self.name.len() + 1).saturating_sub(self.last.len());
         self.last.extend_from_slice(&rest[..text.min(room)]);
         from + length
     }
 
-    /// Takes bytes to where they belong.
+    /// Stores bytes in the object or in the rest.
     fn keep(&mut self, bytes: &[u8]) {
         let place = if self.outside.is_some() { &mut self.object } else { &mut self.rest };
         place.extend_from_slice(bytes);

@@ -1,5 +1,5 @@
-//! The backend `file` for a URL, as a protocol: one YAML or JSON document that is read over HTTP, at the start and every
-//! interval. It cannot be watched. What it means as keys is `flatten`'s business.
+//! The backend `file` for a URL, as a protocol: one YAML or JSON document that is read over HTTP, at the start and
+//! every interval. It cannot be watched. `flatten` converts it to keys.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::config::{self, File};
 use crate::log::{Level, Line};
 use crate::random::Random;
 
-/// What Go remco gives a server, from the connection to the last byte.
+/// Go remco's time limit, from the connection to the last byte.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 const CALL: CallId = CallId(0);
@@ -22,14 +22,14 @@ const CALL: CallId = CallId(0);
 pub struct Url {
     id: Id,
     file: File,
-    /// Without credentials.
+    /// The URL without credentials.
     shown: String,
     prefix: String,
     keys: Keys,
     interval: Option<Duration>,
     random: Random,
     state: State,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
 }
 
@@ -41,7 +41,7 @@ enum State {
         status: u16,
         text: Vec<u8>,
     },
-    /// When it is read next; `None`: never.
+    /// When the next read is due; `None`: never.
     Idle(Option<Instant>),
 }
 
@@ -132,7 +132,7 @@ impl Protocol for Url {
             }
             (Input::Body(_, piece), State::Reading { status: 200..300, text }) => text.extend_from_slice(piece),
             (Input::End(_), _) => self.end(now, out),
-            // The status is the error, whatever becomes of the body.
+            // The status is the error, also if the body is incomplete.
             (Input::Failed(..), State::Reading { status: 0..200 | 300.., .. }) => self.end(now, out),
             (Input::Failed(_, Failure { words, .. }), _) => {
                 self.failed(format!("failed to GET {}: {words}", self.shown), out);
