@@ -4,25 +4,26 @@
 
 pub mod core;
 mod programs;
+mod store;
+mod traffic;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use self::core::{Command, Core, OUT_OF_TIME};
 use self::programs::Programs;
-use super::failover::{Deadline, Failover, Start};
+pub use self::store::{Nodes, Store, limits};
+use self::store::{failover, is_same, record};
+use self::traffic::{Ongoing, Progress, Traffic, failure, not_started};
+use super::failover::Start;
 use super::protocol::{
     CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, RequestKind, Security,
     Subscribers,
 };
-use super::{Backend, Handover, Replacement, Report, services};
+use super::{Backend, Handover, Replacement, Report};
 use crate::config;
-use crate::dns::wire::Service;
-use crate::host::client::{self, Call, Cause, Client, Limits, without_credentials};
-use crate::host::connection::{self, Connection};
+use crate::host::client::{self, Call, Cause, Client, without_credentials};
+use crate::host::connection::Connection;
 use crate::host::dialer::Endpoint;
 use crate::host::dns::{Found, Lookup, Query, Resolver};
 use crate::host::link::Link;
@@ -30,9 +31,6 @@ use crate::host::process::{Exit, Pid, Termination};
 use crate::host::read;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
-
-/// The number of bytes that one call may return in a turn.
-const BUDGET: usize = 128 * 1024;
 
 /// The limits of bytes and time for which the changes of streams are gathered before they are reported, while more
 /// bytes are available.
@@ -42,69 +40,6 @@ const GATHERING: Duration = Duration::from_millis(50);
 /// The size of the buffer that is kept between turns: during a read, and while only streams are open.
 const KEPT_BUFFER: usize = 64 * 1024;
 const IDLE_BUFFER: usize = 4 * 1024;
-
-/// The options that all stores have.
-pub struct Store {
-    /// The name in logs.
-    pub name: Cow<'static, str>,
-    /// Where the nodes come from.
-    pub nodes: Nodes,
-    /// The limits of a call.
-    pub limits: Limits,
-    /// The TLS options for nodes with https.
-    pub tls: config::Tls,
-    /// Name and password, or their files; `None`: the URLs of the nodes may name a user.
-    pub login: Option<config::Login>,
-    /// The deadline of a one-shot run, counted from the creation of the driver or of the one before it.
-    pub deadline: Deadline,
-    /// Returns a random number below its argument, which is not 0.
-    pub random: fn(u64) -> u64,
-}
-
-/// Where the nodes of a store come from.
-pub enum Nodes {
-    /// At least one URL, and the choice of the first one.
-    List(Vec<String>, Start),
-    /// An SRV record.
-    Record {
-        /// The name of the record, such as `_etcd-client._tcp.example.com`.
-        name: String,
-        /// Converts services to URLs, in the order of their use.
-        urls: Box<dyn Fn(Vec<Service>) -> Vec<String>>,
-        /// The URLs of a recent lookup, if there was one.
-        known: Option<Vec<String>>,
-    },
-    /// A local program. Each connection starts it and consists of its pipes. The program ends with the connection.
-    Program(PathBuf),
-}
-
-impl Nodes {
-    /// The URLs if there are any, otherwise the record.
-    pub fn list_or(nodes: &[String], start: Start, record: impl FnOnce() -> Nodes) -> Nodes {
-        match nodes.is_empty() {
-            true => record(),
-            false => Nodes::List(nodes.to_vec(), start),
-        }
-    }
-
-    /// The nodes of an SRV record, as URLs with this scheme. `known`: the URLs of a recent lookup.
-    pub fn by_record(name: &str, scheme: &str, known: Option<Vec<String>>, random: fn(u64) -> u64) -> Nodes {
-        let scheme = scheme.to_owned();
-        let urls = Box::new(move |services| services::in_order(services, &scheme, &mut |bound| random(bound)));
-        Nodes::Record { name: name.to_owned(), urls, known }
-    }
-}
-
-/// The limits of a request to a node.
-pub fn limits(network: &config::Network) -> Limits {
-    let usual = Limits::default();
-    Limits {
-        dial: network.dial_timeout,
-        answer: network.request_timeout,
-        whole: usual.whole.max(network.request_timeout),
-        size: network.max_response,
-    }
-}
 
 /// Creates the protocol for nodes: their URLs, and their texts in messages.
 pub type Factory = Box<dyn Fn(&[String], &[String], Instant) -> Box<dyn Protocol>>;
@@ -143,78 +78,6 @@ enum Stage {
     Locating { given_up: bool },
     /// The nodes are known. `nodes` are URLs.
     Located { nodes: Vec<String>, protocol: Box<dyn Protocol> },
-}
-
-/// A call in progress.
-struct Ongoing {
-    /// The position among all calls, which is unique: a [`CallId`] is used again after the end of its call.
-    serial: u64,
-    traffic: Traffic,
-}
-
-enum Traffic {
-    Http(Call, RequestKind),
-    Bytes(Connection),
-}
-
-/// The result of a call's turn.
-enum Progress {
-    Waiting,
-    More,
-    Head,
-    Connected,
-    Ended,
-}
-
-impl Traffic {
-    fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
-        match self {
-            Traffic::Http(call, _) => call.interests(out),
-            Traffic::Bytes(connection) => connection.interests(out),
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Traffic::Http(call, _) => call.due(),
-            Traffic::Bytes(connection) => connection.due(),
-        }
-    }
-
-    /// Whether the answer has no time limit.
-    fn is_stream(&self) -> bool {
-        match self {
-            Traffic::Http(_, kind) => *kind == RequestKind::Stream,
-            Traffic::Bytes(_) => true,
-        }
-    }
-
-    /// The missing part of the answer, for an error.
-    fn missing(&self) -> &'static str {
-        match self {
-            Traffic::Http(call, _) => call.missing(),
-            Traffic::Bytes(connection) => connection.missing(),
-        }
-    }
-
-    /// Continues until the budget is used up.
-    fn turn(&mut self, now: Instant, into: &mut Vec<u8>) -> Result<Progress, Cause> {
-        match self {
-            Traffic::Http(call, _) => match call.turn(now, BUDGET, into) {
-                Ok(client::Progress::Waiting) => Ok(Progress::Waiting),
-                Ok(client::Progress::More) => Ok(Progress::More),
-                Ok(client::Progress::Head) => Ok(Progress::Head),
-                Ok(client::Progress::Ended) => Ok(Progress::Ended),
-                Err(error) => Err(error.cause),
-            },
-            Traffic::Bytes(connection) => match connection.turn(now, BUDGET, into)? {
-                connection::Progress::Waiting => Ok(Progress::Waiting),
-                connection::Progress::More => Ok(Progress::More),
-                connection::Progress::Connected => Ok(Progress::Connected),
-                connection::Progress::Ended => Ok(Progress::Ended),
-            },
-        }
-    }
 }
 
 /// An input for the protocol that the driver itself causes.
@@ -490,7 +353,7 @@ impl Driver {
                     self.tell(Input::Head(id, Head { status, headers: &headers }), now);
                 }
                 Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
-                // The end is reported with the program's status, after its exit.
+                // The end is reported with the program's status, after its exit. A write may find the pipe closed first.
                 Ok(Progress::Ended) | Err(Cause::Closed) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
@@ -622,13 +485,6 @@ impl Driver {
     }
 }
 
-/// The failover of these nodes, with the rest of a one-shot run's time limit.
-fn failover(store: &Store, shown: Vec<String>, start: Start, begun: Instant) -> Failover {
-    let mut failover = Failover::new(shown, start, store.deadline, Box::new(store.random));
-    failover.begin(begun, store.limits.answer);
-    failover
-}
-
 /// The subscribers of a store whose nodes are not known.
 struct Unlocated {
     ids: Vec<Id>,
@@ -645,44 +501,6 @@ impl Subscribers for Unlocated {
     }
 
     fn use_node(&mut self, _name: &str) {}
-}
-
-/// The record as the only node during its lookup.
-fn record(store: &Store, begun: Instant) -> Failover {
-    let name = match &store.nodes {
-        Nodes::Record { name, .. } => name.clone(),
-        Nodes::List(..) | Nodes::Program(_) => String::new(),
-    };
-    failover(store, vec![name], Start::First, begun)
-}
-
-/// Whether two lists have the same nodes, in any order.
-fn is_same(one: &[String], other: &[String]) -> bool {
-    let sorted = |nodes: &[String]| {
-        let mut nodes = nodes.to_vec();
-        nodes.sort_unstable();
-        nodes
-    };
-    sorted(one) == sorted(other)
-}
-
-/// Why a program could not be started.
-fn not_started(error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported => FailureKind::Unusable,
-        _ => FailureKind::Other,
-    };
-    Failure { kind, words: Cause::of_io(error).to_string() }
-}
-
-fn failure(cause: &Cause) -> Failure {
-    let kind = match cause {
-        Cause::Closed => FailureKind::Closed,
-        Cause::Late { .. } => FailureKind::TimedOut,
-        Cause::TooLong { .. } => FailureKind::TooLarge,
-        Cause::Other(_) => FailureKind::Other,
-    };
-    Failure { kind, words: cause.to_string() }
 }
 
 impl Backend for Driver {

@@ -26,7 +26,7 @@ pub trait Protocol: Subscribers {
     /// Handles an input.
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>);
 
-    /// Sends the store's closing messages, if it has any. The answers are not awaited.
+    /// Sends the store's closing messages, if it has any. No further input follows.
     fn farewell(&mut self, _out: &mut Vec<Output>) {}
 
     /// The names of the response headers that the protocol needs.

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::backend::failover::Deadline;
 use crate::config::Kind;
+use crate::host::client::Limits;
 
 /// Waits for what never comes, or says in its first turns that the node failed.
 struct Waiting {
