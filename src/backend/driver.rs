@@ -10,7 +10,7 @@ mod traffic;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use self::core::{Command, Core, OUT_OF_TIME};
+use self::core::{Command, Core, OUT_OF_TIME, Unlocated};
 use self::programs::Programs;
 pub use self::store::{Nodes, Store, limits};
 use self::store::{failover, is_same, record};
@@ -246,18 +246,18 @@ impl Driver {
 
     /// Connects to the current node, or starts the program.
     fn connect(&mut self, security: Security, now: Instant) -> Result<Connection, Failure> {
-        let (dialer, patience) = (self.client.dialer(), self.store.limits.answer);
+        let (dialer, send_timeout) = (self.client.dialer(), self.store.limits.answer);
         if let Nodes::Program(path) = &self.store.nodes {
             let started = self.programs.start(path, self.begun_calls + 1, now);
             let piped = started.map_err(|error| not_started(&error))?;
             let link = Link::pipes(piped.output, piped.input).map_err(|cause| failure(&cause))?;
-            return Ok(Connection::over(dialer, Endpoint::Pipes, link, patience, now));
+            return Ok(Connection::over(dialer, Endpoint::Pipes, link, send_timeout, now));
         }
         let Stage::Located { nodes, .. } = &self.stage else { return Err(failure(&Cause::Closed)) };
         let node = &nodes[self.core.failover().node()];
         let no_address = || Cause::Other(format!("`{}` is no address with a port", without_credentials(node)));
         let endpoint = Endpoint::of(node, security == Security::Tls).ok_or_else(no_address);
-        let begun = endpoint.and_then(|endpoint| Connection::begin(dialer, endpoint, patience, now));
+        let begun = endpoint.and_then(|endpoint| Connection::begin(dialer, endpoint, send_timeout, now));
         begun.map_err(|cause| failure(&cause))
     }
 
@@ -312,7 +312,7 @@ impl Driver {
             Nodes::List(..) | Nodes::Program(_) => None,
             Nodes::Record { .. } => Some(nodes.clone()),
         };
-        let handover = Handover { nodes, told: self.core.is_told(id), begun: Some(self.begun) };
+        let handover = Handover { nodes, failure_reported: self.core.is_failure_reported(id), begun: Some(self.begun) };
         self.replacement = Some(Replacement { id, options, handover });
     }
 
@@ -342,7 +342,7 @@ impl Driver {
                     let (_, bytes) = self.gathered.get_or_insert((now, 0));
                     *bytes = bytes.saturating_add(buffer.len());
                 }
-                self.tell(Input::Body(id, buffer), now);
+                self.dispatch(Input::Body(id, buffer), now);
             }
             // The protocol may have cancelled the call because of the bytes.
             let Some(ongoing) = self.calls.get(&id).filter(|ongoing| ongoing.serial == serial) else { return };
@@ -350,14 +350,14 @@ impl Driver {
                 Ok(Progress::Head) => {
                     let Traffic::Http(call, _) = &ongoing.traffic else { return };
                     let (status, headers) = (call.status().unwrap_or(0), self.headers(call));
-                    self.tell(Input::Head(id, Head { status, headers: &headers }), now);
+                    self.dispatch(Input::Head(id, Head { status, headers: &headers }), now);
                 }
-                Ok(Progress::Connected) => self.tell(Input::Connected(id), now),
+                Ok(Progress::Connected) => self.dispatch(Input::Connected(id), now),
                 // The end is reported with the program's status, after its exit. A write may find the pipe closed first.
                 Ok(Progress::Ended) | Err(Cause::Closed) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
-                    self.tell(Input::End(id), now);
+                    self.dispatch(Input::End(id), now);
                 }
                 Ok(Progress::More) => {
                     self.more = true;
@@ -366,7 +366,7 @@ impl Driver {
                 Ok(Progress::Waiting) => return,
                 Err(cause) => {
                     self.calls.remove(&id);
-                    self.tell(Input::Failed(id, failure(&cause)), now);
+                    self.dispatch(Input::Failed(id, failure(&cause)), now);
                 }
             }
         }
@@ -397,7 +397,7 @@ impl Driver {
             let Some(id) = self.calls.iter().find(|(_, call)| call.serial <= last).map(|(id, _)| *id) else { break };
             let Some(Ongoing { traffic, .. }) = self.calls.remove(&id) else { break };
             let words = format!("{} {OUT_OF_TIME}", traffic.missing());
-            self.tell(Input::Failed(id, Failure { kind: FailureKind::TimedOut, words }), now);
+            self.dispatch(Input::Failed(id, Failure { kind: FailureKind::TimedOut, words }), now);
         }
         if self.is_late(now)
             && let Stage::Located { protocol, .. } = &mut self.stage
@@ -423,7 +423,7 @@ impl Driver {
         protocol.headers().iter().filter_map(value).collect()
     }
 
-    fn tell(&mut self, input: Input<'_>, now: Instant) {
+    fn dispatch(&mut self, input: Input<'_>, now: Instant) {
         self.with_protocol(now, |protocol, out| protocol.on(input, now, out));
     }
 
@@ -485,30 +485,12 @@ impl Driver {
     }
 }
 
-/// The subscribers of a store whose nodes are not known.
-struct Unlocated {
-    ids: Vec<Id>,
-    given_up: bool,
-}
-
-impl Subscribers for Unlocated {
-    fn waiting(&self) -> Vec<Id> {
-        self.ids.clone()
-    }
-
-    fn give_up(&mut self) {
-        self.given_up = true;
-    }
-
-    fn use_node(&mut self, _name: &str) {}
-}
-
 impl Backend for Driver {
     fn name(&self) -> &str {
         &self.store.name
     }
 
-    fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant) {
+    fn add(&mut self, id: Id, options: &config::Backend, failure_reported: bool, now: Instant) {
         if !self.subscribers.is_empty() && !self.is_waited_for() {
             self.core.restart(now);
             if let Stage::Locating { given_up } = &mut self.stage {
@@ -516,7 +498,7 @@ impl Backend for Driver {
             }
         }
         self.subscribers.insert(id, options.clone());
-        self.core.add(id, told);
+        self.core.add(id, failure_reported);
         self.fresh.get_or_insert(now);
         self.with_protocol(now, |protocol, out| protocol.add(id, options, out));
     }
@@ -553,13 +535,13 @@ impl Backend for Driver {
         self.advance(now);
         if self.is_gathered(now) {
             self.gathered = None;
-            self.tell(Input::Quiet, now);
+            self.dispatch(Input::Quiet, now);
         }
         self.end_in_time(now);
         if self.core.pause(now).is_none() {
             // A call that has begun is due at once.
             self.core.attempt(now);
-            self.tell(Input::Turn, now);
+            self.dispatch(Input::Turn, now);
         }
         self.locate(now);
         self.end_programs(now);
@@ -589,7 +571,7 @@ impl Backend for Driver {
         if self.calls.get(&id).is_some_and(|ongoing| ongoing.serial == serial) {
             self.calls.remove(&id);
             let words = format!("it {}", exit.how());
-            self.tell(Input::Failed(id, Failure { kind: FailureKind::Closed, words }), now);
+            self.dispatch(Input::Failed(id, Failure { kind: FailureKind::Closed, words }), now);
         }
         self.fresh.get_or_insert(now);
     }

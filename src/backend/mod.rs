@@ -54,8 +54,8 @@ pub trait Backend {
     /// The name in logs: `etcd`, `file`, or for a plugin the name of its program.
     fn name(&self) -> &str;
 
-    /// Adds a subscriber. `told`: the backend before this one reported a failure to it.
-    fn add(&mut self, id: Id, options: &config::Backend, told: bool, now: Instant);
+    /// Adds a subscriber. `failure_reported`: the backend before this one reported a failure to it.
+    fn add(&mut self, id: Id, options: &config::Backend, failure_reported: bool, now: Instant);
 
     /// Removes a subscriber. The last one is removed before the backend is closed.
     fn remove(&mut self, id: Id, now: Instant);
@@ -112,7 +112,7 @@ pub struct Handover {
     /// The nodes of an SRV record, so that it is not looked up again.
     pub nodes: Option<Vec<String>>,
     /// A failure was reported to the subscriber, and not its end.
-    pub told: bool,
+    pub failure_reported: bool,
     /// The start of a one-shot run's time limit.
     pub begun: Option<Instant>,
 }
@@ -235,7 +235,7 @@ impl Pool {
     }
 
     fn subscribe(&mut self, id: Id, options: &config::Backend, mode: Mode, handover: Handover, now: Instant) {
-        let told = handover.told;
+        let failure_reported = handover.failure_reported;
         let sharing = Sharing::of(&options.kind, mode);
         let open = self.sources.iter().find(|(_, shared)| sharing.is_some() && shared.sharing == sharing);
         let source = match open {
@@ -250,7 +250,7 @@ impl Pool {
         self.subscribers.insert(id, (source, mode));
         if let Some(shared) = self.sources.get_mut(&source) {
             shared.subscribers += 1;
-            shared.backend.add(id, options, told, now);
+            shared.backend.add(id, options, failure_reported, now);
         }
         self.note_due(source);
     }

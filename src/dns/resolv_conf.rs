@@ -14,7 +14,7 @@ const MOST_SEARCHED: usize = 32;
 /// The values of `/etc/resolv.conf`, or the defaults of resolv.conf(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// One to three servers, in the order in which they are asked.
+    /// One to three servers, in the order of the queries.
     pub servers: Vec<Server>,
     /// Domains that short names are searched in, without a dot at the end.
     pub search: Vec<String>,
@@ -22,7 +22,7 @@ pub struct ResolvConf {
     pub ndots: usize,
     /// The time limit of one question to one server.
     pub timeout: Duration,
-    /// How many times each server is asked.
+    /// How many times each server is queried.
     pub attempts: usize,
 }
 
@@ -79,10 +79,10 @@ impl ResolvConf {
         }
     }
 
-    /// The full names that a user's name may stand for, in the order in which they are asked; at least one.
+    /// The full names of a user's name, in the order of the queries; at least one.
     ///
     /// # Errors
-    /// The text is no host name.
+    /// The text is not a host name.
     pub fn names(&self, written: &str) -> Result<Vec<Name>, BadName> {
         let as_it_is = Name::new(written)?;
         if written.ends_with('.') {

@@ -17,7 +17,7 @@ const MOST_POINTERS: usize = 127;
 /// The longest chain of aliases. Servers answer with the whole chain.
 const LONGEST_CHAIN: usize = 16;
 
-/// The type of the records that are asked for.
+/// The type of the requested records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// IPv4 addresses.
@@ -43,23 +43,23 @@ impl Kind {
 pub struct Query {
     /// The answer has the same number.
     pub id: u16,
-    /// The name that is asked for.
+    /// The requested name.
     pub name: Name,
-    /// The type of records that are asked for.
+    /// The type of the requested records.
     pub kind: Kind,
 }
 
-/// One record of the type that was asked for.
+/// One record of the requested type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Of an A or AAAA record.
+    /// The address of an A or AAAA record.
     Address(IpAddr),
-    /// Of an SRV record.
+    /// The service of an SRV record.
     Service(Service),
 }
 
 impl Record {
-    /// The address, if it is one.
+    /// The address in an A or AAAA record.
     pub fn address(self) -> Option<IpAddr> {
         match self {
             Record::Address(address) => Some(address),
@@ -67,7 +67,7 @@ impl Record {
         }
     }
 
-    /// The service, if it is one.
+    /// The service in an SRV record.
     pub fn service(self) -> Option<Service> {
         match self {
             Record::Service(service) => Some(service),

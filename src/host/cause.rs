@@ -1,5 +1,4 @@
-//! Why a connection was of no use: what links, TLS and HTTP have in common when they fail. Says neither to which server, nor
-//! what is done about it.
+//! The common error of links, TLS and HTTP. Does not name the server, and does not decide what follows.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -7,19 +6,19 @@ use std::time::Duration;
 
 use crate::error::cause;
 
-/// Why a connection was of no use, in words.
+/// Why a connection failed. Displays as a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The server ended the connection.
     Closed,
     /// A step took longer than its limit.
     Late {
-        /// What did not happen, as in "no answer".
+        /// The missing event, such as "no answer".
         missed: &'static str,
         /// The limit that passed.
         limit: Duration,
     },
-    /// A line or a body over the limit.
+    /// A line or a body exceeds its limit.
     TooLong {
         /// The limit.
         bytes: usize,
@@ -42,13 +41,13 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl Cause {
-    /// As an error of std that passes through rustls and ureq unchanged. Never of a kind that ureq takes for the end of a
-    /// body (UnexpectedEof, ConnectionReset, ConnectionAborted): a body cut short would look whole.
+    /// Converts to an error of std that passes through rustls and ureq unchanged. Its kind is never one that ureq takes
+    /// for the end of a body (UnexpectedEof, ConnectionReset, ConnectionAborted): a body cut short would look whole.
     pub fn into_io(self) -> io::Error {
         io::Error::other(self)
     }
 
-    /// What an error of the system or of [`Cause::into_io`] means.
+    /// Converts an error of the system or of [`Cause::into_io`].
     pub fn of_io(error: &io::Error) -> Cause {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Cause>()) {

@@ -1,7 +1,7 @@
 //! HTTP requests as states of the loop. A [`Call`] looks up the host, connects, sends, and receives head and body in
-//! turns that never wait; a connection is kept for the next call to the same node. Owns limits and the one repetition on a
-//! stale connection; `dialer` makes the connections. No redirects, no proxies; dropping a call aborts it. The caller polls
-//! [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`]; both change with every turn.
+//! turns that never wait; a connection is kept for the next call to its node. Owns the limits and the one retry on a
+//! stale connection; `dialer` makes the connections. No redirects, no proxies; dropping a call aborts it. The caller
+//! polls [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`]; both change with every turn.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -18,25 +18,25 @@ use super::link::{Link, Received};
 use super::wait::Interest;
 use crate::config;
 
-/// The longest line of a stream and the longest body of an answer, unless told otherwise.
+/// The default limit for a line of a stream and for the body of an answer, in bytes.
 pub const MAX_RESPONSE: usize = 256 << 20;
 
-/// How long a connection is kept for the next call. A silent watch is asked about every half minute.
+/// How long an idle connection is kept for the next call. A silent watch is probed every half minute.
 const KEPT_CONNECTION: Duration = Duration::from_secs(90);
 
-/// How many connections are kept at most, one a node.
+/// The number of idle connections that are kept, one for each node.
 const MOST_KEPT: usize = 3;
 
-/// How long each step of a call may take. Progress within a step renews none of them but that of a body.
+/// The time limit of each step of a call. Progress within a step does not extend its limit, except for a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For a connection to come about, over all addresses of a name.
+    /// The limit for connecting, over all addresses of a name.
     pub dial: Duration,
-    /// To set TLS up; then to send the request; then for the head of its answer; then for every piece of the body.
+    /// The limit for each of these steps: TLS, sending the request, the head of the answer, and each piece of the body.
     pub answer: Duration,
-    /// For all of a call that is [`Kind::Whole`], with the lookup and the body.
+    /// The limit for a whole [`Kind::Whole`] call, including the lookup and the body.
     pub whole: Duration,
-    /// Bytes of a body that is [`Kind::Whole`].
+    /// The size limit of a [`Kind::Whole`] body, in bytes.
     pub size: usize,
 }
 
@@ -51,53 +51,54 @@ impl Default for Limits {
     }
 }
 
-/// What to ask for.
+/// A request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Of HTTP, in capitals.
+    /// The HTTP method, in capitals.
     pub method: &'static str,
-    /// `http://` or `https://`, perhaps with user and password.
+    /// The URL: `http://` or `https://`, optionally with user and password.
     pub url: &'a str,
     /// Names and values. `Host` and the length of the body are added.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Sent with its length. A POST or PUT without a body needs `Some(&[])`.
+    /// The body, sent with its length. A POST or PUT without a body needs `Some(&[])`.
     pub body: Option<&'a [u8]>,
-    /// It may be sent once more, on a new connection, when a kept connection was closed before any of the answer came.
+    /// Whether the request may be repeated on a new connection if a kept connection was closed before any byte of the
+    /// answer.
     pub repeatable: bool,
-    /// What is expected of the answer.
+    /// The kind of the answer.
     pub kind: Kind,
-    /// How long the head may take once the request was sent; `None`: [`Limits::answer`]. For long polls: [`Limits::whole`]
-    /// counts from the head on.
+    /// The time limit for the head, counted from the end of sending; `None`: [`Limits::answer`]. For long polls:
+    /// [`Limits::whole`] counts from the head on.
     pub head_within: Option<Duration>,
     /// The unix socket to connect to instead of the host and port of the URL. Without TLS.
     pub socket: Option<&'a Path>,
 }
 
-/// What is expected of an answer.
+/// The kind of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An end within [`Limits::whole`], and no more than [`Limits::size`] bytes.
+    /// A finite answer, within [`Limits::whole`] and [`Limits::size`] bytes.
     Whole,
-    /// A body that goes on for as long as both sides like. With a status other than 200 it is an ordinary answer, which
-    /// has to end within [`Limits::whole`] from its head on.
+    /// A body without a time limit. With a status other than 200 it is a finite answer, which has to end within
+    /// [`Limits::whole`] from its head on.
     Stream,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing more can be done now: poll.
+    /// Poll before the next turn.
     Waiting,
-    /// The head has come: [`Call::status`] and [`Call::header`] are known. [`Call::due`] says to come again at once.
+    /// The head has arrived: [`Call::status`] and [`Call::header`] are known. The next turn is due at once.
     Head,
-    /// The turn's budget is used up. There may be more at hand, which makes no descriptor readable: [`Call::due`] says to
-    /// come again at once, after others had their turn.
+    /// The turn's budget is used up. More bytes may be available, which no descriptor reports: the next turn is due at
+    /// once, after other work.
     More,
-    /// The answer is complete; the connection is kept where both sides want it. No turn may follow.
+    /// The answer is complete. The connection is kept if both sides allow it. No turn may follow.
     Ended,
 }
 
-/// Makes calls to any number of servers. Clones share connections, names and files.
+/// Makes calls to any number of servers. Clones share connections, looked-up names and TLS files.
 #[derive(Clone)]
 pub struct Client(Rc<Shared>);
 
@@ -112,11 +113,11 @@ struct Shared {
     dialer: Rc<Dialer>,
     limits: Limits,
     kept: RefCell<Vec<Kept>>,
-    /// The nodes that have answered once: they speak what the URL says.
+    /// The nodes that have answered once, so they use the protocol of their URL.
     spoken: RefCell<HashSet<Endpoint>>,
 }
 
-/// A connection that waits for the next call.
+/// An idle connection.
 struct Kept {
     node: Endpoint,
     link: Link,
@@ -124,12 +125,12 @@ struct Kept {
 }
 
 impl Client {
-    /// `tls`: the files for https. They are read when a connection needs them.
+    /// `tls` has the files for https. They are read when a connection needs them.
     pub fn new(limits: Limits, tls: config::Tls) -> Client {
         Client::with(Resolver::default(), limits, tls)
     }
 
-    /// With names from a resolver of the caller.
+    /// A client with the caller's resolver.
     pub fn with(resolver: Resolver, limits: Limits, tls: config::Tls) -> Client {
         Client(Rc::new(Shared {
             http: Http::default(),
@@ -140,12 +141,12 @@ impl Client {
         }))
     }
 
-    /// What makes its connections.
+    /// The dialer of its connections.
     pub fn dialer(&self) -> Rc<Dialer> {
         Rc::clone(&self.0.dialer)
     }
 
-    /// Begins a call; nothing is done before its first turn, which is due at once.
+    /// Creates a call. It starts in its first turn, which is due at once.
     ///
     /// # Errors
     /// The request is not valid.
@@ -178,7 +179,7 @@ impl Client {
 }
 
 impl Shared {
-    /// A kept connection to a node that still stands.
+    /// Takes a kept connection to a node that is still open.
     fn take(&self, node: &Endpoint, now: Instant) -> Option<Link> {
         let mut kept = self.kept.borrow_mut();
         kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);
@@ -197,11 +198,11 @@ impl Shared {
     }
 }
 
-/// A request under way. Dropping it aborts it and closes its connection.
+/// A request in progress. Dropping it aborts it and closes its connection.
 pub struct Call {
     client: Rc<Shared>,
     method: &'static str,
-    /// Without credentials.
+    /// The URL without credentials.
     url: String,
     recorded: Rc<Recorded>,
     node: Endpoint,
@@ -209,11 +210,11 @@ pub struct Call {
     repeatable: bool,
     head_within: Duration,
     state: State,
-    /// When all of it must be over.
+    /// The deadline of the whole call.
     end: Option<Instant>,
-    /// The next turn is due at once: there may be more at hand.
+    /// The next turn is due at once, because more bytes may be available.
     again: Option<Instant>,
-    /// Bytes of the body so far.
+    /// The number of bytes of the body so far.
     received: usize,
 }
 
@@ -227,24 +228,24 @@ impl fmt::Debug for Call {
 #[derive(Debug)]
 enum State {
     Begun,
-    /// Looking the name up, connecting, then setting TLS up.
+    /// Looking up the name, connecting, then setting up TLS.
     Dialing(Dial),
     Asking {
         exchange: Exchange,
-        /// The link has served another call before.
+        /// The link was used by an earlier call.
         kept: bool,
         step: Step,
         until: Instant,
     },
     Reading {
         exchange: Exchange,
-        /// When the next piece must have come; `None`: a stream.
+        /// The deadline for the next piece; `None`: a stream.
         until: Option<Instant>,
     },
     Over(Option<Head>),
 }
 
-/// Before the head.
+/// The step before the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Sending,
@@ -252,7 +253,7 @@ enum Step {
 }
 
 impl Call {
-    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.state {
             State::Begun | State::Over(_) => {}
@@ -272,14 +273,14 @@ impl Call {
         [self.again, step, self.end].into_iter().flatten().min()
     }
 
-    /// Goes on as far as it can without waiting. Appends to `into` what has come of the body: about `budget` bytes at most,
-    /// and less where they come in crumbs. The bytes that were appended stay valid if the call fails later.
+    /// Continues as far as possible without waiting. Appends received bytes of the body to `into`: about `budget` bytes
+    /// at most, and less if they come in small pieces. The appended bytes stay valid if the call fails later.
     ///
     /// # Errors
-    /// No answer can be had, or the rest of it cannot. No turn may follow.
+    /// The answer is missing or incomplete. No turn may follow.
     pub fn turn(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Error> {
         self.again = None;
-        // Work first: an answer that is there is not late because the loop is.
+        // The work comes before the deadline: an answer that has arrived counts even if the loop is late.
         let progress = self.advance(now, budget, into).and_then(|progress| match self.late(now) {
             Some(late) if matches!(progress, Progress::Waiting | Progress::More) => Err(late),
             _ => Ok(progress),
@@ -293,12 +294,12 @@ impl Call {
         })
     }
 
-    /// The status of the answer; `None`: its head has not come.
+    /// The status of the answer; `None`: the head has not arrived.
     pub fn status(&self) -> Option<u16> {
         self.head().map(|head| head.status)
     }
 
-    /// The value of a header of the answer; `None` where there is none, or no text.
+    /// The value of a header of the answer; `None`: it is missing, or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head()?.header(name)
     }
@@ -311,7 +312,7 @@ impl Call {
         }
     }
 
-    /// What has not come yet, for an error of a caller that cannot wait for it.
+    /// The missing part of the answer, for the error of a caller that gives up.
     pub fn missing(&self) -> &'static str {
         match &self.state {
             State::Begun => "no connection",
@@ -343,7 +344,7 @@ impl Call {
                             if !self.repeatable {
                                 return Err(Cause::Closed);
                             }
-                            // The new link has served no other call, so this happens once.
+                            // The new link was used by no other call, so this happens once.
                             self.dial(now)?;
                             continue;
                         }
@@ -391,7 +392,7 @@ impl Call {
         self.state = State::Asking { exchange, kept, step: Step::Sending, until };
     }
 
-    /// The head has come.
+    /// Takes the head.
     fn read_on(&mut self, now: Instant) -> Progress {
         let limits = self.client.limits;
         if let State::Asking { exchange, .. } = mem::replace(&mut self.state, State::Over(None)) {
@@ -405,7 +406,7 @@ impl Call {
         Progress::Head
     }
 
-    /// The body is complete.
+    /// Takes the end of the body.
     fn finish(&mut self, now: Instant) -> Progress {
         if let State::Reading { exchange, .. } = mem::replace(&mut self.state, State::Over(None)) {
             let (head, link) = exchange.finish();
@@ -417,7 +418,7 @@ impl Call {
         Progress::Ended
     }
 
-    /// A new connection was closed before a byte of an answer.
+    /// The error of a new connection that was closed before any byte of an answer.
     fn closed(&self) -> Cause {
         let may_want_tls = matches!(self.node, Endpoint::Tcp { tls: false, .. });
         match !may_want_tls || self.client.spoken.borrow().contains(&self.node) {
@@ -426,7 +427,7 @@ impl Call {
         }
     }
 
-    /// Which limit has passed.
+    /// The limit that has passed.
     fn late(&self, now: Instant) -> Option<Cause> {
         let limits = self.client.limits;
         let late = |missed, limit| Some(Cause::Late { missed, limit });
@@ -446,13 +447,13 @@ impl Call {
     }
 }
 
-/// A URL as logs and errors show it: without `user:password@`.
+/// A URL without `user:password@`, for logs and errors.
 pub fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
     let mut end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A password with a slash in it makes its beginning look like a port. Better to hide too much.
+    // A password with a slash makes its beginning look like a port. In doubt, too much is hidden.
     let host = rest[..end].rsplit('@').next().unwrap_or_default();
     let port = host.rsplit_once(':').map_or("", |(_, port)| port);
     if !port.is_empty() && !port.ends_with(']') && port.parse::<u16>().is_err() {
@@ -464,14 +465,14 @@ pub fn without_credentials(url: &str) -> String {
     }
 }
 
-/// A call that brought no answer.
+/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Of the request.
+    /// The method of the request.
     pub method: &'static str,
-    /// Without credentials.
+    /// The URL without credentials.
     pub url: String,
-    /// Why there is no answer.
+    /// The cause.
     pub cause: Cause,
 }
 

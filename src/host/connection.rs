@@ -1,6 +1,6 @@
-//! A connection whose bytes are a protocol's own: made by `dialer`, then sent and received on, in turns that never wait.
-//! Owns the limit of a peer that does not take what it is sent. What the bytes mean, and what an answer may take, is the
-//! protocol's business.
+//! A connection whose bytes are a protocol's own: made by `dialer`, then used to send and receive in turns that never
+//! wait. Owns the time limit for a peer that does not read. The protocol knows the meaning of the bytes and the time
+//! limit of an answer.
 
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -12,14 +12,14 @@ use super::dialer::{Dial, Dialer, Endpoint};
 use super::link::{Link, Received};
 use super::wait::Interest;
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing more can be done now: poll.
+    /// Poll before the next turn.
     Waiting,
-    /// The connection stands. [`Connection::due`] says to come again at once.
+    /// The connection is established. The next turn is due at once.
     Connected,
-    /// The turn's budget is used up. [`Connection::due`] says to come again at once, after others had their turn.
+    /// The turn's budget is used up. The next turn is due at once, after other work.
     More,
     /// The server closed the connection. No turn may follow.
     Ended,
@@ -30,13 +30,13 @@ pub struct Connection {
     dialer: Rc<Dialer>,
     endpoint: Endpoint,
     state: State,
-    /// Bytes that were sent before the connection stood.
+    /// Bytes to send when the connection is established.
     early: Vec<u8>,
-    /// How long the peer may leave what it is sent.
-    patience: Duration,
-    /// When it must have taken some of what waits, and how much waits.
+    /// The time limit for the peer to read a part of the sent bytes.
+    send_timeout: Duration,
+    /// The deadline for the peer to read a part of the waiting bytes, and their number.
     stuck: Option<(Instant, usize)>,
-    /// The next turn is due at once: there may be more at hand.
+    /// The next turn is due at once, because more bytes may be available.
     again: Option<Instant>,
 }
 
@@ -47,31 +47,37 @@ enum State {
 }
 
 impl Connection {
-    /// Begins to connect; nothing is done before its first turn, which is due at once. `patience`: how long the peer may take
-    /// nothing of what it is sent.
+    /// Creates a connection. It starts in its first turn, which is due at once. `send_timeout`: how long the peer may
+    /// read nothing of the sent bytes.
     ///
     /// # Errors
-    /// There is no way to the server.
+    /// The server is unreachable.
     pub fn begin(
         dialer: Rc<Dialer>,
         endpoint: Endpoint,
-        patience: Duration,
+        send_timeout: Duration,
         now: Instant,
     ) -> Result<Connection, Cause> {
         let state = State::Dialing(dialer.dial(&endpoint, now)?);
-        Ok(Connection { dialer, endpoint, state, early: Vec::new(), patience, stuck: None, again: Some(now) })
+        Ok(Connection { dialer, endpoint, state, early: Vec::new(), send_timeout, stuck: None, again: Some(now) })
     }
 
-    /// Over a link that stands already; its first turn is due at once.
-    pub fn over(dialer: Rc<Dialer>, endpoint: Endpoint, link: Link, patience: Duration, now: Instant) -> Connection {
+    /// Wraps an established link. The first turn is due at once.
+    pub fn over(
+        dialer: Rc<Dialer>,
+        endpoint: Endpoint,
+        link: Link,
+        send_timeout: Duration,
+        now: Instant,
+    ) -> Connection {
         let state = State::Dialing(Dial::of(link));
-        Connection { dialer, endpoint, state, early: Vec::new(), patience, stuck: None, again: Some(now) }
+        Connection { dialer, endpoint, state, early: Vec::new(), send_timeout, stuck: None, again: Some(now) }
     }
 
-    /// Sends bytes, in order, as soon as the connection stands.
+    /// Sends bytes, in order, when the connection is established.
     ///
     /// # Errors
-    /// The peer does not take what it is sent. No turn may follow.
+    /// The peer does not read. No turn may follow.
     pub fn send(&mut self, bytes: &[u8], now: Instant) -> Result<(), Cause> {
         match &mut self.state {
             State::Dialing(_) => self.early.extend_from_slice(bytes),
@@ -84,7 +90,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sets TLS up on a connection that stands without it.
+    /// Sets up TLS on an established plain connection.
     ///
     /// # Errors
     /// TLS cannot be set up here. No turn may follow.
@@ -99,7 +105,8 @@ impl Connection {
         Ok(())
     }
 
-    /// What a child still writes, where the connection is its pipes and stands. The pipe that it reads is closed.
+    /// The pipe with the further output of a child, if the connection is an established pair of pipes. The pipe that
+    /// the child reads is closed.
     pub fn into_input(self) -> Option<OwnedFd> {
         match self.state {
             State::Open(link) => link.into_input(),
@@ -107,7 +114,7 @@ impl Connection {
         }
     }
 
-    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.state {
             State::Dialing(dial) => dial.interests(out),
@@ -125,7 +132,7 @@ impl Connection {
         [self.again, step, self.stuck.map(|(until, _)| until)].into_iter().flatten().min()
     }
 
-    /// What has not come yet, for an error of a caller that cannot wait for it.
+    /// The missing step, for the error of a caller that gives up.
     pub fn missing(&self) -> &'static str {
         match &self.state {
             State::Dialing(dial) => dial.missing(),
@@ -133,10 +140,11 @@ impl Connection {
         }
     }
 
-    /// Goes on as far as it can without waiting. Appends to `into` what has come, about `budget` bytes at most.
+    /// Continues as far as possible without waiting. Appends the received bytes to `into`, about `budget` at most.
     ///
     /// # Errors
-    /// There is no connection to be had, or it broke. What came before was given. No turn may follow.
+    /// The connection cannot be made, or it broke. The bytes that were received before are appended. No turn may
+    /// follow.
     pub fn turn(&mut self, now: Instant, budget: usize, into: &mut Vec<u8>) -> Result<Progress, Cause> {
         self.again = None;
         let progress = self.advance(now, budget, into);
@@ -174,19 +182,19 @@ impl Connection {
         }
     }
 
-    /// Whether the peer takes what it is sent.
+    /// Checks that the peer reads the sent bytes.
     fn look_at_queue(&mut self, now: Instant) -> Result<(), Cause> {
         let State::Open(link) = &self.state else { return Ok(()) };
         let waiting = link.unsent();
         self.stuck = match self.stuck {
             _ if waiting == 0 => None,
-            // More may have been added meanwhile: only a queue that shrinks shows that the peer takes something.
+            // Bytes may have been added meanwhile, so only a shrinking queue shows that the peer reads.
             Some((until, before)) if waiting >= before => Some((until, waiting)),
-            Some(_) | None => Some((now + self.patience, waiting)),
+            Some(_) | None => Some((now + self.send_timeout, waiting)),
         };
         match self.stuck {
             Some((until, _)) if until <= now => {
-                Err(Cause::Late { missed: "what was sent not taken", limit: self.patience })
+                Err(Cause::Late { missed: "what was sent not taken", limit: self.send_timeout })
             }
             _ => Ok(()),
         }
@@ -204,7 +212,7 @@ mod tests {
     use crate::host::dns::Resolver;
     use crate::host::wait;
 
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
     /// A connection to a listener of the test's own, and the server's end of it.
     struct Bench {
@@ -216,11 +224,11 @@ mod tests {
     impl Bench {
         fn new() -> Bench {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let limits = Limits { dial: PATIENCE, secure: PATIENCE };
+            let limits = Limits { dial: SEND_TIMEOUT, secure: SEND_TIMEOUT };
             let dialer = Rc::new(Dialer::new(Resolver::default(), limits, config::Tls::default()));
             let port = listener.local_addr().unwrap().port();
             let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port, tls: false };
-            let connection = Connection::begin(dialer, endpoint, PATIENCE, Instant::now()).unwrap();
+            let connection = Connection::begin(dialer, endpoint, SEND_TIMEOUT, Instant::now()).unwrap();
             Bench { connection, received: Vec::new(), listener }
         }
 
@@ -268,15 +276,15 @@ mod tests {
         bench.connection.send(&vec![0; 12 << 20], now).unwrap();
         let due = bench.connection.due().unwrap();
         // The peer's kernel has taken what it keeps once the queue no longer shrinks.
-        let late = due + PATIENCE * 100;
+        let late = due + SEND_TIMEOUT * 100;
         let mut outcome = bench.connection.turn(late, 1, &mut Vec::new());
         for n in 1..100 {
             match outcome {
                 Err(_) => break,
-                Ok(_) => outcome = bench.connection.turn(late + PATIENCE * n * 2, 1, &mut Vec::new()),
+                Ok(_) => outcome = bench.connection.turn(late + SEND_TIMEOUT * n * 2, 1, &mut Vec::new()),
             }
         }
-        assert_eq!(outcome, Err(Cause::Late { missed: "what was sent not taken", limit: PATIENCE }));
+        assert_eq!(outcome, Err(Cause::Late { missed: "what was sent not taken", limit: SEND_TIMEOUT }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Making connections: looks up the name of a server, tries its addresses one after the other, and sets TLS up, in turns that
-//! never wait. Owns the limits of that and what each name had last. What the bytes on a connection mean is not its business.
+//! Makes connections: looks up the name of a server, tries its addresses one after the other, and sets up TLS, in turns
+//! that never wait. Owns the time limits of these steps and the last addresses of each name. Does not know the meaning
+//! of the bytes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,16 +16,16 @@ use super::tls::Tls;
 use super::wait::Interest;
 use crate::config;
 
-/// What one address of several gets at least, where there is so much time (as in Go's `net.Dialer`).
+/// The least time for one of several addresses, if the limit allows it (as in Go's `net.Dialer`).
 const LEAST_SHARE: Duration = Duration::from_secs(2);
 
-/// Addresses of one name that are tried.
+/// The number of addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 16;
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// A port of a host.
+    /// A TCP port of a host.
     Tcp {
         /// A name or an address, the latter without brackets.
         host: String,
@@ -33,14 +34,14 @@ pub enum Endpoint {
         /// Whether TLS is set up before anything else is sent.
         tls: bool,
     },
-    /// A socket of this machine, without TLS.
+    /// A unix socket, without TLS.
     Unix(PathBuf),
-    /// A child, by its pipes.
+    /// The pipes of a child.
     Pipes,
 }
 
 impl Endpoint {
-    /// What a node stands for: `SCHEME://[USER@]HOST:PORT[/PATH]`, or `unix:PATH`. `None`: it is neither.
+    /// Parses a node: `SCHEME://[USER@]HOST:PORT[/PATH]`, or `unix:PATH`. `None`: it is neither.
     pub fn of(node: &str, tls: bool) -> Option<Endpoint> {
         if let Some(path) = node.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -60,35 +61,35 @@ impl Endpoint {
     }
 }
 
-/// How long the steps of a connection may take.
+/// The time limits for the steps of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For a connection to come about, over all addresses of a name.
+    /// The limit for connecting, over all addresses of a name.
     pub dial: Duration,
-    /// To set TLS up.
+    /// The limit for setting up TLS.
     pub secure: Duration,
 }
 
-/// Makes connections, and remembers what names had.
+/// Makes connections, and remembers the addresses of names.
 pub struct Dialer {
     tls: Tls,
     resolver: Resolver,
     limits: Limits,
-    /// What each name had last: as long as no server says that the name is gone, a DNS that fails does not cut off a
-    /// server that works.
+    /// The last addresses of each name. They are used while the DNS fails, until a server says that the name is gone,
+    /// so that a failing DNS does not cut off a working server.
     addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
 }
 
 impl Dialer {
-    /// `tls`: the files for TLS. They are read when a connection needs them.
+    /// `tls` has the files for TLS. They are read when a connection needs them.
     pub fn new(resolver: Resolver, limits: Limits, tls: config::Tls) -> Dialer {
         Dialer { tls: Tls::new(tls), resolver, limits, addresses: RefCell::default() }
     }
 
-    /// Begins to connect. On a connection that stands no name is looked up.
+    /// Begins to connect. Pipes and unix sockets need no lookup.
     ///
     /// # Errors
-    /// There is no way to the server.
+    /// The server is unreachable.
     pub fn dial(&self, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
         let (host, port, tls) = match endpoint {
             Endpoint::Unix(path) => return Ok(Dial::of(Link::unix(path)?)),
@@ -103,10 +104,10 @@ impl Dialer {
         Ok(dial)
     }
 
-    /// Puts TLS on a connection that stands without it.
+    /// Sets up TLS on an established plain connection.
     ///
     /// # Errors
-    /// The files are of no use, the name is none, or something waits to be sent without TLS.
+    /// The files are unusable, the name is not valid for TLS, or bytes still wait to be sent without TLS.
     pub fn secure(&self, mut link: Link, endpoint: &Endpoint, now: Instant) -> Result<Dial, Cause> {
         let Endpoint::Tcp { host, port, .. } = endpoint else {
             return Err(Cause::Other("only a connection to a port has TLS".to_owned()));
@@ -116,7 +117,7 @@ impl Dialer {
         Ok(Dial { host: host.clone(), port: *port, tls: true, step: Step::Connecting(connecting) })
     }
 
-    /// The addresses that a lookup has found, or those of before where no server would say.
+    /// The addresses that a lookup has found, or the last known ones if no server answered.
     fn addresses(&self, host: &str, found: Result<Found, dns::Error>) -> Result<Vec<IpAddr>, Cause> {
         let mut known = self.addresses.borrow_mut();
         match found {
@@ -140,7 +141,7 @@ impl Dialer {
         self.dial_next(dial, addresses.into_iter(), end, none, now)
     }
 
-    /// Begins to connect to the next address that can be tried at all.
+    /// Begins to connect to the next usable address.
     fn dial_next(
         &self,
         dial: &mut Dial,
@@ -151,7 +152,8 @@ impl Dialer {
     ) -> Result<(), Cause> {
         let left = end.saturating_duration_since(now);
         while let Some(address) = rest.next() {
-            // Each address gets its share of what is left: a dead one does not use up the time of the next.
+            // Each address gets its share of the remaining time, so that a dead one does not use up the time of the
+            // next.
             let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
             let until = now + share.max(LEAST_SHARE).min(left);
             let session = if dial.tls { Some(self.tls.secure(&dial.host)?) } else { None };
@@ -189,21 +191,21 @@ enum Step {
 #[derive(Debug)]
 struct Connecting {
     link: Link,
-    /// The addresses that are left.
+    /// The remaining addresses.
     rest: vec::IntoIter<SocketAddr>,
-    /// When the next address is tried, or TLS must be set up.
+    /// The deadline for this address, or for TLS.
     until: Instant,
-    /// When the last address must be connected.
+    /// The deadline for the last address.
     end: Instant,
 }
 
 impl Dial {
-    /// What has nothing left to do.
+    /// A connection that is already established.
     pub fn of(link: Link) -> Dial {
         Dial { step: Step::Done(link), ..Dial::default() }
     }
 
-    /// Appends what is to be polled. Ask before every poll: the descriptors change.
+    /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.step {
             Step::Resolving(lookup) => lookup.interests(out),
@@ -221,7 +223,7 @@ impl Dial {
         }
     }
 
-    /// What has not come yet, for an error of a caller that cannot wait for it.
+    /// The missing step, for the error of a caller that gives up.
     pub fn missing(&self) -> &'static str {
         match &self.step {
             Step::Resolving(_) => "address of the host not found",
@@ -230,10 +232,10 @@ impl Dial {
         }
     }
 
-    /// Goes on as far as it can without waiting. The link, once it is open; no turn may follow.
+    /// Continues as far as possible without waiting. Returns the link when it is open. No turn may follow then.
     ///
     /// # Errors
-    /// There is no connection to be had in time. No turn may follow.
+    /// The connection cannot be made within its time limit. No turn may follow.
     pub fn turn(&mut self, dialer: &Dialer, now: Instant) -> Result<Option<Link>, Cause> {
         if let Step::Resolving(lookup) = &mut self.step {
             let Some(found) = lookup.turn(now) else { return Ok(None) };
@@ -249,7 +251,7 @@ impl Dial {
                     if was == Stage::Connecting {
                         connecting.until = now + dialer.limits.secure;
                     }
-                    // Work first: an answer that is there is not late because the loop is.
+                    // The work comes before the deadline: an answer that has arrived counts even if the loop is late.
                     return match now < connecting.until {
                         true => Ok(None),
                         false => Err(Cause::Late { missed: "TLS not set up", limit: dialer.limits.secure }),
@@ -257,7 +259,7 @@ impl Dial {
                 }
                 (Ok(()), Stage::Connecting) if now < connecting.until => return Ok(None),
                 (Ok(()), Stage::Connecting) => Cause::Late { missed: "no connection", limit: dialer.limits.dial },
-                // TLS that fails would fail at every address of the node.
+                // If TLS fails, it would fail on every address of the node.
                 (Err(cause), Stage::Securing | Stage::Open) => return Err(cause),
                 (Err(cause), Stage::Connecting) => cause,
             };

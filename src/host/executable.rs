@@ -15,8 +15,8 @@ use crate::quote::quote;
 /// into the first page.
 const BEGINNING: usize = 4096;
 
-/// The error of a failed start, with the name of the program and of the missing file. `Unsupported`: the file is in no format
-/// that this machine executes.
+/// The error of a failed start, with the name of the program and of the missing file. `Unsupported`: this machine
+/// cannot execute the format of the file.
 pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     let missing = match error.kind() {
         io::ErrorKind::NotFound => what_is_missing(name, std::env::var_os("PATH").as_deref()),
@@ -31,7 +31,7 @@ pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     io::Error::new(kind, missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
 }
 
-/// The kernel finds neither a `#!` nor a format that it knows.
+/// The file has neither a `#!` nor a format that the kernel knows.
 fn is_no_program(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
 }

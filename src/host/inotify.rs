@@ -1,5 +1,5 @@
-//! Watches what paths lead to, through every symlink on them, with one inotify instance for all of the process. Says that
-//! something may have changed; reads no content and compares nothing.
+//! Watches the files that paths lead to, through every symlink on them, with one inotify instance for the whole
+//! process. Reports that a file may have changed; reads no content and compares nothing.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,18 +19,18 @@ use rustix::io::Errno;
 use super::wait::Interest;
 use crate::error::cause;
 
-/// The inotify instance of the process: the kernel gives all processes of a user 128. A clone is the same instance.
+/// The inotify instance of the process: the kernel allows 128 for all processes of a user. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Inotify(Rc<Instance>);
 
-/// The number that a watch was made with; no two watches at a time have the same.
+/// The number of a watch, chosen by the caller. It is unique among the open watches.
 pub type WatchId = u64;
 
 /// The watch of one path.
 ///
-/// Looking a path up asks a chain of directories for a name each. Wherever the answer can change what the path leads to
-/// (the file itself, a symlink, a name that is not there yet) the directory is watched for that name. The directories
-/// between are watched for nothing but their own removal, as the whole tree under `/` has a lot of other events.
+/// The lookup of a path searches one name in each directory of a chain. A directory is watched for its name if a change
+/// of the name can lead the path to another file: the file itself, a symlink, or a missing name. The other directories
+/// are watched only for their own removal, because the tree under `/` has many other events.
 #[derive(Debug)]
 pub struct PathWatch {
     inotify: Inotify,
@@ -39,85 +39,85 @@ pub struct PathWatch {
     places: Vec<Place>,
 }
 
-/// What the events since the last time mean.
+/// The meaning of the events since the last call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touch {
-    /// Nothing that concerns the path.
+    /// No event concerns the path.
     Nothing,
-    /// Something that more usually follows: an empty file was created, the old one was removed. Look in a moment, if
-    /// nothing else comes.
+    /// An incomplete change, such as a created empty file or a removed old one. Read the file after a short time if no
+    /// other event follows.
     Possible,
-    /// A file was written and closed, or something was renamed into place.
+    /// A complete change: a file was written and closed, or renamed into place.
     Complete,
 }
 
-/// What became of [`PathWatch::arm`].
+/// The result of [`PathWatch::arm`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Armed {
-    /// Changes are seen from now on.
+    /// Changes are reported from now on.
     Watched {
         /// This was the last path that the kernel had refused to watch.
         all_again: bool,
     },
-    /// The kernel watches no more paths for this user. Some changes are not seen; `arm` has to be called again.
+    /// The kernel watches no more paths for this user. Some changes are not reported; `arm` has to be called again.
     Refused {
-        /// Why, and what helps; `None`: it was told when the kernel refused the first path.
+        /// The cause and the fix; `None`: they were reported when the kernel refused the first path.
         news: Option<String>,
     },
 }
 
-/// inotify's number of a watched directory. The kernel hands a number out again only after all others.
+/// inotify's number of a watched directory. The kernel reuses a number only after all others.
 type Descriptor = i32;
 
-/// A watched directory and a name in it that matters to a path; the empty name is the directory itself.
+/// A watched directory and a name in it that affects a path; the empty name is the directory itself.
 type Place = (Descriptor, OsString);
 
-/// How many events are looked at in one turn, about: a millisecond or two.
+/// About the number of events that are handled in one turn, which takes a millisecond or two.
 const MOST_EVENTS: usize = 4096;
 
-/// As many as the kernel follows in one path.
+/// The number of symlinks in one path, as in the kernel.
 const SYMLINKS: usize = 40;
 
-/// After a refusal the kernel is asked again after this pause, which doubles from refusal to refusal.
+/// The pause before a refused path is tried again. It doubles with each refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Instance {
-    /// Opened with the first watch.
+    /// The instance, opened by the first watch.
     fd: OnceCell<OwnedFd>,
     state: RefCell<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The places that matter, and to which paths. A directory is watched for names as soon as one path has a name in it, until
-    /// no path leads through it.
+    /// The places that affect paths, with these paths. A directory is watched for names from the first path with a name
+    /// in it until no path leads through it.
     places: BTreeSet<(Descriptor, OsString, WatchId)>,
-    /// What was seen of the paths that have not asked yet, and since when.
+    /// The effects for paths that have not been taken yet, and the time of the first event.
     touched: BTreeMap<WatchId, (Instant, Touch)>,
     refusal: Option<Refusal>,
 }
 
-/// The kernel has refused to watch paths.
+/// The refused paths, after the kernel has refused to watch some.
 #[derive(Debug)]
 struct Refusal {
-    /// The paths that are not watched, or not as a whole, in order.
+    /// The paths that are not watched completely, in order.
     refused: Vec<WatchId>,
     pause: Duration,
-    /// The kernel is not asked for the refused paths before.
+    /// When the refused paths are tried again.
     retry: Instant,
 }
 
 impl Inotify {
-    /// What is to be polled; `None`: nothing is watched.
+    /// The descriptor to poll; `None`: nothing is watched.
     pub fn interest(&self) -> Option<Interest<'_>> {
         let fd = self.0.fd.get()?;
         (!self.0.state.borrow().places.is_empty()).then(|| Interest::read(fd.as_fd()))
     }
 
-    /// Takes the events there are, or many of them: where others fill a directory faster, the descriptor stays readable.
-    /// Gives the watches that were touched, each once: [`PathWatch::take`] tells how.
+    /// Reads the events, up to a limit. The descriptor stays readable if more are left. Returns the affected watches,
+    /// each once: [`PathWatch::take`] returns the effect.
     pub fn drain(&self, now: Instant) -> Vec<WatchId> {
         let Some(fd) = self.0.fd.get() else {
             return Vec::new();
@@ -126,7 +126,7 @@ impl Inotify {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(fd, &mut buffer);
         let mut seen = Seen::default();
-        // What was read from the kernel is looked at to its end: it cannot be had again.
+        // All events of a read are handled, because the kernel does not return them again.
         let mut taken = 0;
         while taken < MOST_EVENTS || !reader.is_buffer_empty() {
             taken += 1;
@@ -153,13 +153,13 @@ impl Inotify {
     }
 }
 
-/// What the events of one turn say.
+/// The events of one turn.
 #[derive(Default)]
 struct Seen {
     /// Events were lost.
     lost: bool,
     places: Vec<(Place, Touch)>,
-    /// Directories that are watched no longer, as they are gone.
+    /// Directories that are no longer watched, because they are gone.
     ended: Vec<Descriptor>,
 }
 
@@ -175,7 +175,7 @@ impl Seen {
                     self.places.push((place, if is_done { Touch::Complete } else { Touch::Possible }));
                 }
             }
-            // It is about the directory itself: moved, removed, unmounted.
+            // The event concerns the directory itself: moved, removed, unmounted.
             None => self.places.push(((descriptor, OsString::new()), Touch::Possible)),
         }
         if what.contains(ReadFlags::IGNORED) {
@@ -183,7 +183,7 @@ impl Seen {
         }
     }
 
-    /// Each place once, with the most that was seen: many events about one file that many resources read are common.
+    /// Each place once, with its strongest effect: many events about one file that many resources read are common.
     fn places(&mut self) -> Vec<(Place, Touch)> {
         self.places.sort_unstable_by(|one, other| other.cmp(one));
         self.places.dedup_by(|next, kept| next.0 == kept.0);
@@ -192,18 +192,18 @@ impl Seen {
 }
 
 impl State {
-    /// The paths that a name in a directory matters to.
+    /// The paths that a name in a directory affects.
     fn at(&self, (descriptor, name): &Place) -> impl Iterator<Item = WatchId> {
         let end = |id: WatchId| (*descriptor, name.clone(), id);
         self.places.range(end(0)..=end(WatchId::MAX)).map(|(_, _, id)| *id)
     }
 
-    /// All that is watched in a directory.
+    /// All watched places in a directory.
     fn within(&self, descriptor: Descriptor) -> impl Iterator<Item = &(Descriptor, OsString, WatchId)> {
         self.places.range((descriptor, OsString::new(), 0)..).take_while(move |place| place.0 == descriptor)
     }
 
-    /// Notes for each watch what the events mean to it.
+    /// Notes the effect of the events for each watch.
     fn touch(&mut self, mut seen: Seen, now: Instant) -> Vec<WatchId> {
         let mut touched: Vec<(WatchId, Touch)> = Vec::new();
         if seen.lost {
@@ -231,7 +231,7 @@ impl State {
         ids
     }
 
-    /// Replaces the places that matter to a path. Gives the directories that no path leads through any more.
+    /// Replaces the places that affect a path. Returns the directories that no path leads through any more.
     fn replace(&mut self, id: WatchId, before: Vec<Place>, after: &[Place]) -> Vec<Descriptor> {
         let mut left: Vec<Descriptor> = before.iter().map(|(descriptor, _)| *descriptor).collect();
         for (descriptor, name) in before {
@@ -244,12 +244,12 @@ impl State {
         left
     }
 
-    /// Whether the kernel has refused this path a moment ago.
+    /// Whether the kernel has refused this path a short time ago.
     fn has_to_wait(&self, id: WatchId, now: Instant) -> bool {
         self.refusal.as_ref().is_some_and(|refusal| now < refusal.retry && refusal.refused.binary_search(&id).is_ok())
     }
 
-    /// The kernel refused to watch a path. Tells whether it is the first one.
+    /// Notes that the kernel refused to watch a path. Returns whether it is the first one.
     fn refuse(&mut self, id: WatchId, now: Instant) -> bool {
         let is_first = self.refusal.is_none();
         let refusal = self.refusal.get_or_insert_with(|| Refusal {
@@ -267,14 +267,14 @@ impl State {
         is_first
     }
 
-    /// No watch can be relied on.
+    /// Notes that no watch is reliable, because events were lost.
     fn refuse_all(&mut self, now: Instant) {
         for (_, _, id) in std::mem::take(&mut self.places) {
             self.refuse(id, now);
         }
     }
 
-    /// A path is watched, or is no longer wanted. Tells whether that ends the refusal.
+    /// Notes that a path is watched or no longer needed. Returns whether no refused path is left.
     fn grant(&mut self, id: WatchId) -> bool {
         let is_over = self.refusal.as_mut().is_some_and(|refusal| {
             refusal.refused.retain(|refused| *refused != id);
@@ -288,13 +288,13 @@ impl State {
 }
 
 impl PathWatch {
-    /// Watches nothing before [`PathWatch::arm`]. [`Inotify::drain`] calls it by its id.
+    /// A watch that is inactive before [`PathWatch::arm`]. [`Inotify::drain`] returns its id.
     pub fn new(inotify: &Inotify, id: WatchId, path: &Path) -> PathWatch {
         PathWatch { inotify: inotify.clone(), id, path: path.to_owned(), places: Vec::new() }
     }
 
-    /// Watches what the path leads to now, and no longer what it led to before. What is read of the file after this
-    /// call is at least as new as the events to come say.
+    /// Watches the file that the path leads to now, and no longer the one before. A read of the file after this call is
+    /// at least as new as the events that follow.
     ///
     /// # Errors
     /// A directory on the path cannot be watched.
@@ -311,7 +311,7 @@ impl PathWatch {
         let result = walk.follow(&path);
         let mut after = walk.places;
         if result.is_err() {
-            // What was watched before may still tell something.
+            // The old watches may still report events.
             after.extend(self.places.iter().cloned());
         }
         self.watch(after);
@@ -321,13 +321,13 @@ impl PathWatch {
         }
     }
 
-    /// What the events since the last call mean.
+    /// The effect of the events since the last call.
     pub fn take(&self) -> Touch {
         let touched = self.inotify.0.state.borrow_mut().touched.remove(&self.id);
         touched.map_or(Touch::Nothing, |(_, touch)| touch)
     }
 
-    /// Since when there is something to take.
+    /// The time of the first event that was not taken.
     pub fn touched(&self) -> Option<Instant> {
         self.inotify.0.state.borrow().touched.get(&self.id).map(|(since, _)| *since)
     }
@@ -340,7 +340,7 @@ impl PathWatch {
         let left = self.inotify.0.state.borrow_mut().replace(self.id, before, &places);
         self.places = places;
         for descriptor in left {
-            // It fails for a directory that is gone: its watch went with it.
+            // The call fails for a removed directory, whose watch has ended.
             self.inotify.0.fd.get().into_iter().for_each(|fd| _ = inotify::remove_watch(fd, descriptor));
         }
     }
@@ -365,18 +365,18 @@ impl Drop for PathWatch {
     }
 }
 
-/// One look at a path from its root on.
+/// One walk along a path, from its root on.
 struct Walk<'i> {
     inotify: BorrowedFd<'i>,
     places: Vec<Place>,
 }
 
-/// What a name in a directory stands for.
+/// The kind of a name in a directory.
 enum Found {
     Symlink(PathBuf),
-    /// One that the path goes on through.
+    /// The path continues through this name.
     Directory,
-    /// The end of the path, or what it breaks off at.
+    /// The path ends here, or cannot be followed further.
     Else,
 }
 
@@ -387,7 +387,7 @@ impl Walk<'_> {
         let mut symlinks = 0;
         while let Some(name) = ahead.pop_front() {
             if name == ".." {
-                // No symlink is left in `directory`: what is above it is what its path says.
+                // No symlink is left in `directory`, so its parent is the one in its path.
                 directory.pop();
                 continue;
             }
@@ -395,7 +395,7 @@ impl Walk<'_> {
             let mut found = self.look(&entry, ahead.is_empty())?;
             if !matches!(found, Found::Directory) {
                 self.watch(&directory, &name)?;
-                // Again, for what was changed before the watch was there.
+                // The name is examined again, because it may have changed before the watch.
                 found = self.look(&entry, ahead.is_empty())?;
             }
             match found {
@@ -414,18 +414,18 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A directory that is not the path's end is watched at once, for its removal.
+    /// A directory within the path is watched at once, for its removal.
     fn look(&mut self, entry: &Path, is_last: bool) -> rustix::io::Result<Found> {
         match rustix::fs::readlink(entry, Vec::new()) {
             Ok(target) => return Ok(Found::Symlink(OsString::from_vec(target.into_bytes()).into())),
             Err(Errno::INVAL) if !is_last => {}
-            // What is wrong with it, who reads the file will be told.
+            // The reader of the file reports the error.
             Err(_) => return Ok(Found::Else),
         }
         let flags = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::DONT_FOLLOW;
         match self.add(entry, flags) {
             Ok(directory) => self.places.push((directory, OsString::new())),
-            // It may be passed through but not read, and so not watched. That it is removed is then not seen.
+            // A directory without read permission can be passed but not watched. Its removal is not reported.
             Err(Errno::ACCESS) => {}
             Err(Errno::NOTDIR | Errno::NOENT) => return Ok(Found::Else),
             Err(errno) => return Err(errno),
@@ -442,7 +442,7 @@ impl Walk<'_> {
             | WatchFlags::MOVE_SELF;
         let directory = match self.add(directory, flags) {
             Ok(directory) => directory,
-            // Gone since the walk came by, which the watch above it tells.
+            // The directory was removed since the walk, which the watch of its parent reports.
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(errno),
         };
@@ -450,13 +450,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Adds to the flags of a directory that is watched already.
+    /// Adds flags to a watched directory.
     fn add(&self, directory: &Path, flags: WatchFlags) -> rustix::io::Result<Descriptor> {
         inotify::add_watch(self.inotify, directory, flags | WatchFlags::ONLYDIR | WatchFlags::MASK_ADD)
     }
 }
 
-/// The kernel's limits are of a user and all its processes, and their error numbers mislead.
+/// The kernel's limits apply to all processes of a user, and their error numbers are misleading.
 fn explained(errno: Errno) -> String {
     match errno {
         Errno::MFILE if may_open_files() => {
@@ -467,12 +467,12 @@ fn explained(errno: Errno) -> String {
     }
 }
 
-/// The limit of open files has the same error number as the one of inotify instances.
+/// The limit of open files has the error number of the limit of inotify instances.
 fn may_open_files() -> bool {
     rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
-/// The names that a path consists of, and `..`.
+/// The names in a path, and `..`.
 fn steps(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),

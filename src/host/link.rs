@@ -1,7 +1,7 @@
-//! One connection to a server or a child, driven by the loop: a TCP or unix socket with TLS inside where that is wanted,
-//! or a pair of pipes. Connecting, the handshake, sending and receiving are turns that never wait; after each,
-//! [`Link::interests`] says what to poll for. Owns the descriptors, the session, what waits to be sent, and how the
-//! connection ended. Does not own names, deadlines, retries, nor what the bytes mean.
+//! One connection to a server or a child, driven by the loop: a TCP or unix socket, optionally with TLS, or a pair of
+//! pipes. Connecting, the handshake, sending and receiving are turns that never wait; after each, [`Link::interests`]
+//! says what to poll for. Owns the descriptors, the TLS session, the bytes to send, and the reason of the end. Does not
+//! own names, deadlines and retries, and does not know the meaning of the bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -19,38 +19,39 @@ use super::signals;
 use super::tls::Session;
 use super::wait::Interest;
 
-/// What one read takes from a descriptor at most.
+/// The limit of one read from a descriptor, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// Reads and writes of one turn. A peer that sends byte by byte, or takes everything at once, does not hold the loop.
+/// The number of reads and writes in one turn. A peer that sends byte by byte, or reads everything at once, must not
+/// hold up the loop.
 const MOST_CALLS: usize = 64;
 
-/// What may wait to be sent by [`Link::send`]: a peer that reads nothing does not use up the memory.
+/// The limit of the bytes that wait after [`Link::send`], so that a peer that does not read cannot use up the memory.
 const LARGEST_QUEUE: usize = 16 << 20;
 
-/// How far a connection has come.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// connect(2) is under way.
+    /// connect(2) is in progress.
     Connecting,
-    /// The connection is there; TLS shakes hands.
+    /// The TLS handshake is in progress.
     Securing,
-    /// It carries bytes.
+    /// The connection carries bytes.
     Open,
 }
 
-/// What came of receiving.
+/// The result of receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Everything that has come was given: poll.
+    /// All bytes that have arrived were returned. Poll before the next call.
     Waiting,
-    /// The budget is used up. There may be more at hand, which makes no descriptor readable: come again after others.
+    /// The budget is used up. More bytes may be available, which no descriptor reports: call again after other work.
     More,
     /// The peer will send no more.
     Ended,
 }
 
-/// Whether the socket takes more.
+/// Whether the socket accepts more bytes.
 enum Room {
     Left,
     Full,
@@ -61,29 +62,30 @@ pub struct Link {
     ends: Arc<Ends>,
     tls: Option<Box<Session>>,
     stage: Stage,
-    /// What [`Link::send`] was given, and how much of it has gone out.
+    /// The bytes of [`Link::send`], and how many of them are sent.
     queue: Vec<u8>,
     sent: usize,
-    /// The connection broke. Told only when all that was received before has been given: a server that hangs up has mostly
-    /// said why. Kept, because the kernel tells it once and then shows an orderly end.
+    /// The error that broke the connection. It is returned after all bytes that were received before it, because a
+    /// server that hangs up has mostly sent the reason. It is kept, because the kernel reports it once and then shows
+    /// an orderly end.
     broken: Option<Cause>,
     /// The peer will send no more.
     ended: bool,
 }
 
 impl fmt::Debug for Link {
-    /// Without what is sent: that holds passwords.
+    /// Omits the bytes to send, which contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("ends", &self.ends).field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 
 impl Link {
-    /// Begins to connect a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout when
-    /// sending. With `tls`, the handshake follows by itself.
+    /// Begins to connect a socket that notices a dead peer within 25 s: by keepalive when idle, by the user timeout
+    /// when sending. With `tls`, the handshake follows automatically.
     ///
     /// # Errors
-    /// There is no socket, or no way to the address.
+    /// The socket cannot be created, or the address is unreachable.
     pub fn tcp(address: SocketAddr, tls: Option<Session>) -> Result<Link, Cause> {
         Link::dial_tcp(address).map(|socket| Link::new(Ends::Socket(socket), tls, Stage::Connecting)).map_err(of_errno)
     }
@@ -104,10 +106,10 @@ impl Link {
         }
     }
 
-    /// Connects to a unix socket. That happens at once or not at all: a server whose queue is full is an error.
+    /// Connects to a unix socket. This succeeds or fails at once: a full queue of the server is an error.
     ///
     /// # Errors
-    /// There is no server, or no socket.
+    /// The server is missing, or the socket cannot be created.
     pub fn unix(path: &Path) -> Result<Link, Cause> {
         let dial = || {
             let address = SocketAddrUnix::new(path)?;
@@ -119,7 +121,7 @@ impl Link {
         dial().map(|socket| Link::new(Ends::Socket(socket), None, Stage::Open)).map_err(of_errno)
     }
 
-    /// Over a connected socket that stands already.
+    /// Wraps a connected socket.
     ///
     /// # Errors
     /// The socket cannot be made non-blocking.
@@ -129,10 +131,10 @@ impl Link {
         Ok(Link::new(Ends::Socket(socket), tls, stage))
     }
 
-    /// Over the pipes of a child: `input` is read, `output` is written.
+    /// Wraps the pipes of a child: `input` is read, `output` is written.
     ///
     /// # Errors
-    /// They cannot be made non-blocking.
+    /// The pipes cannot be made non-blocking.
     pub fn pipes(input: OwnedFd, output: OwnedFd) -> Result<Link, Cause> {
         for end in [&input, &output] {
             rustix::io::ioctl_fionbio(end, true).map_err(of_errno)?;
@@ -152,10 +154,10 @@ impl Link {
         }
     }
 
-    /// Puts TLS on a connection that is open without it. The handshake follows by itself.
+    /// Sets up TLS on an open plain connection. The handshake follows automatically.
     ///
     /// # Errors
-    /// Something waits to be sent without TLS.
+    /// Bytes still wait to be sent without TLS.
     pub fn secure_with(&mut self, session: Session) -> Result<(), Cause> {
         if self.stage != Stage::Open || self.tls.is_some() || self.unsent() > 0 {
             return Err(Cause::Other("TLS cannot be set up: the connection is in use".to_owned()));
@@ -164,7 +166,8 @@ impl Link {
         Ok(())
     }
 
-    /// What a child still writes, where the link is a pair of pipes. The pipe that it reads is closed.
+    /// The pipe with the further output of a child, if the link is a pair of pipes. The pipe that the child reads is
+    /// closed.
     pub fn into_input(self) -> Option<OwnedFd> {
         match Arc::into_inner(self.ends)? {
             Ends::Pipes { input, .. } => Some(input),
@@ -172,24 +175,24 @@ impl Link {
         }
     }
 
-    /// The descriptors, to be polled apart from the link. They stay the same for as long as it lives.
+    /// The descriptors, which can be polled apart from the link. They do not change during its life.
     pub fn ends(&self) -> Arc<Ends> {
         Arc::clone(&self.ends)
     }
 
-    /// How far the connection is.
+    /// The stage of the connection.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// Appends what to poll for. Reading is always wanted once there is a connection: a server may say something, or end
-    /// it, at any time.
+    /// Appends the descriptors to poll. An established connection is always polled for reading, because a server may
+    /// send bytes or close it at any time.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         let (read, write) = self.wants();
         self.ends.interests(read, write, out);
     }
 
-    /// Whether it waits for reading, and for writing: to connect, or for what it was given to send.
+    /// Whether the link polls for reading, and for writing: to connect, or to send the waiting bytes.
     pub fn wants(&self) -> (bool, bool) {
         match self.stage {
             Stage::Connecting => (false, true),
@@ -197,13 +200,14 @@ impl Link {
         }
     }
 
-    /// Goes on with connecting, with the handshake and with sending what waits, as far as that goes without waiting.
+    /// Continues to connect, to shake hands and to send the waiting bytes, as far as possible without waiting.
     ///
     /// # Errors
-    /// The connection cannot be made. One that was made and breaks says so in [`Link::receive`], after what came before.
+    /// The connection cannot be made. If an established connection breaks, [`Link::receive`] returns the error after
+    /// the received bytes.
     pub fn turn(&mut self) -> Result<(), Cause> {
         if self.stage == Stage::Connecting {
-            // A server may have reset a connection that it had taken before this is looked at.
+            // A server may accept a connection and reset it before this call.
             if !self.ends.is_connected().map_err(|error| self.unsecured(of_errno(error)))? {
                 return Ok(());
             }
@@ -224,7 +228,7 @@ impl Link {
         Ok(())
     }
 
-    /// Why a connection was of no use before it carried bytes.
+    /// The error of a connection that failed before it carried bytes.
     fn unsecured(&self, cause: Cause) -> Cause {
         match cause {
             Cause::Closed if self.tls.is_some() => {
@@ -234,7 +238,7 @@ impl Link {
         }
     }
 
-    /// Shakes hands.
+    /// Continues the TLS handshake.
     fn secure(&mut self) -> Result<(), Cause> {
         for _ in 0..MOST_CALLS {
             let Some(session) = &mut self.tls else { break };
@@ -260,10 +264,10 @@ impl Link {
         Ok(())
     }
 
-    /// Queues bytes, and sends what goes out at once.
+    /// Queues bytes, and sends as many as the kernel accepts at once.
     ///
     /// # Errors
-    /// More than 16 MB wait already: the peer does not take what it is sent.
+    /// More than 16 MB wait already: the peer does not read.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         let waiting = self.unsent();
         if waiting + bytes.len() > LARGEST_QUEUE {
@@ -277,18 +281,18 @@ impl Link {
         }
     }
 
-    /// How many bytes of [`Link::send`] have not gone out.
+    /// The number of bytes of [`Link::send`] that are not sent.
     pub fn unsent(&self) -> usize {
         self.queue.len() - self.sent
     }
 
-    /// Whether everything that was written is with the kernel.
+    /// Whether the kernel has accepted all written bytes.
     pub fn is_flushed(&self) -> bool {
         self.unsent() == 0 && self.tls.as_ref().is_none_or(|session| !session.wants_write())
     }
 
-    /// Sends as much as goes out at once, and tells how much of it was taken. Nothing before the connection is open, nor
-    /// once it is broken; see [`Link::receive`]. What is not taken is the caller's to keep, and to poll for.
+    /// Sends as many bytes as the kernel accepts at once, and returns their number. Sends nothing before the connection
+    /// is open, nor after it broke; see [`Link::receive`]. The caller keeps the rest, and polls for writing.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         if self.stage != Stage::Open || self.broken.is_some() {
             return 0;
@@ -303,7 +307,7 @@ impl Link {
 
     fn write_some(&mut self, bytes: &[u8], taken: &mut usize) -> io::Result<()> {
         for _ in 0..MOST_CALLS {
-            // rustls takes 64 KB, then wants to be rid of them.
+            // rustls buffers 64 KB, which have to be sent before it accepts more.
             if self.tls.as_ref().is_some_and(|session| session.wants_write()) {
                 match self.flush()? {
                     Room::Left => continue,
@@ -326,7 +330,7 @@ impl Link {
                 Err(e) => return Err(e),
             }
         }
-        // There may be room left: the poll says so at once.
+        // If the socket still has room, the next poll reports it at once.
         Ok(())
     }
 
@@ -356,10 +360,10 @@ impl Link {
         }
     }
 
-    /// Appends what has come, about `budget` bytes of it at most.
+    /// Appends the received bytes, about `budget` at most.
     ///
     /// # Errors
-    /// The connection broke. What came before has been given.
+    /// The connection broke. The bytes before that were returned.
     pub fn receive(&mut self, into: &mut Vec<u8>, budget: usize) -> Result<Received, Cause> {
         let begin = into.len();
         for _ in 0..MOST_CALLS {
@@ -381,11 +385,11 @@ impl Link {
         Ok(Received::More)
     }
 
-    /// Reads what has come, into a buffer that is not empty. `None`: nothing is there. `Some(0)`: the peer will send no
-    /// more.
+    /// Reads the received bytes into a non-empty buffer. `None`: no bytes are available. `Some(0)`: the peer will send
+    /// no more.
     ///
     /// # Errors
-    /// The connection broke. What came before has been given.
+    /// The connection broke. The bytes before that were returned.
     pub fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Cause> {
         if self.stage != Stage::Open {
             return Ok(None);
@@ -397,7 +401,7 @@ impl Link {
             let read = match &mut self.tls {
                 None => self.ends.read(into),
                 Some(session) => match session.read(into) {
-                    // Nothing is decrypted: look at the socket. After the socket's end the session says so.
+                    // No decrypted bytes are left, so the socket is read. After its end the session reports the end.
                     Err(e) if e.kind() == ErrorKind::WouldBlock => match self.fill() {
                         Ok(_) => continue,
                         Err(e) => Err(e),
@@ -408,7 +412,7 @@ impl Link {
             match read {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    // A session may have something of its own to say.
+                    // The session may have records of its own to send.
                     if self.tls.as_ref().is_some_and(|session| session.wants_write()) {
                         self.write(&[]);
                     }
@@ -426,22 +430,22 @@ impl Link {
                 Ok(n) => return Ok(Some(n)),
             }
         }
-        // What is left is with the kernel, so that the poll says so.
+        // The rest is in the kernel, so the next poll reports it.
         Ok(None)
     }
 
-    /// What reading gives when nothing more will come.
+    /// The result of a read after the last byte.
     fn end(&self) -> Result<Option<usize>, Cause> {
         self.broken.clone().map_or(Ok(Some(0)), Err)
     }
 
-    /// Whether the connection broke or the peer will send no more, as far as is known.
+    /// Whether the connection is known to have broken or ended.
     pub fn is_over(&self) -> bool {
         self.ended || self.broken.is_some()
     }
 
-    /// Looks whether the peer still has it open and has sent nothing that was not asked for. A TLS server may have sent
-    /// what is TLS's own business (session tickets), so the session has to look at it.
+    /// Whether the peer keeps the connection open and has sent no unexpected bytes. A TLS server may have sent records
+    /// for the session itself (session tickets), so the session has to read them.
     pub fn is_idle(&mut self) -> bool {
         if self.stage != Stage::Open || self.is_over() || !self.is_flushed() {
             return false;
@@ -456,19 +460,19 @@ impl Link {
 /// The descriptors of a link.
 #[derive(Debug)]
 pub enum Ends {
-    /// For both directions.
+    /// One socket for both directions.
     Socket(OwnedFd),
-    /// One for each direction.
+    /// One pipe for each direction.
     Pipes {
-        /// Read from.
+        /// The pipe to read.
         input: OwnedFd,
-        /// Written to.
+        /// The pipe to write.
         output: OwnedFd,
     },
 }
 
 impl Ends {
-    /// Appends them as they are to be polled.
+    /// Appends the descriptors to poll.
     pub fn interests<'a>(&'a self, read: bool, write: bool, out: &mut Vec<Interest<'a>>) {
         match self {
             Ends::Socket(socket) => out.push(Interest { fd: socket.as_fd(), read, write }),
@@ -486,7 +490,8 @@ impl Ends {
     fn is_connected(&self) -> Result<bool, Errno> {
         let Ends::Socket(socket) = self else { return Ok(true) };
         sockopt::socket_error(socket)??;
-        // No error may also mean: not yet. Only the peer's address says that it has come about.
+        // No error may also mean that the connection is still in progress. Only the peer's address shows that it is
+        // established.
         match net::getpeername(socket) {
             Ok(peer) => Ok(peer.is_some()),
             Err(Errno::NOTCONN) => Ok(false),
@@ -494,7 +499,7 @@ impl Ends {
         }
     }
 
-    /// Whether there is nothing to read, nor an end.
+    /// Whether neither bytes nor the end have arrived.
     fn is_silent(&self) -> bool {
         match self {
             Ends::Socket(socket) => matches!(net::recv(socket, &mut [0; 1], RecvFlags::PEEK), Err(Errno::WOULDBLOCK)),

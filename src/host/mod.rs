@@ -1,5 +1,5 @@
-//! Every syscall, socket, file and process.
-//! Decides nothing: it does what it is told and says what came of it.
+//! All system calls: sockets, files, processes, signals and time.
+//! Decides nothing: its callers say what to do, and it returns the result.
 
 mod backlog;
 pub mod cause;

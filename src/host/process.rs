@@ -253,7 +253,8 @@ fn signal_of(number: i32) -> Option<Signal> {
 pub struct Termination {
     target: SignalTarget,
     next: Next,
-    /// What the process still writes until it is sent a signal: read and dropped, so that it is not ended by its last words.
+    /// The pipe with the further output of the process. It is read and dropped until the process gets a signal, so that
+    /// a full pipe does not block its exit.
     output: Option<OwnedFd>,
 }
 
@@ -270,8 +271,8 @@ pub enum SignalTarget {
 
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// It was asked in a way of its own, and is sent the signal of this number where that does not help; then it has as long
-    /// as this.
+    /// The process was asked to end in its own way. If it does not end, it gets the signal of this number, and then has
+    /// this time.
     SignalAt {
         at: Instant,
         number: i32,
@@ -291,18 +292,19 @@ impl Termination {
         termination
     }
 
-    /// Sends no signal to a child that was asked to end in a way of its own, unless it is still there after `grace`. Then
-    /// SIGTERM follows, and after as long again SIGKILL. `output`, which does not block, is what it still writes.
+    /// Sends no signal to a child that was asked to end in its own way, unless it is still running after `grace`.
+    /// SIGTERM follows then, and SIGKILL after the same time. `output`, which is non-blocking, is the pipe with its further
+    /// output.
     pub fn after_farewell(target: SignalTarget, output: Option<OwnedFd>, grace: Duration, now: Instant) -> Termination {
         Termination { target, next: Next::SignalAt { at: now + grace, number: SIGTERM, timeout: grace }, output }
     }
 
-    /// To be polled for reading: then [`Termination::drain`] is wanted.
+    /// The pipe to poll for reading. [`Termination::drain`] is due when it is ready.
     pub fn output(&self) -> Option<BorrowedFd<'_>> {
         self.output.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Reads and drops what the process has written, as much as one turn may take.
+    /// Reads and drops the output of the process, up to the limit of one turn.
     pub fn drain(&mut self) {
         let mut dropped = [0; 16 * 1024];
         for _ in 0..MOST_DRAINED {
@@ -310,7 +312,7 @@ impl Termination {
             match rustix::io::read(output, &mut dropped) {
                 Ok(1..) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
-                // Nothing more comes.
+                // The pipe has ended.
                 Ok(0) | Err(_) => self.output = None,
             }
         }
@@ -416,7 +418,7 @@ pub enum Escalation {
 }
 
 impl Escalation {
-    /// What a log says of it.
+    /// The text for the log.
     pub fn line(self, pid: Pid) -> Line {
         let line = match self {
             Escalation::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
@@ -429,7 +431,7 @@ impl Escalation {
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
-/// Reads of one [`Termination::drain`].
+/// The number of reads in one [`Termination::drain`].
 const MOST_DRAINED: usize = 64;
 
 /// The time between SIGKILL and giving up.
@@ -508,7 +510,7 @@ impl Command {
         }
     }
 
-    /// Asks the command and its process group to end.
+    /// Sends SIGTERM to the command and its process group.
     pub fn terminate(self, now: Instant) -> Termination {
         match self.limit {
             Limit::Missed { termination, .. } => termination,

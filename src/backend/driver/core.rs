@@ -102,13 +102,13 @@ impl Core {
     }
 
     /// Whether a failure was reported to a subscriber and not its end.
-    pub fn is_told(&self, id: Id) -> bool {
+    pub fn is_failure_reported(&self, id: Id) -> bool {
         self.reported.contains(&id)
     }
 
     /// A subscriber was added. It may have got a report of a failure before.
-    pub fn add(&mut self, id: Id, told: bool) {
-        if told {
+    pub fn add(&mut self, id: Id, failure_reported: bool) {
+        if failure_reported {
             self.reported.insert(id);
         }
     }
@@ -227,6 +227,26 @@ impl Core {
         of.waiting().into_iter().for_each(|id| self.report(id, Report::Failed(words.clone()), now, out));
         of.give_up();
     }
+}
+
+/// The subscribers of a store whose nodes are not known.
+pub struct Unlocated {
+    /// All of them.
+    pub ids: Vec<Id>,
+    /// Whether the time limit of a one-shot run has passed.
+    pub given_up: bool,
+}
+
+impl Subscribers for Unlocated {
+    fn waiting(&self) -> Vec<Id> {
+        self.ids.clone()
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    fn use_node(&mut self, _name: &str) {}
 }
 
 #[cfg(test)]

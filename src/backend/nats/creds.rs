@@ -3,19 +3,19 @@
 
 use crate::config::Secret;
 
-/// What a credentials file holds.
+/// The content of a credentials file.
 pub struct Creds {
-    /// The token that says who the user is.
+    /// The token (JWT) that identifies the user.
     pub jwt: Secret,
-    /// The private key, by which the user proves it.
+    /// The private key that authenticates the user.
     pub seed: Seed,
 }
 
 /// The seed of an Ed25519 key, which no `Debug` shows.
 pub struct Seed {
-    /// As it is in the file.
+    /// The seed as it is in the file.
     pub text: Secret,
-    /// The key itself.
+    /// The bytes of the key.
     pub key: [u8; 32],
 }
 
@@ -31,7 +31,7 @@ impl Creds {
     /// Reads the text of a credentials file.
     ///
     /// # Errors
-    /// A block is missing, or the seed is none. The text of the error has no secret.
+    /// A block is missing, or the seed is invalid. The text of the error contains no secret.
     pub fn of(text: &str) -> Result<Creds, &'static str> {
         let mut blocks = text.lines().map(str::trim).peekable();
         let mut block = || {
@@ -54,7 +54,7 @@ fn is_content(line: &str) -> bool {
     !line.starts_with("---") && !line.is_empty() && line.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The key of a user's seed; `None`: it is none.
+/// The key of a user's seed; `None`: the seed is invalid.
 fn seed(text: &str) -> Option<[u8; 32]> {
     let bytes = base32(text).filter(|_| text.len() == SEED_LENGTH)?;
     let (content, sum) = bytes.split_at_checked(34)?;

@@ -1,5 +1,5 @@
-//! The requests to JetStream, and what their answers say: which consumer is made of a bucket, and why one cannot be. Knows
-//! neither connections nor time.
+//! The request for a consumer of a JetStream bucket, and its answer: the number of messages, or why the consumer cannot
+//! be created. Knows neither connections nor time.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ const INACTIVE: Duration = Duration::from_secs(5);
 /// The server refuses shorter heartbeats.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// The first version with consumers that the client names.
+/// The first server version with consumers that are named by the client.
 const NAMED_CONSUMERS: (u64, u64) = (2, 9);
 
-/// What is asked for.
+/// The options of a consumer.
 pub struct Wanted<'a> {
     /// The bucket.
     pub bucket: &'a str,
@@ -25,7 +25,7 @@ pub struct Wanted<'a> {
     pub name: &'a str,
     /// Where the consumer delivers.
     pub deliver: &'a str,
-    /// How long the consumer may be silent.
+    /// The longest silence of the consumer.
     pub heartbeat: Duration,
     /// The server's version.
     pub version: &'a str,
@@ -58,7 +58,7 @@ pub fn create(wanted: &Wanted<'_>) -> (String, String) {
     (subject, json!({ "stream_name": stream, "config": config }).to_string())
 }
 
-/// Whether a version such as `2.10.4` is at least another. What is no version is new.
+/// Whether a version such as `2.10.4` is at least another one. Any other text counts as new.
 fn is_at_least(version: &str, least: (u64, u64)) -> bool {
     let mut numbers = version.split(['.', '-']).map(str::parse::<u64>);
     match (numbers.next(), numbers.next()) {
@@ -67,18 +67,18 @@ fn is_at_least(version: &str, least: (u64, u64)) -> bool {
     }
 }
 
-/// Why there is no consumer.
+/// Why the consumer was not created.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such bucket.
+    /// The bucket does not exist.
     NoBucket,
-    /// Only a person can change it.
+    /// An operator has to correct the cause.
     Denied(String),
-    /// It may be otherwise soon.
+    /// The cause may pass by itself.
     Unavailable(String),
 }
 
-/// What of an answer is needed.
+/// The used fields of an answer.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -97,16 +97,16 @@ struct Error {
     description: String,
 }
 
-/// The server's code for a stream that is not there.
+/// The server's code for a missing stream.
 const NO_STREAM: u64 = 10059;
 
-/// The server's codes for JetStream that is turned off: for an account, and as a whole.
+/// The server's codes for disabled JetStream: for an account, and for the whole server.
 const NO_JETSTREAM: [u64; 2] = [10039, 10076];
 
-/// The answer to [`create`]: how many messages there were to deliver.
+/// Reads the answer to [`create`]. Returns the number of messages to deliver.
 ///
 /// # Errors
-/// There is no consumer.
+/// The consumer was not created.
 pub fn created(headers: Headers<'_>, payload: &[u8]) -> Result<u64, Refusal> {
     if headers.status() == Some(503) {
         return Err(Refusal::Unavailable("no server with JetStream answers".to_owned()));

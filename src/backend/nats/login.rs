@@ -1,4 +1,4 @@
-//! What a server says of itself before a login, and the line that logs in. Hides secrets from errors. Decides neither when
+//! The server's INFO before a login, and the CONNECT line that logs in. Hides secrets from errors. Decides neither when
 //! a login is needed nor what follows a refusal.
 
 use base64::Engine;
@@ -11,44 +11,44 @@ use crate::backend::protocol::Credentials;
 use crate::backend::redact::{Redactor, percent_decoded};
 use crate::config::Secret;
 
-/// Signs a text with the Ed25519 key of a seed. `None`: this build has no signatures.
+/// Signs a text with the Ed25519 key of a seed. `None`: this build cannot sign.
 pub type Sign = fn(&[u8; 32], &[u8]) -> Option<Vec<u8>>;
 
-/// What a server says of itself.
+/// The INFO of a server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Info {
     /// The server's version.
     pub version: String,
-    /// Whether it knows headers.
+    /// Whether the server supports headers.
     pub headers: bool,
     /// Clients must set up TLS.
     pub tls_required: bool,
     /// Clients may set up TLS.
     pub tls_available: bool,
-    /// What a user with a key signs.
+    /// The nonce that a user with a key signs.
     pub nonce: Option<String>,
 }
 
 impl Info {
-    /// From the JSON of the server.
+    /// Parses the JSON of INFO.
     pub fn of(json: &[u8]) -> Option<Info> {
         serde_json::from_slice(json).ok()
     }
 }
 
-/// What the credentials of the configuration are.
+/// The kind of credentials in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A user and a password, or nothing.
+    /// User and password, or none.
     User,
-    /// A token, which stands where the password would.
+    /// A token, in the place of the password.
     Token,
-    /// The text of a credentials file, which stands where the password would.
+    /// The text of a credentials file, in the place of the password.
     Creds,
 }
 
-/// The user and the password of a URL, decoded. A user alone is a token.
+/// The decoded user and password of a URL. A user without a password is a token.
 pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
     let (_, rest) = url.split_once("://")?;
     let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
@@ -58,27 +58,28 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
     }
 }
 
-/// Who logs in.
+/// The identity of a login.
 pub enum Who {
-    /// A server without users is expected.
+    /// No credentials, for a server without users.
     Anonymous,
     /// A user with a password.
     User(Credentials),
-    /// Who has this token.
+    /// A token.
     Token(Secret),
-    /// The user of a key.
+    /// A user with a key.
     Key(Creds),
 }
 
 impl Who {
-    /// From the credentials of the configuration and the URL of the node. The secrets are hidden from errors from now on.
+    /// Selects the identity from the credentials of the configuration and the URL of the node. The secrets are hidden
+    /// from errors from now on.
     ///
     /// # Errors
-    /// The credentials file is of no use, in words.
+    /// The credentials file is unusable. The text says why.
     pub fn of(credentials: Option<Credentials>, kind: Kind, url: &str, secrets: &mut Redactor) -> Result<Who, String> {
         let user = |user, password| Who::User(Credentials { user: Secret::new(user), password: Secret::new(password) });
         let who = match (of_url(url), kind, credentials) {
-            // The user of a URL comes first, as for every client of NATS, but for a key.
+            // The user of a URL has priority over the configuration, as in all NATS clients, except over a key.
             (_, Kind::Creds, Some(Credentials { password: file, .. })) => {
                 Who::Key(Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?)
             }
@@ -108,10 +109,10 @@ impl Who {
         }
     }
 
-    /// The line that logs in.
+    /// The CONNECT line.
     ///
     /// # Errors
-    /// The key cannot be used with this server, in words.
+    /// The key cannot be used with this server. The text says why.
     pub fn connect(&self, info: &Info, is_secure: bool, sign: Sign) -> Result<String, String> {
         let mut options = json!({
             "verbose": false,

@@ -1,5 +1,5 @@
-//! Which keys of a bucket share a name in the store (`a.b` and `a/b`), and what a change of one of them means. Keeps the
-//! values of such keys alone: all others are the store's. Knows neither messages nor time.
+//! Tracks the keys of a bucket that share a store key (`a.b` and `a/b`), and computes what a change of one of them
+//! means. Keeps the values of such keys only; all others are in the store. Knows neither messages nor time.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,69 +8,70 @@ use crate::backend::Change;
 use crate::backend::keys::{Keys, StoreKey};
 use crate::store::{Bytes, Layer};
 
-/// The keys of a bucket that one resource wants.
+/// The keys of a bucket that belong to one resource.
 #[derive(Debug, Default)]
 pub struct Mirror {
-    /// While the bucket is read.
+    /// The keys of a read in progress.
     layer: Layer,
-    /// Store keys that have a key of their own: the usual ones.
+    /// Store keys with one key of the bucket, in its usual form.
     exact: BTreeSet<Bytes>,
-    /// Store keys that other keys stand for, with or without the usual one.
+    /// Store keys with other keys of the bucket, with or without the usual one.
     shared: BTreeMap<Bytes, BTreeMap<Owner, Owned>>,
 }
 
-/// A key of the bucket; `None`: the usual one of its store key.
+/// A key of the bucket; `None`: the usual form of its store key.
 type Owner = Option<Box<str>>;
 
-/// What one of several keys with the same store key has.
+/// The value of one of several keys with the same store key.
 #[derive(Clone, Debug)]
 struct Owned {
-    /// In the stream: of several values the newest wins. 0: before all others.
+    /// The sequence number in the stream: the newest of several values wins. 0: before all others.
     sequence: u64,
-    /// `None`: the store's, which is not known here.
+    /// The value; `None`: it is only in the store.
     value: Option<Bytes>,
 }
 
-/// What a change means.
+/// The meaning of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// One key of the store.
+    /// One key of the store changed.
     Change(Change),
-    /// It cannot be told: the bucket must be read again.
+    /// The new value is unknown: the bucket must be read again.
     ReadAgain,
 }
 
-/// The path of a key: dots are slashes.
+/// The path of a key: its dots become slashes.
 pub fn path(key: &str) -> Vec<u8> {
     let mut path = vec![b'/'];
     path.extend(key.bytes().map(|byte| if byte == b'.' { b'/' } else { byte }));
     path
 }
 
-/// The name in the store of a key whose path this is. One that has slashes itself is never exact: dots are usual.
+/// The store key of a key with this path. A key that has slashes itself is never exact, because dots are the usual
+/// form.
 pub fn store_key(keys: &Keys, key: &str, path: &[u8]) -> Option<StoreKey> {
     let StoreKey { key: name, exact } = keys.store_key(path)?;
     Some(StoreKey { key: name, exact: exact && !key.contains('/') })
 }
 
 impl Mirror {
-    /// Takes a key while the bucket is read. `value`: `None` for a key that was removed.
+    /// Takes a key during a read. `value`: `None` for a removed key.
     pub fn load(&mut self, name: StoreKey, key: &str, sequence: u64, value: Option<Bytes>) {
         match self.apply(name, key, sequence, value) {
             Applied::Change(Change::Put(key, value)) => drop(self.layer.insert(key, value)),
             Applied::Change(Change::Delete(key)) => drop(self.layer.remove(&key)),
-            // What is loaded has all its values.
+            // A read has the values of all keys.
             Applied::ReadAgain => {}
         }
     }
 
-    /// What was read.
+    /// Ends the read, and returns its keys.
     pub fn take(&mut self) -> Layer {
-        // A map that grew key by key has twice the memory of one that is made at once.
+        // A map that grows key by key takes twice the memory of one that is built at once.
         Layer::from_iter(std::mem::take(&mut self.layer))
     }
 
-    /// Takes a change of a key. They come in the order of the stream.
+    /// Takes a change of a key. Changes come in the order of the stream.
     pub fn apply(&mut self, name: StoreKey, key: &str, sequence: u64, value: Option<Bytes>) -> Applied {
         let StoreKey { key: store_key, exact } = name;
         let was_there = self.exact.contains(&store_key);

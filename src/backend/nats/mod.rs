@@ -1,6 +1,6 @@
-//! NATS: a key-value bucket of JetStream. What the configuration means is made into drivers; resources that use the same
-//! bucket in the same way share one, and with it a connection. The bytes are `wire`'s and `jetstream`'s, `login` has the
-//! users, `protocol` says what when.
+//! The backend `nats`: a key-value bucket of JetStream. Creates a driver from the options; resources with equal options
+//! for a bucket share a driver and its connection. `wire` and `jetstream` have the bytes, `login` the users, `protocol`
+//! the requests.
 
 mod creds;
 mod jetstream;
@@ -39,7 +39,7 @@ pub fn driver(nats: &config::Nats, mode: Mode, random: fn(u64) -> u64, now: Inst
                 kind,
                 secure: nats.tls != config::Tls::default(),
                 watch_deadline: nats.watch_deadline,
-                patience: nats.network.request_timeout,
+                timeout: nats.network.request_timeout,
                 max_response: nats.network.max_response,
                 limits: nats.network.read,
                 sign: crate::host::tls::sign,
@@ -47,7 +47,7 @@ pub fn driver(nats: &config::Nats, mode: Mode, random: fn(u64) -> u64, now: Inst
             Box::new(Nats::new(settings, mode, random(u64::MAX), now))
         })
     };
-    // As the clients of NATS do: many machines have the same list.
+    // NATS clients start with a random node, because many machines have the same list.
     let nodes = Nodes::List(nats.nodes.clone(), Start::Anywhere);
     let tls = nats.tls.clone();
     let store = Store { name: NAME.into(), nodes, limits: limits(&nats.network), tls, login, deadline, random };

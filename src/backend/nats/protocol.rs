@@ -1,6 +1,6 @@
-//! NATS as a protocol: logs in on one connection, and reads and watches a bucket by one consumer for each resource. The
-//! messages of a consumer have numbers without a gap; a consumer that has one, or is silent, is made anew. Knows neither the
-//! bytes of operations nor those of requests: these are `wire`'s and `jetstream`'s.
+//! NATS as a protocol: logs in on one connection, and reads and watches a bucket with one consumer for each resource.
+//! The messages of a consumer are numbered without gaps; after a gap or a silence the consumer is created again. `wire`
+//! has the bytes of operations, `jetstream` those of requests.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,39 +25,40 @@ use crate::store::Bytes;
 /// The one connection.
 const CALL: CallId = CallId(0);
 
-/// What lasted as long as this was no failure.
+/// A connection or consumer that lasted this long did not fail.
 const LASTING: Duration = LONGEST_BACKOFF;
 
 /// An idle connection is kept if a read is due within this time.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// The subscription for replies. Those of consumers follow; one with a wildcard is not delivered to by consumers.
+/// The subscription for replies. The subscriptions of consumers follow, because a consumer does not deliver to a
+/// wildcard.
 const REPLIES: u64 = 0;
 
-/// Heartbeats within the time that a consumer may be silent.
+/// The number of heartbeats within the longest silence of a consumer.
 const HEARTBEATS: u32 = 3;
 
-/// What the configuration says.
+/// The options of a bucket.
 pub struct Settings {
-    /// URLs, as they are.
+    /// The URLs of the nodes.
     pub nodes: Vec<String>,
-    /// The same without credentials, as they are logged.
+    /// The URLs without credentials, for the log.
     pub shown: Vec<String>,
     /// The bucket.
     pub bucket: String,
-    /// What the credentials are.
+    /// The kind of the credentials.
     pub kind: Kind,
-    /// TLS is needed although the URL does not say so: there are files for it.
+    /// Whether TLS is required although the URL does not say so, because the configuration has files for it.
     pub secure: bool,
-    /// How long a consumer may be silent.
+    /// The longest silence of a consumer.
     pub watch_deadline: Duration,
-    /// How long an answer may take.
-    pub patience: Duration,
-    /// The most bytes of one message.
+    /// The time limit for an answer.
+    pub timeout: Duration,
+    /// The size limit of one message, in bytes.
     pub max_response: usize,
-    /// The most that one read may bring.
+    /// The limits of one read.
     pub limits: config::ReadLimits,
-    /// Makes the signature of a user with a key.
+    /// Signs for a user with a key.
     pub sign: Sign,
 }
 
@@ -65,46 +66,46 @@ pub struct Settings {
 pub struct Nats {
     settings: Settings,
     readings: Readings,
-    /// The place of the node that is used.
+    /// The index of the current node.
     node: usize,
     stage: Stage,
     reader: Reader,
-    /// What the server said of itself.
+    /// The INFO of the server.
     info: Info,
     /// The unique part of the names of inboxes and consumers.
     unique: String,
     /// The number of the last subscription.
     last: u64,
     consumers: BTreeMap<u64, Consumer>,
-    /// Who logs in.
+    /// The identity of the login.
     who: Who,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
-    /// When the last input came.
+    /// The time of the last input.
     now: Instant,
 }
 
-/// How far the connection is.
+/// The stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// There is none.
+    /// No connection.
     Idle,
-    /// Files with secrets are read. No error shows them before.
+    /// The files with credentials are being read. The connection follows, so that errors can hide them.
     Reading,
-    /// It is being made.
+    /// The connection is being made.
     Connecting,
-    /// The server is to describe itself until then.
+    /// The server has to send INFO by this moment.
     Greeting(Instant),
     /// TLS is being set up.
     Securing,
-    /// The login is to be confirmed until then.
+    /// The server has to confirm the login by this moment.
     LoggingIn(Instant),
-    /// It can be used, since then.
+    /// The connection is usable, since this moment.
     Ready(Instant),
 }
 
-/// A consumer of the bucket, of one resource.
+/// The consumer of one resource.
 struct Consumer {
     id: Id,
     state: State,
@@ -112,7 +113,7 @@ struct Consumer {
     tally: Tally,
     /// The number of the last message.
     delivered: u64,
-    /// When it brought something last.
+    /// The time of the last message.
     heard: Instant,
     since: Instant,
     changes: Vec<Change>,
@@ -121,25 +122,25 @@ struct Consumer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was asked for. Messages may come before the answer.
+    /// The request for the consumer is sent. Messages may arrive before its answer.
     Asked { is_over: bool },
-    /// It delivers what there was: so many messages.
+    /// The consumer delivers the existing keys, this many messages in total.
     Loading { count: u64 },
-    /// It delivers changes.
+    /// The consumer delivers changes.
     Live,
 }
 
-/// What becomes of a consumer after a message.
+/// What follows for a consumer after a message.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Nothing,
-    /// All keys are there.
+    /// All keys have arrived.
     Loaded,
-    /// It cannot go on, in words for the log.
+    /// The consumer cannot continue. The text is for the log.
     Lost(&'static str),
-    /// The bucket has to be read again, in words for the log. Nothing failed.
+    /// The bucket has to be read again without a failure. The text is for the log.
     Again(&'static str),
-    /// The read is larger than it may be.
+    /// The read exceeds its limits.
     TooMany(String),
 }
 
@@ -173,21 +174,21 @@ impl Nats {
         self.settings.nodes.get(self.node).map_or("", |node| node)
     }
 
-    /// Whether TLS is needed whatever the server wants.
+    /// Whether TLS is required even if the server does not require it.
     fn needs_tls(&self) -> bool {
         self.settings.secure || self.url().starts_with("tls://")
     }
 
     fn later(&self) -> Instant {
-        self.now + self.settings.patience
+        self.now + self.settings.timeout
     }
 
-    /// The time until what only a person can mend is tried again.
+    /// The pause before a retry if an operator has to correct the cause.
     fn slow_retry(&mut self) -> Duration {
         self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
     }
 
-    /// What the connection was about to do.
+    /// The step of the connection, for errors.
     fn verb(&self) -> &'static str {
         match self.stage {
             Stage::Idle | Stage::Connecting | Stage::Greeting(_) | Stage::Securing => "connect to",
@@ -201,7 +202,7 @@ impl Nats {
         self.fail_until(words, None, out);
     }
 
-    /// The node did not do what it was asked for: all that goes with its connection is over.
+    /// Reports that the node failed, and drops the connection with its consumers.
     fn fail_until(&mut self, words: &str, not_before: Option<Instant>, out: &mut Vec<Output>) {
         let words = format!("failed to {} {}: {words}", self.verb(), self.shown());
         if let Stage::Ready(since) = self.stage
@@ -215,7 +216,7 @@ impl Nats {
         out.push(Output::NodeFailed { words, not_before });
     }
 
-    /// Only a person can mend it.
+    /// Reports a failure that an operator has to correct.
     fn lock_out(&mut self, words: &str, out: &mut Vec<Output>) {
         out.push(Output::FailFast);
         let not_before = self.now + self.slow_retry();
@@ -230,37 +231,37 @@ impl Nats {
 
     fn turn(&mut self, out: &mut Vec<Output>) {
         let now = self.now;
-        let patience = self.settings.patience;
+        let timeout = self.settings.timeout;
         match self.stage {
             Stage::Idle if self.readings.is_due(now) => {
-                // At every login, so that a new password is used at once.
+                // The credentials are read for every login, so that a new password counts at once.
                 self.stage = Stage::Reading;
                 out.push(Output::ReadCredentials);
             }
             Stage::Greeting(until) if until <= now => {
                 self.fail(
-                    &format!("the server said nothing within {patience:?}: it may be no NATS, or want TLS first"),
+                    &format!("the server said nothing within {timeout:?}: it may be no NATS, or want TLS first"),
                     out,
                 );
             }
-            Stage::LoggingIn(until) if until <= now => self.fail(&format!("no answer within {patience:?}"), out),
+            Stage::LoggingIn(until) if until <= now => self.fail(&format!("no answer within {timeout:?}"), out),
             Stage::Ready(_) => self.use_connection(out),
             Stage::Idle | Stage::Connecting | Stage::Greeting(_) => {}
             Stage::Securing | Stage::Reading | Stage::LoggingIn(_) => {}
         }
     }
 
-    /// Looks for consumers that are silent, and makes what is missing.
+    /// Ends silent consumers, and creates missing ones.
     fn use_connection(&mut self, out: &mut Vec<Output>) {
         let now = self.now;
         let silent = self.consumers.iter().filter(|(_, consumer)| consumer.late(&self.settings) <= now);
         let silent: Vec<(u64, State)> = silent.map(|(number, consumer)| (*number, consumer.state)).collect();
         for (number, state) in silent {
             if state != State::Live {
-                let words = format!("bucket `{}`: no answer within {:?}", self.settings.bucket, self.settings.patience);
+                let words = format!("bucket `{}`: no answer within {:?}", self.settings.bucket, self.settings.timeout);
                 return self.fail(&words, out);
             }
-            // Its silence was pause enough.
+            // No further pause is needed after the silence.
             self.renew(number, "consumer is silent, reading the bucket again", out);
         }
         if self.consumers.values().any(|consumer| consumer.state != State::Live) {
@@ -279,7 +280,7 @@ impl Nats {
         }
     }
 
-    /// Makes a consumer for a resource.
+    /// Creates a consumer for a resource.
     fn consume(&mut self, id: Id, out: &mut Vec<Output>) {
         self.last += 1;
         let (number, bucket) = (self.last, &self.settings.bucket);
@@ -318,11 +319,11 @@ impl Nats {
         }
     }
 
-    /// What a consumer brings cannot be trusted any more.
+    /// Ends a consumer whose messages are no longer reliable.
     fn lost(&mut self, number: u64, why: &'static str, out: &mut Vec<Output>) {
         let Some(Consumer { since, .. }) = self.consumers.get(&number) else { return };
         if self.now.saturating_duration_since(*since) < LASTING {
-            // Read after read would follow: the pause of a failure is better.
+            // Otherwise reads would follow each other without the pause of a failure.
             return self.fail(why, out);
         }
         self.renew(number, why, out);
@@ -341,7 +342,7 @@ impl Nats {
         self.consumers.values_mut().for_each(|consumer| out.extend(consumer.flush()));
     }
 
-    /// Bytes came.
+    /// Takes received bytes.
     fn bytes(&mut self, piece: &[u8], out: &mut Vec<Output>) {
         let mut reader = std::mem::replace(&mut self.reader, Reader::new(0));
         reader.push(piece);
@@ -352,7 +353,7 @@ impl Nats {
                 Ok(None) => break,
                 Err(error) => return self.fail(&error.to_string(), out),
             }
-            // It failed: what is left is of no use.
+            // The connection failed, so the rest is dropped.
             if self.stage == Stage::Idle {
                 return;
             }
@@ -379,12 +380,12 @@ impl Nats {
             }
             (Operation::Message(message), Stage::Ready(_)) => self.message(&message, answers, out),
             (_, Stage::Greeting(_)) => self.fail(&wire::Unreadable::Operation.to_string(), out),
-            // Later descriptions tell of the cluster: the nodes are the configuration's.
+            // Later INFOs describe the cluster, but the nodes come from the configuration.
             (Operation::Info(_) | Operation::Pong | Operation::Ok | Operation::Message(_), _) => {}
         }
     }
 
-    /// The server described itself.
+    /// Takes the INFO of the server.
     fn greeted(&mut self, json: &[u8], out: &mut Vec<Output>) {
         let Some(info) = Info::of(json) else {
             return self.fail("description of the server that is not readable", out);
@@ -405,7 +406,7 @@ impl Nats {
         self.log_in(false, out);
     }
 
-    /// Who logs in is known.
+    /// Sends the login.
     fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, out: &mut Vec<Output>) {
         if self.stage != Stage::Reading {
             return;
@@ -432,7 +433,7 @@ impl Nats {
         }
     }
 
-    /// The server reports an error. It closes the connection after most of them.
+    /// Takes an error of the server, which closes the connection after most errors.
     fn error(&mut self, words: &str, out: &mut Vec<Output>) {
         let lower = words.to_ascii_lowercase();
         let words = self.secrets.redact(crate::cut::cut(words, 300));
@@ -442,7 +443,7 @@ impl Nats {
             let (number, id) = (*number, consumer.id);
             return self.refuse(number, id, &words, out);
         }
-        // A token that ends while it is used may have been renewed in its file.
+        // An expired token may have been renewed in its file.
         let is_over = lower.contains("expired") && matches!(self.stage, Stage::Ready(_));
         if (lower.contains("authorization") || lower.contains("authentication"))
             && !lower.contains("timeout")
@@ -454,13 +455,13 @@ impl Nats {
         self.fail(&words, out);
     }
 
-    /// One resource cannot have what it wants.
+    /// Reports a failure that concerns one resource.
     fn refuse(&mut self, number: u64, id: Id, words: &str, out: &mut Vec<Output>) {
         let words = format!("failed to read from {}: {words}", self.shown());
         let pause = self.slow_retry();
         self.end(number, out);
         self.readings.refused(id, words, pause, self.now, out);
-        // The node did what it could.
+        // The node itself has not failed.
         out.extend([Output::Worked, Output::ResetBackoff]);
     }
 
@@ -494,7 +495,7 @@ impl Nats {
             Next::Nothing => {}
             Next::Loaded => self.loaded(number, out),
             Next::Lost(why) => self.lost(number, why, out),
-            // All values are known after the read, so that read does not follow read.
+            // A read makes all values known, so reads do not follow each other.
             Next::Again(why) => self.renew(number, why, out),
             Next::TooMany(words) => {
                 let Some(Consumer { id, .. }) = self.consumers.get(&number) else { return };
@@ -504,7 +505,7 @@ impl Nats {
         }
     }
 
-    /// The answer to the request for a consumer.
+    /// Takes the answer to the request for a consumer.
     fn created(&mut self, number: u64, message: &Message<'_>, out: &mut Vec<Output>) {
         let now = self.now;
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
@@ -533,7 +534,7 @@ impl Nats {
         }
     }
 
-    /// All keys of a resource are there.
+    /// Reports all keys of a resource.
     fn loaded(&mut self, number: u64, out: &mut Vec<Output>) {
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
         let (id, layer) = (consumer.id, consumer.mirror.take());
@@ -550,18 +551,18 @@ impl Nats {
 }
 
 impl Consumer {
-    /// When it is too late for what is awaited.
+    /// The deadline of the awaited answer.
     fn late(&self, settings: &Settings) -> Instant {
-        self.heard + if self.state == State::Live { settings.watch_deadline } else { settings.patience }
+        self.heard + if self.state == State::Live { settings.watch_deadline } else { settings.timeout }
     }
 
-    /// What came in since it was last reported.
+    /// Reports the changes since the last report.
     fn flush(&mut self) -> Option<Output> {
         let (changes, trigger) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.trigger));
         (trigger || !changes.is_empty()).then_some(Output::Report(self.id, Report::Changes { changes, trigger }))
     }
 
-    /// The server says that it is there, and waits for an answer where messages wait to be sent.
+    /// Takes a heartbeat. The server awaits an answer if messages are held back.
     fn heartbeat(&mut self, message: &Message<'_>, answers: &mut Answers) -> Next {
         let stalled = message.headers.get("Nats-Consumer-Stalled");
         if let Some(subject) = message.reply.or(stalled) {
@@ -570,13 +571,13 @@ impl Consumer {
         }
         match message.headers.number("Nats-Last-Consumer") {
             Some(last) if last != self.delivered => Next::Lost("consumer has a gap, reading the bucket again"),
-            // There is nothing left to deliver: what was counted has expired meanwhile.
+            // No message is left to deliver: the counted ones have expired meanwhile.
             Some(_) if matches!(self.state, State::Loading { .. }) => Next::Loaded,
             Some(_) | None => Next::Nothing,
         }
     }
 
-    /// A message of the bucket.
+    /// Takes a message of the bucket.
     fn delivery(
         &mut self,
         message: &Message<'_>,
@@ -624,11 +625,11 @@ impl Consumer {
     }
 }
 
-/// What is sent once for all that a piece has brought: a server that asks often is not answered often.
+/// The answers to a whole piece, which are sent once: a server that asks often does not get as many answers.
 #[derive(Default)]
 struct Answers {
     pong: bool,
-    /// Of each consumer the last one.
+    /// The last one of each consumer.
     flow: BTreeMap<u64, String>,
 }
 
@@ -719,7 +720,7 @@ impl Protocol for Nats {
     }
 }
 
-/// The keys of a resource as they are compared: with a slash in front, which `keys = ["app"]` lacks.
+/// The keys of a resource with a slash in front, which `keys = ["app"]` lacks, for comparisons.
 fn rooted(options: &config::Backend) -> config::Backend {
     let root = |text: &String| if text.starts_with('/') { text.clone() } else { format!("/{text}") };
     let mut options = options.clone();

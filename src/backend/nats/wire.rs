@@ -1,28 +1,28 @@
-//! The text protocol of NATS: bytes from a server become operations, requests become bytes. Also the headers of messages and
-//! the place of a message in its stream. Bounds what it keeps. Decides nothing and knows no JSON.
+//! The text protocol of NATS: parses operations of a server, and writes requests. Also parses the headers of messages
+//! and the position of a message in its stream. Limits its buffer. Decides nothing and knows no JSON.
 
 use std::fmt;
 
-/// The largest line of a server: an INFO of a large cluster has some thousand bytes.
+/// The length limit of a line. The INFO of a large cluster has some thousand bytes.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// A buffer that is kept when it is empty.
+/// The size up to which an empty buffer is kept.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-/// What a server says.
+/// An operation of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// The server describes itself, in JSON.
+    /// INFO: the server describes itself, in JSON.
     Info(&'a [u8]),
     /// A message of a subscription.
     Message(Message<'a>),
-    /// Asks whether the client is there.
+    /// PING: the server checks the client.
     Ping,
-    /// The answer to a ping.
+    /// PONG: the answer to a ping.
     Pong,
-    /// Confirms a request.
+    /// +OK: confirms a request.
     Ok,
-    /// An error, without quotes.
+    /// -ERR: an error, without quotes.
     Error(&'a str),
 }
 
@@ -31,9 +31,9 @@ pub enum Operation<'a> {
 pub struct Message<'a> {
     /// The number of the subscription.
     pub subscription: u64,
-    /// Where it was sent to.
+    /// The subject that it was sent to.
     pub subject: &'a str,
-    /// Where a reply goes.
+    /// The subject for a reply.
     pub reply: Option<&'a str>,
     /// The block of headers; empty without headers.
     pub headers: Headers<'a>,
@@ -44,18 +44,18 @@ pub struct Message<'a> {
 /// Why bytes are not an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// A line is longer than any.
+    /// A line exceeds its limit.
     LongLine,
-    /// A message is larger than it may be.
+    /// A message exceeds its limit.
     LargeMessage {
-        /// Bytes of headers and payload.
+        /// The size of headers and payload, in bytes.
         size: usize,
-        /// The most that it may have.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The line is no operation of NATS.
+    /// The line is not an operation of NATS.
     Operation,
-    /// The message does not end where it says.
+    /// The message is longer than its declared size.
     Length,
 }
 
@@ -72,22 +72,22 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Takes bytes in pieces and gives operations.
+/// Parses operations from bytes that arrive in pieces.
 #[derive(Debug)]
 pub struct Reader {
     buffer: Vec<u8>,
-    /// What was given out of the buffer.
+    /// The number of consumed bytes at the beginning of the buffer.
     start: usize,
-    /// No line ends before this place.
+    /// The position up to which the buffer has no end of a line.
     scanned: usize,
-    /// Nothing can be given before the buffer is as long as this.
+    /// The length that the buffer needs for the next operation.
     needed: usize,
-    /// The largest message.
+    /// The size limit of a message, in bytes.
     limit: usize,
 }
 
 impl Reader {
-    /// `limit`: the most bytes of headers and payload that one message may have.
+    /// `limit`: the size limit of headers and payload of one message, in bytes.
     pub fn new(limit: usize) -> Reader {
         Reader { buffer: Vec::new(), start: 0, scanned: 0, needed: 0, limit }
     }
@@ -106,15 +106,15 @@ impl Reader {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// Whether everything that came was given.
+    /// Whether all bytes were consumed.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }
 
-    /// The next operation that is there as a whole.
+    /// The next complete operation.
     ///
     /// # Errors
-    /// The bytes are none. Nothing more can be read.
+    /// The bytes are not NATS. Nothing more can be read.
     pub fn operation(&mut self) -> Result<Option<Operation<'_>>, Unreadable> {
         if self.buffer.len() < self.needed {
             return Ok(None);
@@ -128,7 +128,7 @@ impl Reader {
         if end - self.start > LONGEST_LINE {
             return Err(Unreadable::LongLine);
         }
-        // The place of the line's end is found again at once if the message behind it is not there yet.
+        // The end of the line is found again at once if the message behind it is incomplete.
         self.scanned = end;
         let (size, header_size) = match Line::of(&self.buffer[self.start..end])? {
             Line::Message { size, header_size, .. } => (size, header_size),
@@ -167,7 +167,7 @@ impl Reader {
     }
 }
 
-/// One line of a server.
+/// Parses one line of a server.
 enum Line<'a> {
     Info(&'a [u8]),
     Message { subscription: u64, subject: &'a str, reply: Option<&'a str>, header_size: usize, size: usize },
@@ -264,27 +264,28 @@ impl<'a> Headers<'a> {
         number(self.get(name).filter(|text| !text.is_empty())?)
     }
 
-    /// Lines that are text.
+    /// The lines that are UTF-8.
     fn lines(self) -> impl Iterator<Item = &'a str> {
         self.0.split(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line).unwrap_or_default().trim_end())
     }
 }
 
-/// Where a message is.
+/// The position of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// In the stream, from 1 on.
+    /// The sequence number in the stream, from 1 on.
     pub stream: u64,
-    /// Among those that the consumer has delivered, from 1 on.
+    /// The sequence number among the messages of the consumer, from 1 on.
     pub consumer: u64,
-    /// How many messages the consumer has to deliver after it.
+    /// The number of messages that the consumer has yet to deliver.
     pub pending: u64,
 }
 
 impl Position {
-    /// From the reply subject of a delivered message. `None`: it is none.
+    /// Parses the reply subject of a delivered message. `None`: it is another kind of subject.
     ///
-    /// Source: the NATS architecture decision ADR-15: nine parts, or eleven and more with the domain and the account in front.
+    /// Source: the NATS architecture decision ADR-15: nine parts, or eleven and more with the domain and the account in
+    /// front.
     pub fn of(reply: &str) -> Option<Position> {
         let parts: Vec<&str> = reply.split('.').take(16).collect();
         let first = match parts.len() {
@@ -301,7 +302,7 @@ impl Position {
     }
 }
 
-/// Asks whether the server is there: all that was sent before is done when it answers.
+/// A ping. The server has handled all earlier requests when it answers.
 pub const PING: &[u8] = b"PING\r\n";
 
 /// Subscribes to a subject.
@@ -320,7 +321,7 @@ pub fn publish(subject: &str, reply: Option<&str>, payload: &str) -> Vec<u8> {
     format!("PUB {subject}{reply} {}\r\n{payload}\r\n", payload.len()).into_bytes()
 }
 
-/// Whether a server's word can stand in a line of the client's: it has no space and no control character.
+/// Whether a text of the server can be part of a line to it: it has no space and no control character.
 pub fn is_subject(text: &str) -> bool {
     !text.is_empty() && text.len() < 4096 && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }

@@ -1,6 +1,6 @@
-//! The questions about one name and their way to the servers: each server in turn, again for each attempt, over one
-//! UDP socket a server that stays open, so that a late answer counts; over TCP for what does not fit. Never waits: the
-//! caller polls and advances. Which names are asked for, and what the absence of an answer means to them, is the caller's.
+//! The questions about one name, sent to each server in turn and in each attempt. One UDP socket for each server stays
+//! open, so that a late answer counts; a truncated answer is repeated over TCP. Never waits: the caller polls and
+//! advances, selects the names, and decides what a missing answer means.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,27 +16,27 @@ use crate::host::link::{Link, Received};
 use crate::host::random;
 use crate::host::wait::Interest;
 
-/// Servers send 512 bytes over UDP where nothing more is asked for. A longer one loses its end and is asked for again.
+/// The size of an answer over UDP without EDNS, in bytes. A longer answer is truncated and repeated over TCP.
 const DATAGRAM: usize = 4096;
 
-/// Messages that are taken from one socket in one turn.
+/// The number of messages that are read from one socket in one turn.
 const BATCH: usize = 64;
 
-/// The longest answer over TCP, with its length before it.
+/// The size limit of an answer over TCP, with its two bytes of length.
 const LONGEST: usize = 2 + 0xFFFF;
 
-/// The servers to ask, and how long.
+/// The servers to query, and the time limits.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// At least one, in the order they are asked.
+    /// At least one server, in the order of the queries.
     pub servers: Vec<SocketAddr>,
-    /// How often each is asked.
+    /// How often each server is queried.
     pub attempts: usize,
-    /// How long one is waited for before the next is asked too.
+    /// The time limit of one server before the next one is queried too.
     pub timeout: Duration,
-    /// When everything ends.
+    /// The deadline of all questions.
     pub end: Instant,
-    /// Once a question has brought records, how long the others may still take; `None`: all of them are wanted.
+    /// The time limit of the other questions after one has returned records; `None`: all answers are needed.
     pub second_family: Option<Duration>,
 }
 
@@ -45,10 +45,10 @@ pub struct Exchange {
     plan: Plan,
     upstreams: Vec<Upstream>,
     questions: Vec<Question>,
-    /// How many turns of servers have begun, and when the present one ends.
+    /// The number of queried servers so far, and the end of the present one's time.
     begun: usize,
     turn_end: Instant,
-    /// When what has come is enough.
+    /// When the records so far are enough.
     enough: Option<Instant>,
 }
 
@@ -57,9 +57,9 @@ pub struct Exchange {
 struct Upstream {
     server: SocketAddr,
     socket: Option<UdpSocket>,
-    /// It answered something.
+    /// The server has sent an answer.
     heard: bool,
-    /// Its turn ended without a word of it.
+    /// The server's time ended without an answer.
     silent: bool,
 }
 
@@ -67,20 +67,20 @@ struct Upstream {
 struct Question {
     query: Query,
     answer: Option<Answer>,
-    /// What went wrong with it, by server.
+    /// The failures of the question, by server.
     troubles: Vec<Option<Trouble>>,
-    /// A server's answer did not fit: it is being asked over TCP.
+    /// The query over TCP, after a truncated answer.
     tcp: Option<Tcp>,
 }
 
 #[derive(Debug)]
 struct Answer {
     server: SocketAddr,
-    /// `None`: there is no such name.
+    /// The records; `None`: the name does not exist.
     records: Option<Vec<Record>>,
 }
 
-/// A question on a connection of its own (RFC 1035, 4.2.2).
+/// A question over TCP (RFC 1035, 4.2.2).
 #[derive(Debug)]
 struct Tcp {
     upstream: usize,
@@ -89,10 +89,10 @@ struct Tcp {
 }
 
 impl Exchange {
-    /// The first server is asked with the first [`Exchange::advance`].
+    /// Creates the questions. The first [`Exchange::advance`] queries the first server.
     pub fn new(name: &Name, kinds: &[Kind], plan: Plan, now: Instant) -> Exchange {
         let question = |kind: &Kind| Question {
-            // Unguessable from outside, as is the socket's port: a stranger cannot answer before the server does.
+            // The id cannot be guessed, like the socket's port, so that no other host can answer before the server.
             query: Query {
                 id: u16::try_from(random::below(1 << 16)).expect("it is below 2^16"),
                 name: name.clone(),
@@ -113,7 +113,7 @@ impl Exchange {
         }
     }
 
-    /// Appends what to poll for.
+    /// Appends the descriptors to poll.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         let sockets = self.upstreams.iter().filter_map(|upstream| upstream.socket.as_ref());
         out.extend(sockets.map(|socket| Interest::read(socket.as_fd())));
@@ -122,13 +122,13 @@ impl Exchange {
         }
     }
 
-    /// When to come again although nothing was received.
+    /// When the next call is due although no bytes have arrived.
     pub fn due(&self) -> Instant {
         self.enough.map_or(self.turn_end, |enough| enough.min(self.turn_end))
     }
 
-    /// Takes what has come, and asks the next server where the present one took too long. Gives the records, at least
-    /// one, once that is decided.
+    /// Reads the answers, and queries the next server if the time of the present one has passed. Returns at least one
+    /// record when the result is certain.
     pub fn advance(&mut self, now: Instant) -> Option<Result<Vec<Record>, Fault>> {
         self.receive(now);
         let turns = self.plan.attempts * self.upstreams.len();
@@ -150,7 +150,7 @@ impl Exchange {
             if self.begun == turns {
                 return Some(self.outcome());
             }
-            // The last server gets its share of the time too.
+            // The last server gets its share of the time, too.
             let share =
                 self.plan.end.saturating_duration_since(now) / u32::try_from(turns - self.begun).unwrap_or(u32::MAX);
             self.turn_end = now + share.min(self.plan.timeout);
@@ -160,17 +160,17 @@ impl Exchange {
         }
     }
 
-    /// The servers that said nothing although they were waited for.
+    /// The servers that did not answer within their time.
     pub fn silent(&self) -> Vec<SocketAddr> {
         self.upstreams.iter().filter(|upstream| upstream.silent && !upstream.heard).map(|one| one.server).collect()
     }
 
-    /// The servers that said something.
+    /// The servers that answered.
     pub fn heard(&self) -> Vec<SocketAddr> {
         self.upstreams.iter().filter(|upstream| upstream.heard).map(|upstream| upstream.server).collect()
     }
 
-    /// Whether one of the questions has brought records: the name is there.
+    /// Whether a question has returned records, so the name exists.
     pub fn has_records(&self) -> bool {
         let records = |answer: &Answer| answer.records.as_ref().is_some_and(|records| !records.is_empty());
         self.questions.iter().filter_map(|question| question.answer.as_ref()).any(records)
@@ -198,12 +198,12 @@ impl Exchange {
         })
     }
 
-    /// Whether a question is open to which this server may still answer.
+    /// Whether this server may still answer an open question.
     fn awaits(&self, upstream: usize) -> bool {
         self.questions.iter().any(|question| question.is_open_to(upstream))
     }
 
-    /// Asks a server whatever is open.
+    /// Sends the open questions to a server.
     fn send(&mut self, upstream: usize) {
         let open = |question: &&Question| question.is_open_to(upstream);
         let messages: Vec<Vec<u8>> = self.questions.iter().filter(open).map(|q| q.query.encode()).collect();
@@ -212,7 +212,7 @@ impl Exchange {
         }
         let sent = self.upstreams[upstream].socket().and_then(|socket| {
             messages.iter().try_for_each(|message| match socket.send(message) {
-                // No room to send: as if it were lost on the way.
+                // If the socket is full, the message counts as lost.
                 Err(e) if e.kind() != ErrorKind::WouldBlock => Err(e),
                 _ => Ok(()),
             })
@@ -222,7 +222,7 @@ impl Exchange {
         }
     }
 
-    /// Takes what has come on all sockets: an answer counts whichever server's turn it is.
+    /// Reads all sockets. An answer counts at any time.
     fn receive(&mut self, now: Instant) {
         let mut buffer = [0; DATAGRAM];
         for upstream in 0..self.upstreams.len() {
@@ -232,7 +232,7 @@ impl Exchange {
                     Ok(length) => self.take(upstream, &buffer[..length], now),
                     Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    // No server is there, or no way leads there.
+                    // No server listens there, or the address is unreachable.
                     Err(e) => {
                         self.trouble(upstream, &Trouble::Unreachable(cause(&e)));
                         break;
@@ -245,11 +245,11 @@ impl Exchange {
         }
     }
 
-    /// One message of a server over UDP.
+    /// Takes one message of a server over UDP.
     fn take(&mut self, upstream: usize, message: &[u8], now: Instant) {
         let reply = |q: &Question| if q.is_open_to(upstream) { q.query.reply(message) } else { None };
         let Some((question, reply)) = self.questions.iter().enumerate().find_map(|(n, q)| Some((n, reply(q)?))) else {
-            // Late for its question, or a stranger's.
+            // The message is late for its question, or another host's.
             return;
         };
         self.upstreams[upstream].heard = true;
@@ -288,7 +288,7 @@ impl Exchange {
         }
     }
 
-    /// What a server said to a question.
+    /// Takes the answer of a server to a question.
     fn settle(&mut self, question: usize, upstream: usize, reply: Reply, now: Instant) {
         let server = self.upstreams[upstream].server;
         let question = &mut self.questions[question];
@@ -314,7 +314,7 @@ impl Exchange {
         question.tcp = None;
     }
 
-    /// A server that cannot be asked is not waited for, nor asked again.
+    /// A server that cannot be queried is neither awaited nor queried again.
     fn trouble(&mut self, upstream: usize, trouble: &Trouble) {
         self.upstreams[upstream].socket = None;
         for question in self.questions.iter_mut().filter(|question| question.is_open_to(upstream)) {
@@ -322,7 +322,7 @@ impl Exchange {
         }
     }
 
-    /// A turn has ended: so have the connections that were made in it.
+    /// Closes the connections of the server whose time has ended.
     fn give_up_tcp(&mut self) {
         for question in &mut self.questions {
             if let Some(tcp) = question.tcp.take() {
@@ -342,7 +342,7 @@ impl Tcp {
         Ok(Tcp { upstream, link, answer: Vec::new() })
     }
 
-    /// The answer, once it is whole.
+    /// The answer, when it is complete.
     fn turn(&mut self) -> Result<Option<&[u8]>, Cause> {
         self.link.turn()?;
         let received = self.link.receive(&mut self.answer, LONGEST)?;
@@ -368,7 +368,7 @@ impl Upstream {
             };
             let socket = UdpSocket::bind(any)?;
             socket.set_nonblocking(true)?;
-            // From then on the kernel drops what others send, and says if no server is there.
+            // A connected socket drops messages of other hosts, and reports if no server listens.
             socket.connect(self.server)?;
             self.socket = Some(socket);
         }

@@ -1,7 +1,7 @@
-//! Names of the network: an address as it is, then `/etc/hosts`, then DNS servers as `/etc/resolv.conf` says, both
-//! files read anew at every lookup. A [`Lookup`] never waits: poll [`Lookup::interests`] until [`Lookup::due`], then take a
-//! [`Lookup::turn`] until it gives an answer, in 3 s at most. No nsswitch, no mDNS, no cache. The meaning of messages and
-//! files is `crate::dns`'s.
+//! Resolves host names: an address literal, then `/etc/hosts`, then the DNS servers of `/etc/resolv.conf`. Both files
+//! are read for every lookup. A [`Lookup`] never waits: poll [`Lookup::interests`] until [`Lookup::due`], then call
+//! [`Lookup::turn`] until it returns an answer, in 3 s at most. No nsswitch, no mDNS, no cache. `crate::dns` parses
+//! messages and files.
 
 mod exchange;
 
@@ -22,38 +22,38 @@ use crate::dns::resolv_conf::{ResolvConf, Server};
 use crate::dns::wire::{Kind, Record, Service};
 use crate::dns::{BadName, Name, hosts};
 
-/// A lookup ends after this time, all servers, repetitions and searched domains included.
+/// The time limit of a lookup, including all servers, repetitions and searched domains.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// And after this, if no server said a word the last time either: lookups of one turn add up.
+/// The time limit if no server answered the last lookup either, because several lookups of one turn add up.
 const LONGEST_IN_SILENCE: Duration = Duration::from_secs(1);
 
-/// A server that said nothing is asked after the others for this time.
+/// How long a silent server is queried after all others.
 const REST: Duration = Duration::from_secs(120);
 
-/// How long the second family of addresses is waited for where one is enough.
+/// How long the second address family is awaited if one is enough.
 const SECOND_FAMILY: Duration = Duration::from_millis(100);
 
-/// A larger file is taken for a mistake. Lists of blocked names in `/etc/hosts` have some megabytes.
+/// A larger file is an error. Lists of blocked names in `/etc/hosts` have some megabytes.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Looks names up. Keeps nothing but which servers were silent; clones share that.
+/// Looks names up. Keeps only which servers were silent; clones share that.
 #[derive(Clone, Debug, Default)]
 pub struct Resolver(Rc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     places: Places,
-    /// Servers that said nothing, and until when they rest.
+    /// The silent servers, and until when they are queried last.
     silent: RefCell<Vec<(SocketAddr, Instant)>>,
 }
 
-/// Where a resolver finds what it needs to know.
+/// The files and the port that a resolver uses.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// In the format of resolv.conf(5).
+    /// The path of a file in the format of resolv.conf(5).
     pub resolv_conf: PathBuf,
-    /// In the format of hosts(5).
+    /// The path of a file in the format of hosts(5).
     pub hosts: PathBuf,
     /// The port of every server.
     pub port: u16,
@@ -68,11 +68,11 @@ impl Default for Places {
 /// What to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
-    /// The addresses of a host to connect to: those that come first, so that a server that never answers for one of the
-    /// families costs no time.
+    /// The addresses of a host to connect to. The first answer is enough, so that a server that never answers for one
+    /// address family costs no time.
     Host(String),
-    /// The addresses of a host, IPv4 and IPv6: what is written into a file must not change with a lost packet. A family
-    /// of which no server says whether the name has it is a failed lookup.
+    /// All addresses of a host, IPv4 and IPv6, because the content of a file must not change with a lost packet. The
+    /// lookup fails if the answer for one family is missing.
     Addresses(String),
     /// The SRV records of a name such as `_etcd-client._tcp.example.com`.
     Services(String),
@@ -86,30 +86,30 @@ impl Query {
     }
 }
 
-/// What was found.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// At least one, in the order to try them: IPv4 and IPv6 in turns, IPv4 first. A family that this host cannot use at
-    /// all fails at once; one that is only said to work, which is IPv6 more often, costs a connection attempt, but only
-    /// one before the other family has its turn.
+    /// At least one address, in the order to try them: IPv4 and IPv6 in turns, IPv4 first. A family that this host
+    /// cannot use fails at once. A family that only seems to work, which is more often IPv6, costs one connection
+    /// attempt before the other family has its turn.
     Addresses(Vec<IpAddr>),
-    /// At least one, in the server's order.
+    /// At least one service, in the server's order.
     Services(Vec<Service>),
 }
 
 impl Resolver {
-    /// Over files and a port of the caller's choice.
+    /// A resolver with other files and another port.
     pub fn with(places: Places) -> Resolver {
         Resolver(Rc::new(Shared { places, silent: RefCell::default() }))
     }
 
-    /// Begins a lookup. Its first turn reads the files and asks the first server; it is due at once.
+    /// Creates a lookup. Its first turn, which is due at once, reads the files and queries the first server.
     pub fn begin(&self, query: Query, now: Instant) -> Lookup {
         Lookup { resolver: self.clone(), query, state: State::Begun(now) }
     }
 
     fn conf(&self) -> ResolvConf {
-        // Where there is no such file this host is asked, as everywhere.
+        // Without the file, this host is the server, as in the C library.
         let text = read::whole_file(&self.0.places.resolv_conf, MOST_BYTES).unwrap_or_default();
         let hostname = read::whole_file(Path::new("/proc/sys/kernel/hostname"), MOST_BYTES).unwrap_or_default();
         ResolvConf::new(&text, String::from_utf8_lossy(&hostname).trim_end())
@@ -117,7 +117,7 @@ impl Resolver {
 
     fn address(&self, server: &Server) -> SocketAddr {
         match (server.address, &server.scope) {
-            // An interface that does not exist is 0: sending says what is wrong with it.
+            // The number of a missing interface is 0, and sending returns the error.
             (IpAddr::V6(address), Some(scope)) => {
                 let index = scope.parse().ok().or_else(|| interface(scope)).unwrap_or(0);
                 SocketAddrV6::new(address, self.0.places.port, 0, index).into()
@@ -126,7 +126,7 @@ impl Resolver {
         }
     }
 
-    /// The servers as the file has them, but those that rest behind the others.
+    /// The servers in the file's order, the silent ones last.
     fn in_order(&self, servers: &[SocketAddr], now: Instant) -> Vec<SocketAddr> {
         let (resting, ready): (Vec<SocketAddr>, Vec<SocketAddr>) =
             servers.iter().partition(|server| self.rests(server, now));
@@ -142,12 +142,12 @@ impl Resolver {
         let mut list = self.0.silent.borrow_mut();
         list.retain(|(server, _)| !silent.contains(server) && !heard.contains(server));
         list.extend(silent.into_iter().map(|server| (server, until)));
-        // A file that changes names other servers: those of before are forgotten when they have rested.
+        // The file may have changed: silent servers are forgotten after their time.
         list.retain(|(_, until)| *until > now);
     }
 }
 
-/// A lookup under way. Dropping it ends it.
+/// A lookup in progress. Dropping it ends it.
 #[derive(Debug)]
 pub struct Lookup {
     resolver: Resolver,
@@ -157,17 +157,17 @@ pub struct Lookup {
 
 #[derive(Debug)]
 enum State {
-    /// Since then; nothing was read or asked.
+    /// The time of creation. Nothing was read or sent.
     Begun(Instant),
     Asking(Box<Search>),
     Over(Instant),
 }
 
-/// The names that a written one may stand for, asked for one after the other.
+/// The full names of a short name, queried one after the other.
 #[derive(Debug)]
 struct Search {
     names: Vec<Name>,
-    /// Which of them is asked for.
+    /// The index of the present name.
     at: usize,
     kinds: &'static [Kind],
     conf: ResolvConf,
@@ -175,13 +175,13 @@ struct Search {
     second_family: Option<Duration>,
     end: Instant,
     exchange: Exchange,
-    /// Why no name so far has the records: that the servers say so, and that they cannot say.
+    /// Why no name so far has the records: the servers said so, or could not answer.
     missing: Option<Fault>,
     troubled: Option<Fault>,
 }
 
 impl Lookup {
-    /// Appends what to poll for.
+    /// Appends the descriptors to poll.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         if let State::Asking(search) = &self.state {
             search.exchange.interests(out);
@@ -196,7 +196,7 @@ impl Lookup {
         }
     }
 
-    /// Goes on as far as it can without waiting. `None`: poll. After an answer no turn may follow.
+    /// Continues as far as possible without waiting. `None`: poll before the next turn. No turn may follow an answer.
     pub fn turn(&mut self, now: Instant) -> Option<Result<Found, Error>> {
         if let State::Begun(_) = self.state {
             match self.start(now) {
@@ -222,7 +222,7 @@ impl Lookup {
         Some(outcome.map_err(|fault| Error { name: self.query.name().to_owned(), fault }))
     }
 
-    /// What needs no server, or the search that asks them.
+    /// The answer that needs no server, or the search.
     fn start(&self, now: Instant) -> Result<Started, Fault> {
         let written = self.query.name();
         let kinds: &'static [Kind] = match &self.query {
@@ -231,7 +231,7 @@ impl Lookup {
                 if let Ok(address) = name.parse() {
                     return Ok(Started::Found(Found::Addresses(vec![address])));
                 }
-                // A file that cannot be read has nothing to say; the servers may.
+                // An unreadable file counts as empty, and the servers are queried.
                 let file = read::whole_file(&self.resolver.0.places.hosts, MOST_BYTES).unwrap_or_default();
                 for found in [hosts::addresses(&file, name), hosts::always(name)] {
                     if !found.is_empty() {
@@ -268,7 +268,7 @@ enum Started {
 }
 
 impl Search {
-    /// The records of the first of the names that has any.
+    /// The records of the first name that has any.
     fn turn(&mut self, resolver: &Resolver, now: Instant) -> Option<Result<Vec<Record>, Fault>> {
         loop {
             let outcome = self.exchange.advance(now)?;
@@ -276,17 +276,17 @@ impl Search {
             let goes_on = match outcome {
                 Ok(records) => return Some(Ok(records)),
                 Err(Fault::Troubled { name, missing, mut troubles }) => {
-                    // Answers, if of no use: another name may have a better one. But a name that has records of the other
-                    // kind is the one.
+                    // The answers have no records, so the next name is tried. But a name with records of the other type
+                    // is the right one.
                     let answers = |trouble: &Trouble| matches!(trouble, Trouble::Refuses(_) | Trouble::Garbled(_));
                     let goes_on = missing.is_none() && troubles.iter().any(|(_, trouble)| answers(trouble));
-                    // As the file has them, resting or not: the same failure has the same words.
+                    // The servers in the file's order, so that equal failures have equal texts.
                     troubles.sort_by_key(|(server, _)| self.servers.iter().position(|other| other == server));
                     self.troubled.get_or_insert(Fault::Troubled { name, missing, troubles });
                     goes_on
                 }
                 Err(fault) => {
-                    // That a name exists says more than that another does not.
+                    // An existing name without records is a better error than a missing name.
                     if self.missing.is_none() || matches!(fault, Fault::NoRecord { .. }) {
                         self.missing = Some(fault);
                     }
@@ -309,7 +309,7 @@ impl Search {
     }
 
     fn fault(&mut self) -> Fault {
-        // A name that could not be found out about might have been the one.
+        // A name without an answer might have been the right one.
         let fault = self.troubled.take().or(self.missing.take());
         let mut fault = fault.expect("there is at least one name, and it had no records");
         if let Fault::NoName { asked, .. } = &mut fault {
@@ -336,59 +336,59 @@ fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     turns
 }
 
-/// A lookup that found nothing.
+/// A failed lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// As it was asked for.
+    /// The name as the caller wrote it.
     pub name: String,
-    /// Why nothing was found.
+    /// The cause.
     pub fault: Fault,
 }
 
-/// Why a lookup found nothing.
+/// Why a lookup failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The name cannot be asked for.
+    /// The name is not valid.
     BadName(BadName),
-    /// The server says that none of these names exists.
+    /// None of these names exists, according to the server.
     NoName {
-        /// The one that said so last.
+        /// The last server that said so.
         server: SocketAddr,
-        /// In the order they were asked for: the name alone, or with each searched domain.
+        /// The names in the order of the queries: the name alone, or with each searched domain.
         asked: Vec<Name>,
     },
-    /// The server says that the name exists, but has nothing of this kind.
+    /// The name exists, but has no records of this type, according to the server.
     NoRecord {
-        /// The one that said so.
+        /// The server that said so.
         server: SocketAddr,
         /// In full.
         name: Name,
-        /// What it has none of.
+        /// The type of the missing records.
         kind: Kind,
     },
-    /// No server said anything of use.
+    /// No server gave a usable answer.
     Troubled {
         /// In full.
         name: Name,
-        /// What they did not say, where the name has records of the other kind.
+        /// The missing type, if the name has records of the other type.
         missing: Option<Kind>,
-        /// What each server did, in the order they were asked.
+        /// The failure of each server, in the order of the queries.
         troubles: Vec<(SocketAddr, Trouble)>,
     },
 }
 
-/// What is wrong with a server.
+/// The failure of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It did not answer in time.
+    /// The server did not answer within its time.
     Silent,
-    /// The error code of its answer.
+    /// The answer has an error code.
     Refuses(u8),
-    /// Its answer cannot be read; why.
+    /// The answer cannot be parsed. The text says why.
     Garbled(&'static str),
-    /// It cannot be reached.
+    /// The server is unreachable.
     Unreachable(String),
-    /// Its answer is too long for UDP, and it cannot be asked over TCP.
+    /// The answer is too long for UDP, and the query over TCP failed.
     NotOverTcp(String),
 }
 

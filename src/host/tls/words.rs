@@ -10,7 +10,7 @@ use crate::calendar::Civil;
 
 /// The parts of an error message.
 pub struct Words {
-    /// The server, as it was asked for.
+    /// The server's name or address in the configuration.
     pub host: String,
     /// The source of the authorities.
     pub trusted: String,
@@ -19,7 +19,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// What went wrong, for the end of a message.
+    /// The cause, for the end of a message.
     pub fn of(&self, error: &Error) -> String {
         use AlertDescription as Alert;
         match error {
@@ -93,7 +93,7 @@ impl Words {
             }
             Bad::NotValidForName => format!("certificate is not for `{host}`"),
             Bad::NotValidYet => format!("certificate of `{host}` is not yet valid"),
-            // webpki's certificate that ends before it begins comes as this, too.
+            // webpki also uses this error for a certificate that ends before it begins.
             Bad::Expired => format!("certificate of `{host}` has expired, or ends before it begins"),
             Bad::Revoked => format!("certificate of `{host}` was revoked"),
             Bad::BadEncoding => format!("certificate of `{host}` is damaged: it is no X.509 certificate"),
@@ -110,13 +110,13 @@ impl Words {
     }
 }
 
-/// A certificate that is for something else.
+/// The certificate is valid, but not for this server or purpose.
 fn of_purpose(host: &str, presented: &[ExtendedKeyPurpose]) -> String {
     let is_for = if presented.contains(&ExtendedKeyPurpose::ClientAuth) { ", but for clients" } else { "" };
     format!("certificate of `{host}` is not for servers{is_for} (extendedKeyUsage): make one with serverAuth in it")
 }
 
-/// What webpki found, by the name of its error: its type is not to be had through rustls.
+/// The error of webpki, by its name: rustls does not export its type.
 fn of_webpki(name: &str) -> String {
     let words = match name {
         "CaUsedAsEndEntity" => {
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// An error of webpki's as it shows itself.
+    /// An error of webpki with its own `Debug` text.
     struct Named(&'static str);
 
     impl fmt::Debug for Named {

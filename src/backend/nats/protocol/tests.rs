@@ -61,7 +61,7 @@ impl Bench {
             kind,
             secure: false,
             watch_deadline: 30 * SECOND,
-            patience: 3 * SECOND,
+            timeout: 3 * SECOND,
             max_response: 1000,
             limits: ReadLimits { max_keys: 3, max_decoded: 1000 },
             sign: |_, nonce| Some(nonce.to_vec()),
