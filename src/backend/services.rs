@@ -1,4 +1,5 @@
-//! Converts SRV records (RFC 2782) to the nodes of a store, in the order of their use. Sends no query.
+//! Converts SRV records (RFC 2782) to the nodes of a store, in the order of their use.
+//! Sends no query.
 
 use crate::dns::wire::Service;
 

@@ -1,4 +1,5 @@
-//! The common error of links, TLS and HTTP. Does not name the server, and does not decide what follows.
+//! The common error of links, TLS and HTTP.
+//! Does not name the server, and does not decide what follows.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
