@@ -1,5 +1,5 @@
-//! Texts and lists under construction that may not outgrow what a render may use. Everything that a function or
-//! a filter makes longer than what it was given is built through here.
+//! Texts and lists under construction that may not outgrow what a render may use. Every result of a function or filter
+//! that is longer than its input is built here.
 
 use std::mem::size_of;
 
@@ -10,13 +10,13 @@ use crate::template::value::{ListKind, Value};
 /// A text under construction.
 pub struct Text {
     bytes: Vec<u8>,
-    /// What the text takes. A small one counts as nothing: it is gone soon.
+    /// The memory of the text. A small text counts as 0, because it is dropped soon.
     hold: Hold,
-    /// How often each byte is there at the end: twice where the text becomes a value, which is a copy.
+    /// How many copies of each byte exist at the end: two if the text becomes a value.
     copies: usize,
 }
 
-/// Texts under construction are accounted for from this size on.
+/// Texts under construction are counted from this size on.
 const ACCOUNTED: usize = 4096;
 
 /// Larger texts grow by a quarter, not to the double.
@@ -61,7 +61,7 @@ impl Text {
         self.bytes.len()
     }
 
-    /// What stands from a place on, taken out of the text.
+    /// Removes and returns the text from a position on.
     pub fn split_off(&mut self, start: usize) -> Bytes {
         let text = Bytes::from(self.bytes.get(start..).unwrap_or_default());
         self.bytes.truncate(start);
@@ -100,7 +100,7 @@ impl Text {
         let usual = if before < LARGE { before * 2 } else { before + before / 4 };
         let after = usual.max(needed).max(64);
         if after > ACCOUNTED {
-            // The old place is still there while the text moves to the new one.
+            // The old memory is still allocated while the text moves to the new one.
             self.hold.grow(after * self.copies)?;
         }
         self.bytes.reserve_exact(after - self.bytes.len());
@@ -111,7 +111,7 @@ impl Text {
     }
 }
 
-/// A list of the parts of a text. They are gone through twice: counted before anything is built.
+/// A list of the parts of a text. The parts are iterated twice, because they are counted before the list is built.
 pub fn strings<'a, I>(meter: &Meter, parts: impl Fn() -> I) -> Result<Value, String>
 where
     I: Iterator<Item = &'a [u8]>,
@@ -130,14 +130,13 @@ where
     Ok(Value::list(ListKind::Strings, list))
 }
 
-/// What an item of a list costs beside its text: its place in the list and the counts of its Rc.
+/// The memory of an item of a list besides its text: its slot in the list and the counts of its Rc.
 const EACH: usize = size_of::<Value>() + 2 * size_of::<usize>();
 
-/// What the allocator adds to each of many small texts.
+/// The overhead of the allocator for each of many small texts.
 const ROUNDING: usize = 16;
 
-/// Whether there may be a list of so many items, with so many bytes of text in them. What it takes is held until the list
-/// is made and accounted for by itself.
+/// Holds the memory of a list with this many items and bytes of text, until the list is built and counted by itself.
 pub fn check_list(meter: &Meter, items: usize, bytes: usize) -> Result<Hold, String> {
     let limit = meter.limits().output;
     if items.saturating_mul(EACH).saturating_add(bytes) > limit {

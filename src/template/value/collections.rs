@@ -1,5 +1,5 @@
-//! The collections that a template fills itself: createMap and createSet. They are shared where they are used,
-//! so a change is seen everywhere, and may hold each other, even in a circle.
+//! The collections that a template fills itself: createMap and createSet. All uses share them, so a change is visible
+//! everywhere. They may contain each other, even in a circle.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -10,12 +10,12 @@ use crate::template::value::printf;
 use crate::template::value::signature::{Signature, any, exactly, string};
 use crate::template::value::{Data, ListKind, Map, Object, Value};
 
-/// All collections that a render made. When it is dropped, maps let go of their contents: those in a circle would
-/// keep each other alive for ever.
+/// All collections of a render. When it is dropped, the maps drop their contents, because maps in a circle would keep
+/// each other alive.
 #[derive(Default)]
 pub struct Collections {
     maps: RefCell<Vec<Weak<TemplateMap>>>,
-    /// Bytes that all of them hold together: only through them can a template pile up more than its variables.
+    /// The memory of all collections: only in them can a template gather more than its variables hold.
     held: Rc<Cell<usize>>,
 }
 
@@ -24,7 +24,7 @@ impl Collections {
     pub fn create_map(&self, meter: &Meter) -> Value {
         let map = Rc::new(TemplateMap { entries: self.entries(meter) });
         let mut maps = self.maps.borrow_mut();
-        // Forget those that are gone, but only when there was time to make as many new ones.
+        // Dropped collections are removed only when the list is full, so that the cost is spread over the new ones.
         if maps.len() == maps.capacity() {
             maps.retain(|map| map.strong_count() > 0);
         }
@@ -50,12 +50,12 @@ impl Drop for Collections {
     }
 }
 
-/// What createMap gives: text keys, any values.
+/// The result of createMap: text keys and values of any kind.
 struct TemplateMap {
     entries: Entries,
 }
 
-/// What createSet gives: texts, each once. Other values become the text that printf's `%v` gives.
+/// The result of createSet: texts, each once. Other values are converted by printf's `%v`.
 struct TemplateSet {
     members: Entries,
 }
@@ -133,7 +133,7 @@ impl TemplateSet {
     }
 }
 
-/// What stands behind each member of a set: Go's empty struct. It is true, so `{% if set.member %}` works.
+/// The value of each member of a set: Go's empty struct. It is true, so `{% if set.member %}` works.
 struct Unit;
 
 impl Object for Unit {
@@ -150,13 +150,13 @@ impl Object for Unit {
     }
 }
 
-/// The contents of one collection, and its part of what all of them hold.
+/// The contents of one collection, and its share of the memory of all.
 struct Entries {
-    /// Copied when it changes while something still looks at it.
+    /// The entries. A change copies them if a reader still has them.
     map: RefCell<Rc<Map>>,
-    /// What these take of the render's memory.
+    /// The memory of the entries.
     held: RefCell<Hold>,
-    /// What all collections take.
+    /// The memory of all collections.
     all: Rc<Cell<usize>>,
 }
 
@@ -169,7 +169,7 @@ impl Entries {
         self.map.borrow().clone()
     }
 
-    /// Gives the empty text, as do the original's methods that change something.
+    /// Returns the empty text, as the changing methods of Go remco do.
     fn insert(&self, key: &Bytes, value: Value) -> Result<Value, String> {
         let freed = self.map.borrow().get(key).map_or(0, |old| cost(key, old));
         let is_first = self.held.borrow().bytes() == 0;
@@ -182,7 +182,7 @@ impl Entries {
         }
         self.account(freed, added)?;
         let old = Rc::make_mut(&mut self.map.borrow_mut()).insert(key.clone(), value);
-        // Not before the borrow has ended: it may be a map with a lot to let go of.
+        // The old value is dropped after the borrow has ended, because it may be a large map.
         drop(old);
         Ok(Value::str(""))
     }
@@ -212,13 +212,13 @@ impl Entries {
         self.all.set(self.all.get() - freed);
     }
 
-    /// Lets go of everything without recursion: maps may be nested deeper than the stack.
+    /// Drops all contents without recursion, because maps may be nested deeper than the stack.
     fn clear(&self) {
         let bytes = self.held.borrow().bytes();
         self.release(bytes);
         let mut pending: Vec<Value> = values(self.map.take()).collect();
         while let Some(value) = pending.pop() {
-            // What else holds it drops it later.
+            // Another owner drops it later.
             if let Value::Object(object) = value
                 && Rc::strong_count(&object) == 1
             {
@@ -234,15 +234,15 @@ impl Drop for Entries {
     }
 }
 
-/// The values of a map that nothing else looks at.
+/// The values of a map without another owner.
 fn values(map: Rc<Map>) -> impl Iterator<Item = Value> {
     Rc::into_inner(map).into_iter().flat_map(Map::into_values)
 }
 
-/// What a collection takes itself, with the first node of its map; a map that has had an entry keeps it.
+/// The memory of an empty collection, with the first node of its map, which a map keeps after its first entry.
 const FIRST: usize = NODE + 256;
 
-/// What an entry takes, roughly. Text counts in full, though it may be shared with the store.
+/// The approximate memory of an entry. A text counts in full, although the store may share it.
 fn cost(key: &[u8], value: &Value) -> usize {
     const ENTRY: usize = 128;
     let value = if let Value::Str(text) = value { text.len() } else { small_size(value) };
@@ -418,7 +418,7 @@ mod tests {
         let error = Err(format!(
             "cannot hold more than {limit} bytes in maps and sets; `template_output` in [limits] raises that"
         ));
-        // What each takes that has had an entry.
+        // The memory of each collection that has had an entry.
         for expression in
             ["m.Set('a', 1)", "m.Remove('a')", "n.Set('b', 1)", "n.Remove('b')", "s.Append(1)", "s.Remove('1')"]
         {

@@ -1,5 +1,5 @@
-//! JSON as Go's encoding/json writes it (keys sorted, HTML escaped), and read into values.
-//! YAML, which the original reads in the same place, is not here.
+//! JSON as Go's encoding/json writes it (keys sorted, HTML escaped), and read into values. YAML, which Go remco reads
+//! in the same function, is not here.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use crate::template::value::meter::{Hold, Meter, tree};
 use crate::template::value::runes;
 use crate::template::value::{Data, ListKind, Map, Value};
 
-/// How deep values may be nested; a map that holds itself gets there.
+/// The nesting limit of values, which a map that contains itself reaches.
 const DEPTH: usize = 200;
 
 /// Reads a document. Numbers are floats, as in Go.
 pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
-    // Between any two values stands one of these.
+    // One of these bytes is between any two values.
     let values = 1 + text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     bounded::check_list(meter, values, text.len())?;
     let reader = Reader { hold: RefCell::new(meter.hold()), refused: RefCell::default() };
@@ -35,9 +35,9 @@ pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
 /// The layout of a document that is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// On one line without blanks.
+    /// One line without blanks.
     Compact,
-    /// One entry a line, indented by four blanks.
+    /// One entry on each line, indented by four blanks.
     Pretty,
 }
 
@@ -124,7 +124,7 @@ impl Writer {
         self.out.fill(b' ', 4 * depth)
     }
 
-    /// As JavaScript prints it: with an exponent only when very small or large, and that without zeros in front.
+    /// Prints a float as JavaScript does: an exponent only for very small or large numbers, without leading zeros.
     fn float(&mut self, n: f64) -> Result<(), String> {
         if !n.is_finite() {
             return Err(format!("cannot write {} as JSON", format_float(n, FloatFormat::General, None)));
@@ -154,10 +154,10 @@ impl Writer {
     }
 }
 
-/// What a character has to be written as; `None`: as itself.
+/// The escape of a character; `None`: it is written as it is.
 fn escape(rune: &[u8]) -> Option<String> {
     let escape = match runes::decode(rune) {
-        // JSON has no place for bytes that are no text.
+        // JSON cannot contain bytes that are not UTF-8.
         None => "\\ufffd",
         Some('"') => "\\\"",
         Some('\\') => "\\\\",
@@ -172,15 +172,15 @@ fn escape(rune: &[u8]) -> Option<String> {
     Some(escape.to_owned())
 }
 
-/// Builds the values of a document, each of which is charged and accounted for until the document is whole.
+/// Builds the values of a document. Each one is charged and counted until the document is complete.
 struct Reader {
     hold: RefCell<Hold>,
-    /// Why there may not be more of them.
+    /// Why no more values are accepted.
     refused: RefCell<Option<String>>,
 }
 
 impl Reader {
-    /// What an item takes beside its text: a list has room for twice its items while it grows.
+    /// The memory of an item besides its text: a growing list has capacity for twice its items.
     const ITEM: usize = 2 * size_of::<Value>();
 
     fn account<E: Error>(&self, bytes: usize) -> Result<(), E> {

@@ -1,6 +1,5 @@
-//! What a render costs while it runs: work, in bytes that are read and made, and memory, in bytes that are alive.
-//! Every limit of a render but the nesting is checked here. What an operation reads is known where it is dispatched;
-//! the clock and the signals are the World's.
+//! The cost of a running render: work, in bytes read and written, and memory, in live bytes. Checks every limit of a
+//! render except the nesting. The callers know how much an operation reads; the World has the clock and the signals.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,27 +10,27 @@ use crate::template::limits::Limits;
 use crate::template::value::Value;
 use crate::template::world::World;
 
-/// Bytes that one step of `template_steps` stands for.
+/// The number of bytes in one step of `template_steps`.
 pub const STEP: usize = 16;
 
-/// The clock and the signals are looked at once in so many bytes of work. The slowest operations take some 100 ns a
-/// byte, so that is every few milliseconds at worst.
+/// The clock and the signals are checked after this many bytes of work. The slowest operations take some 100 ns a byte,
+/// so this is every few milliseconds in the worst case.
 const LOOK_EVERY: u64 = 64 << 10;
 
-/// Smaller texts, lists and maps are not accounted for one by one but as a part of what holds them.
+/// Smaller texts, lists and maps are not counted one by one but as a part of their container.
 pub const SMALL: usize = 1024;
 
-/// What a value takes in its place, and what the allocation behind it takes besides.
+/// The memory of a value in its place, and the overhead of the allocation behind it.
 const PLACE: usize = size_of::<Value>();
 const ALLOCATION: usize = 2 * size_of::<usize>() + 16;
 
-/// The first node of a map, which is there whole with the first entry.
+/// The first node of a map, which the first entry allocates as a whole.
 pub const NODE: usize = NODE_ENTRIES * SLOT + ALLOCATION;
 const NODE_ENTRIES: usize = 11;
 const SLOT: usize = size_of::<Bytes>() + PLACE;
 
-/// What a map of so many entries takes in bytes, beside the texts of its keys and what its values hold: nodes are half
-/// full at worst.
+/// The memory of a map with this many entries in bytes, without the texts of its keys and the contents of its values:
+/// nodes are at least half full.
 pub fn tree(entries: usize) -> usize {
     const HALF: usize = NODE_ENTRIES / 2;
     match entries {
@@ -40,7 +39,7 @@ pub fn tree(entries: usize) -> usize {
     }
 }
 
-/// What is held is looked through when it has doubled since the last time, but not below this.
+/// A sweep starts when the live bytes have doubled since the last one, but not below this.
 const FIRST_SWEEP: usize = 1 << 20;
 
 /// The meter of one render. Clones share it.
@@ -54,16 +53,16 @@ struct Inner {
     began: Duration,
     /// Bytes read and made so far.
     work: Cell<u64>,
-    /// When `work` gets here, the limits, the clock and the signals are looked at. 0 once the render is over.
+    /// The value of `work` at the next check of the limits, the clock and the signals. 0 when the render is over.
     next_look: Cell<u64>,
     over: Cell<Option<Over>>,
-    /// Whether something was refused for its size.
+    /// Whether a value was refused for its size.
     refused: Cell<bool>,
-    /// Bytes that are alive, or were at the last sweep.
+    /// The live bytes, and those that were live at the last sweep.
     memory: Cell<usize>,
     next_sweep: Cell<usize>,
-    /// Every large value that was made, with its bytes. What nothing else holds is dropped by the next sweep; parts stand
-    /// before what they are a part of.
+    /// Every large value that was created, with its bytes. The next sweep drops values without another owner. Parts
+    /// come before their container.
     kept: RefCell<Vec<(Value, usize)>>,
 }
 
@@ -94,7 +93,7 @@ impl Meter {
         meter
     }
 
-    /// What the render may cost.
+    /// The limits of the render.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
     }
@@ -105,18 +104,18 @@ impl Meter {
         self.0.work.get()
     }
 
-    /// Bytes that are alive, and those that are not but were not looked through since.
+    /// The live bytes, and dead bytes that no sweep has found yet.
     #[cfg(test)]
     pub fn memory(&self) -> usize {
         self.0.memory.get()
     }
 
-    /// Says that something was refused for its size, which ends the render.
+    /// Notes that a value was refused for its size, which ends the render.
     pub fn end(&self) {
         self.0.refused.set(true);
     }
 
-    /// Whether one of the limits, or the end of the program, ends the render: no failure of that kind is passed over.
+    /// Whether a limit or the end of the program ends the render. Such a failure is never ignored.
     pub fn has_ended(&self) -> bool {
         self.is_over() || self.0.refused.get()
     }
@@ -128,10 +127,10 @@ impl Meter {
 
 /// Work.
 impl Meter {
-    /// Counts bytes that are read or made.
+    /// Counts bytes that are read or written.
     ///
     /// # Errors
-    /// The render is over: it has taken its steps or its time, or the program is asked to end. All later calls fail too.
+    /// The render is over: its steps or its time are used up, or the program is ending. All later calls fail too.
     #[inline]
     pub fn charge(&self, bytes: usize) -> Result<(), String> {
         let work = self.0.work.get().saturating_add(bytes as u64);
@@ -139,12 +138,12 @@ impl Meter {
         if work < self.0.next_look.get() { Ok(()) } else { self.look() }
     }
 
-    /// Whether the render is over: for loops that cannot return an error. What comes next must charge.
+    /// Whether the render is over, for loops that cannot return an error. The code after the loop must charge.
     pub fn is_over(&self) -> bool {
         self.0.over.get().is_some()
     }
 
-    /// Looks at the limits, the clock and the signals now.
+    /// Checks the limits, the clock and the signals now.
     ///
     /// # Errors
     /// As [`Meter::charge`].
@@ -187,10 +186,10 @@ impl Meter {
         Hold { meter: self.clone(), bytes: 0 }
     }
 
-    /// Holds so many bytes, and counts them as work: for what is built at once.
+    /// Holds this many bytes, and counts them as work: for a value that is built at once.
     ///
     /// # Errors
-    /// There is no room, or the render is over.
+    /// The memory is used up, or the render is over.
     pub fn room_for(&self, bytes: usize) -> Result<Hold, String> {
         self.charge(bytes)?;
         let mut hold = self.hold();
@@ -198,11 +197,11 @@ impl Meter {
         Ok(hold)
     }
 
-    /// Accounts for a value that was just made, for as long as anything but the meter holds it. Values that are shared with
-    /// something are known already, or belong to the store or the program.
+    /// Counts the memory of a new value for as long as it has an owner besides the meter. Shared values are already
+    /// counted, or belong to the store or the program.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// The memory is used up.
     #[inline]
     pub fn keep(&self, value: &Value) -> Result<(), String> {
         match value {
@@ -215,7 +214,7 @@ impl Meter {
         }
     }
 
-    /// What a value adds to what holds it: nothing if it is accounted for by itself.
+    /// The memory that a value adds to its container: 0 if it is counted by itself.
     fn weigh(&self, value: &Value) -> Result<usize, String> {
         let (bytes, is_new) = match value {
             Value::Str(text) => (text.len() + ALLOCATION, Rc::strong_count(text) == 1),
@@ -247,7 +246,7 @@ impl Meter {
         Ok(0)
     }
 
-    /// Takes from what is left.
+    /// Subtracts from the remaining memory.
     fn take(&self, bytes: usize) -> Result<(), String> {
         let inner = &*self.0;
         let after = inner.memory.get().saturating_add(bytes);
@@ -277,12 +276,12 @@ impl Meter {
         self.0.memory.set(self.0.memory.get() - bytes);
     }
 
-    /// Drops what nothing but the meter holds.
+    /// Drops the values without another owner.
     fn sweep(&self) -> Result<(), String> {
         let mut kept = self.0.kept.take();
         let mut alive = Vec::new();
         let charged = self.charge(kept.len());
-        // From the end: what is dropped lets go of its parts, which stand before it.
+        // The sweep starts at the end, because a dropped value releases its parts, which come before it.
         while let Some((value, bytes)) = kept.pop() {
             if is_shared(&value) {
                 alive.push((value, bytes));
@@ -305,8 +304,8 @@ fn is_shared(value: &Value) -> bool {
     }
 }
 
-/// What a small text, list or map adds to what holds it; less than [`SMALL`] in any case, for larger ones are accounted for
-/// by themselves.
+/// The memory that a small text, list or map adds to its container. It is less than [`SMALL`], because larger ones are
+/// counted by themselves.
 pub fn small_size(value: &Value) -> usize {
     fn up_to(value: &Value, room: usize) -> Option<usize> {
         let mut bytes = ALLOCATION;
@@ -356,19 +355,19 @@ impl Hold {
         self.grow(bytes)
     }
 
-    /// So many bytes of it are not in use any more.
+    /// Releases this many bytes.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.meter.give(bytes);
     }
 
-    /// Bytes that are held now.
+    /// The held bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Where they are counted.
+    /// The meter that counts them.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -380,7 +379,7 @@ impl Drop for Hold {
     }
 }
 
-/// What an error of a limit ends with.
+/// The end of the text of a limit's error.
 pub fn raised_by(key: &str) -> String {
     format!("`{key}` in [limits] raises that")
 }

@@ -1,5 +1,5 @@
-//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating,
-//! the steps into them. The rules are pongo2's over Go's types, as recorded; where that crashes, this is an error.
+//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating, the steps
+//! into them. The rules are pongo2's over Go's types, as recorded. Where pongo2 crashes, this program returns an error.
 //! Names, scopes and the evaluation of expressions are not here.
 
 pub(crate) mod bounded;
@@ -24,38 +24,38 @@ use crate::store::Bytes;
 use crate::template::value::meter::{Hold, Meter, STEP, small_size};
 use crate::template::value::sorting::sorted;
 
-/// A value while a template runs. Cloning is cheap: what is large is shared.
+/// A value while a template runs. Cloning is cheap, because large values are shared.
 #[derive(Clone)]
 pub enum Value {
     /// Go's nil: no value.
     Nil,
-    /// Prints as True or False.
+    /// A bool, which prints as True or False.
     Bool(bool),
-    /// With Go's type of it, which shows in printf's `%T` and `%#v`. [`Value::integer`] makes a plain one.
+    /// An integer with its Go type, which printf's `%T` and `%#v` show. [`Value::integer`] makes a plain one.
     Int(i64, IntType),
     /// Go's float64.
     Float(f64),
-    /// Go's strings are bytes.
+    /// A text of any bytes, as in Go.
     Str(Bytes),
     /// Go's slices.
     List(Rc<List>),
     /// Go's maps.
     Map(Rc<Map>),
-    /// A key with its value: what `get` and `gets` give, with the fields Key and Value. Not behind a pointer: lists of all
-    /// keys are made of these, and an allocation each would be twice their size.
+    /// A key with its value, the result of `get` and `gets`, with the fields Key and Value. It is not behind a pointer:
+    /// lists of all keys consist of these, and an allocation for each would double their size.
     Pair(Bytes, Bytes),
-    /// What has methods or fields of its own: createMap, createSet, SRV records, forloop, macros.
+    /// A value with methods or fields: createMap, createSet, SRV records, forloop, macros.
     Object(Rc<dyn Object>),
 }
 
-/// A map with text keys. Iterated in key order (the original: at random).
+/// A map with text keys. Iterated in key order (in Go remco: at random).
 pub type Map = BTreeMap<Bytes, Value>;
 
 /// A list; its kind decides how it prints and sorts.
 pub struct List {
-    /// Go's type of it.
+    /// Its Go type.
     pub kind: ListKind,
-    /// In order.
+    /// The items, in order.
     pub items: Vec<Value>,
 }
 
@@ -64,8 +64,8 @@ pub struct List {
 pub enum ListKind {
     /// `[]string`
     Strings,
-    /// `[]string` that was never made: what `ls`, `lsdir` and `getvs` give where there is nothing. It is empty,
-    /// and differs from an empty list in JSON alone, where it is `null`.
+    /// A nil `[]string`, the result of `ls`, `lsdir` and `getvs` without a match. It is empty, and differs from an
+    /// empty list only in JSON, where it is `null`.
     NilStrings,
     /// `memkv.KVPairs`
     Pairs,
@@ -77,9 +77,9 @@ pub enum ListKind {
 
 /// A value with fields and methods.
 pub trait Object: Any {
-    /// The original's name of the type, as it prints: `template.templateMap`.
+    /// The name of the type in Go remco, as it prints: `template.templateMap`.
     fn type_name(&self) -> &'static str;
-    /// The same as printf's `%T` shows it, which tells a pointer from what it leads to.
+    /// The name of the type in printf's `%T`, which distinguishes a pointer from its target.
     fn dynamic_type(&self) -> &'static str {
         self.type_name()
     }
@@ -87,19 +87,19 @@ pub trait Object: Any {
     fn field(&self, name: &str) -> Option<Value>;
     /// Calls a method; `None`: there is none of that name.
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>>;
-    /// The map that `for`, `in` and `length` see instead, where there is one.
+    /// The map that `for`, `in` and `length` use instead of the object, if it has one.
     fn plain(&self) -> Option<Rc<Map>> {
         None
     }
-    /// What the object prints as, where that is not the name of its type (Go's Stringer).
+    /// The printed text of the object, if that is not the name of its type (Go's Stringer).
     fn text(&self) -> Option<Bytes> {
         None
     }
-    /// What toJSON and the like write for it.
+    /// The form of the object in toJSON, toYAML and printf.
     fn data(&self) -> Data {
         self.plain().map_or_else(|| Data::Record(Vec::new()), |map| Data::Value(Value::Map(map)))
     }
-    /// Gives away the values that it holds, just before it is dropped: values may be nested deeper than the stack.
+    /// Moves its values out just before the object is dropped, because values may be nested deeper than the stack.
     fn release(&self) -> Vec<Value> {
         Vec::new()
     }
@@ -110,23 +110,23 @@ pub trait Object: Any {
 pub enum IntType {
     /// `int`
     Int,
-    /// What parseInt gives.
+    /// `int64`, the result of parseInt
     Int64,
-    /// What get_digit gives, and `x.0` of a text.
+    /// `uint8`, the result of get_digit and of `x.0` of a text
     Uint8,
     /// The numbers of an SRV record.
     Uint16,
 }
 
-/// What an object is to toJSON, toYAML and printf.
+/// The form of an object in toJSON, toYAML and printf.
 pub enum Data {
-    /// It is this value.
+    /// The object is written as this value.
     Value(Value),
-    /// Fields in the order of their declaration, as Go writes a struct.
+    /// The object is written as a Go struct, with its fields in the order of their declaration.
     Record(Vec<(&'static str, Value)>),
 }
 
-/// An operator with two operands that both are evaluated first (`and` and `or` are not).
+/// An operator that evaluates both operands (`and` and `or` do not).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// `==`
@@ -149,9 +149,9 @@ pub enum Op {
     Sub,
     /// `*`
     Mul,
-    /// `/`: of two integers an integer.
+    /// `/`: two integers give an integer.
     Div,
-    /// `%`: of what is left of the operands without their fractions.
+    /// `%`: the operands are truncated to integers first.
     Rem,
     /// `^`: always a float.
     Pow,
@@ -205,12 +205,12 @@ impl Value {
         }
     }
 
-    /// What is printed of a value that has no text.
+    /// The printed form of a value that is not a text.
     fn placeholder(&self) -> String {
         format!("<{} Value>", self.type_name())
     }
 
-    /// The value as text, as a filter sees it: what `{{ v }}` prints.
+    /// The text of the value for filters, as `{{ v }}` prints it.
     pub fn text(&self) -> Bytes {
         if let Value::Str(text) = self {
             return text.clone();
@@ -220,7 +220,7 @@ impl Value {
         out.into()
     }
 
-    /// What `if` makes of it, by Django's rules: zero, nothing and what is empty are false.
+    /// The truth of the value in `if`, by Django's rules: zero, nothing and empty values are false.
     pub fn truthy(&self) -> bool {
         match self {
             Value::Nil => false,
@@ -235,7 +235,7 @@ impl Value {
         }
     }
 
-    /// The integer the arithmetic sees (text through a float, truncated, else 0).
+    /// The integer for arithmetic (a text is read as a float and truncated; other values are 0).
     pub fn int(&self) -> i64 {
         match self {
             Value::Int(n, _) => *n,
@@ -245,7 +245,7 @@ impl Value {
         }
     }
 
-    /// The float the arithmetic sees (what is no number: 0).
+    /// The float for arithmetic (0 for values that are not numbers).
     pub fn float(&self) -> f64 {
         match self {
             Value::Int(n, _) => *n as f64,
@@ -255,7 +255,7 @@ impl Value {
         }
     }
 
-    /// The number of items, entries or characters; 0 for what has none.
+    /// The number of items, entries or characters; 0 for other values.
     pub fn len(&self) -> usize {
         match self {
             Value::Str(text) => runes::count(text),
@@ -264,7 +264,7 @@ impl Value {
         }
     }
 
-    /// The bytes of a text; 0 for all else.
+    /// The length of a text in bytes; 0 for other values.
     pub fn text_len(&self) -> usize {
         if let Value::Str(text) = self { text.len() } else { 0 }
     }
@@ -277,7 +277,7 @@ impl Value {
         }
     }
 
-    /// The map that a value is, or that stands for it.
+    /// The map of a value, or of an object that acts as one.
     pub fn entries(&self) -> Option<Rc<Map>> {
         match self {
             Value::Map(map) => Some(map.clone()),
@@ -286,7 +286,7 @@ impl Value {
         }
     }
 
-    /// What an error calls it: "a string", "a list".
+    /// The name of the kind in errors: "a string", "a list".
     pub fn kind(&self) -> &'static str {
         match self {
             Value::Nil => "nothing",
@@ -325,7 +325,7 @@ impl Value {
         }
     }
 
-    /// The name of the type as printf's `%T` and its complaints show it: that of a record is of a pointer to it.
+    /// The name of the type in printf's `%T` and its error texts: a record is shown as a pointer.
     pub fn dynamic_type(&self) -> &'static str {
         match self {
             Value::Object(object) => object.dynamic_type(),
@@ -349,13 +349,13 @@ impl Value {
     pub fn not(&self) -> Value {
         match self {
             Value::Int(n, _) => Value::integer(i64::from(*n == 0)),
-            // Not a typing error of ours: the original answers 1.1 here.
+            // This is correct: Go remco returns 1.1 here.
             Value::Float(n) => Value::Float(if *n == 0.0 { 1.1 } else { 0.0 }),
             other => Value::Bool(!other.truthy()),
         }
     }
 
-    /// What is read of the operands is charged here.
+    /// Applies an operator, and charges the bytes of the operands that it reads.
     pub fn binary(meter: &Meter, op: Op, left: &Value, right: &Value) -> Result<Value, String> {
         if !matches!(op, Op::Eq | Op::Ne | Op::In) {
             // A text is read as a number.
@@ -395,7 +395,7 @@ impl Value {
     /// `left == right`: equal in type too, so `1 == 1.0` is false. Lists and maps cannot be compared with their like.
     pub fn equals(&self, meter: &Meter, other: &Value) -> Result<bool, String> {
         let same = |a: &Bytes, b: &Bytes| match a.len() == b.len() {
-            // Only then are they read.
+            // The operands are read only in this case.
             true => meter.charge(a.len()).map(|()| a == b),
             false => Ok(false),
         };
@@ -468,7 +468,7 @@ impl Value {
         })
     }
 
-    /// The field that was meant by one that is not there: of a pair or record, the field whose name differs in case alone.
+    /// The field that a missing one probably means: the field of a pair or record whose name differs only in case.
     pub fn meant_field(&self, name: &str) -> Option<&'static str> {
         let near = |field: &&str| *field != name && field.eq_ignore_ascii_case(name);
         match self {
@@ -521,11 +521,11 @@ impl List {
     }
 }
 
-/// What a `for` goes through.
+/// The rows of a `for`.
 pub struct Rows {
     source: Source,
     order: Order,
-    /// What the rows take that were made for them.
+    /// The memory of rows that were created for the loop.
     _held: Hold,
 }
 
@@ -542,10 +542,10 @@ enum Order {
 }
 
 impl Value {
-    /// What `for` goes through; `None`: not iterable (the `empty` branch is taken).
+    /// The rows of `for`; `None`: the value is not iterable (the `empty` branch runs).
     ///
-    /// `sorted` orders lists of strings and does nothing to other lists, where `reversed` then does nothing either.
-    /// Maps are gone through by key in any case.
+    /// `sorted` sorts lists of strings and has no effect on other lists, where `reversed` has no effect either. Maps
+    /// are always iterated by key.
     pub fn rows(&self, meter: &Meter, reversed: bool, in_order: bool) -> Result<Option<Rows>, String> {
         let order = if reversed { Order::Backward } else { Order::Forward };
         let mut held = meter.hold();
@@ -554,7 +554,7 @@ impl Value {
             held.grow(map.len() * size_of::<(Bytes, Value)>())?;
             entries.reserve_exact(map.len());
             for (key, value) in &*map {
-                // The map may let go of them while the rows do not.
+                // The map may drop the values while the rows still have them.
                 let small = key.len() + small_size(value);
                 meter.charge(STEP + small)?;
                 held.grow(small)?;
@@ -636,7 +636,7 @@ impl fmt::Debug for Value {
                 f.debug_map().entries(map.iter().map(|(k, v)| (Value::Str(k.clone()), v.clone()))).finish()
             }
             Value::Pair(key, value) => write!(f, "{}={}", key.escape_ascii(), value.escape_ascii()),
-            // Not its contents: an object may hold itself.
+            // The contents are omitted, because an object may contain itself.
             Value::Object(object) => write!(f, "<{}>", object.type_name()),
         }
     }
@@ -874,7 +874,7 @@ mod tests {
         assert_eq!(rounds(list, true, false), "0a 19 210 3A 4b");
         assert_eq!(rounds(list, false, true), "010 19 2A 3a 4b");
         assert_eq!(rounds(list, true, true), "0b 1a 2A 39 410");
-        // The original's order of these does not change, not even backwards.
+        // Go remco never changes the order of these, not even with `reversed`.
         let parsed = "'[\"b\", \"a\", \"c\"]'|parseJSON";
         assert_eq!(rounds(parsed, false, true), "0b 1a 2c");
         assert_eq!(rounds(parsed, true, true), "0b 1a 2c");

@@ -1,5 +1,5 @@
-//! Go's fmt.Sprintf: its verbs and flags, and how each value looks to them. What does not fit is not an error but
-//! part of the text, as in Go: `%!d(string=x)`.
+//! Go's fmt.Sprintf: its verbs and flags, and the form of each value. A wrong verb or operand is not an error but part
+//! of the text, as in Go: `%!d(string=x)`.
 
 use std::rc::Rc;
 
@@ -11,10 +11,10 @@ use crate::template::value::meter::Meter;
 use crate::template::value::runes;
 use crate::template::value::{Data, IntType, ListKind, Map, Object, Value};
 
-/// How deep values may be nested; a map that holds itself gets there.
+/// The nesting limit of values, which a map that contains itself reaches.
 const DEPTH: usize = 200;
 
-/// Widths and precisions are digits up to here; Go takes no more.
+/// The limit of widths and precisions, as in Go.
 const TOO_LARGE: u32 = 1_000_000;
 
 /// The text of a format and its operands.
@@ -36,19 +36,19 @@ pub fn plain(meter: &Meter, value: &Value) -> Result<Bytes, String> {
     }
 }
 
-/// A format on its way through its operands.
+/// The state of a format and its operands.
 struct Directives<'a> {
     format: &'a [u8],
     at: usize,
-    /// Where the last `]` is: behind it no index ends, so none is searched for.
+    /// The position of the last `]`. No index is searched behind it.
     last_bracket: usize,
     operands: &'a [Value],
     operand: usize,
-    /// Whether an index like `[2]` was used at all: then no operand is left over.
+    /// Whether the format used an index like `[2]`. Unused operands are not reported then.
     reordered: bool,
-    /// Whether the indexes of the verb at hand make sense.
+    /// Whether the indexes of the present verb are valid.
     good_index: bool,
-    /// Whether the last thing read was an index.
+    /// Whether an index was read last.
     after_index: bool,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Directives<'a> {
         self.extra(printer)
     }
 
-    /// What follows a `%`.
+    /// Formats the directive behind a `%`.
     fn directive(&mut self, printer: &mut Printer) -> Result<(), String> {
         self.good_index = true;
         self.after_index = false;
@@ -95,7 +95,7 @@ impl<'a> Directives<'a> {
             return printer.out.push(b"%!(NOVERB)");
         };
         self.at += rune.len();
-        // No verb is beyond ASCII: what is, is only shown.
+        // All verbs are ASCII. Other characters are only shown.
         let verb = runes::decode(rune).unwrap_or(char::REPLACEMENT_CHARACTER);
         if verb == '%' {
             return printer.out.push(b"%");
@@ -166,7 +166,7 @@ impl<'a> Directives<'a> {
             self.after_index = false;
             match self.int_operand().map(usize::try_from) {
                 Some(Ok(precision)) => printer.flags.precision = Some(precision),
-                // A negative one counts as none, and as a bad one.
+                // A negative precision counts as missing and as invalid.
                 _ => return printer.out.push(b"%!(BADPREC)"),
             }
         } else {
@@ -181,7 +181,7 @@ impl<'a> Directives<'a> {
         found
     }
 
-    /// Digits before `end`. A number too large is none and ends the format.
+    /// Reads digits before `end`. A number that is too large is invalid and ends the format.
     fn number(&mut self, end: usize) -> Option<usize> {
         let mut number = None;
         while let Some(digit) = self.format[self.at..end].first().filter(|byte| byte.is_ascii_digit()) {
@@ -196,14 +196,14 @@ impl<'a> Directives<'a> {
         number
     }
 
-    /// `[n]`: the operand for what comes next, counted from 1.
+    /// Reads `[n]`: the number of the next operand, counted from 1.
     fn index(&mut self) {
         self.after_index = false;
         if self.format.get(self.at) != Some(&b'[') {
             return;
         }
         self.reordered = true;
-        // Shorter than `[n]` is no index either.
+        // A text shorter than `[n]` is not an index either.
         let close = match self.at < self.last_bracket && self.at + 3 <= self.format.len() {
             true => self.format[self.at..].iter().position(|byte| *byte == b']').map(|length| self.at + length),
             false => None,
@@ -232,7 +232,7 @@ impl<'a> Directives<'a> {
         }
     }
 
-    /// Operands that no verb used.
+    /// The operands that no verb used.
     fn extra(&self, printer: &mut Printer) -> Result<(), String> {
         let left = self.operands.get(self.operand..).unwrap_or_default();
         if self.reordered || left.is_empty() {
@@ -274,7 +274,7 @@ impl Printer {
     fn operand(&mut self, value: &Value, verb: char) -> Result<(), String> {
         match verb {
             'T' => self.text(value.dynamic_type().as_bytes()),
-            // Only Errorf wraps, so Go refuses this verb before it looks into a value.
+            // Only Errorf supports this verb, so Go refuses it before it examines the value.
             'w' => self.bad_verb(value, verb, 0),
             _ => self.value(value, verb, 0),
         }
@@ -286,7 +286,7 @@ impl Printer {
         }
         match value {
             Value::Nil if depth > 0 && self.flags.go_syntax => self.out.push(b"interface {}(nil)"),
-            // Inside a list or map nothing is shown without the verb.
+            // Inside a list or map, nil has one form, whatever the verb.
             Value::Nil if depth > 0 => self.out.push(b"<nil>"),
             Value::Nil if verb == 'v' => self.pad(b"<nil>"),
             Value::Nil => self.bad_verb(value, verb, depth),
@@ -325,7 +325,7 @@ impl Printer {
         match object.data() {
             Data::Value(data) => self.value(&data, verb, depth + 1),
             Data::Record(fields) => {
-                // The original has pointers to its records, but for the one without fields.
+                // Go remco has pointers to its records, except to the one without fields.
                 if depth == 0 && !fields.is_empty() {
                     self.out.push(b"&")?;
                 }
@@ -355,7 +355,7 @@ impl Printer {
         })
     }
 
-    /// The field of a record that holds nothing. All such fields are pointers to a loop's state.
+    /// The nil field of a record. All such fields are pointers to a loop's state.
     fn nil_pointer(&mut self, verb: char) -> Result<(), String> {
         const TYPE: &str = "*pongo2.tagForLoopInformation";
         match verb {
@@ -436,7 +436,7 @@ impl Printer {
             _ => "",
         };
         let least = match (self.flags.precision, self.flags.width) {
-            // The value 0 with the precision 0 is shown as nothing.
+            // The value 0 with the precision 0 has no digits.
             (Some(0), width) if n == 0 => return self.out.fill(b' ', width.unwrap_or(0)),
             (Some(precision), _) => precision,
             (None, Some(width)) if self.flags.zero => width.saturating_sub(sign.len()),
@@ -460,7 +460,7 @@ impl Printer {
         })
     }
 
-    /// Blanks before what is written, or behind it.
+    /// Pads with blanks on the left or on the right.
     fn between(&mut self, blanks: usize, write: impl Fn(&mut Text) -> Result<(), String>) -> Result<(), String> {
         if self.flags.minus {
             write(&mut self.out)?;
@@ -551,7 +551,7 @@ impl Printer {
             let _held = self.out.meter().room_for(shown.len())?;
             return self.pad(&[b"`", shown, b"`"].concat());
         }
-        // One that is longer than its width is not filled, and needs not be there as a whole.
+        // A text longer than its width is not padded, so its length need not be counted to the end.
         if shown.len() > 4 * self.flags.width.unwrap_or(0) {
             self.out.push(b"\"")?;
             for piece in runes::pieces(shown) {
@@ -597,7 +597,7 @@ impl Printer {
         Ok(())
     }
 
-    /// A text in its width, which counts characters.
+    /// Pads a text to its width, which counts characters.
     fn pad(&mut self, text: &[u8]) -> Result<(), String> {
         let padding = match self.flags.width {
             Some(width) => width.saturating_sub(runes::count(text)),
@@ -613,7 +613,7 @@ impl Printer {
         Ok(())
     }
 
-    /// The flag 0 fills texts with zeros too.
+    /// The flag 0 pads texts with zeros too.
     fn padding(&mut self, count: usize) -> Result<(), String> {
         self.out.fill(if self.flags.zero { b'0' } else { b' ' }, count)
     }
@@ -624,7 +624,7 @@ fn character(n: i64) -> char {
     u32::try_from(n).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// What the flag # does to a float: a decimal point in any case, and for `%g` zeros up to the precision.
+/// Applies the flag # to a float: always a decimal point, and for `%g` zeros up to the precision.
 fn with_point(text: &str, verb: char, precision: Option<usize>) -> String {
     let hex = matches!(verb, 'x' | 'X');
     let mut wanted = match verb {

@@ -20,7 +20,7 @@ impl<'a> Iterator for Runes<'a> {
     }
 }
 
-/// Where each character begins.
+/// The position of each character.
 pub fn starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     runes(text).scan(0, |next, rune| {
         let start = *next;
@@ -29,9 +29,9 @@ pub fn starts(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// How many characters a text has.
+/// The number of characters of a text.
 pub fn count(text: &[u8]) -> usize {
-    // The library counts valid text many times as fast as [`runes`] goes through it.
+    // The standard library counts valid text many times as fast as [`runes`].
     pieces(text).map(count_piece).sum()
 }
 
@@ -39,13 +39,13 @@ fn count_piece(piece: &[u8]) -> usize {
     str::from_utf8(piece).map_or_else(|_| runes(piece).count(), |text| text.chars().count())
 }
 
-/// A text in pieces that no character runs over.
+/// Splits a text into pieces at the boundaries of characters.
 pub fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     const LENGTH: usize = 4096;
     let mut rest = text;
     std::iter::from_fn(move || {
         let mut end = rest.len().min(LENGTH);
-        // A character has at most three bytes behind its first. Where there are more in a row, none of them belongs to one.
+        // A character has at most three continuation bytes. In a longer run, none of them belongs to a character.
         let back = rest[..end].iter().rev().take(3).take_while(|byte| is_continued(**byte)).count();
         if rest.get(end).is_some_and(|byte| is_continued(*byte)) && back < 3 {
             end -= back + 1;
@@ -56,12 +56,12 @@ pub fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a byte only stands behind others within a character.
+/// Whether a byte is a continuation byte.
 fn is_continued(byte: u8) -> bool {
     byte & 0b1100_0000 == 0b1000_0000
 }
 
-/// Where the character of a number begins, counted from 0; the end of the text where there are fewer.
+/// The position of the n-th character, counted from 0; the end of the text if it has fewer.
 fn start_of(text: &[u8], number: usize) -> usize {
     let mut start = 0;
     let mut left = number;
@@ -76,45 +76,45 @@ fn start_of(text: &[u8], number: usize) -> usize {
     start
 }
 
-/// The character of a number, counted from 0.
+/// The n-th character, counted from 0.
 pub fn nth(text: &[u8], number: usize) -> Option<&[u8]> {
     runes(&text[start_of(text, number)..]).next()
 }
 
 /// The last character.
 pub fn last(text: &[u8]) -> Option<&[u8]> {
-    // The longest that is whole; a byte that is no part of one is a character by itself.
+    // The longest valid sequence at the end; a byte that belongs to none is a character by itself.
     (1..=text.len().min(4))
         .rev()
         .map(|length| &text[text.len() - length..])
         .find(|rune| width(rune) == Some(rune.len()))
 }
 
-/// The character, if its bytes are one.
+/// The character, if the bytes are valid.
 pub fn decode(rune: &[u8]) -> Option<char> {
     std::str::from_utf8(rune).ok()?.chars().next()
 }
 
-/// The part of a text from one character up to another, both counted from 0. Both may lie behind its end.
+/// The part of a text between two characters, both counted from 0. Both may be behind the end.
 pub fn range(text: &[u8], from: usize, to: usize) -> &[u8] {
     let rest = &text[start_of(text, from)..];
     &rest[..start_of(rest, to.saturating_sub(from))]
 }
 
-/// What stands between blanks (Go's strings.Fields).
+/// The parts of a text between blanks (Go's strings.Fields).
 pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = 0;
     std::iter::from_fn(move || {
         at += blanks(&text[at..]);
         let start = at;
-        // No blank begins with one of these bytes.
+        // Blanks never begin with one of these bytes.
         at += text[at..].iter().take_while(|byte| byte.is_ascii_graphic()).count();
         at += runes(&text[at..]).take_while(|rune| !is_blank(rune)).map(<[u8]>::len).sum::<usize>();
         (start < at).then(|| &text[start..at])
     })
 }
 
-/// A text without blanks at its ends (Go's strings.TrimSpace).
+/// A text without leading and trailing blanks (Go's strings.TrimSpace).
 pub fn trim(text: &[u8]) -> &[u8] {
     let mut rest = &text[blanks(text)..];
     while let Some(rune) = last(rest).filter(|rune| is_blank(rune)) {

@@ -1,30 +1,30 @@
-//! Finds and replaces a part in a text, both any bytes, in time linear in the text whatever the two are
-//! (Knuth, Morris and Pratt). Patterns are not here.
+//! Finds and replaces a part in a text, both any bytes, always in linear time (Knuth, Morris and Pratt). Patterns are
+//! not here.
 
 use crate::template::value::Value;
 use crate::template::value::bounded::Text;
 use crate::template::value::meter::Meter;
 use crate::template::value::runes;
 
-/// Where a part first begins.
+/// The first position of a part.
 ///
 /// # Errors
-/// The render is over: both are read, which is charged here.
+/// The render is over. The bytes of both texts are charged here.
 pub fn find(meter: &Meter, text: &[u8], part: &[u8]) -> Result<Option<usize>, String> {
     meter.charge(part.len())?;
     if part.is_empty() {
         return Ok(Some(0));
     }
     let found = matches(meter, text, part).next();
-    // Charges what is left, and tells whether the end is one of the text or of the render.
+    // Charges the rest, and distinguishes the end of the text from the end of the render.
     meter.charge(0)?;
     Ok(found)
 }
 
-/// Where a part that is not empty begins, again and again, without overlaps. What is read is charged; where the render is
-/// over, no more are found, and the caller's next charge fails.
+/// The positions of a non-empty part, without overlaps. The read bytes are charged. If the render is over, the
+/// iteration ends and the caller's next charge fails.
 pub fn matches<'a>(meter: &'a Meter, text: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    /// Charged at a time.
+    /// The number of bytes that are charged at a time.
     const CHUNK: usize = 4096;
     let borders = borders(part);
     let mut matched = 0;
@@ -63,7 +63,7 @@ pub fn replace(meter: &Meter, text: &[u8], part: &[u8], by: &[u8], count: usize)
     Ok(out.into_value())
 }
 
-/// For each beginning of the part: the length of the longest shorter beginning that it also ends with.
+/// For each prefix of the part: the length of its longest proper prefix that is also its suffix.
 fn borders(part: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; part.len()];
     let mut length = 0;

@@ -1,67 +1,67 @@
-//! What a function or a method takes, and the check of a call against it. Kinds are strict, as in the original:
-//! no number is taken for a text, and nothing (an unknown variable) is taken for nothing.
+//! The arguments of a function or method, and the check of a call. Kinds are strict, as in Go remco: a number is not
+//! accepted as a text, and an unknown variable is not accepted at all. Evaluates nothing.
 
 use crate::store::Bytes;
 use crate::template::value::Value;
 
 /// The arguments of a function or method.
 pub struct Signature {
-    /// What has to be given, in this order.
+    /// The required arguments, in order.
     pub required: &'static [Parameter],
-    /// What may follow, any number of times.
+    /// The argument that may follow any number of times.
     pub rest: Option<Parameter>,
 }
 
-/// One argument: the name that errors and the documentation give it, and what it has to be.
+/// One argument: its name in errors and in the documentation, and its kind.
 #[derive(Clone, Copy)]
 pub struct Parameter {
-    /// What errors and the documentation call it.
+    /// The name in errors and in the documentation.
     pub name: &'static str,
-    /// What it has to be.
+    /// The kind of the value.
     pub kind: Kind,
 }
 
-/// What an argument has to be.
+/// The kind of an argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A text.
     Str,
     /// An integer of any of Go's types.
     Int,
-    /// Anything but nothing.
+    /// Any value except nil.
     Any,
 }
 
-/// Arguments that were found to fit a signature.
+/// Arguments that fit a signature.
 pub struct Args<'a>(&'a [Value]);
 
-/// A parameter that is a text.
+/// A text parameter.
 pub const fn string(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Str }
 }
 
-/// A parameter that is an integer.
+/// An integer parameter.
 pub const fn integer(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Int }
 }
 
-/// A parameter that is anything but nothing.
+/// A parameter of any kind except nil.
 pub const fn any(name: &'static str) -> Parameter {
     Parameter { name, kind: Kind::Any }
 }
 
-/// These arguments, no more and no less.
+/// A fixed number of arguments.
 pub const fn exactly(required: &'static [Parameter]) -> Signature {
     Signature { required, rest: None }
 }
 
-/// These arguments and any number of another one.
+/// Fixed arguments, and one that may follow any number of times.
 pub const fn then_any(required: &'static [Parameter], rest: Parameter) -> Signature {
     Signature { required, rest: Some(rest) }
 }
 
 impl Signature {
-    /// Whether a call may have that many arguments: all that can be known before a template runs.
+    /// Whether a call may have this many arguments. More cannot be checked before a template runs.
     pub fn check_count(&self, given: usize) -> Result<(), String> {
         let wanted = self.required.len();
         let at_least = match self.rest {
@@ -78,10 +78,10 @@ impl Signature {
         Err(format!("takes {at_least}{wanted} argument{s}{names}, {given} given"))
     }
 
-    /// Checks the arguments of a call: how many, and of which kinds.
+    /// Checks the number and the kinds of a call's arguments.
     ///
     /// # Errors
-    /// What is wrong, for behind the name of the function: "takes 1 argument (key), 2 given".
+    /// The text follows the name of the function: "takes 1 argument (key), 2 given".
     pub fn check<'a>(&self, args: &'a [Value]) -> Result<Args<'a>, String> {
         self.check_count(args.len())?;
         for (index, arg) in args.iter().enumerate() {
@@ -102,12 +102,12 @@ impl Signature {
 }
 
 impl<'a> Args<'a> {
-    /// A text that the signature asks for at this place.
+    /// The required text at this position.
     pub fn text(&self, index: usize) -> &'a Bytes {
         self.optional_text(index).expect("the signature has a string here")
     }
 
-    /// A text that may be given at this place.
+    /// The optional text at this position.
     pub fn optional_text(&self, index: usize) -> Option<&'a Bytes> {
         match self.0.get(index) {
             Some(Value::Str(text)) => Some(text),
@@ -115,7 +115,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// An integer that the signature asks for at this place.
+    /// The required integer at this position.
     pub fn int(&self, index: usize) -> i64 {
         match self.0.get(index) {
             Some(Value::Int(n, _)) => *n,
@@ -123,12 +123,12 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// A value of any kind that the signature asks for at this place.
+    /// The required value of any kind at this position.
     pub fn value(&self, index: usize) -> &'a Value {
         &self.0[index]
     }
 
-    /// The arguments from this place on.
+    /// The arguments from this position on.
     pub fn from(&self, index: usize) -> &'a [Value] {
         self.0.get(index..).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! YAML and JSON read into values, and values written as Go's yaml.v3 lays them out. What a scalar is and how one looks
-//! is `crate::yaml`'s business; JSON that is written is `json`'s.
+//! YAML and JSON read into values, and values written as Go's yaml.v3 lays them out. `crate::yaml` knows the types and
+//! the styles of scalars; `json` writes JSON.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -14,19 +14,19 @@ use crate::template::value::meter::{Hold, Meter, NODE, raised_by};
 use crate::template::value::{Data, ListKind, Map, Value};
 use crate::yaml::{self, DEPTH, Node, Scalar, Style};
 
-/// Reads a document. The original turns YAML 1.1 into JSON first (sigs.k8s.io/yaml), so numbers are floats, keys are
-/// texts and there are no infinities. What is JSON already is read as that, which takes a tenth of the time.
+/// Reads a document. Go remco converts YAML 1.1 to JSON first (sigs.k8s.io/yaml), so numbers are floats, keys are texts
+/// and infinities do not exist. JSON is read by the JSON parser, which takes a tenth of the time.
 pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     if yaml::is_json_alike(text)
         && let Ok(value) = json::parse(meter, text)
     {
         return Ok(value);
     }
-    // What is read as a tree takes as much; a longer text would hold the parser for seconds at a single scalar.
+    // The tree takes this much memory; a longer text would keep the parser busy for seconds with a single scalar.
     let mut held = meter.room_for(16 * text.len())?;
     held.shrink(16 * text.len());
     let mut refused = None;
-    // The tree and the values made of it are there at the same time.
+    // The tree and the values exist at the same time.
     let mut account = |bytes: usize| match meter.charge(2 * bytes).and_then(|()| held.grow(2 * bytes)) {
         Ok(()) => true,
         Err(why) => {
@@ -43,7 +43,7 @@ pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     value(&mut held, node)
 }
 
-/// The value that a node stands for. What the tree has not told of it is the room of maps.
+/// The value of a node. The tree does not count the memory of maps.
 fn value(held: &mut Hold, node: Node) -> Result<Value, String> {
     Ok(match node {
         Node::Scalar(Scalar::Null) => Value::Nil,
@@ -74,7 +74,7 @@ fn name(key: Scalar) -> Result<Bytes, String> {
     }
 }
 
-/// A float that is no number, in YAML.
+/// Infinity or NaN in YAML.
 fn word(number: f64) -> &'static str {
     match number {
         f64::INFINITY => ".inf",
@@ -83,19 +83,19 @@ fn word(number: f64) -> &'static str {
     }
 }
 
-/// Longer texts take so much on their way that there has to be room for it.
+/// The memory for the conversion of longer texts is held first.
 const LONG: usize = 4096;
 
-/// How far entries are indented unless a template says so.
+/// The default indent of entries.
 pub const INDENT: i64 = 4;
 
-/// Writes a document; what an indent below 0 would be is an error.
+/// Writes a document. A negative indent is an error.
 pub fn write(meter: &Meter, value: &Value, indent: i64) -> Result<Value, String> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 9")]
     let step = match indent {
         ..0 => return Err(format!("cannot indent by {indent} blanks")),
         0 => INDENT as usize,
-        // yaml.v3 takes what it finds unreasonable for this.
+        // yaml.v3 replaces an unreasonable indent by this one.
         1 | 10.. => 2,
         _ => indent as usize,
     };
@@ -106,7 +106,7 @@ pub fn write(meter: &Meter, value: &Value, indent: i64) -> Result<Value, String>
     Ok(writer.out.into_value())
 }
 
-/// Where a node stands.
+/// The position of a node.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// After the `-` of a list's item.
@@ -120,14 +120,14 @@ struct Writer {
     step: usize,
     depth: usize,
     column: usize,
-    /// Whether there is nothing on the line but blanks, `-`, `?` and `:`, so that an entry may begin on it.
+    /// Whether the line has only blanks, `-`, `?` and `:`, so that an entry may begin on it.
     fresh: bool,
-    /// Whether the last character is a blank, or there is none.
+    /// Whether the last character is a blank, or the text is empty.
     blank: bool,
 }
 
 impl Writer {
-    /// `indent` is that of the list or map around the node.
+    /// `indent` is the indent of the list or map around the node.
     fn node(&mut self, value: &Value, indent: Option<usize>, place: Place) -> Result<(), String> {
         match value {
             Value::Nil => self.word(b"null"),
@@ -164,7 +164,7 @@ impl Writer {
     }
 
     fn map(&mut self, map: &Map, indent: Option<usize>, place: Place) -> Result<(), String> {
-        /// What a key takes in the two lists.
+        /// The memory of a key in the two lists.
         const EACH: usize = 96;
         let mut held = self.out.meter().hold();
         for key in map.keys() {
@@ -193,7 +193,7 @@ impl Writer {
         for (key, value) in entries {
             self.line(inner)?;
             if *key == b"<<" {
-                // yaml.v3 writes it bare, and readers merge what follows.
+                // yaml.v3 writes this key without quotes, and readers then merge its value.
                 self.word(b"\"<<\":")?;
             } else if is_simple(key) {
                 self.text(key, Some(inner), Place::Value)?;
@@ -286,7 +286,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes to where an entry begins: on this line, if it is not too far already.
+    /// Moves to the beginning of an entry, on this line if the indent allows it.
     fn line(&mut self, indent: usize) -> Result<(), String> {
         if !self.fresh || self.column > indent || self.column == indent && !self.blank {
             self.out.push(b"\n")?;
@@ -305,7 +305,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Something with a blank before it.
+    /// Writes a text with a blank before it.
     fn word(&mut self, word: &[u8]) -> Result<(), String> {
         if !self.blank {
             self.put(b" ")?;
@@ -321,7 +321,7 @@ impl Writer {
     }
 }
 
-/// Whether a key stands before its `:` on the same line.
+/// Whether a key fits on one line with its `:`.
 fn is_simple(key: &[u8]) -> bool {
     const LONGEST: usize = 128;
     const BINARY: usize = "!!binary".len();
