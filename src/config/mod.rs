@@ -1,6 +1,7 @@
 //! The configuration: reads the main file and those of include_dir, and checks them as a whole. Reads files and the
 //! environment only through [`Source`].
 
+mod accounts;
 mod backend;
 mod command;
 mod document;
@@ -45,10 +46,11 @@ pub use source::{Identity, Shell, Source};
 use unbuilt::NO_FILTERS;
 pub use unbuilt::{NO_TLS, unsupported};
 
+use accounts::Accounts;
 use document::{Document, Span, Table};
 use reader::{Found, Reader};
 use report::{Report, quoted};
-use resource::{Origin, RESOURCE};
+use resource::{Origin, RESOURCE, Surroundings};
 use schema::Schema;
 use top::MAIN;
 pub use top::{log_format_of, log_level_of};
@@ -132,9 +134,9 @@ impl Load<'_> {
             backend::check_defaults(report, defaults);
         }
         let mut parsed = Vec::new();
-        let shell = self.source.shell();
+        let surroundings = Surroundings { shell: self.source.shell(), accounts: Accounts::new(self.source) };
         let mut take = |reader: &Reader, origin, path: &Path| {
-            parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), shell));
+            parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), &surroundings));
         };
         for table in reader.tables("resource", "resource") {
             take(&Reader::new(report, &RESOURCE, table.value, table.span), Origin::Main, &main.path);
@@ -290,6 +292,25 @@ fn one_writer_each(
             _ => None,
         });
         inputs.extend(sources.chain(data).map(|input| (source.identity(input.1), input)));
+    }
+    let mut backups: Vec<(PathBuf, Identity, Span)> = Vec::new();
+    for parsed in parsed {
+        for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
+            let Some(path) = template.backup_path() else { continue };
+            let identity = source.identity(&path);
+            // A crash may have left both as links to one file, which a write does not follow.
+            if identity != source.identity(&template.dst) {
+                backups.push((path, identity, *span));
+            }
+        }
+    }
+    for (path, identity, span) in &backups {
+        if let Some((input, _)) = inputs.get(identity) {
+            let shown = quoted(&path.display().to_string());
+            report.error(*span, format!("`backup` would overwrite {input}, {shown}: write to another file"));
+        } else {
+            inputs.insert(identity.clone(), ("the `backup` of a template", path));
+        }
     }
     // Names the other path of the file, unless both are equal.
     let by_name = |shown: &str, path: &Path| match Identity::named(Path::new(shown)) == Identity::named(path) {

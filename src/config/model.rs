@@ -106,6 +106,8 @@ pub struct Resource {
     pub reload_cmd: Option<String>,
     /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
+    /// Whether equal reload commands of its templates run once an update, after the last of these templates.
+    pub reload_once: bool,
     /// The upper end of a random delay before an update.
     pub splay: Duration,
     /// How long an update waits for more changes; `None`: not at all.
@@ -140,6 +142,8 @@ pub struct Exec {
     pub kill_timeout: Duration,
     /// The upper end of a random delay.
     pub splay: Duration,
+    /// Variables that are set for the child, by name.
+    pub env: Vec<(String, String)>,
 }
 
 /// One word of an exec command: its parts, joined.
@@ -185,6 +189,17 @@ pub struct Template {
     pub durability: Durability,
     /// Whether the existing file at `dst` is written to instead of being replaced.
     pub in_place: bool,
+    /// Whether the last file is kept at [`Template::backup_path`].
+    pub backup: bool,
+}
+
+impl Template {
+    /// The path of the backup, if one is kept: `dst` and `.bak`.
+    pub fn backup_path(&self) -> Option<PathBuf> {
+        let mut path = self.dst.clone().into_os_string();
+        path.push(".bak");
+        self.backup.then(|| path.into())
+    }
 }
 
 /// The parts of a new file that survive a power failure after the file was installed.

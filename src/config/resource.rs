@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::document::{Span, Table};
+use super::accounts::{Accounts, Kind};
+use super::document::{Span, Table, Value};
 use super::duration::DURATION_FORM;
 use super::model::{Command, Durability, Exec, Resource, Settle, Template, WordPart};
 use super::reader::{Found, Reader};
@@ -45,6 +46,13 @@ pub(super) static RESOURCE: Schema = Schema {
             Type::Integer(Unit::Seconds),
             Default::Number(60),
             "the timeout of `reload_cmd`; 0: no timeout",
+        ),
+        key(
+            "reload_once",
+            Type::Boolean,
+            Default::Flag(false),
+            "equal `reload_cmd` of several templates run once an update, after the last of these templates, with its \
+             `reload_timeout`. Go remco has no such key and runs each",
         ),
         key(
             "splay",
@@ -115,6 +123,12 @@ pub(super) static EXEC: Schema = Schema {
             Default::Number(0),
             "the upper bound of a random delay before the child gets the reload signal or is restarted",
         ),
+        key(
+            "env",
+            Type::TableOfTexts,
+            Default::Unset,
+            "environment variables that are set for the child, besides those of remco. Go remco has no such key",
+        ),
     ]],
 };
 
@@ -165,6 +179,20 @@ pub(super) static TEMPLATE: Schema = Schema {
             "the group id of the owner, 0 to 4294967294; -1: not changed",
         ),
         key(
+            "owner",
+            Type::Text,
+            Default::Unset,
+            "the owner by name, instead of `UID`. The name has to be in /etc/passwd when the configuration is read. Go remco \
+             has no such key",
+        ),
+        key(
+            "group",
+            Type::Text,
+            Default::Unset,
+            "the group by name, instead of `GID`. The name has to be in /etc/group when the configuration is read. Go remco \
+             has no such key",
+        ),
+        key(
             "check_cmd",
             Type::Text,
             Default::Unset,
@@ -205,6 +233,13 @@ pub(super) static TEMPLATE: Schema = Schema {
              A crash during the write leaves a partial file; the next start writes it again. A `dst` that does not exist \
              is created as without this key. Go remco has no such key",
         ),
+        key(
+            "backup",
+            Type::Boolean,
+            Default::Flag(false),
+            "keeps the file that is replaced as `dst` and `.bak`, with its owner and mode. Where the old file cannot be kept, \
+             it is not replaced, and that is an error. Go remco has no such key",
+        ),
         // Go remco reads it by accident: it is an internal field with an exported name.
         key("ReapLock", Type::Unused, Default::Unset, "accepted and ignored"),
     ]],
@@ -236,14 +271,21 @@ pub(super) struct Parsed {
     pub destinations: Vec<Span>,
 }
 
+/// What the meaning of a resource depends on.
+pub(super) struct Surroundings<'s> {
+    pub shell: Shell,
+    pub accounts: Accounts<'s>,
+}
+
 /// Reads one resource. `file_name` is the name of a resource without a `name`.
 pub(super) fn parse(
     reader: &Reader,
     origin: Origin,
     file_name: &str,
     defaults: Option<&Found<&Table>>,
-    shell: Shell,
+    surroundings: &Surroundings,
 ) -> Parsed {
+    let shell = surroundings.shell;
     let name = reader.filled("name").map_or(file_name, |name| name.value).to_owned();
     let command = |key| {
         let found = reader.filled(key)?;
@@ -258,7 +300,7 @@ pub(super) fn parse(
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
         let reader = Reader::new(reader.report, &TEMPLATE, table.value, table.span);
-        if let Some((template, dst)) = template(&reader, shell) {
+        if let Some((template, dst)) = template(&reader, surroundings) {
             templates.push(template);
             destinations.push(dst);
         }
@@ -275,6 +317,7 @@ pub(super) fn parse(
             start_timeout,
             reload_cmd,
             reload_timeout,
+            reload_once: reader.boolean("reload_once"),
             splay,
             settle,
             exec,
@@ -327,6 +370,7 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
         timeout => timeout,
     };
     let splay = reader.seconds_or_default("splay");
+    let env = env(&reader);
     let Some(found) = reader.filled("command") else {
         if reader.text("command").is_some() || !reader.has("command") {
             let why = report.unset(reader.place("command"));
@@ -349,7 +393,28 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
     if runs_commands && shell == Shell::Missing {
         report.error(found.span, needs_shell("command", "its backquotes or `$(`"));
     }
-    Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay })
+    Some(Exec { command, reload_signal, kill_signal, kill_timeout, splay, env })
+}
+
+/// The variables of the child.
+fn env(reader: &Reader) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for table in reader.tables_of_layers("env") {
+        for entry in &table.value.entries {
+            let Value::Text(text) = &entry.node.value else {
+                let key = reader.report.show(entry.key_span, &entry.key);
+                let message = format!("{key} must be a string, like all values of `env`: put it in quotes");
+                reader.report.error(entry.node.span, message);
+                continue;
+            };
+            if entry.key.is_empty() || entry.key.contains(['=', '\0']) || text.contains('\0') {
+                let message = "a variable of `env` needs a name without `=`, and no zero byte";
+                reader.report.error(entry.key_span, message);
+            }
+            all.push((entry.key.to_string(), text.to_string()));
+        }
+    }
+    all
 }
 
 /// The timeout of a command. 0: none.
@@ -361,8 +426,8 @@ fn timeout(reader: &Reader, key: &str) -> Option<Duration> {
 const SIGTERM: i32 = 15;
 
 /// The template, and the place of its `dst`. All keys are checked even if one is wrong.
-fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
-    let report = reader.report;
+fn template(reader: &Reader, surroundings: &Surroundings) -> Option<(Template, Span)> {
+    let (report, shell) = (reader.report, surroundings.shell);
     let src = match reader.text("src") {
         Some(src) if src.value.is_empty() => {
             report.error(
@@ -384,7 +449,8 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     });
     let make_directories = reader.boolean("make_directories");
     let mode = mode(reader);
-    let (uid, gid) = (owner(reader, "UID"), owner(reader, "GID"));
+    let uid = owner(reader, "UID", "owner", Kind::User, &surroundings.accounts);
+    let gid = owner(reader, "GID", "group", Kind::Group, &surroundings.accounts);
     let path = dst.as_ref().map_or("", |dst| dst.value);
     let check_cmd = placeholders(
         reader,
@@ -398,7 +464,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
     );
     let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
     let durability = durability(reader);
-    let in_place = reader.boolean("in_place");
+    let (in_place, backup) = (reader.boolean("in_place"), reader.boolean("backup"));
     let (src, dst) = (src?, dst?);
     let template = Template {
         src: src.value.into(),
@@ -413,6 +479,7 @@ fn template(reader: &Reader, shell: Shell) -> Option<(Template, Span)> {
         reload_timeout,
         durability,
         in_place,
+        backup,
     };
     Some((template, dst.span))
 }
@@ -499,8 +566,26 @@ fn durability(reader: &Reader) -> Durability {
     }
 }
 
+/// An owner's id, by number or by name.
+fn owner(reader: &Reader, number: &str, name: &str, kind: Kind, accounts: &Accounts) -> Option<u32> {
+    let Some(found) = reader.filled(name) else { return owner_id(reader, number) };
+    if reader.has(number) {
+        let message = format!("{} and {} are set: remove one of them", quoted(name), quoted(number));
+        reader.report.error(found.span, message);
+        return None;
+    }
+    match accounts.id(kind, found.value) {
+        Ok(id) => Some(id),
+        Err(why) => {
+            let shown = reader.report.show(found.span, found.value);
+            reader.report.error(found.span, format!("{} {shown} {why}", quoted(name)));
+            None
+        }
+    }
+}
+
 /// An owner's id. -1 leaves it alone, as it does in chown(2).
-fn owner(reader: &Reader, key: &str) -> Option<u32> {
+fn owner_id(reader: &Reader, key: &str) -> Option<u32> {
     let found = reader.integer(key)?;
     match u32::try_from(found.value) {
         Ok(id) if id != u32::MAX => Some(id),

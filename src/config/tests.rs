@@ -161,6 +161,7 @@ name = "haproxy"
         reload_cmd: Some(Command { parts: reload }),
         durability: Durability::Full,
         in_place: false,
+        backup: false,
     };
     let etcd = Etcd { nodes: vec!["http://localhost:2379".into()], ..Etcd::default() };
     let backend = Backend {
@@ -178,6 +179,7 @@ name = "haproxy"
         reload_timeout: Some(Duration::from_secs(60)),
         start_cmd: None,
         reload_cmd: None,
+        reload_once: false,
         splay: Duration::ZERO,
         settle: None,
         exec: None,
@@ -333,6 +335,7 @@ splay = 4
         reload_signal: Some(1),
         kill_signal: 2,
         kill_timeout: Duration::from_secs(3),
+        env: Vec::new(),
         splay: Duration::from_secs(4),
     };
     assert_eq!(resource.exec.as_ref(), Some(&expected));

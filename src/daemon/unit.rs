@@ -1,7 +1,7 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
 //! updates; the loop says when a unit has its turn.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ impl Unit {
     ) -> Unit {
         let plan = Plan {
             mode,
-            templates: config.templates.iter().map(plan_of).collect(),
+            templates: plans_of(&config),
             backends: config.backends.iter().map(|options| options.kind.name().to_owned()).collect(),
             start: config.start_cmd.is_some(),
             reload: config.reload_cmd.is_some(),
@@ -487,7 +487,7 @@ impl Unit {
 
     fn start_child(&mut self) -> Result<(), Fault> {
         let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
-        let pid = process::start(&exec.command).map_err(|e| format!("failed to start it: {}", cause(&e)))?;
+        let pid = process::start(&exec.command, &exec.env).map_err(|e| format!("failed to start it: {}", cause(&e)))?;
         self.child = Some(Child { pid, termination: None });
         self.log(Line::new(Level::Info, "child has been started").with("pid", pid.as_raw_pid().to_string()));
         Ok(())
@@ -651,6 +651,7 @@ impl Output {
             make_directories: template.make_directories,
             durability: template.durability,
             in_place: template.in_place,
+            backup: template.backup,
             seen: Seen::default(),
         };
         destination.sweep();
@@ -668,13 +669,20 @@ fn name_of(job: Job) -> &'static str {
     }
 }
 
-/// The line about a process that did not end in time.
-fn plan_of(template: &config::Template) -> TemplatePlan {
-    TemplatePlan {
+fn plans_of(resource: &config::Resource) -> Vec<TemplatePlan> {
+    let text = |t: &config::Template| t.reload_cmd.as_ref().map(|command| command.text(&t.dst));
+    // The last template of each reload command.
+    let mut last: HashMap<OsString, usize> = HashMap::new();
+    if resource.reload_once {
+        last.extend(resource.templates.iter().enumerate().filter_map(|(t, template)| Some((text(template)?, t))));
+    }
+    let plan = |(t, template): (usize, &config::Template)| TemplatePlan {
         dst: template.dst.display().to_string(),
         check: template.check_cmd.is_some(),
         reload: template.reload_cmd.is_some(),
-    }
+        reloaded_by: if resource.reload_once { text(template).map_or(t, |text| last[&text]) } else { t },
+    };
+    resource.templates.iter().enumerate().map(plan).collect()
 }
 
 fn about(resource: &config::Resource, line: Line) -> Line {

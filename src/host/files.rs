@@ -2,6 +2,7 @@
 //! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because another
 //! user who owns a directory may change it meanwhile.
 
+mod aside;
 mod attributes;
 mod identity;
 mod in_place;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
+use aside::Kept;
 use attributes::{Attributes, Permissions};
 use place::{Found, Lost, Place, Target, descriptor, locate, parent};
 use stage::StageFile;
@@ -47,6 +49,8 @@ pub struct Destination {
     pub durability: Durability,
     /// Writes into the present file instead of replacing it.
     pub in_place: bool,
+    /// Keeps the present file under its name and `.bak`.
+    pub backup: bool,
     /// Empty at first.
     pub seen: Seen,
 }
@@ -166,6 +170,9 @@ impl Destination {
         match self.locate() {
             Ok(Some(Target::Regular(place))) => {
                 stage::sweep_beside(&place.dir, &place.name);
+                if self.backup {
+                    stage::sweep_beside(&place.dir, &aside::backup_name(&place));
+                }
                 if self.in_place || place.is_mount_point() {
                     stage::sweep_private(&self.path, &place.name);
                 }
@@ -309,12 +316,51 @@ impl Destination {
             }
         };
         // A check command may have taken a minute. The path must still lead to the place of the stage.
-        match self.locate()? {
-            Some(Target::Regular(now)) if now.is(&place) => {}
+        let now = match self.locate()? {
+            Some(Target::Regular(now)) if now.is(&place) => now,
             Some(_) | None => {
                 return Err(failed("replace", &self.path, &"its path has changed since it was staged"));
             }
+        };
+        let backup = match self.backup && now.found.is_some() {
+            true => {
+                let kept = aside::keep_backup(&now, self.kept(&now));
+                Some(kept.map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?)
+            }
+            false => None,
+        };
+        let result = self.put(file, &place, permissions, content, &mut warnings);
+        if let Some(temporary) = backup {
+            match &result {
+                Ok(()) => {
+                    if let Err(e) = aside::install_backup(&place, &temporary) {
+                        let path = place.path.display();
+                        warnings.push(format!("replaced `{path}`, but failed to keep the old file: {}", cause(&e)));
+                    }
+                }
+                Err(_) => aside::discard(&place.dir, &temporary),
+            }
         }
+        result?;
+        Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
+    }
+
+    /// How the present file can be kept: one that is written to has to be copied.
+    fn kept(&self, place: &Place) -> Kept {
+        if self.in_place || place.is_mount_point() { Kept::Copied } else { Kept::Linked }
+    }
+
+    /// Renames the stage to its place, or writes to the file that is there.
+    fn put(
+        &self,
+        file: Option<StageFile>,
+        place: &Place,
+        permissions: Permissions,
+        content: &[u8],
+        warnings: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let failed =
+            |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
         let renamed = match &file {
             Some(file) if file.beside_at().is_some() && !(self.in_place && place.found.is_some()) => {
                 let staged = &file.path;
@@ -354,10 +400,10 @@ impl Destination {
             drop(file);
             // Warnings about the attributes of the stage do not apply to the present file.
             warnings.clear();
-            self.overwrite(&place, content, &mut warnings)?;
+            self.overwrite(place, content, warnings)?;
             *self.seen.0.borrow_mut() = None;
         }
-        Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
+        Ok(())
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -530,6 +576,7 @@ pub(crate) mod tests {
             make_directories: false,
             durability: Durability::Full,
             in_place: false,
+            backup: false,
             seen: Seen::default(),
         }
     }

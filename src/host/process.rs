@@ -145,11 +145,11 @@ fn program(text: &OsStr) -> io::Result<std::process::Command> {
     Ok(program)
 }
 
-/// Starts the child of exec mode: in our process group, with our standard input and output.
+/// Starts the child of exec mode: in our process group, with our standard input and output, and with these variables.
 ///
 /// # Errors
 /// The program does not exist; memory or process ids are used up.
-pub fn start(command: &[Word]) -> io::Result<Pid> {
+pub fn start(command: &[Word], env: &[(String, String)]) -> io::Result<Pid> {
     let script = script(command);
     let mut program = match &script {
         Some(script) => {
@@ -164,6 +164,7 @@ pub fn start(command: &[Word]) -> io::Result<Pid> {
             program
         }
     };
+    program.envs(env.iter().map(|(name, value)| (name, value)));
     let child = program.spawn().map_err(|error| executable::explain(program.get_program(), &error))?;
     Ok(pid_of(&child))
 }

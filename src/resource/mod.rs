@@ -69,6 +69,8 @@ pub struct TemplatePlan {
     pub check: bool,
     /// Whether there is a reload_cmd of this template.
     pub reload: bool,
+    /// The template after which the reload command runs: itself, or a later one with the same command.
+    pub reloaded_by: usize,
 }
 
 /// How the one round of a one-shot run ended.
@@ -252,6 +254,7 @@ enum Service {
 /// Reloads that an installed file requires and that have not succeeded yet.
 #[derive(Debug)]
 struct Owed {
+    /// At the template after which the command runs ([`TemplatePlan::reloaded_by`]).
     templates: Vec<bool>,
     child: bool,
     resource: bool,
@@ -293,9 +296,10 @@ impl Resource {
         if self.plan.start {
             return;
         }
-        for (owed, template) in self.owed.templates.iter_mut().zip(&self.plan.templates) {
-            let earlier = before.plan.templates.iter().position(|earlier| earlier.dst == template.dst);
-            *owed |= template.reload && earlier.is_some_and(|t| before.owed.templates[t]);
+        for template in self.plan.templates.iter().filter(|template| template.reload) {
+            let earlier = before.plan.templates.iter().find(|earlier| earlier.dst == template.dst);
+            self.owed.templates[template.reloaded_by] |=
+                earlier.is_some_and(|earlier| before.owed.templates[earlier.reloaded_by]);
         }
         self.owed.resource |= self.plan.reload && before.owed.resource;
     }
@@ -526,7 +530,10 @@ impl Resource {
         effects.extend(warning.map(|text| Effect::Log(Line::new(Level::Warn, text))));
         effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
         self.recovered(Subject::Template(t), effects);
-        self.owed.templates[t] = self.plan.templates[t].reload && !self.start_stands_in_for_reloads();
+        let TemplatePlan { reload, reloaded_by, .. } = self.plan.templates[t];
+        let reload = reload && !self.start_stands_in_for_reloads();
+        // Another template may owe the same command.
+        self.owed.templates[reloaded_by] = reload || self.owed.templates[reloaded_by] && reloaded_by != t;
         // The first files of a resource owe no reload: start_cmd and the start of the child read them.
         if self.is_up() {
             self.owed.child = self.child.is_some();

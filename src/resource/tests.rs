@@ -16,7 +16,9 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
         mode,
         templates: templates
             .iter()
-            .map(|what| TemplatePlan {
+            .enumerate()
+            .map(|(t, what)| TemplatePlan {
+                reloaded_by: t,
                 dst: format!("/{}", what.len()),
                 check: what.contains('c'),
                 reload: what.contains('r'),
@@ -1115,4 +1117,33 @@ fn a_template_that_is_mended_before_the_keys_are_there_works() {
         (in_sync(), vec![]),
     ]);
     assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+}
+
+/// The last of the templates runs it, whichever of them changed or failed.
+#[test]
+fn equal_reload_commands_run_once() {
+    let mut plan = plan(Mode::Watch, &["r", "cr", "rr", "r2"]);
+    (plan.templates[0].reloaded_by, plan.templates[1].reloaded_by) = (2, 2);
+    let all = |list: [Rendering; 4]| Event::Rendered(list.into());
+    use Rendering::{Differs, InSync};
+    let mut bench = Bench::new(plan);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (all([Differs, Differs, InSync, Differs]), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Run(Job::Check(1))]),
+        (Event::Ended(Err(fault("bad"))), vec![Effect::Discard(1), Effect::Run(Job::Reload(2))]),
+        (Event::Ended(Err(fault("no"))), vec![Effect::Stage(3)]),
+        (staged(), vec![Effect::Install(3)]),
+        (installed(), vec![Effect::Run(Job::Reload(3))]),
+        (ended(), vec![]),
+    ]);
+    // It is owed, also where the template that runs it fails.
+    bench.wait();
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (all([InSync, InSync, Rendering::Failed(fault("no such key")), InSync]), vec![Effect::Run(Job::Reload(2))]),
+        (ended(), vec![]),
+    ]);
 }

@@ -44,6 +44,7 @@ mod read_limits;
 mod redis;
 mod reload;
 mod remote_file;
+mod resource_keys;
 mod running;
 mod samples;
 mod scratch;

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::support::{Etcd, LIMIT, TempDir, remco, resource, wait_until};
 
 const PUTS: usize = 200;
+const MIN: Duration = Duration::from_millis(500);
 
 fn folder(url: &str, keys: &str) -> TempDir {
     let dir = TempDir::new();
@@ -17,16 +18,20 @@ fn folder(url: &str, keys: &str) -> TempDir {
     dir
 }
 
-/// Puts in even steps until `during` is over. Waits for the moment of each, which is no condition to wait for.
-fn burst(etcd: &Etcd, during: Duration) -> Instant {
+/// Puts in even steps until `during` is over, longer on a busy machine. Returns how many updates they may lead to.
+fn burst(etcd: &Etcd, during: Duration) -> usize {
     let mut gateway = etcd.gateway();
-    let begin = Instant::now();
+    let (begin, mut pauses) = (Instant::now(), 0);
     for n in 1..=PUTS {
         let at = begin + during.mul_f64(n as f64 / PUTS as f64);
         wait_until("the moment of the next put", LIMIT, || Instant::now() >= at);
+        let before = Instant::now();
         gateway.put("/app/x", &n.to_string());
+        // So slow a put may let the keys settle.
+        pauses += usize::from(before.elapsed() > MIN / 2);
     }
-    Instant::now()
+    // One update in each `max`, and one after the end.
+    pauses + 1 + begin.elapsed().as_millis() as usize / 2000
 }
 
 #[test]
@@ -35,9 +40,8 @@ fn a_burst_of_changes_leads_to_few_reloads() {
     let dir = folder(&etcd.url(), "settle = {min = \"500ms\", max = \"2s\"}");
     let program = remco(&dir).start();
     wait_until("the first file", LIMIT, || dir.lines("reloads") == 1);
-    let last = burst(&etcd, Duration::from_millis(3400));
+    let most = 1 + burst(&etcd, Duration::from_millis(3400));
     wait_until("the last put is in the file", LIMIT, || dir.holds("out", &format!("{PUTS}\n")));
-    let late = last.elapsed();
     wait_until("all reloads have ended", LIMIT, || {
         let log = program.log();
         let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
@@ -45,9 +49,8 @@ fn a_burst_of_changes_leads_to_few_reloads() {
     });
     program.stop();
     let reloads = dir.lines("reloads");
-    println!("{reloads} reloads for {PUTS} puts, the file {} ms after the last put", late.as_millis());
-    // Under a machine that stands still the puts take longer, and one update more is due every 2 seconds of that.
-    assert!(reloads <= 4, "{reloads} reloads");
+    // 3 where the puts take 3.4 seconds.
+    assert!(reloads <= most, "{reloads} reloads, at most {most} are expected");
 }
 
 #[test]

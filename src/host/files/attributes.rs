@@ -91,6 +91,17 @@ impl Attributes {
     }
 }
 
+impl Attributes {
+    /// Copies all of them to a file of the same owner; the mode is set after that.
+    pub fn give_all(&self, file: &File) -> io::Result<()> {
+        if let Some(acl) = &self.acl {
+            fsetxattr(file, ACL, &acl.bytes(), XattrFlags::empty())?;
+        }
+        self.give_labels(file, &mut Vec::new());
+        Ok(())
+    }
+}
+
 /// The access control list of a file; `None`: the file has only a mode.
 pub fn acl(file: &File) -> io::Result<Option<Acl>> {
     get(file, ACL.as_bytes())?.map(|bytes| parsed(&bytes)).transpose()

@@ -245,6 +245,11 @@ fn known_number(name: &OsStr, attempt: u64) -> u64 {
     hash.wrapping_add(attempt) % NUMBERS
 }
 
+/// The first of the fixed names of a destination's stage, which a sweep finds.
+pub fn fixed_name(name: &OsStr) -> OsString {
+    stage_name(name, known_number(name, 0))
+}
+
 fn stage_name(name: &OsStr, number: u64) -> OsString {
     const LONGEST_NAME: usize = 255;
     let name = name.as_bytes();
