@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{SRV_RECORD, addresses, is_plain, node_url};
 use super::credential::{Credential, credential};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::reader::{Found, Reader};
@@ -90,7 +90,10 @@ pub(in crate::config) static CONSUL: Schema = Schema {
                 "how long the server lets a request wait for a change, give or take a tenth; it is asked again then. Consul \
                  takes 600 at most",
             ),
-            WATCH_DEADLINE,
+            watch_deadline(
+                "where all waits of a node were silent for this time, the node is asked whether its cluster has a leader; if \
+                 it does not answer, the next node is used",
+            ),
         ],
         NETWORK,
         READ_LIMITS,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{addresses, is_plain, node_url};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::reader::{Found, Reader};
@@ -82,7 +82,14 @@ pub(in crate::config) static ETCD: Schema = Schema {
         ],
         TLS,
         // Go remco has none of these.
-        &[USERNAME_FILE, PASSWORD_FILE, WATCH_DEADLINE],
+        &[
+            USERNAME_FILE,
+            PASSWORD_FILE,
+            watch_deadline(
+                "a watch that was silent for this time has its node probed. With `version = 2` the node is also probed \
+                 while its waits return changes, and waits of this age are renewed if the store has changed",
+            ),
+        ],
         NETWORK,
         READ_LIMITS,
     ],

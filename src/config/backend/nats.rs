@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::{addresses, is_plain};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::reader::{Found, Purpose, Reader};
@@ -83,7 +83,10 @@ pub(in crate::config) static NATS: Schema = Schema {
                 Default::Unset,
                 "the path of a file that holds the token, by the rules of `username_file`",
             ),
-            WATCH_DEADLINE,
+            watch_deadline(
+                "the server sends a heartbeat after a third of this time without changes; if nothing came for this time, \
+                 the bucket is read and watched anew",
+            ),
         ],
         TLS,
         NETWORK,

@@ -55,14 +55,10 @@ pub(super) const TIMEOUT: Key = key(
      `-onetime` a failed read is retried without end",
 );
 
-/// How long a watch may be silent.
-pub(super) const WATCH_DEADLINE: Key = key(
-    "watch_deadline",
-    Type::Decimal(Unit::Seconds),
-    Default::Number(30),
-    "a watch that was silent for this time has its node probed. With `version = 2` the node is also probed \
-     while its waits return changes, and waits of this age are renewed if the store has changed",
-);
+/// How long a watch may be silent. `text`: what follows then, which differs from store to store.
+pub(super) const fn watch_deadline(text: &'static str) -> Key {
+    key("watch_deadline", Type::Decimal(Unit::Seconds), Default::Number(30), text)
+}
 
 /// Reads the limits.
 pub(super) fn parse(reader: &Reader) -> Network {

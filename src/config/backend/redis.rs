@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{SRV_RECORD, addresses, host_and_port};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, login_of_any};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::reader::{Found, Reader};
@@ -58,7 +58,10 @@ pub(in crate::config) static REDIS: Schema = Schema {
             key("username", Type::Text, Default::Unset, "the user of Redis 6 or later"),
             USERNAME_FILE,
             PASSWORD_FILE,
-            WATCH_DEADLINE,
+            watch_deadline(
+                "a watch that was silent for this time is probed by a `PING` on both connections; if the server does not \
+                 answer, both are made anew and the keys are read again",
+            ),
         ],
         TLS,
         NETWORK,

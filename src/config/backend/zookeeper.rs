@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::address::{SRV_RECORD, addresses, host_and_port};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
 use super::every::EVERY;
-use super::network::{self, NETWORK, Network, WATCH_DEADLINE};
+use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
 use crate::config::document::Span;
@@ -72,7 +72,9 @@ pub(in crate::config) static ZOOKEEPER: Schema = Schema {
                 "how long the servers keep the session while they hear nothing; they may choose another time. A ping is sent \
                  after a third of it",
             ),
-            WATCH_DEADLINE,
+            watch_deadline(
+                "a ping is sent once nothing was sent for this time, or for a third of the session's timeout if that is less",
+            ),
         ],
         TLS,
         NETWORK,
