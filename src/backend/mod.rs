@@ -227,7 +227,7 @@ impl Pool {
     /// Subscribes to a backend with these options. It starts in its first turn.
     ///
     /// # Panics
-    /// If the backend is one that [`config::unsupported`] names.
+    /// If the store is not in this build: [`config::load`] refuses that.
     pub fn open(&mut self, options: &config::Backend, mode: Mode, now: Instant) -> Id {
         let id = Id(self.next());
         self.subscribe(id, options, mode, Handover::default(), now);
@@ -295,7 +295,7 @@ impl Pool {
             #[cfg(feature = "zookeeper")]
             Kind::Zookeeper(zookeeper) => Box::new(zookeeper::driver(zookeeper, mode, self.random, now)),
             #[allow(unreachable_patterns, reason = "a build may have all stores")]
-            _ => unreachable!("config::unsupported refuses what is not built"),
+            _ => unreachable!("config::load refuses what is not built"),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod backend;
+mod build;
 mod command;
 mod document;
 mod duration;
@@ -36,6 +37,7 @@ pub use backend::{
     AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin,
     ReadLimits, Redis, Tls, Token, Vault, Zookeeper,
 };
+pub use build::NO_TLS;
 pub use duration::{DURATION_FORM, duration};
 pub use finding::{Finding, Findings};
 pub use mode::{Mode, Strictness};
@@ -43,10 +45,10 @@ pub use model::*;
 pub use secret::Secret;
 pub use signal::name as signal_name;
 pub use source::{Identity, Shell, Source};
-use unbuilt::NO_FILTERS;
-pub use unbuilt::{NO_TLS, unsupported};
+pub use unbuilt::unsupported;
 
 use accounts::Accounts;
+use build::NO_FILTERS;
 use document::{Document, Span, Table};
 use reader::{Found, Reader};
 use report::{Report, quoted};

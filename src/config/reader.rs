@@ -126,6 +126,16 @@ impl<'a> Reader<'a> {
         self.layers[0].1
     }
 
+    /// The place of the table that it overlays, if there is one: for what is wrong with both.
+    pub fn span_of_defaults(&self) -> Span {
+        self.layers[self.layers.len() - 1].1
+    }
+
+    /// Whether tables of this kind have such a key.
+    pub fn known(&self, name: &str) -> bool {
+        self.schema.keys().any(|row| row.name == name)
+    }
+
     /// Whether the key is set, to any value.
     pub fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()

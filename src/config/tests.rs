@@ -382,7 +382,8 @@ fn what_cannot_be_watched_is_read_by_interval() {
     check("env = {keys = ['/'], watch = true}", 60);
     check("env = {keys = ['/'], watch = true, interval = 7}", 7);
     check("mock = {watch = true}", 60);
-    check("file = {filepath = 'HTTPS://a/b.json', keys = ['/'], watch = true}", 60);
+    check("file = {filepath = 'HTTP://a/b.json', keys = ['/'], watch = true}", 60);
+    #[cfg(feature = "vault")]
     check("vault = {node = 'v', auth_type = 'cert', keys = ['/'], watch = true}", 60);
 }
 
@@ -398,6 +399,15 @@ fn watch_keys_are_the_keys_unless_set() {
 }
 
 #[test]
+#[cfg(all(
+    feature = "tls",
+    feature = "consul",
+    feature = "vault",
+    feature = "redis",
+    feature = "zookeeper",
+    feature = "nats",
+    feature = "plugin"
+))]
 fn every_backend_has_its_options_and_its_turn() {
     let text = format!(
         "{RESOURCE}[resource.backend]
@@ -892,19 +902,65 @@ watch = true
 #[test]
 #[cfg(not(feature = "tls"))]
 fn a_build_without_tls_refuses_what_needs_it() {
-    let check = |backend: &str, want: &[&str]| {
-        let config = Table::new(&format!("{RESOURCE}[resource.backend.{backend}\nkeys = ['/']\nonetime = true")).load();
-        let want: Vec<String> = want.iter().map(|what| format!("resource `app`: {what}: {NO_TLS}")).collect();
-        assert_eq!(unsupported(&config), want, "{backend}");
+    let errors = |backend: &str| {
+        let config = Table::new(&format!("{RESOURCE}[resource.backend.{backend}\nkeys = ['/']\nonetime = true\n"));
+        match load(Path::new("/etc/remco/config"), Strictness::Lenient, Mode::Watch, &config) {
+            Ok(_) => Vec::new(),
+            Err(findings) => findings.list.iter().map(Finding::headline).collect(),
+        }
     };
-    const ETCD: &str = "etcd: https and client_* files";
+    let check = |backend: &str, want: &[&str]| {
+        let want: Vec<String> = want.iter().map(|what| format!("/etc/remco/config:{what} TLS: {NO_TLS}")).collect();
+        assert_eq!(errors(backend), want, "{backend}");
+    };
     check("etcd]\nnodes = ['http://a']", &[]);
-    check("etcd]\nnodes = ['http://a', 'https://b']", &[ETCD]);
-    check("etcd]\nnodes = ['http://a']\nclient_ca_keys = 'x'", &[ETCD]);
+    check("etcd]\nnodes = ['http://a', 'https://b']", &["8:22: this address needs"]);
+    check("etcd]\nnodes = ['http://a']\nclient_ca_keys = 'x'", &["9:18: `client_ca_keys` needs"]);
     check("etcd]\nsrv_record = '_etcd-client._tcp.a'", &[]);
-    check("etcd]\nsrv_record = '_etcd-client-ssl._tcp.a'", &[ETCD]);
+    check("etcd]\nsrv_record = '_etcd-client-ssl._tcp.a'", &["8:14: `srv_record` needs"]);
     check("file]\nfilepath = 'HTTP://a/x'", &[]);
-    check("file]\nfilepath = 'HTTPS://a/x'", &["file: an https filepath"]);
+    check("file]\nfilepath = 'HTTPS://a/x'", &["8:12: this address needs"]);
+    // One that is left out itself says that alone.
+    #[cfg(feature = "consul")]
+    check("consul]\nnodes = ['a']\nscheme = 'https'", &["9:10: `scheme` needs"]);
+    #[cfg(feature = "nats")]
+    check("nats]\nbucket = 'b'\ncreds = 'c'", &["9:9: `creds` needs"]);
+}
+
+#[test]
+#[cfg(not(any(
+    feature = "consul",
+    feature = "vault",
+    feature = "redis",
+    feature = "zookeeper",
+    feature = "nats",
+    feature = "plugin"
+)))]
+fn a_build_without_a_store_says_where_it_is_asked_for() {
+    let check = |text: &str, want: &[&str]| {
+        let Err(findings) = load(Path::new("/etc/remco/config"), Strictness::Lenient, Mode::Watch, &Table::new(text))
+        else {
+            panic!("{text}")
+        };
+        let errors: Vec<String> = findings.list.iter().filter(|finding| finding.fatal).map(Finding::headline).collect();
+        let why = "this program is built without it: use the default build (cargo build --release)";
+        let want: Vec<String> =
+            want.iter().map(|at| format!("/etc/remco/config:{at} is not supported: {why}")).collect();
+        assert_eq!(errors, want, "{text}");
+    };
+    for store in ["consul]\nscheme = 'https'", "redis]\nnodes = ['rediss://a']", "zookeeper]\nnodes = ['a']"] {
+        let name = store.split(']').next().unwrap();
+        check(&format!("{RESOURCE}[resource.backend.{store}\nkeys = ['/']\n"), &[&format!("7:1: `{name}`")]);
+    }
+    let vault = "node = 'https://a'\nauth_type = 'token'\nauth_token = 'a'\nkeys = ['/']";
+    check(&format!("{RESOURCE}[resource.backend.vault]\n{vault}\n"), &["7:1: `vault`"]);
+    let nats = "bucket = 'b'\nkeys = ['/']\n[[resource.backend.plugin]]\npath = 'a'\nkeys = ['/']";
+    check(&format!("{RESOURCE}[resource.backend.nats]\n{nats}\n"), &["7:1: `nats`", "10:1: `plugin`"]);
+    // Once, however many resources inherit it, and also where one of them adds something.
+    let defaults = "[default_backends.consul]\nkeys = ['/']\n";
+    let own = "[resource.backend.consul]\nkeys = ['/a']\n";
+    let other = RESOURCE.replace("/etc/a", "/etc/b");
+    check(&format!("{defaults}{RESOURCE}{own}{other}"), &["1:1: `consul`"]);
 }
 
 #[test]
@@ -938,6 +994,7 @@ fn unused_keys_are_not_suggested() {
 }
 
 #[test]
+#[cfg(all(feature = "tls", feature = "consul"))]
 fn the_variables_of_consuls_client_count_where_nothing_is_set() {
     let load = |table: Table| match &table.load().resources[0].backends[0].kind {
         Kind::Consul(consul) => consul.clone(),
@@ -976,6 +1033,7 @@ fn the_variables_of_consuls_client_count_where_nothing_is_set() {
 }
 
 #[test]
+#[cfg(all(feature = "tls", feature = "nats"))]
 fn one_kind_of_login_to_nats_counts() {
     let check = |keys: &str, want: Option<NatsLogin>, warning: &str| {
         let text =

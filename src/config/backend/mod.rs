@@ -16,6 +16,7 @@ pub(super) mod plugin;
 pub(super) mod read_limits;
 pub(super) mod redis;
 pub(super) mod tls;
+mod unbuilt;
 pub(super) mod vault;
 pub(super) mod zookeeper;
 
@@ -228,6 +229,7 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
         // Of the stores that cannot be watched only vault has a required key.
         None => (name == "vault").then_some(name),
     };
+    unbuilt::check(reader, name, kind.as_ref());
     let every::Every { keys, watch_keys, prefix, watch, onetime, interval } = every::parse(reader, name, unwatchable);
     Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, kind: kind? })
 }
