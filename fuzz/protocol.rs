@@ -29,6 +29,10 @@ const MOST_TURNS: usize = 100;
 
 /// A store: its options and its protocol, and what its server may say.
 struct Store<'a> {
+    /// Its only nodes, as URLs, or its program.
+    nodes: &'a [&'a str],
+    /// What may become of its calls.
+    failures: &'a [FailureKind],
     /// The table of the configuration, behind `resource.backend.`, and lines of it.
     table: &'a str,
     lines: &'a str,
@@ -43,6 +47,11 @@ struct Store<'a> {
     /// Pieces of bodies that are worth saying. Any others come from the script.
     pieces: &'a [&'static [u8]],
 }
+
+const NODES: &[&str] = &["http://a:1", "http://b:2"];
+
+const FAILURES: &[FailureKind] =
+    &[FailureKind::Closed, FailureKind::TimedOut, FailureKind::TooLarge, FailureKind::Other];
 
 /// How time passes.
 const STEPS: [Duration; 8] = [
@@ -68,8 +77,12 @@ fn run(bytes: &[u8], store: &Store<'_>) {
     };
     let login = if first & 16 == 0 { "" } else { store.login };
     let (table, lines) = (store.table, store.lines);
+    let header = match table {
+        "plugin" => "[[resource.backend.plugin]]".to_owned(),
+        _ => format!("[resource.backend.{table}]"),
+    };
     let text = format!(
-        "[[resource]]\nname = \"r\"\n[[resource.template]]\nsrc = \"a\"\ndst = \"b\"\n[resource.backend.{table}]\n\
+        "[[resource]]\nname = \"r\"\n[[resource.template]]\nsrc = \"a\"\ndst = \"b\"\n{header}\n\
          watch = {watch}\n{interval}{keys}{lines}\n{login}\n"
     );
     let has_secret = text.contains(PASSWORD);
@@ -185,10 +198,10 @@ struct Machine {
 impl Machine {
     fn new(options: config::Backend, driver: &Driver, mode: Mode, store: &Store<'_>) -> Machine {
         let now = Instant::now();
-        let nodes = ["http://a:1".to_owned(), "http://b:2".to_owned()];
+        let nodes: Vec<String> = store.nodes.iter().map(|node| (*node).to_owned()).collect();
         let mut protocol = driver.protocol(&nodes, now);
         let deadline = if mode == Mode::OneShot { Deadline::After(Duration::from_secs(30)) } else { Deadline::Never };
-        let mut failover = Failover::new(nodes.to_vec(), Start::First, deadline, Box::new(|bound| bound / 2));
+        let mut failover = Failover::new(nodes, Start::First, deadline, Box::new(|bound| bound / 2));
         failover.begin(now, Duration::from_secs(3));
         protocol.use_node(failover.name());
         Machine {
@@ -249,8 +262,7 @@ impl Machine {
             5 => self.credentials = script.byte().unwrap_or(0),
             6 => {
                 let Some((id, _)) = call(self, script) else { return };
-                let kinds = [FailureKind::Closed, FailureKind::TimedOut, FailureKind::TooLarge, FailureKind::Other];
-                let kind = kinds[script.below(kinds.len())];
+                let kind = script.pick(store.failures).unwrap_or(FailureKind::Other);
                 self.calls.remove(&id);
                 self.on(Input::Failed(id, Failure { kind, words: "cut".to_owned() }), 0);
             }
@@ -480,6 +492,8 @@ nodes = [\"http://a:1\"]",
 }
 
 const ETCD: Store<'_> = Store {
+    nodes: NODES,
+    failures: FAILURES,
     table: "etcd",
     lines: "nodes = [\"http://a:1\"]",
     login: "username = \"me\"
@@ -752,6 +766,8 @@ pub fn consul(bytes: &[u8]) {
     run(
         bytes,
         &Store {
+            nodes: NODES,
+            failures: FAILURES,
             table: "consul",
             lines: "nodes = [\"a:1\"]",
             login: "token = \"p4ssword\"",
@@ -792,7 +808,47 @@ pub fn vault(bytes: &[u8]) {
     ];
     let lines = "node = \"http://a:1\"\nauth_type = \"userpass\"\nusername = \"me\"\npassword = \"p4ssword\"";
     let statuses = &[200, 200, 200, 200, 404, 403, 400, 405, 429, 503];
+    run(bytes, &Store { table: "vault", lines, login: "", is_shared: true, driver, statuses, pieces: PIECES, ..ETCD });
+}
+
+/// A plugin, which serves one resource. Its replies have the numbers of the first calls.
+#[cfg(feature = "plugin")]
+pub fn plugin(bytes: &[u8]) {
+    let driver = |options: &config::Backend, mode, now| {
+        let Kind::Plugin(plugin) = &options.kind else { return None };
+        Some(remco::backend::plugin::driver(Id(1), options, plugin, mode, |bound| bound / 2, now))
+    };
+    const PIECES: &[&[u8]] = &[
+        b"{\"id\":1,\"result\":true,\"error\":null}\n",
+        b"{\"id\":2,\"result\":{\"/a/x\":\"1\"},\"error\":null}\n",
+        b"{\"id\":3,\"result\":7,\"error\":null}\n",
+        b"{\"id\":4,\"result\":{\"/a/x\":\"2\",\"/p/a/c\":\"\"},\"error\":null}\n",
+        b"{\"id\":5,\"result\":8}\n",
+        b"{\"id\":6,\"result\":null}\n",
+        b"{\"id\":7,\"result\":9}\n{\"id\":8,\"result\":{}}\n",
+        b"{\"id\":2,\"result\":true}{\"id\":3,\"result\":{\"/a/x\":\"3\"}}",
+        b"{\"id\":4,\"result\":true}",
+        b"{\"id\":5,\"result\":true}\n{\"id\":6,\"result\":{}}",
+        b"{\"id\":1,\"result\":false}",
+        b"{\"id\":1,\"result\":null,\"error\":\"p4ssword\"}",
+        b"{\"id\":2,\"error\":{\"message\":\"not\\np4ssword\"}}",
+        b"{\"id\":3,\"error\":\"p4ssword\"}\n",
+        b"{\"id\":4,\"error\":\"no\"}\n",
+        b"{\"id\":5,\"error\":\"no\"}\n",
+        b"{\"id\":3,\"result\":{}}\n",
+        b"{\"id\":2,\"result\":{\"p4ssword\":5}}",
+        b"{\"id\":99,\"result\":\"p4ssword\"}",
+        b"{\"id\":98,\"result\":{\"p4ssword\":\"1\"}}",
+        b"{\"result\":true}",
+        b"p4ssword\n",
+        b"{\"id\":",
+        b"{\"a\":\"}",
+        b"\n \n",
+    ];
+    const UNUSABLE: &[FailureKind] =
+        &[FailureKind::Closed, FailureKind::TimedOut, FailureKind::Unusable, FailureKind::Other];
+    let login = "[resource.backend.plugin.config]\npassword = \"p4ssword\"";
     let store =
-        Store { table: "vault", lines, login: "", is_shared: true, driver, statuses, headers: &[], pieces: PIECES };
-    run(bytes, &store);
+        Store { nodes: &["/bin/p"], failures: UNUSABLE, table: "plugin", lines: "path = \"/bin/p\"", login, ..ETCD };
+    run(bytes, &Store { driver, pieces: PIECES, ..store });
 }

@@ -98,6 +98,8 @@ fn protocols() {
     all("protocol_zookeeper", 30, protocol::zookeeper);
     #[cfg(feature = "vault")]
     all("protocol_vault", 20, protocol::vault);
+    #[cfg(feature = "plugin")]
+    all("protocol_plugin", 20, protocol::plugin);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub mod mock;
 pub mod nats;
 pub mod percent;
 #[cfg(feature = "plugin")]
-mod plugin;
+pub mod plugin;
 pub mod polled;
 pub mod protocol;
 pub mod readings;
