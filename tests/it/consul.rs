@@ -6,8 +6,8 @@ use rustix::process::Signal;
 #[cfg(feature = "tls")]
 use crate::support::Authority;
 use crate::support::{
-    Config, Consul, LIMIT, LIST, TempDir, await_out, config, example, free_port, is_refused, remco, renders_once,
-    wait_until, watching,
+    Config, Consul, FaultProxy, LIMIT, LIST, Moment, TempDir, await_fresh, await_out, config, example, free_port,
+    is_refused, remco, renders_once, storm, wait_until, watching,
 };
 
 /// A configuration that renders all of `/app`.
@@ -111,6 +111,40 @@ fn one_that_freezes_is_left_for_the_next_node() {
     await_out(&dir, "/app/a=second\n");
     first.signal(Signal::CONT);
     program.stop();
+}
+
+/// Changes through restarts and a network that cuts, tears and drops: at every quiet point the file is what a fresh run renders.
+#[test]
+fn random_changes_end_as_a_fresh_one_shot() {
+    let Some(mut consul) = Consul::start() else { return };
+    consul.put("app/a", "1");
+    let (dir, fresh) = (TempDir::new(), TempDir::new());
+    let proxy = FaultProxy::start(consul.port());
+    let config = rendering(&dir, &[&format!("127.0.0.1:{}", proxy.port())]);
+    let program = watching(&dir, config.set("watch_deadline", 0.5).set("request_timeout", 0.5));
+    storm(program, |moment, random| match moment {
+        Moment::Change(n) => {
+            let folder = format!("app/dir{}", random.below(4));
+            let key = format!("{folder}/key{}", random.below(8));
+            match random.below(20) {
+                0..=2 => consul.delete(&key),
+                3 => consul.delete(&format!("{folder}?recurse")),
+                4 => consul.put(&format!("{folder}/"), ""),
+                5 => consul.put(&folder, &n.to_string()),
+                6 => consul.put("other", &n.to_string()),
+                _ => consul.put(&key, &n.to_string()),
+            }
+        }
+        Moment::Restart => {
+            consul.kill();
+            consul.restart();
+        }
+        Moment::Quiet(n) => {
+            consul.put("app/last", &n.to_string());
+            await_fresh(&dir, &fresh, &rendering(&fresh, &[&consul.node()]));
+        }
+        Moment::Cut | Moment::Tear | Moment::Freeze | Moment::Calm => proxy.act(moment),
+    });
 }
 
 #[test]

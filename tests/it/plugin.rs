@@ -5,7 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::support::{Config, LIMIT, TempDir, example, examples, remco, resource, wait_until};
+use std::collections::BTreeMap;
+
+use crate::support::{
+    Config, LIMIT, LIST, Moment, TempDir, await_fresh, example, examples, remco, resource, storm, wait_until,
+};
 
 /// A folder with the programs, a template of one key, and one key.
 fn folder(config: &Config) -> TempDir {
@@ -31,6 +35,12 @@ fn asking(program: &str) -> Config {
         .table("[[resource.backend.plugin]]")
         .set("path", format!("./{program}"))
         .set("keys", ["/app"].as_slice())
+}
+
+/// A configuration that renders all keys of `store.py` into `out`.
+fn listing() -> Config {
+    let asked = resource("app").template("app.tmpl", "out").table("[[resource.backend.plugin]]");
+    asked.set("path", "./store.py").set("keys", ["/app"].as_slice())
 }
 
 /// With what `store.py` is told.
@@ -83,6 +93,62 @@ fn changes_come_and_a_plugin_that_dies_is_started_again() {
     remco.wait_for_log("backend works again");
     remco.stop();
     assert!(pids(&dir, "store.py").is_empty());
+}
+
+/// Changes while the program is killed, stopped and unable to read: at every quiet point the file is what a fresh run renders.
+fn random_changes(config: Config) {
+    let (dir, fresh) = (folder(&config), folder(&config));
+    let mut keys = BTreeMap::from([("/app/a".to_owned(), "1".to_owned())]);
+    let text = |keys: &BTreeMap<String, String>| -> String {
+        keys.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+    };
+    for folder in [&dir, &fresh] {
+        folder.write("app.tmpl", LIST);
+        folder.write("keys", text(&keys));
+    }
+    let program = remco(&dir).start();
+    wait_until("the first file", LIMIT, || dir.holds("out", "/app/a=1\n"));
+    let signal = |signal| {
+        for pid in pids(&dir, "store.py") {
+            // It may have ended meanwhile.
+            let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, signal));
+        }
+    };
+    storm(program, |moment, random| match moment {
+        Moment::Change(n) => {
+            let key = format!("/app/dir{}/key{}", random.below(4), random.below(8));
+            if random.below(20) < 4 {
+                keys.remove(&key)
+            } else {
+                keys.insert(key, n.to_string())
+            };
+            dir.replace("keys", text(&keys));
+        }
+        Moment::Cut => signal(Signal::KILL),
+        Moment::Freeze => signal(Signal::STOP),
+        // A line that its parser does not take.
+        Moment::Tear => dir.replace("keys", "no key"),
+        Moment::Calm => signal(Signal::CONT),
+        Moment::Restart => {
+            signal(Signal::KILL);
+            wait_until("the plugin runs again", LIMIT, || !pids(&dir, "store.py").is_empty());
+        }
+        Moment::Quiet(n) => {
+            keys.insert("/app/last".to_owned(), n.to_string());
+            [&dir, &fresh].iter().for_each(|folder| folder.replace("keys", text(&keys)));
+            await_fresh(&dir, &fresh, &config);
+        }
+    });
+}
+
+#[test]
+fn random_changes_end_as_a_fresh_one_shot_where_they_are_watched() {
+    random_changes(with_file(listing().set("watch", true)));
+}
+
+#[test]
+fn random_changes_end_as_a_fresh_one_shot_where_keys_are_read_by_interval() {
+    random_changes(with_file(listing().set("interval", 1)));
 }
 
 #[test]

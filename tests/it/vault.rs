@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::{
-    Authority, Config, LIMIT, LIST, TempDir, Vault, answering, config, example, is_refused, remco, renders_once,
-    wait_until,
+    Authority, Config, FaultProxy, LIMIT, LIST, Moment, TempDir, Vault, answering, await_fresh, config, example,
+    is_refused, remco, renders_once, storm, wait_until,
 };
 
 /// Of the account `app` in the namespace `default`, signed by nothing.
@@ -207,6 +207,44 @@ fn a_sealed_server_is_waited_for_and_a_token_that_ends_is_replaced() {
     vault.put("kv/app/a", json!({"value": "3"}));
     await_file(&dir, "/kv/app/a=3\n");
     program.stop();
+}
+
+/// Changes through restarts and a network that cuts, tears and drops: at every quiet point the file is what a fresh run renders.
+#[test]
+fn random_changes_end_as_a_fresh_one_shot() {
+    let Some(mut vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    let (dir, fresh) = (TempDir::new(), TempDir::new());
+    let proxy = FaultProxy::start(vault.port());
+    let node = format!("http://127.0.0.1:{}", proxy.port());
+    let token = vault.root().to_owned();
+    let config = rendering(&dir, &node).set("auth_type", "token").set("auth_token", &*token);
+    config.set("interval", 1).set("request_timeout", 0.5).write(&dir);
+    let program = remco(&dir).start();
+    await_file(&dir, "/kv/app/a=1\n");
+    storm(program, |moment, random| match moment {
+        Moment::Change(n) => {
+            let folder = format!("kv/app/dir{}", random.below(4));
+            let key = format!("{folder}/key{}", random.below(8));
+            match random.below(20) {
+                0..=3 => assert_eq!(vault.ask("DELETE", &key, "").0, 204),
+                4 => vault.put(&folder, json!({"value": n.to_string()})),
+                5 => vault.put(&key, json!({"user": "u", "n": n, "map": {"k": n.to_string()}})),
+                6 => vault.put("kv/other", json!({"value": n.to_string()})),
+                _ => vault.put(&key, json!({"value": n.to_string()})),
+            }
+        }
+        Moment::Restart => {
+            vault.kill();
+            vault.restart();
+            vault.unseal();
+        }
+        Moment::Quiet(n) => {
+            vault.put("kv/app/last", json!({"value": n.to_string()}));
+            await_fresh(&dir, &fresh, &with_token(&fresh, &vault, &token));
+        }
+        Moment::Cut | Moment::Tear | Moment::Freeze | Moment::Calm => proxy.act(moment),
+    });
 }
 
 #[cfg(feature = "tls")]

@@ -103,6 +103,11 @@ impl Consul {
         self.server.signal(signal);
     }
 
+    /// The port of its API.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What goes into `nodes`.
     pub fn node(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::{LIMIT, Moment, wait_until};
+
 /// What the proxy does to the bytes that come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -86,6 +88,26 @@ impl FaultProxy {
             let _ = server.shutdown(Shutdown::Both);
         }
         self.shared.changed.notify_all();
+    }
+}
+
+impl FaultProxy {
+    /// Makes the trouble of a storm that a network can make.
+    pub fn act(&self, moment: Moment) {
+        match moment {
+            Moment::Cut => self.cut(),
+            Moment::Tear => self.set(Fault::Tears),
+            Moment::Freeze => {
+                self.set(Fault::Drops);
+                wait_until("something was dropped", LIMIT, || self.has_dropped());
+            }
+            Moment::Calm => {
+                self.set(Fault::None);
+                // Connections that were silent once stay so.
+                self.cut();
+            }
+            Moment::Change(_) | Moment::Restart | Moment::Quiet(_) => {}
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod redis;
 mod remco;
 mod root;
 mod server;
+mod storm;
 mod strace;
 mod temp_dir;
 #[cfg(feature = "vault")]
@@ -48,6 +49,7 @@ pub use random::Random;
 pub use redis::{Answer, Redis, RedisClient, TELLING as REDIS_TELLING};
 pub use remco::{Finished, Invocation, Remco, remco};
 pub use root::{Root, static_binary};
+pub use storm::{Moment, await_fresh, storm};
 pub use strace::Trace;
 pub use temp_dir::TempDir;
 #[cfg(feature = "vault")]

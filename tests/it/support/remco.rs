@@ -199,6 +199,13 @@ impl Remco {
         }
     }
 
+    /// How much memory it has, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the program runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5)");
+        line.trim().trim_end_matches(" kB").parse().expect("proc(5)")
+    }
+
     /// The ports that its open connections lead to.
     pub fn peers(&self) -> Vec<u16> {
         let folder = format!("/proc/{}", self.pid());

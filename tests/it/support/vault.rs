@@ -95,6 +95,11 @@ impl Vault {
         self.server.kill();
     }
 
+    /// The port of its API.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What goes into `node`.
     pub fn node(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
