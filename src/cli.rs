@@ -46,6 +46,8 @@ pub struct Options {
     pub no_wait: bool,
     /// Whether a run that replaced a file has an exit code of its own.
     pub changed_exit: bool,
+    /// Accepts the first update of each resource, whatever its guard says.
+    pub override_guard: bool,
 }
 
 /// An invalid command line; the exit code is 2.
@@ -110,6 +112,12 @@ const FLAGS: &[Flag] = &[
         takes: Takes::Value { name: "RESOURCE", set: |given, name| given.add_only(name) },
         group: Group::Run,
         help: "only the resources of this name (repeatable)",
+    },
+    Flag {
+        name: "--override-guard",
+        takes: Takes::Switch(|given| &mut given.override_guard),
+        group: Group::Run,
+        help: "accept a first update that a guard would refuse",
     },
     Flag {
         name: "--strict",
@@ -187,6 +195,7 @@ struct Given {
     lock: Option<PathBuf>,
     no_wait: bool,
     changed_exit: bool,
+    override_guard: bool,
     version: bool,
     help: bool,
 }
@@ -299,6 +308,7 @@ impl Given {
             lock: self.lock,
             no_wait: self.no_wait,
             changed_exit: self.changed_exit,
+            override_guard: self.override_guard,
         }))
     }
 
@@ -529,6 +539,7 @@ mod tests {
             lock: None,
             no_wait: false,
             changed_exit: false,
+            override_guard: false,
         }
     }
 
@@ -660,6 +671,7 @@ mod tests {
             lock: Some("a".into()),
             no_wait: true,
             changed_exit: true,
+            override_guard: false,
             ..options(DEFAULT_CONFIG)
         };
         assert_eq!(run(&line), Ok(Invocation::Run(expected)));

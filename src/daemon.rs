@@ -47,6 +47,8 @@ pub struct Daemon {
     may_have_zombies: bool,
     reload: Reload,
     succession: Succession,
+    /// Whether the first update of each resource is accepted, whatever its guard says.
+    overrides_guards: bool,
     /// What the start of all resources waits for.
     gate: Gate,
     /// When the run is out of time, and how long it had.
@@ -151,6 +153,7 @@ impl Daemon {
             may_have_zombies: false,
             reload: Reload::default(),
             succession: Succession::default(),
+            overrides_guards: false,
             gate: Gate::New(Start::default()),
             time_limit: None,
             has_replaced: false,
@@ -161,6 +164,11 @@ impl Daemon {
     /// Lets the resources wait before they start. To be called before the first run.
     pub fn start_after(&mut self, start: Start) {
         self.gate = Gate::New(start);
+    }
+
+    /// Accepts the first update of each resource, whatever its guard says.
+    pub fn override_guards(&mut self) {
+        self.overrides_guards = true;
     }
 
     /// Ends the run this long after a moment. Resources that are not done by then have failed.
@@ -191,6 +199,9 @@ impl Daemon {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
             let mut unit = Unit::new(self.next_number, resource, self.mode, logger, machine);
             unit.limits = limits;
+            if self.overrides_guards {
+                unit.state.override_guard();
+            }
             new.push(unit);
             self.next_number += 1;
         }
@@ -207,7 +218,10 @@ impl Daemon {
         let replaced = self.succession.succeed(&numbers, services);
         for (unit, replaced) in new.iter_mut().zip(replaced) {
             let before = gone.iter().filter(|old| replaced.contains(&old.number));
-            before.for_each(|old| unit.state.inherit(&old.state));
+            for old in before {
+                unit.state.inherit(&old.state);
+                unit.inherit_past(old);
+            }
         }
         let pool = &mut self.pool;
         self.has_replaced |= gone.iter().any(|unit| unit.has_replaced);

@@ -83,6 +83,9 @@ fn run(options: &Options) -> ExitCode {
     });
 
     let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine), notify);
+    if options.override_guard {
+        daemon.override_guards();
+    }
     daemon.start_after(start_of(options, config.splay));
     if let Some(timeout) = options.timeout {
         daemon.limit_time(began, timeout);

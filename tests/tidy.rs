@@ -41,7 +41,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/metrics/", kind: Kind::Pure, uses: &["metrics"] },
     Part { path: "src/yaml/", kind: Kind::Pure, uses: &["yaml"] },
     Part { path: "src/store/", kind: Kind::Pure, uses: &["store"] },
-    Part { path: "src/config/", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/config/", kind: Kind::Pure, uses: &["config", "store"] },
     Part { path: "src/dns/", kind: Kind::Pure, uses: &["dns"] },
     Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/cli/", kind: Kind::Pure, uses: &["config"] },

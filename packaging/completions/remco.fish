@@ -4,6 +4,7 @@ complete -c remco -f
 complete -c remco -o config -l config -r -F -d 'the configuration file (/etc/remco/config)'
 complete -c remco -o onetime -l onetime -d 'render everything once and exit'
 complete -c remco -o only -l only -x -d 'only the resources of this name (repeatable)'
+complete -c remco -o override-guard -l override-guard -d 'accept a first update that a guard would refuse'
 complete -c remco -o strict -l strict -d 'take unknown keys and unset variables for errors'
 complete -c remco -o splay -l splay -x -d 'wait a random time below this before the start'
 complete -c remco -o timeout -l timeout -x -d 'with -onetime: fail what is not done after this time'

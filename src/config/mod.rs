@@ -67,6 +67,7 @@ const SCHEMAS: &[&Schema] = &[
     &resource::TEMPLATE,
     &resource::EXEC,
     &resource::SETTLE,
+    &resource::GUARD,
     &backend::BACKENDS,
     &backend::etcd::ETCD,
     &backend::file::FILE,

@@ -112,6 +112,8 @@ pub struct Resource {
     pub splay: Duration,
     /// How long an update waits for more changes; `None`: not at all.
     pub settle: Option<Settle>,
+    /// What keys an update needs; `None`: it takes any.
+    pub guard: Option<Guard>,
     /// The supervised child.
     pub exec: Option<Exec>,
     /// The templates, in the order of the file.
@@ -127,6 +129,17 @@ pub struct Settle {
     pub min: Duration,
     /// It waits at most this time after the first change; not below `min`.
     pub max: Duration,
+}
+
+/// What keys an update needs. An update that breaks a rule is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// The smallest number of keys.
+    pub min_keys: usize,
+    /// The largest part of the keys of the last accepted update that may be gone, 0 to 100; `None`: any.
+    pub max_delete_percent: Option<u8>,
+    /// Patterns (Go's path.Match) that a key has to match, each.
+    pub require: Vec<String>,
 }
 
 /// The supervised child of a resource.

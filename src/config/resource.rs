@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::accounts::{Accounts, Kind};
 use super::document::{Span, Table, Value};
 use super::duration::DURATION_FORM;
-use super::model::{Command, Durability, Exec, Resource, Settle, Template, WordPart};
+use super::model::{Command, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
 use super::source::Shell;
 use super::{backend, command, plain, signal, words};
 use crate::nearest::nearest;
+use crate::store::pattern::Pattern;
 
 /// A resource; also the top level of an included file.
 pub(super) static RESOURCE: Schema = Schema {
@@ -67,6 +68,7 @@ pub(super) static RESOURCE: Schema = Schema {
             Default::Unset,
             "waits for keys to settle: see [`[resource.settle]`](#resourcesettle)",
         ),
+        key("guard", Type::Table, Default::Unset, "refuses updates: see [`[resource.guard]`](#resourceguard)"),
         key("exec", Type::Table, Default::Unset, "a child process: see [`[resource.exec]`](#resourceexec)"),
         key(
             "template",
@@ -94,6 +96,28 @@ pub(super) static SETTLE: Schema = Schema {
             Type::Duration,
             Default::Described("four times `min`"),
             "an update waits at most this time after the first change; not below `min`",
+        ),
+    ]],
+};
+
+/// What keys an update needs. Go remco has no such table.
+pub(super) static GUARD: Schema = Schema {
+    path: "resource.guard",
+    title: "`guard`",
+    groups: &[&[
+        key("min_keys", Type::Integer(Unit::Plain), Default::Number(0), "an update needs at least so many keys"),
+        key(
+            "max_delete_percent",
+            Type::Integer(Unit::Plain),
+            Default::Unset,
+            "at most this part of the keys that the last accepted update had may be gone, 0 to 100. The first update after the \
+             start has nothing to compare with",
+        ),
+        key(
+            "require",
+            Type::Texts,
+            Default::Unset,
+            "keys and patterns as those of `gets`; each has to match a key: `[\"/app/db/host\", \"/app/web/*\"]`",
         ),
     ]],
 };
@@ -320,6 +344,7 @@ pub(super) fn parse(
             reload_once: reader.boolean("reload_once"),
             splay,
             settle,
+            guard: reader.table("guard").map(|table| guard(reader.report, &table)),
             exec,
             templates,
             backends,
@@ -342,6 +367,34 @@ fn settle(report: &Report, table: &Found<&Table>) -> Option<Settle> {
         report.error(max.span, "`max` of `settle` is less than `min`: an update waits at most `max`");
     }
     (!wrong).then_some(Settle { min, max: max.value })
+}
+
+fn guard(report: &Report, table: &Found<&Table>) -> Guard {
+    let reader = Reader::new(report, &GUARD, table.value, table.span);
+    let within = |key: &str, most: i64| {
+        let found = reader.integer(key)?;
+        if !(0..=most).contains(&found.value) {
+            report.error(found.span, format!("{} must be between 0 and {most}", quoted(key)));
+        }
+        Some(found.value)
+    };
+    let min_keys = within("min_keys", u32::MAX.into()).and_then(|keys| usize::try_from(keys).ok());
+    let max_delete_percent = within("max_delete_percent", 100).and_then(|percent| u8::try_from(percent).ok());
+    let mut require = Vec::new();
+    for found in reader.texts("require").into_iter().flatten() {
+        if let Err(error) = Pattern::new(found.value.as_bytes()) {
+            let shown = report.show(found.span, found.value);
+            report.error(found.span, format!("`require` has the malformed pattern {shown}: {error}"));
+        } else if !found.value.starts_with('/') {
+            let shown = report.show(found.span, found.value);
+            report.error(found.span, format!("{shown} of `require` matches no key: keys begin with `/`"));
+        }
+        require.push(found.value.to_owned());
+    }
+    if min_keys.unwrap_or(0) == 0 && max_delete_percent.is_none_or(|percent| percent == 100) && require.is_empty() {
+        report.warn(reader.span(), "this guard refuses nothing: set `min_keys`, `max_delete_percent` or `require`");
+    }
+    Guard { min_keys: min_keys.unwrap_or(0), max_delete_percent, require }
 }
 
 fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {

@@ -182,6 +182,7 @@ name = "haproxy"
         reload_once: false,
         splay: Duration::ZERO,
         settle: None,
+        guard: None,
         exec: None,
         templates: vec![template],
         backends: vec![backend],

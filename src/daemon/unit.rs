@@ -20,9 +20,9 @@ use crate::host::random;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
 use crate::resource::{
-    ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
+    Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
-use crate::store::Store;
+use crate::store::{Bytes, Store};
 use crate::template::{Limits, Template, World};
 
 /// One resource, with all that its decisions need.
@@ -39,6 +39,10 @@ pub(super) struct Unit {
     deferred: Option<(Instant, Effect)>,
     /// The templates that the present update has rendered so far; the others are left to the next turn.
     round: Option<Round>,
+    /// The keys that the guard has accepted, for the update that follows.
+    judged: Option<Rc<Store>>,
+    /// The keys of the last accepted update, in order, if the guard compares with them.
+    past: Option<Vec<Bytes>>,
     /// The names that the present update looks up.
     lookups: Lookups,
     outputs: Vec<Output>,
@@ -129,6 +133,7 @@ impl Unit {
                 max: config.settle.map_or(Duration::ZERO, |settle| settle.max),
                 splay: config.splay,
             },
+            guard: config.guard.clone(),
         };
         Unit {
             number,
@@ -142,6 +147,8 @@ impl Unit {
             stale: None,
             deferred: None,
             round: None,
+            judged: None,
+            past: None,
             lookups: Lookups::default(),
             job: None,
             child: None,
@@ -463,6 +470,14 @@ impl Unit {
                 self.is_uncompiled = false;
                 self.render_all().map(Event::Rendered)
             }
+            Effect::Judge => Some(Event::Judged(self.judge())),
+            Effect::Accept => {
+                // Nothing has changed the keys since they were judged: both are one turn.
+                let store = self.judged.insert(Rc::clone(&self.store));
+                let compares = self.config.guard.as_ref().is_some_and(|guard| guard.max_delete_percent.is_some());
+                self.past = compares.then(|| store.all().map(|(key, _)| Rc::clone(key)).collect());
+                None
+            }
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
             Effect::Discard(t) => {
@@ -483,6 +498,36 @@ impl Unit {
                 None
             }
         }
+    }
+
+    /// The figures of the present keys for the guard.
+    fn judge(&mut self) -> Census {
+        let Some(guard) = &self.config.guard else { return Census::default() };
+        let store = &self.store;
+        let (mut keys, mut still) = (0, 0);
+        let mut past = self.past.iter().flatten().peekable();
+        for (key, _) in store.all() {
+            keys += 1;
+            while past.next_if(|old| *old < key).is_some() {}
+            still += usize::from(past.next_if_eq(&key).is_some());
+        }
+        let before = self.past.as_ref().map(Vec::len);
+        let is_missing = |pattern: &&String| {
+            // The pattern was checked when the configuration was read.
+            store.gets(pattern.as_bytes()).is_ok_and(|mut pairs| pairs.next().is_none())
+        };
+        let missing = guard.require.iter().filter(is_missing).cloned().collect();
+        Census { keys, before, gone: before.unwrap_or(0) - still, missing }
+    }
+
+    /// Takes over the keys of the last update that a replaced unit has accepted, if they are from the same stores, and whether
+    /// it has used up the override of the guard.
+    pub(super) fn inherit_past(&mut self, before: &Unit) {
+        let compares = self.config.guard.as_ref().is_some_and(|guard| guard.max_delete_percent.is_some());
+        if compares && before.config.backends == self.config.backends {
+            self.past.clone_from(&before.past);
+        }
+        self.state.inherit_override(&before.state);
     }
 
     fn start_child(&mut self) -> Result<(), Fault> {
@@ -508,7 +553,8 @@ impl Unit {
     /// rendered again after a lookup of names.
     fn render_all(&mut self) -> Option<Vec<Rendering>> {
         let until = Instant::now() + LONGEST_TURN;
-        let begin = || Round { store: Rc::clone(&self.store), renderings: Vec::new() };
+        let store = self.judged.as_ref().unwrap_or(&self.store);
+        let begin = || Round { store: Rc::clone(store), renderings: Vec::new() };
         let Round { store, mut renderings } = self.round.take().unwrap_or_else(begin);
         self.machine.swap_lookups(&mut self.lookups);
         while renderings.len() < self.outputs.len() && (Instant::now() < until || renderings.is_empty()) {
@@ -522,6 +568,9 @@ impl Unit {
         }
         let is_complete = !self.lookups.is_incomplete();
         self.lookups.end_round(Instant::now());
+        if is_complete {
+            self.judged = None;
+        }
         is_complete.then_some(renderings)
     }
 

@@ -8,6 +8,7 @@ use crate::log::{Level, Line};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     Backend(usize),
+    Guard,
     /// Rendering, staging, checking or installing a template.
     Template(usize),
     Reload(usize),
@@ -34,7 +35,12 @@ impl Faults {
     pub(super) fn failed(&mut self, subject: Subject, fault: Fault, plan: &Plan) -> Option<Line> {
         if let Some((_, current)) = self.current.iter_mut().find(|(failed, _)| *failed == subject) {
             current.times += 1;
-            if is_same(&current.fault, &fault) {
+            let is_same = match subject {
+                // The figures of a guard change with every key.
+                Subject::Guard => but_numbers(&current.fault.message) == but_numbers(&fault.message),
+                _ => is_same(&current.fault, &fault),
+            };
+            if is_same {
                 return None;
             }
             current.fault = fault.clone();
@@ -47,6 +53,7 @@ impl Faults {
             Subject::Template(t) | Subject::Reload(t) => {
                 Line::new(Level::Error, "failed to process").with("config", plan.templates[t].dst.clone())
             }
+            Subject::Guard => Line::new(Level::Error, "the guard refuses the update, the files stay"),
             Subject::Start => Line::new(Level::Error, "failed to execute the start cmd"),
             Subject::Child => Line::new(Level::Error, "failed to spawn child"),
             Subject::ReloadResource => Line::new(Level::Error, "failed to execute the resource reload cmd"),
@@ -70,6 +77,7 @@ impl Faults {
             Subject::Reload(t) => {
                 Line::new(Level::Info, "reload cmd works again").with("config", plan.templates[t].dst.clone())
             }
+            Subject::Guard => Line::new(Level::Info, "the guard accepts updates again"),
             Subject::Start => Line::new(Level::Info, "start cmd works again"),
             Subject::Child => Line::new(Level::Info, "child works again"),
             Subject::ReloadResource => Line::new(Level::Info, "resource reload cmd works again"),
@@ -80,9 +88,10 @@ impl Faults {
 
 /// Whether two failures are equal but for numbers: the output of commands contains times and process ids.
 fn is_same(one: &Fault, other: &Fault) -> bool {
-    let but_numbers = |text: &'_ Option<String>| {
-        let text = text.as_deref().unwrap_or_default();
-        text.bytes().filter(|byte| !byte.is_ascii_digit()).collect::<Vec<_>>()
-    };
-    one.message == other.message && but_numbers(&one.detail) == but_numbers(&other.detail)
+    let detail = |fault: &'_ Fault| but_numbers(fault.detail.as_deref().unwrap_or_default());
+    one.message == other.message && detail(one) == detail(other)
+}
+
+fn but_numbers(text: &str) -> Vec<u8> {
+    text.bytes().filter(|byte| !byte.is_ascii_digit()).collect()
 }

@@ -3,11 +3,12 @@
 
 mod child;
 mod fault;
+mod guard;
 mod settle;
 
 use std::time::{Duration, Instant};
 
-use crate::config::Mode;
+use crate::config::{Guard, Mode};
 use crate::log::{Level, Line};
 use crate::random::Random;
 use child::{Child, Exit};
@@ -15,6 +16,7 @@ use fault::{Faults, Subject};
 use settle::Settle;
 
 pub use child::{ChildPlan, ReloadBy};
+pub use guard::Census;
 pub use settle::SettlePlan;
 
 /// The state of one `[[resource]]` at run time. `config::Resource` is what the user wrote.
@@ -30,6 +32,8 @@ pub struct Resource {
     settle: Settle,
     /// Whether an update has begun. The first one does not wait for anything but the keys.
     has_begun: bool,
+    /// The next update is accepted, whatever the guard says.
+    overrides_guard: bool,
     service: Service,
     /// `None`: there is no exec.
     child: Option<Child>,
@@ -58,6 +62,8 @@ pub struct Plan {
     pub child: Option<ChildPlan>,
     /// How updates wait after a change. A one-shot run does not wait.
     pub settle: SettlePlan,
+    /// What keys an update needs; `None`: it takes any.
+    pub guard: Option<Guard>,
 }
 
 /// The parts of a template that decisions depend on.
@@ -107,6 +113,8 @@ pub enum Event {
         /// Its place in [`Plan::backends`].
         backend: usize,
     },
+    /// Answers [`Effect::Judge`].
+    Judged(Census),
     /// Answers [`Effect::Render`]: one result for each template.
     Rendered(Vec<Rendering>),
     /// Answers [`Effect::Stage`].
@@ -137,9 +145,13 @@ pub enum Event {
     },
 }
 
-/// An effect to perform. Every effect but `Discard`, `SignalChild` and `Log` is answered by one event.
+/// An effect to perform. Every effect but `Accept`, `Discard`, `SignalChild` and `Log` is answered by one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Count the present keys for the guard. If the update is accepted, these keys are rendered.
+    Judge,
+    /// The guard accepts the keys: later ones are compared with them.
+    Accept,
     /// Render all templates from the present store, keep the results, and compare them with the files.
     Render,
     /// Write the result of a template beside its destination.
@@ -204,6 +216,7 @@ impl From<String> for Fault {
 #[derive(Debug)]
 enum Update {
     Idle,
+    Judging,
     Rendering,
     Working(Round, Step),
 }
@@ -223,6 +236,8 @@ enum Outcome {
     ReloadFailed,
     /// A template is not in place.
     Incomplete,
+    /// The guard has refused the keys. Nothing was rendered, and no command of the update runs.
+    Refused,
 }
 
 /// The effect that the round waits for.
@@ -279,6 +294,7 @@ impl Resource {
                 Mode::OneShot => SettlePlan::default(),
             }),
             has_begun: false,
+            overrides_guard: false,
             service: Service::New,
             child: plan.child.map(Child::new),
             owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
@@ -304,6 +320,16 @@ impl Resource {
         self.owed.resource |= self.plan.reload && before.owed.resource;
     }
 
+    /// Accepts the next update, whatever the guard says.
+    pub fn override_guard(&mut self) {
+        self.overrides_guard = true;
+    }
+
+    /// A replaced resource may have had the one update that is accepted in any case.
+    pub fn inherit_override(&mut self, before: &Resource) {
+        self.overrides_guard &= before.overrides_guard;
+    }
+
     /// When [`Event::Due`] is wanted.
     pub fn due(&self) -> Option<Instant> {
         let child = self.child.as_ref().and_then(Child::due);
@@ -312,7 +338,7 @@ impl Resource {
                 let all = [child, self.retry.at, self.service.restart_at(), self.settle.due()];
                 all.into_iter().flatten().min()
             }
-            Update::Rendering | Update::Working(..) => child,
+            Update::Judging | Update::Rendering | Update::Working(..) => child,
         }
     }
 
@@ -362,7 +388,7 @@ impl Resource {
             Event::Due => self.came_due(now, &mut effects),
             Event::Spawned(result) => self.spawned(result, now, &mut effects),
             Event::ChildExited { how, status } => self.child_exited(how, status, now, &mut effects),
-            Event::Rendered(_) | Event::Staged(_) | Event::Installed(_) | Event::Ended(_) => {
+            Event::Judged(_) | Event::Rendered(_) | Event::Staged(_) | Event::Installed(_) | Event::Ended(_) => {
                 self.answered(event, now, &mut effects);
             }
         }
@@ -378,8 +404,12 @@ impl Resource {
             self.has_begun = true;
             self.settle.end();
             self.retry.at = None;
-            self.update = Update::Rendering;
-            effects.push(Effect::Render);
+            let (update, effect) = match self.plan.guard {
+                Some(_) => (Update::Judging, Effect::Judge),
+                None => (Update::Rendering, Effect::Render),
+            };
+            self.update = update;
+            effects.push(effect);
         }
     }
 
@@ -423,6 +453,7 @@ impl Resource {
     /// Handles the answer to an effect: the running update takes its next step.
     fn answered(&mut self, event: Event, now: Instant, effects: &mut Vec<Effect>) {
         self.update = match (std::mem::replace(&mut self.update, Update::Idle), event) {
+            (Update::Judging, Event::Judged(census)) => self.judged(&census, now, effects),
             (Update::Rendering, Event::Rendered(renderings))
                 if renderings.iter().any(|rendering| matches!(rendering, Rendering::Interrupted)) =>
             {
@@ -494,6 +525,33 @@ impl Resource {
             }
         };
         self.begin_if_idle(now, effects);
+    }
+
+    /// Renders the keys if the guard accepts them. Else the old files stay until the keys change; a child that has ended is
+    /// started again on them.
+    fn judged(&mut self, census: &Census, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        let broken = self.plan.guard.as_ref().and_then(|guard| guard::broken(guard, census));
+        let is_overridden = std::mem::take(&mut self.overrides_guard);
+        match broken {
+            Some(broken) if !is_overridden => {
+                self.failed(Subject::Guard, broken.into(), effects);
+                let round = Round { renderings: Vec::new(), outcome: Outcome::Refused };
+                match self.service {
+                    Service::New | Service::Up => self.finish(round, now, effects),
+                    Service::Failed { .. } | Service::Down { .. } => self.bring_up(round, now, effects),
+                }
+            }
+            broken => {
+                if let Some(broken) = broken {
+                    let line = Line::new(Level::Warn, "--override-guard accepts what the guard would refuse");
+                    effects.push(Effect::Log(line.with("error", broken)));
+                }
+                self.recovered(Subject::Guard, effects);
+                effects.push(Effect::Accept);
+                effects.push(Effect::Render);
+                Update::Rendering
+            }
+        }
     }
 
     /// Continues with the first template from `t` on that has something to do.
@@ -609,7 +667,7 @@ impl Resource {
 
     /// The resource's reload command follows the child's reload. No update waits for the child's reload.
     fn reload_resource_if_owed(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if !self.owed.resource || self.child_is_reloading() {
+        if !self.owed.resource || self.child_is_reloading() || round.outcome == Outcome::Refused {
             return self.finish(round, now, effects);
         }
         effects.push(Effect::Run(Job::ReloadResource));
@@ -623,7 +681,8 @@ impl Resource {
             if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Failed);
             }
-            if self.plan.mode == Mode::Watch {
+            // What was refused is judged again when the keys change.
+            if self.plan.mode == Mode::Watch && round.outcome != Outcome::Refused {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
                     effects.push(Effect::Log(trying_again(round.outcome, delay)));
@@ -659,7 +718,7 @@ impl Resource {
                 };
             }
             // The start was the child's reload.
-            update @ (Update::Idle | Update::Rendering | Update::Working(..)) => {
+            update @ (Update::Idle | Update::Judging | Update::Rendering | Update::Working(..)) => {
                 self.update = update;
                 self.child_has_reloaded(now, effects);
             }
@@ -735,7 +794,7 @@ impl Resource {
             Subject::Template(_) => Outcome::Incomplete,
             Subject::Reload(_) | Subject::ReloadResource => Outcome::ReloadFailed,
             // These failures belong to no round.
-            Subject::Backend(_) | Subject::Start | Subject::Child => Outcome::Good,
+            Subject::Backend(_) | Subject::Guard | Subject::Start | Subject::Child => Outcome::Good,
         };
         round.outcome = round.outcome.max(outcome);
         self.failed(subject, fault, effects);
@@ -771,7 +830,7 @@ const RESTART_SECONDS: usize = 30;
 /// The line after a round that failed. Go remco logs the first text in both cases.
 fn trying_again(outcome: Outcome, delay: Duration) -> Line {
     let what = match outcome {
-        Outcome::Good | Outcome::Incomplete => "not all templates could be rendered",
+        Outcome::Good | Outcome::Incomplete | Outcome::Refused => "not all templates could be rendered",
         Outcome::ReloadFailed => "not all reload commands have succeeded",
     };
     let delay = match delay.as_secs() {

@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod guard;
 mod settle;
 
 /// A resource and a clock of its own.
@@ -29,6 +30,7 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
         reload: false,
         child: None,
         settle: SettlePlan::default(),
+        guard: None,
     }
 }
 

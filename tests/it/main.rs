@@ -22,6 +22,7 @@ mod exec;
 mod faults;
 mod file_backend;
 mod flags;
+mod guard;
 mod hostile_paths;
 mod in_place;
 mod javascript;
