@@ -1,21 +1,21 @@
-//! What a template may cost: the limits that a user sets, and that of nesting. They are checked in `value/meter` and in the
-//! parser.
+//! The limits of a template: those that a user sets, and the one of nesting. `value/meter` and the parser check them;
+//! this file checks nothing.
 
 use std::time::Duration;
 
-/// So many tags and expressions may stand within each other, and so many files may include each other.
+/// The nesting limit of tags, of expressions, and of files that include each other.
 pub(crate) const NESTING: usize = 200;
 
-/// What one render may cost. A template that goes beyond ends with an error, not with the machine.
+/// The limits of one render. A template that exceeds one ends with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tags, expressions and loop rounds that are run, and every 16 bytes that they read or make.
+    /// The number of tags, expressions and loop rounds, and of every 16 bytes that they read or write.
     pub steps: u64,
-    /// Processor time.
+    /// The processor time.
     pub time: Duration,
-    /// Bytes of the result, and of each text or list on the way to it.
+    /// The size of the result, and of each intermediate text or list, in bytes.
     pub output: usize,
-    /// Bytes of all texts, lists and maps that are alive at a time, with the result as far as it is there.
+    /// The size of all live texts, lists and maps, and of the result so far, in bytes.
     pub memory: usize,
 }
 

@@ -1,5 +1,4 @@
-//! remco's template language: a front end of ours, compiled onto upon. Touches nothing outside
-//! itself but through [`World`].
+//! remco's template language: a front end of our own, compiled onto upon. Accesses the machine only through [`World`].
 //!
 //! The rooms, from the ground up; each uses only those before it: `world`, `limits` and `source`, `value`, `builtin`
 //! (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run` (renders it).
@@ -38,14 +37,14 @@ use crate::store::Store;
 
 /// A compiled template, with everything it includes by a fixed name.
 pub struct Template {
-    /// What one render may cost.
+    /// The limits of one render.
     pub limits: Limits,
     program: Rc<Program>,
     library: Rc<Library>,
 }
 
 impl Template {
-    /// Reads and compiles a template file and what it includes, within the usual limits and without filters of the user.
+    /// Reads and compiles a template file and its includes, with the default limits and without filters of the user.
     ///
     /// # Errors
     /// As [`Template::compile_within`].
@@ -53,11 +52,11 @@ impl Template {
         Template::compile_within(path, world, Limits::default(), Rc::default())
     }
 
-    /// Reads and compiles a template file and what it includes. The compiled files together may take the memory and the
-    /// time of one render; a render then has as much again. `scripts`: the filters of the user.
+    /// Reads and compiles a template file and its includes. The compiled files together may use the memory and the time
+    /// of one render; a render may then use as much again. `scripts` are the filters of the user.
     ///
     /// # Errors
-    /// A file cannot be read, or is wrong, or the files together go beyond a limit.
+    /// A file cannot be read, or is invalid, or the files together exceed a limit.
     pub fn compile_within(
         path: &Path,
         world: &Rc<dyn World>,
@@ -66,7 +65,7 @@ impl Template {
     ) -> Result<Template, Error> {
         let library = Library::new(scripts);
         let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
-        // Steps count what a template does, not what it is.
+        // Steps count the work of a render, not the size of a template.
         let meter = Meter::new(Limits { steps: u64::MAX, ..limits }, world.clone());
         let bytes = bytes.unwrap_or_default();
         let program =
@@ -74,30 +73,30 @@ impl Template {
         Ok(Template { limits, program: Rc::new(program), library: Rc::new(library) })
     }
 
-    /// Renders the template. Nothing of the result is used if there is an error, also when it comes late.
+    /// Renders the template. A late error discards the whole result.
     pub fn render(&self, store: &Rc<Store>, world: &Rc<dyn World>) -> Result<Vec<u8>, Error> {
         run::render::render(&self.program, &self.library, Env::new(store.clone(), world.clone(), self.limits))
     }
 
-    /// What was probably not meant in what the renders so far went through, each as `file:line:column: text` and once:
-    /// fields that are not there, but in other letters (`kv.key` of a pair). The result is the same with them.
+    /// The probable mistakes that the renders so far have met, each as `file:line:column: text` and once: missing
+    /// fields whose name differs only in case (`kv.key` of a pair). They do not change the result.
     pub fn take_hints(&self) -> Vec<String> {
         self.library.take_hints()
     }
 
-    /// Whether a file that the template came from changed, vanished or appeared, so that it has to be compiled again.
-    /// Files that computed includes brought count too.
+    /// Whether a file of the template changed, vanished or appeared, so that it has to be compiled again. Files of
+    /// computed includes count too.
     pub fn is_stale(&self, world: &dyn World) -> bool {
         self.library.is_stale(world)
     }
 
-    /// Whether it came from the file with this device and inode.
+    /// Whether the file with this device and inode is part of the template.
     pub fn is_made_from(&self, file: (u64, u64)) -> bool {
         self.library.has_read(file)
     }
 
-    /// Where names are read that nothing sets: no tag of these files, and there is no function of that name. They
-    /// are empty, as in Django; more often than not they are misspelt.
+    /// The places that read a name which no tag of these files sets and no function has. Such names are empty, as in
+    /// Django, and mostly misspelt.
     pub fn unknown_variables(&self) -> Vec<Unknown> {
         let names = self.library.names();
         let unknown = self.program.unknown.iter();
@@ -114,12 +113,12 @@ impl Template {
 /// A variable that nothing sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// As it is written.
+    /// The name in the template.
     pub name: String,
     /// The template or a file that it includes.
     pub file: PathBuf,
-    /// Of the name, as in [`Error`].
+    /// The line of the name, as in [`Error`].
     pub line: usize,
-    /// In characters, from 1.
+    /// The column, in characters from 1.
     pub col: usize,
 }

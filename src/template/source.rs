@@ -13,25 +13,25 @@ use crate::width;
 ///
 /// ```text
 /// haproxy.tmpl:4:32: getv: key does not exist: /config/exampleService/weight
-///  4 |     server {{ dir | base }} {{ getv(printf("/config/%s/weight", dir)) }}
-///    |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+/// 4 |     server {{ dir | base }} {{ getv(printf("/config/%s/weight", dir)) }}
+/// |                                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 /// ```
 ///
-/// with the place of what failed in the first line, and what failed underlined: the column is that of the first mark.
-/// A line for each include and call that led there follows.
+/// with the place of the failure in the first line, and the failed text underlined: the column is the one of the first
+/// mark. A line for each include and call that led there follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Box<Report>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Report {
     file: PathBuf,
-    /// `None`: the file as a whole, which could not be read.
+    /// The place; `None`: the whole file, which could not be read.
     place: Option<(usize, usize)>,
     message: String,
     excerpt: Option<Excerpt>,
-    /// How one got there, innermost first.
+    /// The includes and calls that led to the place, innermost first.
     trail: Vec<String>,
-    /// What `trail` has no room for.
+    /// The number of entries that `trail` omits.
     untold: usize,
 }
 
@@ -44,11 +44,11 @@ struct Excerpt {
     width: usize,
 }
 
-/// So many includes and calls are shown; a macro that calls itself would fill the screen.
+/// The number of includes and calls that are shown. A macro that calls itself would fill the screen.
 const TRAIL: usize = 5;
 
 impl Error {
-    /// An error that has no place in any file but concerns the file as a whole.
+    /// An error that concerns the whole file.
     pub(crate) fn of_file(file: &Path, message: String) -> Error {
         Error(Box::new(Report {
             file: file.to_owned(),
@@ -60,7 +60,7 @@ impl Error {
         }))
     }
 
-    /// Adds how one got to the place: `included from`, `called from`.
+    /// Adds an include or a call that led to the place: `included from`, `called from`.
     pub(crate) fn reached(mut self, how: &str, source: &Source, from: Span) -> Error {
         if self.0.trail.len() < TRAIL {
             let (line, column) = source.place(from.start);
@@ -72,22 +72,22 @@ impl Error {
         self
     }
 
-    /// The template file as it was named: in the configuration, or by an include relative to its includer.
+    /// The name of the template file: as in the configuration, or as in an include, relative to its includer.
     pub fn file(&self) -> &Path {
         &self.0.file
     }
 
-    /// The line of what failed, from 1. `None`: the error concerns the file as a whole.
+    /// The line of the failure, from 1. `None`: the error concerns the whole file.
     pub fn line(&self) -> Option<usize> {
         self.0.place.map(|(line, _)| line)
     }
 
-    /// The column of what failed, counted in characters from 1: that of the first mark below the line.
+    /// The column of the first mark below the line, counted in characters from 1.
     pub fn col(&self) -> Option<usize> {
         self.0.place.map(|(_, column)| column)
     }
 
-    /// What is wrong, without the place.
+    /// The text of the error, without the place.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -128,19 +128,19 @@ pub(crate) struct Source {
     /// The tag that first named it.
     pub reached: Option<(Reach, Span)>,
     pub macros: Macros,
-    /// Where hints were looked for already.
+    /// The places that were already checked for hints.
     pub hinted: RefCell<BTreeSet<u32>>,
 }
 
-/// Whether a file defines or imports macros. Where it does, an unknown name that is called may be meant for one that is
-/// not exported or not defined yet, and is nothing, as in the original; elsewhere it is an error.
+/// Whether a file defines or imports macros. If so, an unknown name in a call may be the name of a macro that is not
+/// exported or not defined yet, and the call is empty, as in Go remco. Otherwise the call is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Macros {
     None,
     Some,
 }
 
-/// How one file leads to another.
+/// The kind of a step from one file to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     Included,
@@ -168,17 +168,17 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// From the start of this one to the end of the other.
+    /// The range from the start of this one to the end of the other.
     pub fn to(self, last: Span) -> Span {
         Span { end: last.end, ..self }
     }
 }
 
 impl Source {
-    /// The largest file that is taken, so that every place in it fits a [`Span`].
+    /// The size limit of a file, so that every place fits a [`Span`].
     pub const LARGEST: usize = 64 << 20;
 
-    /// From one byte up to, not including, another.
+    /// The range from one byte up to another, excluding that.
     #[expect(clippy::cast_possible_truncation, reason = "no file is larger than LARGEST")]
     pub fn span(&self, start: usize, end: usize) -> Span {
         Span { file: self.id, start: start as u32, end: end as u32 }
@@ -201,7 +201,7 @@ impl Source {
         }))
     }
 
-    /// Whether no hint was looked for at this place before.
+    /// Whether this place is checked for hints for the first time.
     pub fn is_new_hint(&self, place: Span) -> bool {
         self.hinted.borrow_mut().insert(place.start)
     }
@@ -216,13 +216,13 @@ impl Source {
         (self.line(offset), 1 + characters(&self.bytes[start..offset as usize]))
     }
 
-    /// Where the text begins: behind a byte order mark, which says how the file is encoded and is no part of the text.
+    /// The beginning of the text, behind a byte order mark, which shows the encoding and is not part of the text.
     pub fn text_start(&self) -> usize {
         const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
         if self.bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
     }
 
-    /// Where the line of an offset begins, not behind the offset.
+    /// The beginning of an offset's line, not behind the offset.
     fn line_start(&self, offset: u32) -> usize {
         let newline = self.bytes[..offset as usize].iter().rposition(|byte| *byte == b'\n');
         newline.map_or(self.text_start().min(offset as usize), |newline| newline + 1)
@@ -234,7 +234,7 @@ impl Source {
         let length = self.bytes[start..].iter().position(|byte| *byte == b'\n');
         let end = start + length.unwrap_or(self.bytes.len() - start);
         let from = what.start as usize - start;
-        // Whitespace at the end of the line is shown where it is what failed.
+        // Whitespace at the end of the line is shown if it is the failed text.
         let shown = self.bytes[start..end].trim_ascii_end().len().max(from);
         let line = &self.bytes[start..start + shown];
         let to = (what.end as usize).saturating_sub(start).clamp(from, shown);
@@ -245,9 +245,9 @@ impl Source {
 }
 
 impl Excerpt {
-    /// Shows at most so many characters of a line; a file may consist of a single one.
+    /// The number of characters that are shown of a line, because a file may consist of a single line.
     const WIDTH: usize = 160;
-    /// So many of them stand before the underlined ones where the line is cut.
+    /// The number of characters before the underlined ones if the line is cut.
     const LEAD: usize = 40;
 
     fn new(line: &str, before: usize, width: usize) -> Excerpt {

@@ -1,5 +1,5 @@
-//! The machine as templates see it: files, variables, clock, zone, names and signals. Implemented in `host`; this is only
-//! what it has to answer.
+//! The machine as templates see it: files, variables, clock, zone, names and signals. `host` implements it; this file
+//! has no implementation.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub trait World {
     /// The bytes of a file: templates, `include`, `ssi`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// What identifies one state of a file (a template is compiled again when it differs).
+    /// The stamp of a file's present state (a template is compiled again when it differs).
     fn stamp(&self, path: &Path) -> Option<Stamp>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
@@ -27,7 +27,7 @@ pub trait World {
     fn processor_time(&self) -> Duration {
         Duration::ZERO
     }
-    /// Whether the render should end without a result, since the program is asked to. Looked at now and then.
+    /// Whether the render should end without a result because the program is ending. Checked regularly.
     fn stopped(&self) -> bool {
         false
     }
@@ -38,9 +38,9 @@ pub trait World {
 pub struct Stamp {
     /// The number of the device that it is on.
     pub device: u64,
-    /// Its number on that device.
+    /// The inode number.
     pub inode: u64,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
     /// Seconds and nanoseconds of the last change.
     pub modified: (i64, i64),
@@ -49,11 +49,11 @@ pub struct Stamp {
 /// An SRV record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Srv {
-    /// With the dot at its end, as Go gives it.
+    /// The host name with a dot at its end, as in Go.
     pub target: String,
-    /// TCP or UDP, as the name says that was looked up.
+    /// The port, of TCP or UDP according to the name of the record.
     pub port: u16,
-    /// Lower ones are to be used first.
+    /// Services with a lower number are used first.
     pub priority: u16,
     /// The share of the requests among records of one priority.
     pub weight: u16,

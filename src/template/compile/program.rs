@@ -1,5 +1,5 @@
-//! What a template is compiled to: numbered nodes, and upon's templates that ask for them by number.
-//! Only data: `lower` makes it, `render` runs it.
+//! The program of a compiled template: numbered nodes, and upon's templates that run them by number.
+//! Contains only data: `lower` creates it, `render` runs it.
 
 use std::rc::Rc;
 
@@ -9,27 +9,27 @@ use crate::template::syntax::ast::Need;
 use crate::template::syntax::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use crate::template::syntax::names::Name;
 
-/// A compiled file with everything it names by a fixed name.
+/// A compiled file with all files that it names by a literal.
 pub(crate) struct Program {
     pub sources: Vec<Source>,
     pub nodes: Vec<Node>,
-    /// What upon runs: files, blocks and macros. The first is the file itself.
+    /// The units that upon runs: files, blocks and macros. The first one is the file itself.
     pub units: Vec<upon::Template<'static>>,
-    /// Where each unit begins: the nearest place there is before its first node has run.
+    /// The beginning of each unit: the nearest place for errors before its first node has run.
     pub starts: Vec<Span>,
-    /// Where names are read that no tag sets and no function has.
+    /// The places that read a name which no tag sets and no function has.
     pub unknown: Vec<(Name, Span)>,
 }
 
-/// What upon asks for by its number.
+/// A node that upon runs by its number.
 pub(crate) struct Node {
-    /// The tag, or the text, that it came from.
+    /// Its tag or text.
     pub tag: Span,
     pub kind: NodeKind,
     pub place: Place,
 }
 
-/// Where a node stands among those that are run one after the other, which upon asks for at once.
+/// The position of a node in a line of nodes that run one after the other, which upon starts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The next node is run too.
@@ -38,9 +38,9 @@ pub(crate) enum Place {
 }
 
 pub(crate) enum NodeKind {
-    /// The text of the file where the node stands.
+    /// Text of the file at the place of the node.
     Source,
-    /// Text that stands nowhere in the file.
+    /// Text that is not in the file.
     Text(Vec<u8>),
     Print(Printed),
     Test(Expr),
@@ -51,12 +51,12 @@ pub(crate) enum NodeKind {
     Set(Name, Expr),
     /// Opens a loop, counts its rounds, and begins each.
     For(Box<ForNode>),
-    /// Whether the loop just gone through had no rounds.
+    /// Whether the last loop had no rounds.
     Empty,
     EndFor,
     With(Pairs),
     EndWith,
-    /// Enters a file that upon includes. The pairs are seen in it, and nothing else if `only`.
+    /// Enters a file that upon includes. The pairs are visible in it; with `only`, nothing else is.
     Enter {
         pairs: Pairs,
         only: bool,
@@ -64,15 +64,15 @@ pub(crate) enum NodeKind {
     /// Leaves it.
     Leave,
     IncludeComputed(Box<IncludeNode>),
-    /// A block follows: the units that its `Super` goes through, the nearest last.
+    /// A block follows: the units for its `Super`, the nearest last.
     Block(Rc<[usize]>),
     /// Defines or imports macros.
     Define(Vec<(Name, Rc<MacroNode>)>),
-    /// Keeps what is printed until one of the next three.
+    /// Captures the output until one of the next three.
     Capture,
     Filter(Vec<FilterCall>),
     Spaceless,
-    /// Prints what was captured if it differs from the last time.
+    /// Prints the captured output if it differs from the last time.
     Changed(Slot),
     /// Whether one of these values differs from the last time.
     Watch(Vec<Expr>, Slot),
@@ -82,12 +82,12 @@ pub(crate) enum NodeKind {
     Time(Clock, Vec<u8>),
     Lorem(Lorem),
     Autoescape(Escape),
-    /// What cannot be run, and why.
+    /// A node that cannot run, and the error.
     Fail(&'static str),
     EndAutoescape,
 }
 
-/// Where a render keeps what a node remembers from one run to the next.
+/// The slot in which a render keeps the memory of a node between runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot(pub usize);
 
@@ -100,7 +100,7 @@ pub(crate) struct ForNode {
     pub sorted: bool,
 }
 
-/// An include of a file that is not known before.
+/// An include whose file is computed.
 pub(crate) struct IncludeNode {
     pub file: Expr,
     pub file_span: Span,
@@ -129,8 +129,7 @@ impl Program {
         &self.sources[span.file as usize]
     }
 
-    /// An error in `what`. How the file was reached is told unless it was by an include: that may be another one each
-    /// time.
+    /// An error in `what`. The include that led to the file is omitted, because it may differ each time.
     pub fn error(&self, what: Span, message: String) -> Error {
         let mut source = self.source(what);
         let mut error = source.error(what, message);

@@ -1,8 +1,7 @@
-//! The syntax tree of a template: names are resolved as far as they can be, places are kept for errors. Nothing in it
-//! is evaluated.
+//! The syntax tree of a template: names are resolved as far as possible, places are kept for errors. Evaluates nothing.
 //!
-//! What can be long (operands of `+` and `*`, of `and` and `or`, filters, steps of a path) lies in a list, not in
-//! depth, so that only what the parser counts as nesting takes stack when it is evaluated or dropped.
+//! Long sequences (operands of `+` and `*`, of `and` and `or`, filters, steps of a path) are lists and not nested, so
+//! that only the nesting that the parser counts takes stack in evaluation and drop.
 
 use std::rc::Rc;
 
@@ -23,7 +22,7 @@ pub(crate) enum Expr {
     Negate(Box<Expr>, Span),
     /// `not x`
     Not(Box<Expr>),
-    /// `a == b`, `a ^ b`: what stands alone or is grouped to the right.
+    /// `a == b`, `a ^ b`: a single operator, or operators grouped to the right
     Binary(Op, Box<(Expr, Expr)>, Span),
     /// `a + b - c`: grouped to the left. A span reaches from the first operand to the one it belongs to.
     Chain(Box<Expr>, Vec<(Op, Expr, Span)>),
@@ -32,7 +31,7 @@ pub(crate) enum Expr {
 }
 
 impl Expr {
-    /// Whether the filter `safe` is applied to it, or to all of its operands.
+    /// Whether the filter `safe` is applied to the expression, or to all of its operands.
     fn is_safe(&self) -> bool {
         match self {
             Expr::Literal(_) | Expr::Path(_) => false,
@@ -58,7 +57,7 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// Whether it is a mere name.
+    /// Whether the path is a single name.
     pub fn is_name(&self) -> bool {
         self.steps.is_empty() && self.head.args.is_none()
     }
@@ -68,12 +67,12 @@ impl Path {
 pub(crate) struct Head {
     pub name: Name,
     pub callee: Option<Callee>,
-    /// `None`: no parentheses.
+    /// The arguments; `None`: no parentheses.
     pub args: Option<Vec<Arg>>,
     pub span: Span,
 }
 
-/// What is called where no variable has the name.
+/// The function that is called if no variable has the name.
 pub(crate) enum Callee {
     Function(&'static Function),
     /// Every filter is a function too: `base(x)` is `x|base`.
@@ -89,7 +88,7 @@ pub(crate) struct Arg {
 pub(crate) struct Step {
     pub access: Access,
     pub args: Option<Vec<Arg>>,
-    /// From the head of the path to the end of this step.
+    /// The range from the head of the path to the end of this step.
     pub span: Span,
 }
 
@@ -102,11 +101,11 @@ pub(crate) enum Access {
 pub(crate) struct FilterCall {
     pub filter: AnyFilter,
     pub argument: Option<Expr>,
-    /// From the name to the end of the argument.
+    /// The range from the name to the end of the argument.
     pub span: Span,
 }
 
-/// A statement with the tag it came from.
+/// A statement with its tag.
 pub(crate) struct Stmt {
     pub tag: Span,
     pub kind: StmtKind,
@@ -117,7 +116,7 @@ pub(crate) type Block = Vec<Stmt>;
 pub(crate) type Pairs = Vec<(Name, Expr)>;
 
 pub(crate) enum StmtKind {
-    /// Its tag is the text itself.
+    /// Text between tags. Its tag is the text itself.
     Text,
     Print(Printed),
     If(If),
@@ -125,7 +124,7 @@ pub(crate) enum StmtKind {
     Set(Name, Expr),
     With(Pairs, Block),
     Include(Box<Include>),
-    /// A block of that name stands here; what is in it is in [`crate::template::syntax::parser::Document::blocks`].
+    /// A block with this name. Its statements are in [`crate::template::syntax::parser::Document::blocks`].
     Block(Name),
     Macro(Box<Macro>),
     Import(Box<Import>),
@@ -133,7 +132,7 @@ pub(crate) enum StmtKind {
     Cycle(Box<Cycle>),
     FirstOf(Vec<Printed>),
     IfChanged(Box<IfChanged>),
-    /// What a tag stands for that names text.
+    /// The text that a tag produces.
     Literal(&'static str),
     /// `ssi`: the text of a file.
     Ssi(Vec<u8>, Span),
@@ -159,7 +158,7 @@ impl Printed {
     }
 }
 
-/// The first branch whose condition holds is taken.
+/// The branches of an `if`. The first one whose condition is true runs.
 pub(crate) struct If {
     pub branches: Vec<(Condition, Block)>,
     pub otherwise: Option<Block>,
@@ -188,21 +187,21 @@ pub(crate) struct Include {
     pub need: Need,
     pub pairs: Pairs,
     pub only: bool,
-    /// What is wrong with the tag, if the file is there.
+    /// The error in the tag, which counts only if the file exists.
     pub malformed: Option<Error>,
 }
 
-/// Which file an include names.
+/// The file of an include.
 pub(crate) enum File {
-    /// A literal: read when the template is compiled.
+    /// A literal: the file is read when the template is compiled.
     Fixed(Vec<u8>),
-    /// Found out each time the include is reached.
+    /// An expression, evaluated each time the include runs.
     Computed(Expr),
 }
 
 pub(crate) struct Macro {
     pub name: Name,
-    /// With what each is where the call does not give it.
+    /// The parameters with their defaults.
     pub params: Vec<(Name, Option<Expr>)>,
     pub body: Block,
 }
@@ -210,7 +209,7 @@ pub(crate) struct Macro {
 pub(crate) struct Import {
     pub file: Vec<u8>,
     pub file_span: Span,
-    /// The name of the macro, where it stands, and the name it gets here.
+    /// The name of the macro, its place, and its name in this file.
     pub macros: Vec<(Name, Span, Name)>,
 }
 
@@ -221,7 +220,7 @@ pub(crate) struct Cycle {
 }
 
 pub(crate) struct IfChanged {
-    /// None: what the body prints is watched.
+    /// The watched values. Empty: the output of the body is watched.
     pub watched: Vec<Expr>,
     pub body: Block,
     pub otherwise: Option<Block>,
@@ -237,7 +236,7 @@ pub(crate) struct WidthRatio {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
     Now,
-    /// A fixed moment, for trying a format out.
+    /// A fixed moment, to try a format.
     Fake,
 }
 
@@ -247,7 +246,7 @@ pub(crate) enum Escape {
     Off,
 }
 
-/// Whether a file has to be there.
+/// Whether a file must exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     Must,

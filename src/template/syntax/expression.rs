@@ -26,7 +26,7 @@ const SUMS: [(&str, Op); 2] = [("+", Op::Add), ("-", Op::Sub)];
 const PRODUCTS: [(&str, Op); 3] = [("*", Op::Mul), ("/", Op::Div), ("%", Op::Rem)];
 
 impl Parser<'_> {
-    /// A whole expression. What follows it is left to the caller.
+    /// Parses a whole expression. The caller handles the tokens behind it.
     pub fn expression(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
         self.deeper(tokens.here())?;
         let first = self.comparison(tokens)?;
@@ -45,7 +45,7 @@ impl Parser<'_> {
             return Ok(left);
         };
         self.deeper(tokens.here())?;
-        // `a in b == c` is refused by the original too.
+        // Go remco refuses `a in b == c` too.
         let right = if op == Op::In { self.sum(tokens)? } else { self.comparison(tokens)? };
         self.shallower();
         Ok(Expr::Binary(op, Box::new((left, right)), tokens.since(start)))
@@ -55,7 +55,7 @@ impl Parser<'_> {
         let start = tokens.here();
         let sign = tokens.take_one(&SUMS);
         let not = tokens.take("!").or_else(|| tokens.take("not")).is_some();
-        // Both belong to the first product alone: `-2 ^ 2` is -4, `not a == b` is `(not a) == b`.
+        // The sign and the `not` apply only to the first product: `-2 ^ 2` is -4, `not a == b` is `(not a) == b`.
         let mut first = self.product(tokens)?;
         if not {
             first = Expr::Not(Box::new(first));
@@ -114,7 +114,7 @@ impl Parser<'_> {
         Ok(if filters.is_empty() { input } else { Expr::Filtered(Box::new(input), filters) })
     }
 
-    /// `|a|b:1`, as many as there are.
+    /// All filters: `|a|b:1`
     pub fn filters(&mut self, tokens: &mut Tokens) -> Result<Vec<FilterCall>, Error> {
         let mut filters = Vec::new();
         while tokens.take("|").is_some() {
@@ -156,7 +156,7 @@ impl Parser<'_> {
         Ok(FilterCall { filter, argument, span: tokens.since(name.span) })
     }
 
-    /// A literal or a path: all that can be the argument of a filter.
+    /// A literal or a path, which are the possible arguments of a filter.
     fn simple(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
         let start = tokens.here();
         let Some(token) = tokens.peek() else {
@@ -239,7 +239,7 @@ impl Parser<'_> {
         Ok(Expr::Path(Box::new(Path { head, steps })))
     }
 
-    /// The arguments of a call. `f(a)(b)` is `f(a, b)`, as in the original.
+    /// The arguments of a call. `f(a)(b)` is `f(a, b)`, as in Go remco.
     fn args(&mut self, tokens: &mut Tokens) -> Result<Option<Vec<Arg>>, Error> {
         let mut args: Option<Vec<Arg>> = None;
         while let Some(open) = tokens.take("(") {
@@ -266,12 +266,12 @@ impl Parser<'_> {
     }
 }
 
-/// Remembers what can only be judged when the whole file is known: any tag may give a name another meaning.
+/// Remembers the checks that need the whole file, because any tag may give a name another meaning.
 impl Parser<'_> {
     fn uses(&mut self, head: &Head) {
         let here = Use { name: head.name, span: head.span };
         match (&head.callee, &head.args) {
-            // Wrong arguments are told when the call is reached, as in the original: it may never be.
+            // Wrong arguments are an error when the call runs, as in Go remco, because it may never run.
             (Some(Callee::Function(_)), _) | (Some(Callee::Filter(_)), Some(_)) => {}
             (None, Some(_)) => self.wrong_calls.push(here),
             (None | Some(Callee::Filter(_)), None) => self.variables.push(here),

@@ -1,11 +1,11 @@
-//! What names mean that other template languages have and this one has not: Jinja, Go's text/template, confd and
-//! consul-template. Names that are only misspelt are found in [`crate::nearest`], and told of here.
+//! Hints for names of other template languages that this one lacks: Jinja, Go's text/template, confd and
+//! consul-template. [`crate::nearest`] finds misspelt names; the hints for them are here.
 
 use crate::nearest::nearest;
 use crate::template::builtin::functions;
 use crate::template::builtin::scripts::Scripts;
 
-/// What a call of something unknown is told.
+/// The error of a call of an unknown function.
 pub(crate) fn unknown_function(name: &str, scripts: &Scripts) -> String {
     let known = functions::names().map(|name| -> &str { name }).chain(scripts.names());
     match function(name) {
@@ -19,7 +19,7 @@ pub(crate) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> S
     nearest(name, known).map_or_else(String::new, |known| format!(", did you mean `{known}`?"))
 }
 
-/// What to write instead of a tag. `open`: the tag that is open.
+/// The replacement of a foreign tag. `open`: the innermost open tag.
 pub(crate) fn tag(name: &str, open: Option<&str>) -> Option<String> {
     let text = match name {
         "raw" => "text that stands as it is begins with {% verbatim %}",
@@ -45,7 +45,7 @@ pub(crate) fn tag(name: &str, open: Option<&str>) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// What to write instead of a filter.
+/// The replacement of a foreign filter.
 pub(crate) fn filter(name: &str) -> Option<&'static str> {
     Some(match name {
         "json" | "tojson" | "to_json" | "json_encode" | "jsonify" => "write toJSON",
@@ -74,7 +74,7 @@ pub(crate) fn filter(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What to write instead of a function.
+/// The replacement of a foreign function.
 pub(crate) fn function(name: &str) -> Option<&'static str> {
     Some(match name {
         "key" | "keyOrDefault" | "cgetv" | "secret" | "lookup" => "a key is read with getv(\"/key\", \"default\")",
@@ -99,7 +99,7 @@ pub(crate) fn function(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Text that another program is to read as a template.
+/// A text that another program reads as a template.
 pub(crate) const VERBATIM: &str = ": text for another program stands within {% verbatim %} .. {% endverbatim %}";
 
 #[cfg(test)]

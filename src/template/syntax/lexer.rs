@@ -1,5 +1,5 @@
 //! Cuts a template file into text and tags, and tags into tokens; resolves comments, verbatim and whitespace control.
-//! Knows no tag by name: what stands in one is the parser's business.
+//! Knows no tag by name: the parser reads the tokens.
 //!
 //! The rules are those of pongo2's lexer (v4, with TrimBlocks and LStripBlocks, as remco sets them).
 
@@ -19,10 +19,11 @@ pub(crate) enum Piece<'s> {
 #[derive(Debug)]
 pub(crate) struct Tag<'s> {
     pub kind: TagKind,
-    /// With its delimiters.
+    /// The range with its delimiters.
     pub span: Span,
     pub tokens: Vec<Token<'s>>,
-    /// What is wrong with it, and where. Kept, not reported: within `{% comment %}` it does not matter.
+    /// The error in the tag, and its place. It is not reported at once, because it does not matter within `{% comment
+    /// %}`.
     pub broken: Option<(Span, String)>,
     /// `{{-`, `-}}`
     trims: Trims,
@@ -39,7 +40,7 @@ pub(crate) enum TagKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token<'s> {
     pub kind: TokenKind,
-    /// As written; a string without its quotes.
+    /// The text in the file; a string without its quotes.
     pub text: &'s [u8],
     pub span: Span,
 }
@@ -53,12 +54,12 @@ pub(crate) enum TokenKind {
     Symbol,
 }
 
-/// Whether the tags of a file take the whitespace around them along.
+/// Whether the tags of a file remove the whitespace around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blocks {
-    /// Blanks and tabs before `{%` and one newline after `%}` go.
+    /// Blanks and tabs before `{%` and one newline after `%}` are removed.
     Trimmed,
-    /// They stay: in the parents of `extends` and in imported files the original only obeys `-`.
+    /// Only `-` removes whitespace, as in Go remco for the parents of `extends` and imported files.
     Kept,
 }
 
@@ -70,13 +71,13 @@ struct Trims {
 
 const KEYWORDS: [&[u8]; 8] = [b"in", b"and", b"or", b"not", b"true", b"false", b"as", b"export"];
 
-/// Longer ones first.
+/// The symbols, longer ones first.
 const SYMBOLS: [&[u8]; 23] = [
     b"==", b">=", b"<=", b"&&", b"||", b"!=", b"<>", b"(", b")", b"+", b"-", b"*", b"<", b">", b"/", b"^", b",", b".",
     b"!", b"|", b":", b"=", b"%",
 ];
 
-/// What both kinds of tags end with, and whether whitespace behind it goes.
+/// The end of both kinds of tags, and whether it removes the whitespace behind it.
 const CLOSERS: [(&[u8], TagKind, bool); 4] = [
     (b"-}}", TagKind::Print, true),
     (b"-%}", TagKind::Block, true),
@@ -84,15 +85,15 @@ const CLOSERS: [(&[u8], TagKind, bool); 4] = [
     (b"%}", TagKind::Block, false),
 ];
 
-/// What a tag and a token of it take until the file is compiled, in bytes: as token first, then in the syntax tree and
-/// in a node. Measured over all tags, with what the lists of them have to spare.
+/// The memory of a tag and of each of its tokens until the file is compiled, in bytes: first as tokens, then in the
+/// syntax tree and in a node. Measured over all tags, with the spare capacity of their lists.
 const TAG: usize = 64;
 const TOKEN: usize = 128;
 
 const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 
-/// Cuts a whole file. What is wrong within a tag is mostly left to the parser (see [`Tag::broken`]); an error here is one
-/// that even a comment does not excuse.
+/// Cuts a whole file. The parser reports most errors within a tag (see [`Tag::broken`]). An error here counts even
+/// within a comment.
 pub(crate) fn lex<'s>(source: &'s Source, blocks: Blocks, room: &mut Hold) -> Result<Vec<Piece<'s>>, Error> {
     let at = source.text_start();
     let mut lexer = Lexer { source, bytes: &source.bytes, at, text: at, pieces: Vec::new(), room };
@@ -105,10 +106,10 @@ struct Lexer<'s, 'r> {
     source: &'s Source,
     bytes: &'s [u8],
     at: usize,
-    /// Where the text began that is not yet a piece.
+    /// The start of the text that is not yet a piece.
     text: usize,
     pieces: Vec<Piece<'s>>,
-    /// What the compiled files take.
+    /// The memory of the compiled files.
     room: &'r mut Hold,
 }
 
@@ -133,7 +134,7 @@ impl<'s> Lexer<'s, '_> {
         self.bytes[self.at..].starts_with(what)
     }
 
-    /// Makes a piece of the text up to here.
+    /// Ends the present piece of text here.
     fn end_text(&mut self) {
         if self.text < self.at {
             self.pieces.push(Piece::Text(self.source.span(self.text, self.at)));
@@ -224,7 +225,7 @@ impl<'s> Lexer<'s, '_> {
                 }
                 break;
             }
-            // Lies open, and another one begins: that one may end a comment.
+            // The tag is not closed, and another one begins, which may end a comment.
             if self.sees(b"{{") || self.sees(b"{%") {
                 tag.broken = Some((opener, format!("tag is not closed, `{}` is missing", kind.closer())));
                 break;
@@ -236,13 +237,13 @@ impl<'s> Lexer<'s, '_> {
                 _ => match SYMBOLS.iter().find(|symbol| self.sees(symbol)) {
                     Some(symbol) => self.token(TokenKind::Symbol, at, at + symbol.len()),
                     None => {
-                        // What follows is text for the original, which then stumbles over it, but not in a comment.
+                        // Go remco takes the rest as text and then fails, except in a comment.
                         tag.broken = Some(self.odd_character(at));
                         break;
                     }
                 },
             };
-            // Charged as the list grows, not for each: tokens are many.
+            // The list is charged when it grows and not for each token, because tokens are many.
             if tag.tokens.len() == tag.tokens.capacity() {
                 self.charge(opener, tag.tokens.len().max(4) * TOKEN)?;
             }
@@ -254,7 +255,7 @@ impl<'s> Lexer<'s, '_> {
         Ok(())
     }
 
-    /// Counts what the compiled file takes.
+    /// Counts the memory of the compiled file.
     fn charge(&mut self, opener: Span, bytes: usize) -> Result<(), Error> {
         self.room.build(bytes).map_err(|message| self.source.error(opener, message))
     }
@@ -332,7 +333,7 @@ impl<'s> Token<'s> {
 }
 
 impl Tag<'_> {
-    /// Its closing delimiter.
+    /// The closing delimiter.
     pub fn end(&self) -> Span {
         let end = self.span.end;
         Span { start: end.saturating_sub(2).max(self.span.start), ..self.span }
@@ -351,8 +352,8 @@ impl TagKind {
 const VERBATIM: &[u8] = b"{% verbatim %}";
 const END_VERBATIM: &[u8] = b"{% endverbatim %}";
 
-/// Applies whitespace control to texts. Only the text right beside a tag is touched: a comment in between, or the edge
-/// of verbatim, keeps what is beyond it.
+/// Applies whitespace control to texts. Only the text directly beside a tag changes: a comment in between, or the edge
+/// of verbatim, protects the text behind it.
 fn trim(source: &Source, pieces: &mut [Piece], blocks: Blocks) {
     for i in 0..pieces.len() {
         let Piece::Text(mut span) = pieces[i] else { continue };
@@ -378,14 +379,14 @@ fn trim(source: &Source, pieces: &mut [Piece], blocks: Blocks) {
     }
 }
 
-/// The start of a span without what it begins with.
+/// Removes a prefix of a span.
 #[expect(clippy::cast_possible_truncation, reason = "it is a part of the span")]
 fn skip(source: &Source, span: Span, blanks: &[u8]) -> u32 {
     let blank = source.slice(span).iter().take_while(|byte| blanks.contains(byte)).count();
     span.start + blank as u32
 }
 
-/// The end of a span without what it ends with.
+/// Removes a suffix of a span.
 #[expect(clippy::cast_possible_truncation, reason = "it is a part of the span")]
 fn skip_back(source: &Source, span: Span, blanks: &[u8]) -> u32 {
     let blank = source.slice(span).iter().rev().take_while(|byte| blanks.contains(byte)).count();

@@ -1,5 +1,5 @@
-//! From bytes to a syntax tree: lexer, tokens, expressions, tags.
-//! Reads no other files and evaluates nothing; of what is built in it knows the names.
+//! Parses bytes to a syntax tree: lexer, tokens, expressions, tags.
+//! Reads no other files and evaluates nothing. Of the built-in functions and filters it knows only the names.
 
 pub(crate) mod ast;
 pub(crate) mod expression;

@@ -1,4 +1,4 @@
-//! The names of a template as numbers, so that finding a variable compares numbers. What a name stands for is in
+//! The names of a template as numbers, so that finding a variable compares numbers. The values of names are in
 //! `run/scope`.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name(u32);
 
-/// All names of a template and of what it includes.
+/// All names of a template and its includes.
 #[derive(Debug)]
 pub(crate) struct Names {
     known: HashMap<Rc<str>, Name>,
@@ -16,14 +16,14 @@ pub(crate) struct Names {
 }
 
 impl Name {
-    /// What the original keeps the state of a loop in; set like any variable.
+    /// The variable with the state of a loop, as in Go remco; it is set like any other.
     pub const FORLOOP: Name = Name(0);
-    /// The same for what `block.Super` reads.
+    /// The variable that `block.Super` reads.
     pub const BLOCK: Name = Name(1);
-    /// What the original tells of itself. Every file has it anew, also one that is included with `only`.
+    /// The variable with facts about pongo2. Every file has it, also one that is included with `only`.
     pub const PONGO2: Name = Name(2);
 
-    /// One of 64 bits, which other names may have too.
+    /// One of 64 bits, which several names may share.
     pub fn bit(self) -> u64 {
         1 << (self.0 % u64::BITS)
     }

@@ -1,5 +1,5 @@
-//! Parses a template file into statements, in a language that it is handed: what single tags take is in `tags`, expressions
-//! are in `expression`. Reads no other files (what an include names is looked up when the template is lowered) and evaluates
+//! Parses a template file into statements, by a table of tags that it receives: the grammar of each tag is in `tags`,
+//! expressions are in `expression`. Reads no other files (includes are read when the template is lowered) and evaluates
 //! nothing.
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,7 +15,7 @@ use crate::template::syntax::lexer::{Piece, Tag, TagKind, TokenKind};
 use crate::template::syntax::names::{Name, Names};
 use crate::template::syntax::tokens::Tokens;
 
-/// What may stand between the delimiters of a tag.
+/// The tags of the language.
 pub(crate) struct Language {
     /// `{{ .. }}`
     pub print: Parse,
@@ -32,25 +32,24 @@ impl Language {
     }
 }
 
-/// Parses a tag behind its name, and what belongs to it up to its end. A comment becomes no statement.
+/// Parses a tag behind its name, and its body up to its end tag. A comment does not become a statement.
 pub(crate) type Parse = fn(&mut Parser, &mut Tokens) -> Result<Option<StmtKind>, Error>;
 
 /// A parsed file.
 pub(crate) struct Document {
     pub body: Block,
     pub extends: Option<Extends>,
-    /// What is in each block; `body` says where.
+    /// The statements of each block; `body` has the places of the blocks.
     pub blocks: BTreeMap<Name, Block>,
     /// The macros that the file exports, each with its tag; only if it is parsed for them.
     pub exports: Vec<(Span, Macro)>,
-    /// Names that are read as variables, or called where that is nothing.
+    /// Names that are read as variables, or called without a variable of that name.
     pub variables: Vec<Use>,
-    /// Names that some tag of the file gives a value.
+    /// Names that some tag of the file sets.
     pub bound: HashSet<Name>,
     /// Whether some tag of the file defines or imports macros.
     pub macros: Macros,
-    /// The first call that cannot be right, unless the file is included by another one, which may give the name a
-    /// meaning.
+    /// The first call that is an error, unless the file is included by another one, which may set the name.
     pub wrong_call: Option<Error>,
 }
 
@@ -61,21 +60,21 @@ pub(crate) struct Extends {
     pub tag: Span,
 }
 
-/// Where a name stands.
+/// The place of a name.
 pub(crate) struct Use {
     pub name: Name,
     pub span: Span,
 }
 
-/// What a file is parsed for.
+/// The purpose of parsing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Render,
-    /// Its macros alone.
+    /// Only the macros of the file are needed.
     Import,
 }
 
-/// Parses the pieces of one file, where so many levels of nesting are open already.
+/// Parses the pieces of one file, with this number of open levels of nesting.
 pub(crate) fn parse<'s>(
     language: &'static Language,
     source: &'s Source,
@@ -124,13 +123,13 @@ pub(crate) struct Parser<'s> {
     pub names: &'s mut Names,
     pub scripts: &'s Scripts,
     pieces: vec::IntoIter<Piece<'s>>,
-    /// The tags whose end is still to come, outermost first.
+    /// The open tags, outermost first.
     open: Vec<(&'static str, Span)>,
-    /// Tags and expressions that stand within each other.
+    /// The present number of nested tags and expressions.
     depth: usize,
     pub extends: Option<Extends>,
     pub blocks: BTreeMap<Name, Block>,
-    /// `None`: macros stay where they stand.
+    /// The exported macros; `None`: macros are statements of the body.
     pub exports: Option<Vec<(Span, Macro)>>,
     /// The names of all macros that the file exports.
     pub exported: HashSet<Name>,
@@ -165,7 +164,7 @@ impl<'s> Parser<'s> {
         Ok(())
     }
 
-    /// Refuses a tag that the lexer could not make sense of.
+    /// Refuses a tag that the lexer marked as broken.
     fn whole(&self, tag: &Tag) -> Result<(), Error> {
         match &tag.broken {
             None => Ok(()),
@@ -198,7 +197,7 @@ impl<'s> Parser<'s> {
         Err(self.error(here, message))
     }
 
-    /// What a tag is told that does not exist.
+    /// The error of an unknown tag.
     fn unknown_tag(&self, name: &str, open: Option<&str>, tokens: &Tokens) -> String {
         let called = tokens.peek().is_some_and(|token| token.kind == TokenKind::Symbol && token.text == b"(");
         let known = functions::lookup(name).is_some() || self.scripts.lookup(name).is_some();
@@ -211,7 +210,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// The statements up to one of the tags `ends`, which comes with them. `name` and `opener`: the tag that began it.
+    /// Parses statements up to one of the tags `ends`, and returns both. `name` and `opener`: the opening tag.
     pub fn block(
         &mut self,
         name: &'static str,
@@ -249,7 +248,7 @@ impl<'s> Parser<'s> {
     }
 }
 
-/// The end that a piece is, if it is one of these.
+/// The end tag of a piece, if it is one of these.
 fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'static str, &'p Tag<'s>)> {
     let Piece::Tag(tag) = piece else { return None };
     let first = tag.tokens.first().filter(|token| token.kind == TokenKind::Name && tag.kind == TagKind::Block)?;
@@ -257,20 +256,20 @@ fn ending<'p, 's>(piece: &'p Piece<'s>, ends: &[&'static str]) -> Option<(&'stat
     Some((*name, tag))
 }
 
-/// How far the parser is, for a part of a tag that may turn out not to count.
+/// The state of the parser, to undo a part of a tag.
 pub(crate) struct Mark {
     depth: usize,
     variables: usize,
     wrong_calls: usize,
 }
 
-/// For the parts of a tag.
+/// The parts of a tag.
 impl Parser<'_> {
     pub fn mark(&self) -> Mark {
         Mark { depth: self.depth, variables: self.variables.len(), wrong_calls: self.wrong_calls.len() }
     }
 
-    /// Forgets what was parsed since.
+    /// Undoes everything since then.
     pub fn back_to(&mut self, mark: Mark) {
         self.depth = mark.depth;
         self.variables.truncate(mark.variables);
@@ -299,7 +298,7 @@ impl Parser<'_> {
         self.open.last().copied()
     }
 
-    /// A name that the tag gives a value.
+    /// Notes that the tag sets a name.
     pub fn binding(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
         let name = self.name(tokens)?;
         self.bind(name);
@@ -318,7 +317,7 @@ impl Parser<'_> {
         Ok(self.names.name(name.name()))
     }
 
-    /// Takes a symbol or word that has to come.
+    /// Takes a required symbol or word.
     pub fn expect(&mut self, tokens: &mut Tokens, text: &str) -> Result<(), Error> {
         if tokens.take(text).is_some() {
             return Ok(());
@@ -327,7 +326,7 @@ impl Parser<'_> {
         Err(self.error(tokens.here(), message))
     }
 
-    /// Refuses what is left of a tag.
+    /// Refuses the rest of a tag.
     pub fn finish(&self, tokens: &Tokens) -> Result<(), Error> {
         let Some(token) = tokens.peek() else { return Ok(()) };
         let message = match (token.kind, token.text) {
@@ -351,7 +350,7 @@ impl Parser<'_> {
     }
 }
 
-/// What was probably meant by something that a tag should have ended before.
+/// The hint for a token where the tag should end.
 fn too_much(tokens: &Tokens) -> String {
     let (Some(previous), Some(token)) = (tokens.previous(), tokens.peek()) else { return String::new() };
     match (previous.kind, token.kind, token.text) {

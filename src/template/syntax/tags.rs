@@ -1,5 +1,5 @@
-//! The tags of the language, in one table: what each takes and which statement it becomes. What a statement does is
-//! in `lower` and `render`. The grammar is that of pongo2's tags_*.go.
+//! The tags of the language, in one table: the grammar of each and its statement. `lower` and `render` have the meaning
+//! of statements. The grammar is that of pongo2's tags_*.go.
 
 use crate::template::builtin::lorem::{Lorem, Order, Unit};
 use crate::template::builtin::scripts::Scripts;
@@ -16,7 +16,7 @@ use crate::template::value::Op;
 
 pub(crate) static LANGUAGE: Language = Language { print, tags: &TAGS, ends: &ENDS };
 
-/// Parses the pieces of one file, where so many levels of nesting are open already.
+/// Parses the pieces of one file, with this number of open levels of nesting.
 pub(crate) fn parse<'s>(
     source: &'s Source,
     names: &'s mut Names,
@@ -82,7 +82,7 @@ fn print(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, E
     Ok(Some(StmtKind::Print(Printed::new(value))))
 }
 
-/// The lexer takes verbatim and its end where they are written as they have to be.
+/// The lexer handles verbatim and its end if they are spelt exactly. This is any other spelling.
 fn verbatim(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     let message = "verbatim has to be written exactly so: {% verbatim %} .. {% endverbatim %}";
     Err(parser.error(tokens.tag.span, message))
@@ -123,8 +123,8 @@ fn if_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
             break;
         }
     }
-    // As in the original, the first block belongs to the first condition and so on, whatever divides them: what follows
-    // an `else` may be reached in odd ways or not at all.
+    // As in Go remco, the first block belongs to the first condition and so on, whatever divides them: the block behind
+    // an `else` may belong to a later condition or to none.
     let mut blocks = blocks.into_iter();
     let branches = conditions.into_iter().zip(blocks.by_ref()).collect();
     Ok(Some(StmtKind::If(If { branches, otherwise: blocks.next() })))
@@ -192,7 +192,7 @@ fn with(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Er
     Ok(Some(StmtKind::With(pairs, body)))
 }
 
-/// A name that is given twice has its last value; the others are not evaluated.
+/// A repeated name has its last value; the others are not evaluated.
 fn push_pair(pairs: &mut Pairs, pair: (Name, Expr)) {
     pairs.retain(|(name, _)| *name != pair.0);
     pairs.push(pair);
@@ -205,7 +205,7 @@ fn pair(parser: &mut Parser, tokens: &mut Tokens) -> Result<(Name, Expr), Error>
     Ok((name, parser.expression(tokens)?))
 }
 
-/// `{% include "file" if_exists with a=1 only %}`; the original knows `only` just behind a value.
+/// `{% include "file" if_exists with a=1 only %}`; Go remco accepts `only` only behind a value.
 fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     let start = tokens.here();
     let file = match tokens.take_kind(TokenKind::String) {
@@ -217,7 +217,7 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
     let mark = parser.mark();
     let (pairs, only, malformed) = match include_pairs(parser, tokens) {
         Ok((pairs, only)) => (pairs, only, None),
-        // The original does not look at them where there is no file.
+        // Go remco ignores the arguments if the file does not exist.
         Err(error) if need == Need::May && matches!(file, File::Fixed(_)) => {
             parser.back_to(mark);
             (Pairs::new(), false, Some(error))
@@ -227,7 +227,7 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
     Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only, malformed }))))
 }
 
-/// What follows the name of the file.
+/// The arguments behind the name of the file.
 fn include_pairs(parser: &mut Parser, tokens: &mut Tokens) -> Result<(Pairs, bool), Error> {
     let mut pairs = Pairs::new();
     let mut only = tokens.take("only").is_some();
@@ -403,7 +403,7 @@ fn with_else(
     Ok((block, otherwise))
 }
 
-/// The block of a tag up to its end, which takes nothing. (Three tags do without this: the original ignores what stands
+/// The block of a tag up to its end tag, which has no arguments. (Three tags do without this: Go remco ignores the text
 /// behind `endautoescape`, `endfilter` and `endspaceless`.)
 fn body(parser: &mut Parser, tokens: &mut Tokens, name: &'static str, end: &'static str) -> Result<Block, Error> {
     let (body, ended) = parser.block(name, tokens.tag, &[end])?;
@@ -454,7 +454,7 @@ fn ifchanged(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind
     Ok(Some(StmtKind::IfChanged(Box::new(IfChanged { watched, body, otherwise }))))
 }
 
-/// `{% templatetag openblock %}`: text that the lexer would take for something else.
+/// `{% templatetag openblock %}`: delimiters as text.
 fn templatetag(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     const TEXTS: [(&str, &str); 8] = [
         ("openblock", "{%"),
@@ -523,7 +523,7 @@ fn autoescape(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKin
 fn lorem(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Error> {
     let count = match tokens.take_kind(TokenKind::Digits).map(|digits| digits.name().parse()) {
         Some(Ok(count)) => count,
-        // As in the original, which counts in 64 bits.
+        // Go remco counts in 64 bits.
         Some(Err(_)) => 0,
         None => 1,
     };

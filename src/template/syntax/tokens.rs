@@ -1,5 +1,5 @@
-//! The tokens of one tag on their way through the parser, and what a string in it stands for. Where tokens begin and end
-//! is the lexer's, what they mean the parser's.
+//! The tokens of one tag as the parser reads them, and the escapes in strings. The lexer finds the tokens; the parser
+//! knows their meaning.
 
 use crate::template::source::Span;
 use crate::template::syntax::lexer::{Tag, Token, TokenKind};
@@ -33,33 +33,33 @@ impl<'t, 's> Tokens<'t, 's> {
         self.rest().is_empty()
     }
 
-    /// Takes the next token if it is of a kind.
+    /// Takes the next token if it has this kind.
     pub fn take_kind(&mut self, kind: TokenKind) -> Option<&'t Token<'s>> {
         self.peek().filter(|token| token.kind == kind).and_then(|_| self.next())
     }
 
-    /// Takes the next token if it is this one. (A string is never taken: it may hold any text.)
+    /// Takes the next token if it is this symbol or word. (A string never matches, because it may contain any text.)
     pub fn take(&mut self, text: &str) -> Option<&'t Token<'s>> {
         let is = |token: &&Token| token.kind != TokenKind::String && token.text == text.as_bytes();
         self.peek().filter(is).and_then(|_| self.next())
     }
 
-    /// Takes the first of these that comes next, and tells which it was.
+    /// Takes the next token if it is one of these, and returns which one.
     pub fn take_one<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
         table.iter().find(|(text, _)| self.take(text).is_some()).map(|(_, meaning)| *meaning)
     }
 
-    /// The token taken last.
+    /// The last taken token.
     pub fn previous(&self) -> Option<&'t Token<'s>> {
         self.at.checked_sub(1).and_then(|last| self.tag.tokens.get(last))
     }
 
-    /// What the next error is about: the next token, or the end of the tag.
+    /// The place of the next error: the next token, or the end of the tag.
     pub fn here(&self) -> Span {
         self.peek().map_or_else(|| self.tag.end(), |token| token.span)
     }
 
-    /// The next token, as an error names it.
+    /// The next token in the words of an error.
     pub fn found(&self) -> String {
         match self.peek() {
             Some(token) if token.kind == TokenKind::String => "a string".to_owned(),
@@ -68,13 +68,13 @@ impl<'t, 's> Tokens<'t, 's> {
         }
     }
 
-    /// From a place up to the token taken last.
+    /// The range from a place up to the last taken token.
     pub fn since(&self, start: Span) -> Span {
         self.previous().map_or(start, |last| start.to(last.span))
     }
 }
 
-/// `\"` and `\\` are the only escapes; the lexer took no others.
+/// Resolves `\"` and `\\`, the only escapes that the lexer accepts.
 pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
