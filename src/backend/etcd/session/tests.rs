@@ -9,11 +9,13 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
 use super::super::subscription::{HELD, PAGE, SMALLEST_PAGE};
-use super::super::wire::EventKind;
+use super::super::wire::{EventKind, Header, Reason, Span, WatchAnswer};
+use super::failure::SPREAD;
+use super::stream::LONGEST_SILENCE;
 use super::*;
 use crate::backend::Change;
 use crate::backend::driver::core::{Command, Core};
-use crate::backend::failover::{Deadline, Failover, LONGEST_BACKOFF, SHORTEST_BACKOFF, Start};
+use crate::backend::failover::{Deadline, Failover, LASTING, LONGEST_BACKOFF, SHORTEST_BACKOFF, Start};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
 
