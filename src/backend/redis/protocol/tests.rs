@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::wire::Reply;
 use super::*;
+use crate::backend::protocol::{Credentials, Security};
 use crate::config::{Kind, Secret};
 
 struct Bench {

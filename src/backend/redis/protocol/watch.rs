@@ -1,0 +1,302 @@
+//! The connection that changes are told on: whether the server tells of all of them, which channels are subscribed to, and
+//! which keys of which resource a message touches. The keys are read elsewhere.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::{Asked, EVENTS, FLUSHES, INTERVAL, NO_KEY, Redis, Stage, Step, Watch};
+use crate::backend::Report;
+use crate::backend::failover::SLOW_RETRY;
+use crate::backend::protocol::{Id, Output};
+use crate::backend::redis::NAME;
+use crate::backend::redis::pass::BATCH;
+use crate::backend::redis::refusal::{Refusal, Why};
+use crate::backend::redis::wanted::Channel;
+use crate::backend::redis::wire::{self, Reply};
+use crate::cut;
+use crate::log::{Level, Line};
+use crate::store::Bytes;
+
+impl Redis {
+    /// Whether it is still open whether changes are told. Nothing is read before.
+    pub(super) fn is_undecided(&self) -> bool {
+        match &self.watch {
+            Watch::Asking(_) => true,
+            Watch::On { unconfirmed, .. } => *unconfirmed > 0,
+            Watch::Off | Watch::Declined { .. } => false,
+        }
+    }
+
+    /// The resources that want to be watched.
+    fn watchers(&self) -> Vec<Id> {
+        self.readings.iter().filter(|(_, subscriber)| subscriber.may_watch).map(|(id, _)| id).collect()
+    }
+
+    /// Asks for changes where they are wanted, and no longer where they are not.
+    pub(super) fn arrange_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let is_wanted = !self.watchers().is_empty();
+        match self.watch {
+            Watch::Asking(_) | Watch::On { .. } if !is_wanted => {
+                self.close(EVENTS, out);
+                self.watch = Watch::Off;
+            }
+            Watch::Off if is_wanted && self.readings.is_watcher_due(now) => self.ask_to_watch(now, out),
+            Watch::Declined { until } if until <= now && self.pass.is_none() && self.readings.is_watcher_due(now) => {
+                self.ask_to_watch(now, out);
+            }
+            Watch::On { .. } => self.subscribe(now),
+            Watch::Off | Watch::Asking(_) | Watch::Declined { .. } => {}
+        }
+    }
+
+    fn ask_to_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.watch = Watch::Asking(Step::Settings);
+        self.open(EVENTS, now, out);
+    }
+
+    /// Subscribes to the channels that are wanted and not had, and ends the others.
+    fn subscribe(&mut self, now: Instant) {
+        let Watch::On { channels, unconfirmed, .. } = &mut self.watch else { return };
+        let wanted: BTreeSet<Channel> = self.routes.keys().cloned().collect();
+        if *channels == wanted {
+            return;
+        }
+        let new: Vec<&Channel> = wanted.difference(channels).collect();
+        let old: Vec<&Channel> = channels.difference(&wanted).collect();
+        let prefix = format!("__keyspace@{}__:", self.settings.database);
+        let mut send = |channels: &[&Channel], for_key: &'static str, for_pattern: &'static str| {
+            let full = |wants_key: bool| {
+                let of_kind = channels.iter().filter_map(move |channel| match channel {
+                    Channel::Key(key) => wants_key.then_some(key),
+                    Channel::Pattern(pattern) => (!wants_key).then_some(pattern),
+                });
+                of_kind.map(|end| [prefix.as_bytes(), end].concat()).collect::<Vec<_>>()
+            };
+            for (name, full) in [(for_key, full(true)), (for_pattern, full(false))] {
+                for some in full.chunks(BATCH) {
+                    let words: Vec<&[u8]> =
+                        [name.as_bytes()].into_iter().chain(some.iter().map(Vec::as_slice)).collect();
+                    wire::command(&mut self.events.unsent, &words);
+                }
+            }
+        };
+        send(&new, "SUBSCRIBE", "PSUBSCRIBE");
+        send(&old, "UNSUBSCRIBE", "PUNSUBSCRIBE");
+        *unconfirmed += new.len();
+        *channels = wanted;
+        (self.events.heard, self.events.pending) = (now, 0);
+    }
+
+    /// A reply or a message on the connection for changes.
+    pub(super) fn event(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
+        match (&mut self.watch, reply) {
+            (Watch::Asking(Step::Login), Reply::Error(text)) => self.login_refused(&text, now, out),
+            (Watch::Asking(step @ Step::Login), _) => *step = Step::Settings,
+            (Watch::Asking(Step::Settings), reply) => self.told_settings(reply, now, out),
+            (Watch::Asking(step @ Step::Number), Reply::Integer(number)) => {
+                *step = Step::Tracking;
+                let number = number.to_string();
+                let words: [&[u8]; 8] =
+                    [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", number.as_bytes(), b"BCAST", b"PREFIX", NO_KEY];
+                wire::command(&mut self.events.unsent, &words);
+                wire::command(&mut self.events.unsent, &[b"SUBSCRIBE", FLUSHES]);
+            }
+            (Watch::Asking(Step::Number), reply) => {
+                let untold = self.why_untold(reply);
+                self.begin_watch(untold, now, out);
+            }
+            (Watch::Asking(Step::Tracking), reply) => {
+                let untold = self.why_untold(reply);
+                self.watch = Watch::Asking(Step::Flushes(untold));
+            }
+            (Watch::Asking(Step::Flushes(untold)), reply) => {
+                let untold = untold.take();
+                let untold = untold.or_else(|| self.why_untold(reply));
+                self.begin_watch(untold, now, out);
+            }
+            (Watch::On { .. }, Reply::Error(text)) => {
+                let refusal = Refusal::new(&text, &self.secrets);
+                match refusal.why {
+                    // A user may not be allowed to probe. The answer is one all the same.
+                    Why::Denied if self.events.probed && !self.is_undecided() => self.events.probed = false,
+                    Why::Denied => {
+                        let reason = format!("{} may not subscribe: {}", self.user(), refusal.words);
+                        self.decline(reason, now, out);
+                    }
+                    _ => self.refused("watch", &refusal, now, out),
+                }
+            }
+            (Watch::On { .. }, Reply::Array(items)) => self.message(&items, now),
+            // The answer to a probe where there is no channel.
+            (Watch::On { .. }, _) => self.events.probed = false,
+            (Watch::Off | Watch::Declined { .. }, _) => {}
+        }
+    }
+
+    /// Whether the server tells of all changes.
+    fn told_settings(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
+        let reason = match reply {
+            Reply::Array(items) => match &items[..] {
+                [Reply::Bulk(_), Reply::Bulk(flags)] if tells_all(flags) => {
+                    self.watch = Watch::Asking(Step::Number);
+                    return;
+                }
+                [Reply::Bulk(_), Reply::Bulk(flags)] if flags.is_empty() => {
+                    "`notify-keyspace-events` of the server is empty: set it to `KA`".to_owned()
+                }
+                [Reply::Bulk(_), Reply::Bulk(flags)] => {
+                    format!("`notify-keyspace-events` of the server is `{}`: set it to `KA`", cut::key(flags))
+                }
+                _ => "the server has no `notify-keyspace-events`".to_owned(),
+            },
+            Reply::Error(text) => {
+                let refusal = Refusal::new(&text, &self.secrets);
+                match refusal.why {
+                    Why::Denied | Why::Other => {
+                        format!("the server does not say whether it tells of changes: {}", refusal.words)
+                    }
+                    _ => return self.refused("read from", &refusal, now, out),
+                }
+            }
+            _ => return self.nonsense(now, out),
+        };
+        self.decline(reason, now, out);
+    }
+
+    /// Why an answer means that changes of all keys at once are not told.
+    fn why_untold(&self, reply: Reply) -> Option<String> {
+        match reply {
+            Reply::Error(text) => Some(Refusal::new(&text, &self.secrets).words),
+            _ => None,
+        }
+    }
+
+    /// Subscribes to the changes of keys. `untold`: why changes of all keys at once are not told.
+    fn begin_watch(&mut self, untold: Option<String>, now: Instant, out: &mut Vec<Output>) {
+        if let Some(why) = untold.as_ref().filter(|why| self.flushes_untold.as_ref() != Some(why)) {
+            let line = Line::new(Level::Warn, "FLUSHALL and FLUSHDB are not noticed before the next read");
+            self.readings.log(line.with("reason", why.clone()), out);
+        }
+        self.flushes_untold = untold;
+        self.watch = Watch::On { channels: BTreeSet::new(), unconfirmed: 0, since: None };
+        self.subscribe(now);
+        self.confirmed(now);
+    }
+
+    /// Changes are not told: those who want them are read by time.
+    fn decline(&mut self, reason: String, now: Instant, out: &mut Vec<Output>) {
+        self.close(EVENTS, out);
+        self.watch = Watch::Declined { until: now + SLOW_RETRY };
+        for id in self.watchers() {
+            let interval = self.readings.unwatch(id, INTERVAL);
+            self.forget(id);
+            let Some(resource) = self.resources.get_mut(&id) else { continue };
+            if resource.unwatched.as_ref() != Some(&reason) {
+                let line = Line::new(Level::Warn, "redis cannot be watched, using `interval` instead");
+                let line = line.with("backend", NAME).with("interval", interval.as_secs().to_string());
+                out.push(Output::Report(id, Report::Log(line.with("reason", reason.clone()))));
+                resource.unwatched = Some(reason.clone());
+            }
+        }
+    }
+
+    fn message(&mut self, items: &[Reply], now: Instant) {
+        let texts: Vec<&Bytes> = items
+            .iter()
+            .filter_map(|item| match item {
+                Reply::Bulk(text) => Some(text),
+                _ => None,
+            })
+            .collect();
+        match texts[..] {
+            [kind, ..] if **kind == *b"subscribe" || **kind == *b"psubscribe" => {
+                if let Watch::On { unconfirmed, .. } = &mut self.watch {
+                    *unconfirmed = unconfirmed.saturating_sub(1);
+                }
+                self.confirmed(now);
+            }
+            [kind, ..] if **kind == *b"pong" => self.events.probed = false,
+            [kind, channel] if **kind == *b"message" && **channel == *FLUSHES => {
+                self.watchers().into_iter().for_each(|id| self.reread(id));
+            }
+            [kind, channel, _] if **kind == *b"message" => {
+                if let Some(key) = self.key_of(channel) {
+                    self.touch(&Channel::Key(key.clone()), &key);
+                }
+            }
+            [kind, pattern, channel, _] if **kind == *b"pmessage" => {
+                if let (Some(pattern), Some(key)) = (self.key_of(pattern), self.key_of(channel)) {
+                    self.touch(&Channel::Pattern(pattern), &key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands behind the beginning that all channels share.
+    fn key_of(&self, channel: &[u8]) -> Option<Bytes> {
+        let prefix = format!("__keyspace@{}__:", self.settings.database);
+        channel.strip_prefix(prefix.as_bytes()).map(Bytes::from)
+    }
+
+    /// All channels may be confirmed: what was read before may have changed in between.
+    fn confirmed(&mut self, now: Instant) {
+        let Watch::On { unconfirmed: 0, since, .. } = &mut self.watch else { return };
+        if since.is_none() {
+            *since = Some(now);
+            for id in self.watchers() {
+                self.readings.watch(id);
+                self.reread(id);
+            }
+            self.resources.values_mut().for_each(|resource| resource.unwatched = None);
+        }
+    }
+
+    fn touch(&mut self, channel: &Channel, key: &Bytes) {
+        let mut overflown = Vec::new();
+        for (id, role) in self.routes.get(channel).into_iter().flatten() {
+            let Some(resource) = self.resources.get_mut(id) else { continue };
+            if !resource.touched.contains_key(key) && resource.told.add(key, b"").is_err() {
+                // More than are ever read.
+                overflown.push(*id);
+                continue;
+            }
+            resource.touched.entry(key.clone()).or_default().add(channel, *role);
+        }
+        overflown.into_iter().for_each(|id| self.reread(id));
+    }
+
+    pub(super) fn route(&mut self) {
+        self.routes.clear();
+        for id in self.watchers() {
+            let Some(resource) = self.resources.get(&id) else { continue };
+            for (channel, role) in resource.wanted.channels() {
+                self.routes.entry(channel).or_default().push((id, role));
+            }
+        }
+    }
+
+    /// When a watch that stays silent is probed.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        let is_silent = matches!(self.watch, Watch::On { since: Some(_), .. }) && !self.events.probed;
+        if is_silent { self.events.heard.checked_add(self.settings.watch_deadline) } else { None }
+    }
+
+    /// Probes both connections, so that a change finds the way for its value open.
+    pub(super) fn probe(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.probe_at().is_none_or(|at| at > now) {
+            return;
+        }
+        wire::command(&mut self.events.unsent, &[b"PING"]);
+        (self.events.heard, self.events.pending, self.events.probed) = (now, 0, true);
+        if self.commands.stage == Stage::Open && self.asked.is_empty() {
+            self.ask(&[b"PING"], Asked::Probe, now, out);
+        }
+    }
+}
+
+/// Whether keyspace messages come for everything that changes strings: commands, expiry, eviction.
+fn tells_all(flags: &[u8]) -> bool {
+    let has = |flag| flags.contains(&flag);
+    has(b'K') && (has(b'A') || b"g$xe".iter().all(|flag| has(*flag)))
+}
