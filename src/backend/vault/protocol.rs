@@ -1,25 +1,25 @@
 //! Vault as a protocol: one login for all resources, then for each of them a round of requests that lists and reads its keys.
-//! Keeps the token and the leases of dynamic secrets alive while they are needed. Bytes are `wire`'s business, which path a key
-//! stands for `round`'s, nodes and pauses the driver's.
+//! Token and leases are `session`'s business, bytes `wire`'s, which path a key stands for `round`'s, nodes and pauses the
+//! driver's.
+
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use self::session::{lease_of, renewed_after};
 use super::NAME;
 use super::round::{Round, Step};
-use super::wire::{self, Answer, Lease, NONSENSE, TokenLife};
+use super::wire::{self, Answer, Lease, NONSENSE};
 use crate::backend::failover::SLOW_RETRY;
 use crate::backend::json::Json;
 use crate::backend::keys::Keys;
-use crate::backend::protocol::{
-    CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, Subscribers,
-};
+use crate::backend::protocol::{CallId, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, Subscribers};
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
 use crate::backend::refusal::append_beginning;
 use crate::backend::{Mode, Report};
 use crate::config::{self, AuthType, ReadLimits, Secret};
-use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::path;
@@ -158,11 +158,6 @@ impl<T> Call<T> {
     }
 }
 
-/// Two thirds of a life.
-fn renewed_after(life: Duration) -> Duration {
-    (life / 3 * 2).max(SHORTEST_LIFE)
-}
-
 /// Whether only a person mends a status, whatever server is asked and however often.
 fn is_lasting(status: u16) -> bool {
     matches!(status, 400..500) && !matches!(status, 408 | 412 | 429 | 473)
@@ -223,54 +218,6 @@ impl Vault {
             return;
         }
         self.go_on(now, out);
-    }
-
-    /// Whether the token is needed on: by a read that is under way or to come, or by a lease, which ends with it.
-    fn needs_token(&self) -> bool {
-        let is_read = self.round.is_some() || !self.waiting.is_empty() || self.readings.due().is_some();
-        self.mode == Mode::Watch && (is_read || !self.leases.is_empty())
-    }
-
-    fn log_in(&mut self, out: &mut Vec<Output>) {
-        self.wants_credentials = true;
-        out.push(Output::ReadCredentials);
-    }
-
-    /// Renews the lease that is due first, or has its secret read anew. Whether a request began.
-    fn keep_leases(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
-        let due: Vec<String> =
-            self.leases.iter().filter(|(_, leased)| leased.due <= now).map(|(path, _)| path.clone()).collect();
-        for path in due {
-            let Some(leased) = self.leases.get(&path) else { continue };
-            if leased.lease.renewable {
-                let request = wire::renew_lease(&leased.lease.id);
-                self.run(Errand::Lease(path), request, out);
-                return true;
-            }
-            self.read_anew(&path);
-        }
-        while let Some(id) = self.readings.begin(now, out) {
-            self.waiting.push_back(id);
-        }
-        false
-    }
-
-    /// A secret has ended, or will.
-    fn read_anew(&mut self, path: &str) {
-        if let Some(leased) = self.leases.remove(path) {
-            leased.readers.into_iter().for_each(|id| self.readings.again(id));
-        }
-    }
-
-    fn run(&mut self, errand: Errand, request: Request, out: &mut Vec<Output>) {
-        let with_token = errand != Errand::Login;
-        if self.errand.take().is_some() {
-            // A renewal, which is still due.
-            out.push(Output::Cancel(ERRAND));
-        }
-        self.errand = Some(Call::new(errand));
-        let request = self.dressed(request, with_token);
-        out.push(Output::Begin(ERRAND, request));
     }
 
     /// Adds the headers.
@@ -337,180 +284,11 @@ impl Vault {
         true
     }
 
-    // Login
-
-    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, now: Instant, out: &mut Vec<Output>) {
-        if !std::mem::take(&mut self.wants_credentials) {
-            return;
-        }
-        let (user, password) = match credentials {
-            Err(words) => return out.push(Output::NodeFailed { words, not_before: None }),
-            Ok(None) => Default::default(),
-            Ok(Some(Credentials { user, password })) => (user, password),
-        };
-        let auth = self.options.auth_type;
-        self.secrets.hide("credential", password.reveal());
-        if matches!(auth, AuthType::AppRole | AuthType::AppId) {
-            self.secrets.hide("credential", user.reveal());
-        }
-        match wire::login(auth, &self.options.auth_mount, user.reveal(), password.reveal()) {
-            Some(request) => self.run(Errand::Login, request, out),
-            None if password.reveal().is_empty() => self.login_failed("the token is empty", true, now, out),
-            None => {
-                self.replace_token(password);
-                match self.mode {
-                    Mode::Watch => self.run(Errand::Lookup, wire::lookup(), out),
-                    Mode::OneShot => self.advance(now, out),
-                }
-            }
-        }
-    }
-
-    fn replace_token(&mut self, token: Secret) {
-        if self.token.as_ref().is_some_and(|old| *old != token) {
-            self.lose_token();
-        }
-        (self.token, self.is_proven, self.renewal) = (Some(token), false, None);
-    }
-
-    /// The token is gone, and with it the leases.
-    fn lose_token(&mut self) {
-        (self.token, self.renewal, self.is_proven) = (None, None, false);
-        for leased in std::mem::take(&mut self.leases).into_values() {
-            leased.readers.into_iter().for_each(|id| self.readings.again(id));
-        }
-    }
-
-    /// Plans what is done for a token with such a life.
-    fn plan_renewal(&mut self, life: &TokenLife, now: Instant) {
-        let is_given = self.options.auth_type == AuthType::Token;
-        let at = |life: Duration| now.checked_add(renewed_after(life));
-        self.renewal = match life.life.and_then(at) {
-            Some(at) if life.renewable => Some((at, Renewal::Renew)),
-            Some(at) if !is_given => Some((at, Renewal::Login)),
-            _ => None,
-        };
-    }
-
-    fn login_failed(&mut self, words: &str, is_lasting: bool, now: Instant, out: &mut Vec<Output>) {
-        let method = match self.options.auth_type {
-            AuthType::Token => "token",
-            AuthType::AppRole => "approle",
-            AuthType::AppId => "app-id",
-            AuthType::GitHub => "github",
-            AuthType::UserPass => "userpass",
-            AuthType::Kubernetes => "kubernetes",
-            AuthType::Cert => "cert",
-        };
-        let words = format!("failed to log in to {} by `{method}`: {words}", self.node);
-        self.token = None;
-        let not_before = is_lasting.then(|| self.rest()).and_then(|rest| now.checked_add(rest));
-        if is_lasting {
-            out.push(Output::FailFast);
-        }
-        out.push(Output::NodeFailed { words, not_before });
-    }
-
     fn rest(&mut self) -> Duration {
         self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
     }
 
     // Answers
-
-    fn errand_ended(&mut self, call: Call<Errand>, now: Instant, out: &mut Vec<Output>) {
-        let answer = if call.is_answer() { Some(Answer::of(&call.body)) } else { None };
-        let words = wire::words(call.status, &call.body, &self.secrets);
-        match (call.what, answer) {
-            (Errand::Login, Some(answer)) => match answer.and_then(Answer::token) {
-                Ok(mut life) => {
-                    let token = std::mem::take(&mut life.token);
-                    self.secrets.hide("token", &token);
-                    self.replace_token(Secret::new(token));
-                    self.life = life.life.unwrap_or_default();
-                    self.plan_renewal(&life, now);
-                    self.advance(now, out);
-                }
-                Err(words) => self.login_failed(words, false, now, out),
-            },
-            (Errand::Login, None) => {
-                let hint = match call.status {
-                    403 | 404 => ": is `auth_mount` right?",
-                    _ => "",
-                };
-                self.login_failed(&format!("{words}{hint}"), is_lasting(call.status), now, out);
-            }
-            (Errand::Lookup, Some(Ok(answer))) => {
-                let life = answer.looked_up();
-                self.life = life.life.unwrap_or_default();
-                self.plan_renewal(&life, now);
-                self.advance(now, out);
-            }
-            // A token need not be allowed to look at itself. Reads tell whether it is one.
-            (Errand::Lookup, None) if is_lasting(call.status) => self.advance(now, out),
-            (Errand::Lookup, Some(Err(words))) => self.login_failed(words, false, now, out),
-            (Errand::Lookup, None) => self.login_failed(&words, false, now, out),
-            (Errand::Renew, Some(answer)) => match answer.and_then(Answer::token) {
-                Ok(life) => {
-                    let is_short = life.life.is_some_and(|left| left < self.life / 2);
-                    // It comes to the longest time that it may have.
-                    let is_given = self.options.auth_type == AuthType::Token;
-                    let renewable = life.renewable && (is_given || !is_short);
-                    self.plan_renewal(&TokenLife { renewable, ..life }, now);
-                    self.advance(now, out);
-                }
-                Err(words) => self.node_failed("renew the token", words, out),
-            },
-            (Errand::Renew, None) if is_lasting(call.status) => {
-                if self.options.auth_type == AuthType::Token {
-                    let line = Line::new(Level::Warn, "the token cannot be renewed").with("error", words);
-                    self.readings.log(line, out);
-                    self.renewal = None;
-                } else {
-                    self.renewal = Some((now, Renewal::Login));
-                }
-                self.advance(now, out);
-            }
-            (Errand::Renew, None) => self.node_failed("renew the token", &words, out),
-            (Errand::Check { words, needs }, Some(_)) => {
-                self.is_proven = true;
-                self.refused(&format!("{words}: the policies of the token need {needs}"), now, out);
-            }
-            (Errand::Check { .. }, None) if is_lasting(call.status) && self.is_proven => {
-                // It worked before, so it has ended.
-                self.lose_token();
-                self.restart_round();
-                self.advance(now, out);
-            }
-            (Errand::Check { words, needs }, None) if is_lasting(call.status) => {
-                self.lose_token();
-                let words = format!("{words}: the token is not valid, or its policies lack {needs}");
-                self.refused(&words, now, out);
-            }
-            (Errand::Check { .. }, None) => self.node_failed("look up the token", &words, out),
-            (Errand::Lease(path), Some(Ok(answer))) => {
-                self.lease_renewed(&path, answer.lease(), now);
-                self.advance(now, out);
-            }
-            (Errand::Lease(path), None) if is_lasting(call.status) => {
-                self.read_anew(&path);
-                self.advance(now, out);
-            }
-            (Errand::Lease(path), Some(Err(words))) => self.node_failed(&lease_of(&path), words, out),
-            (Errand::Lease(path), None) => self.node_failed(&lease_of(&path), &words, out),
-        }
-    }
-
-    fn lease_renewed(&mut self, path: &str, lease: Option<Lease>, now: Instant) {
-        let due = lease.as_ref().and_then(|lease| now.checked_add(renewed_after(lease.life)));
-        match (lease, due, self.leases.get_mut(path)) {
-            (Some(lease), Some(due), Some(leased)) => {
-                // One that comes to its longest time is read anew before it ends.
-                let renewable = lease.renewable && lease.life >= leased.life / 2;
-                (leased.lease, leased.due) = (Lease { renewable, ..lease }, due);
-            }
-            _ => self.read_anew(path),
-        }
-    }
 
     fn step_ended(&mut self, call: Call<Step>, now: Instant, out: &mut Vec<Output>) {
         let Some(round) = &mut self.round else { return };
@@ -707,11 +485,6 @@ impl Vault {
             }
         }
     }
-}
-
-/// Verb and subject.
-fn lease_of(path: &str) -> String {
-    format!("renew the lease of `/{}`", cut::key(path.as_bytes()))
 }
 
 fn call_of(place: usize) -> CallId {

@@ -2,6 +2,7 @@
 //! What the configuration means has tests of its own.
 
 use super::*;
+use crate::backend::protocol::Credentials;
 use crate::config::{Backend, Kind, Login, Network, Tls};
 
 const SECOND: Duration = Duration::from_secs(1);
