@@ -51,6 +51,16 @@ fn secrets_are_read_as_go_remco_reads_them() {
 }
 
 #[test]
+fn a_unix_socket_is_an_address() {
+    let Some(vault) = Vault::start() else { return };
+    vault.put("kv/app/a", json!({"value": "1"}));
+    let dir = TempDir::new();
+    let config = with_token(&dir, &vault, vault.root());
+    renders_once(&dir, &config.clone().set("node", vault.socket_node()), "/kv/app/a=1\n");
+    is_refused(&dir, &config.set("node", "unix:///no/such/socket").set("timeout", 0.1), "no such file or directory");
+}
+
+#[test]
 fn mounts_of_version_2_need_no_data_in_their_keys() {
     let Some(vault) = Vault::start() else { return };
     vault.put_versioned("app/db", json!({"user": "u", "password": "p"}));

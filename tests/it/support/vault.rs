@@ -42,6 +42,7 @@ impl Vault {
         let program = program?;
         let (dir, port, tls_port) = (TempDir::new(), free_port(), tls.map(|_| free_port()));
         let mut listeners = vec![json!({"tcp": {"address": format!("127.0.0.1:{port}"), "tls_disable": true}})];
+        listeners.push(json!({"unix": {"address": dir.at("socket")}}));
         if let (Some((pair, authority)), Some(port)) = (tls, tls_port) {
             listeners.push(json!({"tcp": {"address": format!("127.0.0.1:{port}"), "tls_cert_file": pair.cert,
                 "tls_key_file": pair.key, "tls_client_ca_file": authority}}));
@@ -103,6 +104,11 @@ impl Vault {
     /// What goes into `node`.
     pub fn node(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The same for its unix socket.
+    pub fn socket_node(&self) -> String {
+        format!("unix://{}", self.dir.at("socket").display())
     }
 
     /// What goes into `node` for TLS.

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Call, ERRAND, Errand, Renewal, SHORTEST_LIFE, Vault, is_lasting};
+use super::{Call, ERRAND, Errand, KEPT, Renewal, SHORTEST_LIFE, Vault, is_lasting};
 use crate::backend::Mode;
 use crate::backend::protocol::{Credentials, Output, Request};
-use crate::backend::vault::wire::{self, Answer, Lease, TokenLife};
+use crate::backend::vault::wire::{self, Answer, Lease, NONSENSE, TokenLife};
 use crate::config::{AuthType, Secret};
 use crate::cut;
 use crate::log::{Level, Line};
@@ -152,6 +152,9 @@ impl Vault {
                 }
                 Err(words) => self.login_failed(words, false, now, out),
             },
+            (Errand::Login, None) if is_lasting(call.status) && !wire::is_refusal(&call.body, KEPT) => {
+                self.login_failed(&format!("{NONSENSE}: {words}"), false, now, out);
+            }
             (Errand::Login, None) => {
                 let hint = match call.status {
                     403 | 404 => ": is `auth_mount` right?",

@@ -176,6 +176,12 @@ fn a_login_that_is_refused_rests_and_one_that_finds_no_server_does_not() {
     bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
     let words = "node failed: failed to log in to http://v by `userpass`: status 400: no (rests)";
     bench.answer(0, 400, r#"{"errors":["no"]}"#, &["fail fast", words]);
+    // A server of another kind: another one may be there soon.
+    bench.check(Input::Turn, &["credentials"]);
+    bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
+    let words =
+        "node failed: failed to log in to http://v by `userpass`: not an answer of vault: status 404: no such page";
+    bench.answer(0, 404, "no such page", &[words]);
     bench.check(Input::Turn, &["credentials"]);
     bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
     let words = "node failed: failed to log in to http://v by `userpass`: not an answer of vault";
