@@ -38,6 +38,9 @@ const REPLIES: u64 = 0;
 /// The number of heartbeats within the longest silence of a consumer.
 const HEARTBEATS: u32 = 3;
 
+/// Bytes of the greeting of another kind of server that an error shows.
+const SHOWN: usize = 40;
+
 /// The options of a bucket.
 pub struct Settings {
     /// The URLs of the nodes.
@@ -351,6 +354,12 @@ impl Nats {
             match reader.operation() {
                 Ok(Some(operation)) => self.operation(operation, &mut answers, out),
                 Ok(None) => break,
+                // The first bytes of a connection tell what it leads to.
+                Err(_) if matches!(self.stage, Stage::Greeting(_)) => {
+                    let unread = reader.unread();
+                    let beginning = unread[..unread.len().min(SHOWN)].escape_ascii();
+                    return self.fail(&format!("the server is no NATS: it greets with `{beginning}`"), out);
+                }
                 Err(error) => return self.fail(&error.to_string(), out),
             }
             // The connection failed, so the rest is dropped.

@@ -111,6 +111,11 @@ impl Reader {
         self.start == self.buffer.len()
     }
 
+    /// What was not given as an operation yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// The next complete operation.
     ///
     /// # Errors

@@ -357,7 +357,15 @@ fn what_is_no_nats_fails() {
     let mut bench = Bench::new();
     bench.add(1, true, None);
     bench.connect();
-    let words = "node: failed to connect to nats://h:1: bytes that are not the protocol of NATS";
+    let words = r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `SSH-2.0-OpenSSH\r\n`";
+    bench.says("SSH-2.0-OpenSSH\r\n", &[words]);
+    // It is not told to raise a limit.
+    bench.connect();
+    let words =
+        r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `MSG a 0 99999999999\r\n`";
+    bench.says("MSG a 0 99999999999\r\n", &[words]);
+    let mut bench = Bench::asked(false);
+    let words = "node: failed to read from nats://h:1: bytes that are not the protocol of NATS";
     bench.says("HTTP/1.1 400 Bad Request\r\n", &[words]);
     let words = "node: failed to watch nats://h:1: connection closed by the server";
     Bench::watching().check(Input::End(CALL), &[words]);
