@@ -77,8 +77,8 @@ pub(in crate::config) static VAULT: Schema = Schema {
                 "node",
                 Type::Text,
                 Default::Described("`VAULT_ADDR`; needed without it"),
-                "the address, like `https://vault:8200`. An address without a scheme has TLS if one of the `client_*` files \
-                 is set",
+                "the address, like `https://vault:8200`, or `unix:///PATH` of a socket. An address without a scheme has TLS \
+                 if one of the `client_*` files is set",
             ),
             key(
                 "auth_type",

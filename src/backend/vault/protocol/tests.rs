@@ -139,6 +139,32 @@ fn a_token_is_renewed_at_two_thirds_of_its_life_while_it_is_needed() {
     assert_eq!(Bench::reading(None).vault.due(), None, "nothing is read any more");
 }
 
+/// A server must not be able to have work done without end.
+#[test]
+fn a_short_life_is_renewed_once_a_second_and_a_long_one_never() {
+    let due = |auth: &str| {
+        let mut bench = Bench::new(AuthType::UserPass, Mode::Watch);
+        bench.vault.add(Id(1), &options(&["/kv/a"], Some(3600)), &mut Vec::new());
+        bench.check(Input::Turn, &["credentials"]);
+        bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
+        let auth = format!(r#"{{"auth":{{"client_token":"t0ken",{auth}}}}}"#);
+        bench.answer(0, 200, &auth, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+        bench.vault.renewal.map(|(at, _)| at - bench.now)
+    };
+    assert_eq!(due(r#""lease_duration":1,"renewable":true"#), Some(SECOND));
+    assert_eq!(due(r#""lease_duration":1,"renewable":false"#), Some(SECOND));
+    assert_eq!(due(r#""lease_duration":0,"renewable":true"#), None);
+    assert_eq!(due(r#""lease_duration":18446744073709551615,"renewable":true"#), None);
+    let mut bench = Bench::reading(Some(3600));
+    bench.vault.readings.again(Id(1));
+    bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"]);
+    bench.answer(1, 404, NOTHING, &[]);
+    let lease = r#"{"lease_id":"l","lease_duration":1,"renewable":true,"data":{"value":"x"}}"#;
+    bench.answer(2, 200, lease, &["1 snapshot /kv/a=x", "worked", "reset"]);
+    assert_eq!(bench.vault.due(), Some(bench.now + SECOND));
+}
+
 #[test]
 fn a_token_that_cannot_be_renewed_is_replaced() {
     let mut bench = Bench::reading(Some(3600));
