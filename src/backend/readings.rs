@@ -167,6 +167,13 @@ impl Readings {
         }
     }
 
+    /// Reads a resource again at this moment.
+    pub fn again_at(&mut self, id: Id, at: Instant) {
+        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            subscriber.next = Next::At(at);
+        }
+    }
+
     /// Notes that a resource with watching enabled is watched again.
     pub fn watch(&mut self, id: Id) {
         if let Some(subscriber) = self.subscribers.get_mut(&id) {

@@ -51,6 +51,10 @@ const FLUSHES: &[u8] = b"__redis__:invalidate";
 /// No key begins so: of the changes that CLIENT TRACKING tells of, only those of all keys at once are wanted.
 const NO_KEY: &[u8] = b"\0remco: the beginning of no key\0";
 
+/// Between two reads of all keys of a resource that changes call for, at least: a server that is flushed without end, in any
+/// of its databases, must not have work done without end.
+const PACE: Duration = Duration::from_millis(100);
+
 /// A read that takes longer is told.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -118,6 +122,8 @@ struct Resource {
     unwatched: Option<String>,
     /// How many keys its log says that the user may not read.
     denied: usize,
+    /// When changes last called for a read of all its keys, or will.
+    reread: Option<Instant>,
 }
 
 /// Whether changes are told.
@@ -406,7 +412,25 @@ impl Redis {
         match self.pass.as_mut().filter(|pass| pass.id == id) {
             // What it brings is reported all the same: changes without end are no reason to report nothing.
             Some(pass) => pass.is_stale = true,
-            None => self.readings.again(id),
+            None => self.plan_reread(id),
+        }
+    }
+
+    /// Plans to read a resource again: at once, unless it was read again just before.
+    fn plan_reread(&mut self, id: Id) {
+        let Some(resource) = self.resources.get_mut(&id) else { return };
+        let now = self.now;
+        match resource.reread {
+            // It is planned.
+            Some(last) if last > now => {}
+            Some(last) if last + PACE > now => {
+                resource.reread = Some(last + PACE);
+                self.readings.again_at(id, last + PACE);
+            }
+            Some(_) | None => {
+                resource.reread = Some(now);
+                self.readings.again(id);
+            }
         }
     }
 
@@ -483,6 +507,7 @@ impl Protocol for Redis {
             told: Tally::new(self.settings.limits),
             unwatched: None,
             denied: 0,
+            reread: None,
         };
         self.resources.insert(id, resource);
         self.readings.add(id, options);

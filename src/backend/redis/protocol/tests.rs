@@ -462,11 +462,17 @@ fn a_user_who_may_not_subscribe_is_read_by_time() {
 fn a_flush_is_a_reason_to_read_again() {
     let flush = array(&[bulk("message"), bulk("__redis__:invalidate"), NIL.to_owned()]);
     let mut bench = Bench::watching();
+    bench.wait(1);
     bench.tell(&flush, &[]);
     bench.turn(&["send 0 GET /a"]);
     // Another one meanwhile: what comes may be of before.
     bench.tell(&flush, &[]);
     bench.reply(&bulk("1"), &["healthy 1", "1 snapshot /a=1"]);
+    // Flushes without end are no reads without end.
+    bench.tell(&flush, &[]);
+    bench.turn(&[]);
+    assert_eq!(bench.redis.due(), Some(bench.now + PACE));
+    bench.now += PACE;
     bench.turn(&["send 0 GET /a"]);
     bench.reply(&bulk("2"), &["healthy 1", "1 snapshot /a=2"]);
     bench.turn(&[]);

@@ -248,7 +248,7 @@ impl Redis {
                 self.readings.watch(id);
                 self.reread(id);
             }
-            self.resources.values_mut().for_each(|resource| resource.unwatched = None);
+            self.resources.values_mut().for_each(|resource| (resource.unwatched, resource.reread) = (None, None));
         }
     }
 
