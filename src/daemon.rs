@@ -3,7 +3,9 @@
 //! resources is in `succession`. Only `host` makes system calls.
 
 mod gate;
+mod record;
 mod succession;
+mod telemetry;
 mod unit;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -13,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{self, Id, Pool};
 use crate::config::{self, Config, Mode};
+use crate::cut::without_controls;
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
 use crate::host::notify::{Notify, Standing};
 use crate::host::process::{self, Pid};
 use crate::host::random;
-use crate::host::signals::{Signal, Signals};
+use crate::host::signals::{Signal, Signals, USER_1};
 use crate::host::wait::{self, Interest, Wake};
 use crate::log::{self, Level, Line};
+use crate::metrics::Gauge;
 use crate::resource::{Event, Resource, Verdict};
 use crate::template::Limits;
 use crate::template::scripts::Scripts;
@@ -29,6 +33,7 @@ pub use gate::{Lock, Start, WhenHeld};
 
 use gate::{Gate, Passage};
 use succession::{Service, Succession};
+use telemetry::{Subject, Telemetry};
 use unit::{Due, Terminating, Unit};
 
 /// All resources at work.
@@ -39,6 +44,8 @@ pub struct Daemon {
     machine: Rc<Machine>,
     pool: Pool,
     notify: Notify,
+    /// `None`: telemetry is off.
+    telemetry: Option<Telemetry>,
     units: Vec<Unit>,
     /// How many units were created; the next unit gets this number.
     next_number: usize,
@@ -103,6 +110,7 @@ enum Source {
     Signals,
     /// Standard error, while lines wait for its reader.
     Log,
+    Telemetry,
     Backend(backend::Source),
     Command {
         unit: usize,
@@ -147,6 +155,7 @@ impl Daemon {
             machine,
             pool: Pool::new(random::below),
             notify,
+            telemetry: None,
             units: Vec::new(),
             next_number: 0,
             terminating: Vec::new(),
@@ -209,6 +218,25 @@ impl Daemon {
         self.units = units;
         self.units.extend(new);
         self.units.iter_mut().for_each(|unit| unit.limits = limits);
+        let registry = self.telemetry.as_ref().map(|telemetry| &telemetry.registry);
+        self.units.iter_mut().for_each(|unit| unit.set_record(registry));
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.retain_resources(|name| self.units.iter().any(|unit| unit.config.name == name));
+        }
+    }
+
+    /// Starts telemetry, applies a new configuration of it, or ends it. To be called before [`Daemon::adopt`].
+    ///
+    /// # Errors
+    /// The address for Prometheus cannot be listened on. If the program runs on, it is tried again.
+    pub fn set_telemetry(&mut self, config: &config::Telemetry) -> Result<(), String> {
+        if !config.enabled {
+            self.telemetry = None;
+            return Ok(());
+        }
+        let (mode, logger, machine) = (self.mode, &self.logger, &self.machine);
+        let new = || Telemetry::new(mode, Rc::clone(logger), Rc::clone(machine));
+        self.telemetry.get_or_insert_with(new).configure(config, Instant::now())
     }
 
     /// Ends the units of `gone`; those of `new` take over from them.
@@ -253,6 +281,7 @@ impl Daemon {
             }
             for signal in &signals {
                 match signal {
+                    Signal::Other(USER_1) if self.telemetry.as_mut().is_some_and(Telemetry::dump) => {}
                     Signal::Other(number) => self.forward(*number),
                     Signal::Terminate | Signal::Interrupt | Signal::Hangup | Signal::Child => {}
                 }
@@ -270,6 +299,7 @@ impl Daemon {
                 match source {
                     Source::Signals => {}
                     Source::Log => self.logger.flush(),
+                    Source::Telemetry => self.serve(),
                     Source::Backend(source) => self.turn(source),
                     // While the program ends there are no units.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
@@ -289,6 +319,7 @@ impl Daemon {
             if self.ending.is_none() && self.time_limit.is_some_and(|(until, _)| until <= Instant::now()) {
                 self.run_out_of_time();
             }
+            self.serve_if_due();
             if self.reload.is_due(Instant::now()) {
                 self.reload.begin(Instant::now());
                 self.notify.reloading();
@@ -307,8 +338,29 @@ impl Daemon {
                 return ending;
             }
             if readable.is_empty() {
+                if let Some(telemetry) = &self.telemetry {
+                    let now = Instant::now();
+                    telemetry.pass_took(now.saturating_duration_since(began), now);
+                }
                 readable = self.wait();
             }
+        }
+    }
+
+    /// Gives the receivers of metrics their turn.
+    fn serve(&mut self) {
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.turn(&Resources(&self.units), Instant::now());
+        }
+    }
+
+    /// The same, if something is due. What this pass has counted is noticed first.
+    fn serve_if_due(&mut self) {
+        let Some(telemetry) = &mut self.telemetry else { return };
+        let now = Instant::now();
+        telemetry.notice(now);
+        if telemetry.due().is_some_and(|at| at <= now) {
+            self.serve();
         }
     }
 
@@ -509,6 +561,7 @@ impl Daemon {
             .chain(self.pool.due().map(|(at, _)| at))
             .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
+            .chain(self.telemetry.as_ref().and_then(Telemetry::due))
             .chain(self.reload.due())
             .chain(self.logger.due())
             .chain(self.gate.due())
@@ -520,6 +573,9 @@ impl Daemon {
     fn sources(&self) -> Vec<(Interest<'_>, Source)> {
         let mut all = vec![(Interest::read(self.signals.fd()), Source::Signals)];
         all.extend(self.logger.interest().map(|interest| (interest, Source::Log)));
+        let mut receivers = Vec::new();
+        self.telemetry.iter().for_each(|telemetry| telemetry.interests(&mut receivers));
+        all.extend(receivers.into_iter().map(|interest| (interest, Source::Telemetry)));
         all.extend(self.pool.interests().into_iter().map(|(source, interest)| (interest, Source::Backend(source))));
         for Terminating { termination, .. } in &self.terminating {
             let interest = termination.output().map(Interest::read);
@@ -563,10 +619,44 @@ impl Daemon {
     fn end(&mut self, ending: Ending) {
         self.reload = Reload::default();
         self.notify.stopping();
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.finish(&Resources(&self.units), Instant::now());
+        }
         let pool = &mut self.pool;
         self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
         self.ending = Some(ending);
+    }
+}
+
+/// The resources, as telemetry sees them.
+struct Resources<'a>(&'a [Unit]);
+
+impl Subject for Resources<'_> {
+    fn gauges(&self) -> Vec<Gauge> {
+        let mut all = Vec::new();
+        for unit in self.0 {
+            let is_in_sync = unit.state.has_started() && !unit.state.is_failing();
+            unit.record.iter().for_each(|record| record.gauges(is_in_sync, &mut all));
+        }
+        all
+    }
+
+    fn health(&self) -> (bool, String) {
+        if self.0.is_empty() {
+            return (false, "the program is ending\n".to_owned());
+        }
+        let (mut is_well, mut text) = (true, String::new());
+        for unit in self.0 {
+            let state = match (unit.state.is_failing(), unit.state.has_started()) {
+                (true, _) => "failing",
+                (false, false) => "first update under way",
+                (false, true) => "in place",
+            };
+            is_well &= state == "in place";
+            text.push_str(&format!("{}: {state}\n", without_controls(&unit.config.name).collect::<String>()));
+        }
+        (is_well, text)
     }
 }
 

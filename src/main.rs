@@ -90,6 +90,11 @@ fn run(options: &Options) -> ExitCode {
     if let Some(timeout) = options.timeout {
         daemon.limit_time(began, timeout);
     }
+    if let Err(why) = daemon.set_telemetry(&config.telemetry) {
+        let path = options.config.display();
+        logger.say(&format!("remco: {why}; config `{path}` was not started\n"));
+        return ExitCode::from(UNUSABLE);
+    }
     daemon.adopt(config, scripts);
     loop {
         match daemon.run() {
@@ -145,6 +150,9 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
     let path = config.pid_file.clone();
+    if let Err(why) = daemon.set_telemetry(&config.telemetry) {
+        logger.log(&Line::new(Level::Error, "failed to send metrics").with("error", why).with("sink", "prometheus"));
+    }
     daemon.adopt(config, scripts);
     move_pid_file(pid_file, path.as_deref(), logger);
 }
@@ -221,10 +229,6 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
         let headline = if findings.unreadable { UNREAD } else { INVALID };
         Refused::new(headline, findings.to_string())
     })?;
-    let unsupported = config::unsupported(&config);
-    if !unsupported.is_empty() {
-        return Err(Refused::new(INVALID, unsupported.join("\n")));
-    }
     config.restrict(&options.only).map_err(|report| Refused { headline: INVALID, report, code: USAGE })?;
     config.log_level = options.log_level.unwrap_or(config.log_level);
     config.log_format = options.log_format.unwrap_or(config.log_format);

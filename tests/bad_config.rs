@@ -52,10 +52,9 @@ impl Configuration {
         let strictness = self.strictness.unwrap_or(Strictness::Lenient);
         let mode = self.mode.unwrap_or(Mode::Watch);
         let lines: Vec<String> = match config::load(Path::new("config"), strictness, mode, self) {
-            Ok((config, warnings)) => {
+            Ok((_, warnings)) => {
                 assert!(warnings.iter().all(|finding| !finding.fatal), "an error beside a configuration");
-                let unsupported = config::unsupported(&config).into_iter();
-                warnings.iter().map(Finding::to_string).chain(unsupported).collect()
+                warnings.iter().map(Finding::to_string).collect()
             }
             Err(findings) => {
                 assert!(findings.list.iter().any(|finding| finding.fatal), "errors without an error");

@@ -15,6 +15,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/main.rs", kind: Kind::Effects, uses: NOTHING },
     Part { path: "src/lib.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/daemon/succession.rs", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/daemon/record.rs", kind: Kind::Pure, uses: &["metrics", "resource"] },
     Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
     Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "dns", "host", "log", "store", "template"] },
     Part { path: "src/backend/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
@@ -64,7 +65,7 @@ const ROOMS: &[&str] = &["limits", "source", "world", "value", "builtin", "synta
 
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
-const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "resource", "store", "template"];
+const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "metrics", "resource", "store", "template"];
 const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "host", "log", "store"];
 
 /// What a pure part does not touch, and how it gets the same.

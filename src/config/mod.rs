@@ -23,7 +23,6 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod top;
-mod unbuilt;
 mod unset;
 mod words;
 
@@ -45,7 +44,6 @@ pub use model::*;
 pub use secret::Secret;
 pub use signal::name as signal_name;
 pub use source::{Identity, Shell, Source};
-pub use unbuilt::unsupported;
 
 use accounts::Accounts;
 use build::NO_FILTERS;
@@ -85,6 +83,7 @@ const SCHEMAS: &[&Schema] = &[
     &telemetry::STATSD,
     &telemetry::STATSITE,
     &telemetry::PROMETHEUS,
+    &telemetry::TEXTFILE,
 ];
 
 /// Reads and checks a whole configuration. Returns the configuration and all warnings. `mode` decides which warnings

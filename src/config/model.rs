@@ -1,7 +1,9 @@
 //! A checked configuration as data. Every default is filled in and every text is parsed, so that no other module parses
 //! it again. Running resources are `resource::Resource`.
 
+use core::net::SocketAddr;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -254,10 +256,10 @@ pub enum CommandPart {
     Path,
 }
 
-/// The receivers of metrics. Parsed and checked; no metric is sent yet.
+/// What is counted, and the receivers of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
-    /// Whether metrics are sent.
+    /// Whether metrics are counted and sent.
     pub enabled: bool,
     /// The first part of every metric's name.
     pub service_name: String,
@@ -269,12 +271,54 @@ pub struct Telemetry {
     pub enable_hostname_label: bool,
     /// Whether metrics of the process are sent too.
     pub enable_runtime_metrics: bool,
-    /// The time that one aggregate covers, and how long aggregates are kept.
+    /// The time that one aggregate covers, and how long aggregates are kept: whole seconds, at least one.
     pub inmem: Option<(Duration, Duration)>,
-    /// The address of statsd.
-    pub statsd: Option<String>,
-    /// The address of statsite.
-    pub statsite: Option<String>,
-    /// The address to listen on, and after how long a metric expires (zero: never).
-    pub prometheus: Option<(String, Duration)>,
+    /// The host and the port of statsd.
+    pub statsd: Option<(String, u16)>,
+    /// The host and the port of statsite.
+    pub statsite: Option<(String, u16)>,
+    /// Where to listen, and after how long a metric expires (zero: never).
+    pub prometheus: Option<(Listen, Duration)>,
+    /// The file for node_exporter.
+    pub textfile: Option<PathBuf>,
+}
+
+impl Telemetry {
+    /// Counts and sends nothing.
+    pub fn off() -> Telemetry {
+        Telemetry {
+            enabled: false,
+            service_name: String::new(),
+            hostname: String::new(),
+            enable_hostname: false,
+            enable_hostname_label: false,
+            enable_runtime_metrics: false,
+            inmem: None,
+            statsd: None,
+            statsite: None,
+            prometheus: None,
+            textfile: None,
+        }
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A port of all addresses of the machine, IPv4 and IPv6.
+    All(u16),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::All(port) => write!(f, ":{port}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! The keys of `[telemetry]`: their rows and what they mean.
+//! The keys of `[telemetry]`: their rows, and the addresses that they hold.
 //! Counts nothing and sends nothing.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::document::Table;
-use super::model::Telemetry;
+use super::model::{Listen, Telemetry};
 use super::reader::{Found, Reader};
 use super::report::Report;
 use super::schema::{Default, Schema, Type, Unit, key};
@@ -30,6 +31,7 @@ pub(super) static SINKS: Schema = Schema {
         key("statsd", Type::Table, Default::Unset, "sends metrics to statsd"),
         key("statsite", Type::Table, Default::Unset, "sends metrics to statsite"),
         key("prometheus", Type::Table, Default::Unset, "serves metrics to Prometheus"),
+        key("textfile", Type::Table, Default::Unset, "writes metrics to a file for node_exporter"),
     ]],
 };
 pub(super) static INMEM: Schema = Schema {
@@ -59,7 +61,12 @@ pub(super) static PROMETHEUS: Schema = Schema {
     path: "telemetry.sinks.prometheus",
     title: "`prometheus`",
     groups: &[&[
-        key("addr", Type::Text, Default::Needed, "the address to listen on, like `127.0.0.1:2112`"),
+        key(
+            "addr",
+            Type::Text,
+            Default::Needed,
+            "the address to listen on, like `127.0.0.1:2112`; `:2112` is all addresses, `unix:PATH` a socket",
+        ),
         key(
             "expiration",
             Type::Integer(Unit::Seconds),
@@ -67,6 +74,17 @@ pub(super) static PROMETHEUS: Schema = Schema {
             "a metric that was not renewed for this time is dropped; 0: never",
         ),
     ]],
+};
+
+pub(super) static TEXTFILE: Schema = Schema {
+    path: "telemetry.sinks.textfile",
+    title: "`textfile`",
+    groups: &[&[key(
+        "path",
+        Type::Text,
+        Default::Needed,
+        "the file, in the folder of node_exporter's textfile collector; its name ends in `.prom`",
+    )]],
 };
 
 /// Reads the table; without one, the defaults.
@@ -84,26 +102,96 @@ fn telemetry(reader: &Reader) -> Telemetry {
         let table = sinks.as_ref()?.table(name)?;
         Some(Reader::new(reader.report, schema, table.value, table.span))
     };
-    let address =
-        |sink: &Reader| sink.required("addr", "an address like `127.0.0.1:8125`").map(|addr| addr.value.into());
+    let enabled = reader.boolean("enabled");
+    if enabled && sinks.as_ref().is_none_or(|sinks| SINKS.keys().all(|row| !sinks.has(row.name))) {
+        let message = "telemetry is enabled and has no sink, so no metric is sent: add a table below `telemetry.sinks`";
+        reader.report.warn(reader.place("enabled"), message);
+    }
     Telemetry {
-        enabled: reader.boolean("enabled"),
+        enabled,
         service_name: reader.string("service_name"),
         hostname: reader.string("hostname"),
         enable_hostname: reader.boolean("enable_hostname"),
         enable_hostname_label: reader.boolean("enable_hostname_label"),
         enable_runtime_metrics: reader.boolean("enable_runtime_metrics"),
-        inmem: sink("inmem", &INMEM).and_then(|sink| {
-            let interval = positive(&sink, "interval")?;
-            Some((interval, positive(&sink, "retain")?))
-        }),
-        statsd: sink("statsd", &STATSD).and_then(|sink| address(&sink)),
-        statsite: sink("statsite", &STATSITE).and_then(|sink| address(&sink)),
+        inmem: sink("inmem", &INMEM).and_then(|sink| inmem(&sink)),
+        statsd: sink("statsd", &STATSD).and_then(|sink| receiver(&sink, enabled)),
+        statsite: sink("statsite", &STATSITE).and_then(|sink| receiver(&sink, enabled)),
         prometheus: sink("prometheus", &PROMETHEUS).and_then(|sink| {
             let expiration = sink.seconds_or_default("expiration");
-            Some((address(&sink)?, expiration))
+            Some((listen(&sink, enabled)?, expiration))
+        }),
+        textfile: sink("textfile", &TEXTFILE).and_then(|sink| {
+            let path = sink.required("path", "a path like `/var/lib/prometheus/node-exporter/remco.prom`")?;
+            if enabled && !path.value.ends_with(".prom") {
+                let message = "`path` does not end in `.prom`: node_exporter reads no other files";
+                sink.report.warn(path.span, message);
+            }
+            Some(path.value.into())
         }),
     }
+}
+
+fn inmem(sink: &Reader) -> Option<(Duration, Duration)> {
+    let interval = positive(sink, "interval")?;
+    let retain = positive(sink, "retain")?;
+    if retain < interval * 2 {
+        let message = "`retain` is less than two intervals: SIGUSR1 prints intervals that are over, and none is kept";
+        sink.report.warn(sink.place("retain"), message);
+    }
+    Some((interval, retain))
+}
+
+/// The host and the port to send to. In a table that is not used, anything may stand.
+fn receiver(sink: &Reader, enabled: bool) -> Option<(String, u16)> {
+    let addr = sink.required("addr", "an address like `127.0.0.1:8125`")?;
+    let parts = host_and_port(addr.value).filter(|(host, _)| !host.is_empty());
+    if parts.is_none() && enabled {
+        let shown = sink.report.show(addr.span, addr.value);
+        sink.report.error(addr.span, format!("`addr` {shown} has no host and port: set it like `127.0.0.1:8125`"));
+    }
+    parts.map(|(host, port)| (host.to_owned(), port))
+}
+
+/// The place to listen on.
+fn listen(sink: &Reader, enabled: bool) -> Option<Listen> {
+    let addr = sink.required("addr", "an address like `127.0.0.1:2112`")?;
+    if let Some(path) = addr.value.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Some(Listen::Unix(path.into()));
+    }
+    let place = host_and_port(addr.value).and_then(|(host, port)| match host {
+        "" => Some(Listen::All(port)),
+        "localhost" => Some(Listen::Tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))),
+        host => Some(Listen::Tcp(SocketAddr::new(host.parse::<IpAddr>().ok()?, port))),
+    });
+    let port_of_all = match &place {
+        Some(Listen::All(port)) => Some(*port),
+        Some(Listen::Tcp(address)) => address.ip().is_unspecified().then(|| address.port()),
+        Some(Listen::Unix(_)) | None => None,
+    };
+    match (&place, port_of_all) {
+        (None, _) if enabled => {
+            let shown = sink.report.show(addr.span, addr.value);
+            let form = "set it to an address of this machine with a port, like `127.0.0.1:2112`, or to `unix:PATH`";
+            sink.report.error(addr.span, format!("`addr` {shown} is no place to listen on: {form}"));
+        }
+        (_, Some(port)) if enabled => {
+            let advice = format!("set it to `127.0.0.1:{port}` if Prometheus runs on this machine");
+            sink.report.warn(addr.span, format!("metrics are served on all addresses: {advice}"));
+        }
+        _ => {}
+    }
+    place
+}
+
+fn host_and_port(addr: &str) -> Option<(&str, u16)> {
+    let (host, port) = addr.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    Some((host, port.parse().ok()?))
 }
 
 /// Seconds that must be there and not be zero: Go remco divides one by the other.
@@ -112,6 +200,10 @@ fn positive(reader: &Reader, key: &str) -> Option<Duration> {
     match &found {
         Some(found) if found.value < Duration::from_secs(1) => {
             reader.report.error(found.span, format!("`{key}` must be at least 1 second"));
+            return None;
+        }
+        Some(found) if found.value.subsec_nanos() > 0 => {
+            reader.report.error(found.span, format!("`{key}` must be whole seconds"));
             return None;
         }
         None if !reader.has(key) => {

@@ -99,6 +99,7 @@ fn an_empty_file_has_the_defaults() {
         statsd: None,
         statsite: None,
         prometheus: None,
+        textfile: None,
     };
     let expected = Config {
         log_level: LogLevel::Info,
@@ -188,7 +189,6 @@ name = "haproxy"
         backends: vec![backend],
     };
     assert_eq!(config.resources, [resource]);
-    assert_eq!(unsupported(&config), [] as [String; 0]);
 }
 
 #[test]
@@ -661,7 +661,8 @@ retain = 60
 [telemetry.sinks]
 statsd.addr = 'a:1'
 statsite.addr = 'b:2'
-prometheus = {addr = 'c:3'}
+prometheus = {addr = '127.0.0.1:3'}
+textfile.path = 'd.prom'
 ",
     )
     .load();
@@ -673,9 +674,10 @@ prometheus = {addr = 'c:3'}
         enable_hostname_label: true,
         enable_runtime_metrics: false,
         inmem: Some((Duration::from_secs(10), Duration::from_secs(60))),
-        statsd: Some("a:1".into()),
-        statsite: Some("b:2".into()),
-        prometheus: Some(("c:3".into(), Duration::ZERO)),
+        statsd: Some(("a".into(), 1)),
+        statsite: Some(("b".into(), 2)),
+        prometheus: Some((Listen::Tcp("127.0.0.1:3".parse().unwrap()), Duration::ZERO)),
+        textfile: Some("d.prom".into()),
     };
     assert_eq!(config.telemetry, expected);
 }

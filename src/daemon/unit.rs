@@ -1,11 +1,13 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
 //! updates; the loop says when a unit has its turn.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Change, Id, Pool, Report};
@@ -19,6 +21,7 @@ use crate::host::process::{self, Command, Ended, Exit, Pid, SignalTarget, Termin
 use crate::host::random;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
+use crate::metrics::{At, Registry};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
@@ -59,6 +62,8 @@ pub(super) struct Unit {
     pub(super) limits: Limits,
     /// Whether a file was replaced.
     pub(super) has_replaced: bool,
+    /// What happened, for telemetry; `None`: telemetry is off.
+    pub(super) record: Option<Record>,
     logger: Rc<Logger>,
 }
 
@@ -156,6 +161,7 @@ impl Unit {
             machine,
             limits: Limits::default(),
             has_replaced: false,
+            record: None,
             logger,
             config,
         }
@@ -403,6 +409,9 @@ impl Unit {
 
     fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
         let Ended { failure, took, output, left } = command.ended(exit);
+        if let Some(record) = &self.record {
+            record.command_took(job, took, at(&*self.world));
+        }
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {
             None => {
@@ -448,7 +457,7 @@ impl Unit {
     fn handle_all(&mut self, mut events: VecDeque<Event>) {
         let until = Instant::now() + LONGEST_TURN;
         while let Some(event) = events.pop_front() {
-            for effect in self.state.on(event, Instant::now()) {
+            for effect in self.decide(event) {
                 // Between two files nothing is half done and nothing is lost: here the rest can be left to the next turn.
                 match effect {
                     Effect::Stage(_) | Effect::Render if Instant::now() >= until => {
@@ -458,6 +467,31 @@ impl Unit {
                 }
             }
         }
+    }
+
+    /// Hands an event to the resource. What passes between them is recorded.
+    fn decide(&mut self, event: Event) -> Vec<Effect> {
+        let Some(record) = &mut self.record else { return self.state.on(event, Instant::now()) };
+        let at = at(&*self.world);
+        let is_step = matches!(event, Event::Rendered(_) | Event::Installed(_) | Event::Ended(_) | Event::Spawned(_));
+        record.event(&event, at);
+        let effects = self.state.on(event, at.instant);
+        record.effects(&effects, at);
+        if is_step && self.state.is_in_sync() {
+            record.succeeded(at);
+        }
+        effects
+    }
+
+    /// Begins to record what happens, or ends it.
+    pub(super) fn set_record(&mut self, registry: Option<&Rc<RefCell<Registry>>>) {
+        let config = &self.config;
+        let new = |registry| {
+            let templates = config.templates.iter().map(|template| template.dst.display().to_string()).collect();
+            let backends = config.backends.iter().map(|options| options.kind.name().to_owned());
+            Record::new(registry, config.name.clone(), templates, backends)
+        };
+        self.record = registry.map(|registry| self.record.take().unwrap_or_else(|| new(Rc::clone(registry))));
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {
@@ -592,7 +626,11 @@ impl Unit {
         };
         let output = &mut self.outputs[t];
         template.limits = self.limits;
+        let began = self.record.is_some().then(Instant::now);
         let rendered = template.render(store, &self.world);
+        if let (Some(record), Some(began), Ok(_)) = (&self.record, began, &rendered) {
+            record.rendered_in(began.elapsed(), at(&*self.world));
+        }
         let hints = template.take_hints();
         output.template = Some(template);
         for hint in hints {
@@ -706,6 +744,12 @@ impl Output {
         destination.sweep();
         Output { destination, template: None, content: Vec::new(), stage: None, written: None }
     }
+}
+
+/// The moment on both clocks.
+fn at(world: &dyn World) -> At {
+    let (unix, nanos) = world.now();
+    At { instant: Instant::now(), unix, nanos }
 }
 
 /// The name of a command in messages.

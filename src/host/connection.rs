@@ -123,6 +123,15 @@ impl Connection {
         }
     }
 
+    /// How many bytes wait to be sent.
+    pub fn unsent(&self) -> usize {
+        match &self.state {
+            State::Dialing(_) => self.early.len(),
+            State::Open(link) => link.unsent(),
+            State::Over => 0,
+        }
+    }
+
     /// When a turn is due although nothing is ready; `None`: never.
     pub fn due(&self) -> Option<Instant> {
         let step = match &self.state {

@@ -5,6 +5,7 @@ mod backlog;
 pub mod cause;
 pub mod client;
 pub mod connection;
+pub mod datagrams;
 pub mod dialer;
 pub mod dns;
 pub mod environment;
@@ -15,6 +16,7 @@ pub mod inotify;
 #[cfg(feature = "js")]
 pub mod javascript;
 pub mod link;
+pub mod listener;
 pub mod lock_file;
 pub mod logger;
 pub mod lookups;
@@ -31,5 +33,6 @@ pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "tls/none.rs"]
 pub mod tls;
+pub mod usage;
 pub mod wait;
 pub mod write;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{
     SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTERM, SIGURG,
-    SIGXFSZ,
+    SIGUSR1, SIGXFSZ,
 };
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -50,6 +50,9 @@ pub enum Signal {
     /// Any other signal: it is forwarded to the exec children.
     Other(i32),
 }
+
+/// SIGUSR1: prints the metrics of inmem, where they are kept.
+pub const USER_1: i32 = SIGUSR1;
 
 /// The highest signal number of Linux.
 const LAST: i32 = 64;

@@ -357,6 +357,11 @@ impl Resource {
         self.faults.any() || matches!(self.service, Service::Failed { .. } | Service::Down { .. })
     }
 
+    /// Whether no update runs, everything is in place and nothing fails.
+    pub fn is_in_sync(&self) -> bool {
+        matches!(self.update, Update::Idle) && self.has_started() && !self.is_failing()
+    }
+
     /// Whether nothing is left to do until a backend reports something new.
     pub fn settled(&self) -> bool {
         let idle = matches!(self.update, Update::Idle) && self.retry.at.is_none() && self.settle.due().is_none();

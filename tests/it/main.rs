@@ -74,6 +74,7 @@ mod stores;
 )]
 mod support;
 mod systemd;
+mod telemetry;
 #[cfg(feature = "tls")]
 mod tls;
 mod tutorial;

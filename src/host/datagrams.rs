@@ -1,0 +1,171 @@
+//! Sends datagrams by UDP to a host that is found by the project's own DNS. Sends what the socket takes at once and drops
+//! the rest: datagrams may be lost anyway. What they say is not its business.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::dns::{Found, Lookup, Query, Resolver};
+use super::wait::Interest;
+use crate::error::cause;
+
+/// A name is looked up again after this time, with the next datagrams.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// After a failed lookup nothing is looked up for this time.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What may wait for a lookup, in bytes. More is dropped.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// A receiver of datagrams.
+#[derive(Debug)]
+pub struct Datagrams {
+    host: String,
+    port: u16,
+    /// Connected, so that a refusal is heard.
+    socket: Option<UdpSocket>,
+    lookup: Option<Lookup>,
+    /// When a name may be looked up again.
+    stale: Option<Instant>,
+    waiting: Vec<Vec<u8>>,
+}
+
+impl Datagrams {
+    /// Nothing is looked up before the first datagram.
+    pub fn new(host: &str, port: u16) -> Datagrams {
+        let host = host.to_owned();
+        Datagrams { host, port, socket: None, lookup: None, stale: None, waiting: Vec::new() }
+    }
+
+    /// Appends what is to be polled.
+    pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
+        self.lookup.iter().for_each(|lookup| lookup.interests(out));
+    }
+
+    /// When a turn is due although nothing is ready; `None`: never.
+    pub fn due(&self) -> Option<Instant> {
+        self.lookup.as_ref().map(Lookup::due)
+    }
+
+    /// Sends datagrams, or keeps them until the host is found.
+    ///
+    /// # Errors
+    /// The datagrams, or those of before, were not taken. The text is the cause.
+    pub fn send<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+        resolver: &Resolver,
+        now: Instant,
+    ) -> Result<(), String> {
+        if self.stale.is_none_or(|at| at <= now) && self.lookup.is_none() {
+            match self.host.parse::<IpAddr>() {
+                Ok(address) if self.socket.is_none() => self.connect(address)?,
+                Ok(_) => {}
+                Err(_) => {
+                    self.lookup = Some(resolver.begin(Query::Host(self.host.clone()), now));
+                    self.stale = Some(now + FRESH);
+                }
+            }
+        }
+        let mut outcome = Ok(());
+        for datagram in datagrams {
+            match &self.socket {
+                Some(socket) => outcome = outcome.and(sent(socket, datagram)),
+                None if self.lookup.is_some() && self.has_room_for(datagram) => self.waiting.push(datagram.to_vec()),
+                None => {}
+            }
+        }
+        outcome
+    }
+
+    /// Continues the lookup.
+    ///
+    /// # Errors
+    /// The host is not found, or does not take the datagrams that waited.
+    pub fn turn(&mut self, now: Instant) -> Result<(), String> {
+        let Some(lookup) = &mut self.lookup else { return Ok(()) };
+        let Some(found) = lookup.turn(now) else { return Ok(()) };
+        self.lookup = None;
+        let waiting = std::mem::take(&mut self.waiting);
+        let address = match found {
+            Ok(Found::Addresses(addresses)) => addresses.first().copied(),
+            Ok(Found::Services(_)) => None,
+            Err(error) => {
+                self.stale = Some(now + PAUSE);
+                return Err(error.to_string());
+            }
+        };
+        let Some(address) = address else { return Ok(()) };
+        self.connect(address)?;
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let mut outcome = Ok(());
+        for datagram in waiting {
+            outcome = outcome.and(sent(socket, &datagram));
+        }
+        outcome
+    }
+
+    fn has_room_for(&self, datagram: &[u8]) -> bool {
+        self.waiting.iter().map(Vec::len).sum::<usize>() + datagram.len() <= MOST_WAITING
+    }
+
+    fn connect(&mut self, address: IpAddr) -> Result<(), String> {
+        let open = || {
+            let own: SocketAddr = match address {
+                IpAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+                IpAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let socket = UdpSocket::bind(own)?;
+            socket.set_nonblocking(true)?;
+            socket.connect((address, self.port))?;
+            Ok(socket)
+        };
+        self.socket = Some(open().map_err(|e: io::Error| cause(&e))?);
+        Ok(())
+    }
+}
+
+/// Sends one datagram. A full socket drops it.
+fn sent(socket: &UdpSocket, datagram: &[u8]) -> Result<(), String> {
+    match socket.send(datagram) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        // A refusal of an earlier datagram is told once; this one was not sent.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            let again = socket.send(datagram);
+            drop(again);
+            Err(cause(&e))
+        }
+        Err(e) => Err(cause(&e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::wait;
+
+    #[test]
+    fn an_address_is_sent_to_at_once_and_a_name_after_its_lookup() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let resolver = Resolver::default();
+        let mut buffer = [0; 100];
+        for host in ["127.0.0.1", "localhost"] {
+            let mut datagrams = Datagrams::new(host, port);
+            datagrams.send([&b"a"[..], b"b"].into_iter(), &resolver, Instant::now()).unwrap();
+            while let Some(due) = datagrams.due() {
+                let mut interests = Vec::new();
+                datagrams.interests(&mut interests);
+                wait::ready(&interests, Some(due));
+                datagrams.turn(Instant::now()).unwrap();
+            }
+            for want in [b"a", b"b"] {
+                let length = receiver.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], want, "{host}");
+            }
+        }
+    }
+}
