@@ -1,7 +1,6 @@
 //! JSON as Go's encoding/json writes it (keys sorted, HTML escaped), and read into values. YAML, which Go remco reads
 //! in the same function, is not here.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -22,10 +21,10 @@ pub fn parse(meter: &Meter, text: &[u8]) -> Result<Value, String> {
     // One of these bytes is between any two values.
     let values = 1 + text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
     bounded::check_list(meter, values, text.len())?;
-    let reader = Reader { hold: RefCell::new(meter.hold()), refused: RefCell::default() };
+    let mut reader = Reader { hold: meter.hold(), refused: None };
     let mut source = serde_json::Deserializer::from_slice(text);
-    let parsed = reader.deserialize(&mut source).and_then(|value| source.end().map(|()| value));
-    match (parsed, reader.refused.take()) {
+    let parsed = (&mut reader).deserialize(&mut source).and_then(|value| source.end().map(|()| value));
+    match (parsed, reader.refused) {
         (_, Some(refused)) => Err(refused),
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(format!("cannot parse as JSON: {error}")),
@@ -174,26 +173,25 @@ fn escape(rune: &[u8]) -> Option<String> {
 
 /// Builds the values of a document. Each one is charged and counted until the document is complete.
 struct Reader {
-    hold: RefCell<Hold>,
+    hold: Hold,
     /// Why no more values are accepted.
-    refused: RefCell<Option<String>>,
+    refused: Option<String>,
 }
 
 impl Reader {
     /// The memory of an item besides its text: a growing list has capacity for twice its items.
     const ITEM: usize = 2 * size_of::<Value>();
 
-    fn account<E: Error>(&self, bytes: usize) -> Result<(), E> {
-        let mut hold = self.hold.borrow_mut();
-        let accounted = hold.meter().charge(bytes).and_then(|()| hold.grow(bytes));
+    fn account<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
+        let accounted = self.hold.meter().charge(bytes).and_then(|()| self.hold.grow(bytes));
         accounted.map_err(|refused| {
-            self.refused.replace(Some(refused));
+            self.refused = Some(refused);
             E::custom("stopped")
         })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &Reader {
+impl<'de> DeserializeSeed<'de> for &mut Reader {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -201,7 +199,7 @@ impl<'de> DeserializeSeed<'de> for &Reader {
     }
 }
 
-impl<'de> Visitor<'de> for &Reader {
+impl<'de> Visitor<'de> for &mut Reader {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +233,7 @@ impl<'de> Visitor<'de> for &Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(self)? {
+        while let Some(item) = seq.next_element_seed(&mut *self)? {
             self.account(Reader::ITEM)?;
             items.push(item);
         }
@@ -246,7 +244,7 @@ impl<'de> Visitor<'de> for &Reader {
         let mut entries = BTreeMap::new();
         while let Some(key) = map.next_key::<String>()? {
             self.account(tree(entries.len() + 1) - tree(entries.len()) + key.len())?;
-            let value = map.next_value_seed(self)?;
+            let value = map.next_value_seed(&mut *self)?;
             entries.insert(Rc::from(key.into_bytes()), value);
         }
         Ok(Value::map(entries))
