@@ -10,7 +10,6 @@ mod unit;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Id, Pool};
@@ -39,7 +38,7 @@ use unit::{Due, Terminating, Unit};
 /// All resources at work.
 pub struct Daemon {
     mode: Mode,
-    signals: Arc<Signals>,
+    signals: Rc<Signals>,
     logger: Rc<Logger>,
     machine: Rc<Machine>,
     pool: Pool,
@@ -147,7 +146,7 @@ pub enum Ending {
 
 impl Daemon {
     /// `notify` reports the state of the program to systemd.
-    pub fn new(mode: Mode, signals: Arc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
+    pub fn new(mode: Mode, signals: Rc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
         Daemon {
             mode,
             signals,

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remco::cli::{self, Invocation, Options};
@@ -56,7 +55,7 @@ fn run(options: &Options) -> ExitCode {
         }
     };
     process::adopt_orphans();
-    let machine = Rc::new(Machine::new(Arc::clone(&signals)));
+    let machine = Rc::new(Machine::new(Rc::clone(&signals)));
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(Refused { headline, report, code }) => {

@@ -10,7 +10,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -43,7 +42,7 @@ pub struct Machine {
     zone: OnceCell<TimeZone>,
     resolver: Resolver,
     lookups: RefCell<Lookups>,
-    signals: Arc<Signals>,
+    signals: Rc<Signals>,
     config_was_read: Cell<bool>,
     scripts: RefCell<Rc<Scripts>>,
     /// The templates that were not empty when they were read.
@@ -52,7 +51,7 @@ pub struct Machine {
 
 impl Machine {
     /// `signals` end a render or a read in progress.
-    pub fn new(signals: Arc<Signals>) -> Machine {
+    pub fn new(signals: Rc<Signals>) -> Machine {
         Machine {
             zone: OnceCell::new(),
             resolver: Resolver::default(),

@@ -1,11 +1,12 @@
 //! Signals, by a pipe that wakes the loop. No other file installs handlers. The signal mask is not changed, so children
 //! start with the mask that this program was started with.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{
     SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTERM, SIGURG,
@@ -20,14 +21,14 @@ use super::wait::Wake;
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
-    came: Mutex<Came>,
+    arrived: RefCell<Arrived>,
     /// SIGTERM or SIGINT arrived while a read or a render was in progress, and stopped it.
-    stopped: AtomicBool,
+    stopped: Cell<bool>,
 }
 
 /// The signals that the handlers recorded, and those that were fetched from there.
 #[derive(Debug)]
-struct Came {
+struct Arrived {
     handlers: SignalDelivery<UnixStream, SignalOnly>,
     fetched: Numbers,
 }
@@ -77,7 +78,7 @@ impl Signals {
     ///
     /// # Errors
     /// The pipe cannot be created, or a necessary signal is blocked by the mask that the program was started with.
-    pub fn install() -> io::Result<Arc<Signals>> {
+    pub fn install() -> io::Result<Rc<Signals>> {
         // Without /proc the mask is unknown.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(name) = blocked(&status) {
@@ -95,11 +96,11 @@ impl Signals {
                 Err(e) => return Err(e),
             }
         }
-        let came = Mutex::new(Came { handlers, fetched: Numbers::default() });
-        let signals = Arc::new(Signals { pipe, came, stopped: AtomicBool::new(false) });
+        let arrived = RefCell::new(Arrived { handlers, fetched: Numbers::default() });
+        let signals = Rc::new(Signals { pipe, arrived, stopped: Cell::new(false) });
         // This reference is leaked: the handlers stay until the process ends. If the pipe were closed before they were gone,
         // a handler would write to a closed pipe. That raises SIGPIPE, whose handler writes again, without end.
-        std::mem::forget(Arc::clone(&signals));
+        std::mem::forget(Rc::clone(&signals));
         Ok(signals)
     }
 
@@ -127,8 +128,8 @@ impl Signals {
 
     /// Empties the pipe and fetches the signals that the handlers recorded.
     fn with_fetched<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
-        let mut came = self.came.lock().expect("the one thread never panics with it");
-        let Came { handlers, fetched } = &mut *came;
+        let mut arrived = self.arrived.borrow_mut();
+        let Arrived { handlers, fetched } = &mut *arrived;
         handlers.pending().for_each(|number| fetched.insert(number));
         look(fetched)
     }
@@ -171,9 +172,9 @@ impl Wake for Signals {
 
     fn woken(&self) -> bool {
         if self.with_fetched(|numbers| numbers.contains(SIGTERM) || numbers.contains(SIGINT)) {
-            self.stopped.store(true, Ordering::SeqCst);
+            self.stopped.set(true);
         }
-        self.stopped.load(Ordering::SeqCst)
+        self.stopped.get()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Interrupts a blocking read or a render: SIGTERM ends it at once.
-pub trait Wake: Debug + Send + Sync {
+pub trait Wake: Debug {
     /// Readable when a signal has arrived.
     fn fd(&self) -> BorrowedFd<'_>;
     /// Called before every wait and when `fd` is readable. Drains `fd`. Returns whether to abort; once true, it stays true.
