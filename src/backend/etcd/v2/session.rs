@@ -2,18 +2,21 @@
 //! next change of each) and what an answer, a failure or a passed deadline means. Opens no connection and reads no
 //! clock: events carry the time. The driver chooses the node and the pause after a failure.
 //!
-//! Each key is read at an index of its own. Its wait starts at the next index, so no change is lost between them.
+//! Each key is read at an index of its own. Its wait starts at the next index, so no change is lost between them. `waits` has the waits.
+
+mod waits;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::mirror::{Applied, Loading, Mirror, is_within};
+use self::waits::Wait;
+use super::mirror::{Loading, Mirror, is_within};
 use super::wire::{self, Entry, Head, Refusal, Why};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::pace::Pace;
-use crate::backend::etcd::subscription::{Goal, OTHER_CLUSTER};
-use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SLOW_RETRY};
+use crate::backend::etcd::subscription::Goal;
+use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
@@ -28,13 +31,6 @@ const SPREAD: Duration = Duration::from_secs(1);
 
 /// A wait delivers one change. The changes of a burst are reported together, at most this long after the first.
 const BURST: Duration = Duration::from_millis(100);
-
-/// A silent wait may be dead although its keys do not change. It is opened again as soon as the store has changed since
-/// it was opened, and at the latest after this time.
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
-
-/// The number of changes that etcd keeps. A wait cannot start at an older one without a read.
-const HISTORY: u64 = 1000;
 
 /// The options of one resource.
 pub struct Settings {
@@ -166,26 +162,6 @@ struct Doubts {
     keys: BTreeSet<Bytes>,
     /// The deadline for the waits to deliver these changes.
     until: Instant,
-}
-
-/// One watched key.
-struct Wait {
-    path: Vec<u8>,
-    /// The first index that may still bring a change.
-    next: u64,
-    /// The index at which the keys were read. Changes up to it are known.
-    read: u64,
-    open: Option<Open>,
-}
-
-/// A wait with the head of its answer.
-#[derive(Clone, Copy)]
-struct Open {
-    at: Instant,
-    /// The first index of the request.
-    from: u64,
-    /// The newest index when the wait was opened: changes up to it come from the history.
-    index: u64,
 }
 
 /// A read of all keys, one after the other.
@@ -361,13 +337,6 @@ impl Session {
         out.push(Action::Ask(Request { kind, target }));
     }
 
-    /// The wait to open next: the one that is furthest behind, so that a key with many changes does not starve the
-    /// others.
-    fn closed(&self) -> Option<usize> {
-        let closed = self.waits.iter().enumerate().filter(|(_, wait)| wait.open.is_none());
-        closed.min_by_key(|(_, wait)| wait.next).map(|(place, _)| place)
-    }
-
     fn probe(&self) -> (RequestKind, Vec<u8>, String) {
         // The user may read a key that is read or watched.
         let watched = self.waits.first().map(|wait| &*wait.path);
@@ -449,108 +418,10 @@ impl Session {
         out.push(self.report(Report::Snapshot(layer)));
     }
 
-    fn opened(&mut self, wait: usize, head: Head, now: Instant, out: &mut Vec<Action>) {
-        let wait = &mut self.waits[wait];
-        wait.open = Some(Open { at: now, from: wait.next, index: head.index });
-        if self.cluster.is_some_and(|cluster| cluster != head.cluster) {
-            return self.lost(Level::Warn, OTHER_CLUSTER, now, out);
-        }
-        let lags = head.index < wait.next.saturating_sub(1);
-        if self.waits.iter().all(|wait| wait.open.is_some()) {
-            self.watching.get_or_insert(now);
-            self.healthy(out);
-        }
-        // A node that lags behind catches up. If the store was restored from a backup, the wait is silent until the
-        // store passes its index.
-        let usual = now + self.jittered(self.settings.watch_deadline);
-        // Each wait has its own order of changes, independent of the others.
-        self.probe_at = Some(if lags { now } else { self.probe_at.unwrap_or(usual) });
-    }
-
-    fn changed(&mut self, wait: usize, event: wire::Event, now: Instant, out: &mut Vec<Action>) {
-        let wait = &mut self.waits[wait];
-        let Some(open) = wait.open.take() else { return };
-        if event.index < open.from {
-            // An immediate retry would have an equal answer.
-            self.asked.clone_from(&wait.path);
-            return self.failed("an answer to another wait", None, now, out);
-        }
-        if event.index < wait.next {
-            return;
-        }
-        wait.next = event.index.saturating_add(1);
-        if event.index <= wait.read {
-            return self.settle(&event.key);
-        }
-        self.newest = self.newest.max(event.index);
-        if event.index < open.index {
-            // More changes may follow at once.
-            self.burst.get_or_insert(now + BURST);
-        }
-        match self.mirror.apply(event) {
-            Applied::Changes { changes, trigger } => {
-                self.changes.extend(changes);
-                self.trigger |= trigger;
-            }
-            Applied::ReadAgain => {
-                self.read_all(ReadMode::Reset, out);
-                let part = self.up_to(Duration::from_secs(1));
-                let at = self.pace.next(now, |pause| pause.mul_f64(part.as_secs_f64()));
-                self.resting = Some(at).filter(|at| *at > now);
-            }
-        }
-    }
-
-    fn ended(&mut self, wait: usize, whole: bool, now: Instant, out: &mut Vec<Action>) {
-        let wait = &mut self.waits[wait];
-        let Some(open) = wait.open.take() else { return };
-        if now.saturating_duration_since(open.at) < LASTING {
-            self.asked.clone_from(&wait.path);
-            self.failed("wait ended without a change", None, now, out);
-        } else if whole {
-            // The history up to the opening of the wait held no change. Without this step a quiet key would fall out of
-            // the history.
-            wait.next = wait.next.max(open.index.saturating_add(1));
-        }
-    }
-
     fn quiet(&mut self, now: Instant, out: &mut Vec<Action>) {
         let catches_up = self.waits.iter().any(|wait| wait.open.is_none());
         if !(catches_up && self.burst.is_some_and(|until| now < until)) {
             self.flush(out);
-        }
-    }
-
-    /// Takes the answer to a probe for the newest index.
-    fn probed(&mut self, head: Head, now: Instant, out: &mut Vec<Action>) {
-        if let Some(reading) = self.stop_reading() {
-            return self.install(reading, head, now, out);
-        }
-        self.probe_at = Some(now + self.jittered(self.settings.watch_deadline));
-        if let Some(why) = self.store_changed(head) {
-            return self.lost(Level::Warn, why, now, out);
-        }
-        for (place, wait) in self.waits.iter_mut().enumerate() {
-            let Some(open) = wait.open else { continue };
-            let age = now.saturating_duration_since(open.at);
-            // The wait is not reopened here if its index has left the history, because that would cost a read. Its age
-            // decides then.
-            let cheap = head.index > open.index && head.index.saturating_sub(wait.next) < HISTORY;
-            if age >= LONGEST_WAIT || (cheap && age >= self.settings.watch_deadline) {
-                wait.open = None;
-                out.push(Action::Drop(place));
-            }
-        }
-    }
-
-    /// Why an index that a quorum has confirmed cannot belong to the store that was read and watched so far.
-    fn store_changed(&self, newest: Head) -> Option<&'static str> {
-        if self.cluster? != newest.cluster {
-            Some(OTHER_CLUSTER)
-        } else if newest.index < self.newest {
-            Some("etcd was put back to an earlier index")
-        } else {
-            None
         }
     }
 
@@ -625,53 +496,10 @@ impl Session {
         out.push(Action::Emit(Output::NodeFailed { words, not_before }));
     }
 
-    /// Whether the waits were open for so long that their end does not count as a failure to watch.
-    fn is_lasting(&self, now: Instant) -> bool {
-        self.watching.is_some_and(|since| now.saturating_duration_since(since) >= LASTING)
-    }
-
     /// Cancels the pending request.
     fn abort(&mut self, out: &mut Vec<Action>) {
         if self.pending.take().is_some() {
             out.push(Action::Abort);
-        }
-    }
-
-    /// Removes a key from the doubtful ones: a wait delivered the change that a read had found.
-    fn settle(&mut self, key: &[u8]) {
-        if let State::Known { doubts: Some(doubts), .. } = &mut self.state {
-            // A deleted directory takes all keys below it along.
-            doubts.keys.retain(|doubtful| !is_within(doubtful, key));
-            if doubts.keys.is_empty() {
-                self.skip_what_was_read();
-            }
-        }
-    }
-
-    /// The waits continue behind the last read. An open wait may still deliver one change from before it.
-    fn skip_what_was_read(&mut self) {
-        self.forget_doubts();
-        for wait in &mut self.waits {
-            wait.next = wait.next.max(wait.read.saturating_add(1));
-        }
-    }
-
-    fn forget_doubts(&mut self) {
-        if let State::Known { doubts, .. } = &mut self.state {
-            *doubts = None;
-        }
-    }
-
-    /// Closes all waits.
-    fn close(&mut self, out: &mut Vec<Action>) {
-        // After waits that lasted, losses are counted from zero. Proxies end silent waits.
-        if self.now.is_some_and(|now| self.is_lasting(now)) {
-            self.losses = 0;
-        }
-        (self.watching, self.probe_at) = (None, None);
-        self.forget_doubts();
-        if self.waits.iter_mut().filter_map(|wait| wait.open.take()).count() > 0 {
-            out.push(Action::Close);
         }
     }
 

@@ -7,7 +7,8 @@ use super::super::mirror::Remembering;
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::driver::core::{Command, Core};
-use crate::backend::failover::{Deadline, Failover, SHORTEST_BACKOFF, Start};
+use crate::backend::etcd::subscription::OTHER_CLUSTER;
+use crate::backend::failover::{Deadline, Failover, LASTING, SHORTEST_BACKOFF, Start};
 use crate::store::Bytes;
 
 /// The cluster that everything comes from unless a test says otherwise.
