@@ -13,18 +13,18 @@ use super::Fault;
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// In characters, from 0.
+    /// The position in the text, in characters from 0.
     index: usize,
-    /// From 0.
+    /// The line, from 0.
     pub line: usize,
-    /// In characters, from 0.
+    /// The column, in characters from 0.
     pub column: usize,
 }
 
 /// A piece of the text that means one thing.
 #[derive(Debug)]
 pub struct Token<'t> {
-    /// What it is.
+    /// The kind of the token.
     pub kind: Kind<'t>,
     /// Before the first character.
     pub start: Mark,
@@ -32,7 +32,7 @@ pub struct Token<'t> {
     pub end: Mark,
 }
 
-/// What a token is. Those without characters of their own come from the indentation.
+/// The kind of a token. Kinds without characters of their own come from the indentation.
 #[derive(Debug)]
 pub enum Kind<'t> {
     /// Nothing follows.
@@ -48,18 +48,18 @@ pub enum Kind<'t> {
     TagDirective {
         /// With both `!`.
         handle: &'t str,
-        /// What the handle stands for.
+        /// The prefix of the handle.
         prefix: String,
     },
     /// `---`
     DocumentStart,
     /// `...`
     DocumentEnd,
-    /// Of the indentation: items follow, each behind a [`Kind::BlockEntry`].
+    /// From the indentation: items follow, each behind a [`Kind::BlockEntry`].
     BlockSequenceStart,
-    /// Of the indentation: keys and values follow.
+    /// From the indentation: keys and values follow.
     BlockMappingStart,
-    /// Of the indentation: ends the block that began last.
+    /// From the indentation: the end of the innermost block.
     BlockEnd,
     /// `[`
     FlowSequenceStart,
@@ -83,7 +83,7 @@ pub enum Kind<'t> {
     Anchor(&'t str),
     /// `!handle!suffix`
     Tag {
-        /// With its `!`; empty for `!<suffix>` and where the tag is `!` alone.
+        /// The handle with its `!`; empty for `!<suffix>` and for the tag `!`.
         handle: &'t str,
         /// With escapes resolved.
         suffix: String,
@@ -109,17 +109,17 @@ pub struct Scanner<'t> {
     /// In bytes.
     position: usize,
     mark: Mark,
-    /// What was scanned and not taken yet.
+    /// The tokens that were scanned and not taken yet.
     tokens: VecDeque<Token<'t>>,
-    /// How many tokens were taken.
+    /// The number of taken tokens.
     taken: usize,
     ended: bool,
-    /// The column of the block around; -1 outside of all.
+    /// The column of the enclosing block; -1 outside of all blocks.
     indent: isize,
-    /// Those of the blocks around that one.
+    /// The columns of the blocks around that one.
     indents: Vec<isize>,
     key_allowed: bool,
-    /// What may turn out to be a key: one place outside of all brackets and one for each open bracket.
+    /// The possible keys: one place outside of all brackets and one for each open bracket.
     keys: Vec<Candidate>,
     /// No earlier place of `keys` holds a possible key.
     oldest: usize,
@@ -129,7 +129,7 @@ pub struct Scanner<'t> {
 #[derive(Clone, Copy, Default)]
 struct Candidate {
     possible: bool,
-    /// Nothing else can stand in its place.
+    /// Only a key is allowed at this place.
     required: bool,
     /// The number of its first token.
     token: usize,
@@ -140,7 +140,7 @@ struct Candidate {
 const LONGEST_KEY: usize = 1024;
 
 impl<'t> Scanner<'t> {
-    /// At the beginning of a text.
+    /// A scanner at the beginning of a text.
     pub fn new(text: &'t str) -> Scanner<'t> {
         Scanner {
             text,
@@ -175,7 +175,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Whether the next token is not known yet: a key's own token may have to be put before it.
+    /// Whether the next token is not certain yet: the token of a key may have to precede it.
     fn needs_more(&mut self) -> Result<bool, Fault> {
         if self.tokens.is_empty() {
             return Ok(true);
@@ -364,7 +364,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// What comes next may be a key.
+    /// Notes that the next token may be a key.
     fn save_key(&mut self) -> Result<(), Fault> {
         if self.key_allowed {
             self.drop_key()?;
@@ -378,7 +378,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// What might have been a key is none.
+    /// Drops the possible key.
     fn drop_key(&mut self) -> Result<(), Fault> {
         match self.keys.last_mut() {
             Some(key) if key.possible && key.required => Err(Fault::new(key.mark, NO_COLON)),

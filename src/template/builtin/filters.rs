@@ -15,28 +15,28 @@ use crate::template::value::yaml;
 
 /// One filter.
 pub struct Filter {
-    /// As it is written behind a `|`.
+    /// The name behind the `|`.
     pub name: &'static str,
     call: Call,
     reads: Reads,
 }
 
-/// What of its value and argument a filter goes through, whatever it makes of it. Items of lists are charged where they
-/// are gone through, and so is what is made.
+/// The parts of its value and argument that a filter reads in any case. Items of lists are charged when they are read,
+/// and results when they are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
-    /// Texts as a whole.
+    /// Whole texts.
     Texts,
-    /// The argument alone, of which every filter takes the whole text.
+    /// Only the argument, whose whole text every filter reads.
     Argument,
-    /// Nothing of either that depends on its size.
+    /// Nothing that depends on the size of either.
     Nothing,
 }
 
-/// What a call costs in any case, in bytes.
+/// The fixed cost of a call, in bytes.
 const CALL: usize = STEP;
 
-/// The argument is nil where the template gives none.
+/// The body of a filter. The argument is nil if the template has none.
 type Call = fn(&Env, &Value, &Value) -> Result<Value, String>;
 
 impl Filter {
@@ -51,12 +51,12 @@ impl Filter {
         (self.call)(env, value, argument)
     }
 
-    /// What is known to read less than whole texts.
+    /// The filter, with the parts that it reads, if these are less than whole texts.
     const fn reads(self, reads: Reads) -> Filter {
         Filter { reads, ..self }
     }
 
-    /// Whether `name(..)` may have that many arguments.
+    /// Whether `name(..)` may have this many arguments.
     pub fn check_count(given: usize) -> Result<(), String> {
         match given {
             1 | 2 => Ok(()),
@@ -150,7 +150,7 @@ const fn row(name: &'static str, call: Call) -> Filter {
     Filter { name, call, reads: Reads::Texts }
 }
 
-/// No function gives a time, so there is never one to show; the tag `now` is what shows it.
+/// No function returns a time, so this filter never has one; the tag `now` shows times.
 fn date(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Err(format!("takes a time, not {}", value.kind()))
 }
@@ -163,7 +163,7 @@ fn default_if_none(_: &Env, value: &Value, argument: &Value) -> Result<Value, St
     Ok(if let Value::Nil = value { argument } else { value }.clone())
 }
 
-/// Nothing is escaped unasked, so nothing has to be kept from it.
+/// Returns the value: values are only escaped on request, and `run/kept.rs` has the mark for `autoescape`.
 fn safe(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(value.clone())
 }
@@ -172,7 +172,7 @@ fn stringformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     printf::sprintf(&env.meter, &argument.text(), std::slice::from_ref(value))
 }
 
-/// JSON and YAML alike, whatever the filter is called.
+/// Reads JSON and YAML, whatever the filter's name says.
 fn parse(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     match value {
         Value::Str(text) => yaml::parse(&env.meter, text),
@@ -188,7 +188,7 @@ fn to_pretty_json(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     json::write(&env.meter, value, Style::Pretty)
 }
 
-/// The argument is `indent=N`, and whatever else is separated by commas.
+/// The argument is `indent=N`. Other parts between commas are ignored.
 fn to_yaml(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = argument.text();
     let text = String::from_utf8_lossy(&text);
@@ -202,7 +202,7 @@ fn to_yaml(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     }
 }
 
-/// The argument is `yes,no` or `yes,no,maybe`; without a maybe nothing is a "maybe".
+/// The argument is `yes,no` or `yes,no,maybe`. Without the third text, nil gives `maybe`.
 fn yesno(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = argument.text();
     let mut choices: [&[u8]; 3] = [b"yes", b"no", b"maybe"];

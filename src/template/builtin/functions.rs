@@ -1,5 +1,5 @@
-//! The functions a template can call, in one table: its rows are what calls, the checks at compile time and the
-//! documentation go by. The language's own types are in `value`, printf's verbs in `printf`.
+//! The functions a template can call, in one table, from which calls, checks at compile time and the documentation
+//! come. The types of the language are in `value`, the verbs of printf in `printf`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,19 +17,19 @@ use crate::template::world::Srv;
 
 /// One function: `getv("/key", "default")`.
 pub struct Function {
-    /// As it is written in a call.
+    /// The name in a call.
     pub name: &'static str,
-    /// What it takes.
+    /// The signature.
     pub signature: Signature,
     body: Body,
-    /// Whether it looks through a part of the store.
+    /// Whether the function searches a part of the store.
     searches: bool,
 }
 
-/// What a call costs in any case, in bytes.
+/// The fixed cost of a call, in bytes.
 const CALL: usize = 32 * STEP;
 
-/// A search goes through a part of the store that is not known before: it costs a byte for so many keys.
+/// A search reads an unknown part of the store: it costs one byte for this many keys.
 const SEARCHED: usize = 16;
 
 type Body = fn(&Env, Args<'_>) -> Result<Value, String>;
@@ -37,7 +37,7 @@ type Body = fn(&Env, Args<'_>) -> Result<Value, String>;
 impl Function {
     /// Calls it. The error does not repeat the name: the caller puts it in front.
     pub fn call(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
-        // Every function goes through the texts that it is given; one that looks through the store reads more.
+        // Every function reads its text arguments. A search in the store reads more.
         let read: usize = args.iter().map(Value::text_len).sum();
         let looked_through = if self.searches { env.store.size() / SEARCHED } else { 0 };
         env.meter.charge(CALL + read + looked_through)?;
@@ -139,7 +139,7 @@ fn pairs<'s>(env: &Env, found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> 
     let mut items = Vec::new();
     for (key, value) in found {
         if items.len() == items.capacity() {
-            // The old place is still there while the items move to the new one.
+            // The old memory is still allocated while the items move to the new one.
             held.grow(3 * items.len() * size_of::<Value>())?;
         }
         env.meter.charge(size_of::<Value>())?;
@@ -149,7 +149,7 @@ fn pairs<'s>(env: &Env, found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> 
     Ok(Value::list(ListKind::Pairs, items))
 }
 
-/// Where there is nothing, the original's list was never made, which shows in JSON.
+/// Without a match the list of Go remco is nil, which is visible in JSON.
 fn names_of(names: Vec<Bytes>) -> Value {
     let kind = if names.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
     Value::list(kind, names.into_iter().map(Value::Str).collect())
@@ -200,7 +200,7 @@ fn lookup_ip(env: &Env, args: Args<'_>) -> Result<Value, String> {
 fn lookup_srv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let (service, protocol, domain) = (host(args.text(0))?, host(args.text(1))?, host(args.text(2))?);
     let mut records = env.world.lookup_srv(service, protocol, domain)?;
-    // As one text each: that is the order templates were written against, and it is always the same.
+    // Each record is compared as one text, which gives a fixed order, the one of Go remco.
     records.sort_by_cached_key(|r| format!("{}{}{}{}", r.target, r.port, r.priority, r.weight));
     Ok(Value::list(ListKind::Srv, records.into_iter().map(Value::object).collect()))
 }

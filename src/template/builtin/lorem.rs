@@ -1,5 +1,4 @@
-//! Filler text for the tag `lorem`: the words that printers have used for it since long before Django, and the units in
-//! which they are asked for. What a template gets of it is printed in `render`.
+//! Filler text for the tag `lorem`: the traditional words of printers, and the units of the tag. `render` prints them.
 
 /// How much of the text a tag prints.
 pub(crate) struct Lorem {
@@ -18,13 +17,13 @@ pub(crate) enum Unit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// From the beginning, and from there again at the end.
+    /// The words from the beginning, repeated at the end.
     Text,
     Random,
 }
 
 impl Unit {
-    /// What the tag calls it (Django's and pongo2's letters).
+    /// The letter in the tag (as in Django and pongo2).
     pub fn of(method: &[u8]) -> Option<Unit> {
         match method {
             b"w" => Some(Unit::Words),
@@ -42,7 +41,7 @@ impl Unit {
         }
     }
 
-    /// What stands between two units, before each and behind each.
+    /// The texts between two units, before each and behind each.
     pub fn marks(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Unit::Words => (" ", "", ""),

@@ -1,5 +1,5 @@
-//! What templates can call: functions, filters, those of the user as data, and the environment that they are called in.
-//! Knows values, not syntax.
+//! The callables of templates: functions, filters, filters of the user as data, and their environment. Knows values,
+//! not syntax.
 
 pub mod env;
 pub mod filters;

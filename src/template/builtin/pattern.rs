@@ -1,11 +1,11 @@
-//! Regular expressions as Go's package regexp reads them (RE2), for the filter that makes patterns of what it is given.
-//! All ways through a pattern are followed at once, so the time is linear in the text. Classes of Unicode (`\pL`) and
-//! multi-line mode are not here.
+//! Regular expressions as Go's package regexp reads them (RE2), for the filter whose argument is a pattern. All
+//! alternatives are followed at once, so the time is linear in the text. Classes of Unicode (`\pL`) and multi-line mode
+//! are not here.
 
 use crate::template::value::meter::Meter;
 use crate::template::value::runes;
 
-/// The most instructions of a pattern, and its deepest nesting.
+/// The limits of a pattern's instructions and nesting.
 const LARGEST: usize = 2000;
 const DEPTH: usize = 100;
 
@@ -16,7 +16,7 @@ pub struct Pattern {
 
 enum Step {
     One(Class),
-    /// Goes on at both, the first one is preferred.
+    /// Continues at both; the first one is preferred.
     Fork(usize, usize),
     Go(usize),
     Assert(Assertion),
@@ -49,7 +49,7 @@ impl Class {
         (within(c) || self.any_case && other_case()) != self.negated
     }
 
-    /// The ranges of what the class has.
+    /// The ranges of the class.
     fn positive(&self) -> Vec<(char, char)> {
         if !self.negated {
             return self.ranges.clone();
@@ -97,10 +97,10 @@ impl Pattern {
         Ok(Pattern { code })
     }
 
-    /// Where the first match from a place on that is not empty begins and ends.
+    /// The first non-empty match from a position on.
     ///
     /// # Errors
-    /// The render is over: each character costs what is followed in the pattern.
+    /// The render is over. Each character costs the number of followed alternatives.
     pub fn find(&self, meter: &Meter, text: &[u8], mut start: usize) -> Result<Option<(usize, usize)>, String> {
         while start <= text.len() {
             match self.first(meter, text, start)? {
@@ -133,7 +133,7 @@ impl Pattern {
                     }
                     Step::Found => {
                         best = Some((from, at));
-                        // What comes behind it is less preferred.
+                        // The alternatives behind it are less preferred.
                         break;
                     }
                     _ => {}
@@ -152,7 +152,7 @@ impl Pattern {
     }
 }
 
-/// The places in a pattern that are followed, preferred ones first, each with where its match began.
+/// The followed positions in a pattern, preferred ones first, each with the beginning of its match.
 struct Threads {
     list: Vec<(usize, usize)>,
     seen: Vec<bool>,
@@ -325,7 +325,7 @@ impl Parser<'_> {
         let (least, most) = inner
             .split_once(',')
             .map_or((inner, Some(inner)), |(least, most)| (least, Some(most).filter(|most| !most.is_empty())));
-        // What is no count stands for itself.
+        // Other text in braces is literal.
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(least) || most.is_some_and(|most| !is_number(most)) {
             return Ok(None);
@@ -372,7 +372,7 @@ impl Parser<'_> {
         })
     }
 
-    /// What stands behind `(`.
+    /// Parses the text behind `(`.
     fn group(&mut self) -> Result<Node, String> {
         let outer = (self.any_case, self.dot_all, self.lazy);
         if self.take("?") {
@@ -383,7 +383,7 @@ impl Parser<'_> {
                 };
                 self.rest = rest;
             } else if self.flags()? {
-                // They hold up to the end of the group around.
+                // The flags apply up to the end of the enclosing group.
                 return Ok(Node::Empty);
             }
         }
@@ -411,7 +411,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands behind a `\`, other than assertions.
+    /// Parses the text behind a `\`, except assertions.
     fn escape(&mut self, c: char) -> Result<Class, String> {
         let digits = vec![('0', '9')];
         let word = vec![('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')];
@@ -451,7 +451,7 @@ impl Parser<'_> {
         u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)
     }
 
-    /// What stands behind `[`.
+    /// Parses the text behind `[`.
     fn class(&mut self) -> Result<Class, String> {
         let negated = self.take("^");
         let mut ranges = Vec::new();

@@ -1,5 +1,5 @@
-//! Filters that a user adds to the language: what one must be able to do, and their table, which comes through
-//! the World. Nothing is known here of the language they are written in; `host` runs them.
+//! Filters that a user adds to the language: their interface and their table. Does not know the language of the
+//! filters; `host` runs them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::template::value::Value;
 
 /// A filter of the user.
 pub trait Script {
-    /// `value | name:argument`; the argument is nil where the template gives none. What the call costs it charges to the
-    /// meter of `env`. The error does not repeat the name: the caller puts it in front.
+    /// `value | name:argument`. The argument is nil if the template has none. The call charges its cost to the meter of
+    /// `env`. The error does not repeat the name: the caller adds it.
     fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String>;
 }
 
@@ -23,7 +23,7 @@ pub struct Scripts {
 }
 
 impl Scripts {
-    /// Whether there are none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -33,7 +33,7 @@ impl Scripts {
         self.table.insert(name.into(), Rc::new(script));
     }
 
-    /// The filter of a name: one of the user goes before one of the language.
+    /// The filter of a name: a filter of the user has priority over one of the language.
     pub(crate) fn lookup(&self, name: &str) -> Option<AnyFilter> {
         match self.table.get_key_value(name) {
             Some((name, script)) => Some(AnyFilter::Script(name.clone(), script.clone())),
@@ -54,7 +54,7 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// What a template calls by the name of a filter.
+/// The filter that a name means.
 #[derive(Clone)]
 pub(crate) enum AnyFilter {
     BuiltIn(&'static Filter),

@@ -13,7 +13,7 @@ use crate::template::syntax::ast::Need;
 
 /// Why there is no program of a file.
 pub(crate) enum Failure {
-    /// It could not be read.
+    /// The file could not be read.
     Read(String),
     Compile(Error),
 }

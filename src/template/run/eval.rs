@@ -1,5 +1,5 @@
-//! Evaluates expressions, to plain values or to what variables keep of them. What single values mean is in `value`, what
-//! calls do is in the tables of functions and filters.
+//! Evaluates expressions, to plain values or to the values of variables. The operations on values are in `value`, the
+//! bodies of calls in the tables of functions and filters.
 
 use std::mem;
 use std::rc::Rc;
@@ -113,7 +113,7 @@ impl Render {
         Ok(value)
     }
 
-    /// `x.Key` of a pair or map, read without taking hold of it: most of what templates print.
+    /// `x.Key` of a pair or map, read without a clone of it, because most tags of templates print such a value.
     fn first_field(&self, path: &Path) -> Option<Outcome<Value>> {
         let (None, Some(Step { access: Access::Field(field), args: None, span })) =
             (&path.head.args, path.steps.first())
@@ -140,7 +140,7 @@ impl Render {
             (Access::Field(name), None) => self.called_at(step.span, || value.field(name)),
             (Access::Field(name), Some(args)) => {
                 let values = self.arguments(args)?;
-                // A key or a member is looked for.
+                // A key or a member is searched.
                 let read = values.as_slice().first().map_or(0, Value::text_len);
                 self.charge(STEP + read, step.span)?;
                 match self.called_at(step.span, || value.call(name, values.as_slice())) {
@@ -158,14 +158,14 @@ impl Render {
                 self.hint_field(value, path, at);
                 Ok(Value::Nil)
             }
-            // Most are a part of what is there already; a method without arguments may make something.
+            // Most results are a part of an existing value. A method without arguments may create one.
             Ok(value) if step.args.is_none() => self.made(value, step.span),
             Ok(value) => Err(Stop::At(step.span, in_path(format!("is {}, not a function", value.kind())))),
             Err(message) => Err(Stop::At(step.span, in_path(message))),
         }
     }
 
-    /// `kv.key` is nothing, and looks right.
+    /// Notes a hint for `kv.key`, which is nil and looks correct.
     fn hint_field(&self, value: &Value, path: &Path, at: usize) {
         let Step { access: Access::Field(name), span, .. } = &path.steps[at] else { return };
         let program = self.program.borrow();
@@ -201,7 +201,7 @@ impl Render {
         };
         match value {
             Some(value) => self.variable(head, value),
-            // The original prints nothing where functions are hidden, called or not. Filters are never hidden.
+            // Go remco prints nothing where functions are hidden, called or not. Filters are never hidden.
             None if hidden && matches!(head.callee, Some(Callee::Function(_))) => Ok(Value::Nil),
             None => self.builtin(head),
         }
@@ -222,7 +222,7 @@ impl Render {
         if args.is_some() { Err(self.no_function(head, &value)) } else { Ok(value) }
     }
 
-    /// A function or filter, where no variable has the name.
+    /// Calls a function or filter if no variable has the name.
     fn builtin(&self, head: &Head) -> Outcome<Value> {
         match (&head.callee, &head.args) {
             (Some(Callee::Function(function)), args) => {
@@ -273,7 +273,7 @@ impl Render {
         Ok(values)
     }
 
-    /// Accounts for a value that a call made, and refuses one that is larger than a result may be.
+    /// Counts the memory of a call's result, and refuses one that exceeds the size limit of a result.
     fn made(&self, value: Value, span: Span) -> Outcome<Value> {
         self.charge(STEP, span)?;
         let limit = self.env.meter.limits().output;
@@ -290,7 +290,7 @@ impl Render {
         self.library.names().text(name).clone()
     }
 
-    /// A path up to one of its steps, as errors name it.
+    /// The text of a path up to one of its steps, for errors.
     fn path_text(&self, path: &Path, last: usize) -> String {
         let mut text = self.text(path.head.name).to_string();
         for step in &path.steps[..=last] {
@@ -304,7 +304,7 @@ impl Render {
     }
 }
 
-/// What variables keep.
+/// The values of variables.
 impl Render {
     /// Evaluates an expression for a variable, for `ifchanged` or to be printed under `autoescape`.
     pub(crate) fn eval_kept(&self, expr: &Expr) -> Outcome<Value> {
@@ -329,7 +329,7 @@ impl Render {
             return Ok(head);
         }
         if path.steps.is_empty() {
-            // What a macro prints is safe; it is called without parentheses too.
+            // The output of a macro is safe. A macro is called without parentheses too.
             return Ok(match self.eval(expr)? {
                 text @ Value::Str(_) => kept::safe(text),
                 value => value,
@@ -352,7 +352,7 @@ impl Render {
             let after = self.filter(&call.filter, &before, &kept::plain(&argument), call.span)?;
             value = match (call.filter.name(), &before, &after) {
                 ("truncatechars_html" | "truncatewords_html", _, Value::Str(_)) => kept::safe(after),
-                // These give what they are given, with what it carries.
+                // These filters return their value with its marks.
                 ("safe", ..) => value,
                 ("default", ..) if before.truthy() => value,
                 ("default", ..) => argument,
@@ -400,7 +400,7 @@ impl Arguments {
     }
 }
 
-/// The filter `default` is never reached where a key is missing, so this tells what is.
+/// The hint for a missing key: the filter `default` never runs, because the function has failed.
 pub(crate) fn default_hint(stop: Stop, filters: &[FilterCall]) -> Stop {
     let has_default = || filters.iter().any(|call| matches!(call.filter.name(), "default" | "default_if_none"));
     match stop {

@@ -1,5 +1,5 @@
-//! What the original's values carry beside themselves, where it shows: that a text is safe from escaping, and that a
-//! field of `forloop` is read when it is used, not when it is kept. Variables hold such values; all else sees plain ones.
+//! The marks of values in variables, as in Go remco: a text is safe from escaping, and a field of `forloop` is read at
+//! each use. Other code sees plain values.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use crate::template::run::loops::LoopInfo;
 use crate::template::syntax::ast::{Access, Path};
 use crate::template::value::{Object, Value};
 
-/// A value with what it carries.
+/// A value with its mark.
 enum Kept {
     /// A text that `autoescape` leaves alone.
     Safe(Value),
@@ -36,7 +36,7 @@ fn kept(value: &Value) -> Option<&Kept> {
     object.downcast_ref()
 }
 
-/// The value without what it carries, as it is now.
+/// The present value without its mark.
 pub(crate) fn plain(value: &Value) -> Value {
     match kept(value) {
         Some(Kept::Safe(text)) => text.clone(),
@@ -50,7 +50,7 @@ pub(crate) fn safe(text: Value) -> Value {
     Value::object(Kept::Safe(text))
 }
 
-/// Whether a value carries something.
+/// Whether a value has a mark.
 pub(crate) fn is_kept(value: &Value) -> bool {
     kept(value).is_some()
 }
@@ -59,7 +59,7 @@ pub(crate) fn is_safe(value: &Value) -> bool {
     matches!(kept(value), Some(Kept::Safe(_)))
 }
 
-/// `forloop.Counter`, `forloop.Parentloop.First`, where that is what a path leads to.
+/// `forloop.Counter`, `forloop.Parentloop.First`, if a path leads to such a field.
 pub(crate) fn field_of_loop(head: Value, path: &Path) -> Option<Value> {
     let mut value = head;
     for (at, step) in path.steps.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The loops that are open in a render, what `forloop` tells of them, and what nodes remember from one round to the next.
-//! Only data: `render` opens and closes them.
+//! The open loops of a render, the fields of `forloop`, and the memory of nodes between rounds. Contains only data:
+//! `render` opens and closes the loops.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,16 +9,16 @@ use crate::template::value::{Data, Object, Rows, Value};
 
 /// A loop that is open.
 pub(crate) struct OpenLoop {
-    /// `None`: what it goes through cannot be gone through, so there are no rounds.
+    /// The rows; `None`: the value is not iterable, so there are no rounds.
     pub rows: Option<Rows>,
-    /// How many rounds have begun.
+    /// The number of rounds that have begun.
     pub round: usize,
     pub info: Rc<LoopInfo>,
 }
 
-/// What a node remembers.
+/// The memory of a node.
 pub(crate) enum Memory {
-    /// How often a cycle was reached.
+    /// How often a cycle has run.
     Turns(usize),
     Values(Vec<Value>),
     Text(Bytes),
@@ -36,13 +36,13 @@ pub(crate) struct LoopInfo {
 }
 
 impl LoopInfo {
-    /// Before the first round. `parent`: the `forloop` of the loop around it.
+    /// The state before the first round. `parent` is the `forloop` of the enclosing loop.
     pub fn within(parent: Option<Value>) -> LoopInfo {
         LoopInfo { parent, ..LoopInfo::default() }
     }
 
-    /// First and Last are set on the way and not taken back, which shows where a text is gone through in reverse: its
-    /// rounds are numbered downwards.
+    /// First and Last are set during the loop and not reset, which is visible for a reversed text: its rounds are
+    /// numbered downwards.
     pub fn begin(&self, number: usize) {
         self.number.set(number);
         if number == 1 {
@@ -54,7 +54,7 @@ impl LoopInfo {
     }
 }
 
-/// The fields of `forloop`, as the original declares them.
+/// The fields of `forloop`, as in Go remco.
 const FIELDS: [&str; 7] = ["Counter", "Counter0", "Revcounter", "Revcounter0", "First", "Last", "Parentloop"];
 
 impl Object for LoopInfo {

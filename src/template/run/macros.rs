@@ -1,5 +1,5 @@
-//! What is rendered where it is called: macros, and the `Super` of a block. Both are values, so that they go where
-//! variables go; how they are compiled is in `lower`.
+//! The callable units: macros, and the `Super` of a block. Both are values, so that variables can hold them. `lower`
+//! compiles them.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -13,11 +13,11 @@ use crate::template::syntax::ast::Arg;
 use crate::template::syntax::names::Name;
 use crate::template::value::{Object, Value};
 
-/// A macro where it is defined or imported.
+/// A macro in its scope.
 struct Macro {
     program: Rc<Program>,
     node: Rc<MacroNode>,
-    /// The scope it was defined in. A call sees this one, not the scope of the call.
+    /// The scope of its definition. A call uses this one, not the scope of the call.
     scope: usize,
 }
 
@@ -32,7 +32,7 @@ impl Render {
         Ok(())
     }
 
-    /// Calls a value if it is a macro: what the macro prints is the value of the call.
+    /// Calls a value if it is a macro. The result is the output of the macro.
     pub(crate) fn call_macro(&self, value: &dyn Object, args: &[Arg], call: Span) -> Option<Outcome<Value>> {
         let value: &dyn Any = value;
         let macro_ = value.downcast_ref::<Macro>()?;
@@ -49,12 +49,12 @@ impl Render {
         }
         let mut values = self.arguments(args)?.as_slice().to_vec();
         self.scopes.borrow_mut().open(Visibility::Scope(macro_.scope));
-        // What is not given is worked out where the macro was defined, so it sees none of the parameters.
+        // Defaults are evaluated in the scope of the definition, so they do not see the parameters.
         for (_, default) in &params[values.len()..] {
             let default = default.as_ref().map(|expr| self.within(&macro_.program, *tag, || self.eval(expr)));
             values.push(default.unwrap_or(Ok(Value::Nil))?);
         }
-        // What is given counts, also where a parameter has the same name twice.
+        // An argument counts even if two parameters have one name.
         let mut values: Vec<_> = params.iter().map(|(name, _)| *name).zip(values).collect();
         values.rotate_left(args.len());
         self.set_all(values);
@@ -64,7 +64,7 @@ impl Render {
         Ok(Value::Str(text))
     }
 
-    /// What a unit prints that is called.
+    /// The output of a called unit.
     fn captured(&self, program: &Rc<Program>, unit: usize, call: Span) -> Outcome<Bytes> {
         self.pass("called from", call);
         self.descend(UNIT)?;
@@ -94,15 +94,15 @@ impl Object for Macro {
 /// The variable `block` within a block.
 struct BlockInfo {
     program: Rc<Program>,
-    /// What the block was before files extended this one, the nearest last.
+    /// The overridden versions of the block, the nearest last.
     supers: Rc<[usize]>,
-    /// How many of them are still to be seen from here.
+    /// The number of versions that are visible from here.
     left: usize,
     scope: usize,
 }
 
 impl Render {
-    /// A block begins, in the scope it stands in: the variable stays when it ends.
+    /// Begins a block in its scope: the variable stays after its end.
     pub(crate) fn begin_block(&self, supers: &Rc<[usize]>) -> Outcome<()> {
         let program = self.program.borrow().clone();
         let mut scopes = self.scopes.borrow_mut();
@@ -123,7 +123,7 @@ impl Render {
         }
         let text = self.tried(|| self.captured(program, supers[left], self.tag.get()))?;
         self.scopes.borrow_mut().close();
-        // As in the original, a block that fails is empty here.
+        // As in Go remco, a block that fails is empty here.
         Ok(text.unwrap_or_default())
     }
 }
@@ -141,7 +141,7 @@ impl Object for BlockInfo {
         match (method, args) {
             ("Super", []) => Some(current(|render| match render.super_(self) {
                 Ok(text) => Ok(Value::Str(text)),
-                // An error within is told with its own place; this one is not seen.
+                // An error inside has its own place; this one is not shown.
                 Err(stop) => Err(render.word(stop)),
             })),
             ("Super", _) => Some(Err(format!("takes 0 arguments, {} given", args.len()))),

@@ -1,5 +1,4 @@
-//! The tags that remember something from one round to the next: cycle and ifchanged.
-//! Knows nothing of loops: a round is a call.
+//! The tags with a memory between rounds: cycle and ifchanged. Knows nothing of loops: a round is a call.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -14,7 +13,7 @@ use crate::template::source::Span;
 use crate::template::syntax::ast::Expr;
 use crate::template::value::{Object, Value};
 
-/// What `cycle .. as name` sets: it prints as the value at hand, and `cycle name` moves it on, wherever it is.
+/// The value of `cycle .. as name`: it prints as the present value, and `cycle name` advances it anywhere.
 struct CycleValue {
     program: Rc<Program>,
     node: Rc<CycleNode>,
@@ -55,7 +54,7 @@ impl Render {
         }
     }
 
-    /// Whether one of the values differs from the last time, which is remembered.
+    /// Whether one of the values differs from the remembered ones. The new ones are remembered.
     pub(crate) fn watch(&self, watched: &[Expr], slot: Slot, tag: Span) -> Outcome<bool> {
         let values = watched.iter().map(|expr| self.eval_kept(expr)).collect::<Outcome<Vec<_>>>()?;
         let changed = match self.memory.borrow().get(&slot) {
@@ -75,7 +74,7 @@ impl Render {
         Ok(changed)
     }
 
-    /// Whether a text differs from the last one, which is remembered. At first there was none, which is empty.
+    /// Whether a text differs from the remembered one, which is empty at first. The new one is remembered.
     pub(crate) fn changed(&self, text: &Bytes, slot: Slot) -> bool {
         match self.memory.borrow_mut().insert(slot, Memory::Text(text.clone())) {
             Some(Memory::Text(last)) => last != *text,
@@ -84,7 +83,7 @@ impl Render {
     }
 }
 
-/// A value that is not a named cycle, so that none can hold itself.
+/// Resolves a named cycle to its value, so that no cycle can contain itself.
 fn unnamed(mut value: Value) -> Value {
     while let Value::Object(object) = &value {
         let object: &dyn Any = &**object;

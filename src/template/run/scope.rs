@@ -1,5 +1,4 @@
-//! Names and what they stand for while a template runs.
-//! Which tag opens a scope is decided where the tag runs.
+//! The values of names while a template runs. Does not decide which tag opens a scope.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -14,7 +13,7 @@ use crate::template::value::{Map, Object, Value};
 #[derive(Debug)]
 pub(crate) struct Scopes {
     open: Vec<Scope>,
-    /// What the variables take, without values that are accounted for by themselves.
+    /// The memory of the variables, without values that are counted by themselves.
     bytes: usize,
     /// `pongo2`
     about: Value,
@@ -23,34 +22,34 @@ pub(crate) struct Scopes {
 #[derive(Debug)]
 struct Scope {
     variables: BTreeMap<Name, Value>,
-    /// A bit for each name that was set: most names that are looked for are not here.
+    /// A bit for each name that was set, because most searched names are not variables.
     names: u64,
     sees: Visibility,
     escape: Escape,
-    /// Its part of [`Scopes::bytes`].
+    /// The scope's part of [`Scopes::bytes`].
     bytes: usize,
 }
 
-/// What can be seen from a scope beside its own variables.
+/// The names that are visible in a scope besides its own variables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Visibility {
-    /// The functions, and nothing else: the outermost scope.
+    /// Only the functions: the outermost scope.
     Functions,
-    /// Everything that the scope of that number sees.
+    /// All names that are visible in the scope of this number.
     Scope(usize),
-    /// The same, but a loop in it has no parent loop there: an included file.
+    /// As `Scope`, but a loop in it has no parent loop: an included file.
     AsFile(usize),
-    /// Nothing, not even the functions: a file included with `only`.
+    /// No names, not even the functions: a file included with `only`.
     Nothing,
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug)]
 pub(crate) enum NameQuery<'s> {
     Value(&'s Value),
-    /// No variable: a function, if there is one of that name.
+    /// Not a variable: a function, if one has this name.
     Nothing,
-    /// No variable, and the functions are out of sight.
+    /// Not a variable, and the functions are not visible.
     Hidden,
 }
 
@@ -66,7 +65,7 @@ impl Scopes {
     }
 
     pub fn open(&mut self, sees: Visibility) {
-        // What a scope sees is older than itself. What was carried out of the scope it belongs to sees what is there now.
+        // A scope sees only older scopes. A macro that was carried out of its scope sees the scopes that are open now.
         let older = |scope: usize| scope.min(self.innermost());
         let (sees, escape) = match sees {
             Visibility::Scope(outer) => (Visibility::Scope(older(outer)), self.open[older(outer)].escape),
@@ -76,12 +75,12 @@ impl Scopes {
         self.open.push(Scope::new(sees, escape));
     }
 
-    /// Whether what is printed in the innermost scope is escaped.
+    /// Whether the output of the innermost scope is escaped.
     pub fn escape(&self) -> Escape {
         self.open.last().map_or(Escape::Off, |scope| scope.escape)
     }
 
-    /// Sets it and gives what it was. Scopes that are opened within inherit it, files do not.
+    /// Sets it and returns the earlier value. Inner scopes inherit it, files do not.
     pub fn set_escape(&mut self, escape: Escape) -> Escape {
         self.open.last_mut().map_or(Escape::Off, |scope| mem::replace(&mut scope.escape, escape))
     }
@@ -97,7 +96,7 @@ impl Scopes {
         }
     }
 
-    /// What the variables take, in bytes.
+    /// The memory of the variables, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -162,7 +161,7 @@ impl Scope {
     }
 }
 
-/// What a variable takes. A large value is accounted for by itself; a small list or map is taken for as large as they get.
+/// The memory of a variable. A large value is counted by itself; a small list or map counts with its largest size.
 fn size_of_variable(value: &Value) -> usize {
     const PLACE: usize = 2 * size_of::<(Name, Value)>();
     PLACE

@@ -113,7 +113,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// `!`, `!!`, `!name!` or, where no handle is meant, the beginning of a tag.
+    /// Scans `!`, `!!`, `!name!`, or the beginning of a tag without a handle.
     fn tag_handle(&mut self, start: Mark) -> Result<&'t str, Fault> {
         if self.byte(0) != b'!' {
             return Err(self.fault_in("a tag", start, "did not find expected '!'"));

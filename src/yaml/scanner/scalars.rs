@@ -255,7 +255,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// Goes over blanks and line breaks inside a scalar. Tells the tab that stands nearest to the start of a further line.
+    /// Skips blanks and line breaks inside a scalar. Returns the tab that is nearest to the start of a further line.
     fn fold(&mut self, fold: &mut Fold) -> Option<Mark> {
         let mut tab = None;
         let begin = self.position;
@@ -283,12 +283,12 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// The text of a scalar: a part of the source as long as that is possible.
+/// The text of a scalar: a part of the source if possible.
 struct Builder<'t> {
     source: &'t str,
-    /// What stands before the run.
+    /// The text before the run.
     text: String,
-    /// Bytes of the source, which are in the text without a change.
+    /// The bytes of the source that follow without a change.
     run: Range<usize>,
 }
 
@@ -330,12 +330,12 @@ impl<'t> Builder<'t> {
 /// Blanks and line breaks between two words of a scalar.
 #[derive(Default)]
 struct Fold {
-    /// Between words of one line, as bytes of the source.
+    /// The blanks between words of one line, as bytes of the source.
     blanks: Range<usize>,
     is_behind_break: bool,
     /// Empty where the line break was escaped.
     first_break: &'static str,
-    /// Those that follow.
+    /// The further line breaks.
     breaks: String,
 }
 
