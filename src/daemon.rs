@@ -1,5 +1,5 @@
-//! The one loop: it polls, and gives each backend and each resource its turn. A pass has a time limit, whatever arrives.
-//! What one resource does in its turn is in `unit`, decisions about updates are in `resource`, and the order of old and new
+//! The one loop: it polls, and gives each backend and each resource its turn. A pass has a time limit, whatever
+//! arrives. `unit` has the turn of one resource, `resource` the decisions about updates, and the order of old and new
 //! resources is in `succession`. Only `host` makes system calls.
 
 mod gate;
@@ -80,7 +80,7 @@ impl Reload {
         self.is_wanted && self.not_before.is_none_or(|at| at <= now)
     }
 
-    /// When a wanted reload becomes due; `None`: none is wanted.
+    /// When the requested reload is due; `None`: no reload is requested.
     fn due(&self) -> Option<Instant> {
         self.not_before.filter(|_| self.is_wanted)
     }
@@ -117,7 +117,7 @@ enum Source {
     Lookups {
         unit: usize,
     },
-    /// The last words of a process that was said goodbye to.
+    /// The further output of a process that got its closing message.
     Farewell(Pid),
 }
 
@@ -381,7 +381,7 @@ impl Daemon {
         children.chain(terminating).for_each(|pid| process::signal(pid, number));
     }
 
-    /// Drops what a process writes that was said goodbye to.
+    /// Drops the further output of a process that got its closing message.
     fn drain(&mut self, pid: Pid) {
         let of_it = self.terminating.iter_mut().filter(|terminating| terminating.termination.pid() == pid);
         of_it.for_each(|terminating| terminating.termination.drain());
@@ -509,7 +509,7 @@ impl Daemon {
     /// How the run ended, once no work is left: in a one-shot run when every resource has a verdict, else when every
     /// resource is settled and no backend can report anything new.
     fn finished(&self) -> Option<Ending> {
-        // What is wrong with a template is logged also where its store cannot be reached.
+        // The errors of templates are logged even if their store is unreachable.
         if self.units.iter().any(|unit| unit.is_uncompiled) {
             return None;
         }

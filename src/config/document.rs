@@ -105,7 +105,7 @@ impl Document {
         Document { path: path.to_path_buf(), written, expanded, lines, damage: Damage::None }
     }
 
-    /// The tree, as far as one can be had, and the syntax errors. `number` is the file's own in every [`Span`].
+    /// The tree, as complete as possible, and the syntax errors. `number` is the number of the file in every [`Span`].
     pub fn parse(&mut self, number: usize) -> (Table, Vec<Broken>) {
         let span = |range: Range<usize>| Span { file: number, start: range.start, end: range.end };
         let text = match str::from_utf8(&self.expanded.bytes) {
@@ -310,7 +310,7 @@ impl Tree<'_> {
 /// The message of the toml crate in words that say what to change. A message that is not in the table is kept.
 fn explain(message: &str, line: &str) -> String {
     const UNQUOTED: &str = "a value is missing here, or it is text without quotes";
-    /// How toml's message begins, and what is said instead.
+    /// The beginning of toml's message, and its replacement.
     const WORDS: &[(&str, &str)] = &[
         ("string values must be quoted", UNQUOTED),
         // Unquoted text that begins like `true`, `inf` or a number.

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The longest duration, in seconds: it can be added to every point in time.
 pub(super) const LONGEST: u32 = u32::MAX;
 
-/// What a duration looks like, for messages.
+/// The form of a duration, for messages.
 pub const DURATION_FORM: &str = "write it like `500ms`, `30s` or `1h30m`";
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;

@@ -62,7 +62,7 @@ pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> 
         };
         let start = out.bytes.len();
         let (name, value) = match name.map(|text| &written[text]) {
-            // `$$` is taken: it is the variable `$`, which is empty.
+            // `$$` already has a meaning: it is the variable `$`, which is empty.
             Some(b"$") if written[dollar..end].len() == 4 => (Some(b"$".to_vec()), Some(b"$".to_vec())),
             Some(text) => {
                 let (name, default) = split_default(text);

@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         Reader::overlaid(report, schema, vec![(table, span)])
     }
 
-    /// Reads tables as one; a key is taken whole from the first that has it. There is at least one.
+    /// Reads several tables as one. The first table with a key has its whole value. At least one table is required.
     pub fn overlaid(report: &'a Report, schema: &'static Schema, layers: Vec<(&'a Table, Span)>) -> Reader<'a> {
         let reader = Reader { report, purpose: Purpose::Use, schema, layers };
         for (table, _) in &reader.layers {
@@ -361,7 +361,8 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Those of the names that are set in the nearest table that sets any; of several, those that are not empty.
+    /// The names that are set in the nearest table that sets any of them; if there are several, those that are not
+    /// empty.
     pub fn nearest_of(&self, names: &[&'static str]) -> Vec<&'static str> {
         let set = |(table, _): &(&'a Table, Span)| -> Vec<(&'static str, &'a Entry)> {
             names.iter().filter_map(|name| Some((*name, table.find(name)?))).collect()

@@ -1,4 +1,4 @@
-//! What the tables of a configuration are described with: one row a key. The readers take names, types and defaults from
+//! The description of the configuration's tables: one row for each key. The readers take names, types and defaults from
 //! the rows, and the tables of docs/configuration.md are made of them. Holds no row and reads no value.
 
 #[cfg(test)]

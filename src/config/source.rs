@@ -1,4 +1,4 @@
-//! What the configuration needs from the machine: files, directories, environment variables, a shell. Declares it only;
+//! The machine as the configuration needs it: files, directories, environment variables, a shell. Declares it only;
 //! `host` implements it.
 
 use std::ffi::OsString;
@@ -12,10 +12,7 @@ pub trait Source {
     /// # Errors
     /// The file cannot be opened or read, or is larger than the implementation allows.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The bytes of a file that was found in a directory; it has to be a regular file.
-    ///
-    /// # Errors
-    /// Those of `read`, and a file that is not a regular one.
+    /// The errors of `read`, and a file that is not a regular one.
     fn read_included(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.read(path)
     }
@@ -40,7 +37,8 @@ pub trait Source {
 pub enum Identity {
     /// A regular file: its device and inode.
     File(u64, u64),
-    /// Nothing yet: the device and inode of the nearest directory above it, and the path from there.
+    /// The file does not exist: the device and inode of the nearest existing directory above it, and the path from
+    /// there.
     Absent(u64, u64, PathBuf),
     /// A device, a descriptor, or a file that cannot be inspected: identified by its path alone.
     Named(PathBuf),

@@ -1,5 +1,5 @@
 //! Reports each `$` of a configuration that has no value: a variable that is not set, an unclosed `${`. Reads no
-//! environment. Never shows the value of a variable, nor a part of a password that was taken for a name.
+//! environment. Never shows the value of a variable, nor a part of a password that looks like a name.
 
 use std::collections::HashSet;
 

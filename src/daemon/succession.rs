@@ -1,5 +1,6 @@
-//! Decides which new resources wait for the processes of which old ones when the configuration changes: two generations of a
-//! service would compete for a port or a file. Starts and ends no process; it is told which units have processes left.
+//! Decides which new resources wait for the processes of which old ones when the configuration changes: two generations
+//! of a service would compete for a port or a file. Starts and ends no process; the caller says which units have
+//! processes left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -114,7 +115,7 @@ impl Succession {
 
     /// Whether a unit must not start yet.
     pub(super) fn is_held(&self, number: Number) -> bool {
-        // Mostly there is none, and this is asked for every unit at every turn.
+        // The table is mostly empty, and this runs for every unit in every turn.
         !self.former.is_empty() && self.live.get(&number).is_some_and(|unit| self.waits(unit))
     }
 

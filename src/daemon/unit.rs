@@ -95,14 +95,14 @@ struct Output {
     written: Option<Vec<u8>>,
 }
 
-/// What rendering all templates has given so far.
+/// The results of rendering all templates so far.
 struct Round {
     /// The keys when the round began: all templates of an update are rendered from one state of the store.
     store: Rc<Store>,
     renderings: Vec<Rendering>,
 }
 
-/// What a unit is due for.
+/// The reason of a unit's turn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     Refresh,

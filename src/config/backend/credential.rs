@@ -13,7 +13,7 @@ use crate::config::secret::Secret;
 pub struct Login {
     /// The name of the user.
     pub username: Credential,
-    /// Its password.
+    /// The password.
     pub password: Credential,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn login(reader: &Reader) -> Option<Login> {
     }
 }
 
-/// The user and the password, each of which may be missing. A user without a password is told.
+/// The user and the password, each of which may be missing. A user without a password is reported.
 pub(super) fn login_of_any(reader: &Reader) -> (Option<Credential>, Option<Credential>) {
     let username = credential(reader, "username", "username_file");
     let password = credential(reader, "password", "password_file");

@@ -222,7 +222,7 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
     let unwatchable = match &kind {
         Some(Kind::File(file)) => file.is_remote().then_some("a remote file"),
         Some(Kind::Env | Kind::Vault(_) | Kind::Mock) => Some(name),
-        // Whether a Redis tells of changes is known when it is asked.
+        // A Redis shows only at run time whether it reports changes.
         Some(
             Kind::Etcd(_) | Kind::Consul(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_),
         ) => None,

@@ -27,7 +27,7 @@ pub struct Nats {
     pub nodes: Vec<String>,
     /// The key-value bucket.
     pub bucket: String,
-    /// Who logs in; `None`: as the URLs say.
+    /// The identity of the login; `None`: the URLs may name a user.
     pub login: Option<NatsLogin>,
     /// The files for TLS.
     pub tls: Tls,
@@ -37,12 +37,12 @@ pub struct Nats {
     pub network: Network,
 }
 
-/// Who logs in to NATS.
+/// The identity of a login to NATS.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NatsLogin {
     /// A user with a password.
     User(Login),
-    /// Who has this token.
+    /// A token.
     Token(Credential),
     /// The user of a credentials file, by its path.
     Creds(PathBuf),
@@ -157,12 +157,12 @@ fn url(node: &str) -> Option<String> {
     (is_sound && is_plain(&url) && !user.contains('/')).then_some(url)
 }
 
-/// Of the three kinds of a login the one with a key comes first, then the token.
+/// If several kinds of a login are set, the key has priority, then the token.
 fn who(reader: &Reader) -> Option<NatsLogin> {
     let creds = reader.path("creds").map(NatsLogin::Creds);
     let token = credential(reader, "token", "token_file").map(NatsLogin::Token);
     let names_user = reader.filled("username").is_some() || reader.path("username_file").is_some();
-    // What is said of a password without a user is of no interest beside another kind.
+    // A password without a user is no error if another kind of login is set.
     let user = if creds.is_some() || token.is_some() { None } else { login(reader).map(NatsLogin::User) };
     if reader.purpose == Purpose::Use {
         let token_key = if reader.has("token_file") { "token_file" } else { "token" };

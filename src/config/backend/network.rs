@@ -8,7 +8,7 @@ use crate::config::reader::Reader;
 use crate::config::report::Report;
 use crate::config::schema::{Default, Key, Schema, Type, Unit, key};
 
-/// What requests to a store may take.
+/// The limits of requests to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The timeout of each step of a request: sending it, the head of the response, each piece of the rest.

@@ -26,7 +26,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// What it is called in logs: the last part of its path.
+    /// The name in logs: the last part of its path.
     pub fn name(&self) -> &str {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or("plugin")
     }

@@ -1,5 +1,4 @@
-//! The files for TLS that a store is given: their rows and paths.
-//! Reads no file.
+//! The TLS files of a store: their rows and paths. Reads no file.
 
 use std::path::PathBuf;
 

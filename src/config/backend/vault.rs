@@ -22,7 +22,7 @@ pub struct Vault {
     pub node: String,
     /// How to authenticate.
     pub auth_type: AuthType,
-    /// What is sent to authenticate; see [`AuthType`].
+    /// The credentials of the login; see [`AuthType`].
     pub login: Login,
     /// Where the auth method is mounted, without slashes at the ends; empty for [`AuthType::Token`].
     pub auth_mount: String,
@@ -215,7 +215,7 @@ fn auth_type(reader: &Reader) -> Option<AuthType> {
     known
 }
 
-/// What is sent to authenticate. Reports what is missing of it.
+/// Reads the credentials of the login, and reports missing ones.
 fn login(reader: &Reader, auth_type: AuthType) -> Option<Login> {
     let inline = |name| Some(reader.secret(name)).filter(|it| !it.reveal().is_empty()).map(Credential::Inline);
     let need = |found: Option<Credential>, names: &str| {
