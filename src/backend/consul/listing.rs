@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(written(Some((8, 8))).oldest(1, 3, 9), 8);
         // The index may be that of the write.
         assert_eq!(written(Some((9, 9))).oldest(1, 3, 9), 4);
-        // Of several deletions it is that of the last.
+        // The index of the last one of several deletions.
         assert_eq!(written(None).oldest(2, 3, 9), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! Consul: what the configuration means is made into a driver. Resources that use the same Consul in the same way share a
-//! driver, and with it the requests that wait for changes. `wire` knows the bytes, `protocol` what is asked when.
+//! Consul: what the configuration means is made into a driver. Resources that use the same Consul in the same way share
+//! a driver, and with it the requests that wait for changes. `wire` has the bytes, `protocol` the requests.
 
 mod listing;
 mod protocol;

@@ -42,7 +42,7 @@ const PROBE: CallId = CallId(0);
 /// Asks whether the node has access control lists.
 const ACLS: CallId = CallId(usize::MAX);
 
-/// What is asked, and how long it may take.
+/// The options, and the time limits of requests.
 pub struct Options {
     /// For the log.
     pub nodes: String,
@@ -60,12 +60,12 @@ pub struct Options {
     pub watch_deadline: Duration,
     /// How long a head may take besides.
     pub request_timeout: Duration,
-    /// Of one read of one key.
+    /// The limits of one read of one key.
     pub limits: ReadLimits,
 }
 
 impl Options {
-    /// Those of the configuration. `nodes` are shown.
+    /// The nodes of the configuration. `nodes` has their texts in messages.
     pub fn of(consul: &config::Consul, nodes: String) -> Options {
         let token_source = match &consul.token {
             Some(token) => format!("the token is that of `{}`", token.source),
@@ -109,7 +109,7 @@ pub struct Consul {
     last: Option<Instant>,
     /// The node that is used, as it is shown.
     node: String,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
 }
@@ -118,7 +118,7 @@ pub struct Consul {
 struct Member {
     keys: Keys,
     watched: Keys,
-    /// The keys that are asked for.
+    /// The requested keys.
     topics: Vec<Vec<u8>>,
     /// Its store is as the listings are.
     is_live: bool,
@@ -130,14 +130,14 @@ struct Member {
 struct Topic {
     key: Vec<u8>,
     members: BTreeSet<Id>,
-    /// As they were last; `None`: to be read.
+    /// The last listing; `None`: it has to be read.
     listing: Option<Listing>,
-    /// Of the last answer; 0: the next request waits for nothing.
+    /// The index of the last answer; 0: the next request returns at once.
     index: u64,
     state: State,
     /// The next request may begin then.
     next: Option<Instant>,
-    /// It was told that keys are left out, or may be.
+    /// The log has a warning that keys are, or may be, omitted.
     is_filtered: bool,
 }
 
@@ -161,7 +161,7 @@ enum State {
         index: u64,
         is_filtered: bool,
     },
-    /// They were read, and there are none. It is being asked whether the node hides keys.
+    /// The listing is empty. A request whether the node hides keys is pending.
     Checking {
         index: u64,
     },
@@ -172,7 +172,7 @@ enum State {
     },
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
     Read,
@@ -181,7 +181,7 @@ enum Goal {
 
 /// The token of the next requests.
 enum Token {
-    /// To be read when it is needed.
+    /// The value is read when it is needed.
     Unread,
     /// It is being read.
     Wanted,
@@ -191,14 +191,14 @@ enum Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Acls {
     Unknown,
-    /// It is being asked: the status so far.
+    /// The request is pending; the status so far.
     Asked(u16),
     Known(bool),
 }
 
 /// Whether the node still serves.
 struct Probe {
-    /// Something came of the node, or was asked.
+    /// Notes bytes from the node, or a request to it.
     heard: Option<Instant>,
     is_asked: bool,
     status: u16,
@@ -376,7 +376,7 @@ impl Consul {
         let limits = self.options.limits;
         let Some(topic) = self.topic(call) else { return };
         let State::Asked(goal) = topic.state else { return };
-        // What is hidden is told again once there was something.
+        // Hidden keys are reported again after a listing with keys.
         topic.is_filtered &= is_filtered || head.status != 200;
         topic.state = match (head.status, index) {
             (200, Some(index)) => {
@@ -454,7 +454,7 @@ impl Consul {
                         let words = format!("{words}: {}", self.options.token_source);
                         self.refused(call, goal, &words, now, out);
                     }
-                    // What another node may not say.
+                    // Another node may answer otherwise.
                     408 | 429 => self.node_failed(call, goal, &words, out),
                     400..500 => self.refused(call, goal, &words, now, out),
                     _ => self.node_failed(call, goal, &words, out),
@@ -566,7 +566,7 @@ impl Consul {
         }
     }
 
-    /// Those who need a topic cannot have it, whatever node is asked.
+    /// Reports a topic that no node grants to its resources.
     fn refused(&mut self, call: CallId, goal: Goal, words: &str, now: Instant, out: &mut Vec<Output>) {
         let words = self.failure(call, goal, words);
         let Some(topic) = self.topic(call) else { return };
@@ -656,7 +656,7 @@ impl Subscribers for Consul {
         }
         let readings = &self.readings;
         for (id, member) in &mut self.members {
-            // What was read and is not watched stays as it is.
+            // Keys that were read and are not watched stay as they are.
             member.is_live &= !readings.get(*id).is_some_and(|subscriber| subscriber.watches);
         }
         (self.token, self.acls) = (Token::Unread, Acls::Unknown);

@@ -168,7 +168,7 @@ pub fn keep_beginning(kept: &mut Vec<u8>, piece: &[u8]) {
     refusal::append_beginning(kept, piece, KEPT);
 }
 
-/// What a refusal says, on one line, without secrets.
+/// The text of a refusal on one line, without secrets.
 pub fn words(status: u16, body: &[u8], secrets: &Redactor) -> String {
     let text = secrets.redact(&String::from_utf8_lossy(body));
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::{Bytes, Layer, path};
 
-/// What `Plugin.Init` and `Plugin.GetValues` may take.
+/// The time limit of `Plugin.Init` and `Plugin.GetValues`.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two calls of `Plugin.WatchPrefix` of which the first was answered at once.
@@ -32,7 +32,7 @@ const LONGEST_ERROR: usize = 500;
 /// The one connection: the pipes of the program.
 const PIPES: CallId = CallId(0);
 
-/// What is said of a plugin.
+/// The options of a plugin.
 pub struct Settings {
     /// The resource.
     pub id: Id,
@@ -42,9 +42,9 @@ pub struct Settings {
     pub config: String,
     /// Masks the values of `config` in what the plugin says.
     pub redactor: Redactor,
-    /// Of one read.
+    /// The limits of one read.
     pub limits: ReadLimits,
-    /// How long keys are wanted.
+    /// How long the keys are kept up to date.
     pub mode: Mode,
     /// Spreads reads over time.
     pub seed: u64,
@@ -60,7 +60,7 @@ pub struct Plugin {
     state: State,
     /// The number of the last call.
     calls: u64,
-    /// What `Plugin.WatchPrefix` answered last.
+    /// The last answer of `Plugin.WatchPrefix`.
     index: u64,
     framer: Framer,
     random: Random,
@@ -71,7 +71,7 @@ enum State {
     Stopped,
     /// It is being started.
     Starting,
-    /// It was told its configuration.
+    /// The program has its configuration.
     Initializing(Call),
     Ready(Ready),
 }
@@ -93,9 +93,9 @@ struct Ready {
     is_stale: bool,
     /// It answered a read while it did not watch.
     has_answered: bool,
-    /// It answered an error: nothing is asked before the driver's pause is over.
+    /// The program answered with an error. The next request follows the driver's pause.
     rests: bool,
-    /// Since when it has been watched without an error.
+    /// Since when watching has worked without an error.
     steady_since: Option<Instant>,
 }
 
@@ -206,7 +206,7 @@ impl Plugin {
         self.failed(&format!("it did not answer {method} within {PATIENCE:?}"), None, now, out);
     }
 
-    /// What was under way is to be done again, by another process.
+    /// Plans the pending requests again, for another process.
     fn stop(&mut self) {
         self.state = State::Stopped;
         self.readings.failed(true);
@@ -320,7 +320,7 @@ impl Plugin {
                 }
                 Ok(_) => described("Plugin.WatchPrefix with something else than a number"),
                 Err(words) => {
-                    // What changed meanwhile may be missed.
+                    // Changes in between may be missed.
                     self.pause_watch(*since, now);
                     self.read_again();
                     self.troubled("Plugin.WatchPrefix", &words, now, out);
@@ -342,7 +342,7 @@ impl Plugin {
             .into_iter()
             .map(|(key, value)| {
                 let stored = subscriber.wanted.store_key(key.as_bytes()).map(|stored| stored.key);
-                // One that is not below the prefix keeps its name.
+                // A key that is not below the prefix keeps its name.
                 let key: Bytes = stored.unwrap_or_else(|| path::join(&[b"/", key.as_bytes()]).into());
                 (key, Bytes::from(value.into_bytes()))
             })
@@ -354,7 +354,7 @@ impl Plugin {
         let was = ready.first.take();
         let begins = watches && matches!(ready.watch, Watch::Off);
         if begins {
-            // What changes between this read and the watch is found by one more read.
+            // One more read finds the changes between this read and the watch.
             (ready.watch, ready.first) = (Watch::Paused(now), Some(layer.clone()));
         }
         out.push(Output::Worked);
@@ -398,7 +398,7 @@ impl Plugin {
         }
     }
 
-    /// It does not do what it was asked for, but runs on.
+    /// Reports a failed request. The program keeps running.
     fn troubled(&mut self, method: &str, words: &str, now: Instant, out: &mut Vec<Output>) {
         self.end_of_watch(now, out);
         if let State::Ready(ready) = &mut self.state {
@@ -413,7 +413,7 @@ impl Plugin {
         refusal::reason(&self.settings.redactor.redact(cut(words, 2 * LONGEST_ERROR)), LONGEST_ERROR)
     }
 
-    /// Nothing more is wanted of it.
+    /// No further request follows.
     fn leave(&mut self, out: &mut Vec<Output>) {
         self.farewell(out);
         self.state = State::Stopped;

@@ -63,23 +63,23 @@ pub fn close(id: u64) -> Vec<u8> {
     call("Plugin.Close", (), id)
 }
 
-/// What a plugin answered.
+/// The answer of a plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The number of the call.
     pub id: u64,
-    /// What it answered, or why it did not, in its own words.
+    /// The result, or the plugin's error text.
     pub outcome: Result<Answer, String>,
 }
 
 /// The result of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Of `Plugin.Init`.
+    /// The answer of `Plugin.Init`.
     Flag(bool),
-    /// Of `Plugin.WatchPrefix`.
+    /// The answer of `Plugin.WatchPrefix`.
     Number(u64),
-    /// Of `Plugin.GetValues`.
+    /// The answer of `Plugin.GetValues`.
     Values(Vec<(String, String)>),
     /// Nothing; for `Plugin.GetValues` no keys.
     Nothing,
@@ -101,7 +101,7 @@ impl Reply {
     }
 }
 
-/// What a plugin should not have written.
+/// Output of a plugin that is not part of the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Nonsense {
     /// In words, which may name a key.
@@ -111,7 +111,7 @@ pub enum Nonsense {
 }
 
 impl Nonsense {
-    /// As it is shown: on one line, without the secrets of the plugin.
+    /// The text for messages: on one line, without the secrets of the plugin.
     pub fn shown(&self, redactor: &Redactor) -> String {
         match self {
             Nonsense::Described(words) => redactor.redact(words),
@@ -268,7 +268,7 @@ impl<'de> Deserialize<'de> for Text {
 #[derive(Default)]
 pub struct Framer {
     kept: Vec<u8>,
-    /// How much of it was looked at.
+    /// The number of bytes that were scanned.
     seen: usize,
     depth: usize,
     string: Quoted,

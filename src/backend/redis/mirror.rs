@@ -11,7 +11,7 @@ use crate::store::{Bytes, Layer};
 #[derive(Debug, Default)]
 pub struct Mirror {
     names: BTreeMap<Bytes, Held>,
-    /// Of keys and values.
+    /// The size of keys and values.
     bytes: usize,
 }
 

@@ -1,5 +1,5 @@
 //! Redis: what the configuration means is made into a driver. Resources that use the same Redis in the same way share a
-//! driver, and with it its connections. What bytes mean is `wire`'s business, what is asked when `protocol`'s.
+//! driver, and with it its connections. `wire` has the bytes, `protocol` the requests.
 
 mod cursors;
 mod mirror;

@@ -14,7 +14,7 @@ use crate::store::Bytes;
 /// The most keys whose values one command asks for.
 pub const BATCH: usize = 1000;
 
-/// What is asked of the server.
+/// A request to the server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ask {
     /// The value of the key with this number.
@@ -39,7 +39,7 @@ pub struct Pass {
     pub id: Id,
     /// For each key whether it holds a string.
     pub singles: Vec<bool>,
-    /// What was read so far.
+    /// The keys and values so far.
     pub mirror: Mirror,
     /// Keys that the user may not read: how many, and the first of them.
     pub denied: (usize, Option<Bytes>),
@@ -52,9 +52,9 @@ pub struct Pass {
     scanning: Option<Bytes>,
     cursors: Cursors,
     seen: BTreeSet<Bytes>,
-    /// Of the keys that the server named.
+    /// The count of the keys that the server named.
     named: Tally,
-    /// Of what is kept.
+    /// The count of the kept keys and values.
     kept: Tally,
     /// How many keys' values are awaited.
     awaited: usize,
@@ -101,10 +101,7 @@ impl Pass {
         self.unanswered == 0 && self.scanning.is_none() && self.patterns.is_empty() && self.awaited == 0
     }
 
-    /// The value of one of the keys came. What is asked next.
-    ///
-    /// # Errors
-    /// A limit is passed: which one and how to raise it.
+    /// Takes the value of a key. Returns the next request.
     pub fn key(&mut self, number: usize, value: Option<Bytes>, wanted: &Wanted) -> Result<Vec<Ask>, String> {
         let Some(key) = wanted.keys().get(number) else { return Ok(Vec::new()) };
         self.unanswered = self.unanswered.saturating_sub(1);
@@ -121,10 +118,7 @@ impl Pass {
         Ok(if self.unanswered == 0 { self.next_pattern() } else { Vec::new() })
     }
 
-    /// A page of keys came, with the cursor of the next one. What is asked next.
-    ///
-    /// # Errors
-    /// A limit is passed: which one and how to raise it.
+    /// Takes a page of keys with the cursor of the next one. Returns the next request.
     pub fn page(&mut self, cursor: Bytes, keys: Vec<Bytes>) -> Result<Vec<Ask>, String> {
         let mut new = Vec::new();
         for key in keys {

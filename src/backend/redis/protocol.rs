@@ -30,7 +30,7 @@ use crate::store::Bytes;
 
 /// The connection for commands.
 const COMMANDS: CallId = CallId(0);
-/// The connection that changes are told on.
+/// The connection that receives changes.
 const EVENTS: CallId = CallId(1);
 
 /// A watch that lasted so long ends the count of failures.
@@ -55,10 +55,10 @@ const NO_KEY: &[u8] = b"\0remco: the beginning of no key\0";
 /// of its databases, must not have work done without end.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A read that takes longer is told.
+/// A read that takes longer is logged.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What all resources of a Redis have in common.
+/// The options that all resources of a Redis share.
 pub struct Settings {
     /// The nodes as they are shown.
     pub nodes: String,
@@ -68,7 +68,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How long a watch may be silent before the node is probed.
     pub watch_deadline: Duration,
-    /// What one read may bring.
+    /// The limits of one read.
     pub limits: ReadLimits,
     /// The largest reply, in bytes.
     pub max_response: usize,
@@ -80,7 +80,7 @@ pub struct Redis {
     readings: Readings,
     resources: BTreeMap<Id, Resource>,
     random: Random,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     /// The user of the last login; `None`: there was none. Empty: the default user.
     user: Option<String>,
@@ -92,18 +92,18 @@ pub struct Redis {
     logins: VecDeque<CallId>,
     /// The moment of the last input.
     now: Instant,
-    /// What the replies to come on the connection for commands answer.
+    /// The requests without a reply on the connection for commands, in order.
     asked: VecDeque<Asked>,
     /// How many reads and rounds there were.
     count: u64,
     pass: Option<Pass>,
-    /// When it is told that the read takes long.
+    /// When the log reports that the read takes long.
     long: Option<Instant>,
     round: Option<Round>,
     watch: Watch,
     /// Why changes of all keys at once are not told, as the log has it.
     flushes_untold: Option<String>,
-    /// What each channel is for, of the resources that are watched.
+    /// The purpose of each channel, for the watched resources.
     routes: BTreeMap<Channel, Vec<(Id, Role)>>,
 }
 
@@ -114,7 +114,7 @@ struct Resource {
     singles: Vec<bool>,
     /// Its keys, where it is watched and was read.
     mirror: Option<Mirror>,
-    /// What has changed since.
+    /// The changes since then.
     touched: Touched,
     /// Counts what has changed.
     told: Tally,
@@ -126,29 +126,29 @@ struct Resource {
     reread: Option<Instant>,
 }
 
-/// Whether changes are told.
+/// Whether the server reports changes.
 #[derive(Debug, PartialEq, Eq)]
 enum Watch {
-    /// Nothing was asked about it.
+    /// The server was not asked yet.
     Off,
-    /// The server is asked; which answer comes next.
+    /// The requests are sent; the next expected answer.
     Asking(Step),
     /// It tells. So many channels are `unconfirmed`; all of them are confirmed `since` then.
     On { channels: BTreeSet<Channel>, unconfirmed: usize, since: Option<Instant> },
-    /// It does not. It is asked again before a read after this moment.
+    /// The server does not report changes. It is asked again before a read after this moment.
     Declined { until: Instant },
 }
 
-/// The answers to what is asked before changes are told, in their order.
+/// The answers to the requests before watching, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// To the login.
     Login,
-    /// Which changes are told.
+    /// The kinds of changes that the server reports.
     Settings,
     /// The number of the connection.
     Number,
-    /// Whether changes of all keys at once are told on it.
+    /// Whether the server reports changes of all keys at once on this connection.
     Tracking,
     /// Whether their channel may be subscribed to; why they are not told so far.
     Flushes(Option<String>),
@@ -160,7 +160,7 @@ struct Connection {
     reader: Reader,
     /// Commands that are sent at the end of the turn, or once name and password are known.
     unsent: Vec<u8>,
-    /// When a reply or a [`PIECE`] of one came last, or something was asked of a connection that waited for nothing.
+    /// The time of the last reply or [`PIECE`] of one, or of the first request on an idle connection.
     heard: Instant,
     /// How many bytes of a reply came since.
     pending: usize,
@@ -179,7 +179,7 @@ enum Stage {
     Open,
 }
 
-/// What a reply on the connection for commands answers.
+/// The request that a reply on the connection for commands answers.
 enum Asked {
     Login,
     Database,
@@ -194,7 +194,7 @@ enum Asked {
     },
     /// The values of several keys, for the read or the round of this number.
     Values(u64, Vec<Bytes>),
-    /// The value of one of several keys that could not be had together.
+    /// The value of one of several keys whose common read failed.
     Value(u64, Bytes),
 }
 
@@ -242,7 +242,7 @@ impl Redis {
 
     // Failures
 
-    /// The node did not do what it was asked for. The next one is asked, after `rest` at least.
+    /// Reports that the node failed. The next one is used after a pause of at least `rest`.
     fn failed(&mut self, verb: &str, words: &str, rest: Option<Duration>, now: Instant, out: &mut Vec<Output>) {
         if let Watch::On { since: Some(since), .. } = self.watch
             && now.saturating_duration_since(since) >= LASTING
@@ -263,7 +263,7 @@ impl Redis {
         self.asked.clear();
         let ids: Vec<Id> = self.resources.keys().copied().collect();
         ids.into_iter().for_each(|id| self.forget(id));
-        // What was watched may have changed meanwhile.
+        // The watched keys may have changed meanwhile.
         self.readings.failed(true);
     }
 
@@ -295,7 +295,7 @@ impl Redis {
         self.refused_with("log in to", &words, refusal.why != Why::Busy, now, out);
     }
 
-    /// What is meant by the user in errors.
+    /// The name of the user in errors.
     fn user(&self) -> String {
         match self.user.as_deref() {
             Some(user) if !user.is_empty() => format!("user `{}`", cut::key(user.as_bytes())),
@@ -318,7 +318,7 @@ impl Redis {
     fn begin(&mut self, now: Instant, out: &mut Vec<Output>) {
         while self.pass.is_none() && !self.is_undecided() {
             let Some(id) = self.readings.begin(now, out) else { return };
-            // What changes from now on is looked at again behind the read.
+            // Later changes are handled after the read.
             self.forget(id);
             let Some(resource) = self.resources.get(&id) else { return };
             self.count += 1;
@@ -410,7 +410,7 @@ impl Redis {
     fn reread(&mut self, id: Id) {
         self.forget(id);
         match self.pass.as_mut().filter(|pass| pass.id == id) {
-            // What it brings is reported all the same: changes without end are no reason to report nothing.
+            // The result is reported anyway, because endless changes must not suppress all reports.
             Some(pass) => pass.is_stale = true,
             None => self.plan_reread(id),
         }
@@ -442,7 +442,7 @@ impl Redis {
         }
     }
 
-    /// When it is told that the read under way takes long.
+    /// When the log reports that the pending read takes long.
     fn told_at(&self) -> Option<Instant> {
         self.long.filter(|_| self.pass.is_some())
     }
@@ -458,7 +458,7 @@ impl Redis {
         out.push(Output::Report(pass.id, Report::Log(line)));
     }
 
-    /// Ends the connection for commands where nothing more is asked for some time.
+    /// Closes the connection for commands if no request follows for some time.
     fn close_idle(&mut self, now: Instant, out: &mut Vec<Output>) {
         let is_watching = matches!(self.watch, Watch::Asking(_) | Watch::On { .. });
         let is_idle = self.pass.is_none() && self.round.is_none() && self.asked.is_empty();
@@ -513,7 +513,7 @@ impl Protocol for Redis {
         self.readings.add(id, options);
         self.route();
         if let Watch::Declined { .. } = self.watch {
-            // What was decided was decided for those who were there.
+            // The decision applied to the resources at that time.
             self.watch = Watch::Off;
         }
         let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);
@@ -551,7 +551,7 @@ impl Protocol for Redis {
     }
 
     fn due(&self) -> Option<Instant> {
-        // What is due is begun behind what is under way.
+        // A due read starts after the pending one.
         let is_free = self.pass.is_none() && !self.is_undecided();
         let read = if self.readings.is_due(self.now) { Some(self.now) } else { self.readings.due() };
         let read = read.filter(|_| is_free);

@@ -1,5 +1,5 @@
-//! What errors of Redis mean: whether time mends them, a person, or another command. Takes secrets out of their texts.
-//! Sends nothing.
+//! The meaning of Redis errors: whether they pass by themselves, need an operator, or need another command. Takes
+//! secrets out of their texts. Sends nothing.
 
 use crate::backend::redact::Redactor;
 use crate::backend::refusal::reason;
@@ -10,7 +10,7 @@ const SHOWN: usize = 300;
 /// An error of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind it is.
+    /// The kind of the error.
     pub why: Why,
     /// In the server's words, on one line and without secrets.
     pub words: String,
@@ -66,7 +66,7 @@ impl Refusal {
         !matches!(self.why, Why::Busy | Why::Other)
     }
 
-    /// What to do about it, with the punctuation in front; empty where that is plain.
+    /// The advice, with punctuation in front; empty if the error is clear.
     pub fn advice(&self) -> &'static str {
         match self.why {
             Why::NoPassword => ": set `password` or `password_file`",

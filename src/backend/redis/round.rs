@@ -34,13 +34,13 @@ impl Touch {
         }
     }
 
-    /// Whether its value is wanted.
+    /// Whether its value is needed.
     fn is_wanted(&self) -> bool {
         self.exact.is_some() || !self.below.is_empty()
     }
 }
 
-/// Changed keys whose values are asked for.
+/// Changed keys whose values are being read.
 #[derive(Debug)]
 pub struct Round {
     /// Which of all rounds it is.
@@ -52,7 +52,7 @@ pub struct Round {
     is_denied: bool,
 }
 
-/// What a resource is told.
+/// The report for a resource.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied {
     /// Nothing.

@@ -19,7 +19,7 @@ pub struct Wanted {
     whole_names: Option<Keys>,
 }
 
-/// What is subscribed to, without what stands in front of every channel.
+/// A subscription, without the common prefix of all channels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
     /// The changes of one key.
@@ -28,7 +28,7 @@ pub enum Channel {
     Pattern(Bytes),
 }
 
-/// What a channel is for.
+/// The purpose of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
     /// Which of the keys; `None`: it is only watched.
@@ -54,7 +54,7 @@ impl Wanted {
         &self.keys
     }
 
-    /// What a key of Redis is called in the store; `None`: it is not below the prefix.
+    /// The store key of a key; `None`: the key is not below the prefix.
     pub fn store_key(&self, raw: &[u8]) -> Option<StoreKey> {
         self.names.store_key(raw).or_else(|| self.whole_names.as_ref()?.store_key(raw))
     }
@@ -88,7 +88,7 @@ pub fn pattern(key: &[u8]) -> Bytes {
 pub fn missing(prefix: &str, keys: &[String]) -> Missing {
     let wanted = Wanted::new(prefix, keys, &[]);
     Missing::of(wanted.keys.iter().map(|key| {
-        // What a pattern matches begins with what stands before the pattern.
+        // Keys that match begin with the literal part of the pattern.
         let literal = key.iter().position(|byte| GLOBS.contains(byte)).map_or(&key[..], |end| &key[..end]);
         let stored = wanted.store_key(literal).map(|named| named.key.to_vec());
         (key.to_vec(), stored.unwrap_or_else(|| b"/".to_vec()))

@@ -12,7 +12,7 @@ const LONGEST_LINE: usize = 64 * 1024;
 /// Arrays in arrays. The replies to the commands of this program have two levels.
 const DEEPEST: usize = 8;
 
-/// What one element takes in memory beside its bytes.
+/// The memory of one element besides its bytes.
 const ELEMENT: usize = size_of::<Reply>();
 
 /// Bytes of an unreadable reply that an error shows.
@@ -72,7 +72,7 @@ pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
 #[derive(Debug)]
 pub struct Reader {
     limit: usize,
-    /// What the reply under way takes so far.
+    /// The memory of the incomplete reply so far.
     taken: usize,
     state: State,
     /// The arrays that are not complete, each within the one before it.

@@ -1,5 +1,5 @@
-//! Vault and OpenBao: what the configuration means is made into a driver. Resources that use the same server in the same way
-//! share a driver, and with it one login. `wire` knows the bytes, `protocol` what is asked when.
+//! Vault and OpenBao: what the configuration means is made into a driver. Resources that use the same server in the
+//! same way share a driver, and with it one login. `wire` has the bytes, `protocol` the requests.
 
 mod protocol;
 mod round;

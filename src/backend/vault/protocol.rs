@@ -36,7 +36,7 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// The call for the session itself. Those of the round follow.
 const ERRAND: CallId = CallId(0);
 
-/// What is asked, and how long it may take.
+/// The options, and the time limits of requests.
 #[derive(Clone)]
 pub struct Options {
     /// How to authenticate.
@@ -45,12 +45,12 @@ pub struct Options {
     pub auth_mount: String,
     /// Empty: the root namespace.
     pub namespace: String,
-    /// Of one read of one resource.
+    /// The limits of one read of one resource.
     pub limits: ReadLimits,
 }
 
 impl Options {
-    /// Those of the configuration.
+    /// The nodes of the configuration.
     pub fn of(vault: &config::Vault) -> Options {
         Options {
             auth_type: vault.auth_type,
@@ -71,7 +71,7 @@ pub struct Vault {
     node: String,
     readings: Readings,
     members: BTreeMap<Id, Keys>,
-    /// Those whose read is under way and whose round is still to come.
+    /// The resources whose read is pending or waits for its round.
     waiting: VecDeque<Id>,
     round: Option<Round>,
     /// The requests of the round, by their calls.
@@ -82,7 +82,7 @@ pub struct Vault {
     token: Option<Secret>,
     /// Something was read with the token.
     is_proven: bool,
-    /// What the token had to live when it was new.
+    /// The lifetime of the token when it was new.
     life: Duration,
     /// When something is to be done for the token, and what.
     renewal: Option<(Instant, Renewal)>,
@@ -90,7 +90,7 @@ pub struct Vault {
     leases: BTreeMap<String, Leased>,
     /// The moment of the last input.
     last: Option<Instant>,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
 }
@@ -103,11 +103,11 @@ struct Call<T> {
     json: Json,
 }
 
-/// What is asked for the session.
+/// A request for the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Errand {
     Login,
-    /// What a token of the configuration has to live.
+    /// The lifetime of a token of the configuration.
     Lookup,
     Renew,
     /// Whether the token is still valid after a refusal: its words, and what it takes to be allowed.
@@ -119,7 +119,7 @@ enum Errand {
     Lease(String),
 }
 
-/// What is to be done for a token.
+/// The next step for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Renewal {
     Renew,
@@ -129,7 +129,7 @@ enum Renewal {
 /// A secret that ends.
 struct Leased {
     lease: Lease,
-    /// What it had to live when it was new.
+    /// Its lifetime when it was new.
     life: Duration,
     /// When it is renewed, or read anew.
     due: Instant,
@@ -158,7 +158,7 @@ impl<T> Call<T> {
     }
 }
 
-/// Whether only a person mends a status, whatever server is asked and however often.
+/// Whether an operator has to correct the cause of a status, on any server.
 fn is_lasting(status: u16) -> bool {
     matches!(status, 400..500) && !matches!(status, 408 | 412 | 429 | 473)
 }
@@ -191,7 +191,7 @@ impl Vault {
         }
     }
 
-    // What is done next
+    // Decides the next request.
 
     /// Begins what can be begun now. Not to be called behind a failure of the node.
     fn advance(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -309,7 +309,7 @@ impl Vault {
                     );
                     self.refused(&words, now, out);
                 }
-                // No mount, or one that the token may not see: the path is taken as it is.
+                // The mount is missing, or hidden from the token: the path stays as it is.
                 (Step::Mount(key), 400 | 403 | 404 | 405) => {
                     round.mounted(key, None);
                     self.advance(now, out);
@@ -333,7 +333,7 @@ impl Vault {
             };
         }
         let taken = Answer::of(&call.body).and_then(|answer| {
-            // Of a server of another kind an empty answer would be no keys.
+            // An empty answer of another kind of server would look like no keys.
             if call.status != 204 && !answer.is_of_path() {
                 return Err(NONSENSE);
             }
@@ -558,7 +558,7 @@ impl Protocol for Vault {
 
     fn due(&self) -> Option<Instant> {
         let is_free = self.errand.is_none() && !self.wants_credentials && self.token.is_some();
-        // The one whose round it was has left.
+        // The resource of the round was removed.
         let is_idle = is_free && self.calls.iter().all(Option::is_none) && !self.waiting.is_empty();
         if is_idle && self.last.is_some() {
             return self.last;

@@ -18,7 +18,7 @@ pub struct Round {
     /// The resource.
     pub id: Id,
     steps: VecDeque<Step>,
-    /// Lists and secrets that were asked for: keys may lie within each other.
+    /// The requested lists and secrets, because keys may be nested.
     seen: BTreeSet<Step>,
     /// By their raw keys, with a slash in front.
     texts: BTreeMap<Vec<u8>, Rc<[u8]>>,
@@ -47,7 +47,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether an answer has the secret beside what is told of its version.
+    /// Whether an answer has the secret besides the data of its version.
     pub fn is_versioned(&self) -> bool {
         self.versioned.is_some()
     }
@@ -62,7 +62,7 @@ impl Place {
 }
 
 impl Step {
-    /// What is asked.
+    /// The request.
     pub fn request(&self) -> Request {
         match self {
             Step::Mount(key) => wire::mount(key),
@@ -71,7 +71,7 @@ impl Step {
         }
     }
 
-    /// What a policy has to allow.
+    /// The capability that a policy has to grant.
     pub fn needs(&self) -> String {
         match self {
             Step::Mount(key) => format!("`read` on `sys/internal/ui/mounts/{}`", cut::key(key.as_bytes())),
@@ -103,7 +103,7 @@ impl Round {
         Round { id, steps, seen: BTreeSet::new(), texts: BTreeMap::new(), listed, read }
     }
 
-    /// What is asked next, if there is something.
+    /// The next request, if there is one.
     pub fn next(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }

@@ -1,4 +1,4 @@
-//! What Vault is asked over HTTP, and what it answers: paths, logins, leases and the texts of a secret. Opens no connection
+//! The requests and answers of Vault over HTTP: paths, logins, leases and the texts of a secret. Opens no connection
 //! and decides nothing.
 //!
 //! Source: the HTTP API of Vault, and what OpenBao 2 was seen to send.
@@ -114,7 +114,7 @@ struct Auth {
 /// A token, or what is known of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenLife {
-    /// As it was given; empty where it was only looked up.
+    /// The new token; empty after a lookup.
     pub token: String,
     /// How long it lives; `None`: without end.
     pub life: Option<Duration>,
@@ -158,10 +158,7 @@ impl Answer {
         self.data.is_some() || self.request_id.is_some()
     }
 
-    /// What a login or a renewal gave.
-    ///
-    /// # Errors
-    /// [`NONSENSE`].
+    /// The result of a login or a renewal.
     pub fn token(self) -> Result<TokenLife, &'static str> {
         let auth = self.auth.ok_or(NONSENSE)?;
         let is_sound = !auth.client_token.is_empty() && auth.client_token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -169,7 +166,7 @@ impl Answer {
         is_sound.then_some(TokenLife { token: auth.client_token, life, renewable: auth.renewable }).ok_or(NONSENSE)
     }
 
-    /// What a look at the token itself gave.
+    /// The result of a lookup of the token itself.
     pub fn looked_up(&self) -> TokenLife {
         let of = |name: &str| self.data.as_ref().and_then(|data| data.get(name));
         let life = of("ttl").and_then(Value::as_u64).filter(|life| *life > 0).map(Duration::from_secs);
@@ -209,11 +206,7 @@ impl Answer {
         keys.iter().map(|key| name(key).and(key.as_str()).ok_or(NONSENSE)).collect()
     }
 
-    /// The texts of a secret by Go remco's rules: a single field `value` that is a text is the secret itself (its name is
-    /// empty); else every text in the maps, by its path. `give` takes name and text.
-    ///
-    /// # Errors
-    /// That of `give`.
+    /// The error of `give`.
     pub fn texts(
         &self,
         is_versioned: bool,
@@ -261,7 +254,7 @@ pub fn has_no_mount(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).contains("no handler for route")
 }
 
-/// What a refusal says, on one line, without secrets.
+/// The text of a refusal on one line, without secrets.
 pub fn words(status: u16, body: &[u8], secrets: &Redactor) -> String {
     #[derive(Deserialize)]
     struct Errors {

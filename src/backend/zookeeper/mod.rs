@@ -1,5 +1,5 @@
-//! ZooKeeper: what the configuration means is made into a driver. Resources that use the same ZooKeeper in the same way share
-//! a driver, and with it one session. The bytes are `wire`'s, what is asked when is `protocol`'s.
+//! ZooKeeper: what the configuration means is made into a driver. Resources that use the same ZooKeeper in the same way
+//! share a driver, and with it one session. `wire` has the bytes, `protocol` the requests.
 
 pub mod protocol;
 mod reads;
@@ -17,7 +17,7 @@ use crate::config::{self};
 /// The name in logs.
 pub const NAME: &str = "zookeeper";
 
-/// What the URL of a node with TLS begins with.
+/// The scheme of a node with TLS.
 const TLS_SCHEME: &str = "zookeepers://";
 
 /// A driver without resources.

@@ -42,9 +42,9 @@ const SHORTEST_PING: Duration = Duration::from_millis(100);
 /// The pings within the timeout of a session, so that one may be late.
 const PINGS: u32 = 3;
 
-/// What a session needs to know.
+/// The options of a session.
 pub struct Settings {
-    /// As they are logged.
+    /// The nodes, as the log shows them.
     pub nodes: String,
     /// Put before every path; empty, or with a slash at its start and none at its end.
     pub chroot: Vec<u8>,
@@ -74,16 +74,16 @@ pub struct Zookeeper {
     node: String,
     /// The node knows no watches that last: those of one event are set with every read.
     is_old: bool,
-    /// Name and password, as the server was told.
+    /// Name and password, as they were sent to the server.
     user: Option<(Secret, Secret)>,
     /// The server refused something, and the files with name and password may have changed.
     is_suspect: bool,
-    /// Since when changes are held back.
+    /// When the first of the changes that are held back arrived.
     held: Option<Instant>,
     /// A turn is due.
     wake: Option<Instant>,
     random: Random,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
 }
 
@@ -91,7 +91,7 @@ enum State {
     Closed,
     /// Name and password are being read.
     LoggingIn,
-    /// A session was asked for. `until`: when the server must have answered, once the connection stands.
+    /// The request for a session is sent. `until`: the deadline for its answer, when the connection is established.
     Opening {
         frames: Frames,
         until: Option<Instant>,
@@ -113,9 +113,9 @@ struct Open {
     ping_every: Duration,
     since: Instant,
     sent: Instant,
-    /// When the server last sent something, or was asked after it had answered everything.
+    /// The time of the last bytes from the server, or of the first request after it had answered all others.
     heard: Instant,
-    /// What lasting watches were asked for.
+    /// The requested persistent watches.
     watched: BTreeSet<Bytes>,
 }
 
@@ -194,7 +194,7 @@ impl Zookeeper {
     fn turn_open(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.readings.is_due(now) {
             if self.is_suspect && self.settings.login {
-                // What was refused may be allowed to another password.
+                // Another password may have the permissions that were refused.
                 return out.push(Output::ReadCredentials);
             }
             self.sync(now);
@@ -218,7 +218,7 @@ impl Zookeeper {
         self.readings.is_due(now) || !self.readings.waiting().is_empty()
     }
 
-    /// Ends the session where nothing will be asked for any more.
+    /// Ends the session if no further request is planned.
     fn close_idle(&mut self, out: &mut Vec<Output>) {
         if self.readings.due().is_some() || !self.readings.waiting().is_empty() {
             return;
@@ -367,7 +367,7 @@ impl Zookeeper {
         Ok(())
     }
 
-    /// Lets the server come up to the leader before it answers what is asked next.
+    /// Makes the server catch up with the leader before the next answer.
     fn sync(&mut self, now: Instant) {
         let State::Open(open) = &mut self.state else { return };
         let path = absolute(&self.settings.chroot, b"/");
@@ -375,7 +375,7 @@ impl Zookeeper {
         open.ask(Asked::Sync, &request, now);
     }
 
-    /// Asks to be told when a node is created.
+    /// Watches for the creation of a node.
     fn await_creation(&mut self, path: &Bytes, now: Instant) {
         let State::Open(open) = &mut self.state else { return };
         let full = absolute(&self.settings.chroot, path);
@@ -445,7 +445,7 @@ impl Zookeeper {
         out.push(Output::NodeFailed { words, not_before });
     }
 
-    /// What was asked and watched on the connection is lost. What has come is reported.
+    /// Drops the requests and watches of a lost connection. The changes that have arrived are reported.
     fn lose(&mut self, out: &mut Vec<Output>) {
         for (id, subscription) in &mut self.subscriptions {
             out.extend(subscription.take_changes().map(|report| Output::Report(*id, report)));
@@ -476,7 +476,7 @@ impl Zookeeper {
 
 impl Open {
     fn next_number(&mut self) -> i32 {
-        // What is below 0 has a meaning of its own.
+        // Numbers below 0 have a meaning of their own.
         self.number = self.number.checked_add(1).unwrap_or(1);
         self.number
     }

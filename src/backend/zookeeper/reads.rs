@@ -8,7 +8,7 @@ use super::wire::{Names, Unreadable};
 use crate::backend::protocol::Id;
 use crate::store::Bytes;
 
-/// What is asked of a node.
+/// The kind of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// Its value.
@@ -17,22 +17,22 @@ pub enum What {
     Children,
 }
 
-/// Who wants to know.
+/// A subscriber of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest {
     /// The resource.
     pub id: Id,
-    /// What comes of it calls for an update.
+    /// Whether the result triggers an update.
     pub trigger: bool,
 }
 
-/// Everything that is to be asked.
+/// All pending reads.
 #[derive(Default)]
 pub struct Reads {
     reads: BTreeMap<(Bytes, What), Read>,
-    /// What was not asked yet, in order. What is not in `reads` any more is passed over.
+    /// The reads that are not sent yet, in order. Entries that are no longer in `reads` are skipped.
     queue: VecDeque<(Bytes, What)>,
-    /// Children that are to be asked about, the newest last.
+    /// Lists of children to read, the newest last.
     listings: Vec<Listing>,
 }
 
@@ -40,11 +40,11 @@ pub struct Reads {
 struct Read {
     interests: Vec<Interest>,
     is_asked: bool,
-    /// Those who want to know once more: what is under way may be older than what they know of.
+    /// The subscribers that need one more read, because the pending one may be older than a change that they know of.
     again: Vec<Interest>,
 }
 
-/// Children of a node that are to be asked about. Their names stay as they came until it is their turn.
+/// Children of a node to read. Their names stay encoded until their turn.
 struct Listing {
     parent: Bytes,
     left: u32,
@@ -62,7 +62,7 @@ pub enum Listed {
         parent: Bytes,
         /// The name of the child.
         name: Vec<u8>,
-        /// Those who want to know.
+        /// The subscribers.
         interests: Vec<Interest>,
     },
     /// All children of a node were named to these.
@@ -89,7 +89,7 @@ impl Reads {
         }
     }
 
-    /// What is asked next, and those who want to know. It counts as asked.
+    /// The next read to send, with its subscribers. It counts as sent.
     pub fn next(&mut self) -> Option<(Bytes, What, &[Interest])> {
         while let Some((path, what)) = self.queue.pop_front() {
             let key = (path, what);
@@ -102,7 +102,7 @@ impl Reads {
         None
     }
 
-    /// An answer came: those who wanted it. Those who want to know once more are asked for again.
+    /// Takes an answer, and returns its subscribers. If some need one more read, it is queued again.
     pub fn answered(&mut self, path: &Bytes, what: What) -> Vec<Interest> {
         let key = (path.clone(), what);
         let Some(read) = self.reads.remove(&key) else { return Vec::new() };
@@ -119,10 +119,7 @@ impl Reads {
         self.listings.push(Listing { parent, left, names: Rc::from(names), at: 0, interests });
     }
 
-    /// The next child that is to be asked about.
-    ///
-    /// # Errors
-    /// The names cannot be read.
+    /// The next child to read.
     pub fn next_listed(&mut self) -> Option<Result<Listed, Unreadable>> {
         let listing = self.listings.last_mut()?;
         let mut names = Names::resume(listing.left, &listing.names[listing.at..]);
@@ -149,14 +146,14 @@ impl Reads {
         self.reads.retain(|_, read| {
             drop(&mut read.interests);
             drop(&mut read.again);
-            // What was asked will be answered.
+            // A sent read will be answered.
             read.is_asked || !read.interests.is_empty()
         });
         self.listings.iter_mut().for_each(|listing| drop(&mut listing.interests));
         self.listings.retain(|listing| !listing.interests.is_empty());
     }
 
-    /// Nothing is asked any more.
+    /// Drops all reads.
     pub fn clear(&mut self) {
         *self = Reads::default();
     }
@@ -195,7 +192,7 @@ mod tests {
         assert!(!want(&mut reads, "/a", 1, true), "its answer is to come already");
         assert!(want(&mut reads, "/b", 1, false));
         assert_eq!(next(&mut reads).as_deref(), Some("/a 1!,2!"));
-        // What changes meanwhile is asked for once more.
+        // A change during the read causes one more read.
         assert!(want(&mut reads, "/a", 1, false) && !want(&mut reads, "/a", 1, false));
         assert_eq!((answered(&mut reads, "/a"), answered(&mut reads, "/never")), ("1!,2!".into(), "".into()));
         assert_eq!((next(&mut reads).as_deref(), next(&mut reads).as_deref()), (Some("/b 1"), Some("/a 1")));

@@ -44,7 +44,7 @@ enum Stage {
     Known,
 }
 
-/// What follows a node that is gone.
+/// What follows the deletion of a node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Gone {
     /// Nothing.
@@ -77,12 +77,12 @@ impl Subscription {
         }
     }
 
-    /// What is read: every key that is not below another one.
+    /// The paths to read: every key that is not below another one.
     pub fn roots(&self) -> Vec<Bytes> {
         outermost(&self.wanted)
     }
 
-    /// What is watched, keys and watchKeys together.
+    /// The watched paths, of `keys` and `watchKeys`.
     pub fn watched(&self) -> Vec<Bytes> {
         let mut all = [&self.wanted[..], &self.triggers[..]].concat();
         all.sort_unstable();
@@ -197,9 +197,9 @@ impl Subscription {
     pub fn children(&self, path: &[u8]) -> Vec<Bytes> {
         let below = below(path);
         let mut children = Vec::new();
-        // Of all nodes only the root has a slash at its end.
+        // Only the root has a slash at its end.
         let mut from = Bound::Excluded(below.clone());
-        // What is below a child is passed over.
+        // The nodes below a child are skipped.
         while let Some(next) = self.nodes.range::<[u8], _>((as_slice(&from), Bound::Unbounded)).next() {
             let Some(rest) = next.0.strip_prefix(&below[..]) else { break };
             let name = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
@@ -215,7 +215,7 @@ impl Subscription {
         children
     }
 
-    /// What was read, once nothing is under way any more; `Err`: a key that does not exist.
+    /// The result of a read, when no request is pending any more; `Err`: a key that does not exist.
     pub fn finish(&mut self) -> Option<Result<Layer, Bytes>> {
         if !self.is_reading() || self.pending > 0 {
             return None;
@@ -232,7 +232,7 @@ impl Subscription {
         Some(Ok(self.nodes.iter().filter_map(entry).collect()))
     }
 
-    /// What has changed since it was last reported.
+    /// The changes since the last report.
     pub fn take_changes(&mut self) -> Option<Report> {
         if self.is_reading() || !self.has_changes() {
             return None;
@@ -291,7 +291,7 @@ impl Subscription {
         }
     }
 
-    /// What a node is called in the store. No two have the same name: ZooKeeper's paths are clean.
+    /// The store key of a node. Two nodes never share a store key, because ZooKeeper's paths are clean.
     fn store_key(&self, path: &[u8]) -> Option<Bytes> {
         if !self.is_wanted(path) {
             return None;
@@ -300,11 +300,11 @@ impl Subscription {
     }
 }
 
-/// The path of a key. Every `/*` is taken out, as Go remco does.
+/// The path of a key. Every `/*` is removed, as in Go remco.
 fn path_of(prefix: &str, key: &str) -> Bytes {
     let joined = path::join(&[prefix.as_bytes(), key.as_bytes()]);
     let path = without_wildcards(&joined);
-    // What is left may end in nothing, or begin in the middle.
+    // The rest may be empty, or lack its first slash.
     Rc::from(path::join(&[b"/", &path]))
 }
 
@@ -326,7 +326,7 @@ fn is_within_any(path: &[u8], tops: &[Bytes]) -> bool {
     false
 }
 
-/// What the paths of all that is below begin with.
+/// The prefix of the paths below a node.
 fn below(path: &[u8]) -> Vec<u8> {
     [path.strip_suffix(b"/").unwrap_or(path), b"/"].concat()
 }

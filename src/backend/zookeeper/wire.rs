@@ -64,14 +64,14 @@ pub enum Request<'a> {
     Data {
         /// The node.
         path: &'a [u8],
-        /// Whether the next change of it, or its end, is told.
+        /// Whether its next change or its deletion is reported.
         watch: bool,
     },
     /// The names of its children.
     Children {
         /// The node.
         path: &'a [u8],
-        /// Whether the next child that comes or goes is told.
+        /// Whether the next creation or deletion of a child is reported.
         watch: bool,
     },
     /// Asks for an event when a node is created.
@@ -93,19 +93,19 @@ pub enum Request<'a> {
     Close,
 }
 
-/// What a server sent once the session stands.
+/// A message of a server in an established session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// The reply to the request of this number.
     Reply {
         /// The number.
         number: i32,
-        /// What it brought, to be read as the request has it.
+        /// The body, whose format depends on the request.
         outcome: Result<&'a [u8], Code>,
     },
     /// A watch.
     Event {
-        /// What happened.
+        /// The event.
         kind: EventKind,
         /// To which node.
         path: Bytes,
@@ -116,7 +116,7 @@ pub enum Message<'a> {
     Authenticated(Result<(), Code>),
 }
 
-/// What a watch told.
+/// The event of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// The node came to be.
@@ -149,7 +149,7 @@ impl Code {
     /// The request has no sense for the server.
     pub const BAD_ARGUMENTS: Code = Code(-8);
 
-    /// Whether only a person mends it, whatever node is asked and however often.
+    /// Whether an operator has to correct the cause, on any node.
     pub fn is_lasting(self) -> bool {
         matches!(
             self,
@@ -458,7 +458,8 @@ impl Frame {
         self.0.push(u8::from(value));
     }
 
-    /// What is longer than a length can say is no text of a configuration and no path of a server.
+    /// Appends a text with its length. Texts of a configuration and paths of a server are never longer than the length
+    /// field allows.
     fn buffer(&mut self, bytes: &[u8]) {
         let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
         self.int(length);
