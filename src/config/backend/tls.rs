@@ -1,4 +1,5 @@
 //! The TLS files of a store: their rows and paths. Reads no file.
+//! Reads no file.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The environment of one render: what functions and filters use besides their arguments. Variables are in `run/scope`.
+//! The environment of one render: what functions and filters use besides their arguments.
+//! Variables are in `run/scope`.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! Filler text for the tag `lorem`: the traditional words of printers, and the units of the tag. `render` prints them.
+//! Filler text for the tag `lorem`: the traditional words of printers, and the units of the tag.
+//! `render` prints them.
 
 /// How much of the text a tag prints.
 pub(crate) struct Lorem {

@@ -1,4 +1,5 @@
-//! The tags with a memory between rounds: cycle and ifchanged. Knows nothing of loops: a round is a call.
+//! The tags with a memory between rounds: cycle and ifchanged.
+//! Knows nothing of loops: a round is a call.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! The values of names while a template runs. Does not decide which tag opens a scope.
+//! The values of names while a template runs.
+//! Does not decide which tag opens a scope.
 
 use std::collections::BTreeMap;
 use std::mem;
