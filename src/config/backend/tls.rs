@@ -1,4 +1,4 @@
-//! The TLS files of a store: their rows and paths. Reads no file.
+//! The TLS files of a store: their rows and paths.
 //! Reads no file.
 
 use std::path::PathBuf;
