@@ -30,6 +30,8 @@ pub struct Options {
     pub mode: Mode,
     /// Whether probable mistakes are errors.
     pub strictness: Strictness,
+    /// Whether every update renders every template.
+    pub render_all: bool,
     /// The names of the resources to run; empty: all.
     pub only: Vec<String>,
     /// Replaces the level of the configuration.
@@ -126,6 +128,12 @@ const FLAGS: &[Flag] = &[
         help: "take unknown keys and unset variables for errors",
     },
     Flag {
+        name: "--render-all",
+        takes: Takes::Switch(|given| &mut given.render_all),
+        group: Group::Run,
+        help: "render all templates in each update",
+    },
+    Flag {
         name: "--splay",
         takes: Takes::Value { name: "TIME", set: |given, time| given.set_splay(time) },
         group: Group::Cron,
@@ -187,6 +195,7 @@ struct Given {
     config: Option<PathBuf>,
     onetime: bool,
     strict: bool,
+    render_all: bool,
     only: Vec<String>,
     log_level: Option<LogLevel>,
     log_format: Option<LogFormat>,
@@ -300,6 +309,7 @@ impl Given {
             config: self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
             mode: if self.onetime { Mode::OneShot } else { Mode::Watch },
             strictness: if self.strict { Strictness::Strict } else { Strictness::Lenient },
+            render_all: self.render_all,
             only: self.only,
             log_level: self.log_level,
             log_format: self.log_format,
@@ -531,6 +541,7 @@ mod tests {
             config: config.into(),
             mode: Mode::Watch,
             strictness: Strictness::Lenient,
+            render_all: false,
             only: Vec::new(),
             log_level: None,
             log_format: None,

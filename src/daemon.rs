@@ -2,6 +2,7 @@
 //! arrives. `unit` has the turn of one resource, `resource` the decisions about updates, and the order of old and new
 //! resources is in `succession`. Only `host` makes system calls.
 
+mod current;
 mod gate;
 mod record;
 mod succession;
@@ -63,6 +64,7 @@ pub struct Daemon {
     has_replaced: bool,
     /// How the run ends, once all terminating processes have ended.
     ending: Option<Ending>,
+    renders_all: bool,
 }
 
 /// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits for as
@@ -166,6 +168,7 @@ impl Daemon {
             time_limit: None,
             has_replaced: false,
             ending: None,
+            renders_all: false,
         }
     }
 
@@ -182,6 +185,11 @@ impl Daemon {
     /// Ends the run this long after a moment. Resources that are not done by then have failed.
     pub fn limit_time(&mut self, since: Instant, limit: Duration) {
         self.time_limit = since.checked_add(limit).map(|until| (until, limit));
+    }
+
+    /// Every update renders every template, whatever has changed.
+    pub fn render_all(&mut self) {
+        self.renders_all = true;
     }
 
     /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
@@ -206,7 +214,7 @@ impl Daemon {
         for (resource, _) in config.resources.into_iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
             let mut unit = Unit::new(self.next_number, resource, self.mode, logger, machine);
-            unit.limits = limits;
+            (unit.limits, unit.renders_all) = (limits, self.renders_all);
             if self.overrides_guards {
                 unit.state.override_guard();
             }

@@ -94,6 +94,9 @@ fn run(options: &Options) -> ExitCode {
         logger.say(&format!("remco: {why}; config `{path}` was not started\n"));
         return ExitCode::from(UNUSABLE);
     }
+    if options.render_all {
+        daemon.render_all();
+    }
     daemon.adopt(config, scripts);
     loop {
         match daemon.run() {

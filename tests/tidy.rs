@@ -61,7 +61,7 @@ const PARTS: &[Part] = &[
 
 /// The rooms of the template language, from the ground up. A room uses itself and those before it; what is one of none
 /// puts them together.
-const ROOMS: &[&str] = &["limits", "source", "world", "value", "builtin", "syntax", "compile", "run"];
+const ROOMS: &[&str] = &["limits", "source", "world", "reads", "value", "builtin", "syntax", "compile", "run"];
 
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::current::Current;
 use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
@@ -25,6 +26,7 @@ use crate::metrics::{At, Registry};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
+use crate::store::changes::Changes;
 use crate::store::{Bytes, Store};
 use crate::template::{Limits, Template, World};
 
@@ -64,6 +66,8 @@ pub(super) struct Unit {
     pub(super) has_replaced: bool,
     /// What happened, for telemetry; `None`: telemetry is off.
     pub(super) record: Option<Record>,
+    /// Every update renders every template.
+    pub(super) renders_all: bool,
     logger: Rc<Logger>,
 }
 
@@ -88,6 +92,8 @@ struct Output {
     destination: Destination,
     /// Compiled; kept until one of its files changes.
     template: Option<Template>,
+    /// Whether it has to be rendered at all.
+    current: Current,
     /// The result of the present update that is not installed yet.
     content: Vec<u8>,
     stage: Option<Stage>,
@@ -162,6 +168,7 @@ impl Unit {
             limits: Limits::default(),
             has_replaced: false,
             record: None,
+            renders_all: false,
             logger,
             config,
         }
@@ -239,6 +246,7 @@ impl Unit {
 
     pub(super) fn refresh(&mut self) {
         self.stale = None;
+        self.store_mut().change_everything();
         self.handle(Event::Refresh);
     }
 
@@ -280,6 +288,10 @@ impl Unit {
     pub(super) fn take(&mut self, backend: usize, report: Report) -> bool {
         match report {
             Report::Snapshot(layer) => {
+                // An interval is there to mend what no change tells of.
+                if self.config.backends[backend].interval.is_some() {
+                    self.store_mut().change_everything();
+                }
                 self.store_mut().replace(backend, layer);
                 self.log_count(backend);
                 self.warn_missing(backend);
@@ -507,6 +519,8 @@ impl Unit {
             Effect::Judge => Some(Event::Judged(self.judge())),
             Effect::Accept => {
                 // Nothing has changed the keys since they were judged: both are one turn.
+                self.judged = None;
+                self.note_changes();
                 let store = self.judged.insert(Rc::clone(&self.store));
                 let compares = self.config.guard.as_ref().is_some_and(|guard| guard.max_delete_percent.is_some());
                 self.past = compares.then(|| store.all().map(|(key, _)| Rc::clone(key)).collect());
@@ -587,9 +601,10 @@ impl Unit {
     /// rendered again after a lookup of names.
     fn render_all(&mut self) -> Option<Vec<Rendering>> {
         let until = Instant::now() + LONGEST_TURN;
-        let store = self.judged.as_ref().unwrap_or(&self.store);
-        let begin = || Round { store: Rc::clone(store), renderings: Vec::new() };
-        let Round { store, mut renderings } = self.round.take().unwrap_or_else(begin);
+        let Round { store, mut renderings } = match self.round.take() {
+            Some(round) => round,
+            None => self.begin_round(),
+        };
         self.machine.swap_lookups(&mut self.lookups);
         while renderings.len() < self.outputs.len() && (Instant::now() < until || renderings.is_empty()) {
             renderings.push(self.render(renderings.len(), &store));
@@ -608,6 +623,28 @@ impl Unit {
         is_complete.then_some(renderings)
     }
 
+    /// An update begins with the present keys, or with those that the guard has accepted.
+    fn begin_round(&mut self) -> Round {
+        let store = match &self.judged {
+            // Their changes were noted when they were accepted. Later ones are for the next update.
+            Some(judged) => Rc::clone(judged),
+            None => {
+                self.note_changes();
+                Rc::clone(&self.store)
+            }
+        };
+        Round { store, renderings: Vec::new() }
+    }
+
+    /// The next render has to render the templates that read a key that has changed since the last call.
+    fn note_changes(&mut self) {
+        let changes = match self.store_mut().take_changes() {
+            _ if self.renders_all => Changes::Everything,
+            changes => changes,
+        };
+        self.outputs.iter_mut().for_each(|output| output.current.keys_changed(&changes));
+    }
+
     fn render(&mut self, t: usize, store: &Rc<Store>) -> Rendering {
         match self.render_and_compare(t, store) {
             Ok(true) => Rendering::InSync,
@@ -618,11 +655,25 @@ impl Unit {
         }
     }
 
-    /// Renders a template. Returns whether its destination has the result already; if it has not, the result is kept.
+    /// Renders a template, unless the result is known to be in place. Returns whether the destination has the result
+    /// already; if it has not, the result is kept.
     fn render_and_compare(&mut self, t: usize, store: &Rc<Store>) -> Result<bool, Fault> {
         let mut template = match self.outputs[t].template.take() {
-            Some(template) if !template.is_stale(&*self.world) => template,
-            _ => self.compile(t)?,
+            Some(template) if !template.is_stale(&*self.world) => {
+                let output = &mut self.outputs[t];
+                if output.current.holds(&output.destination) {
+                    output.template = Some(template);
+                    let line = Line::new(Level::Debug, "no key that the template reads has changed, not rendering it");
+                    let line = line.with("dest", output.destination.path.display().to_string());
+                    self.logger.log(&about(&self.config, line));
+                    return Ok(true);
+                }
+                template
+            }
+            _ => {
+                self.outputs[t].current = Current::default();
+                self.compile(t)?
+            }
         };
         let output = &mut self.outputs[t];
         template.limits = self.limits;
@@ -631,6 +682,7 @@ impl Unit {
         if let (Some(record), Some(began), Ok(_)) = (&self.record, began, &rendered) {
             record.rendered_in(began.elapsed(), at(&*self.world));
         }
+        output.current.rendered(template.take_reads());
         let hints = template.take_hints();
         output.template = Some(template);
         for hint in hints {
@@ -646,7 +698,10 @@ impl Unit {
         let line = line.with("dest", output.destination.path.display().to_string()).with("staged", "in memory");
         self.logger.log(&about(&self.config, line));
         let same = match output.destination.compare(&output.content)? {
-            Comparison::InSync => true,
+            Comparison::InSync => {
+                output.current.in_place(&output.content);
+                true
+            }
             Comparison::Differs => false,
             Comparison::Unknowable => output.written.as_ref() == Some(&output.content),
         };
@@ -677,6 +732,9 @@ impl Unit {
         let content = std::mem::take(&mut output.content);
         let warning = output.destination.install(stage, &content)?;
         self.has_replaced = true;
+        if can_be_read_back {
+            output.current.in_place(&content);
+        }
         output.written = (!can_be_read_back).then_some(content);
         Ok(warning)
     }
@@ -742,7 +800,14 @@ impl Output {
             seen: Seen::default(),
         };
         destination.sweep();
-        Output { destination, template: None, content: Vec::new(), stage: None, written: None }
+        Output {
+            destination,
+            template: None,
+            current: Current::default(),
+            content: Vec::new(),
+            stage: None,
+            written: None,
+        }
     }
 }
 

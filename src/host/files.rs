@@ -8,6 +8,7 @@ mod identity;
 mod in_place;
 mod place;
 mod stage;
+mod written;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -15,15 +16,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fsync, lstat, openat, renameat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
 use aside::Kept;
 use attributes::{Attributes, Permissions};
 use place::{Found, Lost, Place, Target, descriptor, locate, parent};
 use stage::StageFile;
+use written::State;
 
 use super::write;
 use crate::config::Durability;
@@ -31,6 +33,7 @@ use crate::error::cause;
 
 pub use identity::identity;
 pub use place::open_or_create;
+pub use written::Written;
 
 /// The destination of a template's result, and the owner and mode of the file.
 #[derive(Clone, Debug)]
@@ -99,9 +102,39 @@ impl Destination {
         if descriptor(&self.path).is_some() {
             return Ok(Comparison::Unknowable);
         }
+        self.compare_as(lstat(&self.path), content.len() as u64, |file| same_bytes(file, content))
+    }
+
+    /// Whether the destination is as it was written, but for what the configuration leaves to others: owner and mode. If its
+    /// state is the last one, this is one system call. Else the content is read. A destination that cannot be read back is
+    /// never as it was written.
+    pub fn still_has(&self, written: &mut Written) -> bool {
+        if descriptor(&self.path).is_some() {
+            return false;
+        }
+        // The state comes first: a change while the content is read is a later change.
+        let meta = lstat(&self.path);
+        let is_file = |meta: &&Stat| FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile;
+        let state = meta.as_ref().ok().filter(is_file).and_then(|meta| State::of(meta, SystemTime::now()));
+        if state.is_some() && state == written.state {
+            return true;
+        }
+        let same = self.compare_as(meta, written.size, |file| written.is_content_of(file));
+        let is_same = same == Ok(Comparison::InSync);
+        written.state = state.filter(|_| is_same);
+        is_same
+    }
+
+    /// Compares with a content of that size. `meta` is that of the path, `has_content` reads the file.
+    fn compare_as(
+        &self,
+        meta: rustix::io::Result<Stat>,
+        size: u64,
+        has_content: impl FnOnce(File) -> io::Result<bool>,
+    ) -> Result<Comparison, String> {
         let failed = |what: &str, e: &io::Error| format!("failed to {what} `{}`: {}", self.path.display(), cause(e));
         // The common case has to be cheap: a regular file at the path itself.
-        let meta = match lstat(&self.path) {
+        let meta = match meta {
             Ok(meta) => meta,
             Err(Errno::NOENT) => return Ok(Comparison::Differs),
             Err(e) => return Err(failed("look at", &e.into())),
@@ -118,7 +151,7 @@ impl Destination {
             },
         };
         let mode = self.seen.0.borrow().as_ref().and_then(|seen| seen.reduced).or(self.mode);
-        let differs = found.size != content.len() as u64
+        let differs = found.size != size
             || mode.is_some_and(|mode| mode != found.mode)
             || self.uid.is_some_and(|uid| uid != found.uid)
             || self.gid.is_some_and(|gid| gid != found.gid);
@@ -141,7 +174,7 @@ impl Destination {
         if self.has_drifted(&file).map_err(|e| failed("read the access control list of", &e))? {
             return Ok(Comparison::Differs);
         }
-        match same_bytes(file, content).map_err(|e| failed("read", &e))? {
+        match has_content(file).map_err(|e| failed("read", &e))? {
             true => Ok(Comparison::InSync),
             false => Ok(Comparison::Differs),
         }

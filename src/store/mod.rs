@@ -1,6 +1,7 @@
 //! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither where keys come from nor
 //! templates.
 
+pub mod changes;
 mod cursor;
 pub mod path;
 pub mod pattern;
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use changes::{Change, Changes, between};
 use cursor::Cursor;
 pub use pattern::BadPattern;
 use pattern::Pattern;
@@ -25,6 +27,8 @@ pub type Layer = BTreeMap<Bytes, Bytes>;
 pub struct Store {
     layers: Vec<Layer>,
     collisions: Collisions,
+    /// Of the merged map, since [`Store::take_changes`] was called.
+    changes: Changes,
 }
 
 /// The keys that several layers have, updated with each change: a search through all keys would take ten times as long as
@@ -56,12 +60,13 @@ impl Collisions {
 impl Store {
     /// An empty store with one empty layer for each backend, in merge order.
     pub fn new(layers: usize) -> Store {
-        Store { layers: vec![Layer::new(); layers], collisions: Collisions::default() }
+        Store { layers: vec![Layer::new(); layers], collisions: Collisions::default(), changes: Changes::default() }
     }
 
     /// Replaces all keys of one backend.
     pub fn replace(&mut self, layer: usize, entries: Layer) {
-        self.layers[layer] = entries;
+        let old = std::mem::replace(&mut self.layers[layer], entries);
+        self.note_replaced(layer, &old);
         let ended = self.collisions.now.iter().filter(|key| self.holders(key) < 2).cloned().collect::<Vec<_>>();
         ended.iter().for_each(|key| self.collisions.end(key));
         let new = &self.layers[layer];
@@ -77,26 +82,68 @@ impl Store {
 
     /// Sets one key. Returns whether its value in this layer changed.
     pub fn put(&mut self, layer: usize, key: Bytes, value: Bytes) -> bool {
-        match self.layers[layer].get_mut(&key) {
+        let change = match self.layers[layer].get_mut(&key) {
             Some(old) if *old == value => return false,
-            Some(old) => *old = value,
+            Some(old) => {
+                *old = value;
+                Change::Value
+            }
             None => {
                 if self.holders(&key) > 0 {
                     self.collisions.begin(&key);
                 }
-                self.layers[layer].insert(key, value);
+                self.layers[layer].insert(key.clone(), value);
+                Change::Presence
             }
-        }
+        };
+        self.note(layer, key, change);
         true
     }
 
     /// Removes one key. Returns whether this layer had the key.
     pub fn delete(&mut self, layer: usize, key: &[u8]) -> bool {
-        let had = self.layers[layer].remove(key).is_some();
-        if had && self.holders(key) < 2 {
-            self.collisions.end(key);
+        let Some((key, _)) = self.layers[layer].remove_entry(key) else { return false };
+        if self.holders(&key) < 2 {
+            self.collisions.end(&key);
         }
-        had
+        self.note(layer, key, Change::Presence);
+        true
+    }
+
+    /// Counts every key as changed.
+    pub fn change_everything(&mut self) {
+        self.changes = Changes::Everything;
+    }
+
+    /// The keys that have changed since the last call. A key below that a later layer overrides has not changed.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Notes what a change in one layer means for the merged map.
+    fn note(&mut self, layer: usize, key: Bytes, change: Change) {
+        let has = |layers: &[Layer]| layers.iter().any(|other| other.contains_key(&key));
+        if has(&self.layers[layer + 1..]) {
+            return;
+        }
+        let change = if has(&self.layers[..layer]) { Change::Value } else { change };
+        self.changes.add(key, change);
+    }
+
+    /// Notes what differs between the present layer and its state before. The comparison ends when it has found so much that
+    /// everything counts as changed.
+    fn note_replaced(&mut self, layer: usize, old: &Layer) {
+        let new = &self.layers[layer];
+        if old.len().abs_diff(new.len()) > Changes::MOST {
+            self.changes = Changes::Everything;
+        }
+        let changed: Vec<(Bytes, Change)> = match self.changes {
+            Changes::Everything => return,
+            Changes::Keys(_) => {
+                between(old, new).take(Changes::MOST + 1).map(|(key, change)| (key.clone(), change)).collect()
+            }
+        };
+        changed.into_iter().for_each(|(key, change)| self.note(layer, key, change));
     }
 
     /// The number of layers that have a key.

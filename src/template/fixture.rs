@@ -16,7 +16,7 @@ pub mod world;
 pub use world::TestWorld;
 
 /// A few keys.
-fn store() -> Store {
+pub fn store() -> Rc<Store> {
     let mut store = Store::new(1);
     for (key, value) in [
         ("/app/name", "shop"),
@@ -30,7 +30,7 @@ fn store() -> Store {
         store.put(0, key.as_bytes().into(), value.as_bytes().into());
     }
     store.put(0, b"/raw"[..].into(), b"\xff\xfe"[..].into());
-    store
+    Rc::new(store)
 }
 
 /// An environment over them.
@@ -40,7 +40,7 @@ pub fn env() -> Env {
 
 /// The same, with other limits.
 pub fn with(limits: Limits) -> Env {
-    Env::new(Rc::new(store()), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits)
+    Env::new(store(), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits)
 }
 
 /// The same, where nothing may be larger than this.

@@ -1,13 +1,14 @@
 //! remco's template language: a front end of our own, compiled onto upon. Accesses the machine only through [`World`].
 //!
-//! The rooms, from the ground up; each uses only those before it: `world`, `limits` and `source`, `value`, `builtin`
-//! (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run` (renders it).
+//! The rooms, from the ground up; each uses only those before it: `world`, `limits`, `source` and `reads`, `value`,
+//! `builtin` (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run` (renders it).
 
 mod builtin;
 mod compile;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod limits;
+pub mod reads;
 mod run;
 mod source;
 mod syntax;
@@ -25,6 +26,7 @@ use compile::library::Library;
 use compile::lower::{self, Role};
 use compile::program::Program;
 pub use limits::Limits;
+use reads::Reads;
 use scripts::Scripts;
 pub use source::Error;
 use syntax::ast::Need;
@@ -82,6 +84,11 @@ impl Template {
     /// fields whose name differs only in case (`kv.key` of a pair). They do not change the result.
     pub fn take_hints(&self) -> Vec<String> {
         self.library.take_hints()
+    }
+
+    /// What the last render has read of the store, also if it failed. A second call returns nothing.
+    pub fn take_reads(&self) -> Reads {
+        self.library.take_reads()
     }
 
     /// Whether a file of the template changed, vanished or appeared, so that it has to be compiled again. Files of

@@ -14,7 +14,7 @@ use super::{Env, Limits, Template, World};
 /// Renders `t.tmpl` in a world with these files, over the store of the fixture.
 fn render_files(files: &[(&str, &[u8])]) -> Result<Vec<u8>, super::Error> {
     let world: Rc<dyn World> = Rc::new(TestWorld::of(files.iter().copied()));
-    Template::compile(Path::new("t.tmpl"), &world)?.render(&fixture::env().store, &world)
+    Template::compile(Path::new("t.tmpl"), &world)?.render(&fixture::store(), &world)
 }
 
 fn render(template: &str) -> Result<Vec<u8>, super::Error> {
@@ -87,7 +87,7 @@ fn what_follows_one_another_is_one_line() {
 #[test]
 #[rustfmt::skip]
 fn the_error_of_the_documentation() {
-    let store = fixture::env().store;
+    let store = fixture::store();
     let world = TestWorld::default();
     let text = "{% for dir in ls(\"/hosts\") %}\nbackend {{ dir }}\n    mode tcp\n    server {{ dir | base }} \
                 {{ getv(printf(\"/config/%s/weight\", dir)) }}\n{% endfor %}\n";
@@ -773,7 +773,7 @@ fn unknown_variables_are_listed() {
 fn a_template_is_stale_when_any_of_its_files_is() {
     let files = Rc::new(TestWorld::default());
     let world: Rc<dyn World> = files.clone();
-    let store = fixture::env().store;
+    let store = fixture::store();
     files.put("t.tmpl", b"{% include \"p\" %}{% include \"none\" if_exists %}{% set f = \"q\" %}{% include f %}{% set g = \"n2\" %}{% include g if_exists %}");
     files.put("p", b"p");
     files.put("q", b"q");
@@ -853,7 +853,7 @@ fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
 #[test]
 #[rustfmt::skip]
 fn a_render_has_limits() {
-    let store = fixture::env().store;
+    let store = fixture::store();
     let render = |text: &str, steps, output, stopped| {
         let files = TestWorld::default();
         files.put("t.tmpl", text.as_bytes());
@@ -1027,7 +1027,7 @@ fn nothing_that_a_template_says_panics() {
         {% empty %}none{% endfor %}{% with a=m b=2 ^ 3 %}{{ a|toJSON }}{# c #}{% include \"p\" with z=b only %}{% endwith %}";
     let mut seeded = crate::random::Random::new(1);
     let mut random = |bound| seeded.below(bound);
-    let store = fixture::env().store;
+    let store = fixture::store();
     let (mut rendered, mut refused) = (0, 0);
     for round in 0..4000 {
         let mut text = Vec::new();
@@ -1239,7 +1239,7 @@ fn tags_that_remember() {
     let world: Rc<dyn World> = Rc::new(files);
     let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
     for _ in 0..2 {
-        assert_eq!(template.render(&fixture::env().store, &world), Ok(b"1".to_vec()));
+        assert_eq!(template.render(&fixture::store(), &world), Ok(b"1".to_vec()));
     }
     // A cycle that another file defined goes on there, and its errors are shown there.
     check_files(&[("t.tmpl", "{% cycle 1 2 3 as c silent %}{% set f = \"p\" %}{% include f %}{% cycle c %}"), ("p", "{% cycle c %}")], "");
@@ -1325,7 +1325,7 @@ fn a_text_that_does_not_fit_is_told_with_its_file() {
         let world: Rc<dyn World> = Rc::new(TestWorld::of(files));
         let mut template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
         template.limits.output = 20;
-        let error = template.render(&fixture::env().store, &world).expect_err("the text is too long").to_string();
+        let error = template.render(&fixture::store(), &world).expect_err("the text is too long").to_string();
         let places =
             |line: &str| line.contains(".tmpl:").then(|| line.split(": ").next().unwrap_or_default().to_owned());
         assert_eq!(error.lines().filter_map(places).collect::<Vec<_>>().join("|"), expected, "{error}");
@@ -1355,7 +1355,7 @@ fn fields_in_other_letters_are_hinted_at() {
         let world: Rc<dyn World> = Rc::new(TestWorld::of([("t.tmpl", template.as_bytes())]));
         let template = Template::compile(Path::new("t.tmpl"), &world).expect("compiles");
         for expected in [expected, &[]] {
-            let text = template.render(&fixture::env().store, &world).expect("renders");
+            let text = template.render(&fixture::store(), &world).expect("renders");
             assert_eq!(String::from_utf8_lossy(&text), out);
             assert_eq!(template.take_hints(), expected);
         }
@@ -1486,7 +1486,7 @@ fn filters_of_the_user() {
         let limits = Limits { steps, ..Limits::default() };
         let template = Template::compile_within(Path::new("t.tmpl"), &world, limits, Rc::new(scripts))
             .map_err(|error| error.message().to_owned())?;
-        let out = template.render(&fixture::env().store, &world).map_err(|error| error.message().to_owned())?;
+        let out = template.render(&fixture::store(), &world).map_err(|error| error.message().to_owned())?;
         Ok(String::from_utf8_lossy(&out).into_owned())
     };
     let check = |text: &str, expected: Result<&str, &str>| {

@@ -25,6 +25,7 @@ mod flags;
 mod guard;
 mod hostile_paths;
 mod in_place;
+mod incremental;
 mod javascript;
 mod log_readers;
 mod logs;

@@ -35,7 +35,7 @@ impl Drop for Folder {
     }
 }
 
-fn destination(path: PathBuf) -> Destination {
+pub fn destination(path: PathBuf) -> Destination {
     Destination {
         path,
         mode: None,

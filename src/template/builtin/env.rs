@@ -6,16 +6,16 @@ use std::rc::Rc;
 
 use crate::store::Store;
 use crate::template::limits::Limits;
+use crate::template::reads::Recorder;
 use crate::template::value::collections::Collections;
 use crate::template::value::meter::{Hold, Meter};
 use crate::template::world::World;
 
 /// The things that functions and filters use besides their arguments.
 pub struct Env {
-    /// The keys that the template sees, which do not change in a render.
-    pub store: Rc<Store>,
-    /// The machine.
-    pub world: Rc<dyn World>,
+    /// The keys that the template sees, which do not change in a render, and the record of what was read.
+    pub store: Recorder,
+    world: Rc<dyn World>,
     /// The cost of the render, and its limits.
     pub meter: Meter,
     /// The memory of the programs of computed includes.
@@ -29,6 +29,22 @@ impl Env {
     pub fn new(store: Rc<Store>, world: Rc<dyn World>, limits: Limits) -> Env {
         let meter = Meter::new(limits, world.clone());
         let programs = RefCell::new(meter.hold());
-        Env { store, world, meter, programs, collections: Collections::default() }
+        Env { store: Recorder::new(store), world, meter, programs, collections: Collections::default() }
+    }
+
+    /// The machine, for an answer that may be another one at any time. The record of the render says that it was asked.
+    pub fn machine(&self) -> &dyn World {
+        self.store.ask_machine();
+        &*self.world
+    }
+
+    /// The machine, for files that are compiled: the library keeps their stamps, and compares them before each render.
+    pub(crate) fn files(&self) -> &dyn World {
+        &*self.world
+    }
+
+    /// An environment variable. It stays as it is while the program runs.
+    pub(crate) fn variable(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.world.var(name)
     }
 }

@@ -39,7 +39,7 @@ impl Function {
     pub fn call(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
         // Every function reads its text arguments. A search in the store reads more.
         let read: usize = args.iter().map(Value::text_len).sum();
-        let looked_through = if self.searches { env.store.size() / SEARCHED } else { 0 };
+        let looked_through = if self.searches { env.store.unrecorded().size() / SEARCHED } else { 0 };
         env.meter.charge(CALL + read + looked_through)?;
         (self.body)(env, self.signature.check(args)?)
     }
@@ -77,7 +77,7 @@ static TABLE: &[Function] = &[
     search("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
     row("printf", then_any(&[string("format")], any("value")), printf),
     row("replace", exactly(&[string("text"), string("old"), string("new"), integer("count")]), replace),
-    row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.world.now().0.to_string()))),
+    row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.machine().now().0.to_string()))),
 ];
 
 const fn row(name: &'static str, signature: Signature, body: Body) -> Function {
@@ -108,10 +108,11 @@ fn getv(env: &Env, args: Args<'_>) -> Result<Value, String> {
 
 fn missing(env: &Env, key: &[u8]) -> String {
     let is_pattern = key.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-    let other_case = || env.store.all().map(|(other, _)| other).find(|other| other.eq_ignore_ascii_case(key));
+    let store = env.store.unrecorded();
+    let other_case = || store.all().map(|(other, _)| other).find(|other| other.eq_ignore_ascii_case(key));
     let hint = match key.first() {
         Some(b'/') if is_pattern => ", a pattern is for gets and getvs".to_owned(),
-        Some(b'/') if env.store.ls(key).is_empty() => match other_case() {
+        Some(b'/') if store.ls(key).is_empty() => match other_case() {
             Some(other) => format!(", but there is {}", String::from_utf8_lossy(other)),
             None => String::new(),
         },
@@ -157,7 +158,7 @@ fn names_of(names: Vec<Bytes>) -> Value {
 
 /// An empty variable counts as unset.
 fn getenv(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    let set = env.world.var(args.text(0)).filter(|value| !value.is_empty());
+    let set = env.variable(args.text(0)).filter(|value| !value.is_empty());
     Ok(match (set, args.optional_text(1)) {
         (Some(value), _) => Value::str(value),
         (None, Some(default)) => Value::Str(default.clone()),
@@ -181,25 +182,25 @@ fn printf(env: &Env, args: Args<'_>) -> Result<Value, String> {
 
 fn file_exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let path = Path::new(OsStr::from_bytes(args.text(0)));
-    Ok(Value::Bool(env.world.stamp(path).is_some()))
+    Ok(Value::Bool(env.machine().stamp(path).is_some()))
 }
 
 fn date_rfc3339(env: &Env, _: Args<'_>) -> Result<Value, String> {
-    let (unix, nanos) = env.world.now();
-    let (offset, zone) = env.world.zone(unix);
+    let (unix, nanos) = env.machine().now();
+    let (offset, zone) = env.machine().zone(unix);
     let time = layout::Time { unix, nanos, offset, zone: &zone };
     Ok(Value::str(time.format(b"2006-01-02T15:04:05Z07:00")))
 }
 
 fn lookup_ip(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    let mut addresses = env.world.lookup_ip(host(args.text(0))?)?;
+    let mut addresses = env.machine().lookup_ip(host(args.text(0))?)?;
     addresses.sort_unstable();
     Ok(Value::list(ListKind::Strings, addresses.into_iter().map(Value::str).collect()))
 }
 
 fn lookup_srv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let (service, protocol, domain) = (host(args.text(0))?, host(args.text(1))?, host(args.text(2))?);
-    let mut records = env.world.lookup_srv(service, protocol, domain)?;
+    let mut records = env.machine().lookup_srv(service, protocol, domain)?;
     // Each record is compared as one text, which gives a fixed order, the one of Go remco.
     records.sort_by_cached_key(|r| format!("{}{}{}{}", r.target, r.port, r.priority, r.weight));
     Ok(Value::list(ListKind::Srv, records.into_iter().map(Value::object).collect()))

@@ -73,7 +73,11 @@ impl AnyFilter {
     pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
         match self {
             AnyFilter::BuiltIn(filter) => filter.call(env, value, argument),
-            AnyFilter::Script(_, script) => script.call(env, value, argument),
+            AnyFilter::Script(_, script) => {
+                // A script sees the clock and random numbers, and keeps what it has set from call to call.
+                env.store.ask_machine();
+                script.call(env, value, argument)
+            }
         }
     }
 }

@@ -59,14 +59,14 @@ impl Library {
         engine: &upon::Engine<'static>,
         known: &mut Computed,
     ) -> Result<Option<Rc<Program>>, Failure> {
-        let Some(bytes) = self.read(&*env.world, path, need).map_err(Failure::Read)? else {
+        let Some(bytes) = self.read(env.files(), path, need).map_err(Failure::Read)? else {
             return Ok(None);
         };
         let role = Role::Included { open };
         let mut room = env.programs.borrow_mut();
         let before = room.bytes();
         let program =
-            lower::compile(path, bytes, role, self, &*env.world, &mut room, engine).map_err(Failure::Compile)?;
+            lower::compile(path, bytes, role, self, env.files(), &mut room, engine).map_err(Failure::Compile)?;
         known.bytes = room.bytes() - before;
         Ok(Some(Rc::new(program)))
     }

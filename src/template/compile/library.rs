@@ -13,6 +13,7 @@ use std::rc::Rc;
 use crate::error::cause;
 use crate::template::builtin::scripts::Scripts;
 use crate::template::compile::program::{Program, Slot};
+use crate::template::reads::Reads;
 use crate::template::syntax::ast::Need;
 use crate::template::syntax::names::Names;
 use crate::template::world::Stamp;
@@ -32,6 +33,8 @@ pub(crate) struct Library {
     pub(super) earlier: RefCell<HashMap<PathBuf, Computed>>,
     slots: Cell<usize>,
     hints: RefCell<Hints>,
+    /// What the last render has read.
+    reads: RefCell<Reads>,
 }
 
 /// What was probably not meant in the templates, though it is no error.
@@ -90,6 +93,16 @@ impl Library {
     /// The hints that were not taken yet.
     pub fn take_hints(&self) -> Vec<String> {
         mem::take(&mut self.hints.borrow_mut().new)
+    }
+
+    /// Keeps what a render has read until [`Library::take_reads`].
+    pub fn keep_reads(&self, reads: Reads) {
+        self.reads.replace(reads);
+    }
+
+    /// What the last render has read, once.
+    pub fn take_reads(&self) -> Reads {
+        self.reads.take()
     }
 
     /// Reads a file. `None`: it does not exist, and need not.

@@ -118,6 +118,7 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     let guard = Guard::enter(render.clone());
     let result = render.unit(program, 0);
     drop(guard);
+    library.keep_reads(render.env.store.take());
     match result {
         Ok(()) => Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
         Err(Stop::Told) => Err(render.failure.take().expect("an error is kept before it is told")),
@@ -701,8 +702,8 @@ impl Render {
     fn time(&self, clock: Clock, layout: &[u8]) -> Outcome<()> {
         let (unix, nanos, offset, zone) = match clock {
             Clock::Now => {
-                let (unix, nanos) = self.env.world.now();
-                let (offset, zone) = self.env.world.zone(unix);
+                let (unix, nanos) = self.env.machine().now();
+                let (offset, zone) = self.env.machine().zone(unix);
                 (unix, nanos, offset, zone)
             }
             // 2014-02-05 18:31:45
@@ -719,7 +720,7 @@ impl Render {
             self.charge(STEP, self.tag.get())?;
             let at = match lorem.order {
                 Order::Text => number % many,
-                Order::Random => self.env.world.random(many),
+                Order::Random => self.env.machine().random(many),
             };
             let unit = units[usize::try_from(at).expect("it is below the number of units")];
             let between = if number == 0 { "" } else { between };

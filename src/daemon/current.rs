@@ -1,0 +1,38 @@
+//! Whether a template has to be rendered: what its last render has read, and what its destination held after it. Decides
+//! nothing about updates; in doubt the template is rendered.
+
+use crate::host::files::{Destination, Written};
+use crate::store::changes::Changes;
+use crate::template::reads::Reads;
+
+/// What is known of the last render of a template. Until there was one, nothing is known.
+#[derive(Debug, Default)]
+pub(super) struct Current {
+    reads: Reads,
+    /// The content of the destination, if it is the result of a render from the present keys, and of nothing but keys.
+    written: Option<Written>,
+}
+
+impl Current {
+    /// The template was rendered, or could not be. Until the result is in place, the template counts as not rendered.
+    pub(super) fn rendered(&mut self, reads: Reads) {
+        *self = Current { reads, written: None };
+    }
+
+    /// The destination has the result of the last render.
+    pub(super) fn in_place(&mut self, result: &[u8]) {
+        self.written = (!self.reads.asked_machine()).then(|| Written::new(result));
+    }
+
+    /// The keys have changed.
+    pub(super) fn keys_changed(&mut self, changes: &Changes) {
+        if self.reads.meet(changes) {
+            self.written = None;
+        }
+    }
+
+    /// Whether a render would give what the destination has.
+    pub(super) fn holds(&mut self, destination: &Destination) -> bool {
+        self.written.as_mut().is_some_and(|written| destination.still_has(written))
+    }
+}

@@ -1,0 +1,464 @@
+//! What a render reads: the keys, patterns and directories by function, and whether it asks the machine. An update compares
+//! this with the changed keys, and renders only the templates that a change can reach. Every read of the store in the
+//! language goes through [`Recorder`], so that no function can read without a record.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::store::changes::{Change, Changes};
+use crate::store::pattern::Pattern;
+use crate::store::{BadPattern, Bytes, Store, path};
+
+/// What one render has read. An answer of the store that depends on a key, also on one that is not there, is covered by at
+/// least one of the reads. Many reads in one directory are joined to one read of the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// In the order of functions and texts, each once.
+    reads: Vec<Read>,
+    asked_machine: bool,
+}
+
+/// A read of the store, or several that were joined.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Read {
+    /// The function of the template language that has read.
+    pub function: Function,
+    /// What was asked for.
+    pub extent: Extent,
+}
+
+/// A function that reads the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Function {
+    /// `exists`
+    Exists,
+    /// `get`
+    Get,
+    /// `getallkvs`
+    GetAllKvs,
+    /// `gets`
+    Gets,
+    /// `getv`
+    Getv,
+    /// `getvs`
+    Getvs,
+    /// `ls`
+    Ls,
+    /// `lsdir`
+    LsDir,
+}
+
+/// The keys that a read depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// This key.
+    Key(Bytes),
+    /// The keys that match this pattern.
+    Pattern(Bytes),
+    /// The keys that begin with these bytes: those below a directory, or those of reads that were joined.
+    Prefix(Bytes),
+}
+
+impl Function {
+    /// As it is written in a call.
+    pub fn name(self) -> &'static str {
+        match self {
+            Function::Exists => "exists",
+            Function::Get => "get",
+            Function::GetAllKvs => "getallkvs",
+            Function::Gets => "gets",
+            Function::Getv => "getv",
+            Function::Getvs => "getvs",
+            Function::Ls => "ls",
+            Function::LsDir => "lsdir",
+        }
+    }
+
+    /// Whether the answer depends on values, and not only on which keys are there.
+    pub fn reads_values(self) -> bool {
+        match self {
+            Function::Get | Function::GetAllKvs | Function::Gets | Function::Getv | Function::Getvs => true,
+            Function::Exists | Function::Ls | Function::LsDir => false,
+        }
+    }
+
+    fn sees(self, change: Change) -> bool {
+        change == Change::Presence || self.reads_values()
+    }
+}
+
+impl Reads {
+    /// The reads, in the order of functions and texts.
+    pub fn iter(&self) -> impl Iterator<Item = &Read> {
+        self.reads.iter()
+    }
+
+    /// Whether the result depends on more than keys and compiled files: time, names, random numbers, other files, filters
+    /// of the user.
+    pub fn asked_machine(&self) -> bool {
+        self.asked_machine
+    }
+
+    /// Whether the answer to one of the reads may be another one after these changes.
+    pub fn meet(&self, changes: &Changes) -> bool {
+        match changes {
+            Changes::Everything => true,
+            Changes::Keys(keys) => !keys.is_empty() && self.reads.iter().any(|read| read.meets(changes)),
+        }
+    }
+}
+
+impl Read {
+    /// Whether the answer may be another one after these changes.
+    pub fn meets(&self, changes: &Changes) -> bool {
+        let sees = |change| self.function.sees(change);
+        match &self.extent {
+            Extent::Key(key) => changes.of(key).is_some_and(sees),
+            Extent::Prefix(prefix) => changes.with_prefix(prefix).any(|(_, change)| sees(change)),
+            Extent::Pattern(text) => {
+                let mut near = changes.with_prefix(literal(text)).peekable();
+                // Most patterns have no changed key near them, and need no parsing.
+                near.peek().is_some()
+                    && match Pattern::new(text) {
+                        Ok(pattern) => near.any(|(key, change)| sees(change) && pattern.matches(key)),
+                        Err(BadPattern { .. }) => true,
+                    }
+            }
+        }
+    }
+
+    /// Whether the answer depends on this key.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        match &self.extent {
+            Extent::Key(own) => **own == *key,
+            Extent::Prefix(prefix) => key.starts_with(prefix),
+            Extent::Pattern(text) => {
+                key.starts_with(literal(text)) && Pattern::new(text).is_ok_and(|pattern| pattern.matches(key))
+            }
+        }
+    }
+
+    /// The bytes that every key of the read begins with.
+    fn prefix(&self) -> &[u8] {
+        match &self.extent {
+            Extent::Key(key) => key,
+            Extent::Prefix(prefix) => prefix,
+            Extent::Pattern(text) => literal(text),
+        }
+    }
+
+    /// How deep its keys are, for the choice of what is joined.
+    fn depth(&self) -> usize {
+        let slashes = self.prefix().iter().filter(|byte| **byte == b'/').count();
+        2 * slashes + usize::from(!matches!(self.extent, Extent::Prefix(_)))
+    }
+
+    /// The read of the whole directory that its keys are in.
+    fn widened(&self) -> Read {
+        let prefix = match &self.extent {
+            Extent::Prefix(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix),
+            Extent::Key(_) | Extent::Pattern(_) => self.prefix(),
+        };
+        let end = prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        Read { function: self.function, extent: Extent::Prefix(Bytes::from(&prefix[..end])) }
+    }
+}
+
+/// The part of a pattern before its first metacharacter. Every match begins with it.
+fn literal(pattern: &[u8]) -> &[u8] {
+    let end = pattern.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'));
+    &pattern[..end.unwrap_or(pattern.len())]
+}
+
+/// The store as one render reads it. Records each read before it answers.
+pub struct Recorder {
+    store: Rc<Store>,
+    record: RefCell<Record>,
+    asked_machine: Cell<bool>,
+}
+
+/// The reads so far.
+#[derive(Default)]
+struct Record {
+    /// Single reads, some of them repeated.
+    single: Vec<Read>,
+    /// Directories that single reads were joined to. Further reads in them are not recorded.
+    joined: Vec<Read>,
+}
+
+impl Recorder {
+    /// Nothing is read yet.
+    pub fn new(store: Rc<Store>) -> Recorder {
+        Recorder { store, record: RefCell::default(), asked_machine: Cell::new(false) }
+    }
+
+    /// What was read so far. The record begins again.
+    pub fn take(&self) -> Reads {
+        let Record { mut single, joined } = self.record.take();
+        single.extend(joined);
+        single.sort_unstable();
+        single.dedup();
+        single.shrink_to_fit();
+        Reads { reads: single, asked_machine: self.asked_machine.take() }
+    }
+
+    /// Records that the result depends on the machine.
+    pub fn ask_machine(&self) {
+        self.asked_machine.set(true);
+    }
+
+    /// The store without a record: for the cost of a search, and for the advice in an error. A render that fails is
+    /// repeated by the next update in any case.
+    pub fn unrecorded(&self) -> &Store {
+        &self.store
+    }
+
+    /// [`Store::exists`]
+    pub fn exists(&self, key: &Bytes) -> bool {
+        self.note_key(Function::Exists, key);
+        self.store.exists(key)
+    }
+
+    /// [`Store::get_pair`]
+    pub fn get_pair(&self, key: &Bytes) -> Option<(&Bytes, &Bytes)> {
+        self.note_key(Function::Get, key);
+        self.store.get_pair(key)
+    }
+
+    /// [`Store::get`]
+    pub fn get(&self, key: &Bytes) -> Option<&Bytes> {
+        self.note_key(Function::Getv, key);
+        self.store.get(key)
+    }
+
+    /// [`Store::gets`]
+    pub fn gets(&self, pattern: &Bytes) -> Result<impl Iterator<Item = (&Bytes, &Bytes)> + use<'_>, BadPattern> {
+        self.note_pattern(Function::Gets, pattern);
+        self.store.gets(pattern)
+    }
+
+    /// [`Store::getvs`]
+    pub fn getvs(&self, pattern: &Bytes) -> Result<Vec<&Bytes>, BadPattern> {
+        self.note_pattern(Function::Getvs, pattern);
+        self.store.getvs(pattern)
+    }
+
+    /// [`Store::all`]
+    pub fn all(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.note(Function::GetAllKvs, b"", || Extent::Prefix(Bytes::from(&b""[..])));
+        self.store.all()
+    }
+
+    /// [`Store::ls`]
+    pub fn ls(&self, path: &[u8]) -> Vec<Bytes> {
+        self.note_directory(Function::Ls, path);
+        self.store.ls(path)
+    }
+
+    /// [`Store::lsdir`]
+    pub fn lsdir(&self, path: &[u8]) -> Vec<Bytes> {
+        self.note_directory(Function::LsDir, path);
+        self.store.lsdir(path)
+    }
+
+    fn note_key(&self, function: Function, key: &Bytes) {
+        self.note(function, key, || Extent::Key(key.clone()));
+    }
+
+    fn note_pattern(&self, function: Function, pattern: &Bytes) {
+        self.note(function, pattern, || Extent::Pattern(pattern.clone()));
+    }
+
+    fn note_directory(&self, function: Function, path: &[u8]) {
+        let path = path::clean(path);
+        self.note(function, &path, || Extent::Prefix(Bytes::from([&*path, b"/"].concat())));
+    }
+
+    /// `text` is what was asked for.
+    fn note(&self, function: Function, text: &[u8], extent: impl FnOnce() -> Extent) {
+        /// A longer text would be kept for little use. Such a read counts as one of all keys.
+        const LONGEST: usize = 1024;
+        let mut record = self.record.borrow_mut();
+        // A directory of reads that were joined ends with `/`. A metacharacter of a pattern is no part of it.
+        let is_joined = |joined: &Read| joined.function == function && text.starts_with(joined.prefix());
+        if let Some(at) = record.joined.iter().position(is_joined) {
+            // A loop asks for one directory again and again.
+            record.joined.swap(at, 0);
+            return;
+        }
+        let extent = if text.len() > LONGEST { Extent::Prefix(Bytes::from(&b""[..])) } else { extent() };
+        record.single.push(Read { function, extent });
+        if record.single.len() >= Record::MOST {
+            record.join();
+        }
+    }
+}
+
+impl Record {
+    /// With more single reads than this, reads of one directory are joined.
+    const MOST: usize = 256;
+    /// As many may be left after that.
+    const LEFT: usize = 64;
+
+    /// Joins the deepest reads until few are left.
+    #[cold]
+    fn join(&mut self) {
+        let mut reads = std::mem::take(&mut self.single);
+        reads.sort_unstable();
+        reads.dedup();
+        if reads.len() <= Record::LEFT {
+            self.single = reads;
+            return;
+        }
+        reads.append(&mut self.joined);
+        // Every round takes a level off the deepest ones. At the end one read of everything is left for each function.
+        while reads.len() > Record::LEFT {
+            let deepest = reads.iter().map(Read::depth).max().unwrap_or_default();
+            reads.iter_mut().filter(|read| read.depth() == deepest).for_each(|read| *read = read.widened());
+            reads.sort_unstable();
+            reads.dedup();
+        }
+        (self.joined, self.single) = reads.into_iter().partition(|read| matches!(read.extent, Extent::Prefix(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: impl AsRef<[u8]>) -> Bytes {
+        Bytes::from(text.as_ref())
+    }
+
+    fn recorder() -> Recorder {
+        let mut store = Store::new(1);
+        for key in ["/app/db/host", "/app/name", "/b/1", "/b/2"] {
+            store.put(0, bytes(key), bytes("value"));
+        }
+        Recorder::new(Rc::new(store))
+    }
+
+    /// `getv /app/name`, `ls /app/...`
+    fn text(reads: &Reads) -> Vec<String> {
+        let words = |read: &Read| {
+            let (text, dots) = match &read.extent {
+                Extent::Key(text) | Extent::Pattern(text) => (text, ""),
+                Extent::Prefix(text) => (text, "..."),
+            };
+            format!("{} {}{dots}", read.function.name(), String::from_utf8_lossy(text))
+        };
+        reads.iter().map(words).collect()
+    }
+
+    fn changes(keys: &[(&str, Change)]) -> Changes {
+        let mut changes = Changes::default();
+        keys.iter().for_each(|(key, change)| changes.add(bytes(key), *change));
+        changes
+    }
+
+    #[test]
+    fn every_function_is_recorded_with_what_it_asked_for() {
+        let recorder = recorder();
+        recorder.get(&bytes("/app/name"));
+        recorder.get(&bytes("/none"));
+        recorder.get(&bytes("/app/name"));
+        recorder.get_pair(&bytes("/b/1"));
+        recorder.exists(&bytes("/b/3"));
+        assert_eq!(recorder.gets(&bytes("/b/*")).expect("a pattern").count(), 2);
+        recorder.getvs(&bytes("/[")).expect_err("no pattern");
+        recorder.ls(b"/app/");
+        recorder.lsdir(b"/app/./db");
+        let reads = recorder.take();
+        let all = [
+            "exists /b/3",
+            "get /b/1",
+            "gets /b/*",
+            "getv /app/name",
+            "getv /none",
+            "getvs /[",
+            "ls /app/...",
+            "lsdir /app/db/...",
+        ];
+        assert_eq!(text(&reads), all);
+        assert!(!reads.asked_machine());
+        assert_eq!(recorder.all().count(), 4);
+        recorder.ask_machine();
+        let reads = recorder.take();
+        assert_eq!((text(&reads), reads.asked_machine()), (vec!["getallkvs ...".to_owned()], true));
+        assert_eq!(recorder.take(), Reads::default());
+    }
+
+    #[test]
+    fn a_change_meets_the_reads_whose_answer_it_can_change() {
+        use Change::{Presence, Value};
+        let read = |function, extent| Read { function, extent };
+        let check = |read: Read, keys: &[(&str, Change)], met: bool| {
+            assert_eq!(read.meets(&changes(keys)), met, "{read:?} {keys:?}");
+            let covered = keys.iter().any(|(key, _)| read.covers(key.as_bytes()));
+            assert!(covered || !met, "{read:?} {keys:?}");
+        };
+        let getv = || read(Function::Getv, Extent::Key(bytes("/a/b")));
+        check(getv(), &[("/a/b", Value)], true);
+        check(getv(), &[("/a/b", Presence)], true);
+        check(getv(), &[("/a", Presence), ("/a/b/c", Presence), ("/a/b2", Value)], false);
+        check(getv(), &[], false);
+        let exists = || read(Function::Exists, Extent::Key(bytes("/a/b")));
+        check(exists(), &[("/a/b", Value)], false);
+        check(exists(), &[("/a/b", Presence)], true);
+        let gets = || read(Function::Gets, Extent::Pattern(bytes("/a/*/x")));
+        check(gets(), &[("/a/1/x", Value)], true);
+        check(gets(), &[("/a/1/y", Presence), ("/a/1/x/2", Presence), ("/a/x", Presence), ("/b/1/x", Value)], false);
+        check(read(Function::Getvs, Extent::Pattern(bytes("/a\\*"))), &[("/a*", Value)], true);
+        check(read(Function::Getvs, Extent::Pattern(bytes("/a\\*"))), &[("/ab", Value)], false);
+        let ls = || read(Function::Ls, Extent::Prefix(bytes("/a/")));
+        check(ls(), &[("/a/b", Presence)], true);
+        check(ls(), &[("/a/b/c", Presence)], true);
+        check(ls(), &[("/a/b", Value), ("/a", Presence), ("/ab", Presence)], false);
+        check(read(Function::GetAllKvs, Extent::Prefix(bytes(""))), &[("/z", Value)], true);
+        let nothing = Reads::default();
+        assert!(nothing.meet(&Changes::Everything) && !nothing.meet(&changes(&[("/a", Presence)])));
+    }
+
+    #[test]
+    fn many_reads_of_one_directory_are_joined() {
+        let recorder = recorder();
+        recorder.get(&bytes("/app/name"));
+        for service in 0..100_000 {
+            recorder.get(&bytes(format!("/services/{service}/mode")));
+            let pattern = bytes(format!("/services/{service}/servers/*"));
+            assert_eq!(recorder.gets(&pattern).expect("a pattern").count(), 0);
+            recorder.lsdir(format!("/services/{service}").as_bytes());
+        }
+        recorder.exists(&bytes("/b/1"));
+        let reads = recorder.take();
+        let all = ["exists /b/1", "gets /services/...", "getv /app/name", "getv /services/...", "lsdir /services/..."];
+        assert_eq!(text(&reads), all);
+        assert!(reads.meet(&changes(&[("/services/7/mode", Change::Value)])));
+        assert!(!reads.meet(&changes(&[("/app/db/host", Change::Value)])));
+    }
+
+    #[test]
+    fn a_key_that_is_read_again_and_again_is_recorded_once() {
+        let recorder = recorder();
+        for round in 0..10_000 {
+            recorder.get(&bytes(format!("/b/{}", round % 50)));
+        }
+        assert_eq!(recorder.take().iter().count(), 50);
+    }
+
+    #[test]
+    fn the_record_stays_small_whatever_is_read() {
+        let recorder = recorder();
+        for round in 0..20_000_u32 {
+            let path = format!("{}x/{round}", "/deep".repeat(usize::try_from(round % 70).expect("small")));
+            recorder.get(&bytes(&path));
+            recorder.ls(format!("/{round}/{path}").as_bytes());
+            let record = recorder.record.borrow();
+            assert!(record.single.len() <= Record::MOST && record.joined.len() <= Record::MOST, "{round}");
+        }
+        recorder.get(&bytes("/long".repeat(1000)));
+        let reads = recorder.take();
+        assert!(reads.iter().count() < 2 * Record::MOST && reads.iter().all(|read| read.prefix().len() < 1024));
+        assert!(reads.meet(&changes(&[("/anything", Change::Value)])));
+    }
+}
