@@ -1,5 +1,6 @@
 //! What any bytes must survive as a template: compiling, and rendering twice over a store and a world that stand
-//! still, within small limits. Used by the fuzz target and by the test of its corpus, so it knows neither.
+//! still, within small limits. Then keys change, and a render gives another result only where the record of its reads
+//! says so. Used by the fuzz target and by the test of its corpus, so it knows neither.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ const LIMITS: Limits = Limits { steps: 20_000, output: 64 << 10, time: Duration:
 
 /// Panics where the language breaks a promise; the fuzzer sees to time, memory and leaks.
 pub fn run(bytes: &[u8]) {
-    let store = Rc::new(store());
+    let mut store = Rc::new(store());
     let world = still(bytes);
     let mut template = match Template::compile(Path::new(PATH), &world) {
         Ok(template) => template,
@@ -29,8 +30,33 @@ pub fn run(bytes: &[u8]) {
         Err(error) => explained(error),
     }
     let text = |result: Result<Vec<u8>, Error>| result.map_err(|error| error.to_string());
-    assert_eq!(text(first), text(template.render(&store, &world)), "the second render differs");
+    let first = text(first);
+    assert_eq!(first, text(template.render(&store, &world)), "the second render differs");
     assert!(!template.is_stale(&*world), "stale although nothing changes");
+
+    let reads = template.take_reads();
+    if first.is_err() || reads.asked_machine() {
+        return;
+    }
+    let changed = Rc::get_mut(&mut store).expect("no render keeps the store");
+    changed.take_changes();
+    // Which of the keys change depends on the input, and is the same in every run.
+    let seed = bytes.iter().fold(bytes.len(), |seed, byte| seed.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    for (step, kind) in [seed / 2, seed / 32, seed / 512].into_iter().zip([seed, seed / 7, seed / 49]) {
+        let (index, (key, _)) = (step % PAIRS.len(), PAIRS[step % PAIRS.len()]);
+        match kind % 3 {
+            0 => _ = changed.delete(index % 2, key),
+            1 => _ = changed.put(index % 2, key.into(), b"changed"[..].into()),
+            _ => _ = changed.put(1, [key, b"/new"].concat().into(), b"new"[..].into()),
+        }
+    }
+    let changes = changed.take_changes();
+    if !reads.meet(&changes) {
+        let again = text(template.render(&store, &world));
+        // A search costs steps for the size of the store.
+        let is_limited = again.as_ref().is_err_and(|error| error.contains("template_steps"));
+        assert!(again == first || is_limited, "not met by {changes:?}: {first:?}, then {again:?}");
+    }
 }
 
 fn explained(error: &Error) {
