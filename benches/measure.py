@@ -432,10 +432,10 @@ def one_shot(bench, count, etcd):
     bench.table.row(f"{what}: peak RSS", "KB", peaks[ours], floor, "bare range", {name: peaks[name] for name in others})
 
 
-def latencies(bench, contender, etcd, template, puts, number=0, more=""):
+def latencies(bench, contender, etcd, template, puts, number=0, more="", flags=()):
     """Seconds from a put to the renamed file, and to the event of a bare watch, for each of the puts."""
     folder, command = contender.prepare(bench.work, etcd.url, template, watch=True, more=more)
-    running = Running(folder, command)
+    running = Running(folder, [*command, *flags])
     watch, renames = BareWatch(etcd), Renames(os.path.dirname(running.file))
     files, events = [], []
     # The first ones find the watch that is just being opened, and caches that are cold.
@@ -493,6 +493,34 @@ def one_of_many(bench, count, etcd):
     bench.table.row(f"one of {count:,} keys changed: over the wire", "bytes", (relay.bytes - before) / CHANGES)
     running.stop()
     relay.stop()
+
+
+def one_template_of_many(bench, count, etcd):
+    """A resource with many templates, each over its share of the keys, beside one template alone."""
+    # The keys of a share differ in so many digits at their end.
+    digits = len(f"{count - 1}") - 2
+    each = 10**digits
+    templates = count // each
+    folder = tempfile.mkdtemp(dir=bench.work)
+
+    def share(number):
+        prefix = key(number * each)[:-digits]
+        return '{% for kv in gets("' + prefix + '*") %}{{ kv.Key }} {{ kv.Value }}\n{% endfor %}'
+
+    others = ""
+    for number in range(1, templates):
+        write(os.path.join(folder, f"{number}.tmpl"), share(number))
+        others += f'[[resource.template]]\nsrc = "{folder}/{number}.tmpl"\ndst = "{folder}/{number}"\n'
+    alone, events = latencies(bench, bench.ours, etcd, share(0), CHANGES)
+    among, events_too = latencies(bench, bench.ours, etcd, share(0), CHANGES, more=others)
+    whole = latencies(bench, bench.ours, etcd, share(0), CHANGES, more=others, flags=["--render-all"])[0]
+    lines = len(read(os.path.join(folder, "1")).splitlines())
+    assert lines == each, f"a template has {lines} keys"
+    what = f"one of {count:,} keys changed"
+    bench.table.row(f"{what}, one template reads {each:,}: p50", "ms", median(alone), median(events), "bare watch")
+    among, events = median(among), median(events_too)
+    bench.table.row(f"{what}, {templates} templates read {each:,} each: p50", "ms", among, events, "bare watch")
+    bench.table.row(f"{what}, {templates} templates, --render-all: p50", "ms", median(whole))
 
 
 def idle(bench, etcd):
@@ -782,6 +810,7 @@ class Bench:
                 put_to_file(self, small)
             if count == SIZES[-1]:
                 one_of_many(self, count, etcd)
+                one_template_of_many(self, count, etcd)
             if etcd is not small:
                 etcd.stop()
         idle(self, small)
