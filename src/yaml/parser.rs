@@ -317,16 +317,42 @@ impl<'t> Parser<'t> {
         self.state = state;
     }
 
+    /// The node behind an indicator, whose end is `end`. It is empty if the next token belongs to the list or map around it.
+    fn node_behind(
+        &mut self,
+        end: Mark,
+        is_next: impl Fn(&Kind<'t>) -> bool,
+        place: Place,
+        then: State,
+    ) -> Result<(Event<'t>, Mark), Fault> {
+        self.scanner.skip();
+        match is_next(&self.scanner.peek()?.kind) {
+            true => self.empty(end, then),
+            false => self.node_then(place, then),
+        }
+    }
+
+    /// Takes the comma before every entry of a list or map in brackets but the first one and the end.
+    fn separator(&mut self, is_first: bool, is_end: fn(&Kind) -> bool, what: &str, why: &str) -> Result<(), Fault> {
+        let token = self.scanner.peek()?;
+        if is_first || is_end(&token.kind) {
+            return Ok(());
+        }
+        let start = token.start;
+        if !matches!(token.kind, Kind::FlowEntry) {
+            return self.fault_in(what, start, why);
+        }
+        self.scanner.skip();
+        Ok(())
+    }
+
     fn block_entry(&mut self) -> Result<(Event<'t>, Mark), Fault> {
         let token = self.scanner.peek()?;
         let (start, end) = (token.start, token.end);
         match token.kind {
             Kind::BlockEntry => {
-                self.scanner.skip();
-                match self.scanner.peek()?.kind {
-                    Kind::BlockEntry | Kind::BlockEnd => self.empty(end, State::BlockEntry),
-                    _ => self.node_then(Place::Block, State::BlockEntry),
-                }
+                let is_next = |kind: &Kind| matches!(kind, Kind::BlockEntry | Kind::BlockEnd);
+                self.node_behind(end, is_next, Place::Block, State::BlockEntry)
             }
             Kind::BlockEnd => self.end(Event::ListEnd, start),
             _ => self.fault_in(LIST, start, "did not find expected '-' indicator"),
@@ -338,13 +364,8 @@ impl<'t> Parser<'t> {
         let (start, end) = (token.start, token.end);
         match token.kind {
             Kind::BlockEntry => {
-                self.scanner.skip();
-                match self.scanner.peek()?.kind {
-                    Kind::BlockEntry | Kind::Key | Kind::Value | Kind::BlockEnd => {
-                        self.empty(end, State::IndentlessEntry)
-                    }
-                    _ => self.node_then(Place::Block, State::IndentlessEntry),
-                }
+                let is_next = |kind: &Kind| matches!(kind, Kind::BlockEntry | Kind::Key | Kind::Value | Kind::BlockEnd);
+                self.node_behind(end, is_next, Place::Block, State::IndentlessEntry)
             }
             // It has no end token.
             _ => {
@@ -358,13 +379,7 @@ impl<'t> Parser<'t> {
         let token = self.scanner.peek()?;
         let (start, end) = (token.start, token.end);
         match token.kind {
-            Kind::Key => {
-                self.scanner.skip();
-                match self.scanner.peek()?.kind {
-                    Kind::Key | Kind::Value | Kind::BlockEnd => self.empty(end, State::BlockValue),
-                    _ => self.node_then(Place::BlockOrIndentless, State::BlockValue),
-                }
-            }
+            Kind::Key => self.node_behind(end, is_next_in_map, Place::BlockOrIndentless, State::BlockValue),
             Kind::BlockEnd => self.end(Event::MapEnd, start),
             _ => self.fault_in(MAP, start, "did not find expected key"),
         }
@@ -374,27 +389,15 @@ impl<'t> Parser<'t> {
         let token = self.scanner.peek()?;
         let (start, end) = (token.start, token.end);
         match token.kind {
-            Kind::Value => {
-                self.scanner.skip();
-                match self.scanner.peek()?.kind {
-                    Kind::Key | Kind::Value | Kind::BlockEnd => self.empty(end, State::BlockKey),
-                    _ => self.node_then(Place::BlockOrIndentless, State::BlockKey),
-                }
-            }
+            Kind::Value => self.node_behind(end, is_next_in_map, Place::BlockOrIndentless, State::BlockKey),
             _ => self.empty(start, State::BlockKey),
         }
     }
 
     fn flow_entry(&mut self, is_first: bool) -> Result<(Event<'t>, Mark), Fault> {
-        let mut token = self.scanner.peek()?;
-        if !is_first && !matches!(token.kind, Kind::FlowSequenceEnd) {
-            let start = token.start;
-            if !matches!(token.kind, Kind::FlowEntry) {
-                return self.fault_in(FLOW_LIST, start, "did not find expected ',' or ']'");
-            }
-            self.scanner.skip();
-            token = self.scanner.peek()?;
-        }
+        let is_end = |kind: &Kind| matches!(kind, Kind::FlowSequenceEnd);
+        self.separator(is_first, is_end, FLOW_LIST, "did not find expected ',' or ']'")?;
+        let token = self.scanner.peek()?;
         let start = token.start;
         match token.kind {
             Kind::FlowSequenceEnd => self.end(Event::ListEnd, start),
@@ -434,15 +437,9 @@ impl<'t> Parser<'t> {
     }
 
     fn flow_key(&mut self, is_first: bool) -> Result<(Event<'t>, Mark), Fault> {
-        let mut token = self.scanner.peek()?;
-        if !is_first && !matches!(token.kind, Kind::FlowMappingEnd) {
-            let start = token.start;
-            if !matches!(token.kind, Kind::FlowEntry) {
-                return self.fault_in(FLOW_MAP, start, "did not find expected ',' or '}'");
-            }
-            self.scanner.skip();
-            token = self.scanner.peek()?;
-        }
+        let is_end = |kind: &Kind| matches!(kind, Kind::FlowMappingEnd);
+        self.separator(is_first, is_end, FLOW_MAP, "did not find expected ',' or '}'")?;
+        let token = self.scanner.peek()?;
         let start = token.start;
         match token.kind {
             Kind::FlowMappingEnd => self.end(Event::MapEnd, start),
@@ -472,4 +469,9 @@ impl<'t> Parser<'t> {
         let start = token.start;
         self.empty(start, NEXT)
     }
+}
+
+/// Whether a token in a block map shows that the node before it is empty.
+fn is_next_in_map(kind: &Kind) -> bool {
+    matches!(kind, Kind::Key | Kind::Value | Kind::BlockEnd)
 }
