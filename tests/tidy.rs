@@ -179,31 +179,37 @@ fn words_that_must_not_appear() {
 }
 
 #[test]
-fn the_page_of_the_architecture_names_what_there_is() {
+fn the_pages_for_contributors_name_what_there_is() {
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
     let texts: Vec<String> = files.iter().map(|path| fs::read_to_string(path).expect("a source is text")).collect();
-    let page = fs::read_to_string(root().join("docs/architecture.md")).expect("the page is in the tree");
     let mut wrong = Vec::new();
-    // Every second part stands between backquotes.
-    for named in page.split('`').skip(1).step_by(2).filter(|named| !named.contains("NAME") && !named.contains(' ')) {
-        if named.ends_with(".rs") {
-            if !files.iter().any(|path| path.ends_with(named)) && !root().join(named).is_file() {
-                wrong.push(format!("`{named}` is no file"));
-            }
-        } else if let Some((owner, name)) = named.split_once("::")
-            && owner.starts_with(char::is_uppercase)
+    for name in ["docs/architecture.md", "docs/style.md", "CONTRIBUTING.md"] {
+        let page = fs::read_to_string(root().join(name)).expect("the page is in the tree");
+        let words = page.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ';' | ')' | '('));
+        let scripts = words.filter(|word| word.starts_with("scripts/"));
+        wrong.extend(scripts.filter(|word| !root().join(word).is_file()).map(|word| format!("{name}: no {word}")));
+        // Every second part stands between backquotes.
+        for named in page.split('`').skip(1).step_by(2).filter(|named| !named.contains("NAME") && !named.contains(' '))
         {
-            let owns = |code: &str| {
-                ["struct", "enum", "trait", "impl"].iter().any(|is| code.contains(&format!("{is} {owner}")))
-            };
-            let has = |code: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}"));
-            if !texts.iter().any(|code| owns(code) && has(code)) {
-                wrong.push(format!("`{named}` is not in the sources"));
+            if named.ends_with(".rs") {
+                if !files.iter().any(|path| path.ends_with(named)) && !root().join(named).is_file() {
+                    wrong.push(format!("{name}: `{named}` is no file"));
+                }
+            } else if let Some((owner, name)) = named.split_once("::")
+                && owner.starts_with(char::is_uppercase)
+            {
+                let owns = |code: &str| {
+                    ["struct", "enum", "trait", "impl"].iter().any(|is| code.contains(&format!("{is} {owner}")))
+                };
+                let has = |code: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}"));
+                if !texts.iter().any(|code| owns(code) && has(code)) {
+                    wrong.push(format!("{name}: `{named}` is not in the sources"));
+                }
             }
         }
     }
-    assert!(wrong.is_empty(), "docs/architecture.md: {wrong:#?}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
