@@ -184,17 +184,17 @@ fn the_pages_for_contributors_name_what_there_is() {
     rust_files(&root().join("src"), &mut files);
     let texts: Vec<String> = files.iter().map(|path| fs::read_to_string(path).expect("a source is text")).collect();
     let mut wrong = Vec::new();
-    for name in ["docs/architecture.md", "docs/style.md", "CONTRIBUTING.md"] {
-        let page = fs::read_to_string(root().join(name)).expect("the page is in the tree");
+    for title in ["docs/architecture.md", "docs/style.md", "CONTRIBUTING.md"] {
+        let page = fs::read_to_string(root().join(title)).expect("the page is in the tree");
         let words = page.split(|c: char| c.is_whitespace() || matches!(c, '`' | ',' | ';' | ')' | '('));
         let scripts = words.filter(|word| word.starts_with("scripts/"));
-        wrong.extend(scripts.filter(|word| !root().join(word).is_file()).map(|word| format!("{name}: no {word}")));
+        wrong.extend(scripts.filter(|word| !root().join(word).is_file()).map(|word| format!("{title}: no {word}")));
         // Every second part stands between backquotes.
         for named in page.split('`').skip(1).step_by(2).filter(|named| !named.contains("NAME") && !named.contains(' '))
         {
             if named.ends_with(".rs") {
                 if !files.iter().any(|path| path.ends_with(named)) && !root().join(named).is_file() {
-                    wrong.push(format!("{name}: `{named}` is no file"));
+                    wrong.push(format!("{title}: `{named}` is no file"));
                 }
             } else if let Some((owner, name)) = named.split_once("::")
                 && owner.starts_with(char::is_uppercase)
@@ -204,7 +204,7 @@ fn the_pages_for_contributors_name_what_there_is() {
                 };
                 let has = |code: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}"));
                 if !texts.iter().any(|code| owns(code) && has(code)) {
-                    wrong.push(format!("{name}: `{named}` is not in the sources"));
+                    wrong.push(format!("{title}: `{named}` is not in the sources"));
                 }
             }
         }
