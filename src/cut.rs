@@ -13,7 +13,7 @@ const KEY: usize = 200;
 
 /// A key, a path or a name in a message: on one line, and cut where it is long, which dots show.
 pub fn key(bytes: &[u8]) -> String {
-    // What is cut away is not decoded.
+    // The part that is cut off is not decoded.
     let beginning = &bytes[..bytes.len().min(KEY + 1)];
     let text: String =
         String::from_utf8_lossy(beginning).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

@@ -51,7 +51,7 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    /// That of a store: a one-shot run has this time, any other run has no end.
+    /// The deadline of a store: a one-shot run has this time, any other run has no end.
     pub fn of(mode: Mode, timeout: Duration) -> Deadline {
         match mode {
             Mode::OneShot => Deadline::After(timeout),

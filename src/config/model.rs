@@ -256,7 +256,7 @@ pub enum CommandPart {
     Path,
 }
 
-/// What is counted, and the receivers of it.
+/// The telemetry: what is measured, and the receivers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// Whether metrics are counted and sent.

@@ -131,7 +131,7 @@ fn sent(socket: &UdpSocket, datagram: &[u8]) -> Result<(), String> {
     match socket.send(datagram) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        // A refusal of an earlier datagram is told once; this one was not sent.
+        // The kernel reports the refusal of an earlier datagram once. This one was not sent.
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
             let again = socket.send(datagram);
             drop(again);

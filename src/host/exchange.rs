@@ -72,7 +72,7 @@ pub struct Recorded {
     pub tls: bool,
     /// A name or an address; an IPv6 address has no brackets.
     pub host: String,
-    /// Of the URL, else 80 or 443.
+    /// The port of the URL, else 80 or 443.
     pub port: u16,
 }
 

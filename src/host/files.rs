@@ -48,7 +48,7 @@ pub struct Destination {
     pub gid: Option<u32>,
     /// Creates missing directories of the path, with mode 0755 less the umask.
     pub make_directories: bool,
-    /// What is synced to the disk when the result is installed.
+    /// The parts that are synced to the disk when the result is installed.
     pub durability: Durability,
     /// Writes into the present file instead of replacing it.
     pub in_place: bool,

@@ -36,7 +36,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 /// A longer head of a request is refused.
 const LONGEST_HEAD: usize = 8 * 1024;
 
-/// What is read of a connection in one turn.
+/// The number of bytes that are read from a connection in one turn.
 const PIECE: usize = 16 * 1024;
 
 /// How long no connection is accepted after the system had no descriptor or no memory for one.

@@ -42,7 +42,7 @@ struct Supervisor {
     watchdog: Option<Watchdog>,
     /// A message could not be sent.
     unsent: Option<Unsent>,
-    /// The socket was missing, and a warning of that was given.
+    /// The socket was missing, and a warning was returned.
     is_gone: bool,
 }
 

@@ -102,9 +102,9 @@ pub fn spawn(text: &OsStr, limit: Option<Duration>, inherited: Option<BorrowedFd
 pub struct Piped {
     /// Its process, which leads a process group.
     pub pid: Pid,
-    /// What it writes to its standard output.
+    /// The pipe of its standard output.
     pub output: OwnedFd,
-    /// What it reads from its standard input.
+    /// The pipe of its standard input.
     pub input: OwnedFd,
 }
 

@@ -111,7 +111,7 @@ impl Reader {
         self.start == self.buffer.len()
     }
 
-    /// What was not given as an operation yet.
+    /// The bytes that are not consumed yet.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.start..]
     }

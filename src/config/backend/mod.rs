@@ -226,7 +226,7 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
         Some(
             Kind::Etcd(_) | Kind::Consul(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_),
         ) => None,
-        // Of the stores that cannot be watched only vault has a required key.
+        // Among the stores without watching, only vault has a required key.
         None => (name == "vault").then_some(name),
     };
     unbuilt::check(reader, name, kind.as_ref());

@@ -1,5 +1,5 @@
-//! Times written by a layout of Go (time.Format): the layout is the reference time, Mon Jan 2 15:04:05 MST 2006,
-//! written as wanted. Knows no clock and no zones; it is told both.
+//! Times written by a layout of Go (time.Format): the layout is the reference time, Mon Jan 2 15:04:05 MST 2006, in the
+//! wanted form. Reads no clock and no zones: both are arguments.
 
 use crate::calendar::{Civil, MONTHS};
 

@@ -116,7 +116,7 @@ struct Lowering<'a> {
 
 type Exports = BTreeMap<Name, Rc<MacroNode>>;
 
-/// What is still to be lowered.
+/// The units that are not lowered yet.
 enum Work {
     File { source: usize, unit: usize },
     Body { body: Block, unit: usize, family: Rc<InheritanceChain> },

@@ -36,7 +36,7 @@ impl<'t> Scanner<'t> {
             self.advance_line();
         }
         let mut text = String::new();
-        // What was read and is kept if more text follows.
+        // The blanks and breaks that belong to the text if more of it follows.
         let (mut leading_break, mut breaks) = ("", String::new());
         let mut indent = increment.map(|increment| self.indent.max(0) + increment);
         let mut was_blank = false;

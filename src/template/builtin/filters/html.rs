@@ -315,7 +315,7 @@ fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Valu
         done = end;
         let whole = &text[start..end];
         let address = runes::trim(whole);
-        // What is made of the address, apart from what is put out.
+        // The memory for the conversion of the address, besides the output.
         let _parts = env.meter.room_for(12 * whole.len())?;
         let url = text::iriencode(env, &Value::str(address), &Value::Nil)?;
         let title = shortened(address, limit);

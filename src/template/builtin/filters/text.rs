@@ -32,7 +32,7 @@ pub fn title(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     })
 }
 
-/// What is no text and no list gives nothing, as recorded.
+/// Values other than texts and lists give the empty text, as recorded.
 pub fn capfirst(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     if value.is_empty() {
         return Ok(Value::str(""));
