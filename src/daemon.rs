@@ -4,12 +4,14 @@
 
 mod current;
 mod gate;
+mod kept;
 mod record;
 mod succession;
 mod telemetry;
 mod unit;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use crate::host::notify::{Notify, Standing};
 use crate::host::process::{self, Pid};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals, USER_1};
+use crate::host::state_dir::StateDir;
 use crate::host::wait::{self, Interest, Wake};
 use crate::log::{self, Level, Line};
 use crate::metrics::Gauge;
@@ -58,6 +61,10 @@ pub struct Daemon {
     overrides_guards: bool,
     /// What the start of all resources waits for.
     gate: Gate,
+    /// The directory to open when the resources start.
+    state_path: Option<PathBuf>,
+    /// What outlives the process; `None`: nothing does.
+    state_dir: Option<Rc<StateDir>>,
     /// When the run is out of time, and how long it had.
     time_limit: Option<(Instant, Duration)>,
     /// A file was replaced by a unit that is gone.
@@ -138,7 +145,7 @@ pub enum Ending {
     },
     /// Another process holds the lock, and the run was not to wait for it. Nothing was started.
     Locked,
-    /// The lock cannot be taken. Nothing was started.
+    /// The lock cannot be taken, or the state_dir cannot be used. Nothing was started.
     Unusable,
     /// A signal ended the run.
     Stopped,
@@ -165,6 +172,8 @@ impl Daemon {
             succession: Succession::default(),
             overrides_guards: false,
             gate: Gate::New(Start::default()),
+            state_path: None,
+            state_dir: None,
             time_limit: None,
             has_replaced: false,
             ending: None,
@@ -180,6 +189,19 @@ impl Daemon {
     /// Accepts the first update of each resource, whatever its guard says.
     pub fn override_guards(&mut self) {
         self.overrides_guards = true;
+    }
+
+    /// Keeps state in this directory from the start of the resources on.
+    pub fn keep_state_in(&mut self, path: PathBuf) {
+        self.state_path = Some(path);
+    }
+
+    /// Whether state is kept at this path, or nowhere if there is none.
+    pub fn keeps_state_in(&self, path: Option<&Path>) -> bool {
+        match (&self.state_dir, &self.state_path) {
+            (Some(dir), _) => path.is_some_and(|path| dir.is_at(path)),
+            (None, known) => known.as_deref() == path,
+        }
     }
 
     /// Ends the run this long after a moment. Resources that are not done by then have failed.
@@ -449,16 +471,25 @@ impl Daemon {
                 self.logger.log(&Line::new(Level::Info, "another process holds the lock of `--lock`, giving up"));
                 return self.end(Ending::Locked);
             }
-            Passage::Failed(error) => {
-                self.logger.log(&Line::new(Level::Error, error));
-                return self.end(Ending::Unusable);
+            Passage::Failed(error) => return self.refuse(&error),
+        }
+        if let Some(path) = self.state_path.take() {
+            match StateDir::open(&path) {
+                Ok(dir) => self.state_dir = Some(Rc::new(dir)),
+                Err(error) => return self.refuse(&error),
             }
         }
         for unit in &mut self.units {
             if !self.succession.is_held(unit.number) {
-                unit.begin(self.mode, &mut self.pool, now);
+                unit.begin(self.mode, &mut self.pool, self.state_dir.as_ref(), now);
             }
         }
+    }
+
+    /// Ends a run that cannot start. Whatever the log level is, the reason is told.
+    fn refuse(&mut self, error: &str) {
+        self.logger.say(&format!("remco: {error}; nothing was started\n"));
+        self.end(Ending::Unusable);
     }
 
     /// Gives a backend its turn and hands its reports to the subscribers. All changes of one turn lead to one update.
@@ -494,6 +525,7 @@ impl Daemon {
                     Due::Refresh => self.units[u].refresh(),
                     Due::Deferred => self.units[u].continue_deferred(),
                     Due::Lookups => self.units[u].look_up(),
+                    Due::Cache => self.units[u].use_cache(&self.pool),
                     Due::Resource => self.units[u].handle(Event::Due),
                 },
                 (_, Some((at, source))) if at <= began => self.turn(source),
@@ -681,6 +713,10 @@ fn standing(units: &[Unit]) -> Standing {
         0 => format!("{all} in place"),
         _ => format!("{all}, first update under way: {}", some_of(&waiting)),
     };
+    let cached: Vec<&str> = units.iter().filter(|unit| unit.is_from_cache()).map(|unit| &*unit.config.name).collect();
+    if !cached.is_empty() {
+        status.push_str(&format!("; from cache: {}", some_of(&cached)));
+    }
     if !failing.is_empty() {
         status.push_str(&format!("; failing: {}", some_of(&failing)));
     }

@@ -86,6 +86,7 @@ fn run(options: &Options) -> ExitCode {
         daemon.override_guards();
     }
     daemon.start_after(start_of(options, config.splay));
+    config.state_dir.iter().for_each(|path| daemon.keep_state_in(path.clone()));
     if let Some(timeout) = options.timeout {
         daemon.limit_time(began, timeout);
     }
@@ -151,6 +152,10 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
     }
     logger.set(config.log_level, config.log_format);
     announce(&options.config, &config, &warnings, logger);
+    if !daemon.keeps_state_in(config.state_dir.as_deref()) {
+        let line = "the new `state_dir` is used after the next start only, until then the present one";
+        logger.log(&Line::new(Level::Warn, line));
+    }
     let path = config.pid_file.clone();
     if let Err(why) = daemon.set_telemetry(&config.telemetry) {
         logger.log(&Line::new(Level::Error, "failed to send metrics").with("error", why).with("sink", "prometheus"));

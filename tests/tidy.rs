@@ -17,7 +17,11 @@ const PARTS: &[Part] = &[
     Part { path: "src/daemon/succession.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/daemon/record.rs", kind: Kind::Pure, uses: &["metrics", "resource"] },
     Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
-    Part { path: "src/host/", kind: Kind::Effects, uses: &["config", "dns", "host", "log", "store", "template"] },
+    Part {
+        path: "src/host/",
+        kind: Kind::Effects,
+        uses: &["config", "dns", "host", "log", "state", "store", "template"],
+    },
     Part { path: "src/backend/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/local.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/mock.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
@@ -37,7 +41,8 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/driver/", kind: Kind::Effects, uses: &["host"] },
     Part { path: "src/backend/file/", kind: Kind::Pure, uses: &["backend", "config", "log", "store", "yaml"] },
     Part { path: "src/backend/", kind: Kind::Pure, uses: &["backend", "config", "dns", "log", "store", "yaml"] },
-    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource"] },
+    Part { path: "src/resource/", kind: Kind::Pure, uses: &["config", "log", "resource", "state"] },
+    Part { path: "src/state/", kind: Kind::Pure, uses: &["config", "state", "store"] },
     Part { path: "src/template/", kind: Kind::Pure, uses: &["store", "template", "yaml"] },
     Part { path: "src/metrics/", kind: Kind::Pure, uses: &["metrics"] },
     Part { path: "src/yaml/", kind: Kind::Pure, uses: &["yaml"] },
@@ -53,6 +58,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/percent.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/random.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/scheme.rs", kind: Kind::Pure, uses: NOTHING },
@@ -65,7 +71,7 @@ const ROOMS: &[&str] = &["limits", "source", "world", "reads", "value", "builtin
 
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
-const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "metrics", "resource", "store", "template"];
+const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "metrics", "resource", "state", "store", "template"];
 const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "host", "log", "store"];
 
 /// What a pure part does not touch, and how it gets the same.

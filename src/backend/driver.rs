@@ -71,6 +71,8 @@ pub struct Driver {
     reports: Vec<(Id, Report)>,
     replacement: Option<Replacement>,
     buffer: Vec<u8>,
+    /// A node has done more than to refuse connections or to let time pass.
+    has_answered: bool,
 }
 
 enum Stage {
@@ -116,6 +118,7 @@ impl Driver {
             reports: Vec::new(),
             replacement: None,
             buffer: Vec::new(),
+            has_answered: false,
             store,
             factory,
         };
@@ -333,10 +336,17 @@ impl Driver {
         while let Some(ongoing) = self.calls.get_mut(&id).filter(|ongoing| ongoing.serial == serial) {
             buffer.clear();
             let is_stream = ongoing.traffic.is_stream();
+            let was_dialing = ongoing.traffic.is_dialing();
             let progress = match self.programs.is_closed(serial) {
                 true => Ok(Progress::Ended),
                 false => ongoing.traffic.turn(now, buffer),
             };
+            self.has_answered |= !buffer.is_empty()
+                || match &progress {
+                    Ok(Progress::Head | Progress::Ended) => true,
+                    Ok(Progress::Waiting | Progress::More | Progress::Connected) | Err(Cause::Late { .. }) => false,
+                    Err(Cause::Closed | Cause::TooLong { .. } | Cause::Other(_)) => !was_dialing,
+                };
             if !buffer.is_empty() {
                 if is_stream {
                     let (_, bytes) = self.gathered.get_or_insert((now, 0));
@@ -550,6 +560,11 @@ impl Backend for Driver {
             self.reports.extend(first.map(|id| (id, Report::Log(escalation.line(pid)))));
         }
         out.append(&mut self.reports);
+    }
+
+    fn has_answered(&self) -> bool {
+        let is_program = matches!(self.store.nodes, Nodes::Program(_));
+        is_program || self.has_answered || self.client.dialer().has_failed_at_tls()
     }
 
     fn has_child(&self, pid: Pid) -> bool {

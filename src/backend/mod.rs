@@ -16,7 +16,6 @@ pub mod local;
 pub mod mock;
 #[cfg(feature = "nats")]
 pub mod nats;
-pub mod percent;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod polled;
@@ -71,6 +70,12 @@ pub trait Backend {
         let mut interests = Vec::new();
         self.interests(&mut interests);
         interests.is_empty() && self.due().is_none()
+    }
+
+    /// Whether its store was ever reached. Not reached is a store whose name is not found, to which no connection can be
+    /// made, or from which nothing comes in time.
+    fn has_answered(&self) -> bool {
+        true
     }
 
     /// Continues the work without waiting, and returns after a bounded amount of input.
@@ -307,6 +312,11 @@ impl Pool {
     /// Whether no further report to a subscriber is possible.
     pub fn is_over(&self, id: Id) -> bool {
         self.backend_of(id).is_none_or(|backend| backend.is_over())
+    }
+
+    /// Whether the store of a subscriber was ever reached, or is one that needs no reaching.
+    pub fn has_answered(&self, id: Id) -> bool {
+        self.backend_of(id).is_none_or(|backend| backend.has_answered())
     }
 
     fn backend_of(&self, id: Id) -> Option<&dyn Backend> {

@@ -4,6 +4,7 @@
 mod accounts;
 mod backend;
 mod build;
+mod cache;
 mod command;
 mod document;
 mod duration;
@@ -66,6 +67,7 @@ const SCHEMAS: &[&Schema] = &[
     &resource::EXEC,
     &resource::SETTLE,
     &resource::GUARD,
+    &cache::CACHE,
     &backend::BACKENDS,
     &backend::etcd::ETCD,
     &backend::file::FILE,
@@ -150,7 +152,15 @@ impl Load<'_> {
         }
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
         one_writer_each(report, self.source, &parsed, &read, reader.filled("pid_file").as_ref());
-        one_name_each(report, &parsed);
+        one_name_each(report, &parsed, reader.has("state_dir"));
+        if !reader.has("state_dir") {
+            for place in parsed.iter().filter_map(|parsed| parsed.cache) {
+                report.error(
+                    place,
+                    "`cache` needs keys that are kept: set `state_dir` at the top level of the main file",
+                );
+            }
+        }
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
             report.warn_missing_in_file(main.span.file, message.to_owned());
@@ -160,6 +170,7 @@ impl Load<'_> {
             log_format,
             filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
+            state_dir: reader.path("state_dir"),
             splay: reader.duration("splay").map_or(Duration::ZERO, |splay| splay.value),
             limits: top::limits(report, reader.table("limits").as_ref()),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),
@@ -344,17 +355,18 @@ fn one_writer_each(
     }
 }
 
-/// Warns of resources with one name: their log lines cannot be told apart.
-fn one_name_each(report: &Report, parsed: &[resource::Parsed]) {
+/// Warns of resources with one name: their log lines cannot be told apart. In a `state_dir` their files could not be either.
+fn one_name_each(report: &Report, parsed: &[resource::Parsed], has_state_dir: bool) {
     let mut first: HashMap<&str, Span> = HashMap::new();
     for parsed in parsed {
         if let Some(other) = first.insert(&parsed.resource.name, parsed.name) {
             let name = report.show(parsed.name, &parsed.resource.name);
             let other = report.location(other);
-            report.warn(
-                parsed.name,
-                format!("two resources have the name {name}: set another `name` here or at {other}"),
-            );
+            let message = format!("two resources have the name {name}: set another `name` here or at {other}");
+            match has_state_dir {
+                true => report.error(parsed.name, format!("{message}; each has its files in `state_dir`")),
+                false => report.warn(parsed.name, message),
+            }
         }
     }
 }

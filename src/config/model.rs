@@ -24,6 +24,8 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// The upper end of a random delay before the start.
     pub splay: Duration,
+    /// The directory of what outlives the process; `None`: nothing does.
+    pub state_dir: Option<PathBuf>,
     /// The resources of the main file, then those of include_dir.
     pub resources: Vec<Resource>,
     /// The receivers of metrics.
@@ -116,6 +118,8 @@ pub struct Resource {
     pub settle: Option<Settle>,
     /// What keys an update needs; `None`: it takes any.
     pub guard: Option<Guard>,
+    /// The use of the keys of an earlier run.
+    pub cache: Cache,
     /// The supervised child.
     pub exec: Option<Exec>,
     /// The templates, in the order of the file.
@@ -142,6 +146,17 @@ pub struct Guard {
     pub max_delete_percent: Option<u8>,
     /// Patterns (Go's path.Match) that a key has to match, each.
     pub require: Vec<String>,
+}
+
+/// The use of the keys of an earlier run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cache {
+    /// How long the stores are waited for before; `None`: for ever.
+    pub use_after: Option<Duration>,
+    /// Older keys are not used; `None`: any age is right.
+    pub max_age: Option<Duration>,
+    /// Whether secrets are kept, too.
+    pub secrets: bool,
 }
 
 /// The supervised child of a resource.

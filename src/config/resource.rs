@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::accounts::{Accounts, Kind};
 use super::document::{Span, Table, Value};
 use super::duration::DURATION_FORM;
-use super::model::{Command, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
+use super::model::{Cache, Command, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
 use super::source::Shell;
-use super::{backend, command, plain, signal, words};
+use super::{backend, cache, command, plain, signal, words};
 use crate::nearest::nearest;
 use crate::store::pattern::Pattern;
 
@@ -69,6 +69,12 @@ pub(super) static RESOURCE: Schema = Schema {
             "waits for keys to settle: see [`[resource.settle]`](#resourcesettle)",
         ),
         key("guard", Type::Table, Default::Unset, "refuses updates: see [`[resource.guard]`](#resourceguard)"),
+        key(
+            "cache",
+            Type::Table,
+            Default::Unset,
+            "the keys of an earlier run: see [`[resource.cache]`](#resourcecache)",
+        ),
         key("exec", Type::Table, Default::Unset, "a child process: see [`[resource.exec]`](#resourceexec)"),
         key(
             "template",
@@ -288,10 +294,12 @@ impl Origin {
     }
 }
 
-/// A resource, and the places of its name and of the `dst` of each of its templates.
+/// A resource, and the places of its name, of its `cache` and of the `dst` of each of its templates.
 pub(super) struct Parsed {
     pub resource: Resource,
     pub name: Span,
+    /// `None`: there is no such table.
+    pub cache: Option<Span>,
     pub destinations: Vec<Span>,
 }
 
@@ -320,6 +328,9 @@ pub(super) fn parse(
     let (start_timeout, reload_timeout) = (timeout(reader, "start_timeout"), timeout(reader, "reload_timeout"));
     let splay = reader.duration("splay").map_or(Duration::ZERO, |splay| splay.value);
     let settle = reader.table("settle").and_then(|table| settle(reader.report, &table));
+    let cache = reader.table("cache");
+    let cache_place = cache.as_ref().map(|table| table.span);
+    let cache = cache.map_or_else(Cache::default, |table| cache::parse(reader.report, &table));
     let exec = reader.table("exec").and_then(|table| exec(reader.report, &table, shell));
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
@@ -345,11 +356,13 @@ pub(super) fn parse(
             splay,
             settle,
             guard: reader.table("guard").map(|table| guard(reader.report, &table)),
+            cache,
             exec,
             templates,
             backends,
         },
         name: reader.place("name"),
+        cache: cache_place,
         destinations,
     }
 }

@@ -48,6 +48,13 @@ pub(super) static MAIN: Schema = Schema {
              [operation.md](operation.md), Pid file",
         ),
         key(
+            "state_dir",
+            Type::Text,
+            Default::Unset,
+            "a directory in which remco keeps the last keys of each resource and the reloads that it owes, for the next \
+             start: see [State](operation.md#state). It is read at the start only. Go remco has no such key",
+        ),
+        key(
             "splay",
             Type::Duration,
             Default::Unset,

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::current::Current;
+use super::kept::{Cached, Kept};
 use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
@@ -20,6 +21,7 @@ use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
 use crate::host::process::{self, Command, Ended, Exit, Pid, SignalTarget, Termination};
 use crate::host::random;
+use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
 use crate::metrics::{At, Registry};
@@ -68,6 +70,14 @@ pub(super) struct Unit {
     pub(super) record: Option<Record>,
     /// Every update renders every template.
     pub(super) renders_all: bool,
+    /// What outlives the process; `None`: nothing does.
+    kept: Option<Kept>,
+    /// The keys of the update that is under way, if they are to be kept.
+    rendered: Option<Rc<Store>>,
+    /// When the keys of an earlier run are used for the stores that were not reached.
+    cache_at: Option<Instant>,
+    /// For each backend: whether its keys are those of an earlier run.
+    is_cached: Vec<bool>,
     logger: Rc<Logger>,
 }
 
@@ -114,6 +124,7 @@ pub(super) enum Due {
     Refresh,
     Deferred,
     Lookups,
+    Cache,
     Resource,
 }
 
@@ -169,15 +180,95 @@ impl Unit {
             has_replaced: false,
             record: None,
             renders_all: false,
+            kept: None,
+            rendered: None,
+            cache_at: None,
+            is_cached: vec![false; config.backends.len()],
             logger,
             config,
         }
     }
 
-    /// Subscribes to the backends, unless that was done.
-    pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, now: Instant) {
+    /// Takes over what an earlier run has left, and subscribes to the backends, unless that was done.
+    pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, state_dir: Option<&Rc<StateDir>>, now: Instant) {
+        if self.backends.is_none()
+            && let Some(dir) = state_dir
+        {
+            self.begin_kept(dir, mode, now);
+        }
         let options = &self.config.backends;
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
+    }
+
+    fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
+        let cache = self.config.cache;
+        let secret = self.config.backends.iter().find(|backend| backend.kind.is_secret());
+        let is_allowed = cache.secrets || secret.is_none();
+        if let (Some(secret), false) = (secret, is_allowed) {
+            let level = if cache.use_after.is_some() { Level::Warn } else { Level::Info };
+            let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
+            self.log(line.with("backend", secret.kind.name()));
+        }
+        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed);
+        let debts = kept.begin(|line| self.log(line));
+        if !debts.is_empty() {
+            self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
+            self.state.owe(&debts);
+        }
+        // A one-shot run says that the store is away instead.
+        self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
+        self.kept = Some(kept);
+    }
+
+    /// Renders from the keys of an earlier run what waits for a store that was never reached.
+    pub(super) fn use_cache(&mut self, pool: &Pool) {
+        self.cache_at = None;
+        let missing: Vec<usize> = (0..self.config.backends.len()).filter(|b| !self.is_counted[*b]).collect();
+        let (Some(kept), Some(ids), false) = (&self.kept, &self.backends, missing.is_empty()) else { return };
+        if let Some(b) = missing.iter().find(|b| pool.has_answered(ids[**b])) {
+            let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
+            return self.log(line.with("backend", self.name(*b)));
+        }
+        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age) {
+            Ok(cached) => cached,
+            Err(line) => return self.log(line),
+        };
+        let names: Vec<&str> = missing.iter().map(|b| self.name(*b)).collect();
+        let line = Line::new(Level::Warn, "the store cannot be reached, rendering from the keys of an earlier run");
+        self.log(line.with("backend", names.join(", ")).with("age", age));
+        for b in &missing {
+            self.store_mut().replace(*b, std::mem::take(&mut layers[*b]));
+            self.is_cached[*b] = true;
+        }
+        missing.into_iter().for_each(|b| self.loaded(b));
+    }
+
+    /// Whether the files may be rendered from keys of an earlier run.
+    pub(super) fn is_from_cache(&self) -> bool {
+        self.is_cached.contains(&true)
+    }
+
+    /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
+    fn keep_keys(&mut self) {
+        let has_succeeded = self.state.take_success();
+        let (is_from_cache, is_over) = (self.is_from_cache(), has_succeeded || self.state.is_idle());
+        let Some(store) = self.rendered.take_if(|_| is_over) else { return };
+        if has_succeeded
+            && !is_from_cache
+            && let Some(mut kept) = self.kept.take()
+        {
+            kept.keep(&store, |line| self.log(line));
+            self.kept = Some(kept);
+        }
+    }
+
+    /// Writes the reloads that are owed, or will be once a template is installed.
+    fn keep_debts(&mut self, installing: Option<usize>) {
+        if let Some(mut kept) = self.kept.take() {
+            let debts = installing.map_or_else(|| self.state.debts(), |t| self.state.debts_with(t));
+            kept.owe(debts, |line| self.log(line));
+            self.kept = Some(kept);
+        }
     }
 
     /// The place of a subscription among the backends.
@@ -256,7 +347,14 @@ impl Unit {
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
         // The names that the remaining templates ask for are looked up in one go with these.
         let lookups = self.lookups.due().filter(|_| self.round.is_none()).map(|at| (at, Due::Lookups));
-        refresh.into_iter().chain(deferred).chain(lookups).chain(self.state.due().map(|at| (at, Due::Resource))).min()
+        let cache = self.cache_at.map(|at| (at, Due::Cache));
+        refresh
+            .into_iter()
+            .chain(deferred)
+            .chain(lookups)
+            .chain(cache)
+            .chain(self.state.due().map(|at| (at, Due::Resource)))
+            .min()
     }
 
     /// Whether nothing can happen any more: no backend reads again, and everything is in place.
@@ -280,6 +378,9 @@ impl Unit {
 
     /// A backend reported something that calls for an update.
     pub(super) fn loaded(&mut self, backend: usize) {
+        if !self.is_counted.contains(&false) {
+            self.cache_at = None;
+        }
         self.warn_of_collisions();
         self.handle(Event::Loaded { backend });
     }
@@ -293,6 +394,10 @@ impl Unit {
                     self.store_mut().change_everything();
                 }
                 self.store_mut().replace(backend, layer);
+                if std::mem::take(&mut self.is_cached[backend]) {
+                    let line = Line::new(Level::Info, "the keys of the store replace those of an earlier run");
+                    self.log(line.with("backend", self.name(backend)));
+                }
                 self.log_count(backend);
                 self.warn_missing(backend);
                 return true;
@@ -469,7 +574,9 @@ impl Unit {
     fn handle_all(&mut self, mut events: VecDeque<Event>) {
         let until = Instant::now() + LONGEST_TURN;
         while let Some(event) = events.pop_front() {
-            for effect in self.decide(event) {
+            let effects = self.decide(event);
+            self.keep_keys();
+            for effect in effects {
                 // Between two files nothing is half done and nothing is lost: here the rest can be left to the next turn.
                 match effect {
                     Effect::Stage(_) | Effect::Render if Instant::now() >= until => {
@@ -479,6 +586,7 @@ impl Unit {
                 }
             }
         }
+        self.keep_debts(None);
     }
 
     /// Hands an event to the resource. What passes between them is recorded.
@@ -615,6 +723,7 @@ impl Unit {
             self.deferred = Some((Instant::now(), Effect::Render));
             return None;
         }
+        self.rendered = self.kept.is_some().then_some(store);
         let is_complete = !self.lookups.is_incomplete();
         self.lookups.end_round(Instant::now());
         if is_complete {
@@ -726,6 +835,8 @@ impl Unit {
     }
 
     fn install(&mut self, t: usize) -> Result<Option<String>, Fault> {
+        // If the process is killed behind the rename, the next one knows what it owes.
+        self.keep_debts(Some(t));
         let output = &mut self.outputs[t];
         let stage = output.stage.take().expect("what is installed was staged before");
         let can_be_read_back = stage.is_for_regular_file();

@@ -253,6 +253,11 @@ enum Step {
 }
 
 impl Call {
+    /// Whether there is no connection yet.
+    pub fn is_dialing(&self) -> bool {
+        matches!(self.state, State::Begun | State::Dialing(_))
+    }
+
     /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         match &self.state {

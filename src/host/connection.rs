@@ -47,6 +47,11 @@ enum State {
 }
 
 impl Connection {
+    /// Whether there is no connection yet.
+    pub fn is_dialing(&self) -> bool {
+        matches!(self.state, State::Dialing(_))
+    }
+
     /// Creates a connection. It starts in its first turn, which is due at once. `send_timeout`: how long the peer may
     /// read nothing of the sent bytes.
     ///

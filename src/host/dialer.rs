@@ -2,7 +2,7 @@
 //! that never wait. Owns the time limits of these steps and the last addresses of each name. Does not know the meaning
 //! of the bytes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -78,12 +78,19 @@ pub struct Dialer {
     /// The last addresses of each name. They are used while the DNS fails, until a server says that the name is gone,
     /// so that a failing DNS does not cut off a working server.
     addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
+    /// TLS has failed by other causes than time.
+    tls_failed: Cell<bool>,
 }
 
 impl Dialer {
     /// `tls` has the files for TLS. They are read when a connection needs them.
     pub fn new(resolver: Resolver, limits: Limits, tls: config::Tls) -> Dialer {
-        Dialer { tls: Tls::new(tls), resolver, limits, addresses: RefCell::default() }
+        Dialer { tls: Tls::new(tls), resolver, limits, addresses: RefCell::default(), tls_failed: Cell::new(false) }
+    }
+
+    /// Whether TLS with a server has ever failed, but for lack of time: the server was reached.
+    pub fn has_failed_at_tls(&self) -> bool {
+        self.tls_failed.get()
     }
 
     /// Begins to connect. Pipes and unix sockets need no lookup.
@@ -156,7 +163,11 @@ impl Dialer {
             // next.
             let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
             let until = now + share.max(LEAST_SHARE).min(left);
-            let session = if dial.tls { Some(self.tls.secure(&dial.host)?) } else { None };
+            let session = match dial.tls {
+                // Files that are of no use for TLS are no network that is away.
+                true => Some(self.tls.secure(&dial.host).inspect_err(|_| self.tls_failed.set(true))?),
+                false => None,
+            };
             match Link::tcp(address, session) {
                 Ok(link) => {
                     dial.step = Step::Connecting(Connecting { link, rest, until, end });
@@ -260,7 +271,10 @@ impl Dial {
                 (Ok(()), Stage::Connecting) if now < connecting.until => return Ok(None),
                 (Ok(()), Stage::Connecting) => Cause::Late { missed: "no connection", limit: dialer.limits.dial },
                 // If TLS fails, it would fail on every address of the node.
-                (Err(cause), Stage::Securing | Stage::Open) => return Err(cause),
+                (Err(cause), Stage::Securing | Stage::Open) => {
+                    dialer.tls_failed.set(true);
+                    return Err(cause);
+                }
                 (Err(cause), Stage::Connecting) => cause,
             };
             let (rest, end) = (mem::take(&mut connecting.rest), connecting.end);

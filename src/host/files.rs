@@ -32,7 +32,7 @@ use crate::config::Durability;
 use crate::error::cause;
 
 pub use identity::identity;
-pub use place::open_or_create;
+pub use place::{open_or_create, open_regular};
 pub use written::Written;
 
 /// The destination of a template's result, and the owner and mode of the file.

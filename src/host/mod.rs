@@ -27,6 +27,7 @@ pub mod process;
 pub mod random;
 pub mod read;
 pub mod signals;
+pub mod state_dir;
 mod stderr;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Guard, Mode};
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::state::debts::Debts;
 use child::{Child, Exit};
 use fault::{Faults, Subject};
 use settle::Settle;
@@ -43,6 +44,8 @@ pub struct Resource {
     faults: Faults,
     /// How the one round of a one-shot run ended.
     verdict: Option<Verdict>,
+    /// An update has succeeded since [`Resource::take_success`] was called.
+    has_succeeded: bool,
 }
 
 /// The parts of a resource that decisions depend on.
@@ -302,6 +305,7 @@ impl Resource {
             random: Random::new(seed),
             faults: Faults::default(),
             verdict: None,
+            has_succeeded: false,
             plan,
         }
     }
@@ -328,6 +332,45 @@ impl Resource {
     /// A replaced resource may have had the one update that is accepted in any case.
     pub fn inherit_override(&mut self, before: &Resource) {
         self.overrides_guard &= before.overrides_guard;
+    }
+
+    /// Takes over the reloads that an earlier run owed. A start_cmd replaces them.
+    pub fn owe(&mut self, debts: &Debts) {
+        if self.plan.start {
+            return;
+        }
+        for template in self.plan.templates.iter().filter(|template| template.reload) {
+            self.owed.templates[template.reloaded_by] |= debts.templates.contains(&template.dst);
+        }
+        self.owed.resource |= self.plan.reload && debts.resource;
+    }
+
+    /// The reloads that are owed.
+    pub fn debts(&self) -> Debts {
+        self.debts_of(&self.owed.templates, self.owed.resource)
+    }
+
+    /// The reloads that are owed once a template is installed.
+    pub fn debts_with(&self, t: usize) -> Debts {
+        let mut templates = self.owed.templates.clone();
+        let (by, is_owed) = self.reload_with(t);
+        templates[by] = is_owed;
+        self.debts_of(&templates, self.owed.resource || self.requires_resource_reload())
+    }
+
+    fn debts_of(&self, templates: &[bool], resource: bool) -> Debts {
+        let owed = self.plan.templates.iter().zip(templates).filter(|(_, owed)| **owed);
+        Debts { templates: owed.map(|(template, _)| template.dst.clone()).collect(), resource }
+    }
+
+    /// Whether an update has succeeded since the last call: all files are in place, and all commands succeeded.
+    pub fn take_success(&mut self) -> bool {
+        std::mem::take(&mut self.has_succeeded)
+    }
+
+    /// Whether no update is under way.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.update, Update::Idle)
     }
 
     /// When [`Event::Due`] is wanted.
@@ -593,15 +636,26 @@ impl Resource {
         effects.extend(warning.map(|text| Effect::Log(Line::new(Level::Warn, text))));
         effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
         self.recovered(Subject::Template(t), effects);
-        let TemplatePlan { reload, reloaded_by, .. } = self.plan.templates[t];
-        let reload = reload && !self.start_stands_in_for_reloads();
-        // Another template may owe the same command.
-        self.owed.templates[reloaded_by] = reload || self.owed.templates[reloaded_by] && reloaded_by != t;
+        let (by, is_owed) = self.reload_with(t);
+        self.owed.templates[by] = is_owed;
+        self.owed.resource |= self.requires_resource_reload();
         // The first files of a resource owe no reload: start_cmd and the start of the child read them.
         if self.is_up() {
             self.owed.child = self.child.is_some();
-            self.owed.resource |= self.plan.reload && self.plan.mode == Mode::Watch;
         }
+    }
+
+    /// The template whose reload command follows the installation of a template, and whether the command is owed then.
+    fn reload_with(&self, t: usize) -> (usize, bool) {
+        let TemplatePlan { reload, reloaded_by, .. } = self.plan.templates[t];
+        let reload = reload && !self.start_stands_in_for_reloads();
+        // Another template may owe the same command.
+        (reloaded_by, reload || self.owed.templates[reloaded_by] && reloaded_by != t)
+    }
+
+    /// Whether a template that was installed requires the resource's reload command.
+    fn requires_resource_reload(&self) -> bool {
+        self.is_up() && self.plan.reload && self.plan.mode == Mode::Watch
     }
 
     /// The old file stays. An owed reload of this template and the other templates are not held up.
@@ -695,6 +749,7 @@ impl Resource {
             }
         } else {
             self.retry.reset();
+            self.has_succeeded = true;
             if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Succeeded);
             }

@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod debts;
 mod guard;
 mod settle;
 

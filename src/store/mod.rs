@@ -151,6 +151,11 @@ impl Store {
         self.layers.iter().filter(|layer| layer.contains_key(key)).count()
     }
 
+    /// The keys of one layer.
+    pub fn layer(&self, layer: usize) -> &Layer {
+        &self.layers[layer]
+    }
+
     /// The number of keys in one layer.
     pub fn count(&self, layer: usize) -> usize {
         self.layers[layer].len()

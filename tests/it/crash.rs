@@ -11,6 +11,8 @@ use crate::support::{Finished, LIMIT, TempDir, Trace, in_own_namespace, remco, r
 
 /// What an installation starts from and what it shall make of it.
 struct Scene {
+    /// Keys of the top level.
+    top: &'static str,
     /// Further keys of each template; the files are `out/a`, `out/b` and so on.
     templates: &'static [&'static str],
     before: Option<State>,
@@ -70,12 +72,18 @@ fn with_list(state: State) -> State {
 const LIST: &str = "system.posix_acl_access";
 
 fn new_file() -> Scene {
-    Scene { templates: &[""], before: None, after: state("new\n", 0o644, me()), written: Written::Whole }
+    Scene { top: "", templates: &[""], before: None, after: state("new\n", 0o644, me()), written: Written::Whole }
 }
 
 fn replaced_file() -> Scene {
     let before = state("the old one\n", 0o604, me());
-    Scene { templates: &[""], before: Some(before), after: state("new\n", 0o604, me()), written: Written::Whole }
+    Scene {
+        top: "",
+        templates: &[""],
+        before: Some(before),
+        after: state("new\n", 0o604, me()),
+        written: Written::Whole,
+    }
 }
 
 /// Only root may give a file away; another user sees the mode change alone.
@@ -83,12 +91,14 @@ fn owner_and_mode() -> Scene {
     let before = state("the old one\n", 0o600, me());
     match rustix::process::geteuid().is_root() {
         true => Scene {
+            top: "",
             templates: &["mode = \"0640\"\nUID = 12345\nGID = 23456"],
             before: Some(before),
             after: state("new\n", 0o640, (12345, 23456)),
             written: Written::Whole,
         },
         false => Scene {
+            top: "",
             templates: &["mode = \"0640\""],
             before: Some(before),
             after: state("new\n", 0o640, me()),
@@ -108,7 +118,7 @@ fn list_and_mode() -> Option<Scene> {
         let _ = std::io::stderr().write_all(text.as_bytes());
         return None;
     }
-    Some(Scene { templates: &["mode = \"0660\""], before: Some(before), after, written: Written::Whole })
+    Some(Scene { top: "", templates: &["mode = \"0660\""], before: Some(before), after, written: Written::Whole })
 }
 
 fn in_place() -> Scene {
@@ -122,6 +132,7 @@ fn several_templates() -> Scene {
 fn mounted_file() -> Scene {
     let before = state(&"the old one, longer than the new one\n".repeat(1000), 0o604, me());
     Scene {
+        top: "",
         templates: &["mode = \"0640\""],
         before: Some(before),
         after: state("new\n", 0o640, me()),
@@ -139,7 +150,7 @@ impl Scene {
         let dir = TempDir::new();
         dir.write("data.json", r#"{"text": "new"}"#);
         dir.write("app.tmpl", "{{ getv(\"/text\") }}\n");
-        let mut config = "[[resource]]\nname = \"app\"\n".to_owned();
+        let mut config = format!("{}[[resource]]\nname = \"app\"\n", self.top);
         for (keys, name) in self.templates.iter().zip(NAMES) {
             config += &format!("[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/{name}\"\n{keys}\n");
         }
@@ -358,6 +369,33 @@ fn owner_and_mode_come_with_the_content() {
 #[test]
 fn several_templates_are_replaced_in_order() {
     several_templates().killed_everywhere();
+}
+
+/// With `state_dir` no reload is lost: the next start makes up what a killed program owes, and the start behind it owes nothing.
+#[test]
+fn a_reload_is_made_up_wherever_the_program_is_killed() {
+    let templates = &["reload_cmd = \"echo >> reloads\""];
+    let scene = Scene { top: "state_dir = \"state\"\n", templates, ..replaced_file() };
+    let (mut replaced, mut made_up) = (0, 0);
+    for call in scene.calls() {
+        let dir = scene.folder();
+        let inject = format!("inject={}:signal=KILL:when={}", call.name, call.ordinal);
+        remco(&dir).under(&["strace", "-D", "-q", "-o", "/dev/null", "-e", &inject]).once();
+        replaced += usize::from(found(&dir, "a").as_ref() == Some(&scene.after));
+        let next = remco(&dir).once();
+        assert_eq!(next.code, Some(0), "killed in {call:?}:\n{}", next.log);
+        made_up += usize::from(next.log.contains("reloads of an earlier run are made up"));
+        let reloads = dir.lines("reloads");
+        // Twice where the first had run and that was not written yet.
+        assert!([1, 2].contains(&reloads), "{reloads} reloads after a kill in {call:?}:\n{}", next.log);
+        assert_eq!((found(&dir, "a").as_ref(), dir.names("state")), (Some(&scene.after), names(&["app.keys", "lock"])));
+        remco(&dir).once().expect_code(0).expect_no_log("made up").expect_no_log("reload command");
+    }
+    assert!(replaced > 5 && made_up > 5, "{replaced} files were in place, {made_up} reloads made up");
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| name.to_string()).collect()
 }
 
 #[test]

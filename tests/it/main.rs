@@ -61,6 +61,7 @@ mod settle;
     feature = "vault",
     feature = "zookeeper"
 ))]
+mod state;
 mod stores;
 #[cfg_attr(
     not(all(

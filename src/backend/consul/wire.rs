@@ -14,8 +14,9 @@ use serde::Deserialize;
 
 use crate::backend::json::{Json, Quoted};
 use crate::backend::redact::Redactor;
+use crate::backend::refusal;
 use crate::backend::unreadable::Unreadable;
-use crate::backend::{percent, refusal};
+use crate::percent;
 use crate::store::Bytes;
 
 /// The header with the index of an answer, from which a wait goes on.

@@ -67,6 +67,14 @@ impl Traffic {
         }
     }
 
+    /// Whether there is no connection yet.
+    pub fn is_dialing(&self) -> bool {
+        match self {
+            Traffic::Http(call, _) => call.is_dialing(),
+            Traffic::Bytes(connection) => connection.is_dialing(),
+        }
+    }
+
     /// The missing part of the answer, for an error.
     pub fn missing(&self) -> &'static str {
         match self {

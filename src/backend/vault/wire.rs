@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::backend::protocol::Request;
 use crate::backend::redact::Redactor;
-use crate::backend::{percent, refusal};
+use crate::backend::refusal;
 use crate::config::AuthType;
+use crate::percent;
 
 /// The header of the token.
 pub const TOKEN: &str = "X-Vault-Token";

@@ -85,6 +85,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether all its values are secrets.
+    pub fn is_secret(&self) -> bool {
+        matches!(self, Kind::Vault(_))
+    }
+
     /// The name of the store in logs and messages.
     pub fn name(&self) -> &str {
         match self {

@@ -12,9 +12,9 @@ use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use crate::backend::etcd::elements::{Elements, Taken};
 use crate::backend::etcd::wire::{read_object, said};
-use crate::backend::percent;
 use crate::backend::redact::Redactor;
 use crate::backend::unreadable::Unreadable;
+use crate::percent;
 use crate::scheme;
 use crate::store::Bytes;
 

@@ -1,0 +1,65 @@
+//! `[resource.cache]`: whether a resource may be rendered from the keys of an earlier run. Its rows and what they mean.
+//! The keys themselves are kept in `state_dir`.
+
+use std::time::Duration;
+
+use super::document::Table;
+use super::model::Cache;
+use super::reader::{Found, Reader};
+use super::report::{Report, quoted};
+use super::schema::{Default, Schema, Type, key};
+use crate::nearest::nearest;
+
+/// The use of kept keys. Go remco has no such table.
+pub(super) static CACHE: Schema = Schema {
+    path: "resource.cache",
+    title: "`cache`",
+    groups: &[&[
+        key(
+            "use",
+            Type::Text,
+            Default::Word("never"),
+            "`when-unreachable`: if no node of a store can be reached at the start, the resource is rendered from the keys of \
+             its last update. `never`: it waits for the store",
+        ),
+        key("after", Type::Duration, Default::Described("`10s`"), "how long it waits for the stores before that"),
+        key(
+            "max_age",
+            Type::Duration,
+            Default::Described("any age"),
+            "keys are not used if the last update that succeeded with them was longer ago",
+        ),
+        key(
+            "secrets",
+            Type::Boolean,
+            Default::Flag(false),
+            "keys of vault are written to `state_dir`, too. Without it a resource that has such keys has no cache",
+        ),
+    ]],
+};
+
+/// How long a resource waits for its stores.
+const AFTER: Duration = Duration::from_secs(10);
+
+/// Reads the table.
+pub(super) fn parse(report: &Report, table: &Found<&Table>) -> Cache {
+    let reader = Reader::new(report, &CACHE, table.value, table.span);
+    let after = reader.duration("after").map_or(AFTER, |after| after.value);
+    let is_used = reader.filled("use").is_some_and(|found| {
+        let uses = ["never", "when-unreachable"];
+        if !uses.contains(&found.value) {
+            let shown = report.show(found.span, found.value);
+            let advice = match nearest(found.value, uses) {
+                Some(known) => format!(", did you mean {}?", quoted(known)),
+                None => ": known are `never` and `when-unreachable`".to_owned(),
+            };
+            report.error(found.span, format!("unknown `use` {shown}{advice}"));
+        }
+        found.value == "when-unreachable"
+    });
+    Cache {
+        use_after: is_used.then_some(after),
+        max_age: reader.duration("max_age").map(|age| age.value),
+        secrets: reader.boolean("secrets"),
+    }
+}

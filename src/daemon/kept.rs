@@ -1,0 +1,197 @@
+//! What one resource keeps in the state_dir: its last keys, and the reloads that it owes. Writes what has changed, and reads
+//! it at the start; a failure is a line and never ends anything. Their bytes are `state`'s, when to use them is `unit`'s.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::config;
+use crate::error::cause;
+use crate::host::state_dir::{StateDir, Sync};
+use crate::log::{self, Level, Line};
+use crate::percent;
+use crate::state::debts::Debts;
+use crate::state::keys::{self, Useless};
+use crate::state::{MOST_BYTES, origin};
+use crate::store::{Layer, Store};
+
+/// The files of a resource.
+pub(super) struct Kept {
+    dir: Rc<StateDir>,
+    keys: KeysFile,
+    debts: DebtsFile,
+}
+
+struct KeysFile {
+    name: String,
+    /// The stores that the keys are from.
+    origin: u64,
+    layers: usize,
+    /// Whether the keys may be written.
+    is_allowed: bool,
+    /// The end of the file as it was last written, which differs for different keys.
+    last: Option<[u8; SUM]>,
+    /// Whether the last attempt to write failed.
+    is_failing: bool,
+}
+
+struct DebtsFile {
+    name: String,
+    /// What the file says; `None`: not known.
+    last: Option<Debts>,
+    is_failing: bool,
+}
+
+/// The length of the sum at the end of a file of keys.
+const SUM: usize = 8;
+
+/// The keys that were kept.
+pub(super) struct Cached {
+    /// One for each backend.
+    pub layers: Vec<Layer>,
+    /// In words.
+    pub age: String,
+}
+
+impl Kept {
+    /// `is_allowed`: whether the keys may be written. Otherwise those of an earlier configuration are removed.
+    pub(super) fn new(dir: Rc<StateDir>, resource: &config::Resource, is_allowed: bool) -> Kept {
+        let mut name = String::new();
+        percent::push_segment(resource.name.as_bytes(), &mut name);
+        let keys = KeysFile {
+            name: format!("{name}.keys"),
+            origin: origin::of(&resource.backends),
+            layers: resource.backends.len(),
+            is_allowed,
+            last: None,
+            is_failing: false,
+        };
+        Kept { dir, keys, debts: DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false } }
+    }
+
+    /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
+    pub(super) fn begin(&mut self, say: impl Fn(Line)) -> Debts {
+        if !self.keys.is_allowed
+            && let Err(e) = self.dir.remove(&self.keys.name)
+        {
+            say(self.failed("remove", &self.keys.name, &cause(&e)));
+        }
+        let debts = match self.dir.read(&self.debts.name) {
+            Ok(None) => Some(Debts::default()),
+            Ok(Some(file)) => {
+                let debts = Debts::decode(&file.content);
+                if debts.is_none() {
+                    say(self.failed("use", &self.debts.name, DAMAGED));
+                }
+                debts
+            }
+            Err(e) => {
+                say(self.failed("read", &self.debts.name, &cause(&e)));
+                None
+            }
+        };
+        self.debts.last = debts.clone();
+        debts.unwrap_or_default()
+    }
+
+    /// Writes the keys of an update that has succeeded, if they differ from those of the file.
+    pub(super) fn keep(&mut self, store: &Store, say: impl Fn(Line)) {
+        if !self.keys.is_allowed {
+            return;
+        }
+        let kept = self.write_keys(store);
+        let was_failing = std::mem::replace(&mut self.keys.is_failing, kept.is_err());
+        if let Err(why) = kept
+            && !was_failing
+        {
+            say(self.failed("write", &self.keys.name, &format!("{why}; the last keys are not kept")));
+        }
+    }
+
+    fn write_keys(&mut self, store: &Store) -> Result<(), String> {
+        let KeysFile { name, origin, layers, last, .. } = &mut self.keys;
+        let Some(content) = keys::encode(*origin, store, *layers) else {
+            // Old keys are worse than none.
+            let removed = self.dir.remove(name).err().map(|e| format!(", and the old ones stay: {}", cause(&e)));
+            *last = None;
+            return Err(format!("they are more than {} MB{}", MOST_BYTES >> 20, removed.unwrap_or_default()));
+        };
+        let sum = content.last_chunk::<SUM>().copied();
+        let is_same = match last {
+            Some(last) => Some(*last) == sum,
+            None => self.dir.read(name).is_ok_and(|file| file.is_some_and(|file| file.content == content)),
+        };
+        // The age counts from the last update.
+        let is_touched = is_same && self.dir.touch(name).is_ok();
+        if !is_touched {
+            *last = None;
+            self.dir.write(name, &content, Sync::Yes).map_err(|e| cause(&e))?;
+        }
+        *last = sum;
+        Ok(())
+    }
+
+    /// The keys of the last update that has succeeded.
+    ///
+    /// # Errors
+    /// There are none that can be used. The line says why.
+    pub(super) fn cached(&self, max_age: Option<Duration>) -> Result<Cached, Line> {
+        let name = &self.keys.name;
+        let file = match self.dir.read(name) {
+            Ok(Some(file)) => file,
+            Ok(None) => {
+                let line = "no store can be reached, and no keys of an earlier run are kept";
+                return Err(Line::new(Level::Warn, line));
+            }
+            Err(e) => return Err(self.failed("read", name, &cause(&e))),
+        };
+        let layers = keys::decode(self.keys.origin, self.keys.layers, &file.content).map_err(|why| {
+            let why = match why {
+                Useless::Damaged => DAMAGED,
+                Useless::Foreign => "it belongs to other backends, nodes, prefixes or keys",
+            };
+            self.failed("use", name, why)
+        })?;
+        let age = match (file.age, max_age) {
+            (Some(age), Some(max)) if age > max => {
+                let why = format!("its keys are {} old, and `max_age` is {}", log::duration(age), log::duration(max));
+                return Err(self.failed("use", name, &why));
+            }
+            (None, Some(_)) => {
+                let why = "it is newer than the clock, so that its age is not known, and there is a `max_age`";
+                return Err(self.failed("use", name, why));
+            }
+            (Some(age), Some(_) | None) => log::duration(age),
+            (None, None) => "unknown: the clock is behind".to_owned(),
+        };
+        Ok(Cached { layers, age })
+    }
+
+    /// Writes the reloads that are owed, if they differ from those of the file.
+    pub(super) fn owe(&mut self, debts: Debts, say: impl Fn(Line)) {
+        if self.debts.last.as_ref() == Some(&debts) {
+            return;
+        }
+        let name = &self.debts.name;
+        let written = match debts.is_empty() {
+            true => self.dir.remove(name).map(|_| ()),
+            // A crash of the machine ends the services that would be reloaded.
+            false => self.dir.write(name, &debts.encode(), Sync::No),
+        };
+        let was_failing = std::mem::replace(&mut self.debts.is_failing, written.is_err());
+        match written {
+            Ok(()) => self.debts.last = Some(debts),
+            Err(e) if !was_failing => {
+                let why = format!("{}; after a crash now, reloads may be lost or run twice", cause(&e));
+                say(self.failed("write", &self.debts.name, &why));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn failed(&self, what: &str, name: &str, why: &str) -> Line {
+        let message = format!("failed to {what} `{}`", self.dir.shown(name).display());
+        Line::new(Level::Warn, message).with("error", why)
+    }
+}
+
+const DAMAGED: &str = "it is damaged, or of another version of remco";

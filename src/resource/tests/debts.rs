@@ -1,0 +1,102 @@
+//! The reloads that are written down for the next start: as they are owed, at every step of random updates.
+//! Writes no file: what becomes of the bytes is in `state` and `host/state_dir.rs`.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+fn random_plan(random: &mut Random) -> Plan {
+    let templates = ["r", "", "rc"];
+    Plan { reload: random.below(2) == 0, start: random.below(4) == 0, ..plan(Mode::Watch, &templates) }
+}
+
+fn outcome(random: &mut Random) -> Result<(), Fault> {
+    if random.below(3) == 0 { Err(fault("failed")) } else { Ok(()) }
+}
+
+/// The answer to an effect; `None`: it has none.
+fn answer(effect: &Effect, random: &mut Random) -> Option<Event> {
+    match effect {
+        Effect::Render => {
+            let one = |random: &mut Random| match random.below(4) {
+                0 => Rendering::Failed(fault("failed")),
+                1 => Rendering::InSync,
+                _ => Rendering::Differs,
+            };
+            Some(Event::Rendered((0..3).map(|_| one(random)).collect()))
+        }
+        Effect::Stage(_) => Some(Event::Staged(outcome(random))),
+        Effect::Install(_) => Some(Event::Installed(outcome(random).map(|()| None))),
+        Effect::Run(_) => Some(Event::Ended(outcome(random))),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_is_written_before_a_rename_is_owed_behind_it() {
+    let (mut installed, mut owed) = (0, 0);
+    for seed in 0..2000 {
+        let mut random = Random::new(seed);
+        let plan = random_plan(&mut random);
+        let mut bench = Bench::new(plan.clone());
+        let mut effects = VecDeque::from(bench.on(loaded()));
+        for _ in 0..60 {
+            let Some(effect) = effects.pop_front() else {
+                if let Some(due) = bench.resource.due() {
+                    bench.now = bench.now.max(due);
+                }
+                effects.extend(bench.on(Event::Due));
+                effects.extend(bench.on(loaded()));
+                continue;
+            };
+            let Some(event) = answer(&effect, &mut random) else { continue };
+            let before = bench.resource.debts();
+            let written = match effect {
+                Effect::Install(t) => bench.resource.debts_with(t),
+                _ => before.clone(),
+            };
+            let is_installed = matches!(event, Event::Installed(Ok(_)));
+            let is_failure = matches!(event, Event::Installed(Err(_)) | Event::Ended(Err(_)) | Event::Staged(_));
+            effects.extend(bench.on(event));
+            let after = bench.resource.debts();
+            if is_installed {
+                assert_eq!(after, written, "seed {seed}");
+                installed += 1;
+            } else if is_failure {
+                assert_eq!(after, before, "seed {seed}: only a reload that succeeded is no longer owed");
+            }
+            // The program is killed here.
+            let mut next = Bench::new(plan.clone());
+            next.resource.owe(&after);
+            assert_eq!(next.resource.debts(), if plan.start { Debts::default() } else { after.clone() });
+            owed += usize::from(!after.is_empty());
+        }
+    }
+    assert!(installed > 1000 && owed > 1000, "{installed} {owed}");
+}
+
+#[test]
+fn what_an_earlier_run_owes_is_made_up() {
+    let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["r", "", "rc"]) });
+    let debts = Debts { templates: vec!["/2".into(), "/0".into(), "/gone".into()], resource: true };
+    bench.resource.owe(&debts);
+    assert_eq!(bench.resource.debts(), Debts { templates: vec!["/2".into()], resource: true });
+    let all_in_sync = Event::Rendered(vec![Rendering::InSync, Rendering::InSync, Rendering::InSync]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (all_in_sync, vec![Effect::Run(Job::Reload(2))]),
+        (ended(), vec![Effect::Run(Job::ReloadResource)]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.debts().is_empty() && bench.resource.take_success() && !bench.resource.take_success());
+}
+
+/// Keys that change again and again must not keep the keys of each update from being kept.
+#[test]
+fn a_success_is_told_also_where_the_next_update_begins_at_once() {
+    let mut bench = Bench::new(plan(Mode::Watch, &[""]));
+    bench.check(vec![(loaded(), vec![Effect::Render]), (loaded(), vec![]), (in_sync(), vec![Effect::Render])]);
+    assert!(bench.resource.take_success());
+    bench.check(vec![(Event::Rendered(vec![Rendering::Failed(fault("failed"))]), vec![])]);
+    assert!(!bench.resource.take_success());
+}

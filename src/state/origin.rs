@@ -1,0 +1,120 @@
+//! Where the keys of a resource come from, as a number: equal for equal stores, nodes, prefixes and keys. Secrets are no part
+//! of it, and neither is how often or in which way a store is read.
+
+use super::{fnv, push};
+use crate::config::{Backend, Kind};
+
+/// The number of the backends of a resource, in their order.
+pub fn of(backends: &[Backend]) -> u64 {
+    let mut all = Vec::new();
+    for backend in backends {
+        let texts: Vec<Vec<u8>> = texts_of(&backend.kind).into_iter().map(|text| without_credentials(&text)).collect();
+        list(texts, &mut all);
+        push(backend.kind.name().as_bytes(), &mut all);
+        push(backend.prefix.as_bytes(), &mut all);
+        list(backend.keys.iter().map(|key| key.as_bytes().to_vec()).collect(), &mut all);
+    }
+    fnv(&all)
+}
+
+/// Appends texts in no order: a list of nodes that is sorted in another way leads to the same store.
+fn list(mut texts: Vec<Vec<u8>>, into: &mut Vec<u8>) {
+    texts.sort_unstable();
+    let mut bytes = Vec::new();
+    texts.iter().for_each(|text| push(text, &mut bytes));
+    push(&bytes, into);
+}
+
+/// The options that name the store and the part of it that is read. Each has its name, so that the same text in another
+/// option is another one.
+fn texts_of(kind: &Kind) -> Vec<String> {
+    let nodes = |nodes: &[String], record: &str| -> Vec<String> {
+        nodes.iter().cloned().chain([format!("record {record}")]).collect()
+    };
+    let with = |mut texts: Vec<String>, more: &[(&str, &str)]| {
+        texts.extend(more.iter().map(|(name, text)| format!("{name} {text}")));
+        texts
+    };
+    match kind {
+        Kind::Etcd(etcd) => nodes(&etcd.nodes, &etcd.srv_record),
+        Kind::File(file) => vec![file.filepath.clone()],
+        Kind::Env | Kind::Mock => Vec::new(),
+        Kind::Consul(consul) => with(
+            nodes(&consul.nodes, &consul.srv_record),
+            &[("datacenter", &consul.datacenter), ("namespace", &consul.namespace)],
+        ),
+        Kind::Vault(vault) => with(vec![vault.node.clone()], &[("namespace", &vault.namespace)]),
+        Kind::Redis(redis) => {
+            with(nodes(&redis.nodes, &redis.srv_record), &[("database", &redis.database.to_string())])
+        }
+        Kind::Zookeeper(zookeeper) => {
+            with(nodes(&zookeeper.nodes, &zookeeper.srv_record), &[("chroot", &zookeeper.chroot)])
+        }
+        Kind::Nats(nats) => with(nodes(&nats.nodes, ""), &[("bucket", &nats.bucket)]),
+        // Its configuration may hold secrets.
+        Kind::Plugin(plugin) => vec![plugin.path.display().to_string()],
+    }
+}
+
+/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character.
+fn without_credentials(text: &str) -> Vec<u8> {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}{}", &text[..scheme + 3], &text[at + 1..]).into_bytes(),
+        (Some(_) | None, Some(_) | None) => text.as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::File;
+
+    fn file(path: &str, prefix: &str, keys: &[&str]) -> Backend {
+        Backend {
+            keys: keys.iter().map(|key| key.to_string()).collect(),
+            watch_keys: Vec::new(),
+            prefix: prefix.to_owned(),
+            watch: false,
+            onetime: false,
+            interval: None,
+            kind: Kind::File(File {
+                filepath: path.to_owned(),
+                httpheaders: Default::default(),
+                read: crate::config::ReadLimits::default(),
+            }),
+        }
+    }
+
+    #[test]
+    fn what_names_the_keys_counts_and_nothing_else() {
+        let base = of(&[file("a", "/p", &["/x", "/y"])]);
+        let mut watched = file("a", "/p", &["/y", "/x"]);
+        watched.watch = true;
+        assert_eq!(base, of(&[watched]));
+        for other in [
+            vec![],
+            vec![file("b", "/p", &["/x", "/y"])],
+            vec![file("a", "", &["/x", "/y"])],
+            vec![file("a", "/p", &["/x"])],
+            vec![file("a", "/p", &["/x/y"])],
+            vec![file("a", "/p", &["/x", "/y"]), file("a", "/p", &["/x", "/y"])],
+        ] {
+            assert_ne!(base, of(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_no_part_of_it() {
+        let one = of(&[file("https://me:first@h/a", "", &["/"])]);
+        assert_eq!(one, of(&[file("https://you:sec@nd/@h/a", "", &["/"])]));
+        assert_eq!(one, of(&[file("https://h/a", "", &["/"])]));
+        assert_ne!(one, of(&[file("https://i/a", "", &["/"])]));
+    }
+
+    /// It is the same in every build: files of the last one are ours.
+    #[test]
+    fn the_number_does_not_change_with_a_release() {
+        assert_eq!(of(&[]), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}
