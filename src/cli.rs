@@ -15,6 +15,13 @@ use crate::nearest::nearest;
 pub enum Invocation {
     /// Render and watch.
     Run(Options),
+    /// Print the state of the running program and exit.
+    Status {
+        /// The main file of its configuration.
+        config: PathBuf,
+        /// Whether JSON is printed.
+        json: bool,
+    },
     /// Print [`help`] and exit with 0.
     Help,
     /// Print [`version`] and exit with 0.
@@ -176,6 +183,18 @@ const FLAGS: &[Flag] = &[
         help: "instead of the configuration's: text or json",
     },
     Flag {
+        name: "--status",
+        takes: Takes::Switch(|given| &mut given.status),
+        group: Group::About,
+        help: "print the state of the running remco, and exit",
+    },
+    Flag {
+        name: "--json",
+        takes: Takes::Switch(|given| &mut given.json),
+        group: Group::About,
+        help: "print JSON, with --status",
+    },
+    Flag {
         name: "-version",
         takes: Takes::Switch(|given| &mut given.version),
         group: Group::About,
@@ -205,6 +224,8 @@ struct Given {
     no_wait: bool,
     changed_exit: bool,
     override_guard: bool,
+    status: bool,
+    json: bool,
     version: bool,
     help: bool,
 }
@@ -240,6 +261,8 @@ Every flag may have one dash or two and its value behind a `=`: --config=PATH,
 Exit status: 0, or with -onetime the number of resources that failed (at most
 125); 1 if the configuration is wrong; 2 if the command line is; 5 if the lock
 is held; 6 if a file was replaced. Where 5 or 6 can occur, any failure is 1.
+With --status: 0 if all is well, 1 if a resource is not, 2 without status_file,
+4 if no remco runs.
 ";
 
 /// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor and
@@ -305,6 +328,10 @@ impl Given {
             return Ok(Invocation::Version);
         }
         self.check()?;
+        if self.status {
+            let config = self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+            return Ok(Invocation::Status { config, json: self.json });
+        }
         Ok(Invocation::Run(Options {
             config: self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
             mode: if self.onetime { Mode::OneShot } else { Mode::Watch },
@@ -333,6 +360,9 @@ impl Given {
         let given = only_once.iter().find(|(is_given, _)| *is_given && !self.onetime);
         if let Some((_, name)) = given {
             return Err(Error::new(format!("`{name}` needs `-onetime`: without it remco does not end by itself")));
+        }
+        if self.json && !self.status {
+            return Err(Error::new("`--json` needs `--status`: without it nothing is printed".to_owned()));
         }
         if self.no_wait && self.lock.is_none() {
             return Err(Error::new(

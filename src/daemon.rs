@@ -6,6 +6,7 @@ mod current;
 mod gate;
 mod kept;
 mod record;
+mod status_file;
 mod succession;
 mod telemetry;
 mod unit;
@@ -29,12 +30,15 @@ use crate::host::wait::{self, Interest, Wake};
 use crate::log::{self, Level, Line};
 use crate::metrics::Gauge;
 use crate::resource::{Event, Resource, Verdict};
-use crate::template::Limits;
+use crate::status::{State, Status};
 use crate::template::scripts::Scripts;
+use crate::template::{Limits, World};
 
 pub use gate::{Lock, Start, WhenHeld};
+pub use status_file::lock_of;
 
 use gate::{Gate, Passage};
+use status_file::StatusFile;
 use succession::{Service, Succession};
 use telemetry::{Subject, Telemetry};
 use unit::{Due, Terminating, Unit};
@@ -49,6 +53,9 @@ pub struct Daemon {
     notify: Notify,
     /// `None`: telemetry is off.
     telemetry: Option<Telemetry>,
+    status_file: Option<StatusFile>,
+    /// When the program started, in seconds since 1970.
+    since: i64,
     units: Vec<Unit>,
     /// How many units were created; the next unit gets this number.
     next_number: usize,
@@ -156,6 +163,7 @@ pub enum Ending {
 impl Daemon {
     /// `notify` reports the state of the program to systemd.
     pub fn new(mode: Mode, signals: Rc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
+        let since = machine.now().0;
         Daemon {
             mode,
             signals,
@@ -164,6 +172,8 @@ impl Daemon {
             pool: Pool::new(random::below),
             notify,
             telemetry: None,
+            status_file: None,
+            since,
             units: Vec::new(),
             next_number: 0,
             terminating: Vec::new(),
@@ -248,10 +258,22 @@ impl Daemon {
         self.units.extend(new);
         self.units.iter_mut().for_each(|unit| unit.limits = limits);
         let registry = self.telemetry.as_ref().map(|telemetry| &telemetry.registry);
-        self.units.iter_mut().for_each(|unit| unit.set_record(registry));
+        let has_status = self.status_file.is_some();
+        self.units.iter_mut().for_each(|unit| unit.set_record(registry, has_status));
+        self.status_file.iter_mut().for_each(|file| file.touch(Instant::now()));
         if let Some(telemetry) = &self.telemetry {
             telemetry.retain_resources(|name| self.units.iter().any(|unit| unit.config.name == name));
         }
+    }
+
+    /// Writes the state of the program to this file from now on. To be called before [`Daemon::adopt`]. A run that ends writes
+    /// none: the file belongs to the daemon of the same configuration.
+    pub fn set_status_file(&mut self, path: Option<&Path>) {
+        let path = path.filter(|_| self.mode == Mode::Watch);
+        if self.status_file.as_ref().is_some_and(|file| path.is_some_and(|path| file.is_at(path))) {
+            return;
+        }
+        self.status_file = path.map(|path| StatusFile::new(path.to_owned(), Instant::now()));
     }
 
     /// Starts telemetry, applies a new configuration of it, or ends it. To be called before [`Daemon::adopt`].
@@ -349,6 +371,7 @@ impl Daemon {
                 self.run_out_of_time();
             }
             self.serve_if_due();
+            self.write_status();
             if self.reload.is_due(Instant::now()) {
                 self.reload.begin(Instant::now());
                 self.notify.reloading();
@@ -390,6 +413,28 @@ impl Daemon {
         telemetry.notice(now);
         if telemetry.due().is_some_and(|at| at <= now) {
             self.serve();
+        }
+    }
+
+    /// Writes the status file, if something has changed and it is due.
+    fn write_status(&mut self) {
+        let Some(file) = &mut self.status_file else { return };
+        let now = Instant::now();
+        let mut is_changed = false;
+        self.units.iter_mut().filter_map(|unit| unit.record.as_mut()).for_each(|r| is_changed |= r.take_changed());
+        if is_changed {
+            file.touch(now);
+        }
+        let (units, since) = (&self.units, self.since);
+        let resources = || units.iter().filter_map(|unit| Some(unit.record.as_ref()?.status(state_of(unit))));
+        let status = || Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since,
+            resources: resources().collect(),
+        };
+        if self.ending.is_none() {
+            file.turn(now, status, &self.logger);
         }
     }
 
@@ -601,6 +646,7 @@ impl Daemon {
             .chain(self.terminating.iter().filter_map(|terminating| terminating.termination.due()))
             .chain(self.notify.due())
             .chain(self.telemetry.as_ref().and_then(Telemetry::due))
+            .chain(self.status_file.as_ref().filter(|_| self.ending.is_none()).and_then(StatusFile::due))
             .chain(self.reload.due())
             .chain(self.logger.due())
             .chain(self.gate.due())
@@ -687,15 +733,19 @@ impl Subject for Resources<'_> {
         }
         let (mut is_well, mut text) = (true, String::new());
         for unit in self.0 {
-            let state = match (unit.state.is_failing(), unit.state.has_started()) {
-                (true, _) => "failing",
-                (false, false) => "first update under way",
-                (false, true) => "in place",
-            };
-            is_well &= state == "in place";
+            let state = state_of(unit);
+            is_well &= state == State::InPlace;
             text.push_str(&format!("{}: {state}\n", without_controls(&unit.config.name).collect::<String>()));
         }
         (is_well, text)
+    }
+}
+
+fn state_of(unit: &Unit) -> State {
+    match (unit.state.is_failing(), unit.state.has_started()) {
+        (true, _) => State::Failing,
+        (false, false) => State::Starting,
+        (false, true) => State::InPlace,
     }
 }
 

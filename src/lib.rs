@@ -28,6 +28,7 @@ mod random;
 pub mod resource;
 mod scheme;
 pub mod state;
+pub mod status;
 pub mod store;
 pub mod template;
 mod width;

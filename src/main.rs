@@ -9,23 +9,31 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use remco::cli::{self, Invocation, Options};
-use remco::config::{self, Config, Finding};
-use remco::daemon::{Daemon, Ending, Lock, Start, WhenHeld};
+use remco::config::{self, Config, Finding, Mode, Strictness};
+use remco::daemon::{Daemon, Ending, Lock, Start, WhenHeld, lock_of};
 use remco::error::cause;
+use remco::host::lock_file;
 use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::pid_file::{PidFile, Taken};
 use remco::host::process;
 use remco::host::random;
+use remco::host::read::whole_file;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line};
+use remco::status::Status;
+use remco::template::World;
 use remco::template::scripts::Scripts;
 
 /// The exit code for an invalid configuration, or a machine without what remco needs.
 const UNUSABLE: u8 = 1;
 /// The exit code for invalid flags.
 const USAGE: u8 = 2;
+/// The exit code of `--status` where no program runs, or its state cannot be read.
+const NOT_RUNNING: u8 = 4;
+/// Larger than the state of thousands of resources, in bytes.
+const LARGEST_STATUS: usize = 64 << 20;
 /// Larger exit codes are those of shells for signals.
 const MOST_FAILED: u8 = 125;
 /// The exit code where another process holds the lock, and `--no-wait` is given.
@@ -36,6 +44,7 @@ const CHANGED: u8 = 6;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(options)) => run(&options),
+        Ok(Invocation::Status { config, json }) => print_status(&config, json),
         Ok(Invocation::Help) => print(&cli::help()),
         Ok(Invocation::Version) => print(&cli::version(&format!("{}-{}", consts::ARCH, consts::OS))),
         Err(error) => {
@@ -90,6 +99,7 @@ fn run(options: &Options) -> ExitCode {
     if let Some(timeout) = options.timeout {
         daemon.limit_time(began, timeout);
     }
+    daemon.set_status_file(config.status_file.as_deref());
     if let Err(why) = daemon.set_telemetry(&config.telemetry) {
         let path = options.config.display();
         logger.say(&format!("remco: {why}; config `{path}` was not started\n"));
@@ -157,6 +167,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
         logger.log(&Line::new(Level::Warn, line));
     }
     let path = config.pid_file.clone();
+    daemon.set_status_file(config.status_file.as_deref());
     if let Err(why) = daemon.set_telemetry(&config.telemetry) {
         logger.log(&Line::new(Level::Error, "failed to send metrics").with("error", why).with("sink", "prometheus"));
     }
@@ -256,6 +267,54 @@ fn scripts(config: &Config) -> Result<Scripts, String> {
 #[cfg(not(feature = "js"))]
 fn scripts(_: &Config) -> Result<Scripts, String> {
     Ok(Scripts::default())
+}
+
+/// Prints the state of the program that runs with a configuration.
+fn print_status(path: &Path, json: bool) -> ExitCode {
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(e) => {
+            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let machine = Machine::new(signals);
+    let file = match config::load(path, Strictness::Lenient, Mode::Watch, &machine) {
+        Ok((Config { status_file: Some(file), .. }, _)) => file,
+        Ok(_) => {
+            let advice = "add a line such as `status_file = \"/run/remco/status.json\"`";
+            say(&format!("remco: config `{}` has no `status_file`: {advice}, and reload remco\n", path.display()));
+            return ExitCode::from(USAGE);
+        }
+        Err(findings) => {
+            say(&format!("{findings}\nremco: {INVALID} `{}`\n", path.display()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let shown = file.display();
+    match lock_file::is_held(&lock_of(&file)) {
+        Ok(true) => {}
+        // The lock is made with the file.
+        Ok(false) => return not_running(&format!("no remco runs with the status file `{shown}`")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return not_running(&format!("no remco runs with the status file `{shown}`"));
+        }
+        Err(e) => return not_running(&format!("failed to open the lock beside `{shown}`: {}", cause(&e))),
+    }
+    let read = whole_file(&file, LARGEST_STATUS).map_err(|e| cause(&e));
+    match read.and_then(|text| Ok((Status::of_json(&text)?, text))) {
+        Ok((status, text)) => {
+            let text = if json { String::from_utf8_lossy(&text).into_owned() } else { status.table(machine.now().0) };
+            print(&text);
+            ExitCode::from(u8::from(!status.is_well()))
+        }
+        Err(why) => not_running(&format!("failed to read the status file `{shown}`: {why}")),
+    }
+}
+
+fn not_running(why: &str) -> ExitCode {
+    say(&format!("remco: {why}\n"));
+    ExitCode::from(NOT_RUNNING)
 }
 
 /// Prints to standard output. A closed standard output is ignored.

@@ -15,7 +15,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/main.rs", kind: Kind::Effects, uses: NOTHING },
     Part { path: "src/lib.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/daemon/succession.rs", kind: Kind::Pure, uses: &["config"] },
-    Part { path: "src/daemon/record.rs", kind: Kind::Pure, uses: &["metrics", "resource"] },
+    Part { path: "src/daemon/record.rs", kind: Kind::Pure, uses: &["metrics", "resource", "status"] },
     Part { path: "src/daemon", kind: Kind::Effects, uses: EVERYTHING },
     Part {
         path: "src/host/",
@@ -51,6 +51,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/dns/", kind: Kind::Pure, uses: &["dns"] },
     Part { path: "src/cli.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/cli/", kind: Kind::Pure, uses: &["config"] },
+    Part { path: "src/status.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/acl.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
@@ -71,7 +72,8 @@ const ROOMS: &[&str] = &["limits", "source", "world", "reads", "value", "builtin
 
 /// Such a part may be used by all others.
 const NOTHING: &[&str] = &[];
-const EVERYTHING: &[&str] = &["backend", "config", "host", "log", "metrics", "resource", "state", "store", "template"];
+const EVERYTHING: &[&str] =
+    &["backend", "config", "host", "log", "metrics", "resource", "state", "status", "store", "template"];
 const BACKEND_OVER_HOST: &[&str] = &["backend", "config", "host", "log", "store"];
 
 /// What a pure part does not touch, and how it gets the same.

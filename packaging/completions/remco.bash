@@ -13,9 +13,9 @@ _remco() {
     esac
     local flags=
     case $word in
-        --*) flags="--config --onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --version --help" ;;
-        -?*) flags="-config -onetime -only -override-guard -strict -render-all -splay -timeout -lock -no-wait -changed-exit -log-level -log-format -version -help" ;;
-        *) flags="-config -onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format -version -help" ;;
+        --*) flags="--config --onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --status --json --version --help" ;;
+        -?*) flags="-config -onetime -only -override-guard -strict -render-all -splay -timeout -lock -no-wait -changed-exit -log-level -log-format -status -json -version -help" ;;
+        *) flags="-config -onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --status --json -version -help" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
 }

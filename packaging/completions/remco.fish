@@ -14,5 +14,7 @@ complete -c remco -o no-wait -l no-wait -d 'with --lock: exit with 5 instead of 
 complete -c remco -o changed-exit -l changed-exit -d 'with -onetime: exit with 6 if a file was replaced'
 complete -c remco -o log-level -l log-level -x -a 'trace debug info warn error off' -d 'instead of the configuration\'s: trace to error, off'
 complete -c remco -o log-format -l log-format -x -a 'text json' -d 'instead of the configuration\'s: text or json'
+complete -c remco -o status -l status -d 'print the state of the running remco, and exit'
+complete -c remco -o json -l json -d 'print JSON, with --status'
 complete -c remco -o version -l version -d 'print the version and what is built in, and exit'
 complete -c remco -o help -l help -d 'print this text and exit (also -h)'

@@ -171,6 +171,7 @@ impl Load<'_> {
             filters: self.filters(&reader),
             pid_file: reader.path("pid_file"),
             state_dir: reader.path("state_dir"),
+            status_file: reader.path("status_file"),
             splay: reader.duration("splay").map_or(Duration::ZERO, |splay| splay.value),
             limits: top::limits(report, reader.table("limits").as_ref()),
             telemetry: telemetry::parse(report, reader.table("telemetry").as_ref()),

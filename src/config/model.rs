@@ -22,6 +22,8 @@ pub struct Config {
     pub filters: Vec<PathBuf>,
     /// The file that holds the process id.
     pub pid_file: Option<PathBuf>,
+    /// The file that holds the state of the program.
+    pub status_file: Option<PathBuf>,
     /// The upper end of a random delay before the start.
     pub splay: Duration,
     /// The directory of what outlives the process; `None`: nothing does.

@@ -108,6 +108,7 @@ fn an_empty_file_has_the_defaults() {
         splay: Duration::ZERO,
         state_dir: None,
         pid_file: None,
+        status_file: None,
         resources: Vec::new(),
         limits: Limits::default(),
         telemetry,

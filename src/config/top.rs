@@ -55,6 +55,12 @@ pub(super) static MAIN: Schema = Schema {
              start: see [State](operation.md#state). It is read at the start only. Go remco has no such key",
         ),
         key(
+            "status_file",
+            Type::Text,
+            Default::Unset,
+            "the file for the state of the program, which `--status` prints",
+        ),
+        key(
             "splay",
             Type::Duration,
             Default::Unset,

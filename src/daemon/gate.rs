@@ -91,7 +91,7 @@ impl Gate {
                     };
                 }
                 Gate::Locking { at, .. } if *at > now => return Passage::Closed,
-                Gate::Locking { lock, at, is_logged } => match LockFile::take(&lock.path) {
+                Gate::Locking { lock, at, is_logged } => match LockFile::take(&lock.path, 0o600) {
                     Ok(Some(taken)) => *self = Gate::Open { _lock: Some(taken) },
                     Ok(None) if lock.when_held == WhenHeld::GiveUp => return Passage::Held,
                     Ok(None) => {

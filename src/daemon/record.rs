@@ -1,21 +1,29 @@
-//! What happened to one resource, for telemetry: reads the events and effects that pass between a unit and its resource, and
-//! counts them as Go remco does. Decides nothing, and is not there where telemetry is off.
+//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a unit and its resource, and
+//! counts them as Go remco does. Decides nothing, and is not there where neither is configured.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::metrics::{At, Gauge, Metric, Registry, list};
+use crate::metrics::{At, Gauge, Label, Metric, Registry, list};
 use crate::resource::{Effect, Event, Job, Rendering};
+use crate::status;
 
 /// The record of a resource.
 #[derive(Debug)]
 pub(super) struct Record {
-    registry: Rc<RefCell<Registry>>,
+    /// `None`: telemetry is off.
+    pub(super) registry: Option<Rc<RefCell<Registry>>>,
     resource: String,
-    /// The destinations of the templates.
-    templates: Vec<String>,
+    files: Vec<status::File>,
     backends: Vec<Backend>,
+    /// The last run of each command that has run.
+    commands: Vec<(Job, status::Command)>,
+    /// The time that the command took that has just ended.
+    took: Duration,
+    child: Option<status::Child>,
+    /// Something has changed since [`Record::take_changed`].
+    is_changed: bool,
     /// The command that runs.
     job: Option<Job>,
     /// The template that is staged or installed.
@@ -33,30 +41,49 @@ struct Backend {
     name: String,
     is_loaded: bool,
     is_failing: bool,
+    failures: u64,
+    last_error: Option<String>,
 }
 
 impl Record {
     /// Of a resource with these destinations and backends.
     pub(super) fn new(
-        registry: Rc<RefCell<Registry>>,
+        registry: Option<Rc<RefCell<Registry>>>,
         resource: String,
         templates: Vec<String>,
         backends: impl Iterator<Item = String>,
     ) -> Record {
-        let backends = backends.map(|name| Backend { name, is_loaded: false, is_failing: false }).collect();
-        let (job, file, installed, starts, last_success) = (None, 0, None, 0, None);
-        Record { registry, resource, templates, backends, job, file, installed, starts, last_success }
+        let file = |path| status::File { path, in_sync_since: None, last_change: None, last_error: None };
+        let backend = |name| Backend { name, is_loaded: false, is_failing: false, failures: 0, last_error: None };
+        Record {
+            registry,
+            resource,
+            files: templates.into_iter().map(file).collect(),
+            backends: backends.map(backend).collect(),
+            commands: Vec::new(),
+            took: Duration::ZERO,
+            child: None,
+            is_changed: true,
+            job: None,
+            file: 0,
+            installed: None,
+            starts: 0,
+            last_success: None,
+        }
     }
 
     /// An event that the resource is told of.
     pub(super) fn event(&mut self, event: &Event, at: At) {
+        self.is_changed |= !matches!(event, Event::Due | Event::Refresh);
         match event {
             Event::Loaded { backend } => {
                 self.backends[*backend].is_loaded = true;
                 self.of_backend(&list::BACKEND_SYNCED, *backend, at);
             }
-            Event::Unreachable { backend, .. } => {
-                self.backends[*backend].is_failing = true;
+            Event::Unreachable { backend, error } => {
+                let failed = &mut self.backends[*backend];
+                (failed.is_failing, failed.failures) = (true, failed.failures + 1);
+                failed.last_error = Some(error.clone());
                 self.of_backend(&list::BACKEND_SYNC_ERRORS, *backend, at);
             }
             Event::Reached { backend } => self.backends[*backend].is_failing = false,
@@ -64,28 +91,46 @@ impl Record {
                 for (t, rendering) in renderings.iter().enumerate() {
                     match rendering {
                         Rendering::InSync => {
+                            self.files[t].in_sync_since.get_or_insert(at.unix);
                             self.count(&list::STAGED, at);
                             self.count(&list::SYNCED, at);
                         }
-                        Rendering::Failed(_) => self.not_staged(t, at),
+                        Rendering::Failed(fault) => self.not_staged(t, &without_values(&fault.message), at),
                         // Counted when it was staged.
-                        Rendering::Differs | Rendering::Interrupted => {}
+                        Rendering::Differs => self.files[t].in_sync_since = None,
+                        Rendering::Interrupted => {}
                     }
                 }
             }
             Event::Staged(Ok(())) => self.count(&list::STAGED, at),
-            Event::Staged(Err(_)) => self.not_staged(self.file, at),
-            Event::Installed(Ok(_)) => self.installed = Some(self.file),
-            Event::Installed(Err(_)) => self.not_synced(self.file, at),
-            Event::Ended(result) => self.ended(result.is_ok(), at),
+            Event::Staged(Err(fault)) => self.not_staged(self.file, &fault.message, at),
+            Event::Installed(Ok(_)) => {
+                self.installed = Some(self.file);
+                let file = &mut self.files[self.file];
+                (file.in_sync_since, file.last_change) = (Some(at.unix), Some(at.unix));
+            }
+            Event::Installed(Err(fault)) => self.not_synced(self.file, &fault.message, at),
+            Event::Ended(result) => self.ended(result.as_ref().map_err(|fault| &*fault.message).copied(), at),
             Event::Spawned(Ok(())) => {
                 self.starts += 1;
+                let child = self.child.get_or_insert(NEVER_STARTED);
+                (child.running, child.starts) = (true, self.starts);
                 if self.starts > 1 {
                     self.of_resource(&list::CHILD_RESTARTS, at);
                 }
             }
-            Event::NotCompiled { template, .. } => self.of_template(*template, at),
-            Event::Spawned(Err(_)) | Event::ChildExited { .. } | Event::Judged(_) | Event::Due | Event::Refresh => {}
+            Event::NotCompiled { template, fault } => {
+                self.files[*template].last_error = Some(without_values(&fault.message));
+                self.of_template(*template, at);
+            }
+            Event::Spawned(Err(fault)) => {
+                self.child.get_or_insert(NEVER_STARTED).last_exit = Some(fault.message.clone());
+            }
+            Event::ChildExited { how, .. } => {
+                let child = self.child.get_or_insert(NEVER_STARTED);
+                (child.running, child.last_exit) = (false, Some(how.clone()));
+            }
+            Event::Judged(_) | Event::Due | Event::Refresh => {}
         }
     }
 
@@ -104,18 +149,43 @@ impl Record {
         }
     }
 
-    fn ended(&mut self, is_ok: bool, at: At) {
-        match (self.job.take(), is_ok) {
-            (Some(Job::Check(t)), false) => self.not_synced(t, at),
+    fn ended(&mut self, result: Result<(), &str>, at: At) {
+        let job = self.job.take();
+        if let Some(job) = job {
+            self.remember(job, result);
+        }
+        match (job, result.is_ok()) {
+            (Some(Job::Check(t)), false) => self.not_synced(t, result.err().unwrap_or_default(), at),
             // A reload that was owed belongs to a file that was counted before.
             (Some(Job::Reload(t)), true) if self.installed.take() == Some(t) => self.count(&list::SYNCED, at),
-            (Some(Job::Reload(_)), false) => {
+            (Some(Job::Reload(t)), false) => {
                 self.installed = None;
+                self.files[t].last_error = result.err().map(str::to_owned);
                 self.count(&list::SYNC_ERRORS, at);
                 self.of_resource(&list::RELOAD_FAILURES, at);
             }
             (Some(Job::ReloadResource), false) => self.of_resource(&list::RELOAD_FAILURES, at),
             _ => {}
+        }
+    }
+
+    /// Keeps the run of a command that has ended.
+    fn remember(&mut self, job: Job, result: Result<(), &str>) {
+        let (command, template) = match job {
+            Job::Check(t) => ("check command", Some(t)),
+            Job::Reload(t) => ("reload command", Some(t)),
+            Job::Start => ("start command", None),
+            Job::ReloadResource => ("resource reload command", None),
+        };
+        let run = status::Command {
+            command: command.to_owned(),
+            file: template.map(|t| self.files[t].path.clone()),
+            result: result.err().unwrap_or("succeeded").to_owned(),
+            milliseconds: u64::try_from(std::mem::take(&mut self.took).as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.commands.iter_mut().find(|(known, _)| *known == job) {
+            Some((_, last)) => *last = run,
+            None => self.commands.push((job, run)),
         }
     }
 
@@ -125,7 +195,8 @@ impl Record {
     }
 
     /// The time that a command took.
-    pub(super) fn command_took(&self, job: Job, took: Duration, at: At) {
+    pub(super) fn command_took(&mut self, job: Job, took: Duration, at: At) {
+        self.took = took;
         match job {
             Job::Check(_) => self.sample(&list::CHECK_DURATION, took, at),
             Job::Reload(_) => self.sample(&list::RELOAD_DURATION, took, at),
@@ -139,6 +210,30 @@ impl Record {
         self.last_success = Some(at.unix);
     }
 
+    /// Whether something has changed since the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// The part of the status file about the resource.
+    pub(super) fn status(&self, state: status::State) -> status::Resource {
+        let backend = |backend: &Backend| status::Backend {
+            name: backend.name.clone(),
+            connected: backend.is_loaded && !backend.is_failing,
+            failures: backend.failures,
+            last_error: backend.last_error.clone(),
+        };
+        status::Resource {
+            name: self.resource.clone(),
+            state,
+            last_success: self.last_success,
+            files: self.files.clone(),
+            backends: self.backends.iter().map(backend).collect(),
+            commands: self.commands.iter().map(|(_, run)| run.clone()).collect(),
+            child: self.child.clone(),
+        }
+    }
+
     /// Appends the gauges of the resource.
     pub(super) fn gauges(&self, is_in_sync: bool, out: &mut Vec<Gauge>) {
         let resource = || vec![("resource", self.resource.clone())];
@@ -148,42 +243,70 @@ impl Record {
             #[expect(clippy::cast_precision_loss, reason = "gauges are floats, and times are small")]
             out.push(Gauge { metric: &list::LAST_SUCCESS, labels: resource(), value: unix as f64 });
         }
-        for Backend { name, is_loaded, is_failing } in &self.backends {
+        for Backend { name, is_loaded, is_failing, .. } in &self.backends {
             let mut labels = resource();
             labels.push(("backend", name.clone()));
             out.push(Gauge { metric: &list::CONNECTED, labels, value: value(*is_loaded && !is_failing) });
         }
     }
 
-    fn not_staged(&self, t: usize, at: At) {
+    fn not_staged(&mut self, t: usize, why: &str, at: At) {
+        self.files[t].in_sync_since = None;
+        self.files[t].last_error = Some(why.to_owned());
         self.count(&list::STAGE_ERRORS, at);
         self.of_template(t, at);
     }
 
-    fn not_synced(&self, t: usize, at: At) {
+    fn not_synced(&mut self, t: usize, why: &str, at: At) {
+        self.files[t].in_sync_since = None;
+        self.files[t].last_error = Some(why.to_owned());
         self.count(&list::SYNC_ERRORS, at);
         self.of_template(t, at);
     }
 
     fn count(&self, metric: &'static Metric, at: At) {
-        self.registry.borrow_mut().count(metric, &[], at);
+        self.add(metric, &[], at);
     }
 
     fn sample(&self, metric: &'static Metric, took: Duration, at: At) {
-        self.registry.borrow_mut().sample(metric, &[], took.as_secs_f64() * 1000.0, at);
+        if let Some(registry) = &self.registry {
+            registry.borrow_mut().sample(metric, &[], took.as_secs_f64() * 1000.0, at);
+        }
     }
 
     fn of_resource(&self, metric: &'static Metric, at: At) {
-        self.registry.borrow_mut().count(metric, &[("resource", &self.resource)], at);
+        self.add(metric, &[("resource", &self.resource)], at);
     }
 
     fn of_backend(&self, metric: &'static Metric, backend: usize, at: At) {
-        self.registry.borrow_mut().count(metric, &[("name", &self.backends[backend].name)], at);
+        self.add(metric, &[("name", &self.backends[backend].name)], at);
     }
 
     fn of_template(&self, t: usize, at: At) {
-        let labels = [("resource", &*self.resource), ("template", &*self.templates[t])];
-        self.registry.borrow_mut().count(&list::TEMPLATE_ERRORS, &labels, at);
+        let labels = [("resource", &*self.resource), ("template", &*self.files[t].path)];
+        self.add(&list::TEMPLATE_ERRORS, &labels, at);
+    }
+
+    fn add(&self, metric: &'static Metric, labels: &[Label<'_>], at: At) {
+        if let Some(registry) = &self.registry {
+            registry.borrow_mut().count(metric, labels, at);
+        }
+    }
+}
+
+/// A child before its first start.
+const NEVER_STARTED: status::Child = status::Child { running: false, starts: 0, last_exit: None };
+
+/// The error of a template without what follows its place: that may quote values. The log has all of it.
+fn without_values(message: &str) -> String {
+    let place = message.split(": ").next().unwrap_or_default();
+    match place
+        .rsplit(':')
+        .next()
+        .is_some_and(|column| !column.is_empty() && column.bytes().all(|b| b.is_ascii_digit()))
+    {
+        true => format!("failed to render, at {place}; the log says why"),
+        false => "failed to render; the log says why".to_owned(),
     }
 }
 
@@ -209,7 +332,7 @@ mod tests {
         let registry = Rc::new(RefCell::new(Registry::new(naming, Duration::ZERO, false, None)));
         let templates = vec!["/a".to_owned(), "/b".to_owned()];
         let mut record =
-            Record::new(Rc::clone(&registry), "app".to_owned(), templates, ["etcd".to_owned()].into_iter());
+            Record::new(Some(Rc::clone(&registry)), "app".to_owned(), templates, ["etcd".to_owned()].into_iter());
         for (event, effects) in steps {
             record.event(&event, at());
             record.effects(&effects, at());

@@ -66,7 +66,7 @@ pub(super) struct Unit {
     pub(super) limits: Limits,
     /// Whether a file was replaced.
     pub(super) has_replaced: bool,
-    /// What happened, for telemetry; `None`: telemetry is off.
+    /// What happened; `None`: neither telemetry nor the status file asks.
     pub(super) record: Option<Record>,
     /// Every update renders every template.
     pub(super) renders_all: bool,
@@ -526,7 +526,7 @@ impl Unit {
 
     fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
         let Ended { failure, took, output, left } = command.ended(exit);
-        if let Some(record) = &self.record {
+        if let Some(record) = &mut self.record {
             record.command_took(job, took, at(&*self.world));
         }
         self.log(Line::new(Level::Debug, log::quoted(&output)));
@@ -603,15 +603,19 @@ impl Unit {
         effects
     }
 
-    /// Begins to record what happens, or ends it.
-    pub(super) fn set_record(&mut self, registry: Option<&Rc<RefCell<Registry>>>) {
+    /// Begins to record what happens, or ends it. `registry`: for telemetry; `has_status`: for the status file.
+    pub(super) fn set_record(&mut self, registry: Option<&Rc<RefCell<Registry>>>, has_status: bool) {
+        if registry.is_none() && !has_status {
+            self.record = None;
+            return;
+        }
         let config = &self.config;
-        let new = |registry| {
+        let new = || {
             let templates = config.templates.iter().map(|template| template.dst.display().to_string()).collect();
             let backends = config.backends.iter().map(|options| options.kind.name().to_owned());
-            Record::new(registry, config.name.clone(), templates, backends)
+            Record::new(None, config.name.clone(), templates, backends)
         };
-        self.record = registry.map(|registry| self.record.take().unwrap_or_else(|| new(Rc::clone(registry))));
+        self.record.get_or_insert_with(new).registry = registry.cloned();
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {

@@ -1,4 +1,4 @@
-//! The lock file of `--lock`: opens, creates and locks it, without waiting. It stays when it is released: a process that waits
+//! The lock files of `--lock` and of `status_file`: opens, creates and locks it, without waiting. It stays when it is released: a process that waits
 //! for the lock would have it open. How long to wait for it is decided in `daemon/gate.rs`.
 
 use std::fs::{self, File};
@@ -18,17 +18,17 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock, and creates the file with mode 0600 where there is none. `None`: another process holds the lock.
+    /// Takes the lock, and creates the file where there is none, with this mode less the umask. `None`: another process holds the lock.
     ///
     /// # Errors
     /// The file cannot be opened or locked, or is no regular file.
-    pub fn take(path: &Path) -> Result<Option<LockFile>, String> {
+    pub fn take(path: &Path, mode: u32) -> Result<Option<LockFile>, String> {
         /// A file that is replaced this often will be replaced again.
         const ATTEMPTS: usize = 100;
         let failed =
             |what: &str, e: io::Error| format!("failed to {what} lock file `{}`: {}", path.display(), cause(&e));
         for _ in 0..ATTEMPTS {
-            let file = open(path).map_err(|e| failed("open", e))?;
+            let file = open(path, OFlags::CREATE, mode).map_err(|e| failed("open", e))?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // The file may have been removed or replaced between the two calls. Then the lock keeps no process out.
                 Ok(()) if is_at(&file, path) => return Ok(Some(LockFile { _file: file })),
@@ -41,11 +41,23 @@ impl LockFile {
     }
 }
 
+/// Whether another process holds the lock.
+///
+/// # Errors
+/// The file is not there or cannot be opened.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = open(path, OFlags::empty(), 0)?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Opens without following a link in the last part of the path, and without waiting for the other end of a fifo.
-fn open(path: &Path) -> io::Result<File> {
-    let flags =
-        OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(CWD, path, flags, Mode::RUSR | Mode::WUSR) {
+fn open(path: &Path, create: OFlags, mode: u32) -> io::Result<File> {
+    let flags = OFlags::RDONLY | create | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(CWD, path, flags, Mode::from_raw_mode(mode)) {
         Err(Errno::LOOP) => return Err(io::Error::other("it is a symbolic link")),
         opened => File::from(opened?),
     };
@@ -70,18 +82,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn error(path: &Path) -> String {
-        LockFile::take(path).expect_err("it is no lock file")
+        LockFile::take(path, 0o600).expect_err("it is no lock file")
     }
 
     #[test]
     fn a_lock_is_held_once_and_released() {
         let folder = Folder::new();
         let path = folder.path("lock");
-        let held = LockFile::take(&path).unwrap().expect("it is free");
-        assert!(LockFile::take(&path).unwrap().is_none());
+        let held = LockFile::take(&path, 0o600).unwrap().expect("it is free");
+        assert!(LockFile::take(&path, 0o600).unwrap().is_none() && is_held(&path).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         drop(held);
-        assert!(LockFile::take(&path).unwrap().is_some(), "the file of an earlier run is no obstacle");
+        assert!(LockFile::take(&path, 0o600).unwrap().is_some(), "the file of an earlier run is no obstacle");
     }
 
     /// The holder of a removed file keeps no other process out, and is kept out by none.
@@ -89,9 +101,9 @@ mod tests {
     fn a_removed_file_is_created_again() {
         let folder = Folder::new();
         let path = folder.path("lock");
-        let _held = LockFile::take(&path).unwrap().expect("it is free");
+        let _held = LockFile::take(&path, 0o600).unwrap().expect("it is free");
         fs::remove_file(&path).unwrap();
-        assert!(LockFile::take(&path).unwrap().is_some());
+        assert!(LockFile::take(&path, 0o600).unwrap().is_some());
     }
 
     #[test]

@@ -62,6 +62,7 @@ mod settle;
     feature = "zookeeper"
 ))]
 mod state;
+mod status;
 mod stores;
 #[cfg_attr(
     not(all(
