@@ -142,6 +142,7 @@ fn watch(keys: &[&str]) -> config::Backend {
         watch: true,
         onetime: false,
         interval: None,
+        secret: false,
         kind: config::Kind::Mock,
     }
 }

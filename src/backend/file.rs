@@ -228,6 +228,7 @@ mod tests {
                 watch: true,
                 onetime: false,
                 interval: None,
+                secret: false,
                 kind: config::Kind::File(file.clone()),
             };
             change(&mut config);

@@ -39,6 +39,7 @@ mod tests {
             watch: false,
             onetime: true,
             interval: None,
+            secret: false,
             kind: config::Kind::Mock,
         };
         let mut backend = new(&config, Mode::Watch, 1);

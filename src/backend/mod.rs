@@ -426,6 +426,7 @@ mod tests {
             watch: true,
             onetime: false,
             interval,
+            secret: false,
             kind: Kind::File(config::File {
                 filepath: folder.path(name).to_str().unwrap().to_owned(),
                 httpheaders: Default::default(),

@@ -252,6 +252,7 @@ mod tests {
             watch,
             onetime: false,
             interval: interval.map(Duration::from_secs),
+            secret: false,
             kind: Kind::Mock,
         }
     }

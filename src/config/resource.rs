@@ -75,6 +75,12 @@ pub(super) static RESOURCE: Schema = Schema {
             Default::Unset,
             "the keys of an earlier run: see [`[resource.cache]`](#resourcecache)",
         ),
+        key(
+            "secret",
+            Type::Boolean,
+            Default::Flag(false),
+            "`secret` of all backends of the resource: see [Backends](#backends)",
+        ),
         key("exec", Type::Table, Default::Unset, "a child process: see [`[resource.exec]`](#resourceexec)"),
         key(
             "template",
@@ -344,7 +350,9 @@ pub(super) fn parse(
     if !reader.has("template") && idle && origin == Origin::Main {
         reader.report.warn_missing(reader.span(), "this resource renders nothing: it has no `[[resource.template]]`");
     }
-    let backends = backend::parse_all(reader, &origin.header("backend"), defaults);
+    let mut backends = backend::parse_all(reader, &origin.header("backend"), defaults);
+    let secret = reader.boolean("secret");
+    backends.iter_mut().for_each(|backend| backend.secret |= secret);
     Parsed {
         resource: Resource {
             name,

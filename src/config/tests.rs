@@ -170,6 +170,7 @@ name = "haproxy"
     let backend = Backend {
         keys: vec!["/services".into(), "/config".into()],
         watch_keys: vec!["/haproxy/reload".into()],
+        secret: false,
         prefix: String::new(),
         watch: true,
         onetime: false,
@@ -371,6 +372,22 @@ fn intervals() {
     check("watch = true\ninterval = -7", true, false, None, false);
     check("onetime = true", false, true, None, false);
     check("onetime = true\ninterval = 7", false, true, Some(7), false);
+}
+
+#[test]
+fn secrets_are_of_a_backend_of_a_resource_or_of_vault() {
+    let check = |resource: &str, backends: &str, secret: &[bool]| {
+        let table = format!("[[resource]]\n{resource}\n[[resource.template]]\nsrc = 'a'\ndst = 'b'\n");
+        let config = Table::new(&format!("{table}[resource.backend]\n{backends}")).load();
+        let found: Vec<bool> = config.resources[0].backends.iter().map(|backend| backend.secret).collect();
+        assert_eq!(found, secret, "{resource} {backends}");
+    };
+    let (file, env) = ("file = {filepath = 'a', keys = ['/'], onetime = true", "env = {keys = ['/'], onetime = true");
+    check("", &format!("{file}}}\n{env}}}"), &[false, false]);
+    check("", &format!("{file}}}\n{env}, secret = true}}"), &[false, true]);
+    check("secret = true", &format!("{file}, secret = false}}\n{env}}}"), &[true, true]);
+    let vault = "vault = {keys = ['/'], onetime = true, auth_type = 'token', auth_token = 'a', secret = false, node = 'http://a'}";
+    check("", &format!("{vault}\n{env}}}"), &[false, true]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn options() -> config::Backend {
         watch: false,
         onetime: true,
         interval: None,
+        secret: false,
         kind: Kind::Mock,
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             let options = config::Backend {
                 keys: vec!["/".to_owned()],
                 watch_keys: Vec::new(),
+                secret: false,
                 prefix: String::new(),
                 watch: false,
                 onetime: false,

@@ -369,6 +369,7 @@ mod tests {
             watch: true,
             onetime: false,
             interval: None,
+            secret: false,
             kind: Kind::Mock,
         })
     }

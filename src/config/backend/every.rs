@@ -20,6 +20,12 @@ pub(in crate::config) static EVERY: &[Key] = &[
         "reads and renders again after this time; at least 0.1, at most 4294967295. 0 and negative numbers count as not set. Without \
          `watch`, `onetime` and `interval` it is 60, with a warning",
     ),
+    key(
+        "secret",
+        Type::Boolean,
+        Default::Flag(false),
+        "values are never shown where values of other backends may be; always so for vault",
+    ),
 ];
 
 /// The values of these keys; see [`super::Backend`].
@@ -30,6 +36,7 @@ pub(super) struct Every {
     pub watch: bool,
     pub onetime: bool,
     pub interval: Option<Duration>,
+    pub secret: bool,
 }
 
 /// Reads them for the backend of that name. `unwatchable`: the subject of the message where it cannot be watched.
@@ -49,6 +56,7 @@ pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> E
         watch,
         onetime,
         interval,
+        secret: reader.boolean("secret"),
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Backend {
     pub onetime: bool,
     /// The time between two reads; `None`: no reads by time.
     pub interval: Option<Duration>,
+    /// Whether no value is shown or stored: `secret` of the backend or of its resource, and always for vault.
+    pub secret: bool,
     /// The store.
     pub kind: Kind,
 }
@@ -235,6 +237,9 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
         None => (name == "vault").then_some(name),
     };
     unbuilt::check(reader, name, kind.as_ref());
-    let every::Every { keys, watch_keys, prefix, watch, onetime, interval } = every::parse(reader, name, unwatchable);
-    Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, kind: kind? })
+    let every::Every { keys, watch_keys, prefix, watch, onetime, interval, secret } =
+        every::parse(reader, name, unwatchable);
+    let kind = kind?;
+    let secret = secret || matches!(kind, Kind::Vault(_));
+    Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, secret, kind })
 }

@@ -27,7 +27,7 @@ fn options(keys: &[&str], watch_keys: &[&str], watch: bool) -> Backend {
     let texts = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect();
     let kind = Kind::Consul(config::Consul::default());
     let (keys, watch_keys) = (texts(keys), texts(watch_keys));
-    Backend { keys, watch_keys, prefix: String::new(), watch, onetime: false, interval: None, kind }
+    Backend { keys, watch_keys, prefix: String::new(), watch, onetime: false, interval: None, secret: false, kind }
 }
 
 impl Bench {

@@ -37,6 +37,7 @@ impl Bench {
         let options = Backend {
             keys: vec!["/a".into()],
             watch_keys: vec!["/a".into()],
+            secret: false,
             prefix: String::new(),
             watch: true,
             onetime: false,

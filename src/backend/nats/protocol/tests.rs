@@ -22,6 +22,7 @@ fn options(watch: bool, interval: Option<u64>) -> config::Backend {
         watch,
         onetime: false,
         interval: interval.map(Duration::from_secs),
+        secret: false,
         kind: StoreKind::Mock,
     }
 }

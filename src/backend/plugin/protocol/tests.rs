@@ -21,6 +21,7 @@ impl Bench {
             watch,
             onetime: false,
             interval: interval.map(Duration::from_secs),
+            secret: false,
             kind: Kind::Mock,
         };
         let settings = Settings {

@@ -78,6 +78,7 @@ impl Bench {
         let options = config::Backend {
             keys: vec![key.to_owned()],
             watch_keys: vec![key.to_owned()],
+            secret: false,
             prefix: String::new(),
             watch: *watch,
             onetime: false,

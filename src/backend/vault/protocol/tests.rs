@@ -28,7 +28,16 @@ fn options(keys: &[&str], interval: Option<u64>) -> Backend {
     });
     let keys: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
     let interval = interval.map(Duration::from_secs);
-    Backend { watch_keys: keys.clone(), keys, prefix: String::new(), watch: false, onetime: false, interval, kind }
+    Backend {
+        watch_keys: keys.clone(),
+        keys,
+        prefix: String::new(),
+        watch: false,
+        onetime: false,
+        interval,
+        secret: false,
+        kind,
+    }
 }
 
 impl Bench {

@@ -36,6 +36,7 @@ fn options(keys: &[&str], watch: bool, interval: Option<u64>) -> config::Backend
     let keys: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
     config::Backend {
         watch_keys: keys.clone(),
+        secret: false,
         keys,
         prefix: String::new(),
         watch,
