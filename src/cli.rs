@@ -33,6 +33,8 @@ pub enum Invocation {
 pub struct Options {
     /// The main file of the configuration.
     pub config: PathBuf,
+    /// Whether the command line names it.
+    pub has_config: bool,
     /// Once, or until the program is stopped.
     pub mode: Mode,
     /// Whether probable mistakes are errors.
@@ -41,6 +43,8 @@ pub struct Options {
     pub render_all: bool,
     /// The names of the resources to run; empty: all.
     pub only: Vec<String>,
+    /// What to do with the results.
+    pub action: Action,
     /// Replaces the level of the configuration.
     pub log_level: Option<LogLevel>,
     /// Replaces the log format of the configuration.
@@ -57,6 +61,44 @@ pub struct Options {
     pub changed_exit: bool,
     /// Accepts the first update of each resource, whatever its guard says.
     pub override_guard: bool,
+}
+
+/// What is done with the results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The files are kept in step.
+    Apply {
+        /// Whether commands run and children are started.
+        commands: bool,
+        /// Whether the changes of files are logged.
+        diff: bool,
+    },
+    /// Something is printed, and no file is written.
+    Look(Look),
+}
+
+/// What is printed instead of writing files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// What would change.
+    Changes {
+        /// Whether check commands run.
+        checks: bool,
+    },
+    /// What is wrong with the configuration and its templates. No store is contacted.
+    Problems,
+    /// The result of one template.
+    Result {
+        /// The template.
+        template: PathBuf,
+        /// A file with its keys; `None`: those of the resource that has this template.
+        data: Option<PathBuf>,
+    },
+    /// The keys that templates see.
+    Keys {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// An invalid command line; the exit code is 2.
@@ -90,6 +132,7 @@ enum Takes {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Group {
     Run,
+    Look,
     Cron,
     Log,
     About,
@@ -97,6 +140,7 @@ enum Group {
 
 const GROUPS: &[(Group, &str)] = &[
     (Group::Run, "What to run"),
+    (Group::Look, "Look only: nothing is written, also beside a running remco"),
     (Group::Cron, "When, and how long"),
     (Group::Log, "What to log"),
     (Group::About, "About remco"),
@@ -129,6 +173,12 @@ const FLAGS: &[Flag] = &[
         help: "accept a first update that a guard would refuse",
     },
     Flag {
+        name: "--no-commands",
+        takes: Takes::Switch(|given| &mut given.no_commands),
+        group: Group::Run,
+        help: "write files, run no check, reload, start or exec",
+    },
+    Flag {
         name: "--strict",
         takes: Takes::Switch(|given| &mut given.strict),
         group: Group::Run,
@@ -139,6 +189,42 @@ const FLAGS: &[Flag] = &[
         takes: Takes::Switch(|given| &mut given.render_all),
         group: Group::Run,
         help: "render all templates in each update",
+    },
+    Flag {
+        name: "--check",
+        takes: Takes::Switch(|given| &mut given.check),
+        group: Group::Look,
+        help: "check configuration and templates without a store",
+    },
+    Flag {
+        name: "--dry-run",
+        takes: Takes::Switch(|given| &mut given.dry_run),
+        group: Group::Look,
+        help: "print what would change as a diff, for patch -p1 -d /",
+    },
+    Flag {
+        name: "--with-checks",
+        takes: Takes::Switch(|given| &mut given.with_checks),
+        group: Group::Look,
+        help: "run check_cmd, on a file in a private directory",
+    },
+    Flag {
+        name: "--render",
+        takes: Takes::Value { name: "FILE", set: |given, file| given.set_render(file) },
+        group: Group::Look,
+        help: "print the result of one template",
+    },
+    Flag {
+        name: "--data",
+        takes: Takes::Value { name: "FILE", set: |given, file| given.set_data(file) },
+        group: Group::Look,
+        help: "its keys, in JSON or YAML, instead of a store's",
+    },
+    Flag {
+        name: "--keys",
+        takes: Takes::Switch(|given| &mut given.keys),
+        group: Group::Look,
+        help: "print the keys that templates see, and their backends",
     },
     Flag {
         name: "--splay",
@@ -171,6 +257,12 @@ const FLAGS: &[Flag] = &[
         help: "with -onetime: exit with 6 if a file was replaced",
     },
     Flag {
+        name: "--diff",
+        takes: Takes::Switch(|given| &mut given.diff),
+        group: Group::Log,
+        help: "log what changes in each file that is replaced",
+    },
+    Flag {
         name: "--log-level",
         takes: Takes::Value { name: "LEVEL", set: |given, level| given.set_log_level(level) },
         group: Group::Log,
@@ -192,7 +284,7 @@ const FLAGS: &[Flag] = &[
         name: "--json",
         takes: Takes::Switch(|given| &mut given.json),
         group: Group::About,
-        help: "print JSON, with --status",
+        help: "print JSON, with --status or --keys",
     },
     Flag {
         name: "-version",
@@ -215,6 +307,14 @@ struct Given {
     onetime: bool,
     strict: bool,
     render_all: bool,
+    no_commands: bool,
+    diff: bool,
+    check: bool,
+    dry_run: bool,
+    with_checks: bool,
+    render: Option<PathBuf>,
+    data: Option<PathBuf>,
+    keys: bool,
     only: Vec<String>,
     log_level: Option<LogLevel>,
     log_format: Option<LogFormat>,
@@ -263,6 +363,7 @@ Exit status: 0, or with -onetime the number of resources that failed (at most
 is held; 6 if a file was replaced. Where 5 or 6 can occur, any failure is 1.
 With --status: 0 if all is well, 1 if a resource is not, 2 without status_file,
 4 if no remco runs.
+Flags that only look: 0, or 1 on failure; 3 if --dry-run finds a change.
 ";
 
 /// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor and
@@ -322,22 +423,41 @@ fn flag(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name.trim_start_matches('-') == name)
 }
 
+fn file_of(value: OsString, what: &str) -> Result<PathBuf, String> {
+    if value.is_empty() { Err(format!("needs {what}")) } else { Ok(value.into()) }
+}
+
 impl Given {
     fn resolve(self) -> Result<Invocation, Error> {
         if self.version {
             return Ok(Invocation::Version);
         }
-        self.check()?;
+        self.refuse_what_means_nothing()?;
         if self.status {
             let config = self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
             return Ok(Invocation::Status { config, json: self.json });
         }
+        let action = if self.dry_run {
+            Action::Look(Look::Changes { checks: self.with_checks })
+        } else if self.check {
+            Action::Look(Look::Problems)
+        } else if let Some(template) = self.render {
+            Action::Look(Look::Result { template, data: self.data })
+        } else if self.keys {
+            Action::Look(Look::Keys { json: self.json })
+        } else {
+            Action::Apply { commands: !self.no_commands, diff: self.diff }
+        };
+        // What is wrong with a configuration depends on how long it will run.
+        let is_look = matches!(&action, Action::Look(look) if *look != Look::Problems);
         Ok(Invocation::Run(Options {
+            has_config: self.config.is_some(),
             config: self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
-            mode: if self.onetime { Mode::OneShot } else { Mode::Watch },
+            mode: if self.onetime || is_look { Mode::OneShot } else { Mode::Watch },
             strictness: if self.strict { Strictness::Strict } else { Strictness::Lenient },
             render_all: self.render_all,
             only: self.only,
+            action,
             log_level: self.log_level,
             log_format: self.log_format,
             timeout: self.timeout,
@@ -350,7 +470,29 @@ impl Given {
     }
 
     /// Refuses flags that mean nothing together.
-    fn check(&self) -> Result<(), Error> {
+    fn refuse_what_means_nothing(&self) -> Result<(), Error> {
+        let looks = [
+            (self.check, "--check"),
+            (self.dry_run, "--dry-run"),
+            (self.render.is_some(), "--render"),
+            (self.keys, "--keys"),
+            (self.status, "--status"),
+        ];
+        let looks: Vec<&str> = looks.iter().filter(|(is_given, _)| *is_given).map(|(_, name)| *name).collect();
+        if let [one, other, ..] = looks[..] {
+            return Err(Error::new(format!("`{one}` and `{other}` exclude each other: give one of them")));
+        }
+        if let ([one], true) = (&looks[..], self.diff) {
+            return Err(Error::new(format!("`--diff` goes with a run that writes files, not with `{one}`")));
+        }
+        let needed = [
+            (self.with_checks, "--with-checks", self.dry_run, "--dry-run"),
+            (self.data.is_some(), "--data", self.render.is_some(), "--render"),
+            (self.no_commands, "--no-commands", self.onetime && looks.is_empty(), "-onetime"),
+        ];
+        if let Some((_, name, _, other)) = needed.iter().find(|(is_given, _, has_other, _)| *is_given && !has_other) {
+            return Err(Error::new(format!("`{name}` needs `{other}`")));
+        }
         let only_once = [
             (self.timeout.is_some(), "--timeout"),
             (self.lock.is_some(), "--lock"),
@@ -361,8 +503,8 @@ impl Given {
         if let Some((_, name)) = given {
             return Err(Error::new(format!("`{name}` needs `-onetime`: without it remco does not end by itself")));
         }
-        if self.json && !self.status {
-            return Err(Error::new("`--json` needs `--status`: without it nothing is printed".to_owned()));
+        if self.json && !self.status && !self.keys {
+            return Err(Error::new("`--json` needs `--status` or `--keys`: without it nothing is printed".to_owned()));
         }
         if self.no_wait && self.lock.is_none() {
             return Err(Error::new(
@@ -402,6 +544,16 @@ impl Given {
             return Err("needs a path, such as `-config /etc/remco/config`".to_owned());
         }
         self.config = Some(path.into());
+        Ok(())
+    }
+
+    fn set_render(&mut self, file: OsString) -> Result<(), String> {
+        self.render = Some(file_of(file, "a template, such as `--render haproxy.tmpl`")?);
+        Ok(())
+    }
+
+    fn set_data(&mut self, file: OsString) -> Result<(), String> {
+        self.data = Some(file_of(file, "a file, such as `--data keys.json`")?);
         Ok(())
     }
 
@@ -495,7 +647,15 @@ fn switch(flag: &str, parser: &mut lexopt::Parser) -> Result<bool, Error> {
 }
 
 /// Flags of confd and consul-template with another name here.
-const RENAMED: &[(&str, &str)] = &[("once", "-onetime"), ("config-file", "-config"), ("confdir", "-config")];
+const RENAMED: &[(&str, &str)] = &[
+    ("once", "-onetime"),
+    ("config-file", "-config"),
+    ("confdir", "-config"),
+    ("noop", "--dry-run"),
+    ("dry", "--dry-run"),
+    ("sync-only", "--no-commands"),
+    ("parse-only", "--check"),
+];
 /// Flags of confd and consul-template that are keys of the configuration here, and these keys.
 const CONFIGURED: &[(&str, &str)] = &[
     ("backend", "[resource.backend.NAME]"),
@@ -569,10 +729,12 @@ mod tests {
     fn options(config: &str) -> Options {
         Options {
             config: config.into(),
+            has_config: config != "/etc/remco/config",
             mode: Mode::Watch,
             strictness: Strictness::Lenient,
             render_all: false,
             only: Vec::new(),
+            action: Action::Apply { commands: true, diff: false },
             log_level: None,
             log_format: None,
             timeout: None,
@@ -739,6 +901,42 @@ mod tests {
         refuse(&["--timeout"], "`--timeout` needs a time: write it like `500ms`, `30s` or `1h30m`");
         refuse(&["--splay=soon"], "`--splay` `soon` is not a duration: write it like `500ms`, `30s` or `1h30m`");
         refuse(&["--lock="], "`--lock` needs a path, such as `--lock /run/remco.lock`");
+    }
+
+    #[test]
+    fn flags_that_only_look() {
+        let action = |line: &[&str]| match run(line) {
+            Ok(Invocation::Run(options)) => Ok((options.action, options.mode)),
+            Ok(_) => panic!("{line:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(action(&["--dry-run"]), Ok((Action::Look(Look::Changes { checks: false }), Mode::OneShot)));
+        assert_eq!(
+            action(&["-dry-run", "-with-checks"]),
+            Ok((Action::Look(Look::Changes { checks: true }), Mode::OneShot))
+        );
+        assert_eq!(action(&["--dry-run=false"]), Ok((Action::Apply { commands: true, diff: false }, Mode::Watch)));
+        assert_eq!(
+            action(&["-onetime", "--no-commands"]),
+            Ok((Action::Apply { commands: false, diff: false }, Mode::OneShot))
+        );
+        assert_eq!(action(&["--diff"]), Ok((Action::Apply { commands: true, diff: true }, Mode::Watch)));
+        refuse(&["--keys", "--diff"], "`--diff` goes with a run that writes files, not with `--keys`");
+        assert_eq!(action(&["--check"]), Ok((Action::Look(Look::Problems), Mode::Watch)));
+        assert_eq!(action(&["--check", "-onetime"]), Ok((Action::Look(Look::Problems), Mode::OneShot)));
+        assert_eq!(action(&["--keys", "--json"]), Ok((Action::Look(Look::Keys { json: true }), Mode::OneShot)));
+        let result = Look::Result { template: "a".into(), data: Some("-b".into()) };
+        assert_eq!(action(&["--render", "a", "--data", "-b"]), Ok((Action::Look(result), Mode::OneShot)));
+        refuse(&["--data=a"], "`--data` needs `--render`");
+        refuse(&["--json"], "`--json` needs `--status` or `--keys`: without it nothing is printed");
+        refuse(&["--render"], "`--render` needs a template, such as `--render haproxy.tmpl`");
+        refuse(&["--check", "--render=a"], "`--check` and `--render` exclude each other: give one of them");
+        refuse(&["--with-checks"], "`--with-checks` needs `--dry-run`");
+        refuse(&["--no-commands"], "`--no-commands` needs `-onetime`");
+        refuse(&["-noop"], "unknown flag `-noop`, did you mean `--dry-run`?");
+        refuse(&["-dry"], "unknown flag `-dry`, did you mean `--dry-run`?");
+        refuse(&["-sync-only"], "unknown flag `-sync-only`, did you mean `--no-commands`?");
+        refuse(&["-dryrun"], "unknown flag `-dryrun`, did you mean `--dry-run`?");
     }
 
     #[test]

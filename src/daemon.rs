@@ -5,6 +5,7 @@
 mod current;
 mod gate;
 mod kept;
+pub mod purpose;
 mod record;
 mod status_file;
 mod succession;
@@ -38,6 +39,7 @@ pub use gate::{Lock, Start, WhenHeld};
 pub use status_file::lock_of;
 
 use gate::{Gate, Passage};
+use purpose::{Purpose, Seen};
 use status_file::StatusFile;
 use succession::{Service, Succession};
 use telemetry::{Subject, Telemetry};
@@ -46,6 +48,9 @@ use unit::{Due, Terminating, Unit};
 /// All resources at work.
 pub struct Daemon {
     mode: Mode,
+    purpose: Purpose,
+    /// What a run that only looks has seen.
+    seen: Vec<Seen>,
     signals: Rc<Signals>,
     logger: Rc<Logger>,
     machine: Rc<Machine>,
@@ -162,10 +167,18 @@ pub enum Ending {
 
 impl Daemon {
     /// `notify` reports the state of the program to systemd.
-    pub fn new(mode: Mode, signals: Rc<Signals>, logger: Rc<Logger>, machine: Rc<Machine>, notify: Notify) -> Daemon {
+    pub fn new(
+        (mode, purpose): (Mode, Purpose),
+        signals: Rc<Signals>,
+        logger: Rc<Logger>,
+        machine: Rc<Machine>,
+        notify: Notify,
+    ) -> Daemon {
         let since = machine.now().0;
         Daemon {
             mode,
+            purpose,
+            seen: Vec::new(),
             signals,
             logger,
             machine,
@@ -224,6 +237,11 @@ impl Daemon {
         self.renders_all = true;
     }
 
+    /// What a run that only looks has seen, in the order of the configuration. Empty before the run has ended.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
+    }
+
     /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
     /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
     /// and inherits the reloads that they owe. `scripts` are the filters of filter_dir.
@@ -245,7 +263,7 @@ impl Daemon {
         let mut new: Vec<Unit> = Vec::new();
         for (resource, _) in config.resources.into_iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            let mut unit = Unit::new(self.next_number, resource, self.mode, logger, machine);
+            let mut unit = Unit::new(self.next_number, resource, (self.mode, self.purpose), logger, machine);
             (unit.limits, unit.renders_all) = (limits, self.renders_all);
             if self.overrides_guards {
                 unit.state.override_guard();
@@ -707,6 +725,9 @@ impl Daemon {
         if let Some(telemetry) = &mut self.telemetry {
             telemetry.finish(&Resources(&self.units), Instant::now());
         }
+        if !self.purpose.writes() {
+            self.seen = self.units.iter_mut().map(Unit::seen).collect();
+        }
         let pool = &mut self.pool;
         self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
@@ -783,7 +804,8 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
-fn limits_of(config: &Config) -> Limits {
+/// The limits of a render by the configuration.
+pub fn limits_of(config: &Config) -> Limits {
     let config::Limits { template_steps, template_time, template_output, template_memory } = config.limits;
     Limits { steps: template_steps, time: template_time, output: template_output, memory: template_memory }
 }

@@ -65,7 +65,7 @@ impl Line {
             local.second,
             name(self.level).to_ascii_uppercase(),
             stamp.pid,
-            one_line(&self.message),
+            printable(&self.message),
         );
         for (name, value) in &self.fields {
             text.push(' ');
@@ -76,7 +76,7 @@ impl Line {
         text.push('\n');
         for line in self.detail.iter().flat_map(|d| d.lines()) {
             text.push_str("    ");
-            text.push_str(&one_line(line));
+            text.push_str(&printable(line));
             text.push('\n');
         }
         out.extend_from_slice(text.as_bytes());
@@ -157,8 +157,8 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// A text without anything that begins a line.
-fn one_line(text: &str) -> String {
+/// A text on one line, without what drives a terminal.
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,6 +1,8 @@
 //! The program: parses flags, loads the configuration, runs the loop, returns the exit code.
 //! No other file exits the process.
 
+mod look;
+
 use std::env::consts;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use remco::cli::{self, Invocation, Options};
+use remco::cli::{self, Action, Invocation, Options};
 use remco::config::{self, Config, Finding, Mode, Strictness};
+use remco::daemon::purpose::{Changes, Commands, Purpose};
 use remco::daemon::{Daemon, Ending, Lock, Start, WhenHeld, lock_of};
 use remco::error::cause;
 use remco::host::lock_file;
@@ -43,7 +46,13 @@ const CHANGED: u8 = 6;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run(options)) => run(&options),
+        Ok(Invocation::Run(options)) => match &options.action {
+            Action::Apply { commands, diff } => {
+                let commands = if *commands { Commands::Run } else { Commands::Skip };
+                run(&options, Purpose::Apply { commands, changes: if *diff { Changes::Log } else { Changes::Leave } })
+            }
+            Action::Look(look) => look::run(&options, look),
+        },
         Ok(Invocation::Status { config, json }) => print_status(&config, json),
         Ok(Invocation::Help) => print(&cli::help()),
         Ok(Invocation::Version) => print(&cli::version(&format!("{}-{}", consts::ARCH, consts::OS))),
@@ -54,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> ExitCode {
+fn run(options: &Options, purpose: Purpose) -> ExitCode {
     let began = Instant::now();
     let signals = match Signals::install() {
         Ok(signals) => signals,
@@ -90,7 +99,7 @@ fn run(options: &Options) -> ExitCode {
         Notify::default()
     });
 
-    let mut daemon = Daemon::new(options.mode, signals, Rc::clone(&logger), Rc::clone(&machine), notify);
+    let mut daemon = Daemon::new((options.mode, purpose), signals, Rc::clone(&logger), Rc::clone(&machine), notify);
     if options.override_guard {
         daemon.override_guards();
     }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// but the effects' side of a backend.
 const PARTS: &[Part] = &[
     Part { path: "src/main.rs", kind: Kind::Effects, uses: NOTHING },
+    Part { path: "src/look.rs", kind: Kind::Effects, uses: NOTHING },
     Part { path: "src/lib.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/daemon/succession.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/daemon/record.rs", kind: Kind::Pure, uses: &["metrics", "resource", "status"] },
@@ -56,10 +57,12 @@ const PARTS: &[Part] = &[
     Part { path: "src/acl.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/cut.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/diff.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/percent.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/patch.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/random.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/scheme.rs", kind: Kind::Pure, uses: NOTHING },

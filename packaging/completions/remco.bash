@@ -5,6 +5,8 @@ _remco() {
     case $before in
         -config | --config) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
         -only | --only) COMPREPLY=() && return ;;
+        -render | --render) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+        -data | --data) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
         -splay | --splay) COMPREPLY=() && return ;;
         -timeout | --timeout) COMPREPLY=() && return ;;
         -lock | --lock) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
@@ -13,9 +15,9 @@ _remco() {
     esac
     local flags=
     case $word in
-        --*) flags="--config --onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --status --json --version --help" ;;
-        -?*) flags="-config -onetime -only -override-guard -strict -render-all -splay -timeout -lock -no-wait -changed-exit -log-level -log-format -status -json -version -help" ;;
-        *) flags="-config -onetime --only --override-guard --strict --render-all --splay --timeout --lock --no-wait --changed-exit --log-level --log-format --status --json -version -help" ;;
+        --*) flags="--config --onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json --version --help" ;;
+        -?*) flags="-config -onetime -only -override-guard -no-commands -strict -render-all -check -dry-run -with-checks -render -data -keys -splay -timeout -lock -no-wait -changed-exit -diff -log-level -log-format -status -json -version -help" ;;
+        *) flags="-config -onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json -version -help" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
 }

@@ -28,6 +28,7 @@ mod unset;
 mod words;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -99,15 +100,74 @@ pub fn load(
     mode: Mode,
     source: &dyn Source,
 ) -> Result<(Config, Vec<Finding>), Findings> {
-    let mut load =
-        Load { source, report: Report::new(strictness, mode, SCHEMAS).with_variables(backend::VARIABLES, source) };
-    let config = load.run(path);
-    unset::check(&load.report);
-    let findings = load.report.finish();
+    let report = Report::new(strictness, mode, SCHEMAS);
+    let (config, findings) = read(path, report, source);
     match config {
         Some(config) if findings.list.iter().all(|finding| !finding.fatal) => Ok((config, findings.list)),
         _ => Err(findings),
     }
+}
+
+/// Reads and checks a configuration as [`load`] does, and looks also for what the machine lacks: directories of `dst` that a
+/// file can be created in, programs of commands. Returns also a configuration with errors, as far as it could be read.
+pub fn inspect(path: &Path, strictness: Strictness, mode: Mode, source: &dyn Source) -> (Option<Config>, Findings) {
+    let mut report = Report::new(strictness, mode, SCHEMAS);
+    report.is_thorough = true;
+    read(path, report, source)
+}
+
+/// The configuration of one template with the keys of a file. It is written to no file.
+///
+/// # Errors
+/// One of the paths is not UTF-8, or the present limits of a file backend refuse it.
+pub fn of_template(src: &Path, data: &Path, source: &dyn Source) -> Result<Config, String> {
+    let quoted = |path: &Path| {
+        let text = path.to_str().ok_or_else(|| format!("failed to use `{}`: its name is not UTF-8", path.display()))?;
+        Ok::<_, String>(serde_json::Value::from(text).to_string().replace('$', "${$}"))
+    };
+    let (name, src, data) = (quoted(src)?, quoted(src)?, quoted(data)?);
+    let text = format!(
+        "[[resource]]\nname = {name}\n[[resource.template]]\nsrc = {src}\ndst = \"/dev/stdout\"\n\
+         [resource.backend.file]\nfilepath = {data}\nkeys = [\"/\"]\nonetime = true\n"
+    );
+    let source = Written { text, source };
+    let loaded = load(Path::new("--render"), Strictness::Lenient, Mode::OneShot, &source);
+    loaded.map(|(config, _)| config).map_err(|findings| findings.to_string())
+}
+
+/// A source whose main file is a text.
+struct Written<'s> {
+    text: String,
+    source: &'s dyn Source,
+}
+
+impl Source for Written<'_> {
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.text.clone().into_bytes())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.source.list(dir)
+    }
+
+    fn var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.source.var(name)
+    }
+
+    fn shell(&self) -> Shell {
+        self.source.shell()
+    }
+
+    fn identity(&self, path: &Path) -> Identity {
+        self.source.identity(path)
+    }
+}
+
+fn read(path: &Path, report: Report, source: &dyn Source) -> (Option<Config>, Findings) {
+    let mut load = Load { source, report: report.with_variables(backend::VARIABLES, source) };
+    let config = load.run(path);
+    unset::check(&load.report);
+    (config, load.report.finish())
 }
 
 struct Load<'s> {
@@ -160,6 +220,9 @@ impl Load<'_> {
                     "`cache` needs keys that are kept: set `state_dir` at the top level of the main file",
                 );
             }
+        }
+        if report.is_thorough {
+            lacking(report, self.source, &parsed);
         }
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
@@ -368,6 +431,22 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed], has_state_dir: bo
                 true => report.error(parsed.name, format!("{message}; each has its files in `state_dir`")),
                 false => report.warn(parsed.name, message),
             }
+        }
+    }
+}
+
+/// Warns of a `dst` that cannot be written, and of programs that are not there.
+fn lacking(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
+    for parsed in parsed {
+        for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
+            if let Some(obstacle) = source.obstacle(&template.dst, template.make_directories, template.in_place) {
+                report.lint(*span, format!("`dst` cannot be written: {obstacle}"));
+            }
+        }
+    }
+    for (span, program) in report.programs() {
+        if let Some(missing) = source.missing_program(&program) {
+            report.lint(span, missing);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Source: POSIX.1, Shell Command Language, 2.2 Quoting and 2.3 Token Recognition.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The part of a command that needs a shell, for messages: "`|`", "the builtin `cd`".
 pub type NeedsShell = String;
@@ -84,6 +84,15 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
         return Err(format!("`{}`, which is part of a shell", String::from_utf8_lossy(first)));
     }
     Ok(words.into_iter().map(OsString::from_vec).collect())
+}
+
+/// The program that a command starts first; `None`: only a shell can tell.
+pub fn first_program(command: &[u8]) -> Option<OsString> {
+    /// Programs that are often missing where a shell has them built in.
+    const OFTEN_BUILT_IN: &[&[u8]] = &[b"echo", b"false", b"kill", b"printf", b"pwd", b"test", b"true"];
+    let end = command.iter().position(|byte| b";|&<>\n".contains(byte)).unwrap_or(command.len());
+    let first = words(&command[..end]).ok()?.into_iter().next()?;
+    (!OFTEN_BUILT_IN.contains(&first.as_bytes())).then_some(first)
 }
 
 /// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and the like exist as programs too.

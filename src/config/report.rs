@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use super::document::{Damage, Document, Span};
 use super::expand::{Substitution, is_name};
@@ -27,6 +28,10 @@ pub(super) struct Report {
     /// In the order of the output. A finding that is made twice, as in default_backends for every resource, is here once.
     found: RefCell<BTreeMap<Order, Finding>>,
     unreadable: Cell<bool>,
+    /// Whether what the machine lacks is looked for, too.
+    pub is_thorough: bool,
+    /// The programs of commands, for that.
+    programs: RefCell<Vec<(Span, OsString)>>,
 }
 
 /// By file and expanded offset, errors before warnings.
@@ -41,7 +46,17 @@ struct Order {
 impl Report {
     pub fn new(strictness: Strictness, mode: Mode, schemas: &'static [&'static Schema]) -> Report {
         let (found, unreadable) = (RefCell::default(), Cell::new(false));
-        Report { files: Vec::new(), strictness, mode, schemas, variables: BTreeMap::new(), found, unreadable }
+        Report {
+            files: Vec::new(),
+            strictness,
+            mode,
+            schemas,
+            variables: BTreeMap::new(),
+            found,
+            unreadable,
+            is_thorough: false,
+            programs: RefCell::default(),
+        }
     }
 
     /// With environment variables of the stores' own clients. One that is not UTF-8 counts as not set, as an empty one does.
@@ -230,6 +245,18 @@ impl Report {
     /// See [`Document::inside_string`].
     pub fn inside_string(&self, string: Span, offset: usize) -> Span {
         self.files[string.file].inside_string(string, offset)
+    }
+
+    /// Notes the program of a command, if it will be looked for.
+    pub fn note_program(&self, span: Span, program: impl FnOnce() -> Option<OsString>) {
+        if self.is_thorough {
+            self.programs.borrow_mut().extend(program().map(|program| (span, program)));
+        }
+    }
+
+    /// The programs that were noted.
+    pub fn programs(&self) -> Vec<(Span, OsString)> {
+        self.programs.take()
     }
 
     /// All findings, by file and place.

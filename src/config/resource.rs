@@ -463,6 +463,10 @@ fn exec(report: &Report, table: &Found<&Table>, shell: Shell) -> Option<Exec> {
             return None;
         }
     };
+    let first = command.first().map_or(&[][..], |word| &word.parts);
+    if let [WordPart::Text(program)] = first {
+        report.note_program(found.span, || Some(program.into()));
+    }
     let runs_commands = command.iter().flat_map(|word| &word.parts).any(|part| matches!(part, WordPart::Output(_)));
     if runs_commands && shell == Shell::Missing {
         report.error(found.span, needs_shell("command", "its backquotes or `$(`"));
@@ -576,8 +580,9 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shel
     }
 }
 
-/// Reports a command that cannot be run where there is no shell.
+/// Notes the program of a command, and reports a command that cannot be run where there is no shell.
 fn runs_without_shell(report: &Report, key: &str, found: &Found<&str>, command: &[u8], shell: Shell) {
+    report.note_program(found.span, || plain::first_program(command));
     if shell == Shell::Missing
         && let Err(what) = plain::words(command)
     {

@@ -1,7 +1,7 @@
 //! The machine as the configuration needs it: files, directories, environment variables, a shell. Declares it only;
 //! `host` implements it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -25,6 +25,16 @@ pub trait Source {
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
     /// The program that runs commands.
     fn shell(&self) -> Shell;
+    /// Why a file cannot be created or written at a path; `None`: nothing is known that is in the way.
+    fn obstacle(&self, dst: &Path, make_directories: bool, in_place: bool) -> Option<String> {
+        let _ = (dst, make_directories, in_place);
+        None
+    }
+    /// What is missing of a program; `None`: nothing is known to be.
+    fn missing_program(&self, name: &OsStr) -> Option<String> {
+        let _ = name;
+        None
+    }
     /// The file that a path leads to, so that two paths of one file are recognised. A source without links and
     /// directories identifies a file by its path.
     fn identity(&self, path: &Path) -> Identity {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use super::current::Current;
 use super::kept::{Cached, Kept};
+use super::purpose::{Outcome, Purpose, Seen};
 use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Change, Id, Pool, Report};
 use crate::config::{self, Mode, signal_name};
 use crate::error::cause;
-use crate::host::files::{Checked, Comparison, Destination, Seen, Stage};
+use crate::host::files::{self, Checked, Comparison, Destination, Present, Stage, Trial};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
@@ -25,6 +26,7 @@ use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
 use crate::log::{self, Level, Line};
 use crate::metrics::{At, Registry};
+use crate::patch::{self, Old};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
@@ -37,6 +39,7 @@ pub(super) struct Unit {
     pub(super) number: Number,
     pub(super) config: config::Resource,
     pub(super) state: Resource,
+    purpose: Purpose,
     store: Rc<Store>,
     /// The subscriptions, one for each backend; `None`: the unit was not started yet.
     backends: Option<Vec<Id>>,
@@ -107,6 +110,10 @@ struct Output {
     /// The result of the present update that is not installed yet.
     content: Vec<u8>,
     stage: Option<Stage>,
+    /// The result in a file for its check command, where nothing is installed.
+    trial: Option<Trial>,
+    /// What a run that only looks has seen of it.
+    outcome: Outcome,
     /// The last result that was written to a destination that cannot be read back.
     written: Option<Vec<u8>>,
 }
@@ -136,17 +143,18 @@ impl Unit {
     pub(super) fn new(
         number: Number,
         config: config::Resource,
-        mode: Mode,
+        (mode, purpose): (Mode, Purpose),
         logger: Rc<Logger>,
         machine: Rc<Machine>,
     ) -> Unit {
         let plan = Plan {
             mode,
-            templates: plans_of(&config),
+            templates: plans_of(&config, purpose),
             backends: config.backends.iter().map(|options| options.kind.name().to_owned()).collect(),
-            start: config.start_cmd.is_some(),
-            reload: config.reload_cmd.is_some(),
-            child: config.exec.as_ref().map(|exec| ChildPlan {
+            is_preview: !purpose.writes(),
+            start: purpose.acts() && config.start_cmd.is_some(),
+            reload: purpose.acts() && config.reload_cmd.is_some(),
+            child: config.exec.as_ref().filter(|_| purpose.acts()).map(|exec| ChildPlan {
                 reload: exec.reload_signal.map_or(ReloadBy::Restart, ReloadBy::Signal),
                 splay: exec.splay,
             }),
@@ -155,14 +163,16 @@ impl Unit {
                 max: config.settle.map_or(Duration::ZERO, |settle| settle.max),
                 splay: config.splay,
             },
-            guard: config.guard.clone(),
+            // Keys that a guard refuses can be looked at.
+            guard: config.guard.clone().filter(|_| !matches!(purpose, Purpose::Keys | Purpose::Render)),
         };
         Unit {
             number,
             state: Resource::new(plan, random::below(u64::MAX)),
+            purpose,
             store: Rc::new(Store::new(config.backends.len())),
-            outputs: config.templates.iter().map(Output::new).collect(),
-            is_uncompiled: true,
+            outputs: config.templates.iter().map(|template| Output::new(template, purpose)).collect(),
+            is_uncompiled: purpose != Purpose::Keys,
             missing: config.backends.iter().map(backend::missing).collect(),
             is_counted: vec![false; config.backends.len()],
             backends: None,
@@ -202,7 +212,7 @@ impl Unit {
 
     fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
         let cache = self.config.cache;
-        let secret = self.config.backends.iter().find(|backend| backend.kind.is_secret());
+        let secret = self.config.backends.iter().find(|backend| backend.secret);
         let is_allowed = cache.secrets || secret.is_none();
         if let (Some(secret), false) = (secret, is_allowed) {
             let level = if cache.use_after.is_some() { Level::Warn } else { Level::Info };
@@ -456,6 +466,16 @@ impl Unit {
         command.into_iter().chain(child).chain(of_backends).map(terminating).collect()
     }
 
+    /// What a run that only looks has seen.
+    pub(super) fn seen(&mut self) -> Seen {
+        Seen {
+            resource: self.number,
+            verdict: self.state.verdict(),
+            templates: self.outputs.iter_mut().map(|output| std::mem::take(&mut output.outcome)).collect(),
+            store: Rc::clone(&self.store),
+        }
+    }
+
     /// Leaves the keys in memory, for the end of the program: the kernel takes them back at once, key by key 100,000 take
     /// 8 ms.
     pub(super) fn abandon_keys(&mut self) {
@@ -624,6 +644,9 @@ impl Unit {
                 self.log(line);
                 None
             }
+            Effect::Render if self.purpose == Purpose::Keys => {
+                Some(Event::Rendered(self.outputs.iter().map(|_| Rendering::InSync).collect()))
+            }
             Effect::Render => {
                 self.is_uncompiled = false;
                 self.render_all().map(Event::Rendered)
@@ -638,10 +661,15 @@ impl Unit {
                 self.past = compares.then(|| store.all().map(|(key, _)| Rc::clone(key)).collect());
                 None
             }
+            Effect::Stage(t) if !self.purpose.writes() => Some(Event::Staged(self.preview(t))),
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
+            Effect::Install(t) if !self.purpose.writes() => {
+                self.outputs[t].trial = None;
+                Some(Event::Installed(Ok(None)))
+            }
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
             Effect::Discard(t) => {
-                self.outputs[t].stage = None;
+                (self.outputs[t].stage, self.outputs[t].trial) = (None, None);
                 None
             }
             Effect::Run(job) => self.run(job),
@@ -806,6 +834,10 @@ impl Unit {
             return Ok(true);
         }
         output.content = rendered.map_err(fault_of)?;
+        if self.purpose == Purpose::Render {
+            output.outcome = Outcome::Rendered(std::mem::take(&mut output.content));
+            return Ok(true);
+        }
 
         let line = Line::new(Level::Debug, "comparing staged and dest config files");
         let line = line.with("dest", output.destination.path.display().to_string()).with("staged", "in memory");
@@ -819,6 +851,7 @@ impl Unit {
             Comparison::Unknowable => output.written.as_ref() == Some(&output.content),
         };
         if same {
+            output.outcome = Outcome::InSync;
             output.content = Vec::new();
         }
         Ok(same)
@@ -826,21 +859,48 @@ impl Unit {
 
     fn stage(&mut self, t: usize) -> Result<(), Fault> {
         let output = &mut self.outputs[t];
-        let checked = if self.config.templates[t].check_cmd.is_some() { Checked::Yes } else { Checked::No };
+        let is_checked = self.purpose.checks() && self.config.templates[t].check_cmd.is_some();
+        let checked = if is_checked { Checked::Yes } else { Checked::No };
         let stage = output.destination.stage(&output.content, checked)?;
-        if let (Some(file), Some(template)) = (stage.replaces(), &output.template)
-            && template.is_made_from(file)
-        {
-            let dst = output.destination.path.display();
-            return Err(format!("failed to replace `{dst}`: its own template reads it, by this name or another").into());
-        }
+        output.refuse_own_source(stage.replaces())?;
         output.stage = Some(stage);
         Ok(())
+    }
+
+    /// Compares the result of a template with its destination, and makes the file for its check command.
+    fn preview(&mut self, t: usize) -> Result<(), Fault> {
+        let is_checked = self.purpose.checks() && self.config.templates[t].check_cmd.is_some();
+        let changes = self.changes(t)?;
+        let output = &mut self.outputs[t];
+        output.outcome = Outcome::Differs(changes);
+        let content = std::mem::take(&mut output.content);
+        if is_checked {
+            output.trial = Some(output.destination.try_out(&content)?);
+        }
+        Ok(())
+    }
+
+    /// What installing the result of a template would change in its destination, as text.
+    fn changes(&self, t: usize) -> Result<Vec<u8>, Fault> {
+        let output = &self.outputs[t];
+        let preview = output.destination.preview()?;
+        output.refuse_own_source(preview.replaces)?;
+        let old = match &preview.present {
+            Present::Missing => Old::Missing,
+            Present::Special => Old::Special,
+            Present::File { content, mode, owner } => {
+                Old::File { content: content.as_deref(), mode: *mode, owner: *owner }
+            }
+        };
+        let is_secret = self.config.backends.iter().any(|backend| backend.secret);
+        let (path, new, mode, owner) = (&preview.path, &output.content, preview.mode, preview.owner);
+        Ok(patch::Change { path, old, new, mode, owner, is_secret }.text())
     }
 
     fn install(&mut self, t: usize) -> Result<Option<String>, Fault> {
         // If the process is killed behind the rename, the next one knows what it owes.
         self.keep_debts(Some(t));
+        let changes = self.purpose.logs_changes().then(|| self.changes(t));
         let output = &mut self.outputs[t];
         let stage = output.stage.take().expect("what is installed was staged before");
         let can_be_read_back = stage.is_for_regular_file();
@@ -851,7 +911,20 @@ impl Unit {
             output.current.in_place(&content);
         }
         output.written = (!can_be_read_back).then_some(content);
+        if let Some(changes) = changes {
+            self.log_changes(t, changes);
+        }
         Ok(warning)
+    }
+
+    /// Logs what was changed in the destination of a template, for the flag `--diff`.
+    fn log_changes(&self, t: usize, changes: Result<Vec<u8>, Fault>) {
+        let line = Line::new(Level::Info, "changes of target config");
+        let line = line.with("config", self.config.templates[t].dst.display().to_string());
+        self.log(match changes {
+            Ok(text) => Line { detail: Some(beginning(&text)), ..line },
+            Err(fault) => line.with("error", fault.message),
+        });
     }
 
     /// Starts a command. The reaper reports its end; only a failure to start it is reported at once.
@@ -859,7 +932,10 @@ impl Unit {
         let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
         let inherited = match job {
-            Job::Check(t) => self.outputs[t].stage.as_ref().and_then(Stage::inherited),
+            Job::Check(t) => {
+                let Output { stage, trial, .. } = &self.outputs[t];
+                stage.as_ref().and_then(Stage::inherited).or_else(|| trial.as_ref().and_then(Trial::inherited))
+            }
             Job::Reload(_) | Job::Start | Job::ReloadResource => None,
         };
         match process::spawn(&text, self.limit(job), inherited) {
@@ -879,7 +955,11 @@ impl Unit {
     fn command(&self, job: Job) -> Option<OsString> {
         let templates = &self.config.templates;
         match job {
-            Job::Check(t) => Some(templates[t].check_cmd.as_ref()?.text(self.outputs[t].stage.as_ref()?.path()?)),
+            Job::Check(t) => {
+                let Output { stage, trial, .. } = &self.outputs[t];
+                let path = stage.as_ref().and_then(Stage::path).or_else(|| trial.as_ref().map(Trial::path))?;
+                Some(templates[t].check_cmd.as_ref()?.text(path))
+            }
             Job::Reload(t) => Some(templates[t].reload_cmd.as_ref()?.text(&templates[t].dst)),
             Job::Start => self.config.start_cmd.clone().map(OsString::from),
             Job::ReloadResource => self.config.reload_cmd.clone().map(OsString::from),
@@ -902,7 +982,7 @@ impl Unit {
 }
 
 impl Output {
-    fn new(template: &config::Template) -> Output {
+    fn new(template: &config::Template, purpose: Purpose) -> Output {
         let destination = Destination {
             path: template.dst.clone(),
             mode: template.mode,
@@ -912,16 +992,31 @@ impl Output {
             durability: template.durability,
             in_place: template.in_place,
             backup: template.backup,
-            seen: Seen::default(),
+            seen: files::Seen::default(),
         };
-        destination.sweep();
+        if purpose.writes() {
+            destination.sweep();
+        }
         Output {
             destination,
             template: None,
             current: Current::default(),
             content: Vec::new(),
             stage: None,
+            trial: None,
+            outcome: Outcome::default(),
             written: None,
+        }
+    }
+
+    /// Refuses to replace a file that the template itself was made from: `replaced` is its device and inode.
+    fn refuse_own_source(&self, replaced: Option<(u64, u64)>) -> Result<(), Fault> {
+        match (replaced, &self.template) {
+            (Some(file), Some(template)) if template.is_made_from(file) => {
+                let dst = self.destination.path.display();
+                Err(format!("failed to replace `{dst}`: its own template reads it, by this name or another").into())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -942,7 +1037,20 @@ fn name_of(job: Job) -> &'static str {
     }
 }
 
-fn plans_of(resource: &config::Resource) -> Vec<TemplatePlan> {
+/// The first lines of a text, and the number of the others.
+fn beginning(text: &[u8]) -> String {
+    const MOST: usize = 200;
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+    let mut shown: String = lines.by_ref().take(MOST).map(String::from_utf8_lossy).collect();
+    match lines.count() {
+        0 => {}
+        1 => shown.push_str("... and 1 more line"),
+        more => shown.push_str(&format!("... and {more} more lines")),
+    }
+    shown
+}
+
+fn plans_of(resource: &config::Resource, purpose: Purpose) -> Vec<TemplatePlan> {
     let text = |t: &config::Template| t.reload_cmd.as_ref().map(|command| command.text(&t.dst));
     // The last template of each reload command.
     let mut last: HashMap<OsString, usize> = HashMap::new();
@@ -951,8 +1059,8 @@ fn plans_of(resource: &config::Resource) -> Vec<TemplatePlan> {
     }
     let plan = |(t, template): (usize, &config::Template)| TemplatePlan {
         dst: template.dst.display().to_string(),
-        check: template.check_cmd.is_some(),
-        reload: template.reload_cmd.is_some(),
+        check: purpose.checks() && template.check_cmd.is_some(),
+        reload: purpose.acts() && template.reload_cmd.is_some(),
         reloaded_by: if resource.reload_once { text(template).map_or(t, |text| last[&text]) } else { t },
     };
     resource.templates.iter().enumerate().map(plan).collect()

@@ -31,6 +31,18 @@ pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     io::Error::new(kind, missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
 }
 
+/// Why a program cannot be started: it, its interpreter or its loader is missing, or it may not be executed. `None`: nothing
+/// is known that is in the way.
+pub(super) fn obstacle(name: &OsStr) -> Option<String> {
+    let search = std::env::var_os("PATH");
+    if let Some(missing) = what_is_missing(name, search.as_deref()) {
+        return Some(missing);
+    }
+    let path = find(name, search.as_deref())?;
+    let is_forbidden = rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_err() || path.is_dir();
+    if is_forbidden { what_is_forbidden(&path) } else { None }
+}
+
 /// The file has neither a `#!` nor a format that the kernel knows.
 fn is_no_program(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())

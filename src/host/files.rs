@@ -7,6 +7,7 @@ mod attributes;
 mod identity;
 mod in_place;
 mod place;
+mod preview;
 mod stage;
 mod written;
 
@@ -33,6 +34,7 @@ use crate::error::cause;
 
 pub use identity::identity;
 pub use place::{open_or_create, open_regular};
+pub use preview::{Present, Preview, Trial, obstacle};
 pub use written::Written;
 
 /// The destination of a template's result, and the owner and mode of the file.
@@ -234,9 +236,7 @@ impl Destination {
             target = self.locate()?;
         }
         let Some(target) = target else {
-            let e = io::Error::from(Errno::NOENT);
-            let message = failed_to_create(&self.missing_directory()?, &e);
-            return Err(format!("{message}: make the directory, or set `make_directories = true`"));
+            return Err(without_directory(&self.missing_directory()?));
         };
         let mut stage = Stage { file: None, target, permissions: Permissions::default(), warnings: Vec::new() };
         let writer = match &stage.target {
@@ -501,6 +501,12 @@ fn old_attributes(place: &Place, warnings: &mut Vec<String>) -> Result<Attribute
         opened => opened.and_then(|file| Attributes::read(&file)),
     };
     read.map_err(|e| ("read the old file's attributes for", e))
+}
+
+/// The error where the directory of a destination is missing.
+fn without_directory(dir: &Path) -> String {
+    let message = failed_to_create(dir, &Errno::NOENT.into());
+    format!("{message}: make the directory, or set `make_directories = true`")
 }
 
 fn failed_to_create(dir: &Path, e: &io::Error) -> String {

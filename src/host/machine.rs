@@ -21,7 +21,7 @@ use super::lookups::Lookups;
 use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
-use super::{files, process, random};
+use super::{executable, files, process, random};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
@@ -135,6 +135,14 @@ impl config::Source for Machine {
 
     fn shell(&self) -> config::Shell {
         process::shell()
+    }
+
+    fn obstacle(&self, dst: &Path, make_directories: bool, in_place: bool) -> Option<String> {
+        files::obstacle(dst, make_directories, in_place)
+    }
+
+    fn missing_program(&self, name: &OsStr) -> Option<String> {
+        executable::obstacle(name)
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Plan {
     pub templates: Vec<TemplatePlan>,
     /// The names of the backends in merge order.
     pub backends: Vec<String>,
+    /// Whether files are only compared: messages then tell what would be done.
+    pub is_preview: bool,
     /// Whether there is a start_cmd.
     pub start: bool,
     /// Whether there is a reload_cmd of the resource; each template has its own.
@@ -634,7 +636,11 @@ impl Resource {
 
     fn installed(&mut self, t: usize, warning: Option<String>, effects: &mut Vec<Effect>) {
         effects.extend(warning.map(|text| Effect::Log(Line::new(Level::Warn, text))));
-        effects.push(Effect::Log(self.about(t, Level::Info, "target config has been updated")));
+        let what = match self.plan.is_preview {
+            false => "target config has been updated",
+            true => "target config would be updated",
+        };
+        effects.push(Effect::Log(self.about(t, Level::Info, what)));
         self.recovered(Subject::Template(t), effects);
         let (by, is_owed) = self.reload_with(t);
         self.owed.templates[by] = is_owed;

@@ -27,6 +27,7 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
             })
             .collect(),
         backends: vec!["etcd".into()],
+        is_preview: false,
         start: false,
         reload: false,
         child: None,

@@ -77,6 +77,7 @@ mod tests {
             watch: false,
             onetime: false,
             interval: None,
+            secret: false,
             kind: Kind::File(File {
                 filepath: path.to_owned(),
                 httpheaders: Default::default(),

@@ -156,6 +156,11 @@ impl Store {
         &self.layers[layer]
     }
 
+    /// The layers that have a key, in merge order: the value of the last one counts.
+    pub fn layers_of<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.layers.iter().enumerate().filter(|(_, layer)| layer.contains_key(key)).map(|(index, _)| index)
+    }
+
     /// The number of keys in one layer.
     pub fn count(&self, layer: usize) -> usize {
         self.layers[layer].len()

@@ -29,6 +29,7 @@ mod incremental;
 mod javascript;
 mod log_readers;
 mod logs;
+mod modes;
 mod names;
 #[cfg(feature = "nats")]
 mod nats;

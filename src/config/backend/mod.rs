@@ -240,6 +240,6 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
     let every::Every { keys, watch_keys, prefix, watch, onetime, interval, secret } =
         every::parse(reader, name, unwatchable);
     let kind = kind?;
-    let secret = secret || matches!(kind, Kind::Vault(_));
+    let secret = secret || kind.is_secret();
     Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, secret, kind })
 }
