@@ -31,6 +31,8 @@ pub struct Stamp {
     pub offset: i32,
     /// The process id.
     pub pid: u32,
+    /// Whether the level of a text line has a colour, for a terminal.
+    pub is_coloured: bool,
 }
 
 impl Line {
@@ -57,13 +59,13 @@ impl Line {
     fn write_text(&self, stamp: Stamp, out: &mut Vec<u8>) {
         let local = Civil::of(stamp.unix + i64::from(stamp.offset));
         let mut text = format!(
-            "[{} {:02} {:02}:{:02}:{:02}] {:>5} remco[{}]: {}",
+            "[{} {:02} {:02}:{:02}:{:02}] {} remco[{}]: {}",
             &MONTHS[local.month - 1][..3],
             local.day,
             local.hour,
             local.minute,
             local.second,
-            name(self.level).to_ascii_uppercase(),
+            level_word(self.level, stamp.is_coloured),
             stamp.pid,
             printable(&self.message),
         );
@@ -112,6 +114,18 @@ impl Line {
         }
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// The level in five columns. The colours are those of logrus, which Go remco uses.
+fn level_word(level: Level, is_coloured: bool) -> String {
+    let word = format!("{:>5}", name(level).to_ascii_uppercase());
+    let colour = match level {
+        Level::Trace | Level::Debug => 37,
+        Level::Info => 36,
+        Level::Warn => 33,
+        Level::Error | Level::Off => 31,
+    };
+    if is_coloured { format!("\x1b[{colour}m{word}\x1b[0m") } else { word }
 }
 
 fn name(level: Level) -> &'static str {
@@ -190,7 +204,7 @@ mod tests {
     use super::*;
 
     fn stamp(unix: i64) -> Stamp {
-        Stamp { unix, nanos: 123_456_789, offset: 3600, pid: 1 }
+        Stamp { unix, nanos: 123_456_789, offset: 3600, pid: 1, is_coloured: false }
     }
 
     fn check(format: Format, line: Line, unix: i64, want: &str) {
@@ -231,6 +245,16 @@ mod tests {
             0,
             "[Jan 01 01:00:00]  INFO remco[1]: x\\u202ey k=\"\\u2066v\\u0085\"\n    a\\u2028b\\rc\n",
         );
+    }
+
+    #[test]
+    fn text_has_colours_on_a_terminal() {
+        let mut out = Vec::new();
+        Line::new(Level::Warn, "x").write(Format::Text, Stamp { is_coloured: true, ..stamp(0) }, &mut out);
+        Line::new(Level::Warn, "x").write(Format::Json, Stamp { is_coloured: true, ..stamp(0) }, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("[Jan 01 01:00:00] \x1b[33m WARN\x1b[0m remco[1]: x\n{"), "{text:?}");
+        assert_eq!(text.matches('\x1b').count(), 2);
     }
 
     #[test]

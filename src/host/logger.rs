@@ -25,6 +25,8 @@ pub struct Logger {
     form: Cell<(Level, Format)>,
     machine: Rc<Machine>,
     stderr: Stderr,
+    /// Standard error is a terminal that shows colours.
+    is_coloured: bool,
     waiting: RefCell<Waiting>,
 }
 
@@ -69,7 +71,13 @@ impl Logger {
     /// Logs lines of `level` and above to standard error. `machine` has the time of day.
     pub fn new(level: Level, format: Format, machine: Rc<Machine>) -> Logger {
         let form = Cell::new((level, format));
-        Logger { form, machine, stderr: Stderr::new(), waiting: RefCell::new(Waiting::new()) }
+        let stderr = Stderr::new();
+        // NO_COLOR counts if it is not empty: https://no-color.org.
+        let is_refused = |name, value: Option<&str>| {
+            std::env::var_os(name).is_some_and(|set| value.map_or(!set.is_empty(), |value| set == value))
+        };
+        let is_coloured = stderr.is_terminal() && !is_refused("NO_COLOR", None) && !is_refused("TERM", Some("dumb"));
+        Logger { form, machine, stderr, is_coloured, waiting: RefCell::new(Waiting::new()) }
     }
 
     /// Changes level and format, for a new configuration.
@@ -137,7 +145,11 @@ impl Logger {
         let (unix, nanos) = self.machine.now();
         let offset = self.machine.zone(unix).0;
         let mut bytes = Vec::new();
-        line.write(self.form.get().1, Stamp { unix, nanos, offset, pid: std::process::id() }, &mut bytes);
+        line.write(
+            self.form.get().1,
+            Stamp { unix, nanos, offset, pid: std::process::id(), is_coloured: self.is_coloured },
+            &mut bytes,
+        );
         bytes
     }
 }

@@ -87,6 +87,11 @@ impl Stderr {
         }
     }
 
+    /// Whether it is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Becomes writable when the reader continues.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match &self.way {

@@ -73,3 +73,28 @@ fn help_goes_to_standard_output() {
     assert!(text.contains("\n  --only RESOURCE "), "{text}");
     assert_eq!(help.log, "");
 }
+
+#[test]
+fn a_log_has_colours_on_a_terminal_only() {
+    let dir = folder();
+    let coloured = "\x1b[36m INFO\x1b[0m remco[";
+    let on_terminal = |name: &str, value: &str| {
+        let line = format!("{} -config config.toml -onetime 2>&1", env!("CARGO_BIN_EXE_remco"));
+        let output = std::process::Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(dir.path())
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .env(name, value)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("script is a part of every Linux");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(" INFO"), "{text:?}");
+        text.contains(coloured)
+    };
+    assert!(on_terminal("NO_COLOR", ""));
+    assert!(!on_terminal("NO_COLOR", "1"));
+    assert!(!on_terminal("TERM", "dumb"));
+    assert!(!remco(&dir).once().expect_code(0).log.contains('\x1b'));
+}
