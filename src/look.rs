@@ -321,7 +321,7 @@ impl Run {
             .iter()
             .map(|seen| {
                 let names = &self.resources[seen.resource];
-                let keys: Vec<_> = names.keys(seen).map(Key::as_json).collect();
+                let keys: Vec<_> = names.keys(seen).map(Key::into_json).collect();
                 serde_json::json!({ "name": names.resource, "failed": !is_good(seen), "keys": keys })
             })
             .collect();
@@ -372,7 +372,7 @@ impl Names {
 }
 
 impl Key<'_> {
-    fn as_json(self) -> serde_json::Value {
+    fn into_json(self) -> serde_json::Value {
         let mut object = serde_json::Map::new();
         let mut add = |name: &str, bytes: &[u8]| match str::from_utf8(bytes) {
             Ok(text) => object.insert(name.to_owned(), text.into()),

@@ -54,6 +54,8 @@ mod scratch;
 mod secrets;
 mod services;
 mod settle;
+mod state;
+mod status;
 #[cfg(all(
     feature = "consul",
     feature = "nats",
@@ -62,8 +64,6 @@ mod settle;
     feature = "vault",
     feature = "zookeeper"
 ))]
-mod state;
-mod status;
 mod stores;
 #[cfg_attr(
     not(all(
