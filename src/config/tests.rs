@@ -374,6 +374,7 @@ fn intervals() {
     check("onetime = true\ninterval = 7", false, true, Some(7), false);
 }
 
+#[cfg(feature = "vault")]
 #[test]
 fn secrets_are_of_a_backend_of_a_resource_or_of_vault() {
     let check = |resource: &str, backends: &str, secret: &[bool]| {
