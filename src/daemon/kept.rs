@@ -18,7 +18,8 @@ use crate::store::{Layer, Store};
 pub(super) struct Kept {
     dir: Rc<StateDir>,
     keys: KeysFile,
-    debts: DebtsFile,
+    /// `None`: the run makes no reloads.
+    debts: Option<DebtsFile>,
 }
 
 struct KeysFile {
@@ -54,7 +55,8 @@ pub(super) struct Cached {
 
 impl Kept {
     /// `is_allowed`: whether the keys may be written. Otherwise those of an earlier configuration are removed.
-    pub(super) fn new(dir: Rc<StateDir>, resource: &config::Resource, is_allowed: bool) -> Kept {
+    /// `has_reloads`: whether the run makes reloads. Otherwise those that are owed stay for one that does.
+    pub(super) fn new(dir: Rc<StateDir>, resource: &config::Resource, is_allowed: bool, has_reloads: bool) -> Kept {
         let mut name = String::new();
         percent::push_segment(resource.name.as_bytes(), &mut name);
         let keys = KeysFile {
@@ -65,7 +67,8 @@ impl Kept {
             last: None,
             is_failing: false,
         };
-        Kept { dir, keys, debts: DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false } }
+        let debts = DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false };
+        Kept { dir, keys, debts: has_reloads.then_some(debts) }
     }
 
     /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
@@ -75,21 +78,25 @@ impl Kept {
         {
             say(self.failed("remove", &self.keys.name, &cause(&e)));
         }
-        let debts = match self.dir.read(&self.debts.name) {
+        let Some(file) = &self.debts else { return Debts::default() };
+        let debts = match self.dir.read(&file.name) {
             Ok(None) => Some(Debts::default()),
-            Ok(Some(file)) => {
-                let debts = Debts::decode(&file.content);
+            Ok(Some(found)) => {
+                let debts = Debts::decode(&found.content);
                 if debts.is_none() {
-                    say(self.failed("use", &self.debts.name, DAMAGED));
+                    say(self.failed("use", &file.name, DAMAGED));
                 }
                 debts
             }
             Err(e) => {
-                say(self.failed("read", &self.debts.name, &cause(&e)));
-                None
+                say(self.failed("read", &file.name, &cause(&e)));
+                // It is not removed before there is another one to write: the next run may be able to read it.
+                Some(Debts::default())
             }
         };
-        self.debts.last = debts.clone();
+        if let Some(file) = &mut self.debts {
+            file.last.clone_from(&debts);
+        }
         debts.unwrap_or_default()
     }
 
@@ -168,21 +175,19 @@ impl Kept {
 
     /// Writes the reloads that are owed, if they differ from those of the file.
     pub(super) fn owe(&mut self, debts: Debts, say: impl Fn(Line)) {
-        if self.debts.last.as_ref() == Some(&debts) {
-            return;
-        }
-        let name = &self.debts.name;
+        let Some(file) = self.debts.as_mut().filter(|file| file.last.as_ref() != Some(&debts)) else { return };
         let written = match debts.is_empty() {
-            true => self.dir.remove(name).map(|_| ()),
+            true => self.dir.remove(&file.name).map(|_| ()),
             // A crash of the machine ends the services that would be reloaded.
-            false => self.dir.write(name, &debts.encode(), Sync::No),
+            false => self.dir.write(&file.name, &debts.encode(), Sync::No),
         };
-        let was_failing = std::mem::replace(&mut self.debts.is_failing, written.is_err());
+        let was_failing = std::mem::replace(&mut file.is_failing, written.is_err());
         match written {
-            Ok(()) => self.debts.last = Some(debts),
+            Ok(()) => file.last = Some(debts),
             Err(e) if !was_failing => {
                 let why = format!("{}; after a crash now, reloads may be lost or run twice", cause(&e));
-                say(self.failed("write", &self.debts.name, &why));
+                let name = file.name.clone();
+                say(self.failed("write", &name, &why));
             }
             Err(_) => {}
         }

@@ -219,11 +219,11 @@ impl Unit {
             let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
             self.log(line.with("backend", secret.kind.name()));
         }
-        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed);
+        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts());
         let debts = kept.begin(|line| self.log(line));
-        if !debts.is_empty() {
+        self.state.owe(&debts);
+        if !self.state.debts().is_empty() {
             self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
-            self.state.owe(&debts);
         }
         // A one-shot run says that the store is away instead.
         self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);

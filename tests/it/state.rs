@@ -251,6 +251,10 @@ fn a_reload_that_a_crash_has_cut_off_is_made_up() {
         // It may have ended with the program.
         let _ = kill_process(command.expect("a number"), Signal::KILL);
         dir.write("reload.sh", "echo >> made-up\n");
+        // A run that makes no reloads leaves them to the next one.
+        let mut run = remco(&dir).arg("-onetime").arg("--no-commands").start();
+        assert_eq!(run.exit_code(), Some(0));
+        assert!(dir.at("state/app.reloads").exists() && dir.lines("made-up") == 0);
         let program = starts(&dir);
         program.wait_for_log("reloads of an earlier run are made up");
         wait_until("the reload is made up", LIMIT, || dir.lines("made-up") == 1);
