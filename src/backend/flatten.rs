@@ -421,7 +421,7 @@ mod tests {
         check_bad(b"a: \"\xff\"", "1:5: not UTF-8");
         check_bad("\u{e9}: a\0b\n".as_bytes(), "1:5: control characters must be escaped in double quotes");
         check_bad(b"a: 1\n? [b]\n: 2\n", "2:5: a list cannot be a key");
-        check_bad(b"a: !!int x\n", "1:4: cannot read `x` as a !!int");
+        check_bad(b"a: !!int x\n", "1:4: cannot read the value as a !!int");
         for nothing in ["", "\n", " ", "# nothing but a comment\n", "---\n", "--- # a\n...\n", "null", "~", "\u{feff}"]
         {
             let want = "1:1: expected a map at the top, found nothing; `{}` means that there are no keys";

@@ -617,7 +617,8 @@ impl Unit {
         record.event(&event, at);
         let effects = self.state.on(event, at.instant);
         record.effects(&effects, at);
-        if is_step && self.state.is_in_sync() {
+        // The next update may begin in the same call.
+        if is_step && self.state.has_succeeded() {
             record.succeeded(at);
         }
         effects

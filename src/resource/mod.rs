@@ -365,6 +365,11 @@ impl Resource {
         Debts { templates: owed.map(|(template, _)| template.dst.clone()).collect(), resource }
     }
 
+    /// Whether an update has succeeded since the last call of [`Resource::take_success`].
+    pub fn has_succeeded(&self) -> bool {
+        self.has_succeeded
+    }
+
     /// Whether an update has succeeded since the last call: all files are in place, and all commands succeeded.
     pub fn take_success(&mut self) -> bool {
         std::mem::take(&mut self.has_succeeded)
@@ -400,11 +405,6 @@ impl Resource {
     /// Whether a part of the resource fails and is retried.
     pub fn is_failing(&self) -> bool {
         self.faults.any() || matches!(self.service, Service::Failed { .. } | Service::Down { .. })
-    }
-
-    /// Whether no update runs, everything is in place and nothing fails.
-    pub fn is_in_sync(&self) -> bool {
-        matches!(self.update, Update::Idle) && self.has_started() && !self.is_failing()
     }
 
     /// Whether nothing is left to do until a backend reports something new.

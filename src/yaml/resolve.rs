@@ -34,7 +34,7 @@ pub fn tagged(text: &str, tag: &str) -> Result<Scalar, String> {
         ("int", Some(number @ (Scalar::Int(_) | Scalar::Uint(_)))) => Ok(number),
         ("float", Some(Scalar::Float(number))) => Ok(Scalar::Float(number)),
         ("float", Some(Scalar::Int(number))) => Ok(Scalar::Float(number as f64)),
-        _ => Err(format!("cannot read `{text}` as a !!{tag}")),
+        _ => Err(format!("cannot read the value as a !!{tag}")),
     }
 }
 
@@ -261,10 +261,10 @@ mod tests {
         check("aG\nk=\n", "binary", "hi");
         check("1", "made-up", "1");
         assert_eq!(read("gA==", "binary"), Ok(vec![0x80]));
-        assert_eq!(read("x", "int").unwrap_err(), "cannot read `x` as a !!int");
-        assert_eq!(read("1.5", "int").unwrap_err(), "cannot read `1.5` as a !!int");
-        assert_eq!(read("1", "bool").unwrap_err(), "cannot read `1` as a !!bool");
-        assert_eq!(read("today", "timestamp").unwrap_err(), "cannot read `today` as a !!timestamp");
+        assert_eq!(read("x", "int").unwrap_err(), "cannot read the value as a !!int");
+        assert_eq!(read("1.5", "int").unwrap_err(), "cannot read the value as a !!int");
+        assert_eq!(read("1", "bool").unwrap_err(), "cannot read the value as a !!bool");
+        assert_eq!(read("today", "timestamp").unwrap_err(), "cannot read the value as a !!timestamp");
         assert!(read("%", "binary").unwrap_err().starts_with("not base64: "));
     }
 

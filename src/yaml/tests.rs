@@ -236,7 +236,7 @@ fn tags() {
     check("!!map {a: !!seq [1]}", r#"{"a": [1]}"#);
     check("!!binary aGk=", r#""hi""#);
     check("%TAG !e! tag:yaml.org,2002:\n---\n!e!str 1", r#""1""#);
-    fails("a: !!int b", "1:4: cannot read `b` as a !!int");
+    fails("a: !!int b", "1:4: cannot read the value as a !!int");
 }
 
 #[test]
