@@ -211,7 +211,12 @@ impl Load<'_> {
             }
         }
         let read: Vec<&Path> = [&main].into_iter().chain(&files).map(|file| &*file.path).collect();
-        one_writer_each(report, self.source, &parsed, &read, reader.filled("pid_file").as_ref());
+        let own = [
+            ("`pid_file`", "the `pid_file`", reader.filled("pid_file")),
+            ("`status_file`", "the `status_file`", reader.filled("status_file")),
+            ("`path`", "the `path` of the textfile sink", telemetry::textfile(reader.table("telemetry").as_ref())),
+        ];
+        one_writer_each(report, self.source, &parsed, &read, &own);
         one_name_each(report, &parsed, reader.has("state_dir"));
         if !reader.has("state_dir") {
             for place in parsed.iter().filter_map(|parsed| parsed.cache) {
@@ -351,14 +356,14 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
 }
 
 /// Reports files that are written twice, or read and written: two templates with one `dst` would overwrite each other
-/// without end, and a template that writes its own input would change it at every update. The pid file may not be any of
-/// these files. Files are compared, not paths: `..`, a link and a relative path are other names of one file.
+/// without end, and a template that writes its own input would change it at every update. Files of remco's own may be none
+/// of these, nor equal: each has its key, its name in messages, and its path. Files are compared, not paths: `..`, a link and a relative path are other names of one file.
 fn one_writer_each(
     report: &Report,
     source: &dyn Source,
     parsed: &[resource::Parsed],
     files: &[&Path],
-    pid_file: Option<&Found<&str>>,
+    own: &[(&str, &'static str, Option<Found<&str>>)],
 ) {
     let mut inputs: HashMap<Identity, (&str, &Path)> = HashMap::new();
     inputs.extend(files.iter().map(|file| (source.identity(file), ("the configuration", *file))));
@@ -395,14 +400,14 @@ fn one_writer_each(
         false => format!(" under the name {}", quoted(&path.display().to_string())),
     };
     let mut first: HashMap<Identity, Span> = HashMap::new();
-    if let Some(pid_file) = pid_file {
-        let identity = source.identity(Path::new(pid_file.value));
-        if let Some((input, path)) = inputs.get(&identity) {
-            let name = by_name(pid_file.value, path);
-            let message = format!("`pid_file` would overwrite {input}{name}: write to another file");
-            report.error(pid_file.span, message);
+    for (key, shown, path) in own {
+        let Some(path) = path else { continue };
+        let identity = source.identity(Path::new(path.value));
+        if let Some((input, other)) = inputs.get(&identity) {
+            let name = by_name(path.value, other);
+            report.error(path.span, format!("{key} would overwrite {input}{name}: write to another file"));
         }
-        inputs.insert(identity, ("the `pid_file`", Path::new(pid_file.value)));
+        inputs.insert(identity, (shown, Path::new(path.value)));
     }
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {

@@ -4,7 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::document::Table;
+use super::document::{Table, Value};
 use super::model::{Listen, Telemetry};
 use super::reader::{Found, Reader};
 use super::report::Report;
@@ -130,6 +130,18 @@ fn telemetry(reader: &Reader) -> Telemetry {
             Some(path.value.into())
         }),
     }
+}
+
+/// The path of the text file, if there is one. What is wrong with the tables is reported by [`parse`].
+pub(super) fn textfile<'a>(telemetry: Option<&Found<&'a Table>>) -> Option<Found<&'a str>> {
+    let mut table = telemetry?.value;
+    for name in ["sinks", "textfile"] {
+        let Value::Table(inner) = &table.find(name)?.node.value else { return None };
+        table = inner;
+    }
+    let node = &table.find("path")?.node;
+    let Value::Text(path) = &node.value else { return None };
+    Some(Found { value: path, span: node.span })
 }
 
 fn inmem(sink: &Reader) -> Option<(Duration, Duration)> {
