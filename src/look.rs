@@ -16,7 +16,6 @@ use remco::error::cause;
 use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
-use remco::host::process;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line, printable};
 use remco::quote::{printable as prints, quote};
@@ -24,7 +23,7 @@ use remco::resource::Verdict;
 use remco::template::scripts::Scripts;
 use remco::template::{Template, World};
 
-use super::{Loaded, Refused, UNUSABLE, USAGE, load, scripts};
+use super::{Loaded, Refused, UNUSABLE, USAGE, load, prepare, scripts};
 
 /// The exit code where something would change.
 const DIFFERS: u8 = 3;
@@ -44,15 +43,10 @@ struct Names {
 
 /// Runs the mode of the flags.
 pub fn run(options: &Options, what: &Look) -> ExitCode {
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(e) => {
-            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
-            return ExitCode::from(UNUSABLE);
-        }
+    let (signals, machine) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
     };
-    process::adopt_orphans();
-    let machine = Rc::new(Machine::new(Rc::clone(&signals)));
     match what {
         Look::Changes { checks } => {
             let checks = if *checks { Commands::Run } else { Commands::Skip };

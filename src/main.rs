@@ -63,17 +63,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options, purpose: Purpose) -> ExitCode {
-    let began = Instant::now();
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(e) => {
-            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
-            return ExitCode::from(UNUSABLE);
-        }
-    };
+/// Makes the process ready for signals and for children.
+///
+/// # Errors
+/// The exit code: the signals cannot be had. That was told.
+fn prepare() -> Result<(Rc<Signals>, Rc<Machine>), ExitCode> {
+    let signals = Signals::install().map_err(|e| {
+        say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
+        ExitCode::from(UNUSABLE)
+    })?;
     process::adopt_orphans();
     let machine = Rc::new(Machine::new(Rc::clone(&signals)));
+    Ok((signals, machine))
+}
+
+fn run(options: &Options, purpose: Purpose) -> ExitCode {
+    let began = Instant::now();
+    let (signals, machine) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
     let Loaded { config, scripts, warnings } = match load(options, &machine) {
         Ok(loaded) => loaded,
         Err(Refused { headline, report, code }) => {

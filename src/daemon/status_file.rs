@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::telemetry::write;
-use crate::config::Durability;
-use crate::host::files::{Destination, Seen};
+use crate::host::files::Destination;
 use crate::host::lock_file::LockFile;
 use crate::host::logger::Logger;
 use crate::log::{Level, Line};
@@ -15,7 +14,6 @@ use crate::status::Status;
 
 /// A status file at work.
 pub(super) struct StatusFile {
-    path: PathBuf,
     destination: Destination,
     /// Held for as long as the program runs: so `--status` knows that it does.
     lock: Option<LockFile>,
@@ -35,25 +33,14 @@ const LONG_PAUSE: Duration = Duration::from_secs(10);
 impl StatusFile {
     /// The file is written in the first turn, which is due at once.
     pub(super) fn new(path: PathBuf, now: Instant) -> StatusFile {
-        let destination = Destination {
-            path: path.clone(),
-            mode: Some(0o644),
-            uid: None,
-            gid: None,
-            make_directories: false,
-            // After a power failure the program writes it anew.
-            durability: Durability::None,
-            in_place: false,
-            backup: false,
-            seen: Seen::default(),
-        };
+        let destination = Destination::passing(path);
         destination.sweep();
-        StatusFile { path, destination, lock: None, due: Some(now), not_before: now, failure: None }
+        StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None }
     }
 
     /// Whether it is the file at this path.
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        self.path == path
+        self.destination.path == path
     }
 
     /// Something has changed: the file is written soon.
@@ -93,7 +80,7 @@ impl StatusFile {
 
     fn lock(&mut self) -> Result<(), String> {
         if self.lock.is_none() {
-            let path = lock_of(&self.path);
+            let path = lock_of(&self.destination.path);
             let taken = LockFile::take(&path, LOCK_MODE)?;
             self.lock = Some(taken.ok_or_else(|| format!("`{}` is locked by another remco", path.display()))?);
         }
@@ -101,7 +88,7 @@ impl StatusFile {
     }
 
     fn about(&self, line: Line) -> Line {
-        line.with("file", self.path.display().to_string())
+        line.with("file", self.destination.path.display().to_string())
     }
 }
 

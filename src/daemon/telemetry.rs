@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Durability, Mode};
+use crate::config::{self, Mode};
 use crate::host::connection::{Connection, Progress};
 use crate::host::datagrams::Datagrams;
 use crate::host::dialer::{Dialer, Endpoint, Limits};
-use crate::host::files::{Checked, Comparison, Destination, Seen};
+use crate::host::files::{Checked, Comparison, Destination};
 use crate::host::listener::{Answer, Listener};
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -395,18 +395,7 @@ impl Statsite {
 impl Textfile {
     /// The first text is written at once: a file of an earlier run would be taken for the present.
     fn new(path: PathBuf, now: Instant) -> Textfile {
-        let destination = Destination {
-            path,
-            mode: Some(0o644),
-            uid: None,
-            gid: None,
-            make_directories: false,
-            // It is written anew by the next start.
-            durability: Durability::None,
-            in_place: false,
-            backup: false,
-            seen: Seen::default(),
-        };
+        let destination = Destination::passing(path);
         destination.sweep();
         Textfile { destination, due: Some(now), not_before: now, trouble: Trouble::default() }
     }

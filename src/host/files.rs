@@ -96,6 +96,21 @@ pub enum Checked {
 }
 
 impl Destination {
+    /// A file that all may read and that the next start writes anew, so that nothing of it is synced.
+    pub fn passing(path: PathBuf) -> Destination {
+        Destination {
+            path,
+            mode: Some(0o644),
+            uid: None,
+            gid: None,
+            make_directories: false,
+            durability: Durability::None,
+            in_place: false,
+            backup: false,
+            seen: Seen::default(),
+        }
+    }
+
     /// Compares the bytes and, if they are configured, mode, access control list, owner and group. Writes nothing.
     ///
     /// # Errors
