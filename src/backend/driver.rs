@@ -10,7 +10,7 @@ mod traffic;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use self::core::{Command, Core, OUT_OF_TIME, Unlocated};
+use self::core::{Command, Core, Unlocated};
 use self::programs::Programs;
 pub use self::store::{Nodes, Store, limits};
 use self::store::{failover, is_same, record};
@@ -406,7 +406,7 @@ impl Driver {
         while self.is_late(now) {
             let Some(id) = self.calls.iter().find(|(_, call)| call.serial <= last).map(|(id, _)| *id) else { break };
             let Some(Ongoing { traffic, .. }) = self.calls.remove(&id) else { break };
-            let words = format!("{} {OUT_OF_TIME}", traffic.missing());
+            let words = format!("{} {}", traffic.missing(), self.core.time_limit());
             self.dispatch(Input::Failed(id, Failure { kind: FailureKind::TimedOut, words }), now);
         }
         if self.is_late(now)
@@ -467,7 +467,7 @@ impl Driver {
             },
             Some(Ok(Found::Addresses(_))) => Err(format!("failed to look up `{name}`: addresses instead of records")),
             Some(Err(error)) => Err(error.to_string()),
-            None if is_late => Err(format!("failed to look up `{name}`: no answer {OUT_OF_TIME}")),
+            None if is_late => Err(format!("failed to look up `{name}`: no answer {}", self.core.time_limit())),
             None => return,
         };
         self.lookup = None;

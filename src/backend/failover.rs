@@ -136,6 +136,13 @@ impl Failover {
         }
     }
 
+    /// The time of its own that the present attempt has beyond the deadline, because its node was not tried before.
+    pub fn own_time(&self) -> Option<Duration> {
+        let Deadline::At(end) = self.deadline else { return None };
+        let own_end = self.since?.checked_add(self.least)?;
+        (own_end > end && self.is_first_round(self.attempts)).then_some(self.least)
+    }
+
     fn is_first_round(&self, attempts: u32) -> bool {
         (attempts as usize) < self.nodes.len()
     }
@@ -296,12 +303,13 @@ mod tests {
         failover.begin(begun, second * 2);
         assert_eq!(failover.end(), None, "nothing is tried yet");
         failover.attempt(begun);
-        assert_eq!(failover.end(), Some(begun + second * 3));
+        assert_eq!((failover.end(), failover.own_time()), (Some(begun + second * 3), None));
         assert_eq!(failover.failed("1".into(), begun + second * 3), Next::Now);
         failover.attempt(begun + second * 3);
-        assert_eq!(failover.end(), Some(begun + second * 5), "it was not tried before");
+        let least = (Some(begun + second * 5), Some(second * 2));
+        assert_eq!((failover.end(), failover.own_time()), least, "it was not tried before");
         failover.renew(begun + second * 4);
-        assert_eq!(failover.end(), Some(begun + second * 7));
+        assert_eq!((failover.end(), failover.own_time()), (Some(begun + second * 7), None));
         assert_eq!(failover.failed("2".into(), begun + second * 7), Next::GiveUp);
     }
 

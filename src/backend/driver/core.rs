@@ -19,7 +19,7 @@ fn no_keys(program: &str) -> String {
 }
 
 /// The end of the error of a call that the `timeout` has ended.
-pub const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over";
+const OUT_OF_TIME: &str = "before the `timeout` of the one-shot run was over";
 
 /// The node in use, and the subscribers with a reported failure.
 pub struct Core {
@@ -94,6 +94,12 @@ impl Core {
     /// The attempt on the node in use begins.
     pub fn attempt(&mut self, now: Instant) {
         self.failover.attempt(now);
+    }
+
+    /// The end of the error of a call that the time limit of the attempt has ended. A call on a node that was not tried
+    /// before has the time of one answer, whether its own limit passes first or that of the attempt.
+    pub fn time_limit(&self) -> String {
+        self.failover.own_time().map_or_else(|| OUT_OF_TIME.to_owned(), |time| format!("within {time:?}"))
     }
 
     /// A subscriber was added after all others were satisfied: the time of a one-shot run starts again.
@@ -221,7 +227,7 @@ impl Core {
     pub fn out_of_time(&mut self, of: &mut dyn Subscribers, now: Instant, out: &mut Vec<Command>) {
         let mut words = self.failover.failures();
         if words.is_empty() {
-            words = format!("failed to use {}: nothing came {OUT_OF_TIME}", self.failover.name());
+            words = format!("failed to use {}: nothing came {}", self.failover.name(), self.time_limit());
         }
         out.push(Command::CancelAll);
         of.waiting().into_iter().for_each(|id| self.report(id, Report::Failed(words.clone()), now, out));

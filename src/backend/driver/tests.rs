@@ -105,6 +105,15 @@ fn the_time_of_a_one_shot_run_goes_on_with_other_nodes() {
 }
 
 #[test]
+fn a_node_that_is_tried_late_is_given_up_in_the_words_of_its_own_time() {
+    let begun = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut driver = driver(begun, begun + second * 3);
+    assert_eq!(turn(&mut driver, begun + second * 3), [""; 0]);
+    assert_eq!(turn(&mut driver, begun + second * 4), ["failed to use http://a: nothing came within 1s"]);
+}
+
+#[test]
 fn who_comes_later_has_time_of_its_own() {
     let begun = Instant::now();
     let second = Duration::from_secs(1);
