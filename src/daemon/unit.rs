@@ -1,5 +1,8 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
-//! updates; the loop says when a unit has its turn.
+//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, and what outlives them in `keeping`.
+
+mod jobs;
+mod keeping;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -8,23 +11,22 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::current::Current;
-use super::kept::{Cached, Kept};
+use super::kept::Kept;
 use super::purpose::{Outcome, Purpose, Seen};
 use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Change, Id, Pool, Report};
 use crate::config::{self, Mode, signal_name};
-use crate::error::cause;
 use crate::host::files::{self, Checked, Comparison, Destination, Present, Stage, Trial};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
-use crate::host::process::{self, Command, Ended, Exit, Pid, SignalTarget, Termination};
+use crate::host::process::{self, Command, Pid, SignalTarget, Termination};
 use crate::host::random;
 use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
-use crate::log::{self, Level, Line};
+use crate::log::{Level, Line};
 use crate::metrics::{At, Registry};
 use crate::patch::{self, Old};
 use crate::resource::{
@@ -33,6 +35,7 @@ use crate::resource::{
 use crate::store::changes::Changes;
 use crate::store::{Bytes, Store};
 use crate::template::{Limits, Template, World};
+use jobs::name_of;
 
 /// One resource, with all that its decisions need.
 pub(super) struct Unit {
@@ -208,77 +211,6 @@ impl Unit {
         }
         let options = &self.config.backends;
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
-    }
-
-    fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
-        let cache = self.config.cache;
-        let secret = self.config.backends.iter().find(|backend| backend.secret);
-        let is_allowed = cache.secrets || secret.is_none();
-        if let (Some(secret), false) = (secret, is_allowed) {
-            let level = if cache.use_after.is_some() { Level::Warn } else { Level::Info };
-            let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
-            self.log(line.with("backend", secret.kind.name()));
-        }
-        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts());
-        let debts = kept.begin(|line| self.log(line));
-        self.state.owe(&debts);
-        if !self.state.debts().is_empty() {
-            self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
-        }
-        // A one-shot run says that the store is away instead.
-        self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
-        self.kept = Some(kept);
-    }
-
-    /// Renders from the keys of an earlier run what waits for a store that was never reached.
-    pub(super) fn use_cache(&mut self, pool: &Pool) {
-        self.cache_at = None;
-        let missing: Vec<usize> = (0..self.config.backends.len()).filter(|b| !self.is_counted[*b]).collect();
-        let (Some(kept), Some(ids), false) = (&self.kept, &self.backends, missing.is_empty()) else { return };
-        if let Some(b) = missing.iter().find(|b| pool.has_answered(ids[**b])) {
-            let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
-            return self.log(line.with("backend", self.name(*b)));
-        }
-        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age) {
-            Ok(cached) => cached,
-            Err(line) => return self.log(line),
-        };
-        let names: Vec<&str> = missing.iter().map(|b| self.name(*b)).collect();
-        let line = Line::new(Level::Warn, "the store cannot be reached, rendering from the keys of an earlier run");
-        self.log(line.with("backend", names.join(", ")).with("age", age));
-        for b in &missing {
-            self.store_mut().replace(*b, std::mem::take(&mut layers[*b]));
-            self.is_cached[*b] = true;
-        }
-        missing.into_iter().for_each(|b| self.loaded(b));
-    }
-
-    /// Whether the files may be rendered from keys of an earlier run.
-    pub(super) fn is_from_cache(&self) -> bool {
-        self.is_cached.contains(&true)
-    }
-
-    /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
-    fn keep_keys(&mut self) {
-        let has_succeeded = self.state.take_success();
-        let (is_from_cache, is_over) = (self.is_from_cache(), has_succeeded || self.state.is_idle());
-        let Some(store) = self.rendered.take_if(|_| is_over) else { return };
-        if has_succeeded
-            && !is_from_cache
-            && let Some(mut kept) = self.kept.take()
-        {
-            kept.keep(&store, |line| self.log(line));
-            self.kept = Some(kept);
-        }
-    }
-
-    /// Writes the reloads that are owed, or will be once a template is installed.
-    fn keep_debts(&mut self, installing: Option<usize>) {
-        if let Some(mut kept) = self.kept.take() {
-            let debts = installing.map_or_else(|| self.state.debts(), |t| self.state.debts_with(t));
-            kept.owe(debts, |line| self.log(line));
-            self.kept = Some(kept);
-        }
     }
 
     /// The place of a subscription among the backends.
@@ -519,72 +451,6 @@ impl Unit {
         }
     }
 
-    /// Reads the output of the running command.
-    pub(super) fn listen(&mut self) {
-        if let Some((_, command)) = &mut self.job {
-            command.drain();
-        }
-    }
-
-    /// Whether a process is the command or the child of the unit.
-    pub(super) fn has(&self, pid: Pid) -> bool {
-        self.job.as_ref().is_some_and(|(_, command)| command.pid() == pid)
-            || self.child.as_ref().is_some_and(|child| child.pid == pid)
-    }
-
-    /// The command or the child has ended. Returns a process that is left of a command that exceeded its time limit.
-    pub(super) fn reaped(&mut self, exit: &Exit) -> Option<Terminating> {
-        match self.job.take_if(|(_, command)| command.pid() == exit.pid) {
-            Some((job, command)) => self.command_ended(job, command, exit),
-            None => {
-                self.child = None;
-                self.handle(Event::ChildExited { how: format!("it {}", exit.how()), status: exit.shell_status() });
-                None
-            }
-        }
-    }
-
-    fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
-        let Ended { failure, took, output, left } = command.ended(exit);
-        if let Some(record) = &mut self.record {
-            record.command_took(job, took, at(&*self.world));
-        }
-        self.log(Line::new(Level::Debug, log::quoted(&output)));
-        let result = match failure {
-            None => {
-                self.log(self.succeeded(job, took));
-                Ok(())
-            }
-            Some(how) => {
-                let kept = match job {
-                    Job::Check(_) => ", keeping the old file",
-                    Job::Reload(_) => ", the new file is in place",
-                    Job::Start | Job::ReloadResource => "",
-                };
-                let what = name_of(job);
-                let detail = Some(output).filter(|text| !text.trim().is_empty());
-                Err(Fault { message: format!("{what} {how}{kept}"), detail })
-            }
-        };
-        self.handle(Event::Ended(result));
-        left.map(|termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination })
-    }
-
-    /// The line about a command that has succeeded. Its text is only in the line at level debug: it may contain a secret.
-    fn succeeded(&self, job: Job, took: Duration) -> Line {
-        let line = |level, t: Option<usize>| {
-            let line = Line::new(level, format!("{} has succeeded", name_of(job)));
-            let config = t.map(|t| self.config.templates[t].dst.display().to_string());
-            config.into_iter().fold(line, |line, config| line.with("config", config))
-        };
-        let line = match job {
-            Job::Check(t) => line(Level::Debug, Some(t)),
-            Job::Reload(t) => line(Level::Info, Some(t)),
-            Job::Start | Job::ReloadResource => line(Level::Info, None),
-        };
-        line.with("took", log::duration(took))
-    }
-
     /// Hands an event to the resource and performs its effects, until an effect has to be waited for or the turn lasts long
     /// enough.
     pub(super) fn handle(&mut self, event: Event) {
@@ -717,25 +583,6 @@ impl Unit {
             self.past.clone_from(&before.past);
         }
         self.state.inherit_override(&before.state);
-    }
-
-    fn start_child(&mut self) -> Result<(), Fault> {
-        let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
-        let pid = process::start(&exec.command, &exec.env).map_err(|e| format!("failed to start it: {}", cause(&e)))?;
-        self.child = Some(Child { pid, termination: None });
-        self.log(Line::new(Level::Info, "child has been started").with("pid", pid.as_raw_pid().to_string()));
-        Ok(())
-    }
-
-    fn stop_child(&mut self) {
-        self.log(Line::new(Level::Info, "stopping the child to start it again"));
-        let exec = self.config.exec.as_ref().expect("a child is planned only where there is an exec");
-        if let Some(child) = &mut self.child {
-            let now = Instant::now();
-            let termination =
-                Termination::begin(SignalTarget::Child(child.pid), exec.kill_signal, exec.kill_timeout, now);
-            child.termination = Some(termination);
-        }
     }
 
     /// Renders all templates, or continues to do so. `None`: the rest is left to the next turn, or all templates are
@@ -928,55 +775,6 @@ impl Unit {
         });
     }
 
-    /// Starts a command. The reaper reports its end; only a failure to start it is reported at once.
-    fn run(&mut self, job: Job) -> Option<Event> {
-        let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
-        self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));
-        let inherited = match job {
-            Job::Check(t) => {
-                let Output { stage, trial, .. } = &self.outputs[t];
-                stage.as_ref().and_then(Stage::inherited).or_else(|| trial.as_ref().and_then(Trial::inherited))
-            }
-            Job::Reload(_) | Job::Start | Job::ReloadResource => None,
-        };
-        match process::spawn(&text, self.limit(job), inherited) {
-            Ok(command) => {
-                self.job = Some((job, command));
-                None
-            }
-            Err(e) => {
-                // The text of the command may contain a secret: it is only in the line at level debug.
-                let message = format!("failed to start the {}: {}", name_of(job), cause(&e));
-                Some(Event::Ended(Err(message.into())))
-            }
-        }
-    }
-
-    /// The text of a command, with the path in place of its placeholder.
-    fn command(&self, job: Job) -> Option<OsString> {
-        let templates = &self.config.templates;
-        match job {
-            Job::Check(t) => {
-                let Output { stage, trial, .. } = &self.outputs[t];
-                let path = stage.as_ref().and_then(Stage::path).or_else(|| trial.as_ref().map(Trial::path))?;
-                Some(templates[t].check_cmd.as_ref()?.text(path))
-            }
-            Job::Reload(t) => Some(templates[t].reload_cmd.as_ref()?.text(&templates[t].dst)),
-            Job::Start => self.config.start_cmd.clone().map(OsString::from),
-            Job::ReloadResource => self.config.reload_cmd.clone().map(OsString::from),
-        }
-    }
-
-    /// The time limit of a command.
-    fn limit(&self, job: Job) -> Option<Duration> {
-        match job {
-            Job::Check(t) => self.config.templates[t].check_timeout,
-            Job::Reload(t) => self.config.templates[t].reload_timeout,
-            Job::Start => self.config.start_timeout,
-            Job::ReloadResource => self.config.reload_timeout,
-        }
-    }
-
     fn log(&self, line: Line) {
         self.logger.log(&about(&self.config, line));
     }
@@ -1026,16 +824,6 @@ impl Output {
 fn at(world: &dyn World) -> At {
     let (unix, nanos) = world.now();
     At { instant: Instant::now(), unix, nanos }
-}
-
-/// The name of a command in messages.
-fn name_of(job: Job) -> &'static str {
-    match job {
-        Job::Check(_) => "check command",
-        Job::Reload(_) => "reload command",
-        Job::Start => "start command",
-        Job::ReloadResource => "resource reload command",
-    }
 }
 
 /// The first lines of a text, and the number of the others.

@@ -1,0 +1,85 @@
+//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys and owed reloads are
+//! read, used and written. The files are `kept`'s, and the updates `unit`'s.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::super::kept::{Cached, Kept};
+use super::Unit;
+use crate::backend::Pool;
+use crate::config::Mode;
+use crate::host::state_dir::StateDir;
+use crate::log::{Level, Line};
+
+impl Unit {
+    pub(super) fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
+        let cache = self.config.cache;
+        let secret = self.config.backends.iter().find(|backend| backend.secret);
+        let is_allowed = cache.secrets || secret.is_none();
+        if let (Some(secret), false) = (secret, is_allowed) {
+            let level = if cache.use_after.is_some() { Level::Warn } else { Level::Info };
+            let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
+            self.log(line.with("backend", secret.kind.name()));
+        }
+        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts());
+        let debts = kept.begin(|line| self.log(line));
+        self.state.owe(&debts);
+        if !self.state.debts().is_empty() {
+            self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
+        }
+        // A one-shot run says that the store is away instead.
+        self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
+        self.kept = Some(kept);
+    }
+
+    /// Renders from the keys of an earlier run what waits for a store that was never reached.
+    pub(in super::super) fn use_cache(&mut self, pool: &Pool) {
+        self.cache_at = None;
+        let missing: Vec<usize> = (0..self.config.backends.len()).filter(|b| !self.is_counted[*b]).collect();
+        let (Some(kept), Some(ids), false) = (&self.kept, &self.backends, missing.is_empty()) else { return };
+        if let Some(b) = missing.iter().find(|b| pool.has_answered(ids[**b])) {
+            let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
+            return self.log(line.with("backend", self.name(*b)));
+        }
+        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age) {
+            Ok(cached) => cached,
+            Err(line) => return self.log(line),
+        };
+        let names: Vec<&str> = missing.iter().map(|b| self.name(*b)).collect();
+        let line = Line::new(Level::Warn, "the store cannot be reached, rendering from the keys of an earlier run");
+        self.log(line.with("backend", names.join(", ")).with("age", age));
+        for b in &missing {
+            self.store_mut().replace(*b, std::mem::take(&mut layers[*b]));
+            self.is_cached[*b] = true;
+        }
+        missing.into_iter().for_each(|b| self.loaded(b));
+    }
+
+    /// Whether the files may be rendered from keys of an earlier run.
+    pub(in super::super) fn is_from_cache(&self) -> bool {
+        self.is_cached.contains(&true)
+    }
+
+    /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
+    pub(super) fn keep_keys(&mut self) {
+        let has_succeeded = self.state.take_success();
+        let (is_from_cache, is_over) = (self.is_from_cache(), has_succeeded || self.state.is_idle());
+        let Some(store) = self.rendered.take_if(|_| is_over) else { return };
+        if has_succeeded
+            && !is_from_cache
+            && let Some(mut kept) = self.kept.take()
+        {
+            kept.keep(&store, |line| self.log(line));
+            self.kept = Some(kept);
+        }
+    }
+
+    /// Writes the reloads that are owed, or will be once a template is installed.
+    pub(super) fn keep_debts(&mut self, installing: Option<usize>) {
+        if let Some(mut kept) = self.kept.take() {
+            let debts = installing.map_or_else(|| self.state.debts(), |t| self.state.debts_with(t));
+            kept.owe(debts, |line| self.log(line));
+            self.kept = Some(kept);
+        }
+    }
+}
