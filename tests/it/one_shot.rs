@@ -72,7 +72,7 @@ fn the_time_of_a_run_holds_for_what_is_under_way() {
     for version in ["version = 3", "version = 2", ""] {
         let dir = TempDir::new();
         dir.write("app.tmpl", "{{ getv(\"/app\") }}\n");
-        let etcd = without_backend("app").etcd(&url).keys(["/app"]).set("request_timeout", 0.3).set("timeout", 0.3);
+        let etcd = without_backend("app").etcd(&url).keys(["/app"]).set("request_timeout", 0.3).set("timeout", 0.6);
         dir.write("config.toml", etcd.to_string().replace("version = 3", version));
         let why = "rest of the answer not received before the `timeout` of the one-shot run was over";
         remco(&dir).once().expect_code(1).expect_log(why);

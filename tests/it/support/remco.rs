@@ -16,9 +16,18 @@ use super::{LIMIT, TempDir, wait_until};
 /// An invocation in this folder, which is also its working directory: paths in configurations of the tests are
 /// relative to it. `-config config.toml` is given unless [`Invocation::bare`].
 pub fn remco(dir: &TempDir) -> Invocation {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_remco"));
+    let mut command = program();
     command.args(["-config", "config.toml"]);
     Invocation::new(command, dir.path())
+}
+
+/// The program that cargo has built, or the words of `REMCO_PROGRAM`: a binary for another machine in an emulator.
+fn program() -> Command {
+    let words = std::env::var("REMCO_PROGRAM").unwrap_or_default();
+    let mut words = words.split_ascii_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(env!("CARGO_BIN_EXE_remco")));
+    command.args(words);
+    command
 }
 
 pub struct Invocation {
@@ -39,7 +48,7 @@ pub struct Finished {
 impl Invocation {
     /// The program with nothing but these arguments.
     pub fn bare(dir: &TempDir, args: &[&str]) -> Invocation {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_remco"));
+        let mut command = program();
         command.args(args);
         Invocation::new(command, dir.path())
     }
