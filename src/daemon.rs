@@ -5,6 +5,7 @@
 mod current;
 mod gate;
 mod kept;
+mod past;
 pub mod purpose;
 mod record;
 mod status_file;

@@ -122,8 +122,8 @@ pub(super) static GUARD: Schema = Schema {
             "max_delete_percent",
             Type::Integer(Unit::Plain),
             Default::Unset,
-            "at most this part of the keys that the last accepted update had may be gone, 0 to 100. The first update after the \
-             start has nothing to compare with",
+            "at most this part of the keys that the last accepted update had may be gone, 0 to 100. Without `state_dir` the \
+             first update after the start has nothing to compare with",
         ),
         key(
             "require",

@@ -1,5 +1,6 @@
-//! What one resource keeps in the state_dir: its last keys, and the reloads that it owes. Writes what has changed, and reads
-//! it at the start; a failure is a line and never ends anything. Their bytes are `state`'s, when to use them is `unit`'s.
+//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, and the reloads that
+//! it owes. Writes what has changed, and reads it at the start; a failure is a line and never ends anything. Their bytes
+//! are `state`'s, when to use them is decided in `unit/keeping.rs`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,27 +12,35 @@ use crate::log::{self, Level, Line};
 use crate::percent;
 use crate::state::debts::Debts;
 use crate::state::keys::{self, Useless};
-use crate::state::{MOST_BYTES, origin};
+use crate::state::{MOST_BYTES, origin, past};
 use crate::store::{Layer, Store};
 
 /// The files of a resource.
 pub(super) struct Kept {
     dir: Rc<StateDir>,
+    /// The stores that the keys are from.
+    origin: u64,
     keys: KeysFile,
+    past: PastFile,
     /// `None`: the run makes no reloads.
     debts: Option<DebtsFile>,
 }
 
 struct KeysFile {
     name: String,
-    /// The stores that the keys are from.
-    origin: u64,
     layers: usize,
     /// Whether the keys may be written.
     is_allowed: bool,
     /// The end of the file as it was last written, which differs for different keys.
     last: Option<[u8; SUM]>,
     /// Whether the last attempt to write failed.
+    is_failing: bool,
+}
+
+struct PastFile {
+    name: String,
+    /// The number in the file; `None`: not known.
+    last: Option<usize>,
     is_failing: bool,
 }
 
@@ -61,14 +70,14 @@ impl Kept {
         percent::push_segment(resource.name.as_bytes(), &mut name);
         let keys = KeysFile {
             name: format!("{name}.keys"),
-            origin: origin::of(&resource.backends),
             layers: resource.backends.len(),
             is_allowed,
             last: None,
             is_failing: false,
         };
+        let past = PastFile { name: format!("{name}.guard"), last: None, is_failing: false };
         let debts = DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false };
-        Kept { dir, keys, debts: has_reloads.then_some(debts) }
+        Kept { dir, origin: origin::of(&resource.backends), keys, past, debts: has_reloads.then_some(debts) }
     }
 
     /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
@@ -100,6 +109,47 @@ impl Kept {
         debts.unwrap_or_default()
     }
 
+    /// The number of keys that the last accepted update of an earlier run had; `None`: it is not known. `is_wanted`: whether
+    /// the guard compares with it. Otherwise it is removed: a later guard would take an old number for the last one.
+    pub(super) fn begin_past(&mut self, is_wanted: bool, say: impl Fn(Line)) -> Option<usize> {
+        let name = &self.past.name;
+        if !is_wanted {
+            self.dir.remove(name).err().into_iter().for_each(|e| say(self.failed("remove", name, &cause(&e))));
+            return None;
+        }
+        let why = match self.dir.read(name) {
+            Ok(None) => return None,
+            Ok(Some(found)) => match past::decode(&found.content) {
+                Some((origin, keys)) if origin == self.origin => {
+                    self.past.last = Some(keys);
+                    return Some(keys);
+                }
+                Some(_) => FOREIGN.to_owned(),
+                None => DAMAGED.to_owned(),
+            },
+            Err(e) => cause(&e),
+        };
+        say(self.failed("use", name, &format!("{why}; the guard does not know the keys of the last run")));
+        None
+    }
+
+    /// Writes the number of keys that the guard has accepted, if it differs from that of the file.
+    pub(super) fn accept(&mut self, keys: usize, say: impl Fn(Line)) {
+        if self.past.last == Some(keys) {
+            return;
+        }
+        // After a power failure the file may be empty, and then the past is not known.
+        let written = self.dir.write(&self.past.name, &past::encode(self.origin, keys), Sync::No);
+        let was_failing = std::mem::replace(&mut self.past.is_failing, written.is_err());
+        self.past.last = written.is_ok().then_some(keys);
+        if let Err(e) = written
+            && !was_failing
+        {
+            let why = format!("{}; after a restart the guard compares with an older update or with none", cause(&e));
+            say(self.failed("write", &self.past.name, &why));
+        }
+    }
+
     /// Writes the keys of an update that has succeeded, if they differ from those of the file.
     pub(super) fn keep(&mut self, store: &Store, say: impl Fn(Line)) {
         if !self.keys.is_allowed {
@@ -115,8 +165,8 @@ impl Kept {
     }
 
     fn write_keys(&mut self, store: &Store) -> Result<(), String> {
-        let KeysFile { name, origin, layers, last, .. } = &mut self.keys;
-        let Some(content) = keys::encode(*origin, store, *layers) else {
+        let KeysFile { name, layers, last, .. } = &mut self.keys;
+        let Some(content) = keys::encode(self.origin, store, *layers) else {
             // Old keys are worse than none.
             let removed = self.dir.remove(name).err().map(|e| format!(", and the old ones stay: {}", cause(&e)));
             *last = None;
@@ -151,10 +201,10 @@ impl Kept {
             }
             Err(e) => return Err(self.failed("read", name, &cause(&e))),
         };
-        let layers = keys::decode(self.keys.origin, self.keys.layers, &file.content).map_err(|why| {
+        let layers = keys::decode(self.origin, self.keys.layers, &file.content).map_err(|why| {
             let why = match why {
                 Useless::Damaged => DAMAGED,
-                Useless::Foreign => "it belongs to other backends, nodes, prefixes or keys",
+                Useless::Foreign => FOREIGN,
             };
             self.failed("use", name, why)
         })?;
@@ -199,4 +249,5 @@ impl Kept {
     }
 }
 
+const FOREIGN: &str = "it belongs to other backends, nodes, prefixes or keys";
 const DAMAGED: &str = "it is damaged, or of another version of remco";

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::current::Current;
 use super::kept::Kept;
+use super::past::{self, Past};
 use super::purpose::{Outcome, Purpose, Seen};
 use super::record::Record;
 use super::succession::Number;
@@ -32,8 +33,9 @@ use crate::patch::{self, Old};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
+use crate::state::origin;
+use crate::store::Store;
 use crate::store::changes::Changes;
-use crate::store::{Bytes, Store};
 use crate::template::{Limits, Template, World};
 use jobs::name_of;
 
@@ -54,8 +56,8 @@ pub(super) struct Unit {
     round: Option<Round>,
     /// The keys that the guard has accepted, for the update that follows.
     judged: Option<Rc<Store>>,
-    /// The keys of the last accepted update, in order, if the guard compares with them.
-    past: Option<Vec<Bytes>>,
+    /// The last accepted update, if the guard compares with it.
+    past: Option<Past>,
     /// The names that the present update looks up.
     lookups: Lookups,
     outputs: Vec<Output>,
@@ -524,8 +526,8 @@ impl Unit {
                 self.judged = None;
                 self.note_changes();
                 let store = self.judged.insert(Rc::clone(&self.store));
-                let compares = self.config.guard.as_ref().is_some_and(|guard| guard.max_delete_percent.is_some());
-                self.past = compares.then(|| store.all().map(|(key, _)| Rc::clone(key)).collect());
+                self.past = past::compares(self.config.guard.as_ref()).then(|| Past::of(store));
+                self.keep_past();
                 None
             }
             Effect::Stage(t) if !self.purpose.writes() => Some(Event::Staged(self.preview(t))),
@@ -556,30 +558,16 @@ impl Unit {
     }
 
     /// The figures of the present keys for the guard.
-    fn judge(&mut self) -> Census {
-        let Some(guard) = &self.config.guard else { return Census::default() };
-        let store = &self.store;
-        let (mut keys, mut still) = (0, 0);
-        let mut past = self.past.iter().flatten().peekable();
-        for (key, _) in store.all() {
-            keys += 1;
-            while past.next_if(|old| *old < key).is_some() {}
-            still += usize::from(past.next_if_eq(&key).is_some());
-        }
-        let before = self.past.as_ref().map(Vec::len);
-        let is_missing = |pattern: &&String| {
-            // The pattern was checked when the configuration was read.
-            store.gets(pattern.as_bytes()).is_ok_and(|mut pairs| pairs.next().is_none())
-        };
-        let missing = guard.require.iter().filter(is_missing).cloned().collect();
-        Census { keys, before, gone: before.unwrap_or(0) - still, missing }
+    fn judge(&self) -> Census {
+        let guard = self.config.guard.as_ref();
+        guard.map(|guard| past::census(guard, self.past.as_ref(), &self.store)).unwrap_or_default()
     }
 
-    /// Takes over the keys of the last update that a replaced unit has accepted, if they are from the same stores, and whether
-    /// it has used up the override of the guard.
+    /// Takes over the last update that a replaced unit has accepted, if its keys are from the same stores, and whether it
+    /// has used up the override of the guard.
     pub(super) fn inherit_past(&mut self, before: &Unit) {
-        let compares = self.config.guard.as_ref().is_some_and(|guard| guard.max_delete_percent.is_some());
-        if compares && before.config.backends == self.config.backends {
+        let origin = |unit: &Unit| origin::of(&unit.config.backends);
+        if past::compares(self.config.guard.as_ref()) && origin(before) == origin(self) {
             self.past.clone_from(&before.past);
         }
         self.state.inherit_override(&before.state);

@@ -1,9 +1,11 @@
-//! What outlives the process, as bytes: the last keys of a resource and the reloads that it owes. Encodes and decodes; all
-//! input may be damaged or foreign. The files are written and read by `host/state_dir.rs`, and `daemon/unit.rs` decides when.
+//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, and the reloads that
+//! it owes. Encodes and decodes; all input may be damaged or foreign. The files are written and read by
+//! `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
 
 pub mod debts;
 pub mod keys;
 pub mod origin;
+pub mod past;
 
 /// The most bytes of a file. More keys than that are not kept, and a longer file is not read.
 pub const MOST_BYTES: usize = 64 << 20;

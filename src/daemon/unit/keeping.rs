@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::super::kept::{Cached, Kept};
+use super::super::past::{self, Past};
 use super::Unit;
 use crate::backend::Pool;
 use crate::config::Mode;
@@ -24,6 +25,9 @@ impl Unit {
         let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts());
         let debts = kept.begin(|line| self.log(line));
         self.state.owe(&debts);
+        let count = kept.begin_past(past::compares(self.config.guard.as_ref()), |line| self.log(line));
+        // A unit that this one replaces knows the keys themselves.
+        self.past = self.past.take().or(count.map(Past::Count));
         if !self.state.debts().is_empty() {
             self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
         }
@@ -70,6 +74,15 @@ impl Unit {
             && let Some(mut kept) = self.kept.take()
         {
             kept.keep(&store, |line| self.log(line));
+            self.kept = Some(kept);
+        }
+    }
+
+    /// Writes how many keys the guard has accepted.
+    pub(super) fn keep_past(&mut self) {
+        let Some(keys) = self.past.as_ref().map(Past::count) else { return };
+        if let Some(mut kept) = self.kept.take() {
+            kept.accept(keys, |line| self.log(line));
             self.kept = Some(kept);
         }
     }
