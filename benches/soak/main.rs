@@ -1,6 +1,7 @@
-//! Hours of bad weather in minutes: a real etcd behind a proxy that cuts, delays, tears and drops, a writer, restarts of
-//! everything, SIGHUPs, checks and reloads that fail, a disk that is full. Now and then all of it stops; then the files
-//! must equal a fresh render. At the end nothing may have leaked. `scripts/soak` runs it; the same seed throws the same dice.
+//! Hours of bad weather in minutes: a real etcd and each other store that this machine has, behind proxies that cut, delay,
+//! tear and drop, writers, restarts of everything, SIGHUPs, checks and reloads that fail, a disk that is full. Now and then
+//! all of it stops; then the files must equal a fresh render. At the end nothing may have leaked. `scripts/soak` runs it;
+//! the same seed throws the same dice.
 
 #![allow(clippy::cast_possible_truncation)]
 
@@ -13,12 +14,14 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod process;
+mod stores;
 #[allow(dead_code, unused_imports)]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
 use process::Usage;
-use support::{Etcd, Fault, FaultProxy, Random, Remco, TempDir, remco, run, wait_until};
+use stores::Store;
+use support::{Etcd, Fault, FaultProxy, LIST, Random, Remco, TempDir, remco, run, wait_until};
 
 const USAGE: &str = "usage: scripts/soak [MINUTES [SEED]]\n       scripts/soak idle [MINUTES]\n";
 
@@ -76,6 +79,8 @@ struct Weather {
     random: Random,
     etcd: Etcd,
     proxy: FaultProxy,
+    /// The stores beside etcd.
+    stores: Vec<Store>,
     /// Runs from the beginning to the end: its memory and descriptors are what is judged.
     steady: Instance,
     /// Is killed and started again.
@@ -102,9 +107,10 @@ impl Weather {
         let proxy = FaultProxy::start(etcd.client_port());
         let disk = env::var_os("SOAK_MOUNTS").is_some();
         let nodes = format!("http://127.0.0.1:{}", proxy.port());
-        let [steady, mortal] = [(); 2].map(|()| Instance::new(&nodes, disk));
+        let stores = stores::start(KEYS);
+        let [steady, mortal] = [(); 2].map(|()| Instance::new(&nodes, &stores, disk));
         let random = Random::new(seed);
-        Weather { random, etcd, proxy, steady, mortal, disk, written: 0, done: Vec::new() }
+        Weather { random, etcd, proxy, stores, steady, mortal, disk, written: 0, done: Vec::new() }
     }
 
     /// Bad weather for a while, one thing after the other.
@@ -122,21 +128,28 @@ impl Weather {
             0..40 => {
                 let puts = 1 + self.random.below(30);
                 self.write(puts);
+                self.write_beside(puts / 5);
                 "writes"
             }
             40..60 => {
                 let faults = [Fault::None, Fault::Tears, Fault::Delays, Fault::Drops, Fault::Refuses];
-                self.proxy.set(faults[self.random.below(5) as usize]);
+                let fault = faults[self.random.below(5) as usize];
+                self.any_proxy().set(fault);
                 "faults of the network"
             }
-            60..68 => {
-                self.proxy.cut();
+            60..67 => {
+                self.any_proxy().cut();
                 "cuts"
             }
-            68..71 => {
+            67..69 => {
                 self.etcd.kill();
                 self.etcd.restart();
                 "restarts of etcd"
+            }
+            69..71 => {
+                let store = self.random.below(self.stores.len() as u64) as usize;
+                self.stores[store].restart();
+                "restarts of other stores"
             }
             71..73 => {
                 // A revision can be compacted once.
@@ -201,15 +214,36 @@ impl Weather {
         }
     }
 
+    /// Writes so often to each other store.
+    fn write_beside(&mut self, puts: u64) {
+        for store in &self.stores {
+            for _ in 0..puts {
+                self.written += 1;
+                store.write(&mut self.random, KEYS, &self.written.to_string());
+            }
+        }
+    }
+
+    /// The way to etcd, or as often to one of the others.
+    fn any_proxy(&mut self) -> &FaultProxy {
+        let others = self.stores.len() as u64;
+        match self.random.below(2 * others) {
+            store if store < others => &self.stores[store as usize].proxy,
+            _ => &self.proxy,
+        }
+    }
+
     fn instance(&self, number: u64) -> &Instance {
         if number == 0 { &self.steady } else { &self.mortal }
     }
 
     /// The sky clears: waits until every file equals a fresh render, and notes what the steady one uses.
     fn settle(&mut self, samples: &mut Vec<Usage>) {
-        self.proxy.set(Fault::None);
-        // What is half-open stays so until somebody cuts it.
-        self.proxy.cut();
+        for proxy in self.stores.iter().map(|store| &store.proxy).chain([&self.proxy]) {
+            proxy.set(Fault::None);
+            // What is half-open stays so until it is cut.
+            proxy.cut();
+        }
         for instance in [&self.steady, &self.mortal] {
             for name in ["check-fails", "reload-fails", "disk/filler"] {
                 flag(&instance.dir, name, false);
@@ -217,10 +251,14 @@ impl Weather {
         }
         // The last change of all, so that something wakes a watch that was just opened.
         self.write(1);
+        self.write_beside(1);
+        let files = files(&self.stores);
         for (instance, name) in [(&self.steady, "steady"), (&self.mortal, "mortal")] {
-            let fresh = instance.fresh_render(&self.etcd.url());
-            let what = format!("the files of the {name} one equal a fresh render (seed: see above)");
-            wait_until(&what, CALM, || FILES.iter().all(|file| instance.dir.read(file) == fresh.dir.read(file)));
+            let fresh = instance.fresh_render(&self.etcd.url(), &self.stores);
+            for file in &files {
+                let what = format!("{file} of the {name} one equals a fresh render (seed: see above)");
+                wait_until(&what, CALM, || instance.dir.read(file) == fresh.dir.read(file));
+            }
             let what = format!("the child of the {name} one has been told");
             wait_until(&what, CALM, || instance.dir.read("seen") == fresh.dir.read("out/child"));
             wait_until("no zombies", CALM, || process::zombies(instance.pid()) == 0);
@@ -245,17 +283,20 @@ impl Weather {
 }
 
 /// What a fresh render must equal.
-const FILES: [&str; 5] = ["out/all", "out/some", "out/file", "out/child", "disk/all"];
+fn files(stores: &[Store]) -> Vec<String> {
+    let files = ["out/all", "out/some", "out/file", "out/child", "disk/all"].map(str::to_owned);
+    files.into_iter().chain(stores.iter().map(Store::file)).collect()
+}
 
 impl Instance {
-    fn new(nodes: &str, disk: bool) -> Instance {
+    fn new(nodes: &str, stores: &[Store], disk: bool) -> Instance {
         let dir = TempDir::new();
         fs::create_dir(dir.at("out")).expect("the folder is new");
         fs::create_dir(dir.at("disk")).expect("the folder is new");
         if disk {
             run(&["mount", "-t", "tmpfs", "-o", "size=64k", "none", &dir.at("disk").to_string_lossy()]);
         }
-        let config = configure(&dir, nodes);
+        let config = configure(&dir, nodes, stores, false);
         dir.write("config.toml", config + EXEC);
         dir.write("child.sh", CHILD);
         let mut instance = Instance { dir, remco: None };
@@ -289,12 +330,12 @@ impl Instance {
         assert!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
     }
 
-    /// Everything once more, elsewhere and straight from etcd.
-    fn fresh_render(&self, nodes: &str) -> Instance {
+    /// Everything once more, elsewhere and straight from the stores.
+    fn fresh_render(&self, nodes: &str, stores: &[Store]) -> Instance {
         let dir = TempDir::new();
         fs::create_dir(dir.at("out")).expect("the folder is new");
         fs::create_dir(dir.at("disk")).expect("the folder is new");
-        let config = configure(&dir, nodes);
+        let config = configure(&dir, nodes, stores, true);
         dir.write("config.toml", config);
         dir.write("data.json", self.dir.read("data.json").expect("it is always there"));
         remco(&dir).once().expect_code(0);
@@ -317,19 +358,22 @@ cp out/child seen
 while kill -0 $PPID 2>/dev/null; do sleep 1 & wait $!; done
 ";
 
-/// Four resources: all keys with a check and a reload, all keys on a disk that can be full, a file, some keys for a child.
-fn configure(dir: &TempDir, nodes: &str) -> String {
+/// A resource of each other store, and four: all keys with a check and a reload, all keys on a disk that can be full, a file,
+/// some keys for a child.
+fn configure(dir: &TempDir, nodes: &str, stores: &[Store], is_direct: bool) -> String {
     dir.write("data.json", r#"{"number": "1"}"#);
     dir.write("all.tmpl", "{% for kv in gets(\"/soak/*\") %}{{ kv.Key }}={{ kv.Value }}\n{% endfor %}");
     dir.write(
         "some.tmpl",
         "{% for v in getvs(\"/soak/1*\") %}{{ v }}\n{% endfor %}{{ getv(\"/soak/07\", \"none\") }}\n",
     );
+    dir.write("list.tmpl", LIST);
     dir.write("file.tmpl", "{{ getv(\"/number\") }}\n");
     let etcd =
         format!("[resource.backend.etcd]\nversion = 3\nnodes = [\"{nodes}\"]\nkeys = [\"/soak\"]\nwatch = true\n");
+    let others: String = stores.iter().map(|store| store.resource(is_direct)).collect();
     format!(
-        r#"
+        r#"{others}
 [[resource]]
 name = "all"
 [[resource.template]]
@@ -402,11 +446,12 @@ fn idle(time: Duration) {
     let etcd = Etcd::start();
     etcd.put("/soak/00", "first");
     let proxy = FaultProxy::start(etcd.client_port());
-    let mut instance = Instance::new(&format!("http://127.0.0.1:{}", proxy.port()), false);
+    let mut instance = Instance::new(&format!("http://127.0.0.1:{}", proxy.port()), &[], false);
     let config = instance.dir.read("config.toml").expect("just written");
     instance.dir.write("config.toml", config.replace("interval = 3\n", ""));
     instance.restart(false);
-    wait_until("the first render", CALM, || FILES.iter().all(|file| instance.dir.at(file).exists()));
+    let files = files(&[]);
+    wait_until("the first render", CALM, || files.iter().all(|file| instance.dir.at(file).exists()));
     let settled = Instant::now() + Duration::from_secs(5);
     wait_until("everything is warm", CALM, || Instant::now() >= settled);
     let before = Usage::of(instance.pid());
