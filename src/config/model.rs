@@ -116,6 +116,8 @@ pub struct Resource {
     pub reload_once: bool,
     /// The upper end of a random delay before an update.
     pub splay: Duration,
+    /// Whether the files of an update are replaced one by one or together.
+    pub commit: Commit,
     /// How long an update waits for more changes; `None`: not at all.
     pub settle: Option<Settle>,
     /// What keys an update needs; `None`: it takes any.
@@ -128,6 +130,16 @@ pub struct Resource {
     pub templates: Vec<Template>,
     /// In merge order: a later one wins.
     pub backends: Vec<Backend>,
+}
+
+/// How the files of an update are replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Commit {
+    /// One by one, each with its check and reload; one that fails does not hold up the others.
+    #[default]
+    Each,
+    /// All are staged and checked before the first is replaced; if one fails, all stay.
+    Together,
 }
 
 /// How long an update waits for more changes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::accounts::{Accounts, Kind};
 use super::document::{Span, Table, Value};
 use super::duration::DURATION_FORM;
-use super::model::{Cache, Command, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
+use super::model::{Cache, Command, Commit, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
@@ -61,6 +61,14 @@ pub(super) static RESOURCE: Schema = Schema {
             Default::Unset,
             "the upper bound of a random delay before an update, so that many hosts do not act at once. It does not delay \
              the first update, SIGHUP and `-onetime`. Go remco has no such key",
+        ),
+        key(
+            "commit",
+            Type::Text,
+            Default::Word("each"),
+            "`each`: the files of an update are replaced one by one, each with its check and reload, and one that fails does not \
+             hold up the others. `together`: see [Files that belong together](operation.md#files-that-belong-together). Go \
+             remco has no such key",
         ),
         key(
             "settle",
@@ -362,6 +370,7 @@ pub(super) fn parse(
             reload_timeout,
             reload_once: reader.boolean("reload_once"),
             splay,
+            commit: commit(reader),
             settle,
             guard: reader.table("guard").map(|table| guard(reader.report, &table)),
             cache,
@@ -388,6 +397,19 @@ fn settle(report: &Report, table: &Found<&Table>) -> Option<Settle> {
         report.error(max.span, "`max` of `settle` is less than `min`: an update waits at most `max`");
     }
     (!wrong).then_some(Settle { min, max: max.value })
+}
+
+fn commit(reader: &Reader) -> Commit {
+    let Some(found) = reader.filled("commit") else { return Commit::default() };
+    match found.value {
+        "each" => Commit::Each,
+        "together" => Commit::Together,
+        other => {
+            let shown = reader.report.show(found.span, other);
+            reader.report.error(found.span, format!("unknown `commit` {shown}: known are `each` and `together`"));
+            Commit::default()
+        }
+    }
 }
 
 fn guard(report: &Report, table: &Found<&Table>) -> Guard {

@@ -185,6 +185,7 @@ name = "haproxy"
         reload_cmd: None,
         reload_once: false,
         splay: Duration::ZERO,
+        commit: Commit::Each,
         cache: Cache::default(),
         settle: None,
         guard: None,

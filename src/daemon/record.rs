@@ -28,8 +28,8 @@ pub(super) struct Record {
     job: Option<Job>,
     /// The template that is staged or installed.
     file: usize,
-    /// A template whose new file is in place, until it is known whether a reload command follows.
-    installed: Option<usize>,
+    /// Templates whose new files are in place, until it is known whether they stay, and whether a reload command follows.
+    installed: Vec<usize>,
     /// How often the child was started.
     starts: u64,
     /// When the last update without a failure ended, in seconds since 1970.
@@ -66,7 +66,7 @@ impl Record {
             is_changed: true,
             job: None,
             file: 0,
-            installed: None,
+            installed: Vec::new(),
             starts: 0,
             last_success: None,
         }
@@ -105,11 +105,16 @@ impl Record {
             Event::Staged(Ok(())) => self.count(&list::STAGED, at),
             Event::Staged(Err(fault)) => self.not_staged(self.file, &fault.message, at),
             Event::Installed(Ok(_)) => {
-                self.installed = Some(self.file);
+                self.installed.push(self.file);
                 let file = &mut self.files[self.file];
                 (file.in_sync_since, file.last_change) = (Some(at.unix), Some(at.unix));
             }
-            Event::Installed(Err(fault)) => self.not_synced(self.file, &fault.message, at),
+            Event::Kept(Ok(())) => {}
+            Event::Installed(Err(fault)) | Event::Kept(Err(fault)) | Event::PutBack(Err(fault)) => {
+                self.not_synced(self.file, &fault.message, at);
+            }
+            // The failure is counted at the file that has failed.
+            Event::PutBack(Ok(())) => self.files[self.file].in_sync_since = None,
             Event::Ended(result) => self.ended(result.as_ref().map_err(|fault| &*fault.message).copied(), at),
             Event::Spawned(Ok(())) => {
                 self.starts += 1;
@@ -138,15 +143,22 @@ impl Record {
     pub(super) fn effects(&mut self, effects: &[Effect], at: At) {
         for effect in effects {
             match effect {
-                Effect::Stage(t) | Effect::Install(t) => self.file = *t,
+                Effect::Stage(t) | Effect::Keep(t) | Effect::Install(t) | Effect::PutBack(t) => self.file = *t,
                 Effect::Run(job) => self.job = Some(*job),
                 _ => {}
             }
+            if let Effect::PutBack(t) = effect {
+                self.installed.retain(|installed| installed != t);
+            }
         }
-        let reloads = |t: &usize| self.job == Some(Job::Reload(*t));
-        if self.installed.take_if(|t| !reloads(t)).is_some() {
-            self.count(&list::SYNCED, at);
+        // Files that are replaced together can still be put back.
+        if effects.iter().any(|effect| matches!(effect, Effect::Install(_) | Effect::PutBack(_))) {
+            return;
         }
+        let (reloaded, synced): (Vec<usize>, Vec<usize>) =
+            self.installed.drain(..).partition(|t| self.job == Some(Job::Reload(*t)));
+        self.installed = reloaded;
+        synced.iter().for_each(|_| self.count(&list::SYNCED, at));
     }
 
     fn ended(&mut self, result: Result<(), &str>, at: At) {
@@ -157,9 +169,11 @@ impl Record {
         match (job, result.is_ok()) {
             (Some(Job::Check(t)), false) => self.not_synced(t, result.err().unwrap_or_default(), at),
             // A reload that was owed belongs to a file that was counted before.
-            (Some(Job::Reload(t)), true) if self.installed.take() == Some(t) => self.count(&list::SYNCED, at),
+            (Some(Job::Reload(t)), true) if std::mem::take(&mut self.installed).contains(&t) => {
+                self.count(&list::SYNCED, at);
+            }
             (Some(Job::Reload(t)), false) => {
-                self.installed = None;
+                self.installed.clear();
                 self.files[t].last_error = result.err().map(str::to_owned);
                 self.count(&list::SYNC_ERRORS, at);
                 self.of_resource(&list::RELOAD_FAILURES, at);
@@ -382,6 +396,23 @@ mod tests {
                 "r_files_staged_total 1",
                 "r_files_sync_errors_total 1",
                 "r_template_errors_total{resource=\"app\",template=\"/a\"} 1",
+                "r_template_errors_total{resource=\"app\",template=\"/b\"} 1",
+            ],
+        );
+        // Of files that are replaced together those that are put back were never in sync.
+        check(
+            vec![
+                (Event::Installed(Ok(None)), vec![Effect::Install(1)]),
+                (Event::Installed(Err(fault())), vec![Effect::PutBack(0)]),
+                (Event::PutBack(Ok(())), vec![]),
+                (Event::Rendered(vec![Rendering::Differs, Rendering::Differs]), vec![Effect::Install(0)]),
+                (Event::Installed(Ok(None)), vec![Effect::Install(1)]),
+                (Event::Installed(Ok(None)), vec![Effect::Run(Job::Reload(0))]),
+                (Event::Ended(Ok(())), vec![]),
+            ],
+            &[
+                "r_files_sync_errors_total 1",
+                "r_files_synced_total 2",
                 "r_template_errors_total{resource=\"app\",template=\"/b\"} 1",
             ],
         );

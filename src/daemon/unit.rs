@@ -18,8 +18,8 @@ use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Change, Id, Pool, Report};
-use crate::config::{self, Mode, signal_name};
-use crate::host::files::{self, Checked, Comparison, Destination, Present, Stage, Trial};
+use crate::config::{self, Commit, Mode, signal_name};
+use crate::host::files::{self, Aside, Checked, Comparison, Destination, Present, Stage, Trial};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
@@ -115,6 +115,8 @@ struct Output {
     /// The result of the present update that is not installed yet.
     content: Vec<u8>,
     stage: Option<Stage>,
+    /// The old file, until all files of the update are in place.
+    aside: Option<Aside>,
     /// The result in a file for its check command, where nothing is installed.
     trial: Option<Trial>,
     /// What a run that only looks has seen of it.
@@ -154,6 +156,7 @@ impl Unit {
     ) -> Unit {
         let plan = Plan {
             mode,
+            together: config.commit == Commit::Together,
             templates: plans_of(&config, purpose),
             backends: config.backends.iter().map(|options| options.kind.name().to_owned()).collect(),
             is_preview: !purpose.writes(),
@@ -176,7 +179,7 @@ impl Unit {
             state: Resource::new(plan, random::below(u64::MAX)),
             purpose,
             store: Rc::new(Store::new(config.backends.len())),
-            outputs: config.templates.iter().map(|template| Output::new(template, purpose)).collect(),
+            outputs: config.templates.iter().map(|template| Output::new(template, &config, purpose)).collect(),
             is_uncompiled: purpose != Purpose::Keys,
             missing: config.backends.iter().map(backend::missing).collect(),
             is_counted: vec![false; config.backends.len()],
@@ -537,6 +540,12 @@ impl Unit {
                 Some(Event::Installed(Ok(None)))
             }
             Effect::Install(t) => Some(Event::Installed(self.install(t))),
+            Effect::Keep(t) => Some(Event::Kept(self.keep(t))),
+            Effect::PutBack(t) => Some(Event::PutBack(self.put_back(t))),
+            Effect::Forget(t) => {
+                self.outputs[t].aside = None;
+                None
+            }
             Effect::Discard(t) => {
                 (self.outputs[t].stage, self.outputs[t].trial) = (None, None);
                 None
@@ -763,13 +772,27 @@ impl Unit {
         });
     }
 
+    fn keep(&mut self, t: usize) -> Result<(), Fault> {
+        let output = &mut self.outputs[t];
+        output.aside = Some(output.destination.keep()?);
+        Ok(())
+    }
+
+    fn put_back(&mut self, t: usize) -> Result<(), Fault> {
+        let output = &mut self.outputs[t];
+        let aside = output.aside.take().expect("what is put back was kept before");
+        // The destination has not the result of the last render any more.
+        output.current = Current::default();
+        Ok(output.destination.put_back(aside)?)
+    }
+
     fn log(&self, line: Line) {
         self.logger.log(&about(&self.config, line));
     }
 }
 
 impl Output {
-    fn new(template: &config::Template, purpose: Purpose) -> Output {
+    fn new(template: &config::Template, resource: &config::Resource, purpose: Purpose) -> Output {
         let destination = Destination {
             path: template.dst.clone(),
             mode: template.mode,
@@ -783,6 +806,9 @@ impl Output {
         };
         if purpose.writes() {
             destination.sweep();
+            if resource.commit == Commit::Together {
+                destination.sweep_kept();
+            }
         }
         Output {
             destination,
@@ -790,6 +816,7 @@ impl Output {
             current: Current::default(),
             content: Vec::new(),
             stage: None,
+            aside: None,
             trial: None,
             outcome: Outcome::default(),
             written: None,

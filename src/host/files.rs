@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
+pub use aside::Aside;
 use aside::Kept;
 use attributes::{Attributes, Permissions};
 use place::{Found, Lost, Place, Target, descriptor, locate, parent};
@@ -391,6 +392,60 @@ impl Destination {
         }
         result?;
         Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
+    }
+
+    /// Keeps the present file beside the destination, to be put back.
+    ///
+    /// # Errors
+    /// It can be neither linked nor copied.
+    pub fn keep(&self) -> Result<Aside, String> {
+        let place = match self.locate()? {
+            Some(Target::Regular(place)) => place,
+            // The directory will be there with the new file; what was written to a device cannot be taken back.
+            Some(Target::Special(_) | Target::Descriptor(_)) | None => return Ok(Aside::nothing()),
+        };
+        let name = aside::kept_name(&place);
+        let is_new = place.found.is_none();
+        if !is_new {
+            let kept = aside::keep(&place, &name, self.kept(&place));
+            kept.map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
+        }
+        Ok(Aside::new(place, name, is_new, self.seen.clone()))
+    }
+
+    /// Puts the kept file back; a destination that did not exist is removed.
+    ///
+    /// # Errors
+    /// The new file is still in place, unless the message says otherwise.
+    pub fn put_back(&self, aside: Aside) -> Result<(), String> {
+        let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
+        let Some(was) = aside.place() else {
+            return Err(failed(&io::Error::other("what was written to a device, or in a new directory, stays")));
+        };
+        let now = match self.locate()? {
+            Some(Target::Regular(now)) if now.is(was) => now,
+            Some(_) | None => return Err(failed(&io::Error::other("its path has changed"))),
+        };
+        if now.found.is_some() && self.kept(&now) == Kept::Copied && !aside.is_new() {
+            let content = aside.content().map_err(|e| failed(&e))?;
+            self.overwrite(&now, &content, &mut Vec::new())?;
+            aside.give_permissions(&now).map_err(|e| failed(&e))?;
+        } else {
+            aside.restore().map_err(|e| failed(&e))?;
+        }
+        *self.seen.0.borrow_mut() = aside.seen().0.borrow().clone();
+        if self.durability == Durability::Full {
+            // The old file is back. After a power cut it may be the new one, which the next start sees.
+            let _ = fsync(&now.dir);
+        }
+        Ok(())
+    }
+
+    /// Removes a kept file that a crash has left.
+    pub fn sweep_kept(&self) {
+        if let Ok(Some(Target::Regular(place))) = self.locate() {
+            aside::discard(&place.dir, &aside::kept_name(&place));
+        }
     }
 
     /// How the present file can be kept: one that is written to has to be copied.

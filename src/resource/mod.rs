@@ -2,6 +2,7 @@
 //! and when to retry. Never touches files, processes or the clock and never logs: it takes events and returns effects.
 
 mod child;
+mod commit;
 mod fault;
 mod guard;
 mod settle;
@@ -13,6 +14,7 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::state::debts::Debts;
 use child::{Child, Exit};
+use commit::Commit;
 use fault::{Faults, Subject};
 use settle::Settle;
 
@@ -53,6 +55,8 @@ pub struct Resource {
 pub struct Plan {
     /// Once, or until the program is stopped.
     pub mode: Mode,
+    /// Whether all files of an update are staged and checked before the first is replaced, and none if one cannot be.
+    pub together: bool,
     /// In the order they are rendered and installed.
     pub templates: Vec<TemplatePlan>,
     /// The names of the backends in merge order.
@@ -124,6 +128,10 @@ pub enum Event {
     Rendered(Vec<Rendering>),
     /// Answers [`Effect::Stage`].
     Staged(Result<(), Fault>),
+    /// Answers [`Effect::Keep`].
+    Kept(Result<(), Fault>),
+    /// Answers [`Effect::PutBack`].
+    PutBack(Result<(), Fault>),
     /// Answers [`Effect::Install`]: the file is installed, perhaps with a warning.
     Installed(Result<Option<String>, Fault>),
     /// Answers [`Effect::Run`]: the command has ended, or could not be started.
@@ -150,7 +158,7 @@ pub enum Event {
     },
 }
 
-/// An effect to perform. Every effect but `Accept`, `Discard`, `SignalChild` and `Log` is answered by one event.
+/// An effect to perform. Every effect but `Accept`, `Discard`, `Forget`, `SignalChild` and `Log` is answered by one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Count the present keys for the guard. If the update is accepted, these keys are rendered.
@@ -165,6 +173,12 @@ pub enum Effect {
     Install(usize),
     /// Remove the staged file.
     Discard(usize),
+    /// Keep the present file beside its destination.
+    Keep(usize),
+    /// Move the kept file to its destination; remove the destination if there was none.
+    PutBack(usize),
+    /// Remove the kept file.
+    Forget(usize),
     /// Run a command of the configuration.
     Run(Job),
     /// Start the child.
@@ -224,6 +238,8 @@ enum Update {
     Judging,
     Rendering,
     Working(Round, Step),
+    /// The files of the round are replaced together.
+    Committing(Round, Commit),
 }
 
 /// One pass over the templates.
@@ -272,7 +288,7 @@ enum Service {
 }
 
 /// Reloads that an installed file requires and that have not succeeded yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Owed {
     /// At the template after which the command runs ([`TemplatePlan::reloaded_by`]).
     templates: Vec<bool>,
@@ -349,20 +365,21 @@ impl Resource {
 
     /// The reloads that are owed.
     pub fn debts(&self) -> Debts {
-        self.debts_of(&self.owed.templates, self.owed.resource)
+        self.debts_of(&self.owed)
     }
 
-    /// The reloads that are owed once a template is installed.
+    /// The reloads that are owed once a template is installed, and with it all files that are replaced together.
     pub fn debts_with(&self, t: usize) -> Debts {
-        let mut templates = self.owed.templates.clone();
-        let (by, is_owed) = self.reload_with(t);
-        templates[by] = is_owed;
-        self.debts_of(&templates, self.owed.resource || self.requires_resource_reload())
+        let owed = match &self.update {
+            Update::Committing(_, commit) => self.owed_behind(commit),
+            _ => self.owed_with(&[t]),
+        };
+        self.debts_of(&owed)
     }
 
-    fn debts_of(&self, templates: &[bool], resource: bool) -> Debts {
-        let owed = self.plan.templates.iter().zip(templates).filter(|(_, owed)| **owed);
-        Debts { templates: owed.map(|(template, _)| template.dst.clone()).collect(), resource }
+    fn debts_of(&self, owed: &Owed) -> Debts {
+        let templates = self.plan.templates.iter().zip(&owed.templates).filter(|(_, owed)| **owed);
+        Debts { templates: templates.map(|(template, _)| template.dst.clone()).collect(), resource: owed.resource }
     }
 
     /// Whether an update has succeeded since the last call of [`Resource::take_success`].
@@ -388,7 +405,7 @@ impl Resource {
                 let all = [child, self.retry.at, self.service.restart_at(), self.settle.due()];
                 all.into_iter().flatten().min()
             }
-            Update::Judging | Update::Rendering | Update::Working(..) => child,
+            Update::Judging | Update::Rendering | Update::Working(..) | Update::Committing(..) => child,
         }
     }
 
@@ -438,7 +455,13 @@ impl Resource {
             Event::Due => self.came_due(now, &mut effects),
             Event::Spawned(result) => self.spawned(result, now, &mut effects),
             Event::ChildExited { how, status } => self.child_exited(how, status, now, &mut effects),
-            Event::Judged(_) | Event::Rendered(_) | Event::Staged(_) | Event::Installed(_) | Event::Ended(_) => {
+            Event::Judged(_)
+            | Event::Kept(_)
+            | Event::PutBack(_)
+            | Event::Rendered(_)
+            | Event::Staged(_)
+            | Event::Installed(_)
+            | Event::Ended(_) => {
                 self.answered(event, now, &mut effects);
             }
         }
@@ -514,8 +537,12 @@ impl Resource {
             }
             (Update::Rendering, Event::Rendered(renderings)) => {
                 let round = Round { renderings, outcome: Outcome::Good };
-                self.template(round, 0, now, effects)
+                match self.plan.together {
+                    true => self.commit(round, now, effects),
+                    false => self.template(round, 0, now, effects),
+                }
             }
+            (Update::Committing(round, commit), event) => self.committed(round, commit, event, now, effects),
             (Update::Working(round, Step::Staging(t)), Event::Staged(Ok(()))) => {
                 if self.plan.templates[t].check && !self.start_stands_in_for_checks() {
                     effects.push(Effect::Run(Job::Check(t)));
@@ -642,26 +669,24 @@ impl Resource {
         };
         effects.push(Effect::Log(self.about(t, Level::Info, what)));
         self.recovered(Subject::Template(t), effects);
-        let (by, is_owed) = self.reload_with(t);
-        self.owed.templates[by] = is_owed;
-        self.owed.resource |= self.requires_resource_reload();
-        // The first files of a resource owe no reload: start_cmd and the start of the child read them.
-        if self.is_up() {
-            self.owed.child = self.child.is_some();
+        self.owed = self.owed_with(&[t]);
+    }
+
+    /// What is owed once templates are installed, in this order.
+    fn owed_with(&self, templates: &[usize]) -> Owed {
+        let mut owed = self.owed.clone();
+        for t in templates {
+            let TemplatePlan { reload, reloaded_by: by, .. } = self.plan.templates[*t];
+            let reload = reload && !self.start_stands_in_for_reloads();
+            // Another template may owe the same command.
+            owed.templates[by] = reload || owed.templates[by] && by != *t;
+            owed.resource |= self.is_up() && self.plan.reload && self.plan.mode == Mode::Watch;
+            // The first files of a resource owe no reload: start_cmd and the start of the child read them.
+            if self.is_up() {
+                owed.child = self.child.is_some();
+            }
         }
-    }
-
-    /// The template whose reload command follows the installation of a template, and whether the command is owed then.
-    fn reload_with(&self, t: usize) -> (usize, bool) {
-        let TemplatePlan { reload, reloaded_by, .. } = self.plan.templates[t];
-        let reload = reload && !self.start_stands_in_for_reloads();
-        // Another template may owe the same command.
-        (reloaded_by, reload || self.owed.templates[reloaded_by] && reloaded_by != t)
-    }
-
-    /// Whether a template that was installed requires the resource's reload command.
-    fn requires_resource_reload(&self) -> bool {
-        self.is_up() && self.plan.reload && self.plan.mode == Mode::Watch
+        owed
     }
 
     /// The old file stays. An owed reload of this template and the other templates are not held up.
@@ -784,7 +809,11 @@ impl Resource {
                 };
             }
             // The start was the child's reload.
-            update @ (Update::Idle | Update::Judging | Update::Rendering | Update::Working(..)) => {
+            update @ (Update::Idle
+            | Update::Judging
+            | Update::Rendering
+            | Update::Working(..)
+            | Update::Committing(..)) => {
                 self.update = update;
                 self.child_has_reloaded(now, effects);
             }

@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod commit;
 mod debts;
 mod guard;
 mod settle;
@@ -16,6 +17,7 @@ struct Bench {
 fn plan(mode: Mode, templates: &[&str]) -> Plan {
     Plan {
         mode,
+        together: false,
         templates: templates
             .iter()
             .enumerate()

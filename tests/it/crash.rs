@@ -13,6 +13,8 @@ use crate::support::{Finished, LIMIT, TempDir, Trace, in_own_namespace, remco, r
 struct Scene {
     /// Keys of the top level.
     top: &'static str,
+    /// Further keys of the resource.
+    resource: &'static str,
     /// Further keys of each template; the files are `out/a`, `out/b` and so on.
     templates: &'static [&'static str],
     before: Option<State>,
@@ -72,13 +74,15 @@ fn with_list(state: State) -> State {
 const LIST: &str = "system.posix_acl_access";
 
 fn new_file() -> Scene {
-    Scene { top: "", templates: &[""], before: None, after: state("new\n", 0o644, me()), written: Written::Whole }
+    let after = state("new\n", 0o644, me());
+    Scene { top: "", resource: "", templates: &[""], before: None, after, written: Written::Whole }
 }
 
 fn replaced_file() -> Scene {
     let before = state("the old one\n", 0o604, me());
     Scene {
         top: "",
+        resource: "",
         templates: &[""],
         before: Some(before),
         after: state("new\n", 0o604, me()),
@@ -92,6 +96,7 @@ fn owner_and_mode() -> Scene {
     match rustix::process::geteuid().is_root() {
         true => Scene {
             top: "",
+            resource: "",
             templates: &["mode = \"0640\"\nUID = 12345\nGID = 23456"],
             before: Some(before),
             after: state("new\n", 0o640, (12345, 23456)),
@@ -99,6 +104,7 @@ fn owner_and_mode() -> Scene {
         },
         false => Scene {
             top: "",
+            resource: "",
             templates: &["mode = \"0640\""],
             before: Some(before),
             after: state("new\n", 0o640, me()),
@@ -118,7 +124,7 @@ fn list_and_mode() -> Option<Scene> {
         let _ = std::io::stderr().write_all(text.as_bytes());
         return None;
     }
-    Some(Scene { top: "", templates: &["mode = \"0660\""], before: Some(before), after, written: Written::Whole })
+    Some(Scene { templates: &["mode = \"0660\""], before: Some(before), after, ..replaced_file() })
 }
 
 fn in_place() -> Scene {
@@ -129,10 +135,24 @@ fn several_templates() -> Scene {
     Scene { templates: &["", "check_cmd = \"true\"", "reload_cmd = \"true\""], ..replaced_file() }
 }
 
+/// All are checked, and each is reloaded.
+fn together() -> Scene {
+    const BOTH: &str = "check_cmd = \"true\"\nreload_cmd = \"true\"";
+    Scene { templates: &["check_cmd = \"true\"", BOTH, ""], resource: TOGETHER, ..replaced_file() }
+}
+
+/// What is put back is that there was no file.
+fn together_and_new() -> Scene {
+    Scene { templates: &["", ""], resource: TOGETHER, ..new_file() }
+}
+
+const TOGETHER: &str = "commit = \"together\"\n";
+
 fn mounted_file() -> Scene {
     let before = state(&"the old one, longer than the new one\n".repeat(1000), 0o604, me());
     Scene {
         top: "",
+        resource: "",
         templates: &["mode = \"0640\""],
         before: Some(before),
         after: state("new\n", 0o640, me()),
@@ -150,7 +170,7 @@ impl Scene {
         let dir = TempDir::new();
         dir.write("data.json", r#"{"text": "new"}"#);
         dir.write("app.tmpl", "{{ getv(\"/text\") }}\n");
-        let mut config = format!("{}[[resource]]\nname = \"app\"\n", self.top);
+        let mut config = format!("{}[[resource]]\nname = \"app\"\n{}", self.top, self.resource);
         for (keys, name) in self.templates.iter().zip(NAMES) {
             config += &format!("[[resource.template]]\nsrc = \"app.tmpl\"\ndst = \"out/{name}\"\n{keys}\n");
         }
@@ -264,13 +284,19 @@ impl Scene {
                 assert_eq!(state, &self.before, "killed in {call:?}");
             }
             let staged = litter(dir);
-            let ours: Vec<&String> = staged.iter().filter(|name| *name != FOREIGN).collect();
-            assert!(ours.len() <= 1, "killed in {call:?}: {staged:?}");
+            let ours = staged.iter().filter(|name| *name != FOREIGN);
+            let (kept, ours): (Vec<&String>, Vec<&String>) = ours.partition(|name| name.contains(".old"));
+            let most = if self.resource == TOGETHER { self.templates.len() } else { 1 };
+            assert!(ours.len() <= most && kept.len() <= most - usize::from(most == 1), "{call:?}: {staged:?}");
+            assert!(
+                kept.is_empty() || new > 0 || ours.len() == most,
+                "kept before all is staged, {call:?}: {staged:?}"
+            );
             // Until it is complete nobody else can read it.
-            let stage = ours.first().and_then(|name| found(dir, name));
-            let is_open = |stage: &State| stage.mode != 0o600 || stage.owner != me();
-            let early = stage.filter(|stage| is_open(stage) && stage.content != self.after.content);
-            assert_eq!(early, None, "killed in {call:?}");
+            for stage in ours.iter().filter_map(|name| found(dir, name)) {
+                let is_open = stage.mode != 0o600 || stage.owner != me();
+                assert!(!is_open || stage.content == self.after.content, "killed in {call:?}: {stage:?}");
+            }
         });
         // Where commands run, the order of calls is the scheduler's, and a name may have one call less.
         let spared = if self.templates.len() > 1 { calls.len() / 4 } else { 0 };
@@ -302,6 +328,9 @@ impl Scene {
                             "{fault} in {call:?}: {state:?}"
                         );
                     }
+                    let is_new = |name: &&str| found(dir, name).as_ref() == Some(&self.after);
+                    let count = self.names().iter().copied().filter(is_new).count();
+                    assert!(self.resource != TOGETHER || count == 0, "{fault} in {call:?}: {count} are new");
                     assert!(finished.log.contains("failed to process"), "{fault} in {call:?}:\n{}", finished.log);
                     assert!(finished.log.contains("out/"), "{fault} in {call:?}:\n{}", finished.log);
                 }
@@ -328,6 +357,7 @@ fn errors(call: &Call) -> &'static [&'static str] {
         "write" => &["ENOSPC", "EIO"],
         "fsync" | "fdatasync" | "ftruncate" | "lseek" | "statx" | "fstat" | "newfstatat" | "read" => &["EIO"],
         "fgetxattr" | "flistxattr" | "fremovexattr" => &["EIO"],
+        "link" | "linkat" => &["EPERM", "EIO"],
         "rename" | "renameat" | "renameat2" => &["EIO", "EACCES", "EROFS"],
         "fchmod" | "fchown" => &["EPERM", "EROFS"],
         "flock" => &["ENOLCK"],
@@ -374,8 +404,15 @@ fn several_templates_are_replaced_in_order() {
 /// With `state_dir` no reload is lost: the next start makes up what a killed program owes, and the start behind it owes nothing.
 #[test]
 fn a_reload_is_made_up_wherever_the_program_is_killed() {
-    let templates = &["reload_cmd = \"echo >> reloads\""];
-    let scene = Scene { top: "state_dir = \"state\"\n", templates, ..replaced_file() };
+    let alone = &["reload_cmd = \"echo >> reloads\""];
+    made_up_everywhere(&Scene { top: STATE_DIR, templates: alone, ..replaced_file() });
+    let together = &["", "reload_cmd = \"echo >> reloads\"", ""];
+    made_up_everywhere(&Scene { top: STATE_DIR, resource: TOGETHER, templates: together, ..replaced_file() });
+}
+
+const STATE_DIR: &str = "state_dir = \"state\"\n";
+
+fn made_up_everywhere(scene: &Scene) {
     let (mut replaced, mut made_up) = (0, 0);
     for call in scene.calls() {
         let dir = scene.folder();
@@ -396,6 +433,18 @@ fn a_reload_is_made_up_wherever_the_program_is_killed() {
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn files_that_belong_together_are_finished_by_the_next_start() {
+    together().killed_everywhere();
+    together_and_new().killed_everywhere();
+}
+
+#[test]
+fn errors_keep_all_files_that_belong_together() {
+    together().fails_everywhere();
+    together_and_new().fails_everywhere();
 }
 
 #[test]

@@ -3,14 +3,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::Seen;
 use super::attributes::{self, Attributes};
-use super::place::{Found, Place};
+use super::place::{Found, Place, open_regular};
 
 /// Whether a link will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,85 @@ pub enum Kept {
     Linked,
     /// The old file itself will be written to.
     Copied,
+}
+
+/// What an old file was, and where it is kept. Dropping it removes the kept file.
+#[derive(Debug)]
+pub struct Aside {
+    /// `None`: nothing can be put back.
+    kept: Option<(Place, OsString)>,
+    /// There was no file.
+    is_new: bool,
+    seen: Seen,
+}
+
+impl Aside {
+    pub(super) fn nothing() -> Aside {
+        Aside { kept: None, is_new: true, seen: Seen::default() }
+    }
+
+    pub(super) fn new(place: Place, name: OsString, is_new: bool, seen: Seen) -> Aside {
+        Aside { kept: Some((place, name)), is_new, seen }
+    }
+
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.kept.as_ref().map(|(place, _)| place)
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Renames the kept file to its place, or removes what is there if there was none.
+    pub(super) fn restore(&self) -> io::Result<()> {
+        let Some((place, name)) = &self.kept else { return Ok(()) };
+        match self.is_new {
+            true => match unlinkat(&place.dir, &place.name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(e) => Err(e.into()),
+            },
+            false => Ok(renameat(&place.dir, name, &place.dir, &place.name)?),
+        }
+    }
+
+    /// The bytes of the kept file.
+    pub(super) fn content(&self) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        if let Some((place, name)) = &self.kept {
+            open_regular(&place.dir, name, OFlags::RDONLY)?.0.read_to_end(&mut content)?;
+        }
+        Ok(content)
+    }
+
+    /// Gives the file at a place the owner and mode of the kept one.
+    pub(super) fn give_permissions(&self, place: &Place) -> io::Result<()> {
+        let Some(was) = self.place().and_then(|place| place.found) else { return Ok(()) };
+        let file = place.open(OFlags::RDWR)?;
+        let now = Found::of(&rustix::fs::fstat(&file)?);
+        if (was.uid, was.gid) != (now.uid, now.gid) {
+            fchown(&file, Some(Uid::from_raw(was.uid)), Some(Gid::from_raw(was.gid)))?;
+        }
+        Ok(fchmod(&file, Mode::from_raw_mode(was.mode))?)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if let Some((place, name)) = &self.kept {
+            discard(&place.dir, name);
+        }
+    }
+}
+
+/// The name of a kept file; like that of a stage, it stays the same for later builds.
+pub fn kept_name(place: &Place) -> OsString {
+    let mut name = place.name.clone();
+    name.push(".old");
+    super::stage::fixed_name(&name)
 }
 
 /// Gives the file at a place a second name in its directory. A file that has that name is removed first.

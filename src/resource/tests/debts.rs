@@ -7,7 +7,8 @@ use super::*;
 
 fn random_plan(random: &mut Random) -> Plan {
     let templates = ["r", "", "rc"];
-    Plan { reload: random.below(2) == 0, start: random.below(4) == 0, ..plan(Mode::Watch, &templates) }
+    let (reload, start, together) = (random.below(2) == 0, random.below(4) == 0, random.below(2) == 0);
+    Plan { reload, start, together, ..plan(Mode::Watch, &templates) }
 }
 
 fn outcome(random: &mut Random) -> Result<(), Fault> {
@@ -26,6 +27,8 @@ fn answer(effect: &Effect, random: &mut Random) -> Option<Event> {
             Some(Event::Rendered((0..3).map(|_| one(random)).collect()))
         }
         Effect::Stage(_) => Some(Event::Staged(outcome(random))),
+        Effect::Keep(_) => Some(Event::Kept(outcome(random))),
+        Effect::PutBack(_) => Some(Event::PutBack(outcome(random))),
         Effect::Install(_) => Some(Event::Installed(outcome(random).map(|()| None))),
         Effect::Run(_) => Some(Event::Ended(outcome(random))),
         _ => None,
@@ -34,11 +37,13 @@ fn answer(effect: &Effect, random: &mut Random) -> Option<Event> {
 
 #[test]
 fn what_is_written_before_a_rename_is_owed_behind_it() {
-    let (mut installed, mut owed) = (0, 0);
+    let (mut installed, mut owed, mut put_back) = (0, 0, 0);
     for seed in 0..2000 {
         let mut random = Random::new(seed);
         let plan = random_plan(&mut random);
         let mut bench = Bench::new(plan.clone());
+        // What is owed before the first rename of files that are replaced together.
+        let mut at_first = None;
         let mut effects = VecDeque::from(bench.on(loaded()));
         for _ in 0..60 {
             let Some(effect) = effects.pop_front() else {
@@ -55,13 +60,35 @@ fn what_is_written_before_a_rename_is_owed_behind_it() {
                 Effect::Install(t) => bench.resource.debts_with(t),
                 _ => before.clone(),
             };
+            match effect {
+                Effect::Render => at_first = None,
+                Effect::Install(_) if plan.together => {
+                    _ = at_first.get_or_insert_with(|| (before.clone(), written.clone()))
+                }
+                _ => {}
+            }
             let is_installed = matches!(event, Event::Installed(Ok(_)));
+            let is_put_back = matches!(event, Event::Installed(Err(_))) && plan.together;
             let is_failure = matches!(event, Event::Installed(Err(_)) | Event::Ended(Err(_)) | Event::Staged(_));
-            effects.extend(bench.on(event));
+            let next = bench.on(event);
+            let is_last = !next.iter().any(|effect| matches!(effect, Effect::Install(_)));
+            effects.extend(next);
             let after = bench.resource.debts();
             if is_installed {
-                assert_eq!(after, written, "seed {seed}");
+                match &at_first {
+                    // One write for all of them.
+                    Some((_, first)) => assert_eq!(&written, first, "seed {seed}"),
+                    None => assert_eq!(after, written, "seed {seed}"),
+                }
+                assert!(covers(&written, &after) && (!is_last || written == after), "seed {seed}");
                 installed += 1;
+            } else if is_put_back {
+                assert_eq!(
+                    Some(&after),
+                    at_first.as_ref().map(|(before, _)| before),
+                    "seed {seed}: as before the update"
+                );
+                put_back += usize::from(before != after);
             } else if is_failure {
                 assert_eq!(after, before, "seed {seed}: only a reload that succeeded is no longer owed");
             }
@@ -72,7 +99,11 @@ fn what_is_written_before_a_rename_is_owed_behind_it() {
             owed += usize::from(!after.is_empty());
         }
     }
-    assert!(installed > 1000 && owed > 1000, "{installed} {owed}");
+    assert!(installed > 1000 && owed > 1000 && put_back > 30, "{installed} {owed} {put_back}");
+}
+
+fn covers(one: &Debts, other: &Debts) -> bool {
+    other.templates.iter().all(|dst| one.templates.contains(dst)) && one.resource >= other.resource
 }
 
 #[test]

@@ -1,0 +1,161 @@
+//! Files that are replaced together (`commit = "together"`): all are staged and checked before the first is renamed, and a
+//! rename that fails puts back those before it. The reloads that follow are those of `resource`. Touches no file.
+
+use std::time::Instant;
+
+use super::{Effect, Event, Job, Owed, Rendering, Resource, Round, Subject, Update};
+use crate::log::Level;
+
+/// How far the files of an update are. They are handled in their order, one step of all before the next step of any.
+#[derive(Debug)]
+pub(super) struct Commit {
+    /// The templates whose files are replaced; at least one.
+    files: Vec<usize>,
+    /// The one of them that the step is at.
+    at: usize,
+    step: Step,
+    /// What was owed before the first rename; `None`: it has not come.
+    owed: Option<Owed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Staging,
+    Checking,
+    /// The old files get second names, to be put back.
+    Keeping,
+    Installing,
+    /// Backwards, from the file before the one that failed.
+    PuttingBack,
+}
+
+impl Resource {
+    /// Begins with the rendered templates of an update. If one has failed, no file is replaced.
+    pub(super) fn commit(&mut self, mut round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        let has_failed = round.renderings.iter().any(|rendering| matches!(rendering, Rendering::Failed(_)));
+        let differs = |(t, rendering): (usize, &mut Rendering)| {
+            let differs = matches!(rendering, Rendering::Differs);
+            if differs {
+                // Nothing is left to do for it when the round comes to it.
+                *rendering = Rendering::Interrupted;
+            }
+            differs.then_some(t)
+        };
+        let files: Vec<usize> = round.renderings.iter_mut().enumerate().filter_map(differs).collect();
+        if has_failed || files.is_empty() {
+            return self.template(round, 0, now, effects);
+        }
+        for t in &files {
+            effects.push(Effect::Log(self.about(*t, Level::Info, "target config out of sync")));
+        }
+        effects.push(Effect::Stage(files[0]));
+        Update::Committing(round, Commit { files, at: 0, step: Step::Staging, owed: None })
+    }
+
+    /// Handles the answer to an effect of the commit.
+    pub(super) fn committed(
+        &mut self,
+        mut round: Round,
+        mut commit: Commit,
+        event: Event,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> Update {
+        let t = commit.files[commit.at];
+        let fault = match (commit.step, event) {
+            (Step::Staging, Event::Staged(Ok(()))) => {
+                if self.plan.templates[t].check && !self.start_stands_in_for_checks() {
+                    commit.step = Step::Checking;
+                    effects.push(Effect::Run(Job::Check(t)));
+                    return Update::Committing(round, commit);
+                }
+                None
+            }
+            (Step::Checking, Event::Ended(Ok(()))) | (Step::Keeping, Event::Kept(Ok(()))) => None,
+            (Step::Installing, Event::Installed(Ok(warning))) => {
+                self.installed(t, warning, effects);
+                None
+            }
+            (Step::PuttingBack, Event::PutBack(result)) => {
+                match result {
+                    Ok(()) => effects.push(Effect::Log(self.about(t, Level::Info, "the old target config is back"))),
+                    Err(fault) => {
+                        // The new file stays in place, so it is made known.
+                        self.failed_in(&mut round, Subject::Template(t), fault, effects);
+                        self.owed = self.owed_with(&[t]);
+                    }
+                }
+                return self.put_back(round, commit, now, effects);
+            }
+            (
+                Step::Staging | Step::Checking | Step::Keeping | Step::Installing,
+                Event::Staged(Err(fault))
+                | Event::Ended(Err(fault))
+                | Event::Kept(Err(fault))
+                | Event::Installed(Err(fault)),
+            ) => Some(fault),
+            (step, event) => {
+                debug_assert!(false, "{event:?} answers nothing in {step:?}");
+                return Update::Committing(round, commit);
+            }
+        };
+        if let Some(fault) = fault {
+            self.failed_in(&mut round, Subject::Template(t), fault, effects);
+            effects.extend(commit.files.iter().map(|t| Effect::Discard(*t)));
+            if commit.step != Step::Installing {
+                effects.extend(commit.files.iter().map(|t| Effect::Forget(*t)));
+                return self.template(round, 0, now, effects);
+            }
+            effects.extend(commit.files[commit.at..].iter().map(|t| Effect::Forget(*t)));
+            self.owed = commit.owed.take().unwrap_or_else(|| self.owed.clone());
+            commit.step = Step::PuttingBack;
+            return self.put_back(round, commit, now, effects);
+        }
+        commit.at += 1;
+        if commit.at == commit.files.len() {
+            commit.at = 0;
+            commit.step = match commit.step {
+                // A single file is replaced as a whole anyway.
+                Step::Staging | Step::Checking if commit.files.len() > 1 && !self.plan.is_preview => Step::Keeping,
+                Step::Staging | Step::Checking | Step::Keeping => Step::Installing,
+                Step::Installing | Step::PuttingBack => {
+                    effects.extend(commit.files.iter().map(|t| Effect::Forget(*t)));
+                    return self.template(round, 0, now, effects);
+                }
+            };
+            if commit.step == Step::Installing {
+                commit.owed = Some(self.owed.clone());
+            }
+        } else if commit.step == Step::Checking {
+            commit.step = Step::Staging;
+        }
+        let t = commit.files[commit.at];
+        let effect = match commit.step {
+            Step::Keeping => Effect::Keep(t),
+            Step::Installing => {
+                effects.push(Effect::Log(self.about(t, Level::Debug, "overwriting target config")));
+                Effect::Install(t)
+            }
+            Step::Staging | Step::Checking | Step::PuttingBack => Effect::Stage(t),
+        };
+        effects.push(effect);
+        Update::Committing(round, commit)
+    }
+
+    /// What is owed once all files are in place, where the answer to the first rename or a later one is awaited.
+    pub(super) fn owed_behind(&self, commit: &Commit) -> Owed {
+        self.owed_with(commit.files.get(commit.at..).unwrap_or_default())
+    }
+
+    /// Puts back the file before the present one.
+    fn put_back(&mut self, round: Round, mut commit: Commit, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        match commit.at.checked_sub(1) {
+            Some(before) => {
+                commit.at = before;
+                effects.push(Effect::PutBack(commit.files[before]));
+                Update::Committing(round, commit)
+            }
+            None => self.template(round, 0, now, effects),
+        }
+    }
+}

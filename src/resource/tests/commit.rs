@@ -1,0 +1,203 @@
+//! Files that are replaced together: all of them or none, whatever fails.
+//! No clock but the one in the test.
+
+use super::*;
+
+fn together(templates: &[&str]) -> Bench {
+    Bench::new(Plan { together: true, ..plan(Mode::Watch, templates) })
+}
+
+fn all_differ(count: usize) -> Event {
+    Event::Rendered((0..count).map(|_| Rendering::Differs).collect())
+}
+
+fn kept() -> Event {
+    Event::Kept(Ok(()))
+}
+
+fn put_back() -> Event {
+    Event::PutBack(Ok(()))
+}
+
+#[test]
+fn all_are_checked_before_the_first_is_renamed_and_reloads_follow() {
+    let mut bench = together(&["cr", "", "r"]);
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (all_differ(3), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Stage(2)]),
+        (staged(), vec![Effect::Keep(0)]),
+        (kept(), vec![Effect::Keep(1)]),
+        (kept(), vec![Effect::Keep(2)]),
+        (kept(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Install(1)]),
+        (installed(), vec![Effect::Install(2)]),
+        (installed(), vec![Effect::Forget(0), Effect::Forget(1), Effect::Forget(2), Effect::Run(Job::Reload(0))]),
+        (ended(), vec![Effect::Run(Job::Reload(2))]),
+        (ended(), vec![]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn a_preview_keeps_no_old_file() {
+    let mut bench = Bench::new(Plan { together: true, is_preview: true, ..plan(Mode::OneShot, &["c", ""]) });
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (all_differ(2), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Run(Job::Check(0))]),
+        (ended(), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Install(1)]),
+        (installed(), vec![Effect::Forget(0), Effect::Forget(1)]),
+    ]);
+    assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
+}
+
+#[test]
+fn one_that_fails_leaves_all() {
+    let mut bench = together(&["", "c"]);
+    let failed = Event::Rendered(vec![Rendering::Differs, Rendering::Failed(fault("no such key"))]);
+    bench.check(vec![(loaded(), vec![Effect::Render]), (failed, vec![])]);
+    bench.wait();
+    let discarded = [Effect::Discard(0), Effect::Discard(1), Effect::Forget(0), Effect::Forget(1)];
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (all_differ(2), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Stage(1)]),
+        (staged(), vec![Effect::Run(Job::Check(1))]),
+        (Event::Ended(Err(fault("bad"))), discarded.into()),
+    ]);
+    bench.wait();
+    // A single file needs nothing to be put back.
+    bench.check(vec![
+        (Event::Due, vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Differs, Rendering::InSync]), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Forget(0)]),
+    ]);
+    assert!(bench.resource.settled());
+}
+
+#[test]
+fn a_rename_that_fails_puts_back_those_before_it() {
+    let mut bench = together(&["r", "r", "r"]);
+    bench.on(loaded());
+    bench.on(all_differ(3));
+    for event in [staged(), staged(), staged(), kept(), kept(), kept(), installed()] {
+        bench.on(event);
+    }
+    bench.check(vec![
+        (installed(), vec![Effect::Install(2)]),
+        (
+            Event::Installed(Err(fault("read-only file system"))),
+            vec![Effect::Discard(0), Effect::Discard(1), Effect::Discard(2), Effect::Forget(2), Effect::PutBack(1)],
+        ),
+        (put_back(), vec![Effect::PutBack(0)]),
+        // No service was told of the new files.
+        (put_back(), vec![]),
+    ]);
+    assert!(bench.resource.is_failing());
+    assert_eq!(bench.wait(), Duration::from_secs(1));
+}
+
+/// Whatever fails: between updates all files are old or all are new, unless one could not be put back; nothing runs between
+/// renames; each new file is made known by its reload; at the end all is in place.
+#[test]
+fn random_failures_leave_all_old_or_all_new() {
+    const COUNT: usize = 3;
+    for seed in 0..5000 {
+        let mut random = Random::new(seed);
+        let mut bench = together(&["cr", "r", "cr"]);
+        // The versions of keys, of files, of kept files, and of what each service knows.
+        let (mut keys, mut files, mut kept, mut known) = (1, [0; COUNT], [None; COUNT], [0; COUNT]);
+        let (mut stages, mut rendered) = ([None; COUNT], [0; COUNT]);
+        let (mut open, mut is_torn) = (Some(loaded()), false);
+        let mut renaming = false;
+        for step in 0..120 {
+            let is_late = step > 60;
+            let good = is_late || random.below(5) != 0;
+            let event = match open.take() {
+                waiting if !is_late && random.below(6) == 0 => {
+                    open = waiting;
+                    keys += 1;
+                    loaded()
+                }
+                Some(event) => event,
+                None => match bench.resource.due() {
+                    Some(due) => {
+                        bench.now = due;
+                        Event::Due
+                    }
+                    None => continue,
+                },
+            };
+            let fails = |what: &str| Err(fault(what));
+            for effect in bench.on(event) {
+                let result = || if good { Ok(()) } else { fails("no") };
+                match effect {
+                    Effect::Render => {
+                        if !is_torn {
+                            assert!(files.iter().all(|file| *file == files[0]), "seed {seed}: {files:?}");
+                        }
+                        rendered = [keys; COUNT];
+                        open = Some(rendering(rendered, files, good));
+                    }
+                    Effect::Stage(t) => {
+                        stages[t] = good.then_some(rendered[t]);
+                        open = Some(Event::Staged(result()));
+                    }
+                    Effect::Discard(t) => stages[t] = None,
+                    Effect::Keep(t) => {
+                        kept[t] = good.then_some(files[t]);
+                        open = Some(Event::Kept(result()));
+                    }
+                    Effect::Forget(t) => {
+                        kept[t] = None;
+                        renaming = false;
+                    }
+                    Effect::Install(t) => {
+                        let stage = stages[t].take().expect("what is installed was staged");
+                        if good {
+                            files[t] = stage;
+                        }
+                        renaming = true;
+                        open = Some(Event::Installed(result().map(|()| None)));
+                    }
+                    Effect::PutBack(t) => {
+                        let old = kept[t].take().expect("what is put back was kept");
+                        if good {
+                            files[t] = old;
+                        }
+                        is_torn |= !good;
+                        renaming = false;
+                        open = Some(Event::PutBack(result()));
+                    }
+                    Effect::Run(job) => {
+                        assert!(!renaming, "seed {seed}: {job:?} between renames");
+                        if let Job::Reload(t) = job
+                            && good
+                        {
+                            known[t] = files[t];
+                        }
+                        open = Some(Event::Ended(result()));
+                    }
+                    other => unreachable!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!((files, known, kept), ([keys; COUNT], [keys; COUNT], [None; COUNT]), "seed {seed}");
+        assert!(bench.resource.settled() && stages == [None; COUNT], "seed {seed}");
+    }
+}
+
+fn rendering(rendered: [i32; 3], files: [i32; 3], good: bool) -> Event {
+    let one = |(t, new): (usize, &i32)| match (good || t != 1, *new == files[t]) {
+        (false, _) => Rendering::Failed(fault("no such key")),
+        (true, true) => Rendering::InSync,
+        (true, false) => Rendering::Differs,
+    };
+    Event::Rendered(rendered.iter().enumerate().map(one).collect())
+}
