@@ -4,6 +4,7 @@
 
 mod aside;
 mod attributes;
+mod backup;
 mod identity;
 mod in_place;
 mod place;
@@ -23,8 +24,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, lstat, openat, rename
 use rustix::io::Errno;
 
 pub use aside::Aside;
-use aside::Kept;
 use attributes::{Attributes, Permissions};
+use backup::Backup;
+use in_place::Failure;
 use place::{Found, Lost, Place, Target, descriptor, locate, parent};
 use stage::StageFile;
 use written::State;
@@ -222,7 +224,7 @@ impl Destination {
             Ok(Some(Target::Regular(place))) => {
                 stage::sweep_beside(&place.dir, &place.name);
                 if self.backup {
-                    stage::sweep_beside(&place.dir, &aside::backup_name(&place));
+                    stage::sweep_beside(&place.dir, &backup::name(&place));
                 }
                 if self.in_place || place.is_mount_point() {
                     stage::sweep_private(&self.path, &place.name);
@@ -373,84 +375,19 @@ impl Destination {
         };
         let backup = match self.backup && now.found.is_some() {
             true => {
-                let kept = aside::keep_backup(&now, self.kept(&now));
-                Some(kept.map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?)
+                let made = Backup::make(&now, self.kept(&now), self.durability);
+                Some(made.map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?)
             }
             false => None,
         };
         let result = self.put(file, &place, permissions, content, &mut warnings);
-        if let Some(temporary) = backup {
-            match &result {
-                Ok(()) => {
-                    if let Err(e) = aside::install_backup(&place, &temporary) {
-                        let path = place.path.display();
-                        warnings.push(format!("replaced `{path}`, but failed to keep the old file: {}", cause(&e)));
-                    }
-                }
-                Err(_) => aside::discard(&place.dir, &temporary),
-            }
+        match (backup, &result) {
+            (Some(backup), Err(failure)) if !failure.is_damaged => backup.revert(),
+            (Some(backup), _) => backup.stays(),
+            (None, _) => {}
         }
-        result?;
+        result.map_err(|failure| failure.message)?;
         Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
-    }
-
-    /// Keeps the present file beside the destination, to be put back.
-    ///
-    /// # Errors
-    /// It can be neither linked nor copied.
-    pub fn keep(&self) -> Result<Aside, String> {
-        let place = match self.locate()? {
-            Some(Target::Regular(place)) => place,
-            // The directory will be there with the new file; what was written to a device cannot be taken back.
-            Some(Target::Special(_) | Target::Descriptor(_)) | None => return Ok(Aside::nothing()),
-        };
-        let name = aside::kept_name(&place);
-        let is_new = place.found.is_none();
-        if !is_new {
-            let kept = aside::keep(&place, &name, self.kept(&place));
-            kept.map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
-        }
-        Ok(Aside::new(place, name, is_new, self.seen.clone()))
-    }
-
-    /// Puts the kept file back; a destination that did not exist is removed.
-    ///
-    /// # Errors
-    /// The new file is still in place, unless the message says otherwise.
-    pub fn put_back(&self, aside: Aside) -> Result<(), String> {
-        let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
-        let Some(was) = aside.place() else {
-            return Err(failed(&io::Error::other("what was written to a device, or in a new directory, stays")));
-        };
-        let now = match self.locate()? {
-            Some(Target::Regular(now)) if now.is(was) => now,
-            Some(_) | None => return Err(failed(&io::Error::other("its path has changed"))),
-        };
-        if now.found.is_some() && self.kept(&now) == Kept::Copied && !aside.is_new() {
-            let content = aside.content().map_err(|e| failed(&e))?;
-            self.overwrite(&now, &content, &mut Vec::new())?;
-            aside.give_permissions(&now).map_err(|e| failed(&e))?;
-        } else {
-            aside.restore().map_err(|e| failed(&e))?;
-        }
-        *self.seen.0.borrow_mut() = aside.seen().0.borrow().clone();
-        if self.durability == Durability::Full {
-            // The old file is back. After a power cut it may be the new one, which the next start sees.
-            let _ = fsync(&now.dir);
-        }
-        Ok(())
-    }
-
-    /// Removes a kept file that a crash has left.
-    pub fn sweep_kept(&self) {
-        if let Ok(Some(Target::Regular(place))) = self.locate() {
-            aside::discard(&place.dir, &aside::kept_name(&place));
-        }
-    }
-
-    /// How the present file can be kept: one that is written to has to be copied.
-    fn kept(&self, place: &Place) -> Kept {
-        if self.in_place || place.is_mount_point() { Kept::Copied } else { Kept::Linked }
     }
 
     /// Renames the stage to its place, or writes to the file that is there.
@@ -461,9 +398,10 @@ impl Destination {
         permissions: Permissions,
         content: &[u8],
         warnings: &mut Vec<String>,
-    ) -> Result<(), String> {
-        let failed =
-            |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
+    ) -> Result<(), Failure> {
+        let failed = |what: &str, path: &Path, e: &dyn std::fmt::Display| {
+            Failure::from(format!("failed to {what} `{}`: {e}", path.display()))
+        };
         let renamed = match &file {
             Some(file) if file.beside_at().is_some() && !(self.in_place && place.found.is_some()) => {
                 let staged = &file.path;

@@ -146,6 +146,13 @@ fn together_and_new() -> Scene {
     Scene { templates: &["", ""], resource: TOGETHER, ..new_file() }
 }
 
+fn with_backup(is_in_place: bool) -> Scene {
+    match is_in_place {
+        false => Scene { templates: &["backup = true"], ..replaced_file() },
+        true => Scene { templates: &["backup = true\nin_place = true\nmode = \"0640\""], ..in_place() },
+    }
+}
+
 const TOGETHER: &str = "commit = \"together\"\n";
 
 fn mounted_file() -> Scene {
@@ -273,6 +280,14 @@ impl Scene {
                 survived.push(call.text.clone());
             }
             let states: Vec<Option<State>> = self.names().iter().map(|name| found(dir, name)).collect();
+            if self.templates[0].starts_with("backup") {
+                let old = self.before.as_ref().map(|before| &before.content);
+                let content = |name| found(dir, name).map(|state| state.content);
+                assert!(
+                    [content("a"), content("a.bak")].contains(&old.cloned()),
+                    "killed in {call:?}: the old file is lost"
+                );
+            }
             if self.written != Written::Whole {
                 let mode = states[0].as_ref().expect("it is mounted").mode;
                 assert!([self.before.as_ref().expect("it is there").mode, self.after.mode].contains(&mode), "{call:?}");
@@ -285,9 +300,11 @@ impl Scene {
             }
             let staged = litter(dir);
             let ours = staged.iter().filter(|name| *name != FOREIGN);
-            let (kept, ours): (Vec<&String>, Vec<&String>) = ours.partition(|name| name.contains(".old"));
+            let (kept, ours): (Vec<&String>, Vec<&String>) =
+                ours.partition(|name| name.contains(".old") || name.contains(".bak"));
             let most = if self.resource == TOGETHER { self.templates.len() } else { 1 };
-            assert!(ours.len() <= most && kept.len() <= most - usize::from(most == 1), "{call:?}: {staged:?}");
+            let most_kept = if most > 1 || self.templates[0].starts_with("backup") { most } else { 0 };
+            assert!(ours.len() <= most && kept.len() <= most_kept, "{call:?}: {staged:?}");
             assert!(
                 kept.is_empty() || new > 0 || ours.len() == most,
                 "kept before all is staged, {call:?}: {staged:?}"
@@ -378,7 +395,7 @@ fn found(dir: &TempDir, name: &str) -> Option<State> {
 
 /// What lies beside the destinations.
 fn litter(dir: &TempDir) -> Vec<String> {
-    dir.names("out").into_iter().filter(|name| !NAMES.contains(&&**name)).collect()
+    dir.names("out").into_iter().filter(|name| !NAMES.contains(&name.trim_end_matches(".bak"))).collect()
 }
 
 #[test]
@@ -439,6 +456,18 @@ fn names(names: &[&str]) -> Vec<String> {
 fn files_that_belong_together_are_finished_by_the_next_start() {
     together().killed_everywhere();
     together_and_new().killed_everywhere();
+}
+
+/// Whenever it is killed, the old content is there by one name or the other.
+#[test]
+fn a_backup_is_there_before_the_old_file_goes() {
+    with_backup(false).killed_everywhere();
+    with_backup(true).killed_everywhere();
+}
+
+#[test]
+fn errors_keep_the_old_file_with_its_backup() {
+    with_backup(false).fails_everywhere();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 
 use rustix::process::geteuid;
 
-use crate::support::{LIMIT, TempDir, remco, resource, wait_until};
+use crate::support::{LIMIT, TempDir, Trace, remco, resource, wait_until};
 
 fn folder(text: &str) -> TempDir {
     let dir = TempDir::new();
@@ -80,12 +80,79 @@ fn a_file_that_cannot_be_kept_is_not_replaced() {
     set(&dir, "2");
     fs::remove_file(dir.at("out.bak")).expect("it is there");
     fs::create_dir(dir.at("out.bak")).expect("it is free");
-    remco(&dir).once().expect_code(0).expect_log("failed to keep the old file");
-    assert!(dir.holds("out", "2\n"));
+    let says = "failed to replace `out`: failed to keep it: `out.bak` is a directory";
+    remco(&dir).once().expect_code(1).expect_log(says);
+    assert!(dir.holds("out", "1\n") && dir.names("").iter().filter(|name| name.contains("out")).count() == 2);
+    // With `.bak` behind it a name of 252 bytes is too long.
+    let dir = folder("1");
+    let long = "n".repeat(252);
+    resource("app").template("app.tmpl", &long).set("backup", true).file("data.json").watch().write(&dir);
+    dir.write(&long, "old\n");
+    remco(&dir).once().expect_code(1).expect_log("failed to keep it: file name too long");
+    assert!(dir.holds(&long, "old\n"));
     let dir = folder("1");
     let config = resource("app").template("app.tmpl", "out").set("backup", true).template("app.tmpl", "out.bak");
     config.file("data.json").watch().write(&dir);
     remco(&dir).once().expect_code(1).expect_log("`dst` would overwrite the `backup` of a template");
+}
+
+#[test]
+fn a_backup_keeps_all_mode_bits() {
+    for in_place in [false, true] {
+        let dir = folder("1");
+        let template = resource("app").template("app.tmpl", "out").set("backup", true).set("in_place", in_place);
+        template.file("data.json").watch().write(&dir);
+        dir.write("out", "old\n");
+        dir.set_mode("out", 0o6751);
+        remco(&dir).once().expect_code(0);
+        assert_eq!(owner(&dir, "out.bak").0, 0o6751, "in place: {in_place}");
+    }
+    if !geteuid().is_root() {
+        return;
+    }
+    // The copy cannot have the foreign group. What runs with the rights of the owner still does.
+    let dir = folder("1");
+    let template = resource("app").template("app.tmpl", "out").set("backup", true).set("in_place", true);
+    template.file("data.json").watch().write(&dir);
+    dir.write("out", "old\n");
+    chown(dir.at("out"), Some(1), Some(2345)).expect("root may");
+    chown(dir.at(""), Some(1), Some(1)).expect("root may");
+    dir.set_mode("out", 0o6751);
+    remco(&dir).under(&["setpriv", "--reuid=1", "--regid=1", "--clear-groups"]).once().expect_code(0);
+    assert_eq!(owner(&dir, "out.bak"), (0o4751, 1, 1));
+}
+
+/// An update that fails is none: its backup would be the present file, and that of the last update gone.
+#[test]
+fn an_update_that_fails_keeps_the_earlier_backup() {
+    let dir = folder("1");
+    resource("app").template("app.tmpl", "out").set("backup", true).file("data.json").watch().write(&dir);
+    dir.write("out", "0\n");
+    remco(&dir).once().expect_code(0);
+    set(&dir, "2");
+    let (_, program) = Trace::with_fault(remco(&dir), &dir, "renameat:error=EIO");
+    program.once().expect_code(1).expect_log("failed to rename");
+    assert!(dir.holds("out", "1\n") && dir.holds("out.bak", "0\n"));
+    fs::remove_file(dir.at("out.bak")).expect("it is there");
+    // The first rename is that of the backup.
+    let (_, program) = Trace::with_fault(remco(&dir), &dir, "renameat:error=EIO:when=2+");
+    program.once().expect_code(1).expect_log("failed to rename");
+    assert!(dir.holds("out", "1\n") && !dir.at("out.bak").exists());
+}
+
+/// Writing in place fails, and writing the old content back fails too: the copy is all that is left of it.
+#[test]
+fn a_file_that_is_damaged_keeps_its_backup() {
+    let dir = folder("1");
+    let template = resource("app").template("app.tmpl", "out").set("backup", true).set("in_place", true);
+    template.file("data.json").watch().write(&dir);
+    dir.write("out", "old\n");
+    dir.write("out.bak", "older\n");
+    let path = dir.at("out").to_string_lossy().into_owned();
+    let fault = ["strace", "-D", "-q", "-o", "/dev/null", "-P", &path, "-e", "inject=write:error=EIO"];
+    remco(&dir).under(&fault).once().expect_code(1).expect_log("failed to restore the old content");
+    assert!(dir.holds("out.bak", "old\n"));
+    assert_eq!(dir.names("").iter().filter(|name| name.contains("out")).count(), 2);
 }
 
 #[test]

@@ -1,17 +1,20 @@
 //! Second names of an old file beside it: a link, or a copy where the file itself will be written to or a link is not
-//! possible. They serve as backup and as what is put back. Does not decide when.
+//! possible. They serve as backup and as what is put back: this file puts back, `backup` makes backups. Does not decide
+//! when.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::Seen;
 use super::attributes::{self, Attributes};
-use super::place::{Found, Place, open_regular};
+use super::place::{Found, Place, Target, open_regular};
+use super::{Destination, Seen};
+use crate::config::Durability;
+use crate::error::cause;
 
 /// Whether a link will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,67 @@ impl Drop for Aside {
     }
 }
 
+impl Destination {
+    /// Keeps the present file beside the destination, to be put back.
+    ///
+    /// # Errors
+    /// It can be neither linked nor copied.
+    pub fn keep(&self) -> Result<Aside, String> {
+        let place = match self.locate()? {
+            Some(Target::Regular(place)) => place,
+            // The directory will be there with the new file; what was written to a device cannot be taken back.
+            Some(Target::Special(_) | Target::Descriptor(_)) | None => return Ok(Aside::nothing()),
+        };
+        let name = kept_name(&place);
+        let is_new = place.found.is_none();
+        if !is_new {
+            let kept = keep(&place, &name, self.kept(&place));
+            kept.map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
+        }
+        Ok(Aside::new(place, name, is_new, self.seen.clone()))
+    }
+
+    /// Puts the kept file back; a destination that did not exist is removed.
+    ///
+    /// # Errors
+    /// The new file is still in place, unless the message says otherwise.
+    pub fn put_back(&self, aside: Aside) -> Result<(), String> {
+        let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
+        let Some(was) = aside.place() else {
+            return Err(failed(&io::Error::other("what was written to a device, or in a new directory, stays")));
+        };
+        let now = match self.locate()? {
+            Some(Target::Regular(now)) if now.is(was) => now,
+            Some(_) | None => return Err(failed(&io::Error::other("its path has changed"))),
+        };
+        if now.found.is_some() && self.kept(&now) == Kept::Copied && !aside.is_new() {
+            let content = aside.content().map_err(|e| failed(&e))?;
+            self.overwrite(&now, &content, &mut Vec::new()).map_err(|failure| failure.message)?;
+            aside.give_permissions(&now).map_err(|e| failed(&e))?;
+        } else {
+            aside.restore().map_err(|e| failed(&e))?;
+        }
+        *self.seen.0.borrow_mut() = aside.seen().0.borrow().clone();
+        if self.durability == Durability::Full {
+            // The old file is back. After a power cut it may be the new one, which the next start sees.
+            let _ = fsync(&now.dir);
+        }
+        Ok(())
+    }
+
+    /// Removes a kept file that a crash has left.
+    pub fn sweep_kept(&self) {
+        if let Ok(Some(Target::Regular(place))) = self.locate() {
+            discard(&place.dir, &kept_name(&place));
+        }
+    }
+
+    /// How the present file can be kept: one that is written to has to be copied.
+    pub(super) fn kept(&self, place: &Place) -> Kept {
+        if self.in_place || place.is_mount_point() { Kept::Copied } else { Kept::Linked }
+    }
+}
+
 /// The name of a kept file; like that of a stage, it stays the same for later builds.
 pub fn kept_name(place: &Place) -> OsString {
     let mut name = place.name.clone();
@@ -147,33 +211,15 @@ fn copy(place: &Place, name: &OsStr) -> io::Result<()> {
     let found = Found::of(&rustix::fs::fstat(&old)?);
     let mut mode = found.mode;
     if fchown(&new, Some(Uid::from_raw(found.uid)), Some(Gid::from_raw(found.gid))).is_err() {
-        // The rights of another group and user must not become ours.
-        mode &= 0o777;
+        let _ = fchown(&new, None, Some(Gid::from_raw(found.gid)));
+        let is = Found::of(&rustix::fs::fstat(&new)?);
+        // The rights of another user or group must not become ours.
+        mode &= if is.uid == found.uid { 0o7777 } else { 0o3777 };
+        mode &= if is.gid == found.gid { 0o7777 } else { 0o5777 };
     }
     Attributes::read(&old)?.give_all(&new)?;
     fchmod(&new, Mode::from_raw_mode(mode))?;
     new.sync_all()
-}
-
-/// The temporary name of a backup, which becomes the backup when the new file is in place.
-pub fn keep_backup(place: &Place, kept: Kept) -> io::Result<OsString> {
-    let name = super::stage::fixed_name(&backup_name(place));
-    keep(place, &name, kept).map(|()| name)
-}
-
-/// The backup of a destination.
-pub fn backup_name(place: &Place) -> OsString {
-    let mut name = place.name.clone();
-    name.push(".bak");
-    name
-}
-
-/// Makes the file of a temporary name the backup.
-pub fn install_backup(place: &Place, temporary: &OsStr) -> io::Result<()> {
-    let renamed = renameat(&place.dir, temporary, &place.dir, backup_name(place));
-    // Where both names are links to one file the rename does nothing.
-    discard(&place.dir, temporary);
-    Ok(renamed?)
 }
 
 /// Removes a second name. One that is not there is no error.

@@ -11,13 +11,27 @@ use super::Destination;
 use super::place::{Found, Place};
 use crate::error::cause;
 
+/// A file that could not be replaced.
+pub struct Failure {
+    /// Verb, subject, cause.
+    pub message: String,
+    /// The old content is not in place any more, and neither is the new one.
+    pub is_damaged: bool,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure { message, is_damaged: false }
+    }
+}
+
 impl Destination {
     /// Replaces the content of a file. If the program is killed meanwhile, the file is neither old nor new; the next start
     /// sees the difference and writes it again.
     ///
     /// # Errors
-    /// The old content is still in place, unless the message says otherwise.
-    pub(super) fn overwrite(&self, place: &Place, content: &[u8], warnings: &mut Vec<String>) -> Result<(), String> {
+    /// The old content is still in place, unless the failure says otherwise.
+    pub(super) fn overwrite(&self, place: &Place, content: &[u8], warnings: &mut Vec<String>) -> Result<(), Failure> {
         let why = if self.in_place { "which is written in place" } else { "a mount point that cannot be renamed over" };
         let failed =
             |what: &str, e: &io::Error| format!("failed to {what} `{}`, {why}: {}", place.path.display(), cause(e));
@@ -27,8 +41,12 @@ impl Destination {
         reserve(&file, content.len()).map_err(|e| failed("reserve space for", &e))?;
         self.apply_owner_and_mode(&file, Some(found), None, warnings).map_err(|(what, e)| failed(what, &e))?;
         self.write_whole(&mut file, content).map_err(|e| match old.restore(&mut file) {
-            Ok(()) => failed("write", &e),
-            Err(again) => format!("{}; failed to restore the old content: {}", failed("write", &e), cause(&again)),
+            Ok(()) => failed("write", &e).into(),
+            Err(again) => {
+                let message = failed("write", &e);
+                let message = format!("{message}; failed to restore the old content: {}", cause(&again));
+                Failure { message, is_damaged: true }
+            }
         })
     }
 

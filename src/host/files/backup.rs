@@ -1,0 +1,90 @@
+//! The backup of a destination (`backup = true`): the old file has the name of the destination and `.bak` before a byte of
+//! the destination changes. Does not write to the destination itself.
+
+use std::ffi::OsString;
+use std::io;
+
+use rustix::fs::{AtFlags, FileType, RenameFlags, fsync, renameat, renameat_with, statat};
+use rustix::io::Errno;
+
+use super::aside::{self, Kept};
+use super::place::Place;
+use crate::config::Durability;
+
+/// A backup that is in place, until it is known whether the destination was replaced.
+pub struct Backup<'a> {
+    place: &'a Place,
+    name: OsString,
+    temporary: OsString,
+    earlier: Earlier,
+}
+
+/// The backup of the update before.
+enum Earlier {
+    /// There was none.
+    None,
+    /// It has the temporary name.
+    Set,
+    /// The file system cannot exchange names.
+    Lost,
+}
+
+impl<'a> Backup<'a> {
+    /// Makes the present file the backup.
+    ///
+    /// # Errors
+    /// The file cannot be kept. The earlier backup is still in place.
+    pub fn make(place: &'a Place, kept: Kept, durability: Durability) -> io::Result<Backup<'a>> {
+        let (name, temporary) = (name(place), temporary_name(place));
+        aside::keep(place, &temporary, kept)?;
+        let earlier = match statat(&place.dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(meta) if FileType::from_raw_mode(meta.st_mode) == FileType::Directory => {
+                Err(io::Error::other(format!("`{}` is a directory", name.display())))
+            }
+            Ok(_) => match renameat_with(&place.dir, &temporary, &place.dir, &name, RenameFlags::EXCHANGE) {
+                Ok(()) => Ok(Earlier::Set),
+                Err(_) => {
+                    renameat(&place.dir, &temporary, &place.dir, &name).map(|()| Earlier::Lost).map_err(Into::into)
+                }
+            },
+            Err(Errno::NOENT) => {
+                renameat(&place.dir, &temporary, &place.dir, &name).map(|()| Earlier::None).map_err(Into::into)
+            }
+            Err(e) => Err(e.into()),
+        };
+        let earlier = earlier.inspect_err(|_| aside::discard(&place.dir, &temporary))?;
+        if kept == Kept::Copied && durability == Durability::Full {
+            // Without this a power cut while the destination is written may leave neither file.
+            let _ = fsync(&place.dir);
+        }
+        Ok(Backup { place, name, temporary, earlier })
+    }
+
+    /// The destination was replaced, or is damaged: the backup stays.
+    pub fn stays(self) {
+        // Where both names are links to one file a rename leaves both.
+        aside::discard(&self.place.dir, &self.temporary);
+    }
+
+    /// The destination has its old content: the earlier backup comes back.
+    pub fn revert(self) {
+        let dir = &self.place.dir;
+        match self.earlier {
+            Earlier::None => aside::discard(dir, &self.name),
+            Earlier::Set => _ = renameat_with(dir, &self.temporary, dir, &self.name, RenameFlags::EXCHANGE),
+            Earlier::Lost => {}
+        }
+        aside::discard(dir, &self.temporary);
+    }
+}
+
+/// The name of the backup of a destination.
+pub fn name(place: &Place) -> OsString {
+    let mut name = place.name.clone();
+    name.push(".bak");
+    name
+}
+
+fn temporary_name(place: &Place) -> OsString {
+    super::stage::fixed_name(&name(place))
+}
