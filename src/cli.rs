@@ -99,6 +99,11 @@ pub enum Look {
         /// As JSON.
         json: bool,
     },
+    /// What templates read.
+    Reads {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// An invalid command line; the exit code is 2.
@@ -227,6 +232,12 @@ const FLAGS: &[Flag] = &[
         help: "print the keys that templates see, and their backends",
     },
     Flag {
+        name: "--explain",
+        takes: Takes::Switch(|given| &mut given.explain),
+        group: Group::Look,
+        help: "print what each template reads, and what is missing",
+    },
+    Flag {
         name: "--splay",
         takes: Takes::Value { name: "TIME", set: |given, time| given.set_splay(time) },
         group: Group::Cron,
@@ -284,7 +295,7 @@ const FLAGS: &[Flag] = &[
         name: "--json",
         takes: Takes::Switch(|given| &mut given.json),
         group: Group::About,
-        help: "print JSON, with --status or --keys",
+        help: "print JSON, with --status, --keys or --explain",
     },
     Flag {
         name: "-version",
@@ -315,6 +326,7 @@ struct Given {
     render: Option<PathBuf>,
     data: Option<PathBuf>,
     keys: bool,
+    explain: bool,
     only: Vec<String>,
     log_level: Option<LogLevel>,
     log_format: Option<LogFormat>,
@@ -445,6 +457,8 @@ impl Given {
             Action::Look(Look::Result { template, data: self.data })
         } else if self.keys {
             Action::Look(Look::Keys { json: self.json })
+        } else if self.explain {
+            Action::Look(Look::Reads { json: self.json })
         } else {
             Action::Apply { commands: !self.no_commands, diff: self.diff }
         };
@@ -476,6 +490,7 @@ impl Given {
             (self.dry_run, "--dry-run"),
             (self.render.is_some(), "--render"),
             (self.keys, "--keys"),
+            (self.explain, "--explain"),
             (self.status, "--status"),
         ];
         let looks: Vec<&str> = looks.iter().filter(|(is_given, _)| *is_given).map(|(_, name)| *name).collect();
@@ -503,8 +518,9 @@ impl Given {
         if let Some((_, name)) = given {
             return Err(Error::new(format!("`{name}` needs `-onetime`: without it remco does not end by itself")));
         }
-        if self.json && !self.status && !self.keys {
-            return Err(Error::new("`--json` needs `--status` or `--keys`: without it nothing is printed".to_owned()));
+        if self.json && !self.status && !self.keys && !self.explain {
+            let needs = "`--json` needs `--status`, `--keys` or `--explain`: without it nothing is printed";
+            return Err(Error::new(needs.to_owned()));
         }
         if self.no_wait && self.lock.is_none() {
             return Err(Error::new(
@@ -928,7 +944,10 @@ mod tests {
         let result = Look::Result { template: "a".into(), data: Some("-b".into()) };
         assert_eq!(action(&["--render", "a", "--data", "-b"]), Ok((Action::Look(result), Mode::OneShot)));
         refuse(&["--data=a"], "`--data` needs `--render`");
-        refuse(&["--json"], "`--json` needs `--status` or `--keys`: without it nothing is printed");
+        assert_eq!(action(&["-explain"]), Ok((Action::Look(Look::Reads { json: false }), Mode::OneShot)));
+        assert_eq!(action(&["--explain", "-json"]), Ok((Action::Look(Look::Reads { json: true }), Mode::OneShot)));
+        refuse(&["--explain", "--keys"], "`--keys` and `--explain` exclude each other: give one of them");
+        refuse(&["--json"], "`--json` needs `--status`, `--keys` or `--explain`: without it nothing is printed");
         refuse(&["--render"], "`--render` needs a template, such as `--render haproxy.tmpl`");
         refuse(&["--check", "--render=a"], "`--check` and `--render` exclude each other: give one of them");
         refuse(&["--with-checks"], "`--with-checks` needs `--dry-run`");

@@ -2,23 +2,24 @@
 //! no lock, no word to systemd, so that they run beside a remco of the same configuration.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use remco::backend;
 use remco::cli::{Look, Options};
 use remco::config::{self, Config, LogLevel, Source};
 use remco::daemon::purpose::{Commands, Outcome, Purpose, Seen};
 use remco::daemon::{Daemon, Ending, limits_of};
 use remco::error::cause;
+use remco::explain;
 use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::signals::Signals;
 use remco::log::{Level, Line, printable};
-use remco::quote::{printable as prints, quote};
+use remco::mask::SECRET;
+use remco::quote::on_one_line;
 use remco::resource::Verdict;
 use remco::template::scripts::Scripts;
 use remco::template::{Template, World};
@@ -34,11 +35,13 @@ struct Run {
     seen: Vec<Seen>,
 }
 
-/// The names in the output of one resource.
+/// What the output tells of one resource besides its keys.
 struct Names {
     resource: String,
-    /// For each backend: its name, and whether its values are not shown.
-    backends: Vec<(String, bool)>,
+    /// For each template: its file, and its destination.
+    templates: Vec<(PathBuf, PathBuf)>,
+    /// In merge order.
+    backends: Vec<config::Backend>,
 }
 
 /// Runs the mode of the flags.
@@ -61,6 +64,10 @@ pub fn run(options: &Options, what: &Look) -> ExitCode {
         Look::Keys { json } => {
             let run = look(options, Purpose::Keys, signals, &machine);
             run.map_or_else(|code| code, |run| finish(&if *json { run.keys_as_json() } else { run.keys() }, run.code()))
+        }
+        Look::Reads { json } => {
+            let run = look(options, Purpose::Explain, signals, &machine);
+            run.map_or_else(|code| code, |run| finish(run.explanation(*json).as_bytes(), run.code()))
         }
     }
 }
@@ -284,7 +291,9 @@ impl Run {
         let outcomes = self.seen.iter().flat_map(|seen| &seen.templates);
         let results = outcomes.filter_map(|outcome| match outcome {
             Outcome::Rendered(text) => Some(&text[..]),
-            Outcome::None | Outcome::InSync | Outcome::Differs(_) => None,
+            Outcome::None | Outcome::InSync | Outcome::Differs(_) | Outcome::Explained(_) | Outcome::Failed { .. } => {
+                None
+            }
         });
         results.collect::<Vec<_>>().concat()
     }
@@ -297,8 +306,8 @@ impl Run {
             let failed = if is_good(seen) { "" } else { ": failed" };
             out.push_str(&format!("# {}{failed}\n", printable(&names.resource)));
             for Key { key, value, backend, also_in } in names.keys(seen) {
-                let value = value.map_or_else(|| SECRET.to_owned(), shown);
-                out.push_str(&format!("{}\t{value}\t{backend}", shown(key)));
+                let value = value.map_or_else(|| SECRET.to_owned(), on_one_line);
+                out.push_str(&format!("{}\t{value}\t{backend}", on_one_line(key)));
                 if !also_in.is_empty() {
                     out.push_str(&format!(" (collision: also in {})", also_in.join(", ")));
                 }
@@ -322,6 +331,15 @@ impl Run {
         format!("{:#}\n", serde_json::json!({ "resources": resources })).into_bytes()
     }
 
+    /// What the templates have read.
+    fn explanation(&self, as_json: bool) -> String {
+        let resources: Vec<_> = self.seen.iter().map(|seen| self.resources[seen.resource].explained(seen)).collect();
+        match as_json {
+            true => format!("{:#}\n", explain::as_json(&resources)),
+            false => explain::text(&resources),
+        }
+    }
+
     fn code(&self) -> u8 {
         u8::from(self.has_failed())
     }
@@ -334,9 +352,6 @@ impl Run {
 fn is_good(seen: &Seen) -> bool {
     seen.verdict == Some(Verdict::Succeeded)
 }
-
-/// Stands for a value that is not shown.
-const SECRET: &str = "(secret)";
 
 /// A key as templates see it.
 struct Key<'a> {
@@ -351,16 +366,43 @@ struct Key<'a> {
 
 impl Names {
     fn of(resource: &config::Resource) -> Names {
-        let backends = resource.backends.iter().map(|backend| (backend.kind.name().to_owned(), backend.secret));
-        Names { resource: resource.name.clone(), backends: backends.collect() }
+        let templates = resource.templates.iter().map(|template| (template.src.clone(), template.dst.clone()));
+        Names { resource: resource.name.clone(), templates: templates.collect(), backends: resource.backends.clone() }
+    }
+
+    fn explained<'a>(&'a self, seen: &'a Seen) -> explain::Resource<'a> {
+        let template = |((src, dst), outcome): (&'a (PathBuf, PathBuf), &'a Outcome)| {
+            let (reads, error) = match outcome {
+                Outcome::Explained(reads) => (Some(reads), None),
+                Outcome::Failed { reads, error } => (reads.as_ref(), Some(&**error)),
+                Outcome::None | Outcome::InSync | Outcome::Differs(_) | Outcome::Rendered(_) => (None, None),
+            };
+            explain::Template { src, dst, reads, error }
+        };
+        let backends = self.backends.iter().enumerate().map(|(layer, options)| {
+            let is_there = |prefix: &[u8]| seen.store.has_prefix(layer, prefix);
+            let is_watched = options.watch && options.watch_keys != options.keys;
+            let without =
+                options.watch_keys.iter().filter(|key| is_watched && backend::has_none(options, key, is_there));
+            let is_read = |key: &&String| options.keys.iter().any(|read| key.starts_with(read.as_str()));
+            let (unmatched, outside) = without.cloned().partition(|key| is_read(&key));
+            explain::Backend { name: options.kind.name(), is_secret: options.secret, unmatched, outside }
+        });
+        explain::Resource {
+            name: &self.resource,
+            has_failed: !is_good(seen),
+            templates: self.templates.iter().zip(&seen.templates).map(template).collect(),
+            backends: backends.collect(),
+            store: &seen.store,
+        }
     }
 
     fn keys<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Key<'a>> {
         seen.store.all().filter_map(|(key, value)| {
             let mut layers: Vec<usize> = seen.store.layers_of(key).collect();
-            let (backend, is_secret) = &self.backends[layers.pop()?];
-            let also_in = layers.into_iter().map(|layer| &*self.backends[layer].0).collect();
-            Some(Key { key, value: (!is_secret).then_some(value), backend, also_in })
+            let backend = &self.backends[layers.pop()?];
+            let also_in = layers.into_iter().map(|layer| self.backends[layer].kind.name()).collect();
+            Some(Key { key, value: (!backend.secret).then_some(value), backend: backend.kind.name(), also_in })
         })
     }
 }
@@ -368,13 +410,9 @@ impl Names {
 impl Key<'_> {
     fn into_json(self) -> serde_json::Value {
         let mut object = serde_json::Map::new();
-        let mut add = |name: &str, bytes: &[u8]| match str::from_utf8(bytes) {
-            Ok(text) => object.insert(name.to_owned(), text.into()),
-            Err(_) => object.insert(format!("{name}_base64"), STANDARD.encode(bytes).into()),
-        };
-        add("key", self.key);
+        explain::add(&mut object, "key", self.key);
         match self.value {
-            Some(value) => _ = add("value", value),
+            Some(value) => explain::add(&mut object, "value", value),
             None => _ = object.insert("secret".to_owned(), true.into()),
         }
         object.insert("backend".to_owned(), self.backend.into());
@@ -382,14 +420,6 @@ impl Key<'_> {
             object.insert("also_in".to_owned(), self.also_in.into());
         }
         object.into()
-    }
-}
-
-/// A key or value on one line: as it is, or quoted where it has characters that do not print, or begins with a quote.
-fn shown(bytes: &[u8]) -> String {
-    match str::from_utf8(bytes) {
-        Ok(text) if text.chars().all(prints) && !text.starts_with('"') => text.to_owned(),
-        Ok(_) | Err(_) => quote(bytes, '"', false),
     }
 }
 

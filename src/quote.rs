@@ -29,6 +29,14 @@ pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
     out
 }
 
+/// A text on one line: as it is, or quoted where it has characters that do not print, or begins with a quote.
+pub fn on_one_line(text: &[u8]) -> String {
+    match str::from_utf8(text) {
+        Ok(plain) if plain.chars().all(printable) && !plain.starts_with('"') => plain.to_owned(),
+        Ok(_) | Err(_) => quote(text, '"', false),
+    }
+}
+
 /// Whether a text can stand between backquotes as it is.
 pub fn can_backquote(text: &[u8]) -> bool {
     let plain = |c: char| (c >= ' ' || c == '\t') && !matches!(c, '`' | '\x7f' | '\u{feff}');

@@ -59,6 +59,8 @@ const PARTS: &[Part] = &[
     Part { path: "src/cut.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/diff.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/explain", kind: Kind::Pure, uses: &["store", "template"] },
+    Part { path: "src/mask.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/nearest.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/number.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/percent.rs", kind: Kind::Pure, uses: NOTHING },

@@ -15,9 +15,9 @@ _remco() {
     esac
     local flags=
     case $word in
-        --*) flags="--config --onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json --version --help" ;;
-        -?*) flags="-config -onetime -only -override-guard -no-commands -strict -render-all -check -dry-run -with-checks -render -data -keys -splay -timeout -lock -no-wait -changed-exit -diff -log-level -log-format -status -json -version -help" ;;
-        *) flags="-config -onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json -version -help" ;;
+        --*) flags="--config --onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --explain --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json --version --help" ;;
+        -?*) flags="-config -onetime -only -override-guard -no-commands -strict -render-all -check -dry-run -with-checks -render -data -keys -explain -splay -timeout -lock -no-wait -changed-exit -diff -log-level -log-format -status -json -version -help" ;;
+        *) flags="-config -onetime --only --override-guard --no-commands --strict --render-all --check --dry-run --with-checks --render --data --keys --explain --splay --timeout --lock --no-wait --changed-exit --diff --log-level --log-format --status --json -version -help" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
 }

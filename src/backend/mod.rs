@@ -401,6 +401,13 @@ pub fn missing(backend: &config::Backend) -> Missing {
     }
 }
 
+/// Whether the store has no key below one of the configured keys, where that can be known. `is_there` tells whether it has a
+/// key with a prefix.
+pub fn has_none(options: &config::Backend, key: &str, is_there: impl Fn(&[u8]) -> bool) -> bool {
+    let one = config::Backend { keys: vec![key.to_owned()], ..options.clone() };
+    !missing(&one).look(is_there).is_empty()
+}
+
 /// Whether a backend watches its keys. A one-shot run watches nothing, but retries failed reads.
 pub fn watches(backend: &config::Backend, mode: Mode) -> bool {
     mode == Mode::Watch && backend.watch && !backend.onetime

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::resource::Verdict;
 use crate::store::Store;
+use crate::template::reads::Reads;
 
 /// What a run makes of the results of its templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Purpose {
     },
     /// Results are kept, and compared with nothing.
     Render,
+    /// What templates read is kept, and the results are dropped.
+    Explain,
     /// Nothing is rendered: only the keys are read.
     Keys,
 }
@@ -49,6 +52,11 @@ impl Purpose {
     /// Whether files of the user are written.
     pub fn writes(self) -> bool {
         matches!(self, Purpose::Apply { .. })
+    }
+
+    /// Whether results are compared with the files. Then the guard judges the keys.
+    pub fn compares(self) -> bool {
+        matches!(self, Purpose::Apply { .. } | Purpose::Preview { .. })
     }
 
     /// Whether what changes in a file is logged.
@@ -92,4 +100,13 @@ pub enum Outcome {
     Differs(Vec<u8>),
     /// The result, which was not compared.
     Rendered(Vec<u8>),
+    /// What the last render has read.
+    Explained(Reads),
+    /// The template has failed, for a run that explains.
+    Failed {
+        /// What the last render has read; `None`: it was not rendered.
+        reads: Option<Reads>,
+        /// The error in one line.
+        error: String,
+    },
 }

@@ -28,6 +28,7 @@ use crate::host::random;
 use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
+use crate::mask::masked;
 use crate::metrics::{At, Registry};
 use crate::patch::{self, Old};
 use crate::resource::{
@@ -36,6 +37,7 @@ use crate::resource::{
 use crate::state::origin;
 use crate::store::Store;
 use crate::store::changes::Changes;
+use crate::template::reads::Recording;
 use crate::template::{Limits, Template, World};
 use jobs::name_of;
 
@@ -44,6 +46,7 @@ pub(super) struct Unit {
     pub(super) number: Number,
     pub(super) config: config::Resource,
     pub(super) state: Resource,
+    mode: Mode,
     purpose: Purpose,
     store: Rc<Store>,
     /// The subscriptions, one for each backend; `None`: the unit was not started yet.
@@ -172,11 +175,12 @@ impl Unit {
                 splay: config.splay,
             },
             // Keys that a guard refuses can be looked at.
-            guard: config.guard.clone().filter(|_| !matches!(purpose, Purpose::Keys | Purpose::Render)),
+            guard: config.guard.clone().filter(|_| purpose.compares()),
         };
         Unit {
             number,
             state: Resource::new(plan, random::below(u64::MAX)),
+            mode,
             purpose,
             store: Rc::new(Store::new(config.backends.len())),
             outputs: config.templates.iter().map(|template| Output::new(template, &config, purpose)).collect(),
@@ -240,8 +244,8 @@ impl Unit {
         let src = &self.config.templates[t].src;
         let line = Line::new(Level::Debug, "compiling source template");
         self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-        let template =
-            Template::compile_within(src, &self.world, self.limits, self.machine.scripts()).map_err(fault_of)?;
+        let template = Template::compile_within(src, &self.world, self.limits, self.machine.scripts())
+            .map_err(|error| self.fault_of(error))?;
         if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
             let line = Line::new(Level::Warn, "the source template is empty");
             self.log(line.with("template", src.display().to_string()));
@@ -637,7 +641,15 @@ impl Unit {
             Ok(false) => Rendering::Differs,
             // A lookup that is ended gives an error of its own.
             Err(_) if self.world.stopped() => Rendering::Interrupted,
-            Err(fault) => Rendering::Failed(fault),
+            Err(fault) => {
+                if self.purpose == Purpose::Explain {
+                    let outcome = &mut self.outputs[t].outcome;
+                    let reads =
+                        if let Outcome::Explained(reads) = std::mem::take(outcome) { Some(reads) } else { None };
+                    *outcome = Outcome::Failed { reads, error: fault.message.clone() };
+                }
+                Rendering::Failed(fault)
+            }
         }
     }
 
@@ -661,14 +673,19 @@ impl Unit {
                 self.compile(t)?
             }
         };
+        (template.limits, template.recording) = (self.limits, self.recording());
         let output = &mut self.outputs[t];
-        template.limits = self.limits;
         let began = self.record.is_some().then(Instant::now);
         let rendered = template.render(store, &self.world);
         if let (Some(record), Some(began), Ok(_)) = (&self.record, began, &rendered) {
             record.rendered_in(began.elapsed(), at(&*self.world));
         }
-        output.current.rendered(template.take_reads());
+        let reads = template.take_reads();
+        if self.purpose == Purpose::Explain {
+            output.outcome = Outcome::Explained(reads);
+        } else {
+            output.current.rendered(reads);
+        }
         let hints = template.take_hints();
         output.template = Some(template);
         for hint in hints {
@@ -678,10 +695,15 @@ impl Unit {
             // The template is rendered again.
             return Ok(true);
         }
-        output.content = rendered.map_err(fault_of)?;
-        if self.purpose == Purpose::Render {
-            output.outcome = Outcome::Rendered(std::mem::take(&mut output.content));
-            return Ok(true);
+        let content = rendered.map_err(|error| self.fault_of(error))?;
+        let output = &mut self.outputs[t];
+        match self.purpose {
+            Purpose::Explain => return Ok(true),
+            Purpose::Render => {
+                output.outcome = Outcome::Rendered(content);
+                return Ok(true);
+            }
+            Purpose::Apply { .. } | Purpose::Preview { .. } | Purpose::Keys => output.content = content,
         }
 
         let line = Line::new(Level::Debug, "comparing staged and dest config files");
@@ -700,6 +722,29 @@ impl Unit {
             output.content = Vec::new();
         }
         Ok(same)
+    }
+
+    /// How much of a render is recorded: as much as it takes to know what the next update has to render.
+    fn recording(&self) -> Recording {
+        let reads_changes = |backend| backend::watches(backend, self.mode);
+        match self.purpose {
+            Purpose::Explain => Recording::Everything,
+            // Without a watch every update is of all keys.
+            _ if self.renders_all || !self.config.backends.iter().any(reads_changes) => Recording::Nothing,
+            Purpose::Apply { .. } | Purpose::Preview { .. } | Purpose::Render | Purpose::Keys => Recording::Bounded,
+        }
+    }
+
+    /// Splits the error of a template into its first line and the excerpt below it. A value of a secret store may have become
+    /// the name of a key that is missing, or another part of the text.
+    fn fault_of(&self, error: crate::template::Error) -> Fault {
+        let secret = self.config.backends.iter().enumerate().filter(|(_, backend)| backend.secret);
+        let values = secret.flat_map(|(layer, _)| self.store.layer(layer).values().map(|value| &**value));
+        let text = error.with_message(|message| masked(message, values).into_owned()).to_string();
+        match text.split_once('\n') {
+            Some((message, detail)) => Fault { message: message.to_owned(), detail: Some(detail.to_owned()) },
+            None => text.into(),
+        }
     }
 
     fn stage(&mut self, t: usize) -> Result<(), Fault> {
@@ -872,13 +917,4 @@ fn plans_of(resource: &config::Resource, purpose: Purpose) -> Vec<TemplatePlan> 
 
 fn about(resource: &config::Resource, line: Line) -> Line {
     line.with("resource", resource.name.clone())
-}
-
-/// Splits the error of a template into its first line and the excerpt below it.
-fn fault_of(error: crate::template::Error) -> Fault {
-    let text = error.to_string();
-    match text.split_once('\n') {
-        Some((message, detail)) => Fault { message: message.to_owned(), detail: Some(detail.to_owned()) },
-        None => text.into(),
-    }
 }

@@ -9,6 +9,7 @@ use crate::template::builtin::env::Env;
 use crate::template::builtin::filters;
 use crate::template::builtin::functions;
 use crate::template::limits::Limits;
+use crate::template::reads::Recording;
 use crate::template::value::Value;
 use crate::template::value::meter::Meter;
 
@@ -40,7 +41,7 @@ pub fn env() -> Env {
 
 /// The same, with other limits.
 pub fn with(limits: Limits) -> Env {
-    Env::new(store(), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits)
+    Env::new(store(), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits, Recording::default())
 }
 
 /// The same, where nothing may be larger than this.

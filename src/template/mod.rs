@@ -26,7 +26,7 @@ use compile::library::Library;
 use compile::lower::{self, Role};
 use compile::program::Program;
 pub use limits::Limits;
-use reads::Reads;
+use reads::{Reads, Recording};
 use scripts::Scripts;
 pub use source::Error;
 use syntax::ast::Need;
@@ -41,6 +41,8 @@ use crate::store::Store;
 pub struct Template {
     /// The limits of one render.
     pub limits: Limits,
+    /// How much of the next renders is recorded.
+    pub recording: Recording,
     program: Rc<Program>,
     library: Rc<Library>,
 }
@@ -72,12 +74,14 @@ impl Template {
         let bytes = bytes.unwrap_or_default();
         let program =
             lower::compile(path, bytes, Role::Main, &library, &**world, &mut meter.hold(), &run::render::ENGINE)?;
-        Ok(Template { limits, program: Rc::new(program), library: Rc::new(library) })
+        let recording = Recording::default();
+        Ok(Template { limits, recording, program: Rc::new(program), library: Rc::new(library) })
     }
 
     /// Renders the template. A late error discards the whole result.
     pub fn render(&self, store: &Rc<Store>, world: &Rc<dyn World>) -> Result<Vec<u8>, Error> {
-        run::render::render(&self.program, &self.library, Env::new(store.clone(), world.clone(), self.limits))
+        let env = Env::new(store.clone(), world.clone(), self.limits, self.recording);
+        run::render::render(&self.program, &self.library, env)
     }
 
     /// The probable mistakes that the renders so far have met, each as `file:line:column: text` and once: missing

@@ -1,6 +1,6 @@
 //! What a render reads: the keys, patterns and directories by function, and whether it asks the machine. An update compares
-//! this with the changed keys, and renders only the templates that a change can reach. Every read of the store in the
-//! language goes through [`Recorder`], so that no function can read without a record.
+//! this with the changed keys, and renders only the templates that a change can reach; `--explain` shows it. Every read of
+//! the store in the language goes through [`Recorder`], so that no function can read without a record.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,8 +15,61 @@ use crate::store::{BadPattern, Bytes, Store, path};
 pub struct Reads {
     /// In the order of functions and texts, each once.
     reads: Vec<Read>,
-    asked_machine: bool,
+    /// The render was not recorded: any key may have been read.
+    is_unknown: bool,
+    asked: Questions,
 }
+
+/// How much of a render is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    /// Whether the machine is asked, and no reads: for a render after which all keys count as changed.
+    Nothing,
+    /// A few hundred reads: many reads in one directory are joined.
+    #[default]
+    Bounded,
+    /// Each of up to some ten thousand reads, before reads are joined.
+    Everything,
+}
+
+/// Something that a render asks the machine for, with another answer at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// The time and its zone.
+    Time,
+    /// The addresses of a host, or the services of a domain.
+    Names,
+    /// Whether a file is there.
+    Files,
+    /// Random numbers.
+    Random,
+    /// A filter of the user, which may keep what it has seen.
+    Filters,
+}
+
+impl Question {
+    /// All of them.
+    const ALL: [Question; 5] = [Question::Time, Question::Names, Question::Files, Question::Random, Question::Filters];
+
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Question::Time => "time",
+            Question::Names => "names",
+            Question::Files => "files",
+            Question::Random => "random",
+            Question::Filters => "filters",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << (self as u8)
+    }
+}
+
+/// A set of questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Questions(u8);
 
 /// A read of the store, or several that were joined.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,14 +149,21 @@ impl Reads {
     /// Whether the result depends on more than keys and compiled files: time, names, random numbers, other files, filters
     /// of the user.
     pub fn asked_machine(&self) -> bool {
-        self.asked_machine
+        self.asked != Questions::default()
+    }
+
+    /// What the machine was asked for.
+    pub fn asked(&self) -> impl Iterator<Item = Question> + use<> {
+        let Questions(asked) = self.asked;
+        Question::ALL.into_iter().filter(move |question| asked & question.bit() != 0)
     }
 
     /// Whether the answer to one of the reads may be another one after these changes.
     pub fn meet(&self, changes: &Changes) -> bool {
         match changes {
             Changes::Everything => true,
-            Changes::Keys(keys) => !keys.is_empty() && self.reads.iter().any(|read| read.meets(changes)),
+            Changes::Keys(keys) if keys.is_empty() => false,
+            Changes::Keys(_) => self.is_unknown || self.reads.iter().any(|read| read.meets(changes)),
         }
     }
 }
@@ -173,8 +233,9 @@ fn literal(pattern: &[u8]) -> &[u8] {
 /// The store as one render reads it. Records each read before it answers.
 pub struct Recorder {
     store: Rc<Store>,
+    recording: Recording,
     record: RefCell<Record>,
-    asked_machine: Cell<bool>,
+    asked: Cell<Questions>,
 }
 
 /// The reads so far.
@@ -188,8 +249,8 @@ struct Record {
 
 impl Recorder {
     /// Nothing is read yet.
-    pub fn new(store: Rc<Store>) -> Recorder {
-        Recorder { store, record: RefCell::default(), asked_machine: Cell::new(false) }
+    pub fn new(store: Rc<Store>, recording: Recording) -> Recorder {
+        Recorder { store, recording, record: RefCell::default(), asked: Cell::default() }
     }
 
     /// What was read so far. The record begins again.
@@ -199,12 +260,13 @@ impl Recorder {
         single.sort_unstable();
         single.dedup();
         single.shrink_to_fit();
-        Reads { reads: single, asked_machine: self.asked_machine.take() }
+        Reads { reads: single, is_unknown: self.recording == Recording::Nothing, asked: self.asked.take() }
     }
 
     /// Records that the result depends on the machine.
-    pub fn ask_machine(&self) {
-        self.asked_machine.set(true);
+    pub fn ask_machine(&self, question: Question) {
+        let Questions(asked) = self.asked.get();
+        self.asked.set(Questions(asked | question.bit()));
     }
 
     /// The store without a record: for the cost of a search, and for the advice in an error. A render that fails is
@@ -270,6 +332,9 @@ impl Recorder {
     }
 
     fn note_directory(&self, function: Function, path: &[u8]) {
+        if self.recording == Recording::Nothing {
+            return;
+        }
         let path = path::clean(path);
         self.note(function, &path, || Extent::Prefix(Bytes::from([&*path, b"/"].concat())));
     }
@@ -278,6 +343,11 @@ impl Recorder {
     fn note(&self, function: Function, text: &[u8], extent: impl FnOnce() -> Extent) {
         /// A longer text would be kept for little use. Such a read counts as one of all keys.
         const LONGEST: usize = 1024;
+        let (most, left) = match self.recording {
+            Recording::Nothing => return,
+            Recording::Bounded => (Record::MOST, Record::LEFT),
+            Recording::Everything => (100_000, 25_000),
+        };
         let mut record = self.record.borrow_mut();
         // A directory of reads that were joined ends with `/`. A metacharacter of a pattern is no part of it.
         let is_joined = |joined: &Read| joined.function == function && text.starts_with(joined.prefix());
@@ -287,9 +357,13 @@ impl Recorder {
             return;
         }
         let extent = if text.len() > LONGEST { Extent::Prefix(Bytes::from(&b""[..])) } else { extent() };
+        if record.single.is_empty() {
+            // Many templates read once.
+            record.single.reserve_exact(1);
+        }
         record.single.push(Read { function, extent });
-        if record.single.len() >= Record::MOST {
-            record.join();
+        if record.single.len() >= most {
+            record.join(left);
         }
     }
 }
@@ -300,19 +374,19 @@ impl Record {
     /// As many may be left after that.
     const LEFT: usize = 64;
 
-    /// Joins the deepest reads until few are left.
+    /// Joins the deepest reads until as many are `left`.
     #[cold]
-    fn join(&mut self) {
+    fn join(&mut self, left: usize) {
         let mut reads = std::mem::take(&mut self.single);
         reads.sort_unstable();
         reads.dedup();
-        if reads.len() <= Record::LEFT {
+        if reads.len() <= left {
             self.single = reads;
             return;
         }
         reads.append(&mut self.joined);
         // Every round takes a level off the deepest ones. At the end one read of everything is left for each function.
-        while reads.len() > Record::LEFT {
+        while reads.len() > left {
             let deepest = reads.iter().map(Read::depth).max().unwrap_or_default();
             reads.iter_mut().filter(|read| read.depth() == deepest).for_each(|read| *read = read.widened());
             reads.sort_unstable();
@@ -335,7 +409,7 @@ mod tests {
         for key in ["/app/db/host", "/app/name", "/b/1", "/b/2"] {
             store.put(0, bytes(key), bytes("value"));
         }
-        Recorder::new(Rc::new(store))
+        Recorder::new(Rc::new(store), Recording::Bounded)
     }
 
     /// `getv /app/name`, `ls /app/...`
@@ -382,7 +456,8 @@ mod tests {
         assert_eq!(text(&reads), all);
         assert!(!reads.asked_machine());
         assert_eq!(recorder.all().count(), 4);
-        recorder.ask_machine();
+        recorder.ask_machine(Question::Files);
+        recorder.ask_machine(Question::Time);
         let reads = recorder.take();
         assert_eq!((text(&reads), reads.asked_machine()), (vec!["getallkvs ...".to_owned()], true));
         assert_eq!(recorder.take(), Reads::default());
@@ -435,6 +510,27 @@ mod tests {
         assert_eq!(text(&reads), all);
         assert!(reads.meet(&changes(&[("/services/7/mode", Change::Value)])));
         assert!(!reads.meet(&changes(&[("/app/db/host", Change::Value)])));
+    }
+
+    #[test]
+    fn a_record_can_be_left_out_or_be_complete() {
+        let read = |recording| {
+            let recorder = Recorder::new(Rc::clone(&recorder().store), recording);
+            for n in 0..10_000 {
+                recorder.get(&bytes(format!("/services/{n}/mode")));
+            }
+            recorder.ls(b"/app");
+            recorder.ask_machine(Question::Random);
+            recorder.ask_machine(Question::Time);
+            recorder.ask_machine(Question::Time);
+            recorder.take()
+        };
+        let nothing = read(Recording::Nothing);
+        assert_eq!(nothing.iter().count(), 0);
+        assert!(nothing.meet(&changes(&[("/z", Change::Value)])) && !nothing.meet(&Changes::default()));
+        assert_eq!(nothing.asked().collect::<Vec<_>>(), [Question::Time, Question::Random]);
+        assert_eq!(read(Recording::Everything).iter().count(), 10_001);
+        assert!(read(Recording::Bounded).iter().count() < 100);
     }
 
     #[test]

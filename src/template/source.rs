@@ -87,6 +87,12 @@ impl Error {
         self.0.place.map(|(_, column)| column)
     }
 
+    /// The same error with another text.
+    pub fn with_message(mut self, text: impl FnOnce(&str) -> String) -> Error {
+        self.0.message = text(&self.0.message);
+        self
+    }
+
     /// The text of the error, without the place.
     pub fn message(&self) -> &str {
         &self.0.message

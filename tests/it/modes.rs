@@ -399,3 +399,95 @@ fn diff_logs_what_changes() {
     assert!(finished.log.contains("(secret, changed): lines removed: 1, added: 1"), "{}", finished.log);
     assert!(!finished.log.contains("+one"), "{}", finished.log);
 }
+
+fn explain(dir: &TempDir) -> Invocation {
+    remco(dir).arg("--explain")
+}
+
+#[test]
+fn explain_tells_what_templates_read() {
+    let dir = TempDir::new();
+    dir.write(
+        "data.json",
+        r#"{"db": {"host": "db1", "password": "hunter2"}, "web": {"1": "a", "2": "b"}, "old": {"x": "y"}}"#,
+    );
+    dir.write(
+        "app.tmpl",
+        "{{ getv(\"/db/host\") }}{{ getv(\"/db/port\", \"5432\") }}{% now \"2006\" %}\n{{ gets(\"/web/*\")|length }}",
+    );
+    dir.write("bad.tmpl", "{{ getv(\"/db/pasword\") }}\n{{ getv(\"/never/reached\") }}");
+    dir.write("wrong.tmpl", "{% if %}");
+    let config = resource("app").template("app.tmpl", "app.conf").template("bad.tmpl", "bad.conf");
+    let config = config.template("wrong.tmpl", "wrong.conf");
+    config.set_in("[[resource]]", "start_cmd", "touch started").file("data.json").onetime().write(&dir);
+    let finished = explain(&dir).run().expect_code(1);
+    let expected = "# app: failed\napp.tmpl -> app.conf\n\tgets\t/web/*\t2 keys\n\tgetv\t/db/host\tfound\n\
+                    \tgetv\t/db/port\tmissing, near: /db/host, /db/password\n\tasked for\ttime\n\
+                    bad.tmpl -> bad.conf\n\tgetv\t/db/pasword\tmissing, near: /db/password, /db/host\n\
+                    \terror\tbad.tmpl:1:4: getv: key does not exist: /db/pasword\n\
+                    wrong.tmpl -> wrong.conf\n";
+    let shown = stdout(&finished);
+    let rest = shown.strip_prefix(expected).unwrap_or_else(|| panic!("{shown}"));
+    assert!(rest.starts_with("\terror\twrong.tmpl:1:"), "{rest}");
+    assert!(rest.ends_with("\nnot read\n\t/db/password\tfile\n\t/old/x\tfile\n"), "{rest}");
+    for name in ["app.conf", "bad.conf", "started"] {
+        assert_eq!(dir.read(name), None, "{name}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&explain(&dir).arg("--json").run().expect_code(1).stdout).unwrap();
+    let templates = &json["resources"][0]["templates"];
+    assert_eq!(templates[0]["asked_for"], serde_json::json!(["time"]));
+    assert_eq!(templates[1]["reads"][0]["near"], serde_json::json!(["/db/password", "/db/host"]));
+    assert_eq!(json["resources"][0]["unread"][0], serde_json::json!({"key": "/db/password", "backend": "file"}));
+    dir.write("bad.tmpl", "{{ getv(\"/db/password\") }}");
+    dir.write("wrong.tmpl", "");
+    let finished = explain(&dir).arg("--only=app").run().expect_code(0);
+    assert!(!stdout(&finished).contains("hunter2"), "{}", stdout(&finished));
+    let finished = explain(&dir).arg("--only=ap").run().expect_code(2);
+    assert!(finished.log.contains("`app`"), "{}", finished.log);
+}
+
+#[test]
+fn explain_tells_which_watched_keys_are_not_there() {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(\"/app/a\") }}");
+    dir.write("data.json", r#"{"app": {"a": "1"}}"#);
+    let config = resource("app").template("app.tmpl", "app.conf").file("data.json").watch();
+    config.keys(["/app"]).set("watchKeys", ["/app/a", "/app/reload", "/web"]).write(&dir);
+    let shown = stdout(&explain(&dir).run().expect_code(0));
+    let expected = "watchKeys without a key\n\t/app/reload\tfile\nwatchKeys outside of keys\n\t/web\tfile\n";
+    assert!(shown.ends_with(expected), "{shown}");
+}
+
+#[test]
+fn explain_without_a_store_says_so() {
+    let dir = TempDir::new();
+    three(&dir).write(&dir);
+    fs::remove_file(dir.at("data.json")).unwrap();
+    let finished = explain(&dir).run().expect_code(1).expect_log("backend error");
+    assert!(stdout(&finished).starts_with("# app: failed\nsame.tmpl -> out/same.conf\n\tnot rendered\n"));
+    assert!(!stdout(&finished).contains("not read\n"), "{}", stdout(&finished));
+}
+
+#[test]
+fn a_secret_that_becomes_a_key_is_not_shown() {
+    let dir = TempDir::new();
+    dir.write("app.tmpl", "{{ getv(getv(\"/secret\")) }}");
+    dir.write("data.json", r#"{"secret": "hunter2", "app": "x"}"#);
+    let config = resource("app").template("app.tmpl", "app.conf").file("data.json").onetime();
+    config.set_in("[[resource]]", "secret", true).write(&dir);
+    for mode in ["--dry-run", "--explain", "--render=app.tmpl", "-onetime"] {
+        let finished = remco(&dir).arg(mode).arg("--log-level=trace").run();
+        assert_eq!(finished.code, Some(1), "{mode}: {}", finished.log);
+        assert!(finished.log.contains("getv: key does not exist: (secret)"), "{mode}: {}", finished.log);
+        assert!(!(finished.log.clone() + &stdout(&finished)).contains("hunter2"), "{mode}: {}", finished.log);
+    }
+    // A short one, and one that is a part of a value.
+    dir.write("data.json", r#"{"secret": "ab", "app": "x"}"#);
+    let finished = remco(&dir).arg("--explain").run().expect_code(1).expect_log("key does not exist: (secret)");
+    assert!(stdout(&finished).contains("\tgetv\t(secret)\tmissing"), "{}", stdout(&finished));
+    dir.write("app.tmpl", "{% set all = getv(\"/secret\")|parseJSON %}{{ getv(all.password) }}");
+    dir.write("data.json", r#"{"secret": "{\"password\": \"hunter2\"}"}"#);
+    let finished = remco(&dir).arg("--explain").run().expect_code(1).expect_log("key does not exist: (secret)");
+    assert!(!stdout(&finished).contains("hunter2"), "{}", stdout(&finished));
+}

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::*;
 use crate::template::Limits;
 use crate::template::fixture::{TestWorld, Variables, env, eval, limited, store, with};
+use crate::template::reads::Recording;
 
 const STEPS: u64 = 1_000_000;
 const ENDLESS: &str = "f.js: the template takes more than 1000000 steps; `template_steps` in [limits] raises that";
@@ -327,7 +328,7 @@ fn a_value_in_a_circle_is_refused() {
 #[test]
 fn a_script_ends_when_the_program_does() {
     let world = TestWorld { stop_at: Some(1), ..TestWorld::default() };
-    let env = Env::new(store(), Rc::new(world), Limits::default());
+    let env = Env::new(store(), Rc::new(world), Limits::default(), Recording::default());
     let called = filter("for (;;) {}").call(&env, &Value::Nil, &Value::Nil);
     assert_eq!(called.unwrap_err(), "f.js: stopped before the end");
     let steps = env.meter.work() / STEP as u64;

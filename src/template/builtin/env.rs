@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::store::Store;
 use crate::template::limits::Limits;
-use crate::template::reads::Recorder;
+use crate::template::reads::{Question, Recorder, Recording};
 use crate::template::value::collections::Collections;
 use crate::template::value::meter::{Hold, Meter};
 use crate::template::world::World;
@@ -26,15 +26,16 @@ pub struct Env {
 
 impl Env {
     /// The environment of one render. The collections of the render are dropped with it.
-    pub fn new(store: Rc<Store>, world: Rc<dyn World>, limits: Limits) -> Env {
+    pub fn new(store: Rc<Store>, world: Rc<dyn World>, limits: Limits, recording: Recording) -> Env {
         let meter = Meter::new(limits, world.clone());
         let programs = RefCell::new(meter.hold());
-        Env { store: Recorder::new(store), world, meter, programs, collections: Collections::default() }
+        let store = Recorder::new(store, recording);
+        Env { store, world, meter, programs, collections: Collections::default() }
     }
 
-    /// The machine, for an answer that may be another one at any time. The record of the render says that it was asked.
-    pub fn machine(&self) -> &dyn World {
-        self.store.ask_machine();
+    /// The machine, for an answer that may be another one at any time. The record of the render says what it was asked.
+    pub fn machine(&self, question: Question) -> &dyn World {
+        self.store.ask_machine(question);
         &*self.world
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::store::{BadPattern, Bytes};
 use crate::template::builtin::env::Env;
 use crate::template::builtin::layout;
+use crate::template::reads::Question;
 use crate::template::value::meter::STEP;
 use crate::template::value::printf;
 use crate::template::value::search;
@@ -77,7 +78,7 @@ static TABLE: &[Function] = &[
     search("lsdir", exactly(&[string("path")]), |env, args| Ok(names_of(env.store.lsdir(args.text(0))))),
     row("printf", then_any(&[string("format")], any("value")), printf),
     row("replace", exactly(&[string("text"), string("old"), string("new"), integer("count")]), replace),
-    row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.machine().now().0.to_string()))),
+    row("unixTS", exactly(&[]), |env, _| Ok(Value::str(env.machine(Question::Time).now().0.to_string()))),
 ];
 
 const fn row(name: &'static str, signature: Signature, body: Body) -> Function {
@@ -182,25 +183,25 @@ fn printf(env: &Env, args: Args<'_>) -> Result<Value, String> {
 
 fn file_exists(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let path = Path::new(OsStr::from_bytes(args.text(0)));
-    Ok(Value::Bool(env.machine().stamp(path).is_some()))
+    Ok(Value::Bool(env.machine(Question::Files).stamp(path).is_some()))
 }
 
 fn date_rfc3339(env: &Env, _: Args<'_>) -> Result<Value, String> {
-    let (unix, nanos) = env.machine().now();
-    let (offset, zone) = env.machine().zone(unix);
+    let (unix, nanos) = env.machine(Question::Time).now();
+    let (offset, zone) = env.machine(Question::Time).zone(unix);
     let time = layout::Time { unix, nanos, offset, zone: &zone };
     Ok(Value::str(time.format(b"2006-01-02T15:04:05Z07:00")))
 }
 
 fn lookup_ip(env: &Env, args: Args<'_>) -> Result<Value, String> {
-    let mut addresses = env.machine().lookup_ip(host(args.text(0))?)?;
+    let mut addresses = env.machine(Question::Names).lookup_ip(host(args.text(0))?)?;
     addresses.sort_unstable();
     Ok(Value::list(ListKind::Strings, addresses.into_iter().map(Value::str).collect()))
 }
 
 fn lookup_srv(env: &Env, args: Args<'_>) -> Result<Value, String> {
     let (service, protocol, domain) = (host(args.text(0))?, host(args.text(1))?, host(args.text(2))?);
-    let mut records = env.machine().lookup_srv(service, protocol, domain)?;
+    let mut records = env.machine(Question::Names).lookup_srv(service, protocol, domain)?;
     // Each record is compared as one text, which gives a fixed order, the one of Go remco.
     records.sort_by_cached_key(|r| format!("{}{}{}{}", r.target, r.port, r.priority, r.weight));
     Ok(Value::list(ListKind::Srv, records.into_iter().map(Value::object).collect()))

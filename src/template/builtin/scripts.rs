@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::template::builtin::env::Env;
 use crate::template::builtin::filters::{self, Filter};
+use crate::template::reads::Question;
 use crate::template::value::Value;
 
 /// A filter of the user.
@@ -75,7 +76,7 @@ impl AnyFilter {
             AnyFilter::BuiltIn(filter) => filter.call(env, value, argument),
             AnyFilter::Script(_, script) => {
                 // A script sees the clock and random numbers, and keeps what it has set from call to call.
-                env.store.ask_machine();
+                env.store.ask_machine(Question::Filters);
                 script.call(env, value, argument)
             }
         }

@@ -19,6 +19,7 @@ use crate::template::compile::computed::Failure;
 use crate::template::compile::library::{Library, resolve};
 use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Place, Program, Slot};
 use crate::template::limits::NESTING;
+use crate::template::reads::Question;
 use crate::template::run::kept;
 use crate::template::run::loops::{LoopInfo, Memory, OpenLoop};
 use crate::template::run::scope::{NameQuery, Scopes, Visibility};
@@ -702,8 +703,8 @@ impl Render {
     fn time(&self, clock: Clock, layout: &[u8]) -> Outcome<()> {
         let (unix, nanos, offset, zone) = match clock {
             Clock::Now => {
-                let (unix, nanos) = self.env.machine().now();
-                let (offset, zone) = self.env.machine().zone(unix);
+                let (unix, nanos) = self.env.machine(Question::Time).now();
+                let (offset, zone) = self.env.machine(Question::Time).zone(unix);
                 (unix, nanos, offset, zone)
             }
             // 2014-02-05 18:31:45
@@ -720,7 +721,7 @@ impl Render {
             self.charge(STEP, self.tag.get())?;
             let at = match lorem.order {
                 Order::Text => number % many,
-                Order::Random => self.env.machine().random(many),
+                Order::Random => self.env.machine(Question::Random).random(many),
             };
             let unit = units[usize::try_from(at).expect("it is below the number of units")];
             let between = if number == 0 { "" } else { between };

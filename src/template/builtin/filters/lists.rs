@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::number;
 use crate::template::builtin::env::Env;
+use crate::template::reads::Question;
 use crate::template::value::bounded::{self, Text};
 use crate::template::value::runes;
 use crate::template::value::search;
@@ -28,7 +29,7 @@ pub fn random(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     if !matches!(value, Value::Str(_) | Value::List(_)) || value.is_empty() {
         return Ok(value.clone());
     }
-    let chosen = usize::try_from(env.machine().random(value.len() as u64)).ok();
+    let chosen = usize::try_from(env.machine(Question::Random).random(value.len() as u64)).ok();
     chosen.and_then(|chosen| element(value, chosen)).ok_or_else(|| "cannot pick an element".to_owned())
 }
 
