@@ -543,6 +543,7 @@ impl Daemon {
                 Err(error) => return self.refuse(&error),
             }
         }
+        self.telemetry.iter_mut().for_each(|telemetry| telemetry.begin(now));
         for unit in &mut self.units {
             if !self.succession.is_held(unit.number) {
                 unit.begin(self.mode, &mut self.pool, self.state_dir.as_ref(), now);

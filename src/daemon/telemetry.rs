@@ -35,6 +35,8 @@ pub(super) struct Telemetry {
     textfile: Option<Textfile>,
     /// When what was counted is sent to statsd, statsite and inmem.
     flush: Option<Instant>,
+    /// The resources have started: before that the text file may be that of a run that holds the lock of `--lock`.
+    has_begun: bool,
 }
 
 /// What telemetry tells of the resources, made when a receiver asks.
@@ -115,7 +117,27 @@ impl Telemetry {
         let config = config::Telemetry::off();
         let registry = Rc::new(RefCell::new(registry(&config)));
         let (prometheus, statsd, statsite, textfile, flush) = (None, None, None, None, None);
-        Telemetry { registry, config, mode, logger, machine, prometheus, statsd, statsite, textfile, flush }
+        Telemetry {
+            registry,
+            config,
+            mode,
+            logger,
+            machine,
+            prometheus,
+            statsd,
+            statsite,
+            textfile,
+            flush,
+            has_begun: false,
+        }
+    }
+
+    /// The resources start, or have started before: the text file is written from now on.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.connect(now);
+        }
     }
 
     /// Applies a configuration. A receiver that is configured as before stays as it is; so do the counters.
@@ -145,7 +167,10 @@ impl Telemetry {
             self.textfile = None;
         }
         self.connect(now);
-        self.listen(now)
+        // The caller tells of this failure.
+        self.listen(now).inspect_err(|why| {
+            self.prometheus.iter_mut().for_each(|prometheus| prometheus.trouble.0 = Some(why.clone()));
+        })
     }
 
     /// Makes the senders that are configured and not there.
@@ -160,7 +185,7 @@ impl Telemetry {
             let (state, trouble) = (Stream::Idle, Trouble::default());
             self.statsite = Some(Statsite { endpoint, dialer, state, pause: PAUSE, trouble });
         }
-        if let (None, Some(path)) = (&self.textfile, &self.config.textfile) {
+        if let (None, Some(path), true) = (&self.textfile, &self.config.textfile, self.has_begun) {
             self.textfile = Some(Textfile::new(path.clone(), now));
         }
     }
@@ -270,12 +295,14 @@ impl Telemetry {
 
     /// Tries to listen, if that is due.
     fn listen(&mut self, now: Instant) -> Result<(), String> {
-        let Some(Prometheus { state, .. }) = &mut self.prometheus else { return Ok(()) };
+        let Some(Prometheus { state, trouble }) = &mut self.prometheus else { return Ok(()) };
         let Listening::Failed { again, pause } = state else { return Ok(()) };
         let Some((place, _)) = self.config.prometheus.as_ref().filter(|_| *again <= now) else { return Ok(()) };
         match Listener::open(place) {
             Ok(listener) => {
                 *state = Listening::Open(listener);
+                // The line tells of the end of a failure, too.
+                trouble.0 = None;
                 let line = Line::new(Level::Info, "serving metrics").with("addr", place.to_string());
                 self.logger.log(&line);
                 Ok(())

@@ -7,9 +7,10 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::support::{Config, LIMIT, Remco, TempDir, config, free_port, remco, wait_until};
+use crate::support::{Config, LIMIT, Remco, TempDir, config, free_port, reads, remco, wait_until};
 
 /// A folder with a template and its data.
 fn folder() -> TempDir {
@@ -303,13 +304,37 @@ fn a_port_in_use_ends_the_start_and_is_tried_again_after_a_reload() {
     prometheus(free).write(&dir);
     let program = remco(&dir).start();
     scrape_until(free, "remco_up 1");
-    prometheus(port).write(&dir);
+    prometheus(port).set("interval", 1).set_in("", "log_level", "debug").write(&dir);
     program.signal(Signal::HUP);
     program.wait_for_log(&why);
+    // The second read comes after the first retry.
+    let before = reads(&program.log());
+    wait_until("it has tried again", LIMIT, || reads(&program.log()) >= before + 2);
     drop(other);
-    program.wait_for_log(&format!("serving metrics addr=127.0.0.1:{port}"));
+    let bound = format!("serving metrics addr=127.0.0.1:{port}");
+    program.wait_for_log(&bound);
     scrape_until(port, "remco_up 1");
+    let times = |text: &str| program.log().iter().filter(|line| line.contains(text)).count();
+    assert_eq!((times(&why), times(&bound)), (1, 1), "{:#?}", program.log());
     program.stop();
+}
+
+/// A run that only waits for another one leaves the file of that one alone.
+#[test]
+fn a_run_without_the_lock_leaves_the_text_file() {
+    let dir = folder();
+    telemetry("sinks.textfile.path = \"remco.prom\"").write(&dir);
+    dir.write("remco.prom", "of the run that works\n");
+    let lock = fs::File::create(dir.path().join("lock")).expect("a new file");
+    flock(&lock, FlockOperation::LockExclusive).expect("it is free");
+    let run = |arg: &str| remco(&dir).arg("-onetime").arg("--lock=lock").arg(arg).run();
+    run("--no-wait").expect_code(5);
+    run("--timeout=100ms").expect_code(1);
+    assert_eq!(dir.read("remco.prom").as_deref(), Some("of the run that works\n"));
+    drop(lock);
+    run("--no-wait").expect_code(0);
+    let text = dir.read("remco.prom").expect("it is there");
+    assert!(text.contains("\nremco_files_synced_total 1\n"), "{text}");
 }
 
 #[test]
