@@ -421,7 +421,7 @@ impl Daemon {
     /// Gives the receivers of metrics their turn.
     fn serve(&mut self) {
         if let Some(telemetry) = &mut self.telemetry {
-            telemetry.turn(&Resources(&self.units), Instant::now());
+            telemetry.turn(&Resources { units: &self.units, pool: &self.pool }, Instant::now());
         }
     }
 
@@ -444,13 +444,13 @@ impl Daemon {
         if is_changed {
             file.touch(now);
         }
-        let (units, since) = (&self.units, self.since);
-        let resources = || units.iter().filter_map(|unit| Some(unit.record.as_ref()?.status(state_of(unit))));
+        let (units, pool, since) = (&self.units, &self.pool, self.since);
+        let resource = |unit: &Unit| Some(unit.record.as_ref()?.status(state_of(unit), |b| unit.revision(b, pool)));
         let status = || Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             since,
-            resources: resources().collect(),
+            resources: units.iter().filter_map(resource).collect(),
         };
         if self.ending.is_none() {
             file.turn(now, status, &self.logger);
@@ -725,7 +725,7 @@ impl Daemon {
         self.reload = Reload::default();
         self.notify.stopping();
         if let Some(telemetry) = &mut self.telemetry {
-            telemetry.finish(&Resources(&self.units), Instant::now());
+            telemetry.finish(&Resources { units: &self.units, pool: &self.pool }, Instant::now());
         }
         if !self.purpose.writes() {
             self.seen = self.units.iter_mut().map(Unit::seen).collect();
@@ -738,24 +738,28 @@ impl Daemon {
 }
 
 /// The resources, as telemetry sees them.
-struct Resources<'a>(&'a [Unit]);
+struct Resources<'a> {
+    units: &'a [Unit],
+    pool: &'a Pool,
+}
 
 impl Subject for Resources<'_> {
     fn gauges(&self) -> Vec<Gauge> {
         let mut all = Vec::new();
-        for unit in self.0 {
+        for unit in self.units {
             let is_in_sync = unit.state.has_started() && !unit.state.is_failing();
-            unit.record.iter().for_each(|record| record.gauges(is_in_sync, &mut all));
+            let revision = |backend| unit.revision(backend, self.pool);
+            unit.record.iter().for_each(|record| record.gauges(is_in_sync, revision, &mut all));
         }
         all
     }
 
     fn health(&self) -> (bool, String) {
-        if self.0.is_empty() {
+        if self.units.is_empty() {
             return (false, "the program is ending\n".to_owned());
         }
         let (mut is_well, mut text) = (true, String::new());
-        for unit in self.0 {
+        for unit in self.units {
             let state = state_of(unit);
             is_well &= state == State::InPlace;
             text.push_str(&format!("{}: {state}\n", without_controls(&unit.config.name).collect::<String>()));

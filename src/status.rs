@@ -74,6 +74,8 @@ pub struct Backend {
     pub name: String,
     /// Whether it delivered its keys and does not fail.
     pub connected: bool,
+    /// How far its keys have come, as the store counts its changes; none: it does not count, or nothing was read.
+    pub revision: Option<u64>,
     /// How many reads and watches failed.
     pub failures: u64,
     /// What failed last.
@@ -149,10 +151,15 @@ impl Status {
                 let change = last_change.map(|at| format!(", changed {} ago", ago(now, at))).unwrap_or_default();
                 text.push_str(&format!("  file {}: {sync}{change}{}\n", one_line(path), error(last_error)));
             }
-            for Backend { name, connected, failures, last_error } in backends {
+            for Backend { name, connected, revision, failures, last_error } in backends {
                 let connected = if *connected { "connected" } else { "not connected" };
+                let revision = revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
                 let failures = if *failures == 0 { String::new() } else { format!(", failures: {failures}") };
-                text.push_str(&format!("  backend {}: {connected}{failures}{}\n", one_line(name), error(last_error)));
+                text.push_str(&format!(
+                    "  backend {}: {connected}{revision}{failures}{}\n",
+                    one_line(name),
+                    error(last_error)
+                ));
             }
             for Command { command, file, result, milliseconds } in commands {
                 let file = file.as_ref().map(|file| format!(" of {}", one_line(file))).unwrap_or_default();
@@ -202,7 +209,8 @@ mod tests {
             last_change: Some(940),
             last_error: Some("check command\nexited".to_owned()),
         };
-        let backend = Backend { name: "etcd".to_owned(), connected: true, failures: 2, last_error: None };
+        let backend =
+            Backend { name: "etcd".to_owned(), connected: true, revision: Some(41), failures: 2, last_error: None };
         let command = Command {
             command: "check command".to_owned(),
             file: Some("/etc/app.conf".to_owned()),
@@ -234,7 +242,7 @@ mod tests {
         let want = "remco 1.2.3, process 7, since 1970-01-01 00:00:00 UTC\n\n\
             app: in place, last success 5 s ago\n  \
             file /etc/app.conf: in sync for 5 s, changed 65 s ago, last error: check command exited\n  \
-            backend etcd: connected, failures: 2\n  \
+            backend etcd: connected, revision 41, failures: 2\n  \
             check command of /etc/app.conf: succeeded after 12 ms\n  \
             child: running, starts: 1\n";
         assert_eq!(status().table(1005), want);

@@ -567,6 +567,13 @@ impl Backend for Driver {
         is_program || self.has_answered || self.client.dialer().has_failed_at_tls()
     }
 
+    fn revision(&self, id: Id) -> Option<u64> {
+        match &self.stage {
+            Stage::Locating { .. } => None,
+            Stage::Located { protocol, .. } => protocol.revision(id),
+        }
+    }
+
     fn has_child(&self, pid: Pid) -> bool {
         self.programs.has(pid)
     }

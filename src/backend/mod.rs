@@ -78,6 +78,12 @@ pub trait Backend {
         true
     }
 
+    /// How far the keys of a subscriber have come, as the store counts its changes; `None`: nothing was read yet, or the
+    /// store does not count. An etcd that was put back to a backup counts on from a lower number.
+    fn revision(&self, _id: Id) -> Option<u64> {
+        None
+    }
+
     /// Continues the work without waiting, and returns after a bounded amount of input.
     fn turn(&mut self, now: Instant, out: &mut Vec<(Id, Report)>);
 
@@ -317,6 +323,11 @@ impl Pool {
     /// Whether the store of a subscriber was ever reached, or is one that needs no reaching.
     pub fn has_answered(&self, id: Id) -> bool {
         self.backend_of(id).is_none_or(|backend| backend.has_answered())
+    }
+
+    /// How far the keys of a subscriber have come; see [`Backend::revision`].
+    pub fn revision(&self, id: Id) -> Option<u64> {
+        self.backend_of(id)?.revision(id)
     }
 
     fn backend_of(&self, id: Id) -> Option<&dyn Backend> {

@@ -36,6 +36,12 @@ pub trait Protocol: Subscribers {
 
     /// When the next [`Input::Turn`] is due; `None`: not before another input.
     fn due(&self) -> Option<Instant>;
+
+    /// How far the keys of a resource have come, as the store counts its changes; `None`: nothing was read yet, or the
+    /// store does not count.
+    fn revision(&self, _id: Id) -> Option<u64> {
+        None
+    }
 }
 
 /// The subscribers, as the driver needs them.

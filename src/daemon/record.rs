@@ -229,11 +229,12 @@ impl Record {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// The part of the status file about the resource.
-    pub(super) fn status(&self, state: status::State) -> status::Resource {
-        let backend = |backend: &Backend| status::Backend {
+    /// The part of the status file about the resource. `revision`: of each backend.
+    pub(super) fn status(&self, state: status::State, revision: impl Fn(usize) -> Option<u64>) -> status::Resource {
+        let backend = |(b, backend): (usize, &Backend)| status::Backend {
             name: backend.name.clone(),
             connected: backend.is_loaded && !backend.is_failing,
+            revision: revision(b),
             failures: backend.failures,
             last_error: backend.last_error.clone(),
         };
@@ -242,14 +243,14 @@ impl Record {
             state,
             last_success: self.last_success,
             files: self.files.clone(),
-            backends: self.backends.iter().map(backend).collect(),
+            backends: self.backends.iter().enumerate().map(backend).collect(),
             commands: self.commands.iter().map(|(_, run)| run.clone()).collect(),
             child: self.child.clone(),
         }
     }
 
-    /// Appends the gauges of the resource.
-    pub(super) fn gauges(&self, is_in_sync: bool, out: &mut Vec<Gauge>) {
+    /// Appends the gauges of the resource. `revision`: of each backend.
+    pub(super) fn gauges(&self, is_in_sync: bool, revision: impl Fn(usize) -> Option<u64>, out: &mut Vec<Gauge>) {
         let resource = || vec![("resource", self.resource.clone())];
         let value = |yes: bool| if yes { 1.0 } else { 0.0 };
         out.push(Gauge { metric: &list::IN_SYNC, labels: resource(), value: value(is_in_sync) });
@@ -257,9 +258,13 @@ impl Record {
             #[expect(clippy::cast_precision_loss, reason = "gauges are floats, and times are small")]
             out.push(Gauge { metric: &list::LAST_SUCCESS, labels: resource(), value: unix as f64 });
         }
-        for Backend { name, is_loaded, is_failing, .. } in &self.backends {
+        for (b, Backend { name, is_loaded, is_failing, .. }) in self.backends.iter().enumerate() {
             let mut labels = resource();
             labels.push(("backend", name.clone()));
+            if let Some(revision) = revision(b) {
+                #[expect(clippy::cast_precision_loss, reason = "gauges are floats, exact up to 2^53")]
+                out.push(Gauge { metric: &list::REVISION, labels: labels.clone(), value: revision as f64 });
+            }
             out.push(Gauge { metric: &list::CONNECTED, labels, value: value(*is_loaded && !is_failing) });
         }
     }

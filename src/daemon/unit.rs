@@ -227,6 +227,11 @@ impl Unit {
         self.backends.as_ref()?.iter().position(|own| *own == id)
     }
 
+    /// How far the keys of a backend have come; see [`backend::Backend::revision`].
+    pub(super) fn revision(&self, backend: usize, pool: &Pool) -> Option<u64> {
+        pool.revision(*self.backends.as_ref()?.get(backend)?)
+    }
+
     /// Reads and compiles all templates, so that their errors are logged even if no store can be reached.
     pub(super) fn compile_templates(&mut self) {
         self.is_uncompiled = false;

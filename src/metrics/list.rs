@@ -83,6 +83,9 @@ pub static LAST_SUCCESS: Metric = metric(
 /// Labels: resource, backend.
 pub static CONNECTED: Metric =
     metric(Kind::Gauge, "backend_connected", "1 if the backend delivered its keys and does not fail at present");
+/// Labels: resource, backend. Not of stores that do not count.
+pub static REVISION: Metric =
+    metric(Kind::Gauge, "backend_revision", "how far the keys have come, as the store counts its changes");
 /// Labels: resource, template.
 pub static TEMPLATE_ERRORS: Metric = metric(Counter, "template_errors_total", "failures of a template or its check");
 /// Label: resource.

@@ -2,12 +2,16 @@
 //! it renders when all are up, and says which one is missing when one is down. Skipped where a server cannot be had.
 
 use std::fs::Permissions;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
 
 use crate::support::{
     Config, Consul, Etcd, Finished, Invocation, LIMIT, LIST, Nats, Redis, TempDir, Vault, Zookeeper, await_out, config,
-    remco, wait_until, watching,
+    free_port, remco, wait_until, watching,
 };
+use crate::telemetry::scrape_until;
 
 /// All servers, each with one key, and the folder of the configuration.
 struct Stores {
@@ -121,13 +125,12 @@ fn all_stores_render_into_one_file_and_one_that_is_down_is_named() {
 fn a_change_of_any_store_is_rendered() {
     let Some(stores) = Stores::start("a_change_of_any_store_is_rendered") else { return };
     let program = stores.remco().start();
-    let awaited = |text: &str| wait_until(text, LIMIT, || stores.dir.read("stores.conf").as_deref() == Some(text));
-    awaited(ALL);
+    await_stores(&stores, ALL);
     let mut want = ALL.to_owned();
     let mut changed = |store: &str, change: &dyn Fn()| {
         change();
         want = want.replace(&format!("/stores/{store}=1"), &format!("/stores/{store}=2"));
-        awaited(&want);
+        await_stores(&stores, &want);
     };
     changed("etcd", &|| stores.etcd.put("/stores/etcd", "2"));
     changed("consul", &|| stores.consul.put("stores/consul", "2"));
@@ -137,6 +140,63 @@ fn a_change_of_any_store_is_rendered() {
     changed("vault", &|| stores.vault.put("stores/vault", serde_json::json!({"value": "2"})));
     changed("file", &|| stores.dir.write("stores.yml", "stores: {file: 2}\n"));
     program.stop();
+}
+
+/// The telemetry of the sample, switched on: every store is in the metrics, and those that count their changes with their
+/// revision, which rises with a change.
+#[test]
+fn metrics_and_status_have_all_stores() {
+    let Some(stores) = Stores::start("metrics_and_status_have_all_stores") else { return };
+    let (port, statsd) = (free_port(), UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    statsd.set_read_timeout(Some(LIMIT)).expect("a limit can be set");
+    let config = stores.dir.read("config.toml").expect("it was written").replace("enabled = false", "enabled = true");
+    let config = config.replace("127.0.0.1:2112", &format!("127.0.0.1:{port}"));
+    let config = config.replace("127.0.0.1:7524", &statsd.local_addr().expect("it has an address").to_string());
+    stores.dir.write("config.toml", format!("status_file = \"status.json\"\n{config}"));
+    let program = stores.remco().start();
+    await_stores(&stores, ALL);
+    for store in ORDER {
+        scrape_until(port, &format!("remco_backend_connected{{backend=\"{store}\",resource=\"stores\"}} 1"));
+    }
+    let mut missing = ORDER.map(|store| format!("remco.backends.synced_total.{store}:")).to_vec();
+    let mut buffer = [0; 2000];
+    while !missing.is_empty() {
+        let length = statsd.recv(&mut buffer).expect("a datagram in time");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        missing.retain(|name| !text.lines().any(|line| line.starts_with(name)));
+    }
+
+    const COUNTING: [&str; 4] = ["etcd", "consul", "zookeeper", "nats"];
+    let revision = |store: &str| -> Option<u64> {
+        let status: Value = serde_json::from_str(&stores.dir.read("status.json")?).expect("it is JSON");
+        let backends = status["resources"][0]["backends"].as_array().expect("there are backends");
+        backends.iter().find(|backend| backend["name"] == store).expect("it is one of them")["revision"].as_u64()
+    };
+    wait_until("all that count have a revision", LIMIT, || COUNTING.iter().all(|store| revision(store).is_some()));
+    for store in ORDER.iter().filter(|store| !COUNTING.contains(store)) {
+        assert_eq!(revision(store), None, "{store}");
+    }
+    let mut want = ALL.to_owned();
+    let mut rises = |store: &str, change: &dyn Fn()| {
+        let before = revision(store);
+        change();
+        want = want.replace(&format!("/stores/{store}=1"), &format!("/stores/{store}=2"));
+        await_stores(&stores, &want);
+        wait_until(&format!("the revision of {store} rises"), LIMIT, || revision(store) > before);
+    };
+    rises("etcd", &|| stores.etcd.put("/stores/etcd", "2"));
+    rises("consul", &|| stores.consul.put("stores/consul", "2"));
+    rises("nats", &|| stores.nats.client().put("config", "stores.nats", "2"));
+    rises("zookeeper", &|| stores.zookeeper.client().put("/stores/zookeeper", "2"));
+    let newest = stores.etcd.etcdctl(&["get", "/stores/etcd", "--write-out=fields"]).stdout;
+    let newest = String::from_utf8_lossy(&newest).into_owned();
+    let newest = newest.lines().find_map(|line| line.strip_prefix("\"Revision\" : ")).expect("etcdctl tells it");
+    scrape_until(port, &format!("remco_backend_revision{{backend=\"etcd\",resource=\"stores\"}} {newest}"));
+    program.stop();
+}
+
+fn await_stores(stores: &Stores, text: &str) {
+    wait_until(text, LIMIT, || stores.dir.read("stores.conf").as_deref() == Some(text));
 }
 
 /// A store whose answers are not ordered among each other may tell a trigger first.

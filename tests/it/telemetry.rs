@@ -49,7 +49,7 @@ fn get(port: u16, path: &str) -> String {
 }
 
 /// Scrapes until a line is there. Gives the whole text.
-fn scrape_until(port: u16, line: &str) -> String {
+pub fn scrape_until(port: u16, line: &str) -> String {
     let mut text = String::new();
     wait_until(line, LIMIT, || {
         // Before it listens, it refuses connections.

@@ -739,6 +739,13 @@ impl Protocol for Consul {
         &[wire::INDEX, wire::FILTERED]
     }
 
+    fn revision(&self, id: Id) -> Option<u64> {
+        let member = self.members.get(&id)?;
+        let topics = member.topics.iter().filter_map(|key| self.topic_of(key)).map(|topic| topic.index);
+        // The index of a read is kept where nothing waits for the next one.
+        topics.chain([member.last_trigger]).max().filter(|index| *index > 0)
+    }
+
     fn due(&self) -> Option<Instant> {
         let waits = self.topics().filter(|(_, topic)| {
             matches!(topic.state, State::Idle) && topic.listing.is_some() && self.is_watched(topic)

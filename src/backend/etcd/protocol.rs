@@ -337,6 +337,10 @@ impl Protocol for V3 {
     fn due(&self) -> Option<Instant> {
         self.session.due()
     }
+
+    fn revision(&self, id: Id) -> Option<u64> {
+        self.session.revision(id)
+    }
 }
 
 #[cfg(test)]

@@ -216,6 +216,11 @@ impl Session {
         }
     }
 
+    /// The newest revision that the keys of a resource have come to.
+    pub fn revision(&self, id: Id) -> Option<u64> {
+        self.subscriptions.get(&id)?.revision()
+    }
+
     /// The subscriber whose log receives the lines that concern no single subscriber.
     fn first(&self) -> Option<Id> {
         self.subscriptions.keys().next().copied()

@@ -64,6 +64,8 @@ pub struct Subscription {
     pub watches: Vec<Watch>,
     /// The identifier of the cluster that was read last.
     cluster: u64,
+    /// The newest revision that the keys have come to. 0: nothing was read yet.
+    revision: u64,
     /// The number of keys in a page: fewer where the values are large.
     limit: usize,
     /// The number of pages that failed in a row while a stream was open.
@@ -148,6 +150,7 @@ impl Subscription {
             state: State::Reading(Box::new(reading)),
             watches: watched.into_iter().map(|span| Watch { span, next: 0, probed: 0 }).collect(),
             cluster: 0,
+            revision: 0,
             limit: PAGE,
             failed_pages: 0,
             pace: Pace::default(),
@@ -159,6 +162,11 @@ impl Subscription {
             mirror,
             limits,
         }
+    }
+
+    /// The newest revision that the keys have come to; `None`: nothing was read yet.
+    pub fn revision(&self) -> Option<u64> {
+        Some(self.revision).filter(|revision| *revision > 0)
     }
 
     fn reading(&self) -> Option<&Reading> {
@@ -359,7 +367,7 @@ impl Subscription {
         let Reading { first: Some(header), loading, held, .. } = reading else { return Ok(None) };
         let changed = self.store_changed(header);
         let (layer, unknown) = self.mirror.install(loading);
-        self.cluster = header.cluster_id;
+        (self.cluster, self.revision) = (header.cluster_id, header.revision);
         self.limit = (self.limit * 2).min(PAGE);
         for watch in &mut self.watches {
             watch.next = header.revision.saturating_add(1);
@@ -416,6 +424,7 @@ impl Subscription {
         if answer.events.is_empty() && !answer.fragment {
             // A progress notification: all events up to this revision have arrived.
             *next = known.max(answer.header.revision.saturating_add(1));
+            self.revision = self.revision.max(answer.header.revision);
         }
         for event in answer.events {
             let revision = event.entry.mod_revision;
@@ -426,6 +435,7 @@ impl Subscription {
             }
             // More events of the last revision may follow in the next fragment.
             *next = (*next).max(if answer.fragment { revision } else { revision.saturating_add(1) });
+            self.revision = self.revision.max(revision);
             match self.mirror.apply(event) {
                 Applied::Nothing => {}
                 Applied::Trigger => self.trigger = true,

@@ -80,6 +80,8 @@ pub struct Nats {
     /// The number of the last subscription.
     last: u64,
     consumers: BTreeMap<u64, Consumer>,
+    /// The sequence number in the stream that the reported keys of each resource have come to.
+    sequences: BTreeMap<Id, u64>,
     /// The identity of the login.
     who: Who,
     /// The texts that errors must not show.
@@ -116,6 +118,8 @@ struct Consumer {
     tally: Tally,
     /// The number of the last message.
     delivered: u64,
+    /// Its number in the stream; 0: there was none.
+    sequence: u64,
     /// The time of the last message.
     heard: Instant,
     since: Instant,
@@ -161,6 +165,7 @@ impl Nats {
             unique: format!("{seed:016x}"),
             last: 0,
             consumers: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             who: Who::Anonymous,
             secrets,
             random: Random::new(seed ^ 1),
@@ -306,6 +311,7 @@ impl Nats {
                 mirror: Mirror::default(),
                 tally: Tally::new(self.settings.limits),
                 delivered: 0,
+                sequence: 0,
                 heard: self.now,
                 since: self.now,
                 changes: Vec::new(),
@@ -342,7 +348,12 @@ impl Nats {
     }
 
     fn flush(&mut self, out: &mut Vec<Output>) {
-        self.consumers.values_mut().for_each(|consumer| out.extend(consumer.flush()));
+        for consumer in self.consumers.values_mut() {
+            if consumer.state == State::Live {
+                self.sequences.insert(consumer.id, consumer.sequence);
+            }
+            out.extend(consumer.flush());
+        }
     }
 
     /// Takes received bytes.
@@ -548,6 +559,7 @@ impl Nats {
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
         let (id, layer) = (consumer.id, consumer.mirror.take());
         consumer.state = State::Live;
+        self.sequences.insert(id, consumer.sequence);
         self.readings.succeeded(id, layer, self.now, out);
         if !self.readings.get(id).is_some_and(|subscriber| subscriber.watches) {
             self.end(number, out);
@@ -600,7 +612,7 @@ impl Consumer {
         if position.consumer != self.delivered.saturating_add(1) {
             return Next::Lost("consumer has a gap, reading the bucket again");
         }
-        self.delivered = position.consumer;
+        (self.delivered, self.sequence) = (position.consumer, position.stream);
         let headers = message.headers;
         let is_removed = headers.get("KV-Operation").is_some_and(|operation| matches!(operation, "DEL" | "PURGE"))
             || headers.get("Nats-Marker-Reason").is_some();
@@ -683,6 +695,7 @@ impl Protocol for Nats {
         let own: Vec<u64> =
             self.consumers.iter().filter(|(_, consumer)| consumer.id == id).map(|(number, _)| *number).collect();
         own.into_iter().for_each(|number| self.end(number, out));
+        self.sequences.remove(&id);
         self.readings.remove(id);
     }
 
@@ -726,6 +739,10 @@ impl Protocol for Nats {
                 if at_once { Some(now) } else { late.into_iter().chain(read.filter(|_| !is_reading)).min() }
             }
         }
+    }
+
+    fn revision(&self, id: Id) -> Option<u64> {
+        self.sequences.get(&id).copied().filter(|sequence| *sequence > 0)
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Zookeeper {
     reads: Reads,
     state: State,
     session: SessionId,
+    /// The transaction that the server has come to; 0: it has not told yet.
+    transaction: u64,
     /// The node that is used, as it is shown.
     node: String,
     /// The node knows no watches that last: those of one event are set with every read.
@@ -158,6 +160,7 @@ impl Zookeeper {
             reads: Reads::default(),
             state: State::Closed,
             session: SessionId::default(),
+            transaction: 0,
             node: String::new(),
             is_old: false,
             user: None,
@@ -578,6 +581,11 @@ impl Protocol for Zookeeper {
         };
         let held = self.held.map(|since| since + HOLD);
         [self.wake, step, held, self.readings.due()].into_iter().flatten().min()
+    }
+
+    fn revision(&self, id: Id) -> Option<u64> {
+        self.subscriptions.get(&id).filter(|subscription| subscription.has_been_read())?;
+        Some(self.transaction).filter(|transaction| *transaction > 0)
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Subscription {
     pub pending: usize,
     changes: Vec<Change>,
     trigger: bool,
+    /// All nodes were read at least once.
+    has_been_read: bool,
 }
 
 enum Node {
@@ -74,6 +76,7 @@ impl Subscription {
             pending: 0,
             changes: Vec::new(),
             trigger: false,
+            has_been_read: false,
         }
     }
 
@@ -121,6 +124,11 @@ impl Subscription {
     /// Whether it has begun to read, or has read.
     pub fn is_active(&self) -> bool {
         !matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether all nodes were read at least once.
+    pub fn has_been_read(&self) -> bool {
+        self.has_been_read
     }
 
     /// Whether it reads all nodes.
@@ -224,7 +232,7 @@ impl Subscription {
             return Some(Err(missing.clone()));
         }
         self.stage = Stage::Known;
-        self.trigger = false;
+        (self.trigger, self.has_been_read) = (false, true);
         let entry = |(path, node): (&Bytes, &Node)| match node {
             Node::Leaf(value) => Some((self.store_key(path)?, value.clone())),
             Node::Parent => None,

@@ -44,6 +44,9 @@ const SHOWN: usize = 40;
 /// Bytes of memory that are kept for the next frames after a large one.
 const KEPT: usize = 256 * 1024;
 
+/// The bytes of a reply's number, which is the first of a frame.
+const NUMBER: usize = size_of::<i32>();
+
 /// Where the number of children is in a node's `Stat`, and how long that is.
 const CHILDREN_IN_STAT: usize = 56;
 const STAT: usize = 68;
@@ -360,7 +363,7 @@ pub fn read_session(frame: &[u8]) -> Result<Option<(SessionId, Duration)>, Unrea
 pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
     let mut reader = Reader(frame);
     let number = reader.int()?;
-    // The transaction that the server has come to.
+    // See [`transaction`].
     reader.long()?;
     let code = Code(reader.int()?);
     Ok(match number {
@@ -380,6 +383,12 @@ pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
         AUTHENTICATION => Message::Authenticated(if code.0 == 0 { Ok(()) } else { Err(code) }),
         number => Message::Reply { number, outcome: if code.0 == 0 { Ok(reader.0) } else { Err(code) } },
     })
+}
+
+/// The transaction that the server had come to when it sent a frame; `None`: the frame does not tell.
+pub fn transaction(frame: &[u8]) -> Option<u64> {
+    let bytes = frame.get(NUMBER..NUMBER + size_of::<i64>())?;
+    u64::try_from(i64::from_be_bytes(bytes.try_into().ok()?)).ok().filter(|id| *id > 0)
 }
 
 /// Reads what [`Request::Data`] brought: the value, and how many children the node has.
@@ -612,6 +621,9 @@ mod tests {
         let reply = |number: i32, code: i32, body: &[u8]| {
             [&number.to_be_bytes()[..], &[0; 8], &code.to_be_bytes(), body].concat()
         };
+        assert_eq!(transaction(event), None, "an event has none");
+        assert_eq!(transaction(b"\0\0\0\x04\0\0\0\x02\0\0\0\x07\0\0\0\0"), Some((2 << 32) | 7));
+        assert_eq!(transaction(b"\0\0\0\x04\0\0\0\x02\0\0\0"), None);
         assert_eq!(read(&reply(4, 0, b"xy")), Ok(Message::Reply { number: 4, outcome: Ok(b"xy") }));
         assert_eq!(read(&reply(4, -101, b"")), Ok(Message::Reply { number: 4, outcome: Err(Code::NO_NODE) }));
         assert_eq!(read(&reply(PING, 0, b"")), Ok(Message::Pong));

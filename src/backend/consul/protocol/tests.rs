@@ -153,13 +153,16 @@ fn a_wait_goes_on_from_the_last_index_and_is_slowed() {
     bench.answer(A, 200, "9", &body, &["reset"]);
     // An answer that took its time is followed at once.
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
+    assert_eq!(bench.consul.revision(Id(1)), Some(9));
     bench.answer(A, 404, "12", "", &["reset", "1 changes -/a/x -/a/y trigger"]);
+    assert_eq!((bench.consul.revision(Id(1)), bench.consul.revision(Id(2))), (Some(12), None));
 }
 
 #[test]
 fn an_index_that_falls_starts_over_and_none_is_below_one() {
     let mut bench = Bench::watching();
     bench.answer(A, 200, "5", &list(&[("a/x", "MQ==")]), &["reset"]);
+    assert_eq!(bench.consul.revision(Id(1)), None, "it is not known");
     bench.pass(SECOND);
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
     bench.answer(A, 200, "0", &list(&[("a/x", "Mg==")]), &["reset", "1 changes /a/x=2 trigger"]);
@@ -224,6 +227,7 @@ fn what_is_not_watched_is_read_and_forgotten() {
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/b?recurse&ns=n"]);
     bench.answer(A, 200, "7", &list(&[("a/x", "MQ==")]), &[]);
     bench.answer(CallId(2), 404, "7", "", &["1 snapshot /a/x=1", "worked", "reset"]);
+    assert_eq!(bench.consul.revision(Id(1)), Some(7));
     bench.idle();
     assert_eq!((bench.consul.due(), bench.consul.waiting()), (None, vec![]));
     assert!(bench.consul.topics().all(|(_, topic)| topic.listing.is_none()));

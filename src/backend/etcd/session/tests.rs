@@ -296,6 +296,20 @@ fn said(report: &Report) -> String {
     }
 }
 
+#[test]
+fn the_revision_is_that_of_the_read_and_of_what_followed() {
+    let mut bench = Bench::new(WATCHED);
+    bench.on(Event::Turn);
+    assert_eq!(bench.session.revision(FIRST), None);
+    let mut bench = Bench::watching(WATCHED);
+    assert_eq!((bench.session.revision(FIRST), bench.session.revision(Id(9))), (Some(10), None));
+    bench.on(events(1, vec![put("/a", "1", 12)]));
+    assert_eq!(bench.session.revision(FIRST), Some(12));
+    // All events up to this one have arrived.
+    bench.on(answer(WatchAnswer { watch_id: 1, header: header(15), ..WatchAnswer::default() }));
+    assert_eq!(bench.session.revision(FIRST), Some(15));
+}
+
 /// "range /a to /b", "range /a to /b at 5", "watch /a from 6".
 fn body(request: &Request) -> String {
     let plain = |value: &serde_json::Value| {

@@ -380,6 +380,10 @@ impl Protocol for V2 {
     fn due(&self) -> Option<Instant> {
         self.session.due()
     }
+
+    fn revision(&self, _id: Id) -> Option<u64> {
+        self.session.revision()
+    }
 }
 
 #[cfg(test)]

@@ -344,6 +344,11 @@ impl Session {
         (RequestKind::Probe, key.to_vec(), wire::probe(key))
     }
 
+    /// The newest index that the keys have come to; `None`: nothing was read yet.
+    pub fn revision(&self) -> Option<u64> {
+        self.cluster.map(|_| self.newest)
+    }
+
     /// Starts a read of all keys, from the first one.
     fn read_all(&mut self, mode: ReadMode, out: &mut Vec<Action>) {
         out.push(self.log(Level::Debug, "retrieving keys", "key_prefix", self.settings.prefix.clone()));

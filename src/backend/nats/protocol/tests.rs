@@ -193,7 +193,9 @@ fn a_bucket_is_read_and_watched() {
     bench.says(&entry("app.x", "2", 4, 0), &[]);
     bench.says(&entry("other", "2", 5, 0), &[]);
     bench.says(&removal("app.w.y", 6, 0), &[]);
+    assert_eq!(bench.nats.revision(Id(1)), Some(13), "only what was reported counts");
     bench.check(Input::Quiet, &["1 changes /app/x=2 -/app/w/y trigger"]);
+    assert_eq!((bench.nats.revision(Id(1)), bench.nats.revision(Id(2))), (Some(16), None));
     bench.check(Input::Quiet, &[]);
     bench.says("PING\r\n", &["send PONG"]);
 }
@@ -210,7 +212,7 @@ fn an_empty_bucket_has_no_keys() {
     // There is no watch: the consumer ends, and the connection with it.
     bench.says(&created(1, "{\"num_pending\":0}"), &["healthy 1", "1 snapshot", "send UNSUB 1"]);
     bench.check(Input::Turn, &["cancel"]);
-    assert_eq!(bench.nats.due(), None);
+    assert_eq!((bench.nats.due(), bench.nats.revision(Id(1))), (None, None));
 }
 
 #[test]

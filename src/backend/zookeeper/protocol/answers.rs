@@ -55,22 +55,26 @@ impl Zookeeper {
     pub(super) fn frame(&mut self, frame: &[u8], now: Instant, out: &mut Vec<Output>) -> Result<(), Fault> {
         match &self.state {
             State::Opening { .. } => self.opened(frame, now, out),
-            State::Open(_) => match wire::read(frame)? {
-                Message::Event { kind, path } => {
-                    if let Some(path) = relative(&self.settings.chroot, &path) {
-                        self.event(kind, &path, now, out);
+            State::Open(_) => {
+                let message = wire::read(frame)?;
+                self.transaction = wire::transaction(frame).unwrap_or(self.transaction);
+                match message {
+                    Message::Event { kind, path } => {
+                        if let Some(path) = relative(&self.settings.chroot, &path) {
+                            self.event(kind, &path, now, out);
+                        }
+                        Ok(())
                     }
-                    Ok(())
-                }
-                Message::Reply { number, outcome } => self.reply(number, outcome, now, out),
-                Message::Pong | Message::Authenticated(Ok(())) => {
-                    if let State::Open(open) = &mut self.state {
-                        open.is_probed = false;
+                    Message::Reply { number, outcome } => self.reply(number, outcome, now, out),
+                    Message::Pong | Message::Authenticated(Ok(())) => {
+                        if let State::Open(open) = &mut self.state {
+                            open.is_probed = false;
+                        }
+                        Ok(())
                     }
-                    Ok(())
+                    Message::Authenticated(Err(code)) => Err(Fault::Login(code)),
                 }
-                Message::Authenticated(Err(code)) => Err(Fault::Login(code)),
-            },
+            }
             // The session had expired: what follows belongs to none.
             State::Closed | State::LoggingIn => Ok(()),
         }

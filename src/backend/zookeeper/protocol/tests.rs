@@ -264,6 +264,20 @@ const CHANGED: i32 = 3;
 const CHILDREN: i32 = 4;
 
 #[test]
+fn the_revision_is_the_transaction_of_the_last_reply() {
+    let mut bench = Bench::watched();
+    let mut pong = header(-2, 0);
+    pong[11] = 9;
+    assert_eq!(bench.zookeeper.revision(Id(1)), None, "the server has not told it");
+    bench.frame(&pong, &[]);
+    assert_eq!((bench.zookeeper.revision(Id(1)), bench.zookeeper.revision(Id(2))), (Some(9), None));
+    bench.event(CHANGED, "/ab", &[]);
+    assert_eq!(bench.zookeeper.revision(Id(1)), Some(9), "an event has none");
+    bench.add(2, &options(&["/b"], true, None));
+    assert_eq!(bench.zookeeper.revision(Id(2)), None, "nothing was read");
+}
+
+#[test]
 fn a_change_is_reread_behind_the_watch() {
     let mut bench = Bench::watched();
     bench.event(CHANGED, "/a/x", &[]);

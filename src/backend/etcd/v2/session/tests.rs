@@ -206,9 +206,11 @@ fn each_key_is_waited_for_from_the_index_behind_its_read() {
     let mut bench = Bench::new(Plan { keys: &["/b", "/a"], watch_keys: &["/a", "/r"], ..WATCHED });
     bench.turn(&["Info: set backend nodes nodes=http://a version=2", "0 Read /b"]);
     bench.read(10, &[("/b/1", "x", 3)], &[]);
+    assert_eq!(bench.session.revision(), None, "not all is read");
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["0 Read /a"]);
     bench.read(12, &[("/a/1", "y", 11)], &["snapshot /a/1=y /b/1=x"]);
+    assert_eq!(bench.session.revision(), Some(12));
     bench.turn(&["0 Wait(1) /b from 11"]);
     bench.check(opened(1, 14), &[]);
     // A key that is only watched was not read.
