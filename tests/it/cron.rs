@@ -1,5 +1,5 @@
 //! The flags for runs by cron: `--timeout`, `--splay`, `--lock`, `--no-wait`, `--changed-exit`, their exit codes, and the
-//! recipe of docs/operation.md.
+//! recipe.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, test_kill_process};
 
 use crate::support::{
-    Config, Etcd, Finished, Invocation, LIMIT, TempDir, blocks, config, free_port, in_own_namespace, remco, resource,
-    run, wait_until,
+    Config, Etcd, Finished, LIMIT, Recipe, TempDir, config, free_port, in_own_namespace, remco, resource, run,
+    wait_until,
 };
 
 /// A resource whose check command is this.
@@ -164,49 +164,29 @@ fn the_start_waits_for_a_random_time_and_not_for_sigterm() {
     run_once(&dir, &[]).expect_code(0).expect_log("starting after a random delay of ");
 }
 
-/// The section as it is written, but for the time of the splay. Its paths and its port are those of a machine of its own.
+/// The recipe as it is written, but for the time of the splay. Its paths and its port are those of a machine of its own.
 #[test]
 fn the_recipe_for_cron_works() {
     in_own_namespace("cron::the_recipe_for_cron_works", || {
-        let text = include_str!("../../docs/operation.md");
-        let (_, section) = text.split_once("\n### By cron\n").expect("there is a section");
-        let section = section.split("\n### ").next().expect("a part is never missing");
-        let ([toml], [template], [cron], [script]) = (
-            &blocks(section, "toml")[..],
-            &blocks(section, "django")[..],
-            &blocks(section, "crontab")[..],
-            &blocks(section, "sh")[..],
-        ) else {
-            panic!("one of each")
-        };
+        let recipe = Recipe::of("## Run by cron");
         for folder in ["/etc", "/run"] {
             run(&["mount", "-t", "tmpfs", "none", folder]);
         }
-        fs::create_dir_all("/etc/remco").unwrap();
-        fs::write("/etc/remco/config", toml).unwrap();
-        fs::write("/etc/remco/app.tmpl", format!("{template}\n")).unwrap();
+        recipe.write_files();
         let etcd = Etcd::start_on(2379, free_port(), &[]);
         etcd.put("/app/greeting", "hello");
-        let dir = TempDir::new();
-        let program = std::path::Path::new(env!("CARGO_BIN_EXE_remco")).parent().unwrap();
-        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-        let sh = |command: &str| {
-            let mut shell = std::process::Command::new("sh");
-            shell.args(["-c", command]);
-            Invocation::of(shell, dir.path()).env("PATH", &path).run()
-        };
         // crontab(5): five fields of time, the user, and the command.
-        let fields: Vec<&str> = cron.splitn(7, ' ').collect();
+        let fields: Vec<&str> = recipe.file("/etc/cron.d/remco").trim_end().splitn(7, ' ').collect();
         assert_eq!(fields[5], "root");
         assert!(fields[6].contains("--splay 1m "));
-        sh(&fields[6].replace("--splay 1m ", "--splay 10ms ")).expect_code(0);
+        recipe.run(&fields[6].replace("--splay 1m ", "--splay 10ms ")).expect_code(0);
         assert_eq!(fs::read_to_string("/etc/app.conf").unwrap(), "greeting = hello\n");
-        let same = sh(script).expect_code(0);
+        let same = recipe.sh(0).expect_code(0);
         assert_eq!(String::from_utf8_lossy(&same.stdout), "nothing has changed\n");
         etcd.put("/app/greeting", "good day");
-        let changed = sh(script).expect_code(0);
+        let changed = recipe.sh(0).expect_code(0);
         assert_eq!(String::from_utf8_lossy(&changed.stdout), "files were replaced\n");
         fs::write("/etc/remco/app.tmpl", "{% if %}").unwrap();
-        sh(script).expect_code(1);
+        recipe.sh(0).expect_code(1);
     });
 }

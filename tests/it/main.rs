@@ -10,6 +10,7 @@ mod commands;
 mod conformance;
 #[cfg(feature = "consul")]
 mod consul;
+mod containers;
 mod crash;
 #[cfg(feature = "tls")]
 mod cron;
@@ -43,6 +44,7 @@ mod pid_file;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod read_limits;
+mod recipes;
 #[cfg(feature = "redis")]
 mod redis;
 mod reload;

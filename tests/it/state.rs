@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Authority, Clients, Config, Etcd, Invocation, LIMIT, Remco, TempDir, await_out, blocks, config, free_port,
+    Authority, Clients, Config, Etcd, LIMIT, Recipe, Remco, TempDir, await_file, await_out, config, free_port,
     in_own_namespace, remco, resource, run, wait_until,
 };
 
@@ -346,38 +346,28 @@ fn a_directory_that_is_replaced_keeps_nothing_more() {
     assert_eq!(dir.names("elsewhere"), ["kept"]);
 }
 
-/// The section as it is written, but for the time that it waits, with its paths and its port in a machine of its own.
+/// The recipe as it is written, but for the time that it waits, with its paths and its port in a machine of its own.
 #[test]
 fn the_recipe_for_a_host_without_network_works() {
     in_own_namespace("state::the_recipe_for_a_host_without_network_works", || {
-        let text = include_str!("../../docs/operation.md");
-        let (_, section) =
-            text.split_once("\n### A host that starts without its network\n").expect("there is a section");
-        let section = section.split("\n## ").next().expect("a part is never missing");
-        let [toml] = blocks(section, "toml")[..] else { panic!("one configuration") };
-        assert!(toml.contains("after = \"10s\""));
-        let toml = toml.replace("after = \"10s\"", "after = \"100ms\"");
+        let recipe = Recipe::of("## Start a host without its network");
         for folder in ["/etc", "/var/lib"] {
             run(&["mount", "-t", "tmpfs", "none", folder]);
         }
-        fs::create_dir_all("/etc/remco").unwrap();
-        fs::write("/etc/remco/config", toml).unwrap();
-        fs::write("/etc/remco/app.tmpl", "greeting = {{ getv(\"/app/greeting\") }}\n").unwrap();
+        recipe.write_files();
+        let toml = recipe.file("/etc/remco/config");
+        assert!(toml.contains("after = \"10s\""));
+        fs::write("/etc/remco/config", toml.replace("after = \"10s\"", "after = \"100ms\"")).unwrap();
         let mut etcd = Etcd::start_on(2379, free_port(), &[]);
         etcd.put("/app/greeting", "hello");
-        let dir = TempDir::new();
-        let renders = || {
-            let program = Invocation::bare(&dir, &[]).start();
-            let holds = || fs::read_to_string("/etc/app.conf").is_ok_and(|text| text == "greeting = hello\n");
-            wait_until("the file is there", LIMIT, holds);
-            program
-        };
-        let program = renders();
+        let program = recipe.start();
+        await_file("/etc/app.conf", "greeting = hello\n");
         wait_until("the keys are kept", LIMIT, || Path::new("/var/lib/remco/app.keys").exists());
         program.stop();
         etcd.kill();
         fs::remove_file("/etc/app.conf").unwrap();
-        let program = renders();
+        let program = recipe.start();
+        await_file("/etc/app.conf", "greeting = hello\n");
         program.wait_for_log(FROM_CACHE);
         program.stop();
     });

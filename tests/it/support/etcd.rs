@@ -50,8 +50,13 @@ impl Etcd {
 
     /// The same with TLS, on a port of its own: tests write through the other one.
     pub fn secured(authority: &Authority, pair: &Pair, clients: Clients, args: &[&str]) -> Etcd {
+        Etcd::secured_on(free_port(), authority, pair, clients, args)
+    }
+
+    /// The same with TLS on a given port.
+    pub fn secured_on(port: u16, authority: &Authority, pair: &Pair, clients: Clients, args: &[&str]) -> Etcd {
         let mut etcd = Etcd::new("default", free_port(), free_port());
-        etcd.secure(authority, pair, clients);
+        etcd.secure(port, authority, pair, clients);
         etcd.args.extend(args.iter().map(|arg| arg.to_string()));
         etcd.restart();
         etcd
@@ -71,13 +76,13 @@ impl Etcd {
         }
     }
 
-    fn secure(&mut self, authority: &Authority, pair: &Pair, clients: Clients) {
+    fn secure(&mut self, port: u16, authority: &Authority, pair: &Pair, clients: Clients) {
         let path = |path: &std::path::Path| path.display().to_string();
         let mut flags = vec!["--cert-file".to_owned(), path(&pair.cert), "--key-file".to_owned(), path(&pair.key)];
         if clients == Clients::Certified {
             flags.extend(["--client-cert-auth".into(), "--trusted-ca-file".into(), path(&authority.cert())]);
         }
-        self.secure = Some((free_port(), flags));
+        self.secure = Some((port, flags));
     }
 
     /// Starts it again after [`Etcd::kill`], on the same ports and data; returns when it answers.
@@ -198,12 +203,17 @@ impl Etcd {
     /// Turns authentication on. Besides `root` there is `user`, who may read what begins with `prefix`; both have the
     /// password `sesame`.
     pub fn enable_auth(&self, prefix: &str) {
+        self.enable_auth_for("user", prefix);
+    }
+
+    /// The same with another name than `user`.
+    pub fn enable_auth_for(&self, user: &str, prefix: &str) {
         self.etcdctl(&["user", "add", "root:sesame"]);
         self.etcdctl(&["user", "grant-role", "root", "root"]);
         self.etcdctl(&["role", "add", "reader"]);
         self.etcdctl(&["role", "grant-permission", "reader", "read", "--prefix=true", prefix]);
-        self.etcdctl(&["user", "add", "user:sesame"]);
-        self.etcdctl(&["user", "grant-role", "user", "reader"]);
+        self.etcdctl(&["user", "add", &format!("{user}:sesame")]);
+        self.etcdctl(&["user", "grant-role", user, "reader"]);
         self.etcdctl(&["auth", "enable"]);
     }
 }
@@ -221,7 +231,7 @@ impl Cluster {
         let cluster = members.iter().map(|member| member.cluster.clone()).collect::<Vec<_>>().join(",");
         for member in &mut members {
             member.cluster.clone_from(&cluster);
-            member.secure(authority, pair, Clients::Certified);
+            member.secure(free_port(), authority, pair, Clients::Certified);
             member.args.extend(args.iter().map(|arg| arg.to_string()));
             member.spawn();
         }

@@ -1,0 +1,130 @@
+//! The pages in Markdown beside the tree: each link has a file and each anchor a heading, and each flag and exit code is
+//! where a reader looks for it. Starts nothing, and follows no link to another host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The pages by their paths from the project's root.
+fn pages() -> BTreeMap<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "docs", "fuzz", "tests/conformance", "templates", "packaging"];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect("a folder can be listed"));
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a page is text");
+        (path.strip_prefix(root).expect("it is below it").to_owned(), text)
+    };
+    pages.map(read).collect()
+}
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("failed to read {}: {e}", path.display()))
+}
+
+/// The lines outside of blocks between fences.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    })
+}
+
+/// A line without what stands between backticks.
+fn without_code(line: &str) -> String {
+    line.split('`').step_by(2).collect()
+}
+
+/// What the links of a page lead to.
+fn targets(text: &str) -> Vec<String> {
+    let lines = prose(text).map(without_code).collect::<Vec<_>>().join("\n");
+    let links = lines.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
+    links.filter(|target| !target.contains("://")).collect()
+}
+
+/// The anchors of a page's headings as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    for heading in
+        prose(text).filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')))
+    {
+        let kept = heading.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
+        let anchor: String = kept.map(|char| if char == ' ' { '-' } else { char.to_ascii_lowercase() }).collect();
+        let numbered = (1..).map(|number| format!("{anchor}-{number}"));
+        let free = std::iter::once(anchor.clone()).chain(numbered).find(|name| !anchors.contains(name));
+        anchors.extend(free);
+    }
+    anchors
+}
+
+#[test]
+fn each_link_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = pages();
+    let (mut broken, mut count) = (Vec::new(), 0);
+    for (path, text) in &pages {
+        let folder = path.parent().expect("a page is in a folder");
+        for target in targets(text) {
+            count += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if file.is_empty() { path.clone() } else { folder.join(file) };
+            let Ok(absolute) = root.join(&file).canonicalize() else {
+                broken.push(format!("{}: {target}: no such file", path.display()));
+                continue;
+            };
+            let is_known = absolute.strip_prefix(root).ok().and_then(|path| pages.get(path));
+            if !anchor.is_empty() && !is_known.is_some_and(|page| anchors(page).contains(anchor)) {
+                broken.push(format!("{}: {target}: no such heading", path.display()));
+            }
+        }
+    }
+    assert!(count > 50, "only {count} links were found");
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn links_and_anchors_are_read_as_github_does() {
+    let text =
+        "# One `code`, two\n## `[[resource.template]]`\n## --dry-run\n## Twice\n## Twice\n```\n# no heading\n```\n";
+    let expected = ["--dry-run", "one-code-two", "resourcetemplate", "twice", "twice-1"];
+    assert_eq!(anchors(text).iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    let text = "[a](b.md#c) `[x](y)` [d](https://example.org) [e](#f),\n```\n[g](h)\n```\n";
+    assert_eq!(targets(text), ["b.md#c", "#f"]);
+}
+
+/// The flags that the help has, each at the beginning of a line.
+fn flags() -> Vec<String> {
+    let help = remco::cli::help();
+    let words = help.lines().filter_map(|line| line.strip_prefix("  -")?.split_whitespace().next());
+    words.map(|word| format!("-{word}")).collect()
+}
+
+#[test]
+fn each_flag_is_in_the_reference() {
+    let reference = page("docs/configuration.md");
+    let (_, section) = reference.split_once("\n## Command line\n").expect("there is a section");
+    let flags = flags();
+    assert!(flags.len() > 20, "the help is read wrongly: {flags:?}");
+    let is_there = |flag: &&String| [" ", "`"].iter().any(|end| section.contains(&format!("`{flag}{end}")));
+    let missing: Vec<&String> = flags.iter().filter(|flag| !is_there(flag)).collect();
+    assert!(missing.is_empty(), "not in the table of docs/configuration.md: {missing:?}");
+}
+
+#[test]
+fn each_exit_code_is_on_the_manual_page() {
+    let operation = page("docs/operation.md");
+    let (_, section) = operation.split_once("\n## Exit codes\n").expect("there is a section");
+    let section = section.split("\n## ").next().expect("a part is never missing");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    let codes: BTreeSet<&str> = rows.map(|(code, _)| code).filter(|code| code.starts_with(char::is_numeric)).collect();
+    assert!(codes.len() > 5, "the table is read wrongly: {codes:?}");
+    let manual = page("docs/remco.1");
+    let (_, section) = manual.split_once("\n.SH EXIT STATUS\n").expect("there is a section");
+    let section = section.split("\n.SH ").next().expect("a part is never missing");
+    let missing: Vec<_> = codes.iter().filter(|code| !section.contains(&format!("\n.B {code}\n"))).collect();
+    assert!(missing.is_empty(), "not in docs/remco.1: {missing:?}");
+}
