@@ -40,6 +40,7 @@ pub use gate::{Lock, Start, WhenHeld};
 pub use status_file::lock_of;
 
 use gate::{Gate, Passage};
+use kept::Kept;
 use purpose::{Purpose, Seen};
 use status_file::StatusFile;
 use succession::{Service, Succession};
@@ -592,6 +593,7 @@ impl Daemon {
                     Due::Lookups => self.units[u].look_up(),
                     Due::Cache => self.units[u].use_cache(&self.pool),
                     Due::Resource => self.units[u].handle(Event::Due),
+                    Due::Keep => self.units[u].write_keys(Instant::now()),
                 },
                 (_, Some((at, source))) if at <= began => self.turn(source),
                 // While stores answer there is time for what no update waits for yet.
@@ -731,8 +733,13 @@ impl Daemon {
             self.seen = self.units.iter_mut().map(Unit::seen).collect();
         }
         let pool = &mut self.pool;
+        let kept: Vec<(String, Kept)> = self.units.iter_mut().filter_map(Unit::take_kept).collect();
         self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
+        // Children end meanwhile.
+        for (resource, mut kept) in kept {
+            kept.finish(Instant::now(), |line| self.logger.log(&line.with("resource", resource.clone())));
+        }
         self.ending = Some(ending);
     }
 }

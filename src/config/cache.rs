@@ -33,7 +33,8 @@ pub(super) static CACHE: Schema = Schema {
             "secrets",
             Type::Boolean,
             Default::Flag(false),
-            "keys of vault are written to `state_dir`, too. Without it a resource that has such keys has no cache",
+            "keys of vault, and of what has `secret = true`, are written to `state_dir`, too. Without it a resource that has such \
+             keys has no cache",
         ),
     ]],
 };

@@ -2,39 +2,35 @@
 //! it owes. Writes what has changed, and reads it at the start; a failure is a line and never ends anything. Their bytes
 //! are `state`'s, when to use them is decided in `unit/keeping.rs`.
 
-use std::rc::Rc;
-use std::time::Duration;
+mod keys;
+
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::error::cause;
-use crate::host::state_dir::{StateDir, Sync};
+use crate::host::state_dir::StateDir;
 use crate::log::{self, Level, Line};
 use crate::percent;
 use crate::state::debts::Debts;
-use crate::state::keys::{self, Useless};
-use crate::state::{MOST_BYTES, origin, past};
+use crate::state::keys::{Useless, decode};
+use crate::state::{origin, past};
 use crate::store::{Layer, Store};
+use keys::KeysFile;
 
 /// The files of a resource.
 pub(super) struct Kept {
     dir: Rc<StateDir>,
     /// The stores that the keys are from.
     origin: u64,
-    keys: KeysFile,
+    layers: usize,
+    /// The name of the file of keys.
+    keys_name: String,
+    /// `None`: the keys may not be written.
+    keys: Option<KeysFile>,
     past: PastFile,
     /// `None`: the run makes no reloads.
     debts: Option<DebtsFile>,
-}
-
-struct KeysFile {
-    name: String,
-    layers: usize,
-    /// Whether the keys may be written.
-    is_allowed: bool,
-    /// The end of the file as it was last written, which differs for different keys.
-    last: Option<[u8; SUM]>,
-    /// Whether the last attempt to write failed.
-    is_failing: bool,
 }
 
 struct PastFile {
@@ -51,9 +47,6 @@ struct DebtsFile {
     is_failing: bool,
 }
 
-/// The length of the sum at the end of a file of keys.
-const SUM: usize = 8;
-
 /// The keys that were kept.
 pub(super) struct Cached {
     /// One for each backend.
@@ -65,33 +58,35 @@ pub(super) struct Cached {
 impl Kept {
     /// `is_allowed`: whether the keys may be written. Otherwise those of an earlier configuration are removed.
     /// `has_reloads`: whether the run makes reloads. Otherwise those that are owed stay for one that does.
-    pub(super) fn new(dir: Rc<StateDir>, resource: &config::Resource, is_allowed: bool, has_reloads: bool) -> Kept {
+    pub(super) fn new(
+        dir: Rc<StateDir>,
+        resource: &config::Resource,
+        is_allowed: bool,
+        has_reloads: bool,
+        now: Instant,
+    ) -> Kept {
         let mut name = String::new();
         percent::push_segment(resource.name.as_bytes(), &mut name);
-        let keys = KeysFile {
-            name: format!("{name}.keys"),
-            layers: resource.backends.len(),
-            is_allowed,
-            last: None,
-            is_failing: false,
-        };
+        let (origin, layers) = (origin::of(&resource.backends), resource.backends.len());
+        let keys_name = format!("{name}.keys");
+        let keys = is_allowed.then(|| KeysFile::new(Rc::clone(&dir), keys_name.clone(), origin, layers, now));
         let past = PastFile { name: format!("{name}.guard"), last: None, is_failing: false };
         let debts = DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false };
-        Kept { dir, origin: origin::of(&resource.backends), keys, past, debts: has_reloads.then_some(debts) }
+        Kept { dir, origin, layers, keys_name, keys, past, debts: has_reloads.then_some(debts) }
     }
 
     /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
     pub(super) fn begin(&mut self, say: impl Fn(Line)) -> Debts {
-        if !self.keys.is_allowed
-            && let Err(e) = self.dir.remove(&self.keys.name)
+        if self.keys.is_none()
+            && let Err(e) = self.dir.remove(&self.keys_name)
         {
-            say(self.failed("remove", &self.keys.name, &cause(&e)));
+            say(self.failed("remove", &self.keys_name, &cause(&e)));
         }
         let Some(file) = &self.debts else { return Debts::default() };
         let debts = match self.dir.read(&file.name) {
             Ok(None) => Some(Debts::default()),
             Ok(Some(found)) => {
-                let debts = Debts::decode(&found.content);
+                let debts = Debts::decode(&found);
                 if debts.is_none() {
                     say(self.failed("use", &file.name, DAMAGED));
                 }
@@ -119,7 +114,7 @@ impl Kept {
         }
         let why = match self.dir.read(name) {
             Ok(None) => return None,
-            Ok(Some(found)) => match past::decode(&found.content) {
+            Ok(Some(found)) => match past::decode(&found) {
                 Some((origin, keys)) if origin == self.origin => {
                     self.past.last = Some(keys);
                     return Some(keys);
@@ -139,7 +134,7 @@ impl Kept {
             return;
         }
         // After a power failure the file may be empty, and then the past is not known.
-        let written = self.dir.write(&self.past.name, &past::encode(self.origin, keys), Sync::No);
+        let written = self.dir.write(&self.past.name, &past::encode(self.origin, keys));
         let was_failing = std::mem::replace(&mut self.past.is_failing, written.is_err());
         self.past.last = written.is_ok().then_some(keys);
         if let Err(e) = written
@@ -150,49 +145,49 @@ impl Kept {
         }
     }
 
-    /// Writes the keys of an update that has succeeded, if they differ from those of the file.
-    pub(super) fn keep(&mut self, store: &Store, say: impl Fn(Line)) {
-        if !self.keys.is_allowed {
-            return;
-        }
-        let kept = self.write_keys(store);
-        let was_failing = std::mem::replace(&mut self.keys.is_failing, kept.is_err());
-        if let Err(why) = kept
-            && !was_failing
-        {
-            say(self.failed("write", &self.keys.name, &format!("{why}; the last keys are not kept")));
+    /// The keys of an update that has succeeded are written when they are due. `since`: when it did, in seconds since 1970.
+    /// `held`: the same keys, if they are to be written even if they change before.
+    pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
+        if let Some(file) = &mut self.keys {
+            file.keep(keys, held, since);
         }
     }
 
-    fn write_keys(&mut self, store: &Store) -> Result<(), String> {
-        let KeysFile { name, layers, last, .. } = &mut self.keys;
-        let Some(content) = keys::encode(self.origin, store, *layers) else {
-            // Old keys are worse than none.
-            let removed = self.dir.remove(name).err().map(|e| format!(", and the old ones stay: {}", cause(&e)));
-            *last = None;
-            return Err(format!("they are more than {} MB{}", MOST_BYTES >> 20, removed.unwrap_or_default()));
-        };
-        let sum = content.last_chunk::<SUM>().copied();
-        let is_same = match last {
-            Some(last) => Some(*last) == sum,
-            None => self.dir.read(name).is_ok_and(|file| file.is_some_and(|file| file.content == content)),
-        };
-        // The age counts from the last update.
-        let is_touched = is_same && self.dir.touch(name).is_ok();
-        if !is_touched {
-            *last = None;
-            self.dir.write(name, &content, Sync::Yes).map_err(|e| cause(&e))?;
-        }
-        *last = sum;
-        Ok(())
+    /// Whether the keys of an update that begins now are to stay as they are until it has succeeded: they would be written
+    /// then, and a store that changes in every update would never be kept otherwise.
+    pub(super) fn holds_keys(&self, now: Instant) -> bool {
+        self.keys.as_ref().is_some_and(|file| file.is_ready(now))
     }
 
-    /// The keys of the last update that has succeeded.
+    /// When the next piece of the keys is to be written.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.keys.as_ref().and_then(KeysFile::due)
+    }
+
+    /// Writes the next piece of the keys.
+    pub(super) fn turn(&mut self, now: Instant, say: impl Fn(Line)) {
+        let result = self.keys.as_mut().map_or(Ok(()), |file| file.turn(now));
+        self.tell(result, say);
+    }
+
+    /// Writes what is not written yet, for the end of the program.
+    pub(super) fn finish(&mut self, now: Instant, say: impl Fn(Line)) {
+        let result = self.keys.as_mut().map_or(Ok(()), |file| file.finish(now));
+        self.tell(result, say);
+    }
+
+    fn tell(&self, result: Result<(), String>, say: impl Fn(Line)) {
+        if let Err(why) = result {
+            say(self.failed("write", &self.keys_name, &format!("{why}; the last keys are not kept")));
+        }
+    }
+
+    /// The keys of the last update that has succeeded. `unix`: the time, in seconds since 1970.
     ///
     /// # Errors
     /// There are none that can be used. The line says why.
-    pub(super) fn cached(&self, max_age: Option<Duration>) -> Result<Cached, Line> {
-        let name = &self.keys.name;
+    pub(super) fn cached(&self, max_age: Option<Duration>, unix: i64) -> Result<Cached, Line> {
+        let name = &self.keys_name;
         let file = match self.dir.read(name) {
             Ok(Some(file)) => file,
             Ok(None) => {
@@ -201,25 +196,14 @@ impl Kept {
             }
             Err(e) => return Err(self.failed("read", name, &cause(&e))),
         };
-        let layers = keys::decode(self.origin, self.keys.layers, &file.content).map_err(|why| {
+        let (layers, written) = decode(self.origin, self.layers, &file).map_err(|why| {
             let why = match why {
                 Useless::Damaged => DAMAGED,
                 Useless::Foreign => FOREIGN,
             };
             self.failed("use", name, why)
         })?;
-        let age = match (file.age, max_age) {
-            (Some(age), Some(max)) if age > max => {
-                let why = format!("its keys are {} old, and `max_age` is {}", log::duration(age), log::duration(max));
-                return Err(self.failed("use", name, &why));
-            }
-            (None, Some(_)) => {
-                let why = "it is newer than the clock, so that its age is not known, and there is a `max_age`";
-                return Err(self.failed("use", name, why));
-            }
-            (Some(age), Some(_) | None) => log::duration(age),
-            (None, None) => "unknown: the clock is behind".to_owned(),
-        };
+        let age = age_of(written, unix, max_age).map_err(|why| self.failed("use", name, &why))?;
         Ok(Cached { layers, age })
     }
 
@@ -229,7 +213,7 @@ impl Kept {
         let written = match debts.is_empty() {
             true => self.dir.remove(&file.name).map(|_| ()),
             // A crash of the machine ends the services that would be reloaded.
-            false => self.dir.write(&file.name, &debts.encode(), Sync::No),
+            false => self.dir.write(&file.name, &debts.encode()),
         };
         let was_failing = std::mem::replace(&mut file.is_failing, written.is_err());
         match written {
@@ -249,5 +233,53 @@ impl Kept {
     }
 }
 
+/// The age of keys in words. Both times are in seconds since 1970.
+///
+/// # Errors
+/// They are older than that, or may be: the text says so.
+fn age_of(written: i64, now: i64, max_age: Option<Duration>) -> Result<String, String> {
+    let ahead = Duration::from_secs(u64::try_from(written.saturating_sub(now)).unwrap_or(0));
+    let age = Duration::from_secs(u64::try_from(now.saturating_sub(written)).unwrap_or(0));
+    match max_age {
+        Some(max) if age > max => {
+            Err(format!("its keys are {} old, and `max_age` is {}", log::duration(age), log::duration(max)))
+        }
+        Some(max) if ahead > max => {
+            let ahead = log::duration(ahead);
+            Err(format!("it is {ahead} newer than the clock, so that its age is not known, and there is a `max_age`"))
+        }
+        Some(_) | None if ahead.is_zero() => Ok(log::duration(age)),
+        Some(_) | None => Ok("unknown: the clock is behind".to_owned()),
+    }
+}
+
 const FOREIGN: &str = "it belongs to other backends, nodes, prefixes or keys";
 const DAMAGED: &str = "it is damaged, or of another version of remco";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_by_less_than_the_age_that_is_allowed_does_not_matter() {
+        let hour = Some(Duration::from_secs(3600));
+        let day = 24 * 3600;
+        for (written, max_age, expected) in [
+            (0, None, Ok("86400.0s")),
+            (day - 3600, hour, Ok("3600.0s")),
+            (day - 3601, hour, Err("its keys are 3601.0s old, and `max_age` is 3600.0s")),
+            (day + 1, None, Ok("unknown: the clock is behind")),
+            (day + 3600, hour, Ok("unknown: the clock is behind")),
+            (
+                day + 3601,
+                hour,
+                Err("it is 3601.0s newer than the clock, so that its age is not known, and there is a `max_age`"),
+            ),
+            (i64::MAX, None, Ok("unknown: the clock is behind")),
+        ] {
+            let age = age_of(written, day, max_age);
+            assert_eq!(age.as_deref().map_err(String::as_str), expected, "{written}");
+        }
+        assert!(age_of(i64::MIN, i64::MAX, None).is_ok() && age_of(i64::MAX, i64::MIN, hour).is_err());
+    }
+}

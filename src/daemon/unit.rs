@@ -40,6 +40,7 @@ use crate::store::changes::Changes;
 use crate::template::reads::Recording;
 use crate::template::{Limits, Template, World};
 use jobs::name_of;
+use keeping::Rendered;
 
 /// One resource, with all that its decisions need.
 pub(super) struct Unit {
@@ -58,7 +59,7 @@ pub(super) struct Unit {
     /// The templates that the present update has rendered so far; the others are left to the next turn.
     round: Option<Round>,
     /// The keys that the guard has accepted, for the update that follows.
-    judged: Option<Rc<Store>>,
+    judged: Option<Keys>,
     /// The last accepted update, if the guard compares with it.
     past: Option<Past>,
     /// The names that the present update looks up.
@@ -84,7 +85,7 @@ pub(super) struct Unit {
     /// What outlives the process; `None`: nothing does.
     kept: Option<Kept>,
     /// The keys of the update that is under way, if they are to be kept.
-    rendered: Option<Rc<Store>>,
+    rendered: Option<Rendered>,
     /// When the keys of an earlier run are used for the stores that were not reached.
     cache_at: Option<Instant>,
     /// For each backend: whether its keys are those of an earlier run.
@@ -130,9 +131,17 @@ struct Output {
 
 /// The results of rendering all templates so far.
 struct Round {
-    /// The keys when the round began: all templates of an update are rendered from one state of the store.
-    store: Rc<Store>,
+    /// Those when the round began: all templates of an update are rendered from one state of the store.
+    keys: Keys,
     renderings: Vec<Rendering>,
+}
+
+/// The keys of an update.
+#[derive(Clone)]
+struct Keys {
+    store: Rc<Store>,
+    /// Whether some of them are of an earlier run.
+    is_from_cache: bool,
 }
 
 /// The reason of a unit's turn.
@@ -143,6 +152,7 @@ pub(super) enum Due {
     Lookups,
     Cache,
     Resource,
+    Keep,
 }
 
 /// After this time the unit leaves its next file to the next turn. So a resource with many files on a slow disk, or with
@@ -299,6 +309,12 @@ impl Unit {
 
     /// The earliest thing that is due.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
+        let keep = self.kept.as_ref().and_then(Kept::due).map(|at| (at, Due::Keep));
+        self.due_for_update().into_iter().chain(keep).min()
+    }
+
+    /// The same, but for what is kept for a later run.
+    fn due_for_update(&self) -> Option<(Instant, Due)> {
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
         // The names that the remaining templates ask for are looked up in one go with these.
@@ -316,7 +332,8 @@ impl Unit {
     /// Whether nothing can happen any more: no backend reads again, and everything is in place.
     pub(super) fn is_over(&self, pool: &Pool) -> bool {
         let backends_are_over = self.backends.as_ref().is_some_and(|ids| ids.iter().all(|id| pool.is_over(*id)));
-        self.state.settled() && self.job.is_none() && backends_are_over && self.due().is_none()
+        // What is still to be kept is written at the end.
+        self.state.settled() && self.job.is_none() && backends_are_over && self.due_for_update().is_none()
     }
 
     /// What keeps the unit from being done, for a message.
@@ -429,7 +446,8 @@ impl Unit {
     }
 
     fn store_mut(&mut self) -> &mut Store {
-        // This copies the store only while a round still uses the keys that it began with.
+        // This copies the store only while an update still uses the keys that it began with, or a file of them is written.
+        // Keys that are only to be kept some time are not held (see `Rendered`).
         Rc::make_mut(&mut self.store)
     }
 
@@ -537,8 +555,8 @@ impl Unit {
                 // Nothing has changed the keys since they were judged: both are one turn.
                 self.judged = None;
                 self.note_changes();
-                let store = self.judged.insert(Rc::clone(&self.store));
-                self.past = past::compares(self.config.guard.as_ref()).then(|| Past::of(store));
+                self.judged = Some(self.keys());
+                self.past = past::compares(self.config.guard.as_ref()).then(|| Past::of(&self.store));
                 self.keep_past();
                 None
             }
@@ -595,21 +613,21 @@ impl Unit {
     /// rendered again after a lookup of names.
     fn render_all(&mut self) -> Option<Vec<Rendering>> {
         let until = Instant::now() + LONGEST_TURN;
-        let Round { store, mut renderings } = match self.round.take() {
+        let Round { keys, mut renderings } = match self.round.take() {
             Some(round) => round,
             None => self.begin_round(),
         };
         self.machine.swap_lookups(&mut self.lookups);
         while renderings.len() < self.outputs.len() && (Instant::now() < until || renderings.is_empty()) {
-            renderings.push(self.render(renderings.len(), &store));
+            renderings.push(self.render(renderings.len(), &keys.store));
         }
         self.machine.swap_lookups(&mut self.lookups);
         if renderings.len() < self.outputs.len() {
-            self.round = Some(Round { store, renderings });
+            self.round = Some(Round { keys, renderings });
             self.deferred = Some((Instant::now(), Effect::Render));
             return None;
         }
-        self.rendered = self.kept.is_some().then_some(store);
+        self.rendered = self.kept.as_ref().map(|kept| Rendered::new(keys, kept, Instant::now()));
         let is_complete = !self.lookups.is_incomplete();
         self.lookups.end_round(Instant::now());
         if is_complete {
@@ -620,15 +638,20 @@ impl Unit {
 
     /// An update begins with the present keys, or with those that the guard has accepted.
     fn begin_round(&mut self) -> Round {
-        let store = match &self.judged {
+        let keys = match &self.judged {
             // Their changes were noted when they were accepted. Later ones are for the next update.
-            Some(judged) => Rc::clone(judged),
+            Some(judged) => judged.clone(),
             None => {
                 self.note_changes();
-                Rc::clone(&self.store)
+                self.keys()
             }
         };
-        Round { store, renderings: Vec::new() }
+        Round { keys, renderings: Vec::new() }
+    }
+
+    /// The present keys.
+    fn keys(&self) -> Keys {
+        Keys { store: Rc::clone(&self.store), is_from_cache: self.is_from_cache() }
     }
 
     /// The next render has to render the templates that read a key that has changed since the last call.

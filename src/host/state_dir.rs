@@ -1,17 +1,15 @@
-//! The directory of `state_dir`: one process has it, and its files are opened relative to its descriptor. Reads and replaces
-//! whole files. What they hold is in `state`, and what is done about a failure in `daemon/kept.rs`.
+//! The directory of `state_dir`: one process has it, and its files are opened relative to its descriptor. Reads and
+//! replaces files, large ones piece by piece. What they hold is in `state`, and what is done about a failure in
+//! `daemon/kept.rs`.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, Timestamps, UTIME_NOW, flock, fstat, futimens, mkdir, openat, renameat,
-    unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdir, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -27,22 +25,101 @@ pub struct StateDir {
     _lock: File,
 }
 
-/// A file that was read.
+/// A file that was opened to be compared piece by piece.
 #[derive(Debug)]
-pub struct Kept {
-    /// All of it.
-    pub content: Vec<u8>,
-    /// How long ago it was written; `None`: the clock is behind that time.
-    pub age: Option<Duration>,
+pub struct OldFile {
+    file: File,
 }
 
-/// Whether a file that was written survives a power failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// The old or the new file does.
-    Yes,
-    /// It need not.
-    No,
+impl OldFile {
+    /// Continues at this place.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn seek(&mut self, at: usize) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(u64::try_from(at).unwrap_or(u64::MAX))).map(|_| ())
+    }
+
+    /// Whether the next bytes are these.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn has(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let mut own = vec![0; bytes.len()];
+        match self.file.read_exact(&mut own) {
+            Ok(()) => Ok(own == bytes),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether nothing more follows.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.file.read(&mut [0])? == 0)
+    }
+
+    /// Replaces a few bytes in place, for a crash of the process all of them or none.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn overwrite(&self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, u64::try_from(at).unwrap_or(u64::MAX))
+    }
+}
+
+/// The new content of a file on its way. Until it is installed, the old content stays; dropping it removes it.
+#[derive(Debug)]
+pub struct NewFile {
+    dir: Rc<StateDir>,
+    /// The name that it will have.
+    name: String,
+    file: File,
+    is_installed: bool,
+}
+
+impl NewFile {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The disk is full, or another error of the system.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Waits until what was appended so far is on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Replaces the old content.
+    ///
+    /// # Errors
+    /// The file cannot be renamed. The old content stays.
+    pub fn install(mut self) -> io::Result<()> {
+        renameat(&self.dir.dir, temporary(&self.name), &self.dir.dir, &*self.name)?;
+        self.is_installed = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_installed {
+            // The next one that is begun removes it otherwise.
+            let _ = self.dir.remove(&temporary(&self.name));
+        }
+    }
+}
+
+/// The name of the new content of a file.
+fn temporary(name: &str) -> String {
+    format!("{name}.new")
 }
 
 /// The name of the file that is locked.
@@ -96,60 +173,64 @@ impl StateDir {
     ///
     /// # Errors
     /// It cannot be read, is no regular file, or is longer.
-    pub fn read(&self, name: &str) -> io::Result<Option<Kept>> {
-        let (mut file, _) = match open_regular(&self.dir, name.as_ref(), OFlags::RDONLY) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-                return Err(io::Error::other("it is a symbolic link"));
-            }
-            opened => opened?,
-        };
-        let meta = file.metadata()?;
-        if meta.uid() != geteuid().as_raw() {
-            return Err(io::Error::other(format!("it belongs to user {}", meta.uid())));
-        }
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_ours(name, OFlags::RDONLY)? else { return Ok(None) };
         let too_long = || io::Error::other(format!("it is longer than {} MB", MOST_BYTES >> 20));
-        let size = usize::try_from(meta.len()).ok().filter(|size| *size <= MOST_BYTES).ok_or_else(too_long)?;
+        let size = file.metadata()?.len();
+        let size = usize::try_from(size).ok().filter(|size| *size <= MOST_BYTES).ok_or_else(too_long)?;
         let mut content = Vec::with_capacity(size);
         let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
         (&mut file).take(most + 1).read_to_end(&mut content)?;
         if content.len() > MOST_BYTES {
             return Err(too_long());
         }
-        let age = SystemTime::now().duration_since(meta.modified()?).ok();
-        Ok(Some(Kept { content, age }))
+        Ok(Some(content))
     }
 
-    /// Replaces a file, with mode 0600. The old one stays if that fails.
+    /// Opens a file to compare it; `None`: there is none.
     ///
     /// # Errors
-    /// The file cannot be created, written or renamed.
-    pub fn write(&self, name: &str, content: &[u8], sync: Sync) -> io::Result<()> {
-        let new = format!("{name}.new");
+    /// It cannot be opened to read and write, or is no regular file of ours.
+    pub fn open_old(&self, name: &str) -> io::Result<Option<OldFile>> {
+        Ok(self.open_ours(name, OFlags::RDWR)?.map(|file| OldFile { file }))
+    }
+
+    fn open_ours(&self, name: &str, access: OFlags) -> io::Result<Option<File>> {
+        let (file, _) = match open_regular(&self.dir, name.as_ref(), access) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Err(io::Error::other("it is a symbolic link"));
+            }
+            opened => opened?,
+        };
+        let owner = file.metadata()?.uid();
+        if owner != geteuid().as_raw() {
+            return Err(io::Error::other(format!("it belongs to user {owner}")));
+        }
+        Ok(Some(file))
+    }
+
+    /// Begins to replace a file, with mode 0600.
+    ///
+    /// # Errors
+    /// The file for the new content cannot be created.
+    pub fn begin(self: &Rc<Self>, name: &str) -> io::Result<NewFile> {
+        let new = temporary(name);
         // One that a crash has left. No other process writes here.
         self.remove(&new)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.dir, &*new, flags, Mode::RUSR | Mode::WUSR)?);
-        let written = file.write_all(content).and_then(|()| match sync {
-            Sync::Yes => file.sync_data(),
-            Sync::No => Ok(()),
-        });
-        let renamed = written.and_then(|()| renameat(&self.dir, &*new, &self.dir, name).map_err(io::Error::from));
-        if renamed.is_err() {
-            // The error that led here is told.
-            let _ = unlinkat(&self.dir, &*new, AtFlags::empty());
-        }
-        renamed
+        let file = File::from(openat(&self.dir, &*new, flags, Mode::RUSR | Mode::WUSR)?);
+        Ok(NewFile { dir: Rc::clone(self), name: name.to_owned(), file, is_installed: false })
     }
 
-    /// Sets the age of a file to zero.
+    /// Replaces a small file at once, with mode 0600. It need not survive a power failure; after one it may be empty.
     ///
     /// # Errors
-    /// There is no such file, or it is not ours.
-    pub fn touch(&self, name: &str) -> io::Result<()> {
-        let (file, _) = open_regular(&self.dir, name.as_ref(), OFlags::RDONLY)?;
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        Ok(futimens(&file, &Timestamps { last_access: now, last_modification: now })?)
+    /// The file cannot be created, written or renamed. The old one stays.
+    pub fn write(self: &Rc<Self>, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut new = self.begin(name)?;
+        new.append(content)?;
+        new.install()
     }
 
     /// Removes a file. Returns whether there was one.
@@ -219,19 +300,38 @@ mod tests {
     #[test]
     fn files_are_replaced_whole() {
         let folder = Folder::new();
-        let dir = StateDir::open(&folder.path("state")).unwrap();
+        let dir = Rc::new(StateDir::open(&folder.path("state")).unwrap());
         assert!(dir.read("a").unwrap().is_none());
         // What a crash has left is no obstacle, nor is a link that leads out.
         fs::write(folder.path("state/a.new"), "half").unwrap();
-        dir.write("a", b"one", Sync::Yes).unwrap();
+        dir.write("a", b"one").unwrap();
         fs::write(folder.path("victim"), "kept").unwrap();
         symlinkat("../victim", CWD, folder.path("state/a.new")).unwrap();
-        dir.write("a", b"two", Sync::No).unwrap();
+        dir.write("a", b"two").unwrap();
         assert_eq!(fs::read(folder.path("victim")).unwrap(), b"kept");
-        let kept = dir.read("a").unwrap().unwrap();
-        assert!(kept.content == b"two" && kept.age.is_some());
+        assert_eq!(dir.read("a").unwrap().unwrap(), b"two");
         assert_eq!(fs::metadata(folder.path("state/a")).unwrap().permissions().mode() & 0o7777, 0o600);
+        let mut half = dir.begin("a").unwrap();
+        half.append(b"thr").unwrap();
+        assert_eq!(fs::read(folder.path("state/a")).unwrap(), b"two");
+        drop(half);
+        assert!(!folder.path("state/a.new").exists());
         assert!(dir.remove("a").unwrap() && !dir.remove("a").unwrap());
+    }
+
+    #[test]
+    fn a_file_is_compared_in_pieces_and_changed_in_place() {
+        let folder = Folder::new();
+        let dir = Rc::new(StateDir::open(&folder.path("state")).unwrap());
+        assert!(dir.open_old("a").unwrap().is_none());
+        dir.write("a", b"head and body").unwrap();
+        let mut old = dir.open_old("a").unwrap().unwrap();
+        old.seek(5).unwrap();
+        assert!(old.has(b"and ").unwrap() && !old.is_at_end().unwrap());
+        old.seek(9).unwrap();
+        assert!(old.has(b"body").unwrap() && old.is_at_end().unwrap() && !old.has(b"more").unwrap());
+        old.overwrite(0, b"tail").unwrap();
+        assert_eq!(dir.read("a").unwrap().unwrap(), b"tail and body");
     }
 
     #[test]
@@ -250,17 +350,5 @@ mod tests {
         ] {
             assert_eq!(dir.read(name).unwrap_err().to_string(), why, "{name}");
         }
-    }
-
-    #[test]
-    fn a_clock_that_is_behind_knows_no_age() {
-        let folder = Folder::new();
-        let dir = StateDir::open(&folder.path("state")).unwrap();
-        dir.write("a", b"", Sync::No).unwrap();
-        let file = File::options().write(true).open(folder.path("state/a")).unwrap();
-        file.set_modified(SystemTime::now() + Duration::from_secs(3600)).unwrap();
-        assert_eq!(dir.read("a").unwrap().unwrap().age, None);
-        dir.touch("a").unwrap();
-        assert!(dir.read("a").unwrap().unwrap().age.is_some());
     }
 }

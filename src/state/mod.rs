@@ -10,13 +10,27 @@ pub mod past;
 /// The most bytes of a file. More keys than that are not kept, and a longer file is not read.
 pub const MOST_BYTES: usize = 64 << 20;
 
-/// FNV-1a with 64 bits, for damage and for changed options. It is 4 lines and the same in every build; the hash functions of
-/// std may change with a release, and those of ring are only in builds with TLS. It does not hold against an attacker: the
-/// directory is ours alone.
+/// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash functions
+/// of std may change with a release, and those of ring are only in builds with TLS. It does not hold against an attacker:
+/// the directory is ours alone.
+#[derive(Clone, Copy, Debug)]
+struct Sum(u64);
+
+impl Sum {
+    fn new() -> Sum {
+        Sum(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        const PRIME: u64 = 0x0100_0000_01b3;
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    }
+}
+
 fn fnv(bytes: &[u8]) -> u64 {
-    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    bytes.iter().fold(BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+    let mut sum = Sum::new();
+    sum.add(bytes);
+    sum.0
 }
 
 /// A file: what it is and its version, the content, and a sum over both.

@@ -51,16 +51,23 @@ fn texts_of(kind: &Kind) -> Vec<String> {
             with(nodes(&zookeeper.nodes, &zookeeper.srv_record), &[("chroot", &zookeeper.chroot)])
         }
         Kind::Nats(nats) => with(nodes(&nats.nodes, ""), &[("bucket", &nats.bucket)]),
-        // Its configuration may hold secrets.
-        Kind::Plugin(plugin) => vec![plugin.path.display().to_string()],
+        // Which of its options name the store is not known, nor which is a password: all of them count, and none is told.
+        Kind::Plugin(plugin) => {
+            vec![plugin.path.display().to_string(), format!("config {:016x}", fnv(plugin.config.as_bytes()))]
+        }
     }
 }
 
-/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character.
+/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character. An
+/// `@` in the path behind a host and its port belongs to the path.
 fn without_credentials(text: &str) -> Vec<u8> {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}{}", &text[..scheme + 3], &text[at + 1..]).into_bytes(),
-        (Some(_) | None, Some(_) | None) => text.as_bytes().to_vec(),
+    let Some((scheme, rest)) = text.split_once("://") else { return text.as_bytes().to_vec() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_host = !authority.contains('@') && authority.split_once(':').is_none_or(|(_, port)| is_port(port));
+    match rest.rfind('@') {
+        Some(at) if !is_host => format!("{scheme}://{}", &rest[at + 1..]).into_bytes(),
+        Some(_) | None => text.as_bytes().to_vec(),
     }
 }
 
@@ -110,6 +117,35 @@ mod tests {
         assert_eq!(one, of(&[file("https://you:sec@nd/@h/a", "", &["/"])]));
         assert_eq!(one, of(&[file("https://h/a", "", &["/"])]));
         assert_ne!(one, of(&[file("https://i/a", "", &["/"])]));
+        // Nor is a path taken for one, and with it the host.
+        let path = |url: &str| of(&[file(url, "", &["/"])]);
+        assert_ne!(path("https://h/a@1.json"), path("https://i/a@1.json"));
+        assert_ne!(path("https://h:80/a@1.json"), path("https://i:80/a@1.json"));
+        assert_eq!(path("https://me:a/b@h/c"), path("https://me:1x@h/c"));
+    }
+
+    #[test]
+    fn each_option_of_a_plugin_counts_and_none_is_shown() {
+        let plugin = |path: &str, config: &str| {
+            let kind = Kind::Plugin(crate::config::Plugin {
+                path: path.into(),
+                config: config.to_owned(),
+                timeout: std::time::Duration::ZERO,
+                read: crate::config::ReadLimits::default(),
+            });
+            vec![Backend { kind, ..file("", "", &["/"]) }]
+        };
+        let one = plugin("/p", r#"{"url":"http://u:a@h","table":"x@y"}"#);
+        for other in [
+            plugin("/q", r#"{"url":"http://u:a@h","table":"x@y"}"#),
+            plugin("/p", r#"{"url":"http://u:a@i","table":"x@y"}"#),
+            plugin("/p", r#"{"url":"http://u:a@h","table":"y@y"}"#),
+            plugin("/p", "{}"),
+        ] {
+            assert_ne!(of(&one), of(&other), "{other:?}");
+        }
+        let Kind::Plugin(options) = &one[0].kind else { panic!("it is one") };
+        assert!(texts_of(&one[0].kind).iter().all(|text| *text == "/p" || !text.contains("http")), "{options:?}");
     }
 
     /// It is the same in every build: files of the last one are ours.

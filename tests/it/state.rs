@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use remco::state::keys::{KEYS_AT, TIME_AT, time};
 use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -66,8 +67,37 @@ fn without_a_store_the_last_keys_are_used_and_then_those_of_the_store() {
     program.wait_for_log("the keys of the store replace those of an earlier run");
     etcd.put("/app/x", "2");
     await_out(&dir, "2\n");
-    wait_until("the new keys are kept", LIMIT, || fs::read(dir.at(KEYS)).unwrap() != before);
+    // They may be written later, but not after the end.
     program.stop();
+    assert_ne!(fs::read(dir.at(KEYS)).unwrap(), before, "the new keys are kept");
+}
+
+/// What the keys of an earlier run gave is no newer for having been rendered, even if the store answers before that ends.
+#[test]
+fn keys_of_an_earlier_run_do_not_become_younger() {
+    let (dir, mut etcd) = filled(USED);
+    let mut before = fs::read(dir.at(KEYS)).unwrap();
+    before[TIME_AT..KEYS_AT].copy_from_slice(&time(1000));
+    fs::write(dir.at(KEYS), &before).unwrap();
+    // The check that begins with these keys ends after the store was read.
+    let slow = "touch checking; until test -e go; do sleep 0.02; done; grep -q 1 {{.src}}";
+    let app = resource("app").template("app.tmpl", "out").set("check_cmd", slow).etcd(&etcd.url()).keys(["/app"]);
+    let app = app.watch().table("[resource.cache]").lines(USED);
+    config().set("state_dir", "state").and(app).write(&dir);
+    let program = remco(&dir).start();
+    program.wait_for_log(FROM_CACHE);
+    wait_until("the check runs", LIMIT, || dir.at("checking").exists());
+    program.signal(Signal::STOP);
+    etcd.bring_back();
+    etcd.put("/app/x", "2");
+    program.signal(Signal::CONT);
+    program.wait_for_log("the keys of the store replace those of an earlier run");
+    dir.write("go", "");
+    await_out(&dir, "1\n");
+    // The update with the keys of the store follows. It does not succeed.
+    program.wait_for_log("keeping the old file");
+    program.stop();
+    assert_eq!(fs::read(dir.at(KEYS)).unwrap(), before);
 }
 
 #[test]
@@ -134,13 +164,20 @@ fn keys_of_other_options_or_too_old_are_not_used() {
         program.stop();
         assert!(dir.read("out").is_none());
     };
-    let keys = || File::options().write(true).open(dir.at(KEYS)).unwrap();
-    let hour = Duration::from_secs(3600);
-    keys().set_modified(SystemTime::now() - 2 * hour).unwrap();
+    // The time is in the file: a copy of it has another one of its own.
+    let seconds = |ahead: i64| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let mut file = fs::read(dir.at(KEYS)).unwrap();
+        file[TIME_AT..KEYS_AT].copy_from_slice(&time(now.cast_signed() + ahead));
+        fs::write(dir.at(KEYS), file).unwrap();
+        let keys = File::options().write(true).open(dir.at(KEYS)).unwrap();
+        keys.set_modified(SystemTime::now() - Duration::from_secs(1_000_000)).unwrap();
+    };
+    seconds(-7200);
     cached(&etcd.url(), &format!("{USED}\nmax_age = \"1h\"")).write(&dir);
-    says("its keys are 7200.");
-    keys().set_modified(SystemTime::now() + hour).unwrap();
-    says("it is newer than the clock, so that its age is not known");
+    says("its keys are 720");
+    seconds(2 * 3600);
+    says("newer than the clock, so that its age is not known");
     cached(&etcd.url(), USED).set_in("[resource.backend.etcd]", "prefix", "/other").write(&dir);
     says("it belongs to other backends, nodes, prefixes or keys");
     // Without `max_age` a clock that is behind does not matter.

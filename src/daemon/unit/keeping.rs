@@ -1,16 +1,34 @@
 //! What a resource takes over from an earlier run, and what it leaves to the next one: when keys and owed reloads are
 //! read, used and written. The files are `kept`'s, and the updates `unit`'s.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use super::super::kept::{Cached, Kept};
 use super::super::past::{self, Past};
-use super::Unit;
+use super::{Keys, Unit};
 use crate::backend::Pool;
 use crate::config::Mode;
 use crate::host::state_dir::StateDir;
 use crate::log::{Level, Line};
+use crate::store::Store;
+
+/// The keys that the update under way was rendered from.
+pub(super) struct Rendered {
+    /// Gone, if they have changed since. Held, they would be copied with the next change: 100,000 keys take some 10 ms.
+    keys: Weak<Store>,
+    /// Keys that are written as soon as the update has succeeded stay.
+    held: Option<Rc<Store>>,
+    is_from_cache: bool,
+}
+
+impl Rendered {
+    pub(super) fn new(keys: Keys, kept: &Kept, now: Instant) -> Rendered {
+        let Keys { store, is_from_cache } = keys;
+        let weak = Rc::downgrade(&store);
+        Rendered { keys: weak, held: kept.holds_keys(now).then_some(store), is_from_cache }
+    }
+}
 
 impl Unit {
     pub(super) fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
@@ -22,7 +40,7 @@ impl Unit {
             let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
             self.log(line.with("backend", secret.kind.name()));
         }
-        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts());
+        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts(), now);
         let debts = kept.begin(|line| self.log(line));
         self.state.owe(&debts);
         let count = kept.begin_past(past::compares(self.config.guard.as_ref()), |line| self.log(line));
@@ -45,7 +63,7 @@ impl Unit {
             let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
             return self.log(line.with("backend", self.name(*b)));
         }
-        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age) {
+        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age, self.world.now().0) {
             Ok(cached) => cached,
             Err(line) => return self.log(line),
         };
@@ -67,15 +85,28 @@ impl Unit {
     /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
     pub(super) fn keep_keys(&mut self) {
         let has_succeeded = self.state.take_success();
-        let (is_from_cache, is_over) = (self.is_from_cache(), has_succeeded || self.state.is_idle());
-        let Some(store) = self.rendered.take_if(|_| is_over) else { return };
+        let is_over = has_succeeded || self.state.is_idle();
+        let Some(rendered) = self.rendered.take_if(|_| is_over) else { return };
+        // Keys of an earlier run are no newer for having been rendered, whatever a store has told meanwhile.
         if has_succeeded
-            && !is_from_cache
-            && let Some(mut kept) = self.kept.take()
+            && !rendered.is_from_cache
+            && let Some(kept) = &mut self.kept
         {
-            kept.keep(&store, |line| self.log(line));
+            kept.keep(rendered.keys, rendered.held, self.world.now().0);
+        }
+    }
+
+    /// Writes a piece of the keys that are kept.
+    pub(in super::super) fn write_keys(&mut self, now: Instant) {
+        if let Some(mut kept) = self.kept.take() {
+            kept.turn(now, |line| self.log(line));
             self.kept = Some(kept);
         }
+    }
+
+    /// What is to be written yet when the program ends.
+    pub(in super::super) fn take_kept(&mut self) -> Option<(String, Kept)> {
+        Some((self.config.name.clone(), self.kept.take()?))
     }
 
     /// Writes how many keys the guard has accepted.
