@@ -64,7 +64,8 @@ impl Zookeeper {
         let Some(subscription) = self.active(interest.id) else { return };
         match subscription.gone(path) {
             Gone::Noted => {}
-            Gone::Emptied(parent) => self.want(&parent, What::Data, interest),
+            // Another node may have its path by now: where each node has watches, those on the children are set anew too.
+            Gone::Emptied(parent) => self.want_node(&parent, interest),
             Gone::Key => return self.missing(interest.id, path, now, out),
         }
         if sets_watches && self.subscriptions.get(&interest.id).is_some_and(|one| one.watched().contains(path)) {

@@ -673,6 +673,53 @@ fn an_old_server_has_a_watch_on_each_node() {
     bench.turn(&["ask sync /", "ask data /a watched", "ask children /a watched"]);
 }
 
+/// A node that is deleted and created again before it is read has lost the watch on its children.
+#[test]
+fn who_reads_a_node_of_an_old_server_anew_watches_its_children_anew() {
+    let mut bench = Bench::watching();
+    bench.open();
+    bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
+    bench.answer("ok", &[]);
+    bench.answer("error -6", &["cancel"]);
+    bench.turn(&["connect Plain", "session 10000 5"]);
+    bench.session(5);
+    bench.turn(&["ask sync /", "ask data /a watched", "ask children /a watched"]);
+    for answer in ["ok", "data - 2", "children x y"] {
+        bench.answer(answer, &[]);
+    }
+    let of = |path: &str| [format!("ask data {path} watched"), format!("ask children {path} watched")];
+    let turn = |bench: &mut Bench, paths: &[&str]| {
+        let want: Vec<String> = paths.iter().flat_map(|path| of(path)).collect();
+        bench.turn(&want.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    turn(&mut bench, &["/a/x", "/a/y"]);
+    for answer in ["data - 1", "children c", "data 2 0", "children"] {
+        bench.answer(answer, &[]);
+    }
+    turn(&mut bench, &["/a/x/c"]);
+    bench.answer("data 1 0", &[]);
+    bench.answer("children", &["healthy 1", "1 snapshot /a/x/c=1 /a/y=2"]);
+    // While `c` is read again, it is deleted, and with it the last child of `x`.
+    bench.event(CHANGED, "/a/x/c", &[]);
+    turn(&mut bench, &["/a/x/c"]);
+    bench.event(DELETED, "/a/x/c", &[]);
+    bench.event(CHILDREN, "/a/x", &[]);
+    turn(&mut bench, &["/a/x"]);
+    for answer in ["error -101", "error -101", "data - 0", "children"] {
+        bench.answer(answer, &[]);
+    }
+    // What is asked now may find another `x`, which nothing told of but the list of `/a`.
+    turn(&mut bench, &["/a/x"]);
+    bench.event(DELETED, "/a/x", &[]);
+    bench.event(CHILDREN, "/a", &[]);
+    bench.turn(&["ask children /a watched"]);
+    for answer in ["data 3 0", "children"] {
+        bench.answer(answer, &[]);
+    }
+    bench.answer("children x y", &["1 changes* -/a/x/c /a/x= -/a/x /a/x=3"]);
+    bench.turn(&[]);
+}
+
 #[test]
 fn what_is_no_answer_ends_the_connection() {
     let check = |frame: &[u8], want: &str| {
