@@ -6,7 +6,7 @@ use std::process::Command;
 
 #[cfg(feature = "tls")]
 use crate::support::{Authority, Clients, Key, Valid};
-use crate::support::{Etcd, FixedBody, LIMIT, Recipe, await_file, in_own_namespace, resource, run, wait_until};
+use crate::support::{Etcd, FixedBody, LIMIT, Recipe, await_file, in_own_namespace, remco, resource, run, wait_until};
 use crate::tutorial::{curl, prepare_root};
 
 /// The recipe in a machine of its own, with its files in their places.
@@ -20,6 +20,22 @@ fn prepared(heading: &str) -> Recipe {
 /// etcd where the recipes have it.
 fn etcd() -> Etcd {
     Etcd::start_on(2379, 2380, &[])
+}
+
+#[test]
+fn the_quick_start_of_the_readme_works() {
+    let recipe = Recipe::on(include_str!("../../README.md"), "## Quick start");
+    recipe.write_files();
+    let first = recipe.sh(0).expect_code(0);
+    let said = String::from_utf8_lossy(&first.stdout);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["Hello", "Ada.", "Hello", "Grace."]);
+    assert_eq!(recipe.dir().lines("reloads"), 1);
+    let program = remco(recipe.dir()).start();
+    program.wait_for_log("keys have been read");
+    recipe.sh(1).expect_code(0);
+    wait_until("the change arrives", LIMIT, || recipe.dir().lines("reloads") == 2);
+    assert!(recipe.dir().read("hello.txt").is_some_and(|text| text.contains("Hello Edith.\n")));
+    program.stop();
 }
 
 #[test]
@@ -163,7 +179,8 @@ fn a_missing_key_is_found() {
         let etcd = etcd();
         etcd.put("/prod/app/greting", "hello");
         recipe.run("remco -onetime").expect_code(1).expect_log("getv: key does not exist: /app/greeting");
-        recipe.expect_printed(0, &recipe.sh(0).expect_code(0));
+        recipe.expect_printed(0, &recipe.sh(0).expect_code(1));
+        recipe.expect_printed(1, &recipe.sh(1).expect_code(0));
     });
 }
 

@@ -1,10 +1,10 @@
-//! The haproxy tutorial, its template and its configuration as they stand in it (`tutorial/`), on a real etcd and a
-//! real haproxy: what an existing user has, unchanged.
+//! The haproxy tutorial of Go remco, its template and its configuration as they stand in it (`tutorial/`), on a real etcd and
+//! a real haproxy: what an existing user has, unchanged. And docs/tutorial.md, as it is written.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::support::{Etcd, FixedBody, Invocation, LIMIT, TempDir, in_own_namespace, run, wait_until};
+use crate::support::{Etcd, FixedBody, Invocation, LIMIT, Recipe, TempDir, in_own_namespace, run, wait_until};
 
 const TEMPLATE: &str = include_str!("tutorial/haproxy.tmpl");
 const CONFIG: &str = include_str!("tutorial/config");
@@ -90,6 +90,54 @@ fn the_tutorial(args: &[&str], write: fn(&Etcd, &str, Option<&str>)) {
     });
     program.stop();
     assert_eq!(curl("http://127.0.0.1/exampleService/"), "two", "haproxy outlives remco");
+}
+
+/// With the configuration of the package, where the page says that it is installed.
+#[test]
+fn the_tutorial_of_the_documents() {
+    in_own_namespace("tutorial::the_tutorial_of_the_documents", || {
+        const SERVERS: usize = 0;
+        const LOOK: usize = 1;
+        const REQUEST: usize = 2;
+        const SECOND: usize = 3;
+        const WRONG: usize = 4;
+        const REPAIR: usize = 5;
+        const CLEAN_UP: usize = 6;
+        prepare_root();
+        run(&["mount", "-t", "tmpfs", "none", "/srv"]);
+        let recipe = Recipe::on(include_str!("../../docs/tutorial.md"), "# Tutorial: haproxy follows etcd");
+        assert_eq!(recipe.texts("sh").len(), CLEAN_UP + 1);
+        recipe.write_files();
+        fs::write("/etc/remco/config", include_str!("../../packaging/config")).expect("a tmpfs takes files");
+        let mut etcd = Etcd::start_on(2379, 2380, &[]);
+        recipe.sh(SERVERS).expect_code(0);
+        let looked = recipe.sh(LOOK).expect_code(3);
+        let looked = String::from_utf8_lossy(&looked.stdout);
+        assert!(looked.contains("\n+    server server1 127.0.0.1:8001\n"), "{looked}");
+
+        let program = recipe.start();
+        let url = "http://127.0.0.1:8080/";
+        assert_eq!(curl(url), "this is server 1\n");
+        recipe.expect_printed(0, &recipe.sh(REQUEST).expect_code(0));
+        recipe.sh(SECOND).expect_code(0);
+        let both = ["this is server 1\n", "this is server 2\n"];
+        wait_until("requests reach both", LIMIT, || answers(url, 4) == both);
+        recipe.sh(WRONG).expect_code(0);
+        program.wait_for_log("check command exited with status 1");
+        assert_eq!(answers(url, 10), both);
+        recipe.sh(REPAIR).expect_code(0);
+        program.wait_for_log("template works again");
+        etcd.kill();
+        assert_eq!(answers(url, 10), both);
+        etcd.bring_back();
+        etcd.delete("/services/web/server1");
+        wait_until("the change arrives", LIMIT, || answers(url, 4) == both[1..]);
+        program.stop();
+        recipe.sh(CLEAN_UP).expect_code(0);
+        assert!(!std::path::Path::new("/etc/haproxy/tutorial.cfg").exists());
+        let is_closed = || std::net::TcpStream::connect(("127.0.0.1", 8001)).is_err();
+        wait_until("the servers have ended", LIMIT, is_closed);
+    });
 }
 
 /// An /etc, /run and /var/run of our own, with the folders that the tutorial's image has.

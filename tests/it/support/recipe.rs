@@ -1,4 +1,4 @@
-//! The recipes of docs/recipes.md as files and commands: tests write the ones and run the others as they stand there.
+//! The recipes of docs/recipes.md and other pages as files and commands: tests write the ones and run the others as they stand there.
 //! Starts no server, and knows nothing of what a recipe is for.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::{Finished, Invocation, LIMIT, Remco, TempDir, wait_until};
 
 const PAGE: &str = include_str!("../../../docs/recipes.md");
 
-/// One section of the page, with a folder for the files whose names are relative.
+/// One section of a page, with a folder for the files whose names are relative.
 pub struct Recipe {
     blocks: Vec<Block>,
     dir: TempDir,
@@ -27,9 +27,14 @@ struct Block {
 impl Recipe {
     /// By its heading, with the `#` before it.
     pub fn of(heading: &str) -> Recipe {
+        Recipe::on(PAGE, heading)
+    }
+
+    /// The same on another page.
+    pub fn on(page: &'static str, heading: &str) -> Recipe {
         let level = heading.split(' ').next().expect("a part is never missing").len();
-        let mut lines = PAGE.lines().skip_while(|line| *line != heading);
-        assert!(lines.next().is_some(), "no {heading} in docs/recipes.md");
+        let mut lines = page.lines().skip_while(|line| *line != heading);
+        assert!(lines.next().is_some(), "there is no {heading}");
         let (mut blocks, mut open) = (Vec::new(), None::<Block>);
         let (mut paragraph, mut is_over) = (Vec::new(), false);
         for line in lines {
