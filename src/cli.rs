@@ -695,8 +695,9 @@ const CONFIGURED: &[(&str, &str)] = &[
 ];
 
 fn unknown(name: &str) -> Error {
-    let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == name).map(|(_, known)| *known);
-    let configured = CONFIGURED.iter().find(|(foreign, _)| *foreign == name).map(|(_, key)| *key);
+    let bare = name.trim_start_matches('-');
+    let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == bare).map(|(_, known)| *known);
+    let configured = CONFIGURED.iter().find(|(foreign, _)| *foreign == bare).map(|(_, key)| *key);
     let near = || nearest(name, FLAGS.iter().map(|flag| flag.name));
     let advice = match (renamed, configured) {
         (Some(known), _) => format!(", did you mean `{known}`?"),
@@ -706,7 +707,9 @@ fn unknown(name: &str) -> Error {
             None => ": `remco -h` lists the flags".to_owned(),
         },
     };
-    Error::new(format!("unknown flag `-{name}`{advice}"))
+    // Behind two dashes the name may begin with a third one.
+    let dashes = if name.starts_with('-') { "--" } else { "-" };
+    Error::new(format!("unknown flag `{dashes}{name}`{advice}"))
 }
 
 impl Error {
@@ -853,7 +856,11 @@ mod tests {
         refuse(&["-onetime", "false"], "unexpected argument `false`: remco takes flags only");
         refuse(&["--", "-onetime"], "unexpected argument `-onetime`: remco takes flags only");
         refuse(&["", "-onetime"], "unexpected argument ``: remco takes flags only");
-        refuse(&["---config=a"], "unknown flag `--config`, did you mean `-config`?");
+        refuse(&["---config=a"], "unknown flag `---config`, did you mean `-config`?");
+        refuse(&["---check"], "unknown flag `---check`, did you mean `--check`?");
+        refuse(&["----once"], "unknown flag `----once`, did you mean `-onetime`?");
+        refuse(&["---help"], "unknown flag `---help`, did you mean `-help`?");
+        refuse(&["---"], "unknown flag `---`: `remco -h` lists the flags");
         refuse(&["-=a"], "unknown flag `-`: `remco -h` lists the flags");
         refuse(&["-config"], "`-config` needs a path, such as `-config /etc/remco/config`");
         refuse(&["-config="], "`-config` needs a path, such as `-config /etc/remco/config`");

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{self, Id, Pool};
 use crate::config::{self, Config, Mode};
+use crate::count::count;
 use crate::cut::without_controls;
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
@@ -789,10 +790,7 @@ fn standing(units: &[Unit]) -> Standing {
         units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
     };
     let (waiting, failing) = (names(|state| !state.has_started()), names(Resource::is_failing));
-    let all = match units.len() {
-        1 => "1 resource".to_owned(),
-        n => format!("{n} resources"),
-    };
+    let all = count(units.len(), "resource", "resources");
     let mut status = match waiting.len() {
         0 => format!("{all} in place"),
         _ => format!("{all}, first update under way: {}", some_of(&waiting)),

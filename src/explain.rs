@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::count::count;
 use crate::mask::masked;
 use crate::nearest::nearest;
 use crate::quote::on_one_line;
@@ -101,7 +102,7 @@ pub fn text(resources: &[Resource<'_>]) -> String {
                 out.push_str(&format!("{title}\n"));
             }
             for (backend, part) in unread {
-                let count = part.count.map(|count| format!("\t{count} keys")).unwrap_or_default();
+                let count = part.count.map(|keys| format!("\t{}", count(keys, "key", "keys"))).unwrap_or_default();
                 out.push_str(&format!("\t{}\t{backend}{count}\n", part_text(&part)));
             }
         }
@@ -385,10 +386,9 @@ impl Answer {
             (Kind::Key, 0) if self.reads.is_none() => "missing".to_owned(),
             (Kind::Key, _) if self.reads.is_none() => "found".to_owned(),
             (_, 0) => "no key".to_owned(),
-            (_, 1) => "1 key".to_owned(),
-            (_, keys) => format!("{keys} keys"),
+            (_, keys) => count(keys, "key", "keys"),
         };
-        let reads = self.reads.map(|reads| format!("{reads} reads, ")).unwrap_or_default();
+        let reads = self.reads.map(|reads| format!("{}, ", count(reads, "read", "reads"))).unwrap_or_default();
         let near = if self.near.is_empty() { String::new() } else { format!(", near: {}", self.near.join(", ")) };
         format!("{reads}{found}{near}")
     }

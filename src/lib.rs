@@ -13,6 +13,7 @@ pub mod backend;
 mod calendar;
 pub mod cli;
 pub mod config;
+mod count;
 mod cut;
 pub mod daemon;
 mod diff;

@@ -1,7 +1,6 @@
 //! The modes that only look: the run of a one-shot without its effects, and what it has seen on standard output. No pid file,
 //! no lock, no word to systemd, so that they run beside a remco of the same configuration.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -11,7 +10,6 @@ use remco::cli::{Look, Options};
 use remco::config::{self, Config, LogLevel, Source};
 use remco::daemon::purpose::{Commands, Outcome, Purpose, Seen};
 use remco::daemon::{Daemon, Ending, limits_of};
-use remco::error::cause;
 use remco::explain;
 use remco::host::logger::{Logger, say};
 use remco::host::machine::Machine;
@@ -24,7 +22,7 @@ use remco::resource::Verdict;
 use remco::template::scripts::Scripts;
 use remco::template::{Template, World};
 
-use super::{Loaded, Refused, UNUSABLE, USAGE, load, prepare, scripts};
+use super::{Loaded, Refused, UNUSABLE, USAGE, load, prepare, print, scripts};
 
 /// The exit code where something would change.
 const DIFFERS: u8 = 3;
@@ -54,20 +52,20 @@ pub fn run(options: &Options, what: &Look) -> ExitCode {
         Look::Changes { checks } => {
             let checks = if *checks { Commands::Run } else { Commands::Skip };
             let run = look(options, Purpose::Preview { checks }, signals, &machine);
-            run.map_or_else(|code| code, |run| finish(&run.changes(), run.code_of_changes()))
+            run.map_or_else(|code| code, |run| print(&run.changes(), run.code_of_changes()))
         }
         Look::Problems => check(options, &machine),
         Look::Result { template, data } => {
             let run = render(options, template, data.as_deref(), signals, &machine);
-            run.map_or_else(|code| code, |run| finish(&run.results(), run.code()))
+            run.map_or_else(|code| code, |run| print(&run.results(), run.code()))
         }
         Look::Keys { json } => {
             let run = look(options, Purpose::Keys, signals, &machine);
-            run.map_or_else(|code| code, |run| finish(&if *json { run.keys_as_json() } else { run.keys() }, run.code()))
+            run.map_or_else(|code| code, |run| print(&if *json { run.keys_as_json() } else { run.keys() }, run.code()))
         }
         Look::Reads { json } => {
             let run = look(options, Purpose::Explain, signals, &machine);
-            run.map_or_else(|code| code, |run| finish(run.explanation(*json).as_bytes(), run.code()))
+            run.map_or_else(|code| code, |run| print(run.explanation(*json).as_bytes(), run.code()))
         }
     }
 }
@@ -84,10 +82,9 @@ fn check(options: &Options, machine: &Rc<Machine>) -> ExitCode {
             say(&format!("{report}\n"));
             return ExitCode::from(USAGE);
         }
-        match scripts(&config) {
-            Ok(scripts) => check_templates(&config, scripts, machine, options, &mut problems),
-            Err(report) => problems.add(true, &report),
-        }
+        let (scripts, broken) = scripts(&config);
+        broken.iter().for_each(|report| problems.add(true, report));
+        check_templates(&config, scripts, machine, options, &mut problems);
     }
     let Problems { mut text, errors, warnings } = problems;
     text.push_str(&match (errors, warnings) {
@@ -95,7 +92,7 @@ fn check(options: &Options, machine: &Rc<Machine>) -> ExitCode {
         _ => format!("config `{}`: errors: {errors}, warnings: {warnings}\n", options.config.display()),
     });
     let is_strict = options.strictness == config::Strictness::Strict;
-    finish(text.as_bytes(), u8::from(errors > 0 || is_strict && warnings > 0))
+    print(text.as_bytes(), u8::from(errors > 0 || is_strict && warnings > 0))
 }
 
 #[derive(Default)]
@@ -243,6 +240,9 @@ fn run_once(
 ) -> Result<Run, ExitCode> {
     let resources = config.resources.iter().map(Names::of).collect();
     let mut daemon = Daemon::new((options.mode, purpose), signals, logger, Rc::clone(machine), Notify::default());
+    if options.override_guard {
+        daemon.override_guards();
+    }
     daemon.adopt(config, scripts);
     loop {
         match daemon.run() {
@@ -420,17 +420,5 @@ impl Key<'_> {
             object.insert("also_in".to_owned(), self.also_in.into());
         }
         object.into()
-    }
-}
-
-/// Prints the output. A reader that has gone is no failure; a full disk is one.
-fn finish(output: &[u8], code: u8) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(output).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            say(&format!("remco: failed to write to standard output: {}\n", cause(&e)));
-            ExitCode::from(UNUSABLE)
-        }
-        Ok(()) | Err(_) => ExitCode::from(code),
     }
 }

@@ -4,7 +4,7 @@
 mod look;
 
 use std::env::consts;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -54,8 +54,8 @@ fn main() -> ExitCode {
             Action::Look(look) => look::run(&options, look),
         },
         Ok(Invocation::Status { config, json }) => print_status(&config, json),
-        Ok(Invocation::Help) => print(&cli::help()),
-        Ok(Invocation::Version) => print(&cli::version(&format!("{}-{}", consts::ARCH, consts::OS))),
+        Ok(Invocation::Help) => print(cli::help().as_bytes(), 0),
+        Ok(Invocation::Version) => print(cli::version(&format!("{}-{}", consts::ARCH, consts::OS)).as_bytes(), 0),
         Err(error) => {
             say(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
@@ -272,19 +272,23 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
         let refused = |report| Refused { headline: INVALID, report, code: USAGE };
         cli::in_time(options.splay.unwrap_or(config.splay), timeout).map_err(refused)?;
     }
-    let scripts = scripts(&config).map_err(|report| Refused::new(INVALID, report))?;
+    let (scripts, broken) = scripts(&config);
+    if !broken.is_empty() {
+        return Err(Refused::new(INVALID, broken.join("\n")));
+    }
     Ok(Loaded { config, scripts, warnings })
 }
 
+/// The filters of the user, and what is wrong with them.
 #[cfg(feature = "js")]
-fn scripts(config: &Config) -> Result<Scripts, String> {
+fn scripts(config: &Config) -> (Scripts, Vec<String>) {
     remco::host::javascript::load(&config.filters)
 }
 
 /// A configuration with filters was refused before.
 #[cfg(not(feature = "js"))]
-fn scripts(_: &Config) -> Result<Scripts, String> {
-    Ok(Scripts::default())
+fn scripts(_: &Config) -> (Scripts, Vec<String>) {
+    (Scripts::default(), Vec::new())
 }
 
 /// Prints the state of the program that runs with a configuration.
@@ -323,8 +327,7 @@ fn print_status(path: &Path, json: bool) -> ExitCode {
     match read.and_then(|text| Ok((Status::of_json(&text)?, text))) {
         Ok((status, text)) => {
             let text = if json { String::from_utf8_lossy(&text).into_owned() } else { status.table(machine.now().0) };
-            print(&text);
-            ExitCode::from(u8::from(!status.is_well()))
+            print(text.as_bytes(), u8::from(!status.is_well()))
         }
         Err(why) => not_running(&format!("failed to read the status file `{shown}`: {why}")),
     }
@@ -335,8 +338,15 @@ fn not_running(why: &str) -> ExitCode {
     ExitCode::from(NOT_RUNNING)
 }
 
-/// Prints to standard output. A closed standard output is ignored.
-fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+/// Prints the output, which is all that a run was for. A reader that has gone is no failure; a full disk is one, with exit
+/// code 1. (A standard output that is closed at the start was replaced by /dev/null before `main`: that cannot be seen.)
+fn print(output: &[u8], code: u8) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(output).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("remco: failed to write to standard output: {}\n", cause(&e)));
+            ExitCode::from(UNUSABLE)
+        }
+        Ok(()) | Err(_) => ExitCode::from(code),
+    }
 }

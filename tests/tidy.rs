@@ -56,6 +56,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/log.rs", kind: Kind::Pure, uses: &["config"] },
     Part { path: "src/acl.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/calendar.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/count.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/cut.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/diff.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/error.rs", kind: Kind::Pure, uses: NOTHING },

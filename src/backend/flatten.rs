@@ -466,7 +466,7 @@ mod tests {
         let yaml = "a: 1\nb: {c: 22}\n";
         for (text, place) in [(json, "1:22"), (yaml, "1:1")] {
             assert_eq!(fault(text, 2, 9), Ok(()), "{text}");
-            let why = "more than 1 keys: raise `max_keys` of the backend";
+            let why = "more than 1 key: raise `max_keys` of the backend";
             assert_eq!(fault(text, 1, 90), Err(format!("{place}: {why}")), "{text}");
             let why = "keys and values of more than 8 bytes: raise `max_decoded` of the backend";
             assert_eq!(fault(text, 2, 8), Err(format!("{place}: {why}")), "{text}");

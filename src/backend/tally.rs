@@ -2,6 +2,7 @@
 //! size on the wire in memory. Tells a tree without an end by its depth. Holds no keys.
 
 use crate::config::ReadLimits;
+use crate::count::count;
 use crate::cut;
 
 /// The most levels of a path in a tree that is listed level by level.
@@ -43,7 +44,7 @@ impl Tally {
         self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
         let ReadLimits { max_keys, max_decoded } = self.limits;
         if self.keys > max_keys {
-            return Err(format!("more than {max_keys} keys: raise `max_keys` of the backend"));
+            return Err(format!("more than {}: raise `max_keys` of the backend", count(max_keys, "key", "keys")));
         }
         if self.bytes > max_decoded {
             return Err(format!(
@@ -74,7 +75,7 @@ mod tests {
             assert_eq!(added, want.map_err(|words| format!("{words} of the backend")));
         };
         check(2, 7, Ok(()));
-        check(1, 7, Err("more than 1 keys: raise `max_keys`"));
+        check(1, 7, Err("more than 1 key: raise `max_keys`"));
         check(2, 6, Err("keys and values of more than 6 bytes: raise `max_decoded`"));
     }
 }

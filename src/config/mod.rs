@@ -228,6 +228,7 @@ impl Load<'_> {
         }
         if report.is_thorough {
             lacking(report, self.source, &parsed);
+            lacking_for_own_files(report, self.source, &reader, &own);
         }
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
@@ -355,6 +356,9 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     None
 }
 
+/// A file of remco itself: its key, its name in messages, and its path.
+type Own<'a> = (&'static str, &'static str, Option<Found<&'a str>>);
+
 /// Reports files that are written twice, or read and written: two templates with one `dst` would overwrite each other
 /// without end, and a template that writes its own input would change it at every update. Files of remco's own may be none
 /// of these, nor equal: each has its key, its name in messages, and its path. Files are compared, not paths: `..`, a link and a relative path are other names of one file.
@@ -363,7 +367,7 @@ fn one_writer_each(
     source: &dyn Source,
     parsed: &[resource::Parsed],
     files: &[&Path],
-    own: &[(&str, &'static str, Option<Found<&str>>)],
+    own: &[Own<'_>],
 ) {
     let mut inputs: HashMap<Identity, (&str, &Path)> = HashMap::new();
     inputs.extend(files.iter().map(|file| (source.identity(file), ("the configuration", *file))));
@@ -453,6 +457,23 @@ fn lacking(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
         if let Some(missing) = source.missing_program(&program) {
             report.lint(span, missing);
         }
+    }
+}
+
+/// Warns of files of remco itself that cannot be written, of a `state_dir` that cannot be used, and of a socket for Prometheus
+/// that cannot be made.
+fn lacking_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[Own<'_>]) {
+    let files = own.iter().filter_map(|(key, _, found)| found.as_ref().map(|found| (*key, found.span, found.value)));
+    let socket = telemetry::socket(reader.table("telemetry").as_ref());
+    for (key, span, path) in files.chain(socket.map(|found| ("the socket of `addr`", found.span, found.value))) {
+        if let Some(obstacle) = source.own_obstacle(Path::new(path)) {
+            report.lint(span, format!("{key} cannot be written: {obstacle}"));
+        }
+    }
+    if let Some(dir) = reader.filled("state_dir")
+        && let Some(obstacle) = source.state_dir_obstacle(Path::new(dir.value))
+    {
+        report.lint(dir.span, format!("`state_dir` cannot be used: {obstacle}"));
     }
 }
 

@@ -88,6 +88,21 @@ impl Report {
         &mut self.files[number]
     }
 
+    /// The number of findings so far.
+    pub fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    /// Reports the path of a unix socket that no socket can have.
+    pub fn check_socket(&self, span: Span, path: &str) {
+        /// In bytes: the room in the kernel's `sun_path`.
+        const LONGEST: usize = 107;
+        if path.len() > LONGEST {
+            let length = path.len();
+            self.error(span, format!("the path of this socket has {length} bytes: at most {LONGEST} are possible"));
+        }
+    }
+
     /// An error at a place.
     pub fn error(&self, span: Span, message: impl Into<String>) {
         self.push(true, span, message.into());

@@ -413,6 +413,7 @@ fn commit(reader: &Reader) -> Commit {
 }
 
 fn guard(report: &Report, table: &Found<&Table>) -> Guard {
+    let before = report.count();
     let reader = Reader::new(report, &GUARD, table.value, table.span);
     let within = |key: &str, most: i64| {
         let found = reader.integer(key)?;
@@ -434,7 +435,13 @@ fn guard(report: &Report, table: &Found<&Table>) -> Guard {
         }
         require.push(found.value.to_owned());
     }
-    if min_keys.unwrap_or(0) == 0 && max_delete_percent.is_none_or(|percent| percent == 100) && require.is_empty() {
+    // A key that is wrong was meant to refuse something.
+    let is_sound = report.count() == before;
+    if is_sound
+        && min_keys.unwrap_or(0) == 0
+        && max_delete_percent.is_none_or(|percent| percent == 100)
+        && require.is_empty()
+    {
         report.warn(reader.span(), "this guard refuses nothing: set `min_keys`, `max_delete_percent` or `require`");
     }
     Guard { min_keys: min_keys.unwrap_or(0), max_delete_percent, require }

@@ -30,6 +30,16 @@ pub trait Source {
         let _ = (dst, make_directories, in_place);
         None
     }
+    /// The same for a file or socket of remco itself, whose directory is not made.
+    fn own_obstacle(&self, path: &Path) -> Option<String> {
+        let _ = path;
+        None
+    }
+    /// Why a directory cannot be the `state_dir`; `None`: nothing is known that is in the way.
+    fn state_dir_obstacle(&self, path: &Path) -> Option<String> {
+        let _ = path;
+        None
+    }
     /// What is missing of a program; `None`: nothing is known to be.
     fn missing_program(&self, name: &OsStr) -> Option<String> {
         let _ = name;

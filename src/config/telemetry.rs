@@ -134,14 +134,25 @@ fn telemetry(reader: &Reader) -> Telemetry {
 
 /// The path of the text file, if there is one. What is wrong with the tables is reported by [`parse`].
 pub(super) fn textfile<'a>(telemetry: Option<&Found<&'a Table>>) -> Option<Found<&'a str>> {
+    text(telemetry, "textfile", "path")
+}
+
+/// The path of the socket for Prometheus, if there is one.
+pub(super) fn socket<'a>(telemetry: Option<&Found<&'a Table>>) -> Option<Found<&'a str>> {
+    let Found { value, span } = text(telemetry, "prometheus", "addr")?;
+    Some(Found { value: value.strip_prefix("unix:")?, span })
+}
+
+/// The text of a key in the table of a sink.
+fn text<'a>(telemetry: Option<&Found<&'a Table>>, sink: &str, key: &str) -> Option<Found<&'a str>> {
     let mut table = telemetry?.value;
-    for name in ["sinks", "textfile"] {
+    for name in ["sinks", sink] {
         let Value::Table(inner) = &table.find(name)?.node.value else { return None };
         table = inner;
     }
-    let node = &table.find("path")?.node;
-    let Value::Text(path) = &node.value else { return None };
-    Some(Found { value: path, span: node.span })
+    let node = &table.find(key)?.node;
+    let Value::Text(text) = &node.value else { return None };
+    Some(Found { value: text, span: node.span })
 }
 
 fn inmem(sink: &Reader) -> Option<(Duration, Duration)> {
@@ -169,6 +180,9 @@ fn receiver(sink: &Reader, enabled: bool) -> Option<(String, u16)> {
 fn listen(sink: &Reader, enabled: bool) -> Option<Listen> {
     let addr = sink.required("addr", "an address like `127.0.0.1:2112`")?;
     if let Some(path) = addr.value.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        if enabled {
+            sink.report.check_socket(addr.span, path);
+        }
         return Some(Listen::Unix(path.into()));
     }
     let place = host_and_port(addr.value).and_then(|(host, port)| match host {

@@ -882,6 +882,8 @@ impl Output {
             if resource.commit == Commit::Together {
                 destination.sweep_kept();
             }
+        } else if purpose.checks() && template.check_cmd.is_some() {
+            destination.sweep_trials();
         }
         Output {
             destination,

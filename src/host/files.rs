@@ -37,7 +37,7 @@ use crate::error::cause;
 
 pub use identity::identity;
 pub use place::{open_or_create, open_regular};
-pub use preview::{Present, Preview, Trial, obstacle};
+pub use preview::{Present, Preview, Trial, obstacle, own_obstacle};
 pub use written::Written;
 
 /// The destination of a template's result, and the owner and mode of the file.

@@ -46,20 +46,21 @@ const KIND: &str = "Function.prototype.call.bind(Object.prototype.toString)";
 const ARRAYS: &str = include_str!("javascript/arrays.js");
 const ARRAYS_NAME: &str = "arrays.js";
 
-/// Reads filters. The name of a filter is the name of its file without `.js`.
-///
-/// # Errors
-/// A file cannot be read or is no JavaScript.
-pub fn load(paths: &[PathBuf]) -> Result<Scripts, String> {
-    let mut scripts = Scripts::default();
+/// Reads filters, and returns what is wrong with them: a file cannot be read or is no JavaScript. The name of a filter is the
+/// name of its file without `.js`. One that is broken has its name, too, so that templates can be compiled.
+pub fn load(paths: &[PathBuf]) -> (Scripts, Vec<String>) {
+    let (mut scripts, mut broken) = (Scripts::default(), Vec::new());
     for path in paths {
-        let filter = Filter::read(path)?;
+        let filter = Filter::read(path).unwrap_or_else(|error| {
+            broken.push(error);
+            Filter { path: path.clone(), source: String::new(), engine: RefCell::default() }
+        });
         // A name that is not UTF-8 cannot be written in a template.
         if let Some(name) = path.file_stem().and_then(|name| name.to_str()) {
             scripts.insert(name, filter);
         }
     }
-    Ok(scripts)
+    (scripts, broken)
 }
 
 /// One filter of filter_dir.

@@ -21,7 +21,7 @@ use super::lookups::Lookups;
 use super::read::{whole_file, whole_stream};
 use super::signals::Signals;
 use super::wait::Wake;
-use super::{executable, files, process, random};
+use super::{executable, files, process, random, state_dir};
 use crate::config;
 use crate::dns::wire::Service;
 use crate::template::scripts::Scripts;
@@ -139,6 +139,14 @@ impl config::Source for Machine {
 
     fn obstacle(&self, dst: &Path, make_directories: bool, in_place: bool) -> Option<String> {
         files::obstacle(dst, make_directories, in_place)
+    }
+
+    fn own_obstacle(&self, path: &Path) -> Option<String> {
+        files::own_obstacle(path)
+    }
+
+    fn state_dir_obstacle(&self, path: &Path) -> Option<String> {
+        state_dir::obstacle(path)
     }
 
     fn missing_program(&self, name: &OsStr) -> Option<String> {

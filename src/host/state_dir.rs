@@ -9,7 +9,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdir, openat, renameat, unlinkat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, access, flock, fstat, mkdir, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -137,22 +139,8 @@ impl StateDir {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(failed("create", e.into())),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = match openat(CWD, path, flags, Mode::empty()) {
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                let error = "it is a file or a link: name the directory itself";
-                return Err(failed("open", io::Error::other(error)));
-            }
-            opened => opened.map_err(|e| failed("open", e.into()))?,
-        };
-        let meta = fstat(&dir).map_err(|e| failed("look at", e.into()))?;
-        let ours = geteuid().as_raw();
-        if meta.st_uid != ours {
-            let error = format!("it belongs to user {}, and remco runs as user {ours}", meta.st_uid);
-            return Err(failed("use", io::Error::other(error)));
-        }
-        if meta.st_mode & 0o022 != 0 {
-            let error = format!("others may write to it (mode {:04o}): `chmod 700 {shown}`", meta.st_mode & 0o7777);
+        let dir = opened(path).map_err(|e| failed("open", e))?;
+        if let Some(error) = refused(&dir, path).map_err(|e| failed("look at", e))? {
             return Err(failed("use", io::Error::other(error)));
         }
         let lock = lock(&dir).map_err(|e| failed("lock", e))?;
@@ -244,6 +232,43 @@ impl StateDir {
             Err(e) => Err(e.into()),
         }
     }
+}
+
+/// Why a directory cannot be the one of `state_dir`; `None`: nothing is known that is in the way. Creates nothing, and takes no
+/// lock: another process may use it.
+pub fn obstacle(path: &Path) -> Option<String> {
+    match opened(path) {
+        Ok(dir) => refused(&dir, path).unwrap_or_else(|e| Some(cause(&e))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+            let shown = parent.display();
+            match access(parent, Access::WRITE_OK) {
+                Ok(()) => None,
+                Err(Errno::NOENT) => Some(format!("there is no directory `{shown}`: make it")),
+                Err(e) => Some(format!("directory `{shown}` is not writable: {}", cause(&e.into()))),
+            }
+        }
+        Err(e) => Some(cause(&e)),
+    }
+}
+
+fn opened(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(io::Error::other("it is a file or a link: name the directory itself")),
+        opened => Ok(opened?),
+    }
+}
+
+/// Why the directory is not used: it is not ours alone.
+fn refused(dir: &OwnedFd, path: &Path) -> io::Result<Option<String>> {
+    let (meta, ours) = (fstat(dir)?, geteuid().as_raw());
+    if meta.st_uid != ours {
+        return Ok(Some(format!("it belongs to user {}, and remco runs as user {ours}", meta.st_uid)));
+    }
+    let mode = meta.st_mode & 0o7777;
+    let advice = || format!("others may write to it (mode {mode:04o}): `chmod 700 {}`", path.display());
+    Ok((mode & 0o022 != 0).then(advice))
 }
 
 fn lock(dir: &OwnedFd) -> io::Result<File> {

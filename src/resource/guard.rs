@@ -20,13 +20,14 @@ pub struct Census {
 pub(super) fn broken(guard: &Guard, census: &Census) -> Option<String> {
     let Census { keys, before, gone, missing } = census;
     let mut broken = Vec::new();
+    // The words do not depend on the numbers: a failure with other numbers is not told again.
     if *keys < guard.min_keys {
-        broken.push(format!("there are {keys} keys, `min_keys` is {}", guard.min_keys));
+        broken.push(format!("the number of keys is {keys}, `min_keys` is {}", guard.min_keys));
     }
     if let (Some(most), Some(before)) = (guard.max_delete_percent, before)
         && gone.saturating_mul(100) > before.saturating_mul(most.into())
     {
-        broken.push(format!("{gone} of {before} keys are gone, `max_delete_percent` is {most}"));
+        broken.push(format!("keys gone: {gone} of {before}, `max_delete_percent` is {most}"));
     }
     broken.extend(missing.iter().map(|pattern| format!("no key matches `{pattern}`, which `require` has")));
     (!broken.is_empty()).then(|| broken.join("; "))

@@ -41,9 +41,8 @@ fn an_emptied_store_leaves_the_files() {
     wait_until("the first file and its reload", LIMIT, || shows(&dir, FULL) && dir.lines("reloads") == 1);
     etcd.etcdctl(&["del", "--prefix", "/app/"]);
     program.wait_for_log("the guard refuses the update, the files stay");
-    program.wait_for_log(
-        "11 of 11 keys are gone, `max_delete_percent` is 50; no key matches `/app/db`, which `require` has",
-    );
+    program
+        .wait_for_log("keys gone: 11 of 11, `max_delete_percent` is 50; no key matches `/app/db`, which `require` has");
     // SIGHUP judges them again, and says nothing new.
     program.signal(Signal::HUP);
     program.wait_for_log("loading new config");
@@ -59,7 +58,7 @@ fn an_emptied_store_leaves_the_files() {
     program.wait_for_log("the guard accepts updates again");
     // The past is that of the last accepted update.
     etcd.etcdctl(&["del", "--prefix", "/app/"]);
-    program.wait_for_log("7 of 7 keys are gone");
+    program.wait_for_log("keys gone: 7 of 7");
     configure(&dir, &etcd.url(), "guard = {max_delete_percent = 60}");
     program.signal(Signal::HUP);
     program.wait_for_log("`max_delete_percent` is 60");
@@ -92,11 +91,11 @@ fn an_option_that_leads_to_the_same_keys_does_not_forget_the_past() {
     let program = remco(&dir).start();
     wait_until("the first file", LIMIT, || shows(&dir, FULL));
     etcd.etcdctl(&["del", "--prefix", "/app/"]);
-    program.wait_for_log("11 of 11 keys are gone, `max_delete_percent` is 50");
+    program.wait_for_log("keys gone: 11 of 11, `max_delete_percent` is 50");
     let other = app(&etcd.url(), "guard = {max_delete_percent = 60}").set("request_timeout", 7);
     dir.replace("config.toml", other.to_string());
     program.signal(Signal::HUP);
-    program.wait_for_log("11 of 11 keys are gone, `max_delete_percent` is 60");
+    program.wait_for_log("keys gone: 11 of 11, `max_delete_percent` is 60");
     assert!(shows(&dir, FULL));
     program.stop();
 }
@@ -122,7 +121,7 @@ fn a_guard_remembers_over_a_restart_how_many_keys_there_were() {
     // A refused update changes nothing of the past.
     for _ in 0..2 {
         let refused = remco(&dir).once().expect_code(1);
-        refused.expect_log("10 of 11 keys are gone, `max_delete_percent` is 50");
+        refused.expect_log("keys gone: 10 of 11, `max_delete_percent` is 50");
         assert!(shows(&dir, FULL) && fs::read(dir.at("state/app.guard")).unwrap() == kept);
     }
     // Keys of another place are no loss of these.
@@ -145,7 +144,7 @@ fn a_guard_remembers_over_a_restart_how_many_keys_there_were() {
     }
     remco(&dir).once().expect_code(0);
     etcd.etcdctl(&["del", "--prefix", "/app/"]);
-    remco(&dir).once().expect_code(1).expect_log("5 of 5 keys are gone");
+    remco(&dir).once().expect_code(1).expect_log("keys gone: 5 of 5");
     let let_through = remco(&dir).arg("--override-guard").once().expect_code(0);
     let_through.expect_log("--override-guard accepts what the guard would refuse");
     remco(&dir).once().expect_code(0);

@@ -237,9 +237,13 @@ fn odd_destinations() {
 fn standard_output_may_be_closed_or_full() {
     let dir = TempDir::new();
     three(&dir).write(&dir);
+    // The runtime replaces it by /dev/null before the program begins.
     dry(&dir).under(&["sh", "-c", "exec \"$@\" >&-", "sh"]).run().expect_code(3);
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    dry(&dir).stdout(full).expect_code(1).expect_log("failed to write to standard output: no space left on device");
+    for mode in ["--dry-run", "--check", "--keys", "--explain", "--render=new.tmpl", "-help", "-version"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let finished = remco(&dir).arg(mode).stdout(full).expect_code(1);
+        finished.expect_log("failed to write to standard output: no space left on device");
+    }
     let piped = ["sh", "-c", "{ \"$@\"; echo $? > code; } | true", "sh"];
     dry(&dir).under(&piped).run().expect_code(0).expect_no_log("standard output");
     assert!(dir.holds("code", "3\n"), "{:?}", dir.read("code"));
@@ -490,4 +494,75 @@ fn a_secret_that_becomes_a_key_is_not_shown() {
     dir.write("data.json", r#"{"secret": "{\"password\": \"hunter2\"}"}"#);
     let finished = remco(&dir).arg("--explain").run().expect_code(1).expect_log("key does not exist: (secret)");
     assert!(!stdout(&finished).contains("hunter2"), "{}", stdout(&finished));
+}
+
+#[test]
+fn a_dry_run_tells_what_a_guard_refuses() {
+    let dir = TempDir::new();
+    dir.write("data.json", r#"{"a": "one"}"#);
+    dir.write("app.tmpl", "{{ getv(\"/a\") }}\n");
+    let config = resource("app").lines("guard = {min_keys = 2}").template("app.tmpl", "app.conf");
+    config.file("data.json").onetime().write(&dir);
+    let finished = dry(&dir).run().expect_code(1).expect_log("the guard refuses the update, the files stay");
+    assert!(finished.log.contains("the number of keys is 1, `min_keys` is 2"), "{}", finished.log);
+    assert_eq!(stdout(&finished), "# app: 0 would change, 0 in sync, failed\n");
+    let finished = dry(&dir).arg("--override-guard").run().expect_code(3);
+    assert!(stdout(&finished).contains("\n+one\n# app: 1 would change, 0 in sync\n"), "{}", stdout(&finished));
+    assert!(finished.log.contains("--override-guard accepts what the guard would refuse"), "{}", finished.log);
+    assert_eq!(dir.read("app.conf"), None);
+}
+
+#[test]
+fn check_warns_of_files_of_remco_itself() {
+    let dir = TempDir::new();
+    let text = three(&dir).to_string();
+    let own = |own: &str| {
+        dir.replace("config.toml", format!("{own}\n{text}"));
+        stdout(&check(&dir).run().expect_code(0))
+    };
+    let found = own("state_dir = \"none/state\"\nstatus_file = \"none/status\"\npid_file = \"none/pid\"\n\
+                     [telemetry]\nenabled = true\n\
+                     sinks = {prometheus = {addr = \"unix:none/socket\", expiration = 60}, textfile = {path = \"none/a.prom\"}}");
+    for key in [
+        "`state_dir` cannot be used",
+        "`status_file` cannot be written",
+        "`pid_file` cannot be written",
+        "the socket of `addr` cannot be written",
+        "`path` cannot be written",
+    ] {
+        assert!(
+            found.contains(&format!(": warning: {key}: there is no directory `none`: make it\n")),
+            "{key}: {found}"
+        );
+    }
+    assert!(found.ends_with("errors: 0, warnings: 5\n"), "{found}");
+    assert!(!dir.at("none").exists());
+    dir.write("file", "");
+    assert!(own("state_dir = \"file\"").contains("`state_dir` cannot be used: it is a file or a link"));
+    fs::create_dir(dir.at("state")).unwrap();
+    dir.set_mode("state", 0o777);
+    assert!(own("state_dir = \"state\"").contains("others may write to it (mode 0777): `chmod 700 state`"));
+    assert!(dir.names("state").is_empty());
+    dir.set_mode("state", 0o700);
+    assert_eq!(own("state_dir = \"state\"\nstatus_file = \"status\""), "config `config.toml` is fine\n");
+    assert!(dir.names("state").is_empty(), "no lock is left");
+}
+
+#[test]
+fn what_a_killed_preview_has_left_is_removed_by_the_next_one() {
+    let dir = TempDir::new();
+    fs::create_dir_all(dir.at("tmp")).unwrap();
+    let dry = |check: &str| {
+        three(&dir).set_in("[[resource.template]]", "check_cmd", check).write(&dir);
+        dry(&dir).arg("--with-checks").env("TMPDIR", &dir.at("tmp").to_string_lossy())
+    };
+    let killed = dry("kill -9 ${$}PPID; # {{.src}}").run();
+    assert_eq!(killed.code, None, "{}", killed.log);
+    assert_eq!(dir.names("tmp").len(), 1);
+    // One of another program, and one of another destination.
+    for other in ["remco-0000000000-0000000000", "remco-x", "other"] {
+        fs::create_dir(dir.at(&format!("tmp/{other}"))).unwrap();
+    }
+    dry("true {{.src}}").run().expect_code(3);
+    assert_eq!(dir.names("tmp"), ["other", "remco-0000000000-0000000000", "remco-x"]);
 }

@@ -188,7 +188,7 @@ mod tests {
             let text = |output: &Output| match output {
                 Output::Begin(_, request) => Some(format!("{} {}", request.method, request.headers.len())),
                 Output::Report(_, Report::Log(_)) | Output::Worked | Output::ResetBackoff => None,
-                Output::Report(_, Report::Snapshot(layer)) => Some(format!("{} keys", layer.len())),
+                Output::Report(_, Report::Snapshot(layer)) => Some(format!("keys: {}", layer.len())),
                 Output::Healthy(_) => Some("healthy".to_owned()),
                 Output::NodeFailed { words, .. } => Some(words.clone()),
                 other => Some(format!("{other:?}")),
@@ -209,16 +209,16 @@ mod tests {
         let mut bench = Bench::new(Some(60));
         bench.check(Input::Turn, &["GET 1"]);
         bench.check(Input::Turn, &[]);
-        bench.answer(200, "{\"a\": 1}", &["healthy", "1 keys"]);
+        bench.answer(200, "{\"a\": 1}", &["healthy", "keys: 1"]);
         let due = bench.url.due().unwrap();
         assert!((54.0..=66.0).contains(&(due - bench.now).as_secs_f64()));
         bench.check(Input::Turn, &[]);
         bench.now = due;
         bench.check(Input::Turn, &["GET 1"]);
-        bench.answer(204, "{}", &["healthy", "0 keys"]);
+        bench.answer(204, "{}", &["healthy", "keys: 0"]);
         let mut bench = Bench::new(None);
         bench.check(Input::Turn, &["GET 1"]);
-        bench.answer(200, "a: 1", &["healthy", "1 keys"]);
+        bench.answer(200, "a: 1", &["healthy", "keys: 1"]);
         assert_eq!(bench.url.due(), None);
     }
 

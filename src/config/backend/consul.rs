@@ -107,6 +107,8 @@ pub(super) fn parse(reader: &Reader) -> Consul {
     let scheme = scheme(reader);
     let url = |node: Found<&str>| {
         let url = address(node.value, scheme);
+        let socket = url.as_deref().and_then(|url| url.strip_prefix("unix://"));
+        socket.into_iter().for_each(|path| report.check_socket(node.span, path));
         if url.is_none() {
             let why = report.unset(node.span);
             report.error(node.span, format!("this is not an address of Consul{why}: write it like `\"{EXAMPLE}\"`"));

@@ -75,7 +75,10 @@ pub(super) fn parse(reader: &Reader) -> Redis {
     let tls = tls::tls(reader);
     let scheme = if tls == Tls::default() { "redis" } else { "rediss" };
     let url = |node: Found<&str>| match node_url(node.value, scheme) {
-        Ok(url) => Some(url),
+        Ok(url) => {
+            url.strip_prefix("unix:").into_iter().for_each(|path| reader.report.check_socket(node.span, path));
+            Some(url)
+        }
         Err(how) => {
             let why = reader.report.unset(node.span);
             reader.report.error(node.span, format!("this is not an address of redis{why}: {how}"));

@@ -173,6 +173,8 @@ fn node(reader: &Reader, tls: &Tls) -> Option<String> {
         Some(path) => path.starts_with('/').then(|| format!("unix://{path}")),
         None => node_url(node, if has_files { "https" } else { "http" }).filter(|url| is_plain(url)),
     };
+    let socket = url.as_deref().and_then(|url| url.strip_prefix("unix://"));
+    socket.into_iter().for_each(|path| report.check_socket(span, path));
     if url.is_none() {
         let message = match of_environment {
             Some(_) => "the variable `VAULT_ADDR` is not an address of Vault: set `node`".to_owned(),

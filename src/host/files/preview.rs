@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, OFlags, access};
 
 use super::place::{Lost, Place, Target, locate, parent, split};
-use super::stage::StageFile;
+use super::stage::{StageFile, sweep_private};
 use super::{Destination, without_directory};
 use crate::error::cause;
 
@@ -113,6 +113,11 @@ impl Destination {
         Preview { path, present, mode: self.mode.unwrap_or(mode), owner, replaces: None }
     }
 
+    /// Removes what a preview that was killed has left for its check command. A directory that another process uses is locked.
+    pub fn sweep_trials(&self) {
+        sweep_private(&self.path, self.name());
+    }
+
     /// Writes a result for its check command: in a new private directory, or in memory where none can be made.
     ///
     /// # Errors
@@ -132,8 +137,7 @@ pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<St
         Ok(Target::Special(_) | Target::Descriptor(_)) => return None,
         Err(Lost::NoDirectory(_)) if make_directories => return None,
         Err(Lost::NoDirectory(dir)) => {
-            let dir = dir.display();
-            return Some(format!("there is no directory `{dir}`: make it, or set `make_directories = true`"));
+            return Some(format!("{}, or set `make_directories = true`", no_directory(&dir)));
         }
         Err(lost) => return Some(lost.into()),
     };
@@ -144,6 +148,18 @@ pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<St
     }
     let dir = place.directory();
     is_writable(&dir).map_err(|e| format!("directory `{}` is not writable: {}", dir.display(), cause(&e))).err()
+}
+
+/// As [`obstacle`], for a file of remco itself, whose directory is not made.
+pub fn own_obstacle(path: &Path) -> Option<String> {
+    match locate(path) {
+        Err(Lost::NoDirectory(dir)) => Some(no_directory(&dir)),
+        Ok(_) | Err(_) => obstacle(path, false, false),
+    }
+}
+
+fn no_directory(dir: &Path) -> String {
+    format!("there is no directory `{}`: make it", dir.display())
 }
 
 fn present(place: &Place) -> io::Result<Present> {

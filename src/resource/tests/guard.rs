@@ -32,10 +32,10 @@ fn rules_are_judged_by_figures() {
     };
     check(3, None, 0, &[], None);
     check(5, Some(10), 5, &[], None);
-    check(4, Some(10), 6, &[], Some("6 of 10 keys are gone, `max_delete_percent` is 50"));
+    check(4, Some(10), 6, &[], Some("keys gone: 6 of 10, `max_delete_percent` is 50"));
     check(3, Some(0), 0, &[], None);
     check(9, None, 0, &["/a"], Some("no key matches `/a`, which `require` has"));
-    let all = "there are 0 keys, `min_keys` is 3; 1 of 1 keys are gone, `max_delete_percent` is 50; no key matches `/a`, \
+    let all = "the number of keys is 0, `min_keys` is 3; keys gone: 1 of 1, `max_delete_percent` is 50; no key matches `/a`, \
                which `require` has";
     check(0, Some(1), 1, &["/a"], Some(all));
 }
@@ -45,7 +45,7 @@ fn a_refused_update_is_told_once_and_judged_again_at_each_change() {
     let mut bench = guarded(Mode::Watch);
     bench.check(vec![(loaded(), vec![Effect::Judge]), (good(), accepted()), (in_sync(), vec![])]);
     bench.on(loaded());
-    let why = "there are 2 keys, `min_keys` is 3; 8 of 10 keys are gone, `max_delete_percent` is 50";
+    let why = "the number of keys is 2, `min_keys` is 3; keys gone: 8 of 10, `max_delete_percent` is 50";
     assert_eq!(bench.lines(emptied(2)), [format!("the guard refuses the update, the files stay error={why}")]);
     assert!(bench.resource.is_failing());
     assert_eq!(bench.resource.due(), None, "time alone changes nothing");

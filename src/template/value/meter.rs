@@ -169,11 +169,14 @@ impl Meter {
             Over::Steps => {
                 format!("the template takes more than {} steps; {}", inner.limits.steps, raised_by("template_steps"))
             }
-            Over::Time => format!(
-                "the template takes more than {} seconds of processor time; {}",
-                inner.limits.time.as_secs_f64(),
-                raised_by("template_time")
-            ),
+            Over::Time => {
+                let time = inner.limits.time.as_secs_f64();
+                let seconds = if time == 1.0 { "second" } else { "seconds" };
+                format!(
+                    "the template takes more than {time} {seconds} of processor time; {}",
+                    raised_by("template_time")
+                )
+            }
             Over::Interrupted => "stopped before the end".to_owned(),
         })
     }

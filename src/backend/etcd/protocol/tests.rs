@@ -177,7 +177,7 @@ fn a_page_that_is_none_is_cancelled_at_once() {
     );
     bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
     bench.check(Input::Head(REQUEST, Head { status: 200, headers: &[] }), &[]);
-    let words = "failed: failed to read `/a` from http://a: more than 1 keys: raise `max_keys` of the backend";
+    let words = "failed: failed to read `/a` from http://a: more than 1 key: raise `max_keys` of the backend";
     bench.check(Input::Body(REQUEST, page(&format!(",\"kvs\":[{KEY},{KEY},")).as_bytes()), &["cancel 0", words]);
 }
 
