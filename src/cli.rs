@@ -21,6 +21,8 @@ pub enum Invocation {
         config: PathBuf,
         /// Whether JSON is printed.
         json: bool,
+        /// The names of the resources to tell of; empty: all.
+        only: Vec<String>,
     },
     /// Print [`help`] and exit with 0.
     Help,
@@ -447,7 +449,7 @@ impl Given {
         self.refuse_what_means_nothing()?;
         if self.status {
             let config = self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-            return Ok(Invocation::Status { config, json: self.json });
+            return Ok(Invocation::Status { config, json: self.json, only: self.only });
         }
         let action = if self.dry_run {
             Action::Look(Look::Changes { checks: self.with_checks })

@@ -43,6 +43,7 @@ pub use status_file::lock_of;
 use gate::{Gate, Passage};
 use kept::Kept;
 use purpose::{Purpose, Seen};
+use record::state_of;
 use status_file::StatusFile;
 use succession::{Service, Succession};
 use telemetry::{Subject, Telemetry};
@@ -447,12 +448,11 @@ impl Daemon {
             file.touch(now);
         }
         let (units, pool, since) = (&self.units, &self.pool, self.since);
-        let resource = |unit: &Unit| Some(unit.record.as_ref()?.status(state_of(unit), |b| unit.revision(b, pool)));
         let status = || Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             since,
-            resources: units.iter().filter_map(resource).collect(),
+            resources: units.iter().filter_map(|unit| unit.status(pool)).collect(),
         };
         if self.ending.is_none() {
             file.turn(now, status, &self.logger);
@@ -768,19 +768,11 @@ impl Subject for Resources<'_> {
         }
         let (mut is_well, mut text) = (true, String::new());
         for unit in self.units {
-            let state = state_of(unit);
+            let state = state_of(&unit.state);
             is_well &= state == State::InPlace;
             text.push_str(&format!("{}: {state}\n", without_controls(&unit.config.name).collect::<String>()));
         }
         (is_well, text)
-    }
-}
-
-fn state_of(unit: &Unit) -> State {
-    match (unit.state.is_failing(), unit.state.has_started()) {
-        (true, _) => State::Failing,
-        (false, false) => State::Starting,
-        (false, true) => State::InPlace,
     }
 }
 

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             }
             Action::Look(look) => look::run(&options, look),
         },
-        Ok(Invocation::Status { config, json }) => print_status(&config, json),
+        Ok(Invocation::Status { config, json, only }) => print_status(&config, json, &only),
         Ok(Invocation::Help) => print(cli::help().as_bytes(), 0),
         Ok(Invocation::Version) => print(cli::version(&format!("{}-{}", consts::ARCH, consts::OS)).as_bytes(), 0),
         Err(error) => {
@@ -291,8 +291,8 @@ fn scripts(_: &Config) -> (Scripts, Vec<String>) {
     (Scripts::default(), Vec::new())
 }
 
-/// Prints the state of the program that runs with a configuration.
-fn print_status(path: &Path, json: bool) -> ExitCode {
+/// Prints the state of the program that runs with a configuration, or that of the resources of some names.
+fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(e) => {
@@ -302,7 +302,13 @@ fn print_status(path: &Path, json: bool) -> ExitCode {
     };
     let machine = Machine::new(signals);
     let file = match config::load(path, Strictness::Lenient, Mode::Watch, &machine) {
-        Ok((Config { status_file: Some(file), .. }, _)) => file,
+        Ok((mut config, _)) if config.status_file.is_some() => {
+            if let Err(report) = config.restrict(only) {
+                say(&format!("{report}\nremco: {INVALID} `{}`\n", path.display()));
+                return ExitCode::from(USAGE);
+            }
+            config.status_file.unwrap_or_default()
+        }
         Ok(_) => {
             let advice = "add a line such as `status_file = \"/run/remco/status.json\"`";
             say(&format!("remco: config `{}` has no `status_file`: {advice}, and reload remco\n", path.display()));
@@ -324,10 +330,16 @@ fn print_status(path: &Path, json: bool) -> ExitCode {
         Err(e) => return not_running(&format!("failed to open the lock beside `{shown}`: {}", cause(&e))),
     }
     let read = whole_file(&file, LARGEST_STATUS).map_err(|e| cause(&e));
-    match read.and_then(|text| Ok((Status::of_json(&text)?, text))) {
-        Ok((status, text)) => {
-            let text = if json { String::from_utf8_lossy(&text).into_owned() } else { status.table(machine.now().0) };
-            print(text.as_bytes(), u8::from(!status.is_well()))
+    match read.and_then(|text| Status::of_json(&text)) {
+        Ok(mut status) => {
+            status.restrict(only);
+            let text = if json { status.to_json() } else { status.table(machine.now().0) };
+            let has = |name: &&String| status.resources.iter().any(|resource| resource.name == **name);
+            let missing = only.iter().find(|name| !has(name));
+            if let Some(name) = missing {
+                say(&format!("remco: the running remco has no resource `{name}` yet: reload it\n"));
+            }
+            print(text.as_bytes(), u8::from(missing.is_some() || !status.is_well()))
         }
         Err(why) => not_running(&format!("failed to read the status file `{shown}`: {why}")),
     }

@@ -53,6 +53,8 @@ pub(super) struct Cached {
     pub layers: Vec<Layer>,
     /// In words.
     pub age: String,
+    /// When the update that had them succeeded, in seconds since 1970.
+    pub written: i64,
 }
 
 impl Kept {
@@ -204,7 +206,7 @@ impl Kept {
             self.failed("use", name, why)
         })?;
         let age = age_of(written, unix, max_age).map_err(|why| self.failed("use", name, &why))?;
-        Ok(Cached { layers, age })
+        Ok(Cached { layers, age, written })
     }
 
     /// Writes the reloads that are owed, if they differ from those of the file.

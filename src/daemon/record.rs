@@ -1,13 +1,13 @@
-//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a unit and its resource, and
-//! counts them as Go remco does. Decides nothing, and is not there where neither is configured.
+//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a unit
+//! and its resource, and counts them as Go remco does. Decides nothing, and is not there where neither is configured.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::metrics::{At, Gauge, Label, Metric, Registry, list};
-use crate::resource::{Effect, Event, Job, Rendering};
-use crate::status;
+use crate::resource::{Effect, Event, Job, Rendering, Resource};
+use crate::status::{self, State};
 
 /// The record of a resource.
 #[derive(Debug)]
@@ -15,12 +15,14 @@ pub(super) struct Record {
     /// `None`: telemetry is off.
     pub(super) registry: Option<Rc<RefCell<Registry>>>,
     resource: String,
+    /// How the resource is, and since when, in seconds since 1970.
+    state: (State, i64),
     files: Vec<status::File>,
     backends: Vec<Backend>,
     /// The last run of each command that has run.
     commands: Vec<(Job, status::Command)>,
-    /// The time that the command took that has just ended.
-    took: Duration,
+    /// The time and the exit status of the command that has just ended; `None`: it could not be started.
+    run: Option<(Duration, u8)>,
     child: Option<status::Child>,
     /// Something has changed since [`Record::take_changed`].
     is_changed: bool,
@@ -46,22 +48,23 @@ struct Backend {
 }
 
 impl Record {
-    /// Of a resource with these destinations and backends.
+    /// Of a resource with these destinations and backends. `since`: the present time, in seconds since 1970.
     pub(super) fn new(
-        registry: Option<Rc<RefCell<Registry>>>,
         resource: String,
         templates: Vec<String>,
         backends: impl Iterator<Item = String>,
+        (state, since): (State, i64),
     ) -> Record {
         let file = |path| status::File { path, in_sync_since: None, last_change: None, last_error: None };
         let backend = |name| Backend { name, is_loaded: false, is_failing: false, failures: 0, last_error: None };
         Record {
-            registry,
+            registry: None,
             resource,
+            state: (state, since),
             files: templates.into_iter().map(file).collect(),
             backends: backends.map(backend).collect(),
             commands: Vec::new(),
-            took: Duration::ZERO,
+            run: None,
             child: None,
             is_changed: true,
             job: None,
@@ -83,7 +86,7 @@ impl Record {
             Event::Unreachable { backend, error } => {
                 let failed = &mut self.backends[*backend];
                 (failed.is_failing, failed.failures) = (true, failed.failures + 1);
-                failed.last_error = Some(error.clone());
+                failed.last_error = Some(status::without_quotes(error));
                 self.of_backend(&list::BACKEND_SYNC_ERRORS, *backend, at);
             }
             Event::Reached { backend } => self.backends[*backend].is_failing = false,
@@ -119,7 +122,7 @@ impl Record {
             Event::Spawned(Ok(())) => {
                 self.starts += 1;
                 let child = self.child.get_or_insert(NEVER_STARTED);
-                (child.running, child.starts) = (true, self.starts);
+                (child.running, child.starts, child.since) = (true, self.starts, Some(at.unix));
                 if self.starts > 1 {
                     self.of_resource(&list::CHILD_RESTARTS, at);
                 }
@@ -129,11 +132,13 @@ impl Record {
                 self.of_template(*template, at);
             }
             Event::Spawned(Err(fault)) => {
-                self.child.get_or_insert(NEVER_STARTED).last_exit = Some(fault.message.clone());
-            }
-            Event::ChildExited { how, .. } => {
                 let child = self.child.get_or_insert(NEVER_STARTED);
-                (child.running, child.last_exit) = (false, Some(how.clone()));
+                (child.last_exit, child.last_status) = (Some(fault.message.clone()), None);
+            }
+            Event::ChildExited { how, status } => {
+                let child = self.child.get_or_insert(NEVER_STARTED);
+                (child.running, child.since) = (false, Some(at.unix));
+                (child.last_exit, child.last_status) = (Some(how.clone()), Some(*status));
             }
             Event::Judged(_) | Event::Due | Event::Refresh => {}
         }
@@ -164,7 +169,7 @@ impl Record {
     fn ended(&mut self, result: Result<(), &str>, at: At) {
         let job = self.job.take();
         if let Some(job) = job {
-            self.remember(job, result);
+            self.remember(job, result, at);
         }
         match (job, result.is_ok()) {
             (Some(Job::Check(t)), false) => self.not_synced(t, result.err().unwrap_or_default(), at),
@@ -184,7 +189,8 @@ impl Record {
     }
 
     /// Keeps the run of a command that has ended.
-    fn remember(&mut self, job: Job, result: Result<(), &str>) {
+    fn remember(&mut self, job: Job, result: Result<(), &str>, at: At) {
+        let (took, exit) = self.run.take().unzip();
         let (command, template) = match job {
             Job::Check(t) => ("check command", Some(t)),
             Job::Reload(t) => ("reload command", Some(t)),
@@ -195,7 +201,9 @@ impl Record {
             command: command.to_owned(),
             file: template.map(|t| self.files[t].path.clone()),
             result: result.err().unwrap_or("succeeded").to_owned(),
-            milliseconds: u64::try_from(std::mem::take(&mut self.took).as_millis()).unwrap_or(u64::MAX),
+            exit,
+            ended: at.unix,
+            milliseconds: u64::try_from(took.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
         };
         match self.commands.iter_mut().find(|(known, _)| *known == job) {
             Some((_, last)) => *last = run,
@@ -208,9 +216,9 @@ impl Record {
         self.sample(&list::TEMPLATE_DURATION, took, at);
     }
 
-    /// The time that a command took.
-    pub(super) fn command_took(&mut self, job: Job, took: Duration, at: At) {
-        self.took = took;
+    /// A command has ended: the time that it took, and its exit status as a shell reports it.
+    pub(super) fn command_ended(&mut self, job: Job, (took, exit): (Duration, u8), at: At) {
+        self.run = Some((took, exit));
         match job {
             Job::Check(_) => self.sample(&list::CHECK_DURATION, took, at),
             Job::Reload(_) => self.sample(&list::RELOAD_DURATION, took, at),
@@ -224,13 +232,20 @@ impl Record {
         self.last_success = Some(at.unix);
     }
 
+    /// How the resource is after an event.
+    pub(super) fn is(&mut self, state: State, at: At) {
+        if self.state.0 != state {
+            self.state = (state, at.unix);
+        }
+    }
+
     /// Whether something has changed since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// The part of the status file about the resource. `revision`: of each backend.
-    pub(super) fn status(&self, state: status::State, revision: impl Fn(usize) -> Option<u64>) -> status::Resource {
+    /// The part of the status file about the resource, but for what only its unit knows. `revision`: of each backend.
+    pub(super) fn status(&self, revision: impl Fn(usize) -> Option<u64>) -> status::Resource {
         let backend = |(b, backend): (usize, &Backend)| status::Backend {
             name: backend.name.clone(),
             connected: backend.is_loaded && !backend.is_failing,
@@ -240,7 +255,10 @@ impl Record {
         };
         status::Resource {
             name: self.resource.clone(),
-            state,
+            state: self.state.0,
+            since: self.state.1,
+            cache: None,
+            guard: None,
             last_success: self.last_success,
             files: self.files.clone(),
             backends: self.backends.iter().enumerate().map(backend).collect(),
@@ -313,8 +331,18 @@ impl Record {
     }
 }
 
+/// How a resource is.
+pub(super) fn state_of(resource: &Resource) -> State {
+    match (resource.is_failing(), resource.has_started()) {
+        (true, _) => State::Failing,
+        (false, false) => State::Starting,
+        (false, true) => State::InPlace,
+    }
+}
+
 /// A child before its first start.
-const NEVER_STARTED: status::Child = status::Child { running: false, starts: 0, last_exit: None };
+const NEVER_STARTED: status::Child =
+    status::Child { running: false, pid: None, since: None, starts: 0, last_exit: None, last_status: None };
 
 /// The error of a template without what follows its place: that may quote values. The log has all of it.
 fn without_values(message: &str) -> String {
@@ -350,8 +378,9 @@ mod tests {
         let naming = Naming { service: "r".to_owned(), host: Host::Nowhere };
         let registry = Rc::new(RefCell::new(Registry::new(naming, Duration::ZERO, false, None)));
         let templates = vec!["/a".to_owned(), "/b".to_owned()];
-        let mut record =
-            Record::new(Some(Rc::clone(&registry)), "app".to_owned(), templates, ["etcd".to_owned()].into_iter());
+        let backends = ["etcd".to_owned()].into_iter();
+        let mut record = Record::new("app".to_owned(), templates, backends, (State::Starting, 1000));
+        record.registry = Some(Rc::clone(&registry));
         for (event, effects) in steps {
             record.event(&event, at());
             record.effects(&effects, at());

@@ -3,8 +3,8 @@
 
 mod jobs;
 mod keeping;
+mod telling;
 
-use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
 use crate::mask::masked;
-use crate::metrics::{At, Registry};
+use crate::metrics::At;
 use crate::patch::{self, Old};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
@@ -90,6 +90,8 @@ pub(super) struct Unit {
     cache_at: Option<Instant>,
     /// For each backend: whether its keys are those of an earlier run.
     is_cached: Vec<bool>,
+    /// When the update that had those keys succeeded, in seconds since 1970; `None`: there were none.
+    keys_of: Option<i64>,
     logger: Rc<Logger>,
 }
 
@@ -216,6 +218,7 @@ impl Unit {
             rendered: None,
             cache_at: None,
             is_cached: vec![false; config.backends.len()],
+            keys_of: None,
             logger,
             config,
         }
@@ -235,11 +238,6 @@ impl Unit {
     /// The place of a subscription among the backends.
     pub(super) fn backend_of(&self, id: Id) -> Option<usize> {
         self.backends.as_ref()?.iter().position(|own| *own == id)
-    }
-
-    /// How far the keys of a backend have come; see [`backend::Backend::revision`].
-    pub(super) fn revision(&self, backend: usize, pool: &Pool) -> Option<u64> {
-        pool.revision(*self.backends.as_ref()?.get(backend)?)
     }
 
     /// Reads and compiles all templates, so that their errors are logged even if no store can be reached.
@@ -505,36 +503,6 @@ impl Unit {
             }
         }
         self.keep_debts(None);
-    }
-
-    /// Hands an event to the resource. What passes between them is recorded.
-    fn decide(&mut self, event: Event) -> Vec<Effect> {
-        let Some(record) = &mut self.record else { return self.state.on(event, Instant::now()) };
-        let at = at(&*self.world);
-        let is_step = matches!(event, Event::Rendered(_) | Event::Installed(_) | Event::Ended(_) | Event::Spawned(_));
-        record.event(&event, at);
-        let effects = self.state.on(event, at.instant);
-        record.effects(&effects, at);
-        // The next update may begin in the same call.
-        if is_step && self.state.has_succeeded() {
-            record.succeeded(at);
-        }
-        effects
-    }
-
-    /// Begins to record what happens, or ends it. `registry`: for telemetry; `has_status`: for the status file.
-    pub(super) fn set_record(&mut self, registry: Option<&Rc<RefCell<Registry>>>, has_status: bool) {
-        if registry.is_none() && !has_status {
-            self.record = None;
-            return;
-        }
-        let config = &self.config;
-        let new = || {
-            let templates = config.templates.iter().map(|template| template.dst.display().to_string()).collect();
-            let backends = config.backends.iter().map(|options| options.kind.name().to_owned());
-            Record::new(None, config.name.clone(), templates, backends)
-        };
-        self.record.get_or_insert_with(new).registry = registry.cloned();
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {

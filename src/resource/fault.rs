@@ -41,6 +41,8 @@ impl Faults {
                 _ => is_same(&current.fault, &fault),
             };
             if is_same {
+                // The newest figures are those that are asked for.
+                current.fault = fault;
                 return None;
             }
             current.fault = fault.clone();
@@ -59,6 +61,12 @@ impl Faults {
             Subject::ReloadResource => Line::new(Level::Error, "failed to execute the resource reload cmd"),
         };
         Some(Line { detail, ..line.with("error", message) })
+    }
+
+    /// The message of a present failure, and how often it came.
+    pub(super) fn of(&self, subject: Subject) -> Option<(&str, u64)> {
+        let (_, current) = self.current.iter().find(|(failed, _)| *failed == subject)?;
+        Some((&current.fault.message, current.times))
     }
 
     pub(super) fn any(&self) -> bool {

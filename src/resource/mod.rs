@@ -419,6 +419,12 @@ impl Resource {
         matches!(self.service, Service::Up | Service::Down { .. })
     }
 
+    /// The rules that the present keys break, with figures, and how many updates the guard has refused in a row; `None`: it
+    /// refuses nothing.
+    pub fn refusal(&self) -> Option<(&str, u64)> {
+        self.faults.of(Subject::Guard)
+    }
+
     /// Whether a part of the resource fails and is retried.
     pub fn is_failing(&self) -> bool {
         self.faults.any() || matches!(self.service, Service::Failed { .. } | Service::Down { .. })

@@ -40,7 +40,7 @@ impl Unit {
     fn command_ended(&mut self, job: Job, command: Command, exit: &Exit) -> Option<Terminating> {
         let Ended { failure, took, output, left } = command.ended(exit);
         if let Some(record) = &mut self.record {
-            record.command_took(job, took, at(&*self.world));
+            record.command_ended(job, (took, exit.shell_status()), at(&*self.world));
         }
         self.log(Line::new(Level::Debug, log::quoted(&output)));
         let result = match failure {

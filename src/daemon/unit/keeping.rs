@@ -63,13 +63,14 @@ impl Unit {
             let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
             return self.log(line.with("backend", self.name(*b)));
         }
-        let Cached { mut layers, age } = match kept.cached(self.config.cache.max_age, self.world.now().0) {
+        let Cached { mut layers, age, written } = match kept.cached(self.config.cache.max_age, self.world.now().0) {
             Ok(cached) => cached,
             Err(line) => return self.log(line),
         };
         let names: Vec<&str> = missing.iter().map(|b| self.name(*b)).collect();
         let line = Line::new(Level::Warn, "the store cannot be reached, rendering from the keys of an earlier run");
         self.log(line.with("backend", names.join(", ")).with("age", age));
+        self.keys_of = Some(written);
         for b in &missing {
             self.store_mut().replace(*b, std::mem::take(&mut layers[*b]));
             self.is_cached[*b] = true;
