@@ -191,6 +191,7 @@ fn metrics_and_status_have_all_stores() {
     let newest = stores.etcd.etcdctl(&["get", "/stores/etcd", "--write-out=fields"]).stdout;
     let newest = String::from_utf8_lossy(&newest).into_owned();
     let newest = newest.lines().find_map(|line| line.strip_prefix("\"Revision\" : ")).expect("etcdctl tells it");
+    scrape_until(port, "# TYPE remco_backend_revision gauge");
     scrape_until(port, &format!("remco_backend_revision{{backend=\"etcd\",resource=\"stores\"}} {newest}"));
     program.stop();
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::support::{Config, LIMIT, Remco, TempDir, config, free_port, reads, remco, wait_until};
+use crate::support::{Config, LIMIT, Remco, TempDir, Trace, config, free_port, program, reads, remco, wait_until};
 
 /// A folder with a template and its data.
 fn folder() -> TempDir {
@@ -151,6 +151,49 @@ fn names_and_types_of_one_run() {
     program.stop();
 }
 
+/// The metrics that a run without such events lacks. `backend_revision` is where stores count their changes.
+#[test]
+fn restarts_and_unreachable_backends_have_their_names() {
+    let (dir, port) = (folder(), free_port());
+    let served = prometheus(port).resource("served").template("app.tmpl", "served.out").exec("sleep 1000");
+    let served = served.file("data.json").watch();
+    served.resource("away").template("app.tmpl", "away.out").file("missing.json").watch().write(&dir);
+    let program = remco(&dir).start();
+    scrape_until(port, "# TYPE remco_backends_sync_errors_total counter");
+    let text = scrape_until(port, "remco_resource_in_sync{resource=\"served\"} 1");
+    assert!(!text.contains("child_restarts"), "the first start is none: {text}");
+    dir.replace("data.json", r#"{"greeting": "again"}"#);
+    let text = scrape_until(port, "remco_child_restarts_total{resource=\"served\"} 1");
+    assert!(text.contains("\n# TYPE remco_child_restarts_total counter\n"), "{text}");
+    assert!(text.contains("\nremco_backend_connected{backend=\"file\",resource=\"away\"} 0\n"), "{text}");
+    assert!(!text.contains("backend_revision"), "files do not count: {text}");
+    program.stop();
+}
+
+/// Sinks that are configured and switched off cost no call: no socket, no file, no line.
+#[test]
+fn telemetry_that_is_off_asks_nothing_of_the_system() {
+    let calls = |table: Config| -> Vec<String> {
+        let (dir, traced) = (folder(), TempDir::new());
+        table.resource("app").template("app.tmpl", "app.out").file("data.json").write(&dir);
+        // What each pass of the loop does is left out: a busy machine needs more of them.
+        let filter = "trace=%file,socket,socketpair,connect,bind,listen,sendto,sendmsg,write,execve,clone,clone3";
+        let (trace, run) = Trace::by(remco(&dir).arg("-onetime"), &traced, filter);
+        let mut run = run.start();
+        assert_eq!(run.exit_code(), Some(0));
+        assert_eq!(dir.read("app.out").as_deref(), Some("hello\n"));
+        let name = |text: &str| text.split('(').next().unwrap_or_default().to_owned();
+        trace.calls(run.pid()).iter().map(|call| name(&call.text)).collect()
+    };
+    let top = || config().set("log_level", "error");
+    // A text file is not among them: whether it is another file of the configuration is looked up in any case.
+    let sinks = "sinks.statsd.addr = \"127.0.0.1:9\"\n\
+                 sinks.statsite.addr = \"127.0.0.1:9\"\nsinks.prometheus.addr = \"127.0.0.1:9\"\n\
+                 sinks.inmem = {interval = 1, retain = 60}";
+    let off = top().table("[telemetry]").set("enabled", false).lines(sinks);
+    assert_eq!(calls(off), calls(top()));
+}
+
 #[test]
 fn a_prometheus_scrapes_it() {
     if !is_here("prometheus") {
@@ -232,6 +275,47 @@ fn statsd_and_statsite_get_lines() {
     });
     lines_of(next.join().expect("it was accepted"), &["remco.web1.up:1.000000|g"]);
     program.wait_for_log("metrics are sent again");
+    program.stop();
+}
+
+/// statsd itself takes every line, and counts it under the name that Go remco's users know.
+#[test]
+fn a_statsd_counts_what_it_gets() {
+    let Some(stats) = program("statsd/stats.js", "npm/node_modules/statsd/stats.js") else {
+        return println!("skipped: there is no statsd here: run scripts/need statsd:npm/statsd");
+    };
+    if !is_here("node") {
+        return;
+    }
+    let (dir, port, management) = (folder(), free_port(), free_port());
+    let addresses = format!("address: '127.0.0.1', port: {port}, mgmt_address: '127.0.0.1', mgmt_port: {management}");
+    // It has no backend but its own output, and keeps what it has counted for longer than the test lasts.
+    let rest = "backends: ['./backends/console'], flushInterval: 3600000, title: false";
+    dir.write("statsd.js", format!("{{ {addresses}, {rest} }}"));
+    let _peer = peer(Command::new("node").arg(stats).arg(dir.at("statsd.js")));
+    let says = |command: &str| {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", management)) else { return String::new() };
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit can be set");
+        let _ = stream.write_all(format!("{command}\n").as_bytes());
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines.take_while(|line| line != "END").collect::<Vec<_>>().join("\n")
+    };
+    wait_until("statsd answers", LIMIT, || says("counters").contains("statsd.bad_lines_seen"));
+    telemetry(&format!("sinks.statsd.addr = \"127.0.0.1:{port}\"")).write(&dir);
+    let program = remco(&dir).start();
+    let mut n = 0;
+    wait_until("statsd has counted", LIMIT, || {
+        // The datagrams of a moment at which it was busy are lost.
+        n += 1;
+        dir.replace("data.json", format!("{{\"greeting\": \"hello {n}\"}}"));
+        let counters = says("counters");
+        let names = ["files.staged_total", "files.synced_total", "backends.synced_total.file"];
+        names.iter().all(|name| counters.contains(&format!("'remco.{name}': ")))
+            && says("gauges").contains("'remco.web1.up': 1")
+            && says("timers").contains("'remco.files.template_execution_duration': [")
+    });
+    let counters = says("counters");
+    assert!(counters.contains("'statsd.bad_lines_seen': 0"), "{counters}");
     program.stop();
 }
 

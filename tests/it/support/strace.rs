@@ -33,6 +33,11 @@ impl<'a> Trace<'a> {
         Trace::with(invocation, dir, &["-e", CALLS, "-e", &format!("inject={inject}")])
     }
 
+    /// The same with the calls of this filter: `trace=%network`.
+    pub fn by(invocation: Invocation, dir: &'a TempDir, filter: &str) -> (Trace<'a>, Invocation) {
+        Trace::with(invocation, dir, &["-e", filter])
+    }
+
     fn with(invocation: Invocation, dir: &'a TempDir, options: &[&str]) -> (Trace<'a>, Invocation) {
         let path = dir.at(FILE).to_string_lossy().into_owned();
         let mut wrapper = vec!["strace", "-D", "-f", "-q", "-s", "256", "-o", &path];
