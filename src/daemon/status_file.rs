@@ -1,5 +1,5 @@
-//! The status file: when it is written, the lock beside it, and what becomes of it after SIGHUP. Its content is `status`'s, its
-//! bytes are written as those of any output file.
+//! The status file: when it is written, and the lock beside it. Its content is `status`'s, its bytes are written as those of
+//! any output file, and what a new configuration means for it is decided in `daemon.rs`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub(super) struct StatusFile {
     not_before: Instant,
     /// A failure that was logged.
     failure: Option<String>,
+    /// Until when a lock that is held is tried again without a word.
+    patience: Option<Instant>,
 }
 
 /// Between two writes.
@@ -30,12 +32,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After a failed write, and until a lock of another process is tried again.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 
+/// `--status` holds the lock for a moment, to see whether it can. One that is held for so long is another remco's.
+const PATIENCE: Duration = Duration::from_secs(1);
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
+
 impl StatusFile {
     /// The file is written in the first turn, which is due at once.
     pub(super) fn new(path: PathBuf, now: Instant) -> StatusFile {
         let destination = Destination::passing(path);
         destination.sweep();
-        StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None }
+        StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None, patience: None }
     }
 
     /// Whether it is the file at this path.
@@ -55,40 +61,45 @@ impl StatusFile {
 
     /// Writes the file, if that is due.
     pub(super) fn turn(&mut self, now: Instant, status: impl FnOnce() -> Status, logger: &Logger) {
-        if self.due.is_none_or(|at| at > now) {
-            return;
+        if self.due.is_some_and(|at| at <= now)
+            && let Some(line) = self.attempt(now, status)
+        {
+            logger.log(&line.with("file", self.destination.path.display().to_string()));
         }
-        let written = self.lock().and_then(|()| write(&self.destination, status().to_json().as_bytes()));
+    }
+
+    /// Writes the file. Returns what is to be said about that.
+    fn attempt(&mut self, now: Instant, status: impl FnOnce() -> Status) -> Option<Line> {
+        let locked = match self.lock() {
+            Ok(false) if *self.patience.get_or_insert(now + PATIENCE) > now => {
+                self.due = Some(now + SHORT_PAUSE);
+                return None;
+            }
+            Ok(false) => Err(format!("`{}` is locked by another remco", lock_of(&self.destination.path).display())),
+            Ok(true) => Ok(()),
+            Err(why) => Err(why),
+        };
+        let written = locked.and_then(|()| write(&self.destination, status().to_json().as_bytes()));
         (self.due, self.not_before) = match written {
             Ok(()) => (None, now + PAUSE),
             Err(_) => (Some(now + LONG_PAUSE), now + LONG_PAUSE),
         };
         match written {
-            Ok(()) => {
-                if self.failure.take().is_some() {
-                    logger.log(&self.about(Line::new(Level::Info, "the status file is written again")));
-                }
-            }
-            Err(why) if self.failure.as_ref() == Some(&why) => {}
+            Ok(()) => self.failure.take().map(|_| Line::new(Level::Info, "the status file is written again")),
+            Err(why) if self.failure.as_ref() == Some(&why) => None,
             Err(why) => {
-                let line = Line::new(Level::Error, "failed to write the status file").with("error", why.clone());
-                logger.log(&self.about(line));
-                self.failure = Some(why);
+                self.failure = Some(why.clone());
+                Some(Line::new(Level::Error, "failed to write the status file").with("error", why))
             }
         }
     }
 
-    fn lock(&mut self) -> Result<(), String> {
+    /// Whether the lock is ours.
+    fn lock(&mut self) -> Result<bool, String> {
         if self.lock.is_none() {
-            let path = lock_of(&self.destination.path);
-            let taken = LockFile::take(&path, LOCK_MODE)?;
-            self.lock = Some(taken.ok_or_else(|| format!("`{}` is locked by another remco", path.display()))?);
+            self.lock = LockFile::take(&lock_of(&self.destination.path), LOCK_MODE)?;
         }
-        Ok(())
-    }
-
-    fn about(&self, line: Line) -> Line {
-        line.with("file", self.destination.path.display().to_string())
+        Ok(self.lock.is_some())
     }
 }
 
@@ -100,4 +111,48 @@ pub fn lock_of(path: &Path) -> PathBuf {
     let mut lock = OsString::from(path);
     lock.push(".lock");
     lock.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::files::tests::Folder;
+
+    fn status() -> Status {
+        Status { version: String::new(), pid: 1, since: 0, resources: Vec::new() }
+    }
+
+    /// `--status` holds the lock while it looks.
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_no_other_remco() {
+        let (folder, start) = (Folder::new(), Instant::now());
+        let path = folder.path("status.json");
+        let mut file = StatusFile::new(path.clone(), start);
+        let reader = LockFile::take(&lock_of(&path), LOCK_MODE).unwrap().expect("it is free");
+        let mut now = start;
+        for _ in 0..5 {
+            assert!(file.attempt(now, status).is_none() && !path.exists());
+            now = file.due().expect("it is tried again");
+            assert!(now < start + PATIENCE);
+        }
+        drop(reader);
+        assert!(file.attempt(now, status).is_none() && path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_stays_is_told_once() {
+        let (folder, start) = (Folder::new(), Instant::now());
+        let path = folder.path("status.json");
+        let mut file = StatusFile::new(path.clone(), start);
+        let other = LockFile::take(&lock_of(&path), LOCK_MODE).unwrap().expect("it is free");
+        let mut told = 0;
+        while let Some(now) = file.due().filter(|at| *at < start + 4 * LONG_PAUSE) {
+            told += usize::from(file.attempt(now, status).is_some());
+        }
+        assert_eq!((told, path.exists()), (1, false));
+        drop(other);
+        let now = file.due().expect("it is tried again");
+        let said = file.attempt(now, status).expect("it works again");
+        assert!(said.message.contains("written again") && path.exists());
+    }
 }
