@@ -163,8 +163,13 @@ pub enum Ending {
     Locked,
     /// The lock cannot be taken, or the state_dir cannot be used. Nothing was started.
     Unusable,
-    /// A signal ended the run.
+    /// A signal ended a run that goes on until then.
     Stopped,
+    /// A signal ended a one-shot run before all of its work was done.
+    CutShort {
+        /// The number of the signal.
+        signal: u8,
+    },
     /// The run is not over: the caller reads the configuration again and continues it.
     Reload,
 }
@@ -360,9 +365,9 @@ impl Daemon {
                 }
             }
             if signals.contains(&Signal::Terminate) {
-                self.stop("terminated");
+                self.stop("terminated", 15);
             } else if signals.contains(&Signal::Interrupt) {
-                self.stop("interrupt");
+                self.stop("interrupt", 2);
             }
             self.reload.is_wanted |= signals.contains(&Signal::Hangup) && self.ending.is_none();
             self.begin_released();
@@ -461,13 +466,27 @@ impl Daemon {
 
     /// Handles SIGTERM and SIGINT. The first one ends the run, the second one kills the processes that are still
     /// terminating.
-    fn stop(&mut self, name: &str) {
+    fn stop(&mut self, name: &str, signal: u8) {
         if self.ending.is_some() {
             let now = Instant::now();
             return self.terminating.iter_mut().for_each(|terminating| terminating.termination.kill(now));
         }
         self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
-        self.end(Ending::Stopped);
+        self.end(match self.mode {
+            Mode::Watch => Ending::Stopped,
+            Mode::OneShot if self.is_in_place() => {
+                Ending::Done { failed: 0, child: None, replaced: self.has_replaced() }
+            }
+            Mode::OneShot => Ending::CutShort { signal },
+        });
+    }
+
+    /// Whether a one-shot run has nothing left to do but to end its children.
+    fn is_in_place(&self) -> bool {
+        self.units.iter().all(|unit| match unit.state.verdict() {
+            Some(verdict) => verdict == Verdict::Succeeded,
+            None => unit.state.has_started() && unit.state.is_idle() && !unit.state.is_failing(),
+        })
     }
 
     /// Passes a signal on to all children, also to those that are terminating.

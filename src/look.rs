@@ -248,7 +248,9 @@ fn run_once(
         match daemon.run() {
             Ending::Done { .. } => return Ok(Run { resources, seen: daemon.take_seen() }),
             // What was not looked at may differ. No lock is asked for.
-            Ending::Stopped | Ending::Locked | Ending::Unusable => return Err(ExitCode::from(UNUSABLE)),
+            Ending::Stopped | Ending::CutShort { .. } | Ending::Locked | Ending::Unusable => {
+                return Err(ExitCode::from(UNUSABLE));
+            }
             // There is nothing to load again: the run ends by itself.
             Ending::Reload => {}
         }

@@ -130,6 +130,8 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
+            // As a shell reports it.
+            Ending::CutShort { signal } => return ExitCode::from(128 + signal),
             Ending::Done { failed, child, replaced } => {
                 return ExitCode::from(code_of(options, failed, child, replaced));
             }

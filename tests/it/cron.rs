@@ -75,9 +75,10 @@ fn a_run_waits_for_the_lock_of_another_one_or_gives_up() {
     third.expect_log("another process holds the lock of `--lock`, giving up").expect_no_log("target config");
     let out_of_time = run_once(&dir, &["--lock=lock", "--timeout=100ms"]).expect_code(1);
     out_of_time.expect_log("error=\"still waiting for the lock of `--lock`\"").expect_no_log("target config");
-    let stopped = locked().start();
+    let mut stopped = locked().start();
     stopped.wait_for_log("waiting for the lock");
-    stopped.stop();
+    stopped.signal(Signal::TERM);
+    assert_eq!(stopped.exit_code(), Some(143), "nothing was done");
     dir.write("go", "");
     assert_eq!((first.exit_code(), second.exit_code()), (Some(0), Some(0)));
     let log = second.all_lines();
@@ -151,10 +152,11 @@ fn the_start_waits_for_a_random_time_and_not_for_sigterm() {
     let dir = folder();
     let once = |splay: &str| config().set("splay", splay).and(checked("app", "true"));
     once("1h").write(&dir);
-    for flags in [&[][..], &["-onetime"], &["--splay=2h"]] {
-        let program = flags.iter().fold(remco(&dir), |run, flag| run.arg(flag)).start();
+    for (flags, code) in [(&[][..], 0), (&["-onetime"], 143), (&["--splay=2h"], 0)] {
+        let mut program = flags.iter().fold(remco(&dir), |run, flag| run.arg(flag)).start();
         program.wait_for_log("starting after a random delay of ");
-        program.stop();
+        program.signal(Signal::TERM);
+        assert_eq!(program.exit_code(), Some(code), "{flags:?}");
         assert_eq!(dir.read("app.out"), None);
     }
     run_once(&dir, &["--timeout=1m"]).expect_code(2).expect_log("`splay` is not less than `--timeout`");
@@ -189,4 +191,43 @@ fn the_recipe_for_cron_works() {
         fs::write("/etc/remco/app.tmpl", "{% if %}").unwrap();
         recipe.sh(0).expect_code(1);
     });
+}
+
+/// A signal before the end of the work is no success, whatever flags are given, and one after it is.
+#[test]
+fn a_signal_before_the_end_is_no_success() {
+    let dir = folder();
+    let quick = || checked("quick", "true");
+    for (signal, code, flag) in
+        [(Signal::TERM, 143, None), (Signal::INT, 130, Some("--changed-exit")), (Signal::TERM, 143, Some("--no-wait"))]
+    {
+        for slow in
+            [checked("slow", WAITS), checked("slow", "true").set_in("[[resource.template]]", "reload_cmd", WAITS)]
+        {
+            quick().and(slow).write(&dir);
+            let program = remco(&dir).arg("-onetime").arg("--lock").arg("lock");
+            let mut program = flag.into_iter().fold(program, |program, flag| program.arg(flag)).start();
+            wait_until("a command runs, and the other resource is done", LIMIT, || {
+                dir.read("running").is_some() && dir.read("quick.out").is_some()
+            });
+            program.signal(signal);
+            assert_eq!(program.exit_code(), Some(code), "{flag:?}");
+            for name in ["running", "quick.out", "slow.out"] {
+                // It may not be there.
+                let _ = fs::remove_file(dir.at(name));
+            }
+        }
+    }
+    // With a child that runs, everything is done.
+    for (flag, code) in [(None, 0), (Some("--changed-exit"), 6)] {
+        let child = "sh -c \"trap exit TERM; touch running; while :; do sleep 0.02; done\"";
+        checked("app", "true").exec(child).set("kill_timeout", 60).write(&dir);
+        let program = remco(&dir).arg("-onetime");
+        let mut program = flag.into_iter().fold(program, |program, flag| program.arg(flag)).start();
+        wait_until("the child runs", LIMIT, || dir.read("running").is_some());
+        program.signal(Signal::TERM);
+        assert_eq!(program.exit_code(), Some(code), "{flag:?}");
+        fs::remove_file(dir.at("running")).unwrap();
+        fs::remove_file(dir.at("app.out")).unwrap();
+    }
 }

@@ -255,7 +255,12 @@ impl Remco {
     /// Sends the signal and waits for the end, which has to be clean and soon. Says how long it took, also where the test
     /// passes: 50 ms are the goal, and only what no busy machine explains is a failure.
     #[track_caller]
-    pub fn ends_at_once(mut self, signal: Signal, state: &str) {
+    pub fn ends_at_once(self, signal: Signal, state: &str) {
+        self.ends_at_once_with(0, signal, state);
+    }
+
+    /// The same, with another exit code.
+    pub fn ends_at_once_with(mut self, expected: i32, signal: Signal, state: &str) {
         const AT_ONCE: Duration = Duration::from_secs(1);
         let started = Instant::now();
         self.signal(signal);
@@ -263,7 +268,7 @@ impl Remco {
         let took = started.elapsed().as_millis();
         // Straight to the descriptor: the test harness shows what passing tests print only on request.
         let _ = writeln!(std::io::stderr(), "ended within {took} ms: {state}");
-        assert_eq!(code, Some(0), "{state}");
+        assert_eq!(code, Some(expected), "{state}");
         let name = if signal == Signal::INT { "interrupt" } else { "terminated" };
         let lines = self.all_lines();
         let line = format!("Captured {name}. Exiting...");
