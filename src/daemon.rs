@@ -79,6 +79,8 @@ pub struct Daemon {
     gate: Gate,
     /// The directory to open when the resources start.
     state_path: Option<PathBuf>,
+    /// Whether all resources that use the directory are configured.
+    has_all_resources: bool,
     /// What outlives the process; `None`: nothing does.
     state_dir: Option<Rc<StateDir>>,
     /// When the run is out of time, and how long it had.
@@ -205,6 +207,7 @@ impl Daemon {
             overrides_guards: false,
             gate: Gate::New(Start::default()),
             state_path: None,
+            has_all_resources: false,
             state_dir: None,
             time_limit: None,
             has_replaced: false,
@@ -223,9 +226,10 @@ impl Daemon {
         self.overrides_guards = true;
     }
 
-    /// Keeps state in this directory from the start of the resources on.
-    pub fn keep_state_in(&mut self, path: PathBuf) {
-        self.state_path = Some(path);
+    /// Keeps state in this directory from the start of the resources on. `has_all`: whether all resources that use it are
+    /// configured. What was kept of others is removed then.
+    pub fn keep_state_in(&mut self, path: PathBuf, has_all: bool) {
+        (self.state_path, self.has_all_resources) = (Some(path), has_all);
     }
 
     /// Whether state is kept at this path, or nowhere if there is none.
@@ -560,7 +564,13 @@ impl Daemon {
         }
         if let Some(path) = self.state_path.take() {
             match StateDir::open(&path) {
-                Ok(dir) => self.state_dir = Some(Rc::new(dir)),
+                Ok(dir) => {
+                    if self.has_all_resources {
+                        let resources = self.units.iter().map(|unit| unit.config.name.as_str());
+                        kept::remove_orphans(&dir, resources, |line| self.logger.log(&line));
+                    }
+                    self.state_dir = Some(Rc::new(dir));
+                }
                 Err(error) => return self.refuse(&error),
             }
         }

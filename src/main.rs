@@ -113,7 +113,9 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
         daemon.override_guards();
     }
     daemon.start_after(start_of(options, config.splay));
-    config.state_dir.iter().for_each(|path| daemon.keep_state_in(path.clone()));
+    // One-shot runs with several configurations may share a directory, one after the other.
+    let has_all = options.mode == Mode::Watch && options.only.is_empty();
+    config.state_dir.iter().for_each(|path| daemon.keep_state_in(path.clone(), has_all));
     if let Some(timeout) = options.timeout {
         daemon.limit_time(began, timeout);
     }

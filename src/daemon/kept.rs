@@ -4,6 +4,7 @@
 
 mod keys;
 
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::log::{self, Level, Line};
 use crate::percent;
 use crate::state::debts::Debts;
 use crate::state::keys::{Useless, decode};
-use crate::state::{origin, past};
+use crate::state::{self, origin, past};
 use crate::store::{Layer, Store};
 use keys::KeysFile;
 
@@ -67,8 +68,7 @@ impl Kept {
         has_reloads: bool,
         now: Instant,
     ) -> Kept {
-        let mut name = String::new();
-        percent::push_segment(resource.name.as_bytes(), &mut name);
+        let name = base_name(&resource.name);
         let (origin, layers) = (origin::of(&resource.backends), resource.backends.len());
         let keys_name = format!("{name}.keys");
         let keys = is_allowed.then(|| KeysFile::new(Rc::clone(&dir), keys_name.clone(), origin, layers, now));
@@ -253,6 +253,43 @@ fn age_of(written: i64, now: i64, max_age: Option<Duration>) -> Result<String, S
         Some(_) | None if ahead.is_zero() => Ok(log::duration(age)),
         Some(_) | None => Ok("unknown: the clock is behind".to_owned()),
     }
+}
+
+/// Removes the files of resources that are not configured any more. Other files stay. `resources`: the names of all
+/// resources that keep something here.
+pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item = &'a str>, say: impl Fn(Line)) {
+    let known: BTreeSet<String> = resources.map(base_name).collect();
+    let names = dir.names().unwrap_or_else(|e| {
+        let line = Line::new(Level::Warn, format!("failed to list `{}`", dir.shown("").display()));
+        say(line.with("error", cause(&e)));
+        Vec::new()
+    });
+    for name in names {
+        let whole = name.strip_suffix(".new").unwrap_or(&name);
+        let base = ["keys", "guard", "reloads"].iter().find_map(|kind| whole.strip_suffix(kind)?.strip_suffix('.'));
+        let is_orphan = base.is_some_and(|base| !known.contains(base));
+        // One that is damaged or of another program is left to the user.
+        if !is_orphan || !dir.beginning(&name, 16).is_ok_and(|file| file.is_some_and(|file| state::is_one(&file))) {
+            continue;
+        }
+        let owed = dir.read(&name).ok().flatten().and_then(|file| Debts::decode(&file));
+        let line = match dir.remove(&name) {
+            Ok(_) if owed.is_some_and(|debts| !debts.is_empty()) => Line::new(
+                Level::Warn,
+                "the reloads that a resource owed are not made up: it is not configured any more",
+            ),
+            Ok(_) => Line::new(Level::Info, "removed what was kept of a resource that is not configured any more"),
+            Err(e) => Line::new(Level::Warn, "failed to remove what was kept of a resource").with("error", cause(&e)),
+        };
+        say(line.with("file", dir.shown(&name).display().to_string()));
+    }
+}
+
+/// The name of a resource in the names of its files.
+fn base_name(resource: &str) -> String {
+    let mut name = String::new();
+    percent::push_segment(resource.as_bytes(), &mut name);
+    name
 }
 
 const FOREIGN: &str = "it belongs to other backends, nodes, prefixes or keys";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, access, flock, fstat, mkdir, openat, renameat, unlinkat,
+    Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, access, flock, fstat, mkdir, openat, renameat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -173,6 +173,33 @@ impl StateDir {
             return Err(too_long());
         }
         Ok(Some(content))
+    }
+
+    /// The names of all files, but for the lock.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            // What is no text is no file of remco's.
+            names.extend(
+                entry?.file_name().to_str().ok().filter(|name| ![".", "..", LOCK].contains(name)).map(str::to_owned),
+            );
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The first bytes of a file; `None`: there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no regular file of ours.
+    pub fn beginning(&self, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_ours(name, OFlags::RDONLY)? else { return Ok(None) };
+        let mut beginning = Vec::new();
+        file.take(most).read_to_end(&mut beginning)?;
+        Ok(Some(beginning))
     }
 
     /// Opens a file to compare it; `None`: there is none.

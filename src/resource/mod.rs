@@ -377,8 +377,10 @@ impl Resource {
         self.debts_of(&owed)
     }
 
+    /// A command that several templates share is owed to each of them: the next configuration may lack some.
     fn debts_of(&self, owed: &Owed) -> Debts {
-        let templates = self.plan.templates.iter().zip(&owed.templates).filter(|(_, owed)| **owed);
+        let templates = self.plan.templates.iter().map(|template| (template, owed.templates[template.reloaded_by]));
+        let templates = templates.filter(|(template, owed)| template.reload && *owed);
         Debts { templates: templates.map(|(template, _)| template.dst.clone()).collect(), resource: owed.resource }
     }
 

@@ -10,6 +10,11 @@ pub mod past;
 /// The most bytes of a file. More keys than that are not kept, and a longer file is not read.
 pub const MOST_BYTES: usize = 64 << 20;
 
+/// Whether a file begins as one of this module, of any version.
+pub fn is_one(beginning: &[u8]) -> bool {
+    ["keys", "guard", "reloads"].iter().any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
+}
+
 /// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash functions
 /// of std may change with a release, and those of ring are only in builds with TLS. It does not hold against an attacker:
 /// the directory is ours alone.

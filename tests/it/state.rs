@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use remco::state::debts::Debts;
 use remco::state::keys::{KEYS_AT, TIME_AT, time};
 use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -302,6 +303,83 @@ fn a_reload_that_a_crash_has_cut_off_is_made_up() {
         let log = program.stop();
         assert_eq!(dir.lines("made-up"), 1, "{log:#?}");
     }
+}
+
+/// A command that two templates share is owed after the last of them. That one is not there any more at the next start.
+#[test]
+fn a_shared_reload_is_made_up_without_the_template_that_it_would_follow() {
+    let dir = folder();
+    dir.write("data.json", r#"{"app": {"x": "1"}}"#);
+    dir.write("other.tmpl", "other\n");
+    dir.write("reload.sh", "");
+    let shared = |app: Config| app.set("reload_cmd", "sh reload.sh");
+    let app = || shared(resource("app").set("reload_once", true).template("app.tmpl", "out"));
+    let with_state = |app: Config| config().set("state_dir", "state").and(app.file("data.json").watch());
+    with_state(shared(app().template("other.tmpl", "other"))).write(&dir);
+    let program = starts(&dir);
+    wait_until("both are in place", LIMIT, || dir.read("other").is_some() && !dir.at("state/app.reloads").exists());
+    dir.write("reload.sh", "echo $$ > begun; exec sleep 3600\n");
+    dir.replace("data.json", r#"{"app": {"x": "2"}}"#);
+    wait_until("the reload has begun", LIMIT, || dir.lines("begun") == 1);
+    assert!(dir.holds("out", "2\n"));
+    program.signal(Signal::KILL);
+    drop(program);
+    let command = dir.read("begun").and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+    // It may have ended with the program.
+    let _ = kill_process(command.expect("a number"), Signal::KILL);
+    dir.write("reload.sh", "echo >> made-up\n");
+    with_state(app()).write(&dir);
+    let program = starts(&dir);
+    wait_until("the reload is made up", LIMIT, || dir.lines("made-up") == 1);
+    program.stop();
+}
+
+/// What is kept of a resource that is not configured any more is removed, by a run that knows all resources.
+#[test]
+fn what_was_kept_of_a_resource_that_is_gone_is_removed() {
+    let dir = folder();
+    dir.write("data.json", r#"{"app": {"x": "1"}}"#);
+    let named = |name: &str| {
+        let app =
+            resource(name).template("app.tmpl", &format!("{}.out", name.replace(' ', ""))).set("reload_cmd", "true");
+        let app = app.file("data.json").watch();
+        app.table("[resource.guard]").set("max_delete_percent", 50)
+    };
+    let configured = |app: Config| config().set("state_dir", "state").and(app).write(&dir);
+    let kept = || dir.names("state");
+    configured(named("a b").and(named("app")));
+    remco(&dir).arg("-onetime").run().expect_code(0);
+    let all = ["a%20b.guard", "a%20b.keys", "app.guard", "app.keys", "lock"];
+    assert_eq!(kept(), all);
+    fs::copy(dir.at("state/app.keys"), dir.at("state/a%20b.keys.new")).unwrap();
+    let reloads = Debts { templates: vec!["out".to_owned()], resource: false };
+    fs::write(dir.at("state/gone.reloads"), reloads.encode()).unwrap();
+    // These are not remco's.
+    for name in ["state/own.keys", "state/notes"] {
+        dir.write(name, "of the user");
+    }
+    symlinkat("app.keys", CWD, dir.at("state/link.keys")).unwrap();
+    let others = ["link.keys", "notes", "own.keys"];
+    let before = kept();
+    for args in [&["-onetime"][..], &["-onetime", "--only=app"]] {
+        args.iter().fold(remco(&dir), |run, arg| run.arg(arg)).run().expect_code(0);
+        assert_eq!(kept(), before, "{args:?}");
+    }
+    let program = remco(&dir).arg("--only=app").start();
+    program.wait_for_log("keys have been read");
+    program.stop();
+    assert_eq!(kept(), before, "the others are only not wanted now");
+    configured(named("app"));
+    remco(&dir).arg("-onetime").run().expect_code(0);
+    assert_eq!(kept(), before, "a run of another configuration may follow");
+    let program = remco(&dir).start();
+    program.wait_for_log("removed what was kept of a resource that is not configured any more file=state/a%20b.guard");
+    program.wait_for_log("the reloads that a resource owed are not made up: it is not configured any more");
+    program.wait_for_log("keys have been read");
+    program.stop();
+    let mut left: Vec<&str> = [&all[2..], &others].concat();
+    left.sort_unstable();
+    assert_eq!(kept(), left);
 }
 
 #[test]

@@ -131,3 +131,33 @@ fn a_success_is_told_also_where_the_next_update_begins_at_once() {
     bench.check(vec![(Event::Rendered(vec![Rendering::Failed(fault("failed"))]), vec![])]);
     assert!(!bench.resource.take_success());
 }
+
+/// The template after which a shared command runs may be gone, or be another one, when the command is made up.
+#[test]
+fn a_shared_command_is_made_up_whatever_templates_are_left() {
+    let shared = |templates: &[&str]| {
+        let mut plan = plan(Mode::Watch, templates);
+        let last = plan.templates.len() - 1;
+        plan.templates.iter_mut().for_each(|template| template.reloaded_by = last);
+        plan
+    };
+    let mut bench = Bench::new(shared(&["r", "rr"]));
+    let (one, two) = ("/1", "/2");
+    bench.check(vec![
+        (loaded(), vec![Effect::Render]),
+        (Event::Rendered(vec![Rendering::Differs, Rendering::InSync]), vec![Effect::Stage(0)]),
+        (staged(), vec![Effect::Install(0)]),
+        (installed(), vec![Effect::Run(Job::Reload(1))]),
+    ]);
+    let debts = bench.resource.debts();
+    assert_eq!(debts, Debts { templates: vec![one.into(), two.into()], resource: false });
+    for templates in [&["r"][..], &["rr"], &["rr", "r"], &["rrr", "r"], &["r", "rrr"]] {
+        let mut next = Bench::new(shared(templates));
+        next.resource.owe(&debts);
+        let in_sync = Event::Rendered(templates.iter().map(|_| Rendering::InSync).collect());
+        let last = templates.len() - 1;
+        next.check(vec![(loaded(), vec![Effect::Render]), (in_sync, vec![Effect::Run(Job::Reload(last))])]);
+        next.check(vec![(ended(), vec![])]);
+        assert!(next.resource.debts().is_empty(), "{templates:?}");
+    }
+}
