@@ -96,6 +96,28 @@ fn links_and_anchors_are_read_as_github_does() {
     assert_eq!(targets(text), ["b.md#c", "#f"]);
 }
 
+/// `systemctl reload` and `restart` wait for the start of a service, and a service that is ordered after remco waits for the
+/// command: `try-...` does nothing before the start.
+#[test]
+fn no_example_reloads_a_service_that_waits_for_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let samples = fs::read_dir(root.join("templates")).expect("a folder can be listed");
+    let samples = samples.map(|entry| entry.expect("an entry can be read").path().join("config.toml"));
+    let others = ["docs/remco.1", "docs/remco.5", "packaging/config"].map(|name| root.join(name));
+    let texts = samples.chain(others).filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?)));
+    let (mut count, mut waiting) = (0, Vec::new());
+    for (path, text) in texts.chain(pages()) {
+        for line in text.lines().filter(|line| line.contains("reload_cmd") && line.contains("systemctl ")) {
+            count += 1;
+            if !line.contains("systemctl try-") {
+                waiting.push(format!("{}: {line}", path.display()));
+            }
+        }
+    }
+    assert!(count > 8, "only {count} commands were found");
+    assert!(waiting.is_empty(), "{waiting:#?}");
+}
+
 /// The flags that the help has, each at the beginning of a line.
 fn flags() -> Vec<String> {
     let help = remco::cli::help();

@@ -124,6 +124,8 @@ fn the_tutorial_of_the_documents() {
         wait_until("requests reach both", LIMIT, || answers(url, 4) == both);
         recipe.sh(WRONG).expect_code(0);
         program.wait_for_log("check command exited with status 1");
+        // The message of haproxy, as the page says.
+        program.wait_for_log("unknown keyword 'address'");
         assert_eq!(answers(url, 10), both);
         recipe.sh(REPAIR).expect_code(0);
         program.wait_for_log("template works again");
