@@ -1,8 +1,10 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
-//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, and what outlives them in `keeping`.
+//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, the reports of its backends in `reports`,
+//! what outlives the process in `keeping`, and what is told of it in `telling`.
 
 mod jobs;
 mod keeping;
+mod reports;
 mod telling;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +19,7 @@ use super::purpose::{Outcome, Purpose, Seen};
 use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
-use crate::backend::{self, Change, Id, Pool, Report};
+use crate::backend::{self, Id, Pool};
 use crate::config::{self, Commit, Mode, signal_name};
 use crate::host::files::{self, Aside, Checked, Comparison, Destination, Present, Stage, Trial};
 use crate::host::logger::Logger;
@@ -347,52 +349,6 @@ impl Unit {
         }
     }
 
-    /// A backend reported something that calls for an update.
-    pub(super) fn loaded(&mut self, backend: usize) {
-        if !self.is_counted.contains(&false) {
-            self.cache_at = None;
-        }
-        self.warn_of_collisions();
-        self.handle(Event::Loaded { backend });
-    }
-
-    /// Takes a report in. Returns whether it calls for an update.
-    pub(super) fn take(&mut self, backend: usize, report: Report) -> bool {
-        match report {
-            Report::Snapshot(layer) => {
-                // An interval is there to mend what no change tells of.
-                if self.config.backends[backend].interval.is_some() {
-                    self.store_mut().change_everything();
-                }
-                self.store_mut().replace(backend, layer);
-                if std::mem::take(&mut self.is_cached[backend]) {
-                    let line = Line::new(Level::Info, "the keys of the store replace those of an earlier run");
-                    self.log(line.with("backend", self.name(backend)));
-                }
-                self.log_count(backend);
-                self.warn_missing(backend);
-                return true;
-            }
-            Report::Changes { changes, trigger } => {
-                let store = self.store_mut();
-                for change in changes {
-                    match change {
-                        Change::Put(key, value) => store.put(backend, key, value),
-                        Change::Delete(key) => store.delete(backend, &key),
-                    };
-                }
-                self.warn_missing(backend);
-                return trigger;
-            }
-            // A request that was ended because the program ends has not failed.
-            Report::Failed(_) if self.world.stopped() => {}
-            Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
-            Report::Recovered => self.handle(Event::Reached { backend }),
-            Report::Log(line) => self.log(line),
-        }
-        false
-    }
-
     /// When a time limit of the command or of the child's termination passes.
     pub(super) fn next_limit(&self) -> Option<Instant> {
         let job = self.job.as_ref().and_then(|(_, command)| command.due());
@@ -452,33 +408,6 @@ impl Unit {
     /// The name of a backend in logs.
     fn name(&self, backend: usize) -> &str {
         self.config.backends[backend].kind.name()
-    }
-
-    /// Logs how many keys a read has brought: the first time at level info.
-    fn log_count(&mut self, backend: usize) {
-        let level = match std::mem::replace(&mut self.is_counted[backend], true) {
-            false => Level::Info,
-            true => Level::Debug,
-        };
-        let line = Line::new(level, "keys have been read").with("backend", self.name(backend));
-        self.log(line.with("keys", self.store.count(backend).to_string()));
-    }
-
-    /// Warns of every configured key that has no key below it, once until that changes.
-    fn warn_missing(&mut self, backend: usize) {
-        let store = &self.store;
-        let missing = self.missing[backend].look(|prefix| store.has_prefix(backend, prefix));
-        for key in missing {
-            let line = Line::new(Level::Warn, format!("no key below `{}`", if key.is_empty() { "/" } else { &key }));
-            self.log(line.with("backend", self.name(backend)));
-        }
-    }
-
-    /// Warns of every key that several backends have, once until that changes.
-    fn warn_of_collisions(&mut self) {
-        for key in self.store_mut().take_new_collisions() {
-            self.log(Line::new(Level::Warn, "key collision").with("key", String::from_utf8_lossy(&key)));
-        }
     }
 
     /// Hands an event to the resource and performs its effects, until an effect has to be waited for or the turn lasts long
