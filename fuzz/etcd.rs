@@ -1,5 +1,5 @@
-//! What any bytes must survive as answers of an etcd: a page of keys read whole and in pieces of every size, and the lines
-//! of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
+//! What any bytes must survive as answers of an etcd: a page of keys read whole and in pieces of every size, and the
+//! lines of a watch. What can be read goes through a mirror. The first byte says how large the pieces are.
 
 use remco::backend::etcd::mirror::{Applied, Comparing, Mirror};
 use remco::backend::etcd::wire::{self, Entry, Message, PageReader, RANGE};

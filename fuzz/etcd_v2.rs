@@ -1,5 +1,5 @@
-//! What any bytes must survive as answers of etcd's version 2: keys read whole and in pieces of every size, the lines of
-//! waits, and refusals. What can be read goes through a mirror, and what each event leaves there is what a fresh
+//! What any bytes must survive as answers of etcd's version 2: keys read whole and in pieces of every size, the lines
+//! of waits, and refusals. What can be read goes through a mirror, and what each event leaves there is what a fresh
 //! read gives. The first byte says how large the pieces are.
 
 use std::collections::BTreeMap;

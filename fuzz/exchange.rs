@@ -1,5 +1,5 @@
-//! An exchange with a server that says anything, in pieces of any size, and then goes. Holds: it ends, within its budgets;
-//! pieces of any size give what the whole gives; a body that was cut is never whole where its length was told.
+//! An exchange with a server that says anything, in pieces of any size, and then goes. Holds: it ends, within its
+//! budgets; pieces of any size give what the whole gives; a body that was cut is never whole where its length was told.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
-//! What any bytes must survive as a Go layout of a date: eight bytes for the moment, four for its fraction, four for the
-//! offset, the zone's name up to a zero byte, then the layout. A full layout says the date that another way of counting
-//! days comes to.
+//! What any bytes must survive as a Go layout of a date: eight bytes for the moment, four for its fraction, four for
+//! the offset, the zone's name up to a zero byte, then the layout. A full layout says the date that another way of
+//! counting days comes to.
 
 use remco::template::layout::Time;
 

@@ -1,5 +1,5 @@
-//! A link to a server that says anything, in pieces of any size: plain, and where a handshake of TLS is expected. Holds:
-//! plain bytes come as they were sent, within the budget; no bytes of a stranger pass for a handshake; both end.
+//! A link to a server that says anything, in pieces of any size: plain, and where a handshake of TLS is expected.
+//! Holds: plain bytes come as they were sent, within the budget; no bytes of a stranger pass for a handshake; both end.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

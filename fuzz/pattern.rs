@@ -1,5 +1,5 @@
-//! What any bytes must survive as a pattern, and that it matches what Go's path.Match matches: the bytes hold a pattern and
-//! a path with a zero byte between them. The other matcher follows Go's text line by line and is slow.
+//! What any bytes must survive as a pattern, and that it matches what Go's path.Match matches: the bytes hold a pattern
+//! and a path with a zero byte between them. The other matcher follows Go's text line by line and is slow.
 
 use remco::store::pattern::Pattern;
 

@@ -1,7 +1,8 @@
 //! Whole protocols against a server that says anything at any time: a script of bytes is heads, pieces of bodies, ends,
-//! failures, resources that come and go, and time. Stands in for the driver around the real core. Holds: no panic; no number
-//! of a call is used twice; nothing is reported for a resource that is gone; no turn makes work without end; a resource that
-//! waits has something to wait for. A store is a function at the end: its options, and what its server may say.
+//! failures, resources that come and go, and time. Stands in for the driver around the real core. Holds: no panic; no
+//! number of a call is used twice; nothing is reported for a resource that is gone; no turn makes work without end; a
+//! resource that waits has something to wait for. A store is a function at the end: its options, and what its server
+//! may say.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

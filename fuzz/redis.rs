@@ -1,5 +1,6 @@
-//! What any bytes must survive as replies of Redis: they are read whole and in pieces of every size with the same result, and
-//! nothing that is read takes more than its limit. The first byte says how large the pieces and the limit are.
+//! What any bytes must survive as replies of Redis: they are read whole and in pieces of every size with the same
+//! result, and nothing that is read takes more than its limit. The first byte says how large the pieces and the limit
+//! are.
 
 use remco::backend::redis::wire::{Reader, Reply};
 

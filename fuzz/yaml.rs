@@ -1,6 +1,6 @@
-//! What any bytes must survive as a YAML document: reading it ends, within its limits and the same way twice. What was read
-//! and can be written in brackets as JSON is read again as the same. That libyaml reads it alike is `scripts/compare-yaml`'s
-//! business.
+//! What any bytes must survive as a YAML document: reading it ends, within its limits and the same way twice. What was
+//! read and can be written in brackets as JSON is read again as the same. That libyaml reads it alike is
+//! `scripts/compare-yaml`'s business.
 
 use remco::yaml::{self, DEPTH, Node, Scalar};
 

@@ -1,5 +1,5 @@
-//! Access control lists as the kernel hands them out: the attribute `system.posix_acl_access` (linux/posix_acl_xattr.h).
-//! Parses, changes and formats them. Reads and writes no file.
+//! Access control lists as the kernel hands them out: the attribute `system.posix_acl_access`
+//! (linux/posix_acl_xattr.h). Parses, changes and formats them. Reads and writes no file.
 
 /// An access control list of a file, with exactly one entry each for its owner, its owning group and all others.
 #[derive(Clone, Debug, PartialEq, Eq)]

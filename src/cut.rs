@@ -1,5 +1,5 @@
-//! Makes foreign texts fit for a line: cut at a number of bytes without breaking a character, and without control characters.
-//! The caller sets the length and reports the cut.
+//! Makes foreign texts fit for a line: cut at a number of bytes without breaking a character, and without control
+//! characters. The caller sets the length and reports the cut.
 
 /// The longest prefix of a text that has at most `most` bytes.
 pub fn cut(text: &str, most: usize) -> &str {

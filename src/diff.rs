@@ -1,6 +1,6 @@
-//! The difference of two files as hunks of a unified diff, over bytes: a file need not be UTF-8. Knows neither the names nor
-//! the modes of the files; `patch` does. The work is bounded: where a shorter difference would take too long to find, a longer
-//! one is given.
+//! The difference of two files as hunks of a unified diff, over bytes: a file need not be UTF-8. Knows neither the
+//! names nor the modes of the files; `patch` does. The work is bounded: where a shorter difference would take too long
+//! to find, a longer one is given.
 
 use std::collections::HashMap;
 use std::ops::Range;

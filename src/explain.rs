@@ -1,5 +1,6 @@
-//! What templates have read, as text or JSON for `--explain`: which keys, by which function, with what result; and which keys
-//! no template reads. Long lists are shortened by `gather`. Shows names of keys and no values; renders nothing.
+//! What templates have read, as text or JSON for `--explain`: which keys, by which function, with what result; and
+//! which keys no template reads. Long lists are shortened by `gather`. Shows names of keys and no values; renders
+//! nothing.
 
 mod gather;
 

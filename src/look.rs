@@ -1,5 +1,5 @@
-//! The modes that only look: the run of a one-shot without its effects, and what it has seen on standard output. No pid file,
-//! no lock, no word to systemd, so that they run beside a remco of the same configuration.
+//! The modes that only look: the run of a one-shot without its effects, and what it has seen on standard output. No pid
+//! file, no lock, no word to systemd, so that they run beside a remco of the same configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

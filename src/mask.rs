@@ -1,6 +1,6 @@
-//! Masks values of secret stores in messages about templates and keys: what a template computes from a secret, such as the
-//! name of a key, gets into errors. Finds a value as a whole and in parts, as it is written; `backend/redact.rs` masks what
-//! remco sends to a server.
+//! Masks values of secret stores in messages about templates and keys: what a template computes from a secret, such as
+//! the name of a key, gets into errors. Finds a value as a whole and in parts, as it is written; `backend/redact.rs`
+//! masks what remco sends to a server.
 
 use std::borrow::Cow;
 use std::ops::Range;

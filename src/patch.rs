@@ -1,5 +1,5 @@
-//! The text about one file that would change, as patch(1) and git apply it: names, modes, hunks. Content of secrets and of
-//! binary files is left out. Lines that are not for patch begin with `#`. Compares nothing; `diff` does.
+//! The text about one file that would change, as patch(1) and git apply it: names, modes, hunks. Content of secrets and
+//! of binary files is left out. Lines that are not for patch begin with `#`. Compares nothing; `diff` does.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The state of the program as data: what the status file holds, and the table that `--status` prints of it. Holds no value
-//! of a key and no output of a command. Reads and writes no file.
+//! The state of the program as data: what the status file holds, and the table that `--status` prints of it. Holds no
+//! value of a key and no output of a command. Reads and writes no file.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The pages in Markdown beside the tree: each link has a file and each anchor a heading, and each flag and exit code is
-//! where a reader looks for it. Starts nothing, and follows no link to another host.
+//! The pages in Markdown beside the tree: each link has a file and each anchor a heading, and each flag and exit code
+//! is where a reader looks for it. Starts nothing, and follows no link to another host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -161,6 +161,9 @@ const ROOT: &[&str] = &[
 /// How many lines at the top of a file say what it owns and what it does not. What a test does not own is plain.
 const HEADERS: &[(&str, RangeInclusive<usize>)] = &[("src/", 2..=6), ("", 1..=6)];
 
+/// The columns of a line of these. rustfmt wraps no comments.
+const WIDTH: usize = 120;
+
 #[test]
 fn parts_use_only_what_is_below_them() {
     hold(layers);
@@ -450,7 +453,10 @@ fn header(source: &Source) -> Vec<Finding> {
     let wanted = HEADERS.iter().find(|(folder, _)| source.path.starts_with(folder)).map(|(_, wanted)| wanted);
     let wrong = wanted.filter(|wanted| !wanted.contains(&lines));
     let why = |wanted| format!("{lines} lines of `//!`, but {wanted:?} say what the file owns and what it does not");
-    wrong.map(|wanted| source.finding(0, &why(wanted))).into_iter().collect()
+    let long = |line: &&str| line.chars().count() > WIDTH;
+    let long =
+        source.text.lines().take(lines).find(long).map(|_| source.finding(0, "a line of `//!` is too long: wrap it"));
+    wrong.map(|wanted| source.finding(0, &why(wanted))).into_iter().chain(long).collect()
 }
 
 fn name(source: &Source) -> Vec<Finding> {
@@ -753,4 +759,6 @@ fn the_rules_bite() {
     assert_eq!(circles(&tree), [": host -> store -> host", "host: link -> tls -> link"]);
     let bare = Source::new("src/store/mod.rs".to_owned(), "//! One.\nuse std::rc::Rc;\n".to_owned());
     assert!(header(&bare)[0].to_string().starts_with("src/store/mod.rs:1: 1 lines of `//!`"));
+    let long = Source::new("tests/it/main.rs".to_owned(), format!("//! {}\n", "é".repeat(WIDTH - 3)));
+    assert!(header(&long)[0].to_string().starts_with("tests/it/main.rs:1: a line of `//!` is too long"));
 }

@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to the decoding of answers of etcd's version 2. What is done with them is in `etcd_v2.rs` above, which the kept corpus runs
-//! through too.
+//! Feeds the fuzzer's bytes to the decoding of answers of etcd's version 2. What is done with them is in `etcd_v2.rs`
+//! above, which the kept corpus runs through too.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to the layouts of dates. What is done with them is in `layout.rs` above, which the kept corpus runs
-//! through too.
+//! Feeds the fuzzer's bytes to the layouts of dates. What is done with them is in `layout.rs` above, which the kept
+//! corpus runs through too.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to a server's side of a connection. What is done with them is in `link.rs` above, which the kept
-//! corpus runs through too.
+//! Feeds the fuzzer's bytes to a server's side of a connection. What is done with them is in `link.rs` above, which the
+//! kept corpus runs through too.
 
 #![no_main]
 

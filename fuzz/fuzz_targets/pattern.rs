@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to the patterns of keys. What is done with them is in `pattern.rs` above, which the kept corpus runs
-//! through too.
+//! Feeds the fuzzer's bytes to the patterns of keys. What is done with them is in `pattern.rs` above, which the kept
+//! corpus runs through too.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to a whole protocol, as a script. What is done with them is in `protocol.rs` above, which the
-//! kept corpus runs through too.
+//! Feeds the fuzzer's bytes to a whole protocol, as a script. What is done with them is in `protocol.rs` above, which
+//! the kept corpus runs through too.
 
 #![no_main]
 

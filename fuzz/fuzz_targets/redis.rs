@@ -1,5 +1,5 @@
-//! Feeds the fuzzer's bytes to the reading of replies of Redis. What is done with them is in `redis.rs` above, which the kept
-//! corpus runs through too.
+//! Feeds the fuzzer's bytes to the reading of replies of Redis. What is done with them is in `redis.rs` above, which
+//! the kept corpus runs through too.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The backend `env`: the environment that the program was started with. `APP_DB_HOST` is the key `/app/db/host`. Watches
-//! nothing, because the environment does not change.
+//! The backend `env`: the environment that the program was started with. `APP_DB_HOST` is the key `/app/db/host`.
+//! Watches nothing, because the environment does not change.
 
 use std::rc::Rc;
 

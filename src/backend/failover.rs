@@ -1,5 +1,5 @@
-//! Selects the node of a store and the time of the next attempt: round-robin, with a backoff that grows from round to round.
-//! Knows neither requests nor answers, and reads no clock.
+//! Selects the node of a store and the time of the next attempt: round-robin, with a backoff that grows from round to
+//! round. Knows neither requests nor answers, and reads no clock.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Converts a document of maps and lists to keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`. Builds a tree of YAML
-//! only, not of JSON. Reads no files.
+//! Converts a document of maps and lists to keys and values: `{"a": {"b": [1]}}` is `/a/b/0` = `1`. Builds a tree of
+//! YAML only, not of JSON. Reads no files.
 
 use std::fmt;
 use std::ops::Bound;

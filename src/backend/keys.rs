@@ -1,5 +1,5 @@
-//! `prefix` and `keys` of a backend: which raw keys are wanted, and their names in the store. Used by every backend; reads
-//! nothing.
+//! `prefix` and `keys` of a backend: which raw keys are wanted, and their names in the store. Used by every backend;
+//! reads nothing.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! The backend `mock`: no keys and no failures, to try templates and commands without a store. Go remco's mock can only be
-//! filled by its own tests.
+//! The backend `mock`: no keys and no failures, to try templates and commands without a store. Go remco's mock can only
+//! be filled by its own tests.
 
 use super::interval;
 use super::local::Local;

@@ -1,5 +1,5 @@
-//! Reads by schedule: when a local backend reads next, and the backend that only reads. Reads no clock and draws no random
-//! numbers: moments and a seed are arguments.
+//! Reads by schedule: when a local backend reads next, and the backend that only reads. Reads no clock and draws no
+//! random numbers: moments and a seed are arguments.
 
 use std::time::{Duration, Instant};
 

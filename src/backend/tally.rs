@@ -1,5 +1,5 @@
-//! Counts the keys of a read and their decoded bytes against the limits of the backend: small entries take many times their
-//! size on the wire in memory. Tells a tree without an end by its depth. Holds no keys.
+//! Counts the keys of a read and their decoded bytes against the limits of the backend: small entries take many times
+//! their size on the wire in memory. Tells a tree without an end by its depth. Holds no keys.
 
 use crate::config::ReadLimits;
 use crate::count::count;

@@ -1,5 +1,5 @@
-//! The ids of users and groups by their names, from /etc/passwd and /etc/group. A static program has no other source: names
-//! of LDAP and the like are not known. Reads each file at most once, through [`Source`].
+//! The ids of users and groups by their names, from /etc/passwd and /etc/group. A static program has no other source:
+//! names of LDAP and the like are not known. Reads each file at most once, through [`Source`].
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn lines_of_accounts_have_a_name_and_an_id() {
-        let text = b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\n+::::::\nwww-data:x:33:33\nodd:x:4294967295:\nlong:x:99999999999:\n\
+        let text = b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\n+::::::\nwww-data:x:33:33\nodd:x:4294967295:\n\
+            long:x:99999999999:\n\
             :x:5:\nneg:x:-1:\n\xff:x:7:\nadm:*:4:a,b";
         let want = [("root", 0), ("www-data", 33), ("\u{fffd}", 7), ("adm", 4)];
         assert_eq!(names(text), want.map(|(name, id)| (name.to_owned(), id)));

@@ -1,5 +1,5 @@
-//! Recognises commands that need no shell, and splits them into words. For machines without /bin/sh, such as FROM scratch
-//! containers. Runs nothing and expands nothing.
+//! Recognises commands that need no shell, and splits them into words. For machines without /bin/sh, such as FROM
+//! scratch containers. Runs nothing and expands nothing.
 //!
 //! Source: POSIX.1, Shell Command Language, 2.2 Quoting and 2.3 Token Recognition.
 

@@ -1,5 +1,5 @@
-//! The keys of the top level of the main file that are values, and of `[limits]`: their rows and what they mean. Reads no
-//! directory: `include_dir` and `filter_dir` are followed where files are read.
+//! The keys of the top level of the main file that are values, and of `[limits]`: their rows and what they mean. Reads
+//! no directory: `include_dir` and `filter_dir` are followed where files are read.
 
 use super::document::Table;
 use super::model::{Limits, LogFormat, LogLevel};

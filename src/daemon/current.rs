@@ -1,5 +1,5 @@
-//! Whether a template has to be rendered: what its last render has read, and what its destination held after it. Decides
-//! nothing about updates; in doubt the template is rendered.
+//! Whether a template has to be rendered: what its last render has read, and what its destination held after it.
+//! Decides nothing about updates; in doubt the template is rendered.
 
 use crate::host::files::{Destination, Written};
 use crate::store::changes::Changes;

@@ -1,5 +1,6 @@
-//! What a run waits for before its resources start: a random delay, then the lock of `--lock`. Each wait is a state that
-//! the loop looks at. The time limit of the whole run is in `daemon.rs`, opening and locking the file in `host/lock_file.rs`.
+//! What a run waits for before its resources start: a random delay, then the lock of `--lock`. Each wait is a state
+//! that the loop looks at. The time limit of the whole run is in `daemon.rs`, opening and locking the file in
+//! `host/lock_file.rs`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, and the reloads that
-//! it owes. Writes what has changed, and reads it at the start; a failure is a line and never ends anything. Their bytes
-//! are `state`'s, when to use them is decided in `unit/keeping.rs`.
+//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, and the reloads
+//! that it owes. Writes what has changed, and reads it at the start; a failure is a line and never ends anything. Their
+//! bytes are `state`'s, when to use them is decided in `unit/keeping.rs`.
 
 mod keys;
 
@@ -106,8 +106,9 @@ impl Kept {
         debts.unwrap_or_default()
     }
 
-    /// The number of keys that the last accepted update of an earlier run had; `None`: it is not known. `is_wanted`: whether
-    /// the guard compares with it. Otherwise it is removed: a later guard would take an old number for the last one.
+    /// The number of keys that the last accepted update of an earlier run had; `None`: it is not known. `is_wanted`:
+    /// whether the guard compares with it. Otherwise it is removed: a later guard would take an old number for the last
+    /// one.
     pub(super) fn begin_past(&mut self, is_wanted: bool, say: impl Fn(Line)) -> Option<usize> {
         let name = &self.past.name;
         if !is_wanted {
@@ -147,7 +148,8 @@ impl Kept {
         }
     }
 
-    /// The keys of an update that has succeeded are written when they are due. `since`: when it did, in seconds since 1970.
+    /// The keys of an update that has succeeded are written when they are due. `since`: when it did, in seconds since
+    /// 1970.
     /// `held`: the same keys, if they are to be written even if they change before.
     pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
         if let Some(file) = &mut self.keys {
@@ -155,8 +157,8 @@ impl Kept {
         }
     }
 
-    /// Whether the keys of an update that begins now are to stay as they are until it has succeeded: they would be written
-    /// then, and a store that changes in every update would never be kept otherwise.
+    /// Whether the keys of an update that begins now are to stay as they are until it has succeeded: they would be
+    /// written then, and a store that changes in every update would never be kept otherwise.
     pub(super) fn holds_keys(&self, now: Instant) -> bool {
         self.keys.as_ref().is_some_and(|file| file.is_ready(now))
     }

@@ -1,5 +1,5 @@
-//! What a run makes of the results of its templates, and what was seen in a run that only looks. `unit` acts on it; printing
-//! is left to the caller.
+//! What a run makes of the results of its templates, and what was seen in a run that only looks. `unit` acts on it;
+//! printing is left to the caller.
 
 use std::rc::Rc;
 

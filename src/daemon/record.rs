@@ -1,5 +1,6 @@
-//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a unit
-//! and its resource, and counts them as Go remco does. Decides nothing, and is not there where neither is configured.
+//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a
+//! unit and its resource, and counts them as Go remco does. Decides nothing, and is not there where neither is
+//! configured.
 
 use std::cell::RefCell;
 use std::rc::Rc;

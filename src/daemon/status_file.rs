@@ -1,5 +1,5 @@
-//! The status file: when it is written, and the lock beside it. Its content is `status`'s, its bytes are written as those of
-//! any output file, and what a new configuration means for it is decided in `daemon.rs`.
+//! The status file: when it is written, and the lock beside it. Its content is `status`'s, its bytes are written as
+//! those of any output file, and what a new configuration means for it is decided in `daemon.rs`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -13,8 +13,8 @@ pub(super) type Number = usize;
 /// Which units wait for which.
 ///
 /// A unit whose resource is no longer configured is *former* while it has a process left, or waits itself. So a wait is
-/// handed on: a unit that was replaced while it was held back still stands between the unit that it waited for and the unit
-/// that waits for it.
+/// handed on: a unit that was replaced while it was held back still stands between the unit that it waited for and the
+/// unit that waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
     live: BTreeMap<Number, Unit>,
@@ -66,9 +66,9 @@ pub(super) fn kept<T: PartialEq>(old: &[&T], new: &[&T]) -> Vec<Option<usize>> {
 }
 
 impl Succession {
-    /// Applies a new configuration: the units of `gone` end. Each unit of `new` waits for the former units that wrote one of
-    /// its files, ran its command or had its name. A name that several resources share counts only where no file and no
-    /// command is shared. Returns for each new unit the units of `gone` that it replaces.
+    /// Applies a new configuration: the units of `gone` end. Each unit of `new` waits for the former units that wrote
+    /// one of its files, ran its command or had its name. A name that several resources share counts only where no file
+    /// and no command is shared. Returns for each new unit the units of `gone` that it replaces.
     pub(super) fn succeed(&mut self, gone: &BTreeSet<Number>, new: Vec<(Number, Service)>) -> Vec<Vec<Number>> {
         for number in gone {
             let unit = self.live.remove(number).expect("a unit that goes was there");
@@ -92,8 +92,8 @@ impl Succession {
                 predecessors.extend(by_name.get(&*service.name).into_iter().flatten());
             }
             replaced.push(predecessors.intersection(gone).copied().collect());
-            // Units that a predecessor waits for are waited for indirectly. With them the memory of every unit would grow
-            // with each signal of a storm.
+            // Units that a predecessor waits for are waited for indirectly. With them the memory of every unit would
+            // grow with each signal of a storm.
             let implied: BTreeSet<Number> =
                 predecessors.iter().flat_map(|number| &self.former[number].waits_for).copied().collect();
             let waits_for = predecessors.difference(&implied).copied().collect();

@@ -1,5 +1,5 @@
-//! Telemetry in the loop: the registry, its receivers, and when each of them is due. Wakes the loop for a scrape, and once a
-//! second at most where something was counted. Counts nothing itself but the turns of the loop.
+//! Telemetry in the loop: the registry, its receivers, and when each of them is due. Wakes the loop for a scrape, and
+//! once a second at most where something was counted. Counts nothing itself but the turns of the loop.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

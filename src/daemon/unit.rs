@@ -1,6 +1,6 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
-//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, the reports of its backends in `reports`,
-//! what outlives the process in `keeping`, and what is told of it in `telling`.
+//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, the reports of its backends in
+//! `reports`, what outlives the process in `keeping`, and what is told of it in `telling`.
 
 mod jobs;
 mod keeping;

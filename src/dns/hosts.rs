@@ -1,5 +1,5 @@
-//! `/etc/hosts` (hosts(5)): looks one name up in the text of the file. Keeps nothing, so that a change of the file has an
-//! effect at once.
+//! `/etc/hosts` (hosts(5)): looks one name up in the text of the file. Keeps nothing, so that a change of the file has
+//! an effect at once.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeSet;

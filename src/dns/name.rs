@@ -1,5 +1,5 @@
-//! A domain name as in messages: labels with their lengths. Built from a user's text, which must be a host name, or from a
-//! message, which may contain any bytes. Names can be compared and nothing else.
+//! A domain name as in messages: labels with their lengths. Built from a user's text, which must be a host name, or
+//! from a message, which may contain any bytes. Names can be compared and nothing else.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! `/etc/resolv.conf` (resolv.conf(5)): servers, time limits, and the full names of a short name. Parses text; lines that
-//! are not understood are ignored, as by the C library and Go.
+//! `/etc/resolv.conf` (resolv.conf(5)): servers, time limits, and the full names of a short name. Parses text; lines
+//! that are not understood are ignored, as by the C library and Go.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! A question to a DNS server and the meaning of an answer (RFC 1035, 2782, 3596): bytes to values and back. Accepts any
-//! bytes: every read is checked, compressed names point only backwards, and chains of aliases are limited. Knows nothing of
-//! sockets, servers and time.
+//! A question to a DNS server and the meaning of an answer (RFC 1035, 2782, 3596): bytes to values and back. Accepts
+//! any bytes: every read is checked, compressed names point only backwards, and chains of aliases are limited. Knows
+//! nothing of sockets, servers and time.
 
 // Only the types: `core` has no sockets.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

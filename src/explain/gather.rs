@@ -1,5 +1,5 @@
-//! Shortens a list of paths: many in one directory become one line with their number. Knows nothing of keys or templates; what
-//! the lines mean is up to `explain`.
+//! Shortens a list of paths: many in one directory become one line with their number. Knows nothing of keys or
+//! templates; what the lines mean is up to `explain`.
 
 /// A path, or all that begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What `--explain` shows of reads and of keys that nothing reads, as text and as JSON. The reads are those of a recorder, not
-//! of templates; tests/it/modes.rs has the whole run.
+//! What `--explain` shows of reads and of keys that nothing reads, as text and as JSON. The reads are those of a
+//! recorder, not of templates; tests/it/modes.rs has the whole run.
 
 use std::rc::Rc;
 

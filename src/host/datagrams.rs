@@ -1,5 +1,5 @@
-//! Sends datagrams by UDP to a host that is found by the project's own DNS. Sends what the socket takes at once and drops
-//! the rest: datagrams may be lost anyway. What they say is not its business.
+//! Sends datagrams by UDP to a host that is found by the project's own DNS. Sends what the socket takes at once and
+//! drops the rest: datagrams may be lost anyway. What they say is not its business.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

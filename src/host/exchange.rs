@@ -1,7 +1,7 @@
 //! One HTTP request and its answer over a [`Link`], without waiting. The only file that uses ureq, whose `Agent::run`
-//! blocks. So it is run over recorded bytes: the first run writes the request down, and the loop sends it. When the head of
-//! an answer may be complete, ureq runs again: its "sent" bytes are compared and dropped, it reads the received bytes, and
-//! its transport is kept for the body. Does not own names, addresses, deadlines, kept links or retries.
+//! blocks. So it is run over recorded bytes: the first run writes the request down, and the loop sends it. When the
+//! head of an answer may be complete, ureq runs again: its "sent" bytes are compared and dropped, it reads the received
+//! bytes, and its transport is kept for the body. Does not own names, addresses, deadlines, kept links or retries.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};

@@ -1,6 +1,6 @@
 //! Writes rendered text to its destination: compares, stages, renames. Nothing else writes files of the user. A file is
-//! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because another
-//! user who owns a directory may change it meanwhile.
+//! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because
+//! another user who owns a directory may change it meanwhile.
 
 mod aside;
 mod attributes;

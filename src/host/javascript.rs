@@ -1,5 +1,6 @@
 //! Filters in JavaScript: reads their files and runs each in an engine of its own, which is kept. A script sees In and
-//! Param, and nothing of the machine but its clock. The configuration names the files, and the limits of the render apply.
+//! Param, and nothing of the machine but its clock. The configuration names the files, and the limits of the render
+//! apply.
 
 use std::cell::RefCell;
 use std::iter;

@@ -137,8 +137,8 @@ impl Listener {
         self.clients.iter().map(|client| client.until).chain(self.paused_until).min()
     }
 
-    /// Accepts, reads and answers as far as that goes without waiting. `answer` is asked for the answer to a path, without
-    /// its query; `None`: there is no such path.
+    /// Accepts, reads and answers as far as that goes without waiting. `answer` is asked for the answer to a path,
+    /// without its query; `None`: there is no such path.
     pub fn turn(&mut self, now: Instant, answer: &mut dyn FnMut(&str) -> Option<Answer>) {
         self.clients.retain_mut(|client| client.turn(now, answer) == Next::Stay);
         if self.paused_until.is_some_and(|until| until <= now) {
@@ -161,7 +161,8 @@ impl Listener {
         }
     }
 
-    /// Takes a connection in. Where there are too many, the one that has waited longest without a complete request goes.
+    /// Takes a connection in. Where there are too many, the one that has waited longest without a complete request
+    /// goes.
     fn add(&mut self, socket: OwnedFd, now: Instant, answer: &mut dyn FnMut(&str) -> Option<Answer>) {
         let state = State::Reading(Vec::new());
         let mut client = Client { socket, since: now, until: now + LONGEST, state };
@@ -280,7 +281,8 @@ fn respond(request: &[u8], answer: &mut dyn FnMut(&str) -> Option<Answer>) -> Op
 fn refusal(status: &'static str, fields: &str) -> (String, Rc<str>) {
     let body = format!("{status}\n");
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{fields}Connection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{fields}\
+         Connection: close\r\n\r\n",
         body.len()
     );
     (head, body.into())

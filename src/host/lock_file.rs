@@ -1,5 +1,6 @@
-//! The lock files of `--lock` and of `status_file`: opens, creates and locks it, without waiting. It stays when it is released: a process that waits
-//! for the lock would have it open. How long to wait for it is decided in `daemon/gate.rs`.
+//! The lock files of `--lock` and of `status_file`: opens, creates and locks it, without waiting. It stays when it is
+//! released: a process that waits for the lock would have it open. How long to wait for it is decided in
+//! `daemon/gate.rs`.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,7 +19,8 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock, and creates the file where there is none, with this mode less the umask. `None`: another process holds the lock.
+    /// Takes the lock, and creates the file where there is none, with this mode less the umask. `None`: another process
+    /// holds the lock.
     ///
     /// # Errors
     /// The file cannot be opened or locked, or is no regular file.

@@ -1,5 +1,5 @@
-//! The file with our process id. Its lock keeps a second remco from starting with the same file. Any other failure is only
-//! logged and never stops the program.
+//! The file with our process id. Its lock keeps a second remco from starting with the same file. Any other failure is
+//! only logged and never stops the program.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! Children: commands with their output, and the child of exec mode. They are started, signalled and reaped here; no other
-//! file calls waitpid or kill. Does not know the purpose of a command.
+//! Children: commands with their output, and the child of exec mode. They are started, signalled and reaped here; no
+//! other file calls waitpid or kill. Does not know the purpose of a command.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read};

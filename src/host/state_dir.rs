@@ -261,8 +261,8 @@ impl StateDir {
     }
 }
 
-/// Why a directory cannot be the one of `state_dir`; `None`: nothing is known that is in the way. Creates nothing, and takes no
-/// lock: another process may use it.
+/// Why a directory cannot be the one of `state_dir`; `None`: nothing is known that is in the way. Creates nothing, and
+/// takes no lock: another process may use it.
 pub fn obstacle(path: &Path) -> Option<String> {
     match opened(path) {
         Ok(dir) => refused(&dir, path).unwrap_or_else(|e| Some(cause(&e))),

@@ -1,5 +1,5 @@
-//! Writes to standard error without waiting for its reader. Children share the open file description, so `O_NONBLOCK` is
-//! never set on it: a pipe or a terminal is opened a second time instead. Keeps no lines; `logger` does.
+//! Writes to standard error without waiting for its reader. Children share the open file description, so `O_NONBLOCK`
+//! is never set on it: a pipe or a terminal is opened a second time instead. Keeps no lines; `logger` does.
 
 use std::io::Stderr as Handle;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,5 @@
-//! Writes the content of a template to a fifo, a terminal, or our own standard output and error, which may be full. The loop
-//! stands still meanwhile, so the wait for the reader is short. Log lines are written by `stderr`.
+//! Writes the content of a template to a fifo, a terminal, or our own standard output and error, which may be full. The
+//! loop stands still meanwhile, so the wait for the reader is short. Log lines are written by `stderr`.
 
 use std::io;
 use std::os::fd::BorrowedFd;

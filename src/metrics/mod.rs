@@ -1,6 +1,6 @@
-//! What is counted and measured for telemetry, and the formats of its receivers. Holds counters and durations; gauges are
-//! the state of a moment and come with each reading. Sends nothing, reads no clock, and knows no resource: the series are
-//! as many as the labels that its callers take from the configuration.
+//! What is counted and measured for telemetry, and the formats of its receivers. Holds counters and durations; gauges
+//! are the state of a moment and come with each reading. Sends nothing, reads no clock, and knows no resource: the
+//! series are as many as the labels that its callers take from the configuration.
 
 pub mod inmem;
 pub mod lines;

@@ -1,5 +1,5 @@
-//! Decides about the child of a resource: when it is reloaded, stopped and started again. Never touches a process: it takes
-//! events and returns effects. When a resource starts its child, and when it retries, is decided in `resource`.
+//! Decides about the child of a resource: when it is reloaded, stopped and started again. Never touches a process: it
+//! takes events and returns effects. When a resource starts its child, and when it retries, is decided in `resource`.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Files that are replaced together (`commit = "together"`): all are staged and checked before the first is renamed, and a
-//! rename that fails puts back those before it. The reloads that follow are those of `resource`. Touches no file.
+//! Files that are replaced together (`commit = "together"`): all are staged and checked before the first is renamed,
+//! and a rename that fails puts back those before it. The reloads that follow are those of `resource`. Touches no file.
 
 use std::time::Instant;
 

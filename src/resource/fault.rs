@@ -1,5 +1,5 @@
-//! The failures of a resource at present. A repeated failure is logged when it begins, when it changes and when it ends, not
-//! at every retry. Knows nothing of the retries.
+//! The failures of a resource at present. A repeated failure is logged when it begins, when it changes and when it
+//! ends, not at every retry. Knows nothing of the retries.
 
 use super::{Fault, Plan};
 use crate::log::{Level, Line};

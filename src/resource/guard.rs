@@ -1,5 +1,5 @@
-//! Whether an update may act on the present keys: too few keys, too many that have gone, or one that is missing are more
-//! probably an accident of the store than a wish. Judges figures and never sees a key.
+//! Whether an update may act on the present keys: too few keys, too many that have gone, or one that is missing are
+//! more probably an accident of the store than a wish. Judges figures and never sees a key.
 
 use crate::config::Guard;
 

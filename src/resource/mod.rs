@@ -1,5 +1,6 @@
-//! Decides what one resource does next: when to render, what to stage, check, install and reload, when to start the child,
-//! and when to retry. Never touches files, processes or the clock and never logs: it takes events and returns effects.
+//! Decides what one resource does next: when to render, what to stage, check, install and reload, when to start the
+//! child, and when to retry. Never touches files, processes or the clock and never logs: it takes events and returns
+//! effects.
 
 mod child;
 mod commit;

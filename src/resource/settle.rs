@@ -1,5 +1,5 @@
-//! How long an update waits for more changes: until the keys have settled, and then a random time. Says when it may begin.
-//! Knows nothing of files and commands, and reads no clock.
+//! How long an update waits for more changes: until the keys have settled, and then a random time. Says when it may
+//! begin. Knows nothing of files and commands, and reads no clock.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The last complete keys of a resource, one layer for each backend, with the origin that they belong to and the time of
-//! the update. Encodes piece by piece, so that many keys hold nothing up. Knows no backend: the origin is a number.
+//! The last complete keys of a resource, one layer for each backend, with the origin that they belong to and the time
+//! of the update. Encodes piece by piece, so that many keys hold nothing up. Knows no backend: the origin is a number.
 
 use std::ops::Bound;
 use std::rc::Rc;

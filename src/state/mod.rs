@@ -1,5 +1,5 @@
-//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, and the reloads that
-//! it owes. Encodes and decodes; all input may be damaged or foreign. The files are written and read by
+//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, and the reloads
+//! that it owes. Encodes and decodes; all input may be damaged or foreign. The files are written and read by
 //! `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
 
 pub mod debts;
@@ -15,9 +15,9 @@ pub fn is_one(beginning: &[u8]) -> bool {
     ["keys", "guard", "reloads"].iter().any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
 }
 
-/// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash functions
-/// of std may change with a release, and those of ring are only in builds with TLS. It does not hold against an attacker:
-/// the directory is ours alone.
+/// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash
+/// functions of std may change with a release, and those of ring are only in builds with TLS. It does not hold against
+/// an attacker: the directory is ours alone.
 #[derive(Clone, Copy, Debug)]
 struct Sum(u64);
 

@@ -1,5 +1,5 @@
-//! Where the keys of a resource come from, as a number: equal for equal stores, nodes, prefixes and keys. Secrets are no part
-//! of it, and neither is how often or in which way a store is read.
+//! Where the keys of a resource come from, as a number: equal for equal stores, nodes, prefixes and keys. Secrets are
+//! no part of it, and neither is how often or in which way a store is read.
 
 use super::{fnv, push};
 use crate::config::{Backend, Kind};
@@ -51,14 +51,16 @@ fn texts_of(kind: &Kind) -> Vec<String> {
             with(nodes(&zookeeper.nodes, &zookeeper.srv_record), &[("chroot", &zookeeper.chroot)])
         }
         Kind::Nats(nats) => with(nodes(&nats.nodes, ""), &[("bucket", &nats.bucket)]),
-        // Which of its options name the store is not known, nor which is a password: all of them count, and none is told.
+        // Which of its options name the store is not known, nor which is a password: all of them count, and none is
+        // told.
         Kind::Plugin(plugin) => {
             vec![plugin.path.display().to_string(), format!("config {:016x}", fnv(plugin.config.as_bytes()))]
         }
     }
 }
 
-/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character. An
+/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character.
+/// An
 /// `@` in the path behind a host and its port belongs to the path.
 fn without_credentials(text: &str) -> Vec<u8> {
     let Some((scheme, rest)) = text.split_once("://") else { return text.as_bytes().to_vec() };

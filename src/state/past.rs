@@ -1,5 +1,5 @@
-//! The number of keys that the last accepted update of a resource had, with the origin that it belongs to. Has no key in
-//! it, so that it may also be written where the keys themselves may not.
+//! The number of keys that the last accepted update of a resource had, with the origin that it belongs to. Has no key
+//! in it, so that it may also be written where the keys themselves may not.
 
 use super::{sealed, unsealed};
 

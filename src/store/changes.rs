@@ -1,5 +1,5 @@
-//! The keys whose merged value has changed since the last look: what an update may have to render again. Knows keys only,
-//! no values, and gives up counting where rendering everything is cheaper.
+//! The keys whose merged value has changed since the last look: what an update may have to render again. Knows keys
+//! only, no values, and gives up counting where rendering everything is cheaper.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

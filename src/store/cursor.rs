@@ -1,5 +1,5 @@
-//! A position in the merged layers. It moves forward: to the next key, or past all keys below a directory. Copies neither
-//! keys nor values.
+//! A position in the merged layers. It moves forward: to the next key, or past all keys below a directory. Copies
+//! neither keys nor values.
 
 use std::collections::btree_map;
 use std::ops::Bound;

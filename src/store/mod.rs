@@ -1,5 +1,5 @@
-//! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither where keys come from nor
-//! templates.
+//! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither where keys come from
+//! nor templates.
 
 pub mod changes;
 mod cursor;

@@ -1,5 +1,5 @@
-//! Go's path.Match on bytes: `*` and `?` do not match `/`; `[a-z]`, `[^a]`, `\x`. The whole pattern is checked when it is
-//! built, so that a malformed pattern is an error for any keys.
+//! Go's path.Match on bytes: `*` and `?` do not match `/`; `[a-z]`, `[^a]`, `\x`. The whole pattern is checked when it
+//! is built, so that a malformed pattern is an error for any keys.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! For tests: a store, an environment over it, and expressions to ask them with. The world is in `fixture/world.rs`. The expressions are the
-//! language's own, without operators: `getv("/a")|split:","|first`, `m.Set("k", 1)`.
+//! For tests: a store, an environment over it, and expressions to ask them with. The world is in `fixture/world.rs`.
+//! The expressions are the language's own, without operators: `getv("/a")|split:","|first`, `m.Set("k", 1)`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,7 +1,8 @@
 //! remco's template language: a front end of our own, compiled onto upon. Accesses the machine only through [`World`].
 //!
 //! The rooms, from the ground up; each uses only those before it: `world`, `limits`, `source` and `reads`, `value`,
-//! `builtin` (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run` (renders it).
+//! `builtin` (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run`
+//! (renders it).
 
 mod builtin;
 mod compile;

@@ -1,6 +1,6 @@
-//! What a render reads: the keys, patterns and directories by function, and whether it asks the machine. An update compares
-//! this with the changed keys, and renders only the templates that a change can reach; `--explain` shows it. Every read of
-//! the store in the language goes through [`Recorder`], so that no function can read without a record.
+//! What a render reads: the keys, patterns and directories by function, and whether it asks the machine. An update
+//! compares this with the changed keys, and renders only the templates that a change can reach; `--explain` shows it.
+//! Every read of the store in the language goes through [`Recorder`], so that no function can read without a record.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,6 +1,6 @@
-//! YAML 1.1 as read by Go's yaml.v2: parses a text into a tree, and resolves aliases and merge keys. `parser` and `scanner`
-//! own the syntax. Neither templates nor keys of a store are known here, nor the layout of a written document, except for
-//! the style of one text (`style`).
+//! YAML 1.1 as read by Go's yaml.v2: parses a text into a tree, and resolves aliases and merge keys. `parser` and
+//! `scanner` own the syntax. Neither templates nor keys of a store are known here, nor the layout of a written
+//! document, except for the style of one text (`style`).
 
 pub mod parser;
 mod resolve;

@@ -1,5 +1,5 @@
-//! Parses the tokens of a YAML text into events: scalars, and the begin and end of lists and maps. The grammar is that of
-//! libyaml 0.2.5. Does not read behind the first document, and does not interpret scalars and tags.
+//! Parses the tokens of a YAML text into events: scalars, and the begin and end of lists and maps. The grammar is that
+//! of libyaml 0.2.5. Does not read behind the first document, and does not interpret scalars and tags.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

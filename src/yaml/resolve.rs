@@ -1,5 +1,5 @@
-//! The type and value of a plain scalar, by its form (null, boolean, number, or else text) and its tag, as in Go's yaml.v2.
-//! Knows neither quotes nor the document.
+//! The type and value of a plain scalar, by its form (null, boolean, number, or else text) and its tag, as in Go's
+//! yaml.v2. Knows neither quotes nor the document.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 

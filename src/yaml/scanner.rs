@@ -1,6 +1,6 @@
-//! Cuts a YAML text into tokens. The rules are those of libyaml 0.2.5, from which Go's yaml packages were ported, with its
-//! limits: a key without a `?` stands on one line and has 1024 characters at most.
-//! The text is UTF-8 without control characters. `parser` combines the tokens.
+//! Cuts a YAML text into tokens. The rules are those of libyaml 0.2.5, from which Go's yaml packages were ported, with
+//! its limits: a key without a `?` stands on one line and has 1024 characters at most. The text is UTF-8 without
+//! control characters. `parser` combines the tokens.
 
 mod properties;
 mod scalars;

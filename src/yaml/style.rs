@@ -1,5 +1,5 @@
-//! The style of one text in a written document: plain, quoted or as a block, by the rules of Go's yaml.v3. Knows nothing of
-//! the place in the document.
+//! The style of one text in a written document: plain, quoted or as a block, by the rules of Go's yaml.v3. Knows
+//! nothing of the place in the document.
 
 use std::fmt::Write;
 

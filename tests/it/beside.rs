@@ -1,6 +1,6 @@
-//! A store that nobody reaches, that is frozen, drips, shakes hands for ever or whose name nobody knows, beside a healthy
-//! one: nothing of the healthy one waits, nor does a signal. The limits of the sick one are an hour: a loop that waited for
-//! it would wait longer than any test.
+//! A store that nobody reaches, that is frozen, drips, shakes hands for ever or whose name nobody knows, beside a
+//! healthy one: nothing of the healthy one waits, nor does a signal. The limits of the sick one are an hour: a loop
+//! that waited for it would wait longer than any test.
 
 use rustix::process::Signal;
 

@@ -1,5 +1,5 @@
-//! Commands of the user's that take too long: they are ended with all that they started, nothing waits for them but what
-//! has to, and the error says so.
+//! Commands of the user's that take too long: they are ended with all that they started, nothing waits for them but
+//! what has to, and the error says so.
 
 use std::path::Path;
 

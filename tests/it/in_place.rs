@@ -1,4 +1,5 @@
-//! Files that cannot be replaced, in directories that cannot be written: what a container runtime makes of a mounted file.
+//! Files that cannot be replaced, in directories that cannot be written: what a container runtime makes of a mounted
+//! file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

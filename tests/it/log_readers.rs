@@ -1,5 +1,5 @@
-//! Standard error as a log with every kind of reader: one that stops, drips, ends or comes back. No update waits for it,
-//! no line is torn, and lines that are lost are told. What is in the lines is in `logs`.
+//! Standard error as a log with every kind of reader: one that stops, drips, ends or comes back. No update waits for
+//! it, no line is torn, and lines that are lost are told. What is in the lines is in `logs`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};

@@ -1,5 +1,5 @@
-//! The real program, with real signals, real children and real servers. Needs etcd, redis, haproxy, nginx, dnsmasq, openssl, curl,
-//! strace and unshare; `scripts/test` installs them.
+//! The real program, with real signals, real children and real servers. Needs etcd, redis, haproxy, nginx, dnsmasq,
+//! openssl, curl, strace and unshare; `scripts/test` installs them.
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 

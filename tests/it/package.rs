@@ -1,5 +1,6 @@
-//! The packages of scripts/package as their tools take them: dpkg installs, upgrades and removes the one of Debian in a root
-//! of its own, buildah loads the images, tar unpacks the archive. Also the recipes for other systems, and the workflows.
+//! The packages of scripts/package as their tools take them: dpkg installs, upgrades and removes the one of Debian in a
+//! root of its own, buildah loads the images, tar unpacks the archive. Also the recipes for other systems, and the
+//! workflows.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

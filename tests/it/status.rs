@@ -1,4 +1,5 @@
-//! The status file and `--status`: what they say of a running program, exit codes, the lock, and files that cannot be written.
+//! The status file and `--status`: what they say of a running program, exit codes, the lock, and files that cannot be
+//! written.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

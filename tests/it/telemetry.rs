@@ -1,4 +1,5 @@
-//! Telemetry: what is counted in a run, and each receiver with a real peer. A peer that is not installed is skipped and named.
+//! Telemetry: what is counted in a run, and each receiver with a real peer. A peer that is not installed is skipped and
+//! named.
 
 use std::collections::BTreeMap;
 use std::fs;

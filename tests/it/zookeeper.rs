@@ -1,5 +1,5 @@
-//! The backend zookeeper, on real servers: reading, watching, users, TLS, and what may happen to a server and to the way to
-//! it meanwhile. Tests that leave the server alone share one, each below a node of its own.
+//! The backend zookeeper, on real servers: reading, watching, users, TLS, and what may happen to a server and to the
+//! way to it meanwhile. Tests that leave the server alone share one, each below a node of its own.
 
 use crate::support::{
     Acl, Config, Fault, FaultProxy, LIMIT, LIST, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient,

@@ -1,5 +1,5 @@
-//! All keys below one key of Consul, as an answer had them, and what became of them by the next answer. Knows the names in
-//! the store, neither requests nor time.
+//! All keys below one key of Consul, as an answer had them, and what became of them by the next answer. Knows the names
+//! in the store, neither requests nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

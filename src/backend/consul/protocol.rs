@@ -1,7 +1,7 @@
-//! Consul as a protocol: for each key of the resources one request that reads all below it, then requests that wait for a
-//! newer index, whose answers are compared with what was there. Resources share the requests for equal keys. Bytes are
-//! `wire`'s business, names and differences `listing`'s, what a node is asked beside keys `checks`', nodes and pauses the
-//! driver's.
+//! Consul as a protocol: for each key of the resources one request that reads all below it, then requests that wait for
+//! a newer index, whose answers are compared with what was there. Resources share the requests for equal keys. Bytes
+//! are `wire`'s business, names and differences `listing`'s, what a node is asked beside keys `checks`', nodes and
+//! pauses the driver's.
 
 mod checks;
 

@@ -1,5 +1,5 @@
-//! What Consul's key-value store is asked over HTTP, and what it answers: paths, and the list of keys as it comes in pieces,
-//! so that an answer is never in memory as a whole. Opens no connection and decides nothing.
+//! What Consul's key-value store is asked over HTTP, and what it answers: paths, and the list of keys as it comes in
+//! pieces, so that an answer is never in memory as a whole. Opens no connection and decides nothing.
 //!
 //! Source: the HTTP API of Consul, and what 1.8 was seen to send.
 

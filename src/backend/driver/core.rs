@@ -1,5 +1,5 @@
-//! The pure half of a driver: selects the node, the pause after a failure, and the subscribers that get reports of a failure
-//! and of its end. Makes no call and reads no clock.
+//! The pure half of a driver: selects the node, the pause after a failure, and the subscribers that get reports of a
+//! failure and of its end. Makes no call and reads no clock.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

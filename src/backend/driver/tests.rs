@@ -1,5 +1,5 @@
-//! Drivers without a network: protocols that ask for nothing, and the time of a one-shot run. Calls and their failures are
-//! tested with real servers, in tests/it.
+//! Drivers without a network: protocols that ask for nothing, and the time of a one-shot run. Calls and their failures
+//! are tested with real servers, in tests/it.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! One call of a driver, whether it is an HTTP request or a connection with the protocol's own bytes: what to poll for, when
-//! it is due, and its turn. Does not know which protocol it belongs to.
+//! One call of a driver, whether it is an HTTP request or a connection with the protocol's own bytes: what to poll for,
+//! when it is due, and its turn. Does not know which protocol it belongs to.
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! The credentials file of NATS: the user's JWT and the seed of its key (NKEY). Reads the text of the file. Opens no file
-//! and signs nothing.
+//! The credentials file of NATS: the user's JWT and the seed of its key (NKEY). Reads the text of the file. Opens no
+//! file and signs nothing.
 
 use crate::config::Secret;
 

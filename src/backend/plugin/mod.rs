@@ -1,5 +1,5 @@
-//! Plugins: a program of the user's is asked for keys over its pipes. Makes the configuration into a driver, and knows which
-//! values of it are secrets. `wire` knows the messages, `protocol` their order.
+//! Plugins: a program of the user's is asked for keys over its pipes. Makes the configuration into a driver, and knows
+//! which values of it are secrets. `wire` knows the messages, `protocol` their order.
 
 mod protocol;
 mod wire;

@@ -1,5 +1,5 @@
-//! The messages of the plugin protocol, bytes to values: JSON-RPC 1.0 as Go's `net/rpc/jsonrpc` speaks it, an object for each
-//! call and for each reply. Sends nothing, and knows no order of calls.
+//! The messages of the plugin protocol, bytes to values: JSON-RPC 1.0 as Go's `net/rpc/jsonrpc` speaks it, an object
+//! for each call and for each reply. Sends nothing, and knows no order of calls.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Follows the cursors of one SCAN, and notices a server whose pages have no end. Holds two cursors however many there are,
-//! and asks for nothing.
+//! Follows the cursors of one SCAN, and notices a server whose pages have no end. Holds two cursors however many there
+//! are, and asks for nothing.
 
 use crate::cut;
 use crate::store::Bytes;

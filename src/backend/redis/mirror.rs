@@ -1,5 +1,5 @@
-//! The keys of one resource as Redis holds them, by their names in the store: what a change of one key changes there. Several
-//! keys may share a name (`app` and `/app`). Asks no server.
+//! The keys of one resource as Redis holds them, by their names in the store: what a change of one key changes there.
+//! Several keys may share a name (`app` and `/app`). Asks no server.
 
 use std::collections::BTreeMap;
 

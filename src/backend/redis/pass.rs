@@ -1,5 +1,5 @@
-//! One read of all keys of a resource: each key itself, and where it holds nothing, the keys below it page by page. Every key
-//! is asked for once, however often the server names it. Sends nothing.
+//! One read of all keys of a resource: each key itself, and where it holds nothing, the keys below it page by page.
+//! Every key is asked for once, however often the server names it. Sends nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,6 +1,6 @@
-//! Redis as a protocol: one connection for commands, and where changes are watched, one for the channels that tell of them.
-//! Decides when what is asked, and what becomes of failures. What is read is `pass`'s business, what changes `round`'s; the
-//! parts below open connections, take replies and watch.
+//! Redis as a protocol: one connection for commands, and where changes are watched, one for the channels that tell of
+//! them. Decides when what is asked, and what becomes of failures. What is read is `pass`'s business, what changes
+//! `round`'s; the parts below open connections, take replies and watch.
 
 mod connections;
 mod replies;

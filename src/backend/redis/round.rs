@@ -1,5 +1,5 @@
-//! What changes of single keys mean for the resources that want them: which keys are asked for again, and what their values
-//! change in each store, once all of them have come. Sends nothing.
+//! What changes of single keys mean for the resources that want them: which keys are asked for again, and what their
+//! values change in each store, once all of them have come. Sends nothing.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What a resource wants of Redis: its keys and the patterns of those below them, the channels that tell of their changes,
-//! and what a key is called in the store. Reads nothing.
+//! What a resource wants of Redis: its keys and the patterns of those below them, the channels that tell of their
+//! changes, and what a key is called in the store. Reads nothing.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! Redis' serialization protocol, version 2 (RESP2): commands become bytes, and bytes become replies. Reads pieces of any
-//! size within a limit of memory. Knows no command and no connection.
+//! Redis' serialization protocol, version 2 (RESP2): commands become bytes, and bytes become replies. Reads pieces of
+//! any size within a limit of memory. Knows no command and no connection.
 
 use std::fmt;
 

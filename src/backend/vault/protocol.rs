@@ -1,6 +1,6 @@
-//! Vault as a protocol: one login for all resources, then for each of them a round of requests that lists and reads its keys.
-//! Token and leases are `session`'s business, bytes `wire`'s, which path a key stands for `round`'s, nodes and pauses the
-//! driver's.
+//! Vault as a protocol: one login for all resources, then for each of them a round of requests that lists and reads its
+//! keys. Token and leases are `session`'s business, bytes `wire`'s, which path a key stands for `round`'s, nodes and
+//! pauses the driver's.
 
 mod session;
 

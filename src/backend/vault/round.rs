@@ -1,5 +1,5 @@
-//! One read of all keys of a resource: which paths of Vault its keys stand for, what is still to be listed and read, and what
-//! came. Makes no request and knows no time.
+//! One read of all keys of a resource: which paths of Vault its keys stand for, what is still to be listed and read,
+//! and what came. Makes no request and knows no time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

@@ -1,6 +1,7 @@
-//! ZooKeeper as a protocol: one session for all resources that share it, made again on the next node when its connection is
-//! lost. Reads the nodes below keys, many at a time, sets watches before it reads, and rereads single nodes when they change.
-//! After every connection all that is watched is read again. What a resource has is `subscription`'s, what bytes mean `wire`'s.
+//! ZooKeeper as a protocol: one session for all resources that share it, made again on the next node when its
+//! connection is lost. Reads the nodes below keys, many at a time, sets watches before it reads, and rereads single
+//! nodes when they change. After every connection all that is watched is read again. What a resource has is
+//! `subscription`'s, what bytes mean `wire`'s.
 
 mod answers;
 mod events;

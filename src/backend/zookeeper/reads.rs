@@ -1,5 +1,5 @@
-//! Which nodes of the tree are to be asked about: each once for all resources that want it, in which order, and what is to be
-//! asked of it again because it changed meanwhile. Knows neither bytes nor what the answers mean.
+//! Which nodes of the tree are to be asked about: each once for all resources that want it, in which order, and what is
+//! to be asked of it again because it changed meanwhile. Knows neither bytes nor what the answers mean.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

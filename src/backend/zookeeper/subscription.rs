@@ -1,6 +1,6 @@
-//! What one resource wants of a ZooKeeper tree and has of it: which nodes there are below its keys, their values, and what has
-//! changed since that was last reported. Only nodes without children have values. Asks for nothing and knows neither bytes
-//! nor time.
+//! What one resource wants of a ZooKeeper tree and has of it: which nodes there are below its keys, their values, and
+//! what has changed since that was last reported. Only nodes without children have values. Asks for nothing and knows
+//! neither bytes nor time.
 
 use std::collections::BTreeMap;
 use std::mem;

@@ -1,5 +1,6 @@
-//! ZooKeeper's bytes: requests become frames, and what a server sends becomes frames, replies and events (jute, big-endian, as
-//! ZooKeeper 3.4 to 3.9 write it). Bounded, and no bytes make it panic. Decides nothing and keeps no session.
+//! ZooKeeper's bytes: requests become frames, and what a server sends becomes frames, replies and events (jute,
+//! big-endian, as ZooKeeper 3.4 to 3.9 write it). Bounded, and no bytes make it panic. Decides nothing and keeps no
+//! session.
 
 use std::fmt;
 use std::rc::Rc;

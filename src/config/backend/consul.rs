@@ -1,5 +1,5 @@
-//! The options of Consul: struct, rows and parser, and what the environment variables of Consul's own client say where the
-//! configuration says nothing. Resolves no name and reads no file.
+//! The options of Consul: struct, rows and parser, and what the environment variables of Consul's own client say where
+//! the configuration says nothing. Resolves no name and reads no file.
 
 use std::path::PathBuf;
 use std::time::Duration;

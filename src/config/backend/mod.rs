@@ -1,6 +1,6 @@
-//! The backends of a resource: which there are, in which order they are merged, and how the tables of a resource overlay
-//! those of `default_backends`: key by key, anew for every resource. One file a store holds its options, its rows and its
-//! parser. Connects to nothing.
+//! The backends of a resource: which there are, in which order they are merged, and how the tables of a resource
+//! overlay those of `default_backends`: key by key, anew for every resource. One file a store holds its options, its
+//! rows and its parser. Connects to nothing.
 
 pub(super) mod address;
 pub(super) mod consul;

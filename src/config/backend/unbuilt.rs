@@ -1,5 +1,5 @@
-//! What of a backend this build cannot do: a store that was left out, or TLS. Reports it where the configuration asks for it.
-//! Knows no filters and no telemetry.
+//! What of a backend this build cannot do: a store that was left out, or TLS. Reports it where the configuration asks
+//! for it. Knows no filters and no telemetry.
 
 use super::Kind;
 use crate::config::build::{NO_STORE, NO_TLS};

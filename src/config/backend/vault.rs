@@ -1,5 +1,5 @@
-//! The options of Vault: struct, rows and parser, and what the environment variables of Vault's own client say where the
-//! configuration says nothing. Resolves no name and reads no file.
+//! The options of Vault: struct, rows and parser, and what the environment variables of Vault's own client say where
+//! the configuration says nothing. Resolves no name and reads no file.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! Compares the tables of docs/configuration.md and the manual page docs/remco.5 with the rows of the keys.
-//! `UPDATE_SNAPSHOTS=1` writes them. A table stands below a line `<!-- keys of PATH -->`, where PATH is that of its schema.
+//! `UPDATE_SNAPSHOTS=1` writes them. A table stands below a line `<!-- keys of PATH -->`, where PATH is that of its
+//! schema.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The file with the last keys of a resource on its way: compared with the old one, and replaced if they differ, a piece in
-//! each turn of the loop, and not more often than every ten seconds. The bytes are `state::keys`'s.
+//! The file with the last keys of a resource on its way: compared with the old one, and replaced if they differ, a
+//! piece in each turn of the loop, and not more often than every ten seconds. The bytes are `state::keys`'s.
 
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -56,8 +56,8 @@ enum Work {
     Installing(NewFile),
 }
 
-/// A file is not begun earlier after the last one: a store that keeps changing would have all its keys written with every
-/// change.
+/// A file is not begun earlier after the last one: a store that keeps changing would have all its keys written with
+/// every change.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// How many bytes are encoded and written in one turn. More are some 1 ms.
@@ -71,8 +71,8 @@ impl KeysFile {
         KeysFile { dir, name, origin, layers, wanted: None, work: Work::Nothing, at: now, is_failing: false }
     }
 
-    /// The keys are those of an update that has succeeded. `held`: the same, if they are to be written even if they have
-    /// changed since. `since`: when it succeeded, in seconds since 1970.
+    /// The keys are those of an update that has succeeded. `held`: the same, if they are to be written even if they
+    /// have changed since. `since`: when it succeeded, in seconds since 1970.
     pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
         self.wanted = Some(Wanted { keys, _held: held, since });
     }

@@ -1,5 +1,5 @@
-//! Successions by hand, and thousands of random ones compared with a naive model that forgets nothing. Starts no process:
-//! the tests of exec mode do.
+//! Successions by hand, and thousands of random ones compared with a naive model that forgets nothing. Starts no
+//! process: the tests of exec mode do.
 
 use super::*;
 use crate::random::Random;

@@ -63,7 +63,8 @@ impl Unit {
         left.map(|termination| Terminating { unit: self.number, resource: self.config.name.clone(), termination })
     }
 
-    /// The line about a command that has succeeded. Its text is only in the line at level debug: it may contain a secret.
+    /// The line about a command that has succeeded. Its text is only in the line at level debug: it may contain a
+    /// secret.
     fn succeeded(&self, job: Job, took: Duration) -> Line {
         let line = |level, t: Option<usize>| {
             let line = Line::new(level, format!("{} has succeeded", name_of(job)));

@@ -1,5 +1,5 @@
-//! What telemetry and the status file get to know of a resource: its events as they pass, and its state when that is asked
-//! for. Counting is `record`'s, and nothing is kept here where neither is configured.
+//! What telemetry and the status file get to know of a resource: its events as they pass, and its state when that is
+//! asked for. Counting is `record`'s, and nothing is kept here where neither is configured.
 
 use std::cell::RefCell;
 use std::rc::Rc;

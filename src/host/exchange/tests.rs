@@ -1,5 +1,5 @@
-//! What the door rests on, seen from inside ureq (which is pinned for that), and exchanges over a pair of sockets in one
-//! thread. Servers that behave in every way are in `tests/client.rs`.
+//! What the door rests on, seen from inside ureq (which is pinned for that), and exchanges over a pair of sockets in
+//! one thread. Servers that behave in every way are in `tests/client.rs`.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! The attributes of a file: owner, mode, access control list, extended attributes. Reads those of the old file and copies
-//! them to the new one, always through descriptors of open files.
+//! The attributes of a file: owner, mode, access control list, extended attributes. Reads those of the old file and
+//! copies them to the new one, always through descriptors of open files.
 
 use std::fs::File;
 use std::io;

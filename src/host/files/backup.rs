@@ -1,5 +1,5 @@
-//! The backup of a destination (`backup = true`): the old file has the name of the destination and `.bak` before a byte of
-//! the destination changes. Does not write to the destination itself.
+//! The backup of a destination (`backup = true`): the old file has the name of the destination and `.bak` before a byte
+//! of the destination changes. Does not write to the destination itself.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,5 +1,5 @@
-//! The identity of a path: the device and inode of its file, or the directory and name that a missing file will get. Opens
-//! no file; `config` compares identities.
+//! The identity of a path: the device and inode of its file, or the directory and name that a missing file will get.
+//! Opens no file; `config` compares identities.
 
 use std::path::{Path, PathBuf};
 

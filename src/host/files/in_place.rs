@@ -1,5 +1,6 @@
-//! Writes into files that cannot be replaced: bind-mounted files, and files in directories that we may not write to. Space
-//! is reserved before a byte changes, and the old bytes are restored if writing fails all the same. Does not decide when.
+//! Writes into files that cannot be replaced: bind-mounted files, and files in directories that we may not write to.
+//! Space is reserved before a byte changes, and the old bytes are restored if writing fails all the same. Does not
+//! decide when.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

@@ -1,5 +1,5 @@
-//! Resolves the path of a destination to an open directory and a name in it. Follows symbolic links, except for those of
-//! other users in shared directories. Opens only directories, and writes nothing.
+//! Resolves the path of a destination to an open directory and a name in it. Follows symbolic links, except for those
+//! of other users in shared directories. Opens only directories, and writes nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

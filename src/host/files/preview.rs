@@ -1,5 +1,5 @@
-//! What installing a result would change, without writing: the present file, and the mode and owner that the new one would
-//! have. Makes the file that a check command needs for that in a private directory. Shows nothing.
+//! What installing a result would change, without writing: the present file, and the mode and owner that the new one
+//! would have. Makes the file that a check command needs for that in a private directory. Shows nothing.
 
 use std::fs;
 use std::io::{self, Read, Write};

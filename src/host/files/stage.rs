@@ -1,5 +1,5 @@
-//! Files that hold a result until it is checked and installed: beside the destination, in a private directory, or in memory.
-//! Creates, names, locks, sweeps and removes them. Does not look at their content.
+//! Files that hold a result until it is checked and installed: beside the destination, in a private directory, or in
+//! memory. Creates, names, locks, sweeps and removes them. Does not look at their content.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

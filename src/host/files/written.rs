@@ -1,5 +1,5 @@
-//! What a destination held when it was last written or compared, and whether it still does: a digest of the bytes, and the
-//! state of the file. Compares, and writes nothing.
+//! What a destination held when it was last written or compared, and whether it still does: a digest of the bytes, and
+//! the state of the file. Compares, and writes nothing.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};

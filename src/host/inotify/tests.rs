@@ -1,5 +1,5 @@
-//! Watches of real files, directories and symlinks. The kernel queues an event while the call that causes it runs, so no
-//! test waits.
+//! Watches of real files, directories and symlinks. The kernel queues an event while the call that causes it runs, so
+//! no test waits.
 
 use super::*;
 use crate::host::files::tests::Folder;

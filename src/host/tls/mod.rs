@@ -1,6 +1,6 @@
-//! TLS of a connection by rustls: the client's certificate and a session without a socket. Files that have changed are read
-//! again, so that the next connection uses a renewed certificate. `trust` selects the authorities, `words` describes errors.
-//! Knows nothing of HTTP and never waits.
+//! TLS of a connection by rustls: the client's certificate and a session without a socket. Files that have changed are
+//! read again, so that the next connection uses a renewed certificate. `trust` selects the authorities, `words`
+//! describes errors. Knows nothing of HTTP and never waits.
 
 mod trust;
 mod words;

@@ -1,6 +1,6 @@
 //! The authorities that a client trusts: `client_ca_keys`, else those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the
-//! system's bundle where Go looks for it, else the built-in list. Reads the files again when they change; clients with the
-//! same authorities share them. Knows no connection.
+//! system's bundle where Go looks for it, else the built-in list. Reads the files again when they change; clients with
+//! the same authorities share them. Knows no connection.
 
 use std::env;
 use std::ffi::OsStr;

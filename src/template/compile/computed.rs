@@ -1,5 +1,5 @@
-//! The files that computed includes name: compiled when a render first asks for them, kept in the library until a render
-//! does not, and charged to each render that uses them.
+//! The files that computed includes name: compiled when a render first asks for them, kept in the library until a
+//! render does not, and charged to each render that uses them.
 
 use std::path::Path;
 use std::rc::Rc;

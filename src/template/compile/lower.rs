@@ -1,5 +1,5 @@
-//! Lowers a template, with every file it names, to a program: control flow becomes upon's source, all else numbered nodes,
-//! and this source asks for the first node of each line of them. Evaluates nothing.
+//! Lowers a template, with every file it names, to a program: control flow becomes upon's source, all else numbered
+//! nodes, and this source asks for the first node of each line of them. Evaluates nothing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -1,6 +1,6 @@
-//! Parses expressions. Precedence, from loose to tight, as in pongo2's parser_expression.go:
-//! `and or` (one level, grouped to the right); `== != < ..` (grouped to the right) and `in`; `+ -` with one sign and one
-//! `not` before the first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
+//! Parses expressions. Precedence, from loose to tight, as in pongo2's parser_expression.go: `and or` (one level,
+//! grouped to the right); `== != < ..` (grouped to the right) and `in`; `+ -` with one sign and one `not` before the
+//! first operand; `* / %`; `^` (grouped to the right); a path or literal with its filters.
 
 use crate::template::builtin::functions;
 use crate::template::source::{Error, Span};

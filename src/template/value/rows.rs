@@ -1,5 +1,5 @@
-//! The rows that a `for` iterates over: the items of a list, the bytes of a text, the entries of a map, in either order.
-//! Does not open scopes and does not know `forloop`.
+//! The rows that a `for` iterates over: the items of a list, the bytes of a text, the entries of a map, in either
+//! order. Does not open scopes and does not know `forloop`.
 
 use std::rc::Rc;
 

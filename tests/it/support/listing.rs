@@ -1,5 +1,5 @@
-//! What the tests of the stores do with a configuration that renders all its keys into the file `out`. Also the samples, run
-//! into a folder. Starts no server.
+//! What the tests of the stores do with a configuration that renders all its keys into the file `out`. Also the
+//! samples, run into a folder. Starts no server.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The recipes of docs/recipes.md and other pages as files and commands: tests write the ones and run the others as they stand there.
-//! Starts no server, and knows nothing of what a recipe is for.
+//! The recipes of docs/recipes.md and other pages as files and commands: tests write the ones and run the others as
+//! they stand there. Starts no server, and knows nothing of what a recipe is for.
 
 use std::path::Path;
 use std::process::Command;

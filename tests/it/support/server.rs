@@ -1,5 +1,6 @@
-//! The process of a server: started with its log in the folder of its data, stopped and killed, and killed by the guard at the
-//! latest. Also where its program is, and a request over HTTP to it. What it serves is the business of each store's file.
+//! The process of a server: started with its log in the folder of its data, stopped and killed, and killed by the guard
+//! at the latest. Also where its program is, and a request over HTTP to it. What it serves is the business of each
+//! store's file.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

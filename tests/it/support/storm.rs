@@ -1,5 +1,5 @@
-//! Storms: many changes of a store, with trouble between them, and quiet points. Knows when what happens, and looks whether the
-//! program's memory grows. What a change and a trouble are is the test's.
+//! Storms: many changes of a store, with trouble between them, and quiet points. Knows when what happens, and looks
+//! whether the program's memory grows. What a change and a trouble are is the test's.
 
 use super::{Config, LIMIT, Random, Remco, TempDir, remco, wait_until};
 

@@ -1,5 +1,5 @@
-//! What a node is asked beside keys: whether it still serves while all waits are silent, and whether it has access control
-//! lists, which hide keys without a word. Reads no keys.
+//! What a node is asked beside keys: whether it still serves while all waits are silent, and whether it has access
+//! control lists, which hide keys without a word. Reads no keys.
 
 use std::time::Instant;
 

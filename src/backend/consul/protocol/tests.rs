@@ -1,5 +1,5 @@
-//! Consul from bytes to requests: what a server sends and what is asked of it, a line each. What the configuration means has
-//! tests of its own.
+//! Consul from bytes to requests: what a server sends and what is asked of it, a line each. What the configuration
+//! means has tests of its own.
 
 use super::*;
 use crate::backend::Change;

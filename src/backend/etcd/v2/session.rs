@@ -2,7 +2,8 @@
 //! next change of each) and what an answer, a failure or a passed deadline means. Opens no connection and reads no
 //! clock: events carry the time. The driver chooses the node and the pause after a failure.
 //!
-//! Each key is read at an index of its own. Its wait starts at the next index, so no change is lost between them. `waits` has the waits.
+//! Each key is read at an index of its own. Its wait starts at the next index, so no change is lost between them.
+//! `waits` has the waits.
 
 mod waits;
 

@@ -1,5 +1,5 @@
-//! NATS from bytes to reports: what a server sends and what is sent to it, a line each. The bytes of operations have tests
-//! of their own.
+//! NATS from bytes to reports: what a server sends and what is sent to it, a line each. The bytes of operations have
+//! tests of their own.
 
 use super::*;
 use crate::backend::protocol::{Failure, FailureKind};

@@ -1,5 +1,5 @@
-//! The two connections of a Redis: they are opened and closed, name the user first, and are given up when a reply is late.
-//! Gives replies on to who asked; what they mean is not known here.
+//! The two connections of a Redis: they are opened and closed, name the user first, and are given up when a reply is
+//! late. Gives replies on to who asked; what they mean is not known here.
 
 use std::time::Instant;
 

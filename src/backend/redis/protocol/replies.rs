@@ -1,5 +1,5 @@
-//! What the replies to commands mean: each is taken by the read or the round of keys that asked for it, and the next command
-//! follows. An error of the server is one of the key, of the resource or of the node. Makes no connection.
+//! What the replies to commands mean: each is taken by the read or the round of keys that asked for it, and the next
+//! command follows. An error of the server is one of the key, of the resource or of the node. Makes no connection.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! A Redis from bytes to commands: what a server sends and what is asked of it, a line each. Its connections are made by the
-//! bench as the driver makes them.
+//! A Redis from bytes to commands: what a server sends and what is asked of it, a line each. Its connections are made
+//! by the bench as the driver makes them.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The connection that changes are told on: whether the server tells of all of them, which channels are subscribed to, and
-//! which keys of which resource a message touches. The keys are read elsewhere.
+//! The connection that changes are told on: whether the server tells of all of them, which channels are subscribed to,
+//! and which keys of which resource a message touches. The keys are read elsewhere.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! The session with a Vault: the login, the life of its token, and that of the leases of dynamic secrets. One request at a
-//! time, before those of a round. Reads no keys.
+//! The session with a Vault: the login, the life of its token, and that of the leases of dynamic secrets. One request
+//! at a time, before those of a round. Reads no keys.
 
 use std::time::{Duration, Instant};
 

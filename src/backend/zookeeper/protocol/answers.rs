@@ -1,5 +1,5 @@
-//! What the frames of a server mean: the answer to a login, and those about nodes, which are taken by all resources that want
-//! them. Sends nothing but what follows an answer.
+//! What the frames of a server mean: the answer to a login, and those about nodes, which are taken by all resources
+//! that want them. Sends nothing but what follows an answer.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;

@@ -1,5 +1,5 @@
-//! A session of ZooKeeper from bytes to reports: what a server sends and what is asked of it, a line each. The frames that a
-//! test sees are read by a reader of its own.
+//! A session of ZooKeeper from bytes to reports: what a server sends and what is asked of it, a line each. The frames
+//! that a test sees are read by a reader of its own.
 
 use std::collections::VecDeque;
 

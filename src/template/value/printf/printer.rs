@@ -1,5 +1,5 @@
-//! The form of each value under a verb and its flags, as Go's fmt prints it. Does not read formats: its caller finds the
-//! directives and their operands.
+//! The form of each value under a verb and its flags, as Go's fmt prints it. Does not read formats: its caller finds
+//! the directives and their operands.
 
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
-//! Sessions as text: each file of `traces/` is one. A line `> EVENT` is an event, the lines below it are the session's actions;
-//! `1 watch /a from 16` is a request to the second node. `UPDATE_SNAPSHOTS=1 cargo test --lib traces` writes the actions; read the
-//! difference before you commit it.
+//! Sessions as text: each file of `traces/` is one. A line `> EVENT` is an event, the lines below it are the session's
+//! actions; `1 watch /a from 16` is a request to the second node. `UPDATE_SNAPSHOTS=1 cargo test --lib traces` writes
+//! the actions; read the difference before you commit it.
 
 use std::fs;
 use std::path::Path;

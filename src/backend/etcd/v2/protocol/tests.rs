@@ -1,5 +1,5 @@
-//! Version 2 from bytes to requests: what a server sends and what is asked of it, a line each. What the session decides has
-//! tests of its own.
+//! Version 2 from bytes to requests: what a server sends and what is asked of it, a line each. What the session decides
+//! has tests of its own.
 
 use std::time::{Duration, Instant};
 

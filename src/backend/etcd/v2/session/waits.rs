@@ -1,5 +1,5 @@
-//! The waits for the next change of each key: which of them is opened next, what an answer means, and the probe of silent
-//! ones. Does not decide what follows a failure.
+//! The waits for the next change of each key: which of them is opened next, what an answer means, and the probe of
+//! silent ones. Does not decide what follows a failure.
 
 use std::time::{Duration, Instant};
 
