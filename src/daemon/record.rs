@@ -168,9 +168,10 @@ impl Record {
     }
 
     fn ended(&mut self, result: Result<(), &str>, at: At) {
-        let job = self.job.take();
+        // A record that began while the command ran does not know which one it was.
+        let (job, (took, exit)) = (self.job.take(), self.run.take().unzip());
         if let Some(job) = job {
-            self.remember(job, result, at);
+            self.remember(job, result, (took.unwrap_or_default(), exit), at);
         }
         match (job, result.is_ok()) {
             (Some(Job::Check(t)), false) => self.not_synced(t, result.err().unwrap_or_default(), at),
@@ -190,8 +191,7 @@ impl Record {
     }
 
     /// Keeps the run of a command that has ended.
-    fn remember(&mut self, job: Job, result: Result<(), &str>, at: At) {
-        let (took, exit) = self.run.take().unzip();
+    fn remember(&mut self, job: Job, result: Result<(), &str>, (took, exit): (Duration, Option<u8>), at: At) {
         let (command, template) = match job {
             Job::Check(t) => ("check command", Some(t)),
             Job::Reload(t) => ("reload command", Some(t)),
@@ -204,7 +204,7 @@ impl Record {
             result: result.err().unwrap_or("succeeded").to_owned(),
             exit,
             ended: at.unix,
-            milliseconds: u64::try_from(took.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         match self.commands.iter_mut().find(|(known, _)| *known == job) {
             Some((_, last)) => *last = run,
@@ -473,5 +473,37 @@ mod tests {
                 "r_reload_failures_total{resource=\"app\"} 2",
             ],
         );
+    }
+
+    #[test]
+    fn the_status_knows_times_and_exit_statuses() {
+        let backends = ["etcd".to_owned()].into_iter();
+        let mut record = Record::new("app".to_owned(), vec!["/a".to_owned()], backends, (State::Starting, 900));
+        // The record began while a command ran: nothing is known of it, also when the next one cannot be started.
+        record.command_ended(Job::Start, (Duration::from_secs(5), 3), at());
+        record.event(&Event::Ended(Err(fault())), at());
+        assert_eq!(record.status(|_| None).commands, []);
+        record.effects(&[Effect::Run(Job::Check(0))], at());
+        record.event(&Event::Ended(Err(fault())), at());
+        let told = record.status(|_| None).commands.remove(0);
+        assert_eq!((told.exit, told.milliseconds, told.ended), (None, 0, 1000));
+        record.effects(&[Effect::Run(Job::Check(0))], at());
+        record.command_ended(Job::Check(0), (Duration::from_millis(12), 137), at());
+        record.event(&Event::Ended(Err(fault())), at());
+        let told = record.status(|_| None).commands.remove(0);
+        assert_eq!((told.exit, told.milliseconds), (Some(137), 12));
+
+        record.is(State::Starting, at());
+        assert_eq!(record.status(|_| None).since, 900, "it is as it was");
+        record.is(State::Failing, at());
+        let error = "failed to parse `a.yml:1:1`: s3cret".to_owned();
+        record.event(&Event::Unreachable { backend: 0, error }, at());
+        let status = record.status(|backend| Some(backend as u64 + 40));
+        assert_eq!((status.state, status.since, status.backends[0].revision), (State::Failing, 1000, Some(40)));
+        assert_eq!(status.backends[0].last_error.as_deref(), Some("failed to parse `a.yml:1:1`; the log says why"));
+        record.event(&Event::Spawned(Ok(())), at());
+        record.event(&Event::ChildExited { how: "it exited with status 2".to_owned(), status: 2 }, at());
+        let child = record.status(|_| None).child.unwrap();
+        assert_eq!((child.running, child.since, child.last_status), (false, Some(1000), Some(2)));
     }
 }
