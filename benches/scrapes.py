@@ -19,7 +19,7 @@ import time
 sys.dont_write_bytecode = True
 
 from measure import ALL, PATIENCE, SHORT, BareWatch, Contender, Etcd, Renames, Running, Table
-from measure import free_port, key, machine, percentile, read, rewrite, status_of, value, wait_until
+from measure import free_port, key, machine, percentile, read, rewrite, status_of, value, wait_until, write
 
 # The rounds of the three states follow each other, so that a busy moment of the machine falls on all of them.
 ROUNDS = 2 if SHORT else 5
@@ -29,6 +29,7 @@ STALLED = 20
 # Between two puts. The puts of a round take as long as its scrapes.
 PAUSE = 0.05
 PUTS = int(SCRAPES / RATE / PAUSE)
+IDLE = 3 if SHORT else 60
 
 
 class Scraper:
@@ -131,6 +132,32 @@ def one_round(work, remco, etcd, port, is_scraping, figures):
     watch.socket.close()
 
 
+def idle(work, remco, etcd):
+    """Wake-ups without telemetry, and with every sink and the status file. Both do nothing at the same time."""
+    receiver, listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+    for one in receiver, listener:
+        one.bind(("127.0.0.1", 0))
+    listener.listen()
+    to = {"statsd": receiver, "statsite": listener}
+    sinks = "".join(f'[telemetry.sinks.{name}]\naddr = "127.0.0.1:{one.getsockname()[1]}"\n' for name, one in to.items())
+    sinks += f'[telemetry.sinks.inmem]\ninterval = 10\nretain = 60\n[telemetry.sinks.textfile]\npath = "{work}/remco.prom"\n'
+    started = []
+    for top, more in [("", ""), (f'status_file = "{work}/status.json"\n', table(free_port()) + sinks)]:
+        folder, command = Contender("remco", remco, "remco").prepare(work, etcd.url, ALL, watch=True, more=more)
+        config = os.path.join(folder, "config")
+        write(config, top + read(config).decode())
+        started.append(Running(folder, command))
+    # What was counted at the start is sent within seconds.
+    time.sleep(min(15, IDLE))
+    switches = lambda: [status_of(running.pid, "voluntary_ctxt_switches") for running in started]
+    before = switches()
+    time.sleep(IDLE)
+    woken = [after - before for after, before in zip(switches(), before)]
+    for running in started:
+        running.stop()
+    return woken
+
+
 def main():
     remco, document = [os.path.abspath(path) for path in sys.argv[1:3]]
     version = subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
@@ -144,6 +171,7 @@ def main():
         for _ in range(ROUNDS):
             for name, is_on, is_scraping in states:
                 one_round(work, remco, etcd, free_port() if is_on else None, is_scraping, measured[name])
+        without, with_all = idle(work, remco, etcd)
         etcd.stop()
     scrapes = ROUNDS * SCRAPES
     titles = {
@@ -163,6 +191,7 @@ def main():
     answered = f"{len(times):,} of {scrapes:,} scrapes were answered"
     text = f"{began}\n\n" + "\n".join(lines) + "\n\n"
     text += f"{answered}: p50 {ms(percentile(times, 0.5))}, p99 {ms(percentile(times, 0.99))}, longest {ms(max(times))}.\n"
+    text += f"Wake-ups in {IDLE} s, idle: {without} without telemetry, {with_all} with every sink and the status file.\n"
     print(text)
     if not SHORT:
         rewrite(document, "scripts/bench --telemetry", text)
