@@ -2,6 +2,7 @@
 //! No clock but the one in the test.
 
 use super::*;
+use crate::config::Guard;
 
 fn guard() -> Option<Guard> {
     Some(Guard { min_keys: 3, max_delete_percent: Some(50), require: vec!["/a".into()] })

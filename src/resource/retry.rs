@@ -1,0 +1,45 @@
+//! When a failed update is retried without new keys, and the line that says so. Does not decide what has failed.
+
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+use crate::log::{Level, Line};
+
+/// When a failed update is retried without new keys: after 1 s, doubled each time up to a minute.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    /// When the next one is due.
+    pub at: Option<Instant>,
+    /// In a row.
+    pub failures: u32,
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    pub fn backoff(&mut self, now: Instant) -> Duration {
+        let delay = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
+        self.failures += 1;
+        self.at = Some(now + delay);
+        delay
+    }
+
+    pub fn reset(&mut self) {
+        self.at = None;
+        self.failures = 0;
+    }
+}
+
+/// The line after a round that failed. Go remco logs the first text in both cases.
+pub(super) fn trying_again(outcome: Outcome, delay: Duration) -> Line {
+    let what = match outcome {
+        Outcome::Good | Outcome::Incomplete | Outcome::Refused => "not all templates could be rendered",
+        Outcome::ReloadFailed => "not all reload commands have succeeded",
+    };
+    let delay = match delay.as_secs() {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    };
+    Line::new(Level::Error, format!("{what}, trying again after {delay}"))
+}
