@@ -59,6 +59,9 @@ pub enum State {
     /// A part of it fails.
     #[serde(rename = "failing")]
     Failing,
+    /// The reload for the last result failed, and the old file was put back.
+    #[serde(rename = "rolled back")]
+    RolledBack,
 }
 
 /// The keys of an earlier run.
@@ -146,6 +149,7 @@ impl fmt::Display for State {
             State::InPlace => "in place",
             State::Starting => "first update under way",
             State::Failing => "failing",
+            State::RolledBack => "rolled back",
         })
     }
 }

@@ -118,6 +118,8 @@ pub struct Resource {
     pub splay: Duration,
     /// Whether the files of an update are replaced one by one or together.
     pub commit: Commit,
+    /// What follows when `reload_cmd` fails.
+    pub on_reload_failure: OnReloadFailure,
     /// How long an update waits for more changes; `None`: not at all.
     pub settle: Option<Settle>,
     /// What keys an update needs; `None`: it takes any.
@@ -140,6 +142,16 @@ pub enum Commit {
     Each,
     /// All are staged and checked before the first is replaced; if one fails, all stay.
     Together,
+}
+
+/// What follows when a reload command fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnReloadFailure {
+    /// The new file stays, and the command is tried again.
+    #[default]
+    Keep,
+    /// The old file is put back, and the command runs for it.
+    Rollback,
 }
 
 /// How long an update waits for more changes.
@@ -229,6 +241,8 @@ pub struct Template {
     pub reload_cmd: Option<Command>,
     /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
+    /// What follows when `reload_cmd` fails.
+    pub on_reload_failure: OnReloadFailure,
     /// The part of a new file that survives a power failure.
     pub durability: Durability,
     /// Whether the existing file at `dst` is written to instead of being replaced.

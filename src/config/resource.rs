@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::accounts::{Accounts, Kind};
 use super::document::{Span, Table, Value};
 use super::duration::DURATION_FORM;
-use super::model::{Cache, Command, Commit, Durability, Exec, Guard, Resource, Settle, Template, WordPart};
+use super::model::{
+    Cache, Command, Commit, Durability, Exec, Guard, OnReloadFailure, Resource, Settle, Template, WordPart,
+};
 use super::reader::{Found, Reader};
 use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
@@ -69,6 +71,14 @@ pub(super) static RESOURCE: Schema = Schema {
             "`each`: the files of an update are replaced one by one, each with its check and reload, and one that fails does not \
              hold up the others. `together`: see [Files that belong together](operation.md#files-that-belong-together). Go \
              remco has no such key",
+        ),
+        key(
+            "on_reload_failure",
+            Type::Text,
+            Default::Word("keep"),
+            "what follows when `reload_cmd` fails, and the default of the templates. `keep`: the new files stay, and the command \
+             is tried again. `rollback`: the old files are put back: see [Rollback](operation.md#rollback). Go remco has no \
+             such key",
         ),
         key(
             "settle",
@@ -262,6 +272,13 @@ pub(super) static TEMPLATE: Schema = Schema {
             "the timeout of `reload_cmd`; 0: no timeout",
         ),
         key(
+            "on_reload_failure",
+            Type::Text,
+            Default::Described("that of the resource"),
+            "what follows when `reload_cmd` fails. `keep`: the new file stays, and the command is tried again. `rollback`: the \
+             old file is put back: see [Rollback](operation.md#rollback). Go remco has no such key",
+        ),
+        key(
             "durability",
             Type::Text,
             Default::Word("full"),
@@ -346,13 +363,19 @@ pub(super) fn parse(
     let cache_place = cache.as_ref().map(|table| table.span);
     let cache = cache.map_or_else(Cache::default, |table| cache::parse(reader.report, &table));
     let exec = reader.table("exec").and_then(|table| exec(reader.report, &table, shell));
+    let on_failure = on_reload_failure(reader);
+    let mut can_fail = reload_cmd.is_some();
     let (mut templates, mut destinations) = (Vec::new(), Vec::new());
     for table in reader.tables("template", &origin.header("template")) {
         let reader = Reader::new(reader.report, &TEMPLATE, table.value, table.span);
-        if let Some((template, dst)) = template(&reader, surroundings) {
+        can_fail |= reader.has("reload_cmd");
+        if let Some((template, dst)) = template(&reader, surroundings, on_failure.unwrap_or_default()) {
             templates.push(template);
             destinations.push(dst);
         }
+    }
+    if !can_fail && on_failure == Some(OnReloadFailure::Rollback) {
+        warn_of_no_reload(reader);
     }
     let idle = exec.is_none() && start_cmd.is_none() && !reader.has("exec");
     if !reader.has("template") && idle && origin == Origin::Main {
@@ -371,6 +394,7 @@ pub(super) fn parse(
             reload_once: reader.boolean("reload_once"),
             splay,
             commit: commit(reader),
+            on_reload_failure: on_failure.unwrap_or_default(),
             settle,
             guard: reader.table("guard").map(|table| guard(reader.report, &table)),
             cache,
@@ -409,6 +433,28 @@ fn commit(reader: &Reader) -> Commit {
             reader.report.error(found.span, format!("unknown `commit` {shown}: known are `each` and `together`"));
             Commit::default()
         }
+    }
+}
+
+/// `None`: there is no such key.
+fn on_reload_failure(reader: &Reader) -> Option<OnReloadFailure> {
+    let found = reader.filled("on_reload_failure")?;
+    match found.value {
+        "keep" => Some(OnReloadFailure::Keep),
+        "rollback" => Some(OnReloadFailure::Rollback),
+        other => {
+            let shown = reader.report.show(found.span, other);
+            let message = format!("unknown `on_reload_failure` {shown}: known are `keep` and `rollback`");
+            reader.report.error(found.span, message);
+            None
+        }
+    }
+}
+
+fn warn_of_no_reload(reader: &Reader) {
+    if let Some(found) = reader.filled("on_reload_failure") {
+        let message = "nothing is rolled back without a `reload_cmd`: set one; `reload_signal` has no result";
+        reader.report.warn(found.span, message);
     }
 }
 
@@ -533,7 +579,7 @@ fn timeout(reader: &Reader, key: &str) -> Option<Duration> {
 const SIGTERM: i32 = 15;
 
 /// The template, and the place of its `dst`. All keys are checked even if one is wrong.
-fn template(reader: &Reader, surroundings: &Surroundings) -> Option<(Template, Span)> {
+fn template(reader: &Reader, surroundings: &Surroundings, on_failure: OnReloadFailure) -> Option<(Template, Span)> {
     let (report, shell) = (reader.report, surroundings.shell);
     let src = match reader.text("src") {
         Some(src) if src.value.is_empty() => {
@@ -570,6 +616,10 @@ fn template(reader: &Reader, surroundings: &Surroundings) -> Option<(Template, S
         shell,
     );
     let (check_timeout, reload_timeout) = (timeout(reader, "check_timeout"), timeout(reader, "reload_timeout"));
+    let own = on_reload_failure(reader);
+    if own == Some(OnReloadFailure::Rollback) && !reader.has("reload_cmd") {
+        warn_of_no_reload(reader);
+    }
     let durability = durability(reader);
     let (in_place, backup) = (reader.boolean("in_place"), reader.boolean("backup"));
     let (src, dst) = (src?, dst?);
@@ -584,6 +634,7 @@ fn template(reader: &Reader, surroundings: &Surroundings) -> Option<(Template, S
         check_timeout,
         reload_cmd,
         reload_timeout,
+        on_reload_failure: own.unwrap_or(on_failure),
         durability,
         in_place,
         backup,

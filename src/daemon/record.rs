@@ -101,7 +101,7 @@ impl Record {
                         }
                         Rendering::Failed(fault) => self.not_staged(t, &without_values(&fault.message), at),
                         // Counted when it was staged.
-                        Rendering::Differs => self.files[t].in_sync_since = None,
+                        Rendering::Differs | Rendering::Rejected => self.files[t].in_sync_since = None,
                         Rendering::Interrupted => {}
                     }
                 }
@@ -335,6 +335,7 @@ impl Record {
 /// How a resource is.
 pub(super) fn state_of(resource: &Resource) -> State {
     match (resource.is_failing(), resource.has_started()) {
+        _ if resource.is_rolled_back() => State::RolledBack,
         (true, _) => State::Failing,
         (false, false) => State::Starting,
         (false, true) => State::InPlace,

@@ -20,8 +20,8 @@ use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Id, Pool};
-use crate::config::{self, Commit, Mode, signal_name};
-use crate::host::files::{self, Aside, Checked, Comparison, Destination, Present, Stage, Trial};
+use crate::config::{self, Commit, Mode, OnReloadFailure, signal_name};
+use crate::host::files::{self, Aside, Checked, Comparison, Destination, Present, Stage, Trial, Written};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
@@ -123,8 +123,12 @@ struct Output {
     /// The result of the present update that is not installed yet.
     content: Vec<u8>,
     stage: Option<Stage>,
-    /// The old file, until all files of the update are in place.
+    /// The old file, while it may have to be put back.
     aside: Option<Aside>,
+    /// The result in place, while the old file may have to be put back.
+    latest: Option<Written>,
+    /// The last result in whose place the old file was put back.
+    undone: Option<Written>,
     /// The result in a file for its check command, where nothing is installed.
     trial: Option<Trial>,
     /// What a run that only looks has seen of it.
@@ -179,6 +183,7 @@ impl Unit {
             is_preview: !purpose.writes(),
             start: purpose.acts() && config.start_cmd.is_some(),
             reload: purpose.acts() && config.reload_cmd.is_some(),
+            rolls_back: config.on_reload_failure == OnReloadFailure::Rollback,
             child: config.exec.as_ref().filter(|_| purpose.acts()).map(|exec| ChildPlan {
                 reload: exec.reload_signal.map_or(ReloadBy::Restart, ReloadBy::Signal),
                 splay: exec.splay,
@@ -197,7 +202,7 @@ impl Unit {
             mode,
             purpose,
             store: Rc::new(Store::new(config.backends.len())),
-            outputs: config.templates.iter().map(|template| Output::new(template, &config, purpose)).collect(),
+            outputs: config.templates.iter().map(|template| Output::new(template, purpose)).collect(),
             is_uncompiled: purpose != Purpose::Keys,
             missing: config.backends.iter().map(backend::missing).collect(),
             is_counted: vec![false; config.backends.len()],
@@ -228,10 +233,11 @@ impl Unit {
 
     /// Takes over what an earlier run has left, and subscribes to the backends, unless that was done.
     pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, state_dir: Option<&Rc<StateDir>>, now: Instant) {
-        if self.backends.is_none()
-            && let Some(dir) = state_dir
-        {
-            self.begin_kept(dir, mode, now);
+        if self.backends.is_none() {
+            if let Some(dir) = state_dir {
+                self.begin_kept(dir, mode, now);
+            }
+            self.find_old_files();
         }
         let options = &self.config.backends;
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
@@ -467,7 +473,7 @@ impl Unit {
             Effect::Keep(t) => Some(Event::Kept(self.keep(t))),
             Effect::PutBack(t) => Some(Event::PutBack(self.put_back(t))),
             Effect::Forget(t) => {
-                self.outputs[t].aside = None;
+                self.outputs[t].forget_kept();
                 None
             }
             Effect::Discard(t) => {
@@ -563,6 +569,7 @@ impl Unit {
     fn render(&mut self, t: usize, store: &Rc<Store>) -> Rendering {
         match self.render_and_compare(t, store) {
             Ok(true) => Rendering::InSync,
+            Ok(false) if self.outputs[t].was_undone() => Rendering::Rejected,
             Ok(false) => Rendering::Differs,
             // A lookup that is ended gives an error of its own.
             Err(_) if self.world.stopped() => Rendering::Interrupted,
@@ -637,6 +644,7 @@ impl Unit {
         let same = match output.destination.compare(&output.content)? {
             Comparison::InSync => {
                 output.current.in_place(&output.content);
+                output.latest = output.aside.is_some().then(|| Written::new(&output.content));
                 true
             }
             Comparison::Differs => false,
@@ -722,6 +730,7 @@ impl Unit {
         let content = std::mem::take(&mut output.content);
         let warning = output.destination.install(stage, &content)?;
         self.has_replaced = true;
+        output.latest = output.aside.is_some().then(|| Written::new(&content));
         if can_be_read_back {
             output.current.in_place(&content);
         }
@@ -749,10 +758,15 @@ impl Unit {
     }
 
     fn put_back(&mut self, t: usize) -> Result<(), Fault> {
+        // If the process is killed behind the rename, the next one knows what it owes.
+        if self.state.is_undoing() {
+            self.keep_debts(None);
+        }
         let output = &mut self.outputs[t];
         let aside = output.aside.take().expect("what is put back was kept before");
         // The destination has not the result of the last render any more.
         output.current = Current::default();
+        output.undone = output.latest.take();
         Ok(output.destination.put_back(aside)?)
     }
 
@@ -762,7 +776,7 @@ impl Unit {
 }
 
 impl Output {
-    fn new(template: &config::Template, resource: &config::Resource, purpose: Purpose) -> Output {
+    fn new(template: &config::Template, purpose: Purpose) -> Output {
         let destination = Destination {
             path: template.dst.clone(),
             mode: template.mode,
@@ -776,9 +790,6 @@ impl Output {
         };
         if purpose.writes() {
             destination.sweep();
-            if resource.commit == Commit::Together {
-                destination.sweep_kept();
-            }
         } else if purpose.checks() && template.check_cmd.is_some() {
             destination.sweep_trials();
         }
@@ -789,9 +800,23 @@ impl Output {
             content: Vec::new(),
             stage: None,
             aside: None,
+            latest: None,
+            undone: None,
             trial: None,
             outcome: Outcome::default(),
             written: None,
+        }
+    }
+
+    /// Whether the present result is the one in whose place the old file was put back last.
+    fn was_undone(&self) -> bool {
+        self.undone.as_ref().is_some_and(|undone| undone.is(&self.content))
+    }
+
+    fn forget_kept(&mut self) {
+        self.latest = None;
+        if let Some(aside) = self.aside.take() {
+            aside.forget();
         }
     }
 
@@ -827,9 +852,12 @@ fn beginning(text: &[u8]) -> String {
 }
 
 fn plans_of(resource: &config::Resource, purpose: Purpose) -> Vec<TemplatePlan> {
-    let text = |t: &config::Template| t.reload_cmd.as_ref().map(|command| command.text(&t.dst));
+    let text = |t: &config::Template| {
+        let text = t.reload_cmd.as_ref()?.text(&t.dst);
+        Some((text, t.on_reload_failure))
+    };
     // The last template of each reload command.
-    let mut last: HashMap<OsString, usize> = HashMap::new();
+    let mut last: HashMap<(OsString, OnReloadFailure), usize> = HashMap::new();
     if resource.reload_once {
         last.extend(resource.templates.iter().enumerate().filter_map(|(t, template)| Some((text(template)?, t))));
     }
@@ -837,6 +865,7 @@ fn plans_of(resource: &config::Resource, purpose: Purpose) -> Vec<TemplatePlan> 
         dst: template.dst.display().to_string(),
         check: purpose.checks() && template.check_cmd.is_some(),
         reload: purpose.acts() && template.reload_cmd.is_some(),
+        rolls_back: template.on_reload_failure == OnReloadFailure::Rollback,
         reloaded_by: if resource.reload_once { text(template).map_or(t, |text| last[&text]) } else { t },
     };
     resource.templates.iter().enumerate().map(plan).collect()

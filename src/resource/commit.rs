@@ -16,6 +16,8 @@ pub(super) struct Commit {
     step: Step,
     /// What was owed before the first rename; `None`: it has not come.
     owed: Option<Owed>,
+    /// Those whose kept file is an older one than the present, because a reload for the present one is owed.
+    older: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Resource {
             effects.push(Effect::Log(self.about(*t, Level::Info, "target config out of sync")));
         }
         effects.push(Effect::Stage(files[0]));
-        Update::Committing(round, Commit { files, at: 0, step: Step::Staging, owed: None })
+        Update::Committing(round, Commit { files, at: 0, step: Step::Staging, owed: None, older: Vec::new() })
     }
 
     /// Handles the answer to an effect of the commit.
@@ -71,12 +73,17 @@ impl Resource {
                 }
                 None
             }
-            (Step::Checking, Event::Ended(Ok(()))) | (Step::Keeping, Event::Kept(Ok(()))) => None,
+            (Step::Checking, Event::Ended(Ok(()))) => None,
+            (Step::Keeping, Event::Kept(Ok(()))) => {
+                self.rollback.kept(t);
+                None
+            }
             (Step::Installing, Event::Installed(Ok(warning))) => {
                 self.installed(t, warning, effects);
                 None
             }
             (Step::PuttingBack, Event::PutBack(result)) => {
+                self.rollback.put_back(t);
                 match result {
                     Ok(()) => effects.push(Effect::Log(self.about(t, Level::Info, "the old target config is back"))),
                     Err(fault) => {
@@ -102,32 +109,21 @@ impl Resource {
         if let Some(fault) = fault {
             self.failed_in(&mut round, Subject::Template(t), fault, effects);
             effects.extend(commit.files.iter().map(|t| Effect::Discard(*t)));
+            effects.extend(commit.files.iter().filter_map(|t| self.rollback.not_installed(*t)));
             if commit.step != Step::Installing {
-                effects.extend(commit.files.iter().map(|t| Effect::Forget(*t)));
                 return self.template(round, 0, now, effects);
             }
-            effects.extend(commit.files[commit.at..].iter().map(|t| Effect::Forget(*t)));
+            if commit.files[..commit.at].iter().any(|t| commit.older.contains(t)) {
+                // What is put back is older than the present files: all go back to one update.
+                return self.undo_all(round, effects);
+            }
             self.owed = commit.owed.take().unwrap_or_else(|| self.owed.clone());
             commit.step = Step::PuttingBack;
             return self.put_back(round, commit, now, effects);
         }
-        commit.at += 1;
-        if commit.at == commit.files.len() {
-            commit.at = 0;
-            commit.step = match commit.step {
-                // A single file is replaced as a whole anyway.
-                Step::Staging | Step::Checking if commit.files.len() > 1 && !self.plan.is_preview => Step::Keeping,
-                Step::Staging | Step::Checking | Step::Keeping => Step::Installing,
-                Step::Installing | Step::PuttingBack => {
-                    effects.extend(commit.files.iter().map(|t| Effect::Forget(*t)));
-                    return self.template(round, 0, now, effects);
-                }
-            };
-            if commit.step == Step::Installing {
-                commit.owed = Some(self.owed.clone());
-            }
-        } else if commit.step == Step::Checking {
-            commit.step = Step::Staging;
+        if !self.advance(&mut commit) {
+            self.forget_accepted(effects);
+            return self.template(round, 0, now, effects);
         }
         let t = commit.files[commit.at];
         let effect = match commit.step {
@@ -140,6 +136,39 @@ impl Resource {
         };
         effects.push(effect);
         Update::Committing(round, commit)
+    }
+
+    /// Goes on to the next file, or to the next step of all. Returns false behind the last one.
+    fn advance(&self, commit: &mut Commit) -> bool {
+        match commit.step {
+            Step::Checking => commit.step = Step::Staging,
+            // Each file is staged and checked before the next one.
+            Step::Staging | Step::Keeping | Step::Installing | Step::PuttingBack => {}
+        }
+        commit.at += 1;
+        while commit.step == Step::Keeping && commit.files.get(commit.at).is_some_and(|t| self.rollback.is_kept(*t)) {
+            commit.at += 1;
+        }
+        if commit.at < commit.files.len() {
+            return true;
+        }
+        commit.at = 0;
+        if commit.step == Step::Staging {
+            commit.older = commit.files.iter().copied().filter(|t| self.rollback.is_kept(*t)).collect();
+            // A single file is replaced as a whole anyway.
+            let can_be_undone = commit.files.len() > 1 || self.wants_kept(&commit.files, commit.files[0]);
+            let first = commit.files.iter().position(|t| !self.rollback.is_kept(*t));
+            if let Some(first) = first.filter(|_| can_be_undone && !self.plan.is_preview) {
+                (commit.step, commit.at) = (Step::Keeping, first);
+                return true;
+            }
+        }
+        if matches!(commit.step, Step::Staging | Step::Keeping) {
+            commit.step = Step::Installing;
+            commit.owed = Some(self.owed.clone());
+            return true;
+        }
+        false
     }
 
     /// What is owed once all files are in place, where the answer to the first rename or a later one is awaited.

@@ -1,5 +1,5 @@
-//! What the state machine of a resource depends on, what happens to it, and what it wants done: its plan, events and effects.
-//! Data only; decides nothing.
+//! What the state machine of a resource depends on, what happens to it, and what it wants done: its plan, events
+//! and effects. Data only; decides nothing.
 
 use super::{Census, ChildPlan, SettlePlan};
 use crate::config::{Guard, Mode};
@@ -22,6 +22,8 @@ pub struct Plan {
     pub start: bool,
     /// Whether there is a reload_cmd of the resource; each template has its own.
     pub reload: bool,
+    /// Whether the files of an update are put back if that command fails.
+    pub rolls_back: bool,
     /// `None`: there is no exec.
     pub child: Option<ChildPlan>,
     /// How updates wait after a change. A one-shot run does not wait.
@@ -39,6 +41,8 @@ pub struct TemplatePlan {
     pub check: bool,
     /// Whether there is a reload_cmd of this template.
     pub reload: bool,
+    /// Whether the old file is put back if the reload command fails.
+    pub rolls_back: bool,
     /// The template after which the reload command runs: itself, or a later one with the same command.
     pub reloaded_by: usize,
 }
@@ -166,6 +170,8 @@ pub enum Rendering {
     InSync,
     /// The file has to be replaced.
     Differs,
+    /// It would have to be replaced, by the result that was last put back.
+    Rejected,
     /// There is no result, or the destination cannot be compared with it.
     Failed(Fault),
     /// The program is ending: nothing failed, and nothing is left to do.

@@ -1,6 +1,7 @@
 //! The failures of a resource at present. A repeated failure is logged when it begins, when it changes and when it
 //! ends, not at every retry. Knows nothing of the retries.
 
+use super::rollback::Cause;
 use super::{Fault, Plan};
 use crate::log::{Level, Line};
 
@@ -16,6 +17,8 @@ pub(super) enum Subject {
     /// Starting the child.
     Child,
     ReloadResource,
+    /// A reload, for files that were put back then.
+    RolledBack(Cause),
 }
 
 #[derive(Debug, Default)]
@@ -52,13 +55,15 @@ impl Faults {
         let Fault { message, detail } = fault;
         let line = match subject {
             Subject::Backend(b) => Line::new(Level::Error, "backend error").with("backend", &*plan.backends[b]),
-            Subject::Template(t) | Subject::Reload(t) => {
+            Subject::Template(t) | Subject::Reload(t) | Subject::RolledBack(Cause::Template(t)) => {
                 Line::new(Level::Error, "failed to process").with("config", plan.templates[t].dst.clone())
             }
             Subject::Guard => Line::new(Level::Error, "the guard refuses the update, the files stay"),
             Subject::Start => Line::new(Level::Error, "failed to execute the start cmd"),
             Subject::Child => Line::new(Level::Error, "failed to spawn child"),
-            Subject::ReloadResource => Line::new(Level::Error, "failed to execute the resource reload cmd"),
+            Subject::ReloadResource | Subject::RolledBack(Cause::Resource) => {
+                Line::new(Level::Error, "failed to execute the resource reload cmd")
+            }
         };
         Some(Line { detail, ..line.with("error", message) })
     }
@@ -89,6 +94,13 @@ impl Faults {
             Subject::Start => Line::new(Level::Info, "start cmd works again"),
             Subject::Child => Line::new(Level::Info, "child works again"),
             Subject::ReloadResource => Line::new(Level::Info, "resource reload cmd works again"),
+            Subject::RolledBack(Cause::Template(t)) => {
+                let line = Line::new(Level::Info, "the update that was rolled back has been replaced");
+                line.with("config", plan.templates[t].dst.clone())
+            }
+            Subject::RolledBack(Cause::Resource) => {
+                Line::new(Level::Info, "the update that was rolled back has been replaced")
+            }
         };
         Some(line.with("failures", times.to_string()))
     }

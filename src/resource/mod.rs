@@ -8,6 +8,7 @@ mod event;
 mod fault;
 mod guard;
 mod retry;
+mod rollback;
 mod settle;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use child::{Child, Exit};
 use commit::Commit;
 use fault::{Faults, Subject};
 use retry::{Retry, trying_again};
+use rollback::{Cause, Rollback, Undo};
 use settle::Settle;
 
 pub use child::{ChildPlan, ReloadBy};
@@ -46,6 +48,7 @@ pub struct Resource {
     /// `None`: there is no exec.
     child: Option<Child>,
     owed: Owed,
+    rollback: Rollback,
     retry: Retry,
     random: Random,
     faults: Faults,
@@ -63,6 +66,8 @@ enum Update {
     Working(Round, Step),
     /// The files of the round are replaced together.
     Committing(Round, Commit),
+    /// A reload has failed, and files are put back.
+    Undoing(Round, Undo),
 }
 
 /// One pass over the templates.
@@ -76,6 +81,8 @@ struct Round {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Good,
+    /// A result is not in place because its reload failed. It is not tried again before something changes.
+    RolledBack,
     /// A reload command failed. All files are in place.
     ReloadFailed,
     /// A template is not in place.
@@ -88,6 +95,8 @@ enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Staging(usize),
+    /// The old file gets a second name, to be put back.
+    Keeping(usize),
     Installing(usize),
     Running(Job),
     /// The start of the child, except as a reload by restart.
@@ -135,6 +144,7 @@ impl Resource {
             service: Service::New,
             child: plan.child.map(Child::new),
             owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
+            rollback: Rollback::new(plan.templates.len()),
             retry: Retry::default(),
             random: Random::new(seed),
             faults: Faults::default(),
@@ -223,7 +233,11 @@ impl Resource {
                 let all = [child, self.retry.at, self.service.restart_at(), self.settle.due()];
                 all.into_iter().flatten().min()
             }
-            Update::Judging | Update::Rendering | Update::Working(..) | Update::Committing(..) => child,
+            Update::Judging
+            | Update::Rendering
+            | Update::Working(..)
+            | Update::Committing(..)
+            | Update::Undoing(..) => child,
         }
     }
 
@@ -270,6 +284,7 @@ impl Resource {
             Event::Reached { backend } => self.recovered(Subject::Backend(backend), &mut effects),
             Event::Refresh => {
                 self.pending = true;
+                self.rollback.forgive();
                 self.settle.skip();
                 self.begin_if_idle(now, &mut effects);
             }
@@ -359,7 +374,8 @@ impl Resource {
                 self.retry.at = Some(now);
                 Update::Idle
             }
-            (Update::Rendering, Event::Rendered(renderings)) => {
+            (Update::Rendering, Event::Rendered(mut renderings)) => {
+                self.screen(&mut renderings);
                 let round = Round { renderings, outcome: Outcome::Good };
                 match self.plan.together {
                     true => self.commit(round, now, effects),
@@ -372,13 +388,18 @@ impl Resource {
                     effects.push(Effect::Run(Job::Check(t)));
                     Update::Working(round, Step::Running(Job::Check(t)))
                 } else {
-                    self.install(round, t, effects)
+                    self.keep_and_install(round, t, effects)
                 }
             }
             (Update::Working(round, Step::Running(Job::Check(t))), Event::Ended(Ok(()))) => {
+                self.keep_and_install(round, t, effects)
+            }
+            (Update::Working(round, Step::Keeping(t)), Event::Kept(Ok(()))) => {
+                self.rollback.kept(t);
                 self.install(round, t, effects)
             }
-            (Update::Working(round, Step::Running(Job::Check(t))), Event::Ended(Err(fault))) => {
+            (Update::Working(round, Step::Running(Job::Check(t))), Event::Ended(Err(fault)))
+            | (Update::Working(round, Step::Keeping(t)), Event::Kept(Err(fault))) => {
                 effects.push(Effect::Discard(t));
                 self.not_installed(round, t, fault, now, effects)
             }
@@ -388,18 +409,19 @@ impl Resource {
             }
             (Update::Working(round, Step::Staging(t)), Event::Staged(Err(fault)))
             | (Update::Working(round, Step::Installing(t)), Event::Installed(Err(fault))) => {
+                effects.extend(self.rollback.not_installed(t));
                 self.not_installed(round, t, fault, now, effects)
             }
-            (Update::Working(mut round, Step::Running(Job::Reload(t))), Event::Ended(result)) => {
-                match result {
-                    Ok(()) => {
-                        self.owed.templates[t] = false;
-                        self.recovered(Subject::Reload(t), effects);
-                    }
-                    Err(fault) => self.failed_in(&mut round, Subject::Reload(t), fault, effects),
-                }
+            (Update::Working(round, Step::Running(Job::Reload(t))), Event::Ended(Ok(()))) => {
+                self.owed.templates[t] = false;
+                self.recovered(Subject::Reload(t), effects);
+                self.forget_accepted(effects);
                 self.template(round, t + 1, now, effects)
             }
+            (Update::Working(round, Step::Running(Job::Reload(t))), Event::Ended(Err(fault))) => {
+                self.reload_failed(Cause::Template(t), round, fault, now, effects)
+            }
+            (Update::Undoing(round, undo), Event::PutBack(result)) => self.undone(round, undo, result, now, effects),
             (Update::Working(round, Step::Running(Job::Start)), Event::Ended(result)) => match result {
                 Ok(()) => {
                     self.recovered(Subject::Start, effects);
@@ -410,15 +432,13 @@ impl Resource {
                     self.finish(round, now, effects)
                 }
             },
-            (Update::Working(mut round, Step::Running(Job::ReloadResource)), Event::Ended(result)) => {
-                match result {
-                    Ok(()) => {
-                        self.owed.resource = false;
-                        self.recovered(Subject::ReloadResource, effects);
-                    }
-                    Err(fault) => self.failed_in(&mut round, Subject::ReloadResource, fault, effects),
-                }
+            (Update::Working(round, Step::Running(Job::ReloadResource)), Event::Ended(Ok(()))) => {
+                self.owed.resource = false;
+                self.recovered(Subject::ReloadResource, effects);
                 self.finish(round, now, effects)
+            }
+            (Update::Working(round, Step::Running(Job::ReloadResource)), Event::Ended(Err(fault))) => {
+                self.reload_failed(Cause::Resource, round, fault, now, effects)
             }
             (update, event) => {
                 debug_assert!(false, "{event:?} answers nothing in {update:?}");
@@ -465,6 +485,7 @@ impl Resource {
                     effects.push(Effect::Log(self.about(t, Level::Debug, "target config in sync")));
                     self.recovered(Subject::Template(t), effects);
                 }
+                Rendering::Rejected => self.held_back(&mut round, t, effects),
                 Rendering::Differs => {
                     effects.push(Effect::Log(self.about(t, Level::Info, "target config out of sync")));
                     effects.push(Effect::Stage(t));
@@ -477,6 +498,14 @@ impl Resource {
             t += 1;
         }
         self.templates_done(round, now, effects)
+    }
+
+    fn keep_and_install(&mut self, round: Round, t: usize, effects: &mut Vec<Effect>) -> Update {
+        if !self.wants_kept(&[t], t) {
+            return self.install(round, t, effects);
+        }
+        effects.push(Effect::Keep(t));
+        Update::Working(round, Step::Keeping(t))
     }
 
     fn install(&mut self, round: Round, t: usize, effects: &mut Vec<Effect>) -> Update {
@@ -494,6 +523,7 @@ impl Resource {
         effects.push(Effect::Log(self.about(t, Level::Info, what)));
         self.recovered(Subject::Template(t), effects);
         self.owed = self.owed_with(&[t]);
+        self.rollback.installed(t);
     }
 
     /// What is owed once templates are installed, in this order.
@@ -555,7 +585,8 @@ impl Resource {
     /// start_cmd and the child follow the first round in which every file is in place. If a template fails in a later round,
     /// its old file stays, and the service can still be started.
     fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        let incomplete = matches!(self.service, Service::New) && round.outcome == Outcome::Incomplete;
+        let misses_file = matches!(round.outcome, Outcome::RolledBack | Outcome::Incomplete);
+        let incomplete = matches!(self.service, Service::New) && misses_file;
         if incomplete || self.service.restart_at().is_some() {
             self.finish(round, now, effects)
         } else if self.plan.start {
@@ -591,12 +622,18 @@ impl Resource {
     fn finish(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         // A running child keeps a one-shot run alive until the child ends.
         let verdict_is_due = self.child.is_none() || !self.is_up();
+        self.forget_accepted(effects);
+        if self.faults.any() {
+            self.end_rollbacks(effects);
+        }
         if round.outcome != Outcome::Good {
             if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Failed);
             }
             // What was refused is judged again when the keys change.
-            if self.plan.mode == Mode::Watch && round.outcome != Outcome::Refused {
+            if round.outcome == Outcome::RolledBack {
+                self.retry.reset();
+            } else if self.plan.mode == Mode::Watch && round.outcome != Outcome::Refused {
                 let delay = self.retry.backoff(now);
                 if self.retry.failures == 1 {
                     effects.push(Effect::Log(trying_again(round.outcome, delay)));
@@ -637,7 +674,8 @@ impl Resource {
             | Update::Judging
             | Update::Rendering
             | Update::Working(..)
-            | Update::Committing(..)) => {
+            | Update::Committing(..)
+            | Update::Undoing(..)) => {
                 self.update = update;
                 self.child_has_reloaded(now, effects);
             }
@@ -712,6 +750,7 @@ impl Resource {
         let outcome = match subject {
             Subject::Template(_) => Outcome::Incomplete,
             Subject::Reload(_) | Subject::ReloadResource => Outcome::ReloadFailed,
+            Subject::RolledBack(_) => Outcome::RolledBack,
             // These failures belong to no round.
             Subject::Backend(_) | Subject::Guard | Subject::Start | Subject::Child => Outcome::Good,
         };

@@ -1,4 +1,5 @@
-//! When a failed update is retried without new keys, and the line that says so. Does not decide what has failed.
+//! When a failed update is retried without new keys, and the line that says so. Does not decide what has failed,
+//! nor what is tried.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,9 @@ impl Retry {
 /// The line after a round that failed. Go remco logs the first text in both cases.
 pub(super) fn trying_again(outcome: Outcome, delay: Duration) -> Line {
     let what = match outcome {
-        Outcome::Good | Outcome::Incomplete | Outcome::Refused => "not all templates could be rendered",
+        Outcome::Good | Outcome::RolledBack | Outcome::Incomplete | Outcome::Refused => {
+            "not all templates could be rendered"
+        }
         Outcome::ReloadFailed => "not all reload commands have succeeded",
     };
     let delay = match delay.as_secs() {

@@ -6,6 +6,7 @@ use super::*;
 mod commit;
 mod debts;
 mod guard;
+mod rollback;
 mod settle;
 
 /// A resource and a clock of its own.
@@ -25,13 +26,15 @@ fn plan(mode: Mode, templates: &[&str]) -> Plan {
                 reloaded_by: t,
                 dst: format!("/{}", what.len()),
                 check: what.contains('c'),
-                reload: what.contains('r'),
+                reload: what.contains('r') || what.contains('R'),
+                rolls_back: what.contains('R'),
             })
             .collect(),
         backends: vec!["etcd".into()],
         is_preview: false,
         start: false,
         reload: false,
+        rolls_back: false,
         child: None,
         settle: SettlePlan::default(),
         guard: None,

@@ -50,6 +50,7 @@ mod redis;
 mod reload;
 mod remote_file;
 mod resource_keys;
+mod rollback;
 mod running;
 mod samples;
 mod scratch;

@@ -51,6 +51,8 @@ impl Unit {
             Some(how) => {
                 let kept = match job {
                     Job::Check(_) => ", keeping the old file",
+                    Job::Reload(_) | Job::ReloadResource if self.state.will_undo(job) => ", putting the old file back",
+                    Job::Reload(t) if self.state.is_rejected(t) => ", the old file is in place",
                     Job::Reload(_) => ", the new file is in place",
                     Job::Start | Job::ReloadResource => "",
                 };

@@ -54,6 +54,28 @@ impl Unit {
         self.kept = Some(kept);
     }
 
+    /// Takes over the old files that an earlier run has left because their reload had not succeeded. A run that makes no
+    /// reloads leaves them.
+    pub(super) fn find_old_files(&mut self) {
+        if !self.purpose.acts() {
+            return;
+        }
+        for t in 0..self.outputs.len() {
+            let dst = self.config.templates[t].dst.display().to_string();
+            match self.outputs[t].destination.find_kept() {
+                Ok(None) => {}
+                Ok(Some(aside)) if self.state.found_kept(t) => {
+                    self.outputs[t].aside = Some(aside);
+                    let line =
+                        Line::new(Level::Info, "a file whose reload had not succeeded is in place, reloading it");
+                    self.log(line.with("config", dst));
+                }
+                Ok(Some(aside)) => aside.forget(),
+                Err(why) => self.log(Line::new(Level::Warn, why).with("config", dst)),
+            }
+        }
+    }
+
     /// Renders from the keys of an earlier run what waits for a store that was never reached.
     pub(in super::super) fn use_cache(&mut self, pool: &Pool) {
         self.cache_at = None;

@@ -7,7 +7,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, flock, fsync, linkat, openat,
+    renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
@@ -25,73 +28,31 @@ pub enum Kept {
     Copied,
 }
 
-/// What an old file was, and where it is kept. Dropping it removes the kept file.
+/// What an old file was, and where it is kept. It stays there until it is put back or forgotten, also behind the end of the
+/// process.
 #[derive(Debug)]
 pub struct Aside {
-    /// `None`: nothing can be put back.
-    kept: Option<(Place, OsString)>,
-    /// There was no file.
-    is_new: bool,
+    was: Was,
     seen: Seen,
+    /// The kept file, locked. This tells one in use from one that a crash has left.
+    _lock: Option<File>,
+}
+
+/// What was at the destination.
+#[derive(Debug)]
+enum Was {
+    /// A file, which has a second name in its directory now, with its owner and mode.
+    File { place: Place, name: OsString, found: Found },
+    /// Nothing; the directory perhaps was missing.
+    Nothing,
+    /// A device, or a descriptor.
+    Special,
 }
 
 impl Aside {
-    pub(super) fn nothing() -> Aside {
-        Aside { kept: None, is_new: true, seen: Seen::default() }
-    }
-
-    pub(super) fn new(place: Place, name: OsString, is_new: bool, seen: Seen) -> Aside {
-        Aside { kept: Some((place, name)), is_new, seen }
-    }
-
-    pub(super) fn place(&self) -> Option<&Place> {
-        self.kept.as_ref().map(|(place, _)| place)
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.is_new
-    }
-
-    pub(super) fn seen(&self) -> &Seen {
-        &self.seen
-    }
-
-    /// Renames the kept file to its place, or removes what is there if there was none.
-    pub(super) fn restore(&self) -> io::Result<()> {
-        let Some((place, name)) = &self.kept else { return Ok(()) };
-        match self.is_new {
-            true => match unlinkat(&place.dir, &place.name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => Ok(()),
-                Err(e) => Err(e.into()),
-            },
-            false => Ok(renameat(&place.dir, name, &place.dir, &place.name)?),
-        }
-    }
-
-    /// The bytes of the kept file.
-    pub(super) fn content(&self) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        if let Some((place, name)) = &self.kept {
-            open_regular(&place.dir, name, OFlags::RDONLY)?.0.read_to_end(&mut content)?;
-        }
-        Ok(content)
-    }
-
-    /// Gives the file at a place the owner and mode of the kept one.
-    pub(super) fn give_permissions(&self, place: &Place) -> io::Result<()> {
-        let Some(was) = self.place().and_then(|place| place.found) else { return Ok(()) };
-        let file = place.open(OFlags::RDWR)?;
-        let now = Found::of(&rustix::fs::fstat(&file)?);
-        if (was.uid, was.gid) != (now.uid, now.gid) {
-            fchown(&file, Some(Uid::from_raw(was.uid)), Some(Gid::from_raw(was.gid)))?;
-        }
-        Ok(fchmod(&file, Mode::from_raw_mode(was.mode))?)
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if let Some((place, name)) = &self.kept {
+    /// Removes the kept file.
+    pub fn forget(self) {
+        if let Was::File { place, name, .. } = &self.was {
             discard(&place.dir, name);
         }
     }
@@ -103,41 +64,50 @@ impl Destination {
     /// # Errors
     /// It can be neither linked nor copied.
     pub fn keep(&self) -> Result<Aside, String> {
-        let place = match self.locate()? {
-            Some(Target::Regular(place)) => place,
-            // The directory will be there with the new file; what was written to a device cannot be taken back.
-            Some(Target::Special(_) | Target::Descriptor(_)) | None => return Ok(Aside::nothing()),
+        let aside = |was, lock| Aside { was, seen: self.seen.clone(), _lock: lock };
+        let (place, found) = match self.locate()? {
+            Some(Target::Regular(place)) => match place.found {
+                Some(found) => (place, found),
+                None => return Ok(aside(Was::Nothing, None)),
+            },
+            None => return Ok(aside(Was::Nothing, None)),
+            // What was written to a device cannot be taken back.
+            Some(Target::Special(_) | Target::Descriptor(_)) => return Ok(aside(Was::Special, None)),
         };
         let name = kept_name(&place);
-        let is_new = place.found.is_none();
-        if !is_new {
-            let kept = keep(&place, &name, self.kept(&place));
-            kept.map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
-        }
-        Ok(Aside::new(place, name, is_new, self.seen.clone()))
+        keep(&place, &name, self.kept(&place))
+            .map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
+        // A file system without locks, or a file that we may not read: another process may take it for one of a crash.
+        let lock = open_regular(&place.dir, &name, OFlags::RDONLY).ok().map(|(file, _)| file);
+        let lock = lock.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        Ok(aside(Was::File { place, name, found }, lock))
     }
 
     /// Puts the kept file back; a destination that did not exist is removed.
     ///
     /// # Errors
-    /// The new file is still in place, unless the message says otherwise.
+    /// The new file is still in place, unless the message says otherwise. The kept file stays where it is.
     pub fn put_back(&self, aside: Aside) -> Result<(), String> {
         let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
-        let Some(was) = aside.place() else {
-            return Err(failed(&io::Error::other("what was written to a device, or in a new directory, stays")));
+        let now = match (self.locate()?, &aside.was) {
+            (Some(Target::Regular(now)), Was::File { place, .. }) if now.is(place) => now,
+            (Some(Target::Regular(now)), Was::Nothing) => now,
+            (_, Was::Special) => return Err(failed(&io::Error::other("what was written to a device stays"))),
+            (_, Was::File { .. } | Was::Nothing) => return Err(failed(&io::Error::other("its path has changed"))),
         };
-        let now = match self.locate()? {
-            Some(Target::Regular(now)) if now.is(was) => now,
-            Some(_) | None => return Err(failed(&io::Error::other("its path has changed"))),
-        };
-        if now.found.is_some() && self.kept(&now) == Kept::Copied && !aside.is_new() {
-            let content = aside.content().map_err(|e| failed(&e))?;
-            self.overwrite(&now, &content, &mut Vec::new()).map_err(|failure| failure.message)?;
-            aside.give_permissions(&now).map_err(|e| failed(&e))?;
-        } else {
-            aside.restore().map_err(|e| failed(&e))?;
+        match &aside.was {
+            Was::File { place, name, found } => {
+                self.restore(&now, name, *found).map_err(|failure| {
+                    let kept = place.directory().join(name);
+                    format!("{}; it is kept as `{}`", failed(&io::Error::other(failure)), kept.display())
+                })?;
+            }
+            Was::Nothing | Was::Special => match unlinkat(&now.dir, &now.name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(failed(&e.into())),
+            },
         }
-        *self.seen.0.borrow_mut() = aside.seen().0.borrow().clone();
+        *self.seen.0.borrow_mut() = aside.seen.0.borrow().clone();
         if self.durability == Durability::Full {
             // The old file is back. After a power cut it may be the new one, which the next start sees.
             let _ = fsync(&now.dir);
@@ -145,17 +115,84 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes a kept file that a crash has left.
-    pub fn sweep_kept(&self) {
-        if let Ok(Some(Target::Regular(place))) = self.locate() {
-            discard(&place.dir, &kept_name(&place));
+    /// Renames the kept file of this name to its place, or writes its bytes to the file that is there.
+    fn restore(&self, place: &Place, name: &OsStr, was: Found) -> Result<(), String> {
+        if place.found.is_some() && self.kept(place) == Kept::Copied {
+            let content = content(place, name).map_err(|e| cause(&e))?;
+            self.overwrite(place, &content, &mut Vec::new()).map_err(|failure| failure.message)?;
+            give_permissions(was, place).map_err(|e| cause(&e))?;
+        } else {
+            renameat(&place.dir, name, &place.dir, &place.name).map_err(|e| cause(&e.into()))?;
         }
+        // Where both names are links to one file the rename leaves both.
+        discard(&place.dir, name);
+        Ok(())
+    }
+
+    /// The kept file that a process has left that was killed, or ended before the reload had succeeded. One that is a second
+    /// name of the present file is removed: nothing had been replaced.
+    ///
+    /// # Errors
+    /// A file of another user has the name.
+    pub fn find_kept(&self) -> Result<Option<Aside>, String> {
+        let Ok(Some(Target::Regular(place))) = self.locate() else { return Ok(None) };
+        let name = kept_name(&place);
+        // A fifo would notice an open, so the type is checked first.
+        let is_file = |meta: &Stat| FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile;
+        let Ok(meta) = statat(&place.dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(None) };
+        let (mut found, mut lock) = (Found::of(&meta), None);
+        if is_file(&meta)
+            && let Ok((file, opened)) = open_regular(&place.dir, &name, OFlags::RDONLY)
+        {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Another remco waits for its reload.
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Ok(()) | Err(_) => {}
+            }
+            (found, lock) = (opened, Some(file));
+        }
+        // The old file may have had another owner than we are: that of the new one.
+        let is_ours =
+            [Some(rustix::process::geteuid().as_raw()), place.found.map(|found| found.uid)].contains(&Some(found.uid));
+        if !is_file(&meta) || !is_ours {
+            let shown = place.directory().join(&name);
+            return Err(format!(
+                "not using `{}`: it is no file of this user or of the owner of `dst`",
+                shown.display()
+            ));
+        }
+        if place.found.is_some_and(|present| present.identity == found.identity) {
+            discard(&place.dir, &name);
+            return Ok(None);
+        }
+        Ok(Some(Aside { was: Was::File { place, name, found }, seen: self.seen.clone(), _lock: lock }))
     }
 
     /// How the present file can be kept: one that is written to has to be copied.
     pub(super) fn kept(&self, place: &Place) -> Kept {
         if self.in_place || place.is_mount_point() { Kept::Copied } else { Kept::Linked }
     }
+}
+
+/// The bytes of a kept file.
+fn content(place: &Place, name: &OsStr) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open_regular(&place.dir, name, OFlags::RDONLY)?.0.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Gives the file at a place its old owner and mode.
+fn give_permissions(was: Found, place: &Place) -> io::Result<()> {
+    let file = place.open(OFlags::RDWR)?;
+    let now = Found::of(&rustix::fs::fstat(&file)?);
+    if (was.uid, was.gid) != (now.uid, now.gid) {
+        match fchown(&file, Some(Uid::from_raw(was.uid)), Some(Gid::from_raw(was.gid))) {
+            // Then it was not given away by us: the copy that a crash has left is ours instead.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(fchmod(&file, Mode::from_raw_mode(was.mode))?)
 }
 
 /// The name of a kept file; like that of a stage, it stays the same for later builds.

@@ -40,6 +40,12 @@ impl Written {
         Written { size: content.len() as u64, digest: hasher.finish(), state: None }
     }
 
+    /// Whether this is the content.
+    pub fn is(&self, content: &[u8]) -> bool {
+        let other = Written::new(content);
+        (other.size, other.digest) == (self.size, self.digest)
+    }
+
     /// Whether a regular file has this content. Reads one byte more than that at the most.
     pub(super) fn is_content_of(&self, file: File) -> io::Result<bool> {
         let mut hasher = KEY.build_hasher();
