@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use remco::store::Store;
+use remco::template::reads::Recording;
 use remco::template::{Template, World};
 
 #[path = "../src/template/fixture/world.rs"]
@@ -60,11 +61,18 @@ fn main() {
     println!("{:<52} {:>8.2}      linear is 10", "ratio", large.as_secs_f64() / small.as_secs_f64());
     println!("{:<52} {:>8.2} ms", "compiling it", milliseconds(mean(|| _ = compile("nested.tmpl", &world))));
 
+    // A one-shot run and a resource that is not watched record nothing.
+    let unrecorded = without_record(compile("nested.tmpl", &world));
+    println!("{:<52} {:>8.2} ms", "nested, without a record", milliseconds(rendering(&unrecorded, &store, &world)));
+
     let one = compile("one.tmpl", &world);
+    let unrecorded = without_record(compile("one.tmpl", &world));
     for services in [1_000, 10_000, 100_000] {
         let store = flat(services);
-        let time = mean(|| (0..1_000).for_each(|_| _ = render(&one, &store, &world)));
-        println!("{:<52} {:>8.2} us", format!("gets of one service of {services}"), milliseconds(time));
+        for (template, record) in [(&one, ""), (&unrecorded, ", without a record")] {
+            let time = mean(|| (0..1_000).for_each(|_| _ = render(template, &store, &world)));
+            println!("{:<52} {:>8.2} us", format!("gets of one service of {services}{record}"), milliseconds(time));
+        }
     }
 
     let store = deep(10_000);
@@ -95,6 +103,11 @@ fn filled(services: usize, name: impl Fn(&str) -> String) -> Rc<Store> {
 
 fn compile(name: &str, world: &Rc<dyn World>) -> Template {
     Template::compile(Path::new(name), world).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn without_record(mut template: Template) -> Template {
+    template.recording = Recording::Nothing;
+    template
 }
 
 /// The size of the result.

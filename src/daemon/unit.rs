@@ -266,7 +266,7 @@ impl Unit {
         let line = Line::new(Level::Debug, "compiling source template");
         self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
         let template = Template::compile_within(src, &self.world, self.limits, self.machine.scripts())
-            .map_err(|error| self.fault_of(error))?;
+            .map_err(|error| self.fault_of(error, &self.store))?;
         if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
             let line = Line::new(Level::Warn, "the source template is empty");
             self.log(line.with("template", src.display().to_string()));
@@ -627,7 +627,7 @@ impl Unit {
             // The template is rendered again.
             return Ok(true);
         }
-        let content = rendered.map_err(|error| self.fault_of(error))?;
+        let content = rendered.map_err(|error| self.fault_of(error, store))?;
         let output = &mut self.outputs[t];
         match self.purpose {
             Purpose::Explain => return Ok(true),
@@ -669,10 +669,10 @@ impl Unit {
     }
 
     /// Splits the error of a template into its first line and the excerpt below it. A value of a secret store may have become
-    /// the name of a key that is missing, or another part of the text.
-    fn fault_of(&self, error: crate::template::Error) -> Fault {
+    /// the name of a key that is missing, or another part of the text. `store` is the one that the template has read.
+    fn fault_of(&self, error: crate::template::Error, store: &Store) -> Fault {
         let secret = self.config.backends.iter().enumerate().filter(|(_, backend)| backend.secret);
-        let values = secret.flat_map(|(layer, _)| self.store.layer(layer).values().map(|value| &**value));
+        let values = secret.flat_map(|(layer, _)| store.layer(layer).values().map(|value| &**value));
         let text = error.with_message(|message| masked(message, values).into_owned()).to_string();
         match text.split_once('\n') {
             Some((message, detail)) => Fault { message: message.to_owned(), detail: Some(detail.to_owned()) },
