@@ -92,6 +92,20 @@ fn many_templates_are_followed_by_one_reload() {
         assert_eq!((count("target config has been updated"), count(RELOADED)), (4, 1), "{log:#?}");
         assert_eq!(count("start command has succeeded"), 1, "{log:#?}");
         assert_eq!(curl("http://127.0.0.1:8081/"), "two", "haproxy outlives remco");
+
+        // With the two keys that the text behind it names.
+        let keys = "commit = \"together\"\non_reload_failure = \"rollback\"\nsettle = ";
+        fs::write("/etc/remco/config", recipe.file("/etc/remco/config").replace("settle = ", keys)).unwrap();
+        let program = recipe.start();
+        program.wait_for_log("start command has succeeded");
+        let path = "/etc/haproxy/conf.d/20-servers.cfg";
+        let before = fs::read_to_string(path).unwrap();
+        etcd.put("/web/servers/2", "no address");
+        program.wait_for_log("resource reload command exited with status 1, putting the old file");
+        await_file(path, &before);
+        program.wait_for_log(RELOADED);
+        program.stop();
+        assert_eq!(curl("http://127.0.0.1:8081/"), "two");
     });
 }
 
