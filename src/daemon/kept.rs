@@ -5,6 +5,7 @@
 mod keys;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::error::cause;
 use crate::host::state_dir::StateDir;
 use crate::log::{self, Level, Line};
 use crate::percent;
-use crate::state::debts::Debts;
+use crate::state::debts::{Commands, Debts};
 use crate::state::keys::{Useless, decode};
 use crate::state::{self, origin, past};
 use crate::store::{Layer, Store};
@@ -43,6 +44,7 @@ struct PastFile {
 
 struct DebtsFile {
     name: String,
+    commands: Commands,
     /// What the file says; `None`: not known.
     last: Option<Debts>,
     is_failing: bool,
@@ -73,7 +75,8 @@ impl Kept {
         let keys_name = format!("{name}.keys");
         let keys = is_allowed.then(|| KeysFile::new(Rc::clone(&dir), keys_name.clone(), origin, layers, now));
         let past = PastFile { name: format!("{name}.guard"), last: None, is_failing: false };
-        let debts = DebtsFile { name: format!("{name}.reloads"), last: None, is_failing: false };
+        let commands = commands_of(resource);
+        let debts = DebtsFile { name: format!("{name}.reloads"), commands, last: None, is_failing: false };
         Kept { dir, origin, layers, keys_name, keys, past, debts: has_reloads.then_some(debts) }
     }
 
@@ -88,11 +91,18 @@ impl Kept {
         let debts = match self.dir.read(&file.name) {
             Ok(None) => Some(Debts::default()),
             Ok(Some(found)) => {
-                let debts = Debts::decode(&found);
-                if debts.is_none() {
+                let decoded = Debts::decode(&found, &file.commands);
+                if decoded.is_none() {
                     say(self.failed("use", &file.name, DAMAGED));
                 }
-                debts
+                decoded.map(|(debts, lost)| {
+                    let line = Line::new(
+                        Level::Warn,
+                        "the reload that a file owed is not made up: no template has its path or its command",
+                    );
+                    lost.into_iter().for_each(|dst| say(line.clone().with("config", dst)));
+                    debts
+                })
             }
             Err(e) => {
                 say(self.failed("read", &file.name, &cause(&e)));
@@ -101,7 +111,8 @@ impl Kept {
             }
         };
         if let Some(file) = &mut self.debts {
-            file.last.clone_from(&debts);
+            // Where other templates stand for those of the file, it is written again.
+            file.last = debts.clone().filter(Debts::is_empty);
         }
         debts.unwrap_or_default()
     }
@@ -217,7 +228,7 @@ impl Kept {
         let written = match debts.is_empty() {
             true => self.dir.remove(&file.name).map(|_| ()),
             // A crash of the machine ends the services that would be reloaded.
-            false => self.dir.write(&file.name, &debts.encode()),
+            false => self.dir.write(&file.name, &debts.encode(&file.commands)),
         };
         let was_failing = std::mem::replace(&mut file.is_failing, written.is_err());
         match written {
@@ -274,9 +285,9 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
         if !is_orphan || !dir.beginning(&name, 16).is_ok_and(|file| file.is_some_and(|file| state::is_one(&file))) {
             continue;
         }
-        let owed = dir.read(&name).ok().flatten().and_then(|file| Debts::decode(&file));
+        let owed = dir.read(&name).ok().flatten().and_then(|file| Debts::decode(&file, &Commands::default()));
         let line = match dir.remove(&name) {
-            Ok(_) if owed.is_some_and(|debts| !debts.is_empty()) => Line::new(
+            Ok(_) if owed.is_some_and(|(debts, lost)| debts.resource || !lost.is_empty()) => Line::new(
                 Level::Warn,
                 "the reloads that a resource owed are not made up: it is not configured any more",
             ),
@@ -285,6 +296,14 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
         };
         say(line.with("file", dir.shown(&name).display().to_string()));
     }
+}
+
+/// The reload commands of the templates of a resource.
+fn commands_of(resource: &config::Resource) -> Commands {
+    // A path that no file has stands for all of them.
+    let text = |command: &config::Command| command.text(Path::new("\0")).into_encoded_bytes();
+    let templates = resource.templates.iter();
+    Commands::new(templates.map(|t| (t.dst.display().to_string(), t.reload_cmd.as_ref().map(text))))
 }
 
 /// The name of a resource in the names of its files.

@@ -1,10 +1,10 @@
-//! The reloads that a resource owes: files that were replaced and whose reload command has not succeeded yet.
-//! Decides nothing about reloads.
+//! The reloads that a resource owes: files that were replaced and whose reload command has not succeeded yet. Finds the
+//! templates of another configuration that stand for those of a file. Decides nothing about reloads.
 
-use super::{push, sealed, unsealed};
+use super::{fnv, push, sealed, unsealed};
 
 /// What the file is, and its version.
-const HEAD: &[u8] = b"remco reloads 1\n";
+const HEAD: &[u8] = b"remco reloads 2\n";
 
 /// The owed reloads of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,24 +21,57 @@ impl Debts {
         self.templates.is_empty() && !self.resource
     }
 
-    /// As a file.
-    pub fn encode(&self) -> Vec<u8> {
+    /// As a file. `commands` are those of the configuration.
+    pub fn encode(&self, commands: &Commands) -> Vec<u8> {
         sealed(HEAD, |file| {
             file.push(u8::from(self.resource));
-            self.templates.iter().for_each(|dst| push(dst.as_bytes(), file));
+            for dst in &self.templates {
+                push(dst.as_bytes(), file);
+                file.extend(commands.of(dst).unwrap_or(0).to_le_bytes());
+            }
         })
     }
 
-    /// What a file says; `None`: it is damaged, or not of this kind and version.
-    pub fn decode(file: &[u8]) -> Option<Debts> {
+    /// What a file says, for the templates of a configuration with these commands; `None`: it is damaged, or not of this
+    /// kind and version. For a template that is not there any more stands one with the same command. The second list are
+    /// those for which there is none.
+    pub fn decode(file: &[u8], commands: &Commands) -> Option<(Debts, Vec<String>)> {
         let mut fields = unsealed(HEAD, file)?;
         let (resource, rest) = fields.0.split_first()?;
         fields.0 = rest;
         let mut debts = Debts { templates: Vec::new(), resource: *resource != 0 };
+        let mut lost = Vec::new();
         while !fields.is_empty() {
-            debts.templates.push(String::from_utf8(fields.bytes()?.to_vec()).ok()?);
+            let dst = String::from_utf8(fields.bytes()?.to_vec()).ok()?;
+            let sum = fields.number()?;
+            match commands.stands_for(&dst, sum) {
+                Some(dst) if debts.templates.contains(dst) => {}
+                Some(dst) => debts.templates.push(dst.clone()),
+                None => lost.push(dst),
+            }
         }
-        Some(debts)
+        Some((debts, lost))
+    }
+}
+
+/// The templates of a resource and their reload commands.
+#[derive(Clone, Debug, Default)]
+pub struct Commands(Vec<(String, Option<u64>)>);
+
+impl Commands {
+    /// `templates`: the `dst` of each, and its reload command, whose path does not matter.
+    pub fn new(templates: impl Iterator<Item = (String, Option<Vec<u8>>)>) -> Commands {
+        Commands(templates.map(|(dst, command)| (dst, command.map(|text| fnv(&text)))).collect())
+    }
+
+    fn of(&self, dst: &str) -> Option<u64> {
+        self.0.iter().find(|(own, _)| own == dst).and_then(|(_, sum)| *sum)
+    }
+
+    fn stands_for(&self, dst: &str, sum: u64) -> Option<&String> {
+        let same = self.0.iter().find(|(own, _)| own == dst);
+        let other = || self.0.iter().find(|(_, own)| *own == Some(sum));
+        same.or_else(other).map(|(dst, _)| dst)
     }
 }
 
@@ -47,17 +80,45 @@ mod tests {
     use super::super::check_damage;
     use super::*;
 
+    fn commands(templates: &[(&str, &str)]) -> Commands {
+        let one = |(dst, command): &(&str, &str)| {
+            (dst.to_string(), (!command.is_empty()).then(|| command.as_bytes().to_vec()))
+        };
+        Commands::new(templates.iter().map(one))
+    }
+
+    fn debts(templates: &[&str], resource: bool) -> Debts {
+        Debts { templates: templates.iter().map(|dst| dst.to_string()).collect(), resource }
+    }
+
     #[test]
     fn debts_come_back_as_they_were() {
+        let commands = commands(&[("/etc/a", "one"), ("/etc/ä b", "two"), ("", "one")]);
         for (templates, resource) in [(&[][..], false), (&[], true), (&["/etc/a", "/etc/ä b"], true), (&[""], false)] {
-            let debts = Debts { templates: templates.iter().map(|dst| dst.to_string()).collect(), resource };
-            assert_eq!(Debts::decode(&debts.encode()), Some(debts));
+            let debts = debts(templates, resource);
+            assert_eq!(Debts::decode(&debts.encode(&commands), &commands), Some((debts, vec![])));
+        }
+    }
+
+    #[test]
+    fn another_template_with_the_command_stands_for_one_that_is_gone() {
+        let file = debts(&["/a", "/b", "/c"], false).encode(&commands(&[("/a", "x"), ("/b", "x"), ("/c", "y")]));
+        for (now, templates, lost) in [
+            (&[("/c", "y"), ("/b", "x"), ("/a", "x")][..], &["/a", "/b", "/c"][..], &[][..]),
+            (&[("/n", "y"), ("/m", "x")], &["/m", "/n"], &[]),
+            (&[("/a", "z"), ("/b", "x")], &["/a", "/b"], &["/c"]),
+            (&[("/m", ""), ("/n", "z")], &[], &["/a", "/b", "/c"]),
+            (&[], &[], &["/a", "/b", "/c"]),
+        ] {
+            let lost = lost.iter().map(|dst| dst.to_string()).collect();
+            assert_eq!(Debts::decode(&file, &commands(now)), Some((debts(templates, false), lost)), "{now:?}");
         }
     }
 
     #[test]
     fn a_damaged_file_is_refused() {
-        let debts = Debts { templates: vec!["/etc/a".into()], resource: true };
-        check_damage(&debts.encode(), |file| Debts::decode(file).is_none_or(|read| read != debts));
+        let (debts, commands) = (debts(&["/etc/a"], true), commands(&[("/etc/a", "x")]));
+        let whole = Some((debts.clone(), vec![]));
+        check_damage(&debts.encode(&commands), |file| Debts::decode(file, &commands) != whole);
     }
 }

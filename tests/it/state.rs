@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use remco::state::debts::Debts;
+use remco::state::debts::{Commands, Debts};
 use remco::state::keys::{KEYS_AT, TIME_AT, time};
 use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -305,15 +305,23 @@ fn a_reload_that_a_crash_has_cut_off_is_made_up() {
     }
 }
 
-/// A command that two templates share is owed after the last of them. That one is not there any more at the next start.
+/// A command that two templates share is owed after the last of them. That one is not there any more at the next start, or
+/// the files have other names, or no template has the command.
 #[test]
 fn a_shared_reload_is_made_up_without_the_template_that_it_would_follow() {
+    shared_reload("out", true);
+    shared_reload("renamed", true);
+    shared_reload("renamed", false);
+}
+
+fn shared_reload(now: &str, is_made_up: bool) {
     let dir = folder();
     dir.write("data.json", r#"{"app": {"x": "1"}}"#);
     dir.write("other.tmpl", "other\n");
     dir.write("reload.sh", "");
     let shared = |app: Config| app.set("reload_cmd", "sh reload.sh");
-    let app = || shared(resource("app").set("reload_once", true).template("app.tmpl", "out"));
+    let only = |dst: &str| resource("app").set("reload_once", true).template("app.tmpl", dst);
+    let app = || shared(only("out"));
     let with_state = |app: Config| config().set("state_dir", "state").and(app.file("data.json").watch());
     with_state(shared(app().template("other.tmpl", "other"))).write(&dir);
     let program = starts(&dir);
@@ -328,9 +336,16 @@ fn a_shared_reload_is_made_up_without_the_template_that_it_would_follow() {
     // It may have ended with the program.
     let _ = kill_process(command.expect("a number"), Signal::KILL);
     dir.write("reload.sh", "echo >> made-up\n");
-    with_state(app()).write(&dir);
-    let program = starts(&dir);
-    wait_until("the reload is made up", LIMIT, || dir.lines("made-up") == 1);
+    with_state(if is_made_up { shared(only(now)) } else { only(now) }).write(&dir);
+    if now != "out" {
+        fs::rename(dir.at("out"), dir.at(now)).unwrap();
+    }
+    let program = remco(&dir).start();
+    if is_made_up {
+        wait_until("the reload is made up", LIMIT, || dir.lines("made-up") == 1);
+    } else {
+        program.wait_for_log("is not made up: no template has its path or its command config=out");
+    }
     program.stop();
 }
 
@@ -353,7 +368,7 @@ fn what_was_kept_of_a_resource_that_is_gone_is_removed() {
     assert_eq!(kept(), all);
     fs::copy(dir.at("state/app.keys"), dir.at("state/a%20b.keys.new")).unwrap();
     let reloads = Debts { templates: vec!["out".to_owned()], resource: false };
-    fs::write(dir.at("state/gone.reloads"), reloads.encode()).unwrap();
+    fs::write(dir.at("state/gone.reloads"), reloads.encode(&Commands::default())).unwrap();
     // These are not remco's.
     for name in ["state/own.keys", "state/notes"] {
         dir.write(name, "of the user");
