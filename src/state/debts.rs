@@ -32,9 +32,9 @@ impl Debts {
         })
     }
 
-    /// What a file says, for the templates of a configuration with these commands; `None`: it is damaged, or not of this
-    /// kind and version. For a template that is not there any more stands one with the same command. The second list are
-    /// those for which there is none.
+    /// What a file says, for the templates of a configuration with these commands; `None`: it is damaged, or not of
+    /// this kind and version. For a template that is not there any more stands one with the same command. The second
+    /// list are those for which there is none.
     pub fn decode(file: &[u8], commands: &Commands) -> Option<(Debts, Vec<String>)> {
         let mut fields = unsealed(HEAD, file)?;
         let (resource, rest) = fields.0.split_first()?;
