@@ -6,6 +6,7 @@ a scrape; memory. Run by scripts/bench --telemetry, which builds and installs.
 REMCO is the program; DOCUMENT is rewritten between its two marks. With BENCH_SHORT=1 in the environment it does everything
 with small numbers, to see that it works, and writes no document."""
 
+import atexit
 import multiprocessing
 import os
 import select
@@ -79,6 +80,12 @@ def is_scraped(port):
         return False
 
 
+def ended_at_exit(running):
+    """An error ends this program in the middle; what it started does not outlive it."""
+    atexit.register(running.process.kill)
+    return running
+
+
 class Figures:
     """What was measured in one state."""
 
@@ -98,7 +105,7 @@ def cpu_of(pid):
 
 def one_round(work, remco, etcd, port, is_scraping, figures):
     folder, command = Contender("remco", remco, "remco").prepare(work, etcd.url, ALL, watch=True, more=table(port))
-    running = Running(folder, command)
+    running = ended_at_exit(Running(folder, command))
     if port:
         wait_until("metrics are served", lambda: is_scraped(port))
     watch, renames = BareWatch(etcd), Renames(os.path.dirname(running.file))
@@ -146,7 +153,7 @@ def idle(work, remco, etcd):
         folder, command = Contender("remco", remco, "remco").prepare(work, etcd.url, ALL, watch=True, more=more)
         config = os.path.join(folder, "config")
         write(config, top + read(config).decode())
-        started.append(Running(folder, command))
+        started.append(ended_at_exit(Running(folder, command)))
     # What was counted at the start is sent within seconds.
     time.sleep(min(15, IDLE))
     switches = lambda: [status_of(running.pid, "voluntary_ctxt_switches") for running in started]
@@ -167,7 +174,7 @@ def main():
     states = [("off", False, False), ("on", True, False), ("scraped", True, True)]
     measured = {name: Figures() for name, *_ in states}
     with tempfile.TemporaryDirectory(prefix="remco-bench-") as work:
-        etcd = Etcd(work, 100)
+        etcd = ended_at_exit(Etcd(work, 100))
         for _ in range(ROUNDS):
             for name, is_on, is_scraping in states:
                 one_round(work, remco, etcd, free_port() if is_on else None, is_scraping, measured[name])
