@@ -144,10 +144,9 @@ impl Destination {
         if is_file(&meta)
             && let Ok((file, opened)) = open_regular(&place.dir, &name, OFlags::RDONLY)
         {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Another remco waits for its reload.
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Ok(()) | Err(_) => {}
+            // Another remco waits for its reload.
+            if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+                return Ok(None);
             }
             (found, lock) = (opened, Some(file));
         }
