@@ -45,10 +45,10 @@ struct State {
 
 /// One system call of the program: the `ordinal`th of its name since the start.
 #[derive(Debug)]
-struct Call {
-    name: String,
-    ordinal: usize,
-    text: String,
+pub struct Call {
+    pub name: String,
+    pub ordinal: usize,
+    pub text: String,
 }
 
 /// In the folder from the beginning, named like a stage file but by somebody else.
@@ -251,23 +251,7 @@ impl Scene {
     }
 
     fn all_calls(&self) -> Vec<Call> {
-        let dir = self.folder();
-        let trace = dir.at("trace").to_string_lossy().into_owned();
-        let finished = remco(&dir).under(&["strace", "-D", "-q", "-s", "200", "-o", &trace]).once().expect_code(0);
-        let mut text = String::new();
-        // The tracer is not our child and may be a moment behind.
-        wait_until("strace has written everything", LIMIT, || {
-            text = dir.read("trace").unwrap_or_default();
-            text.contains("+++ exited with 0 +++")
-        });
-        let mut calls: Vec<Call> = Vec::new();
-        for line in text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())) {
-            let (name, _) = line.split_once('(').unwrap_or_else(|| panic!("no call: {line}"));
-            let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
-            calls.push(Call { name: name.to_owned(), ordinal, text: line.to_owned() });
-        }
-        assert!(!calls.is_empty(), "{}", finished.log);
-        calls
+        calls_of(&self.folder(), 0)
     }
 
     /// Kills the program in each of the calls.
@@ -364,6 +348,26 @@ impl Scene {
             );
         });
     }
+}
+
+/// The system calls of a one-shot run that ends with this code.
+pub fn calls_of(dir: &TempDir, code: i32) -> Vec<Call> {
+    let trace = dir.at("trace").to_string_lossy().into_owned();
+    let finished = remco(dir).under(&["strace", "-D", "-q", "-s", "200", "-o", &trace]).once().expect_code(code);
+    let mut text = String::new();
+    // The tracer is not our child and may be a moment behind.
+    wait_until("strace has written everything", LIMIT, || {
+        text = dir.read("trace").unwrap_or_default();
+        text.contains(&format!("+++ exited with {code} +++"))
+    });
+    let mut calls: Vec<Call> = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())) {
+        let (name, _) = line.split_once('(').unwrap_or_else(|| panic!("no call: {line}"));
+        let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
+        calls.push(Call { name: name.to_owned(), ordinal, text: line.to_owned() });
+    }
+    assert!(!calls.is_empty(), "{}", finished.log);
+    calls
 }
 
 /// What may go wrong in a call on a sick or full machine.
