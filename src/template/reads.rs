@@ -276,48 +276,56 @@ impl Recorder {
     }
 
     /// [`Store::exists`]
+    #[inline]
     pub fn exists(&self, key: &Bytes) -> bool {
         self.note_key(Function::Exists, key);
         self.store.exists(key)
     }
 
     /// [`Store::get_pair`]
+    #[inline]
     pub fn get_pair(&self, key: &Bytes) -> Option<(&Bytes, &Bytes)> {
         self.note_key(Function::Get, key);
         self.store.get_pair(key)
     }
 
     /// [`Store::get`]
+    #[inline]
     pub fn get(&self, key: &Bytes) -> Option<&Bytes> {
         self.note_key(Function::Getv, key);
         self.store.get(key)
     }
 
     /// [`Store::gets`]
+    #[inline]
     pub fn gets(&self, pattern: &Bytes) -> Result<impl Iterator<Item = (&Bytes, &Bytes)> + use<'_>, BadPattern> {
         self.note_pattern(Function::Gets, pattern);
         self.store.gets(pattern)
     }
 
     /// [`Store::getvs`]
+    #[inline]
     pub fn getvs(&self, pattern: &Bytes) -> Result<Vec<&Bytes>, BadPattern> {
         self.note_pattern(Function::Getvs, pattern);
         self.store.getvs(pattern)
     }
 
     /// [`Store::all`]
+    #[inline]
     pub fn all(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
         self.note(Function::GetAllKvs, b"", || Extent::Prefix(Bytes::from(&b""[..])));
         self.store.all()
     }
 
     /// [`Store::ls`]
+    #[inline]
     pub fn ls(&self, path: &[u8]) -> Vec<Bytes> {
         self.note_directory(Function::Ls, path);
         self.store.ls(path)
     }
 
     /// [`Store::lsdir`]
+    #[inline]
     pub fn lsdir(&self, path: &[u8]) -> Vec<Bytes> {
         self.note_directory(Function::LsDir, path);
         self.store.lsdir(path)
@@ -340,6 +348,7 @@ impl Recorder {
     }
 
     /// `text` is what was asked for.
+    #[inline]
     fn note(&self, function: Function, text: &[u8], extent: impl FnOnce() -> Extent) {
         /// A longer text would be kept for little use. Such a read counts as one of all keys.
         const LONGEST: usize = 1024;
