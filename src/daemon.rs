@@ -277,6 +277,9 @@ impl Daemon {
         for (resource, _) in config.resources.into_iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
             let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
             let mut unit = Unit::new(self.next_number, resource, (self.mode, self.purpose), logger, machine);
+            if self.state_path.is_none() && self.state_dir.is_none() {
+                unit.sweep();
+            }
             (unit.limits, unit.renders_all) = (limits, self.renders_all);
             if self.overrides_guards {
                 unit.state.override_guard();

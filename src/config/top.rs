@@ -51,8 +51,9 @@ pub(super) static MAIN: Schema = Schema {
             "state_dir",
             Type::Text,
             Default::Unset,
-            "a directory in which remco keeps the last keys of each resource, the past of its guard and the reloads that it \
-             owes, for the next start: see [State](operation.md#state). It is read at the start only. Go remco has no such key",
+            "a directory in which remco keeps the last keys of each resource, the past of its guard, the reloads that it \
+             owes and the renames that it makes together, for the next start: see [State](operation.md#state). It is read at the \
+             start only. Go remco has no such key",
         ),
         key(
             "status_file",

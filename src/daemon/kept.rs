@@ -1,10 +1,11 @@
-//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, and the reloads
-//! that it owes. Writes what has changed, and reads it at the start; a failure is a line and never ends anything. Their
-//! bytes are `state`'s, when to use them is decided in `unit/keeping.rs`.
+//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, the reloads that
+//! it owes, and the files that it is renaming. Writes what has changed, and reads it at the start; a failure is a line
+//! and never ends anything. Their bytes are `state`'s, when to use them is decided in `unit/keeping.rs`.
 
 mod keys;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::host::state_dir::StateDir;
 use crate::log::{self, Level, Line};
 use crate::percent;
 use crate::state::debts::{Commands, Debts};
+use crate::state::journal::Journal;
 use crate::state::keys::{Useless, decode};
 use crate::state::{self, origin, past};
 use crate::store::{Layer, Store};
@@ -33,12 +35,19 @@ pub(super) struct Kept {
     past: PastFile,
     /// `None`: the run makes no reloads.
     debts: Option<DebtsFile>,
+    journal: JournalFile,
 }
 
 struct PastFile {
     name: String,
     /// The number in the file; `None`: not known.
     last: Option<usize>,
+    is_failing: bool,
+}
+
+struct JournalFile {
+    name: String,
+    is_there: bool,
     is_failing: bool,
 }
 
@@ -77,7 +86,8 @@ impl Kept {
         let past = PastFile { name: format!("{name}.guard"), last: None, is_failing: false };
         let commands = commands_of(resource);
         let debts = DebtsFile { name: format!("{name}.reloads"), commands, last: None, is_failing: false };
-        Kept { dir, origin, layers, keys_name, keys, past, debts: has_reloads.then_some(debts) }
+        let journal = JournalFile { name: format!("{name}.journal"), is_there: false, is_failing: false };
+        Kept { dir, origin, layers, keys_name, keys, past, debts: has_reloads.then_some(debts), journal }
     }
 
     /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
@@ -242,6 +252,49 @@ impl Kept {
         }
     }
 
+    /// The files that an earlier run was renaming when it was killed.
+    pub(super) fn begin_journal(&mut self, say: impl Fn(Line)) -> Option<Journal> {
+        let name = &self.journal.name;
+        let found = self.dir.read(name);
+        self.journal.is_there = !matches!(found, Ok(None));
+        let why = match found {
+            Ok(found) => match Journal::decode(&found?) {
+                Some(journal) => return Some(journal),
+                None => DAMAGED.to_owned(),
+            },
+            Err(e) => cause(&e),
+        };
+        say(self.failed("use", &self.journal.name, &format!("{why}; {UNFINISHED}")));
+        None
+    }
+
+    /// Writes the files that are about to be renamed. `Ok(None)`: they are of no use for a later run.
+    pub(super) fn journal(&mut self, journal: io::Result<Option<Journal>>, say: impl Fn(Line)) {
+        let name = &self.journal.name;
+        let written = match journal {
+            Ok(None) => return,
+            // After a power failure it may be empty, and so may the files be that it names.
+            Ok(Some(journal)) => self.dir.write(name, &journal.encode()),
+            Err(e) => Err(e),
+        };
+        let was_failing = std::mem::replace(&mut self.journal.is_failing, written.is_err());
+        self.journal.is_there |= written.is_ok();
+        if let Err(e) = written
+            && !was_failing
+        {
+            say(self.failed("write", &self.journal.name, &format!("{}; after a crash now, {UNFINISHED}", cause(&e))));
+        }
+    }
+
+    /// Removes the journal, if there is one.
+    pub(super) fn end_journal(&mut self, say: impl Fn(Line)) {
+        if std::mem::take(&mut self.journal.is_there)
+            && let Err(e) = self.dir.remove(&self.journal.name)
+        {
+            say(self.failed("remove", &self.journal.name, &cause(&e)));
+        }
+    }
+
     fn failed(&self, what: &str, name: &str, why: &str) -> Line {
         let message = format!("failed to {what} `{}`", self.dir.shown(name).display());
         Line::new(Level::Warn, message).with("error", why)
@@ -279,7 +332,8 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
     });
     for name in names {
         let whole = name.strip_suffix(".new").unwrap_or(&name);
-        let base = ["keys", "guard", "reloads"].iter().find_map(|kind| whole.strip_suffix(kind)?.strip_suffix('.'));
+        let base =
+            ["keys", "guard", "reloads", "journal"].iter().find_map(|kind| whole.strip_suffix(kind)?.strip_suffix('.'));
         let is_orphan = base.is_some_and(|base| !known.contains(base));
         // One that is damaged or of another program is left to the user.
         if !is_orphan || !dir.beginning(&name, 16).is_ok_and(|file| file.is_some_and(|file| state::is_one(&file))) {
@@ -287,6 +341,10 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
         }
         let owed = dir.read(&name).ok().flatten().and_then(|file| Debts::decode(&file, &Commands::default()));
         let line = match dir.remove(&name) {
+            Ok(_) if whole.ends_with(".journal") => Line::new(
+                Level::Warn,
+                "the files of a resource that were replaced together are not finished: it is not configured any more",
+            ),
             Ok(_) if owed.is_some_and(|(debts, lost)| debts.resource || !lost.is_empty()) => Line::new(
                 Level::Warn,
                 "the reloads that a resource owed are not made up: it is not configured any more",
@@ -313,6 +371,8 @@ fn base_name(resource: &str) -> String {
     name
 }
 
+/// What it means that a journal is lost.
+const UNFINISHED: &str = "some files that belong together may be old until the next update";
 const FOREIGN: &str = "it belongs to other backends, nodes, prefixes or keys";
 const DAMAGED: &str = "it is damaged, or of another version of remco";
 

@@ -202,7 +202,7 @@ impl Unit {
             mode,
             purpose,
             store: Rc::new(Store::new(config.backends.len())),
-            outputs: config.templates.iter().map(|template| Output::new(template, purpose)).collect(),
+            outputs: config.templates.iter().map(Output::new).collect(),
             is_uncompiled: purpose != Purpose::Keys,
             missing: config.backends.iter().map(backend::missing).collect(),
             is_counted: vec![false; config.backends.len()],
@@ -236,11 +236,23 @@ impl Unit {
         if self.backends.is_none() {
             if let Some(dir) = state_dir {
                 self.begin_kept(dir, mode, now);
+                self.sweep();
             }
             self.find_old_files();
         }
         let options = &self.config.backends;
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
+    }
+
+    /// Removes the stage files that a crash has left. Where state is kept, those that are to be renamed are taken before.
+    pub(super) fn sweep(&self) {
+        for (output, template) in self.outputs.iter().zip(&self.config.templates) {
+            if self.purpose.writes() {
+                output.destination.sweep();
+            } else if self.purpose.checks() && template.check_cmd.is_some() {
+                output.destination.sweep_trials();
+            }
+        }
     }
 
     /// The place of a subscription among the backends.
@@ -465,6 +477,14 @@ impl Unit {
             }
             Effect::Stage(t) if !self.purpose.writes() => Some(Event::Staged(self.preview(t))),
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
+            Effect::Journal(files) => {
+                self.keep_journal(&files);
+                None
+            }
+            Effect::EndJournal => {
+                self.end_journal();
+                None
+            }
             Effect::Install(t) if !self.purpose.writes() => {
                 self.outputs[t].trial = None;
                 Some(Event::Installed(Ok(None)))
@@ -776,7 +796,7 @@ impl Unit {
 }
 
 impl Output {
-    fn new(template: &config::Template, purpose: Purpose) -> Output {
+    fn new(template: &config::Template) -> Output {
         let destination = Destination {
             path: template.dst.clone(),
             mode: template.mode,
@@ -788,11 +808,6 @@ impl Output {
             backup: template.backup,
             seen: files::Seen::default(),
         };
-        if purpose.writes() {
-            destination.sweep();
-        } else if purpose.checks() && template.check_cmd.is_some() {
-            destination.sweep_trials();
-        }
         Output {
             destination,
             template: None,

@@ -10,6 +10,7 @@ mod in_place;
 mod place;
 mod preview;
 mod stage;
+mod unfinished;
 mod written;
 
 use std::cell::RefCell;
@@ -38,6 +39,7 @@ use crate::error::cause;
 pub use identity::identity;
 pub use place::{open_or_create, open_regular};
 pub use preview::{Present, Preview, Trial, obstacle, own_obstacle};
+pub use unfinished::{Left, Unfinished};
 pub use written::Written;
 
 /// The destination of a template's result, and the owner and mode of the file.

@@ -108,6 +108,10 @@ impl Resource {
         };
         if let Some(fault) = fault {
             self.failed_in(&mut round, Subject::Template(t), fault, effects);
+            if commit.step == Step::Installing && self.has_journal(&commit) {
+                // From here on a crash leaves nothing to finish.
+                effects.push(Effect::EndJournal);
+            }
             effects.extend(commit.files.iter().map(|t| Effect::Discard(*t)));
             effects.extend(commit.files.iter().filter_map(|t| self.rollback.not_installed(*t)));
             if commit.step != Step::Installing {
@@ -122,10 +126,16 @@ impl Resource {
             return self.put_back(round, commit, now, effects);
         }
         if !self.advance(&mut commit) {
+            if self.has_journal(&commit) {
+                effects.push(Effect::EndJournal);
+            }
             self.forget_accepted(effects);
             return self.template(round, 0, now, effects);
         }
         let t = commit.files[commit.at];
+        if commit.step == Step::Installing && commit.at == 0 && self.has_journal(&commit) {
+            effects.push(Effect::Journal(commit.files.clone()));
+        }
         let effect = match commit.step {
             Step::Keeping => Effect::Keep(t),
             Step::Installing => {
@@ -169,6 +179,11 @@ impl Resource {
             return true;
         }
         false
+    }
+
+    /// Whether the files are noted before the first rename. A single file is replaced as a whole anyway.
+    fn has_journal(&self, commit: &Commit) -> bool {
+        commit.files.len() > 1 && !self.plan.is_preview
     }
 
     /// What is owed once all files are in place, where the answer to the first rename or a later one is awaited.

@@ -128,6 +128,10 @@ pub enum Effect {
     Render,
     /// Write the result of a template beside its destination.
     Stage(usize),
+    /// Note the staged files that are about to be moved to their destinations, so that the next start can finish that.
+    Journal(Vec<usize>),
+    /// Remove the note: all files are in place, or none is to be finished.
+    EndJournal,
     /// Move the staged file to its destination.
     Install(usize),
     /// Remove the staged file.

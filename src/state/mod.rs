@@ -1,8 +1,9 @@
-//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, and the reloads
-//! that it owes. Encodes and decodes; all input may be damaged or foreign. The files are written and read by
-//! `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
+//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, the reloads that
+//! it owes, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign. The files are
+//! written and read by `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
 
 pub mod debts;
+pub mod journal;
 pub mod keys;
 pub mod origin;
 pub mod past;
@@ -12,7 +13,9 @@ pub const MOST_BYTES: usize = 64 << 20;
 
 /// Whether a file begins as one of this module, of any version.
 pub fn is_one(beginning: &[u8]) -> bool {
-    ["keys", "guard", "reloads"].iter().any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
+    ["keys", "guard", "reloads", "journal"]
+        .iter()
+        .any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
 }
 
 /// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash

@@ -72,7 +72,7 @@ fn is_empty(dir: &TempDir) -> bool {
 }
 
 /// Whether a call changes a file or a process, or waits for one.
-fn changes_something(call: &Call) -> bool {
+pub fn changes_something(call: &Call) -> bool {
     const CHANGES: [&str; 12] =
         ["write", "rename", "link", "unlink", "chmod", "chown", "truncate", "fsync", "clone", "fork", "wait", "kill"];
     CHANGES.iter().any(|name| call.name.contains(name)) || call.text.contains("O_CREAT")

@@ -12,6 +12,7 @@ mod conformance;
 mod consul;
 mod containers;
 mod crash;
+mod crash_journal;
 mod crash_reload;
 #[cfg(feature = "tls")]
 mod cron;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use remco::state::debts::{Commands, Debts};
+use remco::state::journal::Journal;
 use remco::state::keys::{KEYS_AT, TIME_AT, time};
 use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -369,6 +370,7 @@ fn what_was_kept_of_a_resource_that_is_gone_is_removed() {
     fs::copy(dir.at("state/app.keys"), dir.at("state/a%20b.keys.new")).unwrap();
     let reloads = Debts { templates: vec!["out".to_owned()], resource: false };
     fs::write(dir.at("state/gone.reloads"), reloads.encode(&Commands::default())).unwrap();
+    fs::write(dir.at("state/gone.journal"), Journal { files: Vec::new() }.encode()).unwrap();
     // These are not remco's.
     for name in ["state/own.keys", "state/notes"] {
         dir.write(name, "of the user");
@@ -390,6 +392,7 @@ fn what_was_kept_of_a_resource_that_is_gone_is_removed() {
     let program = remco(&dir).start();
     program.wait_for_log("removed what was kept of a resource that is not configured any more file=state/a%20b.guard");
     program.wait_for_log("the reloads that a resource owed are not made up: it is not configured any more");
+    program.wait_for_log("the files of a resource that were replaced together are not finished");
     program.wait_for_log("keys have been read");
     program.stop();
     let mut left: Vec<&str> = [&all[2..], &others].concat();

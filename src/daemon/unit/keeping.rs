@@ -1,6 +1,8 @@
-//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys and owed reloads are
-//! read, used and written. The files are `kept`'s, and the updates `unit`'s.
+//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys, owed reloads
+//! and the journal of renames are read, used and written. The files are `kept`'s, and the updates `unit`'s.
 
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
@@ -9,8 +11,10 @@ use super::super::past::{self, Past};
 use super::{Keys, Unit};
 use crate::backend::Pool;
 use crate::config::Mode;
+use crate::host::files::{Left, Unfinished};
 use crate::host::state_dir::StateDir;
 use crate::log::{Level, Line};
+use crate::state::journal::{Entry, Journal};
 use crate::store::Store;
 
 /// The keys that the update under way was rendered from.
@@ -49,9 +53,94 @@ impl Unit {
         if !self.state.debts().is_empty() {
             self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
         }
+        if self.purpose.writes() {
+            let journal = kept.begin_journal(|line| self.log(line));
+            journal.into_iter().for_each(|journal| self.finish(&journal));
+            kept.end_journal(|line| self.log(line));
+        }
         // A one-shot run says that the store is away instead.
         self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
         self.kept = Some(kept);
+    }
+
+    /// Finishes the renames that a crash has cut off: all that are left, or none if one of them cannot be made.
+    fn finish(&mut self, journal: &Journal) {
+        let (mut left, mut is_whole) = (Vec::new(), true);
+        for Entry { dst, staged } in &journal.files {
+            let is_its = |t: &usize| self.config.templates[*t].dst.as_os_str().as_bytes() == dst;
+            let found = match (0..self.outputs.len()).find(is_its) {
+                Some(t) => self.outputs[t].destination.find_unfinished(staged).map(|found| (t, found)),
+                None => Err("no template has this `dst`".to_owned()),
+            };
+            match found {
+                Ok((_, Unfinished::InPlace)) => {}
+                Ok((t, Unfinished::Staged(file))) => left.push((t, file)),
+                Err(why) => {
+                    is_whole = false;
+                    let line = Line::new(
+                        Level::Warn,
+                        "a file that was replaced together with others cannot be finished, all stay as they are",
+                    );
+                    self.log(line.with("config", String::from_utf8_lossy(dst)).with("error", why));
+                }
+            }
+        }
+        if is_whole && !left.is_empty() {
+            self.rename_left(left);
+        }
+    }
+
+    fn rename_left(&mut self, left: Vec<(usize, Left)>) {
+        let count = left.len();
+        for (t, file) in left {
+            let dst = self.config.templates[t].dst.display().to_string();
+            match self.outputs[t].destination.finish(file) {
+                Ok(warning) => {
+                    self.has_replaced = true;
+                    let line = |warning| Line::new(Level::Warn, warning).with("config", dst);
+                    warning.map(line).into_iter().for_each(|line| self.log(line));
+                }
+                Err(why) => {
+                    let line =
+                        "a file that was replaced together with others is still old, the next update replaces it";
+                    return self.log(Line::new(Level::Warn, line).with("config", dst).with("error", why));
+                }
+            }
+        }
+        let line = Line::new(Level::Info, "files that a killed run was replacing together are in place");
+        self.log(line.with("finished", count.to_string()));
+    }
+
+    /// Notes the files that are about to be renamed, if all of them are renamed: where one of them is written to, finishing
+    /// the others would leave files that do not belong together.
+    pub(super) fn keep_journal(&mut self, files: &[usize]) {
+        // Files that are finished have their reloads.
+        self.keep_debts(files.first().copied());
+        let Some(mut kept) = self.kept.take() else { return };
+        let journal = self.journal_of(files);
+        kept.journal(journal, |line| self.log(line));
+        self.kept = Some(kept);
+    }
+
+    /// `None`: one of them is not renamed.
+    fn journal_of(&self, files: &[usize]) -> io::Result<Option<Journal>> {
+        let mut entries = Vec::new();
+        for t in files {
+            let output = &self.outputs[*t];
+            let Some(stage) = &output.stage else { return Ok(None) };
+            let Some(staged) = output.destination.note(stage)? else { return Ok(None) };
+            let dst = self.config.templates[*t].dst.as_os_str().as_bytes().to_vec();
+            entries.push(Entry { dst, staged });
+        }
+        Ok(Some(Journal { files: entries }))
+    }
+
+    /// Nothing is left to finish.
+    pub(super) fn end_journal(&mut self) {
+        if let Some(mut kept) = self.kept.take() {
+            kept.end_journal(|line| self.log(line));
+            self.kept = Some(kept);
+        }
     }
 
     /// Takes over the old files that an earlier run has left because their reload had not succeeded. A run that makes no

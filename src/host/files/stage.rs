@@ -250,6 +250,13 @@ pub fn fixed_name(name: &OsStr) -> OsString {
     stage_name(name, known_number(name, 0))
 }
 
+/// Whether a file with this name may be the stage of a destination.
+pub fn is_stage_name(name: &OsStr, stage: &OsStr) -> bool {
+    let number = stage.as_bytes().split_last_chunk::<DIGITS>().and_then(|(_, digits)| str::from_utf8(digits).ok());
+    let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|digits| digits.parse().ok()).is_some_and(|number| stage_name(name, number) == stage)
+}
+
 fn stage_name(name: &OsStr, number: u64) -> OsString {
     const LONGEST_NAME: usize = 255;
     let name = name.as_bytes();
@@ -295,6 +302,19 @@ mod tests {
                 unlinkat(&dir, name, AtFlags::empty()).unwrap();
             }
             let _ = create(&dir, name);
+        }
+    }
+
+    #[test]
+    fn a_stage_is_known_by_its_name() {
+        for name in ["a", "", "app.conf", &"x".repeat(255)] {
+            let name = OsStr::new(name);
+            for number in [0, 42, NUMBERS - 1, known_number(name, 1)] {
+                assert!(is_stage_name(name, &stage_name(name, number)), "{number}");
+            }
+        }
+        for other in ["", "a", ".a", "a0123456789", ".b0123456789", ".a012345678", ".a01234567890", ".a+123456789"] {
+            assert!(!is_stage_name(OsStr::new("a"), OsStr::new(other)), "{other}");
         }
     }
 

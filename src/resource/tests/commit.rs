@@ -31,10 +31,19 @@ fn all_are_checked_before_the_first_is_renamed_and_reloads_follow() {
         (staged(), vec![Effect::Keep(0)]),
         (kept(), vec![Effect::Keep(1)]),
         (kept(), vec![Effect::Keep(2)]),
-        (kept(), vec![Effect::Install(0)]),
+        (kept(), vec![Effect::Journal(vec![0, 1, 2]), Effect::Install(0)]),
         (installed(), vec![Effect::Install(1)]),
         (installed(), vec![Effect::Install(2)]),
-        (installed(), vec![Effect::Forget(0), Effect::Forget(1), Effect::Forget(2), Effect::Run(Job::Reload(0))]),
+        (
+            installed(),
+            vec![
+                Effect::EndJournal,
+                Effect::Forget(0),
+                Effect::Forget(1),
+                Effect::Forget(2),
+                Effect::Run(Job::Reload(0)),
+            ],
+        ),
         (ended(), vec![Effect::Run(Job::Reload(2))]),
         (ended(), vec![]),
     ]);
@@ -93,7 +102,14 @@ fn a_rename_that_fails_puts_back_those_before_it() {
         (installed(), vec![Effect::Install(2)]),
         (
             Event::Installed(Err(fault("read-only file system"))),
-            vec![Effect::Discard(0), Effect::Discard(1), Effect::Discard(2), Effect::Forget(2), Effect::PutBack(1)],
+            vec![
+                Effect::EndJournal,
+                Effect::Discard(0),
+                Effect::Discard(1),
+                Effect::Discard(2),
+                Effect::Forget(2),
+                Effect::PutBack(1),
+            ],
         ),
         (put_back(), vec![Effect::PutBack(0)]),
         // No service was told of the new files.
@@ -104,7 +120,8 @@ fn a_rename_that_fails_puts_back_those_before_it() {
 }
 
 /// Whatever fails: between updates all files are old or all are new, unless one could not be put back; nothing runs between
-/// renames; each new file is made known by its reload; at the end all is in place.
+/// renames; each new file is made known by its reload; at the end all is in place. Several files are in the journal from
+/// before the first rename until the last one or a failure, and no longer.
 #[test]
 fn random_failures_leave_all_old_or_all_new() {
     const COUNT: usize = 3;
@@ -115,7 +132,7 @@ fn random_failures_leave_all_old_or_all_new() {
         let (mut keys, mut files, mut kept, mut known) = (1, [0; COUNT], [None; COUNT], [0; COUNT]);
         let (mut stages, mut rendered) = ([None; COUNT], [0; COUNT]);
         let (mut open, mut is_torn) = (Some(loaded()), false);
-        let mut renaming = false;
+        let (mut renaming, mut journal) = (false, None);
         for step in 0..120 {
             let is_late = step > 60;
             let good = is_late || random.below(5) != 0;
@@ -147,11 +164,24 @@ fn random_failures_leave_all_old_or_all_new() {
                         rendered = [keys; COUNT];
                         open = Some(rendering(rendered, files, good));
                     }
+                    Effect::Journal(files) => {
+                        assert!(files.len() > 1 && journal.is_none(), "seed {seed}: {files:?} after {journal:?}");
+                        assert!(
+                            files.iter().all(|t| stages[*t].is_some() && kept[*t].is_some()),
+                            "seed {seed}: {files:?}"
+                        );
+                        assert!(!renaming, "seed {seed}: {files:?} behind a rename");
+                        journal = Some(files);
+                    }
+                    Effect::EndJournal => assert!(journal.take().is_some(), "seed {seed}: there is no journal"),
                     Effect::Stage(t) => {
                         stages[t] = good.then_some(rendered[t]);
                         open = Some(Event::Staged(result()));
                     }
-                    Effect::Discard(t) => stages[t] = None,
+                    Effect::Discard(t) => {
+                        assert_eq!(journal, None, "seed {seed}: {t} could not be finished");
+                        stages[t] = None;
+                    }
                     Effect::Keep(t) => {
                         kept[t] = good.then_some(files[t]);
                         open = Some(Event::Kept(result()));
@@ -161,6 +191,9 @@ fn random_failures_leave_all_old_or_all_new() {
                     }
                     Effect::Install(t) => {
                         let stage = stages[t].take().expect("what is installed was staged");
+                        let is_alone = stages.iter().all(Option::is_none);
+                        let is_noted = journal.as_ref().is_some_and(|files| files.contains(&t));
+                        assert!(is_noted || is_alone, "seed {seed}: {t} and {journal:?}");
                         if good {
                             files[t] = stage;
                         }
@@ -169,6 +202,7 @@ fn random_failures_leave_all_old_or_all_new() {
                     }
                     Effect::PutBack(t) => {
                         let old = kept[t].take().expect("what is put back was kept");
+                        assert_eq!(journal, None, "seed {seed}: {t} is put back");
                         if good {
                             files[t] = old;
                         }
@@ -177,6 +211,7 @@ fn random_failures_leave_all_old_or_all_new() {
                     }
                     Effect::Run(job) => {
                         assert!(!renaming, "seed {seed}: {job:?} between renames");
+                        assert_eq!(journal, None, "seed {seed}: {job:?}");
                         if let Job::Reload(t) = job
                             && good
                         {
@@ -189,7 +224,7 @@ fn random_failures_leave_all_old_or_all_new() {
             }
         }
         assert_eq!((files, known, kept), ([keys; COUNT], [keys; COUNT], [None; COUNT]), "seed {seed}");
-        assert!(bench.resource.settled() && stages == [None; COUNT], "seed {seed}");
+        assert!(bench.resource.settled() && stages == [None; COUNT] && journal.is_none(), "seed {seed}");
     }
 }
 

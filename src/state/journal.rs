@@ -1,0 +1,137 @@
+//! The files of an update that are about to be renamed together, so that the next start can finish what a crash cuts
+//! off: for each the destination, and by what its stage file is recognised. Touches no file.
+
+use super::{Sum, push, sealed, unsealed};
+
+/// What the file is, and its version.
+const HEAD: &[u8] = b"remco journal 1\n";
+
+/// The files of one update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// In the order of their renames.
+    pub files: Vec<Entry>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The `dst` of its template, as the configuration spells it.
+    pub dst: Vec<u8>,
+    /// What will be renamed there.
+    pub staged: Staged,
+}
+
+/// By what a stage file is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Its name in the directory of the destination.
+    pub name: Vec<u8>,
+    /// In bytes.
+    pub size: u64,
+    /// The [`Digest`] of its bytes.
+    pub digest: u64,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// A digest of bytes that come piece by piece. It tells a torn or changed file, and does not hold against an attacker:
+/// owner and mode do.
+#[derive(Clone, Copy, Debug)]
+pub struct Digest(Sum);
+
+impl Digest {
+    /// That of no bytes.
+    #[expect(clippy::new_without_default, reason = "a digest of nothing is no value to fall back to")]
+    pub fn new() -> Digest {
+        Digest(Sum::new())
+    }
+
+    /// Goes on with the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.add(bytes);
+    }
+
+    /// That of all bytes so far.
+    pub fn value(self) -> u64 {
+        self.0.0
+    }
+}
+
+impl Journal {
+    /// As a file.
+    pub fn encode(&self) -> Vec<u8> {
+        sealed(HEAD, |file| {
+            for Entry { dst, staged } in &self.files {
+                push(dst, file);
+                push(&staged.name, file);
+                for number in [staged.size, staged.digest, staged.mode.into(), staged.uid.into(), staged.gid.into()] {
+                    file.extend(number.to_le_bytes());
+                }
+            }
+        })
+    }
+
+    /// What a file says; `None`: it is damaged, or not of this kind and version.
+    pub fn decode(file: &[u8]) -> Option<Journal> {
+        let mut fields = unsealed(HEAD, file)?;
+        let mut files = Vec::new();
+        while !fields.is_empty() {
+            let (dst, name) = (fields.bytes()?.to_vec(), fields.bytes()?.to_vec());
+            let (size, digest) = (fields.number()?, fields.number()?);
+            let mut small = || u32::try_from(fields.number()?).ok();
+            let (mode, uid, gid) = (small()?, small()?, small()?);
+            files.push(Entry { dst, staged: Staged { name, size, digest, mode, uid, gid } });
+        }
+        Some(Journal { files })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check_damage;
+    use super::*;
+
+    fn journal(names: &[&[u8]]) -> Journal {
+        let entry = |name: &&[u8]| Entry {
+            dst: [b"/etc/", *name].concat(),
+            staged: Staged {
+                name: [b".", *name, b"0123456789"].concat(),
+                size: 1 << 40,
+                digest: u64::MAX,
+                mode: 0o640,
+                uid: 12345,
+                gid: u32::MAX - 1,
+            },
+        };
+        Journal { files: names.iter().map(entry).collect() }
+    }
+
+    #[test]
+    fn a_journal_comes_back_as_it_was() {
+        for names in [&[][..], &[&b"a"[..]], &[b"a", b"\xff b", b""]] {
+            assert_eq!(Journal::decode(&journal(names).encode()), Some(journal(names)));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let whole = Some(journal(&[b"a", b"b"]));
+        check_damage(&journal(&[b"a", b"b"]).encode(), |file| Journal::decode(file) != whole);
+    }
+
+    #[test]
+    fn a_digest_does_not_depend_on_the_pieces() {
+        let of = |pieces: &[&[u8]]| {
+            let mut digest = Digest::new();
+            pieces.iter().for_each(|piece| digest.add(piece));
+            digest.value()
+        };
+        assert_eq!(of(&[b"one", b"", b"two"]), of(&[b"onetwo"]));
+        assert_ne!(of(&[b"one"]), of(&[b"onf"]));
+    }
+}
