@@ -76,6 +76,19 @@ impl Bench {
         bench
     }
 
+    /// One resource that watches `/a`, of a server that knows no lasting watches: `/a` has been asked for, with a watch on it.
+    fn of_old_server() -> Bench {
+        let mut bench = Bench::watching();
+        bench.open();
+        bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
+        bench.answer("ok", &[]);
+        bench.answer("error -6", &["cancel"]);
+        bench.turn(&["connect Plain", "session 10000 5"]);
+        bench.session(5);
+        bench.turn(&["ask sync /", "ask data /a watched", "ask children /a watched"]);
+        bench
+    }
+
     fn add(&mut self, id: u64, options: &config::Backend) {
         self.zookeeper.add(Id(id), options, &mut Vec::new());
     }
@@ -629,14 +642,7 @@ fn all_paths_are_below_the_chroot() {
 
 #[test]
 fn an_old_server_has_a_watch_on_each_node() {
-    let mut bench = Bench::watching();
-    bench.open();
-    bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
-    bench.answer("ok", &[]);
-    bench.answer("error -6", &["cancel"]);
-    bench.turn(&["connect Plain", "session 10000 5"]);
-    bench.session(5);
-    bench.turn(&["ask sync /", "ask data /a watched", "ask children /a watched"]);
+    let mut bench = Bench::of_old_server();
     bench.answer("ok", &[]);
     bench.answer("data - 2", &[]);
     bench.answer("children x y", &[]);
@@ -676,14 +682,7 @@ fn an_old_server_has_a_watch_on_each_node() {
 /// A node that is deleted and created again before it is read has lost the watch on its children.
 #[test]
 fn who_reads_a_node_of_an_old_server_anew_watches_its_children_anew() {
-    let mut bench = Bench::watching();
-    bench.open();
-    bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
-    bench.answer("ok", &[]);
-    bench.answer("error -6", &["cancel"]);
-    bench.turn(&["connect Plain", "session 10000 5"]);
-    bench.session(5);
-    bench.turn(&["ask sync /", "ask data /a watched", "ask children /a watched"]);
+    let mut bench = Bench::of_old_server();
     for answer in ["ok", "data - 2", "children x y"] {
         bench.answer(answer, &[]);
     }
