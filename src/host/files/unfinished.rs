@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::backup::Backup;
 use super::place::{Found, Place, Target, open_regular};
+use super::written::read_pieces;
 use super::{Destination, Stage, stage};
 use crate::config::Durability;
 use crate::error::cause;
@@ -144,18 +145,7 @@ fn content_of(staged: &Staged) -> (u64, u64) {
 
 /// The size and the digest of a file. Reads one byte more than that size at the most.
 fn digest_of(file: &mut File, size: u64) -> io::Result<(u64, u64)> {
-    let most = size.saturating_add(1);
-    let mut buffer = vec![0; usize::try_from(most).unwrap_or(usize::MAX).min(64 * 1024)];
-    let (mut file, mut digest, mut read) = (file.take(most), Digest::new(), 0);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((read, digest.value())),
-            Ok(n) => {
-                digest.add(&buffer[..n]);
-                read += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let mut digest = Digest::new();
+    let read = read_pieces(file, size, |piece| digest.add(piece))?;
+    Ok((read, digest.value()))
 }

@@ -49,22 +49,26 @@ impl Written {
     /// Whether a regular file has this content. Reads one byte more than that at the most.
     pub(super) fn is_content_of(&self, file: File) -> io::Result<bool> {
         let mut hasher = KEY.build_hasher();
-        let mut file = file.take(self.size.saturating_add(1));
-        let most = usize::try_from(self.size.saturating_add(1)).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; most.min(64 * 1024)];
-        let mut read = 0;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    hasher.write(&buffer[..n]);
-                    read += n as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
+        let read = read_pieces(file, self.size, |piece| hasher.write(piece))?;
         Ok(read == self.size && hasher.finish() == self.digest)
+    }
+}
+
+/// Reads a file piece by piece, and one byte more than a size at the most. Returns how many bytes were read.
+pub(super) fn read_pieces(file: impl Read, size: u64, mut take: impl FnMut(&[u8])) -> io::Result<u64> {
+    let most = size.saturating_add(1);
+    let mut buffer = vec![0; usize::try_from(most).unwrap_or(usize::MAX).min(64 * 1024)];
+    let (mut file, mut read) = (file.take(most), 0);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(read),
+            Ok(n) => {
+                take(&buffer[..n]);
+                read += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 
