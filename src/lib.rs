@@ -20,6 +20,7 @@ mod diff;
 pub mod dns;
 pub mod error;
 pub mod explain;
+mod fnv;
 pub mod host;
 pub mod log;
 pub mod mask;

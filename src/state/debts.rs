@@ -1,7 +1,8 @@
 //! The reloads that a resource owes: files that were replaced and whose reload command has not succeeded yet. Finds the
 //! templates of another configuration that stand for those of a file. Decides nothing about reloads.
 
-use super::{fnv, push, sealed, unsealed};
+use super::{push, sealed, unsealed};
+use crate::fnv::fnv;
 
 /// What the file is, and its version.
 const HEAD: &[u8] = b"remco reloads 2\n";

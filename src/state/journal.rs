@@ -1,7 +1,7 @@
 //! The files of an update that are about to be renamed together, so that the next start can finish what a crash cuts
 //! off: for each the destination, and by what its stage file is recognised. Touches no file.
 
-use super::{Sum, push, sealed, unsealed};
+use super::{push, sealed, unsealed};
 
 /// What the file is, and its version.
 const HEAD: &[u8] = b"remco journal 1\n";
@@ -29,7 +29,7 @@ pub struct Staged {
     pub name: Vec<u8>,
     /// In bytes.
     pub size: u64,
-    /// The [`Digest`] of its bytes.
+    /// The [`fnv`](crate::fnv) sum of its bytes. It tells a torn or changed file; owner and mode hold against an attacker.
     pub digest: u64,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u32,
@@ -37,29 +37,6 @@ pub struct Staged {
     pub uid: u32,
     /// The group.
     pub gid: u32,
-}
-
-/// A digest of bytes that come piece by piece. It tells a torn or changed file, and does not hold against an attacker:
-/// owner and mode do.
-#[derive(Clone, Copy, Debug)]
-pub struct Digest(Sum);
-
-impl Digest {
-    /// That of no bytes.
-    #[expect(clippy::new_without_default, reason = "a digest of nothing is no value to fall back to")]
-    pub fn new() -> Digest {
-        Digest(Sum::new())
-    }
-
-    /// Goes on with the next bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
-        self.0.add(bytes);
-    }
-
-    /// That of all bytes so far.
-    pub fn value(self) -> u64 {
-        self.0.0
-    }
 }
 
 impl Journal {
@@ -122,16 +99,5 @@ mod tests {
     fn a_damaged_file_is_refused() {
         let whole = Some(journal(&[b"a", b"b"]));
         check_damage(&journal(&[b"a", b"b"]).encode(), |file| Journal::decode(file) != whole);
-    }
-
-    #[test]
-    fn a_digest_does_not_depend_on_the_pieces() {
-        let of = |pieces: &[&[u8]]| {
-            let mut digest = Digest::new();
-            pieces.iter().for_each(|piece| digest.add(piece));
-            digest.value()
-        };
-        assert_eq!(of(&[b"one", b"", b"two"]), of(&[b"onetwo"]));
-        assert_ne!(of(&[b"one"]), of(&[b"onf"]));
     }
 }

@@ -4,7 +4,8 @@
 use std::ops::Bound;
 use std::rc::Rc;
 
-use super::{MOST_BYTES, Sum, fnv, push};
+use super::{MOST_BYTES, push};
+use crate::fnv::{Sum, fnv};
 use crate::store::{Bytes, Layer, Store};
 
 /// What the file is, and its version.
@@ -87,7 +88,7 @@ impl Encoder {
         self.length += piece.len();
         if matches!(self.next, Next::Sum) {
             self.next = Next::End;
-            piece.extend(self.sum.0.to_le_bytes());
+            piece.extend(self.sum.value().to_le_bytes());
         }
         Ok(piece)
     }
@@ -156,7 +157,7 @@ fn unsealed(file: &[u8]) -> Option<(i64, &[u8])> {
     let mut of_keys = Sum::new();
     of_keys.add(HEAD);
     of_keys.add(body);
-    let is_whole = of_keys.0 == u64::from_le_bytes(*sum) && fnv(seconds) == u64::from_le_bytes(*sum_of_time);
+    let is_whole = of_keys.value() == u64::from_le_bytes(*sum) && fnv(seconds) == u64::from_le_bytes(*sum_of_time);
     is_whole.then_some((i64::from_le_bytes(*seconds), body))
 }
 

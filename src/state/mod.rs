@@ -2,6 +2,8 @@
 //! it owes, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign. The files are
 //! written and read by `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
 
+use crate::fnv::fnv;
+
 pub mod debts;
 pub mod journal;
 pub mod keys;
@@ -16,29 +18,6 @@ pub fn is_one(beginning: &[u8]) -> bool {
     ["keys", "guard", "reloads", "journal"]
         .iter()
         .any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
-}
-
-/// FNV-1a with 64 bits, for damage and for changed options. It is few lines and the same in every build; the hash
-/// functions of std may change with a release, and those of ring are only in builds with TLS. It does not hold against
-/// an attacker: the directory is ours alone.
-#[derive(Clone, Copy, Debug)]
-struct Sum(u64);
-
-impl Sum {
-    fn new() -> Sum {
-        Sum(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        const PRIME: u64 = 0x0100_0000_01b3;
-        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
-    }
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    let mut sum = Sum::new();
-    sum.add(bytes);
-    sum.0
 }
 
 /// A file: what it is and its version, the content, and a sum over both.

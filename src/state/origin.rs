@@ -1,8 +1,9 @@
 //! Where the keys of a resource come from, as a number: equal for equal stores, nodes, prefixes and keys. Secrets are
 //! no part of it, and neither is how often or in which way a store is read.
 
-use super::{fnv, push};
+use super::push;
 use crate::config::{Backend, Kind};
+use crate::fnv::fnv;
 
 /// The number of the backends of a resource, in their order.
 pub fn of(backends: &[Backend]) -> u64 {

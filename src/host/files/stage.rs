@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::place::{Found, open_regular};
+use crate::fnv::fnv;
 use crate::host::random;
 
 /// A stage file. Dropping it removes the file.
@@ -237,12 +238,7 @@ const KNOWN_NAMES: u64 = 4;
 /// The fixed number of a destination's stage. It stays the same for later builds, so that files of a crash are recognised,
 /// and error messages with the name repeat literally.
 fn known_number(name: &OsStr, attempt: u64) -> u64 {
-    // FNV-1a: the hash functions of std may change with a release.
-    let hash = name
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    hash.wrapping_add(attempt) % NUMBERS
+    fnv(name.as_bytes()).wrapping_add(attempt) % NUMBERS
 }
 
 /// The first of the fixed names of a destination's stage, which a sweep finds.

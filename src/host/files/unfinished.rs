@@ -16,7 +16,8 @@ use super::written::read_pieces;
 use super::{Destination, Stage, stage};
 use crate::config::Durability;
 use crate::error::cause;
-use crate::state::journal::{Digest, Staged};
+use crate::fnv::Sum;
+use crate::state::journal::Staged;
 
 /// How far a file is that a journal names.
 #[derive(Debug)]
@@ -145,7 +146,7 @@ fn content_of(staged: &Staged) -> (u64, u64) {
 
 /// The size and the digest of a file. Reads one byte more than that size at the most.
 fn digest_of(file: &mut File, size: u64) -> io::Result<(u64, u64)> {
-    let mut digest = Digest::new();
+    let mut digest = Sum::new();
     let read = read_pieces(file, size, |piece| digest.add(piece))?;
     Ok((read, digest.value()))
 }
