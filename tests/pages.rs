@@ -1,5 +1,6 @@
-//! The pages in Markdown beside the tree: each link has a file and each anchor a heading, and each flag and exit code
-//! is where a reader looks for it. Starts nothing, and follows no link to another host.
+//! The pages in Markdown: each link has a file and each anchor a heading, each flag, exit code and metric is in its
+//! reference, and the pointers of docs/architecture.md lead into the code. Starts nothing, and follows no link to
+//! another host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -158,4 +159,58 @@ fn each_exit_code_is_on_the_manual_page() {
         section.lines().filter_map(|line| Some(words(line.strip_prefix(".B")?.split_once(' ')?.1))).collect();
     let missing: Vec<_> = codes.iter().filter(|code| !labels.contains(&words(code))).collect();
     assert!(missing.is_empty(), "not in docs/remco.1: {missing:?}");
+}
+
+#[test]
+fn each_metric_is_in_the_reference() {
+    let operation = page("docs/operation.md");
+    let (_, section) = operation.split_once("\n## Telemetry\n").expect("there is a section");
+    let section = section.split("\n## ").next().expect("a part is never missing");
+    let list = page("src/metrics/list.rs");
+    let metrics: Vec<&str> = list.split("pub static ").skip(1).filter_map(|metric| metric.split('"').nth(1)).collect();
+    assert!(metrics.len() > 15, "the list is read wrongly: {metrics:?}");
+    let missing: Vec<_> = metrics.iter().filter(|metric| !section.contains(&format!("`{metric}`"))).collect();
+    assert!(missing.is_empty(), "not in the table of docs/operation.md: {missing:?}");
+}
+
+/// All files below a folder with the extension `rs`, and their content.
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder can be listed") {
+        let path = entry.expect("an entry can be read").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source is text");
+            found.push((path.display().to_string(), text));
+        }
+    }
+}
+
+#[test]
+fn the_pointers_of_the_architecture_lead_into_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    ["src", "tests", "fuzz"].iter().for_each(|folder| sources(&root.join(folder), &mut files));
+    let has = |word: &str| files.iter().any(|(_, text)| text.contains(word));
+    let text = page("docs/architecture.md");
+    let words: BTreeSet<&str> = prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    let is_missing = |word: &&str| {
+        if word.contains("NAME") {
+            return false;
+        }
+        if word.ends_with(".rs") {
+            return !files.iter().any(|(path, _)| path.ends_with(&format!("/{word}")));
+        }
+        let is_path = word.chars().all(|char| char.is_alphanumeric() || "_:".contains(char));
+        match word.rsplit_once("::") {
+            // A variant has no `fn`. `room::file` is prose.
+            Some((of, name)) if is_path && of.starts_with(char::is_uppercase) => {
+                let is_variant = name.starts_with(char::is_uppercase) && has(&format!("    {name}"));
+                !has(of) || !(is_variant || has(&format!("fn {name}(")))
+            }
+            _ => false,
+        }
+    };
+    let missing: Vec<&str> = words.into_iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "docs/architecture.md names what is not there: {missing:?}");
 }
