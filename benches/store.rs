@@ -1,5 +1,5 @@
-//! How long the store's queries take, by its size: services of ten keys each, in one layer and in
-//! three. `cargo bench --bench store`; compares nothing and fails never.
+//! How long queries of the key store take, by its size: services of ten keys each, in one layer and in three. `cargo
+//! bench --bench store`; prints figures and checks none.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;

@@ -1,6 +1,6 @@
-//! How long a template takes and what memory it needs above the store: one like the tutorial's haproxy over services
-//! of ten keys each, the shipped haproxy sample, and a single `gets`. `cargo bench --bench template`, with the release
-//! profile; compares nothing and fails never. The goals stand beside the figures.
+//! How long a template takes and how much memory it needs above the store: one like the tutorial's haproxy over
+//! services of ten keys each, the shipped haproxy sample, and a single `gets`. `cargo bench --bench template`; prints
+//! figures beside the goals and checks none.
 
 use std::fs;
 use std::hint::black_box;

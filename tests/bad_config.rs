@@ -1,5 +1,5 @@
-//! Every message a wrong configuration can give, word for word: `tests/snapshots/bad-config.txt` holds the
-//! configurations and what `config::load` says to them.
+//! Every message about a wrong configuration, word for word: `tests/snapshots/bad-config.txt` holds the configurations
+//! and the messages of `config::load`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

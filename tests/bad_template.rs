@@ -1,5 +1,5 @@
-//! What a wrong template is told, word for word: `tests/snapshots/bad-template.txt` holds mistakes that are easily made
-//! and what compiling or rendering says to them.
+//! The messages about wrong templates, word for word: `tests/snapshots/bad-template.txt` holds common mistakes and the
+//! messages of compiling and rendering.
 
 use std::path::Path;
 use std::rc::Rc;

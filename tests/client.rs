@@ -1,6 +1,5 @@
-//! Calls against servers that behave in every way, plain and over TLS: in crumbs, cut, reset, silent, refusing,
-//! endless. Each server is a thread of the test that blocks; the client's side is driven as the loop drives it. Needs
-//! openssl.
+//! HTTP calls to servers that send byte by byte, cut, reset, are silent, refuse or never end, plain and over TLS. Each
+//! server is a thread of the test that blocks; the client is driven as the loop drives it. Needs openssl.
 
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 

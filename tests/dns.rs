@@ -1,6 +1,5 @@
-//! Names looked up by themselves: with a real dnsmasq, and with fakes that answer as dnsmasq never would. Needs
-//! dnsmasq; `scripts/test` installs it. Every server has the same port of its own; several differ in their address of
-//! 127.0.0.0/8.
+//! Lookups of names alone: with a real dnsmasq, and with fakes for answers that dnsmasq never gives. Needs dnsmasq;
+//! `scripts/test` installs it. All servers have the same port, at different addresses of 127.0.0.0/8.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
 

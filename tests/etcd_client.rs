@@ -1,5 +1,5 @@
-//! The etcd backend by itself against a real etcd: it is turned as the loop would turn it, and its reports are applied
-//! to a layer. Servers that answer as etcd never would are fakes. Needs etcd; `scripts/test` installs it.
+//! The etcd backend alone on a real etcd: the test drives it as the loop does, and applies its reports to a layer.
+//! Fakes give answers that etcd never gives. Needs etcd; `scripts/test` installs it.
 
 #[path = "it/support"]
 #[allow(dead_code, reason = "the whole program's tests use the rest")]

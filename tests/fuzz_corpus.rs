@@ -1,6 +1,6 @@
 //! Runs the inputs that fuzzing found, without the fuzzer. Each pack in tests/fuzz-corpus holds the inputs of one
-//! target; `fuzz/README.md` describes the format, `scripts/corpus` writes it. What a target checks is in
-//! `fuzz/NAME.rs`.
+//! target; `fuzz/README.md` describes the format, `scripts/corpus` writes it. `fuzz/NAME.rs` has the checks of a
+//! target.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 

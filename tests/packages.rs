@@ -1,5 +1,5 @@
 //! The packages that the program is built from: their licences, their versions, and that THIRD-PARTY.md names them.
-//! Reads what cargo knows of them; builds nothing.
+//! Reads `cargo metadata`; builds no package.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! A template that is kept, over a store that is changed, gives what a new one over a new store gives: small random
-//! templates, random changes, the same in every run. Where the record of its reads says that the changes cannot reach
-//! it, its last result is what a render gives. REMCO_CASES is the number of changes; 100,000 take a minute.
+//! A compiled template over a changed store gives the result of a new one over a new store: small random templates,
+//! random changes, the same in every run. If the record of its reads excludes an effect of the changes, the last result
+//! equals a new render. REMCO_CASES is the number of changes; 100,000 take a minute.
 
 #![allow(clippy::cast_possible_truncation)]
 

@@ -1,6 +1,6 @@
-//! Rules of the source tree that the compiler does not know: which part may use which, one door for
-//! each crate, headers, names, words that must not appear. Reads the project's files and runs nothing
-//! of it. A finding names file, line and reason; what is allowed is in the tables below.
+//! Rules of the source tree that the compiler does not know: which part may use which, one place for each crate,
+//! headers, names, words that must not appear. Reads the project's files and runs none of them. A finding names file,
+//! line and reason; the tables below list what is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Compares docs/troubleshooting.md with the messages in the sources: each warning and error that is logged under words
-//! of its own, and each `failed to VERB`, has to be there.
+//! Compares docs/troubleshooting.md with the messages in the sources: the page has a row for each logged warning and
+//! error, and for each `failed to VERB`.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The physical floor of a one-shot run: one range request to an etcd on this machine, its answer read and thrown away.
-//! Prints how many bytes came. Plain std, compiled by `scripts/bench` with rustc alone: `range PORT BODY`.
+//! The lower bound of a one-shot run: one range request to an etcd on this machine, whose answer is read and discarded.
+//! Prints the number of bytes. Plain std, compiled by `scripts/bench` with rustc alone: `range PORT BODY`.
 
 use std::env;
 use std::io::{self, Read, Write};

@@ -1,7 +1,7 @@
-//! Hours of bad weather in minutes: a real etcd and each other store that this machine has, behind proxies that cut,
-//! delay, tear and drop, writers, restarts of everything, SIGHUPs, checks and reloads that fail, a disk that is full.
-//! Now and then all of it stops; then the files must equal a fresh render. At the end nothing may have leaked.
-//! `scripts/soak` runs it; the same seed throws the same dice.
+//! Hours of failures in minutes: a real etcd and each other store of this machine, behind proxies that cut, delay,
+//! split and drop; writers, restarts, SIGHUPs, failing checks and reloads, a full disk. At quiet points the files must
+//! equal a fresh render, and at the end no memory or descriptor may have leaked. `scripts/soak` runs it; a seed repeats
+//! a run.
 
 #![allow(clippy::cast_possible_truncation)]
 

@@ -1,5 +1,5 @@
-//! The stores beside etcd, each behind a proxy of its own: how a key is written and removed, how the server dies and
-//! comes back, and the resource that renders all its keys. Knows no weather.
+//! The stores besides etcd, each behind a proxy: how a key is written and removed, how the server is killed and started
+//! again, and the resource that renders all its keys. Does not decide when a failure comes.
 
 use serde_json::json;
 

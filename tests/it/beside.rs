@@ -1,6 +1,6 @@
-//! A store that nobody reaches, that is frozen, drips, shakes hands for ever or whose name nobody knows, beside a
-//! healthy one: nothing of the healthy one waits, nor does a signal. The limits of the sick one are an hour: a loop
-//! that waited for it would wait longer than any test.
+//! A sick store beside a healthy one: the sick one is unreachable, frozen, slow, never ends its handshake, or has an
+//! unknown name. Neither the updates of the healthy one nor signals wait. The limits of the sick store are an hour, so
+//! that a loop that waited for it would exceed every deadline of the tests.
 
 use rustix::process::Signal;
 

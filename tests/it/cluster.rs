@@ -1,5 +1,5 @@
-//! etcd as in production: three members with TLS and client certificates, of which one at a time is killed, stopped and
-//! started again while keys are written. The figures it prints are for a human to look at.
+//! A cluster of three etcd members with TLS and client certificates: one member at a time is killed, stopped and
+//! started again while keys are written. The printed figures are for a person to read.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

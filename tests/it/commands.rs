@@ -1,5 +1,5 @@
-//! Commands of the user's that take too long: they are ended with all that they started, nothing waits for them but
-//! what has to, and the error says so.
+//! Commands that exceed their time limit: they are ended with their process group, only their own resource waits, and
+//! the error names the limit.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The recorded cases in `tests/conformance`: what a template means, byte for byte. The case's own README says how
-//! results are compared; `expected-failures.txt` names the cases whose language is not complete yet.
+//! The recorded cases in `tests/conformance`: the result of a template, byte for byte. The README there describes the
+//! comparison; `expected-failures.txt` names the cases that are known to differ.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,4 @@
-//! A real Consul: what is read of it, what is watched, tokens, TLS, sockets, the environment, and what may happen to it
-//! meanwhile.
+//! A real Consul: reads, watches, tokens, TLS, unix sockets, environment variables, and failures of the server.
 
 use rustix::process::Signal;
 

@@ -1,5 +1,5 @@
-//! The recipes for containers in docs/recipes.md: the commands of the Dockerfile and of the manifests with their user,
-//! volumes, variables and a read-only root, in namespaces and a root of their own. No engine runs.
+//! The container recipes of docs/recipes.md: the commands of the Dockerfile and of the manifests run with their user,
+//! volumes, variables and read-only root, in namespaces with a separate root. Needs no container engine.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Killed, or told an error by the kernel, in every single system call of an installation: the destination is the old
-//! or the new file, whole and with its mode, and the next start leaves nothing of ours behind.
+//! Kills the program, or injects an error, at every system call of an installation. The destination is then the old or
+//! the new file, whole and with its mode, and the next start removes every leftover.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Killed between the renames of files that are replaced together, and started again where the store is gone: with a
-//! `state_dir` the start finishes the renames, all or none. On a file as the store.
+//! Kills the program between the renames of `commit = "together"`, and starts it again without the store: with a
+//! `state_dir` the start finishes all renames or none. The store is a file.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -1,6 +1,6 @@
-//! Killed wherever it makes a difference in an update of three files whose last reload refuses the new file: a table
-//! says which files, inodes and reloads the next start leaves. With a `state_dir`, so that no reload is lost. With
-//! `REMCO_ALL_CALLS` in the environment it is killed in every single system call.
+//! Kills the program at each step of an update of three files whose last reload fails. A table states which files,
+//! inodes and reloads remain after the next start, with a `state_dir`. With `REMCO_ALL_CALLS` in the environment the
+//! program is killed at every system call.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

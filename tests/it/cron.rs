@@ -1,5 +1,5 @@
-//! The flags for runs by cron: `--timeout`, `--splay`, `--lock`, `--no-wait`, `--changed-exit`, their exit codes, and
-//! the recipe.
+//! The flags for runs by cron, `--timeout`, `--splay`, `--lock`, `--no-wait` and `--changed-exit`, their exit codes,
+//! and the cron recipe.
 
 use std::fs;
 

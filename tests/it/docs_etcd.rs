@@ -1,4 +1,4 @@
-//! The example of docs/etcd.md, run as it is written, on ports of its own.
+//! Runs the example of docs/etcd.md as it is written there, except for the ports.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! The end comes at once when it is asked for, whatever the program is busy with. Each test prints how long it took.
+//! SIGTERM ends the program at once in every state. Each test prints how long the end took.
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! Several resources on one etcd: one stream for all of them, as long as there is one. On a real etcd.
+//! Resources that share one real etcd also share one stream, as long as a resource watches.
 
 use std::fs;
 

@@ -1,5 +1,4 @@
-//! An etcd with users: logins, tokens that have had their time, passwords that change, and what is not permitted.
-//! On a real etcd.
+//! A real etcd with users: logins, expired tokens, changed passwords, missing permissions.
 
 use crate::support::{Etcd, Gateway, LIMIT, TempDir, answering, remco, wait_until};
 

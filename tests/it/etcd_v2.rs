@@ -1,5 +1,4 @@
-//! Version 2 of etcd's API, on a real etcd: reading, watching, what may happen to it meanwhile, and how it is found out
-//! that it is meant.
+//! Version 2 of etcd's API, on a real etcd: reads, watches, failures of the server, and the detection of the version.
 
 use rustix::process::Signal;
 

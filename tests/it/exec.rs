@@ -1,5 +1,5 @@
-//! Exec mode with a real child: how it is started, told, stopped, and what its end means. The child is a Python program
-//! that notes what happens to it.
+//! Exec mode with a real child: start, reload, stop, and the consequences of its end. The child is a Python program
+//! that records its signals.
 
 use std::fmt::Display;
 use std::fs;

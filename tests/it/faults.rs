@@ -1,5 +1,5 @@
-//! One test for each fault of remco 0.12 that must not come back and has no better place. The others: 1 in `watch` too,
-//! 2 and 9 in `output`, 3, 4 and 11 in `exec`; 7 waits for plugins, 8 for what it is about.
+//! One test for each fault of remco 0.12 that must not return. Some faults are tested elsewhere: 1 in `watch` too, 2
+//! and 9 in `output`, 3, 4 and 11 in `exec`; 7 in `plugin`, 8 in `telemetry`.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The file backend watching its file, in all the ways in which files change.
+//! The file backend watches its file through every way to change a file.
 
 use std::fs;
 use std::os::unix::fs::symlink;

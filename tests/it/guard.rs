@@ -1,4 +1,4 @@
-//! Updates that a guard refuses when the store was emptied, also between two runs. On a real etcd.
+//! A guard refuses updates after the store was emptied, also between two runs. On a real etcd.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Paths that lead elsewhere than they seem to, by accident or because another user owns a directory on them: nothing
-//! hangs, nothing else is written, and no memory is taken.
+//! Paths that lead elsewhere, by accident or because another user owns a directory on them. The program does not hang,
+//! writes no other file and takes no memory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown, symlink};

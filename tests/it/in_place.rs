@@ -1,5 +1,4 @@
-//! Files that cannot be replaced, in directories that cannot be written: what a container runtime makes of a mounted
-//! file.
+//! Files that cannot be replaced, in directories that cannot be written: mounted files in containers.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

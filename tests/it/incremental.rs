@@ -1,4 +1,4 @@
-//! Which templates an update renders: those that a change can reach, and no others. Counted in the log.
+//! An update renders only the templates that a change can affect. The log shows which.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Filters in JavaScript: from the files of filter_dir to the result, and what a build without them says.
+//! Filters in JavaScript, from the files of filter_dir to the result, and the error of a build without JavaScript.
 
 use crate::support::{TempDir, remco};
 

@@ -1,5 +1,5 @@
-//! Standard error as a log with every kind of reader: one that stops, drips, ends or comes back. No update waits for
-//! it, no line is torn, and lines that are lost are told. What is in the lines is in `logs`.
+//! Readers of standard error that stop, are slow, end or return. Updates do not wait for the reader, lines stay whole,
+//! and the number of lost lines is logged. `logs` tests the content of lines.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};

@@ -1,4 +1,4 @@
-//! Log lines: their two forms, levels and fields. What never appears in them is in `secrets`.
+//! Log lines: text and JSON, levels and fields. `secrets` tests what lines must not contain.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The modes that only look: what they print, their exit codes, and that nothing is written.
+//! The modes that only look: their output, their exit codes, and that they write no file.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};

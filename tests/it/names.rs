@@ -1,5 +1,5 @@
-//! Names in templates and of stores, over a real DNS server: a network and an `/etc` of the test's own, in which
-//! dnsmasq has port 53.
+//! Names in templates and of stores, over a real DNS server: dnsmasq has port 53 in a separate network with its own
+//! `/etc`.
 
 #[cfg(feature = "consul")]
 use crate::support::Consul;

@@ -1,5 +1,5 @@
-//! Key-value buckets of a real NATS: reading, watching, users, TLS, and what happens when the server dies, hangs or is
-//! cut off. Skipped where there is no nats-server.
+//! Key-value buckets of a real NATS: reads, watches, users, TLS, and a server that dies, hangs or is cut off. Skipped
+//! without nats-server.
 
 use serde_json::json;
 

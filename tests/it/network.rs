@@ -1,5 +1,5 @@
-//! One etcd behind a bad network: a proxy of the tests cuts, delays and tears its connections or silently drops what
-//! they carry. With and without TLS, and with both versions of the API.
+//! One etcd behind a bad network: a proxy of the tests cuts, delays and splits its connections or silently drops their
+//! bytes. With and without TLS, and with both versions of the API.
 
 use crate::support::{
     Authority, Clients, Etcd, Fault, FaultProxy, KeysV2, LIMIT, Nginx, Remco, Silent, TempDir, config, remco, resource,

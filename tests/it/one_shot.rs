@@ -1,4 +1,4 @@
-//! One run and out: what it writes and the code it ends with.
+//! One-shot runs: files and exit codes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! From rendered text to the file in its place: what is written, in which order, and what a failure leaves behind.
+//! From rendered text to the file in its place: what is written, in which order, and what remains after a failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;

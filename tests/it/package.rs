@@ -1,5 +1,5 @@
-//! The packages of scripts/package as their tools take them: dpkg installs, upgrades and removes the one of Debian in a
-//! root of its own, buildah loads the images, tar unpacks the archive. Also the recipes for other systems, and the
+//! The packages of scripts/package by their own tools: dpkg installs, upgrades and removes the Debian package in a
+//! separate root, buildah loads the images, tar unpacks the archive. Also the recipes for other systems, and the
 //! workflows.
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! Access control lists and extended attributes of a destination, from the old file to the new one. The lists are
-//! written as the kernel's attribute, so that no program of a package is needed.
+//! Access control lists and extended attributes pass from the old file to the new one. The tests write the lists as the
+//! kernel's attribute, so that they need no package.
 
 use std::fs;
 use std::io::Write;

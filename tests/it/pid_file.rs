@@ -1,4 +1,4 @@
-//! The pid file: what it holds, whom it keeps out, and when it is removed.
+//! The pid file: its content, which second start it refuses, and its removal.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Plugins: real programs in Python and in the shell that answer on their pipes, die, hang and talk nonsense.
+//! Plugins: real programs in Python and shell that answer on their pipes, die, hang or send invalid answers.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,5 @@
-//! Stores with more keys than a machine can hold, or that say for ever that there are more: an error that names the
-//! limit, and the files stay.
+//! Stores with more keys than fit into memory, or with listings without end: the error names the limit, and the files
+//! stay.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

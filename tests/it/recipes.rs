@@ -1,5 +1,5 @@
-//! The recipes of docs/recipes.md as they are written there, on real servers. Those of cron, of a host without network
-//! and of two services are beside the tests of what they use; those of containers in `containers`.
+//! Runs the recipes of docs/recipes.md as they are written there, on real servers. The recipes of cron, of a host
+//! without network and of two services are in the tests of their subject; those of containers in `containers`.
 
 use std::fs;
 use std::process::Command;

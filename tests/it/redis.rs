@@ -1,4 +1,4 @@
-//! A real Redis: what is read of it, what is watched, users, TLS, sockets, and what may happen to it meanwhile.
+//! A real Redis: reads, watches, users, TLS, unix sockets, and failures of the server.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again; what did not change goes on, what changed begins anew.
+//! SIGHUP reads the configuration again: unchanged resources continue, changed ones start anew.
 
 use std::fs::File;
 

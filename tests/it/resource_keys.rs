@@ -1,5 +1,5 @@
-//! Keys of resources and templates that Go remco does not have: what is kept, who owns it, what runs once.
-//! On files.
+//! Keys of resources and templates that Go remco does not have: backups, owners, commands that run once. The store is a
+//! file.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};

@@ -1,5 +1,5 @@
-//! Files that are put back when the reload for them fails: by commands, with the signals and crashes of a real process.
-//! On files.
+//! Files are put back if their reload fails: with commands, signals and crashes of the real process. The store is a
+//! file.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};

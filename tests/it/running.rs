@@ -1,4 +1,4 @@
-//! The loop: nothing that is slow or sick holds up anything else.
+//! The loop: slow or failing work does not delay other work.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The samples in `templates/`: each renders from its own data, and the program it is for takes the result.
+//! The samples in `templates/`: each renders from its data, and its program accepts the result.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The static binary alone: process 1 of a root where nothing else is, and the image that holds it.
+//! The static binary alone: process 1 in an otherwise empty root, and the image that holds only the binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Values of keys, passwords, tokens and headers: whatever goes right or wrong, at every level and in both forms of the
-//! log, nothing that the program writes but its destinations holds one.
+//! Values of keys, passwords, tokens and headers appear only in destinations: not in a log of any level or form, and
+//! not in an error.
 
 use crate::support::{Etcd, Finished, FixedBody, Invocation, LIMIT, TempDir, free_port, remco, wait_until};
 

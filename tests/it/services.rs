@@ -1,4 +1,4 @@
-//! The two services of docs/recipes.md, as they stand there, with traffic through them: real haproxy and nginx under a
+//! The two services of docs/recipes.md as they are written there, with traffic: real haproxy and nginx that follow a
 //! real etcd.
 
 use rustix::process::Signal;

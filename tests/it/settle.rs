@@ -1,4 +1,4 @@
-//! Updates that wait until the keys have settled: how many reloads a burst of changes leads to, and what does not wait.
+//! Updates that wait until the keys have settled: how many reloads follow a burst of changes, and what does not wait.
 //! On a real etcd.
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! `state_dir`: rendering from the keys of an earlier run where no store can be reached, reloads that are made up after
-//! a crash, and what is wrong with the directory or its files. On a real etcd.
+//! `state_dir`: renders from the keys of an earlier run while no store can be reached, makes up reloads after a crash,
+//! and reports faults of the directory and its files. On a real etcd.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The status file and `--status`: what they say of a running program, exit codes, the lock, and files that cannot be
+//! The status file and `--status`: what they show of a running program, exit codes, the lock, and files that cannot be
 //! written.
 
 use std::fs;

@@ -1,6 +1,5 @@
-//! A configuration in the shape of Go remco's documentation, with every store that this program has in it, on real
-//! servers: it renders when all are up, and says which one is missing when one is down. Skipped where a server cannot
-//! be had.
+//! A configuration in the form of Go remco's documentation with every supported store, on real servers: it renders
+//! while all are up, and names the store that is down. Skipped where a server is missing.
 
 use std::fs::Permissions;
 use std::net::UdpSocket;

@@ -1,4 +1,4 @@
-//! What systemd is told, on a real datagram socket, and the unit file as systemd reads it.
+//! The messages to systemd, on a real datagram socket, and the unit file, read by systemd-analyze.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;

@@ -1,5 +1,4 @@
-//! Telemetry: what is counted in a run, and each receiver with a real peer. A peer that is not installed is skipped and
-//! named.
+//! Telemetry: the counters of a run, and each receiver with a real peer. A test without its peer is skipped.
 
 use std::collections::BTreeMap;
 use std::fs;

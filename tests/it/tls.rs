@@ -1,5 +1,5 @@
-//! TLS as operators have it: authorities, names, client certificates in every form, renewed and broken files, clocks
-//! that are wrong. Against a real etcd; certificates are made by openssl.
+//! TLS as operators use it: authorities, names, client certificates in every form, renewed and broken files, wrong
+//! clocks. Against a real etcd; openssl makes the certificates.
 
 use std::fs;
 use std::path::Path;

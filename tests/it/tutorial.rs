@@ -1,5 +1,5 @@
-//! The haproxy tutorial of Go remco, its template and its configuration as they stand in it (`tutorial/`), on a real
-//! etcd and a real haproxy: what an existing user has, unchanged. And docs/tutorial.md, as it is written.
+//! The haproxy tutorial of Go remco: its template and its configuration unchanged (`tutorial/`), on a real etcd and a
+//! real haproxy. Also docs/tutorial.md, as it is written.
 
 use std::fs;
 use std::process::{Command, Stdio};

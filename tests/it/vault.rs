@@ -1,4 +1,4 @@
-//! A real OpenBao: what is read of it, logins, permissions, TLS, the environment, and what may happen to it meanwhile.
+//! A real OpenBao: reads, logins, permissions, TLS, environment variables, and failures of the server.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Watching a real etcd: nothing is lost, whatever happens to etcd meanwhile.
+//! Watches of a real etcd: no failure of etcd loses a change.
 
 use crate::support::{
     Config, Etcd, Gateway, LIMIT, Proxy, Random, Silent, TempDir, config, free_port, remco, resource, wait_until,

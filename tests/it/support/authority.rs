@@ -1,4 +1,4 @@
-//! A certificate authority of one test, and what it signs: made by openssl in a folder of its own.
+//! A certificate authority of one test and its certificates, made by openssl in a separate folder.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,5 @@
 //! Builds configurations for the program under test, table by table. A key is set in the table that was opened last, so
-//! a chain of calls reads like the file that it makes. Tests of the text of a configuration write that text themselves.
+//! that a chain of calls reads like the file. Tests of the text of a configuration write that text themselves.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,5 +1,5 @@
-//! A real Consul with ports, a unix socket and data of its own, on 127.0.0.1. It can be killed and started again. Tests
-//! that need it are skipped, with a reason, where scripts/fetch has not found it and no `consul` is on the PATH.
+//! A real Consul with its own ports, unix socket and data, on 127.0.0.1. It can be killed and started again. Its tests
+//! are skipped, with a reason, if scripts/fetch has not found it and no `consul` is on the PATH.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! A real DNS server, dnsmasq, with names of its own: it asks nobody and reads no file of the machine.
+//! A real DNS server, dnsmasq, with its own names: it asks no other server and reads no file of the machine.
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! A real etcd with ports and data of its own, alone or as one of three. It can be killed, stopped and started again.
+//! A real etcd with its own ports and data, alone or as one of three. It can be killed, stopped and started again.
 
 use std::fs;
 use std::process::{Command, Output};

@@ -1,5 +1,5 @@
-//! A proxy that passes bytes on to another server and can be told to be a bad network: to cut, delay, tear or silently
-//! drop. Knows nothing of what it passes on, so that TLS goes through it too.
+//! A proxy that acts as a bad network on demand: it cuts, delays, splits or silently drops bytes. It does not interpret
+//! the bytes, so that TLS passes too.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! A quick client of etcd's JSON gateway: one kept connection, a request in well under a millisecond.
-//! Written apart from the program's own client, so that a mistake there does not cancel itself out here.
+//! A quick client of etcd's JSON gateway: one kept connection, a request in well under a millisecond. It shares no code
+//! with the program's client, so that a mistake there shows here.
 
 use std::io::{self, BufReader, Write};
 use std::net::TcpStream;

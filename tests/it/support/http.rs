@@ -1,4 +1,4 @@
-//! Small servers of the tests: one that answers, one that never does, one that holds requests back.
+//! Small servers of the tests: one answers, one never does, one holds requests back.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! Reads HTTP/1.1 messages for the servers and clients of the tests. Written apart from the program's own parser, so
-//! that a mistake there does not cancel itself out here. Connections belong to the callers.
+//! Reads HTTP/1.1 messages for the servers and clients of the tests. It shares no code with the program's parser, so
+//! that a mistake there shows here. Connections belong to the callers.
 
 use std::io::{self, BufRead, ErrorKind};
 

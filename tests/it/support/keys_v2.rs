@@ -1,5 +1,5 @@
-//! A quick client of etcd's version 2 API: one kept connection. Written apart from the program's own client, so that a
-//! mistake there does not cancel itself out here.
+//! A quick client of etcd's version 2 API: one kept connection. It shares no code with the program's client, so that a
+//! mistake there shows here.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;

@@ -1,5 +1,4 @@
-//! What the tests of the stores do with a configuration that renders all its keys into the file `out`. Also the
-//! samples, run into a folder. Starts no server.
+//! Runs of a configuration that renders all keys of a store into the file `out`, and of the samples. Starts no server.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What the tests stand on: guards that start and stop real things, and conditions that are awaited
-//! with a deadline. No test sleeps, and nothing outlives its guard, also when a test panics.
+//! The base of the tests: guards that start and stop real processes, and waiting for conditions with a deadline. No
+//! test sleeps, and no process outlives its guard, also when a test panics.
 
 mod authority;
 mod config;

@@ -1,5 +1,5 @@
-//! A real nats-server with a port and a store of its own, and a small client of the tests' own that writes to its
-//! buckets. It can be killed, stopped and started again.
+//! A real nats-server with its own port and data, and a small client that writes to its buckets. It can be killed,
+//! stopped and started again.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

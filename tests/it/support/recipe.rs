@@ -1,5 +1,5 @@
-//! The recipes of docs/recipes.md and other pages as files and commands: tests write the ones and run the others as
-//! they stand there. Starts no server, and knows nothing of what a recipe is for.
+//! Reads the recipes of docs/recipes.md and other pages: tests write their files and run their commands as written.
+//! Starts no server, and does not know the purpose of a recipe.
 
 use std::path::Path;
 use std::process::Command;

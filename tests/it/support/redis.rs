@@ -1,5 +1,5 @@
-//! A real Redis with a port, a unix socket and data of its own, and a client for the tests' writes. It can be killed,
-//! stopped and started again. It answers on 127.0.0.1 only.
+//! A real Redis with its own port, unix socket and data, and a client for the tests' writes. It can be killed, stopped
+//! and started again. It listens on 127.0.0.1 only.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! The program under test: started in a folder with a clean environment, its log collected line by line,
-//! ended by the guard if it does not end itself.
+//! The program under test: started in a folder with a clean environment, its log collected line by line. The guard ends
+//! it if it does not end by itself.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! The static binary as process 1 of namespaces of its own, in a root that holds nothing but what a test puts there.
+//! The static binary as process 1 in separate namespaces, in a root with only the files of the test.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,6 +1,5 @@
-//! The process of a server: started with its log in the folder of its data, stopped and killed, and killed by the guard
-//! at the latest. Also where its program is, and a request over HTTP to it. What it serves is the business of each
-//! store's file.
+//! The process of a server: it is started with its log in the folder of its data, stopped and killed, at the latest by
+//! the guard. Also finds the server's program, and sends it an HTTP request. Knows no store.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

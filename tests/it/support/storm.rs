@@ -1,5 +1,5 @@
-//! Storms: many changes of a store, with trouble between them, and quiet points. Knows when what happens, and looks
-//! whether the program's memory grows. What a change and a trouble are is the test's.
+//! Storms: many changes of a store with failures between them, and quiet points. Decides when each moment comes, and
+//! checks that the program's memory does not grow. The test decides what a change and a failure are.
 
 use super::{Config, LIMIT, Random, Remco, TempDir, remco, wait_until};
 

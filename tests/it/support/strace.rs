@@ -1,4 +1,4 @@
-//! What the program really asked the kernel for, by strace.
+//! The system calls of the program, by strace.
 
 use super::{Invocation, LIMIT, TempDir, wait_until};
 

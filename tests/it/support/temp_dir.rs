@@ -1,4 +1,4 @@
-//! A folder of its own for one test, removed at the end.
+//! A separate folder for one test, removed at the end.
 
 use std::fs;
 use std::io::ErrorKind;

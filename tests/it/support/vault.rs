@@ -1,6 +1,5 @@
-//! A real OpenBao, which speaks Vault's API, with a port and data of its own on 127.0.0.1. It can be killed, started
-//! again and sealed. Tests that need it are skipped, with a reason, where scripts/need has not installed it and no
-//! `bao` is on the PATH.
+//! A real OpenBao, which has Vault's API, with its own port and data on 127.0.0.1. It can be killed, started again and
+//! sealed. Its tests are skipped, with a reason, if scripts/need has not installed it and no `bao` is on the PATH.
 
 use std::io;
 use std::path::PathBuf;

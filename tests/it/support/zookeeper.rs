@@ -1,6 +1,5 @@
-//! A real ZooKeeper with ports and data of its own, alone or as one of three, and a quick client of it: one connection
-//! that writes. The client is written apart from the program's own, so that a mistake there does not cancel itself out
-//! here.
+//! A real ZooKeeper with its own ports and data, alone or as one of three, and a quick client that writes over one
+//! connection. The client shares no code with the program, so that a mistake there shows here.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
