@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use crate::running::on_file;
-use crate::support::{LIMIT, Remco, TempDir, remco, wait_until};
+use crate::support::{LIMIT, Remco, TempDir, remco, skipped, wait_until};
 
 /// A folder with a program that watches `filepath`; it has rendered what `prepare` has put there.
 fn watching(filepath: &str, prepare: impl FnOnce(&TempDir)) -> (TempDir, Remco) {
@@ -263,8 +263,7 @@ fn files_that_cannot_be_watched_are_read_by_time() {
     let limited = ["unshare", "--user", "--map-root-user", "sh", "-c"];
     let allowed = Command::new(limited[0]).args(&limited[1..]).arg(RAISE).stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this machine does not allow user namespaces");
-        return;
+        return skipped("this machine does not allow user namespaces");
     }
     let dir = many(COUNT);
     let lower = "echo 1 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";

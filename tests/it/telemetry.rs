@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::support::{Config, LIMIT, Remco, TempDir, Trace, config, free_port, program, reads, remco, wait_until};
+use crate::support::{
+    Config, LIMIT, Remco, TempDir, Trace, config, free_port, program, reads, remco, skipped, wait_until,
+};
 
 /// A folder with a template and its data.
 fn folder() -> TempDir {
@@ -65,7 +67,7 @@ pub fn scrape_until(port: u16, line: &str) -> String {
 fn is_here(command: &str) -> bool {
     let is_here = Command::new(command).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !is_here {
-        println!("skipped: there is no {command}");
+        skipped(&format!("there is no {command}"));
     }
     is_here
 }
@@ -282,7 +284,7 @@ fn statsd_and_statsite_get_lines() {
 #[test]
 fn a_statsd_counts_what_it_gets() {
     let Some(stats) = program("statsd/stats.js", "npm/node_modules/statsd/stats.js") else {
-        return println!("skipped: there is no statsd here: run scripts/need statsd:npm/statsd");
+        return skipped("there is no statsd here: run scripts/need statsd:npm/statsd");
     };
     if !is_here("node") {
         return;

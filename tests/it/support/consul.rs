@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::server::{Server, ask, program};
+use super::server::{Server, ask, program, skipped};
 use super::{LIMIT, Pair, TempDir, free_port, wait_until};
 
 pub struct Consul {
@@ -56,7 +56,7 @@ impl Consul {
     fn with(options: &Value, token: Option<&str>, tls_port: Option<u16>) -> Option<Consul> {
         let program = program("consul", "servers/bullseye/consul/usr/bin/consul");
         if program.is_none() {
-            println!("skipped: there is no consul here: run scripts/fetch bullseye consul usr/bin/consul");
+            skipped("there is no consul here: run scripts/fetch bullseye consul usr/bin/consul");
         }
         let program = program?;
         let (dir, port) = (TempDir::new(), free_port());

@@ -51,7 +51,7 @@ pub use recipe::{Recipe, await_file};
 pub use redis::{Answer, Redis, RedisClient, TELLING as REDIS_TELLING};
 pub use remco::{Finished, Invocation, Remco, remco};
 pub use root::{Root, static_binary};
-pub use server::program;
+pub use server::{program, skipped};
 pub use storm::{Moment, await_fresh, storm};
 pub use strace::Trace;
 pub use temp_dir::TempDir;

@@ -12,6 +12,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::TempDir;
 
+/// Reports that the present test is skipped. Writes to the descriptor: the harness hides the prints of tests that pass.
+pub fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("test {} ... skipped: {reason}\n", thread.name().unwrap_or("of a server"));
+    // A closed standard error has no reader.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
 pub struct Server {
     name: &'static str,
     /// Where it writes what it prints.

