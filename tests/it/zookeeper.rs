@@ -1,5 +1,5 @@
-//! The backend zookeeper, on real servers: reading, watching, users, TLS, and what may happen to a server and to the
-//! way to it meanwhile. Tests that leave the server alone share one, each below a node of its own.
+//! The backend zookeeper, on real servers: reads, watches, users, TLS, and failures of the server and the network.
+//! Tests that leave the server alone share one, each below its own node.
 
 use crate::support::{
     Acl, Config, Fault, FaultProxy, LIMIT, LIST, OldZookeeper, Random, Remco, TempDir, Zookeeper, ZookeeperClient,
@@ -243,14 +243,16 @@ fn await_quiet(dir: &TempDir, config: &Config) {
     wait_until("the file is what a fresh program reads", LIMIT, || dir.read("out").is_some_and(|text| text == want));
 }
 
-/// How many changes a storm has: more in long runs.
+/// The number of changes in a storm: 1000, or `REMCO_CHANGES`.
 fn changes() -> usize {
     std::env::var("REMCO_CHANGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000)
 }
 
 #[test]
-fn no_change_is_lost_on_a_bad_network() {
-    let Some((server, _)) = Zookeeper::shared("no_change_is_lost_on_a_bad_network") else { return };
+fn random_changes_on_a_bad_network_end_as_a_fresh_one_shot() {
+    let Some((server, _)) = Zookeeper::shared("random_changes_on_a_bad_network_end_as_a_fresh_one_shot") else {
+        return;
+    };
     let proxy = FaultProxy::start(server.port());
     let mut writer = Writer::new(server, "/storm");
     let direct = listing(&[server.node()], &["/storm"]);
@@ -296,10 +298,10 @@ fn a_server_is_killed_frozen_and_started_again() {
     program.stop();
 }
 
-/// A proxy that makes a server of before 3.6 of a later one: it knows no lasting watches.
+/// Behind the proxy the server looks like one before 3.6, without lasting watches: nodes are watched one by one.
 #[test]
-fn a_server_without_lasting_watches_is_watched_node_by_node() {
-    let name = "a_server_without_lasting_watches_is_watched_node_by_node";
+fn random_changes_without_lasting_watches_end_as_a_fresh_one_shot() {
+    let name = "random_changes_without_lasting_watches_end_as_a_fresh_one_shot";
     let Some((server, _)) = Zookeeper::shared(name) else { return };
     let old = OldZookeeper::start(server.port());
     let mut writer = Writer::new(server, "/old");
@@ -313,7 +315,7 @@ fn a_server_without_lasting_watches_is_watched_node_by_node() {
     program.stop();
 }
 
-/// Three servers, of which the one that is used is killed again and again. It takes a minute: long runs do it.
+/// The server in use, one of three, is killed six times. Only long runs do this: it takes a minute.
 #[test]
 fn an_ensemble_fails_over() {
     if std::env::var_os("REMCO_CHANGES").is_none() || !Zookeeper::is_there("an_ensemble_fails_over") {
