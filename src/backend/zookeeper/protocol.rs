@@ -5,11 +5,13 @@
 
 mod answers;
 mod events;
+mod open;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use self::open::{Asked, Open};
 use super::NAME;
 use super::reads::{Interest, Listed, Reads, What};
 use super::subscription::{self, Subscription};
@@ -100,34 +102,6 @@ enum State {
         until: Option<Instant>,
     },
     Open(Open),
-}
-
-/// A session that stands.
-struct Open {
-    frames: Frames,
-    /// The requests that are not answered yet, the oldest first.
-    asked: VecDeque<(i32, Asked)>,
-    number: i32,
-    /// A ping or an authentication is not answered yet.
-    is_probed: bool,
-    /// Bytes that go out together.
-    unsent: Vec<u8>,
-    /// How long after the last request a ping is due.
-    ping_every: Duration,
-    since: Instant,
-    sent: Instant,
-    /// The time of the last bytes from the server, or of the first request after it had answered all others.
-    heard: Instant,
-    /// The requested persistent watches.
-    watched: BTreeSet<Bytes>,
-}
-
-/// A request that is not answered yet.
-enum Asked {
-    Node(Bytes, What),
-    Creation(Bytes),
-    Watch,
-    Sync,
 }
 
 /// Why the connection is of no use any more.
@@ -475,42 +449,6 @@ impl Zookeeper {
             }
         }
         self.held = if holds { self.held.or(Some(now)) } else { None };
-    }
-}
-
-impl Open {
-    fn next_number(&mut self) -> i32 {
-        // Numbers below 0 have a meaning of their own.
-        self.number = self.number.checked_add(1).unwrap_or(1);
-        self.number
-    }
-
-    /// Sends a request, whose number was the last one.
-    fn ask(&mut self, what: Asked, request: &[u8], now: Instant) {
-        self.send(request, now);
-        self.asked.push_back((self.number, what));
-    }
-
-    /// Sends what has an answer without a number of its own.
-    fn probe(&mut self, request: &[u8], now: Instant) {
-        self.send(request, now);
-        self.is_probed = true;
-    }
-
-    fn send(&mut self, request: &[u8], now: Instant) {
-        if self.asked.is_empty() && !self.is_probed {
-            self.heard = now;
-        }
-        self.sent = now;
-        self.unsent.extend_from_slice(request);
-    }
-
-    fn is_asked(&self) -> bool {
-        self.is_probed || !self.asked.is_empty()
-    }
-
-    fn is_late(&self, limit: Duration, now: Instant) -> bool {
-        self.is_asked() && self.heard + limit <= now
     }
 }
 
