@@ -1,16 +1,18 @@
 //! One resource's part of a session: the read of all its keys, the revision that each of its watches has reached, and
 //! the access that etcd denies to it alone. Makes no request and knows no node: see `session`.
 
-use std::collections::{BTreeSet, VecDeque};
+pub mod reading;
+
+use std::collections::BTreeSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::mirror::{Applied, Loading, Mirror};
+use self::reading::{Held, Reading};
+use super::mirror::{Applied, Mirror};
 use super::pace::Pace;
 use super::wire::{self, Entry, Header, Page, Span, WatchAnswer};
 use crate::backend::failover::{LASTING, LONGEST_BACKOFF, SHORTEST_BACKOFF};
 use crate::backend::keys::StoreKey;
-use crate::backend::tally::Tally;
 use crate::backend::{Change, Report};
 use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer};
@@ -21,9 +23,6 @@ pub const PAGE: usize = 10_000;
 
 /// The smallest page after a timeout: a node that hangs must not split the next read into thousands of requests.
 pub const SMALLEST_PAGE: usize = 100;
-
-/// The number of bytes of events that are held back while all keys are read.
-pub const HELD: usize = 1 << 20;
 
 /// The reason that is logged when another store is behind the node.
 pub const OTHER_CLUSTER: &str = "the node belongs to another cluster";
@@ -534,75 +533,4 @@ pub struct Read {
     pub changed: Option<&'static str>,
     /// The events that arrived during the read, for [`Subscription::take_held`].
     pub held: Held,
-}
-
-/// Events that arrived during a read of all keys. They must not overtake the read.
-#[derive(Default)]
-pub struct Held {
-    answers: Vec<(usize, WatchAnswer)>,
-    /// The size of the events in bytes.
-    size: usize,
-}
-
-impl Held {
-    /// Adds an answer. Returns whether the limit still holds.
-    fn push(&mut self, watch: usize, answer: WatchAnswer) -> bool {
-        let size = |event: &wire::Event| size_of_val(event) + event.entry.key.len() + event.entry.value.len();
-        self.size += size_of_val(&answer) + answer.events.iter().map(size).sum::<usize>();
-        self.answers.push((watch, answer));
-        self.size <= HELD
-    }
-}
-
-/// A read of all keys, page by page.
-struct Reading {
-    /// The ranges that are not read yet. The next page starts at the first key of the first range.
-    rest: VecDeque<Span>,
-    /// The header of the first page. All other pages are read at its revision.
-    first: Option<Header>,
-    /// The entries of the page that is arriving. They count when its end has arrived.
-    page: Vec<Entry>,
-    loading: Loading,
-    /// The size of the complete pages, without and with the page that is arriving.
-    tally: Tally,
-    page_tally: Tally,
-    /// The next page is not requested before this moment.
-    from: Option<Instant>,
-    /// How often the read restarted because its revision was compacted.
-    restarts: u32,
-    held: Held,
-}
-
-impl Reading {
-    fn new(mirror: &Mirror, limits: ReadLimits, from: Option<Instant>) -> Reading {
-        let (tally, page_tally) = (Tally::new(limits), Tally::new(limits));
-        Reading {
-            rest: mirror.spans().into(),
-            first: None,
-            page: Vec::new(),
-            loading: mirror.load(),
-            tally,
-            page_tally,
-            from,
-            restarts: 0,
-            held: Held::default(),
-        }
-    }
-
-    /// Takes the end of a page. Returns whether it was the last one.
-    fn turn_page(&mut self, page: Page) -> Result<bool, &'static str> {
-        let first = *self.first.get_or_insert(page.header);
-        if first.revision == 0 {
-            return Err("answer without a revision");
-        }
-        if first.cluster_id != page.header.cluster_id {
-            return Err("keys of another cluster than those of the node before it");
-        }
-        match (self.rest.front_mut(), page.more, page.last) {
-            (Some(span), true, Some(last)) if span.holds(&last) => *span = span.after(&last),
-            (_, true, _) => return Err("page that leads to no other"),
-            (_, false, _) => drop(self.rest.pop_front()),
-        }
-        Ok(self.rest.is_empty())
-    }
 }

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::super::mirror::{Comparing, Mirror};
-use super::super::subscription::{HELD, PAGE, SMALLEST_PAGE};
+use super::super::subscription::reading::HELD;
+use super::super::subscription::{PAGE, SMALLEST_PAGE};
 use super::super::wire::{EventKind, Header, Reason, Span, WatchAnswer};
 use super::failure::SPREAD;
 use super::stream::LONGEST_SILENCE;
