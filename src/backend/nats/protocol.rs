@@ -2,25 +2,26 @@
 //! The messages of a consumer are numbered without gaps; after a gap or a silence the consumer is created again. `wire`
 //! has the bytes of operations, `jetstream` those of requests.
 
+mod consumer;
+mod greeting;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use self::consumer::{Answers, Consumer, Next, State};
 use super::NAME;
 use super::jetstream::{self, Refusal, Wanted};
 use super::login::{Info, Kind, Sign, Who};
-use super::mirror::{self, Applied, Mirror};
-use super::wire::{self, Message, Operation, Position, Reader};
+use super::wire::{self, Message, Operation, Reader};
 use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
-use crate::backend::protocol::{CallId, Credentials, Id, Input, Output, Protocol, Security, Subscribers};
+use crate::backend::protocol::{CallId, Id, Input, Output, Protocol, Subscribers};
 use crate::backend::readings::Readings;
 use crate::backend::redact::Redactor;
-use crate::backend::tally::Tally;
-use crate::backend::{Change, Mode, Report};
+use crate::backend::{Mode, Report};
 use crate::config;
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
-use crate::store::Bytes;
 
 /// The one connection.
 const CALL: CallId = CallId(0);
@@ -108,47 +109,6 @@ enum Stage {
     LoggingIn(Instant),
     /// The connection is usable, since this moment.
     Ready(Instant),
-}
-
-/// The consumer of one resource.
-struct Consumer {
-    id: Id,
-    state: State,
-    mirror: Mirror,
-    tally: Tally,
-    /// The number of the last message.
-    delivered: u64,
-    /// Its number in the stream; 0: there was none.
-    sequence: u64,
-    /// The time of the last message.
-    heard: Instant,
-    since: Instant,
-    changes: Vec<Change>,
-    trigger: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The request for the consumer is sent. Messages may arrive before its answer.
-    Asked { is_over: bool },
-    /// The consumer delivers the existing keys, this many messages in total.
-    Loading { count: u64 },
-    /// The consumer delivers changes.
-    Live,
-}
-
-/// What follows for a consumer after a message.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Nothing,
-    /// All keys have arrived.
-    Loaded,
-    /// The consumer cannot continue. The text is for the log.
-    Lost(&'static str),
-    /// The bucket has to be read again without a failure. The text is for the log.
-    Again(&'static str),
-    /// The read exceeds its limits.
-    TooMany(String),
 }
 
 impl Nats {
@@ -303,21 +263,7 @@ impl Nats {
         let mut lines = wire::subscribe(&inbox, number);
         lines.extend(wire::publish(&subject, Some(&format!("_INBOX.{}.r.{number}", self.unique)), &body));
         out.push(Output::Send(CALL, lines));
-        self.consumers.insert(
-            number,
-            Consumer {
-                id,
-                state: State::Asked { is_over: false },
-                mirror: Mirror::default(),
-                tally: Tally::new(self.settings.limits),
-                delivered: 0,
-                sequence: 0,
-                heard: self.now,
-                since: self.now,
-                changes: Vec::new(),
-                trigger: false,
-            },
-        );
+        self.consumers.insert(number, Consumer::new(id, self.settings.limits, self.now));
     }
 
     /// Ends a consumer: the server removes a consumer without a listener.
@@ -402,54 +348,6 @@ impl Nats {
             (_, Stage::Greeting(_)) => self.fail(&wire::Unreadable::Operation.to_string(), out),
             // Later INFOs describe the cluster, but the nodes come from the configuration.
             (Operation::Info(_) | Operation::Pong | Operation::Ok | Operation::Message(_), _) => {}
-        }
-    }
-
-    /// Takes the INFO of the server.
-    fn greeted(&mut self, json: &[u8], out: &mut Vec<Output>) {
-        let Some(info) = Info::of(json) else {
-            return self.fail("description of the server that is not readable", out);
-        };
-        let offers_tls = info.tls_required || info.tls_available;
-        self.info = info;
-        if !self.info.headers {
-            return self.fail("the server has no headers: NATS 2.6.2 or later is needed", out);
-        }
-        if self.info.tls_required || self.needs_tls() {
-            if !offers_tls {
-                let words = "the server has no TLS: write nats:// and remove the `client_*` files, or turn its TLS on";
-                return self.lock_out(words, out);
-            }
-            self.stage = Stage::Securing;
-            return out.push(Output::Secure(CALL));
-        }
-        self.log_in(false, out);
-    }
-
-    /// Sends the login.
-    fn credentials(&mut self, credentials: Result<Option<Credentials>, String>, out: &mut Vec<Output>) {
-        if self.stage != Stage::Reading {
-            return;
-        }
-        let url = self.url().to_owned();
-        match credentials.and_then(|found| Who::of(found, self.settings.kind, &url, &mut self.secrets)) {
-            Ok(who) => {
-                self.who = who;
-                self.stage = Stage::Connecting;
-                out.push(Output::Connect(CALL, Security::Plain));
-            }
-            Err(words) => self.lock_out(&words, out),
-        }
-    }
-
-    fn log_in(&mut self, is_secure: bool, out: &mut Vec<Output>) {
-        match self.who.connect(&self.info, is_secure, self.settings.sign) {
-            Ok(line) => {
-                self.stage = Stage::LoggingIn(self.later());
-                let replies = wire::subscribe(&format!("_INBOX.{}.r.*", self.unique), REPLIES);
-                out.push(Output::Send(CALL, [line.as_bytes(), &replies, wire::PING].concat()));
-            }
-            Err(words) => self.lock_out(&words, out),
         }
     }
 
@@ -568,103 +466,6 @@ impl Nats {
         if self.consumers.values().all(|consumer| consumer.state == State::Live) && !self.readings.is_due(self.now) {
             out.push(Output::Worked);
         }
-    }
-}
-
-impl Consumer {
-    /// The deadline of the awaited answer.
-    fn late(&self, settings: &Settings) -> Instant {
-        self.heard + if self.state == State::Live { settings.watch_deadline } else { settings.timeout }
-    }
-
-    /// Reports the changes since the last report.
-    fn flush(&mut self) -> Option<Output> {
-        let (changes, trigger) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.trigger));
-        (trigger || !changes.is_empty()).then_some(Output::Report(self.id, Report::Changes { changes, trigger }))
-    }
-
-    /// Takes a heartbeat. The server awaits an answer if messages are held back.
-    fn heartbeat(&mut self, message: &Message<'_>, answers: &mut Answers) -> Next {
-        let stalled = message.headers.get("Nats-Consumer-Stalled");
-        if let Some(subject) = message.reply.or(stalled) {
-            answers.flow(message.subscription, subject);
-            return Next::Nothing;
-        }
-        match message.headers.number("Nats-Last-Consumer") {
-            Some(last) if last != self.delivered => Next::Lost("consumer has a gap, reading the bucket again"),
-            // No message is left to deliver: the counted ones have expired meanwhile.
-            Some(_) if matches!(self.state, State::Loading { .. }) => Next::Loaded,
-            Some(_) | None => Next::Nothing,
-        }
-    }
-
-    /// Takes a message of the bucket.
-    fn delivery(
-        &mut self,
-        message: &Message<'_>,
-        key: &str,
-        wanted: &crate::backend::keys::Keys,
-        watched: &crate::backend::keys::Keys,
-    ) -> Next {
-        let Some(position) = message.reply.and_then(Position::of) else {
-            return Next::Lost("message without a position, reading the bucket again");
-        };
-        if position.consumer != self.delivered.saturating_add(1) {
-            return Next::Lost("consumer has a gap, reading the bucket again");
-        }
-        (self.delivered, self.sequence) = (position.consumer, position.stream);
-        let headers = message.headers;
-        let is_removed = headers.get("KV-Operation").is_some_and(|operation| matches!(operation, "DEL" | "PURGE"))
-            || headers.get("Nats-Marker-Reason").is_some();
-        let path = mirror::path(key);
-        let is_wanted = wanted.covers(&path);
-        let name = if is_wanted { mirror::store_key(wanted, key, &path) } else { None };
-        if self.state == State::Live {
-            if let Some(name) = name {
-                let value = (!is_removed).then(|| Bytes::from(message.payload));
-                match self.mirror.apply(name, key, position.stream, value) {
-                    Applied::Change(change) => self.changes.push(change),
-                    Applied::ReadAgain => return Next::Again("a key shares its name, reading the bucket again"),
-                }
-            }
-            self.trigger |= watched.covers(&path);
-            return Next::Nothing;
-        }
-        if let Some(name) = name {
-            if !is_removed && let Err(words) = self.tally.add(key.as_bytes(), message.payload) {
-                return Next::TooMany(words);
-            }
-            let value = (!is_removed).then(|| Bytes::from(message.payload));
-            self.mirror.load(name, key, position.stream, value);
-        }
-        match &mut self.state {
-            State::Asked { is_over } => *is_over |= position.pending == 0,
-            State::Loading { count } if position.pending == 0 || self.delivered >= *count => return Next::Loaded,
-            State::Loading { .. } | State::Live => {}
-        }
-        Next::Nothing
-    }
-}
-
-/// The answers to a whole piece, which are sent once: a server that asks often does not get as many answers.
-#[derive(Default)]
-struct Answers {
-    pong: bool,
-    /// The last one of each consumer.
-    flow: BTreeMap<u64, String>,
-}
-
-impl Answers {
-    fn flow(&mut self, consumer: u64, subject: &str) {
-        if wire::is_subject(subject) {
-            self.flow.insert(consumer, subject.to_owned());
-        }
-    }
-
-    fn bytes(self) -> Vec<u8> {
-        let mut bytes = if self.pong { b"PONG\r\n".to_vec() } else { Vec::new() };
-        self.flow.values().for_each(|subject| bytes.extend(wire::publish(subject, None, "")));
-        bytes
     }
 }
 

@@ -2,7 +2,8 @@
 //! tests of their own.
 
 use super::*;
-use crate::backend::protocol::{Failure, FailureKind};
+use crate::backend::Change;
+use crate::backend::protocol::{Credentials, Failure, FailureKind, Security};
 use crate::config::{Kind as StoreKind, ReadLimits, Secret};
 
 const SECOND: Duration = Duration::from_secs(1);
