@@ -2,12 +2,14 @@
 //! a driver, and with it the requests that wait for changes. `wire` has the bytes, `protocol` the requests.
 
 mod listing;
+mod options;
 mod protocol;
 mod wire;
 
 use std::time::Instant;
 
-use self::protocol::{Consul, Options};
+use self::options::Options;
+use self::protocol::Consul;
 use super::Mode;
 use super::driver::{Driver, Factory, Nodes, Store, limits};
 use super::failover::{Deadline, Start};

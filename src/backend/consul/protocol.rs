@@ -4,6 +4,7 @@
 //! pauses the driver's.
 
 mod checks;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::NAME;
 use super::listing::{self, Listing, Written};
+use super::options::Options;
 use super::wire::{self, ListReader};
-use crate::backend::failover::SLOW_RETRY;
 use crate::backend::keys::Keys;
 use crate::backend::protocol::{
     CallId, Credentials, Failure, FailureKind, Head, Id, Input, Output, Protocol, Request, Subscribers,
@@ -24,11 +25,11 @@ use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
 use crate::backend::unreadable::Unreadable;
 use crate::backend::{Mode, Report};
-use crate::config::{self, ReadLimits, Secret};
+use crate::config::{self, Secret};
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
-use crate::store::{Bytes, path};
+use crate::store::path;
 
 /// Between two requests for one key at least: an index that rises without end, or a proxy that does not let requests wait.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -41,57 +42,6 @@ const PROBE: CallId = CallId(0);
 
 /// Asks whether the node has access control lists.
 const ACLS: CallId = CallId(usize::MAX);
-
-/// The options, and the time limits of requests.
-pub struct Options {
-    /// For the log.
-    pub nodes: String,
-    /// The source of the token, for messages; without its text.
-    pub token_source: String,
-    /// The value of the header `Authorization`.
-    pub authorization: Option<Secret>,
-    /// Empty: that of the node.
-    pub datacenter: String,
-    /// Empty: that of the token.
-    pub namespace: String,
-    /// How long a request may wait for a change.
-    pub wait: Duration,
-    /// How long all waits may be silent.
-    pub watch_deadline: Duration,
-    /// How long a head may take besides.
-    pub request_timeout: Duration,
-    /// The limits of one read of one key.
-    pub limits: ReadLimits,
-}
-
-impl Options {
-    /// The nodes of the configuration. `nodes` has their texts in messages.
-    pub fn of(consul: &config::Consul, nodes: String) -> Options {
-        let token_source = match &consul.token {
-            Some(token) => format!("the token is that of `{}`", token.source),
-            None => "there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN".to_owned(),
-        };
-        // A user in an address is nearer.
-        let has_user = consul.nodes.iter().any(|node| node.contains('@') && !node.starts_with("unix:"));
-        let auth = Some(consul.auth.reveal()).filter(|auth| !auth.is_empty() && !has_user);
-        let authorization = auth.map(|pair| {
-            // As in Consul's own client, a text without a colon is a user without a password.
-            let pair = if pair.contains(':') { pair.to_owned() } else { format!("{pair}:") };
-            Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))
-        });
-        Options {
-            nodes,
-            token_source,
-            authorization,
-            datacenter: consul.datacenter.clone(),
-            namespace: consul.namespace.clone(),
-            wait: consul.wait,
-            watch_deadline: consul.watch_deadline,
-            request_timeout: consul.network.request_timeout,
-            limits: consul.network.read,
-        }
-    }
-}
 
 /// One Consul.
 pub struct Consul {
@@ -464,127 +414,6 @@ impl Consul {
             // An end without a head.
             State::Asked(goal) => self.node_failed(call, goal, "no answer", out),
         }
-    }
-
-    /// All keys of a topic came.
-    fn came(
-        &mut self,
-        call: CallId,
-        goal: Goal,
-        index: u64,
-        (new, written): (Listing, Written),
-        now: Instant,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(topic) = self.topic(call) else { return };
-        // By the rules of Consul's documentation for blocking queries: an index that falls starts over.
-        let (index, last) = (index.max(1), topic.index);
-        let has_fallen = goal == Goal::Watch && index < last;
-        topic.index = if has_fallen { 0 } else { index };
-        let old = topic.listing.replace(new);
-        if goal == Goal::Watch {
-            out.push(Output::ResetBackoff);
-        }
-        if has_fallen {
-            self.members.values_mut().for_each(|member| member.last_trigger = 0);
-        }
-        if let Some(old) = old {
-            self.report_changes(call, &old, written, last, out);
-        }
-        self.complete(now, out);
-    }
-
-    /// Tells the resources of a topic what is new in it since the answer of the index `last`.
-    fn report_changes(&mut self, call: CallId, old: &Listing, written: Written, last: u64, out: &mut Vec<Output>) {
-        let Some(Some(topic)) = place_of(call).and_then(|place| self.topics.get(place)) else { return };
-        let Some(new) = &topic.listing else { return };
-        let differences = listing::differences(old, new);
-        if differences.is_empty() {
-            return;
-        }
-        let deleted = differences.iter().filter(|raw| !new.contains_key(*raw)).count();
-        let (index, oldest) = (topic.index, written.oldest(deleted, last, topic.index));
-        let mut triggered = Vec::new();
-        for id in &topic.members {
-            let Some(member) = self.members.get(id).filter(|member| member.is_live) else { continue };
-            if !self.readings.get(*id).is_some_and(|subscriber| subscriber.watches) {
-                continue;
-            }
-            let Some(listings) = self.listings(member) else { continue };
-            let is_folder = |raw: &Bytes| listing::is_folder(&member.keys, raw);
-            let has_folders = old.keys().any(is_folder) || listings.iter().any(|all| all.keys().any(is_folder));
-            let changes = listing::changes(&member.keys, &differences, has_folders, listings.into_iter());
-            let is_watched = differences.iter().any(|raw| member.watched.covers(raw));
-            if is_watched {
-                triggered.push(*id);
-            }
-            // Requests are not ordered among each other: a change that came before the last trigger can arrive after it.
-            let trigger = is_watched || (!changes.is_empty() && oldest <= member.last_trigger);
-            if trigger || !changes.is_empty() {
-                out.push(Output::Report(*id, Report::Changes { changes, trigger }));
-            }
-        }
-        for id in triggered {
-            if let Some(member) = self.members.get_mut(&id) {
-                member.last_trigger = member.last_trigger.max(index);
-            }
-        }
-    }
-
-    /// Gives the resources that are read what they want, as far as it is there.
-    fn complete(&mut self, now: Instant, out: &mut Vec<Output>) {
-        for id in self.readings.reading().collect::<Vec<_>>() {
-            let Some(member) = self.members.get(&id) else { continue };
-            let Some(listings) = self.listings(member) else { continue };
-            let layer = listing::layer(&member.keys, listings.into_iter());
-            self.readings.succeeded(id, layer, now, out);
-            out.push(Output::Worked);
-            let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
-            if !watches {
-                // A watch has to last first.
-                out.push(Output::ResetBackoff);
-            }
-            // The listings are of different moments: one of them may know a trigger that others lack the changes before.
-            let newest = member.topics.iter().filter_map(|key| self.topic_of(key)).map(|topic| topic.index).max();
-            if let Some(member) = self.members.get_mut(&id) {
-                (member.is_live, member.last_trigger) = (true, newest.unwrap_or_default());
-            }
-        }
-        self.forget();
-    }
-
-    /// Lets go of what was read and is not watched.
-    fn forget(&mut self) {
-        let reading: BTreeSet<Id> = self.readings.reading().collect();
-        let is_over =
-            |topic: &Topic| topic.listing.is_some() && topic.members.is_disjoint(&reading) && !self.is_watched(topic);
-        let over: Vec<usize> = self.topics().filter(|(_, topic)| is_over(topic)).map(|(place, _)| place).collect();
-        for place in over {
-            if let Some(topic) = &mut self.topics[place] {
-                (topic.listing, topic.index) = (None, 0);
-            }
-        }
-    }
-
-    /// Reports a topic that no node grants to its resources.
-    fn refused(&mut self, call: CallId, goal: Goal, words: &str, now: Instant, out: &mut Vec<Output>) {
-        let words = self.failure(call, goal, words);
-        let Some(topic) = self.topic(call) else { return };
-        (topic.state, topic.listing, topic.index) = (State::Idle, None, 0);
-        let members: Vec<Id> = topic.members.iter().copied().collect();
-        let reading: Vec<Id> = self.readings.reading().collect();
-        for id in members {
-            let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
-            if !watches && !reading.contains(&id) {
-                continue;
-            }
-            let pause = self.random.between(SLOW_RETRY, SLOW_RETRY * 3);
-            self.readings.refused(id, words.clone(), pause, now, out);
-            if let Some(member) = self.members.get_mut(&id) {
-                member.is_live = false;
-            }
-        }
-        self.forget();
     }
 
     /// Verb, key, node, cause.

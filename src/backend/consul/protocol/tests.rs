@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::backend::Change;
-use crate::config::{Backend, Kind};
+use crate::backend::failover::SLOW_RETRY;
+use crate::config::{Backend, Kind, ReadLimits};
+use crate::store::Bytes;
 
 const A: CallId = CallId(1);
 const SECOND: Duration = Duration::from_secs(1);
