@@ -37,6 +37,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/backend/vault/mod.rs", kind: Kind::Effects, uses: BACKEND_OVER_HOST },
     Part { path: "src/backend/driver/core.rs", kind: Kind::Pure, uses: &["backend", "config", "log"] },
     Part { path: "src/backend/driver.rs", kind: Kind::Effects, uses: &["backend", "config", "dns", "host", "log"] },
+    Part { path: "src/backend/driver/commands.rs", kind: Kind::Effects, uses: &["backend", "config", "host"] },
     Part { path: "src/backend/driver/store.rs", kind: Kind::Effects, uses: &["backend", "config", "dns", "host"] },
     Part { path: "src/backend/driver/traffic.rs", kind: Kind::Effects, uses: &["backend", "host"] },
     Part { path: "src/backend/driver/", kind: Kind::Effects, uses: &["host"] },
