@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_count_or_says_why_not() {
+    fn an_answer_has_the_count_or_the_reason_of_the_refusal() {
         let check = |payload: &str, want: Result<u64, Refusal>| {
             assert_eq!(created(Headers(b""), payload.as_bytes()), want, "{payload}");
         };

@@ -59,7 +59,7 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
 }
 
 /// The identity of a login.
-pub enum Who {
+pub enum Identity {
     /// No credentials, for a server without users.
     Anonymous,
     /// A user with a password.
@@ -70,42 +70,48 @@ pub enum Who {
     Key(Creds),
 }
 
-impl Who {
+impl Identity {
     /// Selects the identity from the credentials of the configuration and the URL of the node. The secrets are hidden
     /// from errors from now on.
     ///
     /// # Errors
     /// The credentials file is unusable. The text says why.
-    pub fn of(credentials: Option<Credentials>, kind: Kind, url: &str, secrets: &mut Redactor) -> Result<Who, String> {
-        let user = |user, password| Who::User(Credentials { user: Secret::new(user), password: Secret::new(password) });
-        let who = match (of_url(url), kind, credentials) {
+    pub fn of(
+        credentials: Option<Credentials>,
+        kind: Kind,
+        url: &str,
+        secrets: &mut Redactor,
+    ) -> Result<Identity, String> {
+        let user =
+            |user, password| Identity::User(Credentials { user: Secret::new(user), password: Secret::new(password) });
+        let identity = match (of_url(url), kind, credentials) {
             // The user of a URL has priority over the configuration, as in all NATS clients, except over a key.
-            (_, Kind::Creds, Some(Credentials { password: file, .. })) => {
-                Who::Key(Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?)
-            }
+            (_, Kind::Creds, Some(Credentials { password: file, .. })) => Identity::Key(
+                Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?,
+            ),
             (Some((name, Some(password))), ..) => user(name, password),
-            (Some((token, None)), ..) => Who::Token(Secret::new(token)),
-            (None, Kind::Token, Some(Credentials { password: token, .. })) => Who::Token(token),
-            (None, Kind::User, Some(credentials)) => Who::User(credentials),
-            (None, _, None) => Who::Anonymous,
+            (Some((token, None)), ..) => Identity::Token(Secret::new(token)),
+            (None, Kind::Token, Some(Credentials { password: token, .. })) => Identity::Token(token),
+            (None, Kind::User, Some(credentials)) => Identity::User(credentials),
+            (None, _, None) => Identity::Anonymous,
         };
-        match &who {
-            Who::Anonymous => {}
-            Who::User(Credentials { password, .. }) => secrets.hide("password", password.reveal()),
-            Who::Token(token) => secrets.hide("token", token.reveal()),
-            Who::Key(creds) => {
+        match &identity {
+            Identity::Anonymous => {}
+            Identity::User(Credentials { password, .. }) => secrets.hide("password", password.reveal()),
+            Identity::Token(token) => secrets.hide("token", token.reveal()),
+            Identity::Key(creds) => {
                 secrets.hide("seed", creds.seed.text.reveal());
                 secrets.hide("jwt", creds.jwt.reveal());
             }
         }
-        Ok(who)
+        Ok(identity)
     }
 
     /// The name of the user, for errors.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Who::User(Credentials { user, .. }) => Some(user.reveal()),
-            Who::Anonymous | Who::Token(_) | Who::Key(_) => None,
+            Identity::User(Credentials { user, .. }) => Some(user.reveal()),
+            Identity::Anonymous | Identity::Token(_) | Identity::Key(_) => None,
         }
     }
 
@@ -127,13 +133,13 @@ impl Who {
             "echo": false,
         });
         match self {
-            Who::Anonymous => {}
-            Who::User(Credentials { user, password }) => {
+            Identity::Anonymous => {}
+            Identity::User(Credentials { user, password }) => {
                 options["user"] = json!(user.reveal());
                 options["pass"] = json!(password.reveal());
             }
-            Who::Token(token) => options["auth_token"] = json!(token.reveal()),
-            Who::Key(creds) => {
+            Identity::Token(token) => options["auth_token"] = json!(token.reveal()),
+            Identity::Key(creds) => {
                 let nonce = info.nonce.as_deref().ok_or("the server does not ask for a key: remove `creds`")?;
                 let signature = sign(&creds.seed.key, nonce.as_bytes()).ok_or("this build has no signatures")?;
                 options["jwt"] = json!(creds.jwt.reveal());
@@ -152,7 +158,7 @@ mod tests {
         let credentials = Credentials { user: Secret::new(user.into()), password: Secret::new(password.into()) };
         let info = Info { nonce: Some("nonce".into()), ..Info::default() };
         let sign: Sign = |seed, text| Some([&seed[..2], text].concat());
-        let made = Who::of(Some(credentials), kind, url, &mut Redactor::default())?.connect(&info, false, sign)?;
+        let made = Identity::of(Some(credentials), kind, url, &mut Redactor::default())?.connect(&info, false, sign)?;
         let json = made.strip_prefix("CONNECT ").unwrap().strip_suffix("\r\n").unwrap();
         Ok(serde_json::from_str(json).unwrap())
     }
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_of_itself() {
+    fn the_info_of_a_server_is_read() {
         let info =
             Info::of(b"{\"version\":\"2.10.4\",\"headers\":true,\"tls_required\":true,\"nonce\":\"n\",\"x\":[]}");
         let info = info.unwrap();

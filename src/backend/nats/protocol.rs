@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use self::consumer::{Answers, Consumer, Next, State};
 use super::NAME;
 use super::jetstream::{self, Refusal, Wanted};
-use super::login::{Info, Kind, Sign, Who};
+use super::login::{Identity, Info, Kind, Sign};
 use super::wire::{self, Message, Operation, Reader};
 use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
 use crate::backend::protocol::{CallId, Id, Input, Output, Protocol, Subscribers};
@@ -84,7 +84,7 @@ pub struct Nats {
     /// The sequence number in the stream that the reported keys of each resource have come to.
     sequences: BTreeMap<Id, u64>,
     /// The identity of the login.
-    who: Who,
+    identity: Identity,
     /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
@@ -126,7 +126,7 @@ impl Nats {
             last: 0,
             consumers: BTreeMap::new(),
             sequences: BTreeMap::new(),
-            who: Who::Anonymous,
+            identity: Identity::Anonymous,
             secrets,
             random: Random::new(seed ^ 1),
             now,
@@ -367,7 +367,7 @@ impl Nats {
             && !lower.contains("timeout")
             && !is_over
         {
-            let user = self.who.name().map_or(String::new(), |user| format!("user `{user}`: "));
+            let user = self.identity.name().map_or(String::new(), |user| format!("user `{user}`: "));
             return self.lock_out(&format!("{user}{words}"), out);
         }
         self.fail(&words, out);
@@ -391,7 +391,7 @@ impl Nats {
         }
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
         let is_own = message.subject.starts_with("_INBOX.");
-        consumer.heard = self.now;
+        consumer.last_received = self.now;
         let status = message.headers.status();
         let next = match (is_own, status) {
             (true, Some(100)) => consumer.heartbeat(message, answers),
@@ -445,7 +445,7 @@ impl Nats {
                 return self.fail(&words, out);
             }
         };
-        consumer.heard = now;
+        consumer.last_received = now;
         consumer.state = State::Loading { count };
         if is_over || consumer.delivered >= count {
             self.loaded(number, out);

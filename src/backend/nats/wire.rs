@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_where_it_says() {
+    fn a_message_ends_at_its_length() {
         let whole = b"PING\r\nMSG a.b 1 3\r\n\r\n\0\r\nHMSG a 3 r 14 16\r\nNATS/1.0 100\r\nxy\r\nPING\r\n";
         let want = ["Ping", "1 a.b - [] \\r\\n\\x00", "3 a r [NATS/1.0 100\\r\\n] xy", "Ping"];
         for size in 1..whole.len() {

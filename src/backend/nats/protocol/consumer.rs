@@ -25,7 +25,7 @@ pub struct Consumer {
     /// Its number in the stream; 0: there was none.
     pub sequence: u64,
     /// The time of the last message.
-    pub heard: Instant,
+    pub last_received: Instant,
     pub since: Instant,
     changes: Vec<Change>,
     trigger: bool,
@@ -65,7 +65,7 @@ impl Consumer {
             tally: Tally::new(limits),
             delivered: 0,
             sequence: 0,
-            heard: now,
+            last_received: now,
             since: now,
             changes: Vec::new(),
             trigger: false,
@@ -74,7 +74,7 @@ impl Consumer {
 
     /// The deadline of the awaited answer.
     pub fn late(&self, settings: &Settings) -> Instant {
-        self.heard + if self.state == State::Live { settings.watch_deadline } else { settings.timeout }
+        self.last_received + if self.state == State::Live { settings.watch_deadline } else { settings.timeout }
     }
 
     /// Reports the changes since the last report.

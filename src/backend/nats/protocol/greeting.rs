@@ -2,7 +2,7 @@
 //! credentials. The format of a login is in `login`; errors of the server are `protocol`'s.
 
 use super::{CALL, Nats, REPLIES, Stage};
-use crate::backend::nats::login::{Info, Who};
+use crate::backend::nats::login::{Identity, Info};
 use crate::backend::nats::wire;
 use crate::backend::protocol::{Credentials, Output, Security};
 
@@ -34,9 +34,9 @@ impl Nats {
             return;
         }
         let url = self.url().to_owned();
-        match credentials.and_then(|found| Who::of(found, self.settings.kind, &url, &mut self.secrets)) {
-            Ok(who) => {
-                self.who = who;
+        match credentials.and_then(|found| Identity::of(found, self.settings.kind, &url, &mut self.secrets)) {
+            Ok(identity) => {
+                self.identity = identity;
                 self.stage = Stage::Connecting;
                 out.push(Output::Connect(CALL, Security::Plain));
             }
@@ -45,7 +45,7 @@ impl Nats {
     }
 
     pub(super) fn log_in(&mut self, is_secure: bool, out: &mut Vec<Output>) {
-        match self.who.connect(&self.info, is_secure, self.settings.sign) {
+        match self.identity.connect(&self.info, is_secure, self.settings.sign) {
             Ok(line) => {
                 self.stage = Stage::LoggingIn(self.later());
                 let replies = wire::subscribe(&format!("_INBOX.{}.r.*", self.unique), REPLIES);

@@ -176,7 +176,7 @@ fn text(output: &Output) -> Option<String> {
         Output::Report(id, Report::Failed(words)) => Some(format!("{} failed: {words}", id.0)),
         Output::Report(..) | Output::Worked | Output::ResetBackoff => None,
         Output::Healthy(id) => Some(format!("healthy {}", id.0)),
-        Output::Troubled { .. } => panic!("not of NATS: {output:?}"),
+        Output::RequestFailed { .. } => panic!("not of NATS: {output:?}"),
         Output::NodeFailed { words, not_before: None } => Some(format!("node: {words}")),
         Output::NodeFailed { words, not_before: Some(_) } => Some(format!("slow: {words}")),
         Output::FailFast => Some("fail fast".into()),
@@ -245,7 +245,7 @@ fn resources_are_read_one_after_the_other() {
 }
 
 #[test]
-fn a_gap_or_silence_makes_the_consumer_anew() {
+fn a_gap_or_silence_makes_the_consumer_again() {
     let again = second();
     for broken in [entry("app.x", "2", 3, 0), entry("app.x", "2", 1, 0), heartbeat("Nats-Last-Consumer: 2\r\n", "")] {
         let mut bench = Bench::watching();
