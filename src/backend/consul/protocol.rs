@@ -149,7 +149,7 @@ enum Acls {
 /// Whether the node still serves.
 struct Probe {
     /// Notes bytes from the node, or a request to it.
-    heard: Option<Instant>,
+    last_received: Option<Instant>,
     is_asked: bool,
     status: u16,
     body: Vec<u8>,
@@ -175,7 +175,7 @@ impl Consul {
             topics: Vec::new(),
             places: BTreeMap::new(),
             token: Token::Unread,
-            probe: Probe { heard: None, is_asked: false, status: 0, body: Vec::new() },
+            probe: Probe { last_received: None, is_asked: false, status: 0, body: Vec::new() },
             acls: Acls::Unknown,
             last: None,
             node: String::new(),
@@ -309,12 +309,12 @@ impl Consul {
         if let Some(token) = token {
             request.headers.push((wire::TOKEN.to_owned(), token.clone()));
         }
-        self.probe.heard.get_or_insert(now);
+        self.probe.last_received.get_or_insert(now);
         out.push(Output::Begin(call_of(place), request));
     }
 
     fn head(&mut self, call: CallId, head: Head<'_>, now: Instant, out: &mut Vec<Output>) {
-        self.probe.heard = Some(now);
+        self.probe.last_received = Some(now);
         if call == PROBE {
             return self.probe.status = head.status;
         }
@@ -353,7 +353,7 @@ impl Consul {
         if call == PROBE {
             return wire::keep_beginning(&mut self.probe.body, piece);
         }
-        self.probe.heard = Some(now);
+        self.probe.last_received = Some(now);
         let Some(topic) = self.topic(call) else { return };
         let old = topic.listing.as_ref();
         let (goal, read) = match &mut topic.state {
@@ -379,17 +379,17 @@ impl Consul {
     }
 
     fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
-        self.probe.heard = Some(now);
+        self.probe.last_received = Some(now);
         if call == PROBE {
             return self.probed(out);
         }
         if call == ACLS {
-            return self.asked_for_acls(now, out);
+            return self.acls_answered(now, out);
         }
         let Some(topic) = self.topic(call) else { return };
         match std::mem::replace(&mut topic.state, State::Idle) {
             State::Listing { goal, index, reader, new, written, .. } => match reader.end() {
-                Ok(()) => self.came(call, goal, index, (new, written), now, out),
+                Ok(()) => self.loaded(call, goal, index, (new, written), now, out),
                 Err(error) => self.node_failed(call, goal, &error.of(NAME), out),
             },
             State::Missing { goal, is_filtered: true, .. } => {
@@ -439,7 +439,7 @@ impl Consul {
             let words = format!("failed to ask {} whether it has access control lists: {words}", self.node);
             return match self.acls {
                 Acls::Unknown | Acls::Asked(0) => out.push(Output::NodeFailed { words, not_before: None }),
-                Acls::Asked(_) | Acls::Known(_) => self.asked_for_acls(now, out),
+                Acls::Asked(_) | Acls::Known(_) => self.acls_answered(now, out),
             };
         }
         let Some(topic) = self.topic(call) else { return };
@@ -489,7 +489,7 @@ impl Subscribers for Consul {
             member.is_live &= !readings.get(*id).is_some_and(|subscriber| subscriber.watches);
         }
         (self.token, self.acls) = (Token::Unread, Acls::Unknown);
-        (self.probe.heard, self.probe.is_asked) = (None, false);
+        (self.probe.last_received, self.probe.is_asked) = (None, false);
         self.readings.failed(true);
     }
 }

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use self::open::{Asked, Open};
+use self::open::{Open, Pending};
 use super::NAME;
-use super::reads::{Interest, Listed, Reads, What};
+use super::reads::{Interest, Listed, NodePart, Reads};
 use super::subscription::{self, Subscription};
 use super::wire::{self, Code, Frames, Request, SessionId, Unreadable};
 use crate::backend::failover::{LONGEST_BACKOFF, SLOW_RETRY};
@@ -82,7 +82,7 @@ pub struct Zookeeper {
     /// Name and password, as they were sent to the server.
     user: Option<(Secret, Secret)>,
     /// The server refused something, and the files with name and password may have changed.
-    is_suspect: bool,
+    credentials_suspect: bool,
     /// When the first of the changes that are held back arrived.
     held: Option<Instant>,
     /// A turn is due.
@@ -139,7 +139,7 @@ impl Zookeeper {
             node: String::new(),
             is_old: false,
             user: None,
-            is_suspect: false,
+            credentials_suspect: false,
             held: None,
             wake: None,
             random: Random::new(seed.rotate_left(32)),
@@ -171,7 +171,7 @@ impl Zookeeper {
 
     fn turn_open(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.readings.is_due(now) {
-            if self.is_suspect && self.settings.login {
+            if self.credentials_suspect && self.settings.login {
                 // Another password may have the permissions that were refused.
                 return out.push(Output::ReadCredentials);
             }
@@ -201,11 +201,11 @@ impl Zookeeper {
         if self.readings.due().is_some() || !self.readings.waiting().is_empty() {
             return;
         }
-        self.hang_up(out);
+        self.end_session(out);
     }
 
     /// Ends the session, and the connection with it.
-    fn hang_up(&mut self, out: &mut Vec<Output>) {
+    fn end_session(&mut self, out: &mut Vec<Output>) {
         if let State::Open(open) = &mut self.state {
             // The server need not answer: without this it would keep the session until its timeout.
             out.push(Output::Send(CONNECTION, wire::request(open.next_number(), Request::Close)));
@@ -238,7 +238,7 @@ impl Zookeeper {
         match &mut self.state {
             State::LoggingIn => self.connect(out),
             State::Open(open) => {
-                self.is_suspect = false;
+                self.credentials_suspect = false;
                 if let Some((user, password)) = self.user.as_ref().filter(|_| is_new) {
                     open.probe(&wire::authenticate(user.reveal(), password.reveal()), now);
                 }
@@ -264,7 +264,7 @@ impl Zookeeper {
                         open.next_number(),
                         Request::AddWatch { path: &absolute(&self.settings.chroot, &path) },
                     );
-                    open.ask(Asked::Watch, &request, now);
+                    open.ask(Pending::Watch, &request, now);
                 }
             }
         }
@@ -281,10 +281,10 @@ impl Zookeeper {
 
     /// Asks for all of a node.
     fn want_node(&mut self, path: &Bytes, interest: Interest) {
-        self.want(path, What::Data, interest);
+        self.want(path, NodePart::Data, interest);
         if self.sets_watches(interest.id) {
             // A node without children may get one.
-            self.want(path, What::Children, interest);
+            self.want(path, NodePart::Children, interest);
         }
     }
 
@@ -302,7 +302,7 @@ impl Zookeeper {
         }
     }
 
-    fn want(&mut self, path: &Bytes, what: What, interest: Interest) {
+    fn want(&mut self, path: &Bytes, what: NodePart, interest: Interest) {
         if self.reads.want(path.clone(), what, interest)
             && let Some(subscription) = self.subscriptions.get_mut(&interest.id)
         {
@@ -325,11 +325,11 @@ impl Zookeeper {
                         .any(|interest| self.readings.get(interest.id).is_some_and(|subscriber| subscriber.watches));
                 let full = absolute(&self.settings.chroot, &path);
                 let request = match what {
-                    What::Data => Request::Data { path: &full, watch },
-                    What::Children => Request::Children { path: &full, watch },
+                    NodePart::Data => Request::Data { path: &full, watch },
+                    NodePart::Children => Request::Children { path: &full, watch },
                 };
                 let request = wire::request(open.next_number(), request);
-                open.ask(Asked::Node(path, what), &request, now);
+                open.ask(Pending::Node(path, what), &request, now);
                 continue;
             }
             match self.reads.next_listed() {
@@ -350,7 +350,7 @@ impl Zookeeper {
         let State::Open(open) = &mut self.state else { return };
         let path = absolute(&self.settings.chroot, b"/");
         let request = wire::request(open.next_number(), Request::Sync { path: &path });
-        open.ask(Asked::Sync, &request, now);
+        open.ask(Pending::Sync, &request, now);
     }
 
     /// Watches for the creation of a node.
@@ -358,7 +358,7 @@ impl Zookeeper {
         let State::Open(open) = &mut self.state else { return };
         let full = absolute(&self.settings.chroot, path);
         let request = wire::request(open.next_number(), Request::Creation { path: &full });
-        open.ask(Asked::Creation(path.clone()), &request, now);
+        open.ask(Pending::Creation(path.clone()), &request, now);
     }
 
     fn flush_requests(&mut self, out: &mut Vec<Output>) {
@@ -480,7 +480,7 @@ impl Protocol for Zookeeper {
         self.subscriptions.remove(&id);
         self.reads.forget(id);
         if self.subscriptions.is_empty() {
-            self.hang_up(out);
+            self.end_session(out);
         }
     }
 
@@ -513,7 +513,7 @@ impl Protocol for Zookeeper {
             State::Closed | State::LoggingIn => None,
             State::Opening { until, .. } => *until,
             State::Open(open) => {
-                let answer = open.is_asked().then(|| open.heard + self.settings.request_timeout);
+                let answer = open.is_asked().then(|| open.last_received + self.settings.request_timeout);
                 let ping = (!open.is_probed).then(|| open.sent + open.ping_every);
                 answer.into_iter().chain(ping).min()
             }

@@ -10,7 +10,7 @@ use crate::store::Bytes;
 
 /// The kind of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum NodePart {
     /// Its value.
     Data,
     /// The names of its children.
@@ -29,9 +29,9 @@ pub struct Interest {
 /// All pending reads.
 #[derive(Default)]
 pub struct Reads {
-    reads: BTreeMap<(Bytes, What), Read>,
+    reads: BTreeMap<(Bytes, NodePart), Read>,
     /// The reads that are not sent yet, in order. Entries that are no longer in `reads` are skipped.
-    queue: VecDeque<(Bytes, What)>,
+    queue: VecDeque<(Bytes, NodePart)>,
     /// Lists of children to read, the newest last.
     listings: Vec<Listing>,
 }
@@ -71,7 +71,7 @@ pub enum Listed {
 
 impl Reads {
     /// Asks about a node. Tells whether one more answer is to come for the resource.
-    pub fn want(&mut self, path: Bytes, what: What, interest: Interest) -> bool {
+    pub fn want(&mut self, path: Bytes, what: NodePart, interest: Interest) -> bool {
         let read = self.reads.entry((path.clone(), what)).or_default();
         if read.interests.is_empty() && !read.is_asked {
             self.queue.push_back((path, what));
@@ -90,7 +90,7 @@ impl Reads {
     }
 
     /// The next read to send, with its subscribers. It counts as sent.
-    pub fn next(&mut self) -> Option<(Bytes, What, &[Interest])> {
+    pub fn next(&mut self) -> Option<(Bytes, NodePart, &[Interest])> {
         while let Some((path, what)) = self.queue.pop_front() {
             let key = (path, what);
             if self.reads.get(&key).is_some_and(|read| !read.is_asked) {
@@ -103,7 +103,7 @@ impl Reads {
     }
 
     /// Takes an answer, and returns its subscribers. If some need one more read, it is queued again.
-    pub fn answered(&mut self, path: &Bytes, what: What) -> Vec<Interest> {
+    pub fn answered(&mut self, path: &Bytes, what: NodePart) -> Vec<Interest> {
         let key = (path.clone(), what);
         let Some(read) = self.reads.remove(&key) else { return Vec::new() };
         if !read.again.is_empty() {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn want(reads: &mut Reads, path: &str, id: u64, trigger: bool) -> bool {
-        reads.want(bytes(path), What::Data, Interest { id: Id(id), trigger })
+        reads.want(bytes(path), NodePart::Data, Interest { id: Id(id), trigger })
     }
 
     fn next(reads: &mut Reads) -> Option<String> {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn answered(reads: &mut Reads, path: &str) -> String {
-        shown(&reads.answered(&bytes(path), What::Data))
+        shown(&reads.answered(&bytes(path), NodePart::Data))
     }
 
     fn shown(interests: &[Interest]) -> String {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_is_not_asked_for() {
+    fn removed_resources_are_not_requested() {
         let mut reads = Reads::default();
         (1..=2).for_each(|id| _ = want(&mut reads, "/a", id, false));
         want(&mut reads, "/b", 1, false);

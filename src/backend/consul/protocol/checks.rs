@@ -14,8 +14,8 @@ impl Consul {
     /// When the node is asked whether it still serves: where all waits are silent.
     pub(super) fn probe_due(&self) -> Option<Instant> {
         let waits = || self.topics().any(|(_, topic)| matches!(topic.state, State::Asked(Goal::Watch)));
-        let heard = self.probe.heard.filter(|_| !self.probe.is_asked && waits())?;
-        heard.checked_add(self.options.watch_deadline)
+        let last_received = self.probe.last_received.filter(|_| !self.probe.is_asked && waits())?;
+        last_received.checked_add(self.options.watch_deadline)
     }
 
     pub(super) fn probed(&mut self, out: &mut Vec<Output>) {
@@ -53,11 +53,11 @@ impl Consul {
         if is_wanted && self.acls == Acls::Known(true) {
             self.warn_hidden(place, out);
         }
-        self.came(call, goal, index, <_>::default(), now, out);
+        self.loaded(call, goal, index, <_>::default(), now, out);
     }
 
     /// The node told whether it has access control lists, by its status: 401 is that of one that has none.
-    pub(super) fn asked_for_acls(&mut self, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn acls_answered(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Acls::Asked(status) = self.acls else { return };
         self.acls = Acls::Known(matches!(status, 200 | 403));
         for place in 0..self.topics.len() {
@@ -74,7 +74,7 @@ impl Consul {
                 self.warn_hidden(place, out);
             }
             if let Some(index) = checked {
-                self.came(call_of(place), Goal::Read, index, <_>::default(), now, out);
+                self.loaded(call_of(place), Goal::Read, index, <_>::default(), now, out);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::store::Bytes;
 
 impl Consul {
     /// All keys of a topic came.
-    pub(super) fn came(
+    pub(super) fn loaded(
         &mut self,
         call: CallId,
         goal: Goal,

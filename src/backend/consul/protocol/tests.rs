@@ -134,7 +134,11 @@ fn text(output: &Output) -> Option<String> {
         Output::ResetBackoff => "reset".into(),
         Output::FailFast => "fail fast".into(),
         Output::Report(..) | Output::Healthy(_) => return None,
-        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::Troubled { .. } | Output::Replace(_) => {
+        Output::Connect(..)
+        | Output::Send(..)
+        | Output::Secure(_)
+        | Output::RequestFailed { .. }
+        | Output::Replace(_) => {
             panic!("consul does not do this")
         }
     })
@@ -309,7 +313,7 @@ fn no_more_is_read_than_the_limits_allow() {
 }
 
 #[test]
-fn keys_that_are_left_out_are_told_once() {
+fn keys_that_are_left_out_are_reported_once() {
     let mut bench = Bench::watching();
     let headers = [(wire::INDEX, "8".to_owned()), (wire::FILTERED, "true".to_owned())];
     for want in [&["warn: keys are left out: the token may not read them"][..], &[]] {
@@ -378,7 +382,7 @@ fn no_keys_are_only_taken_for_granted_without_access_control_lists() {
 }
 
 #[test]
-fn a_node_that_does_not_say_whether_it_hides_keys_has_failed() {
+fn a_node_without_an_answer_about_access_control_has_failed() {
     let mut bench = asking(Mode::Watch);
     bench.answer(A, 404, "7", "", &[ASK]);
     let failure = Failure { kind: FailureKind::TimedOut, words: "no answer within 3s".into() };

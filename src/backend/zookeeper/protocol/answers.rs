@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::Instant;
 
-use super::{Asked, CONNECTION, Fault, Open, PINGS, SHORTEST_PING, State, Zookeeper, relative};
+use super::{CONNECTION, Fault, Open, PINGS, Pending, SHORTEST_PING, State, Zookeeper, relative};
 use crate::backend::protocol::{Id, Output};
-use crate::backend::zookeeper::reads::{Interest, What};
+use crate::backend::zookeeper::reads::{Interest, NodePart};
 use crate::backend::zookeeper::subscription::{self, Subscription};
 use crate::backend::zookeeper::wire::{self, Code, EventKind, Frames, Message, SessionId, Unreadable};
 use crate::cut;
@@ -18,7 +18,7 @@ impl Zookeeper {
         let frames = match &mut self.state {
             State::Opening { frames, .. } => frames,
             State::Open(open) => {
-                open.heard = now;
+                open.last_received = now;
                 &mut open.frames
             }
             State::Closed | State::LoggingIn => return,
@@ -109,13 +109,13 @@ impl Zookeeper {
             ping_every: (timeout / PINGS).min(self.settings.watch_deadline).max(SHORTEST_PING),
             since: now,
             sent: now,
-            heard: now,
+            last_received: now,
             watched: BTreeSet::new(),
         };
         if let Some((user, password)) = &self.user {
             open.probe(&wire::authenticate(user.reveal(), password.reveal()), now);
         }
-        self.is_suspect = false;
+        self.credentials_suspect = false;
         self.state = State::Open(open);
         Ok(())
     }
@@ -136,16 +136,16 @@ impl Zookeeper {
             return Err(Fault::Lasting(code.to_string()));
         }
         match (asked, outcome) {
-            (Asked::Node(path, what), outcome) => self.node(&path, what, outcome, now, out),
-            (Asked::Sync | Asked::Watch, Ok(_)) | (Asked::Creation(_), Err(Code::NO_NODE)) => Ok(()),
-            (Asked::Watch, Err(Code::UNIMPLEMENTED)) => Err(Fault::Old),
+            (Pending::Node(path, what), outcome) => self.node(&path, what, outcome, now, out),
+            (Pending::Sync | Pending::Watch, Ok(_)) | (Pending::Creation(_), Err(Code::NO_NODE)) => Ok(()),
+            (Pending::Watch, Err(Code::UNIMPLEMENTED)) => Err(Fault::Old),
             // It was created meanwhile.
-            (Asked::Creation(path), Ok(_)) => {
+            (Pending::Creation(path), Ok(_)) => {
                 self.event(EventKind::Created, &path, now, out);
                 Ok(())
             }
-            (Asked::Sync, Err(code)) => Err(Fault::Words(format!("failed to come up to the leader: {code}"))),
-            (Asked::Watch | Asked::Creation(_), Err(code)) => Err(Fault::Words(code.to_string())),
+            (Pending::Sync, Err(code)) => Err(Fault::Words(format!("failed to come up to the leader: {code}"))),
+            (Pending::Watch | Pending::Creation(_), Err(code)) => Err(Fault::Words(code.to_string())),
         }
     }
 
@@ -153,20 +153,20 @@ impl Zookeeper {
     fn node(
         &mut self,
         path: &Bytes,
-        what: What,
+        what: NodePart,
         outcome: Result<&[u8], Code>,
         now: Instant,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let interests = self.reads.answered(path, what);
         match (what, outcome) {
-            (What::Data, Ok(body)) => {
+            (NodePart::Data, Ok(body)) => {
                 let (value, children) = wire::read_data(body)?;
                 for interest in &interests {
                     self.value(path, value, children, *interest, now, out);
                 }
             }
-            (What::Children, Ok(body)) => {
+            (NodePart::Children, Ok(body)) => {
                 let names = wire::read_children(body)?;
                 let (all, new): (Vec<Interest>, Vec<Interest>) =
                     interests.iter().partition(|interest| self.sets_watches(interest.id));
@@ -209,7 +209,7 @@ impl Zookeeper {
             subscription.triggered();
         }
         match lists {
-            Ok(true) if !self.sets_watches(interest.id) => self.want(path, What::Children, interest),
+            Ok(true) if !self.sets_watches(interest.id) => self.want(path, NodePart::Children, interest),
             Ok(_) => {}
             Err(words) => {
                 let words = format!("failed to read from {}: {words}", self.node);

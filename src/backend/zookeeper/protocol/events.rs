@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Zookeeper;
 use crate::backend::protocol::{Id, Output};
-use crate::backend::zookeeper::reads::{Interest, What};
+use crate::backend::zookeeper::reads::{Interest, NodePart};
 use crate::backend::zookeeper::subscription::{Gone, parent};
 use crate::backend::zookeeper::wire::{Code, EventKind};
 use crate::cut;
@@ -40,7 +40,7 @@ impl Zookeeper {
                     }
                     self.want_node(path, interest);
                 }
-                EventKind::ChildrenChanged if is_read => self.want(path, What::Children, interest),
+                EventKind::ChildrenChanged if is_read => self.want(path, NodePart::Children, interest),
                 EventKind::Created | EventKind::Changed | EventKind::ChildrenChanged if trigger => {
                     subscription.triggered();
                 }
@@ -94,7 +94,7 @@ impl Zookeeper {
             }
             (Code::NO_AUTH, Some((user, _))) => {
                 let user = user.reveal();
-                self.is_suspect = true;
+                self.credentials_suspect = true;
                 format!("failed to read from {node}: user `{user}` may not read `{path}`, or has another password")
             }
             (code, _) => format!("failed to read from {node}: `{path}`: {code}"),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::backend::zookeeper::reads::What;
+use crate::backend::zookeeper::reads::NodePart;
 use crate::backend::zookeeper::wire::Frames;
 use crate::store::Bytes;
 
@@ -12,7 +12,7 @@ use crate::store::Bytes;
 pub struct Open {
     pub frames: Frames,
     /// The requests that are not answered yet, the oldest first.
-    pub asked: VecDeque<(i32, Asked)>,
+    pub asked: VecDeque<(i32, Pending)>,
     pub number: i32,
     /// A ping or an authentication is not answered yet.
     pub is_probed: bool,
@@ -23,14 +23,14 @@ pub struct Open {
     pub since: Instant,
     pub sent: Instant,
     /// The time of the last bytes from the server, or of the first request after it had answered all others.
-    pub heard: Instant,
+    pub last_received: Instant,
     /// The requested persistent watches.
     pub watched: BTreeSet<Bytes>,
 }
 
 /// A request that is not answered yet.
-pub enum Asked {
-    Node(Bytes, What),
+pub enum Pending {
+    Node(Bytes, NodePart),
     Creation(Bytes),
     Watch,
     Sync,
@@ -44,7 +44,7 @@ impl Open {
     }
 
     /// Sends a request, whose number was the last one.
-    pub fn ask(&mut self, what: Asked, request: &[u8], now: Instant) {
+    pub fn ask(&mut self, what: Pending, request: &[u8], now: Instant) {
         self.send(request, now);
         self.asked.push_back((self.number, what));
     }
@@ -57,7 +57,7 @@ impl Open {
 
     pub fn send(&mut self, request: &[u8], now: Instant) {
         if self.asked.is_empty() && !self.is_probed {
-            self.heard = now;
+            self.last_received = now;
         }
         self.sent = now;
         self.unsent.extend_from_slice(request);
@@ -68,6 +68,6 @@ impl Open {
     }
 
     pub fn is_late(&self, limit: Duration, now: Instant) -> bool {
-        self.is_asked() && self.heard + limit <= now
+        self.is_asked() && self.last_received + limit <= now
     }
 }

@@ -600,7 +600,7 @@ fn a_user_is_named_again_on_every_connection() {
 }
 
 #[test]
-fn only_a_refusal_that_a_person_mends_ends_the_login() {
+fn only_a_lasting_refusal_ends_the_login() {
     let check = |code: i32, words: &str, is_lasting: bool| {
         let mut bench = Bench::new(Settings { login: true, ..settings() }, Mode::OneShot);
         bench.add(1, &options(&["/a"], false, None));
@@ -681,7 +681,7 @@ fn an_old_server_has_a_watch_on_each_node() {
 
 /// A node that is deleted and created again before it is read has lost the watch on its children.
 #[test]
-fn who_reads_a_node_of_an_old_server_anew_watches_its_children_anew() {
+fn a_reread_node_of_an_old_server_gets_new_watches_of_its_children() {
     let mut bench = Bench::of_old_server();
     for answer in ["ok", "data - 2", "children x y"] {
         bench.answer(answer, &[]);

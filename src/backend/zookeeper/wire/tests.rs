@@ -26,7 +26,7 @@ fn frames_come_in_pieces_of_any_size() {
 }
 
 #[test]
-fn the_first_frame_tells_another_kind_of_server() {
+fn the_first_frame_shows_another_kind_of_server() {
     let first = |bytes: &[u8]| {
         let mut frames = Frames::new(LONGEST_SESSION);
         frames.push(bytes);
