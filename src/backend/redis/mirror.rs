@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_told() {
+    fn only_what_changes_is_reported() {
         let mut mirror = Mirror::default();
         let put = |name, value| Some(Change::Put(bytes(name), bytes(value)));
         assert_eq!(set(&mut mirror, "/a", Some("1")), put("/a", "1"));

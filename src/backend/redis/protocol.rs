@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::NAME;
 use super::mirror::Mirror;
 use super::pass::{BATCH, Pass};
-use super::refusal::{Refusal, Why};
+use super::refusal::{Refusal, RefusalKind};
 use super::round::{Applied, Round, Touched};
 use super::wanted::{Channel, Role, Wanted};
 use super::wire::Reader;
@@ -102,7 +102,7 @@ pub struct Redis {
     round: Option<Round>,
     watch: Watch,
     /// Why changes of all keys at once are not told, as the log has it.
-    flushes_untold: Option<String>,
+    flushes_refusal: Option<String>,
     /// The purpose of each channel, for the watched resources.
     routes: BTreeMap<Channel, Vec<(Id, Role)>>,
 }
@@ -117,7 +117,7 @@ struct Resource {
     /// The changes since then.
     touched: Touched,
     /// Counts what has changed.
-    told: Tally,
+    announced: Tally,
     /// Why it is not watched, as its log has it.
     unwatched: Option<String>,
     /// How many keys its log says that the user may not read.
@@ -161,7 +161,7 @@ struct Connection {
     /// Commands that are sent at the end of the turn, or once name and password are known.
     unsent: Vec<u8>,
     /// The time of the last reply or [`PIECE`] of one, or of the first request on an idle connection.
-    heard: Instant,
+    last_received: Instant,
     /// How many bytes of a reply came since.
     pending: usize,
     /// Whether a probe was not answered yet.
@@ -202,7 +202,15 @@ impl Connection {
     fn new(limit: usize, now: Instant) -> Connection {
         let reader = Reader::new(limit);
         let stage = Stage::Closed;
-        Connection { stage, reader, unsent: Vec::new(), heard: now, pending: 0, probed: false, is_answered: false }
+        Connection {
+            stage,
+            reader,
+            unsent: Vec::new(),
+            last_received: now,
+            pending: 0,
+            probed: false,
+            is_answered: false,
+        }
     }
 }
 
@@ -226,7 +234,7 @@ impl Redis {
             long: None,
             round: None,
             watch: Watch::Off,
-            flushes_untold: None,
+            flushes_refusal: None,
             routes: BTreeMap::new(),
             settings,
         }
@@ -292,7 +300,7 @@ impl Redis {
             Some(user) if !user.is_empty() => format!("user `{}`: {}", cut::key(user.as_bytes()), refusal.words),
             _ => refusal.words.clone(),
         };
-        self.refused_with("log in to", &words, refusal.why != Why::Busy, now, out);
+        self.refused_with("log in to", &words, refusal.kind != RefusalKind::Busy, now, out);
     }
 
     /// The name of the user in errors.
@@ -375,7 +383,7 @@ impl Redis {
         let mut touched = BTreeMap::new();
         for (id, resource) in &mut self.resources {
             if resource.mirror.is_some() && !resource.touched.is_empty() {
-                resource.told = Tally::new(self.settings.limits);
+                resource.announced = Tally::new(self.settings.limits);
                 touched.insert(*id, std::mem::take(&mut resource.touched));
             }
         }
@@ -438,18 +446,20 @@ impl Redis {
     fn forget(&mut self, id: Id) {
         if let Some(resource) = self.resources.get_mut(&id) {
             (resource.mirror, resource.touched) = (None, Touched::new());
-            resource.told = Tally::new(self.settings.limits);
+            resource.announced = Tally::new(self.settings.limits);
         }
     }
 
     /// When the log reports that the pending read takes long.
-    fn told_at(&self) -> Option<Instant> {
+    fn slow_warning_due(&self) -> Option<Instant> {
         self.long.filter(|_| self.pass.is_some())
     }
 
     /// Tells that a read takes long: the pages of a large database, or of a server that has no last one.
-    fn tell_long(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let Some(pass) = self.pass.as_ref().filter(|_| self.told_at().is_some_and(|at| at <= now)) else { return };
+    fn warn_slow(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Some(pass) = self.pass.as_ref().filter(|_| self.slow_warning_due().is_some_and(|at| at <= now)) else {
+            return;
+        };
         self.long = None;
         let (pages, keys) = pass.progress();
         let line =
@@ -476,7 +486,7 @@ impl Redis {
         }
         self.arrange_watch(now, out);
         self.begin(now, out);
-        self.tell_long(now, out);
+        self.warn_slow(now, out);
         self.probe(now, out);
         self.close_idle(now, out);
     }
@@ -504,7 +514,7 @@ impl Protocol for Redis {
             singles: Vec::new(),
             mirror: None,
             touched: Touched::new(),
-            told: Tally::new(self.settings.limits),
+            announced: Tally::new(self.settings.limits),
             unwatched: None,
             denied: 0,
             reread: None,
@@ -534,7 +544,7 @@ impl Protocol for Redis {
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
             Input::Connected(call) => {
                 if let Some(connection) = self.connection(call) {
-                    (connection.stage, connection.heard, connection.pending) = (Stage::Open, now, 0);
+                    (connection.stage, connection.last_received, connection.pending) = (Stage::Open, now, 0);
                 }
             }
             Input::Body(call, piece) => self.body(call, piece, now, out),
@@ -555,7 +565,7 @@ impl Protocol for Redis {
         let is_free = self.pass.is_none() && !self.is_undecided();
         let read = if self.readings.is_due(self.now) { Some(self.now) } else { self.readings.due() };
         let read = read.filter(|_| is_free);
-        let moments = [read, self.deadline(COMMANDS), self.deadline(EVENTS), self.probe_at(), self.told_at()];
+        let moments = [read, self.deadline(COMMANDS), self.deadline(EVENTS), self.probe_at(), self.slow_warning_due()];
         moments.into_iter().flatten().min()
     }
 }

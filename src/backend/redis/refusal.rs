@@ -11,14 +11,14 @@ const SHOWN: usize = 300;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of the error.
-    pub why: Why,
+    pub kind: RefusalKind,
     /// In the server's words, on one line and without secrets.
     pub words: String,
 }
 
 /// Kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RefusalKind {
     /// A password is needed.
     NoPassword,
     /// The user or the password is wrong.
@@ -43,36 +43,42 @@ impl Refusal {
     /// Reads an error.
     pub fn new(text: &str, secrets: &Redactor) -> Refusal {
         let code = text.split(' ').next().unwrap_or_default();
-        let why = match code {
-            "NOAUTH" => Why::NoPassword,
-            "WRONGPASS" => Why::WrongPassword,
-            "NOPERM" => Why::Denied,
-            "WRONGTYPE" => Why::WrongType,
-            "CROSSSLOT" => Why::CrossSlot,
-            "MOVED" | "ASK" => Why::Cluster,
-            "DENIED" => Why::Protected,
-            "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => Why::Busy,
+        let kind = match code {
+            "NOAUTH" => RefusalKind::NoPassword,
+            "WRONGPASS" => RefusalKind::WrongPassword,
+            "NOPERM" => RefusalKind::Denied,
+            "WRONGTYPE" => RefusalKind::WrongType,
+            "CROSSSLOT" => RefusalKind::CrossSlot,
+            "MOVED" | "ASK" => RefusalKind::Cluster,
+            "DENIED" => RefusalKind::Protected,
+            "LOADING" | "MASTERDOWN" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => RefusalKind::Busy,
             // Before version 6.
-            "ERR" if text.starts_with("ERR invalid password") => Why::WrongPassword,
-            "ERR" if text.starts_with("ERR operation not permitted") => Why::NoPassword,
-            "ERR" if text.starts_with("ERR max number of clients") => Why::Busy,
-            _ => Why::Other,
+            "ERR" if text.starts_with("ERR invalid password") => RefusalKind::WrongPassword,
+            "ERR" if text.starts_with("ERR operation not permitted") => RefusalKind::NoPassword,
+            "ERR" if text.starts_with("ERR max number of clients") => RefusalKind::Busy,
+            _ => RefusalKind::Other,
         };
-        Refusal { why, words: reason(&secrets.redact(text.trim()), SHOWN) }
+        Refusal { kind, words: reason(&secrets.redact(text.trim()), SHOWN) }
     }
 
     /// Whether only a person can mend it.
     pub fn is_lasting(&self) -> bool {
-        !matches!(self.why, Why::Busy | Why::Other)
+        !matches!(self.kind, RefusalKind::Busy | RefusalKind::Other)
     }
 
     /// The advice, with punctuation in front; empty if the error is clear.
     pub fn advice(&self) -> &'static str {
-        match self.why {
-            Why::NoPassword => ": set `password` or `password_file`",
-            Why::Cluster | Why::CrossSlot => ": clusters are not supported, name a server that holds all keys",
-            Why::Protected => ": give the server a password, or name it by a local address",
-            Why::WrongPassword | Why::Denied | Why::WrongType | Why::Busy | Why::Other => "",
+        match self.kind {
+            RefusalKind::NoPassword => ": set `password` or `password_file`",
+            RefusalKind::Cluster | RefusalKind::CrossSlot => {
+                ": clusters are not supported, name a server that holds all keys"
+            }
+            RefusalKind::Protected => ": give the server a password, or name it by a local address",
+            RefusalKind::WrongPassword
+            | RefusalKind::Denied
+            | RefusalKind::WrongType
+            | RefusalKind::Busy
+            | RefusalKind::Other => "",
         }
     }
 }
@@ -83,25 +89,33 @@ mod tests {
 
     #[test]
     fn errors_of_servers() {
-        let check = |text: &str, why, is_lasting| {
+        let check = |text: &str, kind, is_lasting| {
             let refusal = Refusal::new(text, &Redactor::default());
-            assert_eq!((refusal.why, refusal.is_lasting(), &*refusal.words), (why, is_lasting, text), "{text}");
+            assert_eq!((refusal.kind, refusal.is_lasting(), &*refusal.words), (kind, is_lasting, text), "{text}");
         };
-        check("NOAUTH Authentication required.", Why::NoPassword, true);
-        check("ERR operation not permitted", Why::NoPassword, true);
-        check("WRONGPASS invalid username-password pair or user is disabled.", Why::WrongPassword, true);
-        check("ERR invalid password", Why::WrongPassword, true);
-        check("NOPERM this user has no permissions to access one of the keys used as arguments", Why::Denied, true);
-        check("WRONGTYPE Operation against a key holding the wrong kind of value", Why::WrongType, true);
-        check("MOVED 15495 127.0.0.1:7001", Why::Cluster, true);
-        check("ASK 15495 127.0.0.1:7001", Why::Cluster, true);
-        check("CROSSSLOT Keys in request don't hash to the same slot", Why::CrossSlot, true);
-        check("DENIED Redis is running in protected mode", Why::Protected, true);
-        check("LOADING Redis is loading the dataset in memory", Why::Busy, false);
-        check("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Why::Busy, false);
-        check("ERR max number of clients reached", Why::Busy, false);
-        check("ERR unknown command 'SCAN'", Why::Other, false);
-        check("MOVEDX", Why::Other, false);
+        check("NOAUTH Authentication required.", RefusalKind::NoPassword, true);
+        check("ERR operation not permitted", RefusalKind::NoPassword, true);
+        check("WRONGPASS invalid username-password pair or user is disabled.", RefusalKind::WrongPassword, true);
+        check("ERR invalid password", RefusalKind::WrongPassword, true);
+        check(
+            "NOPERM this user has no permissions to access one of the keys used as arguments",
+            RefusalKind::Denied,
+            true,
+        );
+        check("WRONGTYPE Operation against a key holding the wrong kind of value", RefusalKind::WrongType, true);
+        check("MOVED 15495 127.0.0.1:7001", RefusalKind::Cluster, true);
+        check("ASK 15495 127.0.0.1:7001", RefusalKind::Cluster, true);
+        check("CROSSSLOT Keys in request don't hash to the same slot", RefusalKind::CrossSlot, true);
+        check("DENIED Redis is running in protected mode", RefusalKind::Protected, true);
+        check("LOADING Redis is loading the dataset in memory", RefusalKind::Busy, false);
+        check(
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            RefusalKind::Busy,
+            false,
+        );
+        check("ERR max number of clients reached", RefusalKind::Busy, false);
+        check("ERR unknown command 'SCAN'", RefusalKind::Other, false);
+        check("MOVEDX", RefusalKind::Other, false);
     }
 
     #[test]

@@ -145,17 +145,17 @@ mod tests {
         }
 
         /// What comes of keys that the server named by a channel, with their values.
-        fn apply(&mut self, told: &[(&str, Channel, Option<&str>)]) -> Applied {
+        fn apply(&mut self, announced: &[(&str, Channel, Option<&str>)]) -> Applied {
             let mut touched = Touched::new();
-            for (key, told, _) in told {
+            for (key, announced, _) in announced {
                 for (channel, role) in self.wanted.channels() {
-                    if channel == *told {
+                    if channel == *announced {
                         touched.entry(bytes(key)).or_default().add(&channel, role);
                     }
                 }
             }
             let (mut round, asked) = Round::new(1, [(Id(1), touched)].into());
-            for (key, _, value) in told {
+            for (key, _, value) in announced {
                 if asked.contains(&bytes(key)) {
                     round.value(&bytes(key), value.map(bytes));
                 }
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn keys_below_a_key_change_one_by_one() {
         let mut bench = Bench::new(&["/a"], &["/a"], &[false]);
-        let told = [("/a/x", below("/a"), Some("1")), ("/a/y", below("/a"), None)];
-        assert_eq!(bench.apply(&told), Applied::Changes(vec![put("/a/x", "1")], true));
-        assert_eq!(bench.apply(&told), Applied::Nothing, "an event without a change");
+        let announced = [("/a/x", below("/a"), Some("1")), ("/a/y", below("/a"), None)];
+        assert_eq!(bench.apply(&announced), Applied::Changes(vec![put("/a/x", "1")], true));
+        assert_eq!(bench.apply(&announced), Applied::Nothing, "an event without a change");
         let gone = [("/a/x", below("/a"), None)];
         assert_eq!(bench.apply(&gone), Applied::Changes(vec![Change::Delete(bytes("/a/x"))], true));
     }
@@ -198,16 +198,16 @@ mod tests {
     #[test]
     fn what_is_hidden_by_one_key_may_be_wanted_by_another() {
         let mut bench = Bench::new(&["/a", "/a/b"], &["/a"], &[true, false]);
-        let told = [("/a/b/c", below("/a"), Some("1")), ("/a/b/c", below("/a/b"), Some("1"))];
-        assert_eq!(bench.apply(&told), Applied::Changes(vec![put("/a/b/c", "1")], true));
+        let announced = [("/a/b/c", below("/a"), Some("1")), ("/a/b/c", below("/a/b"), Some("1"))];
+        assert_eq!(bench.apply(&announced), Applied::Changes(vec![put("/a/b/c", "1")], true));
     }
 
     #[test]
     fn watch_keys_decide_what_calls_for_an_update() {
         let mut bench = Bench::new(&["/a"], &["/reload"], &[false]);
-        let told = [("/a/x", below("/a"), Some("1"))];
-        assert_eq!(bench.apply(&told), Applied::Changes(vec![put("/a/x", "1")], false));
-        let told = [("/reload", Channel::Key(bytes("/reload")), Some("ignored"))];
-        assert_eq!(bench.apply(&told), Applied::Changes(vec![], true));
+        let announced = [("/a/x", below("/a"), Some("1"))];
+        assert_eq!(bench.apply(&announced), Applied::Changes(vec![put("/a/x", "1")], false));
+        let announced = [("/reload", Channel::Key(bytes("/reload")), Some("ignored"))];
+        assert_eq!(bench.apply(&announced), Applied::Changes(vec![], true));
     }
 }

@@ -84,7 +84,7 @@ impl Redis {
             self.open(COMMANDS, now, out);
         }
         if self.asked.is_empty() {
-            (self.commands.heard, self.commands.pending) = (now, 0);
+            (self.commands.last_received, self.commands.pending) = (now, 0);
         }
         wire::command(&mut self.commands.unsent, words);
         self.asked.push_back(asked);
@@ -109,7 +109,7 @@ impl Redis {
             _ => (&self.events, self.events.probed || self.is_undecided()),
         };
         let is_awaited = connection.stage == Stage::Open && awaits;
-        is_awaited.then(|| connection.heard.checked_add(self.settings.request_timeout)).flatten()
+        is_awaited.then(|| connection.last_received.checked_add(self.settings.request_timeout)).flatten()
     }
 
     pub(super) fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
@@ -122,7 +122,7 @@ impl Redis {
         connection.pending = connection.pending.saturating_add(piece.len());
         // A large reply may take long over a slow line. One that only drips is none.
         if !replies.is_empty() || connection.pending >= PIECE {
-            (connection.heard, connection.pending) = (now, 0);
+            (connection.last_received, connection.pending) = (now, 0);
         }
         for reply in replies {
             // It may be closed over one of them.

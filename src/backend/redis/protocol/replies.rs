@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Asked, PAGE, Redis};
 use crate::backend::protocol::Output;
 use crate::backend::redis::pass::Ask;
-use crate::backend::redis::refusal::{Refusal, Why};
+use crate::backend::redis::refusal::{Refusal, RefusalKind};
 use crate::backend::redis::round::Round;
 use crate::backend::redis::wire::Reply;
 use crate::cut;
@@ -22,15 +22,17 @@ impl Redis {
             (Asked::Database, Reply::Error(text)) => {
                 let refusal = Refusal::new(&text, &self.secrets);
                 let verb = format!("select database {} of", self.settings.database);
-                match refusal.why {
-                    Why::Busy | Why::NoPassword | Why::Protected => self.refused("read from", &refusal, now, out),
+                match refusal.kind {
+                    RefusalKind::Busy | RefusalKind::NoPassword | RefusalKind::Protected => {
+                        self.refused("read from", &refusal, now, out)
+                    }
                     _ => self.refused_with(&verb, &refusal.words, true, now, out),
                 }
             }
             (Asked::Probe, Reply::Error(text)) => {
                 // A user may not be allowed to probe. The answer is one all the same.
                 let refusal = Refusal::new(&text, &self.secrets);
-                if refusal.why != Why::Denied {
+                if refusal.kind != RefusalKind::Denied {
                     self.refused("read from", &refusal, now, out);
                 }
             }
@@ -58,9 +60,9 @@ impl Redis {
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
                 let key = wanted.keys().get(number).map_or(String::new(), |key| cut::key(key));
-                let words = match refusal.why {
-                    Why::WrongType => format!("key `{key}` holds no string: {}", refusal.words),
-                    Why::Denied => format!("{} may not read key `{key}`: {}", self.user(), refusal.words),
+                let words = match refusal.kind {
+                    RefusalKind::WrongType => format!("key `{key}` holds no string: {}", refusal.words),
+                    RefusalKind::Denied => format!("{} may not read key `{key}`: {}", self.user(), refusal.words),
                     _ => return self.refused("read from", &refusal, now, out),
                 };
                 return self.pass_refused(&words, now, out);
@@ -78,7 +80,7 @@ impl Redis {
         let (cursor, keys) = match reply {
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                if refusal.why != Why::Denied {
+                if refusal.kind != RefusalKind::Denied {
                     return self.refused("read from", &refusal, now, out);
                 }
                 let words = format!("{} may not list keys: {}", self.user(), refusal.words);
@@ -107,12 +109,12 @@ impl Redis {
                         Reply::Nil => None,
                         _ => return self.nonsense(now, out),
                     };
-                    self.value_came(of, key, value, now, out);
+                    self.value_received(of, key, value, now, out);
                 }
             }
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                if !matches!(refusal.why, Why::Denied | Why::CrossSlot) {
+                if !matches!(refusal.kind, RefusalKind::Denied | RefusalKind::CrossSlot) {
                     return self.refused("read from", &refusal, now, out);
                 }
                 // One key of many is enough for that.
@@ -132,16 +134,16 @@ impl Redis {
 
     fn value(&mut self, of: u64, key: &Bytes, reply: Reply, now: Instant, out: &mut Vec<Output>) {
         match reply {
-            Reply::Bulk(value) => self.value_came(of, key, Some(value), now, out),
-            Reply::Nil => self.value_came(of, key, None, now, out),
+            Reply::Bulk(value) => self.value_received(of, key, Some(value), now, out),
+            Reply::Nil => self.value_received(of, key, None, now, out),
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                match refusal.why {
-                    Why::Denied => {
+                match refusal.kind {
+                    RefusalKind::Denied => {
                         self.pass.iter_mut().filter(|pass| pass.serial == of).for_each(|pass| pass.denied(key));
                         self.round.iter_mut().filter(|round| round.serial == of).for_each(Round::denied);
                     }
-                    Why::WrongType => self.value_came(of, key, None, now, out),
+                    RefusalKind::WrongType => self.value_received(of, key, None, now, out),
                     _ => self.refused("read from", &refusal, now, out),
                 }
             }
@@ -149,7 +151,7 @@ impl Redis {
         }
     }
 
-    fn value_came(&mut self, of: u64, key: &Bytes, value: Option<Bytes>, now: Instant, out: &mut Vec<Output>) {
+    fn value_received(&mut self, of: u64, key: &Bytes, value: Option<Bytes>, now: Instant, out: &mut Vec<Output>) {
         if let Some(round) = self.round.as_mut().filter(|round| round.serial == of) {
             return round.value(key, value);
         }

@@ -272,7 +272,7 @@ fn a_login_goes_before_everything_and_is_not_shown() {
 }
 
 #[test]
-fn errors_of_the_server_say_what_to_do() {
+fn errors_of_the_server_have_advice() {
     let check = |error: &str, want: &[&str]| Bench::asking().reply(&format!("-{error}\r\n"), want);
     let node = |words: &str| format!("node: failed to read from redis://a:1: {words}");
     let rests = |words: &str| node(&format!("{words} (rests)"));
@@ -328,7 +328,7 @@ fn a_reply_that_does_not_come_is_not_awaited() {
 }
 
 #[test]
-fn keys_that_the_user_may_not_read_are_left_out_and_told_once() {
+fn keys_that_the_user_may_not_read_are_left_out_and_reported_once() {
     let mut bench = Bench::asking();
     for round in 0..2 {
         bench.reply(NIL, &["send 0 SCAN 0 MATCH /a/* COUNT 1000"]);
@@ -389,7 +389,7 @@ fn what_changes_while_all_is_read_is_looked_at_again() {
 }
 
 #[test]
-fn a_server_that_does_not_tell_is_read_by_time_and_asked_again() {
+fn a_server_without_notifications_is_read_by_interval_and_asked_again() {
     let check = |answer: &str, reason: &str| {
         let mut bench = Bench::new(&[("/a", true)]);
         bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
@@ -445,7 +445,7 @@ fn a_resource_that_comes_after_the_server_was_asked_is_read_by_time_too() {
 }
 
 #[test]
-fn a_user_who_may_not_subscribe_is_read_by_time() {
+fn a_user_that_may_not_subscribe_is_read_by_interval() {
     let mut bench = Bench::new(&[("/a", true)]);
     bench.credentials = Ok(Some(("bob", "p")));
     bench.turn(&["connect 1", "send 1 AUTH bob p; CONFIG GET notify-keyspace-events; CLIENT ID"]);
@@ -481,13 +481,15 @@ fn a_flush_is_a_reason_to_read_again() {
 
 #[test]
 fn a_server_without_tracking_is_watched_all_the_same() {
-    for (tracking, flushes, why) in [("-NOPERM no", "+OK", "NOPERM no"), ("+OK", "-NOPERM channel", "NOPERM channel")] {
+    for (tracking, flushes, reason) in
+        [("-NOPERM no", "+OK", "NOPERM no"), ("+OK", "-NOPERM channel", "NOPERM channel")]
+    {
         let mut bench = Bench::new(&[("/a", true)]);
         bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
         bench.connected(EVENTS);
         bench.tell(&[bulks(&["notify-keyspace-events", "AK"]), ":7\r\n".to_owned()].concat(), &[TRACK]);
         bench.tell(&format!("{tracking}\r\n"), &[]);
-        let warning = format!("1 Warn FLUSHALL and FLUSHDB are not noticed before the next read reason={why}");
+        let warning = format!("1 Warn FLUSHALL and FLUSHDB are not noticed before the next read reason={reason}");
         bench.tell(&format!("{flushes}\r\n"), &[&warning, SUBSCRIBE]);
     }
 }
@@ -578,7 +580,7 @@ fn a_one_shot_run_does_not_watch() {
 }
 
 #[test]
-fn nodes_with_tls_are_told_by_their_scheme() {
+fn nodes_with_tls_are_recognized_by_their_scheme() {
     let mut bench = Bench::new(&[("/a", false)]);
     bench.redis.use_node("rediss://a:1");
     bench.turn(&["connect 0 tls", "send 0 GET /a"]);
@@ -589,7 +591,7 @@ fn nodes_with_tls_are_told_by_their_scheme() {
 }
 
 #[test]
-fn a_scan_without_an_end_is_a_failure_and_a_long_one_is_told() {
+fn a_scan_without_an_end_is_a_failure_and_a_long_one_is_reported() {
     let mut bench = Bench::asking();
     bench.reply(NIL, &["send 0 SCAN 0 MATCH /a/* COUNT 1000"]);
     for cursor in 1..=60 {

@@ -10,7 +10,7 @@ use crate::backend::failover::SLOW_RETRY;
 use crate::backend::protocol::{Id, Output};
 use crate::backend::redis::NAME;
 use crate::backend::redis::pass::BATCH;
-use crate::backend::redis::refusal::{Refusal, Why};
+use crate::backend::redis::refusal::{Refusal, RefusalKind};
 use crate::backend::redis::wanted::Channel;
 use crate::backend::redis::wire::{self, Reply};
 use crate::cut;
@@ -84,7 +84,7 @@ impl Redis {
         send(&old, "UNSUBSCRIBE", "PUNSUBSCRIBE");
         *unconfirmed += new.len();
         *channels = wanted;
-        (self.events.heard, self.events.pending) = (now, 0);
+        (self.events.last_received, self.events.pending) = (now, 0);
     }
 
     /// A reply or a message on the connection for changes.
@@ -92,7 +92,7 @@ impl Redis {
         match (&mut self.watch, reply) {
             (Watch::Asking(Step::Login), Reply::Error(text)) => self.login_refused(&text, now, out),
             (Watch::Asking(step @ Step::Login), _) => *step = Step::Settings,
-            (Watch::Asking(Step::Settings), reply) => self.told_settings(reply, now, out),
+            (Watch::Asking(Step::Settings), reply) => self.settings_received(reply, now, out),
             (Watch::Asking(step @ Step::Number), Reply::Integer(number)) => {
                 *step = Step::Tracking;
                 let number = number.to_string();
@@ -102,24 +102,24 @@ impl Redis {
                 wire::command(&mut self.events.unsent, &[b"SUBSCRIBE", FLUSHES]);
             }
             (Watch::Asking(Step::Number), reply) => {
-                let untold = self.why_untold(reply);
-                self.begin_watch(untold, now, out);
+                let refusal = self.error_text(reply);
+                self.begin_watch(refusal, now, out);
             }
             (Watch::Asking(Step::Tracking), reply) => {
-                let untold = self.why_untold(reply);
-                self.watch = Watch::Asking(Step::Flushes(untold));
+                let refusal = self.error_text(reply);
+                self.watch = Watch::Asking(Step::Flushes(refusal));
             }
-            (Watch::Asking(Step::Flushes(untold)), reply) => {
-                let untold = untold.take();
-                let untold = untold.or_else(|| self.why_untold(reply));
-                self.begin_watch(untold, now, out);
+            (Watch::Asking(Step::Flushes(refusal)), reply) => {
+                let refusal = refusal.take();
+                let refusal = refusal.or_else(|| self.error_text(reply));
+                self.begin_watch(refusal, now, out);
             }
             (Watch::On { .. }, Reply::Error(text)) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                match refusal.why {
+                match refusal.kind {
                     // A user may not be allowed to probe. The answer is one all the same.
-                    Why::Denied if self.events.probed && !self.is_undecided() => self.events.probed = false,
-                    Why::Denied => {
+                    RefusalKind::Denied if self.events.probed && !self.is_undecided() => self.events.probed = false,
+                    RefusalKind::Denied => {
                         let reason = format!("{} may not subscribe: {}", self.user(), refusal.words);
                         self.decline(reason, now, out);
                     }
@@ -134,10 +134,10 @@ impl Redis {
     }
 
     /// Whether the server tells of all changes.
-    fn told_settings(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
+    fn settings_received(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
         let reason = match reply {
             Reply::Array(items) => match &items[..] {
-                [Reply::Bulk(_), Reply::Bulk(flags)] if tells_all(flags) => {
+                [Reply::Bulk(_), Reply::Bulk(flags)] if covers_all_changes(flags) => {
                     self.watch = Watch::Asking(Step::Number);
                     return;
                 }
@@ -151,8 +151,8 @@ impl Redis {
             },
             Reply::Error(text) => {
                 let refusal = Refusal::new(&text, &self.secrets);
-                match refusal.why {
-                    Why::Denied | Why::Other => {
+                match refusal.kind {
+                    RefusalKind::Denied | RefusalKind::Other => {
                         format!("the server does not say whether it tells of changes: {}", refusal.words)
                     }
                     _ => return self.refused("read from", &refusal, now, out),
@@ -164,20 +164,21 @@ impl Redis {
     }
 
     /// Why an answer means that changes of all keys at once are not told.
-    fn why_untold(&self, reply: Reply) -> Option<String> {
+    fn error_text(&self, reply: Reply) -> Option<String> {
         match reply {
             Reply::Error(text) => Some(Refusal::new(&text, &self.secrets).words),
             _ => None,
         }
     }
 
-    /// Subscribes to the changes of keys. `untold`: why changes of all keys at once are not told.
-    fn begin_watch(&mut self, untold: Option<String>, now: Instant, out: &mut Vec<Output>) {
-        if let Some(why) = untold.as_ref().filter(|why| self.flushes_untold.as_ref() != Some(why)) {
+    /// Subscribes to the changes of keys. `refusal`: why the server does not report changes of
+    /// all keys at once.
+    fn begin_watch(&mut self, refusal: Option<String>, now: Instant, out: &mut Vec<Output>) {
+        if let Some(reason) = refusal.as_ref().filter(|reason| self.flushes_refusal.as_ref() != Some(reason)) {
             let line = Line::new(Level::Warn, "FLUSHALL and FLUSHDB are not noticed before the next read");
-            self.readings.log(line.with("reason", why.clone()), out);
+            self.readings.log(line.with("reason", reason.clone()), out);
         }
-        self.flushes_untold = untold;
+        self.flushes_refusal = refusal;
         self.watch = Watch::On { channels: BTreeSet::new(), unconfirmed: 0, since: None };
         self.subscribe(now);
         self.confirmed(now);
@@ -256,7 +257,7 @@ impl Redis {
         let mut overflown = Vec::new();
         for (id, role) in self.routes.get(channel).into_iter().flatten() {
             let Some(resource) = self.resources.get_mut(id) else { continue };
-            if !resource.touched.contains_key(key) && resource.told.add(key, b"").is_err() {
+            if !resource.touched.contains_key(key) && resource.announced.add(key, b"").is_err() {
                 // More than are ever read.
                 overflown.push(*id);
                 continue;
@@ -279,7 +280,7 @@ impl Redis {
     /// When a watch that stays silent is probed.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         let is_silent = matches!(self.watch, Watch::On { since: Some(_), .. }) && !self.events.probed;
-        if is_silent { self.events.heard.checked_add(self.settings.watch_deadline) } else { None }
+        if is_silent { self.events.last_received.checked_add(self.settings.watch_deadline) } else { None }
     }
 
     /// Probes both connections, so that a change finds the way for its value open.
@@ -288,7 +289,7 @@ impl Redis {
             return;
         }
         wire::command(&mut self.events.unsent, &[b"PING"]);
-        (self.events.heard, self.events.pending, self.events.probed) = (now, 0, true);
+        (self.events.last_received, self.events.pending, self.events.probed) = (now, 0, true);
         if self.commands.stage == Stage::Open && self.asked.is_empty() {
             self.ask(&[b"PING"], Asked::Probe, now, out);
         }
@@ -296,7 +297,7 @@ impl Redis {
 }
 
 /// Whether keyspace messages come for everything that changes strings: commands, expiry, eviction.
-fn tells_all(flags: &[u8]) -> bool {
+fn covers_all_changes(flags: &[u8]) -> bool {
     let has = |flag| flags.contains(&flag);
     has(b'K') && (has(b'A') || b"g$xe".iter().all(|flag| has(*flag)))
 }
