@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use remco::backend::Change;
-use remco::backend::etcd::v2::mirror::{Applied, Mirror, Remembering};
+use remco::backend::etcd::v2::mirror::{Applied, Mirror, Tracking};
 use remco::backend::etcd::v2::wire::{self, Entry, Event, EventKind, KeysReader};
 use remco::backend::redact::Redactor;
 use remco::store::{Bytes, Layer};
@@ -56,7 +56,7 @@ fn event(line: &[u8]) -> Option<Event> {
 fn mirrored(seed: usize, entries: Vec<Entry>, events: Vec<Event>) {
     let prefix = ["", "/p"][seed % 2];
     let keys = [["/", "/a"], ["a", "/b"]][seed / 2 % 2].map(str::to_owned);
-    let new = || Mirror::new(prefix, &keys, &keys[..1], Remembering::Yes);
+    let new = || Mirror::new(prefix, &keys, &keys[..1], Tracking::Yes);
     // etcd sends no other paths, or hides them. Of those, two may have one name in the store.
     let is_clean = entries.iter().map(|entry| &entry.key).chain(events.iter().map(|event| &event.key)).all(clean);
 

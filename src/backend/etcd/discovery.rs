@@ -32,13 +32,13 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Ask(Question),
-    Take(EtcdVersion, Why),
+    Take(EtcdVersion, Certainty),
     /// The version cannot be found on this node. The text says why.
     Fail(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum Certainty {
     /// This version holds a key, or is the only one that the node has.
     Certain,
     /// Neither version holds a key.
@@ -76,7 +76,7 @@ impl Discovery {
                 Some(Question::Range(_)) | None => EtcdVersion::V3,
             };
             let known = match answer {
-                Answer::Yes => return Step::Take(version, Why::Certain),
+                Answer::Yes => return Step::Take(version, Certainty::Certain),
                 Answer::No => Known::Empty,
                 Answer::Unknown => Known::Unknown,
                 Answer::Refused(words) => Known::Refused(words),
@@ -115,8 +115,8 @@ impl Discovery {
             (Known::Refused(words), _) | (Known::Empty, Known::Refused(words)) => {
                 Step::Fail(format!("set `version`: it cannot be found out: {words}"))
             }
-            (Known::Unknown, _) => Step::Take(EtcdVersion::V2, Why::Certain),
-            (Known::Empty, _) => Step::Take(EtcdVersion::V3, Why::Default),
+            (Known::Unknown, _) => Step::Take(EtcdVersion::V2, Certainty::Certain),
+            (Known::Empty, _) => Step::Take(EtcdVersion::V3, Certainty::Default),
         }
     }
 }
@@ -147,21 +147,21 @@ mod tests {
         let check = |answers: &[Answer], asked: &str, want: Step| {
             assert_eq!(discover(answers), (asked.to_owned(), want), "{answers:?}");
         };
-        let take = |version, why| Step::Take(version, why);
+        let take = |version, certainty| Step::Take(version, certainty);
         let refused = |words: &str| Answer::Refused(words.into());
         let fail = |words: &str| Step::Fail(format!("set `version`: it cannot be found out: {words}"));
         let (two, three) = (EtcdVersion::V2, EtcdVersion::V3);
-        check(&[Yes], "3", take(three, Why::Certain));
-        check(&[No, Yes], "33", take(three, Why::Certain));
-        check(&[No, No, Yes], "332", take(two, Why::Certain));
-        check(&[No, No, No, Yes], "3322", take(two, Why::Certain));
-        check(&[No, No, No, No], "3322", take(three, Why::Default));
-        check(&[No, No, Unknown], "332", take(three, Why::Default));
-        check(&[Unknown, No, No], "322", take(two, Why::Certain));
-        check(&[Unknown, refused("x")], "32", take(two, Why::Certain));
+        check(&[Yes], "3", take(three, Certainty::Certain));
+        check(&[No, Yes], "33", take(three, Certainty::Certain));
+        check(&[No, No, Yes], "332", take(two, Certainty::Certain));
+        check(&[No, No, No, Yes], "3322", take(two, Certainty::Certain));
+        check(&[No, No, No, No], "3322", take(three, Certainty::Default));
+        check(&[No, No, Unknown], "332", take(three, Certainty::Default));
+        check(&[Unknown, No, No], "322", take(two, Certainty::Certain));
+        check(&[Unknown, refused("x")], "32", take(two, Certainty::Certain));
         let neither = "HTTP 404: neither `/v3/kv/range` nor `/v2/keys` is known here";
         check(&[Unknown, Unknown], "32", Step::Fail(neither.into()));
-        check(&[refused("denied"), Yes], "32", take(two, Why::Certain));
+        check(&[refused("denied"), Yes], "32", take(two, Certainty::Certain));
         check(&[refused("denied"), No, No], "322", fail("denied"));
         check(&[No, refused("denied"), Unknown], "332", fail("denied"));
         check(&[No, No, refused("denied")], "332", fail("denied"));
@@ -175,6 +175,6 @@ mod tests {
         let look = Step::Ask(Question::Look("/v2/keys/a?quorum=true".into()));
         assert_eq!(discovery.step(Some(Answer::No)), look);
         let mut nothing = Discovery::new(&[], &[]);
-        assert_eq!(nothing.step(None), Step::Take(EtcdVersion::V3, Why::Default));
+        assert_eq!(nothing.step(None), Step::Take(EtcdVersion::V3, Certainty::Default));
     }
 }

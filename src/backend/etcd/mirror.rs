@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_read_tells_what_was_not_known() {
+    fn a_later_read_reports_the_unknown_differences() {
         let mut mirror = mirror("", &["/"], &["/"]);
         let mut check = |events: Vec<Event>, entries: &[(&str, &str, u64)], unknown: &[&str]| {
             events.into_iter().for_each(|event| drop(mirror.apply(event)));

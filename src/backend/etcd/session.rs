@@ -149,7 +149,7 @@ enum Login {
     },
     /// No request has succeeded with the token yet. A refusal now does not mean that the token has expired.
     Fresh,
-    Proved,
+    Confirmed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,7 +313,7 @@ impl Session {
             | Login::Needless
             | Login::AuthDisabledClaimed
             | Login::Fresh
-            | Login::Proved => at,
+            | Login::Confirmed => at,
         });
         request.into_iter().chain(answered_by).min()
     }
@@ -438,7 +438,7 @@ impl Session {
     }
 
     fn page(&mut self, id: Id, page: Page, now: Instant, out: &mut Vec<Action>) {
-        self.proved();
+        self.confirm_login();
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         // A page arrived, so the resource has access.
         subscription.allow();
@@ -478,7 +478,7 @@ impl Session {
 
     /// A resource has access again. The next stream has its watches.
     fn permitted(&mut self, id: Id, out: &mut Vec<Action>) {
-        self.proved();
+        self.confirm_login();
         if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.allow();
         }
@@ -494,11 +494,11 @@ impl Session {
     }
 
     /// Notes that a request succeeded.
-    fn proved(&mut self) {
+    fn confirm_login(&mut self) {
         match self.login {
-            Login::Fresh => self.login = Login::Proved,
+            Login::Fresh => self.login = Login::Confirmed,
             Login::AuthDisabledClaimed => self.login = Login::Needless,
-            Login::Needless | Login::Wanted { .. } | Login::Proved => {}
+            Login::Needless | Login::Wanted { .. } | Login::Confirmed => {}
         }
     }
 
@@ -531,7 +531,7 @@ impl Session {
 
 impl Subscribers for Session {
     fn waiting(&self) -> Vec<Id> {
-        self.subscriptions.iter().filter(|(_, s)| s.is_in_need()).map(|(id, _)| *id).collect()
+        self.subscriptions.iter().filter(|(_, s)| s.needs_node()).map(|(id, _)| *id).collect()
     }
 
     fn give_up(&mut self) {

@@ -282,7 +282,7 @@ impl Subscription {
     }
 
     /// Whether the resource needs a node.
-    pub fn is_in_need(&self) -> bool {
+    pub fn needs_node(&self) -> bool {
         match &self.state {
             State::Reading(_) => true,
             State::Known(_) => !self.watches.is_empty(),

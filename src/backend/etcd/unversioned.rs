@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::NAME;
-use super::discovery::{Answer, Discovery, Question, Step, Why};
+use super::discovery::{Answer, Certainty, Discovery, Question, Step};
 use super::login::{Login, NoToken};
 use super::mirror::{Comparing, Mirror};
 use super::request::{append_beginning, with_headers};
@@ -74,7 +74,7 @@ enum Reading {
 }
 
 /// Why a question has no answer.
-enum Trouble {
+enum Unanswered {
     /// Another node may answer.
     Node(String),
     /// Authentication failed.
@@ -113,8 +113,8 @@ impl Unversioned {
     fn step(&mut self, answer: Option<Answer>, out: &mut Vec<Output>) {
         match self.attempt.step(answer) {
             Step::Ask(question) => self.ask(question, out),
-            Step::Take(version, why) => self.take(version, why, out),
-            Step::Fail(words) => self.failed(Trouble::Node(words), out),
+            Step::Take(version, certainty) => self.take(version, certainty, out),
+            Step::Fail(words) => self.failed(Unanswered::Node(words), out),
         }
     }
 
@@ -152,12 +152,12 @@ impl Unversioned {
                     self.stage = Stage::LoggingIn(question);
                     out.push(Output::Begin(CALL, request));
                 }
-                Err(words) => self.failed(Trouble::Login(format!("failed to log in: {words}")), out),
+                Err(words) => self.failed(Unanswered::Login(format!("failed to log in: {words}")), out),
             },
             Question::Look(target) => {
                 let mut request = Request::get(target.clone());
                 match credentials {
-                    Err(words) => return self.failed(Trouble::Node(words), out),
+                    Err(words) => return self.failed(Unanswered::Node(words), out),
                     Ok(None) => {}
                     Ok(Some(Credentials { user, password })) => {
                         self.secrets.hide("password", password.reveal());
@@ -179,7 +179,7 @@ impl Unversioned {
             Stage::Asking(_, Reading::Asked) | Stage::Ready | Stage::Preparing(_) | Stage::Done => return,
         };
         if let Err(error) = read {
-            self.failed(Trouble::Node(error.of(NAME)), out);
+            self.failed(Unanswered::Node(error.of(NAME)), out);
         }
     }
 
@@ -195,19 +195,19 @@ impl Unversioned {
                     return self.ask(question, out);
                 }
                 Err(NoToken::Refused { user, refusal }) => self.login_refused(&user, refusal),
-                Err(NoToken::Broken(words)) => Err(Trouble::Node(words)),
+                Err(NoToken::Broken(words)) => Err(Unanswered::Node(words)),
             },
             Stage::Asking(question, reading) => self.answered(&question, reading),
             Stage::Ready | Stage::Preparing(_) | Stage::Done => return,
         };
         match answered {
             Ok(answer) => self.step(Some(answer), out),
-            Err(trouble) => self.failed(trouble, out),
+            Err(cause) => self.failed(cause, out),
         }
     }
 
-    fn answered(&mut self, question: &Question, reading: Reading) -> Result<Answer, Trouble> {
-        let node = |error: Unreadable| Trouble::Node(error.of(NAME));
+    fn answered(&mut self, question: &Question, reading: Reading) -> Result<Answer, Unanswered> {
+        let node = |error: Unreadable| Unanswered::Node(error.of(NAME));
         match (question, reading) {
             (_, Reading::Page(reader)) => {
                 let page = reader.end().map_err(node)?;
@@ -215,39 +215,39 @@ impl Unversioned {
             }
             (_, Reading::Keys(reader)) => reader.end(&mut |_| Ok(())).map(|()| Answer::Yes).map_err(node),
             (Question::Range(_), Reading::Refusal { status, body }) => {
-                told(wire::refusal(status, wire::RANGE, &body, &self.secrets))
+                answer_of(wire::refusal(status, wire::RANGE, &body, &self.secrets))
             }
             (Question::Look(_), Reading::Refusal { status, body }) => {
                 let refusal = v2_wire::refusal(status, &body, &self.secrets);
-                match refusal.why {
-                    v2_wire::Why::Missing => Ok(Answer::No),
-                    v2_wire::Why::UnknownPath => Ok(Answer::Unknown),
-                    v2_wire::Why::Denied => Ok(Answer::Refused(refusal.words)),
-                    v2_wire::Why::Cleared | v2_wire::Why::Other => Err(Trouble::Node(refusal.words)),
+                match refusal.kind {
+                    v2_wire::RefusalKind::Missing => Ok(Answer::No),
+                    v2_wire::RefusalKind::UnknownPath => Ok(Answer::Unknown),
+                    v2_wire::RefusalKind::Denied => Ok(Answer::Refused(refusal.words)),
+                    v2_wire::RefusalKind::Cleared | v2_wire::RefusalKind::Other => Err(Unanswered::Node(refusal.words)),
                 }
             }
-            (_, Reading::Asked) => Err(Trouble::Node("an answer without a head".to_owned())),
+            (_, Reading::Asked) => Err(Unanswered::Node("an answer without a head".to_owned())),
         }
     }
 
-    fn login_refused(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Trouble> {
+    fn login_refused(&mut self, user: &str, refusal: Refusal) -> Result<Answer, Unanswered> {
         match refusal.reason {
             Reason::Unauthenticated | Reason::Denied => {
                 let node = &self.node;
                 self.locked_out = Some(format!("failed to log in to {node} as user {user}: {}", refusal.words));
                 Ok(Answer::Refused(refusal.words))
             }
-            Reason::UnknownPath | Reason::NoUsers | Reason::RevisionGone | Reason::Other => told(refusal),
+            Reason::UnknownPath | Reason::NoUsers | Reason::RevisionGone | Reason::Other => answer_of(refusal),
         }
     }
 
-    fn failed(&mut self, trouble: Trouble, out: &mut Vec<Output>) {
+    fn failed(&mut self, cause: Unanswered, out: &mut Vec<Output>) {
         let node = &self.node;
         // The failed login is reported even if something else failed later, because the user can correct it.
-        let (words, not_before) = match self.locked_out.take().map_or(trouble, Trouble::Login) {
-            Trouble::Node(words) => (format!("failed to find out the version of {node}: {words}"), None),
+        let (words, not_before) = match self.locked_out.take().map_or(cause, Unanswered::Login) {
+            Unanswered::Node(words) => (format!("failed to find out the version of {node}: {words}"), None),
             // Each attempt costs etcd a hash of the password, and an early retry would fail again.
-            Trouble::Login(words) => {
+            Unanswered::Login(words) => {
                 out.push(Output::FailFast);
                 let longer = u64::try_from((SLOW_RETRY * 2).as_micros()).unwrap_or(u64::MAX);
                 (words, Some(self.now + SLOW_RETRY + Duration::from_micros((self.random)(longer))))
@@ -259,9 +259,9 @@ impl Unversioned {
         out.push(Output::NodeFailed { words, not_before });
     }
 
-    fn take(&mut self, version: EtcdVersion, why: Why, out: &mut Vec<Output>) {
+    fn take(&mut self, version: EtcdVersion, certainty: Certainty, out: &mut Vec<Output>) {
         self.stage = Stage::Done;
-        if why == Why::Default {
+        if certainty == Certainty::Default {
             let text = "no key was found in version 3 or 2 of etcd, taking 3: set `version`";
             let line = Line::new(Level::Warn, text).with("backend", NAME);
             out.push(Output::Report(self.id, Report::Log(line)));
@@ -275,11 +275,11 @@ impl Unversioned {
 }
 
 /// The answer that a refusal of version 3 means.
-fn told(refusal: Refusal) -> Result<Answer, Trouble> {
+fn answer_of(refusal: Refusal) -> Result<Answer, Unanswered> {
     match refusal.reason {
         Reason::UnknownPath => Ok(Answer::Unknown),
         Reason::Unauthenticated | Reason::Denied | Reason::NoUsers => Ok(Answer::Refused(refusal.words)),
-        Reason::RevisionGone | Reason::Other => Err(Trouble::Node(refusal.words)),
+        Reason::RevisionGone | Reason::Other => Err(Unanswered::Node(refusal.words)),
     }
 }
 
@@ -331,7 +331,7 @@ impl Protocol for Unversioned {
                 Stage::LoggingIn(_) if self.login.is_refused() => self.end(out),
                 Stage::Ready | Stage::Done => {}
                 Stage::Preparing(_) | Stage::LoggingIn(_) | Stage::Asking(..) => {
-                    self.failed(Trouble::Node(words), out);
+                    self.failed(Unanswered::Node(words), out);
                 }
             },
             Input::Credentials(credentials) => self.credentials(credentials, out),

@@ -184,7 +184,7 @@ pub struct Entry {
 }
 
 /// The number of bytes of an answer besides its keys: a header, and a frame for each key.
-const BESIDE_KEYS: usize = 16 << 20;
+const LONGEST_REST: usize = 16 << 20;
 
 /// Reads the answer to a range request as it arrives, and returns each entry at once: the answer is never in memory as
 /// a whole.
@@ -195,7 +195,7 @@ pub struct PageReader {
 
 impl Default for PageReader {
     fn default() -> PageReader {
-        PageReader { elements: Elements::of("kvs", BESIDE_KEYS), last: None }
+        PageReader { elements: Elements::of("kvs", LONGEST_REST), last: None }
     }
 }
 
@@ -335,7 +335,7 @@ pub fn read_message(line: &[u8], secrets: &Redactor) -> Result<Message, Unreadab
     #[derive(Deserialize)]
     struct Whole {
         result: Option<WatchAnswer>,
-        error: Option<Complaint>,
+        error: Option<ServerError>,
     }
     match serde_json::from_slice(line)? {
         Whole { error: Some(complaint), .. } => {
@@ -410,7 +410,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
     const COMMON_NAME: &[u8] = b"CommonName of client";
     #[derive(Deserialize)]
     struct Body {
-        error: Option<Complaint>,
+        error: Option<ServerError>,
         message: Option<String>,
         #[serde(default)]
         code: i64,
@@ -419,7 +419,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
     let speaks_tls = scheme::speaks_tls(body);
     let body: Option<Body> = serde_json::from_slice(body).ok();
     let told = body.as_ref().and_then(|body| match (&body.message, &body.error) {
-        (Some(message), _) => Some(said(&secrets.redact(message))),
+        (Some(message), _) => Some(server_text(&secrets.redact(message))),
         (None, Some(complaint)) => Some(complaint.words(secrets)),
         (None, None) => None,
     });
@@ -443,7 +443,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
 /// A server's message: a text, or an object with the text.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Complaint {
+enum ServerError {
     Text(String),
     Object {
         #[serde(default)]
@@ -453,23 +453,23 @@ enum Complaint {
     },
 }
 
-impl Complaint {
+impl ServerError {
     fn words(&self, secrets: &Redactor) -> String {
         match self {
-            Complaint::Text(text) | Complaint::Object { message: text, .. } => said(&secrets.redact(text)),
+            ServerError::Text(text) | ServerError::Object { message: text, .. } => server_text(&secrets.redact(text)),
         }
     }
 
     fn code(&self) -> i64 {
         match self {
-            Complaint::Text(_) => 0,
-            Complaint::Object { grpc_code, .. } => *grpc_code,
+            ServerError::Text(_) => 0,
+            ServerError::Object { grpc_code, .. } => *grpc_code,
         }
     }
 }
 
 /// A server's reason without the prefix of gRPC.
-pub fn said(text: &str) -> String {
+pub fn server_text(text: &str) -> String {
     let plain = text.strip_prefix("rpc error: code = ").and_then(|text| Some(text.split_once(" desc = ")?.1));
     shown(plain.unwrap_or(text))
 }

@@ -96,7 +96,7 @@ fn text(output: &Output) -> Option<String> {
             let streamed = if request.kind == protocol::RequestKind::Stream { " streamed" } else { "" };
             Some(format!("begin {} {}{token}{streamed}", call.0, request.target))
         }
-        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::Troubled { .. } => {
+        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::RequestFailed { .. } => {
             panic!("etcd does not do this")
         }
         Output::Cancel(call) => Some(format!("cancel {}", call.0)),
@@ -150,7 +150,7 @@ fn no_credentials() {
 }
 
 #[test]
-fn a_refusal_is_told_also_where_its_body_is_cut() {
+fn a_refusal_is_reported_also_where_its_body_is_cut() {
     let mut bench = Bench::new(false, &config::Etcd::default());
     bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
     bench.check(Input::Head(REQUEST, Head { status: 503, headers: &[] }), &[]);

@@ -24,7 +24,7 @@ impl Session {
     /// Requests a new token after a refusal that an expired token may have caused. Returns whether a new token may
     /// help: if etcd refuses a fresh one too, the token's age is not the cause. A confirmation between the two refusals
     /// proves nothing.
-    pub(super) fn log_in_anew(&mut self, now: Instant) -> bool {
+    pub(super) fn log_in_again(&mut self, now: Instant) -> bool {
         let is_asked_for = matches!(self.login, Login::Wanted { .. });
         let is_soon = |last: Instant| now.saturating_duration_since(last) < LASTING;
         if !is_asked_for && self.token_refused.replace(now).is_some_and(is_soon) {
@@ -40,7 +40,7 @@ impl Session {
     /// is disabled.
     pub(super) fn may_log_in(&self) -> bool {
         match self.login {
-            Login::Wanted { .. } | Login::Fresh | Login::Proved => true,
+            Login::Wanted { .. } | Login::Fresh | Login::Confirmed => true,
             Login::Needless => self.settings.login,
             Login::AuthDisabledClaimed => false,
         }
@@ -63,7 +63,7 @@ impl Session {
                 }
             }
             (Reason::Unauthenticated, _) => match self.login {
-                Login::Proved => self.login = Login::Wanted { from: None },
+                Login::Confirmed => self.login = Login::Wanted { from: None },
                 Login::Needless => {
                     let node = &self.node;
                     let text = format!("failed to {} {node}: {words}: set `username` and `password`", asked.verb());
@@ -181,7 +181,7 @@ impl Session {
                 self.close(out);
                 self.state = State::Resting { until };
             }
-            (Login::Wanted { .. } | Login::Fresh | Login::Proved, _) => {
+            (Login::Wanted { .. } | Login::Fresh | Login::Confirmed, _) => {
                 self.login = Login::Wanted { from: Some(until) }
             }
         }
@@ -236,7 +236,7 @@ impl Session {
     }
 
     pub(super) fn as_user(&self) -> String {
-        self.user.as_ref().map_or(String::new(), |user| format!(" as user `{}`", wire::said(user)))
+        self.user.as_ref().map_or(String::new(), |user| format!(" as user `{}`", wire::server_text(user)))
     }
 
     /// Reports that the node failed, and ends the stream and the pending request.

@@ -129,7 +129,7 @@ impl Session {
             // silent until the store passes the old revision.
             watching.probe_at = now;
         }
-        self.proved();
+        self.confirm_login();
         self.recover(out);
     }
 
@@ -145,25 +145,25 @@ impl Session {
     ) {
         let reason = Reason::of_cancelled(why);
         if !created && reason == Reason::Other {
-            return self.failed("watch", &format!("watch refused: {}", wire::said(why)), out);
+            return self.failed("watch", &format!("watch refused: {}", wire::server_text(why)), out);
         }
         let is_for_token = self.may_log_in() && matches!(reason, Reason::Denied | Reason::Unauthenticated);
         // The token may have expired: etcd sends the same reason in that case.
-        if is_for_token && self.log_in_anew(now) {
+        if is_for_token && self.log_in_again(now) {
             return self.detach(id, out);
         }
         let Some(subscription) = self.subscriptions.get(&id) else { return };
         let Some(span) = subscription.watches.get(watch).map(|watch| watch.span.clone()) else { return };
-        self.deny(id, "watch", span, &wire::said(why), now, out);
+        self.deny(id, "watch", span, &wire::server_text(why), now, out);
     }
 
     /// Takes the reason with which etcd ended the stream.
     pub(super) fn ended(&mut self, refusal: Refusal, out: &mut Vec<Action>) {
         if refusal.reason == Reason::Unauthenticated
-            && matches!(self.login, Login::Proved | Login::Needless)
+            && matches!(self.login, Login::Confirmed | Login::Needless)
             && self.may_log_in()
         {
-            if self.log_in_anew(self.now) {
+            if self.log_in_again(self.now) {
                 self.flush_all(out);
                 return self.close(out);
             }
@@ -175,7 +175,7 @@ impl Session {
 
     /// Takes the answer to a probe for the newest revision.
     pub(super) fn probed(&mut self, header: Header, now: Instant, out: &mut Vec<Action>) {
-        self.proved();
+        self.confirm_login();
         let probe_at = now + self.jittered(self.settings.watch_deadline);
         let State::Watching(watching) = &mut self.state else {
             return;

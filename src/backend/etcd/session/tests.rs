@@ -193,7 +193,7 @@ impl Bench {
                 Action::Emit(output) => {
                     let mut commands = Vec::new();
                     self.core.take(output, &mut self.session, self.now, &mut commands);
-                    lines.extend(commands.iter().filter_map(told));
+                    lines.extend(commands.iter().filter_map(reported));
                 }
             }
         }
@@ -259,17 +259,17 @@ fn wanted(plan: Plan) -> Wanted {
 
 /// All but the debug lines, which are told by a test of their own.
 /// The text of a command that reports something.
-fn told(command: &Command) -> Option<String> {
+fn reported(command: &Command) -> Option<String> {
     match command {
         Command::Report(_, Report::Log(line)) if line.level == Level::Debug => None,
-        Command::Report(FIRST, report) => Some(said(report)),
-        Command::Report(Id(id), report) => Some(format!("#{id} {}", said(report))),
+        Command::Report(FIRST, report) => Some(report_line(report)),
+        Command::Report(Id(id), report) => Some(format!("#{id} {}", report_line(report))),
         Command::CancelAll => None,
         other => Some(format!("{other:?}")),
     }
 }
 
-fn said(report: &Report) -> String {
+fn report_line(report: &Report) -> String {
     let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "\\0");
     match report {
         Report::Snapshot(layer) => {
@@ -362,12 +362,12 @@ fn reads_pages_at_one_revision_and_watches_from_the_next() {
 }
 
 #[test]
-fn debug_lines_tell_of_every_read() {
+fn debug_lines_report_every_read() {
     let mut bench = Bench::new(WATCHED);
     let mut actions = Vec::new();
     bench.session.add(Id(1), wanted(WATCHED), &mut actions);
     let Action::Emit(Output::Report(Id(1), report)) = &actions[1] else { panic!("{actions:?}") };
-    assert_eq!(said(report), "Debug: retrieving keys key_prefix=/p");
+    assert_eq!(report_line(report), "Debug: retrieving keys key_prefix=/p");
 }
 
 #[test]
@@ -465,7 +465,7 @@ fn one_shot_ends_however_strange_the_answers_are() {
             turns += 1;
             assert!(turns < 100);
         }
-        assert!(!bench.session.subscriptions[&FIRST].is_in_need());
+        assert!(!bench.session.subscriptions[&FIRST].needs_node());
     }
 }
 
@@ -568,7 +568,7 @@ fn a_read_whose_revision_was_compacted_starts_over() {
 }
 
 #[test]
-fn pages_that_make_no_sense_are_failures() {
+fn malformed_pages_are_failures() {
     let check = |page: Page, words: &str| {
         let mut bench = Bench::new(WATCHED);
         bench.on(Event::Turn);
@@ -642,7 +642,7 @@ fn a_watch_that_is_refused_is_asked_for_seldom() {
 }
 
 #[test]
-fn lines_that_make_no_sense_are_failures() {
+fn malformed_lines_are_failures() {
     for watch_id in [0, -1, 2, i64::MIN, i64::MAX] {
         let mut bench = Bench::watching(WATCHED);
         bench.check(
@@ -826,7 +826,7 @@ fn reconciles_beside_the_stream() {
 }
 
 #[test]
-fn a_stream_that_missed_something_is_told_and_opened_again() {
+fn a_stream_that_missed_something_is_reported_and_opened_again() {
     let mut bench = Bench::watching(RECONCILED);
     bench.on(events(1, vec![put("/a/1", "x", 11), put("/a/2", "x", 11), put("/a/3", "x", 11)]));
     bench.on(Event::Quiet);
@@ -856,7 +856,7 @@ fn a_read_of_another_store_than_the_streams_replaces_it() {
 }
 
 #[test]
-fn a_key_that_events_cannot_tell_is_read_again_beside_the_stream() {
+fn a_key_that_events_leave_open_is_read_again_beside_the_stream() {
     let mut bench = Bench::watching(WATCHED);
     bench.check(events(1, vec![put("/a/1", "x", 11), put("/a//2", "y", 12)]), &[]);
     bench.check(Event::Quiet, &["trigger /a/1=x"]);
@@ -1517,7 +1517,7 @@ fn a_token_that_is_over_means_one_login() {
 fn a_password_that_is_wrong_is_tried_seldom() {
     let mut bench = Bench::watching(WATCHED);
     bench.session.settings.login = true;
-    bench.session.login = Login::Proved;
+    bench.session.login = Login::Confirmed;
     bench.wait();
     bench.turn(&["0 newest revision"]);
     bench.on(unauthenticated());
@@ -1627,7 +1627,7 @@ fn users_turned_on_later_are_logged_in_wherever_it_shows() {
 }
 
 #[test]
-fn an_etcd_with_users_says_that_one_is_needed() {
+fn an_etcd_with_users_reports_that_a_user_is_needed() {
     let mut bench = Bench::new(WATCHED);
     bench.on(Event::Turn);
     let want = "failed to read from http://a: HTTP 401: invalid auth token: set `username` and `password`";
@@ -1837,7 +1837,7 @@ fn a_stream_that_is_being_opened_keeps_its_watches() {
 }
 
 #[test]
-fn a_read_that_holds_back_too_much_is_watched_on_anew() {
+fn a_read_that_holds_back_too_much_is_watched_on_again() {
     let mut bench = three();
     bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     bench.turn(&["0 range /a to /b"]);
@@ -1907,7 +1907,7 @@ fn a_read_that_fails_again_and_again_is_its_resources_own() {
 }
 
 #[test]
-fn keys_that_events_cannot_tell_are_read_at_a_pace() {
+fn keys_that_events_leave_open_are_read_at_a_pace() {
     let mut bench = three();
     let mut waits = Vec::new();
     for revision in 11..21 {
@@ -1934,15 +1934,18 @@ fn a_key_too_long_to_be_read_leaves_the_watch_alone() {
     bench.session.subscriptions.get_mut(&FIRST).unwrap().halve_page(1);
     bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
     let words = "answer is longer than 9 bytes";
-    let mut said = Vec::new();
+    let mut lines = Vec::new();
     for _ in 0..20 {
-        said = bench.on(Event::Broken { words: words.into(), resume: Resume::TooLarge });
-        if !said.is_empty() {
+        lines = bench.on(Event::Broken { words: words.into(), resume: Resume::TooLarge });
+        if !lines.is_empty() {
             break;
         }
         bench.turn(&["0 range /a to /b"]);
     }
-    assert_eq!(said, [format!("Warn: going on with the watch alone error=failed to read `/a` from http://a: {words}")]);
+    assert_eq!(
+        lines,
+        [format!("Warn: going on with the watch alone error=failed to read `/a` from http://a: {words}")]
+    );
     assert!(bench.session.listens());
     bench.check(Event::Quiet, &["trigger /a=x"]);
     assert!(bench.wait() > Duration::ZERO);
@@ -1961,8 +1964,8 @@ fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
     let mut waits = Vec::new();
     for _ in 0..6 {
         bench.on(Event::Opened);
-        let said = bench.on(foreign(CLUSTER + 1));
-        assert_eq!(said.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
+        let lines = bench.on(foreign(CLUSTER + 1));
+        assert_eq!(lines.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
         waits.push(bench.wait().as_secs());
         bench.turn(&["0 range /a to /b"]);
         bench.page(10, &[], &["snapshot"]);
@@ -2000,8 +2003,8 @@ fn a_watch_that_is_confirmed_and_then_compacted_is_read_more_seldom() {
         || answer(WatchAnswer { watch_id: 1, canceled: true, compact_revision: 20, ..WatchAnswer::default() });
     let mut waits = Vec::new();
     for _ in 0..6 {
-        let said = bench.on(compacted());
-        assert_eq!(said.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
+        let lines = bench.on(compacted());
+        assert_eq!(lines.iter().any(|line| line.starts_with("failed")), waits.len() >= 2);
         waits.push(bench.wait().as_secs());
         bench.turn(&["0 range /a to /b"]);
         bench.page(10, &[], &["snapshot"]);

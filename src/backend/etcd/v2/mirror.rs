@@ -18,7 +18,7 @@ pub struct Mirror {
     /// slash.
     read: Vec<Vec<u8>>,
     triggers: Vec<Vec<u8>>,
-    remembering: Remembering,
+    tracking: Tracking,
     /// The index of the last change of each key.
     known: BTreeMap<Bytes, u64>,
     /// The index of the last change that triggered an update.
@@ -28,7 +28,7 @@ pub struct Mirror {
 /// Whether the mirror remembers the keys. It needs them when a directory is deleted, because etcd does not name the
 /// keys in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remembering {
+pub enum Tracking {
     /// The mirror keeps the index of every key.
     Yes,
     /// The mirror applies no changes, because the run is a one-shot run.
@@ -65,7 +65,7 @@ pub enum Applied {
 
 impl Mirror {
     /// An empty mirror of `keys` below `prefix`. Changes of `watch_keys` trigger an update.
-    pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], remembering: Remembering) -> Mirror {
+    pub fn new(prefix: &str, keys: &[String], watch_keys: &[String], tracking: Tracking) -> Mirror {
         // etcd takes `app/x` for `/app/x`.
         let prefix = format!("/{prefix}");
         let paths = |keys: &[String]| {
@@ -82,7 +82,7 @@ impl Mirror {
             read: paths(keys),
             triggers: paths(watch_keys),
             keys: Keys::new(&prefix, keys),
-            remembering,
+            tracking,
             known: BTreeMap::new(),
             last_trigger: 0,
         }
@@ -113,7 +113,7 @@ impl Mirror {
             return;
         };
         loading.layer.insert(store_key, entry.value);
-        if self.remembering == Remembering::Yes {
+        if self.tracking == Tracking::Yes {
             loading.known.insert(entry.key, entry.index);
         }
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn mirror(prefix: &str, keys: &[&str], watch_keys: &[&str]) -> Mirror {
-        Mirror::new(prefix, &strings(keys), &strings(watch_keys), Remembering::Yes)
+        Mirror::new(prefix, &strings(keys), &strings(watch_keys), Tracking::Yes)
     }
 
     fn put(key: &str, value: &str, index: u64) -> Event {

@@ -6,7 +6,7 @@ mod protocol;
 mod session;
 pub mod wire;
 
-use self::mirror::{Mirror, Remembering};
+use self::mirror::{Mirror, Tracking};
 use self::protocol::V2;
 use self::session::{Session, Settings};
 use super::subscription::Goal;
@@ -39,12 +39,12 @@ pub(super) fn protocol(
         stream_timeout: etcd.network.request_timeout,
         limits: etcd.network.read,
     };
-    let remembering = if goal == Goal::Watched { Remembering::Yes } else { Remembering::No };
-    let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, remembering);
+    let tracking = if goal == Goal::Watched { Tracking::Yes } else { Tracking::No };
+    let mirror = Mirror::new(&options.prefix, &options.keys, &options.watch_keys, tracking);
     V2::new(Session::new(settings, mirror, Box::new(random)), nodes, etcd.network.max_response)
 }
 
 /// The paths in etcd of the configured keys.
 pub fn paths(options: &config::Backend) -> Vec<Vec<u8>> {
-    Mirror::new(&options.prefix, &options.keys, &[], Remembering::No).read().to_vec()
+    Mirror::new(&options.prefix, &options.keys, &[], Tracking::No).read().to_vec()
 }

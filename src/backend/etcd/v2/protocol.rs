@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::session::{Action, Event, Request, RequestKind, Session};
-use super::wire::{self, Head, KeysReader, Refusal, Why};
+use super::wire::{self, Head, KeysReader, Refusal, RefusalKind};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::request::append_beginning;
 use crate::backend::json::Json;
@@ -282,7 +282,7 @@ impl V2 {
         let Refused { kind, head, status, body } = refused;
         let refusal = wire::refusal(status, &body, &self.secrets);
         match (kind, &refusal, head) {
-            (RequestKind::Probe, Refusal { why: Why::Missing, .. }, Some(head)) => Event::Probed(head),
+            (RequestKind::Probe, Refusal { kind: RefusalKind::Missing, .. }, Some(head)) => Event::Probed(head),
             _ => Event::Refused { refusal, user: self.user.clone() },
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::waits::Wait;
 use super::mirror::{Loading, Mirror, is_within};
-use super::wire::{self, Entry, Head, Refusal, Why};
+use super::wire::{self, Entry, Head, Refusal, RefusalKind};
 use crate::backend::etcd::NAME;
 use crate::backend::etcd::pace::Pace;
 use crate::backend::etcd::subscription::Goal;
@@ -432,23 +432,27 @@ impl Session {
     }
 
     fn refused(&mut self, refusal: &Refusal, user: Option<String>, now: Instant, out: &mut Vec<Action>) {
-        if refusal.why == Why::Cleared && !self.is_reading() {
+        if refusal.kind == RefusalKind::Cleared && !self.is_reading() {
             return self.lost(Level::Info, "history was cleared", now, out);
         }
         let key = cut::key(&self.asked);
-        let said = &refusal.words;
-        let words = match (refusal.why, user) {
-            (Why::Denied, None) => format!("`{key}` may not be read without a user: {said}"),
-            (Why::Denied, Some(user)) => format!("user `{user}` may not read `{key}`, or has another password: {said}"),
-            (Why::Missing | Why::Other | Why::Cleared, _) => format!("`{key}`: {said}"),
-            (Why::UnknownPath, _) => said.clone(),
+        let server_text = &refusal.words;
+        let words = match (refusal.kind, user) {
+            (RefusalKind::Denied, None) => format!("`{key}` may not be read without a user: {server_text}"),
+            (RefusalKind::Denied, Some(user)) => {
+                format!("user `{user}` may not read `{key}`, or has another password: {server_text}")
+            }
+            (RefusalKind::Missing | RefusalKind::Other | RefusalKind::Cleared, _) => format!("`{key}`: {server_text}"),
+            (RefusalKind::UnknownPath, _) => server_text.clone(),
         };
-        if self.settings.goal == Goal::Once && matches!(refusal.why, Why::Missing | Why::Denied | Why::UnknownPath) {
+        if self.settings.goal == Goal::Once
+            && matches!(refusal.kind, RefusalKind::Missing | RefusalKind::Denied | RefusalKind::UnknownPath)
+        {
             // The other nodes would refuse too, and so would this node later.
             out.push(Action::Emit(Output::FailFast));
         }
         // An operator must correct it, and each attempt costs etcd a hash of the password.
-        let not_before = (refusal.why == Why::Denied).then(|| self.slow_retry(now));
+        let not_before = (refusal.kind == RefusalKind::Denied).then(|| self.slow_retry(now));
         self.failed(&words, not_before, now, out);
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use crate::backend::etcd::elements::{Elements, Taken};
-use crate::backend::etcd::wire::{read_object, said};
+use crate::backend::etcd::wire::{read_object, server_text};
 use crate::backend::redact::Redactor;
 use crate::backend::unreadable::Unreadable;
 use crate::percent;
@@ -107,7 +107,7 @@ pub enum EventKind {
 }
 
 /// The number of bytes of an answer besides its keys: about 100 for each directory.
-const BESIDE_KEYS: usize = 64 << 20;
+const LONGEST_REST: usize = 64 << 20;
 
 /// Reads the answer to [`read`] as it arrives, and returns each key with a value at once: the answer is never in memory
 /// as a whole.
@@ -117,7 +117,7 @@ pub struct KeysReader {
 
 impl Default for KeysReader {
     fn default() -> KeysReader {
-        KeysReader { elements: Elements::of("nodes", BESIDE_KEYS) }
+        KeysReader { elements: Elements::of("nodes", LONGEST_REST) }
     }
 }
 
@@ -252,14 +252,14 @@ pub fn read_event(line: &[u8]) -> Result<Event, Unreadable> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of the refusal.
-    pub why: Why,
+    pub kind: RefusalKind,
     /// The text for messages: one line of at most 200 characters, without secrets.
     pub words: String,
 }
 
 /// The kind of a refusal, which decides the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RefusalKind {
     /// The key does not exist.
     Missing,
     /// The history starts after the index of the wait.
@@ -291,28 +291,28 @@ pub fn refusal(status: u16, body: &[u8], secrets: &Redactor) -> Refusal {
     }
     let speaks_tls = scheme::speaks_tls(body);
     let body: Option<Body> = serde_json::from_slice(body).ok();
-    let why = match (status, body.as_ref().and_then(|body| body.error_code)) {
-        (_, Some(KEY_NOT_FOUND | NOT_A_DIRECTORY)) => Why::Missing,
-        (_, Some(EVENT_INDEX_CLEARED)) => Why::Cleared,
-        (_, Some(UNAUTHORIZED)) | (401 | 403, None) => Why::Denied,
-        (404, None) => Why::UnknownPath,
-        _ => Why::Other,
+    let kind = match (status, body.as_ref().and_then(|body| body.error_code)) {
+        (_, Some(KEY_NOT_FOUND | NOT_A_DIRECTORY)) => RefusalKind::Missing,
+        (_, Some(EVENT_INDEX_CLEARED)) => RefusalKind::Cleared,
+        (_, Some(UNAUTHORIZED)) | (401 | 403, None) => RefusalKind::Denied,
+        (404, None) => RefusalKind::UnknownPath,
+        _ => RefusalKind::Other,
     };
-    let told = |body: &Body| match (&*body.message, &*body.cause) {
-        (message, "") => said(&secrets.redact(message)),
-        (message, cause) => said(&secrets.redact(&format!("{message}: {cause}"))),
+    let message_of = |body: &Body| match (&*body.message, &*body.cause) {
+        (message, "") => server_text(&secrets.redact(message)),
+        (message, cause) => server_text(&secrets.redact(&format!("{message}: {cause}"))),
     };
-    let words = match (why, &body) {
-        (Why::Missing, _) => "key not found".to_owned(),
-        (Why::UnknownPath, _) => {
+    let words = match (kind, &body) {
+        (RefusalKind::Missing, _) => "key not found".to_owned(),
+        (RefusalKind::UnknownPath, _) => {
             format!("HTTP 404: `{KEYS}` is not known here: etcd needs --enable-v2 for it, or set `version = 3`")
         }
-        (_, Some(body)) => format!("HTTP {status}: {}", told(body)),
+        (_, Some(body)) => format!("HTTP {status}: {}", message_of(body)),
         (_, None) if speaks_tls => format!("HTTP {status}: {}", scheme::HINT),
         (_, None) if (300..400).contains(&status) => format!("HTTP {status}: redirects are not followed"),
         (_, None) => format!("HTTP {status}"),
     };
-    Refusal { why, words }
+    Refusal { kind, words }
 }
 
 /// A JSON text as bytes, which need not be UTF-8.
@@ -456,34 +456,34 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let check = |status, body: &str, why, words: &str| {
+        let check = |status, body: &str, kind, words: &str| {
             assert_eq!(
                 refusal(status, body.as_bytes(), &Redactor::default()),
-                Refusal { why, words: words.into() },
+                Refusal { kind, words: words.into() },
                 "{body}"
             );
         };
         let missing = r#"{"errorCode":100,"message":"Key not found","cause":"/app","index":3}"#;
-        check(404, missing, Why::Missing, "key not found");
+        check(404, missing, RefusalKind::Missing, "key not found");
         let plain = "Client sent an HTTP request to an HTTPS server.\n";
-        check(400, plain, Why::Other, "HTTP 400: the server speaks TLS: write https:// instead of http://");
+        check(400, plain, RefusalKind::Other, "HTTP 400: the server speaks TLS: write https:// instead of http://");
         let no_directory = r#"{"errorCode":104,"message":"Not a directory","cause":"/a","index":3}"#;
-        check(404, no_directory, Why::Missing, "key not found");
+        check(404, no_directory, RefusalKind::Missing, "key not found");
         let cleared = r#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"the requested history has been cleared [1/1]","index":9}"#;
         check(
             400,
             cleared,
-            Why::Cleared,
+            RefusalKind::Cleared,
             "HTTP 400: The event in requested index is outdated and cleared: the requested history has been cleared [1/1]",
         );
         let denied = r#"{"errorCode":110,"message":"The request requires user authentication","cause":"Insufficient credentials","index":0}"#;
         let words = "HTTP 401: The request requires user authentication: Insufficient credentials";
-        check(401, denied, Why::Denied, words);
-        check(401, "", Why::Denied, "HTTP 401");
-        check(500, r#"{"message":"Internal Server Error"}"#, Why::Other, "HTTP 500: Internal Server Error");
-        check(503, "<html>", Why::Other, "HTTP 503");
-        check(307, "", Why::Other, "HTTP 307: redirects are not followed");
+        check(401, denied, RefusalKind::Denied, words);
+        check(401, "", RefusalKind::Denied, "HTTP 401");
+        check(500, r#"{"message":"Internal Server Error"}"#, RefusalKind::Other, "HTTP 500: Internal Server Error");
+        check(503, "<html>", RefusalKind::Other, "HTTP 503");
+        check(307, "", RefusalKind::Other, "HTTP 307: redirects are not followed");
         let unknown = "HTTP 404: `/v2/keys` is not known here: etcd needs --enable-v2 for it, or set `version = 3`";
-        check(404, "404 page not found\n", Why::UnknownPath, unknown);
+        check(404, "404 page not found\n", RefusalKind::UnknownPath, unknown);
     }
 }

@@ -344,7 +344,7 @@ fn what_a_server_quotes_shows_no_secret() {
 }
 
 #[test]
-fn a_reader_that_takes_no_more_says_why() {
+fn a_reader_that_takes_no_more_returns_the_reason() {
     let mut room = 2;
     let text = r#"{"kvs":[{"key":"YQ=="},{"key":"Yg=="},{"key":"Yw=="},"#;
     let error = PageReader::default().push(text.as_bytes(), &mut |_| {
@@ -366,7 +366,7 @@ fn the_events_of_a_line_have_an_end() {
 #[test]
 fn cancelled_watches() {
     let check = |text: &str, reason, words: &str| {
-        assert_eq!((Reason::of_cancelled(text), &*said(text)), (reason, words), "{text}");
+        assert_eq!((Reason::of_cancelled(text), &*server_text(text)), (reason, words), "{text}");
     };
     check(
         "rpc error: code = PermissionDenied desc = etcdserver: permission denied",

@@ -98,7 +98,7 @@ fn replayed(trace: &str) -> String {
 }
 
 #[test]
-fn sessions_go_as_their_traces_say() {
+fn sessions_follow_their_traces() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/etcd/session/traces");
     let mut count = 0;
     for entry in fs::read_dir(&folder).expect("the folder of traces") {

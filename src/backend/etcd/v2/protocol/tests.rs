@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::mirror::{Mirror, Remembering};
+use super::super::mirror::{Mirror, Tracking};
 use super::super::session::Settings;
 use super::*;
 use crate::backend::Report;
@@ -41,7 +41,7 @@ impl Bench {
             limits: ReadLimits::default(),
         };
         let keys = ["/a".to_owned()];
-        let mirror = Mirror::new("", &keys, &keys, Remembering::Yes);
+        let mirror = Mirror::new("", &keys, &keys, Tracking::Yes);
         let session = Session::new(settings, mirror, Box::new(|_| 0));
         let mut v2 = V2::new(session, &["http://bob:p4ssword@a".to_owned()], 1000);
         v2.use_node("http://a");
@@ -86,7 +86,7 @@ fn text(output: &Output) -> Option<String> {
             let user = request.headers.iter().map(|(name, value)| format!(" {name}={}", value.reveal()));
             Some(format!("begin {} {}{}{streamed}", call.0, request.target, user.collect::<String>()))
         }
-        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::Troubled { .. } => {
+        Output::Connect(..) | Output::Send(..) | Output::Secure(_) | Output::RequestFailed { .. } => {
             panic!("etcd does not do this")
         }
         Output::Cancel(call) => Some(format!("cancel {}", call.0)),

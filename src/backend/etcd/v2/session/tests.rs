@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::super::mirror::Remembering;
+use super::super::mirror::Tracking;
 use super::super::wire::EventKind;
 use super::*;
 use crate::backend::driver::core::{Command, Core};
@@ -68,8 +68,8 @@ fn broken() -> Event {
     Event::Broken("connection closed".into())
 }
 
-fn refused(why: Why) -> Event {
-    Event::Refused { refusal: Refusal { why, words: "said so".into() }, user: None }
+fn refused(kind: RefusalKind) -> Event {
+    Event::Refused { refusal: Refusal { kind, words: "said so".into() }, user: None }
 }
 
 impl Bench {
@@ -91,7 +91,7 @@ impl Bench {
             stream_timeout: PATIENCE,
             limits: plan.limits,
         };
-        let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Remembering::Yes);
+        let mirror = Mirror::new("", &strings(plan.keys), &strings(plan.watch_keys), Tracking::Yes);
         let mut session = Session::new(settings, mirror, Box::new(|_| 0));
         session.use_node(failover.name());
         Bench { session, core: Core::new(NAME, failover), now: Instant::now() }
@@ -113,7 +113,7 @@ impl Bench {
                 Action::Emit(output) => {
                     let mut commands = Vec::new();
                     self.core.take(output, &mut self.session, self.now, &mut commands);
-                    lines.extend(commands.iter().filter_map(told));
+                    lines.extend(commands.iter().filter_map(reported));
                 }
             }
         }
@@ -174,7 +174,7 @@ fn asked(Request { kind, target }: &Request) -> String {
     format!("{kind:?} {target}").replace("wait=true&waitIndex=", "from ").replace(" quorum=true", "")
 }
 
-fn told(command: &Command) -> Option<String> {
+fn reported(command: &Command) -> Option<String> {
     let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(match command {
         Command::Report(_, Report::Snapshot(layer)) => {
@@ -336,7 +336,7 @@ fn a_wait_that_a_proxy_ends_is_no_failure() {
 }
 
 #[test]
-fn a_wait_that_may_be_dead_is_opened_anew() {
+fn a_wait_that_may_be_dead_is_opened_again() {
     let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/a"], ..WATCHED });
     // Changes of one say nothing about the other, and put nothing off.
     let opened_at = bench.now;
@@ -388,14 +388,14 @@ fn an_old_answer_that_comes_again_is_a_failure_with_its_rest() {
 }
 
 #[test]
-fn a_cleared_history_is_read_again_and_never_in_a_hurry() {
+fn a_cleared_history_is_read_again_after_a_pause() {
     let mut bench = Bench::watching(WATCHED);
     bench.on(broken());
     bench.wait();
     let mut rests = Vec::new();
     for index in 2000..2006 {
         bench.turn(&[&format!("0 Wait(0) /a from {}", if index == 2000 { 11 } else { index })]);
-        bench.check(refused(Why::Cleared), &["Info: reading all keys again reason=history was cleared"]);
+        bench.check(refused(RefusalKind::Cleared), &["Info: reading all keys again reason=history was cleared"]);
         rests.push(bench.wait().as_millis());
         bench.turn(&["0 Read /a"]);
         bench.read(index, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
@@ -409,7 +409,7 @@ fn a_cleared_history_is_read_again_and_never_in_a_hurry() {
         bench.on(broken());
         bench.wait();
         bench.on(Event::Turn);
-        bench.on(refused(Why::Cleared));
+        bench.on(refused(RefusalKind::Cleared));
         assert_eq!(bench.wait(), rest);
         bench.turn(&["0 Read /a"]);
         bench.read(2005, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
@@ -417,7 +417,7 @@ fn a_cleared_history_is_read_again_and_never_in_a_hurry() {
 }
 
 #[test]
-fn another_store_is_read_anew() {
+fn another_store_is_read_again() {
     let lost = |why: &str| format!("Warn: reading all keys again reason={why}");
     let mut bench = Bench::watching(WATCHED);
     bench.on(broken());
@@ -489,7 +489,7 @@ fn a_key_that_is_missing_is_an_error() {
     bench.on(Event::Turn);
     bench.read(10, &[("/b/1", "x", 3)], &[]);
     bench.turn(&["0 Read /a"]);
-    bench.check(refused(Why::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
+    bench.check(refused(RefusalKind::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
     // What was read before it is as good as it was.
     assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Read /a"]);
@@ -502,7 +502,7 @@ fn a_key_that_goes_is_read_again_and_keeps_the_old_values_until_it_is_back() {
     bench.check(delete(0, "/a", 11), &[]);
     assert!(!bench.session.listens());
     bench.turn(&["0 Read /a"]);
-    bench.check(refused(Why::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
+    bench.check(refused(RefusalKind::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
     bench.wait();
     bench.turn(&["0 Read /a"]);
     bench.read(20, &[("/a/1", "back", 19)], &["snapshot /a/1=back"]);
@@ -585,9 +585,9 @@ fn one_shot_asks_each_node_and_then_as_long_as_it_may() {
     let last = loop {
         bench.wait();
         bench.on(Event::Turn);
-        let told = bench.on(broken());
-        if !told.is_empty() {
-            break told;
+        let reported = bench.on(broken());
+        if !reported.is_empty() {
+            break reported;
         }
     };
     assert_eq!(last, [format!("failed: {all}")]);
@@ -605,23 +605,23 @@ fn one_shot_reads_once_and_ends() {
     assert_eq!(bench.due(), None);
     bench.turn(&[]);
 
-    for (why, words) in [
-        (Why::Missing, "`/a`: said so"),
-        (Why::Denied, "`/a` may not be read without a user: said so"),
-        (Why::UnknownPath, "said so"),
+    for (kind, words) in [
+        (RefusalKind::Missing, "`/a`: said so"),
+        (RefusalKind::Denied, "`/a` may not be read without a user: said so"),
+        (RefusalKind::UnknownPath, "said so"),
     ] {
         let mut bench = Bench::new(Plan { nodes: &["http://a", "http://b"], ..plan });
         bench.on(Event::Turn);
-        bench.check(refused(why), &[&format!("failed: failed to read from http://a: {words}")]);
+        bench.check(refused(kind), &[&format!("failed: failed to read from http://a: {words}")]);
         assert_eq!(bench.due(), None);
     }
 }
 
 #[test]
-fn a_user_who_may_not_is_named() {
+fn a_user_without_permission_is_named() {
     let mut bench = Bench::new(WATCHED);
     bench.on(Event::Turn);
-    let refusal = Refusal { why: Why::Denied, words: "HTTP 401".into() };
+    let refusal = Refusal { kind: RefusalKind::Denied, words: "HTTP 401".into() };
     let words = "failed: failed to read from http://a: user `bob` may not read `/a`, or has another password: HTTP 401";
     bench.check(Event::Refused { refusal, user: Some("bob".into()) }, &[words]);
     assert_eq!(bench.wait(), SLOW_RETRY);
