@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_say_instead() {
+    fn other_answers_of_servers() {
         let check = |flags: u16, want: Option<Reply>| {
             let query = query(Kind::A);
             assert_eq!(query.reply(&message(&query, flags, &[])), want, "{flags:x}");

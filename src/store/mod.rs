@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn put_and_delete_tell_what_changed() {
+    fn put_and_delete_return_what_changed() {
         let mut store = Store::new(2);
         assert!(put(&mut store, 0, b"/a", b"1"));
         assert!(!put(&mut store, 0, b"/a", b"1"));
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn collisions_are_those_that_a_look_at_all_keys_finds() {
+    fn collisions_are_those_that_a_search_of_all_keys_finds() {
         let mut random = Random::new(11);
         for round in 0..60 {
             let layers = 1 + round % 3;

@@ -86,7 +86,7 @@ fn a_block_at_the_end_has_no_more_line_breaks_than_the_text() {
 }
 
 #[test]
-fn brackets_do_not_care_about_columns() {
+fn brackets_ignore_columns() {
     check("a: [\n'b',\n\"c\"\n]\nd: {\n\"e\": 'f'\n}\n", r#"{"a": ["b", "c"], "d": {"e": "f"}}"#);
     check("k: &a x\nl: [1,\n*a\n]\n", r#"{"k": "x", "l": [1, "x"]}"#);
     check("l: [\na,\nb: c,\n]\n", r#"{"l": ["a", {"b": "c"}]}"#);

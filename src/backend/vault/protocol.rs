@@ -34,7 +34,7 @@ const KEPT: usize = 2048;
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// The call for the session itself. Those of the round follow.
-const ERRAND: CallId = CallId(0);
+const TASK: CallId = CallId(0);
 
 /// The options, and the time limits of requests.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ pub struct Vault {
     round: Option<Round>,
     /// The requests of the round, by their calls.
     calls: Vec<Option<Call<Step>>>,
-    errand: Option<Call<Errand>>,
+    task: Option<Call<Task>>,
     /// Name and password are being read.
     wants_credentials: bool,
     token: Option<Secret>,
@@ -105,7 +105,7 @@ struct Call<T> {
 
 /// A request for the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Errand {
+enum Task {
     Login,
     /// The lifetime of a token of the configuration.
     Lookup,
@@ -178,7 +178,7 @@ impl Vault {
             waiting: VecDeque::new(),
             round: None,
             calls: Vec::new(),
-            errand: None,
+            task: None,
             wants_credentials: false,
             token: None,
             is_proven: false,
@@ -198,7 +198,7 @@ impl Vault {
         while let Some(id) = self.readings.begin(now, out) {
             self.waiting.push_back(id);
         }
-        if self.errand.is_some() || self.wants_credentials {
+        if self.task.is_some() || self.wants_credentials {
             return;
         }
         if self.token.is_none() {
@@ -209,7 +209,7 @@ impl Vault {
         }
         if let Some((_, renewal)) = self.renewal.filter(|(due, _)| *due <= now && self.needs_token()) {
             match renewal {
-                Renewal::Renew => self.run(Errand::Renew, wire::renew(), out),
+                Renewal::Renew => self.run(Task::Renew, wire::renew(), out),
                 Renewal::Login => self.log_in(out),
             }
             return;
@@ -217,11 +217,11 @@ impl Vault {
         if self.keep_leases(now, out) {
             return;
         }
-        self.go_on(now, out);
+        self.proceed(now, out);
     }
 
     /// Adds the headers.
-    fn dressed(&self, request: Request, with_token: bool) -> Request {
+    fn with_headers(&self, request: Request, with_token: bool) -> Request {
         let mut request = request.with_header(wire::REQUEST, "true");
         if !self.options.namespace.is_empty() {
             request = request.with_header(wire::NAMESPACE, &self.options.namespace);
@@ -233,7 +233,7 @@ impl Vault {
     }
 
     /// Goes on with the round, or with the next one.
-    fn go_on(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn proceed(&mut self, now: Instant, out: &mut Vec<Output>) {
         loop {
             if self.round.is_none() {
                 let Some(id) = self.waiting.pop_front() else { return };
@@ -253,7 +253,7 @@ impl Vault {
             while self.calls.iter().flatten().count() < MOST_READS {
                 let Some(step) = self.round.as_mut().and_then(Round::next) else { break };
                 if !self.is_leased(&step) {
-                    let request = self.dressed(step.request(), true);
+                    let request = self.with_headers(step.request(), true);
                     let free = self.calls.iter().position(Option::is_none).unwrap_or(self.calls.len());
                     if free == self.calls.len() {
                         self.calls.push(None);
@@ -320,7 +320,7 @@ impl Vault {
                     let words = format!("failed to {step} from {}: {words}", self.node);
                     let needs = step.needs();
                     self.end_calls(out);
-                    self.run(Errand::Check { words, needs }, wire::lookup(), out);
+                    self.run(Task::Check { words, needs }, wire::lookup(), out);
                 }
                 (step, status) => {
                     let words = format!("failed to {step} from {}: {words}", self.node);
@@ -386,7 +386,7 @@ impl Vault {
     fn forget(&mut self) {
         self.calls.clear();
         self.waiting.clear();
-        (self.round, self.errand, self.wants_credentials) = (None, None, false);
+        (self.round, self.task, self.wants_credentials) = (None, None, false);
     }
 
     fn end_calls(&mut self, out: &mut Vec<Output>) {
@@ -407,21 +407,21 @@ impl Vault {
     }
 
     fn head(&mut self, call: CallId, head: Head<'_>) {
-        if call == ERRAND {
-            self.errand.iter_mut().for_each(|errand| errand.status = head.status);
+        if call == TASK {
+            self.task.iter_mut().for_each(|task| task.status = head.status);
         } else if let Some(Some(step)) = place_of(call).and_then(|place| self.calls.get_mut(place)) {
             step.status = head.status;
         }
     }
 
     fn body(&mut self, call: CallId, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
-        if call == ERRAND {
-            let is_wrong = self.errand.as_mut().is_some_and(|errand| errand.take(piece).is_err());
-            if let Some(mut errand) = self.errand.take_if(|_| is_wrong) {
-                out.push(Output::Cancel(ERRAND));
+        if call == TASK {
+            let is_wrong = self.task.as_mut().is_some_and(|task| task.take(piece).is_err());
+            if let Some(mut task) = self.task.take_if(|_| is_wrong) {
+                out.push(Output::Cancel(TASK));
                 // Its beginning may be JSON.
-                errand.body = b"no JSON".to_vec();
-                self.errand_ended(errand, now, out);
+                task.body = b"no JSON".to_vec();
+                self.task_ended(task, now, out);
             }
             return;
         }
@@ -442,9 +442,9 @@ impl Vault {
     }
 
     fn end(&mut self, call: CallId, now: Instant, out: &mut Vec<Output>) {
-        if call == ERRAND {
-            if let Some(errand) = self.errand.take() {
-                self.errand_ended(errand, now, out);
+        if call == TASK {
+            if let Some(task) = self.task.take() {
+                self.task_ended(task, now, out);
             }
         } else if let Some(step) = place_of(call).and_then(|place| self.calls.get_mut(place)?.take()) {
             self.step_ended(step, now, out);
@@ -453,8 +453,8 @@ impl Vault {
 
     fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
         let Failure { kind, words } = failure;
-        let status = if call == ERRAND {
-            self.errand.as_ref().map(|errand| errand.status)
+        let status = if call == TASK {
+            self.task.as_ref().map(|task| task.status)
         } else {
             place_of(call).and_then(|place| Some(self.calls.get(place)?.as_ref()?.status))
         };
@@ -462,11 +462,11 @@ impl Vault {
             None => {}
             // Its status is the error, whatever becomes of the body.
             Some(400..) => self.end(call, now, out),
-            Some(_) if call == ERRAND => match self.errand.take().map(|errand| errand.what) {
-                Some(Errand::Login | Errand::Lookup) | None => self.login_failed(&words, false, now, out),
-                Some(Errand::Renew) => self.node_failed("renew the token", &words, out),
-                Some(Errand::Check { .. }) => self.node_failed("look up the token", &words, out),
-                Some(Errand::Lease(path)) => self.node_failed(&lease_of(&path), &words, out),
+            Some(_) if call == TASK => match self.task.take().map(|task| task.what) {
+                Some(Task::Login | Task::Lookup) | None => self.login_failed(&words, false, now, out),
+                Some(Task::Renew) => self.node_failed("renew the token", &words, out),
+                Some(Task::Check { .. }) => self.node_failed("look up the token", &words, out),
+                Some(Task::Lease(path)) => self.node_failed(&lease_of(&path), &words, out),
             },
             Some(_) => {
                 let step = place_of(call).and_then(|place| self.calls.get_mut(place)?.take());
@@ -535,9 +535,9 @@ impl Protocol for Vault {
         if self.round.as_ref().is_some_and(|round| round.id == id) {
             self.round = None;
             self.end_calls(out);
-            if self.errand.as_ref().is_some_and(|errand| matches!(errand.what, Errand::Check { .. })) {
-                self.errand = None;
-                out.push(Output::Cancel(ERRAND));
+            if self.task.as_ref().is_some_and(|task| matches!(task.what, Task::Check { .. })) {
+                self.task = None;
+                out.push(Output::Cancel(TASK));
             }
         }
     }
@@ -557,7 +557,7 @@ impl Protocol for Vault {
     }
 
     fn due(&self) -> Option<Instant> {
-        let is_free = self.errand.is_none() && !self.wants_credentials && self.token.is_some();
+        let is_free = self.task.is_none() && !self.wants_credentials && self.token.is_some();
         // The resource of the round was removed.
         let is_idle = is_free && self.calls.iter().all(Option::is_none) && !self.waiting.is_empty();
         if is_idle && self.last.is_some() {

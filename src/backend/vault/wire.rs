@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_kind_is_told_without_its_values() {
+    fn an_answer_of_another_kind_is_reported_without_its_values() {
         for wrong in ["[]", r#"{"data":"s3cret"}"#, "{", r#"{"auth":{"client_token":7}}"#] {
             assert_eq!(Answer::of(wrong.as_bytes()).err(), Some(NONSENSE), "{wrong}");
         }

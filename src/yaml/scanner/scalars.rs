@@ -8,7 +8,7 @@ use super::{Fault, Form, Kind, Mark, Scanner, Token};
 
 impl<'t> Scanner<'t> {
     pub(super) fn block_scalar(&mut self) -> Result<(), Fault> {
-        const WHAT: &str = "a block scalar";
+        const CONTEXT: &str = "a block scalar";
         self.drop_key()?;
         self.key_allowed = true;
         let start = self.mark;
@@ -20,7 +20,7 @@ impl<'t> Scanner<'t> {
             match self.byte(0) {
                 sign @ (b'+' | b'-') if chomping.is_none() => chomping = Some(sign),
                 b'0' if increment.is_none() => {
-                    return Err(self.fault_in(WHAT, start, "found an indentation indicator equal to 0"));
+                    return Err(self.fault_in(CONTEXT, start, "found an indentation indicator equal to 0"));
                 }
                 digit @ b'1'..=b'9' if increment.is_none() => increment = Some(isize::from(digit - b'0')),
                 _ => break,
@@ -30,7 +30,7 @@ impl<'t> Scanner<'t> {
         self.skip_blanks();
         self.skip_comment();
         if !self.is_break_or_end(0) {
-            return Err(self.fault_in(WHAT, start, "did not find expected comment or line break"));
+            return Err(self.fault_in(CONTEXT, start, "did not find expected comment or line break"));
         }
         if self.is_break(0) {
             self.advance_line();
@@ -147,7 +147,7 @@ impl<'t> Scanner<'t> {
 
     /// A character behind a `\`.
     fn escape(&mut self, start: Mark) -> Result<char, Fault> {
-        const WHAT: &str = "a quoted scalar";
+        const CONTEXT: &str = "a quoted scalar";
         let digits = match self.byte(1) {
             b'x' => 2,
             b'u' => 4,
@@ -168,7 +168,7 @@ impl<'t> Scanner<'t> {
                     b'_' => '\u{a0}',
                     b'L' => '\u{2028}',
                     b'P' => '\u{2029}',
-                    _ => return Err(self.fault_in(WHAT, start, "found unknown escape character")),
+                    _ => return Err(self.fault_in(CONTEXT, start, "found unknown escape character")),
                 };
                 self.advance_by(2);
                 return Ok(char);
@@ -186,7 +186,7 @@ impl<'t> Scanner<'t> {
             }
         }
         char::from_u32(code)
-            .ok_or_else(|| Fault::inside(here, WHAT, start, "found invalid Unicode character escape code"))
+            .ok_or_else(|| Fault::inside(here, CONTEXT, start, "found invalid Unicode character escape code"))
     }
 
     fn hexadecimal(&mut self, digits: usize, start: Mark) -> Result<u32, Fault> {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Call, ERRAND, Errand, KEPT, Renewal, SHORTEST_LIFE, Vault, is_lasting};
+use super::{Call, KEPT, Renewal, SHORTEST_LIFE, TASK, Task, Vault, is_lasting};
 use crate::backend::Mode;
 use crate::backend::protocol::{Credentials, Output, Request};
 use crate::backend::vault::wire::{self, Answer, Lease, NONSENSE, TokenLife};
@@ -31,10 +31,10 @@ impl Vault {
             let Some(leased) = self.leases.get(&path) else { continue };
             if leased.lease.renewable {
                 let request = wire::renew_lease(&leased.lease.id);
-                self.run(Errand::Lease(path), request, out);
+                self.run(Task::Lease(path), request, out);
                 return true;
             }
-            self.read_anew(&path);
+            self.reread(&path);
         }
         while let Some(id) = self.readings.begin(now, out) {
             self.waiting.push_back(id);
@@ -43,21 +43,21 @@ impl Vault {
     }
 
     /// A secret has ended, or will.
-    fn read_anew(&mut self, path: &str) {
+    fn reread(&mut self, path: &str) {
         if let Some(leased) = self.leases.remove(path) {
             leased.readers.into_iter().for_each(|id| self.readings.again(id));
         }
     }
 
-    pub(super) fn run(&mut self, errand: Errand, request: Request, out: &mut Vec<Output>) {
-        let with_token = errand != Errand::Login;
-        if self.errand.take().is_some() {
+    pub(super) fn run(&mut self, task: Task, request: Request, out: &mut Vec<Output>) {
+        let with_token = task != Task::Login;
+        if self.task.take().is_some() {
             // A renewal, which is still due.
-            out.push(Output::Cancel(ERRAND));
+            out.push(Output::Cancel(TASK));
         }
-        self.errand = Some(Call::new(errand));
-        let request = self.dressed(request, with_token);
-        out.push(Output::Begin(ERRAND, request));
+        self.task = Some(Call::new(task));
+        let request = self.with_headers(request, with_token);
+        out.push(Output::Begin(TASK, request));
     }
 
     pub(super) fn credentials(
@@ -80,12 +80,12 @@ impl Vault {
             self.secrets.hide("credential", user.reveal());
         }
         match wire::login(auth, &self.options.auth_mount, user.reveal(), password.reveal()) {
-            Some(request) => self.run(Errand::Login, request, out),
+            Some(request) => self.run(Task::Login, request, out),
             None if password.reveal().is_empty() => self.login_failed("the token is empty", true, now, out),
             None => {
                 self.replace_token(password);
                 match self.mode {
-                    Mode::Watch => self.run(Errand::Lookup, wire::lookup(), out),
+                    Mode::Watch => self.run(Task::Lookup, wire::lookup(), out),
                     Mode::OneShot => self.advance(now, out),
                 }
             }
@@ -137,11 +137,11 @@ impl Vault {
         out.push(Output::NodeFailed { words, not_before });
     }
 
-    pub(super) fn errand_ended(&mut self, call: Call<Errand>, now: Instant, out: &mut Vec<Output>) {
+    pub(super) fn task_ended(&mut self, call: Call<Task>, now: Instant, out: &mut Vec<Output>) {
         let answer = if call.is_answer() { Some(Answer::of(&call.body)) } else { None };
         let words = wire::words(call.status, &call.body, &self.secrets);
         match (call.what, answer) {
-            (Errand::Login, Some(answer)) => match answer.and_then(Answer::token) {
+            (Task::Login, Some(answer)) => match answer.and_then(Answer::token) {
                 Ok(mut life) => {
                     let token = std::mem::take(&mut life.token);
                     self.secrets.hide("token", &token);
@@ -152,27 +152,27 @@ impl Vault {
                 }
                 Err(words) => self.login_failed(words, false, now, out),
             },
-            (Errand::Login, None) if is_lasting(call.status) && !wire::is_refusal(&call.body, KEPT) => {
+            (Task::Login, None) if is_lasting(call.status) && !wire::is_refusal(&call.body, KEPT) => {
                 self.login_failed(&format!("{NONSENSE}: {words}"), false, now, out);
             }
-            (Errand::Login, None) => {
+            (Task::Login, None) => {
                 let hint = match call.status {
                     403 | 404 => ": is `auth_mount` right?",
                     _ => "",
                 };
                 self.login_failed(&format!("{words}{hint}"), is_lasting(call.status), now, out);
             }
-            (Errand::Lookup, Some(Ok(answer))) => {
+            (Task::Lookup, Some(Ok(answer))) => {
                 let life = answer.looked_up();
                 self.life = life.life.unwrap_or_default();
                 self.plan_renewal(&life, now);
                 self.advance(now, out);
             }
             // A token need not be allowed to look at itself. Reads tell whether it is one.
-            (Errand::Lookup, None) if is_lasting(call.status) => self.advance(now, out),
-            (Errand::Lookup, Some(Err(words))) => self.login_failed(words, false, now, out),
-            (Errand::Lookup, None) => self.login_failed(&words, false, now, out),
-            (Errand::Renew, Some(answer)) => match answer.and_then(Answer::token) {
+            (Task::Lookup, None) if is_lasting(call.status) => self.advance(now, out),
+            (Task::Lookup, Some(Err(words))) => self.login_failed(words, false, now, out),
+            (Task::Lookup, None) => self.login_failed(&words, false, now, out),
+            (Task::Renew, Some(answer)) => match answer.and_then(Answer::token) {
                 Ok(life) => {
                     let is_short = life.life.is_some_and(|left| left < self.life / 2);
                     // It comes to the longest time that it may have.
@@ -183,7 +183,7 @@ impl Vault {
                 }
                 Err(words) => self.node_failed("renew the token", words, out),
             },
-            (Errand::Renew, None) if is_lasting(call.status) => {
+            (Task::Renew, None) if is_lasting(call.status) => {
                 if self.options.auth_type == AuthType::Token {
                     let line = Line::new(Level::Warn, "the token cannot be renewed").with("error", words);
                     self.readings.log(line, out);
@@ -193,33 +193,33 @@ impl Vault {
                 }
                 self.advance(now, out);
             }
-            (Errand::Renew, None) => self.node_failed("renew the token", &words, out),
-            (Errand::Check { words, needs }, Some(_)) => {
+            (Task::Renew, None) => self.node_failed("renew the token", &words, out),
+            (Task::Check { words, needs }, Some(_)) => {
                 self.is_proven = true;
                 self.refused(&format!("{words}: the policies of the token need {needs}"), now, out);
             }
-            (Errand::Check { .. }, None) if is_lasting(call.status) && self.is_proven => {
+            (Task::Check { .. }, None) if is_lasting(call.status) && self.is_proven => {
                 // It worked before, so it has ended.
                 self.lose_token();
                 self.restart_round();
                 self.advance(now, out);
             }
-            (Errand::Check { words, needs }, None) if is_lasting(call.status) => {
+            (Task::Check { words, needs }, None) if is_lasting(call.status) => {
                 self.lose_token();
                 let words = format!("{words}: the token is not valid, or its policies lack {needs}");
                 self.refused(&words, now, out);
             }
-            (Errand::Check { .. }, None) => self.node_failed("look up the token", &words, out),
-            (Errand::Lease(path), Some(Ok(answer))) => {
+            (Task::Check { .. }, None) => self.node_failed("look up the token", &words, out),
+            (Task::Lease(path), Some(Ok(answer))) => {
                 self.lease_renewed(&path, answer.lease(), now);
                 self.advance(now, out);
             }
-            (Errand::Lease(path), None) if is_lasting(call.status) => {
-                self.read_anew(&path);
+            (Task::Lease(path), None) if is_lasting(call.status) => {
+                self.reread(&path);
                 self.advance(now, out);
             }
-            (Errand::Lease(path), Some(Err(words))) => self.node_failed(&lease_of(&path), words, out),
-            (Errand::Lease(path), None) => self.node_failed(&lease_of(&path), &words, out),
+            (Task::Lease(path), Some(Err(words))) => self.node_failed(&lease_of(&path), words, out),
+            (Task::Lease(path), None) => self.node_failed(&lease_of(&path), &words, out),
         }
     }
 
@@ -231,7 +231,7 @@ impl Vault {
                 let renewable = lease.renewable && lease.life >= leased.life / 2;
                 (leased.lease, leased.due) = (Lease { renewable, ..lease }, due);
             }
-            _ => self.read_anew(path),
+            _ => self.reread(path),
         }
     }
 }

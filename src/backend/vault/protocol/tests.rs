@@ -200,7 +200,7 @@ fn a_refusal_is_of_the_token_if_it_cannot_look_at_itself() {
 }
 
 #[test]
-fn a_login_that_is_refused_rests_and_one_that_finds_no_server_does_not() {
+fn a_refused_login_pauses_and_an_unreachable_server_does_not() {
     let mut bench = Bench::new(AuthType::UserPass, Mode::OneShot);
     bench.vault.add(Id(1), &options(&["/kv/a"], None), &mut Vec::new());
     bench.check(Input::Turn, &["credentials"]);
@@ -310,7 +310,7 @@ fn a_refusal_ends_a_renewal_that_is_under_way() {
 
 /// A server of another kind knows none of the paths either: its answers must not empty a file.
 #[test]
-fn only_vault_can_say_that_nothing_is_there() {
+fn only_an_answer_of_vault_means_that_a_secret_is_missing() {
     let begun = ["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"];
     let check = |status: u16, body: &str, words: &str| {
         let mut bench = Bench::reading(Some(1));
@@ -345,7 +345,7 @@ fn only_vault_can_say_that_nothing_is_there() {
 }
 
 #[test]
-fn a_key_without_a_mount_is_told() {
+fn a_key_without_a_mount_is_reported() {
     let mut bench = Bench::reading(Some(1));
     bench.now += 2 * SECOND;
     bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
