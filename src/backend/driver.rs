@@ -174,7 +174,7 @@ impl Driver {
     fn take(&mut self, output: Output, now: Instant, events: &mut VecDeque<Event>) {
         let Stage::Located { protocol, .. } = &mut self.stage else { return };
         let mut commands = Vec::new();
-        let is_failure = matches!(output, Output::NodeFailed { .. } | Output::Troubled { .. });
+        let is_failure = matches!(output, Output::NodeFailed { .. } | Output::RequestFailed { .. });
         let subscribers: &mut dyn Subscribers = &mut **protocol;
         self.core.take(output, subscribers, now, &mut commands);
         // The next node is used at once. No other event would cause a turn.
@@ -464,8 +464,8 @@ impl Backend for Driver {
     }
 
     fn close(&mut self, now: Instant) -> Vec<Termination> {
-        self.with_protocol(now, |protocol, out| protocol.farewell(out));
-        let left = self.programs.leave(now);
+        self.with_protocol(now, |protocol, out| protocol.shut_down(out));
+        let left = self.programs.release_all(now);
         self.calls.clear();
         left
     }

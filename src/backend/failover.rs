@@ -230,7 +230,7 @@ impl Failover {
     }
 
     /// Takes over the number of rounds from earlier nodes.
-    pub fn go_on_after(&mut self, other: &Failover) {
+    pub fn take_over_rounds(&mut self, other: &Failover) {
         let rounds = other.attempts as usize / other.nodes.len();
         self.attempts = u32::try_from(rounds.saturating_mul(self.nodes.len())).unwrap_or(u32::MAX);
     }

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_link_is_seen_although_nobody_closes_it() {
+    fn a_hard_link_is_noticed_without_a_close_event() {
         let mut bench = Bench::watching();
         bench.check(&[MISSING]);
         fs::write(bench.folder.path("other"), r#"{"a": 1}"#).unwrap();
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_says_nothing_keeps_the_keys_and_is_read_again() {
+    fn an_empty_document_keeps_the_keys_and_is_read_again() {
         let mut bench = Bench::watching();
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
         bench.check(&["/a=1"]);

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_that_cannot_be_json_is_told() {
+    fn the_first_byte_that_cannot_be_json_is_reported() {
         let check = |text: &str, at: u64| assert_eq!(taken(Json::one, text), Err(NotJson::Byte(at)), "{text}");
         for text in ["x", "<html>", "\u{1}", "}", "]", ",", ":", "'a'", "+1", ".5", "NaN"] {
             check(text, 1);

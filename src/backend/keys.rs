@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_nothing_below_it_is_told_once() {
+    fn a_key_with_nothing_below_it_is_reported_once() {
         let mut missing = Missing::new("/prod", &["/app", "db", "/"].map(str::to_owned));
         let mut look = |store: &[&str]| missing.look(|begin| store.iter().any(|key| key.as_bytes().starts_with(begin)));
         assert_eq!(look(&["/app/x"]), ["/prod/db"]);

@@ -455,7 +455,7 @@ mod tests {
 
     /// Whatever happens to the backends, the pool knows which is due first, and a changed file makes all of its readers due.
     #[test]
-    fn the_pool_knows_who_is_due() {
+    fn the_pool_finds_the_backend_that_is_due() {
         let (folder, mut random) = (Folder::new(), Random::new(3));
         let (mut pool, mut now) = (Pool::new(|_| 0), Instant::now());
         let (mut open, mut reports): (Vec<Id>, Vec<(Id, Report)>) = (Vec::new(), Vec::new());

@@ -27,7 +27,7 @@ pub trait Protocol: Subscribers {
     fn on(&mut self, input: Input<'_>, now: Instant, out: &mut Vec<Output>);
 
     /// Sends the store's closing messages, if it has any. No further input follows.
-    fn farewell(&mut self, _out: &mut Vec<Output>) {}
+    fn shut_down(&mut self, _out: &mut Vec<Output>) {}
 
     /// The names of the response headers that the protocol needs.
     fn headers(&self) -> &'static [&'static str] {
@@ -159,7 +159,7 @@ pub enum Output {
         not_before: Option<Instant>,
     },
     /// The only node of a store failed, but its calls go on. It is retried after a pause.
-    Troubled {
+    RequestFailed {
         /// As for [`Output::NodeFailed`].
         words: String,
     },

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_and_waited_out() {
+    fn a_refusal_is_reported_and_waited_out() {
         let mut bench = Bench::new(Mode::Watch);
         bench.readings.add(Id(1), &options(None, false));
         bench.begin();

@@ -79,7 +79,7 @@ impl Core {
     pub fn use_nodes(&mut self, mut failover: Failover, now: Instant) {
         let last = self.changed.replace(now);
         if last.is_some_and(|last| now.saturating_duration_since(last) < LASTING) {
-            failover.go_on_after(&self.failover);
+            failover.take_over_rounds(&self.failover);
         } else {
             self.pause = None;
         }
@@ -165,7 +165,7 @@ impl Core {
                 out.push(Command::CancelAll);
                 self.node_failed(words, not_before, of, now, out);
             }
-            Output::Troubled { words } => self.node_failed(words, None, of, now, out),
+            Output::RequestFailed { words } => self.node_failed(words, None, of, now, out),
             Output::FailFast => self.failover.fail_fast(now),
             Output::Worked => {
                 self.failed = 0;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_to_who_waits_and_its_end_to_who_was_told() {
+    fn a_failure_and_its_end_are_reported_to_the_waiting_subscribers() {
         let mut bench = Bench::new(Deadline::Never);
         bench.fail("x", &["cancel all", "1 failed x", "2 failed x"]);
         assert_eq!((bench.core.pause(bench.now), &*bench.two.node), (Some(bench.now + SHORTEST_BACKOFF), "b"));
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_run_that_only_waits_is_told_of_its_end() {
+    fn a_one_shot_run_that_only_waits_is_reported_of_its_end() {
         let mut bench = Bench::new(Deadline::After(Duration::from_secs(9)));
         let mut out = Vec::new();
         bench.core.out_of_time(&mut bench.two, bench.now, &mut out);

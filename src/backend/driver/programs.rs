@@ -125,7 +125,7 @@ impl Programs {
     }
 
     /// Passes all children to the caller. The running program is terminated.
-    pub fn leave(&mut self, now: Instant) -> Vec<Termination> {
+    pub fn release_all(&mut self, now: Instant) -> Vec<Termination> {
         self.end(now);
         std::mem::take(&mut self.ending)
     }

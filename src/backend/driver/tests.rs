@@ -114,7 +114,7 @@ fn a_node_that_is_tried_late_is_given_up_in_the_words_of_its_own_time() {
 }
 
 #[test]
-fn who_comes_later_has_time_of_its_own() {
+fn a_later_subscriber_has_its_own_time_limit() {
     let begun = Instant::now();
     let second = Duration::from_secs(1);
     let mut driver = driver(begun, begun);

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_says_what_and_is_asked_for_again() {
+    fn a_failure_names_its_cause_and_the_read_is_retried() {
         let mut bench = Bench::new(None);
         let mut check = |status, text: &str, words: &str| {
             bench.check(Input::Turn, &["GET 1"]);

@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::store::{Bytes, Layer, path};
 
 /// The time limit of `Plugin.Init` and `Plugin.GetValues`.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Between two calls of `Plugin.WatchPrefix` of which the first was answered at once.
 const PACE: Duration = Duration::from_millis(100);
@@ -182,7 +182,7 @@ impl Plugin {
             let id = self.number();
             out.push(Output::Send(PIPES, wire::get_values(&self.keys, id)));
             if let State::Ready(ready) = &mut self.state {
-                (ready.values, ready.is_stale) = (Some(Call { id, until: now + PATIENCE }), false);
+                (ready.values, ready.is_stale) = (Some(Call { id, until: now + ANSWER_TIMEOUT }), false);
             }
         }
     }
@@ -203,7 +203,7 @@ impl Plugin {
     }
 
     fn late(&mut self, method: &str, now: Instant, out: &mut Vec<Output>) {
-        self.failed(&format!("it did not answer {method} within {PATIENCE:?}"), None, now, out);
+        self.failed(&format!("it did not answer {method} within {ANSWER_TIMEOUT:?}"), None, now, out);
     }
 
     /// Plans the pending requests again, for another process.
@@ -309,7 +309,7 @@ impl Plugin {
                         ready.values = None;
                     }
                     self.readings.failed(false);
-                    self.troubled("Plugin.GetValues", &words, now, out);
+                    self.request_failed("Plugin.GetValues", &words, now, out);
                     Ok(())
                 }
             },
@@ -323,7 +323,7 @@ impl Plugin {
                     // Changes in between may be missed.
                     self.pause_watch(*since, now);
                     self.read_again();
-                    self.troubled("Plugin.WatchPrefix", &words, now, out);
+                    self.request_failed("Plugin.WatchPrefix", &words, now, out);
                     Ok(())
                 }
             },
@@ -370,7 +370,7 @@ impl Plugin {
             self.readings.again(id);
         }
         if self.readings.waiting().is_empty() && self.readings.due().is_none() {
-            return self.leave(out);
+            return self.finish(out);
         }
         self.ask(now, out);
     }
@@ -399,13 +399,13 @@ impl Plugin {
     }
 
     /// Reports a failed request. The program keeps running.
-    fn troubled(&mut self, method: &str, words: &str, now: Instant, out: &mut Vec<Output>) {
+    fn request_failed(&mut self, method: &str, words: &str, now: Instant, out: &mut Vec<Output>) {
         self.end_of_watch(now, out);
         if let State::Ready(ready) = &mut self.state {
             ready.rests = true;
         }
         let words = format!("plugin {} answered an error to {method}: {}", self.settings.path, self.shown(words));
-        out.push(Output::Troubled { words });
+        out.push(Output::RequestFailed { words });
     }
 
     /// The plugin's own words for an error, as they are shown.
@@ -414,8 +414,8 @@ impl Plugin {
     }
 
     /// No further request follows.
-    fn leave(&mut self, out: &mut Vec<Output>) {
-        self.farewell(out);
+    fn finish(&mut self, out: &mut Vec<Output>) {
+        self.shut_down(out);
         self.state = State::Stopped;
     }
 }
@@ -446,7 +446,7 @@ impl Protocol for Plugin {
             Input::Turn => self.turn(now, out),
             Input::Connected(_) => {
                 let id = self.number();
-                self.state = State::Initializing(Call { id, until: now + PATIENCE });
+                self.state = State::Initializing(Call { id, until: now + ANSWER_TIMEOUT });
                 out.push(Output::Send(PIPES, wire::init(&self.settings.config, id)));
             }
             Input::Body(_, piece) => self.take(piece, now, out),
@@ -456,7 +456,7 @@ impl Protocol for Plugin {
         }
     }
 
-    fn farewell(&mut self, out: &mut Vec<Output>) {
+    fn shut_down(&mut self, out: &mut Vec<Output>) {
         if matches!(self.state, State::Initializing(_) | State::Ready(_)) {
             let id = self.number();
             out.extend([Output::Send(PIPES, wire::close(id)), Output::Release(PIPES)]);

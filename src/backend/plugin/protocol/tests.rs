@@ -96,7 +96,7 @@ fn text(output: &Output) -> Option<String> {
         Output::NodeFailed { words, not_before: None } => Some(format!("failed: {words}")),
         Output::NodeFailed { words, .. } => Some(format!("failed for long: {words}")),
         Output::FailFast => Some("fail fast".to_owned()),
-        Output::Troubled { words } => Some(format!("troubled: {words}")),
+        Output::RequestFailed { words } => Some(format!("troubled: {words}")),
         Output::Cancel(_) => Some("cancel".to_owned()),
         Output::Release(_) => Some("release".to_owned()),
         other => Some(format!("{other:?}")),
@@ -137,7 +137,7 @@ fn a_change_while_keys_are_read_is_read_once_more() {
 }
 
 #[test]
-fn what_is_not_answered_in_time_is_started_anew() {
+fn what_is_not_answered_in_time_is_started_again() {
     let mut bench = Bench::new(false, None, Mode::Watch);
     bench.check(Input::Turn, &["connect"]);
     bench.check(Input::Connected(PIPES), &["Init 1"]);
@@ -161,7 +161,7 @@ fn one_that_answers_nothing_while_it_watches_is_read_by_interval() {
 }
 
 #[test]
-fn an_error_is_told_and_the_plugin_runs_on() {
+fn an_error_is_reported_and_the_plugin_keeps_running() {
     let mut bench = Bench::ready(true, None);
     bench.line("2 error no store", &["troubled: plugin /bin/p answered an error to Plugin.GetValues: no store"]);
     bench.check(Input::Turn, &["GetValues 3"]);
@@ -204,7 +204,7 @@ fn what_cannot_be_understood_ends_it() {
 }
 
 #[test]
-fn one_that_is_not_needed_any_more_is_said_goodbye_to() {
+fn an_unneeded_plugin_gets_the_closing_message() {
     let mut bench = Bench::ready(false, None);
     bench.line("2 {}", &["", "Close 3", "release"]);
     assert_eq!(bench.plugin.due(), None);
