@@ -22,7 +22,12 @@ pub(super) static CACHE: Schema = Schema {
             "`when-unreachable`: if no node of a store can be reached at the start, the resource is rendered from the keys of \
              its last update. `never`: it waits for the store",
         ),
-        key("after", Type::Duration, Default::Described("`10s`"), "how long it waits for the stores before that"),
+        key(
+            "after",
+            Type::Duration,
+            Default::Described("`10s`"),
+            "how long the resource waits for its stores before that",
+        ),
         key(
             "max_age",
             Type::Duration,
@@ -33,8 +38,8 @@ pub(super) static CACHE: Schema = Schema {
             "secrets",
             Type::Boolean,
             Default::Flag(false),
-            "keys of vault, and of what has `secret = true`, are written to `state_dir`, too. Without it a resource that has such \
-             keys has no cache",
+            "also writes keys of vault and of backends with `secret = true` to `state_dir`. Without it a resource with \
+             such keys has no cache",
         ),
     ]],
 };

@@ -68,8 +68,9 @@ pub(super) static RESOURCE: Schema = Schema {
             "commit",
             Type::Text,
             Default::Word("each"),
-            "`each`: the files of an update are replaced one by one, each with its check and reload, and one that fails does not \
-             hold up the others. `together`: see [Files that belong together](operation.md#files-that-belong-together). Go \
+            "`each`: the files of an update are replaced one by one, each with its check and reload, and a file that \
+             fails does not delay the others. `together`: see \
+             [Files that belong together](operation.md#files-that-belong-together). Go \
              remco has no such key",
         ),
         key(
@@ -135,7 +136,12 @@ pub(super) static GUARD: Schema = Schema {
     path: "resource.guard",
     title: "`guard`",
     groups: &[&[
-        key("min_keys", Type::Integer(Unit::Plain), Default::Number(0), "an update needs at least so many keys"),
+        key(
+            "min_keys",
+            Type::Integer(Unit::Plain),
+            Default::Number(0),
+            "the smallest number of keys that an update needs",
+        ),
         key(
             "max_delete_percent",
             Type::Integer(Unit::Plain),

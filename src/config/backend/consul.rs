@@ -87,11 +87,11 @@ pub(in crate::config) static CONSUL: Schema = Schema {
                 "wait",
                 Type::Decimal(Unit::Seconds),
                 Default::Number(300),
-                "how long the server lets a request wait for a change, give or take a tenth; it is asked again then. Consul \
-                 takes 600 at most",
+                "how long the server lets a request wait for a change, varied by a tenth; then the request is repeated. \
+                 Consul takes 600 at most",
             ),
             watch_deadline(
-                "where all waits of a node were silent for this time, the node is asked whether its cluster has a leader; if \
+                "after this time without an answer to a wait, the node is asked whether its cluster has a leader; if \
                  it does not answer, the next node is used",
             ),
         ],

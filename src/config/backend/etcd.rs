@@ -86,7 +86,7 @@ pub(in crate::config) static ETCD: Schema = Schema {
             USERNAME_FILE,
             PASSWORD_FILE,
             watch_deadline(
-                "a watch that was silent for this time has its node probed. With `version = 2` the node is also probed \
+                "the node of a watch is probed after this time without data. With `version = 2` the node is also probed \
                  while its waits return changes, and waits of this age are renewed if the store has changed",
             ),
         ],

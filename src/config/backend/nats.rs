@@ -85,7 +85,7 @@ pub(in crate::config) static NATS: Schema = Schema {
             ),
             watch_deadline(
                 "the server sends a heartbeat after a third of this time without changes; if nothing came for this time, \
-                 the bucket is read and watched anew",
+                 the bucket is read and watched again",
             ),
         ],
         TLS,

@@ -60,7 +60,7 @@ pub(in crate::config) static REDIS: Schema = Schema {
             PASSWORD_FILE,
             watch_deadline(
                 "a watch that was silent for this time is probed by a `PING` on both connections; if the server does not \
-                 answer, both are made anew and the keys are read again",
+                 answer, both are opened again and the keys are read again",
             ),
         ],
         TLS,

@@ -69,11 +69,12 @@ pub(in crate::config) static ZOOKEEPER: Schema = Schema {
                 "session_timeout",
                 Type::Decimal(Unit::Seconds),
                 Default::Number(10),
-                "how long the servers keep the session while they hear nothing; they may choose another time. A ping is sent \
-                 after a third of it",
+                "how long the servers keep the session without a message from remco; they may choose another time. \
+                 A ping is sent after a third of it",
             ),
             watch_deadline(
-                "a ping is sent once nothing was sent for this time, or for a third of the session's timeout if that is less",
+                "a ping is sent after this time without a request, or after a third of the session's timeout if that \
+                 is less",
             ),
         ],
         TLS,
