@@ -8,8 +8,10 @@ mod cache;
 mod command;
 mod document;
 mod duration;
+mod exec;
 mod expand;
 mod finding;
+mod guard;
 mod mode;
 pub mod model;
 pub mod plain;
@@ -21,6 +23,7 @@ mod secret;
 mod signal;
 mod source;
 mod telemetry;
+mod template;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -64,10 +67,10 @@ const SCHEMAS: &[&Schema] = &[
     &MAIN,
     &top::LIMITS,
     &RESOURCE,
-    &resource::TEMPLATE,
-    &resource::EXEC,
+    &template::TEMPLATE,
+    &exec::EXEC,
     &resource::SETTLE,
-    &resource::GUARD,
+    &guard::GUARD,
     &cache::CACHE,
     &backend::BACKENDS,
     &backend::etcd::ETCD,
@@ -227,8 +230,8 @@ impl Load<'_> {
             }
         }
         if report.is_thorough {
-            lacking(report, self.source, &parsed);
-            lacking_for_own_files(report, self.source, &reader, &own);
+            warn_missing(report, self.source, &parsed);
+            warn_missing_for_own_files(report, self.source, &reader, &own);
         }
         if parsed.is_empty() && !reader.has("resource") {
             let message = "no resource is configured, so nothing is rendered: add `[[resource]]`, or an `include_dir`";
@@ -445,7 +448,7 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed], has_state_dir: bo
 }
 
 /// Warns of a `dst` that cannot be written, and of programs that are not there.
-fn lacking(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
+fn warn_missing(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
             if let Some(obstacle) = source.obstacle(&template.dst, template.make_directories, template.in_place) {
@@ -462,7 +465,7 @@ fn lacking(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
 
 /// Warns of files of remco itself that cannot be written, of a `state_dir` that cannot be used, and of a socket for Prometheus
 /// that cannot be made.
-fn lacking_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[Own<'_>]) {
+fn warn_missing_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[Own<'_>]) {
     let files = own.iter().filter_map(|(key, _, found)| found.as_ref().map(|found| (*key, found.span, found.value)));
     let socket = telemetry::socket(reader.table("telemetry").as_ref());
     for (key, span, path) in files.chain(socket.map(|found| ("the socket of `addr`", found.span, found.value))) {

@@ -6,6 +6,10 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::reader::Found;
+use super::report::{Report, quoted};
+use super::source::Shell;
+
 /// The part of a command that needs a shell, for messages: "`|`", "the builtin `cd`".
 pub type NeedsShell = String;
 
@@ -93,6 +97,21 @@ pub fn first_program(command: &[u8]) -> Option<OsString> {
     let end = command.iter().position(|byte| b";|&<>\n".contains(byte)).unwrap_or(command.len());
     let first = words(&command[..end]).ok()?.into_iter().next()?;
     (!OFTEN_BUILT_IN.contains(&first.as_bytes())).then_some(first)
+}
+
+/// Notes the program of a command, and reports a command that cannot be run where there is no shell.
+pub(super) fn check(report: &Report, key: &str, found: &Found<&str>, command: &[u8], shell: Shell) {
+    report.note_program(found.span, || first_program(command));
+    if shell == Shell::Missing
+        && let Err(what) = words(command)
+    {
+        report.error(found.span, needs_shell(key, &what));
+    }
+}
+
+/// The message about a command that cannot be run where there is no shell.
+pub(super) fn needs_shell(key: &str, what: &str) -> String {
+    format!("{} needs a shell for {what}, and there is no /bin/sh here: write it without, or add a shell", quoted(key))
 }
 
 /// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and the like exist as programs too.

@@ -320,6 +320,11 @@ impl<'a> Reader<'a> {
         self.seconds(name).map_or_else(|| self.default_seconds(name), |found| found.value)
     }
 
+    /// The timeout of a command in whole seconds, or its default. `None`: it is 0, and there is no timeout.
+    pub fn timeout(&self, name: &str) -> Option<Duration> {
+        Some(self.seconds_or_default(name)).filter(|timeout| !timeout.is_zero())
+    }
+
     /// The default of a number of seconds.
     pub fn default_seconds(&self, name: &str) -> Duration {
         Duration::from_secs(self.number(name).into())
