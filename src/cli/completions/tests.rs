@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{FLAGS, Flag, Takes};
+use super::flags::{FLAGS, Flag, Takes};
 
 #[test]
 fn completions_are_those_of_the_flags() {
