@@ -86,7 +86,7 @@ pub(crate) fn compile(
     Ok(Program { sources, nodes, units, starts, unknown })
 }
 
-struct Lowering<'a> {
+pub(super) struct Lowering<'a> {
     library: &'a Library,
     world: &'a dyn World,
     /// What the compiled files take.
@@ -94,7 +94,7 @@ struct Lowering<'a> {
     /// Knows the callables that the source of upon asks for.
     engine: &'a upon::Engine<'static>,
     role: Role,
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
     nodes: Vec<Node>,
     /// The node that was lowered last to be run, and how long the source of upon was then: while neither has grown, the
     /// next node continues its line.
@@ -109,7 +109,7 @@ struct Lowering<'a> {
     exports: HashMap<PathBuf, Exports>,
     /// Each include by a fixed name: the source it stands in (or that extends what it stands in), its tag, and the source
     /// it names.
-    includes: Vec<(usize, Span, usize)>,
+    pub(super) includes: Vec<(usize, Span, usize)>,
     variables: Vec<Use>,
     bound: HashSet<Name>,
 }
@@ -174,7 +174,7 @@ impl Lowering<'_> {
         resolve(&self.sources[tag.file as usize].path, name).map_err(|message| self.error(named, message))
     }
 
-    fn error(&self, what: Span, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, what: Span, message: impl Into<String>) -> Error {
         self.reached(what.file as usize, self.sources[what.file as usize].error(what, message))
     }
 
@@ -530,71 +530,6 @@ impl Lowering<'_> {
         }
         self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, family)
     }
-}
-
-/// Circles.
-impl Lowering<'_> {
-    /// A file that includes itself by a fixed name, over others or not, would never end.
-    fn refuse_cycles(&self) -> Result<(), Error> {
-        let mut included: Vec<Vec<(Span, usize)>> = vec![Vec::new(); self.sources.len()];
-        for (includer, tag, file) in &self.includes {
-            included[*includer].push((*tag, *file));
-        }
-        let mut seen = vec![Seen::Not; self.sources.len()];
-        for file in 0..self.sources.len() {
-            self.look_through(file, &included, &mut seen)?;
-        }
-        Ok(())
-    }
-
-    /// Looks through a file and what it includes.
-    fn look_through(&self, first: usize, included: &[Vec<(Span, usize)>], seen: &mut [Seen]) -> Result<(), Error> {
-        if !matches!(seen[first], Seen::Not) {
-            return Ok(());
-        }
-        // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
-        // levels found below it.
-        let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
-        while let Some((file, at, levels)) = open.pop() {
-            let Some((tag, next)) = included[file].get(at).copied() else {
-                seen[file] = Seen::Done(levels);
-                if let Some((_, _, above)) = open.last_mut() {
-                    *above = levels.saturating_add(1).max(*above);
-                }
-                continue;
-            };
-            seen[file] = Seen::Open;
-            open.push((file, at + 1, levels));
-            let fail = |message: String| Err(self.error(tag, message));
-            let below = match seen[next] {
-                Seen::Not => 0,
-                Seen::Done(below) => below,
-                Seen::Open => {
-                    let start = open.iter().position(|(file, ..)| *file == next).unwrap_or_default();
-                    let files = open[start..].iter().map(|(file, ..)| *file).chain([next]);
-                    let names: Vec<_> = files.map(|file| self.sources[file].path.display().to_string()).collect();
-                    return fail(format!("files include each other: {}", names.join(" > ")));
-                }
-            };
-            if open.len() + below >= NESTING {
-                return fail(format!("files are included too deeply, {NESTING} levels are the limit"));
-            }
-            match seen[next] {
-                Seen::Not => open.push((next, 0, 0)),
-                _ => _ = open.last_mut().map(|(_, _, levels)| *levels = (*levels).max(below + 1)),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How far a file is looked through.
-#[derive(Clone, Copy)]
-enum Seen {
-    Not,
-    Open,
-    /// With so many levels of files below it.
-    Done(usize),
 }
 
 /// What a statement takes by itself, in bytes.

@@ -4,6 +4,7 @@
 //! list, so a loop is lowered to two of upon's (`bursts` and `times`).
 
 pub(crate) mod computed;
+mod cycles;
 pub(crate) mod library;
 pub(crate) mod lower;
 pub(crate) mod program;
