@@ -66,13 +66,13 @@ impl Render {
 
     /// The output of a called unit.
     fn captured(&self, program: &Rc<Program>, unit: usize, call: Span) -> Outcome<Bytes> {
-        self.pass("called from", call);
+        self.push_frame("called from", call);
         self.descend(UNIT)?;
         let start = self.mark();
         self.unit(program, unit)?;
         let text = self.take(start)?;
         self.ascend(UNIT);
-        self.back();
+        self.pop_frame();
         Ok(text)
     }
 }
@@ -142,7 +142,7 @@ impl Object for BlockInfo {
             ("Super", []) => Some(current(|render| match render.super_(self) {
                 Ok(text) => Ok(Value::Str(text)),
                 // An error inside has its own place; this one is not shown.
-                Err(stop) => Err(render.word(stop)),
+                Err(stop) => Err(render.message(stop)),
             })),
             ("Super", _) => Some(Err(format!("takes 0 arguments, {} given", args.len()))),
             _ => None,

@@ -10,22 +10,17 @@ use std::io;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use crate::number;
 use crate::store::Bytes;
 use crate::template::builtin::env::Env;
-use crate::template::builtin::layout;
-use crate::template::builtin::lorem::{Lorem, Order};
-use crate::template::compile::computed::Failure;
-use crate::template::compile::library::{Library, resolve};
-use crate::template::compile::program::{ForNode, IncludeNode, Node, NodeKind, Place, Program, Slot};
+use crate::template::compile::library::Library;
+use crate::template::compile::program::{ForNode, Node, NodeKind, Place, Program, Slot};
 use crate::template::limits::NESTING;
-use crate::template::reads::Question;
 use crate::template::run::kept;
 use crate::template::run::loops::{LoopInfo, Memory, OpenLoop};
-use crate::template::run::scope::{NameQuery, Scopes, Visibility};
-use crate::template::run::spaceless::spaceless;
+use crate::template::run::scope::{NameQuery, Scopes};
+use crate::template::run::stacks::{Frame, Stacks};
 use crate::template::source::{Error, Span};
-use crate::template::syntax::ast::{Access, Clock, Escape, Expr, FilterCall, Pairs, Path, Printed, Step, WidthRatio};
+use crate::template::syntax::ast::{Access, Escape, Expr, Path, Printed, Step};
 use crate::template::syntax::names::Name;
 use crate::template::value::bounded::Text;
 use crate::template::value::meter::{Hold, STEP, raised_by};
@@ -67,7 +62,7 @@ const INCLUDES: usize = NESTING * (NESTING + 1);
 pub(crate) const UNIT: usize = 8;
 
 /// What a level of parsing takes of them.
-const PARSING: usize = DEPTH / NESTING;
+pub(super) const PARSING: usize = DEPTH / NESTING;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Render>>> = const { RefCell::new(None) };
@@ -102,12 +97,8 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
         library: library.clone(),
         program: RefCell::new(program.clone()),
         scopes: RefCell::new(Scopes::new()),
-        loops: RefCell::new(Vec::new()),
-        chosen: RefCell::new(Vec::new()),
-        escapes: RefCell::new(Vec::new()),
-        captures: RefCell::new(Vec::new()),
+        open: RefCell::default(),
         memory: RefCell::new(HashMap::new()),
-        trail: RefCell::new(Vec::new()),
         out: RefCell::new(Text::result(&env.meter)),
         variables: RefCell::new(env.meter.hold()),
         failure: RefCell::new(None),
@@ -122,7 +113,7 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     library.keep_reads(render.env.store.take());
     match result {
         Ok(()) => Ok(render.out.replace(Text::result(&render.env.meter)).into_vec()),
-        Err(Stop::Told) => Err(render.failure.take().expect("an error is kept before it is told")),
+        Err(Stop::Reported) => Err(render.failure.take().expect("an error is kept before it is told")),
         Err(Stop::At(what, message)) => Err(program.error(what, message)),
     }
 }
@@ -134,35 +125,20 @@ pub(crate) struct Render {
     /// The program whose node numbers upon counts in at the moment.
     pub program: RefCell<Rc<Program>>,
     pub scopes: RefCell<Scopes>,
-    /// The loops that are open, innermost last.
-    loops: RefCell<Vec<OpenLoop>>,
-    /// Which branches are taken of the `if`s that are open.
-    chosen: RefCell<Vec<usize>>,
-    /// What `autoescape` was before those that are open.
-    escapes: RefCell<Vec<Escape>>,
-    /// Where the texts begin in the result that are to be taken out of it again.
-    captures: RefCell<Vec<usize>>,
+    pub(super) open: RefCell<Stacks>,
     pub memory: RefCell<HashMap<Slot, Memory>>,
-    /// The includes and calls that are open, for errors.
-    trail: RefCell<Vec<Passed>>,
     /// The result so far.
-    out: RefCell<Text>,
+    pub(super) out: RefCell<Text>,
     /// What the variables take that are set.
     variables: RefCell<Hold>,
     /// Why upon was told to stop; it only carries text.
-    failure: RefCell<Option<Error>>,
+    pub(super) failure: RefCell<Option<Error>>,
     /// Where the node stands that ran last, in the program at hand: the nearest place there is for what goes wrong in
     /// text. While a method of a value runs, where it is called.
     pub tag: Cell<Span>,
     /// Whether calls were nested too deeply: nothing goes on then.
-    over: Cell<bool>,
+    pub(super) over: Cell<bool>,
     pub depth: Cell<usize>,
-}
-
-struct Passed {
-    how: &'static str,
-    program: Rc<Program>,
-    from: Span,
 }
 
 /// Why evaluating stops.
@@ -170,7 +146,7 @@ pub(crate) enum Stop {
     /// For this reason, which is to be told with its place.
     At(Span, String),
     /// For a reason that [`Render::failure`] holds.
-    Told,
+    Reported,
 }
 
 pub(crate) type Outcome<T> = Result<T, Stop>;
@@ -199,9 +175,9 @@ impl Render {
             .to_writer(io::sink())
             .map_err(|error| {
                 if self.failure.borrow().is_none() {
-                    self.keep(Stop::At(self.tag.get(), error.to_string()));
+                    self.report_stop(Stop::At(self.tag.get(), error.to_string()));
                 }
-                Stop::Told
+                Stop::Reported
             });
         self.program.replace(outer);
         self.tag.set(tag);
@@ -212,7 +188,7 @@ impl Render {
     fn at_node<T>(&self, number: &upon::Value, call: impl FnOnce(&Node) -> Outcome<T>) -> Result<T, String> {
         let program = self.program.borrow().clone();
         let node = &numbered(&program, number)?[0];
-        self.word_of(self.reach(node).and_then(|()| call(node)))
+        self.to_text(self.reach(node).and_then(|()| call(node)))
     }
 
     /// Runs a node and those that continue its line.
@@ -221,7 +197,7 @@ impl Render {
         for node in numbered(&program, number)? {
             // Text is no step, and no place that errors are told with.
             let reached = if let NodeKind::Source = node.kind { Ok(()) } else { self.reach(node) };
-            self.word_of(reached.and_then(|()| self.run(&program, node)))?;
+            self.to_text(reached.and_then(|()| self.run(&program, node)))?;
             if node.place == Place::EndOfLine {
                 break;
             }
@@ -235,35 +211,35 @@ impl Render {
         self.charge(STEP, node.tag)
     }
 
-    fn word_of<T>(&self, result: Outcome<T>) -> Result<T, String> {
+    fn to_text<T>(&self, result: Outcome<T>) -> Result<T, String> {
         result.map_err(|stop| {
-            self.keep(stop);
+            self.report_stop(stop);
             "stopped".to_owned()
         })
     }
 
-    fn keep(&self, stop: Stop) {
+    fn report_stop(&self, stop: Stop) {
         let Stop::At(what, message) = stop else { return };
         let error = self.program.borrow().error(what, message);
-        self.tell(error);
+        self.report(error);
     }
 
     /// Keeps an error, with how one got to its place. The first one counts: others only follow from it.
-    fn tell(&self, mut error: Error) {
+    pub(super) fn report(&self, mut error: Error) {
         if self.failure.borrow().is_some() {
             return;
         }
-        for passed in self.trail.borrow().iter().rev() {
-            error = error.reached(passed.how, passed.program.source(passed.from), passed.from);
+        for frame in self.open.borrow().frames.iter().rev() {
+            error = error.reached(frame.how, frame.program.source(frame.from), frame.from);
         }
         self.failure.replace(Some(error));
     }
 
     /// Why evaluating stopped, for those who can pass on text only.
-    pub fn word(&self, stop: Stop) -> String {
+    pub fn message(&self, stop: Stop) -> String {
         match stop {
             Stop::At(_, message) => message,
-            Stop::Told => "stopped".to_owned(),
+            Stop::Reported => "stopped".to_owned(),
         }
     }
 
@@ -272,8 +248,8 @@ impl Render {
         let outer = self.program.replace(program.clone());
         let outer_tag = self.tag.replace(tag);
         let result = call().map_err(|stop| {
-            self.keep(stop);
-            Stop::Told
+            self.report_stop(stop);
+            Stop::Reported
         });
         self.program.replace(outer);
         self.tag.set(outer_tag);
@@ -286,7 +262,7 @@ impl Render {
     }
 
     /// Appends to the result.
-    fn print(&self, text: &[u8]) -> Result<(), String> {
+    pub(super) fn print(&self, text: &[u8]) -> Result<(), String> {
         let mut out = self.out.borrow_mut();
         let most = self.env.meter.limits().output;
         if text.len() > most.saturating_sub(out.len()) {
@@ -367,14 +343,14 @@ impl Render {
     fn test(&self, node: &Node) -> Outcome<bool> {
         match &node.kind {
             NodeKind::Test(expr) => Ok(self.eval(expr)?.truthy()),
-            NodeKind::Chosen(branch) => Ok(self.chosen.borrow().last() == Some(branch)),
-            NodeKind::Empty => Ok(self.loops.borrow().last().is_none_or(|open| open.round == 0)),
+            NodeKind::Chosen(branch) => Ok(self.open.borrow().branches.last() == Some(branch)),
+            NodeKind::Empty => Ok(self.open.borrow().loops.last().is_none_or(|open| open.round == 0)),
             NodeKind::Watch(watched, slot) => self.watch(watched, *slot, node.tag),
             _ => Ok(false),
         }
     }
 
-    fn print_text(&self, text: &[u8]) -> Outcome<()> {
+    pub(super) fn print_text(&self, text: &[u8]) -> Outcome<()> {
         self.print(text).map_err(|message| Stop::At(self.tag.get(), message))
     }
 
@@ -404,7 +380,7 @@ impl Render {
     }
 
     fn end_choose(&self) -> Outcome<()> {
-        self.chosen.borrow_mut().pop();
+        self.open.borrow_mut().branches.pop();
         Ok(())
     }
 
@@ -418,7 +394,7 @@ impl Render {
                 break;
             }
         }
-        self.chosen.borrow_mut().push(chosen);
+        self.open.borrow_mut().branches.push(chosen);
         Ok(())
     }
 }
@@ -439,20 +415,20 @@ impl Render {
         let rows = rows.map_err(|message| Stop::At(for_.iterated_span, message))?;
         let rounds = rows.as_ref().map_or(0, Rows::len);
         info.count.set(rounds);
-        self.loops.borrow_mut().push(OpenLoop { rows, round: 0, info });
+        self.open.borrow_mut().loops.push(OpenLoop { rows, round: 0, info });
         Ok(rounds)
     }
 
     /// Of the loop that was opened last.
     fn rounds_left(&self) -> usize {
-        let loops = self.loops.borrow();
+        let stacks = self.open.borrow();
         let of = |open: &OpenLoop| open.rows.as_ref().map_or(0, Rows::len).saturating_sub(open.round);
-        loops.last().map_or(0, of)
+        stacks.loops.last().map_or(0, of)
     }
 
     fn begin_round(&self, for_: &ForNode) -> Outcome<()> {
-        let mut loops = self.loops.borrow_mut();
-        let Some(OpenLoop { rows: Some(rows), round, info }) = loops.last_mut() else { return Ok(()) };
+        let mut stacks = self.open.borrow_mut();
+        let Some(OpenLoop { rows: Some(rows), round, info }) = stacks.loops.last_mut() else { return Ok(()) };
         let Some((key, value)) = rows.row(*round) else { return Ok(()) };
         info.begin(rows.number(*round));
         *round += 1;
@@ -466,7 +442,7 @@ impl Render {
     }
 
     fn end_loop(&self) -> Outcome<()> {
-        self.loops.borrow_mut().pop();
+        self.open.borrow_mut().loops.pop();
         self.scopes.borrow_mut().close();
         Ok(())
     }
@@ -487,100 +463,8 @@ fn text_at<'s>(scopes: &'s Scopes, path: &Path) -> Option<&'s Bytes> {
     }
 }
 
-/// What was open at a moment, to come back to.
-struct Opened {
-    scopes: usize,
-    loops: usize,
-    chosen: usize,
-    escapes: usize,
-    captures: usize,
-    trail: usize,
-    out: usize,
-    depth: usize,
-    tag: Span,
-    program: Rc<Program>,
-}
-
+/// Depth, and the way to a place.
 impl Render {
-    /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
-    /// since the program ends, fails in any case.
-    pub(crate) fn tried<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
-        let before = Opened {
-            scopes: self.scopes.borrow().innermost(),
-            loops: self.loops.borrow().len(),
-            chosen: self.chosen.borrow().len(),
-            escapes: self.escapes.borrow().len(),
-            captures: self.captures.borrow().len(),
-            trail: self.trail.borrow().len(),
-            out: self.mark(),
-            depth: self.depth.get(),
-            tag: self.tag.get(),
-            program: self.program.borrow().clone(),
-        };
-        match run() {
-            Ok(done) => Ok(Some(done)),
-            Err(stop) if self.over.get() || self.env.meter.has_ended() => Err(stop),
-            Err(_) => {
-                self.failure.replace(None);
-                self.scopes.borrow_mut().close_down_to(before.scopes);
-                self.loops.borrow_mut().truncate(before.loops);
-                self.chosen.borrow_mut().truncate(before.chosen);
-                self.escapes.borrow_mut().truncate(before.escapes);
-                self.captures.borrow_mut().truncate(before.captures);
-                self.trail.borrow_mut().truncate(before.trail);
-                self.out.borrow_mut().split_off(before.out);
-                self.depth.set(before.depth);
-                self.tag.set(before.tag);
-                self.program.replace(before.program);
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Scopes and files.
-impl Render {
-    fn pairs(&self, pairs: &Pairs) -> Outcome<Vec<(Name, Value)>> {
-        pairs.iter().map(|(name, expr)| Ok((*name, self.eval_kept(expr)?))).collect()
-    }
-
-    pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
-        let mut scopes = self.scopes.borrow_mut();
-        for (name, value) in values {
-            scopes.set(name, value);
-        }
-    }
-
-    fn with(&self, pairs: &Pairs) -> Outcome<()> {
-        let values = self.pairs(pairs)?;
-        self.scopes.borrow_mut().open_child();
-        self.set_all(values);
-        self.hold_variables()
-    }
-
-    fn end_with(&self) -> Outcome<()> {
-        self.scopes.borrow_mut().close();
-        Ok(())
-    }
-
-    fn enter(&self, tag: Span, pairs: &Pairs, only: bool) -> Outcome<()> {
-        let values = self.pairs(pairs)?;
-        {
-            let mut scopes = self.scopes.borrow_mut();
-            let outer = scopes.innermost();
-            scopes.open(if only { Visibility::Nothing } else { Visibility::AsFile(outer) });
-        }
-        self.set_all(values);
-        self.pass("included from", tag);
-        self.hold_variables()
-    }
-
-    fn leave(&self) -> Outcome<()> {
-        self.back();
-        self.scopes.borrow_mut().close();
-        Ok(())
-    }
-
     /// Goes deeper into expressions, calls or files that are found when the template runs. (No closure here: it would
     /// double the stack that a level takes.)
     pub fn descend(&self, levels: usize) -> Outcome<()> {
@@ -599,142 +483,14 @@ impl Render {
         self.depth.set(self.depth.get() - levels);
     }
 
-    /// Ends what [`Render::pass`] began.
-    pub fn back(&self) {
-        self.trail.borrow_mut().pop();
+    /// Ends what [`Render::push_frame`] began.
+    pub fn pop_frame(&self) {
+        self.open.borrow_mut().frames.pop();
     }
 
     /// From here on errors tell that one passed here.
-    pub fn pass(&self, how: &'static str, from: Span) {
+    pub fn push_frame(&self, how: &'static str, from: Span) {
         let program = self.program.borrow().clone();
-        self.trail.borrow_mut().push(Passed { how, program, from });
-    }
-
-    fn include(&self, tag: Span, include: &IncludeNode) -> Outcome<()> {
-        let at_file = |message| Stop::At(include.file_span, message);
-        let name = self.eval(&include.file)?.text();
-        let path = resolve(&self.program.borrow().source(tag).path, &name)
-            .map_err(|message| at_file(format!("{message}; one that is written out stands in quotes")))?;
-        let open = self.depth.get() / PARSING;
-        let program = match self.library.computed(&self.env, &path, include.need, open, &ENGINE) {
-            Ok(Some(program)) => program,
-            Ok(None) => return Ok(()),
-            Err(Failure::Read(message)) => return Err(at_file(message)),
-            Err(Failure::Compile(error)) => {
-                self.pass("included from", tag);
-                self.tell(error);
-                return Err(Stop::Told);
-            }
-        };
-        self.enter(tag, &include.pairs, include.only)?;
-        self.descend(UNIT)?;
-        self.unit(&program, 0)?;
-        self.ascend(UNIT);
-        self.leave()
-    }
-}
-
-/// Tags that stand alone.
-impl Render {
-    fn capture(&self) -> Outcome<()> {
-        let start = self.mark();
-        self.captures.borrow_mut().push(start);
-        Ok(())
-    }
-
-    fn end_capture(&self) -> Outcome<Bytes> {
-        let start = self.captures.borrow_mut().pop();
-        self.take(start.unwrap_or(usize::MAX))
-    }
-
-    fn end_filter(&self, filters: &[FilterCall]) -> Outcome<()> {
-        let value = self.apply(Value::Str(self.end_capture()?), filters)?;
-        self.print_value(&value)
-    }
-
-    fn end_spaceless(&self) -> Outcome<()> {
-        let text = self.end_capture()?;
-        let _held = self.env.meter.room_for(text.len()).map_err(|message| Stop::At(self.tag.get(), message))?;
-        self.print_text(&spaceless(&text))
-    }
-
-    fn end_changed(&self, slot: Slot) -> Outcome<()> {
-        let text = self.end_capture()?;
-        self.charge(text.len(), self.tag.get())?;
-        if self.changed(&text, slot) { self.print_text(&text) } else { Ok(()) }
-    }
-
-    fn autoescape(&self, escape: Escape) -> Outcome<()> {
-        let before = self.scopes.borrow_mut().set_escape(escape);
-        self.escapes.borrow_mut().push(before);
-        Ok(())
-    }
-
-    fn end_autoescape(&self) -> Outcome<()> {
-        let before = self.escapes.borrow_mut().pop().unwrap_or(Escape::Off);
-        self.scopes.borrow_mut().set_escape(before);
-        Ok(())
-    }
-
-    fn first_of(&self, values: &[Printed]) -> Outcome<()> {
-        for printed in values {
-            let value = self.eval(&printed.value)?;
-            if value.truthy() {
-                let escape = !printed.safe && self.scopes.borrow().escape() == Escape::On;
-                return if escape { self.print_escaped(&value) } else { self.print_value(&value) };
-            }
-        }
-        Ok(())
-    }
-
-    /// Rounds up after adding a half, so mostly one too much: as recorded.
-    fn width_ratio(&self, ratio: &WidthRatio) -> Outcome<()> {
-        let value = self.eval(&ratio.value)?.float();
-        let most = self.eval(&ratio.most)?.float();
-        let width = self.eval(&ratio.width)?.float();
-        let value = Value::integer(number::truncate((value / most * width + 0.5).ceil()));
-        match ratio.name {
-            Some(name) => self.scopes.borrow_mut().set(name, value),
-            None => self.print_value(&value)?,
-        }
-        Ok(())
-    }
-
-    fn time(&self, clock: Clock, layout: &[u8]) -> Outcome<()> {
-        let (unix, nanos, offset, zone) = match clock {
-            Clock::Now => {
-                let (unix, nanos) = self.env.machine(Question::Time).now();
-                let (offset, zone) = self.env.machine(Question::Time).zone(unix);
-                (unix, nanos, offset, zone)
-            }
-            // 2014-02-05 18:31:45
-            Clock::Fake => (1_391_625_105, 0, 0, "UTC".to_owned()),
-        };
-        self.print_text(&layout::Time { unix, nanos, offset, zone: &zone }.format(layout))
-    }
-
-    fn lorem(&self, lorem: &Lorem) -> Outcome<()> {
-        let units = lorem.unit.split();
-        let (between, before, behind) = lorem.unit.marks();
-        let many = units.len() as u64;
-        for number in 0..lorem.count {
-            self.charge(STEP, self.tag.get())?;
-            let at = match lorem.order {
-                Order::Text => number % many,
-                Order::Random => self.env.machine(Question::Random).random(many),
-            };
-            let unit = units[usize::try_from(at).expect("it is below the number of units")];
-            let between = if number == 0 { "" } else { between };
-            for text in [between, before, unit, behind] {
-                self.print_text(text.as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print_escaped(&self, value: &Value) -> Outcome<()> {
-        // One of the user's has its place here too, as in the original.
-        let Some(escape) = self.library.scripts.lookup("escape") else { return self.print_value(value) };
-        self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
+        self.open.borrow_mut().frames.push(Frame { how, program, from });
     }
 }

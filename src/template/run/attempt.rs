@@ -1,0 +1,47 @@
+//! A part of a render whose failure does not end the render. Decides nothing about what is shown instead.
+
+use std::rc::Rc;
+
+use crate::template::compile::program::Program;
+use crate::template::run::render::{Outcome, Render};
+use crate::template::run::stacks::Heights;
+use crate::template::source::Span;
+
+/// What was open at a moment, to come back to.
+struct Opened {
+    scopes: usize,
+    stacks: Heights,
+    out: usize,
+    depth: usize,
+    tag: Span,
+    program: Rc<Program>,
+}
+
+impl Render {
+    /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
+    /// since the program ends, fails in any case.
+    pub(crate) fn tried<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
+        let before = Opened {
+            scopes: self.scopes.borrow().innermost(),
+            stacks: self.open.borrow().heights(),
+            out: self.mark(),
+            depth: self.depth.get(),
+            tag: self.tag.get(),
+            program: self.program.borrow().clone(),
+        };
+        match run() {
+            Ok(done) => Ok(Some(done)),
+            Err(stop) if self.over.get() || self.env.meter.has_ended() => Err(stop),
+            Err(_) => {
+                self.failure.replace(None);
+                self.scopes.borrow_mut().close_down_to(before.scopes);
+                self.open.borrow_mut().truncate(before.stacks);
+                self.out.borrow_mut().split_off(before.out);
+                self.depth.set(before.depth);
+                self.tag.set(before.tag);
+                self.program.replace(before.program);
+                Ok(None)
+            }
+        }
+    }
+}
