@@ -15,7 +15,7 @@ use self::given::Given;
 use crate::config::{LogFormat, LogLevel, Mode, Strictness};
 
 pub use self::flags::help;
-pub use self::given::in_time;
+pub use self::given::check_splay;
 
 /// What the program is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,7 +97,7 @@ pub fn text(resources: &[Resource<'_>]) -> String {
             continue;
         }
         for (title, unread) in
-            [("not read", keys.unread(State::Unread)), ("read as a part of names", keys.unread(State::Name))]
+            [("not read", keys.in_state(State::Unread)), ("read as a part of names", keys.in_state(State::Name))]
         {
             if !unread.is_empty() {
                 out.push_str(&format!("{title}\n"));
@@ -140,7 +140,7 @@ pub fn as_json(resources: &[Resource<'_>]) -> Value {
             Value::from(object)
         });
         let unread = |state| {
-            keys.unread(state).into_iter().map(|(backend, part)| {
+            keys.in_state(state).into_iter().map(|(backend, part)| {
                 let mut object = part_json(&part);
                 object.insert("backend".to_owned(), backend.into());
                 Value::from(object)
@@ -246,7 +246,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys in a state, by backend.
-    fn unread(&self, state: State) -> Vec<(&'a str, Part<'a>)> {
+    fn in_state(&self, state: State) -> Vec<(&'a str, Part<'a>)> {
         let mut all = Vec::new();
         for (layer, backend) in self.resource.backends.iter().enumerate() {
             let own = |key: &&&'a Bytes| self.resource.store.layers_of(key).last() == Some(layer);

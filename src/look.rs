@@ -305,7 +305,7 @@ impl Run {
         let mut out = String::new();
         for seen in &self.seen {
             let names = &self.resources[seen.resource];
-            let failed = if is_good(seen) { "" } else { ": failed" };
+            let failed = if has_succeeded(seen) { "" } else { ": failed" };
             out.push_str(&format!("# {}{failed}\n", printable(&names.resource)));
             for Key { key, value, backend, also_in } in names.keys(seen) {
                 let value = value.map_or_else(|| SECRET.to_owned(), on_one_line);
@@ -327,7 +327,7 @@ impl Run {
             .map(|seen| {
                 let names = &self.resources[seen.resource];
                 let keys: Vec<_> = names.keys(seen).map(Key::into_json).collect();
-                serde_json::json!({ "name": names.resource, "failed": !is_good(seen), "keys": keys })
+                serde_json::json!({ "name": names.resource, "failed": !has_succeeded(seen), "keys": keys })
             })
             .collect();
         format!("{:#}\n", serde_json::json!({ "resources": resources })).into_bytes()
@@ -347,11 +347,11 @@ impl Run {
     }
 
     fn has_failed(&self) -> bool {
-        !self.seen.iter().all(is_good)
+        !self.seen.iter().all(has_succeeded)
     }
 }
 
-fn is_good(seen: &Seen) -> bool {
+fn has_succeeded(seen: &Seen) -> bool {
     seen.verdict == Some(Verdict::Succeeded)
 }
 
@@ -392,7 +392,7 @@ impl Names {
         });
         explain::Resource {
             name: &self.resource,
-            has_failed: !is_good(seen),
+            has_failed: !has_succeeded(seen),
             templates: self.templates.iter().zip(&seen.templates).map(template).collect(),
             backends: backends.collect(),
             store: &seen.store,

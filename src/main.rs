@@ -274,7 +274,7 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     config.log_format = options.log_format.unwrap_or(config.log_format);
     if let Some(timeout) = options.timeout {
         let refused = |report| Refused { headline: INVALID, report, code: USAGE };
-        cli::in_time(options.splay.unwrap_or(config.splay), timeout).map_err(refused)?;
+        cli::check_splay(options.splay.unwrap_or(config.splay), timeout).map_err(refused)?;
     }
     let (scripts, broken) = scripts(&config);
     if !broken.is_empty() {
@@ -343,7 +343,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
             if let Some(name) = missing {
                 say(&format!("remco: the running remco has no resource `{name}` yet: reload it\n"));
             }
-            print(text.as_bytes(), u8::from(missing.is_some() || !status.is_well()))
+            print(text.as_bytes(), u8::from(missing.is_some() || !status.is_healthy()))
         }
         Err(why) => not_running(&format!("failed to read the status file `{shown}`: {why}")),
     }

@@ -13,7 +13,7 @@ pub struct Change<'a> {
     /// The absolute path, without links.
     pub path: &'a Path,
     /// What is at the path.
-    pub old: Old<'a>,
+    pub old: Existing<'a>,
     /// The new content.
     pub new: &'a [u8],
     /// The permission bits of the new file.
@@ -26,7 +26,7 @@ pub struct Change<'a> {
 
 /// What is at the path of a change.
 #[derive(Debug)]
-pub enum Old<'a> {
+pub enum Existing<'a> {
     /// Nothing.
     Missing,
     /// A file with this content, mode, user and group.
@@ -48,19 +48,19 @@ impl Change<'_> {
         let shown = comment_name(self.path);
         let mut out = Vec::new();
         let (content, mode) = match &self.old {
-            Old::Missing => (Some(&b""[..]), None),
-            Old::File { content, mode, owner } => {
+            Existing::Missing => (Some(&b""[..]), None),
+            Existing::File { content, mode, owner } => {
                 if let Some(new) = self.owner.filter(|new| new != owner) {
                     line(&mut out, &format!("# {shown}: owner {}:{} becomes {}:{}", owner.0, owner.1, new.0, new.1));
                 }
                 (*content, Some(*mode))
             }
-            Old::Special => {
+            Existing::Special => {
                 line(&mut out, &format!("# {shown}: no regular file, it would be written to"));
                 return out;
             }
         };
-        if let (Old::Missing, Some((user, group))) = (&self.old, self.owner) {
+        if let (Existing::Missing, Some((user, group))) = (&self.old, self.owner) {
             line(&mut out, &format!("# {shown}: owner {user}:{group}"));
         }
         let (a, b) = (name("a/", self.path), name("b/", self.path));
@@ -70,7 +70,7 @@ impl Change<'_> {
             Some(_) => String::new(),
         };
         let header = format!("diff --git {a} {b}\n{mode_lines}");
-        let is_new = matches!(self.old, Old::Missing);
+        let is_new = matches!(self.old, Existing::Missing);
         let Some(old) = content else {
             line(&mut out, &format!("# {shown}: too large to be compared"));
             return out;
@@ -148,7 +148,7 @@ pub fn comment_name(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn change<'a>(old: Old<'a>, new: &'a str) -> Change<'a> {
+    fn change<'a>(old: Existing<'a>, new: &'a str) -> Change<'a> {
         Change {
             path: Path::new("/etc/app.conf"),
             old,
@@ -159,8 +159,8 @@ mod tests {
         }
     }
 
-    fn file(content: &str) -> Old<'_> {
-        Old::File { content: Some(content.as_bytes()), mode: 0o644, owner: (0, 0) }
+    fn file(content: &str) -> Existing<'_> {
+        Existing::File { content: Some(content.as_bytes()), mode: 0o644, owner: (0, 0) }
     }
 
     #[track_caller]
@@ -176,13 +176,13 @@ mod tests {
             &format!("{head}--- a/etc/app.conf\n+++ b/etc/app.conf\n@@ -1 +1 @@\n-a\n+b\n"),
         );
         check(
-            &change(Old::Missing, "b"),
+            &change(Existing::Missing, "b"),
             &format!(
                 "{head}new file mode 100644\n--- /dev/null\n+++ b/etc/app.conf\n@@ -0,0 +1 @@\n+b\n\\ No newline at end of \
                  file\n"
             ),
         );
-        check(&change(Old::Missing, ""), &format!("{head}new file mode 100644\n"));
+        check(&change(Existing::Missing, ""), &format!("{head}new file mode 100644\n"));
     }
 
     #[test]
@@ -203,20 +203,23 @@ mod tests {
             &secret(file("password\nb\n"), "hunter2\nb\n"),
             "# /etc/app.conf: mode 0644 becomes 0600\n# /etc/app.conf: (secret, changed): lines removed: 1, added: 1\n",
         );
-        check(&secret(Old::Missing, "hunter2\n"), "# /etc/app.conf: (secret, new): lines removed: 0, added: 1\n");
+        check(&secret(Existing::Missing, "hunter2\n"), "# /etc/app.conf: (secret, new): lines removed: 0, added: 1\n");
         check(&change(file("\0"), "b"), "Binary files a/etc/app.conf and b/etc/app.conf differ\n");
-        check(&change(Old::Missing, "\0"), "Binary files /dev/null and b/etc/app.conf differ\n");
-        check(&change(Old::Special, "b"), "# /etc/app.conf: no regular file, it would be written to\n");
+        check(&change(Existing::Missing, "\0"), "Binary files /dev/null and b/etc/app.conf differ\n");
+        check(&change(Existing::Special, "b"), "# /etc/app.conf: no regular file, it would be written to\n");
     }
 
     #[test]
     fn odd_names_are_quoted() {
-        let odd = |path: &'static str| Change { path: Path::new(path), ..change(Old::Missing, "") };
+        let odd = |path: &'static str| Change { path: Path::new(path), ..change(Existing::Missing, "") };
         check(&odd("/a b"), "diff --git \"a/a b\" \"b/a b\"\nnew file mode 100644\n");
         check(
             &odd("/a\n+++ \"\\é"),
             "diff --git \"a/a\\012+++ \\\"\\\\\\303\\251\" \"b/a\\012+++ \\\"\\\\\\303\\251\"\nnew file mode 100644\n",
         );
-        check(&Change { old: Old::Special, ..odd("/a\nb") }, "# \"/a\\nb\": no regular file, it would be written to\n");
+        check(
+            &Change { old: Existing::Special, ..odd("/a\nb") },
+            "# \"/a\\nb\": no regular file, it would be written to\n",
+        );
     }
 }

@@ -156,7 +156,7 @@ impl fmt::Display for State {
 
 impl Status {
     /// Whether every resource is in place and none fails.
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.resources.iter().all(|resource| resource.state == State::InPlace)
     }
 
@@ -382,7 +382,7 @@ mod tests {
             child: running for 4 s, process 8, starts: 1\n";
         assert_eq!(status().table(1005), want);
         let mut failing = status();
-        assert!(failing.is_well());
+        assert!(failing.is_healthy());
         let resource = &mut failing.resources[0];
         resource.state = State::Failing;
         (resource.files, resource.commands, resource.child) = (vec![], vec![], None);
@@ -394,7 +394,7 @@ mod tests {
             guard: the update is refused, refusals: 3, there are 0 keys, `min_keys` is 1\n  \
             backend etcd: connected, revision 41, failures: 2\n";
         assert_eq!(failing.table(1005), want);
-        assert!(!failing.is_well());
+        assert!(!failing.is_healthy());
         failing.restrict(&["other".to_owned()]);
         assert!(failing.resources.is_empty());
         let spans: Vec<String> = [0, 119, 120, 7_200, 172_800, -5].map(|seconds| ago(seconds, 0)).into();

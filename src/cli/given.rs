@@ -45,7 +45,7 @@ impl Given {
         if self.version {
             return Ok(Invocation::Version);
         }
-        self.refuse_what_means_nothing()?;
+        self.check_combination()?;
         if self.status {
             let config = self.config.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
             return Ok(Invocation::Status { config, json: self.json, only: self.only });
@@ -85,7 +85,7 @@ impl Given {
     }
 
     /// Refuses flags that mean nothing together.
-    fn refuse_what_means_nothing(&self) -> Result<(), Error> {
+    fn check_combination(&self) -> Result<(), Error> {
         let looks = [
             (self.check, "--check"),
             (self.dry_run, "--dry-run"),
@@ -129,7 +129,7 @@ impl Given {
             ));
         }
         match (self.splay, self.timeout) {
-            (Some(splay), Some(timeout)) => in_time(splay, timeout).map_err(Error::new),
+            (Some(splay), Some(timeout)) => check_splay(splay, timeout).map_err(Error::new),
             (Some(_), None) | (None, _) => Ok(()),
         }
     }
@@ -201,7 +201,7 @@ impl Given {
 ///
 /// # Errors
 /// The delay can be as long as the run, or longer.
-pub fn in_time(splay: Duration, timeout: Duration) -> Result<(), String> {
+pub fn check_splay(splay: Duration, timeout: Duration) -> Result<(), String> {
     match splay < timeout {
         true => Ok(()),
         false => Err("`splay` is not less than `--timeout`: the random delay is a part of that time".to_owned()),

@@ -85,7 +85,7 @@ pub(super) enum Damage {
 
 /// A syntax error as it is reported.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct SyntaxError {
     pub span: Span,
     pub message: String,
 }
@@ -106,7 +106,7 @@ impl Document {
     }
 
     /// The tree, as complete as possible, and the syntax errors. `number` is the number of the file in every [`Span`].
-    pub fn parse(&mut self, number: usize) -> (Table, Vec<Broken>) {
+    pub fn parse(&mut self, number: usize) -> (Table, Vec<SyntaxError>) {
         let span = |range: Range<usize>| Span { file: number, start: range.start, end: range.end };
         let text = match str::from_utf8(&self.expanded.bytes) {
             Ok(text) => text,
@@ -114,7 +114,7 @@ impl Document {
                 let at = error.valid_up_to();
                 let message = "a byte that is not UTF-8: save the file as UTF-8".to_owned();
                 self.damage = Damage::Structure;
-                return (Table { entries: Vec::new() }, vec![Broken { span: span(at..at + 1), message }]);
+                return (Table { entries: Vec::new() }, vec![SyntaxError { span: span(at..at + 1), message }]);
             }
         };
         let (root, errors) = DeTable::parse_recoverable(text);
@@ -127,12 +127,12 @@ impl Document {
             .collect();
         errors.sort_by_key(|fault| fault.at);
         let (faults, damage) = self.separate(text, errors);
-        let mut broken: Vec<Broken> = faults
+        let mut broken: Vec<SyntaxError> = faults
             .into_iter()
             .map(|fault| {
                 let line = text[line_around(text, fault.at)].trim_start();
                 let message = format!("invalid TOML: {}", explain(fault.message, line));
-                Broken { span: span(fault.at..fault.at), message }
+                SyntaxError { span: span(fault.at..fault.at), message }
             })
             .collect();
         let mut table = Table { entries: Vec::new() };
@@ -140,7 +140,8 @@ impl Document {
             let mut deepest = None;
             table = Tree { file: number, deepest: &mut deepest }.table(root.into_inner(), 0);
             if let Some(span) = deepest.filter(|_| broken.is_empty()) {
-                broken.push(Broken { span, message: format!("tables and lists are nested deeper than {DEEPEST}") });
+                broken
+                    .push(SyntaxError { span, message: format!("tables and lists are nested deeper than {DEEPEST}") });
             }
         }
         self.damage = damage;

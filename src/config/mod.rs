@@ -55,7 +55,7 @@ use build::NO_FILTERS;
 use document::{Document, Span, Table};
 use reader::{Found, Reader};
 use report::{Report, quoted};
-use resource::{Origin, RESOURCE, Surroundings};
+use resource::{Machine, Origin, RESOURCE};
 use schema::Schema;
 use top::MAIN;
 pub use top::{log_format_of, log_level_of};
@@ -201,9 +201,9 @@ impl Load<'_> {
             backend::check_defaults(report, defaults);
         }
         let mut parsed = Vec::new();
-        let surroundings = Surroundings { shell: self.source.shell(), accounts: Accounts::new(self.source) };
+        let machine = Machine { shell: self.source.shell(), accounts: Accounts::new(self.source) };
         let mut take = |reader: &Reader, origin, path: &Path| {
-            parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), &surroundings));
+            parsed.push(resource::parse(reader, origin, &file_name(path), defaults.as_ref(), &machine));
         };
         for table in reader.tables("resource", "resource") {
             take(&Reader::new(report, &RESOURCE, table.value, table.span), Origin::Main, &main.path);
@@ -265,12 +265,12 @@ impl Load<'_> {
         let is_cut = document.expanded.is_cut;
         let number = self.report.add(document);
         if let Some(cause) = failure {
-            self.report.unread(number, format!("failed to read the file: {cause}"));
+            self.report.unreadable_file(number, format!("failed to read the file: {cause}"));
             return None;
         }
         if is_cut {
             let message = "failed to read the file: the values of its variables make it too large";
-            self.report.unread(number, message.to_owned());
+            self.report.unreadable_file(number, message.to_owned());
             return None;
         }
         let (table, broken) = self.report.file_mut(number).parse(number);
@@ -289,7 +289,7 @@ impl Load<'_> {
             Ok(paths) => paths,
             Err(error) => {
                 let message = format!("failed to list the include_dir {shown}: {}", cause(&error));
-                self.report.unlisted(span, message);
+                self.report.unreadable_directory(span, message);
                 return Vec::new();
             }
         };
@@ -360,7 +360,7 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
 }
 
 /// A file of remco itself: its key, its name in messages, and its path.
-type Own<'a> = (&'static str, &'static str, Option<Found<&'a str>>);
+type OwnFile<'a> = (&'static str, &'static str, Option<Found<&'a str>>);
 
 /// Reports files that are written twice, or read and written: two templates with one `dst` would overwrite each other
 /// without end, and a template that writes its own input would change it at every update. Files of remco's own may be none
@@ -370,7 +370,7 @@ fn one_writer_each(
     source: &dyn Source,
     parsed: &[resource::Parsed],
     files: &[&Path],
-    own: &[Own<'_>],
+    own: &[OwnFile<'_>],
 ) {
     let mut inputs: HashMap<Identity, (&str, &Path)> = HashMap::new();
     inputs.extend(files.iter().map(|file| (source.identity(file), ("the configuration", *file))));
@@ -465,7 +465,7 @@ fn warn_missing(report: &Report, source: &dyn Source, parsed: &[resource::Parsed
 
 /// Warns of files of remco itself that cannot be written, of a `state_dir` that cannot be used, and of a socket for Prometheus
 /// that cannot be made.
-fn warn_missing_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[Own<'_>]) {
+fn warn_missing_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[OwnFile<'_>]) {
     let files = own.iter().filter_map(|(key, _, found)| found.as_ref().map(|found| (*key, found.span, found.value)));
     let socket = telemetry::socket(reader.table("telemetry").as_ref());
     for (key, span, path) in files.chain(socket.map(|found| ("the socket of `addr`", found.span, found.value))) {

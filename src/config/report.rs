@@ -109,7 +109,7 @@ impl Report {
     }
 
     /// A directory that cannot be listed.
-    pub fn unlisted(&self, span: Span, message: String) {
+    pub fn unreadable_directory(&self, span: Span, message: String) {
         self.unreadable.set(true);
         self.error(span, message);
     }
@@ -186,7 +186,7 @@ impl Report {
     }
 
     /// A file that cannot be read.
-    pub fn unread(&self, number: usize, message: String) {
+    pub fn unreadable_file(&self, number: usize, message: String) {
         self.unreadable.set(true);
         self.of_file(true, number, message);
     }

@@ -155,7 +155,7 @@ pub(super) struct Parsed {
 }
 
 /// What the meaning of a resource depends on.
-pub(super) struct Surroundings<'s> {
+pub(super) struct Machine<'s> {
     pub shell: Shell,
     pub accounts: Accounts<'s>,
 }
@@ -166,9 +166,9 @@ pub(super) fn parse(
     origin: Origin,
     file_name: &str,
     defaults: Option<&Found<&Table>>,
-    surroundings: &Surroundings,
+    machine: &Machine,
 ) -> Parsed {
-    let shell = surroundings.shell;
+    let shell = machine.shell;
     let name = reader.filled("name").map_or(file_name, |name| name.value).to_owned();
     let command = |key| {
         let found = reader.filled(key)?;
@@ -190,7 +190,7 @@ pub(super) fn parse(
         let reader = Reader::new(reader.report, &TEMPLATE, table.value, table.span);
         can_fail |= reader.has("reload_cmd");
         if let Some((template, dst)) =
-            template::parse(&reader, shell, &surroundings.accounts, on_failure.unwrap_or_default())
+            template::parse(&reader, shell, &machine.accounts, on_failure.unwrap_or_default())
         {
             templates.push(template);
             destinations.push(dst);

@@ -32,7 +32,7 @@ use crate::host::wait::Interest;
 use crate::log::{Level, Line};
 use crate::mask::masked;
 use crate::metrics::At;
-use crate::patch::{self, Old};
+use crate::patch::{self, Existing};
 use crate::resource::{
     Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
 };
@@ -729,10 +729,10 @@ impl Unit {
         let preview = output.destination.preview()?;
         output.refuse_own_source(preview.replaces)?;
         let old = match &preview.present {
-            Present::Missing => Old::Missing,
-            Present::Special => Old::Special,
+            Present::Missing => Existing::Missing,
+            Present::Special => Existing::Special,
             Present::File { content, mode, owner } => {
-                Old::File { content: content.as_deref(), mode: *mode, owner: *owner }
+                Existing::File { content: content.as_deref(), mode: *mode, owner: *owner }
             }
         };
         let is_secret = self.config.backends.iter().any(|backend| backend.secret);

@@ -17,13 +17,13 @@ pub fn text(registry: &mut Registry, gauges: &[Gauge], now: Instant) -> String {
     let naming = &registry.naming;
     // Two metrics may have one name once the characters are replaced: their lines then stand together.
     let mut families: BTreeMap<String, (&Metric, String)> = BTreeMap::new();
-    let mut append = |metric: &'static Metric, labels: &[(&'static str, String)], shown: Shown<'_>| {
+    let mut append = |metric: &'static Metric, labels: &[(&'static str, String)], shown: Reading<'_>| {
         let name = naming.joined(metric);
         let labels = naming.labels(labels);
         let lines = &mut families.entry(name.clone()).or_insert_with(|| (metric, String::new())).1;
         match shown {
-            Shown::Number(value) => line(lines, &name, "", &labels, None, value),
-            Shown::Summary(summary) => {
+            Reading::Number(value) => line(lines, &name, "", &labels, None, value),
+            Reading::Summary(summary) => {
                 for (quantile, value) in QUANTILES.iter().zip(summary.quantiles(now)) {
                     line(lines, &name, "", &labels, Some(*quantile), value);
                 }
@@ -36,14 +36,14 @@ pub fn text(registry: &mut Registry, gauges: &[Gauge], now: Instant) -> String {
     for family in registry.families.values() {
         for series in &family.series {
             let shown = match &series.value {
-                Value::Counter { total, .. } => Shown::Number(*total),
-                Value::Summary(summary) => Shown::Summary(summary),
+                Value::Counter { total, .. } => Reading::Number(*total),
+                Value::Summary(summary) => Reading::Summary(summary),
             };
             append(family.metric, &series.labels, shown);
         }
     }
     for Gauge { metric, labels, value } in gauges {
-        append(metric, labels, Shown::Number(*value));
+        append(metric, labels, Reading::Number(*value));
     }
     let mut text = String::new();
     for (name, (metric, lines)) in families {
@@ -57,7 +57,7 @@ pub fn text(registry: &mut Registry, gauges: &[Gauge], now: Instant) -> String {
     text
 }
 
-enum Shown<'a> {
+enum Reading<'a> {
     Number(f64),
     Summary(&'a Summary),
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::address::{SRV_RECORD, addresses, is_plain, node_url};
 use super::credential::{Credential, credential};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -55,7 +55,7 @@ pub(in crate::config) static CONSUL: Schema = Schema {
     path: "resource.backend.consul",
     title: "`consul`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "nodes",

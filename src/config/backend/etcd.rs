@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::{addresses, is_plain, node_url};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -48,7 +48,7 @@ pub(in crate::config) static ETCD: Schema = Schema {
     path: "resource.backend.etcd",
     title: "`etcd`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "nodes",

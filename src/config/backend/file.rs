@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::address::node_url;
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::read_limits::{self, READ_LIMITS, ReadLimits};
 use crate::config::document::Value;
 use crate::config::reader::Reader;
@@ -26,7 +26,7 @@ pub(in crate::config) static FILE: Schema = Schema {
     path: "resource.backend.file",
     title: "`file`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "filepath",

@@ -1,7 +1,8 @@
 //! The rows of the mock backend. The mock has no options of its own, and no keys to read.
 //! There is no struct and no parser.
 
-use super::every::EVERY;
+use super::general::GENERAL;
 use crate::config::schema::Schema;
 
-pub(in crate::config) static MOCK: Schema = Schema { path: "resource.backend.mock", title: "`mock`", groups: &[EVERY] };
+pub(in crate::config) static MOCK: Schema =
+    Schema { path: "resource.backend.mock", title: "`mock`", groups: &[GENERAL] };

@@ -7,8 +7,8 @@ pub(super) mod consul;
 pub(super) mod credential;
 pub(super) mod env;
 pub(super) mod etcd;
-pub(super) mod every;
 pub(super) mod file;
+pub(super) mod general;
 pub(super) mod mock;
 pub(super) mod nats;
 pub(super) mod network;
@@ -237,8 +237,8 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
         None => (name == "vault").then_some(name),
     };
     unbuilt::check(reader, name, kind.as_ref());
-    let every::Every { keys, watch_keys, prefix, watch, onetime, interval, secret } =
-        every::parse(reader, name, unwatchable);
+    let general::General { keys, watch_keys, prefix, watch, onetime, interval, secret } =
+        general::parse(reader, name, unwatchable);
     let kind = kind?;
     let secret = secret || kind.is_secret();
     Some(Backend { keys, watch_keys, prefix, watch, onetime, interval, secret, kind })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::address::{addresses, is_plain};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -52,7 +52,7 @@ pub(in crate::config) static NATS: Schema = Schema {
     path: "resource.backend.nats",
     title: "`nats`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "nodes",
@@ -99,7 +99,7 @@ pub(super) fn parse(reader: &Reader) -> Option<Nats> {
     let nats = Nats {
         nodes: nodes(reader),
         bucket: String::new(),
-        login: who(reader),
+        login: nats_login(reader),
         tls: tls::tls(reader),
         watch_deadline: reader.time_limit("watch_deadline"),
         network: network::parse(reader),
@@ -158,7 +158,7 @@ fn url(node: &str) -> Option<String> {
 }
 
 /// If several kinds of a login are set, the key has priority, then the token.
-fn who(reader: &Reader) -> Option<NatsLogin> {
+fn nats_login(reader: &Reader) -> Option<NatsLogin> {
     let creds = reader.path("creds").map(NatsLogin::Creds);
     let token = credential(reader, "token", "token_file").map(NatsLogin::Token);
     let names_user = reader.filled("username").is_some() || reader.path("username_file").is_some();

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::TIMEOUT;
 use super::read_limits::{self, READ_LIMITS, ReadLimits};
 use crate::config::document::{Node, Table, Value};
@@ -36,7 +36,7 @@ pub(in crate::config) static PLUGIN: Schema = Schema {
     path: "resource.backend.plugin",
     title: "`plugin`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key("path", Type::Text, Default::Needed, "the program; the last part of the path is the backend's name"),
             key("config", Type::Table, Default::Unset, "passed to the plugin as JSON; a date becomes a string"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::{SRV_RECORD, addresses, host_and_port};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, login_of_any};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -39,7 +39,7 @@ pub(in crate::config) static REDIS: Schema = Schema {
     path: "resource.backend.redis",
     title: "`redis`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "nodes",

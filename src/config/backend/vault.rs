@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::address::{is_plain, node_url};
 use super::credential::{Credential, Login, PASSWORD_FILE, credential};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -71,7 +71,7 @@ pub(in crate::config) static VAULT: Schema = Schema {
     path: "resource.backend.vault",
     title: "`vault`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "node",

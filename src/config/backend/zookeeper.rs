@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::{SRV_RECORD, addresses, host_and_port};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
-use super::every::EVERY;
+use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
@@ -46,7 +46,7 @@ pub(in crate::config) static ZOOKEEPER: Schema = Schema {
     path: "resource.backend.zookeeper",
     title: "`zookeeper`",
     groups: &[
-        EVERY,
+        GENERAL,
         &[
             key(
                 "nodes",

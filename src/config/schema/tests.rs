@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::{Default, Key, Schema, Type, Unit};
 use crate::config::SCHEMAS;
-use crate::config::backend::every::EVERY;
+use crate::config::backend::general::GENERAL;
 use crate::config::finding::hides;
 
 #[test]
 fn the_tables_are_those_of_the_rows() {
     let document = read("docs/configuration.md");
     let mut tables: BTreeMap<&str, String> = BTreeMap::new();
-    tables.insert("every backend", table(EVERY.iter()));
+    tables.insert("every backend", table(GENERAL.iter()));
     for schema in SCHEMAS {
         let rows: Vec<&Key> = own(schema).collect();
         if !rows.is_empty() {
@@ -29,7 +29,7 @@ fn the_tables_are_those_of_the_rows() {
 #[test]
 fn the_manual_page_is_that_of_the_rows() {
     let mut page = include_str!("remco.5.head").to_owned();
-    page += &manual("keys of every backend", EVERY.iter());
+    page += &manual("keys of every backend", GENERAL.iter());
     for schema in SCHEMAS {
         let title = match schema.path {
             "top level" => "keys of the top level".to_owned(),
@@ -125,7 +125,7 @@ fn with_tables(document: &str, tables: &mut BTreeMap<&str, String>) -> String {
 /// The rows that are not those of every backend.
 fn own(schema: &'static Schema) -> impl Iterator<Item = &'static Key> {
     schema.keys().filter(move |row| {
-        !schema.path.starts_with("resource.backend.") || EVERY.iter().all(|key| key.name != row.name)
+        !schema.path.starts_with("resource.backend.") || GENERAL.iter().all(|key| key.name != row.name)
     })
 }
 

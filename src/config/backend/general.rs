@@ -7,7 +7,7 @@ use crate::config::mode::Mode;
 use crate::config::reader::{Found, Purpose, Reader};
 use crate::config::schema::{Default, Key, Type, Unit, key};
 
-pub(in crate::config) static EVERY: &[Key] = &[
+pub(in crate::config) static GENERAL: &[Key] = &[
     key("keys", Type::Texts, Default::Unset, "keys to read, each with the keys below it"),
     key("watchKeys", Type::Texts, Default::Described("`keys`"), "keys whose changes trigger an update"),
     key("prefix", Type::Text, Default::Unset, "put before every key, and removed from the keys that templates see"),
@@ -29,7 +29,7 @@ pub(in crate::config) static EVERY: &[Key] = &[
 ];
 
 /// The values of these keys; see [`super::Backend`].
-pub(super) struct Every {
+pub(super) struct General {
     pub keys: Vec<String>,
     pub watch_keys: Vec<String>,
     pub prefix: String,
@@ -40,7 +40,7 @@ pub(super) struct Every {
 }
 
 /// Reads them for the backend of that name. `unwatchable`: the subject of the message where it cannot be watched.
-pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> Every {
+pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> General {
     let texts =
         |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
     let (keys, watch_keys) = (texts("keys"), texts("watchKeys"));
@@ -48,8 +48,8 @@ pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> E
         reader.report.warn_missing(reader.span(), format!("{name} reads nothing: it has no `keys`"));
     }
     let onetime = reader.boolean("onetime");
-    let (watch, interval) = pace(reader, unwatchable, onetime);
-    Every {
+    let (watch, interval) = schedule(reader, unwatchable, onetime);
+    General {
         watch_keys: if watch_keys.is_empty() { keys.clone() } else { watch_keys },
         keys,
         prefix: reader.string("prefix"),
@@ -67,7 +67,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the backend is watched, and how often it is read.
-fn pace(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Option<Duration>) {
+fn schedule(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool, Option<Duration>) {
     let report = reader.report;
     let mut watch = reader.boolean("watch");
     if let Some(what) = unwatchable.filter(|_| watch) {
