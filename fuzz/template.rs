@@ -51,7 +51,7 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let changes = changed.take_changes();
-    if !reads.meet(&changes) {
+    if !reads.is_affected_by(&changes) {
         let again = text(template.render(&store, &world));
         // A search costs steps for the size of the store.
         let is_limited = again.as_ref().is_err_and(|error| error.contains("template_steps"));

@@ -110,7 +110,7 @@ struct Known {
 
 impl Known {
     fn is_current(&self, changes: &Changes) -> bool {
-        self.result.is_ok() && !self.reads.asked_machine() && !self.reads.meet(changes)
+        self.result.is_ok() && !self.reads.asked_machine() && !self.reads.is_affected_by(changes)
     }
 }
 

@@ -26,7 +26,7 @@ impl Current {
 
     /// The keys have changed.
     pub(super) fn keys_changed(&mut self, changes: &Changes) {
-        if self.reads.meet(changes) {
+        if self.reads.is_affected_by(changes) {
             self.written = None;
         }
     }

@@ -30,7 +30,7 @@ pub use limits::Limits;
 use reads::{Reads, Recording};
 use scripts::Scripts;
 pub use source::Error;
-use syntax::ast::Need;
+use syntax::ast::Presence;
 pub use value::collections::Collections;
 use value::meter::Meter;
 pub use value::{meter, signature};
@@ -69,7 +69,8 @@ impl Template {
         scripts: Rc<Scripts>,
     ) -> Result<Template, Error> {
         let library = Library::new(scripts);
-        let bytes = library.read(&**world, path, Need::Must).map_err(|message| Error::of_file(path, message))?;
+        let bytes =
+            library.read(&**world, path, Presence::Required).map_err(|message| Error::of_file(path, message))?;
         // Steps count the work of a render, not the size of a template.
         let meter = Meter::new(Limits { steps: u64::MAX, ..limits }, world.clone());
         let bytes = bytes.unwrap_or_default();

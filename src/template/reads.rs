@@ -135,7 +135,7 @@ impl Function {
         }
     }
 
-    fn sees(self, change: Change) -> bool {
+    fn depends_on(self, change: Change) -> bool {
         change == Change::Presence || self.reads_values()
     }
 }
@@ -159,28 +159,28 @@ impl Reads {
     }
 
     /// Whether the answer to one of the reads may be another one after these changes.
-    pub fn meet(&self, changes: &Changes) -> bool {
+    pub fn is_affected_by(&self, changes: &Changes) -> bool {
         match changes {
             Changes::Everything => true,
             Changes::Keys(keys) if keys.is_empty() => false,
-            Changes::Keys(_) => self.is_unknown || self.reads.iter().any(|read| read.meets(changes)),
+            Changes::Keys(_) => self.is_unknown || self.reads.iter().any(|read| read.is_affected_by(changes)),
         }
     }
 }
 
 impl Read {
     /// Whether the answer may be another one after these changes.
-    pub fn meets(&self, changes: &Changes) -> bool {
-        let sees = |change| self.function.sees(change);
+    pub fn is_affected_by(&self, changes: &Changes) -> bool {
+        let depends_on = |change| self.function.depends_on(change);
         match &self.extent {
-            Extent::Key(key) => changes.of(key).is_some_and(sees),
-            Extent::Prefix(prefix) => changes.with_prefix(prefix).any(|(_, change)| sees(change)),
+            Extent::Key(key) => changes.of(key).is_some_and(depends_on),
+            Extent::Prefix(prefix) => changes.with_prefix(prefix).any(|(_, change)| depends_on(change)),
             Extent::Pattern(text) => {
                 let mut near = changes.with_prefix(literal(text)).peekable();
                 // Most patterns have no changed key near them, and need no parsing.
                 near.peek().is_some()
                     && match Pattern::new(text) {
-                        Ok(pattern) => near.any(|(key, change)| sees(change) && pattern.matches(key)),
+                        Ok(pattern) => near.any(|(key, change)| depends_on(change) && pattern.matches(key)),
                         Err(BadPattern { .. }) => true,
                     }
             }
@@ -214,7 +214,7 @@ impl Read {
     }
 
     /// The read of the whole directory that its keys are in.
-    fn widened(&self) -> Read {
+    fn to_directory(&self) -> Read {
         let prefix = match &self.extent {
             Extent::Prefix(prefix) => prefix.strip_suffix(b"/").unwrap_or(prefix),
             Extent::Key(_) | Extent::Pattern(_) => self.prefix(),
@@ -230,7 +230,8 @@ fn literal(pattern: &[u8]) -> &[u8] {
     &pattern[..end.unwrap_or(pattern.len())]
 }
 
-/// The store as one render reads it. Records each read before it answers.
+/// The store as one render reads it. Records each read before it answers. Cells, because functions read through a shared
+/// reference.
 pub struct Recorder {
     store: Rc<Store>,
     recording: Recording,
@@ -271,7 +272,7 @@ impl Recorder {
 
     /// The store without a record: for the cost of a search, and for the advice in an error. A render that fails is
     /// repeated by the next update in any case.
-    pub fn unrecorded(&self) -> &Store {
+    pub fn without_recording(&self) -> &Store {
         &self.store
     }
 
@@ -397,7 +398,7 @@ impl Record {
         // Every round takes a level off the deepest ones. At the end one read of everything is left for each function.
         while reads.len() > left {
             let deepest = reads.iter().map(Read::depth).max().unwrap_or_default();
-            reads.iter_mut().filter(|read| read.depth() == deepest).for_each(|read| *read = read.widened());
+            reads.iter_mut().filter(|read| read.depth() == deepest).for_each(|read| *read = read.to_directory());
             reads.sort_unstable();
             reads.dedup();
         }
@@ -477,7 +478,7 @@ mod tests {
         use Change::{Presence, Value};
         let read = |function, extent| Read { function, extent };
         let check = |read: Read, keys: &[(&str, Change)], met: bool| {
-            assert_eq!(read.meets(&changes(keys)), met, "{read:?} {keys:?}");
+            assert_eq!(read.is_affected_by(&changes(keys)), met, "{read:?} {keys:?}");
             let covered = keys.iter().any(|(key, _)| read.covers(key.as_bytes()));
             assert!(covered || !met, "{read:?} {keys:?}");
         };
@@ -500,7 +501,7 @@ mod tests {
         check(ls(), &[("/a/b", Value), ("/a", Presence), ("/ab", Presence)], false);
         check(read(Function::GetAllKvs, Extent::Prefix(bytes(""))), &[("/z", Value)], true);
         let nothing = Reads::default();
-        assert!(nothing.meet(&Changes::Everything) && !nothing.meet(&changes(&[("/a", Presence)])));
+        assert!(nothing.is_affected_by(&Changes::Everything) && !nothing.is_affected_by(&changes(&[("/a", Presence)])));
     }
 
     #[test]
@@ -517,8 +518,8 @@ mod tests {
         let reads = recorder.take();
         let all = ["exists /b/1", "gets /services/...", "getv /app/name", "getv /services/...", "lsdir /services/..."];
         assert_eq!(text(&reads), all);
-        assert!(reads.meet(&changes(&[("/services/7/mode", Change::Value)])));
-        assert!(!reads.meet(&changes(&[("/app/db/host", Change::Value)])));
+        assert!(reads.is_affected_by(&changes(&[("/services/7/mode", Change::Value)])));
+        assert!(!reads.is_affected_by(&changes(&[("/app/db/host", Change::Value)])));
     }
 
     #[test]
@@ -536,7 +537,9 @@ mod tests {
         };
         let nothing = read(Recording::Nothing);
         assert_eq!(nothing.iter().count(), 0);
-        assert!(nothing.meet(&changes(&[("/z", Change::Value)])) && !nothing.meet(&Changes::default()));
+        assert!(
+            nothing.is_affected_by(&changes(&[("/z", Change::Value)])) && !nothing.is_affected_by(&Changes::default())
+        );
         assert_eq!(nothing.asked().collect::<Vec<_>>(), [Question::Time, Question::Random]);
         assert_eq!(read(Recording::Everything).iter().count(), 10_001);
         assert!(read(Recording::Bounded).iter().count() < 100);
@@ -564,6 +567,6 @@ mod tests {
         recorder.get(&bytes("/long".repeat(1000)));
         let reads = recorder.take();
         assert!(reads.iter().count() < 2 * Record::MOST && reads.iter().all(|read| read.prefix().len() < 1024));
-        assert!(reads.meet(&changes(&[("/anything", Change::Value)])));
+        assert!(reads.is_affected_by(&changes(&[("/anything", Change::Value)])));
     }
 }

@@ -134,7 +134,7 @@ pub(crate) struct Source {
     /// The tag that first named it.
     pub reached: Option<(Reach, Span)>,
     pub macros: Macros,
-    /// The places that were already checked for hints.
+    /// The places that were already checked for hints. A cell, because renders share the compiled file.
     pub hinted: RefCell<BTreeSet<u32>>,
 }
 

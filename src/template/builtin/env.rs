@@ -18,7 +18,7 @@ pub struct Env {
     world: Rc<dyn World>,
     /// The cost of the render, and its limits.
     pub meter: Meter,
-    /// The memory of the programs of computed includes.
+    /// The memory of the programs of computed includes. A cell, because all parts of a render share the environment.
     pub(crate) programs: RefCell<Hold>,
     /// The maps that the template creates in this render.
     pub collections: Collections,

@@ -40,7 +40,7 @@ impl Function {
     pub fn call(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
         // Every function reads its text arguments. A search in the store reads more.
         let read: usize = args.iter().map(Value::text_len).sum();
-        let looked_through = if self.searches { env.store.unrecorded().size() / SEARCHED } else { 0 };
+        let looked_through = if self.searches { env.store.without_recording().size() / SEARCHED } else { 0 };
         env.meter.charge(CALL + read + looked_through)?;
         (self.body)(env, self.signature.check(args)?)
     }
@@ -109,7 +109,7 @@ fn getv(env: &Env, args: Args<'_>) -> Result<Value, String> {
 
 fn missing(env: &Env, key: &[u8]) -> String {
     let is_pattern = key.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-    let store = env.store.unrecorded();
+    let store = env.store.without_recording();
     let other_case = || store.all().map(|(other, _)| other).find(|other| other.eq_ignore_ascii_case(key));
     let hint = match key.first() {
         Some(b'/') if is_pattern => ", a pattern is for gets and getvs".to_owned(),

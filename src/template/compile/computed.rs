@@ -9,7 +9,7 @@ use super::lower::{self, Role};
 use super::program::Program;
 use crate::template::builtin::env::Env;
 use crate::template::source::Error;
-use crate::template::syntax::ast::Need;
+use crate::template::syntax::ast::Presence;
 
 /// Why there is no program of a file.
 pub(crate) enum Failure {
@@ -25,12 +25,12 @@ impl Library {
         &self,
         env: &Env,
         path: &Path,
-        need: Need,
+        presence: Presence,
         open: usize,
         engine: &upon::Engine<'static>,
     ) -> Result<Option<Rc<Program>>, Failure> {
         if let Some(known) = self.computed.borrow().get(path)
-            && (known.program.is_some() || need == Need::May && known.stamps.get(path) == Some(&None))
+            && (known.program.is_some() || presence == Presence::Optional && known.stamps.get(path) == Some(&None))
         {
             return Ok(known.program.clone());
         }
@@ -43,7 +43,7 @@ impl Library {
         // What is asked for from here on belongs to this file.
         let others = self.stamps.take();
         let mut known = Computed::default();
-        let result = self.compile(env, path, need, open, engine, &mut known);
+        let result = self.compile(env, path, presence, open, engine, &mut known);
         known.stamps = self.stamps.replace(others);
         known.program = result.as_ref().ok().cloned().flatten();
         self.computed.borrow_mut().insert(path.to_owned(), known);
@@ -54,12 +54,12 @@ impl Library {
         &self,
         env: &Env,
         path: &Path,
-        need: Need,
+        presence: Presence,
         open: usize,
         engine: &upon::Engine<'static>,
         known: &mut Computed,
     ) -> Result<Option<Rc<Program>>, Failure> {
-        let Some(bytes) = self.read(env.files(), path, need).map_err(Failure::Read)? else {
+        let Some(bytes) = self.read(env.files(), path, presence).map_err(Failure::Read)? else {
             return Ok(None);
         };
         let role = Role::Included { open };

@@ -12,16 +12,16 @@ impl Lowering<'_> {
         for (includer, tag, file) in &self.includes {
             included[*includer].push((*tag, *file));
         }
-        let mut seen = vec![Seen::Not; self.sources.len()];
+        let mut visits = vec![Visit::Not; self.sources.len()];
         for file in 0..self.sources.len() {
-            self.look_through(file, &included, &mut seen)?;
+            self.visit(file, &included, &mut visits)?;
         }
         Ok(())
     }
 
     /// Looks through a file and what it includes.
-    fn look_through(&self, first: usize, included: &[Vec<(Span, usize)>], seen: &mut [Seen]) -> Result<(), Error> {
-        if !matches!(seen[first], Seen::Not) {
+    fn visit(&self, first: usize, included: &[Vec<(Span, usize)>], visits: &mut [Visit]) -> Result<(), Error> {
+        if !matches!(visits[first], Visit::Not) {
             return Ok(());
         }
         // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
@@ -29,19 +29,19 @@ impl Lowering<'_> {
         let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
         while let Some((file, at, levels)) = open.pop() {
             let Some((tag, next)) = included[file].get(at).copied() else {
-                seen[file] = Seen::Done(levels);
+                visits[file] = Visit::Done(levels);
                 if let Some((_, _, above)) = open.last_mut() {
                     *above = levels.saturating_add(1).max(*above);
                 }
                 continue;
             };
-            seen[file] = Seen::Open;
+            visits[file] = Visit::Open;
             open.push((file, at + 1, levels));
             let fail = |message: String| Err(self.error(tag, message));
-            let below = match seen[next] {
-                Seen::Not => 0,
-                Seen::Done(below) => below,
-                Seen::Open => {
+            let below = match visits[next] {
+                Visit::Not => 0,
+                Visit::Done(below) => below,
+                Visit::Open => {
                     let start = open.iter().position(|(file, ..)| *file == next).unwrap_or_default();
                     let files = open[start..].iter().map(|(file, ..)| *file).chain([next]);
                     let names: Vec<_> = files.map(|file| self.sources[file].path.display().to_string()).collect();
@@ -51,8 +51,8 @@ impl Lowering<'_> {
             if open.len() + below >= NESTING {
                 return fail(format!("files are included too deeply, {NESTING} levels are the limit"));
             }
-            match seen[next] {
-                Seen::Not => open.push((next, 0, 0)),
+            match visits[next] {
+                Visit::Not => open.push((next, 0, 0)),
                 _ => _ = open.last_mut().map(|(_, _, levels)| *levels = (*levels).max(below + 1)),
             }
         }
@@ -62,7 +62,7 @@ impl Lowering<'_> {
 
 /// How far a file is looked through.
 #[derive(Clone, Copy)]
-enum Seen {
+enum Visit {
     Not,
     Open,
     /// With so many levels of files below it.

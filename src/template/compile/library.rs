@@ -14,11 +14,12 @@ use crate::error::cause;
 use crate::template::builtin::scripts::Scripts;
 use crate::template::compile::program::{Program, Slot};
 use crate::template::reads::Reads;
-use crate::template::syntax::ast::Need;
+use crate::template::syntax::ast::Presence;
 use crate::template::syntax::names::Names;
 use crate::template::world::Stamp;
 use crate::template::world::World;
 
+/// Cells, because a render shares the library with the template, and compiles computed includes into it.
 #[derive(Default)]
 pub(crate) struct Library {
     names: RefCell<Names>,
@@ -106,14 +107,15 @@ impl Library {
     }
 
     /// Reads a file. `None`: it does not exist, and need not.
-    pub fn read(&self, world: &dyn World, path: &Path, need: Need) -> Result<Option<Vec<u8>>, String> {
+    pub fn read(&self, world: &dyn World, path: &Path, presence: Presence) -> Result<Option<Vec<u8>>, String> {
         // The state is asked first: what changes in between counts as changed.
         let stamp = world.stamp(path);
         self.stamps.borrow_mut().insert(path.to_owned(), stamp);
         match world.read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error)
-                if need == Need::May && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                if presence == Presence::Optional
+                    && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
                 Ok(None)
             }

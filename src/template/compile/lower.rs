@@ -1,7 +1,6 @@
 //! Lowers a template, with every file it names, to a program: control flow becomes upon's source, all else numbered
 //! nodes, and this source asks for the first node of each line of them. Evaluates nothing.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use crate::template::compile::library::{Library, resolve};
 use crate::template::compile::program::{CycleNode, ForNode, IncludeNode, MacroNode, Node, NodeKind, Place, Program};
 use crate::template::limits::NESTING;
 use crate::template::source::{Error, Macros, Reach, Source, Span};
-use crate::template::syntax::ast::Need;
+use crate::template::syntax::ast::Presence;
 use crate::template::syntax::ast::{Block, File, For, If, IfChanged, Import, Include, Macro, Stmt, StmtKind};
 use crate::template::syntax::lexer::{self, Blocks};
 use crate::template::syntax::names::Name;
@@ -69,7 +68,7 @@ pub(crate) fn compile(
     while let Some(work) = lowering.work.pop_front() {
         match work {
             Work::File { source, unit } => lowering.file(source, unit)?,
-            Work::Body { body, unit, family } => lowering.unit(body, unit, &family)?,
+            Work::Body { body, unit, chain } => lowering.unit(body, unit, &chain)?,
         }
     }
     lowering.refuse_cycles()?;
@@ -119,7 +118,7 @@ type Exports = BTreeMap<Name, Rc<MacroNode>>;
 /// The units that are not lowered yet.
 enum Work {
     File { source: usize, unit: usize },
-    Body { body: Block, unit: usize, family: Rc<InheritanceChain> },
+    Body { body: Block, unit: usize, chain: Rc<InheritanceChain> },
 }
 
 /// A file with those it extends, and with the blocks of all of them.
@@ -144,7 +143,7 @@ impl Lowering<'_> {
             None => Error::of_file(&path, message),
         })?;
         let id = u32::try_from(self.sources.len()).expect("there are fewer files than bytes of memory");
-        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None, hinted: RefCell::default() });
+        self.sources.push(Source { id, path, bytes, reached, macros: Macros::None, hinted: Default::default() });
         Ok(id as usize)
     }
 
@@ -164,9 +163,15 @@ impl Lowering<'_> {
     }
 
     /// Reads a file that a tag names. `None`: it does not exist, and need not.
-    fn read(&self, tag: Span, name: &[u8], named: Span, need: Need) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+    fn read(
+        &self,
+        tag: Span,
+        name: &[u8],
+        named: Span,
+        presence: Presence,
+    ) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
         let path = self.resolve(tag, name, named)?;
-        let bytes = self.library.read(self.world, &path, need).map_err(|message| self.error(named, message))?;
+        let bytes = self.library.read(self.world, &path, presence).map_err(|message| self.error(named, message))?;
         Ok(bytes.map(|bytes| (path, bytes)))
     }
 
@@ -216,7 +221,7 @@ impl Lowering<'_> {
             self.bound.extend(document.bound);
             blocks.push(document.blocks);
             let Some(extends) = document.extends else { break document.body };
-            let Some((path, bytes)) = self.read(extends.tag, &extends.file, extends.span, Need::Must)? else {
+            let Some((path, bytes)) = self.read(extends.tag, &extends.file, extends.span, Presence::Required)? else {
                 break document.body;
             };
             if paths.contains(&path) || paths.len() >= NESTING {
@@ -234,18 +239,18 @@ impl Lowering<'_> {
             bodies.push((body, unit));
         }
         let blocks = Rc::new(units.into_iter().map(|(name, units)| (name, Rc::from(units))).collect());
-        let family = Rc::new(InheritanceChain { source: Some(source), blocks });
-        let bodies = bodies.into_iter().map(|(body, unit)| Work::Body { body, unit, family: family.clone() });
+        let chain = Rc::new(InheritanceChain { source: Some(source), blocks });
+        let bodies = bodies.into_iter().map(|(body, unit)| Work::Body { body, unit, chain: chain.clone() });
         self.work.extend(bodies);
-        self.unit(body, unit, &family)
+        self.unit(body, unit, &chain)
     }
 
     /// Lowers what is a template of upon's of its own.
-    fn unit(&mut self, body: Block, unit: usize, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+    fn unit(&mut self, body: Block, unit: usize, chain: &Rc<InheritanceChain>) -> Result<(), Error> {
         let mut out = String::new();
         self.line = None;
         self.starts[unit] = body.first().map(|first| first.tag).unwrap_or_default();
-        self.block(body, &mut out, family)?;
+        self.block(body, &mut out, chain)?;
         let compiled = self.engine.compile(out).map_err(|error| {
             let message = format!("failed to lower the template, which is a mistake of remco: {error}");
             Error::of_file(&self.sources[0].path, message)
@@ -257,9 +262,9 @@ impl Lowering<'_> {
 
 /// Statements.
 impl Lowering<'_> {
-    fn block(&mut self, block: Block, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+    fn block(&mut self, block: Block, out: &mut String, chain: &Rc<InheritanceChain>) -> Result<(), Error> {
         for statement in block {
-            self.statement(statement, out, family)?;
+            self.statement(statement, out, chain)?;
         }
         Ok(())
     }
@@ -268,21 +273,19 @@ impl Lowering<'_> {
         &mut self,
         Stmt { tag, kind }: Stmt,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
-        self.charge(tag, cost(&kind, family))?;
+        self.charge(tag, cost(&kind, chain))?;
         use NodeKind::{Autoescape, Capture, EndAutoescape, EndWith, Filter, Spaceless, With};
         match kind {
-            StmtKind::If(if_) => self.if_(tag, if_, out, family),
-            StmtKind::For(for_) => self.for_(tag, *for_, out, family),
-            StmtKind::With(pairs, body) => self.around(tag, With(pairs), body, EndWith, out, family),
-            StmtKind::Filter(filters, body) => self.around(tag, Capture, body, Filter(filters), out, family),
-            StmtKind::Spaceless(body) => self.around(tag, Capture, body, Spaceless, out, family),
-            StmtKind::Autoescape(escape, body) => {
-                self.around(tag, Autoescape(escape), body, EndAutoescape, out, family)
-            }
-            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, family),
-            single => self.single(tag, single, out, family),
+            StmtKind::If(if_) => self.if_(tag, if_, out, chain),
+            StmtKind::For(for_) => self.for_(tag, *for_, out, chain),
+            StmtKind::With(pairs, body) => self.around(tag, With(pairs), body, EndWith, out, chain),
+            StmtKind::Filter(filters, body) => self.around(tag, Capture, body, Filter(filters), out, chain),
+            StmtKind::Spaceless(body) => self.around(tag, Capture, body, Spaceless, out, chain),
+            StmtKind::Autoescape(escape, body) => self.around(tag, Autoescape(escape), body, EndAutoescape, out, chain),
+            StmtKind::IfChanged(ifchanged) => self.ifchanged(tag, *ifchanged, out, chain),
+            single => self.single(tag, single, out, chain),
         }
     }
 
@@ -292,17 +295,17 @@ impl Lowering<'_> {
         tag: Span,
         kind: StmtKind,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
         match kind {
             StmtKind::Text => self.run(tag, NodeKind::Source, out),
             StmtKind::Print(printed) => self.run(tag, NodeKind::Print(printed), out),
             StmtKind::Set(name, value) => self.run(tag, NodeKind::Set(name, value), out),
-            StmtKind::Include(include) => self.include(tag, *include, out, family)?,
-            StmtKind::Block(name) => self.block_tag(tag, name, out, family),
+            StmtKind::Include(include) => self.include(tag, *include, out, chain)?,
+            StmtKind::Block(name) => self.block_tag(tag, name, out, chain),
             StmtKind::Macro(macro_) => {
                 let name = macro_.name;
-                let node = self.macro_(tag, *macro_, family);
+                let node = self.macro_(tag, *macro_, chain);
                 self.run(tag, NodeKind::Define(vec![(name, node)]), out);
             }
             StmtKind::Import(import) => self.import(tag, *import, out)?,
@@ -314,7 +317,7 @@ impl Lowering<'_> {
             StmtKind::FirstOf(values) => self.run(tag, NodeKind::FirstOf(values), out),
             StmtKind::Literal(text) => self.run(tag, NodeKind::Text(text.into()), out),
             StmtKind::Ssi(name, named) => {
-                if let Some((_, bytes)) = self.read(tag, &name, named, Need::Must)? {
+                if let Some((_, bytes)) = self.read(tag, &name, named, Presence::Required)? {
                     self.charge(tag, bytes.len())?;
                     self.run(tag, NodeKind::Text(bytes), out);
                 }
@@ -364,10 +367,10 @@ impl Lowering<'_> {
         body: Block,
         behind: NodeKind,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
         self.run(tag, before, out);
-        self.block(body, out, family)?;
+        self.block(body, out, chain)?;
         self.run(tag, behind, out);
         Ok(())
     }
@@ -380,38 +383,38 @@ impl Lowering<'_> {
         block: Block,
         otherwise: Option<Block>,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
         let number = self.node(tag, test);
         push(out, format_args!("{{% if {number} | test %}}"));
-        self.block(block, out, family)?;
+        self.block(block, out, chain)?;
         if let Some(block) = otherwise {
             out.push_str("{% else %}");
-            self.block(block, out, family)?;
+            self.block(block, out, chain)?;
         }
         out.push_str("{% endif %}");
         Ok(())
     }
 
-    fn if_(&mut self, tag: Span, if_: If, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+    fn if_(&mut self, tag: Span, if_: If, out: &mut String, chain: &Rc<InheritanceChain>) -> Result<(), Error> {
         let If { mut branches, otherwise } = if_;
         if branches.len() == 1
             && let Some((condition, block)) = branches.pop()
         {
-            return self.branch(tag, NodeKind::Test(condition.value), block, otherwise, out, family);
+            return self.branch(tag, NodeKind::Test(condition.value), block, otherwise, out, chain);
         }
         // upon makes each `else if` a level of nesting and recurses over it: a long chain would take all stack.
         let (conditions, blocks): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         let conditions = conditions.into_iter().map(|condition| (condition.value, condition.tag)).collect();
         self.run(tag, NodeKind::Choose(conditions), out);
         for (branch, block) in blocks.into_iter().chain(otherwise).enumerate() {
-            self.branch(tag, NodeKind::Chosen(branch), block, None, out, family)?;
+            self.branch(tag, NodeKind::Chosen(branch), block, None, out, chain)?;
         }
         self.run(tag, NodeKind::EndChoose, out);
         Ok(())
     }
 
-    fn for_(&mut self, tag: Span, for_: For, out: &mut String, family: &Rc<InheritanceChain>) -> Result<(), Error> {
+    fn for_(&mut self, tag: Span, for_: For, out: &mut String, chain: &Rc<InheritanceChain>) -> Result<(), Error> {
         let For { key, value, iterated, iterated_span, reversed, sorted, body, empty } = for_;
         let node = ForNode { key, value, iterated, iterated_span, reversed, sorted };
         let number = self.node(tag, NodeKind::For(Box::new(node)));
@@ -419,10 +422,10 @@ impl Lowering<'_> {
         out.push_str(&head.replace('N', &number.to_string()));
         // The body continues the line in which the round begins.
         self.line = Some((number, out.len()));
-        self.block(body, out, family)?;
+        self.block(body, out, chain)?;
         out.push_str("{% endfor %}{% endfor %}");
         if let Some(block) = empty {
-            self.branch(tag, NodeKind::Empty, block, None, out, family)?;
+            self.branch(tag, NodeKind::Empty, block, None, out, chain)?;
         }
         self.run(tag, NodeKind::EndFor, out);
         Ok(())
@@ -433,13 +436,13 @@ impl Lowering<'_> {
         tag: Span,
         include: Include,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
-        let Include { file, file_span, need, pairs, only, malformed } = include;
+        let Include { file, file_span, presence, pairs, only, malformed } = include;
         let name = match file {
             File::Fixed(name) => name,
             File::Computed(file) => {
-                let node = IncludeNode { file, file_span, need, pairs, only };
+                let node = IncludeNode { file, file_span, presence, pairs, only };
                 self.run(tag, NodeKind::IncludeComputed(Box::new(node)), out);
                 return Ok(());
             }
@@ -447,7 +450,7 @@ impl Lowering<'_> {
         let path = self.resolve(tag, &name, file_span)?;
         let (source, unit) = match self.files.get(&path) {
             Some(file) => *file,
-            None => match self.read(tag, &name, file_span, need)? {
+            None => match self.read(tag, &name, file_span, presence)? {
                 Some((path, bytes)) => self.include_file(path, bytes, Some(tag))?,
                 None => return Ok(()),
             },
@@ -455,7 +458,7 @@ impl Lowering<'_> {
         if let Some(error) = malformed {
             return Err(self.reached(tag.file as usize, error));
         }
-        if let Some(includer) = family.source {
+        if let Some(includer) = chain.source {
             self.includes.push((includer, tag, source));
         }
         self.run(tag, NodeKind::Enter { pairs, only }, out);
@@ -464,8 +467,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, family: &Rc<InheritanceChain>) {
-        let Some((unit, supers)) = family.blocks.get(&name).and_then(|units| units.split_last()) else {
+    fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, chain: &Rc<InheritanceChain>) {
+        let Some((unit, supers)) = chain.blocks.get(&name).and_then(|units| units.split_last()) else {
             // The macro of another file: the blocks of neither file are known to it.
             return self.run(tag, NodeKind::Fail("a block in a macro that is imported has nothing to show"), out);
         };
@@ -473,11 +476,11 @@ impl Lowering<'_> {
         push(out, format_args!("{{% include \"{unit}\" %}}"));
     }
 
-    fn macro_(&mut self, tag: Span, macro_: Macro, family: &InheritanceChain) -> Rc<MacroNode> {
+    fn macro_(&mut self, tag: Span, macro_: Macro, chain: &InheritanceChain) -> Rc<MacroNode> {
         let Macro { name, params, body } = macro_;
         let unit = self.reserve();
-        let family = Rc::new(InheritanceChain { source: None, blocks: family.blocks.clone() });
-        self.work.push_back(Work::Body { body, unit, family });
+        let chain = Rc::new(InheritanceChain { source: None, blocks: chain.blocks.clone() });
+        self.work.push_back(Work::Body { body, unit, chain });
         Rc::new(MacroNode { name, params, unit, tag })
     }
 
@@ -506,7 +509,7 @@ impl Lowering<'_> {
 
     /// The macros that a file exports; nothing else of it is used.
     fn exports(&mut self, tag: Span, file: &[u8], named: Span) -> Result<Exports, Error> {
-        let Some((path, bytes)) = self.read(tag, file, named, Need::Must)? else { return Ok(Exports::new()) };
+        let Some((path, bytes)) = self.read(tag, file, named, Presence::Required)? else { return Ok(Exports::new()) };
         let source = self.add(path, bytes, Some((Reach::Imported, tag)))?;
         let document = self.parse(source, Blocks::Kept, Purpose::Import)?;
         self.variables.extend(document.variables);
@@ -520,24 +523,24 @@ impl Lowering<'_> {
         tag: Span,
         ifchanged: IfChanged,
         out: &mut String,
-        family: &Rc<InheritanceChain>,
+        chain: &Rc<InheritanceChain>,
     ) -> Result<(), Error> {
         let IfChanged { watched, body, otherwise } = ifchanged;
         let slot = self.library.slot();
         if watched.is_empty() {
             // As in the original, what stands behind `else` is not used here.
-            return self.around(tag, NodeKind::Capture, body, NodeKind::Changed(slot), out, family);
+            return self.around(tag, NodeKind::Capture, body, NodeKind::Changed(slot), out, chain);
         }
-        self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, family)
+        self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, chain)
     }
 }
 
 /// What a statement takes by itself, in bytes.
-fn cost(kind: &StmtKind, family: &InheritanceChain) -> usize {
+fn cost(kind: &StmtKind, chain: &InheritanceChain) -> usize {
     match kind {
         StmtKind::If(if_) => (1 + if_.branches.len()) * NODE,
         StmtKind::For(_) => 2 * NODE + LOOP,
-        StmtKind::Block(name) => NODE + family.blocks.get(name).map_or(0, |units| size_of_val(&**units)),
+        StmtKind::Block(name) => NODE + chain.blocks.get(name).map_or(0, |units| size_of_val(&**units)),
         StmtKind::With(..) | StmtKind::Filter(..) | StmtKind::Spaceless(_) | StmtKind::Autoescape(..) => 2 * NODE,
         StmtKind::IfChanged(_) | StmtKind::Include(_) | StmtKind::Import(_) => 2 * NODE,
         _ => NODE,

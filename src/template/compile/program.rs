@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::template::builtin::lorem::Lorem;
 use crate::template::source::{Error, Reach, Source, Span};
-use crate::template::syntax::ast::Need;
+use crate::template::syntax::ast::Presence;
 use crate::template::syntax::ast::{Clock, Escape, Expr, FilterCall, Pairs, Printed, WidthRatio};
 use crate::template::syntax::names::Name;
 
@@ -104,7 +104,7 @@ pub(crate) struct ForNode {
 pub(crate) struct IncludeNode {
     pub file: Expr,
     pub file_span: Span,
-    pub need: Need,
+    pub presence: Presence,
     pub pairs: Pairs,
     pub only: bool,
 }

@@ -8,7 +8,7 @@ use crate::template::run::stacks::Heights;
 use crate::template::source::Span;
 
 /// What was open at a moment, to come back to.
-struct Opened {
+struct Snapshot {
     scopes: usize,
     stacks: Heights,
     out: usize,
@@ -20,8 +20,8 @@ struct Opened {
 impl Render {
     /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
     /// since the program ends, fails in any case.
-    pub(crate) fn tried<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
-        let before = Opened {
+    pub(crate) fn attempt<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
+        let before = Snapshot {
             scopes: self.scopes.borrow().innermost(),
             stacks: self.open.borrow().heights(),
             out: self.mark(),

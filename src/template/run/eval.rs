@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::template::builtin::filters::Filter;
 use crate::template::builtin::functions::Function;
 use crate::template::builtin::scripts::AnyFilter;
-use crate::template::run::kept;
+use crate::template::run::marked;
 use crate::template::run::render::{Outcome, Render, Stop};
 use crate::template::run::scope::NameQuery;
 use crate::template::source::{Macros, Span};
@@ -195,7 +195,7 @@ impl Render {
 
     fn head(&self, head: &Head) -> Outcome<Value> {
         let (value, hidden) = match self.scopes.borrow().look(head.name) {
-            NameQuery::Value(value) => (Some(kept::plain(value)), false),
+            NameQuery::Value(value) => (Some(marked::plain(value)), false),
             NameQuery::Nothing => (None, false),
             NameQuery::Hidden => (None, true),
         };
@@ -307,12 +307,12 @@ impl Render {
 /// The values of variables.
 impl Render {
     /// Evaluates an expression for a variable, for `ifchanged` or to be printed under `autoescape`.
-    pub(crate) fn eval_kept(&self, expr: &Expr) -> Outcome<Value> {
+    pub(crate) fn eval_marked(&self, expr: &Expr) -> Outcome<Value> {
         match expr {
-            Expr::Path(path) => self.kept_path(expr, path),
+            Expr::Path(path) => self.marked_path(expr, path),
             Expr::Filtered(input, filters) => {
                 self.descend(1)?;
-                let value = self.kept_filtered(input, filters)?;
+                let value = self.marked_filtered(input, filters)?;
                 self.ascend(1);
                 Ok(value)
             }
@@ -320,38 +320,38 @@ impl Render {
         }
     }
 
-    fn kept_path(&self, expr: &Expr, path: &Path) -> Outcome<Value> {
+    fn marked_path(&self, expr: &Expr, path: &Path) -> Outcome<Value> {
         let head = match self.scopes.borrow().look(path.head.name) {
             NameQuery::Value(value @ Value::Object(_)) => value.clone(),
             _ => return self.eval(expr),
         };
-        if path.is_name() && kept::is_kept(&head) {
+        if path.is_name() && marked::is_marked(&head) {
             return Ok(head);
         }
         if path.steps.is_empty() {
             // The output of a macro is safe. A macro is called without parentheses too.
             return Ok(match self.eval(expr)? {
-                text @ Value::Str(_) => kept::safe(text),
+                text @ Value::Str(_) => marked::safe(text),
                 value => value,
             });
         }
-        match kept::field_of_loop(head, path) {
+        match marked::field_of_loop(head, path) {
             Some(field) => Ok(field),
             None => self.eval(expr),
         }
     }
 
-    fn kept_filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
-        let mut value = self.eval_kept(input).map_err(|stop| default_hint(stop, filters))?;
+    fn marked_filtered(&self, input: &Expr, filters: &[FilterCall]) -> Outcome<Value> {
+        let mut value = self.eval_marked(input).map_err(|stop| default_hint(stop, filters))?;
         for call in filters {
             let argument = match &call.argument {
-                Some(argument) => self.eval_kept(argument)?,
+                Some(argument) => self.eval_marked(argument)?,
                 None => Value::Nil,
             };
-            let before = kept::plain(&value);
-            let after = self.filter(&call.filter, &before, &kept::plain(&argument), call.span)?;
+            let before = marked::plain(&value);
+            let after = self.filter(&call.filter, &before, &marked::plain(&argument), call.span)?;
             value = match (call.filter.name(), &before, &after) {
-                ("truncatechars_html" | "truncatewords_html", _, Value::Str(_)) => kept::safe(after),
+                ("truncatechars_html" | "truncatewords_html", _, Value::Str(_)) => marked::safe(after),
                 // These filters return their value with its marks.
                 ("safe", ..) => value,
                 ("default", ..) if before.truthy() => value,

@@ -13,7 +13,7 @@ use crate::template::value::Value;
 
 impl Render {
     fn pairs(&self, pairs: &Pairs) -> Outcome<Vec<(Name, Value)>> {
-        pairs.iter().map(|(name, expr)| Ok((*name, self.eval_kept(expr)?))).collect()
+        pairs.iter().map(|(name, expr)| Ok((*name, self.eval_marked(expr)?))).collect()
     }
 
     pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
@@ -59,7 +59,7 @@ impl Render {
         let path = resolve(&self.program.borrow().source(tag).path, &name)
             .map_err(|message| at_file(format!("{message}; one that is written out stands in quotes")))?;
         let open = self.depth.get() / PARSING;
-        let program = match self.library.computed(&self.env, &path, include.need, open, &ENGINE) {
+        let program = match self.library.computed(&self.env, &path, include.presence, open, &ENGINE) {
             Ok(Some(program)) => program,
             Ok(None) => return Ok(()),
             Err(Failure::Read(message)) => return Err(at_file(message)),

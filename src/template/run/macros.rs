@@ -121,7 +121,7 @@ impl Render {
             scopes.open(Visibility::Scope(*scope));
             scopes.set(Name::BLOCK, Value::object(inner));
         }
-        let text = self.tried(|| self.captured(program, supers[left], self.tag.get()))?;
+        let text = self.attempt(|| self.captured(program, supers[left], self.tag.get()))?;
         self.scopes.borrow_mut().close();
         // As in Go remco, a block that fails is empty here.
         Ok(text.unwrap_or_default())

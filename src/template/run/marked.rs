@@ -9,14 +9,14 @@ use crate::template::syntax::ast::{Access, Path};
 use crate::template::value::{Object, Value};
 
 /// A value with its mark.
-enum Kept {
+enum Marked {
     /// A text that `autoescape` leaves alone.
     Safe(Value),
     /// A field of the state of a loop.
     Field(Rc<LoopInfo>, Rc<str>),
 }
 
-impl Object for Kept {
+impl Object for Marked {
     fn type_name(&self) -> &'static str {
         "*pongo2.Value"
     }
@@ -30,7 +30,7 @@ impl Object for Kept {
     }
 }
 
-fn kept(value: &Value) -> Option<&Kept> {
+fn marked(value: &Value) -> Option<&Marked> {
     let Value::Object(object) = value else { return None };
     let object: &dyn Any = &**object;
     object.downcast_ref()
@@ -38,25 +38,25 @@ fn kept(value: &Value) -> Option<&Kept> {
 
 /// The present value without its mark.
 pub(crate) fn plain(value: &Value) -> Value {
-    match kept(value) {
-        Some(Kept::Safe(text)) => text.clone(),
-        Some(Kept::Field(info, name)) => info.field(name).unwrap_or(Value::Nil),
+    match marked(value) {
+        Some(Marked::Safe(text)) => text.clone(),
+        Some(Marked::Field(info, name)) => info.field(name).unwrap_or(Value::Nil),
         None => value.clone(),
     }
 }
 
 /// A text that `autoescape` leaves alone.
 pub(crate) fn safe(text: Value) -> Value {
-    Value::object(Kept::Safe(text))
+    Value::object(Marked::Safe(text))
 }
 
 /// Whether a value has a mark.
-pub(crate) fn is_kept(value: &Value) -> bool {
-    kept(value).is_some()
+pub(crate) fn is_marked(value: &Value) -> bool {
+    marked(value).is_some()
 }
 
 pub(crate) fn is_safe(value: &Value) -> bool {
-    matches!(kept(value), Some(Kept::Safe(_)))
+    matches!(marked(value), Some(Marked::Safe(_)))
 }
 
 /// `forloop.Counter`, `forloop.Parentloop.First`, if a path leads to such a field.
@@ -70,7 +70,7 @@ pub(crate) fn field_of_loop(head: Value, path: &Path) -> Option<Value> {
         let info = object.downcast::<LoopInfo>().ok()?;
         let next = info.field(name)?;
         if at + 1 == path.steps.len() && matches!(next, Value::Int(..) | Value::Bool(_)) {
-            return Some(Value::object(Kept::Field(info, name.clone())));
+            return Some(Value::object(Marked::Field(info, name.clone())));
         }
         value = next;
     }

@@ -4,9 +4,9 @@
 mod attempt;
 pub(crate) mod eval;
 mod includes;
-pub(crate) mod kept;
 pub(crate) mod loops;
 pub(crate) mod macros;
+pub(crate) mod marked;
 pub(crate) mod render;
 pub(crate) mod rounds;
 pub(crate) mod scope;

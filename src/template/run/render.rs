@@ -1,8 +1,8 @@
 //! Runs a compiled template: upon follows the control flow, and calls back here for everything that is printed or has a
 //! value. Expressions are evaluated in `eval`.
 //!
-//! upon's callables know nothing but a number, so the render at work is found through a thread local. What they print
-//! goes straight to the result, past upon, which knows text only: the result may hold any bytes.
+//! upon passes its callables the number of a node and nothing else, so they find the running render in a thread local.
+//! They print into the result themselves, because upon prints only text and the result may have any bytes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use crate::template::builtin::env::Env;
 use crate::template::compile::library::Library;
 use crate::template::compile::program::{ForNode, Node, NodeKind, Place, Program, Slot};
 use crate::template::limits::NESTING;
-use crate::template::run::kept;
 use crate::template::run::loops::{LoopInfo, Memory, OpenLoop};
+use crate::template::run::marked;
 use crate::template::run::scope::{NameQuery, Scopes};
 use crate::template::run::stacks::{Frame, Stacks};
 use crate::template::source::{Error, Span};
@@ -118,7 +118,8 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     }
 }
 
-/// One render from its beginning to its end.
+/// One render from its beginning to its end. Cells, because upon's callables and the methods of values reach it by a shared
+/// reference, one within another.
 pub(crate) struct Render {
     pub library: Rc<Library>,
     pub env: Env,
@@ -365,16 +366,16 @@ impl Render {
         if self.scopes.borrow().escape() == Escape::Off {
             return self.print_value(&self.eval(&printed.value)?);
         }
-        let value = self.eval_kept(&printed.value)?;
-        let escaped = !printed.safe && !kept::is_safe(&value);
-        match kept::plain(&value) {
+        let value = self.eval_marked(&printed.value)?;
+        let escaped = !printed.safe && !marked::is_safe(&value);
+        match marked::plain(&value) {
             value @ Value::Str(_) if escaped => self.print_escaped(&value),
             value => self.print_value(&value),
         }
     }
 
     fn set(&self, name: Name, expr: &Expr) -> Outcome<()> {
-        let value = self.eval_kept(expr)?;
+        let value = self.eval_marked(expr)?;
         self.scopes.borrow_mut().set(name, value);
         self.hold_variables()
     }

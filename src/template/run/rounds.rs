@@ -7,14 +7,15 @@ use std::rc::Rc;
 
 use crate::store::Bytes;
 use crate::template::compile::program::{CycleNode, Program, Slot};
-use crate::template::run::kept::plain;
 use crate::template::run::loops::Memory;
+use crate::template::run::marked::plain;
 use crate::template::run::render::{Outcome, Render, Stop};
 use crate::template::source::Span;
 use crate::template::syntax::ast::Expr;
 use crate::template::value::{Object, Value};
 
 /// The value of `cycle .. as name`: it prints as the present value, and `cycle name` advances it anywhere.
+/// A cell, because all variables with this value share it.
 struct CycleValue {
     program: Rc<Program>,
     node: Rc<CycleNode>,
@@ -57,7 +58,7 @@ impl Render {
 
     /// Whether one of the values differs from the remembered ones. The new ones are remembered.
     pub(crate) fn watch(&self, watched: &[Expr], slot: Slot, tag: Span) -> Outcome<bool> {
-        let values = watched.iter().map(|expr| self.eval_kept(expr)).collect::<Outcome<Vec<_>>>()?;
+        let values = watched.iter().map(|expr| self.eval_marked(expr)).collect::<Outcome<Vec<_>>>()?;
         let changed = match self.memory.borrow().get(&slot) {
             Some(Memory::Values(last)) => {
                 let mut changed = false;

@@ -184,7 +184,7 @@ pub(crate) struct For {
 pub(crate) struct Include {
     pub file: File,
     pub file_span: Span,
-    pub need: Need,
+    pub presence: Presence,
     pub pairs: Pairs,
     pub only: bool,
     /// The error in the tag, which counts only if the file exists.
@@ -248,8 +248,8 @@ pub(crate) enum Escape {
 
 /// Whether a file must exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    Must,
+pub(crate) enum Presence {
+    Required,
     /// `if_exists`
-    May,
+    Optional,
 }

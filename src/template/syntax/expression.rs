@@ -28,13 +28,13 @@ const PRODUCTS: [(&str, Op); 3] = [("*", Op::Mul), ("/", Op::Div), ("%", Op::Rem
 impl Parser<'_> {
     /// Parses a whole expression. The caller handles the tokens behind it.
     pub fn expression(&mut self, tokens: &mut Tokens) -> Result<Expr, Error> {
-        self.deeper(tokens.here())?;
+        self.open_level(tokens.here())?;
         let first = self.comparison(tokens)?;
         let mut rest = Vec::new();
         while let Some(logic) = tokens.take_one(&LOGIC) {
             rest.push((logic, self.comparison(tokens)?));
         }
-        self.shallower();
+        self.close_level();
         Ok(if rest.is_empty() { first } else { Expr::Logic(Box::new(first), rest) })
     }
 
@@ -44,10 +44,10 @@ impl Parser<'_> {
         let Some(op) = tokens.take_one(&COMPARISONS) else {
             return Ok(left);
         };
-        self.deeper(tokens.here())?;
+        self.open_level(tokens.here())?;
         // Go remco refuses `a in b == c` too.
         let right = if op == Op::In { self.sum(tokens)? } else { self.comparison(tokens)? };
-        self.shallower();
+        self.close_level();
         Ok(Expr::Binary(op, Box::new((left, right)), tokens.since(start)))
     }
 
@@ -94,9 +94,9 @@ impl Parser<'_> {
         if tokens.take("^").is_none() {
             return Ok(base);
         }
-        self.deeper(tokens.here())?;
+        self.open_level(tokens.here())?;
         let exponent = self.power(tokens)?;
-        self.shallower();
+        self.close_level();
         Ok(Expr::Binary(Op::Pow, Box::new((base, exponent)), tokens.since(start)))
     }
 

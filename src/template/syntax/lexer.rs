@@ -118,7 +118,7 @@ impl<'s> Lexer<'s, '_> {
         while let Some(offset) = self.bytes[self.at..].iter().position(|byte| *byte == b'{') {
             self.at += offset;
             match self.bytes.get(self.at + 1) {
-                Some(b'%') if self.sees(VERBATIM) => self.verbatim()?,
+                Some(b'%') if self.starts_with(VERBATIM) => self.verbatim()?,
                 Some(b'{') => self.tag(TagKind::Print)?,
                 Some(b'%') => self.tag(TagKind::Block)?,
                 Some(b'#') => self.comment()?,
@@ -130,7 +130,7 @@ impl<'s> Lexer<'s, '_> {
         Ok(())
     }
 
-    fn sees(&self, what: &[u8]) -> bool {
+    fn starts_with(&self, what: &[u8]) -> bool {
         self.bytes[self.at..].starts_with(what)
     }
 
@@ -197,7 +197,7 @@ impl<'s> Lexer<'s, '_> {
             broken: None,
             trims: Trims::default(),
         };
-        if self.sees(b"-") {
+        if self.starts_with(b"-") {
             tag.trims.before = true;
             self.at += 1;
         }
@@ -206,39 +206,39 @@ impl<'s> Lexer<'s, '_> {
         loop {
             while let Some(blank) = self.bytes.get(self.at).filter(|byte| BLANKS.contains(byte)) {
                 if *blank == b'\n' {
-                    let message = format!("a newline within a tag; `{}` has to be in the same line", kind.closer());
+                    let message = format!("a newline within a tag; `{}` has to be in the same line", kind.delimiter());
                     return Err(self.source.error(opener, message));
                 }
                 self.at += 1;
             }
             let at = self.at;
             let Some(first) = self.bytes.get(at) else {
-                tag.broken = Some((opener, format!("tag is not closed, `{}` is missing", kind.closer())));
+                tag.broken = Some((opener, format!("tag is not closed, `{}` is missing", kind.delimiter())));
                 break;
             };
-            if let Some((closer, closes, after)) = CLOSERS.iter().find(|(closer, ..)| self.sees(closer)) {
+            if let Some((closer, closes, after)) = CLOSERS.iter().find(|(closer, ..)| self.starts_with(closer)) {
                 self.at += closer.len();
                 tag.trims.after = *after;
                 if *closes != kind {
-                    let message = format!("tag is closed with the wrong braces, `{}` is meant", kind.closer());
+                    let message = format!("tag is closed with the wrong braces, `{}` is meant", kind.delimiter());
                     tag.broken = Some((self.source.span(at, self.at), message));
                 }
                 break;
             }
             // The tag is not closed, and another one begins, which may end a comment.
-            if self.sees(b"{{") || self.sees(b"{%") {
-                tag.broken = Some((opener, format!("tag is not closed, `{}` is missing", kind.closer())));
+            if self.starts_with(b"{{") || self.starts_with(b"{%") {
+                tag.broken = Some((opener, format!("tag is not closed, `{}` is missing", kind.delimiter())));
                 break;
             }
             let token = match first {
                 b'a'..=b'z' | b'A'..=b'Z' | b'_' => self.name(),
                 b'0'..=b'9' => self.digits(),
                 b'"' | b'\'' => self.string(*first)?,
-                _ => match SYMBOLS.iter().find(|symbol| self.sees(symbol)) {
+                _ => match SYMBOLS.iter().find(|symbol| self.starts_with(symbol)) {
                     Some(symbol) => self.token(TokenKind::Symbol, at, at + symbol.len()),
                     None => {
                         // Go remco takes the rest as text and then fails, except in a comment.
-                        tag.broken = Some(self.odd_character(at));
+                        tag.broken = Some(self.unexpected_character(at));
                         break;
                     }
                 },
@@ -306,7 +306,7 @@ impl<'s> Lexer<'s, '_> {
         Ok(Token { text: &self.bytes[start + 1..at], ..token })
     }
 
-    fn odd_character(&mut self, at: usize) -> (Span, String) {
+    fn unexpected_character(&mut self, at: usize) -> (Span, String) {
         let bytes = &self.bytes[at..self.bytes.len().min(at + 4)];
         let (character, length) = match bytes.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
             Some(character) => (character, character.len_utf8()),
@@ -341,7 +341,7 @@ impl Tag<'_> {
 }
 
 impl TagKind {
-    pub fn closer(self) -> &'static str {
+    pub fn delimiter(self) -> &'static str {
         match self {
             TagKind::Print => "}}",
             TagKind::Block => "%}",

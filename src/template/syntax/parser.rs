@@ -217,14 +217,14 @@ impl<'s> Parser<'s> {
         opener: &Tag,
         ends: &[&'static str],
     ) -> Result<(Block, End<'s>), Error> {
-        self.deeper(opener.span)?;
+        self.open_level(opener.span)?;
         self.open.push((name, opener.span));
         let mut body = Block::new();
         while let Some(piece) = self.pieces.next() {
             if let Some((name, tag)) = ending(&piece, ends) {
                 self.whole(tag)?;
                 self.open.pop();
-                self.shallower();
+                self.close_level();
                 let Piece::Tag(tag) = piece else { break };
                 return Ok((body, End { name, tag }));
             }
@@ -270,7 +270,7 @@ impl Parser<'_> {
     }
 
     /// Undoes everything since then.
-    pub fn back_to(&mut self, mark: Mark) {
+    pub fn reset(&mut self, mark: Mark) {
         self.depth = mark.depth;
         self.variables.truncate(mark.variables);
         self.wrong_calls.truncate(mark.wrong_calls);
@@ -281,7 +281,7 @@ impl Parser<'_> {
     }
 
     /// Opens a level of nesting. All recursion of parsing, lowering, evaluating and dropping is bounded by it.
-    pub fn deeper(&mut self, what: Span) -> Result<(), Error> {
+    pub fn open_level(&mut self, what: Span) -> Result<(), Error> {
         self.depth += 1;
         if self.depth <= NESTING {
             return Ok(());
@@ -289,7 +289,7 @@ impl Parser<'_> {
         Err(self.source.error(what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
-    pub fn shallower(&mut self) {
+    pub fn close_level(&mut self) {
         self.depth -= 1;
     }
 

@@ -5,7 +5,7 @@ use crate::template::builtin::lorem::{Lorem, Order, Unit};
 use crate::template::builtin::scripts::Scripts;
 use crate::template::source::{Error, Macros, Source, Span};
 use crate::template::syntax::ast::{
-    Block, Clock, Condition, Cycle, Escape, Expr, File, For, If, IfChanged, Import, Include, Macro, Need, Pairs,
+    Block, Clock, Condition, Cycle, Escape, Expr, File, For, If, IfChanged, Import, Include, Macro, Pairs, Presence,
     Printed, StmtKind, WidthRatio,
 };
 use crate::template::syntax::lexer::{Piece, TokenKind};
@@ -213,18 +213,18 @@ fn include(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>,
         None => File::Computed(parser.expression(tokens)?),
     };
     let file_span = tokens.since(start);
-    let need = if tokens.take("if_exists").is_some() { Need::May } else { Need::Must };
+    let presence = if tokens.take("if_exists").is_some() { Presence::Optional } else { Presence::Required };
     let mark = parser.mark();
     let (pairs, only, malformed) = match include_pairs(parser, tokens) {
         Ok((pairs, only)) => (pairs, only, None),
         // Go remco ignores the arguments if the file does not exist.
-        Err(error) if need == Need::May && matches!(file, File::Fixed(_)) => {
-            parser.back_to(mark);
+        Err(error) if presence == Presence::Optional && matches!(file, File::Fixed(_)) => {
+            parser.reset(mark);
             (Pairs::new(), false, Some(error))
         }
         Err(error) => return Err(error),
     };
-    Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, need, pairs, only, malformed }))))
+    Ok(Some(StmtKind::Include(Box::new(Include { file, file_span, presence, pairs, only, malformed }))))
 }
 
 /// The arguments behind the name of the file.
@@ -251,7 +251,8 @@ fn ssi(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
         return Ok(Some(StmtKind::Ssi(file, file_span)));
     }
     let file = File::Fixed(file);
-    let include = Include { file, file_span, need: Need::Must, pairs: Pairs::new(), only: false, malformed: None };
+    let include =
+        Include { file, file_span, presence: Presence::Required, pairs: Pairs::new(), only: false, malformed: None };
     Ok(Some(StmtKind::Include(Box::new(include))))
 }
 

@@ -11,7 +11,7 @@ use crate::template::value::signature::{Signature, any, exactly, string};
 use crate::template::value::{Data, ListKind, Map, Object, Value};
 
 /// All collections of a render. When it is dropped, the maps drop their contents, because maps in a circle would keep
-/// each other alive.
+/// each other alive. Cells, because the functions of a template get the collections as a shared reference.
 #[derive(Default)]
 pub struct Collections {
     maps: RefCell<Vec<Weak<TemplateMap>>>,
@@ -150,7 +150,8 @@ impl Object for Unit {
     }
 }
 
-/// The contents of one collection, and its share of the memory of all.
+/// The contents of one collection, and its share of the memory of all. Cells, because all uses of a collection share it,
+/// and each of them may change it.
 struct Entries {
     /// The entries. A change copies them if a reader still has them.
     map: RefCell<Rc<Map>>,

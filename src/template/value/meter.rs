@@ -46,6 +46,7 @@ const FIRST_SWEEP: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Meter(Rc<Inner>);
 
+/// Cells, because everything that holds memory of the render shares the meter.
 struct Inner {
     limits: Limits,
     world: Rc<dyn World>,
@@ -55,7 +56,7 @@ struct Inner {
     work: Cell<u64>,
     /// The value of `work` at the next check of the limits, the clock and the signals. 0 when the render is over.
     next_look: Cell<u64>,
-    over: Cell<Option<Over>>,
+    over: Cell<Option<EndCause>>,
     /// Whether a value was refused for its size.
     refused: Cell<bool>,
     /// The live bytes, and those that were live at the last sweep.
@@ -68,7 +69,7 @@ struct Inner {
 
 /// Why a render is over before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+enum EndCause {
     Steps,
     Time,
     Interrupted,
@@ -153,11 +154,11 @@ impl Meter {
         if inner.over.get().is_none() {
             let spent = || inner.world.processor_time().saturating_sub(inner.began) > inner.limits.time;
             if work > self.most_work() {
-                inner.over.set(Some(Over::Steps));
+                inner.over.set(Some(EndCause::Steps));
             } else if inner.world.stopped() {
-                inner.over.set(Some(Over::Interrupted));
+                inner.over.set(Some(EndCause::Interrupted));
             } else if spent() {
-                inner.over.set(Some(Over::Time));
+                inner.over.set(Some(EndCause::Time));
             }
         }
         let Some(over) = inner.over.get() else {
@@ -166,10 +167,10 @@ impl Meter {
         };
         inner.next_look.set(0);
         Err(match over {
-            Over::Steps => {
+            EndCause::Steps => {
                 format!("the template takes more than {} steps; {}", inner.limits.steps, raised_by("template_steps"))
             }
-            Over::Time => {
+            EndCause::Time => {
                 let time = inner.limits.time.as_secs_f64();
                 let seconds = if time == 1.0 { "second" } else { "seconds" };
                 format!(
@@ -177,7 +178,7 @@ impl Meter {
                     raised_by("template_time")
                 )
             }
-            Over::Interrupted => "stopped before the end".to_owned(),
+            EndCause::Interrupted => "stopped before the end".to_owned(),
         })
     }
 }
@@ -209,29 +210,29 @@ impl Meter {
     pub fn keep(&self, value: &Value) -> Result<(), String> {
         match value {
             Value::Str(text) if text.len() + ALLOCATION >= SMALL && Rc::strong_count(text) == 1 => {
-                self.weigh(value).map(|_| ())
+                self.count(value).map(|_| ())
             }
-            Value::List(list) if Rc::strong_count(list) == 1 => self.weigh(value).map(|_| ()),
-            Value::Map(map) if Rc::strong_count(map) == 1 => self.weigh(value).map(|_| ()),
+            Value::List(list) if Rc::strong_count(list) == 1 => self.count(value).map(|_| ()),
+            Value::Map(map) if Rc::strong_count(map) == 1 => self.count(value).map(|_| ()),
             _ => Ok(()),
         }
     }
 
     /// The memory that a value adds to its container: 0 if it is counted by itself.
-    fn weigh(&self, value: &Value) -> Result<usize, String> {
+    fn count(&self, value: &Value) -> Result<usize, String> {
         let (bytes, is_new) = match value {
             Value::Str(text) => (text.len() + ALLOCATION, Rc::strong_count(text) == 1),
             Value::List(list) if Rc::strong_count(list) == 1 => {
                 let mut bytes = list.items.capacity() * PLACE + ALLOCATION;
                 for item in &list.items {
-                    bytes += self.weigh(item)?;
+                    bytes += self.count(item)?;
                 }
                 (bytes, true)
             }
             Value::Map(map) if Rc::strong_count(map) == 1 => {
                 let mut bytes = ALLOCATION + tree(map.len());
                 for (key, item) in &**map {
-                    bytes += key.len() + self.weigh(item)?;
+                    bytes += key.len() + self.count(item)?;
                 }
                 (bytes, true)
             }
