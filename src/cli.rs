@@ -1,5 +1,5 @@
-//! The command line: parses arguments to the [`Invocation`] that they ask for. The flags are in `flags`, their values in
-//! `given`. Prints nothing, does not exit, reads no file. The only file that uses lexopt.
+//! The command line: parses arguments to an [`Invocation`]. The flags are in `flags`, their values in `given`. Prints
+//! nothing, does not exit, reads no file. The only file that uses lexopt.
 
 mod flags;
 mod given;

@@ -1,5 +1,5 @@
-//! The table of flags, the help that is made of it, and the advice for flags that are not in it. Parses no command line.
-//! A row sets a field of [`Given`].
+//! The table of flags, the help that is made of it, and the advice for unknown flags. A row sets a field of [`Given`].
+//! Parses no command line.
 
 use std::ffi::OsString;
 

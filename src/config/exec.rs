@@ -1,4 +1,5 @@
-//! The child of a resource: the rows of its keys and their parser. Does not check whether its program exists.
+//! The child of a resource: the rows of its keys and their parser. Does not check whether the program exists, and
+//! starts nothing: `resource` decides that, and `host` does it.
 
 use std::time::Duration;
 

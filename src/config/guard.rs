@@ -1,4 +1,5 @@
-//! The `guard` of a resource: the rows of its keys and their parser. Compares no keys: `resource` does.
+//! The guard of a resource: the rows of its keys and their parser. Compares no keys: `daemon` checks an update by these
+//! rules.
 
 use super::document::Table;
 use super::model::Guard;

@@ -1,5 +1,5 @@
-//! A resource: the rows of its keys and their parser. Its templates are in `template`, its child in `exec`, its backends
-//! in `backend`. Does not check whether a program exists.
+//! A resource: the rows of its keys and their parser. Templates are in `template`, the child in `exec`, backends in
+//! `backend`. Does not check whether a program exists.
 
 use std::time::Duration;
 

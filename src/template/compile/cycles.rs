@@ -1,5 +1,5 @@
-//! Refuses files that include each other by fixed names without an end, or too deeply. Computed includes are bounded while the
-//! template runs.
+//! Refuses files that include each other by fixed names without an end, or too deeply. Computed includes are not
+//! checked here: `run` bounds their depth.
 
 use super::lower::Lowering;
 use crate::template::limits::NESTING;

@@ -1,4 +1,5 @@
-//! A part of a render whose failure does not end the render. Decides nothing about what is shown instead.
+//! Runs a part of a render whose failure does not end the render, and restores the state before it. Does not decide
+//! what is printed instead.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! The tags that open a scope: `with`, and `include` with a file that is named or computed. The files are read and compiled
+//! The tags that open a scope: `with`, and `include` with a fixed or a computed file name. Files are read and compiled
 //! in `compile`.
 
 use crate::template::compile::computed::Failure;

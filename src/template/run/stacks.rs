@@ -1,5 +1,5 @@
-//! What is open in a render, innermost last: loops, tags with an end, includes and calls. Contains only data. The scopes of
-//! variables are in `scope`.
+//! The open parts of a render, the innermost last: loops, tags with an end, includes and calls. Contains only data. The
+//! scopes of variables are in `scope`.
 
 use std::rc::Rc;
 

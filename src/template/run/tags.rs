@@ -1,5 +1,5 @@
-//! The tags that stand alone, and those that change the text that they enclose. `autoescape` is a state of the scope. Loops,
-//! includes and macros have files of their own.
+//! The tags that print something by themselves, and those that change the text that they enclose. Loops, includes and
+//! macros have files of their own.
 
 use crate::number;
 use crate::store::Bytes;
