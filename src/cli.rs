@@ -28,7 +28,7 @@ pub enum Invocation {
         config: PathBuf,
         /// Whether JSON is printed.
         json: bool,
-        /// The names of the resources to tell of; empty: all.
+        /// The names of the resources to print; empty: all.
         only: Vec<String>,
     },
     /// Print [`help`] and exit with 0.
@@ -44,7 +44,7 @@ pub struct Options {
     pub config: PathBuf,
     /// Whether the command line names it.
     pub has_config: bool,
-    /// Once, or until the program is stopped.
+    /// Whether the program runs once, or until it is stopped.
     pub mode: Mode,
     /// Whether probable mistakes are errors.
     pub strictness: Strictness,
@@ -52,49 +52,49 @@ pub struct Options {
     pub render_all: bool,
     /// The names of the resources to run; empty: all.
     pub only: Vec<String>,
-    /// What to do with the results.
+    /// The use of the results.
     pub action: Action,
     /// Replaces the level of the configuration.
     pub log_level: Option<LogLevel>,
     /// Replaces the log format of the configuration.
     pub log_format: Option<LogFormat>,
-    /// How long the whole run may take. It is a one-shot run.
+    /// The time limit of the whole run, for a one-shot run.
     pub timeout: Option<Duration>,
     /// Replaces the `splay` of the configuration; below `timeout`.
     pub splay: Option<Duration>,
-    /// A lock that is held during the run. It is a one-shot run.
+    /// A lock that is held during the run, for a one-shot run.
     pub lock: Option<PathBuf>,
-    /// Whether the run ends where the lock is held by another process.
+    /// Whether the run ends if another process holds the lock.
     pub no_wait: bool,
     /// Whether a run that replaced a file has an exit code of its own.
     pub changed_exit: bool,
-    /// Accepts the first update of each resource, whatever its guard says.
+    /// Whether the first update of each resource is accepted even if its guard would refuse it.
     pub override_guard: bool,
 }
 
-/// What is done with the results.
+/// The use of the results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The files are kept in step.
+    /// Files are written.
     Apply {
         /// Whether commands run and children are started.
         commands: bool,
-        /// Whether the changes of files are logged.
+        /// Whether changes of files are logged.
         diff: bool,
     },
-    /// Something is printed, and no file is written.
+    /// Something is printed instead, and no file is written.
     Look(Look),
 }
 
-/// What is printed instead of writing files.
+/// The output of a run that writes no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// What would change.
+    /// The changes that a run would make.
     Changes {
         /// Whether check commands run.
         checks: bool,
     },
-    /// What is wrong with the configuration and its templates. No store is contacted.
+    /// The errors of the configuration and its templates. No store is contacted.
     Problems,
     /// The result of one template.
     Result {
@@ -108,7 +108,7 @@ pub enum Look {
         /// As JSON.
         json: bool,
     },
-    /// What templates read.
+    /// The reads of templates.
     Reads {
         /// As JSON.
         json: bool,
@@ -124,8 +124,8 @@ pub struct Error {
 /// The main file of the configuration without `-config`.
 pub const DEFAULT_CONFIG: &str = "/etc/remco/config";
 
-/// Parses the arguments after the program's name. A flag that is given twice has its last value, as in Go, unless it can be
-/// repeated.
+/// Parses the arguments after the program's name. The last value of a repeated flag counts, as in Go, unless the flag
+/// is a list.
 ///
 /// # Errors
 /// An unknown flag, a flag without its value or with a wrong one, or an argument that is not a flag.
@@ -156,8 +156,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation
     given.resolve()
 }
 
-/// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor and
-/// the system, such as `x86_64-linux`.
+/// The output of `-version`: the version, the features that are built in, and the target. `machine` is the processor
+/// and the system, such as `x86_64-linux`.
 pub fn version(machine: &str) -> String {
     let libc = if cfg!(target_env = "musl") {
         "-musl"

@@ -9,7 +9,7 @@ use crate::nearest::nearest;
 
 /// One flag. Help, parsing and the suggestions for unknown flags come from these rows.
 pub(super) struct Flag {
-    /// With the dashes of the help. Any flag may have one dash or two.
+    /// The name with the dashes of the help. Every flag may have one dash or two.
     pub name: &'static str,
     pub takes: Takes,
     pub group: Group,
@@ -19,9 +19,9 @@ pub(super) struct Flag {
 
 /// What follows a flag, and the field that it sets.
 pub(super) enum Takes {
-    /// `true` or `false` behind a `=`, or nothing, which means `true`.
+    /// A boolean: `true` or `false` behind a `=`, or nothing, which means `true`.
     Switch(fn(&mut Given) -> &mut bool),
-    /// A value, behind a `=` or as the next argument. An error is the text behind the flag's name: what it needs.
+    /// A value, behind a `=` or as the next argument. An error is the text behind the flag's name.
     Value { name: &'static str, set: fn(&mut Given, OsString) -> Result<(), String> },
 }
 
@@ -245,7 +245,7 @@ With --status: 0 if all is well, 1 if a resource is not, 2 without status_file,
 Flags that only look: 0, or 1 on failure; 3 if --dry-run finds a change.
 ";
 
-/// Flags of confd and consul-template with another name here.
+/// Flags of confd and consul-template that have another name here.
 const RENAMED: &[(&str, &str)] = &[
     ("once", "-onetime"),
     ("config-file", "-config"),
@@ -256,7 +256,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("parse-only", "--check"),
 ];
 
-/// Flags of confd and consul-template that are keys of the configuration here, and these keys.
+/// Flags of confd and consul-template, and the keys of the configuration that replace them.
 const CONFIGURED: &[(&str, &str)] = &[
     ("backend", "[resource.backend.NAME]"),
     ("client-ca-keys", "client_ca_keys"),

@@ -1,5 +1,5 @@
-//! The flags as they were given: checks each value and their combinations, and resolves them to an [`Invocation`].
-//! Knows no names of flags but those in messages.
+//! The given flags: checks their values and combinations, and resolves them to an [`Invocation`].
+//! Uses the names of flags only in messages.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Action, DEFAULT_CONFIG, Error, Invocation, Look, Options};
 use crate::config::{self, DURATION_FORM, LogFormat, LogLevel, Mode, Strictness, duration};
 
-/// The flags as they were given: each field is set by one row of `FLAGS`.
+/// The given flags. One row of `FLAGS` sets each field.
 #[derive(Default)]
 pub(super) struct Given {
     pub config: Option<PathBuf>,
@@ -63,7 +63,7 @@ impl Given {
         } else {
             Action::Apply { commands: !self.no_commands, diff: self.diff }
         };
-        // What is wrong with a configuration depends on how long it will run.
+        // Some errors of a configuration depend on the mode.
         let is_look = matches!(&action, Action::Look(look) if *look != Look::Problems);
         Ok(Invocation::Run(Options {
             has_config: self.config.is_some(),
@@ -84,7 +84,7 @@ impl Given {
         }))
     }
 
-    /// Refuses flags that mean nothing together.
+    /// Refuses combinations of flags without a meaning.
     fn check_combination(&self) -> Result<(), Error> {
         let looks = [
             (self.check, "--check"),

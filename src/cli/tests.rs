@@ -1,5 +1,5 @@
-//! Command lines, and what they mean or why they are refused. The completions are tested beside their files.
-//! Nothing is run.
+//! Command lines, with their invocations or errors. Runs nothing.
+//! The completions are tested in `completions`.
 
 use std::os::unix::ffi::OsStringExt;
 
@@ -240,7 +240,7 @@ fn the_manual_page_has_every_flag() {
     assert!(page.contains(&format!("remco {NUMBER}")), "the version in its first line");
 }
 
-/// A package manager takes it for an update of Go remco.
+/// So package managers update Go remco to this version.
 #[test]
 fn the_version_sorts_above_the_originals() {
     let numbers: Vec<u32> = NUMBER.split('.').map(|part| part.parse().expect("a number")).collect();

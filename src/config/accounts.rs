@@ -1,5 +1,5 @@
-//! The ids of users and groups by their names, from /etc/passwd and /etc/group. A static program has no other source:
-//! names of LDAP and the like are not known. Reads each file at most once, through [`Source`].
+//! The ids of users and groups by their names, from /etc/passwd and /etc/group. A static program has no other source,
+//! so it does not know names of LDAP and the like. Reads each file at most once, through [`Source`].
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -72,7 +72,7 @@ impl Accounts<'_> {
     }
 }
 
-/// The names and ids of a file with lines `NAME:PASSWORD:ID:...`. Other lines (comments, NIS) are none.
+/// The names and ids of a file with lines `NAME:PASSWORD:ID:...`. Ignores other lines (comments, NIS).
 fn names(bytes: &[u8]) -> Vec<(String, u32)> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().filter_map(|line| {

@@ -1,5 +1,5 @@
-//! Why a build does not support an option, in words. Where that is reported is up to the part that reads the option:
-//! `backend/unbuilt` for stores and TLS, `mod` for filters.
+//! The reasons why a build does not support an option. The part that reads the option reports them: `backend/unbuilt`
+//! for stores and TLS, `mod` for filters.
 
 /// Why https is not supported in this build.
 pub const NO_TLS: &str = "this program is built without TLS: use the default build (cargo build --release)";

@@ -1,5 +1,5 @@
-//! `[resource.cache]`: whether a resource may be rendered from the keys of an earlier run. Its rows and what they mean.
-//! The keys themselves are kept in `state_dir`.
+//! `[resource.cache]`, which allows a resource to be rendered from the keys of an earlier run: its rows and its parser.
+//! Keeps no keys; they are in `state_dir`.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) static CACHE: Schema = Schema {
     ]],
 };
 
-/// How long a resource waits for its stores.
+/// The time that a resource waits for its stores.
 const AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the table.

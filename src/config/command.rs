@@ -1,5 +1,5 @@
-//! Parses the `{{...}}` of check_cmd and reload_cmd: the part of Go's text/template that is useful there. Commands are
-//! parsed when the configuration is loaded. Runs nothing and does not know the path.
+//! Parses the `{{...}}` of check_cmd and reload_cmd, a small part of Go's text/template. Commands are parsed when the
+//! configuration is loaded. Runs nothing and does not know the path.
 //!
 //! Source: text/template and text/template/parse (delimiters, trim markers, pipelines), strconv.Unquote, fmt's %q.
 
@@ -17,7 +17,8 @@ pub(super) struct Placeholder<'a> {
     pub name: &'a str,
     /// The meaning of the name: "the staged file".
     pub meaning: &'a str,
-    /// The destination. The path to come is this or a name beside it; `printf "%q"` looks whether it needs escapes.
+    /// The destination. The path of the placeholder is this one or a name beside it; `printf "%q"` checks whether it
+    /// needs escapes.
     pub dst: &'a str,
     /// Whether the command has no variable in it.
     pub literal: bool,
@@ -54,7 +55,7 @@ pub(super) fn parse(text: &str, placeholder: &Placeholder) -> Result<Command, Fa
 
 const SPACES: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Text and path in turn, no two texts in a row.
+/// Texts and paths. Two texts in a row are joined.
 #[derive(Default)]
 struct Parts {
     list: Vec<CommandPart>,
@@ -86,7 +87,7 @@ struct Action<'a> {
 }
 
 impl Action<'_> {
-    /// Reads up to and with the `}}`: what it prints, and whether the space behind it goes.
+    /// Reads up to the `}}` and takes it. Returns the output, and whether the space behind it is trimmed.
     fn run(&mut self) -> Result<(Parts, bool), String> {
         let mut piped = None;
         loop {
@@ -157,7 +158,7 @@ impl Action<'_> {
         Ok(Some(parts))
     }
 
-    /// Go's fmt.Sprintf as far as texts need it.
+    /// The verbs of Go's fmt.Sprintf for texts.
     fn printf(&self, arguments: Vec<Parts>) -> Result<Parts, String> {
         let mut arguments = arguments.into_iter();
         let format = match arguments.next().map(|format| format.list) {
@@ -216,7 +217,7 @@ impl Action<'_> {
         }
     }
 
-    /// Takes the `}}`, if it is next. Tells whether it trims.
+    /// Takes the `}}`, if it is next. Returns whether it trims.
     fn close(&mut self) -> Option<bool> {
         let (rest, trim) = match self.rest.strip_prefix("}}") {
             Some(rest) => (rest, false),
@@ -230,7 +231,7 @@ impl Action<'_> {
         let Placeholder { key, name, meaning, literal, .. } = self.placeholder;
         let ours = nearest(&written[1..], ["src", "dst"]).is_some();
         let advice = if ours { "" } else { LITERAL_BRACES };
-        // A name that a variable was put into may be a secret.
+        // A name with an expanded variable may be a secret.
         let found = if *literal { format!(", not `{written}`") } else { " only".to_owned() };
         format!("`{key}` knows `{{{{.{name}}}}}` ({meaning}){found}{advice}")
     }
@@ -394,7 +395,7 @@ mod tests {
         check(r#"{{ .src | printf "%s%s" "a" | printf "[%s]" }}"#, "[a<>]");
         check(r#"{{ printf "%q" .src }}"#, "\"<>\"");
         check(r#"{{ printf "%q" "a\"b\n\x01ä" }}"#, "\"a\\\"b\\n\\x01ä\"");
-        // A mark prints even where it begins what is escaped.
+        // A combining mark prints even at the beginning of an escaped text.
         check("{{ printf \"%q\" \"e\u{301}\" }}", "\"e\u{301}\"");
         check(r#"{{ printf "" }}"#, "");
         refuse(r#"{{ printf }}"#, 0, "needs a format");

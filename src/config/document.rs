@@ -1,5 +1,5 @@
-//! One file: its bytes as written and as expanded, and the tree TOML makes of them, with the place of every key
-//! and value. The only file that knows the `toml` crate. Judges syntax, never meaning.
+//! One file: its written and its expanded bytes, and their TOML tree with the place of every key and value. The only
+//! file that uses the `toml` crate. Checks the syntax, not the meaning.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -49,7 +49,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The entry of a documented name: the one spelled exactly so, else the first that differs in case only.
+    /// The entry of a documented name: the one with this spelling, else the first that differs only in case.
     pub fn find(&self, name: &str) -> Option<&Entry> {
         let exact = self.entries.iter().find(|entry| entry.key == name);
         exact.or_else(|| self.entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(name)))
@@ -73,7 +73,7 @@ pub(super) struct Document {
     pub damage: Damage,
 }
 
-/// How far the tree of a file can be trusted.
+/// The extent of damage to the tree of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Damage {
     None,
@@ -83,14 +83,14 @@ pub(super) enum Damage {
     Structure,
 }
 
-/// A syntax error as it is reported.
+/// A reported syntax error.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub span: Span,
     pub message: String,
 }
 
-/// A syntax error as toml gives it.
+/// A syntax error of the toml crate.
 struct Fault<'e> {
     at: usize,
     message: &'e str,
@@ -148,8 +148,8 @@ impl Document {
         (table, broken)
     }
 
-    /// Drops the faults that follow from earlier ones. The first fault is real. A later one is real if its line alone has
-    /// it too, and then the damage ends with the line.
+    /// Drops the faults that follow from earlier ones. The first fault is real. A later fault is real if its line alone
+    /// has the fault too; then the damage ends with the line.
     fn separate<'e>(&self, text: &str, faults: Vec<Fault<'e>>) -> (Vec<Fault<'e>>, Damage) {
         if faults.is_empty() {
             return (faults, Damage::None);
@@ -174,9 +174,10 @@ impl Document {
                 let at = error.span().map_or(line.len(), |span| span.start);
                 at + line.start == fault.at && error.message() == fault.message
             });
-            // A duplicate key is seen only beside the other one, yet nothing is lost but itself.
+            // A duplicate key shows only beside the other key, but damages nothing else.
             let own = alone || (fault.message == "duplicate key" && !structure);
-            // After a broken header keys land in the wrong table; at a key without a value toml stops parsing.
+            // After a broken header, keys are in the wrong table. The toml crate stops parsing at a key without a
+            // value.
             let header = text[line].trim_start().starts_with('[');
             structure |= !own || header || fault.message.starts_with("key with no value");
             if own || kept.is_empty() {
@@ -197,7 +198,7 @@ impl Document {
         let line = self.line_of(at);
         let before = &self.written[self.lines[line]..at];
         let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before);
-        // Every byte but a continuation begins a character of UTF-8.
+        // Every byte except a continuation byte begins a character of UTF-8.
         (line + 1, before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1)
     }
 
@@ -237,14 +238,13 @@ impl Document {
         }
     }
 
-    /// The text of a span as written, variables unexpanded.
+    /// The text of a span in the file, with unexpanded variables.
     pub fn as_written(&self, span: Span) -> String {
         let range = self.expanded.written_range(span.range());
         String::from_utf8_lossy(&self.written[range]).into_owned()
     }
 
-    /// The place inside a string's source where a byte of its value comes from; the string's begin where that
-    /// cannot be told.
+    /// The place in a string's source of a byte of its value; the beginning of the string if the place is unknown.
     pub fn inside_string(&self, string: Span, offset: usize) -> Span {
         let source = &self.expanded.bytes[string.range()];
         let at = string.start + source_offset(source, offset).unwrap_or(0);
@@ -255,19 +255,19 @@ impl Document {
 /// The byte order mark, which some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// The report keeps no more, and each costs a parse of its line.
+/// The report keeps no more faults, and each costs a parse of its line.
 const MOST_FAULTS: usize = 1000;
 
-/// In bytes. A longer line is generated, and each finding costs a pass over its line.
+/// The longest line that is shown, in bytes. A longer line is generated, and each finding costs a pass over its line.
 const LONGEST_LINE: usize = 4096;
 
-/// Far deeper than the keys; bounds the recursion here and in every walk over the tree.
+/// The deepest tree, far deeper than the keys. Bounds the recursion here and in every walk over the tree.
 const DEEPEST: usize = 64;
 
 /// Converts the tree of the toml crate.
 struct Tree<'a> {
     file: usize,
-    /// The first place that is too deep.
+    /// The first place below that depth.
     deepest: &'a mut Option<Span>,
 }
 
@@ -308,7 +308,7 @@ impl Tree<'_> {
     }
 }
 
-/// The message of the toml crate in words that say what to change. A message that is not in the table is kept.
+/// Replaces a message of the toml crate by one with advice. Keeps a message that is not in the table.
 fn explain(message: &str, line: &str) -> String {
     const UNQUOTED: &str = "a value is missing here, or it is text without quotes";
     /// The beginning of toml's message, and its replacement.
@@ -348,13 +348,13 @@ fn line_around(text: &str, at: usize) -> Range<usize> {
     start..end
 }
 
-/// Where in the source of a TOML string, quotes and all, the byte at an offset of its value stands.
+/// The offset in the source of a TOML string, with its quotes, of the byte at an offset of its value.
 fn source_offset(source: &[u8], offset: usize) -> Option<usize> {
     let quote = *source.first()?;
     let multi_line = source.len() >= 6 && source[1] == quote && source[2] == quote;
     let mut at = if multi_line { 3 } else { 1 };
     if multi_line {
-        // A newline right behind the quotes is not part of the value.
+        // A newline directly behind the quotes is not part of the value.
         at += if source[at..].starts_with(b"\r\n") { 2 } else { usize::from(source[at] == b'\n') };
     }
     let mut left = offset;
@@ -364,7 +364,7 @@ fn source_offset(source: &[u8], offset: usize) -> Option<usize> {
                 b'u' => (6, unicode_length(source.get(at + 2..at + 6)?)?),
                 b'U' => (10, unicode_length(source.get(at + 2..at + 10)?)?),
                 b'x' => (4, unicode_length(source.get(at + 2..at + 4)?)?),
-                // A line that is continued makes nothing, nor does the space the next one begins with.
+                // The end of a continued line and the space at the start of the next line are not in the value.
                 b'\n' | b'\r' | b' ' | b'\t' => {
                     (1 + source[at + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count(), 0)
                 }
@@ -394,7 +394,7 @@ mod tests {
         Document::new(Path::new("config"), written.as_bytes().to_vec(), &var)
     }
 
-    /// The syntax errors as `line:column message`, and what is left.
+    /// The syntax errors as `line:column message`, and the rest of the tree.
     #[track_caller]
     fn check(written: &str, expected: &[&str], damage: &str) -> Table {
         let mut file = file(written);

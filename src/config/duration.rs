@@ -1,4 +1,4 @@
-//! Durations as texts: `500ms`, `1.5s`, `1h30m`. The one reader of them, for the configuration and for flags.
+//! Reads durations as texts, for the configuration and for flags: `500ms`, `1.5s`, `1h30m`.
 //! Reads no clock.
 
 use std::time::Duration;
@@ -20,11 +20,11 @@ const UNITS: &[(&str, u128)] = &[
     ("d", 86400 * NANOS_PER_SECOND),
 ];
 
-/// Reads numbers with units, one behind the other. One number without a unit is seconds.
+/// Reads numbers with units, one after the other. A single number without a unit is seconds.
 ///
 /// # Errors
-/// The text is no duration, or the duration is longer than 4294967295 seconds. The message begins with a verb and does not
-/// contain the text.
+/// The text is not a duration, or the duration is longer than 4294967295 seconds. The message begins with a verb and
+/// does not contain the text.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let no_duration = || format!("is not a duration: {DURATION_FORM}");
     if text.is_empty() {
@@ -51,8 +51,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::new(seconds.into(), fraction))
 }
 
-/// A decimal number times a scale; `None`: it is no number. Too large a number is the largest, what is behind the scale's last
-/// digit is dropped.
+/// A decimal number times a scale; `None`: the text is not a number. A number that is too large becomes the largest
+/// one. Digits below the scale are dropped.
 fn scaled(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_number = whole.len() + fraction.len() > 0 && !fraction.contains('.');

@@ -70,7 +70,7 @@ pub(super) fn parse(report: &Report, table: &Found<&Table>, shell: Shell) -> Opt
     };
     let reload_signal = signal("reload_signal");
     let kill_signal = signal("kill_signal").unwrap_or(SIGTERM);
-    // To Go remco 0 means that the key is not set.
+    // For Go remco, 0 means that the key is not set.
     let kill_timeout = match reader.seconds_or_default("kill_timeout") {
         Duration::ZERO => reader.default_seconds("kill_timeout"),
         timeout => timeout,

@@ -1,13 +1,13 @@
-//! Environment expansion on the raw bytes of a file, comments and all, as Go's os.ExpandEnv does it, with
-//! `${NAME:-default}` and `${$}` (a dollar) on top. Records where every byte came from and what was left out. Knows
-//! nothing of TOML and words no message.
+//! Expands environment variables in the raw bytes of a file, comments too, like Go's os.ExpandEnv, and also
+//! `${NAME:-default}` and `${$}` (a dollar). Records the origin of every byte, and what has no value. Knows no TOML and
+//! writes no message.
 
 use std::ops::Range;
 
 /// The bytes of a file after expansion.
 pub(super) struct Expanded {
     pub bytes: Vec<u8>,
-    /// The places at which the bytes are not the file's own, in order.
+    /// The expanded `$...`, in order.
     pub substitutions: Vec<Substitution>,
     /// Whether the expansion stopped at [`LARGEST`] bytes.
     pub is_cut: bool,
@@ -21,20 +21,20 @@ pub(super) struct Substitution {
     pub written: Range<usize>,
     /// `None`: `${}` or an unclosed `${`, which are dropped.
     pub name: Option<Vec<u8>>,
-    /// Whether there is a value: that of the variable or a default, which both may be empty.
+    /// Whether there is a value: that of the variable or a default. Both may be empty.
     pub set: bool,
 }
 
-/// In bytes. Bounds a file that holds a long variable many times.
+/// The largest result, in bytes. Bounds a file that uses a long variable many times.
 const LARGEST: usize = 64 << 20;
 
-/// Expands a whole file. `var` is the environment; a variable that it does not know leaves nothing.
+/// Expands a whole file. `var` is the environment; an unknown variable becomes nothing.
 ///
 /// Source: Go's `os.Expand` and `getShellName`. `$NAME` takes the longest run of `[A-Za-z0-9_]`; one of
 /// `*#$@!?-0123456789` is a name by itself; `${...}` goes to the next `}`; a `$` before anything else stays.
 pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Expanded {
     let mut out = Expanded { bytes: Vec::with_capacity(written.len()), substitutions: Vec::new(), is_cut: false };
-    // Searched once: a file full of unclosed `${` would otherwise be read to its end for each of them.
+    // Searched once, because a file full of unclosed `${` would otherwise be read to its end for each of them.
     let last_brace = written.iter().rposition(|b| *b == b'}').unwrap_or(0);
     let mut at = 0;
     while at < written.len() {
@@ -86,8 +86,8 @@ pub(super) fn expand(written: &[u8], var: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> 
     out
 }
 
-/// `NAME:-default` in its two parts. What is before the `:-` must be able to name a variable, and the default must
-/// end on its line: behind a forgotten `}` half a file would be taken for one.
+/// Splits `NAME:-default`. The name must be valid, and the default must end on its line: after a forgotten `}`, half a
+/// file would otherwise be the default.
 fn split_default(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     match text.windows(2).position(|pair| pair == b":-") {
         Some(colon) if is_name(&text[..colon]) && !text.contains(&b'\n') => (&text[..colon], Some(&text[colon + 2..])),
@@ -95,7 +95,7 @@ fn split_default(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// Whether a text is letters, digits and `_`, as a name behind a `$` is.
+/// Whether a text is a name behind a `$`: letters, digits and `_`.
 pub(super) fn is_name(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(is_of_name)
 }
@@ -105,14 +105,14 @@ fn is_of_name(byte: &u8) -> bool {
 }
 
 impl Substitution {
-    /// Where its value, or nothing, stands in the expanded bytes.
+    /// The start of its value in the expanded bytes.
     pub fn start(&self) -> usize {
         self.expanded.start
     }
 }
 
 impl Expanded {
-    /// Where in the file as written an expanded byte comes from; for a byte of a value, where its `$` is.
+    /// The place of an expanded byte in the file; for a byte of a value, the place of its `$`.
     pub fn written(&self, at: usize) -> usize {
         match self.substitutions[..self.substitutions.partition_point(|one| one.expanded.start <= at)].last() {
             None => at,
@@ -121,7 +121,7 @@ impl Expanded {
         }
     }
 
-    /// The range of the file as written that became this range, with every `$...` that touches it.
+    /// The range of the file that became this range, with every `$...` that touches it.
     pub fn written_range(&self, range: Range<usize>) -> Range<usize> {
         let inside = self.inside(range.clone());
         let start = self.written(range.start);
@@ -132,7 +132,7 @@ impl Expanded {
         }
     }
 
-    /// The `$...` that put something, or nothing, into this range.
+    /// The `$...` whose values, also empty ones, are in this range.
     pub fn inside(&self, range: Range<usize>) -> &[Substitution] {
         let from = self.substitutions.partition_point(|one| {
             one.expanded.end < range.start || (one.expanded.end == range.start && !one.expanded.is_empty())
@@ -141,7 +141,7 @@ impl Expanded {
         &self.substitutions[from..to.max(from)]
     }
 
-    /// The `$...` in whose value this byte is, or whose missing value left nothing here.
+    /// The `$...` whose value has this byte, or whose missing value would be here.
     pub fn value_at(&self, at: usize) -> Option<&Substitution> {
         self.inside(at..at).first()
     }

@@ -9,13 +9,13 @@ use crate::width;
 /// One error or warning, with its place in the file as the user wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether it is an error, and not a warning.
+    /// Whether it is an error; otherwise a warning.
     pub fatal: bool,
-    /// The file, by the path it was read from.
+    /// The path that the file was read from.
     pub file: PathBuf,
     /// Line and column from 1 (columns count characters); `None`: the file as a whole.
     pub place: Option<(usize, usize)>,
-    /// The error, and how to mend it.
+    /// The error, and how to fix it.
     pub message: String,
     /// The line at `place`, without control characters and secrets, and a caret under the place; empty without a place.
     pub excerpt: String,
@@ -31,7 +31,7 @@ pub struct Findings {
 }
 
 impl Finding {
-    /// `file:line:col: message`, on one line, without its severity: a log line has its level.
+    /// `file:line:col: message`, on one line, without its severity, because a log line has a level.
     pub fn headline(&self) -> String {
         format!("{}: {}", self.location(), self.message)
     }
@@ -81,7 +81,7 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     if line.iter().all(|c| c.is_whitespace()) {
         return String::new();
     }
-    // The caret of a hidden place points at the begin of the hidden part.
+    // The caret of a hidden place points at the beginning of the hidden part.
     let caret = if hidden { line.len().min(column - 1) } else { column - 1 };
     let from = if line.len() > WIDTH { line.len().min(caret.saturating_sub(WIDTH / 2)) } else { 0 };
     let to = line.len().min(from + WIDTH);
@@ -92,13 +92,13 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
     format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
 }
 
-/// Whether a part of a line is not to be shown.
+/// Whether a part of a line must not be shown.
 pub(super) fn hides(line: &str) -> bool {
     without_secret(line).1
 }
 
-/// Cuts a line after the `=` of a key that may be a password or a token, or before the credentials in a URL, and tells
-/// whether it cut. Start-up errors end up in central logs, and the caret needs the key, not the value.
+/// Cuts a line after the `=` of a key that may be a password or a token, or before the credentials in a URL. Returns
+/// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value.
 fn without_secret(line: &str) -> (&str, bool) {
     const SECRETS: &[&str] =
         &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];

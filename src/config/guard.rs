@@ -1,5 +1,5 @@
-//! The guard of a resource: the rows of its keys and their parser. Compares no keys: `daemon` checks an update by these
-//! rules.
+//! The guard of a resource: the rows of its keys and their parser.
+//! Compares no keys: `resource/guard.rs` checks an update by these rules.
 
 use super::document::Table;
 use super::model::Guard;
@@ -8,7 +8,7 @@ use super::report::{Report, quoted};
 use super::schema::{Default, Schema, Type, Unit, key};
 use crate::store::pattern::Pattern;
 
-/// What keys an update needs. Go remco has no such table.
+/// The keys that an update needs. Go remco has no such table.
 pub(super) static GUARD: Schema = Schema {
     path: "resource.guard",
     title: "`guard`",
@@ -59,7 +59,7 @@ pub(super) fn parse(report: &Report, table: &Found<&Table>) -> Guard {
         }
         require.push(found.value.to_owned());
     }
-    // A key that is wrong was meant to refuse something.
+    // A wrong key was meant to refuse something.
     let is_sound = report.count() == before;
     if is_sound
         && min_keys.unwrap_or(0) == 0

@@ -62,7 +62,7 @@ pub use top::{log_format_of, log_level_of};
 
 use crate::error::cause;
 
-/// All kinds of tables, where a key that is unknown in one may belong; the usual places first.
+/// All kinds of tables, the usual ones first: an unknown key of one table may belong to another.
 const SCHEMAS: &[&Schema] = &[
     &MAIN,
     &top::LIMITS,
@@ -111,18 +111,18 @@ pub fn load(
     }
 }
 
-/// Reads and checks a configuration as [`load`] does, and looks also for what the machine lacks: directories of `dst` that a
-/// file can be created in, programs of commands. Returns also a configuration with errors, as far as it could be read.
+/// Reads and checks a configuration like [`load`], and also checks the machine: whether each `dst` can be written, and
+/// whether the programs of commands exist. Returns also a configuration with errors, as far as it could be read.
 pub fn inspect(path: &Path, strictness: Strictness, mode: Mode, source: &dyn Source) -> (Option<Config>, Findings) {
     let mut report = Report::new(strictness, mode, SCHEMAS);
     report.is_thorough = true;
     read(path, report, source)
 }
 
-/// The configuration of one template with the keys of a file. It is written to no file.
+/// The configuration of one template with the keys of a file. Writes no file.
 ///
 /// # Errors
-/// One of the paths is not UTF-8, or the present limits of a file backend refuse it.
+/// One of the paths is not UTF-8, or the file backend refuses it.
 pub fn of_template(src: &Path, data: &Path, source: &dyn Source) -> Result<Config, String> {
     let quoted = |path: &Path| {
         let text = path.to_str().ok_or_else(|| format!("failed to use `{}`: its name is not UTF-8", path.display()))?;
@@ -181,13 +181,13 @@ struct Load<'s> {
 /// A parsed file.
 struct Tree {
     table: Table,
-    /// The place of the file itself, for what is missing at its top level.
+    /// The place of the file itself, for keys that are missing at its top level.
     span: Span,
     path: PathBuf,
 }
 
 impl Load<'_> {
-    /// The configuration, as far as it could be read; `None` where there is no file.
+    /// The configuration, as far as it could be read; `None`: there is no file.
     fn run(&mut self, path: &Path) -> Option<Config> {
         let main = self.read(path)?;
         // The included files are read before the main file is checked: missing keys are reported only if every file is
@@ -253,7 +253,7 @@ impl Load<'_> {
         Some(config)
     }
 
-    /// Reads and parses one file; reports where that fails.
+    /// Reads and parses one file, or reports an error.
     fn read(&mut self, path: &Path) -> Option<Tree> {
         let read = self.source.read(path);
         self.parse(path, read)
@@ -331,7 +331,7 @@ impl Load<'_> {
         filters
     }
 
-    /// The paths in a directory whose names end with `suffix`, in the order of the names' bytes.
+    /// The paths in a directory whose names end with `suffix`, sorted by the bytes of the names.
     fn files(&self, dir: &Found<&str>, suffix: &[u8]) -> io::Result<Vec<PathBuf>> {
         let mut names = self.source.list(Path::new(dir.value))?;
         names.retain(|name| name.as_bytes().ends_with(suffix));
@@ -340,7 +340,7 @@ impl Load<'_> {
     }
 }
 
-/// The resource of an included file; `None` where the file is skipped, such as one without templates.
+/// The resource of an included file; `None`: the file is skipped, such as one without templates.
 fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
     let foreign = file.table.find("resource").filter(|_| file.table.find("template").is_none());
     if let Some(entry) = foreign {
@@ -363,8 +363,9 @@ fn included<'a>(report: &'a Report, file: &'a Tree) -> Option<Reader<'a>> {
 type OwnFile<'a> = (&'static str, &'static str, Option<Found<&'a str>>);
 
 /// Reports files that are written twice, or read and written: two templates with one `dst` would overwrite each other
-/// without end, and a template that writes its own input would change it at every update. Files of remco's own may be none
-/// of these, nor equal: each has its key, its name in messages, and its path. Files are compared, not paths: `..`, a link and a relative path are other names of one file.
+/// without end, and a template that writes its own input would change it at every update. Each of remco's own files
+/// (`own`) must differ from these files and from the other own files. Files are compared, not paths: `..`, a link and a
+/// relative path are other names of one file.
 fn one_writer_each(
     report: &Report,
     source: &dyn Source,
@@ -387,7 +388,7 @@ fn one_writer_each(
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
             let Some(path) = template.backup_path() else { continue };
             let identity = source.identity(&path);
-            // A crash may have left both as links to one file, which a write does not follow.
+            // After a crash both may be links to one file. A write does not follow them.
             if identity != source.identity(&template.dst) {
                 backups.push((path, identity, *span));
             }
@@ -431,7 +432,8 @@ fn one_writer_each(
     }
 }
 
-/// Warns of resources with one name: their log lines cannot be told apart. In a `state_dir` their files could not be either.
+/// Warns of resources with one name, whose log lines cannot be distinguished. With a `state_dir` it is an error,
+/// because their files would have one name.
 fn one_name_each(report: &Report, parsed: &[resource::Parsed], has_state_dir: bool) {
     let mut first: HashMap<&str, Span> = HashMap::new();
     for parsed in parsed {
@@ -447,7 +449,7 @@ fn one_name_each(report: &Report, parsed: &[resource::Parsed], has_state_dir: bo
     }
 }
 
-/// Warns of a `dst` that cannot be written, and of programs that are not there.
+/// Warns of a `dst` that cannot be written, and of programs that do not exist.
 fn warn_missing(report: &Report, source: &dyn Source, parsed: &[resource::Parsed]) {
     for parsed in parsed {
         for (template, span) in parsed.resource.templates.iter().zip(&parsed.destinations) {
@@ -463,8 +465,8 @@ fn warn_missing(report: &Report, source: &dyn Source, parsed: &[resource::Parsed
     }
 }
 
-/// Warns of files of remco itself that cannot be written, of a `state_dir` that cannot be used, and of a socket for Prometheus
-/// that cannot be made.
+/// Warns of remco's own files that cannot be written, of a `state_dir` that cannot be used, and of a socket for
+/// Prometheus that cannot be created.
 fn warn_missing_for_own_files(report: &Report, source: &dyn Source, reader: &Reader, own: &[OwnFile<'_>]) {
     let files = own.iter().filter_map(|(key, _, found)| found.as_ref().map(|found| (*key, found.span, found.value)));
     let socket = telemetry::socket(reader.table("telemetry").as_ref());

@@ -1,5 +1,5 @@
-//! The parts of the command line that affect a configuration. Parses no flag;
-//! `cli` does.
+//! The parts of the command line that affect a configuration.
+//! Parses no flag; `cli` does.
 
 /// Whether probable mistakes are errors: the flag `--strict`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub enum Strictness {
 /// How long the program runs: the flag `-onetime`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Every resource is brought up to date once.
+    /// Every resource is updated once.
     OneShot,
-    /// Until told to stop.
+    /// The program runs until it is stopped.
     Watch,
 }

@@ -1,5 +1,5 @@
 //! A checked configuration as data. Every default is filled in and every text is parsed, so that no other module parses
-//! it again. Running resources are `resource::Resource`.
+//! a text again. Running resources are `resource::Resource`.
 
 use core::net::SocketAddr;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ pub struct Config {
     pub status_file: Option<PathBuf>,
     /// The upper end of a random delay before the start.
     pub splay: Duration,
-    /// The directory of what outlives the process; `None`: nothing does.
+    /// The directory for state that outlives the process; `None`: no state is kept.
     pub state_dir: Option<PathBuf>,
     /// The resources of the main file, then those of include_dir.
     pub resources: Vec<Resource>,
@@ -73,12 +73,12 @@ pub struct Limits {
     pub template_memory: usize,
 }
 
-/// How important a log line is.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Every step.
     Trace,
-    /// For the search of errors.
+    /// Details for debugging.
     Debug,
     /// Changes and reloads.
     Info,
@@ -122,7 +122,7 @@ pub struct Resource {
     pub on_reload_failure: OnReloadFailure,
     /// How long an update waits for more changes; `None`: not at all.
     pub settle: Option<Settle>,
-    /// What keys an update needs; `None`: it takes any.
+    /// The keys that an update needs; `None`: no rule.
     pub guard: Option<Guard>,
     /// The use of the keys of an earlier run.
     pub cache: Cache,
@@ -137,14 +137,14 @@ pub struct Resource {
 /// How the files of an update are replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Commit {
-    /// One by one, each with its check and reload; one that fails does not hold up the others.
+    /// One by one, each with its check and reload. A failure does not delay the others.
     #[default]
     Each,
-    /// All are staged and checked before the first is replaced; if one fails, all stay.
+    /// All files are staged and checked before the first is replaced. If one fails, all old files stay.
     Together,
 }
 
-/// What follows when a reload command fails.
+/// The reaction to a failed reload command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnReloadFailure {
     /// The new file stays, and the command is tried again.
@@ -163,25 +163,25 @@ pub struct Settle {
     pub max: Duration,
 }
 
-/// What keys an update needs. An update that breaks a rule is refused.
+/// The keys that an update needs. An update that breaks a rule is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     /// The smallest number of keys.
     pub min_keys: usize,
     /// The largest part of the keys of the last accepted update that may be gone, 0 to 100; `None`: any.
     pub max_delete_percent: Option<u8>,
-    /// Patterns (Go's path.Match) that a key has to match, each.
+    /// Patterns (Go's path.Match). Each must match a key.
     pub require: Vec<String>,
 }
 
 /// The use of the keys of an earlier run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
-    /// How long the stores are waited for before; `None`: for ever.
+    /// The time that the resource waits for its stores first; `None`: without a limit.
     pub use_after: Option<Duration>,
-    /// Older keys are not used; `None`: any age is right.
+    /// Older keys are not used; `None`: keys of any age are used.
     pub max_age: Option<Duration>,
-    /// Whether secrets are kept, too.
+    /// Whether secrets are kept too.
     pub secrets: bool,
 }
 
@@ -205,7 +205,7 @@ pub struct Exec {
 /// One word of an exec command: its parts, joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Word {
-    /// In order; none for an empty word.
+    /// The parts, in order; an empty word has none.
     pub parts: Vec<WordPart>,
 }
 
@@ -266,7 +266,7 @@ pub enum Durability {
     /// The file and its name: both are synced before commands run.
     #[default]
     Full,
-    /// A whole file: the old or the new one.
+    /// The complete old or new file.
     File,
     /// Nothing: the file may be there without its content.
     None,
@@ -275,7 +275,7 @@ pub enum Durability {
 /// A command for `/bin/sh -c` with placeholders of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// In order, no two texts in a row.
+    /// The parts, in order. Two texts in a row are joined.
     pub parts: Vec<CommandPart>,
 }
 
@@ -306,7 +306,7 @@ pub struct Telemetry {
     pub enabled: bool,
     /// The first part of every metric's name.
     pub service_name: String,
-    /// The name of the host; empty: the machine's.
+    /// The name of the host; empty: the name of the machine.
     pub hostname: String,
     /// Whether the host's name stands before the names of gauges.
     pub enable_hostname: bool,
@@ -320,7 +320,7 @@ pub struct Telemetry {
     pub statsd: Option<(String, u16)>,
     /// The host and the port of statsite.
     pub statsite: Option<(String, u16)>,
-    /// Where to listen, and after how long a metric expires (zero: never).
+    /// The address to listen on, and the time after which a metric expires (zero: never).
     pub prometheus: Option<(Listen, Duration)>,
     /// The file for node_exporter.
     pub textfile: Option<PathBuf>,
@@ -345,7 +345,7 @@ impl Telemetry {
     }
 }
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// An address and a port.

@@ -1,4 +1,4 @@
-//! Recognises commands that need no shell, and splits them into words. For machines without /bin/sh, such as FROM
+//! Recognises commands that need no shell, and splits them into words, for machines without /bin/sh such as FROM
 //! scratch containers. Runs nothing and expands nothing.
 //!
 //! Source: POSIX.1, Shell Command Language, 2.2 Quoting and 2.3 Token Recognition.
@@ -13,15 +13,15 @@ use super::source::Shell;
 /// The part of a command that needs a shell, for messages: "`|`", "the builtin `cd`".
 pub type NeedsShell = String;
 
-/// Splits a command as a shell would.
+/// Splits a command like a shell.
 ///
 /// # Errors
 /// The command needs a shell, or a quote in it is not closed.
 pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
     let mut words: Vec<Vec<u8>> = Vec::new();
-    // The word under way; a pair of quotes begins one even if nothing is between them.
+    // The present word. A pair of quotes begins a word even if nothing is between them.
     let mut word: Option<Vec<u8>> = None;
-    // The length of the first word before its first quote: a quoted word is no builtin and no assignment.
+    // The length of the first word before its first quote. A quoted word is not a builtin or an assignment.
     let mut bare = None;
     let mut bytes = command.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -33,7 +33,7 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
                 }
             }
             b'\\' => match bytes.next() {
-                // A line that goes on.
+                // A continued line.
                 Some(b'\n') => {}
                 Some(next) => {
                     let word = word.get_or_insert_default();
@@ -90,9 +90,9 @@ pub fn words(command: &[u8]) -> Result<Vec<OsString>, NeedsShell> {
     Ok(words.into_iter().map(OsString::from_vec).collect())
 }
 
-/// The program that a command starts first; `None`: only a shell can tell.
+/// The program that a command starts first; `None`: only a shell can find it.
 pub fn first_program(command: &[u8]) -> Option<OsString> {
-    /// Programs that are often missing where a shell has them built in.
+    /// Programs that are often missing because shells have them built in.
     const OFTEN_BUILT_IN: &[&[u8]] = &[b"echo", b"false", b"kill", b"printf", b"pwd", b"test", b"true"];
     let end = command.iter().position(|byte| b";|&<>\n".contains(byte)).unwrap_or(command.len());
     let first = words(&command[..end]).ok()?.into_iter().next()?;
@@ -114,7 +114,7 @@ pub(super) fn needs_shell(key: &str, what: &str) -> String {
     format!("{} needs a shell for {what}, and there is no /bin/sh here: write it without, or add a shell", quoted(key))
 }
 
-/// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and the like exist as programs too.
+/// Reserved words, and builtins that no program can replace. `echo`, `test`, `true` and others exist as programs too.
 const SHELLS_OWN: &[&[u8]] = &[
     b"!",
     b"{",

@@ -1,5 +1,5 @@
 //! Reads tables by the rows of their [`Schema`]: finds a key, checks the type of its value, fills in its default, and
-//! reports unknown keys and wrong values. What a value means is up to the parser of the table.
+//! reports unknown keys and wrong values. The parser of the table interprets the values.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::nearest::nearest;
 /// The purpose for which a table is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For a resource: required keys must be there.
+    /// For a resource: required keys must be set.
     Use,
-    /// As a default: required keys may come with the resource.
+    /// As a default: the resource may set the required keys.
     Default,
 }
 
-/// A table that is being read, with the one it overlays below it (a resource's backend over the default one).
+/// A table that is being read, and the table that it overlays (a resource's backend over the default one).
 pub(super) struct Reader<'a> {
     pub report: &'a Report,
     pub purpose: Purpose,
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         Reader::new(report, schema, &EMPTY, Span { file: 0, start: 0, end: 0 }).for_defaults()
     }
 
-    /// Reads the table as one of defaults.
+    /// Reads the table as defaults.
     pub fn for_defaults(self) -> Reader<'a> {
         Reader { purpose: Purpose::Default, ..self }
     }
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         let keys = self.schema.keys();
         let used: Vec<(&str, &Entry)> = keys.filter_map(|row| Some((row.name, table.find(row.name)?))).collect();
         for entry in &table.entries {
-            // A file of unknown keys alone would be compared with every known name for each of them.
+            // Bounds the work: each unknown key is compared with every known name.
             if self.report.is_full() {
                 return;
             }
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
         let homes: Vec<&str> = homes.map(|schema| schema.title).collect();
         match homes.as_slice() {
             [] => format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")),
-            // Only backends have so much in common.
+            // Only backends have so many keys in common.
             [home, _, _, _, ..] => format!(" for {title}: it belongs to a backend's table, such as {home}"),
             homes => format!(" for {title}: it belongs to {}", homes.join(" or ")),
         }
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         self.layers[0].1
     }
 
-    /// The place of the table that it overlays, if there is one: for what is wrong with both.
+    /// The place of the overlaid table, if there is one, for errors of both tables.
     pub fn span_of_defaults(&self) -> Span {
         self.layers[self.layers.len() - 1].1
     }
@@ -146,17 +146,17 @@ impl<'a> Reader<'a> {
         self.layers.iter().find_map(|(table, _)| table.find(name))
     }
 
-    /// The place of a key's value, or of the table if it has no such key.
+    /// The place of a key's value, or of the table if the key is not set.
     pub fn place(&self, name: &str) -> Span {
         self.entry(name).map_or(self.span(), |entry| entry.node.span)
     }
 
-    /// A text, also an empty one.
+    /// A text, which may be empty.
     pub fn text(&self, name: &str) -> Option<Found<&'a str>> {
         self.text_or(name, ": put it in quotes")
     }
 
-    /// A text; the advice is added where the value is a number, a boolean or a date.
+    /// A text. If the value is a number, a boolean or a date, the error has the advice.
     pub fn text_or(&self, name: &str, advice: &str) -> Option<Found<&'a str>> {
         self.row_of(name, &[Type::Text]);
         let entry = self.entry(name)?;
@@ -173,7 +173,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text; where it is not set or empty, its default.
+    /// A text, or its default if the text is empty or not set.
     pub fn string(&self, name: &str) -> String {
         let default = match self.row(name).default {
             Default::Word(word) => word,
@@ -182,23 +182,23 @@ impl<'a> Reader<'a> {
         self.filled(name).map_or(default, |found| found.value).to_owned()
     }
 
-    /// A text that is there and not empty. (To Go remco an empty text and none are the same.)
+    /// A text that is set and not empty. (For Go remco an empty text is not set.)
     pub fn filled(&self, name: &str) -> Option<Found<&'a str>> {
         self.text(name).filter(|found| !found.value.is_empty())
     }
 
-    /// A path that is there and not empty.
+    /// A path that is set and not empty.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.filled(name).map(|found| found.value.into())
     }
 
-    /// A credential; empty where there is none.
+    /// A credential; empty if it is not set.
     pub fn secret(&self, name: &str) -> Secret {
         debug_assert!(self.row(name).secret, "`{name}` of {} is read as a secret", self.schema.title);
         Secret::new(self.string(name))
     }
 
-    /// A text that must be there and not be empty; reports where it is not. A table of defaults does not need it.
+    /// A text that must be set and not empty; otherwise reports an error. A table of defaults need not set it.
     pub fn required(&self, name: &str, what: &str) -> Option<Found<&'a str>> {
         let found = self.text(name);
         if self.purpose == Purpose::Default {
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whole seconds, or a text with units; not negative, and little enough to be added to a point in time.
+    /// Whole seconds, or a text with units; not negative, and small enough to be added to a point in time.
     pub fn seconds(&self, name: &str) -> Option<Found<Duration>> {
         let found = self.seconds_of_any_sign(name)?;
         match found.value {
@@ -295,14 +295,14 @@ impl<'a> Reader<'a> {
                 Ok(seconds) => Some(Found { value: Duration::from_secs(seconds.into()), span: entry.node.span }),
                 Err(_) => self.not_a_time(name, entry.node.span),
             },
-            // The digits of a float are those of a duration, but for exponents, `inf` and `nan`.
+            // The digits of a float are those of a duration, except exponents, `inf` and `nan`.
             Value::Float(digits) => self.duration_of(entry, digits),
             Value::Integer(None) => self.not_a_time(name, entry.node.span),
             _ => self.wrong_type(entry, "a duration", &format!(": {DURATION_FORM}")),
         }
     }
 
-    /// An empty text is as good as none.
+    /// An empty text counts as not set.
     fn duration_of(&self, entry: &Entry, text: &str) -> Option<Found<Duration>> {
         match duration(text) {
             Err(_) if text.is_empty() => None,
@@ -429,8 +429,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of tables, `[[name]]`. A single table is reported and then read like a list of one, for what else
-    /// may be wrong in it. `header` is the name with what stands before it.
+    /// A list of tables, `[[name]]`. A single table is reported and then read like a list of one, to report further
+    /// errors in it. `header` is the full name of the table.
     pub fn tables(&self, name: &str, header: &str) -> Vec<Found<&'a Table>> {
         self.row_of(name, &[Type::Tables]);
         let Some(entry) = self.entry(name) else {
@@ -463,7 +463,7 @@ impl<'a> Reader<'a> {
         tables
     }
 
-    /// A key as its author spelled it.
+    /// A key in the spelling of the file.
     fn shown(&self, entry: &Entry) -> String {
         self.report.show(entry.key_span, &entry.key)
     }
@@ -476,7 +476,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// No path, command or name of the system can have one, and every use of it would fail.
+/// The error of a zero byte: no path, command or name of the system can have one, and every use would fail.
 fn zero_byte(key: &str) -> String {
     format!("{key} has a zero byte in it, which no path and no command can have: remove the `\\u0000`")
 }

@@ -12,25 +12,25 @@ use super::mode::{Mode, Strictness};
 use super::schema::Schema;
 use super::source::Source;
 
-/// More findings than this help no reader, and each one costs a pass over its line.
+/// The largest number of warnings. More help no reader, and each one costs a pass over its line.
 const MOST: usize = 500;
 
-/// The files of a load and what was found in them.
+/// The files of a load and their findings. Cells, because readers share the report.
 pub(super) struct Report {
     files: Vec<Document>,
     strictness: Strictness,
     /// How long the program runs with the configuration.
     pub mode: Mode,
-    /// All kinds of tables, where an unknown key may belong; the usual places first.
+    /// All kinds of tables that an unknown key may belong to, the usual ones first.
     pub schemas: &'static [&'static Schema],
     /// Environment variables of the stores' own clients that are set and not empty.
     variables: BTreeMap<&'static str, String>,
-    /// In the order of the output. A finding that is made twice, as in default_backends for every resource, is here once.
+    /// In the order of the output. A repeated finding, as of default_backends for every resource, is here once.
     found: RefCell<BTreeMap<Order, Finding>>,
     unreadable: Cell<bool>,
-    /// Whether what the machine lacks is looked for, too.
+    /// Whether the machine is checked too.
     pub is_thorough: bool,
-    /// The programs of commands, for that.
+    /// The programs of commands, for that check.
     programs: RefCell<Vec<(Span, OsString)>>,
 }
 
@@ -59,7 +59,7 @@ impl Report {
         }
     }
 
-    /// With environment variables of the stores' own clients. One that is not UTF-8 counts as not set, as an empty one does.
+    /// Adds environment variables of the stores' own clients. A variable that is empty or not UTF-8 counts as not set.
     pub fn with_variables(self, names: &[&'static str], source: &dyn Source) -> Report {
         let set = |name: &&'static str| {
             let value = String::from_utf8(source.var(name.as_bytes())?).ok()?;
@@ -73,7 +73,7 @@ impl Report {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// For a table that is empty: it gives the defaults, and no finding.
+    /// The report for an empty table, which gives the defaults and no finding.
     pub fn of_defaults() -> Report {
         Report::new(Strictness::Lenient, Mode::Watch, &[])
     }
@@ -93,9 +93,9 @@ impl Report {
         self.found.borrow().len()
     }
 
-    /// Reports the path of a unix socket that no socket can have.
+    /// Reports a path that is too long for a unix socket.
     pub fn check_socket(&self, span: Span, path: &str) {
-        /// In bytes: the room in the kernel's `sun_path`.
+        /// In bytes: the size of the kernel's `sun_path`, without its end.
         const LONGEST: usize = 107;
         if path.len() > LONGEST {
             let length = path.len();
@@ -132,7 +132,7 @@ impl Report {
         self.files.iter().all(|file| file.damage == Damage::None)
     }
 
-    /// A probable mistake that changes nothing: a warning, with `--strict` an error.
+    /// A probable mistake without effect: a warning, or with `--strict` an error.
     pub fn lint(&self, span: Span, message: impl Into<String>) {
         self.push(self.strictness == Strictness::Strict, span, message.into());
     }
@@ -154,8 +154,8 @@ impl Report {
         self.insert(true, span, message);
     }
 
-    /// A `$...` without a value: a probable mistake. Reported also if the syntax is broken, which may be its result. Not
-    /// reported if a finding on its line names the variable and is at least as severe.
+    /// A `$...` without a value, a probable mistake. Reported even if there are syntax errors, which it may have
+    /// caused. Not reported if a finding on its line names the variable and is at least as severe.
     pub fn left_out(&self, file: usize, one: &Substitution, message: &str) {
         let fatal = self.strictness == Strictness::Strict;
         let document = &self.files[file];
@@ -191,7 +191,8 @@ impl Report {
         self.of_file(true, number, message);
     }
 
-    /// Like `warn_missing`, for the file as a whole. Not reported if a file could not be read: that file may have the key.
+    /// Like `warn_missing`, for the file as a whole. Not reported if a file could not be read: that file may have the
+    /// key.
     pub fn warn_missing_in_file(&self, number: usize, message: String) {
         if self.is_sound() && !self.unreadable.get() {
             self.of_file(false, number, message);
@@ -217,7 +218,7 @@ impl Report {
 
     fn insert_at(&self, fatal: bool, span: Span, message: String, place: impl Fn(&Document) -> (usize, usize)) {
         let mut found = self.found.borrow_mut();
-        // Errors have twice the room, so that warnings cannot displace them.
+        // Twice as many errors are kept as warnings, so that warnings cannot displace errors.
         let order = Order { file: span.file, at: span.start, warning: !fatal, message: message.clone() };
         if found.len() >= if fatal { 2 * MOST } else { MOST } || found.contains_key(&order) {
             return;
@@ -229,7 +230,7 @@ impl Report {
         found.insert(order, finding);
     }
 
-    /// `file:line:col` of a place, for the message of a finding elsewhere.
+    /// `file:line:col` of a place, for the message of a finding at another place.
     pub fn location(&self, span: Span) -> String {
         let file = &self.files[span.file];
         let (line, column) = file.place(span.start);
@@ -241,7 +242,7 @@ impl Report {
         self.files[span.file].expanded.inside(span.range()).is_empty()
     }
 
-    /// A value for a message, as in the file: `$NAME` is shown, never its value.
+    /// A value for a message, in the text of the file: `$NAME` is shown, never its value.
     pub fn show(&self, span: Span, value: &str) -> String {
         if self.is_literal(span) {
             return quoted(value);
@@ -250,7 +251,7 @@ impl Report {
         quoted(file.as_written(span).trim_matches(['"', '\'']))
     }
 
-    /// Names a variable of a value that is not set: `` (the variable `X` is not set)``, or nothing.
+    /// Names an unset variable of a value: `` (the variable `X` is not set)``, or nothing.
     pub fn unset(&self, span: Span) -> String {
         let inside = self.files[span.file].expanded.inside(span.range());
         let name = inside.iter().filter(|one| !one.set).find_map(|one| one.name.as_ref());
@@ -262,7 +263,7 @@ impl Report {
         self.files[string.file].inside_string(string, offset)
     }
 
-    /// Notes the program of a command, if it will be looked for.
+    /// Notes the program of a command, if programs are checked.
     pub fn note_program(&self, span: Span, program: impl FnOnce() -> Option<OsString>) {
         if self.is_thorough {
             self.programs.borrow_mut().extend(program().map(|program| (span, program)));
@@ -280,8 +281,8 @@ impl Report {
     }
 }
 
-/// The addition to the message of a value with a variable that is not set. An invalid name, such as half a file after an
-/// unclosed `${`, has a finding of its own.
+/// The addition to the message of a value with a variable that is not set. An invalid name, such as half a file after
+/// an unclosed `${`, has a finding of its own.
 fn unset_clause(name: &[u8]) -> String {
     if !is_name(name) {
         return String::new();

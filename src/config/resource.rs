@@ -111,7 +111,7 @@ pub(super) static RESOURCE: Schema = Schema {
     ]],
 };
 
-/// How long an update waits for more changes. Go remco has no such table.
+/// The time that an update waits for more changes. Go remco has no such table.
 pub(super) static SETTLE: Schema = Schema {
     path: "resource.settle",
     title: "`settle`",
@@ -126,7 +126,7 @@ pub(super) static SETTLE: Schema = Schema {
     ]],
 };
 
-/// The place of a resource in the files. Messages spell the headers of its tables accordingly.
+/// The kind of file that a resource is in, which decides the headers of its tables in messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// `[[resource]]`
@@ -154,7 +154,7 @@ pub(super) struct Parsed {
     pub destinations: Vec<Span>,
 }
 
-/// What the meaning of a resource depends on.
+/// The facts about the machine that the parser needs.
 pub(super) struct Machine<'s> {
     pub shell: Shell,
     pub accounts: Accounts<'s>,

@@ -1,5 +1,5 @@
-//! The description of the configuration's tables: one row for each key. The readers take names, types and defaults from
-//! the rows, and the tables of docs/configuration.md are made of them. Holds no row and reads no value.
+//! The form of the configuration's tables: one row for each key. The readers take names, types and defaults from the
+//! rows, and the tables of docs/configuration.md are generated from them. Holds no row and reads no value.
 
 #[cfg(test)]
 mod tests;
@@ -7,7 +7,7 @@ mod tests;
 /// The keys of one kind of table.
 #[derive(Debug)]
 pub(super) struct Schema {
-    /// Where the table is in a file, as the documentation names it: `resource.template`.
+    /// The path of the table in the documentation: `resource.template`.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of the documentation"))]
     pub path: &'static str,
     /// The name of the table in messages.
@@ -66,13 +66,13 @@ pub(super) enum Default {
     Flag(bool),
     Number(u32),
     Word(&'static str),
-    /// The parser of the table decides; the documentation says it so.
+    /// The parser of the table decides. The text is for the documentation.
     Described(&'static str),
 }
 
 /// A row.
 pub(super) const fn key(name: &'static str, value: Type, default: Default, text: &'static str) -> Key {
-    // Without this the texts would be in the program.
+    // Keeps the texts out of the program.
     #[cfg(not(test))]
     let _ = text;
     Key {
@@ -96,7 +96,7 @@ impl Schema {
         self.groups.iter().flat_map(|group| group.iter())
     }
 
-    /// The row that a key of a file stands for: the one of its name, or of a name that differs in case only.
+    /// The row of a key in a file: the row with its name, or with a name that differs only in case.
     pub fn known(&self, key: &str) -> Option<&'static Key> {
         let exact = self.keys().find(|row| row.name == key);
         exact.or_else(|| self.keys().find(|row| row.name.eq_ignore_ascii_case(key)))

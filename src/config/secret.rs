@@ -1,5 +1,5 @@
-//! Credentials: texts that are sent to a store and shown nowhere. What is a credential is up to the rows of the keys;
-//! lines of files are hidden by `finding`.
+//! Credentials: texts that are sent to a store and shown nowhere. The rows of the keys say which values are
+//! credentials; `finding` hides them in lines of files.
 
 /// A text that no log, error or `Debug` shows.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ impl Secret {
         Secret(text)
     }
 
-    /// The text itself, for the one place that sends it.
+    /// The text itself, for sending it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

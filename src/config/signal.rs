@@ -1,7 +1,7 @@
 //! The names of signals and their numbers on Linux.
 //! Sends no signal, and accepts every signal for every purpose.
 
-// Most architectures number signals alike, these do not (signal(7)); a wrong number would be silent.
+// These architectures have other signal numbers than most (signal(7)). A wrong number would give no error.
 #[cfg(any(
     target_arch = "mips",
     target_arch = "mips64",
@@ -12,8 +12,8 @@
 ))]
 compile_error!("signals have other numbers on this architecture");
 
-/// The signals of signal(7) under "x86/ARM and most others", with their synonyms. 0 is never delivered. SIGNULL is its name
-/// in consul-template, from which Go remco took the names; as a reload_signal it leaves the child alone.
+/// The signals of signal(7) under "x86/ARM and most others", with their synonyms. SIGNULL is the name of 0 in
+/// consul-template, whose names Go remco uses; as a reload_signal it has no effect on the child.
 const NAMES: &[(&str, i32)] = &[
     ("SIGHUP", 1),
     ("SIGINT", 2),
@@ -53,8 +53,7 @@ const NAMES: &[(&str, i32)] = &[
     ("SIGNULL", 0),
 ];
 
-/// The first and the last real-time signal as every shell's `kill -l` counts them; glibc and musl keep 32, 33 (and
-/// musl 34) for themselves.
+/// The first and the last real-time signal of `kill -l`. glibc and musl use 32, 33 (and musl 34) internally.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// The number of a signal. Case does not count. Real-time signals are `SIGRTMIN`, `SIGRTMIN+3`, `SIGRTMAX-1`.

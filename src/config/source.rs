@@ -1,13 +1,13 @@
-//! The machine as the configuration needs it: files, directories, environment variables, a shell. Declares it only;
-//! `host` implements it.
+//! The parts of the machine that the configuration needs: files, directories, environment variables, a shell. Only
+//! declares the trait; `host` implements it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Where configuration comes from. Implemented over the machine in `host`; tests use a table.
+/// The source of a configuration: the machine in `host`, a table in tests.
 pub trait Source {
-    /// The bytes of the main file. At the start it may be a pipe, which is read until its writer closes it.
+    /// The bytes of the main file. At the start the file may be a pipe, which is read until its writer closes it.
     ///
     /// # Errors
     /// The file cannot be opened or read, or is larger than the implementation allows.
@@ -23,24 +23,24 @@ pub trait Source {
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
-    /// The program that runs commands.
+    /// The shell that runs commands.
     fn shell(&self) -> Shell;
-    /// Why a file cannot be created or written at a path; `None`: nothing is known that is in the way.
+    /// The reason why a file cannot be created or written at a path; `None`: none is known.
     fn obstacle(&self, dst: &Path, make_directories: bool, in_place: bool) -> Option<String> {
         let _ = (dst, make_directories, in_place);
         None
     }
-    /// The same for a file or socket of remco itself, whose directory is not made.
+    /// The reason for a file or socket of remco itself, whose directory is not created.
     fn own_obstacle(&self, path: &Path) -> Option<String> {
         let _ = path;
         None
     }
-    /// Why a directory cannot be the `state_dir`; `None`: nothing is known that is in the way.
+    /// The reason why a directory cannot be the `state_dir`; `None`: none is known.
     fn state_dir_obstacle(&self, path: &Path) -> Option<String> {
         let _ = path;
         None
     }
-    /// What is missing of a program; `None`: nothing is known to be.
+    /// The error of a program that cannot be run; `None`: none is known.
     fn missing_program(&self, name: &OsStr) -> Option<String> {
         let _ = name;
         None
@@ -65,8 +65,8 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` stays: after
-    /// a link it leads to another directory than the text says.)
+    /// `/etc//app.conf`, `/etc/./app.conf` and `/etc/app.conf` are one path, as are `./out` and `out`. (`..` stays,
+    /// because after a link it leads to another directory than its text.)
     pub fn named(path: &Path) -> Identity {
         Identity::Named(path.components().filter(|part| *part != Component::CurDir).collect())
     }

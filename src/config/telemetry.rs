@@ -1,4 +1,4 @@
-//! The keys of `[telemetry]`: their rows, and the addresses that they hold.
+//! The keys of `[telemetry]`: their rows and their parser.
 //! Counts nothing and sends nothing.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -87,7 +87,7 @@ pub(super) static TEXTFILE: Schema = Schema {
     )]],
 };
 
-/// Reads the table; without one, the defaults.
+/// Reads the table, or returns the defaults if there is none.
 pub(super) fn parse(report: &Report, table: Option<&Found<&Table>>) -> Telemetry {
     match table {
         Some(table) => telemetry(&Reader::new(report, &TELEMETRY, table.value, table.span)),
@@ -132,7 +132,7 @@ fn telemetry(reader: &Reader) -> Telemetry {
     }
 }
 
-/// The path of the text file, if there is one. What is wrong with the tables is reported by [`parse`].
+/// The path of the text file, if there is one. [`parse`] reports the errors of the tables.
 pub(super) fn textfile<'a>(telemetry: Option<&Found<&'a Table>>) -> Option<Found<&'a str>> {
     text(telemetry, "textfile", "path")
 }
@@ -165,7 +165,7 @@ fn inmem(sink: &Reader) -> Option<(Duration, Duration)> {
     Some((interval, retain))
 }
 
-/// The host and the port to send to. In a table that is not used, anything may stand.
+/// The host and the port to send to. The values of an unused table are not checked.
 fn receiver(sink: &Reader, enabled: bool) -> Option<(String, u16)> {
     let addr = sink.required("addr", "an address like `127.0.0.1:8125`")?;
     let parts = host_and_port(addr.value).filter(|(host, _)| !host.is_empty());
@@ -176,7 +176,7 @@ fn receiver(sink: &Reader, enabled: bool) -> Option<(String, u16)> {
     parts.map(|(host, port)| (host.to_owned(), port))
 }
 
-/// The place to listen on.
+/// The address to listen on.
 fn listen(sink: &Reader, enabled: bool) -> Option<Listen> {
     let addr = sink.required("addr", "an address like `127.0.0.1:2112`")?;
     if let Some(path) = addr.value.strip_prefix("unix:").filter(|path| !path.is_empty()) {
@@ -220,7 +220,7 @@ fn host_and_port(addr: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?))
 }
 
-/// Seconds that must be there and not be zero: Go remco divides one by the other.
+/// Seconds that must be set and not zero, because Go remco divides one by the other.
 fn positive(reader: &Reader, key: &str) -> Option<Duration> {
     let found = reader.seconds(key);
     match &found {

@@ -128,7 +128,7 @@ pub(super) static TEMPLATE: Schema = Schema {
             "keeps the file that is replaced as `dst` and `.bak`, with its owner and mode. Where the old file cannot be kept, \
              it is not replaced, and that is an error. Go remco has no such key",
         ),
-        // Go remco reads it by accident: it is an internal field with an exported name.
+        // Go remco reads this internal field by accident, because its name is exported.
         key("ReapLock", Type::Unused, Default::Unset, "accepted and ignored"),
     ]],
 };
@@ -209,8 +209,9 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shel
     let literal = reader.report.is_literal(found.span);
     match command::parse(found.value, &command::Placeholder { literal, ..*placeholder }) {
         Ok(command) => {
-            // The staged file is usually in the same directory, its name a dot, the name of `dst` and digits. If `dst` is
-            // a link, the staged file is beside its target; special characters of that path are found when the command runs.
+            // The staged file is usually beside `dst`, with a dot before the name and digits behind it. If `dst` is a
+            // link, the staged file is beside its target; special characters of that path are found when the command
+            // runs.
             let text = command.text(Path::new(placeholder.dst));
             plain::check(reader.report, placeholder.key, &found, text.as_bytes(), shell);
             Some(command)
@@ -244,8 +245,8 @@ pub(super) fn warn_of_no_reload(reader: &Reader) {
     }
 }
 
-/// Permission bits. Go remco reads the text as an integer literal of Go, in which `644` is decimal. Octal is what users
-/// mean.
+/// Permission bits. Go remco reads the text as an integer literal of Go, in which `644` is decimal, but users mean
+/// octal.
 fn mode(reader: &Reader) -> Option<u32> {
     let found = reader.text_or("mode", ": write it like `\"0644\"`").filter(|found| !found.value.is_empty())?;
     let text = found.value;
@@ -313,7 +314,7 @@ fn owner(reader: &Reader, number: &str, name: &str, kind: Kind, accounts: &Accou
     }
 }
 
-/// An owner's id. -1 leaves it alone, as it does in chown(2).
+/// An owner's id. -1 changes nothing, as in chown(2).
 fn owner_id(reader: &Reader, key: &str) -> Option<u32> {
     let found = reader.integer(key)?;
     match u32::try_from(found.value) {

@@ -1,5 +1,5 @@
-//! What correct configurations mean, and that no bytes bring the reading down. What wrong ones are told is
-//! in `tests/bad_config.rs`.
+//! Correct configurations and their values, and that no bytes make the parser panic. The errors of wrong ones are in
+//! `tests/bad_config.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -79,7 +79,7 @@ src = 'a.tmpl'
 dst = '/etc/a'
 ";
 
-/// A backend that nothing can be said against.
+/// A backend without any finding.
 const MOCK: &str = "
 [resource.backend.mock]
 interval = 1
@@ -117,7 +117,7 @@ fn an_empty_file_has_the_defaults() {
     assert_eq!(config, expected);
 }
 
-/// The configuration of the haproxy tutorial, as it stands there.
+/// The configuration of the haproxy tutorial.
 #[test]
 fn the_tutorial() {
     let config = Table::new(
@@ -729,7 +729,7 @@ fn what_defaults_are_told_is_told_once_and_hides_nothing() {
     assert!(warnings[1].contains("unknown key `last`"), "{warnings:?}");
 }
 
-/// Whatever the bytes are: an answer, never a panic, and the same one twice.
+/// Any bytes give a result and no panic, and an equal result the second time.
 #[test]
 fn no_bytes_bring_it_down() {
     let pieces: Vec<&[u8]> = [
@@ -833,7 +833,7 @@ fn no_bytes_bring_it_down() {
     }
 }
 
-/// Half-read configurations of real shape: every prefix, and every byte replaced.
+/// Damaged configurations: every prefix of a real one, and every byte replaced.
 #[test]
 fn no_damage_brings_it_down() {
     let whole = format!(
@@ -947,7 +947,7 @@ fn a_build_without_tls_refuses_what_needs_it() {
     check("etcd]\nsrv_record = '_etcd-client-ssl._tcp.a'", &["8:14: `srv_record` needs"]);
     check("file]\nfilepath = 'HTTP://a/x'", &[]);
     check("file]\nfilepath = 'HTTPS://a/x'", &["8:12: this address needs"]);
-    // One that is left out itself says that alone.
+    // A store that is left out of the build has this error alone.
     #[cfg(feature = "consul")]
     check("consul]\nnodes = ['a']\nscheme = 'https'", &["9:10: `scheme` needs"]);
     #[cfg(feature = "nats")]
@@ -983,7 +983,7 @@ fn a_build_without_a_store_says_where_it_is_asked_for() {
     check(&format!("{RESOURCE}[resource.backend.vault]\n{vault}\n"), &["7:1: `vault`"]);
     let nats = "bucket = 'b'\nkeys = ['/']\n[[resource.backend.plugin]]\npath = 'a'\nkeys = ['/']";
     check(&format!("{RESOURCE}[resource.backend.nats]\n{nats}\n"), &["7:1: `nats`", "10:1: `plugin`"]);
-    // Once, however many resources inherit it, and also where one of them adds something.
+    // Reported once for all resources that inherit it, even if one of them adds a key.
     let defaults = "[default_backends.consul]\nkeys = ['/']\n";
     let own = "[resource.backend.consul]\nkeys = ['/a']\n";
     let other = RESOURCE.replace("/etc/a", "/etc/b");

@@ -1,5 +1,5 @@
-//! The keys of the top level of the main file that are values, and of `[limits]`: their rows and what they mean. Reads
-//! no directory: `include_dir` and `filter_dir` are followed where files are read.
+//! The top level of the main file, and `[limits]`: the rows of their keys and their parsers. Reads no directory: `mod`
+//! follows `include_dir` and `filter_dir`.
 
 use super::document::Table;
 use super::model::{Limits, LogFormat, LogLevel};
@@ -72,7 +72,7 @@ pub(super) static MAIN: Schema = Schema {
         key("default_backends", Type::Table, Default::Unset, "see [`[default_backends]`](#default_backends)"),
         key("telemetry", Type::Table, Default::Unset, "see [`[telemetry]`](#telemetry)"),
         key("limits", Type::Table, Default::Unset, "see [`[limits]`](#limits)"),
-        // Out of use since before Go remco 0.12.
+        // Unused since before Go remco 0.12.
         key("log_file", Type::Unused, Default::Unset, "accepted and ignored"),
     ]],
 };
@@ -110,7 +110,7 @@ pub(super) static LIMITS: Schema = Schema {
     ]],
 };
 
-/// The limits; without the table, the defaults.
+/// The limits, or the defaults if there is no table.
 pub(super) fn limits(report: &Report, table: Option<&Found<&Table>>) -> Limits {
     table.map_or_else(Limits::default, |table| limits_of(&Reader::new(report, &LIMITS, table.value, table.span)))
 }
@@ -138,7 +138,7 @@ const LEVELS: &[(&str, LogLevel)] = &[
     ("warn", LogLevel::Warn),
     ("error", LogLevel::Error),
     ("off", LogLevel::Off),
-    // From the manual of Go remco. This program logs nothing above an error.
+    // From the manual of Go remco. This program has no level above error.
     ("fatal", LogLevel::Error),
     ("panic", LogLevel::Error),
 ];

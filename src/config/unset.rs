@@ -1,5 +1,5 @@
-//! Reports each `$` of a configuration that has no value: a variable that is not set, an unclosed `${`. Reads no
-//! environment. Never shows the value of a variable, nor a part of a password that looks like a name.
+//! Reports each `$` of a configuration without a value: an unset variable, an unclosed `${`. Reads no environment.
+//! Never shows the value of a variable, nor a part of a password that looks like a name.
 
 use std::collections::HashSet;
 
@@ -8,12 +8,12 @@ use super::expand::{Substitution, is_name};
 use super::finding::hides;
 use super::report::{Report, quoted};
 
-/// Reports every `$` of every file that has no value, unless a finding names its variable already. A `$` in a comment is
-/// ignored, unless text after the comment is lost.
+/// Reports every `$` of every file without a value, unless a finding already names its variable. Ignores a `$` in a
+/// comment, unless text after the comment is lost.
 pub(super) fn check(report: &Report) {
     for (number, file) in report.files().iter().enumerate() {
         let comments = Comments::of(&file.expanded.bytes);
-        // Neighbours without a value and with one name give one finding: a file of `$1$1...` has millions.
+        // Neighbours with one name give one finding, because a file of `$1$1...` has millions.
         let (mut start, mut names) = (None, HashSet::new());
         for one in file.expanded.substitutions.iter().filter(|one| !one.set) {
             let is_on_one_line = !file.written(one.written.clone()).contains(&b'\n');
@@ -65,8 +65,8 @@ fn message(file: &Document, one: &Substitution) -> String {
     }
 }
 
-/// Whether a name may be shown. In a line with a secret it may be a part of the secret, as in `pa$word`, unless it is in
-/// braces or alone between quotes.
+/// Whether a name may be shown. In a line with a secret it may be a part of the secret, as in `pa$word`, unless it is
+/// in braces or alone between quotes.
 fn is_shown(file: &Document, one: &Substitution, name: &[u8]) -> bool {
     let line = file.line(file.line_of(one.written.start) + 1);
     if !line.is_empty() && !hides(&line) {
@@ -79,7 +79,7 @@ fn is_shown(file: &Document, one: &Substitution, name: &[u8]) -> bool {
     is_in_braces || is_alone
 }
 
-/// The places of the comments in a TOML text, in order: from behind the `#` to the end of the line.
+/// The ranges of the comments in a TOML text, in order: from behind the `#` to the end of the line.
 struct Comments(Vec<(usize, usize)>);
 
 impl Comments {
@@ -107,7 +107,7 @@ impl Comments {
     }
 }
 
-/// Behind the string that begins at a quote; one that is not closed ends with its line, or with the text.
+/// The end of the string that begins at a quote. An unclosed string ends with its line, or with the text.
 fn string_end(text: &[u8], start: usize) -> usize {
     let quote = text[start];
     let is_triple = |at: usize| text[at..].starts_with(&[quote; 3]);
@@ -132,7 +132,7 @@ fn string_end(text: &[u8], start: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// `|` stands where a substitution would be.
+    /// `|` marks the place of a substitution.
     #[track_caller]
     fn check(text: &str, expected: bool) {
         let at = text.find('|').expect("a place");

@@ -1,11 +1,11 @@
-//! The words of an exec command, which runs without a shell: quotes, backslashes, backquotes and `$(...)`. Runs
-//! nothing: what a command between backquotes prints is known only when the child starts.
+//! Splits an exec command, which runs without a shell, into words: quotes, backslashes, backquotes and `$(...)`. Runs
+//! nothing: the output of a command between backquotes is known only when the child starts.
 //!
 //! Source: go-shellwords with ParseBacktick, the splitter of Go remco.
 
 use super::model::{Word, WordPart};
 
-/// An error inside a text, and the byte where it is.
+/// An error in a text, and its byte.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub at: usize,
@@ -15,7 +15,7 @@ pub(super) struct Fault {
 /// Splits a command into its words.
 pub(super) fn split(text: &str) -> Result<Vec<Word>, Fault> {
     let mut words = Vec::new();
-    // The word under way; a pair of quotes begins one even if nothing is between them.
+    // The present word. A pair of quotes begins a word even if nothing is between them.
     let mut word: Option<Word> = None;
     let mut chars = text.char_indices().peekable();
     let unclosed = |at, what: &str| Fault { at, message: format!("`command` has no {what}") };
@@ -117,7 +117,7 @@ fn push_text(word: &mut Option<Word>, text: &str) {
 mod tests {
     use super::*;
 
-    /// One string a word; `<...>` is the output of a command.
+    /// One string for each word; `<...>` is the output of a command.
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
         let words = split(text).map_err(|fault| fault.message);

@@ -1,4 +1,4 @@
-//! The completions of shells in packaging/completions, made of the table of flags and compared with the files.
+//! The completions of shells in packaging/completions, generated from the table of flags and compared with the files.
 //! `UPDATE_SNAPSHOTS=1 cargo test --lib cli` writes them.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ fn completions_are_those_of_the_flags() {
     }
 }
 
-/// What may follow a flag.
+/// The value of a flag.
 enum Value {
     /// The flag is a switch.
     No,

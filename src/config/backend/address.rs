@@ -1,4 +1,4 @@
-//! The addresses of a store: the rows of `nodes` and their kin, and how a node becomes a URL.
+//! The addresses of a store: the row of `srv_record`, and the conversion of nodes to URLs.
 //! Resolves no name.
 
 use crate::config::reader::{Found, Purpose, Reader};
@@ -7,7 +7,7 @@ use crate::config::schema::{Default, Key, Type, key};
 /// `srv_record`, for the stores that have it.
 pub(super) const SRV_RECORD: Key = key("srv_record", Type::Text, Default::Unset, "as for etcd");
 
-/// The nodes of a backend as they are written; empty ones, as unset variables leave them, are dropped. `example`: the
+/// The nodes of a backend in the text of the file. Drops empty ones, which come from unset variables. `example`: the
 /// form of an address, for a backend that needs one.
 pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&str>) -> Vec<Found<&'a str>> {
     let report = reader.report;
@@ -33,12 +33,13 @@ pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&st
     filled
 }
 
-/// Whether the path of a request can be put behind the URL. An `@` in its own path is one of a password with a slash.
+/// Whether the path of a request can be appended to the URL. An `@` in the path of the URL comes from a password with a
+/// slash.
 pub(super) fn is_plain(url: &str) -> bool {
     !url.contains(['?', '#']) && !url.splitn(4, '/').skip(3).any(|path| path.contains('@'))
 }
 
-/// A node as a URL with `http` or `https` and no slash at the end; `None` where it cannot be one. `scheme` is for a node
+/// A node as a URL with `http` or `https` and no slash at the end; `None`: the node is no URL. `scheme` is for a node
 /// without a scheme.
 pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     let node = node.trim();
@@ -46,7 +47,7 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_end_matches('/'));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    // A password with a slash in it makes its beginning look like a port.
+    // The beginning of a password with a slash looks like a port.
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -59,7 +60,7 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     sound.then(|| format!("{scheme}://{rest}"))
 }
 
-/// `HOST:PORT` of what stands behind the scheme of a node; `None` where it is none. `port` is for a node without a port.
+/// The `HOST:PORT` behind the scheme of a node; `None`: the text has another form. `port` is for a node without a port.
 pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
     let (name, port) = match node.rsplit_once(':') {
         Some((name, digits)) if !digits.ends_with(']') => {

@@ -1,5 +1,5 @@
-//! The options of Consul: struct, rows and parser, and what the environment variables of Consul's own client say where
-//! the configuration says nothing. Resolves no name and reads no file.
+//! The options of Consul: struct, rows and parser. The environment variables of Consul's own client are the defaults.
+//! Resolves no name and reads no file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::config::secret::Secret;
 /// The options of Consul.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consul {
-    /// URLs with `http` or `https` and no slash at the end, or `unix://` and a path; one at least where there is no
+    /// URLs with `http` or `https` and no slash at the end, or `unix://` and a path; at least one if there is no
     /// `srv_record`.
     pub nodes: Vec<String>,
-    /// `http` or `https`, for nodes that are written without it.
+    /// The scheme of nodes without a scheme: `http` or `https`.
     pub scheme: &'static str,
     /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
     /// The files for TLS.
     pub tls: Tls,
-    /// The ACL token; `None`: that of anonymous requests.
+    /// The ACL token; `None`: requests are anonymous.
     pub token: Option<Token>,
     /// `USER:PASSWORD` for HTTP's basic authentication; empty: none.
     pub auth: Secret,
-    /// Empty: that of the node.
+    /// Empty: the datacenter of the node.
     pub datacenter: String,
     /// Empty: the default one.
     pub namespace: String,
-    /// How long a server may let a request wait for a change.
+    /// The time that a server may delay a response until a change.
     pub wait: Duration,
     /// How long all watches may be silent before their node is probed.
     pub watch_deadline: Duration,
@@ -159,7 +159,7 @@ fn scheme(reader: &Reader) -> &'static str {
     }
 }
 
-/// A truth value as Go reads it; `None`: it is none.
+/// A boolean in a spelling of Go; `None`: the text is no boolean.
 fn is_set(value: Option<&str>) -> Option<bool> {
     match value? {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),

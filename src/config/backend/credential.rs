@@ -18,7 +18,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// One with a secret alone, in the place of the password.
+    /// A login that has only a secret, as its password.
     pub fn of_secret(secret: Credential) -> Login {
         Login { username: Credential::none(), password: secret }
     }
@@ -90,7 +90,8 @@ pub(super) fn login_of_any(reader: &Reader) -> (Option<Credential>, Option<Crede
     (username, password)
 }
 
-/// A text or the file that holds it, whichever is set nearer to the resource; `None` for neither and for an empty one.
+/// A text or the file that holds it; the one that is set nearer to the resource counts. `None`: neither is set, or it
+/// is empty.
 pub(super) fn credential(reader: &Reader, inline: &'static str, file: &'static str) -> Option<Credential> {
     match reader.nearest_of(&[inline, file]).as_slice() {
         [] => None,

@@ -1,5 +1,5 @@
-//! The rows of the env backend. Environment variables have no options of their own. Reads no variable.
-//! There is no struct and no parser.
+//! The rows of the env backend, which has no options of its own, so no struct and no parser.
+//! Reads no variable.
 
 use super::general::GENERAL;
 use crate::config::schema::Schema;

@@ -16,8 +16,8 @@ use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 /// The options of etcd.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Etcd {
-    /// URLs with `http` or `https` and no slash at the end; one at least where there is no `srv_record`. A node that is
-    /// written without a scheme is https if a client_* file is set, else http.
+    /// URLs with `http` or `https` and no slash at the end; at least one if there is no `srv_record`. A node without a
+    /// scheme is https if a client_* file is set, else http.
     pub nodes: Vec<String>,
     /// The scheme of nodes from `srv_record`, for version 2.
     pub scheme: String,
@@ -29,7 +29,7 @@ pub struct Etcd {
     pub login: Option<Login>,
     /// `None`: detected.
     pub version: Option<EtcdVersion>,
-    /// How long a watch may be silent before its node is probed.
+    /// The time after which the node of a silent watch is probed.
     pub watch_deadline: Duration,
     /// The limits of its requests.
     pub network: Network,

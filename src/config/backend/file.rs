@@ -48,7 +48,7 @@ pub(in crate::config) static FILE: Schema = Schema {
     ],
 };
 
-/// Reads the table; `None` where the `filepath` is missing.
+/// Reads the table; `None`: the `filepath` is missing.
 pub(super) fn parse(reader: &Reader) -> Option<File> {
     let httpheaders = headers(reader);
     let filepath = reader.required("filepath", "a path or an http(s) URL")?.value.to_owned();
@@ -61,8 +61,7 @@ pub(super) fn parse(reader: &Reader) -> Option<File> {
     Some(file)
 }
 
-/// Header names and values of the resource and of the defaults; those of the resource override. HTTP ignores the case
-/// of names.
+/// Header names and values. Headers of the resource override the defaults. HTTP ignores the case of names.
 fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
     let mut headers: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for table in reader.tables_of_layers("httpheaders").iter().rev() {

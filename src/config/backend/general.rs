@@ -39,7 +39,7 @@ pub(super) struct General {
     pub secret: bool,
 }
 
-/// Reads them for the backend of that name. `unwatchable`: the subject of the message where it cannot be watched.
+/// Reads these keys for the backend `name`. `unwatchable`: the subject of the message if the backend cannot be watched.
 pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> General {
     let texts =
         |key| -> Vec<String> { reader.texts(key).into_iter().flatten().map(|text| text.value.to_owned()).collect() };
@@ -60,10 +60,10 @@ pub(super) fn parse(reader: &Reader, name: &str, unwatchable: Option<&str>) -> G
     }
 }
 
-/// The interval of Go remco where nothing would ever read the keys again.
+/// The interval of Go remco if nothing else reads the keys again.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// A shorter interval would be a mistake, and load for the store.
+/// A shorter interval is a mistake, and loads the store.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether the backend is watched, and how often it is read.
@@ -83,7 +83,7 @@ fn schedule(reader: &Reader, unwatchable: Option<&str>, onetime: bool) -> (bool,
         }
         return (watch, Some(interval));
     }
-    // In Go remco zero and less mean that the key is not set.
+    // In Go remco, zero and negative numbers mean that the key is not set.
     if watch || onetime {
         return (watch, None);
     }

@@ -1,5 +1,5 @@
-//! The rows of the mock backend. The mock has no options of its own, and no keys to read.
-//! There is no struct and no parser.
+//! The rows of the mock backend, which has no options of its own, so no struct and no parser.
+//! Reads no key.
 
 use super::general::GENERAL;
 use crate::config::schema::Schema;

@@ -1,6 +1,5 @@
-//! The backends of a resource: which there are, in which order they are merged, and how the tables of a resource
-//! overlay those of `default_backends`: key by key, anew for every resource. One file a store holds its options, its
-//! rows and its parser. Connects to nothing.
+//! The backends of a resource and the order in which they are merged. The tables of each resource overlay those of
+//! `default_backends` key by key. Each store has a file with its options, rows and parser. Connects to nothing.
 
 pub(super) mod address;
 pub(super) mod consul;
@@ -45,13 +44,13 @@ use super::schema::{Default, Schema, Type, key};
 pub struct Backend {
     /// Keys to read, each with the keys below it.
     pub keys: Vec<String>,
-    /// Keys whose changes trigger an update; `keys` where the user set none.
+    /// Keys whose changes trigger an update; `keys` if the user set none.
     pub watch_keys: Vec<String>,
-    /// Put before every key, and removed from the keys that templates see.
+    /// The prefix of every key in the store. Templates see the keys without it.
     pub prefix: String,
     /// Whether changes of keys trigger updates.
     pub watch: bool,
-    /// Read once, then never again.
+    /// Whether the keys are read once and never again.
     pub onetime: bool,
     /// The time between two reads; `None`: no reads by time.
     pub interval: Option<Duration>,
@@ -127,7 +126,7 @@ pub(super) static BACKENDS: Schema = Schema {
     ]],
 };
 
-/// The environment variables that configure a store where the user did not: those of its own clients.
+/// The environment variables of the stores' own clients, which are defaults of their options.
 pub(super) const VARIABLES: &[&str] = &[
     "CONSUL_CACERT",
     "CONSUL_CLIENT_CERT",
@@ -150,7 +149,7 @@ pub(super) const VARIABLES: &[&str] = &[
 struct Builtin {
     name: &'static str,
     schema: &'static Schema,
-    /// Reads its own keys. `None` where a required one is wrong or missing.
+    /// Reads its own keys. `None`: a required one is wrong or missing.
     kind: fn(&Reader) -> Option<Kind>,
 }
 
@@ -171,7 +170,7 @@ const BUILTIN: &[Builtin] = &[
     Builtin { name: "nats", schema: &nats::NATS, kind: |reader| nats::parse(reader).map(Kind::Nats) },
 ];
 
-/// All backends of a resource, its own over the default ones. `header` is that of its `backend` table.
+/// All backends of a resource, its own over the default ones. `header`: the header of its `backend` table.
 pub(super) fn parse_all(resource: &Reader, header: &str, defaults: Option<&Found<&Table>>) -> Vec<Backend> {
     let report = resource.report;
     let own = resource.table("backend");
@@ -229,7 +228,7 @@ fn backend(reader: &Reader, name: &str, kind: Option<Kind>) -> Option<Backend> {
     let unwatchable = match &kind {
         Some(Kind::File(file)) => file.is_remote().then_some("a remote file"),
         Some(Kind::Env | Kind::Vault(_) | Kind::Mock) => Some(name),
-        // A Redis shows only at run time whether it reports changes.
+        // Only a running Redis shows whether it reports changes.
         Some(
             Kind::Etcd(_) | Kind::Consul(_) | Kind::Redis(_) | Kind::Zookeeper(_) | Kind::Nats(_) | Kind::Plugin(_),
         ) => None,

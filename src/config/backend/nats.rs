@@ -14,10 +14,10 @@ use crate::config::reader::{Found, Purpose, Reader};
 use crate::config::report::{Report, quoted};
 use crate::config::schema::{Default, Schema, Type, key, secret};
 
-/// The port of a node that is written without one.
+/// The port of a node without a port.
 const PORT: u16 = 4222;
 
-/// The node where none is written.
+/// The default node.
 const LOCAL: &str = "nats://127.0.0.1:4222";
 
 /// The options of NATS.
@@ -31,7 +31,7 @@ pub struct Nats {
     pub login: Option<NatsLogin>,
     /// The files for TLS.
     pub tls: Tls,
-    /// How long a watch may be silent.
+    /// The time that a watch may be silent.
     pub watch_deadline: Duration,
     /// The limits of its requests.
     pub network: Network,
@@ -94,7 +94,7 @@ pub(in crate::config) static NATS: Schema = Schema {
     ],
 };
 
-/// Reads the table; `None` where the `bucket` is missing or wrong.
+/// Reads the table; `None`: the `bucket` is missing or wrong.
 pub(super) fn parse(reader: &Reader) -> Option<Nats> {
     let nats = Nats {
         nodes: nodes(reader),
@@ -135,7 +135,7 @@ fn wrong(reader: &Reader, found: &Found<&str>) {
     reader.report.error(found.span, format!("this is not an address of NATS{why}: write it like `\"{LOCAL}\"`"));
 }
 
-/// A node with scheme and port; `None` where it cannot be one.
+/// A node with scheme and port; `None`: the text is no node.
 fn url(node: &str) -> Option<String> {
     let node = node.trim();
     let (scheme, rest) = node.split_once("://").unwrap_or(("nats", node));
@@ -157,7 +157,7 @@ fn url(node: &str) -> Option<String> {
     (is_sound && is_plain(&url) && !user.contains('/')).then_some(url)
 }
 
-/// If several kinds of a login are set, the key has priority, then the token.
+/// The login. If several kinds are set, the credentials file has priority, then the token.
 fn nats_login(reader: &Reader) -> Option<NatsLogin> {
     let creds = reader.path("creds").map(NatsLogin::Creds);
     let token = credential(reader, "token", "token_file").map(NatsLogin::Token);
@@ -181,7 +181,7 @@ fn nats_login(reader: &Reader) -> Option<NatsLogin> {
 }
 
 impl Nats {
-    /// Whether a node insists on TLS, a file for TLS is set, or a key signs.
+    /// Whether a node requires TLS, a file for TLS is set, or a key signs.
     pub fn wants_tls(&self) -> bool {
         self.tls != Tls::default()
             || self.nodes.iter().any(|node| node.starts_with("tls://"))

@@ -15,7 +15,7 @@ pub struct Network {
     pub request_timeout: Duration,
     /// The timeout of a connection, over all addresses of a name.
     pub dial_timeout: Duration,
-    /// How long a one-shot run retries.
+    /// The time that a one-shot run retries.
     pub timeout: Duration,
     /// The largest response, and the largest line of a watch, in bytes.
     pub max_response: usize,
@@ -46,7 +46,7 @@ pub(super) static NETWORK: &[Key] = &[
     ),
 ];
 
-/// How long a one-shot run retries.
+/// The time that a one-shot run retries.
 pub(super) const TIMEOUT: Key = key(
     "timeout",
     Type::Decimal(Unit::Seconds),
@@ -55,7 +55,7 @@ pub(super) const TIMEOUT: Key = key(
      `-onetime` a failed read is retried without end",
 );
 
-/// How long a watch may be silent. `text`: what follows then, which differs from store to store.
+/// The time that a watch may be silent. `text`: the reaction, which differs between stores.
 pub(super) const fn watch_deadline(text: &'static str) -> Key {
     key("watch_deadline", Type::Decimal(Unit::Seconds), Default::Number(30), text)
 }

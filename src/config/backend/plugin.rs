@@ -19,7 +19,7 @@ pub struct Plugin {
     pub path: PathBuf,
     /// Any table, as JSON text, for the plugin.
     pub config: String,
-    /// How long a one-shot run retries.
+    /// The time that a one-shot run retries.
     pub timeout: Duration,
     /// The limits of one read.
     pub read: ReadLimits,
@@ -46,7 +46,7 @@ pub(in crate::config) static PLUGIN: Schema = Schema {
     ],
 };
 
-/// Reads the table; `None` where the `path` is missing.
+/// Reads the table; `None`: the `path` is missing.
 pub(super) fn parse(reader: &Reader) -> Option<Plugin> {
     let config = plugin_config(reader);
     let path = reader.required("path", "the path of the plugin's program")?.value;

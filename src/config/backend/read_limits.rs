@@ -5,7 +5,7 @@ use crate::config::reader::Reader;
 use crate::config::report::Report;
 use crate::config::schema::{Default, Key, Schema, Type, Unit, key};
 
-/// The most that one read of all keys may bring.
+/// The largest result of one read of all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
     /// The number of keys.

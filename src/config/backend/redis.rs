@@ -13,23 +13,23 @@ use crate::config::reader::{Found, Reader};
 use crate::config::report::Report;
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 
-/// The port of a node that names none.
+/// The port of a node without a port.
 const PORT: u16 = 6379;
 
 /// The options of Redis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redis {
-    /// `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS) or `unix:PATH`; one at least where there is no `srv_record`.
+    /// `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS) or `unix:PATH`; at least one if there is no `srv_record`.
     pub nodes: Vec<String>,
     /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
     /// The files for TLS.
     pub tls: Tls,
-    /// The user and its password; the user is empty where there is only a password. `None`: no login.
+    /// The user and its password; the user is empty if there is only a password. `None`: no login.
     pub login: Option<Login>,
     /// The number of the database.
     pub database: i64,
-    /// How long a watch may be silent before its node is probed.
+    /// The time after which the node of a silent watch is probed.
     pub watch_deadline: Duration,
     /// The limits of its commands.
     pub network: Network,
@@ -96,7 +96,7 @@ pub(super) fn parse(reader: &Reader) -> Redis {
     }
 }
 
-/// A node as a URL; where it cannot be one, how to write it.
+/// A node as a URL, or advice how to write it.
 fn node_url(node: &str, scheme: &str) -> Result<String, &'static str> {
     const FORM: &str = "write it like `\"127.0.0.1:6379\"`, `\"rediss://127.0.0.1:6379\"` or `\"/run/redis.sock\"`";
     let node = node.trim();
@@ -148,7 +148,7 @@ impl Redis {
         if self.tls == Tls::default() { "redis" } else { "rediss" }
     }
 
-    /// Whether any node may be spoken to with TLS.
+    /// Whether a node may use TLS.
     pub fn wants_tls(&self) -> bool {
         self.tls != Tls::default() || self.nodes.iter().any(|node| node.starts_with("rediss:"))
     }

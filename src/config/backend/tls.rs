@@ -10,13 +10,13 @@ use crate::config::schema::{Default, Key, Type, key};
 /// Paths of PEM files; `None` where not set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tls {
-    /// The certificate that is shown to the server, followed by its intermediates.
+    /// The certificate for the server, followed by its intermediates.
     pub client_cert: Option<PathBuf>,
     /// The private key of `client_cert`.
     pub client_key: Option<PathBuf>,
     /// The authorities that may have signed the server's certificate.
     pub client_ca_keys: Option<PathBuf>,
-    /// The name that the server's certificate must have, in place of that of the node.
+    /// The name that the server's certificate must have, instead of the node's name.
     pub server_name: Option<String>,
 }
 

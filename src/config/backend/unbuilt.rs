@@ -1,5 +1,5 @@
-//! What of a backend this build cannot do: a store that was left out, or TLS. Reports it where the configuration asks
-//! for it. Knows no filters and no telemetry.
+//! Reports the parts of backends that this build does not support: a store that was left out, or TLS. Knows no filters
+//! and no telemetry.
 
 use super::Kind;
 use crate::config::build::{NO_STORE, NO_TLS};
@@ -8,20 +8,20 @@ use crate::config::reader::{Found, Purpose, Reader};
 /// Schemes of addresses that need TLS.
 const TLS_SCHEMES: &[&str] = &["https:", "rediss:", "zookeepers:", "tls:"];
 
-/// Reports a store that is not in this build, once for each table that names it, and else the first thing that needs TLS in a
-/// build without it. `name` is that of the table.
+/// Reports a store that is not in this build, once for each table that names it. Otherwise reports the first key that
+/// needs TLS in a build without TLS. `name`: the name of the table.
 pub(super) fn check(reader: &Reader, name: &str, kind: Option<&Kind>) {
     if OPTIONAL.contains(&(name, false)) {
         let message = format!("`{name}` is not supported: {NO_STORE}");
         return reader.report.error(reader.span_of_defaults(), message);
     }
-    // A resource may override what its defaults ask for.
+    // A resource may override defaults that need TLS.
     if !cfg!(feature = "tls") && reader.purpose == Purpose::Use && kind.is_some_and(wants_tls) {
         report_tls(reader);
     }
 }
 
-/// The stores that a build may leave out, and whether this one has them.
+/// The stores that a build may leave out, and whether this build has them.
 const OPTIONAL: &[(&str, bool)] = &[
     ("consul", cfg!(feature = "consul")),
     ("vault", cfg!(feature = "vault")),
@@ -50,7 +50,7 @@ fn is_secure(address: &str) -> bool {
     TLS_SCHEMES.iter().any(|scheme| address.starts_with(scheme))
 }
 
-/// At the address that names TLS, or else at the key that asks for it.
+/// Reports at the address that names TLS, or else at the key that requires TLS.
 fn report_tls(reader: &Reader) {
     let lists = reader.known("nodes").then(|| reader.texts("nodes")).flatten().into_iter().flatten();
     let texts = ["node", "filepath"].into_iter().filter_map(|name| filled(reader, name));

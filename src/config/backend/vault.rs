@@ -1,5 +1,5 @@
-//! The options of Vault: struct, rows and parser, and what the environment variables of Vault's own client say where
-//! the configuration says nothing. Resolves no name and reads no file.
+//! The options of Vault: struct, rows and parser. The environment variables of Vault's own client are the defaults.
+//! Resolves no name and reads no file.
 
 use std::path::PathBuf;
 
@@ -20,11 +20,11 @@ use crate::nearest::nearest;
 pub struct Vault {
     /// A URL with `http` or `https` and no slash at the end, or `unix://` and a path.
     pub node: String,
-    /// How to authenticate.
+    /// The auth method.
     pub auth_type: AuthType,
     /// The credentials of the login; see [`AuthType`].
     pub login: Login,
-    /// Where the auth method is mounted, without slashes at the ends; empty for [`AuthType::Token`].
+    /// The mount path of the auth method, without slashes at its ends; empty for [`AuthType::Token`].
     pub auth_mount: String,
     /// Empty: the root namespace.
     pub namespace: String,
@@ -34,7 +34,7 @@ pub struct Vault {
     pub network: Network,
 }
 
-/// An auth method of Vault. Each says what the user and the password of [`Vault::login`] are.
+/// An auth method of Vault, with its use of the user and the password of [`Vault::login`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthType {
     /// The password is the token.
@@ -53,7 +53,7 @@ pub enum AuthType {
     Cert,
 }
 
-/// The names of the methods in the configuration. All but `token` are where Vault mounts them by default, too.
+/// The names of the methods in the configuration. All but `token` are also the default mount paths of Vault.
 const AUTH_TYPES: &[(&str, AuthType)] = &[
     ("token", AuthType::Token),
     ("approle", AuthType::AppRole),
@@ -64,7 +64,7 @@ const AUTH_TYPES: &[(&str, AuthType)] = &[
     ("kubernetes", AuthType::Kubernetes),
 ];
 
-/// Where a pod has the token of its service account.
+/// The file with the service account's token of a pod.
 const JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 pub(in crate::config) static VAULT: Schema = Schema {
@@ -129,7 +129,7 @@ pub(in crate::config) static VAULT: Schema = Schema {
     ],
 };
 
-/// Reads the table; `None` where something is missing or wrong without which no login can be made.
+/// Reads the table; `None`: a key that the login needs is missing or wrong.
 pub(super) fn parse(reader: &Reader) -> Option<Vault> {
     let report = reader.report;
     let auth_type = auth_type(reader);
@@ -238,7 +238,7 @@ fn login(reader: &Reader, auth_type: AuthType) -> Option<Login> {
             (Some(Credential::none()), need(token, "`auth_token` or `auth_token_file`"))
         }
         AuthType::AppRole => {
-            // A role may be without secrets.
+            // A role may have no secret.
             let secret = credential(reader, "secret_id", "secret_id_file").unwrap_or_else(Credential::none);
             (need(inline("role_id"), "`role_id`"), Some(secret))
         }

@@ -14,7 +14,7 @@ use crate::config::reader::Reader;
 use crate::config::report::{Report, quoted};
 use crate::config::schema::{Default, Schema, Type, Unit, key, secret};
 
-/// The port of a node that names none.
+/// The port of a node without a port.
 const PORT: u16 = 2181;
 
 /// The schemes of nodes: without TLS, and with it.
@@ -24,19 +24,19 @@ const TLS_SCHEME: &str = "zookeepers";
 /// The options of ZooKeeper.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zookeeper {
-    /// `zookeeper://HOST:PORT` or `zookeepers://HOST:PORT` (TLS); one at least where there is no `srv_record`.
+    /// `zookeeper://HOST:PORT` or `zookeepers://HOST:PORT` (TLS); at least one if there is no `srv_record`.
     pub nodes: Vec<String>,
-    /// The path below which all keys are, for all nodes: empty, or with a slash at its start and none at its end.
+    /// The path above all keys, for all nodes: empty, or with a slash at its start and none at its end.
     pub chroot: String,
     /// The DNS name whose SRV records are the nodes; empty: none.
     pub srv_record: String,
     /// The files for TLS.
     pub tls: Tls,
-    /// The user and its password, as digest authentication has them; `None`: no user.
+    /// The user and its password, for digest authentication; `None`: no user.
     pub login: Option<Login>,
-    /// How long the servers keep a session whose client is silent.
+    /// The time that the servers keep the session of a silent client.
     pub session_timeout: Duration,
-    /// How long a connection may be silent before it is probed.
+    /// The time after which a silent connection is probed.
     pub watch_deadline: Duration,
     /// The limits of its requests.
     pub network: Network,
@@ -118,8 +118,8 @@ pub(super) fn parse(reader: &Reader) -> Zookeeper {
     }
 }
 
-/// The URLs of an address, or of several with commas between them, and the chroot behind the last one; where they cannot be
-/// that, how to write them.
+/// The URLs of an address, or of several with commas between them, and the chroot behind the last one. An error is
+/// advice how to write them.
 fn connect_string(text: &str, scheme: &str) -> Result<(Vec<String>, String), &'static str> {
     const FORM: &str = "write it like `\"127.0.0.1:2181\"` or `\"127.0.0.1:2181/chroot\"`";
     let text = text.trim();
@@ -152,7 +152,7 @@ impl Zookeeper {
         if self.tls == Tls::default() { SCHEME } else { TLS_SCHEME }
     }
 
-    /// Whether any node may be spoken to with TLS.
+    /// Whether a node may use TLS.
     pub fn wants_tls(&self) -> bool {
         self.tls != Tls::default() || self.nodes.iter().any(|node| node.starts_with(TLS_SCHEME))
     }

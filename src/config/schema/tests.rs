@@ -1,5 +1,5 @@
 //! Compares the tables of docs/configuration.md and the manual page docs/remco.5 with the rows of the keys.
-//! `UPDATE_SNAPSHOTS=1` writes them. A table stands below a line `<!-- keys of PATH -->`, where PATH is that of its
+//! `UPDATE_SNAPSHOTS=1` writes them. A table is below a line `<!-- keys of PATH -->`, where PATH is that of its
 //! schema.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).expect("the documentation is in the tree")
 }
 
-/// Compares a document with what it should be, or writes it where that is wanted.
+/// Compares a document with its expected text, or writes it with `UPDATE_SNAPSHOTS`.
 #[track_caller]
 fn compare(path: &str, was: &str, is: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -59,7 +59,7 @@ fn compare(path: &str, was: &str, is: &str) {
     assert_eq!(is, was);
 }
 
-/// A section of the manual page; nothing where there are no rows.
+/// A section of the manual page; empty if there are no rows.
 fn manual<'a>(title: &str, rows: impl Iterator<Item = &'a Key>) -> String {
     let mut section = String::new();
     for row in rows {
