@@ -1,5 +1,5 @@
-//! For tests: a store, an environment over it, and expressions to ask them with. The world is in `fixture/world.rs`.
-//! The expressions are the language's own, without operators: `getv("/a")|split:","|first`, `m.Set("k", 1)`.
+//! For tests: a store, an environment with it, and an evaluator of simple expressions: those of the language without
+//! operators, `getv("/a")|split:","|first`, `m.Set("k", 1)`. The world is in `fixture/world.rs`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -34,12 +34,12 @@ pub fn store() -> Rc<Store> {
     Rc::new(store)
 }
 
-/// An environment over them.
+/// An environment with this store.
 pub fn env() -> Env {
     with(Limits::default())
 }
 
-/// The same, with other limits.
+/// The environment with other limits.
 pub fn with(limits: Limits) -> Env {
     Env::new(store(), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits, Recording::default())
 }
@@ -49,12 +49,12 @@ pub fn limited(output: usize) -> Env {
     with(Limits { output, ..Limits::default() })
 }
 
-/// A meter of a render on its own, over a clock that stands still.
+/// A meter without a render, with a clock that stands still.
 pub fn metered(limits: Limits) -> Meter {
     Meter::new(limits, Rc::new(TestWorld::default()))
 }
 
-/// The same, with the usual limits.
+/// A meter with the usual limits.
 pub fn usual() -> Meter {
     metered(Limits::default())
 }
@@ -85,7 +85,7 @@ pub fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
 /// Names that expressions may use.
 pub type Variables = BTreeMap<&'static str, Value>;
 
-/// What an expression gives.
+/// The value of an expression.
 pub fn eval(env: &Env, variables: &Variables, expression: &str) -> Result<Value, String> {
     let mut reader = Reader { env, variables, rest: expression };
     let value = reader.expression()?;
@@ -204,14 +204,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An expression over [`env`] and what it prints.
+/// Checks the output of an expression with [`env`].
 #[track_caller]
 pub fn check(expression: &str, expected: &str) {
     let value = eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
     assert_eq!(String::from_utf8_lossy(&value.text()), expected, "{expression}");
 }
 
-/// An expression over [`env`] and the error that it ends with.
+/// Checks the error of an expression with [`env`].
 #[track_caller]
 pub fn fails(expression: &str, expected: &str) {
     match eval(&env(), &Variables::new(), expression) {

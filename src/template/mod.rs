@@ -1,8 +1,8 @@
-//! remco's template language: a front end of our own, compiled onto upon. Accesses the machine only through [`World`].
+//! The template language: our own front end, compiled onto upon. Accesses the machine only through [`World`].
 //!
-//! The rooms, from the ground up; each uses only those before it: `world`, `limits`, `source` and `reads`, `value`,
-//! `builtin` (functions and filters), `syntax` (bytes to syntax tree), `compile` (to a program for upon), `run`
-//! (renders it).
+//! The rooms, in an order in which each uses only those before it: `limits`, `source`, `world`, `reads`, `value`,
+//! `builtin` (functions and filters), `syntax` (bytes to syntax tree), `compile` (syntax tree to program), `run`
+//! (program to text).
 
 mod builtin;
 mod compile;
@@ -42,7 +42,7 @@ use crate::store::Store;
 pub struct Template {
     /// The limits of one render.
     pub limits: Limits,
-    /// How much of the next renders is recorded.
+    /// The recording of the next renders.
     pub recording: Recording,
     program: Rc<Program>,
     library: Rc<Library>,
@@ -92,7 +92,7 @@ impl Template {
         self.library.take_hints()
     }
 
-    /// What the last render has read of the store, also if it failed. A second call returns nothing.
+    /// The reads of the last render, even of a failed one. A second call returns none.
     pub fn take_reads(&self) -> Reads {
         self.library.take_reads()
     }
@@ -108,7 +108,7 @@ impl Template {
         self.library.has_read(file)
     }
 
-    /// The places that read a name which no tag of these files sets and no function has. Such names are empty, as in
+    /// The places of names that no tag of these files sets and that are no functions. Such names are empty, as in
     /// Django, and mostly misspelt.
     pub fn unknown_variables(&self) -> Vec<Unknown> {
         let names = self.library.names();

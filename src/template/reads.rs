@@ -1,6 +1,6 @@
-//! What a render reads: the keys, patterns and directories by function, and whether it asks the machine. An update
-//! compares this with the changed keys, and renders only the templates that a change can reach; `--explain` shows it.
-//! Every read of the store in the language goes through [`Recorder`], so that no function can read without a record.
+//! The reads of a render: keys, patterns and directories by function, and questions to the machine. An update compares
+//! them with the changed keys, and renders only the affected templates; `--explain` shows them. Every read of the store
+//! goes through [`Recorder`], so that no function can read without a record.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,21 +9,21 @@ use crate::store::changes::{Change, Changes};
 use crate::store::pattern::Pattern;
 use crate::store::{BadPattern, Bytes, Store, path};
 
-/// What one render has read. An answer of the store that depends on a key, also on one that is not there, is covered by at
-/// least one of the reads. Many reads in one directory are joined to one read of the directory.
+/// The reads of one render. They cover every key that the result depends on, also missing keys. Many reads in one
+/// directory are joined to one read of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// In the order of functions and texts, each once.
     reads: Vec<Read>,
-    /// The render was not recorded: any key may have been read.
+    /// Whether the render was not recorded, so that any key may have been read.
     is_unknown: bool,
     asked: Questions,
 }
 
-/// How much of a render is recorded.
+/// The extent of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recording {
-    /// Whether the machine is asked, and no reads: for a render after which all keys count as changed.
+    /// Only questions to the machine, and no reads. Every change then affects the result.
     Nothing,
     /// A few hundred reads: many reads in one directory are joined.
     #[default]
@@ -32,18 +32,18 @@ pub enum Recording {
     Everything,
 }
 
-/// Something that a render asks the machine for, with another answer at any time.
+/// A question to the machine whose answer may change at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Question {
     /// The time and its zone.
     Time,
     /// The addresses of a host, or the services of a domain.
     Names,
-    /// Whether a file is there.
+    /// Whether a file exists.
     Files,
     /// Random numbers.
     Random,
-    /// A filter of the user, which may keep what it has seen.
+    /// A filter of the user, which may keep a state.
     Filters,
 }
 
@@ -51,7 +51,7 @@ impl Question {
     /// All of them.
     const ALL: [Question; 5] = [Question::Time, Question::Names, Question::Files, Question::Random, Question::Filters];
 
-    /// As it is shown.
+    /// The name in the output.
     pub fn name(self) -> &'static str {
         match self {
             Question::Time => "time",
@@ -74,9 +74,9 @@ struct Questions(u8);
 /// A read of the store, or several that were joined.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Read {
-    /// The function of the template language that has read.
+    /// The function of the template language.
     pub function: Function,
-    /// What was asked for.
+    /// The keys.
     pub extent: Extent,
 }
 
@@ -113,7 +113,7 @@ pub enum Extent {
 }
 
 impl Function {
-    /// As it is written in a call.
+    /// The name in a call.
     pub fn name(self) -> &'static str {
         match self {
             Function::Exists => "exists",
@@ -146,19 +146,19 @@ impl Reads {
         self.reads.iter()
     }
 
-    /// Whether the result depends on more than keys and compiled files: time, names, random numbers, other files, filters
-    /// of the user.
+    /// Whether the result depends on more than keys and compiled files: time, names, random numbers, other files,
+    /// filters of the user.
     pub fn asked_machine(&self) -> bool {
         self.asked != Questions::default()
     }
 
-    /// What the machine was asked for.
+    /// The questions to the machine.
     pub fn asked(&self) -> impl Iterator<Item = Question> + use<> {
         let Questions(asked) = self.asked;
         Question::ALL.into_iter().filter(move |question| asked & question.bit() != 0)
     }
 
-    /// Whether the answer to one of the reads may be another one after these changes.
+    /// Whether these changes may change the answer to one of the reads.
     pub fn is_affected_by(&self, changes: &Changes) -> bool {
         match changes {
             Changes::Everything => true,
@@ -169,7 +169,7 @@ impl Reads {
 }
 
 impl Read {
-    /// Whether the answer may be another one after these changes.
+    /// Whether these changes may change the answer.
     pub fn is_affected_by(&self, changes: &Changes) -> bool {
         let depends_on = |change| self.function.depends_on(change);
         match &self.extent {
@@ -207,7 +207,7 @@ impl Read {
         }
     }
 
-    /// How deep its keys are, for the choice of what is joined.
+    /// The depth of its keys, for the choice of the reads that are joined.
     fn depth(&self) -> usize {
         let slashes = self.prefix().iter().filter(|byte| **byte == b'/').count();
         2 * slashes + usize::from(!matches!(self.extent, Extent::Prefix(_)))
@@ -230,8 +230,8 @@ fn literal(pattern: &[u8]) -> &[u8] {
     &pattern[..end.unwrap_or(pattern.len())]
 }
 
-/// The store as one render reads it. Records each read before it answers. Cells, because functions read through a shared
-/// reference.
+/// The store as one render reads it. Records each read before it answers. Cells, because functions read through a
+/// shared reference.
 pub struct Recorder {
     store: Rc<Store>,
     recording: Recording,
@@ -254,7 +254,7 @@ impl Recorder {
         Recorder { store, recording, record: RefCell::default(), asked: Cell::default() }
     }
 
-    /// What was read so far. The record begins again.
+    /// The reads so far. Starts a new record.
     pub fn take(&self) -> Reads {
         let Record { mut single, joined } = self.record.take();
         single.extend(joined);
@@ -270,8 +270,8 @@ impl Recorder {
         self.asked.set(Questions(asked | question.bit()));
     }
 
-    /// The store without a record: for the cost of a search, and for the advice in an error. A render that fails is
-    /// repeated by the next update in any case.
+    /// The store without recording: for the cost of a search, and for the advice in an error. The next update always
+    /// repeats a failed render.
     pub fn without_recording(&self) -> &Store {
         &self.store
     }
@@ -348,10 +348,10 @@ impl Recorder {
         self.note(function, &path, || Extent::Prefix(Bytes::from([&*path, b"/"].concat())));
     }
 
-    /// `text` is what was asked for.
+    /// `text`: the key, the pattern or the directory.
     #[inline]
     fn note(&self, function: Function, text: &[u8], extent: impl FnOnce() -> Extent) {
-        /// A longer text would be kept for little use. Such a read counts as one of all keys.
+        /// Longer texts are not kept. Such a read counts as a read of all keys.
         const LONGEST: usize = 1024;
         let (most, left) = match self.recording {
             Recording::Nothing => return,
@@ -362,13 +362,13 @@ impl Recorder {
         // A directory of reads that were joined ends with `/`. A metacharacter of a pattern is no part of it.
         let is_joined = |joined: &Read| joined.function == function && text.starts_with(joined.prefix());
         if let Some(at) = record.joined.iter().position(is_joined) {
-            // A loop asks for one directory again and again.
+            // A loop reads one directory again and again.
             record.joined.swap(at, 0);
             return;
         }
         let extent = if text.len() > LONGEST { Extent::Prefix(Bytes::from(&b""[..])) } else { extent() };
         if record.single.is_empty() {
-            // Many templates read once.
+            // Many templates have one read.
             record.single.reserve_exact(1);
         }
         record.single.push(Read { function, extent });
@@ -381,10 +381,10 @@ impl Recorder {
 impl Record {
     /// With more single reads than this, reads of one directory are joined.
     const MOST: usize = 256;
-    /// As many may be left after that.
+    /// The number of reads after that.
     const LEFT: usize = 64;
 
-    /// Joins the deepest reads until as many are `left`.
+    /// Joins the deepest reads until `left` remain.
     #[cold]
     fn join(&mut self, left: usize) {
         let mut reads = std::mem::take(&mut self.single);
@@ -395,7 +395,7 @@ impl Record {
             return;
         }
         reads.append(&mut self.joined);
-        // Every round takes a level off the deepest ones. At the end one read of everything is left for each function.
+        // Every round removes a level of the deepest reads. In the end each function has one read of everything.
         while reads.len() > left {
             let deepest = reads.iter().map(Read::depth).max().unwrap_or_default();
             reads.iter_mut().filter(|read| read.depth() == deepest).for_each(|read| *read = read.to_directory());

@@ -1,5 +1,5 @@
-//! Template files, places in them, and the error that shows a user one of these places. Reads no files and knows
-//! nothing of the language.
+//! Template files, places in them, and the error that shows one of these places. Reads no files and knows nothing of
+//! the language.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -40,11 +40,11 @@ struct Excerpt {
     text: String,
     /// Characters of `text` before the underlined ones.
     before: usize,
-    /// Characters that are underlined, one at least.
+    /// Characters that are underlined, at least one.
     width: usize,
 }
 
-/// The number of includes and calls that are shown. A macro that calls itself would fill the screen.
+/// The number of includes and calls that are shown, because a macro that calls itself would fill the screen.
 const TRAIL: usize = 5;
 
 impl Error {
@@ -87,7 +87,7 @@ impl Error {
         self.0.place.map(|(_, column)| column)
     }
 
-    /// The same error with another text.
+    /// The error with another text.
     pub fn with_message(mut self, text: impl FnOnce(&str) -> String) -> Error {
         self.0.message = text(&self.0.message);
         self
@@ -195,7 +195,7 @@ impl Source {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
-    /// An error in `what`, which is underlined as far as it stands in the line that it begins in.
+    /// An error in `what`, which is underlined up to the end of its first line.
     pub fn error(&self, what: Span, message: impl Into<String>) -> Error {
         Error(Box::new(Report {
             file: self.path.clone(),
@@ -276,8 +276,8 @@ impl Excerpt {
         Excerpt { text, before, width: width.min(room) }
     }
 
-    /// The line below the text: marks below the underlined characters, as wide as a terminal shows these. Tabs stay, so
-    /// that the marks stand below their text whatever the width of a tab.
+    /// The line below the text: carets below the underlined characters, with their width on a terminal. Tabs stay, so
+    /// that the carets are at the right place for every width of a tab.
     fn marks(&self) -> String {
         let mut marks = String::new();
         for (at, c) in self.text.chars().take(self.before + self.width).enumerate() {
@@ -296,7 +296,7 @@ impl Excerpt {
     }
 }
 
-/// A message may show a key or a value, which may hold anything.
+/// Keeps a message on one line, because it may show any key or value.
 fn one_line(message: String) -> String {
     match message.contains(char::is_control) {
         false => message,
@@ -304,7 +304,7 @@ fn one_line(message: String) -> String {
     }
 }
 
-/// Characters, as `String::from_utf8_lossy` counts them.
+/// The number of characters of `String::from_utf8_lossy`.
 fn characters(bytes: &[u8]) -> usize {
     bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())).sum()
 }

@@ -1,5 +1,5 @@
-//! The language as a whole: templates, what they give, and what they are refused with. Values, functions and filters
-//! are tested beside their code, and so are the parts of the front end that can be asked alone.
+//! The language as a whole: templates with their output or error. Values, functions, filters and single parts of the
+//! front end are tested beside their code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
         let from = marks.chars().position(|c| c == '^').expect("something is underlined");
         let part: String = line.chars().skip(from).take(marks.chars().count() - from).collect();
         assert_eq!(part, underlined, "{error}");
-        // The column is that of the first mark, where each character is as wide as the next.
+        // The column is that of the first caret, if all characters have one width.
         if line.is_ascii() && !line.contains("| ...") {
             let margin = line.find("| ").expect("the number of the line stands before it") + 2;
             let place = expected.split(": ").next().unwrap_or_default();
@@ -67,7 +67,7 @@ fn fails_files(files: &[(&str, &str)], underlined: &str, expected: &str) {
 fn what_follows_one_another_is_one_line() {
     use super::compile::program::Place;
 
-    /// Which of its nodes continue a line.
+    /// Checks which nodes continue a line.
     fn check(template: &str, expected: &[bool]) {
         let world: Rc<dyn World> = Rc::new(TestWorld::of([("t.tmpl", template.as_bytes())]));
         let template = Template::compile(Path::new("t.tmpl"), &world).unwrap_or_else(|error| panic!("{error}"));
@@ -78,7 +78,7 @@ fn what_follows_one_another_is_one_line() {
     check("a{{ b }}c{% set d = 1 %}{{ d }}", &[true, true, true, true, false]);
     // The body of a loop continues its round; the end of the loop does not.
     check("a{% for x in b %}{{ x }},{% endfor %}c", &[false, true, true, false, true, false]);
-    // A condition is asked for by itself.
+    // upon runs a condition by itself.
     check("a{% if b %}c{{ d }}{% else %}e{% endif %}f", &[false, false, true, false, false, false]);
     check("{% filter upper %}a{% endfilter %}b", &[true, true, true, false]);
     check("{% macro m() %}a{% endmacro %}b{{ m() }}", &[true, true, false, false]);
@@ -109,7 +109,7 @@ fn the_error_of_the_documentation() {
 #[rustfmt::skip]
 fn text_is_left_alone() {
     check("", "");
-    // But for a byte order mark at the start of a file, whichever file it is; anywhere else it is text.
+    // A byte order mark at the start of any file is dropped; elsewhere it is text.
     check("\u{feff}a\u{feff}", "a\u{feff}");
     check("\u{feff}", "");
     check("\u{feff}\u{feff}", "\u{feff}");
@@ -654,7 +654,7 @@ fn errors_tell_how_one_got_there() {
         ("q", "{% if %}"),
     ];
     check(&computed_broken, " included from p:1:2\n included from t.tmpl:2:1");
-    // What an include is given is not yet within it.
+    // The arguments of an include are not part of the included file.
     let pairs = [("t.tmpl", "{% include \"p\" with x=1 / 0 %}"), ("p", "")];
     check(&pairs, "");
 }
@@ -707,7 +707,7 @@ fn files_must_not_include_each_other() {
         "{% include f %}",
         "t.tmpl:1:23: calls and includes are nested too deeply, do they ever end?",
     );
-    // Twice is no circle.
+    // Two includes of one file are no cycle.
     let files = [
         ("t.tmpl", "{% include \"a\" %}{% include \"b\" %}{% include \"a\" %}"),
         ("a", "{% include \"b\" %}"),
@@ -805,7 +805,7 @@ fn a_template_is_stale_when_any_of_its_files_is() {
         );
         files.files.replace(before);
     }
-    // What is compiled is kept: nothing is read again.
+    // Compiled files are kept, and not read again.
     let template = fresh();
     let reads = files.reads.get();
     assert_eq!(template.render(&store, &world), Ok(b"pq".to_vec()));
@@ -816,7 +816,7 @@ fn a_template_is_stale_when_any_of_its_files_is() {
     );
 }
 
-/// What a template is stale of is what its last render asked for, however many names an include had before.
+/// Only the files of the last render make a template stale, not those of earlier renders.
 #[test]
 fn computed_includes_are_forgotten_when_they_are_not_used_any_more() {
     let files = Rc::new(TestWorld::default());
@@ -940,8 +940,8 @@ fn nesting_has_a_limit() {
     check(&elifs, "e");
 }
 
-/// Templates from pieces of the language put together at random, and real ones with random damage: none may panic, hang
-/// or exhaust the stack, whatever else becomes of them.
+/// Random combinations of pieces of the language, and real templates with random damage: none may panic, hang or
+/// exhaust the stack.
 #[test]
 #[rustfmt::skip]
 fn nothing_that_a_template_says_panics() {
@@ -1112,7 +1112,7 @@ fn an_unknown_call_may_be_meant_for_a_macro() {
     let part = "{{ b() }}{% macro a() %}{% endmacro %}";
     check_files(&[("t.tmpl", "[{% include \"p\" %}]"), ("p", part)], "[]");
     fails_files(&[("t.tmpl", "{{ b() }}{% include \"p\" %}"), ("p", part)], "b()", "t.tmpl:1:4: unknown function `b`");
-    // The name is known here, only the call is wrong.
+    // The name is known, and only the call is wrong.
     fails("{% macro a() %}{% endmacro %}{{ getv() }}", "getv()", "t.tmpl:1:33: getv: takes at least 1 argument (key), 0 given");
     fails("{% macro a() %}{{ x|uper }}{% endmacro %}", "uper", "t.tmpl:1:21: unknown filter `uper`, did you mean `upper`?");
 }
@@ -1169,13 +1169,13 @@ fn blocks() {
     ], "leaf(mid(rootroot)) mid root");
     check("{% block a %}1{% block b %}2{% endblock b %}{{ block.Super }}{% endblock a %}[{{ block.Super }}{{ block }}]", "12[<pongo2.tagBlockInformation Value>]");
     check_files(&[("t.tmpl", "{% extends \"base\" %}{% block row %}*{{ i }}{{ forloop.Counter }}{{ block.Super }}{% endblock %}"), ("base", "{% for i in \"ab\" %}{% block row %}-{{ i }}{% endblock %};{% endfor %}")], "*a1-a;*b2-b;");
-    // No scope of its own: what a block sets stays.
+    // A block has no scope of its own, so its variables stay.
     check("{% block a %}{% set x = 1 %}{% endblock %}{{ x }}", "1");
     // Parents keep the whitespace around their tags.
     check_files(&[("t.tmpl", "{% extends \"base\" %}\n{% block a %}\nx\n{% endblock %}\n"), ("base", "top\n  {% block a %}\n  {% endblock %}\n{% if true %}\nin\n{% endif %}\n{%- if 1 %}\ny{% endif %}end")], "top\n  x\n\n\nin\n\nyend");
-    // A file that is included has blocks of its own.
+    // An included file has blocks of its own.
     check_files(&[("t.tmpl", "{% block a %}t{% endblock %}{% include \"p\" %}"), ("p", "{% extends \"q\" %}{% block a %}p{% endblock %}"), ("q", "[{% block a %}{% endblock %}]")], "t[p]");
-    // A block may lie within a block that another file replaces.
+    // A block may be inside a block that another file replaces.
     check_files(&[("t.tmpl", "{% extends \"b\" %}{% block x %}<{% block y %}1{% endblock %}>{% endblock %}"), ("b", "{% block x %}{% endblock %}{% block y %}{% endblock %}")], "<1>1");
 }
 
@@ -1193,7 +1193,7 @@ fn bad_blocks() {
     fails("{% extends \"t.tmpl\" %}", "\"t.tmpl\"", "t.tmpl:1:12: files extend each other without an end");
     let files = [("t.tmpl", "\n{% extends \"b\" %}{% block a %}[{{ block.Super }}]{% endblock %}"), ("b", "{% block a %}x{% for x in \"ab\" %}{{ 1 / 0 }}{% endfor %}{% endblock %}")];
     check_files(&files, "[]");
-    // Over `Super` blocks can come back to themselves.
+    // Blocks can call themselves through `Super`.
     let files = [
         ("t.tmpl", "{% extends \"mid\" %}{% block b %}{% block a %}{{ block.Super }}{% endblock %}{% endblock %}"),
         ("mid", "{% extends \"root\" %}{% block a %}{% block b %}{% endblock %}{% endblock %}"),
@@ -1241,7 +1241,7 @@ fn tags_that_remember() {
     for _ in 0..2 {
         assert_eq!(template.render(&fixture::store(), &world), Ok(b"1".to_vec()));
     }
-    // A cycle that another file defined goes on there, and its errors are shown there.
+    // A cycle of another file continues, and its errors are shown in that file.
     check_files(&[("t.tmpl", "{% cycle 1 2 3 as c silent %}{% set f = \"p\" %}{% include f %}{% cycle c %}"), ("p", "{% cycle c %}")], "");
     fails_files(&[("t.tmpl", "{% cycle 1 1 / 0 as c %}{% set f = \"p\" %}{% include f %}"), ("p", "{% cycle c %}")], "1 / 0", "t.tmpl:1:12: cannot divide an integer by zero");
 }
@@ -1315,8 +1315,7 @@ fn many_names_and_calls_are_no_trouble() {
     assert_eq!(render(&text).map(|out| out.len()), Ok(10 + 90 * 2 + 900 * 3 + 9000 * 4 + 10_000 * 5));
 }
 
-/// A text has no node, so what goes wrong in it is told where the nearest node stands; it has to be one of the same
-/// program, whose files are numbered by themselves.
+/// Text has no node, so an error in it has the place of the nearest node, which has to be a node of its own program.
 #[test]
 fn a_text_that_does_not_fit_is_told_with_its_file() {
     #[track_caller]
@@ -1380,7 +1379,7 @@ fn fields_in_other_letters_are_hinted_at() {
         "",
         &["t.tmpl:1:56: r.port is empty: there is no field `port`, write r.Port"],
     );
-    // Maps have the keys that data has, and what differs otherwise may be meant.
+    // A missing key of a map gives no hint, because the data decides its keys.
     check(
         "{% set m = \"{A: 1}\"|parseYAML %}{{ m.a }}{% set n = createMap() %}{{ n.a }}{% set p = get(\"/app/name\") %}{{ p.x }}{{ none.key }}",
         "",
@@ -1401,7 +1400,7 @@ fn messages_keep_to_a_line() {
     fails("{{ getv(\"/a\tb\") }}", "getv(\"/a\tb\")", "t.tmpl:1:4: getv: key does not exist: /a\u{fffd}b");
 }
 
-/// The reference of the language, by the files that its examples name.
+/// The reference of the language, with the files that its examples name.
 struct Page {
     files: BTreeMap<&'static str, &'static str>,
 }
@@ -1409,7 +1408,7 @@ struct Page {
 impl Page {
     const TEXT: &str = include_str!("../../docs/templates.md");
 
-    /// The blocks between fences, each with what its fence says.
+    /// The blocks between fences, each with the text of its fence.
     fn blocks() -> impl Iterator<Item = (&'static str, &'static str)> {
         Page::TEXT.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'))
     }
@@ -1462,7 +1461,7 @@ fn the_documentation_has_every_tag() {
     }
 }
 
-/// A filter of the user that shows what it is called with and costs a thousand steps.
+/// A filter of the user that shows its arguments and costs a thousand steps.
 struct Shown;
 
 impl Script for Shown {
@@ -1495,11 +1494,11 @@ fn filters_of_the_user() {
     check("{{ 1|shown }}", Ok("<1 nil>"));
     check("{{ 1|shown:\"a\"|lower }}", Ok("<1 \"a\">"));
     check("{{ shown(1, 2) }}{{ shown }}", Ok("<1 2>"));
-    // It goes before a filter of the language, and after a function.
+    // It has priority over a filter of the language, but not over a function.
     check("{{ \"a\"|upper }}{{ upper(1) }}", Ok("<\"a\" nil><1 nil>"));
     check("{{ getv(\"/app/port\") }}{{ 1|getv }}", Ok("8080<1 nil>"));
     check("{% filter shown:2|lower %}B{% endfilter %}", Ok("<\"b\" 2>"));
-    // Also where it escapes.
+    // Also for `autoescape`.
     check("{% autoescape on %}{{ \"a\" }}{{ \"a\"|safe }}{% endautoescape %}", Ok("<\"a\" nil>a"));
     check("{{ none|shown }}", Err("shown: needs a value"));
     check("{% filter none|shown %}{% endfilter %}", Err("unknown filter `none`"));

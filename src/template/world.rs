@@ -1,15 +1,15 @@
-//! The machine as templates see it: files, variables, clock, zone, names and signals. `host` implements it; this file
+//! The machine for templates: files, variables, clock, zone, names and signals. `host` implements the trait; this file
 //! has no implementation.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a template may ask of the machine. Implemented over the real one in `host`; tests use a fixed one.
+/// The machine for templates: the real one in `host`, a fixed one in tests.
 pub trait World {
     /// The bytes of a file: templates, `include`, `ssi`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The stamp of a file's present state (a template is compiled again when it differs).
+    /// The stamp of a file's present state. If it differs, the template is compiled again.
     fn stamp(&self, path: &Path) -> Option<Stamp>;
     /// An environment variable.
     fn var(&self, name: &[u8]) -> Option<Vec<u8>>;
@@ -23,11 +23,11 @@ pub trait World {
     fn lookup_srv(&self, service: &str, proto: &str, name: &str) -> Result<Vec<Srv>, String>;
     /// A random number below `bound` (which is not 0).
     fn random(&self, bound: u64) -> u64;
-    /// The processor time that the program has taken. Only differences count.
+    /// The processor time of the program. Only differences matter.
     fn processor_time(&self) -> Duration {
         Duration::ZERO
     }
-    /// Whether the render should end without a result because the program is ending. Checked regularly.
+    /// Whether the render should end without a result, because the program is ending. Checked regularly.
     fn stopped(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The environment of one render: what functions and filters use besides their arguments.
+//! The environment of one render, for functions and filters: the store, the machine, the meter, the collections.
 //! Variables are in `run/scope`.
 
 use std::cell::RefCell;
@@ -11,7 +11,7 @@ use crate::template::value::collections::Collections;
 use crate::template::value::meter::{Hold, Meter};
 use crate::template::world::World;
 
-/// The things that functions and filters use besides their arguments.
+/// The environment of functions and filters.
 pub struct Env {
     /// The keys that the template sees, which do not change in a render, and the record of what was read.
     pub store: Recorder,
@@ -33,7 +33,7 @@ impl Env {
         Env { store, world, meter, programs, collections: Collections::default() }
     }
 
-    /// The machine, for an answer that may be another one at any time. The record of the render says what it was asked.
+    /// The machine, for an answer that may change at any time. The question is recorded.
     pub fn machine(&self, question: Question) -> &dyn World {
         self.store.ask_machine(question);
         &*self.world
@@ -44,7 +44,7 @@ impl Env {
         &*self.world
     }
 
-    /// An environment variable. It stays as it is while the program runs.
+    /// An environment variable, which does not change while the program runs.
     pub(crate) fn variable(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.world.var(name)
     }

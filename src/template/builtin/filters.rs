@@ -1,5 +1,5 @@
 //! The filters (`value | name:argument`), in one table. Every filter is a function too: `base(x)` is `x | base`.
-//! The rules are pongo2's, and remco's for its own ones, as recorded.
+//! Their rules are recorded from pongo2 and Go remco.
 
 mod html;
 mod lists;
@@ -150,7 +150,7 @@ const fn row(name: &'static str, call: Call) -> Filter {
     Filter { name, call, reads: Reads::Texts }
 }
 
-/// No function returns a time, so this filter never has one; the tag `now` shows times.
+/// Always fails, because no function returns a time. The tag `now` shows times.
 fn date(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Err(format!("takes a time, not {}", value.kind()))
 }
@@ -163,7 +163,7 @@ fn default_if_none(_: &Env, value: &Value, argument: &Value) -> Result<Value, St
     Ok(if let Value::Nil = value { argument } else { value }.clone())
 }
 
-/// Returns the value: values are only escaped on request, and `run/kept.rs` has the mark for `autoescape`.
+/// Returns the value: values are only escaped on request, and `run/marked.rs` has the mark for `autoescape`.
 fn safe(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(value.clone())
 }
@@ -172,7 +172,7 @@ fn stringformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     printf::sprintf(&env.meter, &argument.text(), std::slice::from_ref(value))
 }
 
-/// Reads JSON and YAML, whatever the filter's name says.
+/// Reads JSON and YAML under both names of the filter.
 fn parse(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     match value {
         Value::Str(text) => yaml::parse(&env.meter, text),
@@ -450,7 +450,7 @@ mod tests {
             }
             for name in crate::template::builtin::functions::names() {
                 let function = crate::template::builtin::functions::lookup(name).expect("it is a name of the table");
-                // Mostly the right number of texts, so that most calls get through.
+                // The number of texts is mostly right, so that most calls pass the check.
                 let count = random.below(function.signature.required.len() + 2);
                 let args: Vec<Value> =
                     (0..count).map(|_| if random.below(2) == 0 { random.text() } else { random.value(&env) }).collect();
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(value.is_empty(), matches!(value.len(), 0));
         let (_, _, _) = (value.truthy(), value.not(), value.negate().is_ok());
         for op in [Op::Eq, Op::Lt, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow] {
-            // Most values cannot be combined like that; what counts is that it ends.
+            // Most values cannot be combined like that. The test is that it ends.
             let (_, _) =
                 (Value::binary(&meter, op, value, value), Value::binary(&meter, op, value, &Value::integer(-1)));
         }

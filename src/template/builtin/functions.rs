@@ -1,5 +1,5 @@
-//! The functions a template can call, in one table, from which calls, checks at compile time and the documentation
-//! come. The types of the language are in `value`, the verbs of printf in `printf`.
+//! The functions of templates, in one table for calls, for checks at compile time and for the test of the
+//! documentation. The types of the language are in `value`, the verbs of printf in `printf`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -36,7 +36,7 @@ const SEARCHED: usize = 16;
 type Body = fn(&Env, Args<'_>) -> Result<Value, String>;
 
 impl Function {
-    /// Calls it. The error does not repeat the name: the caller puts it in front.
+    /// Calls the function. The error does not contain the name: the caller puts it in front.
     pub fn call(&self, env: &Env, args: &[Value]) -> Result<Value, String> {
         // Every function reads its text arguments. A search in the store reads more.
         let read: usize = args.iter().map(Value::text_len).sum();
@@ -151,7 +151,7 @@ fn pairs<'s>(env: &Env, found: impl Iterator<Item = (&'s Bytes, &'s Bytes)>) -> 
     Ok(Value::list(ListKind::Pairs, items))
 }
 
-/// Without a match the list of Go remco is nil, which is visible in JSON.
+/// A list of names. Without a match Go remco returns a nil list, which is visible in JSON.
 fn names_of(names: Vec<Bytes>) -> Value {
     let kind = if names.is_empty() { ListKind::NilStrings } else { ListKind::Strings };
     Value::list(kind, names.into_iter().map(Value::Str).collect())

@@ -1,9 +1,9 @@
-//! Times written by a layout of Go (time.Format): the layout is the reference time, Mon Jan 2 15:04:05 MST 2006, in the
-//! wanted form. Reads no clock and no zones: both are arguments.
+//! Formats times by a layout of Go (time.Format): the layout is the reference time, Mon Jan 2 15:04:05 MST 2006, in the
+//! required format. Reads no clock and no zones: both are arguments.
 
 use crate::calendar::{Civil, MONTHS};
 
-/// A moment and the zone it is shown in.
+/// A moment and its zone.
 #[derive(Clone, Copy)]
 pub struct Time<'a> {
     /// Seconds since 1970 in UTC.
@@ -12,12 +12,12 @@ pub struct Time<'a> {
     pub nanos: u32,
     /// Seconds east of UTC.
     pub offset: i32,
-    /// The zone's abbreviation; where there is none, the offset is shown in its place.
+    /// The zone's abbreviation; if it is empty, the offset is shown instead.
     pub zone: &'a str,
 }
 
 impl Time<'_> {
-    /// The time as Go's time.Format writes it. What is no part of the reference time is copied.
+    /// The time in the format of a layout (Go's time.Format). Other text in the layout is copied.
     pub fn format(&self, layout: &[u8]) -> Vec<u8> {
         let clock = Civil::of(self.unix.saturating_add(i64::from(self.offset)));
         let mut out = Vec::with_capacity(layout.len() + 8);
@@ -87,7 +87,7 @@ fn hour12(time: &Civil) -> u32 {
 
 #[derive(Clone, Copy)]
 enum Part {
-    /// Copied as it is.
+    /// Text that is copied.
     Text,
     Clock(fn(&Civil) -> String),
     Zone,
@@ -107,7 +107,7 @@ struct Offset {
     colons: bool,
 }
 
-/// The spellings that Go knows; of two that fit the longer one comes first.
+/// The parts of Go's layouts. If two match, the longer one is first.
 const SPELLINGS: &[(&str, Part)] = &[
     ("January", Part::Clock(|c| MONTHS[c.month - 1].to_owned())),
     ("Jan", Part::Clock(|c| MONTHS[c.month - 1][..3].to_owned())),
@@ -144,7 +144,7 @@ const SPELLINGS: &[(&str, Part)] = &[
     ("Z07", Part::Offset(Offset { z: true, parts: 1, colons: false })),
 ];
 
-/// What a layout that is not empty begins with, and how long that is.
+/// The first part of a non-empty layout, and its length.
 fn next(layout: &[u8]) -> (Part, usize) {
     if let [b'.' | b',', digit @ (b'0' | b'9'), ..] = layout {
         let digits = layout[1..].iter().take_while(|byte| *byte == digit).count();

@@ -1,7 +1,7 @@
 //! Filler text for the tag `lorem`: the traditional words of printers, and the units of the tag.
 //! `render` prints them.
 
-/// How much of the text a tag prints.
+/// The amount of text that a tag prints.
 pub(crate) struct Lorem {
     pub count: u64,
     pub unit: Unit,
@@ -18,7 +18,7 @@ pub(crate) enum Unit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The words from the beginning, repeated at the end.
+    /// The words in their order, from the beginning again after the end.
     Text,
     Random,
 }
@@ -52,7 +52,7 @@ impl Unit {
     }
 }
 
-/// A paragraph a line.
+/// Each line is a paragraph.
 const TEXT: &str = "\
 Lorem ipsum dolor sit amet, consectetur adipisici elit, sed eiusmod tempor incidunt ut labore et dolore magna aliqua. \
 Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquid ex ea commodi consequat. \

@@ -1,5 +1,5 @@
-//! The callables of templates: functions, filters, filters of the user as data, and their environment. Knows values,
-//! not syntax.
+//! Functions, filters, the user's filters as data, and their environment.
+//! Knows values, but no syntax.
 
 pub mod env;
 pub mod filters;

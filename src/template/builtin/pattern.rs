@@ -1,6 +1,6 @@
-//! Regular expressions as Go's package regexp reads them (RE2), for the filter whose argument is a pattern. All
-//! alternatives are followed at once, so the time is linear in the text. Classes of Unicode (`\pL`) and multi-line mode
-//! are not here.
+//! Regular expressions in the syntax of Go's package regexp (RE2), for the filter whose argument is a pattern. Follows
+//! all alternatives at once, so the time is linear in the text. Classes of Unicode (`\pL`) and multi-line mode are not
+//! supported.
 
 use crate::template::value::meter::Meter;
 use crate::template::value::runes;
@@ -74,7 +74,7 @@ enum Node {
     Assert(Assertion),
     Both(Box<Node>, Box<Node>),
     Either(Box<Node>, Box<Node>),
-    /// How often at least, whether more than once, whether as often as possible.
+    /// A repetition: the minimum, whether it may be repeated more than once, whether it is greedy.
     Repeat {
         node: Box<Node>,
         least: usize,
@@ -310,7 +310,7 @@ impl Parser<'_> {
         Ok(Node::Repeat { node: Box::new(node), least, most, greedy: greedy != self.lazy })
     }
 
-    /// Takes `*`, `+`, `?`, `{2}`, `{2,}` or `{2,5}`: how often at least and at most.
+    /// Takes `*`, `+`, `?`, `{2}`, `{2,}` or `{2,5}`: the minimum and the maximum.
     fn counts(&mut self) -> Result<Option<(usize, Option<usize>)>, String> {
         /// Go's limit.
         const MOST: usize = 1000;
@@ -395,7 +395,7 @@ impl Parser<'_> {
         Ok(node)
     }
 
-    /// `i:` or `i)`: whether nothing follows but the flags.
+    /// Parses `i:` or `i)`. Returns whether the group has only flags.
     fn flags(&mut self) -> Result<bool, String> {
         let mut on = true;
         loop {
@@ -523,7 +523,7 @@ fn posix(name: &str) -> Option<&'static [(char, char)]> {
     })
 }
 
-/// Puts nodes together two by two, so that no long list of them takes stack.
+/// Joins nodes in pairs, so that a long list needs little stack.
 fn joined(mut nodes: Vec<Node>, join: &dyn Fn(Node, Node) -> Node) -> Node {
     while nodes.len() > 1 {
         let mut pairs = Vec::with_capacity(nodes.len().div_ceil(2));

@@ -1,5 +1,5 @@
-//! Filters that a user adds to the language: their interface and their table. Does not know the language of the
-//! filters; `host` runs them.
+//! The user's filters: their interface and their table. Does not know the language of the filters; `host` runs
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,7 +70,7 @@ impl AnyFilter {
         }
     }
 
-    /// As [`Script::call`].
+    /// Calls the filter; see [`Script::call`].
     pub fn call(&self, env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
         match self {
             AnyFilter::BuiltIn(filter) => filter.call(env, value, argument),

@@ -11,7 +11,7 @@ use crate::template::builtin::env::Env;
 use crate::template::source::Error;
 use crate::template::syntax::ast::Presence;
 
-/// Why there is no program of a file.
+/// The reason why a file has no program.
 pub(crate) enum Failure {
     /// The file could not be read.
     Read(String),
@@ -19,8 +19,8 @@ pub(crate) enum Failure {
 }
 
 impl Library {
-    /// The compiled file that a computed include names. `None`: it does not exist, and need not. An error that is only
-    /// text is one of reading. `open`: levels of nesting that the include itself stands in.
+    /// The compiled file of a computed include. `None`: the file does not exist, and is optional. `open`: the levels of
+    /// nesting around the include.
     pub fn computed(
         &self,
         env: &Env,
@@ -40,7 +40,7 @@ impl Library {
             self.computed.borrow_mut().insert(path.to_owned(), known);
             return room.map(|()| program);
         }
-        // What is asked for from here on belongs to this file.
+        // The files that are read from here on belong to this one.
         let others = self.stamps.take();
         let mut known = Computed::default();
         let result = self.compile(env, path, presence, open, engine, &mut known);
@@ -71,7 +71,7 @@ impl Library {
         Ok(Some(Rc::new(program)))
     }
 
-    /// Programs stay to the end of the render.
+    /// Holds the memory of a program to the end of the render.
     fn hold_program(&self, env: &Env, bytes: usize) -> Result<(), Failure> {
         env.programs.borrow_mut().build(bytes).map_err(Failure::Read)
     }

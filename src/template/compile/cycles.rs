@@ -6,7 +6,7 @@ use crate::template::limits::NESTING;
 use crate::template::source::{Error, Span};
 
 impl Lowering<'_> {
-    /// A file that includes itself by a fixed name, over others or not, would never end.
+    /// Refuses files that include themselves by fixed names, directly or through others, because they would never end.
     pub(super) fn refuse_cycles(&self) -> Result<(), Error> {
         let mut included: Vec<Vec<(Span, usize)>> = vec![Vec::new(); self.sources.len()];
         for (includer, tag, file) in &self.includes {
@@ -19,13 +19,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Looks through a file and what it includes.
+    /// Visits a file and its includes.
     fn visit(&self, first: usize, included: &[Vec<(Span, usize)>], visits: &mut [Visit]) -> Result<(), Error> {
         if !matches!(visits[first], Visit::Not) {
             return Ok(());
         }
-        // The files from the first one to the one at hand: each with how many of its includes are looked at, and the
-        // levels found below it.
+        // The files from the first to the present one, each with the number of its visited includes and the levels
+        // below it.
         let mut open: Vec<(usize, usize, usize)> = vec![(first, 0, 0)];
         while let Some((file, at, levels)) = open.pop() {
             let Some((tag, next)) = included[file].get(at).copied() else {
@@ -60,11 +60,11 @@ impl Lowering<'_> {
     }
 }
 
-/// How far a file is looked through.
+/// The progress of a visit to a file.
 #[derive(Clone, Copy)]
 enum Visit {
     Not,
     Open,
-    /// With so many levels of files below it.
+    /// Complete. The number is that of the levels of files below it.
     Done(usize),
 }

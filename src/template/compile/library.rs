@@ -1,5 +1,5 @@
-//! What the parts of one template share: its names, the files it came from with their states, and the files that
-//! computed includes brought. Files are read here and nowhere else in the language, by way of the World.
+//! The shared data of one template: its names, the stamps of its files, and the programs of computed includes. All
+//! files of the language are read here, through the World.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeSet, HashMap};
@@ -19,45 +19,46 @@ use crate::template::syntax::names::Names;
 use crate::template::world::Stamp;
 use crate::template::world::World;
 
-/// Cells, because a render shares the library with the template, and compiles computed includes into it.
+/// The data that a template and its renders share. Cells, because a render shares the library with the template, and
+/// compiles computed includes into it.
 #[derive(Default)]
 pub(crate) struct Library {
     names: RefCell<Names>,
     /// The filters of the user.
     pub scripts: Rc<Scripts>,
-    /// The files that were asked for last.
+    /// The files of the template.
     pub(super) stamps: RefCell<Stamps>,
-    /// By path: what computed includes brought in the last render. The template is stale as a whole once a file of these
-    /// changes; what a render does not ask for any more is forgotten.
+    /// The computed includes of the last render, by path. A change of one of these files makes the whole template
+    /// stale. A render forgets the includes that it does not use.
     pub(super) computed: RefCell<HashMap<PathBuf, Computed>>,
-    /// The same of the render before, as far as the one at work has not asked for it.
+    /// The computed includes of the render before that the present one has not used yet.
     pub(super) earlier: RefCell<HashMap<PathBuf, Computed>>,
     slots: Cell<usize>,
     hints: RefCell<Hints>,
-    /// What the last render has read.
+    /// The reads of the last render.
     reads: RefCell<Reads>,
 }
 
-/// What was probably not meant in the templates, though it is no error.
+/// The probable mistakes in the templates that are no errors.
 #[derive(Default)]
 struct Hints {
-    /// All that there were: each is told once.
+    /// All hints so far, because each is reported once.
     known: BTreeSet<String>,
     /// Those that were not asked for yet.
     new: Vec<String>,
 }
 
-/// Files that were asked for, and their states then; `None`: the file was not there.
+/// The files that were read, with their stamps; `None`: the file did not exist.
 pub(super) type Stamps = HashMap<PathBuf, Option<Stamp>>;
 
-/// What a computed include brought.
+/// The result of a computed include.
 #[derive(Default)]
 pub(super) struct Computed {
-    /// `None`: the file could not be had.
+    /// `None`: the file could not be read or compiled.
     pub(super) program: Option<Rc<Program>>,
-    /// The file, and those that it names by fixed names.
+    /// The file, and the files that it includes by fixed names.
     pub(super) stamps: Stamps,
-    /// What the program takes of the render's memory.
+    /// The memory of the program, which counts for the render.
     pub(super) bytes: usize,
 }
 
@@ -66,7 +67,7 @@ impl Library {
         Library { scripts, ..Library::default() }
     }
 
-    /// A render begins: what it will not ask for is forgotten with the next one.
+    /// Begins a render. The includes that it does not use are dropped by the next one.
     pub fn begin(&self) {
         self.earlier.replace(self.computed.take());
     }
@@ -96,19 +97,19 @@ impl Library {
         mem::take(&mut self.hints.borrow_mut().new)
     }
 
-    /// Keeps what a render has read until [`Library::take_reads`].
+    /// Keeps the reads of a render until [`Library::take_reads`].
     pub fn keep_reads(&self, reads: Reads) {
         self.reads.replace(reads);
     }
 
-    /// What the last render has read, once.
+    /// The reads of the last render. A second call returns none.
     pub fn take_reads(&self) -> Reads {
         self.reads.take()
     }
 
-    /// Reads a file. `None`: it does not exist, and need not.
+    /// Reads a file. `None`: the file does not exist, and is optional.
     pub fn read(&self, world: &dyn World, path: &Path, presence: Presence) -> Result<Option<Vec<u8>>, String> {
-        // The state is asked first: what changes in between counts as changed.
+        // The stamp is taken before the read, so that a change in between counts.
         let stamp = world.stamp(path);
         self.stamps.borrow_mut().insert(path.to_owned(), stamp);
         match world.read(path) {
@@ -129,14 +130,15 @@ impl Library {
         holds(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| holds(&known.stamps))
     }
 
-    /// Whether a file changed, vanished or appeared since it was asked for.
+    /// Whether a file changed, vanished or appeared since it was read.
     pub fn is_stale(&self, world: &dyn World) -> bool {
         let changed = |stamps: &Stamps| stamps.iter().any(|(path, stamp)| world.stamp(path) != *stamp);
         changed(&self.stamps.borrow()) || self.computed.borrow().values().any(|known| changed(&known.stamps))
     }
 }
 
-/// The path of a file that `base` names: relative to the directory of `base`, without `.` and `..` (Go's filepath.Join).
+/// The path of a file that `base` names: relative to the directory of `base`, without `.` and `..` (Go's
+/// filepath.Join).
 pub(crate) fn resolve(base: &Path, name: &[u8]) -> Result<PathBuf, String> {
     if name.is_empty() {
         return Err("the name of the file is empty".to_owned());

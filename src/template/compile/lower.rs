@@ -1,5 +1,5 @@
-//! Lowers a template, with every file it names, to a program: control flow becomes upon's source, all else numbered
-//! nodes, and this source asks for the first node of each line of them. Evaluates nothing.
+//! Lowers a template with its files to a program: control flow becomes source text for upon, everything else numbered
+//! nodes. The source text runs the first node of each line of nodes. Evaluates nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
@@ -23,19 +23,19 @@ use crate::template::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Main,
-    /// By a computed include, where so many levels of nesting are open.
+    /// By a computed include. `open`: the levels of nesting around it.
     Included {
         open: usize,
     },
 }
 
-/// What a node takes, with the source and the instruction of upon that ask for it, in bytes. Measured.
+/// The memory of a node, with upon's source and instruction for it, in bytes. Measured.
 const NODE: usize = 512;
 
-/// What a loop takes besides: it is two of upon's.
+/// The additional memory of a loop, which is two loops of upon.
 const LOOP: usize = 4 * NODE;
 
-/// Compiles a file, and all files it names by a fixed name. `room` grows by what they take.
+/// Compiles a file, and all files that it includes by fixed names. `room` grows by their memory.
 pub(crate) fn compile(
     path: &Path,
     bytes: Vec<u8>,
@@ -64,7 +64,7 @@ pub(crate) fn compile(
         bound: HashSet::from([Name::FORLOOP, Name::BLOCK, Name::PONGO2]),
     };
     lowering.include_file(path.to_owned(), bytes, None)?;
-    // Files, blocks and macros join behind while those before them are lowered, so that none takes stack within another.
+    // Lowering adds files, blocks and macros to the end of the queue, so that nested ones need no stack.
     while let Some(work) = lowering.work.pop_front() {
         match work {
             Work::File { source, unit } => lowering.file(source, unit)?,
@@ -73,7 +73,7 @@ pub(crate) fn compile(
     }
     lowering.refuse_cycles()?;
     let Lowering { mut sources, mut nodes, units, mut starts, variables, bound, .. } = lowering;
-    // A program stays for as long as its resource, and most have few of each.
+    // A program lives as long as its resource, and most programs are small.
     sources.shrink_to_fit();
     nodes.shrink_to_fit();
     starts.shrink_to_fit();
@@ -88,26 +88,25 @@ pub(crate) fn compile(
 pub(super) struct Lowering<'a> {
     library: &'a Library,
     world: &'a dyn World,
-    /// What the compiled files take.
+    /// The memory of the compiled files.
     room: &'a mut Hold,
-    /// Knows the callables that the source of upon asks for.
+    /// Has the callables that upon's source names.
     engine: &'a upon::Engine<'static>,
     role: Role,
     pub(super) sources: Vec<Source>,
     nodes: Vec<Node>,
-    /// The node that was lowered last to be run, and how long the source of upon was then: while neither has grown, the
-    /// next node continues its line.
+    /// The last node that runs, and the length of upon's source behind it. If neither nodes nor source have grown
+    /// since, the next node continues its line.
     line: Option<(usize, usize)>,
     units: Vec<Option<upon::Template<'static>>>,
-    /// Where each unit begins; an empty one is nowhere.
+    /// The beginning of each unit; the default for an empty one.
     starts: Vec<Span>,
     work: VecDeque<Work>,
-    /// The files that are included: the numbers of source and unit.
+    /// The included files: the numbers of source and unit.
     files: HashMap<PathBuf, (usize, usize)>,
-    /// The macros of the files that are imported from.
+    /// The macros of the imported files.
     exports: HashMap<PathBuf, Exports>,
-    /// Each include by a fixed name: the source it stands in (or that extends what it stands in), its tag, and the source
-    /// it names.
+    /// Each include by a fixed name: the source of its inheritance chain, its tag, and the included source.
     pub(super) includes: Vec<(usize, Span, usize)>,
     variables: Vec<Use>,
     bound: HashSet<Name>,
@@ -121,18 +120,18 @@ enum Work {
     Body { body: Block, unit: usize, chain: Rc<InheritanceChain> },
 }
 
-/// A file with those it extends, and with the blocks of all of them.
+/// A file with the files that it extends, and the blocks of all of them.
 #[derive(Default)]
 struct InheritanceChain {
-    /// The file that begins it. `None` for macros: what they include is included when they are called.
+    /// The first file. `None` for macros, whose includes run when they are called.
     source: Option<usize>,
-    /// The units of each block, from the file that extends none to the first one; the last of them is what is rendered.
+    /// The units of each block, from the base file to the first one. The last unit is rendered.
     blocks: Rc<BTreeMap<Name, Rc<[usize]>>>,
 }
 
 /// Files.
 impl Lowering<'_> {
-    /// Takes a file in. `reached`: the tag that names it.
+    /// Adds a file. `reached`: the tag that names it.
     fn add(&mut self, path: PathBuf, bytes: Vec<u8>, reached: Option<(Reach, Span)>) -> Result<usize, Error> {
         if bytes.len() > Source::LARGEST {
             let message = format!("failed to compile the template, it is larger than {} MiB", Source::LARGEST >> 20);
@@ -147,7 +146,7 @@ impl Lowering<'_> {
         Ok(id as usize)
     }
 
-    /// Takes in a file that is rendered as a whole; it is lowered when its turn comes.
+    /// Adds a file that is rendered as a whole, and queues it.
     fn include_file(&mut self, path: PathBuf, bytes: Vec<u8>, tag: Option<Span>) -> Result<(usize, usize), Error> {
         let source = self.add(path.clone(), bytes, tag.map(|tag| (Reach::Included, tag)))?;
         let unit = self.reserve();
@@ -162,7 +161,7 @@ impl Lowering<'_> {
         self.units.len() - 1
     }
 
-    /// Reads a file that a tag names. `None`: it does not exist, and need not.
+    /// Reads a file that a tag names. `None`: the file does not exist, and is optional.
     fn read(
         &self,
         tag: Span,
@@ -183,7 +182,7 @@ impl Lowering<'_> {
         self.reached(what.file as usize, self.sources[what.file as usize].error(what, message))
     }
 
-    /// Adds to an error in a file how one got there.
+    /// Adds to an error the files and tags that led to its file.
     fn reached(&self, source: usize, mut error: Error) -> Error {
         let mut source = &self.sources[source];
         while let Some((reach, tag)) = source.reached {
@@ -208,7 +207,7 @@ impl Lowering<'_> {
         Ok(document)
     }
 
-    /// Lowers a file with those it extends: what is rendered is the last of them, with the blocks of the others.
+    /// Lowers a file with the files that it extends: the base file is rendered, with the blocks of the others.
     fn file(&mut self, source: usize, unit: usize) -> Result<(), Error> {
         let mut document = self.parse(source, Blocks::Trimmed, Purpose::Render)?;
         if let (Role::Main, 0, None, Some(error)) = (self.role, source, &document.extends, document.wrong_call.take()) {
@@ -245,7 +244,7 @@ impl Lowering<'_> {
         self.unit(body, unit, &chain)
     }
 
-    /// Lowers what is a template of upon's of its own.
+    /// Lowers a unit, which is a template of upon.
     fn unit(&mut self, body: Block, unit: usize, chain: &Rc<InheritanceChain>) -> Result<(), Error> {
         let mut out = String::new();
         self.line = None;
@@ -289,7 +288,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A statement that has no others in it.
+    /// A statement without a body.
     fn single(
         &mut self,
         tag: Span,
@@ -336,7 +335,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Counts what the compiled files take.
+    /// Counts the memory of the compiled files.
     fn charge(&mut self, tag: Span, bytes: usize) -> Result<(), Error> {
         self.room.build(bytes).map_err(|message| self.error(tag, message))
     }
@@ -347,8 +346,8 @@ impl Lowering<'_> {
         self.nodes.len() - 1
     }
 
-    /// Adds a node that is run where the source stands. What follows one without control flow between them continues its
-    /// line, and upon does not ask for it.
+    /// Adds a node that runs at this place of the source. A node that directly follows another one continues its line,
+    /// and upon does not run it by itself.
     fn run(&mut self, tag: Span, kind: NodeKind, out: &mut String) {
         let continued = self.line == Some((self.nodes.len().wrapping_sub(1), out.len()));
         let number = self.node(tag, kind);
@@ -359,7 +358,7 @@ impl Lowering<'_> {
         self.line = Some((number, out.len()));
     }
 
-    /// A body with a node before and one behind it.
+    /// A body between two nodes.
     fn around(
         &mut self,
         tag: Span,
@@ -403,7 +402,7 @@ impl Lowering<'_> {
         {
             return self.branch(tag, NodeKind::Test(condition.value), block, otherwise, out, chain);
         }
-        // upon makes each `else if` a level of nesting and recurses over it: a long chain would take all stack.
+        // upon nests and recurses over each `else if`, so a long chain would overflow the stack.
         let (conditions, blocks): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         let conditions = conditions.into_iter().map(|condition| (condition.value, condition.tag)).collect();
         self.run(tag, NodeKind::Choose(conditions), out);
@@ -420,7 +419,7 @@ impl Lowering<'_> {
         let number = self.node(tag, NodeKind::For(Box::new(node)));
         let head = "{% for _ in bursts(N) %}{% for _ in times(N) %}{{ N | run }}";
         out.push_str(&head.replace('N', &number.to_string()));
-        // The body continues the line in which the round begins.
+        // The body continues the line of the node that begins the round.
         self.line = Some((number, out.len()));
         self.block(body, out, chain)?;
         out.push_str("{% endfor %}{% endfor %}");
@@ -469,7 +468,7 @@ impl Lowering<'_> {
 
     fn block_tag(&mut self, tag: Span, name: Name, out: &mut String, chain: &Rc<InheritanceChain>) {
         let Some((unit, supers)) = chain.blocks.get(&name).and_then(|units| units.split_last()) else {
-            // The macro of another file: the blocks of neither file are known to it.
+            // A macro of another file knows the blocks of neither file.
             return self.run(tag, NodeKind::Fail("a block in a macro that is imported has nothing to show"), out);
         };
         self.run(tag, NodeKind::Block(Rc::from(supers)), out);
@@ -507,7 +506,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The macros that a file exports; nothing else of it is used.
+    /// The macros that a file exports. Nothing else of the file is used.
     fn exports(&mut self, tag: Span, file: &[u8], named: Span) -> Result<Exports, Error> {
         let Some((path, bytes)) = self.read(tag, file, named, Presence::Required)? else { return Ok(Exports::new()) };
         let source = self.add(path, bytes, Some((Reach::Imported, tag)))?;
@@ -528,14 +527,14 @@ impl Lowering<'_> {
         let IfChanged { watched, body, otherwise } = ifchanged;
         let slot = self.library.slot();
         if watched.is_empty() {
-            // As in the original, what stands behind `else` is not used here.
+            // As in Go remco, the part behind `else` is not used here.
             return self.around(tag, NodeKind::Capture, body, NodeKind::Changed(slot), out, chain);
         }
         self.branch(tag, NodeKind::Watch(watched, slot), body, otherwise, out, chain)
     }
 }
 
-/// What a statement takes by itself, in bytes.
+/// The memory of a statement without its body, in bytes.
 fn cost(kind: &StmtKind, chain: &InheritanceChain) -> usize {
     match kind {
         StmtKind::If(if_) => (1 + if_.branches.len()) * NODE,

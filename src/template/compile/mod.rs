@@ -1,7 +1,7 @@
-//! Compiles syntax trees to a program: reads the files, and lowers them onto upon. upon runs nesting, loops and
-//! includes over numbered nodes; it asks for those that follow one another as one line. It knows neither texts nor
-//! values nor expressions: the nodes hold them, `run` prints and evaluates them. upon counts the rounds of a loop by a
-//! list, so a loop is lowered to two of upon's (`bursts` and `times`).
+//! Compiles syntax trees to a program: reads the files, and lowers them onto upon. upon runs nesting, conditions, loops
+//! and includes over numbered nodes, one line of nodes at a time. upon knows no texts, values and expressions: the
+//! nodes hold them, and `run` prints and evaluates them. upon iterates only over lists, so a loop is lowered to two
+//! loops of upon (`bursts` and `times`) over short lists.
 
 pub(crate) mod computed;
 mod cycles;

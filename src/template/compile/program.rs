@@ -44,7 +44,7 @@ pub(crate) enum NodeKind {
     Text(Vec<u8>),
     Print(Printed),
     Test(Expr),
-    /// Finds out which branch of an `if` is taken; each branch then tests whether it is meant.
+    /// Chooses the branch of an `if`. Each branch then tests whether it was chosen.
     Choose(Vec<(Expr, Span)>),
     Chosen(usize),
     EndChoose,
@@ -56,12 +56,12 @@ pub(crate) enum NodeKind {
     EndFor,
     With(Pairs),
     EndWith,
-    /// Enters a file that upon includes. The pairs are visible in it; with `only`, nothing else is.
+    /// Enters a file that upon includes. The pairs are visible in the file; with `only`, nothing else is.
     Enter {
         pairs: Pairs,
         only: bool,
     },
-    /// Leaves it.
+    /// Leaves the file.
     Leave,
     IncludeComputed(Box<IncludeNode>),
     /// A block follows: the units for its `Super`, the nearest last.

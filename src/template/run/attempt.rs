@@ -8,7 +8,7 @@ use crate::template::run::render::{Outcome, Render};
 use crate::template::run::stacks::Heights;
 use crate::template::source::Span;
 
-/// What was open at a moment, to come back to.
+/// The state of a render before an attempt.
 struct Snapshot {
     scopes: usize,
     stacks: Heights,
@@ -19,8 +19,8 @@ struct Snapshot {
 }
 
 impl Render {
-    /// Runs something whose failure does not end the render: `None`, and nothing is left of it. What ends for a limit, or
-    /// since the program ends, fails in any case.
+    /// Runs a part whose failure does not end the render. `None`: the part failed, and the state before it is restored.
+    /// A limit and the end of the program still end the render.
     pub(crate) fn attempt<T>(&self, run: impl FnOnce() -> Outcome<T>) -> Outcome<Option<T>> {
         let before = Snapshot {
             scopes: self.scopes.borrow().innermost(),

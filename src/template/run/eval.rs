@@ -1,5 +1,5 @@
-//! Evaluates expressions, to plain values or to the values of variables. The operations on values are in `value`, the
-//! bodies of calls in the tables of functions and filters.
+//! Evaluates expressions, to plain values or to marked values for variables. The operations on values are in `value`,
+//! the bodies of functions and filters in `builtin`.
 
 use std::mem;
 use std::rc::Rc;
@@ -92,7 +92,7 @@ impl Render {
         Ok(value)
     }
 
-    /// Every filter that is called, of the language or of the user, is called here.
+    /// Calls a filter of the language or of the user. There is no other place for it.
     pub(crate) fn filter(&self, filter: &AnyFilter, value: &Value, argument: &Value, span: Span) -> Outcome<Value> {
         let at_filter = |message: String| Stop::At(span, format!("{}: {message}", filter.name()));
         let value = filter.call(&self.env, value, argument).map_err(at_filter)?;
@@ -185,7 +185,7 @@ impl Render {
         }
     }
 
-    /// Calls into a value, which knows no places: what it runs is called from here.
+    /// Calls into a value, which knows no places. Templates that it runs are called from `span`.
     fn called_at<T>(&self, span: Span, call: impl FnOnce() -> T) -> T {
         let tag = self.tag.replace(span);
         let result = call();
@@ -230,7 +230,7 @@ impl Render {
             }
             (Some(Callee::Filter(filter)), Some(args)) => self.filter_call(filter, args, head.span),
             (None, Some(_)) => self.unknown_call(head),
-            // An unknown variable is empty, and so is the mere name of a filter.
+            // An unknown variable is empty, and so is the name of a filter without arguments.
             (None | Some(Callee::Filter(_)), None) => Ok(Value::Nil),
         }
     }
@@ -304,7 +304,7 @@ impl Render {
     }
 }
 
-/// The values of variables.
+/// Marked values, for variables.
 impl Render {
     /// Evaluates an expression for a variable, for `ifchanged` or to be printed under `autoescape`.
     pub(crate) fn eval_marked(&self, expr: &Expr) -> Outcome<Value> {
@@ -370,12 +370,12 @@ impl Render {
     }
 }
 
-/// The arguments of a call. Nearly all calls have one or two, for which nothing is allocated.
+/// The arguments of a call. One or two arguments, the usual number, need no allocation.
 pub(crate) struct Arguments {
     few: [Value; 2],
-    /// How many of `few` there are.
+    /// The used part of `few`.
     count: usize,
-    /// All of them, where there are more.
+    /// All arguments, if there are more.
     many: Vec<Value>,
 }
 
@@ -411,7 +411,7 @@ pub(crate) fn default_hint(stop: Stop, filters: &[FilterCall]) -> Stop {
     }
 }
 
-/// The failure of a call. Mostly it is an argument without a value, and then this is what is shown.
+/// The failure of a call. The cause is mostly an argument without a value, whose place is then shown.
 fn at_argument(args: &[Arg], values: &[Value], call: Span, message: String) -> Stop {
     let empty = values.iter().position(|value| matches!(value, Value::Nil));
     let span = empty.and_then(|at| args.get(at)).map_or(call, |arg| arg.span);

@@ -18,7 +18,7 @@ pub(crate) struct OpenLoop {
 
 /// The memory of a node.
 pub(crate) enum Memory {
-    /// How often a cycle has run.
+    /// The number of runs of a cycle.
     Turns(usize),
     Values(Vec<Value>),
     Text(Bytes),

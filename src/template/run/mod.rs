@@ -1,5 +1,5 @@
-//! Runs a program: evaluates expressions, and prints. [`render::Render`] is one render; its methods stand in one file a
-//! concern, each of which knows `render` and what is below it, but no other: they call each other as methods.
+//! Runs a program: evaluates expressions, and prints. [`render::Render`] is one render. Each concern has a file with
+//! methods of `Render`. These files do not import each other, because they call each other as methods.
 
 mod attempt;
 pub(crate) mod eval;

@@ -1,5 +1,5 @@
-//! Runs a compiled template: upon follows the control flow, and calls back here for everything that is printed or has a
-//! value. Expressions are evaluated in `eval`.
+//! Runs a compiled template: upon runs the control flow, and calls back for everything that is printed or evaluated.
+//! `eval` evaluates expressions.
 //!
 //! upon passes its callables the number of a node and nothing else, so they find the running render in a thread local.
 //! They print into the result themselves, because upon prints only text and the result may have any bytes.
@@ -26,17 +26,17 @@ use crate::template::value::bounded::Text;
 use crate::template::value::meter::{Hold, STEP, raised_by};
 use crate::template::value::{Rows, Value};
 
-/// upon with its four callables; the same for all templates.
+/// upon with its four callables, for all templates.
 pub(crate) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
     let mut engine = upon::Engine::new();
-    // {{ 4 | run }}: runs node 4 and what continues its line. They may print.
+    // {{ 4 | run }}: runs node 4 and the nodes that continue its line. They may print.
     engine.add_formatter("run", |_, number| current(|render| render.run_line(number)).map_err(upon::fmt::Error::from));
-    // {% if 4 | test %}: whether node 4 holds.
+    // {% if 4 | test %}: tests the condition of node 4.
     engine.add_function("test", |number: &upon::Value| {
         current(|render| render.at_node(number, |node| render.test(node)))
     });
-    // {% for _ in bursts(4) %}{% for _ in times(4) %}: the rounds of loop 4. The variables are ours, upon only counts; it
-    // needs a list to do so, and a long loop would need a long one.
+    // {% for _ in bursts(4) %}{% for _ in times(4) %}: the rounds of loop 4. upon only counts them, by iterating over a
+    // list. Two nested lists stay short.
     engine.add_function("bursts", |number: &upon::Value| -> Result<upon::Value, String> {
         let rounds = current(|render| render.at_node(number, |node| render.open_loop(node)))?;
         Ok(upon::Value::List(vec![upon::Value::None; rounds.div_ceil(BURST)]))
@@ -51,17 +51,17 @@ pub(crate) static ENGINE: LazyLock<upon::Engine<'static>> = LazyLock::new(|| {
 /// The rounds of a loop that upon counts at a time.
 const BURST: usize = 1024;
 
-/// So many levels of expressions may be open while a template runs, which bounds its stack to less than 2 MiB. Measured, a
-/// level takes up to 3.2 KiB without optimisation and 1.2 KiB with it.
+/// The largest number of open levels of expressions, which bounds the stack of a render to less than 2 MiB. A level
+/// takes up to 3.2 KiB without optimisation and 1.2 KiB with it (measured).
 const DEPTH: usize = if cfg!(debug_assertions) { 480 } else { 1400 };
 
-/// What upon may have open of files within files and blocks within blocks. Neither has circles, and none of it takes stack.
+/// The largest number of nested files and blocks in upon. They have no cycles, and upon needs no stack for them.
 const INCLUDES: usize = NESTING * (NESTING + 1);
 
-/// What a nested run of upon, for a call or a computed include, takes of these levels.
+/// The levels of a nested run of upon, for a call or a computed include.
 pub(crate) const UNIT: usize = 8;
 
-/// What a level of parsing takes of them.
+/// The levels that one level of parsing counts for.
 pub(super) const PARSING: usize = DEPTH / NESTING;
 
 thread_local! {
@@ -118,41 +118,41 @@ pub(crate) fn render(program: &Rc<Program>, library: &Rc<Library>, env: Env) -> 
     }
 }
 
-/// One render from its beginning to its end. Cells, because upon's callables and the methods of values reach it by a shared
-/// reference, one within another.
+/// One render from its beginning to its end. Cells, because upon's callables and the methods of values reach it by a
+/// shared reference, one within another.
 pub(crate) struct Render {
     pub library: Rc<Library>,
     pub env: Env,
-    /// The program whose node numbers upon counts in at the moment.
+    /// The program that upon runs at present. The node numbers are those of this program.
     pub program: RefCell<Rc<Program>>,
     pub scopes: RefCell<Scopes>,
     pub(super) open: RefCell<Stacks>,
     pub memory: RefCell<HashMap<Slot, Memory>>,
     /// The result so far.
     pub(super) out: RefCell<Text>,
-    /// What the variables take that are set.
+    /// The memory of the variables.
     variables: RefCell<Hold>,
-    /// Why upon was told to stop; it only carries text.
+    /// The error that stopped upon, which itself can only pass on a text.
     pub(super) failure: RefCell<Option<Error>>,
-    /// Where the node stands that ran last, in the program at hand: the nearest place there is for what goes wrong in
-    /// text. While a method of a value runs, where it is called.
+    /// The place of the last node in the present program, for errors without a nearer place. During a method of a
+    /// value, the place of its call.
     pub tag: Cell<Span>,
-    /// Whether calls were nested too deeply: nothing goes on then.
+    /// Whether calls were nested too deeply, which ends the render.
     pub(super) over: Cell<bool>,
     pub depth: Cell<usize>,
 }
 
-/// Why evaluating stops.
+/// The reason why an evaluation stops.
 pub(crate) enum Stop {
-    /// For this reason, which is to be told with its place.
+    /// An error with its place, not reported yet.
     At(Span, String),
-    /// For a reason that [`Render::failure`] holds.
+    /// The error is in [`Render::failure`].
     Reported,
 }
 
 pub(crate) type Outcome<T> = Result<T, Stop>;
 
-/// The node of a number and those behind it.
+/// The node of a number, and the nodes behind it.
 fn numbered<'p>(program: &'p Program, number: &upon::Value) -> Result<&'p [Node], String> {
     let from = match number {
         upon::Value::Integer(number) => usize::try_from(*number).ok().and_then(|number| program.nodes.get(number..)),
@@ -162,7 +162,7 @@ fn numbered<'p>(program: &'p Program, number: &upon::Value) -> Result<&'p [Node]
 }
 
 impl Render {
-    /// Has upon render a unit of a program; what it prints is appended to the result.
+    /// Runs a unit of a program in upon. Its output is appended to the result.
     pub fn unit(&self, program: &Rc<Program>, number: usize) -> Outcome<()> {
         let outer = self.program.replace(program.clone());
         let tag = self.tag.replace(program.starts[number]);
@@ -185,18 +185,18 @@ impl Render {
         result
     }
 
-    /// Calls what a node does, and keeps its error with its place; upon gets a word only.
+    /// Calls the function of a node, and reports its error with its place. upon gets only a text.
     fn at_node<T>(&self, number: &upon::Value, call: impl FnOnce(&Node) -> Outcome<T>) -> Result<T, String> {
         let program = self.program.borrow().clone();
         let node = &numbered(&program, number)?[0];
         self.to_text(self.reach(node).and_then(|()| call(node)))
     }
 
-    /// Runs a node and those that continue its line.
+    /// Runs a node and the nodes that continue its line.
     fn run_line(&self, number: &upon::Value) -> Result<(), String> {
         let program = self.program.borrow().clone();
         for node in numbered(&program, number)? {
-            // Text is no step, and no place that errors are told with.
+            // Text is no step, and errors do not refer to it.
             let reached = if let NodeKind::Source = node.kind { Ok(()) } else { self.reach(node) };
             self.to_text(reached.and_then(|()| self.run(&program, node)))?;
             if node.place == Place::EndOfLine {
@@ -206,7 +206,7 @@ impl Render {
         Ok(())
     }
 
-    /// Comes to a node, which is a step.
+    /// Counts a node as a step, and notes its place.
     fn reach(&self, node: &Node) -> Outcome<()> {
         self.tag.set(node.tag);
         self.charge(STEP, node.tag)
@@ -225,7 +225,7 @@ impl Render {
         self.report(error);
     }
 
-    /// Keeps an error, with how one got to its place. The first one counts: others only follow from it.
+    /// Keeps an error with the frames that led to its place. Only the first error is kept; later ones follow from it.
     pub(super) fn report(&self, mut error: Error) {
         if self.failure.borrow().is_some() {
             return;
@@ -236,7 +236,7 @@ impl Render {
         self.failure.replace(Some(error));
     }
 
-    /// Why evaluating stopped, for those who can pass on text only.
+    /// The text of an error, for callers that can pass on only a text.
     pub fn message(&self, stop: Stop) -> String {
         match stop {
             Stop::At(_, message) => message,
@@ -244,7 +244,7 @@ impl Render {
         }
     }
 
-    /// Evaluates what stands in a tag of another program.
+    /// Evaluates a part of a tag of another program.
     pub fn within<T>(&self, program: &Rc<Program>, tag: Span, call: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let outer = self.program.replace(program.clone());
         let outer_tag = self.tag.replace(tag);
@@ -257,7 +257,7 @@ impl Render {
         result
     }
 
-    /// Counts what the render costs, in bytes that are read and made.
+    /// Charges work to the render, in bytes that are read and written.
     pub fn charge(&self, bytes: usize, place: Span) -> Outcome<()> {
         self.env.meter.charge(bytes).map_err(|message| Stop::At(place, message))
     }
@@ -280,7 +280,7 @@ impl Render {
         }
     }
 
-    /// Where the result ends at the moment: what is printed from here on can be taken out of it again.
+    /// The present end of the result. [`Render::take`] removes the output behind it.
     pub fn mark(&self) -> usize {
         self.out.borrow().len()
     }
@@ -294,9 +294,9 @@ impl Render {
         Ok(text)
     }
 
-    /// Accounts for what the variables take. Looked at where many may be set.
+    /// Accounts for the memory of the variables. Called after tags that may set many.
     pub fn hold_variables(&self) -> Outcome<()> {
-        /// Accounted for at a time.
+        /// The number of bytes that are accounted for at a time.
         const CHUNK: usize = 64 << 10;
         let bytes = self.scopes.borrow().bytes();
         let mut held = self.variables.borrow_mut();
@@ -307,7 +307,7 @@ impl Render {
         Ok(())
     }
 
-    /// Runs a node. (Everything is done in functions of their own: this one is on the stack of every call.)
+    /// Runs a node. Each kind has a function of its own, because this function is on the stack of every call.
     fn run(&self, program: &Program, node: &Node) -> Outcome<()> {
         match &node.kind {
             NodeKind::Source => self.print_text(program.source(node.tag).slice(node.tag)),
@@ -388,7 +388,7 @@ impl Render {
     fn choose(&self, conditions: &[(Expr, Span)]) -> Outcome<()> {
         let mut chosen = conditions.len();
         for (branch, (condition, tag)) in conditions.iter().enumerate() {
-            // An error belongs to the `elif`, not to the `if` that the node stands for.
+            // An error belongs to the `elif`, not to the `if` of the node.
             self.tag.set(*tag);
             if self.eval(condition)?.truthy() {
                 chosen = branch;
@@ -402,7 +402,7 @@ impl Render {
 
 /// Loops.
 impl Render {
-    /// Opens the scope of a loop, in which what it goes through is evaluated too, and counts its rounds.
+    /// Opens the scope of a loop, evaluates the iterated value in it, and returns the number of rounds.
     fn open_loop(&self, node: &Node) -> Outcome<usize> {
         let NodeKind::For(for_) = &node.kind else { return Ok(0) };
         let parent = self.scopes.borrow().enclosing_loop();
@@ -420,7 +420,7 @@ impl Render {
         Ok(rounds)
     }
 
-    /// Of the loop that was opened last.
+    /// The remaining rounds of the innermost loop.
     fn rounds_left(&self) -> usize {
         let stacks = self.open.borrow();
         let of = |open: &OpenLoop| open.rows.as_ref().map_or(0, Rows::len).saturating_sub(open.round);
@@ -449,8 +449,8 @@ impl Render {
     }
 }
 
-/// The text that a path leads to, where it is that of a variable or of a pair: most of what templates print, for which
-/// nothing is taken hold of.
+/// The text of a path, if it is a variable or a part of a pair, as most printed values are. Avoids a clone of the
+/// value.
 fn text_at<'s>(scopes: &'s Scopes, path: &Path) -> Option<&'s Bytes> {
     let NameQuery::Value(value) = scopes.look(path.head.name) else { return None };
     match (value, &path.head.args, &path.steps[..]) {
@@ -464,10 +464,10 @@ fn text_at<'s>(scopes: &'s Scopes, path: &Path) -> Option<&'s Bytes> {
     }
 }
 
-/// Depth, and the way to a place.
+/// Depth and frames.
 impl Render {
-    /// Goes deeper into expressions, calls or files that are found when the template runs. (No closure here: it would
-    /// double the stack that a level takes.)
+    /// Opens levels of expressions, calls or computed files. Has no closure, because a closure would double the stack
+    /// of a level.
     pub fn descend(&self, levels: usize) -> Outcome<()> {
         let depth = self.depth.get() + levels;
         if depth > DEPTH {
@@ -479,17 +479,17 @@ impl Render {
         Ok(())
     }
 
-    /// Comes back. (Not needed where an error ends the render.)
+    /// Closes levels. Not needed if an error ends the render.
     pub fn ascend(&self, levels: usize) {
         self.depth.set(self.depth.get() - levels);
     }
 
-    /// Ends what [`Render::push_frame`] began.
+    /// Removes the frame that [`Render::push_frame`] added.
     pub fn pop_frame(&self) {
         self.open.borrow_mut().frames.pop();
     }
 
-    /// From here on errors tell that one passed here.
+    /// Adds a frame, which errors show from here on.
     pub fn push_frame(&self, how: &'static str, from: Span) {
         let program = self.program.borrow().clone();
         self.open.borrow_mut().frames.push(Frame { how, program, from });

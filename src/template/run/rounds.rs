@@ -1,5 +1,5 @@
 //! The tags with a memory between rounds: cycle and ifchanged.
-//! Knows nothing of loops: a round is a call.
+//! Knows no loops: a round is a call.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use crate::template::source::Span;
 use crate::template::syntax::ast::Expr;
 use crate::template::value::{Object, Value};
 
-/// The value of `cycle .. as name`: it prints as the present value, and `cycle name` advances it anywhere.
+/// The value of `cycle .. as name`. It prints the present value of the cycle, and `cycle name` advances the cycle.
 /// A cell, because all variables with this value share it.
 struct CycleValue {
     program: Rc<Program>,

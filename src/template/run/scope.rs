@@ -1,4 +1,4 @@
-//! The values of names while a template runs.
+//! The variables of a render, in scopes.
 //! Does not decide which tag opens a scope.
 
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Scopes {
         self.open.last().map_or(Escape::Off, |scope| scope.escape)
     }
 
-    /// Sets it and returns the earlier value. Inner scopes inherit it, files do not.
+    /// Sets the escaping and returns the earlier value. Inner scopes inherit it, included files do not.
     pub fn set_escape(&mut self, escape: Escape) -> Escape {
         self.open.last_mut().map_or(Escape::Off, |scope| mem::replace(&mut scope.escape, escape))
     }

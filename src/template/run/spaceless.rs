@@ -1,9 +1,8 @@
-//! The tag spaceless: takes the whitespace between HTML tags away.
-//! Works on bytes that are rendered already, and knows no HTML but `<` and `>`.
+//! The tag spaceless: removes the whitespace between HTML tags.
+//! Works on rendered bytes, and knows only `<` and `>` of HTML.
 
-/// The text without the whitespace between `>` and `<`, where both belong to a tag that does not run over the end of its
-/// line. It is what remains when pongo2's regular expression `(<.*>)[\t\n\v\f\r ]+(<.*>)` (both parts as short as can be)
-/// was applied until nothing changed.
+/// The text without the whitespace between `>` and `<`, if both belong to a tag that ends on its line. Equals repeated
+/// application of pongo2's regular expression `(<.*>)[\t\n\v\f\r ]+(<.*>)` (both parts as short as possible).
 pub(crate) fn spaceless(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     // Whether a `<` came before in this line.

@@ -11,7 +11,7 @@ use crate::template::syntax::ast::Escape;
 #[derive(Default)]
 pub(crate) struct Stacks {
     pub loops: Vec<OpenLoop>,
-    /// The branch that each `if` takes.
+    /// The chosen branch of each `if`.
     pub branches: Vec<usize>,
     /// The state of `autoescape` outside each such tag.
     pub escapes: Vec<Escape>,
@@ -50,7 +50,7 @@ impl Stacks {
         }
     }
 
-    /// Drops everything that was opened since.
+    /// Drops everything above these heights.
     pub fn truncate(&mut self, heights: Heights) {
         self.loops.truncate(heights.loops);
         self.branches.truncate(heights.branches);

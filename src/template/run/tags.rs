@@ -65,7 +65,7 @@ impl Render {
         Ok(())
     }
 
-    /// Rounds up after adding a half, so mostly one too much: as recorded.
+    /// Adds a half and rounds up, so the result is mostly too large by one, as recorded.
     pub(super) fn width_ratio(&self, ratio: &WidthRatio) -> Outcome<()> {
         let value = self.eval(&ratio.value)?.float();
         let most = self.eval(&ratio.most)?.float();
@@ -111,7 +111,7 @@ impl Render {
     }
 
     pub(super) fn print_escaped(&self, value: &Value) -> Outcome<()> {
-        // One of the user's has its place here too, as in the original.
+        // A filter `escape` of the user is used too, as in Go remco.
         let Some(escape) = self.library.scripts.lookup("escape") else { return self.print_value(value) };
         self.print_value(&self.filter(&escape, value, &Value::Nil, self.tag.get())?)
     }

@@ -10,7 +10,7 @@ use crate::template::value::meter::Hold;
 /// A part of a template file.
 #[derive(Debug)]
 pub(crate) enum Piece<'s> {
-    /// Text as it is printed, whitespace control applied.
+    /// Text after whitespace control.
     Text(Span),
     Tag(Tag<'s>),
 }
@@ -142,7 +142,7 @@ impl<'s> Lexer<'s, '_> {
         self.text = self.at;
     }
 
-    /// `{% verbatim %}` and its end are texts, not tags: they are spelt like this or not recognised.
+    /// `{% verbatim %}` and its end are compared as texts: other spellings are not recognised here.
     fn verbatim(&mut self) -> Result<(), Error> {
         self.end_text();
         let tag = self.source.span(self.at, self.at + VERBATIM.len());

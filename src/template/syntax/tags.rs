@@ -1,5 +1,5 @@
-//! The tags of the language, in one table: the grammar of each and its statement. `lower` and `render` have the meaning
-//! of statements. The grammar is that of pongo2's tags_*.go.
+//! The tags of the language, in one table: the grammar of each and its statement. `lower` and `render` implement the
+//! statements. The grammar is that of pongo2's tags_*.go.
 
 use crate::template::builtin::lorem::{Lorem, Order, Unit};
 use crate::template::builtin::scripts::Scripts;

@@ -1,5 +1,5 @@
-//! Texts and lists under construction that may not outgrow what a render may use. Every result of a function or filter
-//! that is longer than its input is built here.
+//! Texts and lists under construction, within the limits of a render. Every result of a function or filter that is
+//! longer than its input is built here.
 
 use std::mem::size_of;
 
@@ -19,7 +19,7 @@ pub struct Text {
 /// Texts under construction are counted from this size on.
 const ACCOUNTED: usize = 4096;
 
-/// Larger texts grow by a quarter, not to the double.
+/// Larger texts grow by a quarter instead of doubling.
 const LARGE: usize = 1 << 20;
 
 impl Text {

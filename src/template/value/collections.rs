@@ -15,7 +15,7 @@ use crate::template::value::{Data, ListKind, Map, Object, Value};
 #[derive(Default)]
 pub struct Collections {
     maps: RefCell<Vec<Weak<TemplateMap>>>,
-    /// The memory of all collections: only in them can a template gather more than its variables hold.
+    /// The memory of all collections. Only they can hold more than the variables of a template.
     held: Rc<Cell<usize>>,
 }
 
@@ -150,8 +150,8 @@ impl Object for Unit {
     }
 }
 
-/// The contents of one collection, and its share of the memory of all. Cells, because all uses of a collection share it,
-/// and each of them may change it.
+/// The contents of one collection, and its share of the memory of all. Cells, because all uses of a collection share
+/// it, and each of them may change it.
 struct Entries {
     /// The entries. A change copies them if a reader still has them.
     map: RefCell<Rc<Map>>,
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::template::fixture::{Variables, env, eval, limited};
 
-    /// Expressions one after the other on an empty map `m` and an empty set `s`, and what each prints.
+    /// Checks the outputs of expressions, one after the other, on an empty map `m` and an empty set `s`.
     fn check(steps: &[(&str, &str)]) {
         let env = env();
         let names = Variables::from([

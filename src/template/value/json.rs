@@ -1,5 +1,5 @@
-//! JSON as Go's encoding/json writes it (keys sorted, HTML escaped), and read into values. YAML, which Go remco reads
-//! in the same function, is not here.
+//! Writes JSON like Go's encoding/json (keys sorted, HTML escaped), and reads JSON into values. YAML, which Go remco
+//! reads in the same function, is not here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -153,7 +153,7 @@ impl Writer {
     }
 }
 
-/// The escape of a character; `None`: it is written as it is.
+/// The escape of a character; `None`: the character needs none.
 fn escape(rune: &[u8]) -> Option<String> {
     let escape = match runes::decode(rune) {
         // JSON cannot contain bytes that are not UTF-8.

@@ -52,7 +52,7 @@ struct Inner {
     world: Rc<dyn World>,
     /// The processor time when the render began.
     began: Duration,
-    /// Bytes read and made so far.
+    /// Bytes read and written so far.
     work: Cell<u64>,
     /// The value of `work` at the next check of the limits, the clock and the signals. 0 when the render is over.
     next_look: Cell<u64>,
@@ -67,7 +67,7 @@ struct Inner {
     kept: RefCell<Vec<(Value, usize)>>,
 }
 
-/// Why a render is over before its end.
+/// The reason why a render ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndCause {
     Steps,
@@ -99,7 +99,7 @@ impl Meter {
         &self.0.limits
     }
 
-    /// Bytes read and made so far.
+    /// Bytes read and written so far.
     #[cfg(test)]
     pub fn work(&self) -> u64 {
         self.0.work.get()
@@ -350,10 +350,10 @@ impl Hold {
         Ok(())
     }
 
-    /// Holds so many more bytes, and counts them as work: for what is built at once.
+    /// Holds this many more bytes, and counts them as work: for a value that is built at once.
     ///
     /// # Errors
-    /// There is no room, or the time is over.
+    /// The memory is used up, or the render is over.
     pub fn build(&mut self, bytes: usize) -> Result<(), String> {
         self.meter.charge(bytes)?;
         self.grow(bytes)

@@ -1,5 +1,5 @@
-//! The values of the template language and what they mean: truth, printing, comparing, counting, iterating, the steps
-//! into them. The rules are pongo2's over Go's types, as recorded. Where pongo2 crashes, this program returns an error.
+//! The values of the template language and their operations: truth, printing, comparing, counting, iterating, fields.
+//! The rules are pongo2's over Go's types, as recorded. Where pongo2 crashes, this program returns an error.
 //! Names, scopes and the evaluation of expressions are not here.
 
 pub(crate) mod bounded;
@@ -189,7 +189,7 @@ impl Value {
         Value::Object(Rc::new(object))
     }
 
-    /// Appends the value as `{{ v }}` prints it.
+    /// Appends the output of `{{ v }}`.
     pub fn print(&self, out: &mut Vec<u8>) {
         match self {
             Value::Nil => {}
@@ -211,7 +211,7 @@ impl Value {
         format!("<{} Value>", self.type_name())
     }
 
-    /// The text of the value for filters, as `{{ v }}` prints it.
+    /// The output of `{{ v }}`, as the input of filters.
     pub fn text(&self) -> Bytes {
         if let Value::Str(text) = self {
             return text.clone();
@@ -503,7 +503,7 @@ impl Value {
 }
 
 impl List {
-    /// The methods that memkv.KVPairs shows for its sorting.
+    /// The methods that memkv.KVPairs has for sorting.
     fn call(&self, method: &str, args: &[Value]) -> Option<Result<Value, String>> {
         let key = |index: &Value| match index {
             Value::Int(n, _) => match usize::try_from(*n).ok().and_then(|n| self.items.get(n)) {

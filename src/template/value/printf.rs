@@ -20,7 +20,7 @@ pub fn sprintf(meter: &Meter, format: &[u8], operands: &[Value]) -> Result<Value
     Ok(printer.out.into_value())
 }
 
-/// A value as `%v` shows it.
+/// The output of `%v`.
 pub fn plain(meter: &Meter, value: &Value) -> Result<Bytes, String> {
     match value {
         Value::Str(text) => Ok(text.clone()),

@@ -85,7 +85,7 @@ impl Rows {
         self.len() == 0
     }
 
-    /// The variables of a round, counted from 0: the first one, and the second one where the value gives one.
+    /// The variables of a round, counted from 0: the first one, and the second one if the value has one.
     pub fn row(&self, round: usize) -> Option<(Value, Option<Value>)> {
         let at = match self.order {
             Order::Forward => round,
@@ -101,7 +101,7 @@ impl Rows {
         }
     }
 
-    /// The number that forloop.Counter0 shows in a round. A text gone through in reverse counts down, as recorded.
+    /// forloop.Counter0 in a round. A reversed text counts down, as recorded.
     pub fn number(&self, round: usize) -> usize {
         match (&self.source, self.order) {
             (Source::Text(text), Order::Backward) => text.len().saturating_sub(round + 1),

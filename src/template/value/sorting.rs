@@ -1,18 +1,18 @@
-//! Sorts long lists in pieces between which the render may end: one sort of a long list would take seconds.
-//! Which item goes before which is decided by the caller.
+//! Sorts long lists in pieces, between which the render may end, because one sort of a long list would take seconds.
+//! The caller decides the order of two items.
 
 use std::cmp::Ordering;
 
 use crate::template::value::meter::Meter;
 
-/// Items that are sorted at a time.
+/// The number of items that are sorted at a time.
 const PIECE: usize = 1024;
 
-/// The items in order; equal ones stay in theirs. `read`: the bytes of an item that a comparison goes through, which are
-/// charged here.
+/// Sorts items; equal ones stay in their order. `read`: the bytes of an item that a comparison reads, which are charged
+/// here.
 ///
 /// # Errors
-/// There is no memory for it, or the render is over.
+/// The memory is used up, or the render is over.
 pub fn sorted<T>(
     meter: &Meter,
     items: Vec<T>,
@@ -25,7 +25,7 @@ pub fn sorted<T>(
     let mut left = items.into_iter();
     while left.len() > 0 {
         let mut run: Vec<T> = left.by_ref().take(PIECE).collect();
-        // Each is compared with some ten others.
+        // Each item is compared with about ten others.
         for item in &run {
             meter.charge(10 * (size_of::<T>() + read(item)))?;
         }

@@ -1,4 +1,4 @@
-//! Values: truth, printing, comparing, counting, iterating, and the steps into them.
+//! Values: truth, printing, comparing, counting, iterating, and fields.
 //! The cases were recorded from pongo2.
 
 use super::*;
@@ -14,7 +14,7 @@ fn printed(value: &Value) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Two operands as expressions, and what the operation prints.
+/// Checks the output of an operation on two expressions.
 fn check(left: &str, op: Op, right: &str, expected: &str) {
     let result = Value::binary(&usual(), op, &value(left), &value(right));
     let result = result.unwrap_or_else(|e| panic!("{left} {op:?} {right}: {e}"));
@@ -209,7 +209,7 @@ fn steps() {
     assert!(value("nothing").call("Len", &[]).is_none());
 }
 
-/// What a `for` goes through: first variables, `=` and second ones where there are some, and round numbers.
+/// The rounds of a `for`: first variables, `=` and second variables if there are some, and round numbers.
 fn rounds(expression: &str, reversed: bool, sorted: bool) -> String {
     let Some(rows) = value(expression).rows(&usual(), reversed, sorted).unwrap() else {
         return "no".to_owned();

@@ -1,4 +1,4 @@
-//! YAML and JSON read into values, and values written as Go's yaml.v3 lays them out. `crate::yaml` knows the types and
+//! Reads YAML and JSON into values, and writes YAML in the layout of Go's yaml.v3. `crate::yaml` knows the types and
 //! the styles of scalars; `json` writes JSON.
 
 use std::cmp::Ordering;
@@ -258,14 +258,14 @@ impl Writer {
         }
     }
 
-    /// A text as lines behind a `|`, with the indent where it cannot be guessed, and a sign where not just one line
-    /// break ends it.
+    /// A text as lines behind a `|`, with the indent if it is ambiguous, and with a sign unless exactly one line break
+    /// ends the text.
     fn block(&mut self, text: &str, indent: Option<usize>, place: Place) -> Result<(), String> {
         let inner = self.inner(indent, place);
         self.word(b"|")?;
         if text.starts_with(|char| matches!(char, ' ' | '\t' | '\n') || yaml::is_separator(char)) {
-            // yaml.v3 always names the width of a level here, which readers refuse where the text is not as far in,
-            // swallows a line break at the start, and names none before a tab, which readers refuse, too.
+            // yaml.v3 always writes the width of a level here, which readers refuse if the text is indented less.
+            // yaml.v3 also loses a line break at the start, and writes no width before a tab, which readers refuse too.
             self.put((inner - indent.unwrap_or(0)).to_string().as_bytes())?;
         }
         let is_break = |char| char == '\n' || yaml::is_separator(char);
@@ -334,8 +334,8 @@ fn is_simple(key: &[u8]) -> bool {
 
 type Named<'k> = (Vec<char>, &'k Rc<[u8]>);
 
-/// Keys in the order of yaml.v3. It is no order in the strict sense (numbers of twenty digits overflow), and the sort of
-/// the standard library may panic then; this one cannot.
+/// Keys in the order of yaml.v3. This is no total order (numbers of twenty digits overflow), for which the sort of std
+/// may panic. This sort cannot.
 fn sorted<'k>(meter: &Meter, mut keys: Vec<Named<'k>>) -> Result<Vec<Named<'k>>, String> {
     if keys.len() < 2 {
         return Ok(keys);
@@ -353,7 +353,7 @@ fn sorted<'k>(meter: &Meter, mut keys: Vec<Named<'k>>) -> Result<Vec<Named<'k>>,
     Ok(merged)
 }
 
-/// Numbers inside a text are compared as numbers, and letters come last but right behind a digit.
+/// Compares numbers inside texts as numbers. Letters come last, except directly behind a digit.
 fn is_less(a: &[char], b: &[char]) -> bool {
     let Some(at) = a.iter().zip(b).position(|(a, b)| a != b) else {
         return a.len() < b.len();
@@ -368,7 +368,7 @@ fn is_less(a: &[char], b: &[char]) -> bool {
             return if behind_a_digit { x_is_letter } else { y_is_letter };
         }
     }
-    // A zero counts behind other digits of the same number only.
+    // A zero counts only behind other digits of its number.
     let is_inside =
         (x == '0' || y == '0') && a[..at].iter().rev().take_while(|char| is_digit(char)).any(|digit| *digit != '0');
     let number = |text: &[char]| -> (i64, usize) {

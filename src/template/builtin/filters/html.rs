@@ -1,5 +1,5 @@
-//! Filters that make, escape and strip HTML, and addresses in text. Nothing here understands HTML; it looks for
-//! `<` and `>`, as the original does.
+//! Filters that create, escape and strip HTML, and addresses in text. They do not parse HTML but search for `<` and
+//! `>`, as Go remco does.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ pub fn escape(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     })
 }
 
-/// All but letters, blanks and slashes becomes `\uXXXX`, and so do the two characters `\n` and `\r`.
+/// Replaces everything except letters, blanks and slashes by `\uXXXX`, also the two characters `\n` and `\r`.
 pub fn escapejs(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
     let mut out = Text::new(&env.meter);
@@ -44,7 +44,7 @@ pub fn linebreaksbr(env: &Env, value: &Value, _: &Value) -> Result<Value, String
     search::replace(&env.meter, &value.text(), b"\n", b"<br />", usize::MAX)
 }
 
-/// Paragraphs, which blank lines separate, and line breaks in them.
+/// Makes paragraphs, which blank lines separate, and line breaks in them.
 pub fn linebreaks(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     if value.is_empty() {
         return Ok(value.clone());
@@ -74,7 +74,7 @@ pub fn linebreaks(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     Ok(out.into_value())
 }
 
-/// Without anything that stands between `<` and `>`.
+/// Removes everything between `<` and `>`.
 pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
     let mut out = Text::new(&env.meter);
@@ -90,23 +90,23 @@ pub fn striptags(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::str(runes::trim(&out.into_bytes())))
 }
 
-/// How many names `removetags` takes; HTML has few more.
+/// The largest number of names for `removetags`; HTML has few more.
 const TAG_NAMES: usize = 100;
 
-/// Without the named tags, `b,i`; with attributes they stay, as recorded. A name may be a pattern.
+/// Removes the named tags, `b,i`. Tags with attributes stay, as recorded. A name may be a pattern.
 pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let names = argument.text();
     let names: Vec<&[u8]> = names.split(|byte| *byte == b',').collect();
-    // Each goes through the whole text.
+    // Each name needs a pass over the whole text.
     if names.len() > TAG_NAMES {
         return Err(format!("takes at most {TAG_NAMES} names, {} given", names.len()));
     }
     let mut text = value.text();
     for name in names {
-        // A pass over the text, which looks for the name behind each `<`.
+        // The pass searches the name behind each `<`.
         env.meter.charge(text.len())?;
         let mut out = Text::new(&env.meter);
-        // As in the original, a name is a pattern.
+        // As in Go remco, a name is a pattern.
         if name.iter().any(|byte| br"\.+*?()|[]{}^$".contains(byte)) {
             let name = String::from_utf8_lossy(name);
             let pattern = Pattern::compile(&format!("</?{name}/?>"))
@@ -134,7 +134,7 @@ pub fn removetags(env: &Env, value: &Value, argument: &Value) -> Result<Value, S
     Ok(Value::str(runes::trim(&text)))
 }
 
-/// The length of `<name>`, `</name>`, `<name/>` or `</name/>` at the beginning of a text; 0 where there is none.
+/// The length of `<name>`, `</name>`, `<name/>` or `</name/>` at the beginning of a text; 0: there is none.
 fn tag_length(text: &[u8], name: &[u8]) -> usize {
     let closed = |text: &[u8]| {
         let rest = text.strip_prefix(name)?;
@@ -145,7 +145,7 @@ fn tag_length(text: &[u8], name: &[u8]) -> usize {
     rest.map_or(0, |rest| text.len() - rest)
 }
 
-/// The three dots count, tags do not. Tags that are open at the end are closed.
+/// Cuts a text. The three dots count, tags do not. Open tags are closed at the end.
 pub fn truncatechars_html(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let wanted = usize::try_from(argument.int().saturating_sub(3)).unwrap_or(0);
@@ -162,7 +162,8 @@ pub fn truncatechars_html(env: &Env, value: &Value, argument: &Value) -> Result<
     scan.finish(dots)
 }
 
-/// A word ends at a blank, `.`, `,` or `;` or with the text. Tags do not count, nor does what ends at one.
+/// Cuts a text after some words. A word ends at a blank, `.`, `,` or `;` or with the text. Tags and words that end at a
+/// tag do not count.
 pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let wanted = usize::try_from(argument.int()).unwrap_or(0);
@@ -175,7 +176,7 @@ pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<
         let mut word = false;
         loop {
             match scan.rest.first() {
-                // As recorded, what a tag ends is no word.
+                // As recorded, a word that ends at a tag is no word.
                 Some(b'<') => word = false,
                 Some(_) => match scan.copy_rune()? {
                     b" " | b"." | b"," | b";" => {}
@@ -193,14 +194,14 @@ pub fn truncatewords_html(env: &Env, value: &Value, argument: &Value) -> Result<
     scan.finish(count >= wanted)
 }
 
-/// A text on its way to being cut, and the tags that are open.
+/// A text that is being cut, and its open tags.
 struct Html<'a> {
     rest: &'a [u8],
     out: Text,
     open: Vec<&'a [u8]>,
-    /// Where in `open` each name is: a closing tag looks for its last one.
+    /// The positions of each name in `open`: a closing tag searches the last one.
     places: HashMap<&'a [u8], BTreeSet<usize>>,
-    /// What the open tags take.
+    /// The memory of the open tags.
     held: Hold,
 }
 
@@ -222,14 +223,14 @@ impl<'a> Html<'a> {
         Ok(rune)
     }
 
-    /// Takes a tag over, if one comes next.
+    /// Copies the next tag, if there is one.
     fn tag(&mut self) -> Result<bool, String> {
         let Some(inner) = self.rest.strip_prefix(b"<") else {
             return Ok(false);
         };
         self.out.push(b"<")?;
         self.rest = inner;
-        // One character behind the last `<` is no tag.
+        // A single character behind the last `<` is no tag.
         if inner.len() < 2 {
             return Ok(true);
         }
@@ -246,7 +247,7 @@ impl<'a> Html<'a> {
             }
             None => {
                 let name = content.split(|byte| *byte == b' ').next().unwrap_or_default();
-                /// What an open tag takes in the list, the table and the set.
+                /// The memory of an open tag in the list, the table and the set.
                 const OPEN: usize = 256;
                 self.held.grow(OPEN)?;
                 self.places.entry(name).or_default().insert(self.open.len());
@@ -257,7 +258,7 @@ impl<'a> Html<'a> {
         Ok(true)
     }
 
-    /// The last tag of that name is closed; the one opened last takes its place.
+    /// Closes the last tag of that name. The tag that was opened last gets its position.
     fn close(&mut self, name: &[u8]) {
         let Some(place) = self.places.get_mut(name).and_then(BTreeSet::pop_last) else {
             return;
@@ -284,7 +285,7 @@ impl<'a> Html<'a> {
     }
 }
 
-/// Addresses become links. With `false` what the link shows is not escaped.
+/// Makes links of addresses. With `false` the text of the link is not escaped.
 pub fn urlize(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let titles = match argument {
         Value::Bool(false) => Titles::AsTheyAre,
@@ -293,7 +294,7 @@ pub fn urlize(env: &Env, value: &Value, argument: &Value) -> Result<Value, Strin
     linked(env, value, titles, 0)
 }
 
-/// Addresses become links that show at most so many bytes.
+/// Makes links of addresses, whose texts have at most this number of bytes.
 pub fn urlizetrunc(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     linked(env, value, Titles::Escaped, usize::try_from(argument.int()).unwrap_or(0))
 }
@@ -308,7 +309,7 @@ fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Valu
     let text = value.text();
     let mut out = Text::new(&env.meter);
     let mut done = 0;
-    // An address has five bytes at least, and its place in the list takes 16 while the list grows to the double.
+    // An address has at least five bytes. Its place in the list takes 16 bytes while the list doubles.
     let _held = env.meter.room_for(7 * text.len())?;
     for (start, end) in addresses(&text) {
         out.push(&text[done..start])?;
@@ -325,7 +326,7 @@ fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Valu
         };
         let url = url.text();
         let scheme: &[u8] = if url.starts_with(b"http") { b"" } else { b"http://" };
-        // However many blanks there were, one is left.
+        // Several blanks become one.
         let blank = |there: bool| if there { &b" "[..] } else { b"" };
         let parts = [
             blank(whole.starts_with(b" ")),
@@ -345,7 +346,7 @@ fn linked(env: &Env, value: &Value, titles: Titles, limit: usize) -> Result<Valu
     with_mail_links(env, &out.into_bytes(), limit)
 }
 
-/// Mail addresses are looked for behind the links too, and in them.
+/// Mail addresses are searched behind the links and in them.
 fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String> {
     let mut out = Text::new(&env.meter);
     let mut done = 0;
@@ -361,18 +362,18 @@ fn with_mail_links(env: &Env, text: &[u8], limit: usize) -> Result<Value, String
     Ok(out.into_value())
 }
 
-/// Up to so many bytes with the three dots; a limit of 3 and less is none.
+/// The text cut to a number of bytes, with the three dots; 3 and less mean no limit.
 fn shortened(text: &[u8], limit: usize) -> Vec<u8> {
     if limit > 3 && text.len() > limit { [&text[..limit - 3], b"..."].concat() } else { text.to_owned() }
 }
 
-/// Where there are addresses, with the blanks behind them, as the original's pattern finds them:
-/// `http://`, `https://` or `www.`, or at the text's start or behind a blank a name with a well-known ending;
-/// then all up to a blank or the text's end on the same line.
+/// The ranges of addresses with the blanks behind them, as Go remco's pattern finds them: `http://`, `https://` or
+/// `www.`, or a name with a well-known ending at the text's start or behind a blank; then everything up to a blank or
+/// the text's end, on one line.
 fn addresses(text: &[u8]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = 0;
-    // The next blank or line end: looked for once for all starts before it.
+    // The next blank or line end, searched once for all starts before it.
     let mut stop = 0;
     while at < text.len() {
         let Some(head) = address_head(text, at) else {
@@ -395,7 +396,7 @@ fn addresses(text: &[u8]) -> Vec<(usize, usize)> {
     found
 }
 
-/// The length of what an address begins with.
+/// The length of the beginning of an address.
 fn address_head(text: &[u8], at: usize) -> Option<usize> {
     let rest = &text[at..];
     let known: [&[u8]; 3] = [b"http://", b"https://", b"www."];
@@ -413,7 +414,7 @@ fn address_head(text: &[u8], at: usize) -> Option<usize> {
     (name > 0).then_some(blank + name + ending.len())
 }
 
-/// Where there are mail addresses: word, `@`, word, dot and two to four more characters.
+/// The ranges of mail addresses: word, `@`, word, dot and two to four more characters.
 fn mail_addresses(meter: &Meter, text: &[u8]) -> Vec<(usize, usize)> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let word = |from: usize| text[from..].iter().take_while(|byte| is_word(byte)).count();
@@ -507,7 +508,7 @@ mod tests {
         check("'www.example.org'|urlize", r#"<a href="http://www.example.org" rel="nofollow">www.example.org</a>"#);
         check("'a  b.com  c'|urlize", r#"a  <a href="http://b.com" rel="nofollow">b.com</a> c"#);
         check("'b.community'|urlize", r#"<a href="http://b.community" rel="nofollow">b.community</a>"#);
-        // Neither over a line's end, nor where the blank before it is already taken.
+        // Not over a line's end, and not if the blank before it belongs to another address.
         check("'www.x.org\ny'|urlize", "www.x.org\ny");
         check("'a.de b.de'|urlize", r#"<a href="http://a.de" rel="nofollow">a.de</a> b.de"#);
         check("'mail ops@example.com now'|urlize", r#"mail <a href="mailto:ops@example.com">ops@example.com</a> now"#);

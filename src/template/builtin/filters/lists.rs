@@ -1,5 +1,5 @@
-//! Filters on lists, on maps, and on texts as lists of characters. Where a value is none of these it stays as it
-//! is. What a `for` does with them is in `value`.
+//! Filters on lists, on maps, and on texts as lists of characters. Other values stay unchanged.
+//! Iteration by `for` is in `value`.
 
 use std::rc::Rc;
 
@@ -33,7 +33,7 @@ pub fn random(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     chosen.and_then(|chosen| element(value, chosen)).ok_or_else(|| "cannot pick an element".to_owned())
 }
 
-/// Negative indexes count from the end.
+/// Returns an item. Negative indexes count from the end.
 pub fn index(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if !matches!(value, Value::Str(_) | Value::List(_)) {
         return Ok(value.clone());
@@ -79,8 +79,8 @@ pub fn join(env: &Env, value: &Value, argument: &Value) -> Result<Value, String>
     Ok(out.into_value())
 }
 
-/// `from:to`, counted from 0, `to` not included. As recorded, an end before the start counts as none,
-/// so `0:` and `:`, whose end reads as 0, are empty.
+/// `from:to`, counted from 0, without `to`. As recorded, an end before the start gives an empty result, so `0:` and
+/// `:`, whose end is 0, are empty.
 pub fn slice(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let range = argument.text();
     let mut ends = range.split(|byte| *byte == b':');
@@ -131,7 +131,7 @@ pub fn make_list(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     bounded::strings(&env.meter, || runes::runes(&text))
 }
 
-/// Ties stay in their order (in the original they do not).
+/// Sorts by length. Items of equal length stay in their order (in Go remco they do not).
 pub fn sort_by_length(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::List(list) = value else {
         return Ok(value.clone());
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn sorting() {
         check("'ccc,a,bb'|split:','|sortByLength|join:','", "a,bb,ccc");
-        // By bytes, and ties stay as they were.
+        // Sorted by bytes; items of equal length stay in their order.
         check("'ü,aaa,é€'|split:','|sortByLength|join:','", "ü,aaa,é€");
         check("'b,a,c'|split:','|sortByLength|join:','", "b,a,c");
         check("getvs('/app/*')|sortByLength|join:','", "8080,shop");

@@ -1,12 +1,12 @@
-//! Filters that calculate with numbers, read and write them. Numbers in arithmetic expressions are in `value`,
-//! Go's spellings of them in `number`.
+//! Filters that calculate with, read and write numbers. Arithmetic expressions are in `value`, Go's formats of numbers
+//! in `number`.
 
 use crate::number::{self, FloatFormat, NotAnInteger};
 use crate::template::builtin::env::Env;
 use crate::template::value::bounded::Text;
 use crate::template::value::{IntType, Op, Value};
 
-/// Numbers are added, all else is put together as text.
+/// Adds numbers, and joins other values as texts.
 pub fn add(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     if is_number(value) && is_number(argument) {
         return Value::binary(&env.meter, Op::Add, value, argument);
@@ -34,7 +34,7 @@ pub fn float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::Float(value.float()))
 }
 
-/// Unlike `integer` it refuses what is no integer; the empty text is 0.
+/// Unlike `integer`, fails if the text is no integer. The empty text is 0.
 pub fn parse_int(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
@@ -43,7 +43,7 @@ pub fn parse_int(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(Value::integer(0));
     }
     number::parse_int(text).map(|n| Value::Int(n, IntType::Int64)).map_err(|problem| {
-        // Not the text itself, which may be the value of a key: messages go to the log.
+        // The message does not have the text, because it may be the value of a key, and messages are logged.
         match problem {
             NotAnInteger::Syntax => "the text is not an integer",
             NotAnInteger::Range => "the integer is out of range for 64 bits",
@@ -63,7 +63,7 @@ pub fn parse_float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     number.ok_or_else(|| "the text is not a number".to_owned())
 }
 
-/// With a number above 0 that many decimals; with less, with a text or with nothing, whole numbers have none.
+/// A number above 0 is the number of decimals. Otherwise whole numbers have no decimals.
 pub fn floatformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let n = value.float();
     let decimals = match argument {
@@ -78,12 +78,12 @@ pub fn floatformat(env: &Env, value: &Value, argument: &Value) -> Result<Value, 
     if decimals > env.meter.limits().output {
         return Err(format!("cannot write {decimals} decimals"));
     }
-    // The digits are copied on their way.
+    // The digits are copied several times.
     let _held = env.meter.room_for(4 * decimals)?;
     Ok(Value::str(number::format_float(n, FloatFormat::Fixed, Some(decimals))))
 }
 
-/// The digit at a place counted from the end, from 1; the value itself where there is none.
+/// The digit at a place, counted from 1 from the end; the value itself if there is no such digit.
 pub fn get_digit(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let place = usize::try_from(argument.int()).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Filters on text: its case, its width, its words and lines, its encodings. Characters are UTF-8's; bytes that are
-//! none stay as they are.
+//! Filters on text: case, width, words, lines and encodings. Characters are those of UTF-8; other bytes stay
+//! unchanged.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -20,7 +20,7 @@ pub fn lower(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     mapped(env, value, to_lower)
 }
 
-/// The first letter of each word becomes large and all others small. What is not text gives nothing.
+/// Makes the first letter of each word a capital and all others small. Values other than texts give nothing.
 pub fn title(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(_) = value else {
         return Ok(Value::str(""));
@@ -41,7 +41,7 @@ pub fn capfirst(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     mapped(env, value, |c| if std::mem::take(&mut first) { to_upper(c) } else { c })
 }
 
-/// A text with each of its characters replaced by one other.
+/// A text with each character replaced by another one.
 fn mapped(env: &Env, value: &Value, mut map: impl FnMut(char) -> char) -> Result<Value, String> {
     let mut out = Text::new(&env.meter);
     for rune in runes::runes(&value.text()) {
@@ -53,19 +53,19 @@ fn mapped(env: &Env, value: &Value, mut map: impl FnMut(char) -> char) -> Result
     Ok(out.into_value())
 }
 
-/// As one character (Unicode's simple mapping, which Go uses): `ß` stays.
+/// The capital as one character (Unicode's simple mapping, which Go uses): `ß` stays.
 fn to_upper(c: char) -> char {
     let mut upper = c.to_uppercase();
     match (upper.next(), upper.next(), c) {
         (Some(upper), None, _) => upper,
-        // Greek with an iota below has capitals of its own; in Rust it becomes two characters.
+        // Greek letters with an iota below have capitals of their own; Rust returns two characters.
         (.., '\u{1f80}'..='\u{1faf}') => char::from_u32(u32::from(c) | 8).unwrap_or(c),
         (.., '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}') => char::from_u32(u32::from(c) + 9).unwrap_or(c),
         _ => c,
     }
 }
 
-/// The letter that begins a word: other than the capital where one character is two letters, and in Georgian.
+/// The letter at the beginning of a word. It differs from the capital for characters of two letters, and in Georgian.
 fn to_title(c: char) -> char {
     match c {
         'Ǆ'..='ǆ' => 'ǅ',
@@ -81,7 +81,7 @@ fn to_lower(c: char) -> char {
     c.to_lowercase().next().unwrap_or(c)
 }
 
-/// What words are separated by (Go's strings.Title): in ASCII all but letters, digits and `_`, else blanks.
+/// Whether a character separates words (Go's strings.Title): in ASCII all but letters, digits and `_`, else blanks.
 fn separates(c: char) -> bool {
     if c.is_ascii() { !c.is_ascii_alphanumeric() && c != '_' } else { c.is_whitespace() }
 }
@@ -96,7 +96,7 @@ pub fn addslashes(env: &Env, value: &Value, _: &Value) -> Result<Value, String> 
     })
 }
 
-/// A text with some of its bytes written as something else.
+/// A text with some of its bytes replaced.
 pub(crate) fn escaped(env: &Env, value: &Value, escape: impl Fn(u8) -> Option<&'static [u8]>) -> Result<Value, String> {
     let text = value.text();
     let mut out = Text::new(&env.meter);
@@ -118,7 +118,7 @@ pub fn cut(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> 
     search::replace(&env.meter, &value.text(), &argument.text(), b"", usize::MAX)
 }
 
-/// An odd blank goes to the left. Numbers count as having no characters, as recorded.
+/// Centers a text. An odd blank is on the left. Numbers count as empty, as recorded.
 pub fn center(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let blanks = usize::try_from(argument.int()).unwrap_or(0).saturating_sub(value.len());
     if blanks == 0 {
@@ -140,13 +140,13 @@ fn framed(env: &Env, left: usize, value: &Value, right: usize) -> Result<Value, 
     Ok(out.into_value())
 }
 
-/// The original writes it with printf, so numbers count in full and a negative width goes to the other side.
+/// Aligns to the right. Go remco uses printf, so numbers have their width, and a negative width aligns to the left.
 pub fn rjust(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let format = format!("%{}s", argument.int());
     printf::sprintf(&env.meter, format.as_bytes(), &[Value::Str(value.text())])
 }
 
-/// The three dots count.
+/// Cuts a text. The three dots count.
 pub fn truncatechars(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let wanted = argument.int();
@@ -191,7 +191,7 @@ fn count_words(env: &Env, text: &[u8]) -> Result<usize, String> {
     Ok(count)
 }
 
-/// So many words a line. As in the original, which crashes otherwise, at most one may be left for the last line.
+/// Wraps after a number of words. At most one word may remain for the last line, because otherwise Go remco crashes.
 pub fn wordwrap(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let Some(each) = usize::try_from(argument.int()).ok().filter(|each| *each > 0) else {
         return Ok(value.clone());
@@ -266,19 +266,19 @@ pub fn base64(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
         return Ok(value.clone());
     };
     let mut out = Text::new(&env.meter);
-    // Three bytes become four characters, so pieces that are a multiple of three can be put together.
+    // Three bytes become four characters, so pieces of a multiple of three bytes can be joined.
     for piece in text.chunks(3 * 1024) {
         out.push(BASE64_STANDARD.encode(piece).as_bytes())?;
     }
     Ok(out.into_value())
 }
 
-/// Line ends in it do not count, as in Go.
+/// Decodes base64. Ignores line ends, as Go does.
 pub fn base64decode(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
     };
-    // Without its line ends, decoded, and as a value.
+    // The copies: without line ends, decoded, and the value.
     let _held = env.meter.room_for(3 * text.len())?;
     let text: Vec<u8> = text.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     match BASE64_STANDARD.decode(text) {

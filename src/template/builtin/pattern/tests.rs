@@ -1,5 +1,5 @@
-//! Patterns and what they match, beside what Go's regexp finds.
-//! Hostile patterns and texts stay linear.
+//! Patterns and their matches, compared with those of Go's regexp.
+//! Hostile patterns and texts take linear time.
 
 use super::*;
 use crate::template::fixture::usual;

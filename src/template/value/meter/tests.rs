@@ -1,5 +1,5 @@
-//! That everything a template can do is charged with what it reads, that memory is accounted for, and that templates
-//! which would take hours or gigabytes end at a limit.
+//! Everything that a template can do is charged for the bytes that it reads, memory is accounted for, and templates
+//! that would take hours or gigabytes end at a limit.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -14,31 +14,31 @@ use crate::template::fixture::{self, TestWorld, usual};
 use crate::template::value::signature::Kind;
 use crate::template::value::{ListKind, Op};
 
-/// A text of so many bytes, with words and lines in it.
+/// The size of the large text, which has words and lines.
 const LARGE: usize = 1 << 18;
 
 fn large() -> Value {
     Value::str(b"ab 1\n<x> ".iter().copied().cycle().take(LARGE).collect::<Vec<u8>>())
 }
 
-/// A list of so many items as the text has bytes: a small fraction of what it would take to copy it.
+/// A list with as many items as the text has bytes. A copy of the list would cost many times more.
 fn long_list() -> Value {
     Value::list(ListKind::Strings, vec![Value::str("x"); LARGE / 16])
 }
 
-/// What a call costs.
+/// The cost of a call.
 fn cost(meter: &Meter, call: impl FnOnce()) -> u64 {
     let before = meter.work();
     call();
     meter.work() - before
 }
 
-/// More than any call costs that reads nothing large.
+/// A cost that no call exceeds without reading something large.
 const LITTLE: u64 = 2048;
 
 #[test]
 fn every_filter_is_charged_with_the_text_it_reads() {
-    /// What takes a text as it is, or looks at its ends only.
+    /// The filters that do not read the whole text.
     const UNREAD: [&str; 11] = [
         "date",
         "default",
@@ -56,7 +56,7 @@ fn every_filter_is_charged_with_the_text_it_reads() {
     for name in filters::names() {
         let filter = filters::lookup(name).unwrap();
         let env = fixture::env();
-        // The result is of no interest, nor is an error.
+        // The result and errors do not matter.
         let cost = cost(&env.meter, || _ = filter.call(&env, &text, &Value::str("1:2")));
         match UNREAD.contains(&name) {
             true => assert!(cost < LITTLE, "{name} reads nothing, but costs {cost}"),
@@ -110,7 +110,7 @@ fn every_operator_is_charged_with_the_texts_it_reads() {
     let all =
         [Op::Eq, Op::Ne, Op::Lt, Op::Le, Op::Gt, Op::Ge, Op::In, Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Rem, Op::Pow];
     for op in all {
-        // One that is added here belongs into the list above.
+        // A new operator belongs into the list above.
         let operands = match op {
             Op::Eq | Op::Ne => (large(), large()),
             Op::In => (Value::str("none"), large()),
@@ -140,7 +140,7 @@ fn a_loop_is_charged_with_the_rows_made_for_it() {
     assert_eq!(meter.memory(), 0);
 }
 
-/// A tree has its first node whole with the first entry, so that small maps are far larger than what is in them.
+/// The first entry of a tree allocates a whole node, so a small map is far larger than its contents.
 #[test]
 fn small_maps_count_with_the_node_that_they_have() {
     const NODE: usize = 11 * (size_of::<Value>() + size_of::<Bytes>());
@@ -205,7 +205,7 @@ fn what_is_shared_counts_once() {
         meter.keep(&value).unwrap();
     }
     assert_eq!(meter.memory(), counted);
-    // So do the large parts of a list, also when the list is gone.
+    // The large parts of a list count too, even after the list is dropped.
     let list = Value::list(ListKind::Any, vec![text(2_000_000), Value::list(ListKind::Any, vec![text(1_000_000)])]);
     meter.keep(&list).unwrap();
     let Value::List(inner) = &list else { unreachable!("it is a list") };
@@ -230,7 +230,7 @@ fn small_values_count_with_what_holds_them() {
 
 const INTERRUPTED: &str = "stopped before the end";
 
-/// What a render ends with, and how often clock and signals were looked at.
+/// The result of a render, whether it was interrupted, and the number of checks of clock and signals.
 fn render(world: TestWorld, limits: Limits) -> (Result<usize, String>, bool, u64) {
     let concrete = Rc::new(world);
     let world: Rc<dyn World> = concrete.clone();
@@ -269,7 +269,7 @@ fn an_interrupted_render_has_not_failed() {
 
 #[test]
 fn clock_and_signals_are_looked_at_by_the_bytes_that_are_read() {
-    // One operation that makes a text, and some that only read it.
+    // One operation that creates a text, and some that only read the text.
     for operation in
         ["x|upper", "\"none\" in x", "x|wordcount", "x == y", "x|toJSON|length", "printf(\"%q\", x)|length"]
     {
@@ -282,7 +282,7 @@ fn clock_and_signals_are_looked_at_by_the_bytes_that_are_read() {
     }
 }
 
-/// Templates of a few lines that took hours or gigabytes, each with the limit that it ends at.
+/// Short templates that would take hours or gigabytes, each with the limit that ends it.
 #[test]
 fn hostile_templates_end_at_a_limit() {
     let small = Limits { steps: 600_000, output: 1 << 19, memory: 1 << 20, ..Limits::default() };
@@ -342,7 +342,7 @@ fn hostile_templates_end_at_a_limit() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What compiling ends with, whether it was interrupted, and how often clock and signals were looked at.
+/// The result of a compilation, whether it was interrupted, and the number of checks of clock and signals.
 fn compile(world: TestWorld, limits: Limits) -> (Result<(), String>, bool, u64) {
     let concrete = Rc::new(world);
     let world: Rc<dyn World> = concrete.clone();
@@ -358,7 +358,7 @@ fn compiled_files_are_accounted_for() {
     let limits = Limits { memory: 1_000_000, ..Limits::default() };
     let compile =
         |text: String, more: Vec<(&str, String)>| compile(TestWorld::of([vec![("t", text)], more].concat()), limits).0;
-    // Each kind of thing that a template may have many of, in one tag or in many.
+    // Each kind of part that a template may have many of, in one tag or in many.
     let many = [
         "{{ 1 }}".repeat(2000),
         "{% if 1 %}{% endif %}".repeat(2000),
@@ -381,11 +381,11 @@ fn compiled_files_are_accounted_for() {
     for text in many {
         assert_eq!(compile(text.clone(), others()), Err(FULL.to_owned()), "{:.100}", text);
     }
-    // Each of the files alone has room.
+    // Each file alone is below the limit.
     for (_, text) in others() {
         assert_eq!(compile(text, vec![]), Ok(()));
     }
-    // Steps count what is run.
+    // Steps count only work at run time.
     let limits = Limits { steps: 1, ..limits };
     assert_eq!(self::compile(world(&tags), limits).0, Ok(()));
 }

@@ -1,5 +1,5 @@
-//! The form of each value under a verb and its flags, as Go's fmt prints it. Does not read formats: its caller finds
-//! the directives and their operands.
+//! Formats each value by a verb and its flags, like Go's fmt. Does not read formats: its caller finds the directives
+//! and their operands.
 
 use std::rc::Rc;
 
@@ -25,7 +25,7 @@ pub struct Flags {
     pub plus: bool,
     /// `#`: the alternative form.
     pub sharp: bool,
-    /// A blank in the place of a plus sign.
+    /// ` `: a blank instead of a plus sign.
     pub space: bool,
     /// `0`: pads with zeros.
     pub zero: bool,
@@ -44,7 +44,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Appends an operand as a verb shows it.
+    /// Appends an operand in the form of a verb.
     pub fn operand(&mut self, value: &Value, verb: char) -> Result<(), String> {
         match verb {
             'T' => self.text(value.dynamic_type().as_bytes()),
@@ -54,14 +54,14 @@ impl Printer {
         }
     }
 
-    /// Appends a value as a verb shows it, at a level of nesting.
+    /// Appends a value in the form of a verb, at a level of nesting.
     pub fn value(&mut self, value: &Value, verb: char, depth: usize) -> Result<(), String> {
         if depth > DEPTH {
             return Err(format!("cannot print a value nested deeper than {DEPTH} levels"));
         }
         match value {
             Value::Nil if depth > 0 && self.flags.go_syntax => self.out.push(b"interface {}(nil)"),
-            // Inside a list or map, nil has one form, whatever the verb.
+            // Inside a list or map, nil has one form for all verbs.
             Value::Nil if depth > 0 => self.out.push(b"<nil>"),
             Value::Nil if verb == 'v' => self.pad(b"<nil>"),
             Value::Nil => self.bad_verb(value, verb, depth),
@@ -395,7 +395,7 @@ impl Printer {
     }
 }
 
-/// The character of a number, as `%c` shows it.
+/// The character of a number, for `%c`.
 fn character(n: i64) -> char {
     u32::try_from(n).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
 }

@@ -1,4 +1,4 @@
-//! Formats and what Go's fmt.Sprintf prints for them.
+//! Formats and the output of Go's fmt.Sprintf.
 //! The cases were recorded from Go.
 
 use std::collections::BTreeMap;

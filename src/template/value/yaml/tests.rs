@@ -1,5 +1,5 @@
-//! Values that come from documents, and documents that come from values: also random ones, which must come back.
-//! How a template calls it is not tested here.
+//! Values of documents, and documents of values. Random values must survive both conversions.
+//! Does not test the filters that call them.
 
 use super::*;
 use crate::template::fixture::{small, usual};
@@ -123,7 +123,7 @@ fn blocks_of_lines() {
     check_written("[\"a\\Lb\"]", 4, "- 'a\u{2028}  b'\n");
     check_written("\"a\\Lb\\nc\"", 4, "|-\n    a\u{2028}    b\n    c\n");
     check_written("\"\\uFEFFa\"", 4, "\"\\uFEFF\\x61\"\n");
-    // The original writes what its own reader refuses, or reads as something else.
+    // Go remco writes texts that its own reader refuses or reads differently.
     check_written("[\"  x\\ny\"]", 4, "- |2-\n    x\n  y\n");
     check_written("\"\\nx\"", 4, "|4-\n\n    x\n");
     check_written("\"\\n\"", 4, "|4+\n\n");
