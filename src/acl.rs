@@ -1,5 +1,5 @@
-//! Access control lists as the kernel hands them out: the attribute `system.posix_acl_access`
-//! (linux/posix_acl_xattr.h). Parses, changes and formats them. Reads and writes no file.
+//! Access control lists in the kernel's format: the attribute `system.posix_acl_access` (linux/posix_acl_xattr.h).
+//! Parses, changes and formats them. Reads and writes no file.
 
 /// An access control list of a file, with exactly one entry each for its owner, its owning group and all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Acl {
         self
     }
 
-    /// What a member of the owning group may do, as three bits: the mask limits that entry too.
+    /// The permissions of the owning group, as three bits. The mask limits that entry too.
     pub fn owning_group(&self) -> u32 {
         let allowed = self.allowed(OWNING_GROUP).unwrap_or(0);
         u32::from(allowed & self.allowed(MASK).unwrap_or(0o7))
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_list_is_read_and_written_unchanged() {
-        // `setfacl -m u:1234:r,g::-` on a file of mode 0600, as getfattr shows it.
+        // The output of getfattr after `setfacl -m u:1234:r,g::-` on a file of mode 0600.
         let seen = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xd2\x04\0\0\x04\0\0\0\xff\xff\xff\xff\
                      \x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
         assert_eq!(list(&NAMED), seen);

@@ -1,7 +1,7 @@
 //! The Gregorian calendar: the date and the time of day of a moment.
-//! Knows no clock, no zones and no spellings.
+//! Knows no clock, no time zone and no format.
 
-/// The names of the months; logs and layouts write their first three letters too.
+/// The names of the months. Logs and layouts also use their first three letters.
 pub const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -17,7 +17,7 @@ pub const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// A moment taken apart.
+/// The date and the time of a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Civil {
     pub year: i64,
@@ -35,8 +35,8 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// From seconds since 1970, local ones for a local time. The proleptic calendar, counted in eras of 400 years that
-    /// begin in March, so that the leap day is the last one of its year.
+    /// Converts seconds since 1970; local seconds give local time. Uses the proleptic calendar, in eras of 400 years
+    /// that begin in March, so that the leap day is the last day of a year.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -85,7 +85,7 @@ mod tests {
         check(4_107_542_400, (2100, 3, 1), (0, 0, 0), 60, 1);
         check(253_402_300_799, (9999, 12, 31), (23, 59, 59), 365, 5);
         check(-62_135_596_800, (1, 1, 1), (0, 0, 0), 1, 1);
-        // No overflow at the ends of what a clock can say.
+        // The first and the last moment of a clock overflow nothing.
         Civil::of(i64::MIN);
         Civil::of(i64::MAX);
     }

@@ -1,5 +1,5 @@
-//! Numbers with their noun: `1 key`, `2 keys`. Counts nothing, and knows no plural by itself. A text whose words must
-//! not depend on its numbers does without.
+//! Numbers with their noun: `1 key`, `2 keys`. Counts nothing, and the caller gives the plural. Not for texts that
+//! programs parse: their words must not depend on numbers.
 
 /// The number and its noun: `one` for 1, else `many`.
 pub fn count(number: usize, one: &str, many: &str) -> String {

@@ -1,4 +1,4 @@
-//! Makes foreign texts fit for a line: cut at a number of bytes without breaking a character, and without control
+//! Shortens foreign texts for a line: cuts them at a number of bytes between two characters, and replaces control
 //! characters. The caller sets the length and reports the cut.
 
 /// The longest prefix of a text that has at most `most` bytes.
@@ -8,19 +8,19 @@ pub fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// Bytes of a key that a message shows.
+/// The number of bytes of a key that a message shows.
 const KEY: usize = 200;
 
-/// A key, a path or a name in a message: on one line, and cut where it is long, which dots show.
+/// A key, a path or a name for a message: on one line; a long one is cut and ends with dots.
 pub fn key(bytes: &[u8]) -> String {
-    // The part that is cut off is not decoded.
+    // Decodes only the part that is shown.
     let beginning = &bytes[..bytes.len().min(KEY + 1)];
     let text: String =
         String::from_utf8_lossy(beginning).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if bytes.len() <= KEY { text } else { format!("{}...", cut(&text, KEY)) }
 }
 
-/// The characters of a text, with blanks in the place of control characters.
+/// The characters of a text, with blanks instead of control characters.
 pub fn without_controls(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if c.is_control() { ' ' } else { c })
 }
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(key(&b"/a".repeat(100)), "/a".repeat(100));
         assert_eq!(key(&b"/a".repeat(9999)), format!("{}...", "/a".repeat(100)));
         assert_eq!(key("\u{e4}".repeat(101).as_bytes()), format!("{}...", "\u{e4}".repeat(100)));
-        // A text of other bytes grows three times.
+        // Each byte that is not UTF-8 becomes a character of three bytes.
         assert!(key(&[0xff; 9999]).len() <= KEY + 3);
     }
 }

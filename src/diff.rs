@@ -1,6 +1,6 @@
-//! The difference of two files as hunks of a unified diff, over bytes: a file need not be UTF-8. Knows neither the
-//! names nor the modes of the files; `patch` does. The work is bounded: where a shorter difference would take too long
-//! to find, a longer one is given.
+//! The difference of two files as hunks of a unified diff. Works on bytes: a file need not be UTF-8. Does not know the
+//! names and modes of the files; `patch` does. The work is bounded: if the shortest difference takes too long to find,
+//! the result is a longer one.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,27 +8,28 @@ use std::ops::Range;
 /// Equal lines shown before and after a change.
 const CONTEXT: usize = 3;
 
-/// Files that differ in more lines than this are not searched for equal lines in between: memory.
+/// Bounds the memory: files that differ in more lines are not searched for equal lines in between.
 const MOST_LINES: usize = 2_000_000;
 
-/// The steps of all searches together: some 0.1 s.
+/// The steps of all searches together: about 0.1 s.
 const MOST_STEPS: usize = 20_000_000;
 
-/// The length of the longest difference that one search looks for. A search that finds none is split where it got furthest.
+/// The length of the longest difference that one search finds. A search without a result is split at its furthest
+/// point.
 const LONGEST_SEARCH: usize = 1024;
 
 /// The difference of two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff {
-    /// How many lines only the new file has.
+    /// The number of lines that only the new file has.
     pub added: usize,
-    /// How many lines only the old file has.
+    /// The number of lines that only the old file has.
     pub removed: usize,
     /// The hunks with their `@@` lines; empty for equal files.
     pub hunks: Vec<u8>,
 }
 
-/// Compares two files. A line is what ends with `\n`, and the rest of the file behind the last one.
+/// Compares two files. A line ends with `\n`; the rest of the file behind the last `\n` is a line too.
 pub fn compare(old: &[u8], new: &[u8]) -> Diff {
     compare_within(old, new, MOST_LINES, MOST_STEPS)
 }
@@ -48,17 +49,17 @@ fn compare_within(old: &[u8], new: &[u8], most_lines: usize, most_steps: usize) 
     diff
 }
 
-/// Lines of the old file that lines of the new file replace. One of both may be none.
+/// Lines of the old file, and the lines of the new file that replace them. One of the two may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
     old: Range<usize>,
     new: Range<usize>,
 }
 
-/// The parts of both files that differ, with the lines of the context around them, and how many lines are before them.
+/// The parts of both files that differ, with the lines of the context around them, and the number of lines before them.
 fn windows<'a>(old: &'a [u8], new: &'a [u8]) -> [(&'a [u8], usize); 2] {
     let shared = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-    // Back to the begin of the line, and by the lines of the context.
+    // Back to the beginning of the line, and by the lines of the context.
     let mut start = line_start(old, shared);
     for _ in 0..CONTEXT {
         start = line_start(old, start.saturating_sub(1));
@@ -69,7 +70,7 @@ fn windows<'a>(old: &'a [u8], new: &'a [u8]) -> [(&'a [u8], usize); 2] {
     let starts_line = |text: &[u8], at: usize| at == 0 || text[at - 1] == b'\n';
     let shared = shared.min(most);
     let (old_end, new_end) = (from_old.len() - shared, from_new.len() - shared);
-    // Forward to the begin of a line, and by the lines of the context.
+    // Forward to the beginning of a line, and by the lines of the context.
     let mut skipped = 0;
     let wanted = CONTEXT + usize::from(!(starts_line(from_old, old_end) && starts_line(from_new, new_end)));
     for _ in 0..wanted {
@@ -79,7 +80,7 @@ fn windows<'a>(old: &'a [u8], new: &'a [u8]) -> [(&'a [u8], usize); 2] {
     [(&from_old[..old_end + skipped], before), (&from_new[..new_end + skipped], before)]
 }
 
-/// The begin of the line that has the byte before `at`'s line end, or `at` where a line begins there.
+/// The beginning of the line that `at` is in, or `at` if a line begins there.
 fn line_start(text: &[u8], at: usize) -> usize {
     text[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
 }
@@ -92,11 +93,11 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-/// Writes changes with the equal lines before, between and after them. `first`: how many lines are before those given.
+/// Writes changes with the equal lines before, between and after them. `first`: the number of lines before `old`.
 fn hunk(old: &[&[u8]], new: &[&[u8]], first: usize, changes: &[Change], from: usize, out: &mut Vec<u8>) {
     let (Some(begin), Some(end)) = (changes.first(), changes.last()) else { return };
     let old_range = from..old.len().min(end.old.end + CONTEXT);
-    // The numbers of equal lines before and after the changes are the same on both sides.
+    // Both files have as many equal lines before the changes, and as many after them.
     let new_range = begin.new.start - (begin.old.start - from)..end.new.end + (old_range.end - end.old.end);
     let header = format!("@@ -{} +{} @@\n", place(&old_range, first), place(&new_range, first));
     out.extend_from_slice(header.as_bytes());
@@ -110,7 +111,7 @@ fn hunk(old: &[&[u8]], new: &[&[u8]], first: usize, changes: &[Change], from: us
     put(b' ', &old[at..old_range.end], out);
 }
 
-/// `START,COUNT` as patch(1) reads it: `,1` is left out, and no lines are behind the line before them.
+/// `START,COUNT` for patch(1): `,1` is left out, and an empty range has the number of the line before it.
 fn place(range: &Range<usize>, first: usize) -> String {
     match range.len() {
         0 => format!("{},0", first + range.start),
@@ -170,7 +171,7 @@ fn flags(old: &[&[u8]], new: &[&[u8]], most_lines: usize, most_steps: usize) -> 
     let (mut in_old, mut in_new) = (vec![false; numbers.len()], vec![false; numbers.len()]);
     old.iter().for_each(|line| in_old[*line] = true);
     new.iter().for_each(|line| in_new[*line] = true);
-    // What only one file has is no equal line. Most changes are found with that.
+    // Lines that only one file has are not equal to any other. They are most of the changes.
     let one_sided = |lines: &[usize], other: &[bool]| lines.iter().map(|line| !other[*line]).collect::<Vec<bool>>();
     let mut search = Search {
         removed: one_sided(&old, &in_new),
@@ -191,14 +192,15 @@ fn flags(old: &[&[u8]], new: &[&[u8]], most_lines: usize, most_steps: usize) -> 
 /// The places and the numbers of the lines that both files have.
 type Shared = (Vec<usize>, Vec<usize>);
 
-/// The search for the longest list of equal lines: Myers' algorithm with little memory ("An O(ND) Difference Algorithm", section
-/// 4b). It looks for the middle of the shortest difference from both ends, and splits the lines there.
+/// The search for the longest list of equal lines: Myers' algorithm with little memory ("An O(ND) Difference
+/// Algorithm", section 4b). It looks for the middle of the shortest difference from both ends, and splits the lines
+/// there.
 struct Search {
     removed: Vec<bool>,
     added: Vec<bool>,
-    /// How many steps are left.
+    /// The remaining steps.
     steps: usize,
-    /// For each diagonal: how far the present search got in the old lines, from the begin and from the end.
+    /// For each diagonal: the progress of the present search in the old lines, from the beginning and from the end.
     forward: Vec<usize>,
     backward: Vec<usize>,
 }
@@ -230,7 +232,8 @@ impl Search {
         }
     }
 
-    /// A place on a short way from the begin to the end: how many old and new lines are before it. `None`: no steps are left.
+    /// A point of a short path from the beginning to the end: the number of old and new lines before it. `None`: no
+    /// steps remain.
     fn middle(&mut self, old: &[usize], new: &[usize]) -> Option<(usize, usize)> {
         let (o, n) = (old.len(), new.len());
         // Diagonal k has the places where x - y is k; it is at k + n in the lists.
@@ -260,7 +263,7 @@ impl Search {
                     } else {
                         list[at - 1] + 1
                     };
-                    // Outside of the lines: no way leads there.
+                    // Outside of the lines: no path leads there.
                     let Some(mut y) = (x + center).checked_sub(at).filter(|y| x <= o && *y <= n) else {
                         list[at] = x;
                         continue;

@@ -1,4 +1,4 @@
-//! The text of system errors, which ends the messages of this program.
+//! The text of system errors, for the end of a message.
 //! Adds no subject and no advice; the caller does.
 
 use std::io;

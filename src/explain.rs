@@ -1,6 +1,5 @@
-//! What templates have read, as text or JSON for `--explain`: which keys, by which function, with what result; and
-//! which keys no template reads. Long lists are shortened by `gather`. Shows names of keys and no values; renders
-//! nothing.
+//! The output of `--explain` as text or JSON: the reads of templates, each with its function and result, and the keys
+//! that no template reads. Long lists are shortened by `gather`. Shows names of keys and no values; renders nothing.
 
 mod gather;
 
@@ -59,15 +58,15 @@ pub struct Backend<'a> {
 
 /// With more keys than this in one directory, the directory is shown instead.
 const MOST_UNREAD: usize = 20;
-/// As many lines about unread keys, for each backend.
+/// The largest number of lines about unread keys, for each backend.
 const MOST_UNREAD_LINES: usize = 100;
-/// The same for the reads of one function.
+/// The largest number of lines about the reads of one function.
 const MOST_READS: usize = 200;
-/// For so many keys that are missing in a template, the nearest ones are searched.
+/// The number of missing keys of a template for which the nearest keys are searched.
 const MOST_ADVISED: usize = 20;
-/// Among so many names of a directory the nearest one is searched.
+/// The number of names of a directory among which the nearest one is searched.
 const MOST_COMPARED: usize = 2000;
-/// As many near keys are shown.
+/// The number of near keys that are shown.
 const MOST_NEAR: usize = 3;
 
 /// The explanation of all resources, as lines. A line that begins with a tab belongs to the line above without one.
@@ -165,7 +164,7 @@ pub fn as_json(resources: &[Resource<'_>]) -> Value {
     json!({ "resources": resources.iter().map(of_resource).collect::<Vec<_>>() })
 }
 
-/// Sets a member of an object to bytes: as text, or where they are not UTF-8 as `NAME_base64`.
+/// Sets a member of an object to bytes: as text, or as `NAME_base64` if they are not UTF-8.
 pub fn add(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match str::from_utf8(bytes) {
         Ok(text) => object.insert(name.to_owned(), text.into()),
@@ -177,13 +176,13 @@ pub fn add(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
 type Entries = for<'b> fn(&'b Backend<'_>) -> &'b [String];
 
 impl Resource<'_> {
-    /// Whether there is something to say about the keys: a template has seen them.
+    /// Whether a template has seen the keys.
     fn is_rendered(&self) -> bool {
         self.templates.iter().any(|template| template.reads.is_some())
     }
 }
 
-/// How much of a key templates have read.
+/// The part of a key that templates have read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Unread,
@@ -214,7 +213,7 @@ impl<'a> Keys<'a> {
         self.all.binary_search_by(|other| (***other).cmp(key)).ok()
     }
 
-    /// The places of the keys that begin with these bytes.
+    /// The indexes of the keys that begin with these bytes.
     fn range(&self, prefix: &[u8]) -> std::ops::Range<usize> {
         let start = self.all.partition_point(|key| ***key < *prefix);
         start..start + self.all[start..].partition_point(|key| key.starts_with(prefix))
@@ -258,7 +257,7 @@ impl<'a> Keys<'a> {
         all
     }
 
-    /// What the reads of a template have found, in the order of functions and keys.
+    /// The results of the reads of a template, in the order of functions and keys.
     fn answers(&self, template: &Template<'_>) -> Vec<Answer> {
         let reads: Vec<&Read> = template.reads.iter().flat_map(|reads| reads.iter()).collect();
         let mut answers = Vec::new();
@@ -292,7 +291,7 @@ impl<'a> Keys<'a> {
         answers
     }
 
-    /// What a read asked for, and how many keys there are.
+    /// The kind and the text of a read, and the number of keys that it has found.
     fn found<'r>(&self, read: &'r Read) -> (Kind, &'r [u8], usize) {
         match &read.extent {
             Extent::Key(key) => (Kind::Key, key, usize::from(self.find(key).is_some())),
@@ -303,7 +302,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A text that is not the name of a key may be made of a value.
+    /// Masks values in a text. A text that is not the name of a key may contain a value.
     fn without_secrets(&self, text: &[u8]) -> Vec<u8> {
         let backends = self.resource.backends.iter().enumerate().filter(|(_, backend)| backend.is_secret);
         let values = backends.flat_map(|(layer, _)| self.resource.store.layer(layer).values().map(|value| &**value));
@@ -313,7 +312,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The keys that may have been meant by one that is missing.
+    /// The keys that a missing one may have meant.
     fn near(&self, kind: Kind, text: &[u8]) -> Vec<String> {
         let mut near: Vec<&[u8]> = Vec::new();
         let mut add = |key: &'a [u8]| {
@@ -344,7 +343,7 @@ impl<'a> Keys<'a> {
         if !near.is_empty() {
             return near.into_iter().map(on_one_line).collect();
         }
-        // The deepest directory that is there. Before its end is nothing to be found by a pattern.
+        // The deepest directory that exists. A pattern has no metacharacter before its end.
         let literal = text.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\')).unwrap_or(text.len());
         let mut directories = text[..literal].iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
         let there = directories.find(|(slash, _)| *slash > 0 && !self.range(&text[..=*slash]).is_empty());
@@ -352,7 +351,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// What a function asked for.
+/// The kind of a read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Key,
@@ -360,15 +359,15 @@ enum Kind {
     Prefix,
 }
 
-/// What became of a read, or of several.
+/// The result of a read, or of several.
 struct Answer {
     function: Function,
     kind: Kind,
     text: Vec<u8>,
-    /// How many reads these are, whose texts all begin with this one; `None`: one read of this text.
+    /// The number of reads whose texts begin with this one; `None`: one read of this text.
     reads: Option<usize>,
     keys: usize,
-    /// Keys that may have been meant.
+    /// The keys that may have been meant.
     near: Vec<String>,
 }
 

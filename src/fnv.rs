@@ -1,30 +1,30 @@
-//! FNV-1a with 64 bits: for damage, for changed options, and for names that stay the same. It is few lines and the
-//! same in every build; the hash functions of std may change with a release, and those of ring are only in builds with
-//! TLS. It does not hold against an attacker.
+//! FNV-1a with 64 bits: detects damage and changed options, and makes stable names. Every build has the same short
+//! function; the hash functions of std may change with a release, and only builds with TLS have those of ring. Gives no
+//! protection against an attacker.
 
-/// The sum of bytes that come piece by piece.
+/// The hash of bytes that arrive piece by piece.
 #[derive(Clone, Copy, Debug)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// That of no bytes.
+    /// The hash of no bytes.
     pub fn new() -> Sum {
         Sum(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Goes on with the next bytes.
+    /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         const PRIME: u64 = 0x0100_0000_01b3;
         self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
     }
 
-    /// That of all bytes so far.
+    /// The hash of all bytes so far.
     pub fn value(self) -> u64 {
         self.0
     }
 }
 
-/// The sum of bytes.
+/// The hash of bytes.
 pub fn fnv(bytes: &[u8]) -> u64 {
     let mut sum = Sum::new();
     sum.add(bytes);

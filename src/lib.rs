@@ -1,10 +1,9 @@
-//! The parts of remco, from the outside in: `cli` and `daemon` use everything;
-//! `host` and the backends' clients touch the machine; `config`, `dns`, `store`, `template`,
-//! `yaml` and `resource` are pure. `tests/tidy.rs` holds the layers.
+//! The parts of remco. `daemon` uses all of them; `host` and the drivers of backends touch the machine; `config`,
+//! `dns`, `store`, `template`, `yaml` and `resource` are pure. `tests/tidy.rs` checks the layers.
 
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used))]
 
-// The tests' world names the crate as its users do: it is part of other test programs too.
+// The world of the tests names the crate `remco`, because other test programs include it too.
 #[cfg(test)]
 extern crate self as remco;
 

@@ -10,13 +10,13 @@ pub use crate::config::LogLevel as Level;
 /// One line before it is formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How important the line is.
+    /// The level.
     pub level: Level,
-    /// The text, without the fields.
+    /// The message, without the fields.
     pub message: String,
     /// Names and values, in the order of the output.
     pub fields: Vec<(&'static str, String)>,
-    /// Further lines to show below, such as the excerpt of a template.
+    /// Further lines below the message, such as the excerpt of a template.
     pub detail: Option<String>,
 }
 
@@ -27,7 +27,7 @@ pub struct Stamp {
     pub unix: i64,
     /// Nanoseconds of the second.
     pub nanos: u32,
-    /// Local time, in seconds east of UTC.
+    /// The offset of local time, in seconds east of UTC.
     pub offset: i32,
     /// The process id.
     pub pid: u32,
@@ -139,7 +139,7 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// Appends a value, quoted if a reader could misread it: a space, an `=` or a quote would end the field.
+/// Appends a value. A value with a space, an `=` or a quote, which would end the field, is quoted.
 fn push_value(value: &str, text: &mut String) {
     let plain = |c: char| !c.is_whitespace() && !is_unsafe(c) && c != '"' && c != '=';
     if !value.is_empty() && value.chars().all(plain) {
@@ -149,7 +149,7 @@ fn push_value(value: &str, text: &mut String) {
     }
 }
 
-/// How long something took, in one word: `12ms`, `1.5s`.
+/// A duration in one word: `12ms`, `1.5s`.
 pub fn duration(took: Duration) -> String {
     match took.as_millis() {
         millis @ ..1000 => format!("{millis}ms"),
@@ -157,7 +157,7 @@ pub fn duration(took: Duration) -> String {
     }
 }
 
-/// A text in double quotes with control characters escaped, as remco shows the output of commands.
+/// A text in double quotes with control characters escaped, for the output of commands.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -171,7 +171,7 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
-/// A text on one line, without what drives a terminal.
+/// A text on one line, without characters that control a terminal.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -183,7 +183,7 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// No line of a log may be forged, and no terminal be driven, by what a key or a command's output holds: control
+/// Whether a character of a key or of a command's output could forge a log line or control a terminal: control
 /// characters, line separators, and the marks that reverse the direction of writing.
 fn is_unsafe(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn text_cannot_be_forged() {
-        // Line separators, and the marks that turn the direction of what follows.
+        // Line separators, and the marks that change the direction of writing.
         let line = Line { detail: Some("a\u{2028}b\rc".into()), ..Line::new(Level::Info, "x\u{202e}y") };
         check(
             Format::Text,

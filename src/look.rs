@@ -1,5 +1,5 @@
-//! The modes that only look: the run of a one-shot without its effects, and what it has seen on standard output. No pid
-//! file, no lock, no word to systemd, so that they run beside a remco of the same configuration.
+//! The modes that write no file: they run once without effects, and print the result to standard output. They take no
+//! pid file and no lock, and send nothing to systemd, so that they can run beside a remco of the same configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,16 +24,16 @@ use remco::template::{Template, World};
 
 use super::{Loaded, Refused, UNUSABLE, USAGE, load, prepare, print, scripts};
 
-/// The exit code where something would change.
+/// The exit code if something would change.
 const DIFFERS: u8 = 3;
 
-/// What a run of all resources has seen.
+/// The result of a run of all resources.
 struct Run {
     resources: Vec<Names>,
     seen: Vec<Seen>,
 }
 
-/// What the output tells of one resource besides its keys.
+/// The names of one resource in the output.
 struct Names {
     resource: String,
     /// For each template: its file, and its destination.
@@ -212,7 +212,7 @@ fn refuse_config(options: &Options, refused: Refused) -> ExitCode {
 /// Loads the configuration and runs its resources once.
 ///
 /// # Errors
-/// The exit code: the configuration cannot be used, or a signal ended the run. That was told.
+/// The exit code: the configuration cannot be used, or a signal ended the run. The error was reported.
 fn look(options: &Options, purpose: Purpose, signals: Rc<Signals>, machine: &Rc<Machine>) -> Result<Run, ExitCode> {
     let loaded = load(options, machine).map_err(|refused| refuse_config(options, refused))?;
     let Loaded { config, scripts, warnings } = loaded;
@@ -223,7 +223,7 @@ fn look(options: &Options, purpose: Purpose, signals: Rc<Signals>, machine: &Rc<
     run_once(options, config, scripts, purpose, signals, machine, logger)
 }
 
-/// Without `--log-level`, warnings and errors are logged: the output is what was asked for.
+/// Without `--log-level`, only warnings and errors are logged, because the output is the result of the mode.
 fn quiet_logger(options: &Options, config: &Config, machine: &Rc<Machine>) -> Rc<Logger> {
     let level = options.log_level.unwrap_or_else(|| config.log_level.max(LogLevel::Warn));
     Rc::new(Logger::new(level, config.log_format, Rc::clone(machine)))
@@ -247,11 +247,11 @@ fn run_once(
     loop {
         match daemon.run() {
             Ending::Done { .. } => return Ok(Run { resources, seen: daemon.take_seen() }),
-            // What was not looked at may differ. No lock is asked for.
+            // The rest may differ. No lock is requested in these modes.
             Ending::Stopped | Ending::CutShort { .. } | Ending::Locked | Ending::Unusable => {
                 return Err(ExitCode::from(UNUSABLE));
             }
-            // There is nothing to load again: the run ends by itself.
+            // Nothing is reloaded, because the run ends by itself.
             Ending::Reload => {}
         }
     }
@@ -288,7 +288,7 @@ impl Run {
         }
     }
 
-    /// The results of all templates, one behind the other.
+    /// The results of all templates, one after the other.
     fn results(&self) -> Vec<u8> {
         let outcomes = self.seen.iter().flat_map(|seen| &seen.templates);
         let results = outcomes.filter_map(|outcome| match outcome {
@@ -319,7 +319,8 @@ impl Run {
         out.into_bytes()
     }
 
-    /// The same as one object. Bytes that are not UTF-8 are in `key_base64` and `value_base64` instead of `key` and `value`.
+    /// The keys as one JSON object. Bytes that are not UTF-8 are in `key_base64` and `value_base64` instead of `key`
+    /// and `value`.
     fn keys_as_json(&self) -> Vec<u8> {
         let resources: Vec<serde_json::Value> = self
             .seen
@@ -333,7 +334,7 @@ impl Run {
         format!("{:#}\n", serde_json::json!({ "resources": resources })).into_bytes()
     }
 
-    /// What the templates have read.
+    /// The reads of the templates.
     fn explanation(&self, as_json: bool) -> String {
         let resources: Vec<_> = self.seen.iter().map(|seen| self.resources[seen.resource].explained(seen)).collect();
         match as_json {

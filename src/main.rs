@@ -29,19 +29,19 @@ use remco::status::Status;
 use remco::template::World;
 use remco::template::scripts::Scripts;
 
-/// The exit code for an invalid configuration, or a machine without what remco needs.
+/// The exit code for an invalid configuration, or a machine that lacks something remco needs.
 const UNUSABLE: u8 = 1;
 /// The exit code for invalid flags.
 const USAGE: u8 = 2;
-/// The exit code of `--status` where no program runs, or its state cannot be read.
+/// The exit code of `--status` if no program runs, or its state cannot be read.
 const NOT_RUNNING: u8 = 4;
-/// Larger than the state of thousands of resources, in bytes.
+/// The largest status file, in bytes: larger than the state of thousands of resources.
 const LARGEST_STATUS: usize = 64 << 20;
-/// Larger exit codes are those of shells for signals.
+/// The largest exit code for failed resources. Shells use larger ones for signals.
 const MOST_FAILED: u8 = 125;
-/// The exit code where another process holds the lock, and `--no-wait` is given.
+/// The exit code if another process holds the lock, and `--no-wait` is given.
 const LOCKED: u8 = 5;
-/// The exit code where a file was replaced, nothing failed, and `--changed-exit` is given.
+/// The exit code if a file was replaced, nothing failed, and `--changed-exit` is given.
 const CHANGED: u8 = 6;
 
 fn main() -> ExitCode {
@@ -63,10 +63,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes the process ready for signals and for children.
+/// Prepares the process for signals and children.
 ///
 /// # Errors
-/// The exit code: the signals cannot be had. That was told.
+/// The exit code: the signal handlers cannot be installed. The error was reported.
 fn prepare() -> Result<(Rc<Signals>, Rc<Machine>), ExitCode> {
     let signals = Signals::install().map_err(|e| {
         say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
@@ -132,7 +132,7 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
     loop {
         match daemon.run() {
             Ending::Stopped => return ExitCode::SUCCESS,
-            // As a shell reports it.
+            // The exit code of a shell for this signal.
             Ending::CutShort { signal } => return ExitCode::from(128 + signal),
             Ending::Done { failed, child, replaced } => {
                 return ExitCode::from(code_of(options, failed, child, replaced));
@@ -144,7 +144,7 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
     }
 }
 
-/// What the resources wait for: a random part of the splay, and the lock.
+/// The conditions of the start: a random part of the splay, and the lock.
 fn start_of(options: &Options, configured: Duration) -> Start {
     let splay = options.splay.unwrap_or(configured);
     let nanos = u64::try_from(splay.as_nanos()).unwrap_or(u64::MAX);
@@ -153,11 +153,11 @@ fn start_of(options: &Options, configured: Duration) -> Start {
     Start { delay, lock: options.lock.clone().map(|path| Lock { path, when_held }) }
 }
 
-/// The exit code of a run that is done. Flags that give 5 and 6 a meaning leave 1 for every failure.
+/// The exit code of a completed run. With the flags that use 5 and 6, every failure is 1.
 fn code_of(options: &Options, failed: usize, child: Option<u8>, replaced: bool) -> u8 {
     match child {
         _ if failed > 0 && (options.changed_exit || options.no_wait) => UNUSABLE,
-        // A child that exits with 0 is no success: it should have kept running.
+        // A child that exits with 0 is a failure too, because it should have kept running.
         Some(status @ 1..) => status,
         Some(0) | None if failed > 0 => u8::try_from(failed).unwrap_or(MOST_FAILED).min(MOST_FAILED),
         Some(0) | None if replaced && options.changed_exit => CHANGED,
@@ -178,7 +178,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
         }
     };
     if config.resources.is_empty() {
-        // Most likely the file is being written. Without resources the program would exit.
+        // The file is probably being written. Without resources the program would exit.
         let line = Line::new(Level::Error, INVALID);
         return logger.log(&line.with("error", "it has no resources and is not used, the present one stays"));
     }
@@ -354,8 +354,9 @@ fn not_running(why: &str) -> ExitCode {
     ExitCode::from(NOT_RUNNING)
 }
 
-/// Prints the output, which is all that a run was for. A reader that has gone is no failure; a full disk is one, with exit
-/// code 1. (A standard output that is closed at the start was replaced by /dev/null before `main`: that cannot be seen.)
+/// Prints the output, which is all that a run was for. A reader that has gone is no failure; a full disk is one, with
+/// exit code 1. (A standard output that is closed at the start was replaced by /dev/null before `main`: that cannot be
+/// seen.)
 fn print(output: &[u8], code: u8) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(output).and_then(|()| stdout.flush()) {

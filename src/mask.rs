@@ -1,17 +1,17 @@
-//! Masks values of secret stores in messages about templates and keys: what a template computes from a secret, such as
-//! the name of a key, gets into errors. Finds a value as a whole and in parts, as it is written; `backend/redact.rs`
-//! masks what remco sends to a server.
+//! Masks values of secret stores in messages about templates and keys: a template may compute the name of a key from a
+//! secret, and errors quote it. Finds whole values and their parts, unencoded; `backend/redact.rs` masks credentials in
+//! the texts of servers.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Stands for a value that is not shown.
+/// The text instead of a masked value.
 pub const SECRET: &str = "(secret)";
 
-/// A shorter value is masked only as a whole word: its letters occur in every text.
+/// A shorter value is masked only as a whole word, because its letters occur in every text.
 const SHORTEST: usize = 4;
 
-/// A shorter part of a value is not masked: it is a word that many texts have.
+/// A shorter part of a value is not masked, because many texts contain such a word.
 const SHORTEST_PART: usize = 6;
 
 /// The text with every value, and every longer word of a value, masked.
@@ -21,7 +21,7 @@ pub fn masked<'t, 'v>(text: &'t str, values: impl IntoIterator<Item = &'v [u8]>)
         let value = String::from_utf8_lossy(value);
         let whole = value.trim();
         find(text, whole, &mut found);
-        // The members of a list or an object, the lines of a file.
+        // Separates the members of a list or an object, and the lines of a file.
         let is_between = |c: char| !c.is_ascii_graphic() || "\"'`,;:=()[]{}<>".contains(c);
         whole
             .split(is_between)

@@ -1,8 +1,8 @@
-//! Suggests the known name nearest to an unknown key, flag or signal. Compares names only; the caller words the
-//! suggestion.
+//! Finds the known name nearest to an unknown key, flag or signal.
+//! Compares names only; the caller writes the message.
 
-/// The known name nearest to `word`, if one is near enough. Case, `_` and `-` are ignored, so that `check-cmd`, `checkCmd`
-/// and `check_cmd` are equal. Of two equally near names the first is returned.
+/// The known name nearest to `word`, if one is near enough. Case, `_` and `-` are ignored, so that `check-cmd`,
+/// `checkCmd` and `check_cmd` are equal. Returns the first of two equally near names.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// In bytes. All known names are much shorter; bounds the work on a hostile word.
     const LONGEST: usize = 64;
@@ -10,7 +10,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let word = plain(word);
-    // A third of the letters may be wrong, and in a short word one, but never all of them.
+    // A third of the letters may be wrong. One letter of a short word may be wrong, but not all of them.
     let tolerance = (word.len() / 3).max(1).min(word.len().saturating_sub(1));
     known
         .into_iter()
@@ -24,8 +24,8 @@ fn plain(name: &str) -> Vec<char> {
     name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other, no letter being
-/// touched twice (Damerau and Levenshtein's distance in its "optimal string alignment" form).
+/// The number of insertions, deletions, replacements and swaps of neighbours that turn one word into the other, each
+/// letter changed at most once (Damerau and Levenshtein's distance in its "optimal string alignment" form).
 fn distance(from: &[char], to: &[char]) -> usize {
     // Row i: the distances of from[..i] to every to[..j].
     let mut before: Vec<usize> = Vec::new();

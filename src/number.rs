@@ -1,5 +1,5 @@
 //! Numbers as Go reads and writes them (strconv's ParseFloat, ParseInt and FormatFloat).
-//! Converts between texts and numbers only; values of templates are elsewhere.
+//! Converts between texts and numbers only; the values of templates are in `template/value`.
 
 /// Reads a float as Go's strconv.ParseFloat does; `None`: not a number, or too large for one.
 /// Hexadecimal floats like `0x1p4` need their exponent.
@@ -20,7 +20,7 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
         let number = parse_hex(digits)?;
         return Some(if negative { -number } else { number });
     }
-    // Only digits, a dot and an exponent are left; Rust would read more words.
+    // Only digits, a dot and an exponent remain; Rust would accept more words.
     let is_part = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b'_');
     if !unsigned.bytes().all(is_part) {
         return None;
@@ -52,7 +52,7 @@ fn parse_hex(text: &[u8]) -> Option<f64> {
             continue;
         };
         digits += 1;
-        // Sixteen digits are more than a float holds; of the others only matters whether they are all 0.
+        // A float holds less than sixteen digits; of the other digits only matters whether all are 0.
         if mantissa >> 60 == 0 {
             mantissa = mantissa << 4 | u64::from(digit);
             exponent -= if point { 4 } else { 0 };
@@ -68,14 +68,14 @@ fn parse_hex(text: &[u8]) -> Option<f64> {
     if digits == 0 || unsigned.is_empty() || !unsigned.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // An exponent this large decides the result, whatever the digits are: there are fewer than 2^32 of them.
+    // Such a large exponent decides the result alone, because there are fewer than 2^32 digits.
     const DECISIVE: i64 = 1 << 40;
     let power = unsigned.iter().fold(0_i64, |sum, byte| (sum * 10 + i64::from(byte - b'0')).min(DECISIVE));
     let power = if text[split + 1] == b'-' { -power } else { power };
     scaled(mantissa, lost, exponent + power)
 }
 
-/// The same rule within `0x`, where letters are digits and the prefix counts as one.
+/// The rule of underscores behind `0x`, where letters are digits and the prefix counts as one.
 fn without_hex_underscores(text: &[u8]) -> Option<Vec<u8>> {
     let mut before = b'0';
     for byte in text {
@@ -92,7 +92,7 @@ fn without_hex_underscores(text: &[u8]) -> Option<Vec<u8>> {
     (before != b'_').then(|| text.iter().copied().filter(|byte| *byte != b'_').collect())
 }
 
-/// `mantissa * 2^exponent`, rounded half to even; `lost`: a little more than that. `None`: too large.
+/// `mantissa * 2^exponent`, rounded half to even; `lost`: the number is a little larger. `None`: too large.
 fn scaled(mantissa: u64, lost: bool, exponent: i64) -> Option<f64> {
     if mantissa == 0 {
         return Some(0.0);
@@ -104,7 +104,7 @@ fn scaled(mantissa: u64, lost: bool, exponent: i64) -> Option<f64> {
     if exponent > 1023 {
         return None;
     }
-    // The bits that are dropped: all but 53, and more of a number too small to have its leading 1.
+    // The dropped bits: all but 53, and more if the number is too small to have its leading 1.
     let dropped = 11 + (-1022 - exponent).clamp(0, 64);
     let (kept, rest, half) = match dropped {
         ..64 => (mantissa >> dropped, mantissa & ((1 << dropped) - 1), 1 << (dropped - 1)),
@@ -113,7 +113,7 @@ fn scaled(mantissa: u64, lost: bool, exponent: i64) -> Option<f64> {
     };
     let up = rest > half || rest == half && (lost || kept & 1 == 1);
     let biased = (exponent + 1022).max(0).cast_unsigned();
-    // A carry out of the mantissa goes on into the exponent, as it has to.
+    // A carry out of the mantissa correctly increments the exponent.
     let bits = (biased << 52) + kept + u64::from(up);
     Some(f64::from_bits(bits)).filter(|number| number.is_finite())
 }
@@ -138,15 +138,15 @@ pub fn parse_int(text: &[u8]) -> Result<i64, NotAnInteger> {
     text.parse().map_err(|_| NotAnInteger::Range)
 }
 
-/// A float's integer part. What does not fit gives the smallest integer, as it does in Go on amd64.
+/// A float's integer part. A number that does not fit gives the smallest integer, as in Go on amd64.
 #[expect(clippy::cast_possible_truncation, reason = "the number is in the range of i64, and its fraction is dropped")]
 pub fn truncate(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
-/// Go's math.Pow. It multiplies powers of two of the base, so large results differ in their last bits from C's `pow`,
-/// and all digits of them are printed.
+/// Go's math.Pow. It multiplies powers of two of the base, so large results differ from C's `pow` in their last bits,
+/// and templates print all digits.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -173,12 +173,12 @@ pub fn power(base: f64, exponent: f64) -> f64 {
         }
         product = (part * base.ln()).exp();
     }
-    // The result is product * 2^twos, the factor at hand is factor * 2^factor_twos with a factor of at least a half.
+    // The result is product * 2^twos. The present factor is factor * 2^factor_twos, with a factor of at least a half.
     let mut twos = 0;
     let (mut factor, mut factor_twos) = half_to_one(base);
     while whole != 0 {
         if factor_twos.abs() > 4096 {
-            // Too large or too small already.
+            // The result is already too large or too small.
             twos += factor_twos;
             break;
         }
@@ -236,7 +236,7 @@ pub enum FloatFormat {
     Binary,
 }
 
-/// Go's strconv.FormatFloat; without a precision as many digits as it takes to read the same number again.
+/// Go's strconv.FormatFloat; without a precision, the fewest digits that give the same number when read.
 pub fn format_float(number: f64, format: FloatFormat, precision: Option<usize>) -> String {
     let special = match number {
         n if n.is_nan() => Some("NaN"),
@@ -294,7 +294,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// With so many digits behind the first one.
+    /// The number of digits behind the first one is `precision`.
     fn of(number: f64, precision: Option<usize>) -> Decimal {
         let text = match precision {
             Some(precision) => format!("{number:.*e}", precision.min(EXACT)),
@@ -349,7 +349,7 @@ fn hex(number: f64, precision: Option<usize>) -> String {
         let dropped = 60 - 4 * digits;
         let kept = mantissa >> dropped;
         let rest = mantissa & ((1 << dropped) - 1);
-        // Half goes to the even neighbour.
+        // A half is rounded to the even neighbour.
         let up = rest > 1 << (dropped - 1) || rest == 1 << (dropped - 1) && kept & 1 == 1;
         mantissa = (kept + u64::from(up)) << dropped;
         if mantissa >> 61 != 0 {

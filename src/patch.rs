@@ -1,5 +1,5 @@
-//! The text about one file that would change, as patch(1) and git apply it: names, modes, hunks. Content of secrets and
-//! of binary files is left out. Lines that are not for patch begin with `#`. Compares nothing; `diff` does.
+//! The patch of one file that would change, for patch(1) and git: names, modes, hunks. The content of secrets and of
+//! binary files is left out. Lines that are not for patch begin with `#`. Compares nothing; `diff` does.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::path::Path;
 use crate::diff::{self, Diff};
 use crate::quote::quote;
 
-/// What is in place, and what would be.
+/// The present file and the new one.
 #[derive(Debug)]
 pub struct Change<'a> {
     /// The absolute path, without links.
     pub path: &'a Path,
-    /// What is at the path.
+    /// The present file.
     pub old: Existing<'a>,
     /// The new content.
     pub new: &'a [u8],
@@ -24,7 +24,7 @@ pub struct Change<'a> {
     pub is_secret: bool,
 }
 
-/// What is at the path of a change.
+/// The file at the path of a change.
 #[derive(Debug)]
 pub enum Existing<'a> {
     /// Nothing.
@@ -96,7 +96,7 @@ impl Change<'_> {
             return out;
         }
         out.extend_from_slice(header.as_bytes());
-        // An empty new file has no hunk: its header is all.
+        // An empty new file has a header and no hunk.
         if !(is_new && self.new.is_empty()) {
             line(&mut out, &format!("--- {}\n+++ {b}", if is_new { "/dev/null" } else { &*a }));
             out.append(&mut diff::compare(old, self.new).hunks);
@@ -105,7 +105,7 @@ impl Change<'_> {
     }
 }
 
-/// Whether a content is not shown: as in diff(1), it has a zero byte.
+/// Whether a content is not shown because it has a zero byte, as in diff(1).
 fn is_binary(content: &[u8]) -> bool {
     content.contains(&0)
 }
@@ -115,7 +115,7 @@ fn line(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
-/// A path without its leading slash behind `a/` or `b/`, quoted as git does where patch would misread it.
+/// A path behind `a/` or `b/`, without its leading slash, quoted in git's way if patch would misread it.
 fn name(before: &str, path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"/").unwrap_or(bytes);
@@ -134,7 +134,7 @@ fn name(before: &str, path: &Path) -> String {
     quoted + "\""
 }
 
-/// A path in a line that is not for patch: as it is, or quoted if it has characters that do not print.
+/// A path in a line that is not for patch: unchanged, or quoted if it has characters that do not print.
 pub fn comment_name(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let quoted = quote(bytes, '"', false);

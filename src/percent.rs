@@ -3,12 +3,12 @@
 
 use std::fmt::Write;
 
-/// Appends a path: its slashes stay.
+/// Appends a path. Slashes stay.
 pub fn push_path(path: &[u8], into: &mut String) {
     push(path, b"/", into);
 }
 
-/// Appends one segment of a path: a slash in it is encoded too.
+/// Appends one segment of a path. Slashes are encoded too.
 pub fn push_segment(segment: &[u8], into: &mut String) {
     push(segment, b"", into);
 }

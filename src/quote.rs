@@ -29,7 +29,7 @@ pub fn quote(text: &[u8], mark: char, ascii: bool) -> String {
     out
 }
 
-/// A text on one line: as it is, or quoted where it has characters that do not print, or begins with a quote.
+/// A text on one line: unchanged, or quoted if it has characters that do not print, or begins with a quote.
 pub fn on_one_line(text: &[u8]) -> String {
     match str::from_utf8(text) {
         Ok(plain) if plain.chars().all(printable) && !plain.starts_with('"') => plain.to_owned(),
@@ -37,7 +37,7 @@ pub fn on_one_line(text: &[u8]) -> String {
     }
 }
 
-/// Whether a text can stand between backquotes as it is.
+/// Whether a text can be put between backquotes unchanged.
 pub fn can_backquote(text: &[u8]) -> bool {
     let plain = |c: char| (c >= ' ' || c == '\t') && !matches!(c, '`' | '\x7f' | '\u{feff}');
     str::from_utf8(text).is_ok_and(|text| text.chars().all(plain))
@@ -48,7 +48,7 @@ pub fn printable(c: char) -> bool {
     if c.is_ascii() {
         return (' '..='~').contains(&c);
     }
-    // Rust's Debug knows what prints, but also escapes a mark where a text begins with it.
+    // Rust's Debug knows which characters print, but also escapes a mark at the beginning of a text.
     let mut text = String::from("x");
     text.push(c);
     text.escape_debug().nth(1) == Some(c)

@@ -1,9 +1,9 @@
-//! Random numbers that are the same for the same seed: they spread retries over time and make cases for tests.
-//! Not for secrets; the seed comes from outside (`host::random`).
+//! Random numbers from a seed: equal seeds give equal numbers. They spread retries over time and make cases for tests.
+//! Not for secrets. The seed comes from `host::random`.
 
 use std::time::Duration;
 
-/// A generator (splitmix64). Any seed will do.
+/// A generator (splitmix64). Every seed is valid.
 #[derive(Debug)]
 pub struct Random(u64);
 

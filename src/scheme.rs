@@ -1,5 +1,5 @@
-//! Recognises the response of a TLS server to a request over http://. The opposite case fails in the TLS handshake, and
-//! `host` words its error. Connects to nothing.
+//! Recognises the response of a TLS server to a request over http://. The opposite case fails in the TLS handshake,
+//! with an error of `host`. Connects to nothing.
 
 /// The advice that an error adds if [`speaks_tls`] is true.
 pub const HINT: &str = "the server speaks TLS: write https:// instead of http://";
@@ -17,7 +17,7 @@ pub fn speaks_tls(answer: &[u8]) -> bool {
         "speaking plain http to an ssl-enabled server port",
         "speaking http to an https port",
     ];
-    /// In bytes. The texts are at the beginning of their pages.
+    /// The searched bytes: the texts are at the beginning of their pages.
     const BEGINNING: usize = 1024;
     let beginning = &answer[..answer.len().min(BEGINNING)];
     let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! The state of the program as data: what the status file holds, and the table that `--status` prints of it. Holds no
-//! value of a key and no output of a command. Reads and writes no file.
+//! The content of the status file as data, and the table that `--status` prints. Holds no value of a key and no output
+//! of a command. Reads and writes no file.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct Status {
 pub struct Resource {
     /// Its name.
     pub name: String,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// Since when, in seconds since 1970.
     pub since: i64,
@@ -35,7 +35,7 @@ pub struct Resource {
     pub last_success: Option<i64>,
     /// The keys of an earlier run that it is rendered from; none: its keys are those of the stores.
     pub cache: Option<Cache>,
-    /// What its guard refuses at present.
+    /// The updates that its guard refuses at present.
     pub guard: Option<Guard>,
     /// The files of its templates.
     pub files: Vec<File>,
@@ -47,7 +47,7 @@ pub struct Resource {
     pub child: Option<Child>,
 }
 
-/// How a resource is.
+/// The state of a resource.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum State {
     /// Every file is in place, and nothing fails.
@@ -74,7 +74,7 @@ pub struct Cache {
 /// Updates that the guard refuses.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Guard {
-    /// How many in a row.
+    /// The number of refused updates in a row.
     pub refusals: u64,
     /// The rules that the last one breaks, with figures.
     pub reason: String,
@@ -89,7 +89,7 @@ pub struct File {
     pub in_sync_since: Option<i64>,
     /// When it was last replaced, in seconds since 1970.
     pub last_change: Option<i64>,
-    /// What failed last, without what a template or a command says of values.
+    /// The last error, without texts of templates or commands, which may contain values.
     pub last_error: Option<String>,
 }
 
@@ -100,25 +100,25 @@ pub struct Backend {
     pub name: String,
     /// Whether it delivered its keys and does not fail.
     pub connected: bool,
-    /// How far its keys have come, as the store counts its changes; none: it does not count, or nothing was read.
+    /// The revision of its keys, in the store's count of changes; none: the store does not count, or nothing was read.
     pub revision: Option<u64>,
-    /// How many reads and watches failed.
+    /// The number of failed reads and watches.
     pub failures: u64,
-    /// What failed last, without what a store says: see [`without_quotes`].
+    /// The last error, without texts of the store: see [`without_quotes`].
     pub last_error: Option<String>,
 }
 
 /// The last run of a command.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Command {
-    /// Which one: `check command`.
+    /// The name of the command: `check command`.
     pub command: String,
     /// The file, for a command of a template.
     pub file: Option<String>,
-    /// What came of it: `succeeded`, or the cause of the failure.
+    /// The result: `succeeded`, or the cause of the failure.
     pub result: String,
-    /// Its exit status as a shell reports it: 128 and the number of the signal, if a signal ended it; none: it could not be
-    /// started.
+    /// The exit status in the form of a shell: 128 plus the number of the signal, if a signal ended the command; none:
+    /// the command could not be started.
     pub exit: Option<u8>,
     /// When it ended, in seconds since 1970.
     pub ended: i64,
@@ -135,11 +135,11 @@ pub struct Child {
     pub pid: Option<i32>,
     /// When it was started or ended last, in seconds since 1970; none: it was never started.
     pub since: Option<i64>,
-    /// How often it was started.
+    /// The number of starts.
     pub starts: u64,
-    /// How it ended last.
+    /// The last end of the child.
     pub last_exit: Option<String>,
-    /// The exit status of that, as a shell reports it; none: it has not ended, or could not be started.
+    /// The exit status of the last end, in the form of a shell; none: it has not ended, or could not be started.
     pub last_status: Option<u8>,
 }
 
@@ -170,17 +170,17 @@ impl Status {
     /// Reads the text of the file.
     ///
     /// # Errors
-    /// It is another text; the text says where.
+    /// The text is not of this form; the message has the place.
     pub fn of_json(text: &[u8]) -> Result<Status, String> {
         serde_json::from_slice(text).map_err(|e| e.to_string())
     }
 
-    /// Leaves only the resources of these names, if there are any.
+    /// Drops the resources with other names; no names keep all resources.
     pub fn restrict(&mut self, only: &[String]) {
         self.resources.retain(|resource| only.is_empty() || only.contains(&resource.name));
     }
 
-    /// The table for people, in lines of 79 columns where the words allow it. `now` is in seconds since 1970.
+    /// A readable table, in lines of 79 columns if the words allow it. `now` is in seconds since 1970.
     pub fn table(&self, now: i64) -> String {
         let mut text = format!("remco {}, process {}, since {}\n", self.version, self.pid, time(self.since));
         for resource in &self.resources {
@@ -236,7 +236,7 @@ impl Resource {
 /// Columns of a line of the table.
 const COLUMNS: usize = 79;
 
-/// Appends a row. Where it is too long it goes on in the next lines, four columns further in.
+/// Appends a row. A long row continues on the next lines, indented by four columns.
 fn row(text: &mut String, indent: usize, words: &str) {
     let mut at = 0;
     for (n, word) in words.split(' ').enumerate() {
@@ -261,8 +261,8 @@ fn row(text: &mut String, indent: usize, words: &str) {
     text.push('\n');
 }
 
-/// An error of a backend without what follows its subject, unless that is a cause in words of this program or of the system:
-/// what a store or a plugin says, and what is wrong with a document, may quote a value. The log has all of it.
+/// The subject of a backend's error, and its cause if the cause is a text of this program or of the system. The text of
+/// a store or a plugin, and an error of a document, may quote a value. The log has the whole error.
 pub fn without_quotes(error: &str) -> String {
     match error.split_once(": ") {
         Some((subject, cause)) if !is_plain(cause) => format!("{subject}; the log says why"),
@@ -270,7 +270,7 @@ pub fn without_quotes(error: &str) -> String {
     }
 }
 
-/// The causes that hold nothing of an answer. One that is missing here is not told, which is safe.
+/// The causes that quote no answer. A cause that is missing here is left out, which is safe.
 const CAUSES: [&str; 12] = [
     "connection refused",
     "connection closed by the server",
@@ -286,7 +286,7 @@ const CAUSES: [&str; 12] = [
     "no answer",
 ];
 
-/// Before ` within ` and a limit.
+/// The texts before ` within ` and a limit.
 const MISSED: [&str; 5] = ["no answer", "no connection", "no reply", "TLS not set up", "what was sent not taken"];
 
 fn is_plain(cause: &str) -> bool {
@@ -315,7 +315,7 @@ fn time(unix: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// How long ago a moment was, in one unit.
+/// The time since a moment, in one unit.
 fn ago(now: i64, then: i64) -> String {
     match now.saturating_sub(then).max(0) {
         seconds @ ..120 => format!("{seconds} s"),

@@ -1,10 +1,10 @@
-//! How many columns of a terminal a character takes, so that marks stand below the text that they mark. Knows
-//! characters one by one: sequences that a terminal may join (flags, families of emoji) are as wide as their parts.
+//! The number of terminal columns of a character, so that carets are below the text that they mark. Knows single
+//! characters: a sequence that a terminal may join (flags, families of emoji) counts as its parts.
 
-/// 0, 1 or 2 columns. A control character and a tab count as 1; the caller decides how they are shown.
+/// The columns: 0, 1 or 2. A control character and a tab count as 1; the caller decides how they are shown.
 pub(crate) fn columns(c: char) -> usize {
     let code = c as u32;
-    // Nearly all text.
+    // Nearly all characters.
     if code < 0x300 {
         return usize::from(code != 0xad);
     }
@@ -20,8 +20,8 @@ fn within(ranges: &[(u32, u32)], code: u32) -> bool {
     ranges.get(at).is_some_and(|(first, _)| *first <= code)
 }
 
-/// What takes no column: combining marks of the widely used scripts, vowels and finals of Hangul, variation selectors,
-/// and invisible format characters.
+/// Characters without a column: combining marks of the widely used scripts, vowels and finals of Hangul, variation
+/// selectors, and invisible format characters.
 const ZERO: [(u32, u32); 42] = [
     (0x300, 0x36f),
     (0x483, 0x489),
@@ -67,7 +67,8 @@ const ZERO: [(u32, u32); 42] = [
     (0xe0100, 0xe01ef),
 ];
 
-/// What takes two columns: East Asian Width W and F of Unicode, with the few narrow pictures that stand between emoji.
+/// Characters with two columns: East Asian Width W and F of Unicode, with the few narrow pictures that stand between
+/// emoji.
 const WIDE: [(u32, u32); 70] = [
     (0x1100, 0x115f),
     (0x231a, 0x231b),

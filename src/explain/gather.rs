@@ -1,11 +1,11 @@
-//! Shortens a list of paths: many in one directory become one line with their number. Knows nothing of keys or
-//! templates; what the lines mean is up to `explain`.
+//! Shortens a list of paths: many paths in one directory become one line with their number. Knows no keys and no
+//! templates; `explain` gives the lines their meaning.
 
-/// A path, or all that begin with it.
+/// A path, or all paths that begin with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part<'a> {
     pub(super) text: &'a [u8],
-    /// How many wanted paths begin with the text; `None`: the text is a path.
+    /// The number of wanted paths that begin with the text; `None`: the text is a path.
     pub(super) count: Option<usize>,
 }
 
@@ -21,7 +21,7 @@ struct Gather {
 }
 
 impl Gather {
-    /// Keys are names of a few directories. Deeper ones are not looked into.
+    /// Keys have few levels of directories. Deeper levels are not searched.
     const DEEPEST: usize = 32;
 
     fn within<'a>(&self, all: &[(&'a [u8], bool)], depth: usize) -> Vec<Part<'a>> {

@@ -1,5 +1,5 @@
-//! What `--explain` shows of reads and of keys that nothing reads, as text and as JSON. The reads are those of a
-//! recorder, not of templates; tests/it/modes.rs has the whole run.
+//! The output of `--explain` for reads and for keys that nothing reads, as text and as JSON. The reads are those of a
+//! recorder, not of templates; tests/it/modes.rs tests the whole run.
 
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ fn store(keys: &[(usize, &str)]) -> Store {
     store
 }
 
-/// What a template has read that does all of these.
+/// The reads of a template that does all of these.
 fn reads(store: &Store, read: impl FnOnce(&Recorder)) -> Reads {
     let recorder = Recorder::new(Rc::new(store.clone()), Recording::Everything);
     read(&recorder);

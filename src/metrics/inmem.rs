@@ -1,4 +1,4 @@
-//! The receiver `inmem`: values by intervals, as go-metrics keeps them, and the text that SIGUSR1 prints.
+//! The receiver `inmem`: values by intervals, in the way of go-metrics, and the text that SIGUSR1 prints.
 //! Reads no clock and prints nothing.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +14,7 @@ pub struct Inmem {
     /// Seconds; at least 1.
     interval: i64,
     most: usize,
-    /// The oldest first. An interval without any value is not there.
+    /// The intervals with values, the oldest first.
     intervals: VecDeque<Interval>,
 }
 
@@ -38,7 +38,7 @@ struct Aggregate {
     last: (i64, u32),
 }
 
-/// go-metrics cuts time from the year 1 on: that many seconds before 1970.
+/// The seconds from the year 1 to 1970: the intervals of go-metrics start at the year 1.
 const YEAR_ONE: i64 = 62_135_596_800;
 
 impl Inmem {
@@ -49,7 +49,7 @@ impl Inmem {
         Inmem { interval: i64::try_from(interval).unwrap_or(i64::MAX), most, intervals: VecDeque::new() }
     }
 
-    /// Whether another one has the same intervals.
+    /// Whether another receiver has equal settings.
     pub(super) fn is_like(&self, other: &Inmem) -> bool {
         (self.interval, self.most) == (other.interval, other.most)
     }
@@ -78,10 +78,10 @@ impl Inmem {
         add(&mut self.at(at.unix).samples, name, value, at);
     }
 
-    /// The intervals that are over, one line a value, sorted by name. `zone` tells the offset of a moment in seconds east of
-    /// UTC, and its name.
+    /// The complete intervals, one line for each value, sorted by name. `zone` returns the offset of a moment in
+    /// seconds east of UTC, and the zone's name.
     pub fn dump(&mut self, now: i64, zone: impl Fn(i64) -> (i32, String)) -> String {
-        // The present interval is still growing, as in go-metrics.
+        // The present interval is not complete, and is left out as in go-metrics.
         self.at(now);
         let mut text = String::new();
         for interval in self.intervals.iter().take(self.intervals.len() - 1) {
@@ -120,7 +120,7 @@ impl Aggregate {
         let last = time(self.last.0, self.last.1, zone);
         let pairs = count * (count - 1.0);
         let variance = if pairs == 0.0 { 0.0 } else { (count * self.squares - sum * sum) / pairs };
-        // Rounding may leave a little less than nothing.
+        // Rounding may give a number slightly below zero.
         let deviation = variance.max(0.0).sqrt();
         if deviation == 0.0 {
             return format!("Count: {} Sum: {sum:.3} LastUpdated: {last}", self.count);
@@ -135,7 +135,7 @@ impl Aggregate {
     }
 }
 
-/// A time as Go prints it: `2006-01-02 15:04:05.5 +0100 CET`.
+/// A time in Go's format: `2006-01-02 15:04:05.5 +0100 CET`.
 fn time(unix: i64, nanos: u32, zone: &impl Fn(i64) -> (i32, String)) -> String {
     let (offset, name) = zone(unix);
     let Civil { year, month, day, hour, minute, second, .. } = Civil::of(unix.saturating_add(i64::from(offset)));
@@ -167,7 +167,7 @@ mod tests {
         }
         let zone = |_| (3600, "CET".to_owned());
         let text = inmem.dump(41, zone);
-        // Three are kept: the present one is not printed, and those of 0 and 10 are gone.
+        // Three intervals are kept: the present one is not printed, and those of 0 and 10 were dropped.
         let want = "[1970-01-01 01:00:20 +0100 CET][C] 'a': Count: 1 Sum: 1.000 LastUpdated: 1970-01-01 01:00:25.5 +0100 CET\n\
                     [1970-01-01 01:00:30 +0100 CET][C] 'a': Count: 1 Sum: 1.000 LastUpdated: 1970-01-01 01:00:38.5 +0100 CET\n";
         assert_eq!(text, want);

@@ -1,12 +1,12 @@
-//! The lines of statsd and statsite, `name:value|kind`, and how they are gathered into datagrams.
+//! The lines of statsd and statsite, `name:value|kind`, and their datagrams.
 //! Sends nothing.
 
 use super::{Gauge, Label, Registry, Value};
 
-/// The size of a datagram, in bytes: what fits a packet of Ethernet with the headers of IPv6.
+/// The size of a datagram, in bytes: a packet of Ethernet without the headers of IPv6.
 pub const LARGEST_DATAGRAM: usize = 1432;
 
-/// What has come since the last call: counters by what was added to them, durations one by one, then the present gauges.
+/// The lines since the last call: the increments of counters, each duration, then the present gauges.
 pub fn take(registry: &mut Registry, gauges: &[Gauge]) -> String {
     let Registry { naming, families, unsent, .. } = registry;
     let mut text = String::new();
@@ -31,11 +31,11 @@ pub fn take(registry: &mut Registry, gauges: &[Gauge]) -> String {
 }
 
 fn line(name: &str, value: f64, kind: &str) -> String {
-    // statsd takes a gauge with a sign for a change of the value before.
+    // statsd takes a gauge with a sign as a change of its last value.
     format!("{name}:{value:.6}|{kind}\n")
 }
 
-/// Gathers whole lines into datagrams. A line that is longer than a datagram may be is a datagram of its own.
+/// Gathers whole lines into datagrams. A line that is longer than a datagram is a datagram of its own.
 pub fn datagrams(lines: &str) -> impl Iterator<Item = &str> {
     let mut rest = lines;
     std::iter::from_fn(move || {

@@ -4,26 +4,26 @@
 /// A metric.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// How it is counted.
+    /// The kind.
     pub kind: Kind,
     /// Its name without service and host, with dots.
     pub name: &'static str,
-    /// What it means, in one line.
+    /// The meaning, in one line.
     pub help: &'static str,
-    /// Whether `enable_hostname` puts the host into its name for Prometheus too, as go-metrics does with every gauge.
+    /// Whether `enable_hostname` also puts the host into its name for Prometheus, as go-metrics does with every gauge.
     pub names_host: bool,
 }
 
-/// How a metric is counted.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A number that only grows.
+    /// A counter, which only grows.
     Counter,
-    /// A state.
+    /// A gauge: the present state.
     Gauge,
-    /// Values of which quantiles, sum and number are kept.
+    /// A summary: the quantiles, the sum and the number of values.
     Sample,
-    /// The same, of what goes on all the time: it is no reason to send anything. Only Prometheus and the text file get it.
+    /// A summary of values that never stop, so a new value is no reason to send. Only for Prometheus and the text file.
     Quiet,
 }
 
@@ -38,13 +38,13 @@ const fn runtime(name: &'static str, help: &'static str) -> Metric {
 
 use Kind::{Counter, Quiet, Sample};
 
-/// Templates that were rendered, and written beside their file where it differs.
+/// Templates that were rendered, and written beside their file if it differs.
 pub static STAGED: Metric = metric(Counter, "files.staged_total", "templates that were rendered");
 /// Templates that could not be rendered or written beside their file.
 pub static STAGE_ERRORS: Metric = metric(Counter, "files.stage_errors_total", "templates that could not be rendered");
-/// Files that are in place, and whose reload command, if one was due, has succeeded.
+/// Files that are in place, and whose reload command, if there was one, succeeded.
 pub static SYNCED: Metric = metric(Counter, "files.synced_total", "files that were in place or were put in place");
-/// Files that were not installed, or whose reload command has failed.
+/// Files that were not installed, or whose reload command failed.
 pub static SYNC_ERRORS: Metric =
     metric(Counter, "files.sync_errors_total", "files that were not installed, or whose reload command failed");
 /// Reads and changes of a backend. Label: name.
@@ -83,7 +83,7 @@ pub static LAST_SUCCESS: Metric = metric(
 /// Labels: resource, backend.
 pub static CONNECTED: Metric =
     metric(Kind::Gauge, "backend_connected", "1 if the backend delivered its keys and does not fail at present");
-/// Labels: resource, backend. Not of stores that do not count.
+/// Labels: resource, backend. Only for stores that count revisions.
 pub static REVISION: Metric =
     metric(Kind::Gauge, "backend_revision", "how far the keys have come, as the store counts its changes");
 /// Labels: resource, template.
@@ -92,5 +92,5 @@ pub static TEMPLATE_ERRORS: Metric = metric(Counter, "template_errors_total", "f
 pub static RELOAD_FAILURES: Metric = metric(Counter, "reload_failures_total", "reload commands that failed");
 /// Label: resource.
 pub static CHILD_RESTARTS: Metric = metric(Counter, "child_restarts_total", "starts of the child after the first one");
-/// Seconds that a pass of the loop worked.
+/// Seconds of work of a pass of the loop.
 pub static LOOP_TURN: Metric = metric(Quiet, "loop_turn_seconds", "seconds that a pass of the loop worked");

@@ -1,6 +1,6 @@
-//! What is counted and measured for telemetry, and the formats of its receivers. Holds counters and durations; gauges
-//! are the state of a moment and come with each reading. Sends nothing, reads no clock, and knows no resource: the
-//! series are as many as the labels that its callers take from the configuration.
+//! The counters and durations of telemetry, and the formats of its receivers. The callers pass the present gauges to
+//! each reading, and take labels from the configuration, which bounds the number of series. Sends nothing, reads no
+//! clock, and knows no resource.
 
 pub mod inmem;
 pub mod lines;
@@ -28,12 +28,12 @@ pub struct Registry {
     families: BTreeMap<&'static str, Family>,
     /// A counter or a summary without a change for this time is dropped; zero: never.
     expiration: Duration,
-    /// Whether statsd or statsite want lines.
+    /// Whether statsd or statsite is configured.
     is_pushing: bool,
     /// The durations since the last flush, for statsd and statsite: name, milliseconds.
     unsent: Vec<(String, f64)>,
     inmem: Option<Inmem>,
-    /// Something was counted since [`Registry::take_changed`].
+    /// Whether something was counted since [`Registry::take_changed`].
     is_changed: bool,
 }
 
@@ -56,16 +56,16 @@ struct Series {
 enum Value {
     Counter {
         total: f64,
-        /// The part of it that was not sent yet.
+        /// The part that was not sent yet.
         unsent: f64,
     },
     Summary(Summary),
 }
 
-/// The state of a moment: a gauge with its value.
+/// A gauge with its present value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gauge {
-    /// Of the kind gauge.
+    /// The metric, of the kind gauge.
     pub metric: &'static Metric,
     /// Names and values, in the order in which statsd gets the values.
     pub labels: Vec<(&'static str, String)>,
@@ -84,7 +84,7 @@ pub struct At {
     pub nanos: u32,
 }
 
-/// The durations that one flush holds. Those that come after that in the same second are left out of statsd and statsite.
+/// The largest number of durations between two flushes. Further ones are not sent to statsd and statsite.
 const MOST_UNSENT: usize = 1024;
 
 impl Registry {
@@ -107,7 +107,7 @@ impl Registry {
         };
     }
 
-    /// How names are made.
+    /// The form of names.
     pub fn naming(&self) -> &Naming {
         &self.naming
     }
@@ -145,7 +145,7 @@ impl Registry {
         }
     }
 
-    /// Gives the present gauges to inmem, which keeps the last values of each interval.
+    /// Passes the present gauges to inmem, which keeps the last value of each interval.
     pub fn note(&mut self, gauges: &[Gauge], at: At) {
         let Some(inmem) = &mut self.inmem else { return };
         for Gauge { metric, labels, value } in gauges {
@@ -164,7 +164,7 @@ impl Registry {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Drops the series with a value of this label that is no longer configured.
+    /// Drops the series whose value of this label is no longer configured.
     pub fn retain(&mut self, label: &str, is_configured: impl Fn(&str) -> bool) {
         for family in self.families.values_mut() {
             family.series.retain(|series| {
@@ -184,7 +184,7 @@ impl Registry {
         }
     }
 
-    /// The series of these labels, which is made if it is not there.
+    /// The series of these labels, created if it does not exist.
     fn series(&mut self, metric: &'static Metric, labels: &[Label<'_>], now: Instant) -> &mut Series {
         let new = || Family { metric, series: Vec::new() };
         let series = &mut self.families.entry(metric.name).or_insert_with(new).series;

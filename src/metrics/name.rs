@@ -1,31 +1,31 @@
-//! The names of series, as go-metrics makes them: the service, the host where it is asked for, the metric.
+//! The names of series in the form of go-metrics: the service, the host if it is configured, the metric.
 //! Formats no values.
 
 use super::{Kind, Label, Metric};
 
-/// What stands before and behind the name of a metric.
+/// The parts of a series' name besides the metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
     /// The first part of every name.
     pub service: String,
-    /// Where the name of the host goes.
+    /// The place of the host's name.
     pub host: Host,
 }
 
-/// Where the name of the host goes.
+/// The place of the host's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// Nowhere.
+    /// It is left out.
     Nowhere,
-    /// Behind the service, in the names of gauges.
+    /// It is behind the service, in the names of gauges.
     InGauges(String),
-    /// Into a label `host` of every series.
+    /// It is a label `host` of every series.
     Label(String),
 }
 
 impl Naming {
-    /// The name for statsd, statsite and inmem: parts and values of labels with dots between them. What would end the name
-    /// or the line there is a `_`.
+    /// The name for statsd, statsite and inmem: parts and values of labels with dots between them. A `_` replaces each
+    /// character that would end the name or the line.
     pub fn dotted(&self, metric: &Metric, labels: &[Label<'_>]) -> String {
         let host = match &self.host {
             Host::InGauges(host) if metric.kind == Kind::Gauge => Some(&**host),
@@ -51,7 +51,7 @@ impl Naming {
         name
     }
 
-    /// The name for Prometheus: parts with `_` between them, and `_` in place of what a name may not have.
+    /// The name for Prometheus: parts with `_` between them. A `_` replaces each character that a name cannot have.
     pub fn joined(&self, metric: &Metric) -> String {
         let host = match &self.host {
             Host::InGauges(host) if metric.kind == Kind::Gauge && metric.names_host => Some(&**host),

@@ -15,7 +15,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn text(registry: &mut Registry, gauges: &[Gauge], now: Instant) -> String {
     registry.expire(now);
     let naming = &registry.naming;
-    // Two metrics may have one name once the characters are replaced: their lines then stand together.
+    // Two metrics may have one name after characters were replaced. Their lines are then together.
     let mut families: BTreeMap<String, (&Metric, String)> = BTreeMap::new();
     let mut append = |metric: &'static Metric, labels: &[(&'static str, String)], shown: Reading<'_>| {
         let name = naming.joined(metric);

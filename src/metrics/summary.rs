@@ -1,5 +1,5 @@
-//! Quantiles, sum and number of values, as the summaries of Prometheus' Go library have them: quantiles of the last ten
-//! seconds, sum and number of all. Formats nothing.
+//! Summaries like those of Prometheus' Go library: quantiles of the values of the last ten seconds, and sum and number
+//! of all values. Formats nothing.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// The quantiles of every summary.
 pub(super) const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
-/// Quantiles are those of the values of this time. Without any they are not a number.
+/// The time whose values have quantiles. Without values, the quantiles are NaN.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The values that are kept for quantiles. Of more within the window the latest count.
+/// The number of values that are kept for quantiles. If the window has more, the latest count.
 const MOST: usize = 512;
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Summary {
         self.window.push_back((now, value));
     }
 
-    /// The values at [`QUANTILES`].
+    /// The quantiles at [`QUANTILES`].
     pub(super) fn quantiles(&self, now: Instant) -> [f64; 3] {
         let recent = self.window.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= WINDOW);
         let mut values: Vec<f64> = recent.map(|(_, value)| *value).collect();

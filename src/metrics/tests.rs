@@ -1,4 +1,4 @@
-//! The formats beside what go-metrics itself sends, as scripts/record-metrics recorded it.
+//! Compares the formats with the output of go-metrics, which scripts/record-metrics recorded.
 //! Sends nothing.
 
 use serde::Deserialize;
@@ -87,7 +87,7 @@ fn formats_are_those_of_go_metrics() {
         let dump = registry.inmem().unwrap().dump(10, |_| (0, "UTC".to_owned()));
         let lines = lines::take(&mut registry, &gauges);
         if name == "a line feed in a label" {
-            // go-metrics breaks the line there: a name could add lines of its own.
+            // go-metrics keeps the line break, so a name could add lines of its own.
             assert_eq!(lines, "remco.reload_failures_total.a_b:1.000000|c\n");
             continue;
         }
@@ -102,7 +102,7 @@ fn formats_are_those_of_go_metrics() {
     }
 }
 
-/// Counters added up: go-metrics sends a line for each call. Other lines stay, sorted.
+/// Adds up counters, because go-metrics sends a line for each call. Other lines stay, sorted.
 fn sums<'a>(lines: impl Iterator<Item = &'a str>) -> (BTreeMap<String, f64>, Vec<String>) {
     let (mut sums, mut others) = (BTreeMap::new(), Vec::new());
     for line in lines {
