@@ -2,12 +2,16 @@
 //! arrives. `unit` has the turn of one resource, `resource` the decisions about updates, and the order of old and new
 //! resources is in `succession`. Only `host` makes system calls.
 
+mod adoption;
 mod current;
+mod ending;
 mod gate;
 mod kept;
 mod past;
 pub mod purpose;
+mod readiness;
 mod record;
+mod reload;
 mod status_file;
 mod succession;
 mod telemetry;
@@ -19,34 +23,32 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{self, Id, Pool};
-use crate::config::{self, Config, Mode};
-use crate::count::count;
-use crate::cut::without_controls;
+use crate::config::Mode;
 use crate::host::logger::Logger;
 use crate::host::machine::Machine;
-use crate::host::notify::{Notify, Standing};
+use crate::host::notify::Notify;
 use crate::host::process::{self, Pid};
 use crate::host::random;
 use crate::host::signals::{Signal, Signals, USER_1};
 use crate::host::state_dir::StateDir;
 use crate::host::wait::{self, Interest, Wake};
-use crate::log::{self, Level, Line};
-use crate::metrics::Gauge;
-use crate::resource::{Event, Resource, Verdict};
-use crate::status::{State, Status};
-use crate::template::scripts::Scripts;
-use crate::template::{Limits, World};
+use crate::log::{Level, Line};
+use crate::resource::Event;
+use crate::status::Status;
+use crate::template::World;
 
+pub use adoption::limits_of;
+pub use ending::Ending;
 pub use gate::{Lock, Start, WhenHeld};
 pub use status_file::lock_of;
 
 use gate::{Gate, Passage};
-use kept::Kept;
 use purpose::{Purpose, Seen};
-use record::state_of;
+use readiness::{Resources, standing};
+use reload::Reload;
 use status_file::StatusFile;
-use succession::{Service, Succession};
-use telemetry::{Subject, Telemetry};
+use succession::Succession;
+use telemetry::Telemetry;
 use unit::{Due, Terminating, Unit};
 
 /// All resources at work.
@@ -92,38 +94,6 @@ pub struct Daemon {
     renders_all: bool,
 }
 
-/// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits for as
-/// long as the last one took, so that a flood of SIGHUP leaves half of the time to everything else.
-#[derive(Debug, Default)]
-struct Reload {
-    is_wanted: bool,
-    /// Since when the configuration is being read, outside of the loop.
-    began: Option<Instant>,
-    not_before: Option<Instant>,
-}
-
-impl Reload {
-    fn is_due(&self, now: Instant) -> bool {
-        self.is_wanted && self.not_before.is_none_or(|at| at <= now)
-    }
-
-    /// When the requested reload is due; `None`: no reload is requested.
-    fn due(&self) -> Option<Instant> {
-        self.not_before.filter(|_| self.is_wanted)
-    }
-
-    fn begin(&mut self, now: Instant) {
-        *self = Reload { is_wanted: false, began: Some(now), not_before: None };
-    }
-
-    /// The read has ended, and the loop continues.
-    fn end(&mut self, now: Instant) {
-        if let Some(began) = self.began.take() {
-            self.not_before = Some(now + now.saturating_duration_since(began));
-        }
-    }
-}
-
 /// How long one pass serves descriptors before it looks at signals and limits again. A turn that runs is not cut short.
 const LONGEST_PASS: Duration = Duration::from_millis(20);
 
@@ -146,34 +116,6 @@ enum Source {
     },
     /// The further output of a process that got its closing message.
     Farewell(Pid),
-}
-
-/// How the run ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All work is done.
-    Done {
-        /// How many resources failed.
-        failed: usize,
-        /// The exit status of the child, as a shell reports it, if there is one resource and nothing failed but that its
-        /// child ended by itself.
-        child: Option<u8>,
-        /// Whether a file was replaced.
-        replaced: bool,
-    },
-    /// Another process holds the lock, and the run was not to wait for it. Nothing was started.
-    Locked,
-    /// The lock cannot be taken, or the state_dir cannot be used. Nothing was started.
-    Unusable,
-    /// A signal ended a run that goes on until then.
-    Stopped,
-    /// A signal ended a one-shot run before all of its work was done.
-    CutShort {
-        /// The number of the signal.
-        signal: u8,
-    },
-    /// The run is not over: the caller reads the configuration again and continues it.
-    Reload,
 }
 
 impl Daemon {
@@ -253,97 +195,6 @@ impl Daemon {
     /// What a run that only looks has seen, in the order of the configuration. Empty before the run has ended.
     pub fn take_seen(&mut self) -> Vec<Seen> {
         std::mem::take(&mut self.seen)
-    }
-
-    /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
-    /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
-    /// and inherits the reloads that they owe. `scripts` are the filters of filter_dir.
-    pub fn adopt(&mut self, config: Config, scripts: Scripts) {
-        if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
-            self.units.iter_mut().for_each(Unit::forget_templates);
-        }
-        self.machine.set_scripts(scripts);
-
-        let old: Vec<&config::Resource> = self.units.iter().map(|unit| &unit.config).collect();
-        let kept = succession::kept(&old, &config.resources.iter().collect::<Vec<_>>());
-        let is_kept = |at: usize| kept.contains(&Some(at));
-        let (mut units, mut gone) = (Vec::new(), Vec::new());
-        for (at, unit) in self.units.drain(..).enumerate() {
-            if is_kept(at) { units.push(unit) } else { gone.push(unit) }
-        }
-        units.iter_mut().for_each(Unit::ask_to_refresh);
-        let limits = limits_of(&config);
-        let mut new: Vec<Unit> = Vec::new();
-        for (resource, _) in config.resources.into_iter().zip(&kept).filter(|(_, kept)| kept.is_none()) {
-            let (logger, machine) = (Rc::clone(&self.logger), Rc::clone(&self.machine));
-            let mut unit = Unit::new(self.next_number, resource, (self.mode, self.purpose), logger, machine);
-            if self.state_path.is_none() && self.state_dir.is_none() {
-                unit.sweep();
-            }
-            (unit.limits, unit.renders_all) = (limits, self.renders_all);
-            if self.overrides_guards {
-                unit.state.override_guard();
-            }
-            new.push(unit);
-            self.next_number += 1;
-        }
-        self.replace(gone, &mut new);
-        self.units = units;
-        self.units.extend(new);
-        self.units.iter_mut().for_each(|unit| unit.limits = limits);
-        let registry = self.telemetry.as_ref().map(|telemetry| &telemetry.registry);
-        let has_status = self.status_file.is_some();
-        self.units.iter_mut().for_each(|unit| unit.set_record(registry, has_status));
-        self.status_file.iter_mut().for_each(|file| file.touch(Instant::now()));
-        if let Some(telemetry) = &self.telemetry {
-            telemetry.retain_resources(|name| self.units.iter().any(|unit| unit.config.name == name));
-        }
-    }
-
-    /// Writes the state of the program to this file from now on. To be called before [`Daemon::adopt`]. A run that ends writes
-    /// none: the file belongs to the daemon of the same configuration.
-    pub fn set_status_file(&mut self, path: Option<&Path>) {
-        let path = path.filter(|_| self.mode == Mode::Watch);
-        if self.status_file.as_ref().is_some_and(|file| path.is_some_and(|path| file.is_at(path))) {
-            return;
-        }
-        self.status_file = path.map(|path| StatusFile::new(path.to_owned(), Instant::now()));
-    }
-
-    /// Starts telemetry, applies a new configuration of it, or ends it. To be called before [`Daemon::adopt`].
-    ///
-    /// # Errors
-    /// The address for Prometheus cannot be listened on. If the program runs on, it is tried again.
-    pub fn set_telemetry(&mut self, config: &config::Telemetry) -> Result<(), String> {
-        if !config.enabled {
-            self.telemetry = None;
-            return Ok(());
-        }
-        let (mode, logger, machine) = (self.mode, &self.logger, &self.machine);
-        let new = || Telemetry::new(mode, Rc::clone(logger), Rc::clone(machine));
-        self.telemetry.get_or_insert_with(new).configure(config, Instant::now())
-    }
-
-    /// Ends the units of `gone`; those of `new` take over from them.
-    fn replace(&mut self, gone: Vec<Unit>, new: &mut [Unit]) {
-        let numbers = gone.iter().map(|unit| unit.number).collect();
-        let services = new.iter().map(|unit| (unit.number, Service::of(&unit.config))).collect();
-        let replaced = self.succession.succeed(&numbers, services);
-        for (unit, replaced) in new.iter_mut().zip(replaced) {
-            let before = gone.iter().filter(|old| replaced.contains(&old.number));
-            for old in before {
-                unit.state.inherit(&old.state);
-                unit.inherit_past(old);
-            }
-        }
-        let pool = &mut self.pool;
-        self.has_replaced |= gone.iter().any(|unit| unit.has_replaced);
-        self.terminating.extend(gone.into_iter().flat_map(|unit| unit.shut_down(pool)));
-        self.settle_succession();
-        for unit in new.iter().filter(|unit| self.succession.is_held(unit.number)) {
-            let line = Line::new(Level::Info, "waiting until the processes of the resource it replaces have ended");
-            self.logger.log(&line.with("resource", unit.config.name.clone()));
-        }
     }
 
     /// Releases the units whose predecessors have no process left.
@@ -471,31 +322,6 @@ impl Daemon {
         }
     }
 
-    /// Handles SIGTERM and SIGINT. The first one ends the run, the second one kills the processes that are still
-    /// terminating.
-    fn stop(&mut self, name: &str, signal: u8) {
-        if self.ending.is_some() {
-            let now = Instant::now();
-            return self.terminating.iter_mut().for_each(|terminating| terminating.termination.kill(now));
-        }
-        self.logger.log(&Line::new(Level::Info, format!("Captured {name}. Exiting...")));
-        self.end(match self.mode {
-            Mode::Watch => Ending::Stopped,
-            Mode::OneShot if self.is_in_place() => {
-                Ending::Done { failed: 0, child: None, replaced: self.has_replaced() }
-            }
-            Mode::OneShot => Ending::CutShort { signal },
-        });
-    }
-
-    /// Whether a one-shot run has nothing left to do but to end its children.
-    fn is_in_place(&self) -> bool {
-        self.units.iter().all(|unit| match unit.state.verdict() {
-            Some(verdict) => verdict == Verdict::Succeeded,
-            None => unit.state.has_started() && unit.state.is_idle() && !unit.state.is_failing(),
-        })
-    }
-
     /// Passes a signal on to all children, also to those that are terminating.
     fn forward(&self, number: i32) {
         let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
@@ -526,28 +352,6 @@ impl Daemon {
         if self.terminating.len() < before {
             self.settle_succession();
         }
-    }
-
-    /// Ends a run that is out of time: every resource without a verdict has failed.
-    fn run_out_of_time(&mut self) {
-        let limit = self.time_limit.map_or(Duration::ZERO, |(_, limit)| limit);
-        for unit in self.units.iter().filter(|unit| unit.state.verdict().is_none()) {
-            let what = match self.gate.waits_for() {
-                Some(what) => what.to_owned(),
-                None => unit.waits_for(),
-            };
-            let message = format!("failed to finish within the {} of `--timeout`", log::duration(limit));
-            let line = Line::new(Level::Error, message).with("error", format!("still waiting for {what}"));
-            self.logger.log(&line.with("resource", unit.config.name.clone()));
-        }
-        let failed = self.units.iter().filter(|unit| unit.state.verdict() != Some(Verdict::Succeeded)).count();
-        let replaced = self.has_replaced();
-        self.end(Ending::Done { failed, child: None, replaced });
-    }
-
-    /// Whether a file was replaced in this run.
-    fn has_replaced(&self) -> bool {
-        self.has_replaced || self.units.iter().any(|unit| unit.has_replaced)
     }
 
     /// Starts the units that are no longer held back.
@@ -583,12 +387,6 @@ impl Daemon {
                 unit.begin(self.mode, &mut self.pool, self.state_dir.as_ref(), now);
             }
         }
-    }
-
-    /// Ends a run that cannot start. Whatever the log level is, the reason is told.
-    fn refuse(&mut self, error: &str) {
-        self.logger.say(&format!("remco: {error}; nothing was started\n"));
-        self.end(Ending::Unusable);
     }
 
     /// Gives a backend its turn and hands its reports to the subscribers. All changes of one turn lead to one update.
@@ -644,32 +442,6 @@ impl Daemon {
     /// Whether a unit still waits for the processes of its predecessors.
     fn is_held(&self, unit: &Unit) -> bool {
         self.succession.is_held(unit.number)
-    }
-
-    /// How the run ended, once no work is left: in a one-shot run when every resource has a verdict, else when every
-    /// resource is settled and no backend can report anything new.
-    fn finished(&self) -> Option<Ending> {
-        // The errors of templates are logged even if their store is unreachable.
-        if self.units.iter().any(|unit| unit.is_uncompiled) {
-            return None;
-        }
-        match self.mode {
-            Mode::OneShot => {
-                let verdicts: Option<Vec<Verdict>> = self.units.iter().map(|unit| unit.state.verdict()).collect();
-                let verdicts = verdicts?;
-                let failed = verdicts.iter().filter(|verdict| **verdict != Verdict::Succeeded).count();
-                let child = match verdicts[..] {
-                    [Verdict::ChildEnded { status }] => Some(status),
-                    _ => None,
-                };
-                Some(Ending::Done { failed, child, replaced: self.has_replaced() })
-            }
-            Mode::Watch => self.units.iter().all(|unit| unit.is_over(&self.pool)).then(|| Ending::Done {
-                failed: 0,
-                child: None,
-                replaced: self.has_replaced(),
-            }),
-        }
     }
 
     fn wait(&self) -> VecDeque<Source> {
@@ -753,118 +525,5 @@ impl Daemon {
             }
         }
         self.settle_succession();
-    }
-
-    /// Ends all units. Staged files are removed with their units; installed files are whole.
-    fn end(&mut self, ending: Ending) {
-        self.reload = Reload::default();
-        self.notify.stopping();
-        if let Some(telemetry) = &mut self.telemetry {
-            telemetry.finish(&Resources { units: &self.units, pool: &self.pool }, Instant::now());
-        }
-        if !self.purpose.writes() {
-            self.seen = self.units.iter_mut().map(Unit::seen).collect();
-        }
-        let pool = &mut self.pool;
-        let kept: Vec<(String, Kept)> = self.units.iter_mut().filter_map(Unit::take_kept).collect();
-        self.units.iter_mut().for_each(Unit::abandon_keys);
-        self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
-        // Children end meanwhile.
-        for (resource, mut kept) in kept {
-            kept.finish(Instant::now(), |line| self.logger.log(&line.with("resource", resource.clone())));
-        }
-        self.ending = Some(ending);
-    }
-}
-
-/// The resources, as telemetry sees them.
-struct Resources<'a> {
-    units: &'a [Unit],
-    pool: &'a Pool,
-}
-
-impl Subject for Resources<'_> {
-    fn gauges(&self) -> Vec<Gauge> {
-        let mut all = Vec::new();
-        for unit in self.units {
-            let is_in_sync = unit.state.has_started() && !unit.state.is_failing();
-            let revision = |backend| unit.revision(backend, self.pool);
-            unit.record.iter().for_each(|record| record.gauges(is_in_sync, revision, &mut all));
-        }
-        all
-    }
-
-    fn health(&self) -> (bool, String) {
-        if self.units.is_empty() {
-            return (false, "the program is ending\n".to_owned());
-        }
-        let (mut is_well, mut text) = (true, String::new());
-        for unit in self.units {
-            let state = state_of(&unit.state);
-            is_well &= state == State::InPlace;
-            text.push_str(&format!("{}: {state}\n", without_controls(&unit.config.name).collect::<String>()));
-        }
-        (is_well, text)
-    }
-}
-
-/// Whether every resource has had its first complete update, and the state of all resources in one line.
-fn standing(units: &[Unit]) -> Standing {
-    let names = |which: fn(&Resource) -> bool| -> Vec<&str> {
-        units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
-    };
-    let (waiting, failing) = (names(|state| !state.has_started()), names(Resource::is_failing));
-    let all = count(units.len(), "resource", "resources");
-    let mut status = match waiting.len() {
-        0 => format!("{all} in place"),
-        _ => format!("{all}, first update under way: {}", some_of(&waiting)),
-    };
-    let cached: Vec<&str> = units.iter().filter(|unit| unit.is_from_cache()).map(|unit| &*unit.config.name).collect();
-    if !cached.is_empty() {
-        status.push_str(&format!("; from cache: {}", some_of(&cached)));
-    }
-    if !failing.is_empty() {
-        status.push_str(&format!("; failing: {}", some_of(&failing)));
-    }
-    Standing { is_ready: waiting.is_empty(), status }
-}
-
-/// The first few names, and the number of the others.
-fn some_of(names: &[&str]) -> String {
-    const NAMED: usize = 3;
-    let named = names[..names.len().min(NAMED)].join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
-}
-
-/// The limits of a render by the configuration.
-pub fn limits_of(config: &Config) -> Limits {
-    let config::Limits { template_steps, template_time, template_output, template_memory } = config.limits;
-    Limits { steps: template_steps, time: template_time, output: template_output, memory: template_memory }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_reload_everything_else_has_as_long() {
-        let (mut reload, start) = (Reload::default(), Instant::now());
-        let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!((reload.is_due(at(0)), reload.due()), (false, None));
-        reload.is_wanted = true;
-        assert!(reload.is_due(at(0)));
-        reload.begin(at(0));
-        assert!(!reload.is_due(at(0)));
-        reload.end(at(30));
-        assert_eq!((reload.is_due(at(99)), reload.due()), (false, None), "nothing wants it");
-        reload.is_wanted = true;
-        assert_eq!((reload.is_due(at(59)), reload.due()), (false, Some(at(60))));
-        assert!(reload.is_due(at(60)));
-        // A run that was not preceded by a read of the configuration changes nothing.
-        reload.end(at(60));
-        assert!(reload.is_due(at(60)));
     }
 }

@@ -4,11 +4,13 @@
 
 mod jobs;
 mod keeping;
+mod output;
+mod plan;
+mod rendering;
 mod reports;
 mod telling;
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,7 @@ use super::record::Record;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Id, Pool};
-use crate::config::{self, Commit, Mode, OnReloadFailure, signal_name};
-use crate::host::files::{self, Aside, Checked, Comparison, Destination, Present, Stage, Trial, Written};
+use crate::config::{self, Mode, signal_name};
 use crate::host::logger::Logger;
 use crate::host::lookups::Lookups;
 use crate::host::machine::Machine;
@@ -30,19 +31,15 @@ use crate::host::random;
 use crate::host::state_dir::StateDir;
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
-use crate::mask::masked;
 use crate::metrics::At;
-use crate::patch::{self, Existing};
-use crate::resource::{
-    Census, ChildPlan, Effect, Event, Fault, Job, Plan, ReloadBy, Rendering, Resource, SettlePlan, TemplatePlan,
-};
+use crate::resource::{Census, Effect, Event, Job, Rendering, Resource};
 use crate::state::origin;
 use crate::store::Store;
-use crate::store::changes::Changes;
-use crate::template::reads::Recording;
-use crate::template::{Limits, Template, World};
+use crate::template::{Limits, World};
 use jobs::name_of;
 use keeping::Rendered;
+use output::Output;
+use rendering::{Keys, Round};
 
 /// One resource, with all that its decisions need.
 pub(super) struct Unit {
@@ -113,45 +110,6 @@ pub(super) struct Terminating {
     pub(super) termination: Termination,
 }
 
-/// One template and the destination of its result.
-struct Output {
-    destination: Destination,
-    /// Compiled; kept until one of its files changes.
-    template: Option<Template>,
-    /// Whether it has to be rendered at all.
-    current: Current,
-    /// The result of the present update that is not installed yet.
-    content: Vec<u8>,
-    stage: Option<Stage>,
-    /// The old file, while it may have to be put back.
-    aside: Option<Aside>,
-    /// The result in place, while the old file may have to be put back.
-    latest: Option<Written>,
-    /// The last result in whose place the old file was put back.
-    undone: Option<Written>,
-    /// The result in a file for its check command, where nothing is installed.
-    trial: Option<Trial>,
-    /// What a run that only looks has seen of it.
-    outcome: Outcome,
-    /// The last result that was written to a destination that cannot be read back.
-    written: Option<Vec<u8>>,
-}
-
-/// The results of rendering all templates so far.
-struct Round {
-    /// Those when the round began: all templates of an update are rendered from one state of the store.
-    keys: Keys,
-    renderings: Vec<Rendering>,
-}
-
-/// The keys of an update.
-#[derive(Clone)]
-struct Keys {
-    store: Rc<Store>,
-    /// Whether some of them are of an earlier run.
-    is_from_cache: bool,
-}
-
 /// The reason of a unit's turn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -175,30 +133,9 @@ impl Unit {
         logger: Rc<Logger>,
         machine: Rc<Machine>,
     ) -> Unit {
-        let plan = Plan {
-            mode,
-            together: config.commit == Commit::Together,
-            templates: plans_of(&config, purpose),
-            backends: config.backends.iter().map(|options| options.kind.name().to_owned()).collect(),
-            is_preview: !purpose.writes(),
-            start: purpose.acts() && config.start_cmd.is_some(),
-            reload: purpose.acts() && config.reload_cmd.is_some(),
-            rolls_back: config.on_reload_failure == OnReloadFailure::Rollback,
-            child: config.exec.as_ref().filter(|_| purpose.acts()).map(|exec| ChildPlan {
-                reload: exec.reload_signal.map_or(ReloadBy::Restart, ReloadBy::Signal),
-                splay: exec.splay,
-            }),
-            settle: SettlePlan {
-                min: config.settle.map_or(Duration::ZERO, |settle| settle.min),
-                max: config.settle.map_or(Duration::ZERO, |settle| settle.max),
-                splay: config.splay,
-            },
-            // Keys that a guard refuses can be looked at.
-            guard: config.guard.clone().filter(|_| purpose.compares()),
-        };
         Unit {
             number,
-            state: Resource::new(plan, random::below(u64::MAX)),
+            state: Resource::new(plan::of(&config, mode, purpose), random::below(u64::MAX)),
             mode,
             purpose,
             store: Rc::new(Store::new(config.backends.len())),
@@ -258,37 +195,6 @@ impl Unit {
     /// The place of a subscription among the backends.
     pub(super) fn backend_of(&self, id: Id) -> Option<usize> {
         self.backends.as_ref()?.iter().position(|own| *own == id)
-    }
-
-    /// Reads and compiles all templates, so that their errors are logged even if no store can be reached.
-    pub(super) fn compile_templates(&mut self) {
-        self.is_uncompiled = false;
-        for template in 0..self.outputs.len() {
-            match self.compile(template) {
-                Ok(compiled) => self.outputs[template].template = Some(compiled),
-                // Rendering compiles it, if it is rendered at all.
-                Err(_) if self.world.stopped() => return,
-                Err(fault) => self.handle(Event::NotCompiled { template, fault }),
-            }
-        }
-    }
-
-    fn compile(&self, t: usize) -> Result<Template, Fault> {
-        let src = &self.config.templates[t].src;
-        let line = Line::new(Level::Debug, "compiling source template");
-        self.logger.log(&about(&self.config, line.with("template", src.display().to_string())));
-        let template = Template::compile_within(src, &self.world, self.limits, self.machine.scripts())
-            .map_err(|error| self.fault_of(error, &self.store))?;
-        if self.world.stamp(src).is_some_and(|stamp| stamp.size == 0) {
-            let line = Line::new(Level::Warn, "the source template is empty");
-            self.log(line.with("template", src.display().to_string()));
-        }
-        Ok(template)
-    }
-
-    /// Drops the compiled templates: the filters may have changed.
-    pub(super) fn forget_templates(&mut self) {
-        self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
     /// Renders everything again when the unit has its next turn.
@@ -532,318 +438,8 @@ impl Unit {
         self.state.inherit_override(&before.state);
     }
 
-    /// Renders all templates, or continues to do so. `None`: the rest is left to the next turn, or all templates are
-    /// rendered again after a lookup of names.
-    fn render_all(&mut self) -> Option<Vec<Rendering>> {
-        let until = Instant::now() + LONGEST_TURN;
-        let Round { keys, mut renderings } = match self.round.take() {
-            Some(round) => round,
-            None => self.begin_round(),
-        };
-        self.machine.swap_lookups(&mut self.lookups);
-        while renderings.len() < self.outputs.len() && (Instant::now() < until || renderings.is_empty()) {
-            renderings.push(self.render(renderings.len(), &keys.store));
-        }
-        self.machine.swap_lookups(&mut self.lookups);
-        if renderings.len() < self.outputs.len() {
-            self.round = Some(Round { keys, renderings });
-            self.deferred = Some((Instant::now(), Effect::Render));
-            return None;
-        }
-        self.rendered = self.kept.as_ref().map(|kept| Rendered::new(keys, kept, Instant::now()));
-        let is_complete = !self.lookups.is_incomplete();
-        self.lookups.end_round(Instant::now());
-        if is_complete {
-            self.judged = None;
-        }
-        is_complete.then_some(renderings)
-    }
-
-    /// An update begins with the present keys, or with those that the guard has accepted.
-    fn begin_round(&mut self) -> Round {
-        let keys = match &self.judged {
-            // Their changes were noted when they were accepted. Later ones are for the next update.
-            Some(judged) => judged.clone(),
-            None => {
-                self.note_changes();
-                self.keys()
-            }
-        };
-        Round { keys, renderings: Vec::new() }
-    }
-
-    /// The present keys.
-    fn keys(&self) -> Keys {
-        Keys { store: Rc::clone(&self.store), is_from_cache: self.is_from_cache() }
-    }
-
-    /// The next render has to render the templates that read a key that has changed since the last call.
-    fn note_changes(&mut self) {
-        let changes = match self.store_mut().take_changes() {
-            _ if self.renders_all => Changes::Everything,
-            changes => changes,
-        };
-        self.outputs.iter_mut().for_each(|output| output.current.keys_changed(&changes));
-    }
-
-    fn render(&mut self, t: usize, store: &Rc<Store>) -> Rendering {
-        match self.render_and_compare(t, store) {
-            Ok(true) => Rendering::InSync,
-            Ok(false) if self.outputs[t].was_undone() => Rendering::Rejected,
-            Ok(false) => Rendering::Differs,
-            // A lookup that is ended gives an error of its own.
-            Err(_) if self.world.stopped() => Rendering::Interrupted,
-            Err(fault) => {
-                if self.purpose == Purpose::Explain {
-                    let outcome = &mut self.outputs[t].outcome;
-                    let reads =
-                        if let Outcome::Explained(reads) = std::mem::take(outcome) { Some(reads) } else { None };
-                    *outcome = Outcome::Failed { reads, error: fault.message.clone() };
-                }
-                Rendering::Failed(fault)
-            }
-        }
-    }
-
-    /// Renders a template, unless the result is known to be in place. Returns whether the destination has the result
-    /// already; if it has not, the result is kept.
-    fn render_and_compare(&mut self, t: usize, store: &Rc<Store>) -> Result<bool, Fault> {
-        let mut template = match self.outputs[t].template.take() {
-            Some(template) if !template.is_stale(&*self.world) => {
-                let output = &mut self.outputs[t];
-                if output.current.holds(&output.destination) {
-                    output.template = Some(template);
-                    let line = Line::new(Level::Debug, "no key that the template reads has changed, not rendering it");
-                    let line = line.with("dest", output.destination.path.display().to_string());
-                    self.logger.log(&about(&self.config, line));
-                    return Ok(true);
-                }
-                template
-            }
-            _ => {
-                self.outputs[t].current = Current::default();
-                self.compile(t)?
-            }
-        };
-        (template.limits, template.recording) = (self.limits, self.recording());
-        let output = &mut self.outputs[t];
-        let began = self.record.is_some().then(Instant::now);
-        let rendered = template.render(store, &self.world);
-        if let (Some(record), Some(began), Ok(_)) = (&self.record, began, &rendered) {
-            record.rendered_in(began.elapsed(), at(&*self.world));
-        }
-        let reads = template.take_reads();
-        if self.purpose == Purpose::Explain {
-            output.outcome = Outcome::Explained(reads);
-        } else {
-            output.current.rendered(reads);
-        }
-        let hints = template.take_hints();
-        output.template = Some(template);
-        for hint in hints {
-            self.logger.log(&about(&self.config, Line::new(Level::Warn, hint)));
-        }
-        if self.machine.wants_names() {
-            // The template is rendered again.
-            return Ok(true);
-        }
-        let content = rendered.map_err(|error| self.fault_of(error, store))?;
-        let output = &mut self.outputs[t];
-        match self.purpose {
-            Purpose::Explain => return Ok(true),
-            Purpose::Render => {
-                output.outcome = Outcome::Rendered(content);
-                return Ok(true);
-            }
-            Purpose::Apply { .. } | Purpose::Preview { .. } | Purpose::Keys => output.content = content,
-        }
-
-        let line = Line::new(Level::Debug, "comparing staged and dest config files");
-        let line = line.with("dest", output.destination.path.display().to_string()).with("staged", "in memory");
-        self.logger.log(&about(&self.config, line));
-        let same = match output.destination.compare(&output.content)? {
-            Comparison::InSync => {
-                output.current.in_place(&output.content);
-                output.latest = output.aside.is_some().then(|| Written::new(&output.content));
-                true
-            }
-            Comparison::Differs => false,
-            Comparison::Unknowable => output.written.as_ref() == Some(&output.content),
-        };
-        if same {
-            output.outcome = Outcome::InSync;
-            output.content = Vec::new();
-        }
-        Ok(same)
-    }
-
-    /// How much of a render is recorded: as much as it takes to know what the next update has to render.
-    fn recording(&self) -> Recording {
-        let reads_changes = |backend| backend::watches(backend, self.mode);
-        match self.purpose {
-            Purpose::Explain => Recording::Everything,
-            // Without a watch every update is of all keys.
-            _ if self.renders_all || !self.config.backends.iter().any(reads_changes) => Recording::Nothing,
-            Purpose::Apply { .. } | Purpose::Preview { .. } | Purpose::Render | Purpose::Keys => Recording::Bounded,
-        }
-    }
-
-    /// Splits the error of a template into its first line and the excerpt below it. A value of a secret store may have become
-    /// the name of a key that is missing, or another part of the text. `store` is the one that the template has read.
-    fn fault_of(&self, error: crate::template::Error, store: &Store) -> Fault {
-        let secret = self.config.backends.iter().enumerate().filter(|(_, backend)| backend.secret);
-        let values = secret.flat_map(|(layer, _)| store.layer(layer).values().map(|value| &**value));
-        let text = error.with_message(|message| masked(message, values).into_owned()).to_string();
-        match text.split_once('\n') {
-            Some((message, detail)) => Fault { message: message.to_owned(), detail: Some(detail.to_owned()) },
-            None => text.into(),
-        }
-    }
-
-    fn stage(&mut self, t: usize) -> Result<(), Fault> {
-        let output = &mut self.outputs[t];
-        let is_checked = self.purpose.checks() && self.config.templates[t].check_cmd.is_some();
-        let checked = if is_checked { Checked::Yes } else { Checked::No };
-        let stage = output.destination.stage(&output.content, checked)?;
-        output.refuse_own_source(stage.replaces())?;
-        output.stage = Some(stage);
-        Ok(())
-    }
-
-    /// Compares the result of a template with its destination, and makes the file for its check command.
-    fn preview(&mut self, t: usize) -> Result<(), Fault> {
-        let is_checked = self.purpose.checks() && self.config.templates[t].check_cmd.is_some();
-        let changes = self.changes(t)?;
-        let output = &mut self.outputs[t];
-        output.outcome = Outcome::Differs(changes);
-        let content = std::mem::take(&mut output.content);
-        if is_checked {
-            output.trial = Some(output.destination.try_out(&content)?);
-        }
-        Ok(())
-    }
-
-    /// What installing the result of a template would change in its destination, as text.
-    fn changes(&self, t: usize) -> Result<Vec<u8>, Fault> {
-        let output = &self.outputs[t];
-        let preview = output.destination.preview()?;
-        output.refuse_own_source(preview.replaces)?;
-        let old = match &preview.present {
-            Present::Missing => Existing::Missing,
-            Present::Special => Existing::Special,
-            Present::File { content, mode, owner } => {
-                Existing::File { content: content.as_deref(), mode: *mode, owner: *owner }
-            }
-        };
-        let is_secret = self.config.backends.iter().any(|backend| backend.secret);
-        let (path, new, mode, owner) = (&preview.path, &output.content, preview.mode, preview.owner);
-        Ok(patch::Change { path, old, new, mode, owner, is_secret }.text())
-    }
-
-    fn install(&mut self, t: usize) -> Result<Option<String>, Fault> {
-        // If the process is killed behind the rename, the next one knows what it owes.
-        self.keep_debts(Some(t));
-        let changes = self.purpose.logs_changes().then(|| self.changes(t));
-        let output = &mut self.outputs[t];
-        let stage = output.stage.take().expect("what is installed was staged before");
-        let can_be_read_back = stage.is_for_regular_file();
-        let content = std::mem::take(&mut output.content);
-        let warning = output.destination.install(stage, &content)?;
-        self.has_replaced = true;
-        output.latest = output.aside.is_some().then(|| Written::new(&content));
-        if can_be_read_back {
-            output.current.in_place(&content);
-        }
-        output.written = (!can_be_read_back).then_some(content);
-        if let Some(changes) = changes {
-            self.log_changes(t, changes);
-        }
-        Ok(warning)
-    }
-
-    /// Logs what was changed in the destination of a template, for the flag `--diff`.
-    fn log_changes(&self, t: usize, changes: Result<Vec<u8>, Fault>) {
-        let line = Line::new(Level::Info, "changes of target config");
-        let line = line.with("config", self.config.templates[t].dst.display().to_string());
-        self.log(match changes {
-            Ok(text) => Line { detail: Some(beginning(&text)), ..line },
-            Err(fault) => line.with("error", fault.message),
-        });
-    }
-
-    fn keep(&mut self, t: usize) -> Result<(), Fault> {
-        let output = &mut self.outputs[t];
-        output.aside = Some(output.destination.keep()?);
-        Ok(())
-    }
-
-    fn put_back(&mut self, t: usize) -> Result<(), Fault> {
-        // If the process is killed behind the rename, the next one knows what it owes.
-        if self.state.is_undoing() {
-            self.keep_debts(None);
-        }
-        let output = &mut self.outputs[t];
-        let aside = output.aside.take().expect("what is put back was kept before");
-        // The destination has not the result of the last render any more.
-        output.current = Current::default();
-        output.undone = output.latest.take();
-        Ok(output.destination.put_back(aside)?)
-    }
-
     fn log(&self, line: Line) {
         self.logger.log(&about(&self.config, line));
-    }
-}
-
-impl Output {
-    fn new(template: &config::Template) -> Output {
-        let destination = Destination {
-            path: template.dst.clone(),
-            mode: template.mode,
-            uid: template.uid,
-            gid: template.gid,
-            make_directories: template.make_directories,
-            durability: template.durability,
-            in_place: template.in_place,
-            backup: template.backup,
-            seen: files::Seen::default(),
-        };
-        Output {
-            destination,
-            template: None,
-            current: Current::default(),
-            content: Vec::new(),
-            stage: None,
-            aside: None,
-            latest: None,
-            undone: None,
-            trial: None,
-            outcome: Outcome::default(),
-            written: None,
-        }
-    }
-
-    /// Whether the present result is the one in whose place the old file was put back last.
-    fn was_undone(&self) -> bool {
-        self.undone.as_ref().is_some_and(|undone| undone.is(&self.content))
-    }
-
-    fn forget_kept(&mut self) {
-        self.latest = None;
-        if let Some(aside) = self.aside.take() {
-            aside.forget();
-        }
-    }
-
-    /// Refuses to replace a file that the template itself was made from: `replaced` is its device and inode.
-    fn refuse_own_source(&self, replaced: Option<(u64, u64)>) -> Result<(), Fault> {
-        match (replaced, &self.template) {
-            (Some(file), Some(template)) if template.is_made_from(file) => {
-                let dst = self.destination.path.display();
-                Err(format!("failed to replace `{dst}`: its own template reads it, by this name or another").into())
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -851,39 +447,6 @@ impl Output {
 fn at(world: &dyn World) -> At {
     let (unix, nanos) = world.now();
     At { instant: Instant::now(), unix, nanos }
-}
-
-/// The first lines of a text, and the number of the others.
-fn beginning(text: &[u8]) -> String {
-    const MOST: usize = 200;
-    let mut lines = text.split_inclusive(|byte| *byte == b'\n');
-    let mut shown: String = lines.by_ref().take(MOST).map(String::from_utf8_lossy).collect();
-    match lines.count() {
-        0 => {}
-        1 => shown.push_str("... and 1 more line"),
-        more => shown.push_str(&format!("... and {more} more lines")),
-    }
-    shown
-}
-
-fn plans_of(resource: &config::Resource, purpose: Purpose) -> Vec<TemplatePlan> {
-    let text = |t: &config::Template| {
-        let text = t.reload_cmd.as_ref()?.text(&t.dst);
-        Some((text, t.on_reload_failure))
-    };
-    // The last template of each reload command.
-    let mut last: HashMap<(OsString, OnReloadFailure), usize> = HashMap::new();
-    if resource.reload_once {
-        last.extend(resource.templates.iter().enumerate().filter_map(|(t, template)| Some((text(template)?, t))));
-    }
-    let plan = |(t, template): (usize, &config::Template)| TemplatePlan {
-        dst: template.dst.display().to_string(),
-        check: purpose.checks() && template.check_cmd.is_some(),
-        reload: purpose.acts() && template.reload_cmd.is_some(),
-        rolls_back: template.on_reload_failure == OnReloadFailure::Rollback,
-        reloaded_by: if resource.reload_once { text(template).map_or(t, |text| last[&text]) } else { t },
-    };
-    resource.templates.iter().enumerate().map(plan).collect()
 }
 
 fn about(resource: &config::Resource, line: Line) -> Line {

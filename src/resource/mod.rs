@@ -7,21 +7,24 @@ mod commit;
 mod event;
 mod fault;
 mod guard;
+mod reloads;
 mod retry;
 mod rollback;
+mod service;
 mod settle;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Mode;
 use crate::log::{Level, Line};
 use crate::random::Random;
-use crate::state::debts::Debts;
-use child::{Child, Exit};
+use child::Child;
 use commit::Commit;
 use fault::{Faults, Subject};
+use reloads::Owed;
 use retry::{Retry, trying_again};
 use rollback::{Cause, Rollback, Undo};
+use service::Service;
 use settle::Settle;
 
 pub use child::{ChildPlan, ReloadBy};
@@ -103,31 +106,6 @@ enum Step {
     Spawning,
 }
 
-/// How far the steps that follow the files are: start_cmd and the child.
-#[derive(Clone, Copy, Debug)]
-enum Service {
-    /// The files were never all in place.
-    New,
-    /// The files are in place, but start_cmd failed or the child could not be started.
-    Failed {
-        restart_at: Option<Instant>,
-    },
-    Up,
-    /// The child has ended, or could not be started again. The files are still updated.
-    Down {
-        restart_at: Option<Instant>,
-    },
-}
-
-/// Reloads that an installed file requires and that have not succeeded yet.
-#[derive(Clone, Debug)]
-struct Owed {
-    /// At the template after which the command runs ([`TemplatePlan::reloaded_by`]).
-    templates: Vec<bool>,
-    child: bool,
-    resource: bool,
-}
-
 impl Resource {
     /// `seed` spreads the restarts of many hosts in time; any number will do.
     pub fn new(plan: Plan, seed: u64) -> Resource {
@@ -154,20 +132,6 @@ impl Resource {
         }
     }
 
-    /// Takes over the reloads that a replaced resource still owed: its files are in place, and no later change would require
-    /// these reloads again. A start_cmd replaces them.
-    pub fn inherit(&mut self, before: &Resource) {
-        if self.plan.start {
-            return;
-        }
-        for template in self.plan.templates.iter().filter(|template| template.reload) {
-            let earlier = before.plan.templates.iter().find(|earlier| earlier.dst == template.dst);
-            self.owed.templates[template.reloaded_by] |=
-                earlier.is_some_and(|earlier| before.owed.templates[earlier.reloaded_by]);
-        }
-        self.owed.resource |= self.plan.reload && before.owed.resource;
-    }
-
     /// Accepts the next update, whatever the guard says.
     pub fn override_guard(&mut self) {
         self.overrides_guard = true;
@@ -176,38 +140,6 @@ impl Resource {
     /// A replaced resource may have had the one update that is accepted in any case.
     pub fn inherit_override(&mut self, before: &Resource) {
         self.overrides_guard &= before.overrides_guard;
-    }
-
-    /// Takes over the reloads that an earlier run owed. A start_cmd replaces them.
-    pub fn owe(&mut self, debts: &Debts) {
-        if self.plan.start {
-            return;
-        }
-        for template in self.plan.templates.iter().filter(|template| template.reload) {
-            self.owed.templates[template.reloaded_by] |= debts.templates.contains(&template.dst);
-        }
-        self.owed.resource |= self.plan.reload && debts.resource;
-    }
-
-    /// The reloads that are owed.
-    pub fn debts(&self) -> Debts {
-        self.debts_of(&self.owed)
-    }
-
-    /// The reloads that are owed once a template is installed, and with it all files that are replaced together.
-    pub fn debts_with(&self, t: usize) -> Debts {
-        let owed = match &self.update {
-            Update::Committing(_, commit) => self.owed_behind(commit),
-            _ => self.owed_with(&[t]),
-        };
-        self.debts_of(&owed)
-    }
-
-    /// A command that several templates share is owed to each of them: the next configuration may lack some.
-    fn debts_of(&self, owed: &Owed) -> Debts {
-        let templates = self.plan.templates.iter().map(|template| (template, owed.templates[template.reloaded_by]));
-        let templates = templates.filter(|(template, owed)| template.reload && *owed);
-        Debts { templates: templates.map(|(template, _)| template.dst.clone()).collect(), resource: owed.resource }
     }
 
     /// Whether an update has succeeded since the last call of [`Resource::take_success`].
@@ -526,23 +458,6 @@ impl Resource {
         self.rollback.installed(t);
     }
 
-    /// What is owed once templates are installed, in this order.
-    fn owed_with(&self, templates: &[usize]) -> Owed {
-        let mut owed = self.owed.clone();
-        for t in templates {
-            let TemplatePlan { reload, reloaded_by: by, .. } = self.plan.templates[*t];
-            let reload = reload && !self.start_stands_in_for_reloads();
-            // Another template may owe the same command.
-            owed.templates[by] = reload || owed.templates[by] && by != *t;
-            owed.resource |= self.is_up() && self.plan.reload && self.plan.mode == Mode::Watch;
-            // The first files of a resource owe no reload: start_cmd and the start of the child read them.
-            if self.is_up() {
-                owed.child = self.child.is_some();
-            }
-        }
-        owed
-    }
-
     /// The old file stays. An owed reload of this template and the other templates are not held up.
     fn not_installed(
         &mut self,
@@ -580,34 +495,6 @@ impl Resource {
             child.reload(now, &mut self.random, effects);
         }
         self.reload_resource_if_owed(round, now, effects)
-    }
-
-    /// start_cmd and the child follow the first round in which every file is in place. If a template fails in a later round,
-    /// its old file stays, and the service can still be started.
-    fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        let misses_file = matches!(round.outcome, Outcome::RolledBack | Outcome::Incomplete);
-        let incomplete = matches!(self.service, Service::New) && misses_file;
-        if incomplete || self.service.restart_at().is_some() {
-            self.finish(round, now, effects)
-        } else if self.plan.start {
-            effects.push(Effect::Run(Job::Start));
-            Update::Working(round, Step::Running(Job::Start))
-        } else {
-            self.start_child(round, now, effects)
-        }
-    }
-
-    fn start_child(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        match &mut self.child {
-            Some(child) => {
-                child.spawn(effects);
-                Update::Working(round, Step::Spawning)
-            }
-            None => {
-                self.service = Service::Up;
-                self.reload_resource_if_owed(round, now, effects)
-            }
-        }
     }
 
     /// The resource's reload command follows the child's reload. No update waits for the child's reload.
@@ -649,89 +536,11 @@ impl Resource {
         Update::Idle
     }
 
-    /// The child was started, for the first time or again, or could not be started.
-    fn spawned(&mut self, result: Result<(), Fault>, now: Instant, effects: &mut Vec<Effect>) {
-        let Some(child) = &mut self.child else { return };
-        child.spawned(&result);
-        match result {
-            Ok(()) => {
-                self.service = Service::Up;
-                // The child has read the newest files.
-                self.owed.child = false;
-                self.recovered(Subject::Child, effects);
-            }
-            Err(fault) => self.not_started(Subject::Child, fault, now, effects),
-        }
-        match std::mem::replace(&mut self.update, Update::Idle) {
-            Update::Working(round, Step::Spawning) => {
-                self.update = match self.service {
-                    Service::Up => self.reload_resource_if_owed(round, now, effects),
-                    Service::New | Service::Failed { .. } | Service::Down { .. } => self.finish(round, now, effects),
-                };
-            }
-            // The start was the child's reload.
-            update @ (Update::Idle
-            | Update::Judging
-            | Update::Rendering
-            | Update::Working(..)
-            | Update::Committing(..)
-            | Update::Undoing(..)) => {
-                self.update = update;
-                self.child_has_reloaded(now, effects);
-            }
-        }
-        self.begin_if_idle(now, effects);
-    }
-
-    fn child_exited(&mut self, how: String, status: u8, now: Instant, effects: &mut Vec<Effect>) {
-        let Some(child) = &mut self.child else { return };
-        match child.exited(effects) {
-            Exit::ToRestart => {}
-            Exit::ByItself => {
-                effects.push(Effect::Log(Line::new(Level::Error, "child has ended").with("error", how)));
-                if !self.faults.any() {
-                    self.verdict_in_one_shot(Verdict::ChildEnded { status });
-                }
-                let delay = self.restart_later(now);
-                effects.extend(delay.map(restarting));
-            }
-        }
-    }
-
-    /// start_cmd failed, or the child could not be started.
-    fn not_started(&mut self, subject: Subject, fault: Fault, now: Instant, effects: &mut Vec<Effect>) {
-        let is_new = self.failed(subject, fault, effects);
-        let delay = self.restart_later(now);
-        effects.extend(delay.filter(|_| is_new).map(restarting));
-    }
-
-    /// Restarts everything that is started with the resource, after a random delay that differs from host to host.
-    fn restart_later(&mut self, now: Instant) -> Option<Duration> {
-        self.verdict_in_one_shot(Verdict::Failed);
-        let delay = Duration::from_secs(self.random.below(RESTART_SECONDS) as u64);
-        let restart_at = (self.plan.mode == Mode::Watch).then_some(now + delay);
-        self.service = match self.service {
-            Service::New | Service::Failed { .. } => Service::Failed { restart_at },
-            Service::Up | Service::Down { .. } => Service::Down { restart_at },
-        };
-        restart_at.map(|_| delay)
-    }
-
     /// The first verdict stays.
     fn verdict_in_one_shot(&mut self, verdict: Verdict) {
         if self.plan.mode == Mode::OneShot {
             self.verdict.get_or_insert(verdict);
         }
-    }
-
-    /// start_cmd starts the service with its first files. The programs that check_cmd needs may only exist after that.
-    fn start_stands_in_for_checks(&self) -> bool {
-        self.plan.start && matches!(self.service, Service::New)
-    }
-
-    /// No service runs yet that could be reloaded.
-    fn start_stands_in_for_reloads(&self) -> bool {
-        self.plan.start && !self.is_up()
     }
 
     fn about(&self, t: usize, level: Level, message: &str) -> Line {
@@ -761,33 +570,6 @@ impl Resource {
     fn recovered(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
         effects.extend(self.faults.ended(subject, &self.plan).map(Effect::Log));
     }
-}
-
-impl Service {
-    fn restart_at(self) -> Option<Instant> {
-        match self {
-            Service::Failed { restart_at } | Service::Down { restart_at } => restart_at,
-            Service::New | Service::Up => None,
-        }
-    }
-
-    /// Ends a delay that is over. Returns whether there was one.
-    fn take_restart(&mut self, now: Instant) -> bool {
-        match self {
-            Service::Failed { restart_at } | Service::Down { restart_at } => {
-                restart_at.take_if(|until| *until <= now).is_some()
-            }
-            Service::New | Service::Up => false,
-        }
-    }
-}
-
-/// Go remco restarts a resource after 0 to 29 seconds.
-const RESTART_SECONDS: usize = 30;
-
-fn restarting(delay: Duration) -> Effect {
-    let line = Line::new(Level::Error, "resource execution failed, restarting after delay");
-    Effect::Log(line.with("restartDelay", delay.as_secs().to_string()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The state machine by cases: events in, effects out.
 //! No clock but the one in the test.
 
+use std::time::Duration;
+
 use super::*;
+use crate::state::debts::Debts;
 
 mod commit;
 mod debts;
