@@ -3,15 +3,15 @@
 //! resources is in `succession`. Only `host` makes system calls.
 
 mod adoption;
+mod baseline;
 mod current;
 mod ending;
 mod gate;
-mod kept;
-mod past;
 pub mod purpose;
 mod readiness;
 mod record;
 mod reload;
+mod state_files;
 mod status_file;
 mod succession;
 mod telemetry;
@@ -43,8 +43,8 @@ pub use gate::{Lock, Start, WhenHeld};
 pub use status_file::lock_of;
 
 use gate::{Gate, Passage};
-use purpose::{Purpose, Seen};
-use readiness::{Resources, standing};
+use purpose::{Findings, Purpose};
+use readiness::{Resources, readiness_of};
 use reload::Reload;
 use status_file::StatusFile;
 use succession::Succession;
@@ -56,7 +56,7 @@ pub struct Daemon {
     mode: Mode,
     purpose: Purpose,
     /// What a run that only looks has seen.
-    seen: Vec<Seen>,
+    findings: Vec<Findings>,
     signals: Rc<Signals>,
     logger: Rc<Logger>,
     machine: Rc<Machine>,
@@ -115,7 +115,7 @@ enum Source {
         unit: usize,
     },
     /// The further output of a process that got its closing message.
-    Farewell(Pid),
+    Terminating(Pid),
 }
 
 impl Daemon {
@@ -131,7 +131,7 @@ impl Daemon {
         Daemon {
             mode,
             purpose,
-            seen: Vec::new(),
+            findings: Vec::new(),
             signals,
             logger,
             machine,
@@ -193,8 +193,8 @@ impl Daemon {
     }
 
     /// What a run that only looks has seen, in the order of the configuration. Empty before the run has ended.
-    pub fn take_seen(&mut self) -> Vec<Seen> {
-        std::mem::take(&mut self.seen)
+    pub fn take_findings(&mut self) -> Vec<Findings> {
+        std::mem::take(&mut self.findings)
     }
 
     /// Releases the units whose predecessors have no process left.
@@ -240,7 +240,7 @@ impl Daemon {
                     // While the program ends there are no units.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                     Source::Lookups { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::look_up),
-                    Source::Farewell(pid) => self.drain(pid),
+                    Source::Terminating(pid) => self.drain(pid),
                 }
                 // The other sources have their turn after the next look at signals and limits.
                 if Instant::now() >= until {
@@ -249,7 +249,7 @@ impl Daemon {
             }
             self.enforce_limits();
             self.turn_due(began, until);
-            if let Some(warning) = self.notify.turn(Instant::now(), || standing(&self.units)) {
+            if let Some(warning) = self.notify.turn(Instant::now(), || readiness_of(&self.units)) {
                 self.logger.log(&Line::new(Level::Warn, warning));
             }
             if self.ending.is_none() && self.time_limit.is_some_and(|(until, _)| until <= Instant::now()) {
@@ -374,7 +374,7 @@ impl Daemon {
                 Ok(dir) => {
                     if self.has_all_resources {
                         let resources = self.units.iter().map(|unit| unit.config.name.as_str());
-                        kept::remove_orphans(&dir, resources, |line| self.logger.log(&line));
+                        state_files::remove_orphans(&dir, resources, |line| self.logger.log(&line));
                     }
                     self.state_dir = Some(Rc::new(dir));
                 }
@@ -491,7 +491,7 @@ impl Daemon {
         all.extend(self.pool.interests().into_iter().map(|(source, interest)| (interest, Source::Backend(source))));
         for Terminating { termination, .. } in &self.terminating {
             let interest = termination.output().map(Interest::read);
-            all.extend(interest.map(|interest| (interest, Source::Farewell(termination.pid()))));
+            all.extend(interest.map(|interest| (interest, Source::Terminating(termination.pid()))));
         }
         for (u, unit) in self.units.iter().enumerate() {
             let output = unit.job.as_ref().and_then(|(_, command)| command.fd());

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use remco::backend;
 use remco::cli::{Look, Options};
 use remco::config::{self, Config, LogLevel, Source};
-use remco::daemon::purpose::{Commands, Outcome, Purpose, Seen};
+use remco::daemon::purpose::{Commands, Findings, Outcome, Purpose};
 use remco::daemon::{Daemon, Ending, limits_of};
 use remco::explain;
-use remco::host::logger::{Logger, say};
+use remco::host::logger::{Logger, print_stderr};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::signals::Signals;
@@ -30,7 +30,7 @@ const DIFFERS: u8 = 3;
 /// The result of a run of all resources.
 struct Run {
     resources: Vec<Names>,
-    seen: Vec<Seen>,
+    findings: Vec<Findings>,
 }
 
 /// The names of one resource in the output.
@@ -79,7 +79,7 @@ fn check(options: &Options, machine: &Rc<Machine>) -> ExitCode {
     }
     if let Some(mut config) = config {
         if let Err(report) = config.restrict(&options.only) {
-            say(&format!("{report}\n"));
+            print_stderr(&format!("{report}\n"));
             return ExitCode::from(USAGE);
         }
         let (scripts, broken) = scripts(&config);
@@ -152,7 +152,7 @@ fn render(
     machine: &Rc<Machine>,
 ) -> Result<Run, ExitCode> {
     let refuse = |text: &str| {
-        say(&format!("remco: {text}\n"));
+        print_stderr(&format!("remco: {text}\n"));
         ExitCode::from(UNUSABLE)
     };
     let loaded = || load(options, machine).map_err(|refused| refuse_config(options, refused));
@@ -205,7 +205,7 @@ fn keep_template(config: &mut Config, template: &Path, machine: &Machine) -> Res
 
 fn refuse_config(options: &Options, refused: Refused) -> ExitCode {
     let Refused { headline, report, code } = refused;
-    say(&format!("{report}\nremco: {headline} `{}`\n", options.config.display()));
+    print_stderr(&format!("{report}\nremco: {headline} `{}`\n", options.config.display()));
     ExitCode::from(code)
 }
 
@@ -246,7 +246,7 @@ fn run_once(
     daemon.adopt(config, scripts);
     loop {
         match daemon.run() {
-            Ending::Done { .. } => return Ok(Run { resources, seen: daemon.take_seen() }),
+            Ending::Done { .. } => return Ok(Run { resources, findings: daemon.take_findings() }),
             // The rest may differ. No lock is requested in these modes.
             Ending::Stopped | Ending::CutShort { .. } | Ending::Locked | Ending::Unusable => {
                 return Err(ExitCode::from(UNUSABLE));
@@ -261,12 +261,12 @@ impl Run {
     /// The changes of all files, and a line for each resource.
     fn changes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for outcome in self.seen.iter().flat_map(|seen| &seen.templates) {
+        for outcome in self.findings.iter().flat_map(|seen| &seen.templates) {
             if let Outcome::Differs(text) = outcome {
                 out.extend_from_slice(text);
             }
         }
-        for seen in &self.seen {
+        for seen in &self.findings {
             let count = |which: fn(&Outcome) -> bool| seen.templates.iter().filter(|o| which(o)).count();
             let changed = count(|outcome| matches!(outcome, Outcome::Differs(_)));
             let in_sync = count(|outcome| matches!(outcome, Outcome::InSync));
@@ -281,7 +281,7 @@ impl Run {
         let differs = |outcome: &Outcome| matches!(outcome, Outcome::Differs(_));
         if self.has_failed() {
             UNUSABLE
-        } else if self.seen.iter().flat_map(|seen| &seen.templates).any(differs) {
+        } else if self.findings.iter().flat_map(|seen| &seen.templates).any(differs) {
             DIFFERS
         } else {
             0
@@ -290,7 +290,7 @@ impl Run {
 
     /// The results of all templates, one after the other.
     fn results(&self) -> Vec<u8> {
-        let outcomes = self.seen.iter().flat_map(|seen| &seen.templates);
+        let outcomes = self.findings.iter().flat_map(|seen| &seen.templates);
         let results = outcomes.filter_map(|outcome| match outcome {
             Outcome::Rendered(text) => Some(&text[..]),
             Outcome::None | Outcome::InSync | Outcome::Differs(_) | Outcome::Explained(_) | Outcome::Failed { .. } => {
@@ -303,7 +303,7 @@ impl Run {
     /// The keys of each resource below a line with its name: key, value and backend, with tabs between them.
     fn keys(&self) -> Vec<u8> {
         let mut out = String::new();
-        for seen in &self.seen {
+        for seen in &self.findings {
             let names = &self.resources[seen.resource];
             let failed = if has_succeeded(seen) { "" } else { ": failed" };
             out.push_str(&format!("# {}{failed}\n", printable(&names.resource)));
@@ -323,7 +323,7 @@ impl Run {
     /// and `value`.
     fn keys_as_json(&self) -> Vec<u8> {
         let resources: Vec<serde_json::Value> = self
-            .seen
+            .findings
             .iter()
             .map(|seen| {
                 let names = &self.resources[seen.resource];
@@ -336,7 +336,8 @@ impl Run {
 
     /// The reads of the templates.
     fn explanation(&self, as_json: bool) -> String {
-        let resources: Vec<_> = self.seen.iter().map(|seen| self.resources[seen.resource].explained(seen)).collect();
+        let resources: Vec<_> =
+            self.findings.iter().map(|seen| self.resources[seen.resource].explained(seen)).collect();
         match as_json {
             true => format!("{:#}\n", explain::as_json(&resources)),
             false => explain::text(&resources),
@@ -348,11 +349,11 @@ impl Run {
     }
 
     fn has_failed(&self) -> bool {
-        !self.seen.iter().all(has_succeeded)
+        !self.findings.iter().all(has_succeeded)
     }
 }
 
-fn has_succeeded(seen: &Seen) -> bool {
+fn has_succeeded(seen: &Findings) -> bool {
     seen.verdict == Some(Verdict::Succeeded)
 }
 
@@ -373,7 +374,7 @@ impl Names {
         Names { resource: resource.name.clone(), templates: templates.collect(), backends: resource.backends.clone() }
     }
 
-    fn explained<'a>(&'a self, seen: &'a Seen) -> explain::Resource<'a> {
+    fn explained<'a>(&'a self, seen: &'a Findings) -> explain::Resource<'a> {
         let template = |((src, dst), outcome): (&'a (PathBuf, PathBuf), &'a Outcome)| {
             let (reads, error) = match outcome {
                 Outcome::Explained(reads) => (Some(reads), None),
@@ -400,7 +401,7 @@ impl Names {
         }
     }
 
-    fn keys<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Key<'a>> {
+    fn keys<'a>(&'a self, seen: &'a Findings) -> impl Iterator<Item = Key<'a>> {
         seen.store.all().filter_map(|(key, value)| {
             let mut layers: Vec<usize> = seen.store.layers_of(key).collect();
             let backend = &self.backends[layers.pop()?];

@@ -16,7 +16,7 @@ use remco::daemon::purpose::{Changes, Commands, Purpose};
 use remco::daemon::{Daemon, Ending, Lock, Start, WhenHeld, lock_of};
 use remco::error::cause;
 use remco::host::lock_file;
-use remco::host::logger::{Logger, say};
+use remco::host::logger::{Logger, print_stderr};
 use remco::host::machine::Machine;
 use remco::host::notify::Notify;
 use remco::host::pid_file::{PidFile, Taken};
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Help) => print(cli::help().as_bytes(), 0),
         Ok(Invocation::Version) => print(cli::version(&format!("{}-{}", consts::ARCH, consts::OS)).as_bytes(), 0),
         Err(error) => {
-            say(&format!("remco: {error}\n"));
+            print_stderr(&format!("remco: {error}\n"));
             ExitCode::from(USAGE)
         }
     }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 /// The exit code: the signal handlers cannot be installed. The error was reported.
 fn prepare() -> Result<(Rc<Signals>, Rc<Machine>), ExitCode> {
     let signals = Signals::install().map_err(|e| {
-        say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
+        print_stderr(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
         ExitCode::from(UNUSABLE)
     })?;
     process::adopt_orphans();
@@ -87,7 +87,7 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
         Ok(loaded) => loaded,
         Err(Refused { headline, report, code }) => {
             let path = options.config.display();
-            say(&format!("{report}\nremco: {headline} `{path}`, nothing was started\n"));
+            print_stderr(&format!("{report}\nremco: {headline} `{path}`, nothing was started\n"));
             return ExitCode::from(code);
         }
     };
@@ -98,7 +98,7 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
         Ok(pid_file) => pid_file,
         Err(taken) => {
             let path = options.config.display();
-            logger.say(&format!("remco: {taken}; config `{path}` was not started\n"));
+            logger.print(&format!("remco: {taken}; config `{path}` was not started\n"));
             return ExitCode::from(UNUSABLE);
         }
     };
@@ -122,7 +122,7 @@ fn run(options: &Options, purpose: Purpose) -> ExitCode {
     daemon.set_status_file(config.status_file.as_deref());
     if let Err(why) = daemon.set_telemetry(&config.telemetry) {
         let path = options.config.display();
-        logger.say(&format!("remco: {why}; config `{path}` was not started\n"));
+        logger.print(&format!("remco: {why}; config `{path}` was not started\n"));
         return ExitCode::from(UNUSABLE);
     }
     if options.render_all {
@@ -300,7 +300,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(e) => {
-            say(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
+            print_stderr(&format!("remco: failed to install signal handlers: {}\n", cause(&e)));
             return ExitCode::from(USAGE);
         }
     };
@@ -308,18 +308,21 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
     let file = match config::load(path, Strictness::Lenient, Mode::Watch, &machine) {
         Ok((mut config, _)) if config.status_file.is_some() => {
             if let Err(report) = config.restrict(only) {
-                say(&format!("{report}\nremco: {INVALID} `{}`\n", path.display()));
+                print_stderr(&format!("{report}\nremco: {INVALID} `{}`\n", path.display()));
                 return ExitCode::from(USAGE);
             }
             config.status_file.unwrap_or_default()
         }
         Ok(_) => {
             let advice = "add a line such as `status_file = \"/run/remco/status.json\"`";
-            say(&format!("remco: config `{}` has no `status_file`: {advice}, and reload remco\n", path.display()));
+            print_stderr(&format!(
+                "remco: config `{}` has no `status_file`: {advice}, and reload remco\n",
+                path.display()
+            ));
             return ExitCode::from(USAGE);
         }
         Err(findings) => {
-            say(&format!("{findings}\nremco: {INVALID} `{}`\n", path.display()));
+            print_stderr(&format!("{findings}\nremco: {INVALID} `{}`\n", path.display()));
             return ExitCode::from(USAGE);
         }
     };
@@ -341,7 +344,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
             let has = |name: &&String| status.resources.iter().any(|resource| resource.name == **name);
             let missing = only.iter().find(|name| !has(name));
             if let Some(name) = missing {
-                say(&format!("remco: the running remco has no resource `{name}` yet: reload it\n"));
+                print_stderr(&format!("remco: the running remco has no resource `{name}` yet: reload it\n"));
             }
             print(text.as_bytes(), u8::from(missing.is_some() || !status.is_healthy()))
         }
@@ -350,7 +353,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
 }
 
 fn not_running(why: &str) -> ExitCode {
-    say(&format!("remco: {why}\n"));
+    print_stderr(&format!("remco: {why}\n"));
     ExitCode::from(NOT_RUNNING)
 }
 
@@ -361,7 +364,7 @@ fn print(output: &[u8], code: u8) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(output).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            say(&format!("remco: failed to write to standard output: {}\n", cause(&e)));
+            print_stderr(&format!("remco: failed to write to standard output: {}\n", cause(&e)));
             ExitCode::from(UNUSABLE)
         }
         Ok(()) | Err(_) => ExitCode::from(code),

@@ -161,9 +161,9 @@ impl Document {
                 let line = Line::new(Level::Info, "all files are watched again");
                 out.push(Report::Log(line.with("backend", NAME)));
             }
-            Ok(Armed::Refused { news }) => {
+            Ok(Armed::Refused { reason }) => {
                 self.unwatched = Some(now + UNWATCHED);
-                out.extend(news.map(|why| {
+                out.extend(reason.map(|why| {
                     let seconds = UNWATCHED.as_secs();
                     let text = format!("failed to watch files, those that are not watched are read every {seconds} s");
                     Report::Log(Line::new(Level::Warn, text).with("backend", NAME).with("error", why))

@@ -18,7 +18,7 @@ use crate::template::scripts::Scripts;
 impl Daemon {
     /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
     /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
-    /// and inherits the reloads that they owe. `scripts` are the filters of filter_dir.
+    /// and inherits their pending reloads. `scripts` are the filters of filter_dir.
     pub fn adopt(&mut self, config: Config, scripts: Scripts) {
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             self.units.iter_mut().for_each(Unit::forget_templates);
@@ -70,7 +70,7 @@ impl Daemon {
             let before = gone.iter().filter(|old| replaced.contains(&old.number));
             for old in before {
                 unit.state.inherit(&old.state);
-                unit.inherit_past(old);
+                unit.inherit_baseline(old);
             }
         }
         let pool = &mut self.pool;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::kept::Kept;
 use super::readiness::Resources;
+use super::state_files::StateFiles;
 use super::unit::Unit;
 use super::{Daemon, Reload};
 use crate::config::Mode;
@@ -84,7 +84,7 @@ impl Daemon {
 
     /// Ends a run that cannot start. Whatever the log level is, the reason is told.
     pub(super) fn refuse(&mut self, error: &str) {
-        self.logger.say(&format!("remco: {error}; nothing was started\n"));
+        self.logger.print(&format!("remco: {error}; nothing was started\n"));
         self.end(Ending::Unusable);
     }
 
@@ -127,15 +127,15 @@ impl Daemon {
             telemetry.finish(&Resources { units: &self.units, pool: &self.pool }, Instant::now());
         }
         if !self.purpose.writes() {
-            self.seen = self.units.iter_mut().map(Unit::seen).collect();
+            self.findings = self.units.iter_mut().map(Unit::findings).collect();
         }
         let pool = &mut self.pool;
-        let kept: Vec<(String, Kept)> = self.units.iter_mut().filter_map(Unit::take_kept).collect();
+        let files: Vec<(String, StateFiles)> = self.units.iter_mut().filter_map(Unit::take_state_files).collect();
         self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
         // Children end meanwhile.
-        for (resource, mut kept) in kept {
-            kept.finish(Instant::now(), |line| self.logger.log(&line.with("resource", resource.clone())));
+        for (resource, mut files) in files {
+            files.finish(Instant::now(), |line| self.logger.log(&line.with("resource", resource.clone())));
         }
         self.ending = Some(ending);
     }

@@ -73,14 +73,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl Gate {
     /// Goes on as far as possible without waiting. A new wait is a log line.
-    pub(super) fn turn(&mut self, now: Instant, say: impl Fn(&Line)) -> Passage {
+    pub(super) fn turn(&mut self, now: Instant, log: impl Fn(&Line)) -> Passage {
         loop {
             match self {
                 Gate::New(start) => {
                     let Start { delay, lock } = std::mem::take(start);
                     if !delay.is_zero() {
                         let line = format!("starting after a random delay of {}", log::duration(delay));
-                        say(&Line::new(Level::Info, line));
+                        log(&Line::new(Level::Info, line));
                     }
                     *self = Gate::Delayed { until: now + delay, lock };
                 }
@@ -99,7 +99,7 @@ impl Gate {
                         if !std::mem::replace(is_logged, true) {
                             let path = lock.path.display();
                             let line = format!("waiting for the lock `{path}`, which another process holds");
-                            say(&Line::new(Level::Info, line));
+                            log(&Line::new(Level::Info, line));
                         }
                         *at = now + PAUSE;
                     }

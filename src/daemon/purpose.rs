@@ -77,7 +77,7 @@ impl Purpose {
 
 /// What was seen of one resource.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Findings {
     /// Its place in the configuration.
     pub resource: usize,
     /// How the run ended; `None`: a signal ended it first.

@@ -6,7 +6,7 @@ use super::unit::Unit;
 use crate::backend::Pool;
 use crate::count::count;
 use crate::cut::without_controls;
-use crate::host::notify::Standing;
+use crate::host::notify::Readiness;
 use crate::metrics::Gauge;
 use crate::resource::Resource;
 use crate::status::State;
@@ -43,7 +43,7 @@ impl Subject for Resources<'_> {
 }
 
 /// Whether every resource has had its first complete update, and the state of all resources in one line.
-pub(super) fn standing(units: &[Unit]) -> Standing {
+pub(super) fn readiness_of(units: &[Unit]) -> Readiness {
     let names = |which: fn(&Resource) -> bool| -> Vec<&str> {
         units.iter().filter(|unit| which(&unit.state)).map(|unit| &*unit.config.name).collect()
     };
@@ -60,7 +60,7 @@ pub(super) fn standing(units: &[Unit]) -> Standing {
     if !failing.is_empty() {
         status.push_str(&format!("; failing: {}", some_of(&failing)));
     }
-    Standing { is_ready: waiting.is_empty(), status }
+    Readiness { is_ready: waiting.is_empty(), status }
 }
 
 /// The first few names, and the number of the others.

@@ -76,7 +76,7 @@ impl Record {
         }
     }
 
-    /// An event that the resource is told of.
+    /// An event that the resource gets.
     pub(super) fn event(&mut self, event: &Event, at: At) {
         self.is_changed |= !matches!(event, Event::Due | Event::Refresh);
         match event {
@@ -175,7 +175,7 @@ impl Record {
         }
         match (job, result.is_ok()) {
             (Some(Job::Check(t)), false) => self.not_synced(t, result.err().unwrap_or_default(), at),
-            // A reload that was owed belongs to a file that was counted before.
+            // A pending reload belongs to a file that was counted before.
             (Some(Job::Reload(t)), true) if std::mem::take(&mut self.installed).contains(&t) => {
                 self.count(&list::SYNCED, at);
             }
@@ -486,13 +486,13 @@ mod tests {
         assert_eq!(record.status(|_| None).commands, []);
         record.effects(&[Effect::Run(Job::Check(0))], at());
         record.event(&Event::Ended(Err(fault())), at());
-        let told = record.status(|_| None).commands.remove(0);
-        assert_eq!((told.exit, told.milliseconds, told.ended), (None, 0, 1000));
+        let status = record.status(|_| None).commands.remove(0);
+        assert_eq!((status.exit, status.milliseconds, status.ended), (None, 0, 1000));
         record.effects(&[Effect::Run(Job::Check(0))], at());
         record.command_ended(Job::Check(0), (Duration::from_millis(12), 137), at());
         record.event(&Event::Ended(Err(fault())), at());
-        let told = record.status(|_| None).commands.remove(0);
-        assert_eq!((told.exit, told.milliseconds), (Some(137), 12));
+        let status = record.status(|_| None).commands.remove(0);
+        assert_eq!((status.exit, status.milliseconds), (Some(137), 12));
 
         record.is(State::Starting, at());
         assert_eq!(record.status(|_| None).since, 900, "it is as it was");

@@ -1,7 +1,7 @@
 //! When SIGHUP is answered: how many reads of the configuration a flood of SIGHUP can cause. Does not read the
 //! configuration, and reads no clock.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits for as
 /// long as the last one took, so that a flood of SIGHUP leaves half of the time to everything else.
@@ -37,6 +37,8 @@ impl Reload {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

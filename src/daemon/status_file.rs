@@ -23,7 +23,7 @@ pub(super) struct StatusFile {
     /// A failure that was logged.
     failure: Option<String>,
     /// Until when a lock that is held is tried again without a word.
-    patience: Option<Instant>,
+    lock_timeout: Option<Instant>,
 }
 
 /// Between two writes.
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 
 /// `--status` holds the lock for a moment, to see whether it can. One that is held for so long is another remco's.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
 
 impl StatusFile {
@@ -41,7 +41,7 @@ impl StatusFile {
     pub(super) fn new(path: PathBuf, now: Instant) -> StatusFile {
         let destination = Destination::passing(path);
         destination.sweep();
-        StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None, patience: None }
+        StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None, lock_timeout: None }
     }
 
     /// Whether it is the file at this path.
@@ -71,7 +71,7 @@ impl StatusFile {
     /// Writes the file. Returns what is to be said about that.
     fn attempt(&mut self, now: Instant, status: impl FnOnce() -> Status) -> Option<Line> {
         let locked = match self.lock() {
-            Ok(false) if *self.patience.get_or_insert(now + PATIENCE) > now => {
+            Ok(false) if *self.lock_timeout.get_or_insert(now + LOCK_TIMEOUT) > now => {
                 self.due = Some(now + SHORT_PAUSE);
                 return None;
             }
@@ -133,7 +133,7 @@ mod tests {
         for _ in 0..5 {
             assert!(file.attempt(now, status).is_none() && !path.exists());
             now = file.due().expect("it is tried again");
-            assert!(now < start + PATIENCE);
+            assert!(now < start + LOCK_TIMEOUT);
         }
         drop(reader);
         assert!(file.attempt(now, status).is_none() && path.exists());
@@ -145,14 +145,14 @@ mod tests {
         let path = folder.path("status.json");
         let mut file = StatusFile::new(path.clone(), start);
         let other = LockFile::take(&lock_of(&path), LOCK_MODE).unwrap().expect("it is free");
-        let mut told = 0;
+        let mut logged = 0;
         while let Some(now) = file.due().filter(|at| *at < start + 4 * LONG_PAUSE) {
-            told += usize::from(file.attempt(now, status).is_some());
+            logged += usize::from(file.attempt(now, status).is_some());
         }
-        assert_eq!((told, path.exists()), (1, false));
+        assert_eq!((logged, path.exists()), (1, false));
         drop(other);
         let now = file.due().expect("it is tried again");
-        let said = file.attempt(now, status).expect("it works again");
-        assert!(said.message.contains("written again") && path.exists());
+        let line = file.attempt(now, status).expect("it works again");
+        assert!(line.message.contains("written again") && path.exists());
     }
 }

@@ -50,7 +50,7 @@ pub(super) trait Subject {
 /// The listener, or when it is tried again.
 struct Prometheus {
     state: Listening,
-    trouble: Trouble,
+    failure: SinkFailure,
 }
 
 enum Listening {
@@ -60,7 +60,7 @@ enum Listening {
 
 struct Statsd {
     to: Datagrams,
-    trouble: Trouble,
+    failure: SinkFailure,
 }
 
 struct Statsite {
@@ -68,7 +68,7 @@ struct Statsite {
     dialer: Rc<Dialer>,
     state: Stream,
     pause: Duration,
-    trouble: Trouble,
+    failure: SinkFailure,
 }
 
 enum Stream {
@@ -85,12 +85,12 @@ struct Textfile {
     due: Option<Instant>,
     /// When the next text may be written.
     not_before: Instant,
-    trouble: Trouble,
+    failure: SinkFailure,
 }
 
 /// A failure of a receiver: logged when it begins, when it changes and when it ends.
 #[derive(Default)]
-struct Trouble(Option<String>);
+struct SinkFailure(Option<String>);
 
 /// Between two flushes.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const MOST_WAITING: usize = 64 * 1024;
 
 /// How long statsite may take nothing of what it is sent, and how long a connection may take to come about.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STATSITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What statsite says is dropped, this much in one turn.
 const PIECE: usize = 16 * 1024;
@@ -154,7 +154,7 @@ impl Telemetry {
             // A run that ends is not scraped, and its address belongs to the daemon of the same configuration.
             if place(config).is_some() && self.mode == Mode::Watch {
                 let state = Listening::Failed { again: now, pause: PAUSE };
-                self.prometheus = Some(Prometheus { state, trouble: Trouble::default() });
+                self.prometheus = Some(Prometheus { state, failure: SinkFailure::default() });
             }
         }
         if old.statsd != config.statsd {
@@ -169,21 +169,21 @@ impl Telemetry {
         self.connect(now);
         // The caller tells of this failure.
         self.listen(now).inspect_err(|why| {
-            self.prometheus.iter_mut().for_each(|prometheus| prometheus.trouble.0 = Some(why.clone()));
+            self.prometheus.iter_mut().for_each(|prometheus| prometheus.failure.0 = Some(why.clone()));
         })
     }
 
     /// Makes the senders that are configured and not there.
     fn connect(&mut self, now: Instant) {
         if let (None, Some((host, port))) = (&self.statsd, &self.config.statsd) {
-            self.statsd = Some(Statsd { to: Datagrams::new(host, *port), trouble: Trouble::default() });
+            self.statsd = Some(Statsd { to: Datagrams::new(host, *port), failure: SinkFailure::default() });
         }
         if let (None, Some((host, port))) = (&self.statsite, &self.config.statsite) {
-            let limits = Limits { dial: PATIENCE, secure: PATIENCE };
+            let limits = Limits { dial: STATSITE_TIMEOUT, secure: STATSITE_TIMEOUT };
             let dialer = Rc::new(Dialer::new(self.machine.resolver().clone(), limits, config::Tls::default()));
             let endpoint = Endpoint::Tcp { host: host.clone(), port: *port, tls: false };
-            let (state, trouble) = (Stream::Idle, Trouble::default());
-            self.statsite = Some(Statsite { endpoint, dialer, state, pause: PAUSE, trouble });
+            let (state, failure) = (Stream::Idle, SinkFailure::default());
+            self.statsite = Some(Statsite { endpoint, dialer, state, pause: PAUSE, failure });
         }
         if let (None, Some(path), true) = (&self.textfile, &self.config.textfile, self.has_begun) {
             self.textfile = Some(Textfile::new(path.clone(), now));
@@ -249,17 +249,17 @@ impl Telemetry {
     /// Answers scrapes, and sends what is due.
     pub(super) fn turn(&mut self, subject: &dyn Subject, now: Instant) {
         if let Err(why) = self.listen(now) {
-            let trouble = self.prometheus.as_mut().map(|prometheus| &mut prometheus.trouble);
-            trouble.into_iter().for_each(|trouble| trouble.tell("prometheus", Err(why.clone()), &self.logger));
+            let failure = self.prometheus.as_mut().map(|prometheus| &mut prometheus.failure);
+            failure.into_iter().for_each(|failure| failure.report("prometheus", Err(why.clone()), &self.logger));
         }
         self.answer(subject, now);
         if self.flush.is_some_and(|at| at <= now) {
             self.send(subject, now);
         }
-        if let Some(Statsd { to, trouble }) = &mut self.statsd {
+        if let Some(Statsd { to, failure }) = &mut self.statsd {
             let turned = to.turn(now);
             if turned.is_err() {
-                trouble.tell("statsd", turned, &self.logger);
+                failure.report("statsd", turned, &self.logger);
             }
         }
         if let Some(statsite) = &mut self.statsite {
@@ -288,21 +288,21 @@ impl Telemetry {
         let text = inmem.dump(self.machine.now().0, |unix| self.machine.zone(unix));
         match text.is_empty() {
             true => self.logger.log(&Line::new(Level::Info, "no interval of metrics is over yet")),
-            false => self.logger.say(&text),
+            false => self.logger.print(&text),
         }
         true
     }
 
     /// Tries to listen, if that is due.
     fn listen(&mut self, now: Instant) -> Result<(), String> {
-        let Some(Prometheus { state, trouble }) = &mut self.prometheus else { return Ok(()) };
+        let Some(Prometheus { state, failure }) = &mut self.prometheus else { return Ok(()) };
         let Listening::Failed { again, pause } = state else { return Ok(()) };
         let Some((place, _)) = self.config.prometheus.as_ref().filter(|_| *again <= now) else { return Ok(()) };
         match Listener::open(place) {
             Ok(listener) => {
                 *state = Listening::Open(listener);
                 // The line tells of the end of a failure, too.
-                trouble.0 = None;
+                failure.0 = None;
                 let line = Line::new(Level::Info, "serving metrics").with("addr", place.to_string());
                 self.logger.log(&line);
                 Ok(())
@@ -350,11 +350,11 @@ impl Telemetry {
             }
             lines::take(&mut registry, &gauges)
         };
-        if let Some(Statsd { to, trouble }) = &mut self.statsd {
+        if let Some(Statsd { to, failure }) = &mut self.statsd {
             let sent = to.send(lines::datagrams(&text).map(str::as_bytes), self.machine.resolver(), now);
             // While a name is looked up, nothing is known yet.
             if sent.is_err() || to.due().is_none() {
-                trouble.tell("statsd", sent, &self.logger);
+                failure.report("statsd", sent, &self.logger);
             }
         }
         if let Some(statsite) = &mut self.statsite {
@@ -371,7 +371,7 @@ impl Telemetry {
         if written.is_err() {
             textfile.due = Some(textfile.not_before);
         }
-        textfile.trouble.tell("textfile", written, &self.logger);
+        textfile.failure.report("textfile", written, &self.logger);
     }
 }
 
@@ -381,7 +381,7 @@ impl Statsite {
         match &mut self.state {
             Stream::Failed { again } if *again > now => return,
             Stream::Idle | Stream::Failed { .. } => {
-                match Connection::begin(Rc::clone(&self.dialer), self.endpoint.clone(), PATIENCE, now) {
+                match Connection::begin(Rc::clone(&self.dialer), self.endpoint.clone(), STATSITE_TIMEOUT, now) {
                     Ok(connection) => self.state = Stream::Open(Box::new(connection)),
                     Err(why) => return self.failed(why.to_string(), now, logger),
                 }
@@ -391,7 +391,7 @@ impl Statsite {
         let Stream::Open(connection) = &mut self.state else { return };
         if connection.unsent() + lines.len() > MOST_WAITING {
             let why = format!("it does not take what it is sent, and more than {MOST_WAITING} bytes wait");
-            return self.trouble.tell("statsite", Err(why), logger);
+            return self.failure.report("statsite", Err(why), logger);
         }
         if let Err(why) = connection.send(lines, now) {
             self.failed(why.to_string(), now, logger);
@@ -404,7 +404,7 @@ impl Statsite {
         match connection.turn(now, PIECE, &mut Vec::new()) {
             Ok(Progress::Connected) => {
                 self.pause = PAUSE;
-                self.trouble.tell("statsite", Ok(()), logger);
+                self.failure.report("statsite", Ok(()), logger);
             }
             Ok(Progress::Waiting | Progress::More) => {}
             Ok(Progress::Ended) => self.failed("connection closed by the server".to_owned(), now, logger),
@@ -415,7 +415,7 @@ impl Statsite {
     fn failed(&mut self, why: String, now: Instant, logger: &Logger) {
         self.state = Stream::Failed { again: now + self.pause };
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        self.trouble.tell("statsite", Err(why), logger);
+        self.failure.report("statsite", Err(why), logger);
     }
 }
 
@@ -424,13 +424,13 @@ impl Textfile {
     fn new(path: PathBuf, now: Instant) -> Textfile {
         let destination = Destination::passing(path);
         destination.sweep();
-        Textfile { destination, due: Some(now), not_before: now, trouble: Trouble::default() }
+        Textfile { destination, due: Some(now), not_before: now, failure: SinkFailure::default() }
     }
 }
 
-impl Trouble {
+impl SinkFailure {
     /// Logs a failure that is new or has changed, and the end of one.
-    fn tell(&mut self, sink: &'static str, outcome: Result<(), String>, logger: &Logger) {
+    fn report(&mut self, sink: &'static str, outcome: Result<(), String>, logger: &Logger) {
         let line = match outcome {
             Ok(()) => match self.0.take() {
                 Some(_) => Line::new(Level::Info, "metrics are sent again"),

@@ -1,24 +1,24 @@
 //! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
 //! updates; the loop says when a unit has its turn. Its processes are in `jobs`, the reports of its backends in
-//! `reports`, what outlives the process in `keeping`, and what is told of it in `telling`.
+//! `reports`, what outlives the process in `persistence`, and what is told of it in `recording`.
 
 mod jobs;
-mod keeping;
 mod output;
+mod persistence;
 mod plan;
+mod recording;
 mod rendering;
 mod reports;
-mod telling;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::baseline::{self, Baseline};
 use super::current::Current;
-use super::kept::Kept;
-use super::past::{self, Past};
-use super::purpose::{Outcome, Purpose, Seen};
+use super::purpose::{Findings, Outcome, Purpose};
 use super::record::Record;
+use super::state_files::StateFiles;
 use super::succession::Number;
 use crate::backend::keys::Missing;
 use crate::backend::{self, Id, Pool};
@@ -37,8 +37,8 @@ use crate::state::origin;
 use crate::store::Store;
 use crate::template::{Limits, World};
 use jobs::name_of;
-use keeping::Rendered;
 use output::Output;
+use persistence::Rendered;
 use rendering::{Keys, Round};
 
 /// One resource, with all that its decisions need.
@@ -60,7 +60,7 @@ pub(super) struct Unit {
     /// The keys that the guard has accepted, for the update that follows.
     judged: Option<Keys>,
     /// The last accepted update, if the guard compares with it.
-    past: Option<Past>,
+    baseline: Option<Baseline>,
     /// The names that the present update looks up.
     lookups: Lookups,
     outputs: Vec<Output>,
@@ -82,7 +82,7 @@ pub(super) struct Unit {
     /// Every update renders every template.
     pub(super) renders_all: bool,
     /// What outlives the process; `None`: nothing does.
-    kept: Option<Kept>,
+    state_files: Option<StateFiles>,
     /// The keys of the update that is under way, if they are to be kept.
     rendered: Option<Rendered>,
     /// When the keys of an earlier run are used for the stores that were not reached.
@@ -148,7 +148,7 @@ impl Unit {
             deferred: None,
             round: None,
             judged: None,
-            past: None,
+            baseline: None,
             lookups: Lookups::default(),
             job: None,
             child: None,
@@ -158,7 +158,7 @@ impl Unit {
             has_replaced: false,
             record: None,
             renders_all: false,
-            kept: None,
+            state_files: None,
             rendered: None,
             cache_at: None,
             is_cached: vec![false; config.backends.len()],
@@ -172,7 +172,7 @@ impl Unit {
     pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, state_dir: Option<&Rc<StateDir>>, now: Instant) {
         if self.backends.is_none() {
             if let Some(dir) = state_dir {
-                self.begin_kept(dir, mode, now);
+                self.open_state_files(dir, mode, now);
                 self.sweep();
             }
             self.find_old_files();
@@ -233,7 +233,7 @@ impl Unit {
 
     /// The earliest thing that is due.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
-        let keep = self.kept.as_ref().and_then(Kept::due).map(|at| (at, Due::Keep));
+        let keep = self.state_files.as_ref().and_then(StateFiles::due).map(|at| (at, Due::Keep));
         self.due_for_update().into_iter().chain(keep).min()
     }
 
@@ -308,8 +308,8 @@ impl Unit {
     }
 
     /// What a run that only looks has seen.
-    pub(super) fn seen(&mut self) -> Seen {
-        Seen {
+    pub(super) fn findings(&mut self) -> Findings {
+        Findings {
             resource: self.number,
             verdict: self.state.verdict(),
             templates: self.outputs.iter_mut().map(|output| std::mem::take(&mut output.outcome)).collect(),
@@ -344,7 +344,7 @@ impl Unit {
         let until = Instant::now() + LONGEST_TURN;
         while let Some(event) = events.pop_front() {
             let effects = self.decide(event);
-            self.keep_keys();
+            self.save_keys();
             for effect in effects {
                 // Between two files nothing is half done and nothing is lost: here the rest can be left to the next turn.
                 match effect {
@@ -355,7 +355,7 @@ impl Unit {
                 }
             }
         }
-        self.keep_debts(None);
+        self.save_reloads(None);
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {
@@ -377,14 +377,14 @@ impl Unit {
                 self.judged = None;
                 self.note_changes();
                 self.judged = Some(self.keys());
-                self.past = past::compares(self.config.guard.as_ref()).then(|| Past::of(&self.store));
-                self.keep_past();
+                self.baseline = baseline::compares(self.config.guard.as_ref()).then(|| Baseline::of(&self.store));
+                self.save_baseline();
                 None
             }
             Effect::Stage(t) if !self.purpose.writes() => Some(Event::Staged(self.preview(t))),
             Effect::Stage(t) => Some(Event::Staged(self.stage(t))),
             Effect::Journal(files) => {
-                self.keep_journal(&files);
+                self.save_journal(&files);
                 None
             }
             Effect::EndJournal => {
@@ -425,15 +425,15 @@ impl Unit {
     /// The figures of the present keys for the guard.
     fn judge(&self) -> Census {
         let guard = self.config.guard.as_ref();
-        guard.map(|guard| past::census(guard, self.past.as_ref(), &self.store)).unwrap_or_default()
+        guard.map(|guard| baseline::census(guard, self.baseline.as_ref(), &self.store)).unwrap_or_default()
     }
 
     /// Takes over the last update that a replaced unit has accepted, if its keys are from the same stores, and whether it
     /// has used up the override of the guard.
-    pub(super) fn inherit_past(&mut self, before: &Unit) {
+    pub(super) fn inherit_baseline(&mut self, before: &Unit) {
         let origin = |unit: &Unit| origin::of(&unit.config.backends);
-        if past::compares(self.config.guard.as_ref()) && origin(before) == origin(self) {
-            self.past.clone_from(&before.past);
+        if baseline::compares(self.config.guard.as_ref()) && origin(before) == origin(self) {
+            self.baseline.clone_from(&before.baseline);
         }
         self.state.inherit_override(&before.state);
     }

@@ -12,12 +12,12 @@ pub(super) struct Backlog {
     written: usize,
     /// Bytes of all lines that are left.
     bytes: usize,
-    lost: Option<Lost>,
+    dropped: Option<Dropped>,
 }
 
 /// The number of lines that found no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct Dropped {
     pub(super) lines: u64,
     /// Why lines could not be written then.
     pub(super) why: Errno,
@@ -31,12 +31,12 @@ const ROOM_AGAIN: usize = CAPACITY / 2;
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.lost.is_none()
+        self.lines.is_empty() && self.dropped.is_none()
     }
 
     /// Whether a line of this length would be lost. A line above the capacity is accepted if no other waits.
     pub(super) fn is_full_for(&self, length: usize) -> bool {
-        self.lost.is_some() || !self.lines.is_empty() && self.bytes + length > CAPACITY
+        self.dropped.is_some() || !self.lines.is_empty() && self.bytes + length > CAPACITY
     }
 
     /// Queues a line, or counts it as lost. `why` is the cause that makes lines wait.
@@ -50,8 +50,8 @@ impl Backlog {
     }
 
     /// Takes the count of lost lines, if it is time to report it. `at_end`: there is no later time.
-    pub(super) fn take_lost(&mut self, at_end: bool) -> Option<Lost> {
-        if self.bytes > ROOM_AGAIN && !at_end { None } else { self.lost.take() }
+    pub(super) fn take_dropped(&mut self, at_end: bool) -> Option<Dropped> {
+        if self.bytes > ROOM_AGAIN && !at_end { None } else { self.dropped.take() }
     }
 
     /// Writes lines until `write` takes no more. Returns whether anything was written, and why not everything was.
@@ -87,7 +87,7 @@ impl Backlog {
     }
 
     fn lose(&mut self, why: Errno) {
-        let lost = self.lost.get_or_insert(Lost { lines: 0, why });
+        let lost = self.dropped.get_or_insert(Dropped { lines: 0, why });
         lost.lines += 1;
     }
 }
@@ -129,10 +129,10 @@ mod tests {
         backlog.push(line(), Errno::NOSPC);
         let _ = flush(&mut backlog, 4096);
         backlog.push(b"short\n".to_vec(), Errno::AGAIN);
-        assert_eq!(backlog.take_lost(false), None, "more than half waits");
+        assert_eq!(backlog.take_dropped(false), None, "more than half waits");
         assert_eq!(flush(&mut backlog, CAPACITY / 2).2, Err(Errno::AGAIN));
-        assert_eq!(backlog.take_lost(false), Some(Lost { lines: 2, why: Errno::NOSPC }));
-        assert_eq!(backlog.take_lost(false), None);
+        assert_eq!(backlog.take_dropped(false), Some(Dropped { lines: 2, why: Errno::NOSPC }));
+        assert_eq!(backlog.take_dropped(false), None);
         backlog.push(b"short\n".to_vec(), Errno::AGAIN);
         assert!(flush(&mut backlog, CAPACITY).0.ends_with("xshort\n"));
     }
@@ -142,7 +142,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.push(vec![b'x'; 2 * CAPACITY], Errno::AGAIN);
         backlog.push(b"short\n".to_vec(), Errno::AGAIN);
-        assert_eq!(backlog.take_lost(true), Some(Lost { lines: 1, why: Errno::AGAIN }));
+        assert_eq!(backlog.take_dropped(true), Some(Dropped { lines: 1, why: Errno::AGAIN }));
         assert_eq!(flush(&mut backlog, 3 * CAPACITY).0.len(), 2 * CAPACITY);
     }
 
@@ -153,6 +153,6 @@ mod tests {
         backlog.push(b"a\n".to_vec(), Errno::AGAIN);
         let taken = |line: &[u8]| if line.len() > 2 { Err(Errno::MSGSIZE) } else { Ok(line.len()) };
         assert_eq!(backlog.flush(taken), (true, Ok(())));
-        assert_eq!((backlog.bytes, backlog.take_lost(false)), (0, Some(Lost { lines: 1, why: Errno::MSGSIZE })));
+        assert_eq!((backlog.bytes, backlog.take_dropped(false)), (0, Some(Dropped { lines: 1, why: Errno::MSGSIZE })));
     }
 }

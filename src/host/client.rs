@@ -25,7 +25,7 @@ pub const MAX_RESPONSE: usize = 256 << 20;
 const KEPT_CONNECTION: Duration = Duration::from_secs(90);
 
 /// The number of idle connections that are kept, one for each node.
-const MOST_KEPT: usize = 3;
+const MOST_IDLE: usize = 3;
 
 /// The time limit of each step of a call. Progress within a step does not extend its limit, except for a body.
 #[derive(Clone, Copy, Debug)]
@@ -112,13 +112,13 @@ struct Shared {
     http: Http,
     dialer: Rc<Dialer>,
     limits: Limits,
-    kept: RefCell<Vec<Kept>>,
+    idle: RefCell<Vec<Idle>>,
     /// The nodes that have answered once, so they use the protocol of their URL.
-    spoken: RefCell<HashSet<Endpoint>>,
+    answered: RefCell<HashSet<Endpoint>>,
 }
 
 /// An idle connection.
-struct Kept {
+struct Idle {
     node: Endpoint,
     link: Link,
     since: Instant,
@@ -136,8 +136,8 @@ impl Client {
             http: Http::default(),
             dialer: Rc::new(Dialer::new(resolver, Steps { dial: limits.dial, secure: limits.answer }, tls)),
             limits,
-            kept: RefCell::default(),
-            spoken: RefCell::default(),
+            idle: RefCell::default(),
+            answered: RefCell::default(),
         }))
     }
 
@@ -181,7 +181,7 @@ impl Client {
 impl Shared {
     /// Takes a kept connection to a node that is still open.
     fn take(&self, node: &Endpoint, now: Instant) -> Option<Link> {
-        let mut kept = self.kept.borrow_mut();
+        let mut kept = self.idle.borrow_mut();
         kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);
         let at = kept.iter().position(|one| one.node == *node)?;
         let mut link = kept.remove(at).link;
@@ -189,12 +189,12 @@ impl Shared {
     }
 
     fn keep(&self, node: Endpoint, link: Link, now: Instant) {
-        let mut kept = self.kept.borrow_mut();
+        let mut kept = self.idle.borrow_mut();
         kept.retain(|one| one.node != node && now.saturating_duration_since(one.since) < KEPT_CONNECTION);
-        if kept.len() == MOST_KEPT {
+        if kept.len() == MOST_IDLE {
             kept.remove(0);
         }
-        kept.push(Kept { node, link, since: now });
+        kept.push(Idle { node, link, since: now });
     }
 }
 
@@ -406,7 +406,7 @@ impl Call {
                 self.end = Some(now + limits.whole);
             }
             self.state = State::Reading { exchange, until: (!is_stream).then(|| now + limits.answer) };
-            self.client.spoken.borrow_mut().insert(self.node.clone());
+            self.client.answered.borrow_mut().insert(self.node.clone());
         }
         Progress::Head
     }
@@ -426,7 +426,7 @@ impl Call {
     /// The error of a new connection that was closed before any byte of an answer.
     fn closed(&self) -> Cause {
         let may_want_tls = matches!(self.node, Endpoint::Tcp { tls: false, .. });
-        match !may_want_tls || self.client.spoken.borrow().contains(&self.node) {
+        match !may_want_tls || self.client.answered.borrow().contains(&self.node) {
             true => Cause::Closed,
             false => Cause::Other(format!("{} before it answered: does it want https?", Cause::Closed)),
         }

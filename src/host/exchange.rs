@@ -58,7 +58,7 @@ impl Default for Http {
             .timeout_await_100(Some(Duration::ZERO))
             .build();
         let slot = Slot::default();
-        Http { agent: Agent::with_parts(config, slot.clone(), Nowhere), slot }
+        Http { agent: Agent::with_parts(config, slot.clone(), NoLookup), slot }
     }
 }
 
@@ -109,9 +109,9 @@ impl Http {
         let host = head.uri().host().filter(|host| !host.is_empty()).ok_or_else(not_a_url)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
         let port = head.uri().port_u16().unwrap_or(standard);
-        let paper = Arc::new(Mutex::new(Vec::with_capacity(512 + body.map_or(0, <[u8]>::len))));
-        let bytes = match self.run(&head, body, End::Paper(Arc::clone(&paper))) {
-            Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => mem::take(&mut *lock(&paper)),
+        let recorder = Arc::new(Mutex::new(Vec::with_capacity(512 + body.map_or(0, <[u8]>::len))));
+        let bytes = match self.run(&head, body, End::Recorder(Arc::clone(&recorder))) {
+            Err(ureq::Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => mem::take(&mut *lock(&recorder)),
             Err(error) => return Err(cause(&error)),
             Ok(_) => return Err(Cause::Other("not a valid request: it cannot be sent".to_owned())),
         };
@@ -471,14 +471,14 @@ impl Connector<()> for Slot {
 /// The other side of a transport.
 enum End {
     /// Records the sent bytes, and receives nothing.
-    Paper(Arc<Mutex<Vec<u8>>>),
+    Recorder(Arc<Mutex<Vec<u8>>>),
     /// A link that already sends the request. `at` is the number of bytes that ureq has repeated.
     Wire { wire: Arc<Mutex<Wire>>, at: usize },
 }
 
 impl fmt::Debug for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, End::Paper(_)) { "Paper" } else { "Wire" })
+        f.write_str(if matches!(self, End::Recorder(_)) { "Recorder" } else { "Wire" })
     }
 }
 
@@ -504,7 +504,7 @@ impl Transport for Replay {
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
         let output = &self.buffers.output()[..amount];
         match &mut self.end {
-            End::Paper(paper) => lock(paper).extend_from_slice(output),
+            End::Recorder(recorder) => lock(recorder).extend_from_slice(output),
             End::Wire { wire, at } => {
                 if lock(wire).request.get(*at..*at + amount) != Some(output) {
                     let words = "not a valid request: its bytes differ from run to run".to_owned();
@@ -545,9 +545,9 @@ impl Transport for Replay {
 
 /// A resolver that returns an address which ureq never connects to.
 #[derive(Debug)]
-struct Nowhere;
+struct NoLookup;
 
-impl Resolver for Nowhere {
+impl Resolver for NoLookup {
     fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut addresses = self.empty();
         addresses.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));

@@ -2,11 +2,11 @@
 //! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because
 //! another user who owns a directory may change it meanwhile.
 
-mod aside;
 mod attributes;
 mod backup;
 mod identity;
 mod in_place;
+mod kept_file;
 mod place;
 mod preview;
 mod stage;
@@ -24,11 +24,11 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, lstat, openat, renameat};
 use rustix::io::Errno;
 
-pub use aside::Aside;
 use attributes::{Attributes, Permissions};
 use backup::Backup;
 use in_place::Failure;
-use place::{Found, Lost, Place, Target, descriptor, locate, parent};
+pub use kept_file::KeptFile;
+use place::{Found, Place, Target, Unresolved, descriptor, locate, parent};
 use stage::StageFile;
 use written::State;
 
@@ -62,13 +62,13 @@ pub struct Destination {
     /// Keeps the present file under its name and `.bak`.
     pub backup: bool,
     /// Empty at first.
-    pub seen: Seen,
+    pub known: KnownPermissions,
 }
 
 /// The permissions that a destination with a configured `mode` should have: those that it had when it was in sync, or was
 /// given. Later differences from them are drift.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(RefCell<Option<Permissions>>);
+pub struct KnownPermissions(RefCell<Option<Permissions>>);
 
 /// The difference between a destination and a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Destination {
             durability: Durability::None,
             in_place: false,
             backup: false,
-            seen: Seen::default(),
+            known: KnownPermissions::default(),
         }
     }
 
@@ -172,7 +172,7 @@ impl Destination {
                 None => return Ok(Comparison::Differs),
             },
         };
-        let mode = self.seen.0.borrow().as_ref().and_then(|seen| seen.reduced).or(self.mode);
+        let mode = self.known.0.borrow().as_ref().and_then(|seen| seen.reduced).or(self.mode);
         let differs = found.size != size
             || mode.is_some_and(|mode| mode != found.mode)
             || self.uid.is_some_and(|uid| uid != found.uid)
@@ -209,7 +209,7 @@ impl Destination {
             return Ok(false);
         }
         let acl = attributes::acl(file)?;
-        let mut seen = self.seen.0.borrow_mut();
+        let mut seen = self.known.0.borrow_mut();
         match &*seen {
             Some(seen) => Ok(seen.acl != acl),
             None => {
@@ -325,7 +325,7 @@ impl Destination {
             Some(place) if place.found.is_some() && file.beside_at().is_some() => old_attributes(place, &mut warnings)?,
             Some(_) | None => Attributes::default(),
         };
-        let acl = match (&*self.seen.0.borrow(), self.mode) {
+        let acl = match (&*self.known.0.borrow(), self.mode) {
             (Some(seen), Some(_)) => seen.acl.clone(),
             _ => old.acl.clone(),
         };
@@ -377,7 +377,7 @@ impl Destination {
         };
         let backup = match self.backup && now.found.is_some() {
             true => {
-                let made = Backup::make(&now, self.kept(&now), self.durability);
+                let made = Backup::make(&now, self.keep_by(&now), self.durability);
                 Some(made.map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?)
             }
             false => None,
@@ -428,7 +428,7 @@ impl Destination {
             if let Some(file) = file {
                 file.installed();
             }
-            *self.seen.0.borrow_mut() = Some(permissions);
+            *self.known.0.borrow_mut() = Some(permissions);
             if self.durability == Durability::Full
                 && let Err(e) = fsync(&place.dir)
             {
@@ -444,7 +444,7 @@ impl Destination {
             // Warnings about the attributes of the stage do not apply to the present file.
             warnings.clear();
             self.overwrite(place, content, warnings)?;
-            *self.seen.0.borrow_mut() = None;
+            *self.known.0.borrow_mut() = None;
         }
         Ok(())
     }
@@ -460,16 +460,16 @@ impl Destination {
     fn locate(&self) -> Result<Option<Target>, String> {
         match locate(&self.path) {
             Ok(target) => Ok(Some(target)),
-            Err(Lost::NoDirectory(_)) => Ok(None),
-            Err(lost) => Err(lost.into()),
+            Err(Unresolved::NoDirectory(_)) => Ok(None),
+            Err(unresolved) => Err(unresolved.into()),
         }
     }
 
     /// The missing directory.
     fn missing_directory(&self) -> Result<PathBuf, String> {
         match locate(&self.path) {
-            Err(Lost::NoDirectory(dir)) => Ok(dir),
-            Err(lost) => Err(lost.into()),
+            Err(Unresolved::NoDirectory(dir)) => Ok(dir),
+            Err(unresolved) => Err(unresolved.into()),
             // Another process has just created it.
             Ok(_) => Ok(parent(&self.path)),
         }

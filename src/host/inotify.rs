@@ -62,7 +62,7 @@ pub enum Armed {
     /// The kernel watches no more paths for this user. Some changes are not reported; `arm` has to be called again.
     Refused {
         /// The cause and the fix; `None`: they were reported when the kernel refused the first path.
-        news: Option<String>,
+        reason: Option<String>,
     },
 }
 
@@ -125,7 +125,7 @@ impl Inotify {
         let state = &mut *self.0.state.borrow_mut();
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(fd, &mut buffer);
-        let mut seen = Seen::default();
+        let mut seen = Batch::default();
         // All events of a read are handled, because the kernel does not return them again.
         let mut taken = 0;
         while taken < MOST_EVENTS || !reader.is_buffer_empty() {
@@ -155,7 +155,7 @@ impl Inotify {
 
 /// The events of one turn.
 #[derive(Default)]
-struct Seen {
+struct Batch {
     /// Events were lost.
     lost: bool,
     places: Vec<(Place, Touch)>,
@@ -163,7 +163,7 @@ struct Seen {
     ended: Vec<Descriptor>,
 }
 
-impl Seen {
+impl Batch {
     fn note(&mut self, event: &inotify::Event<'_>, state: &State) {
         let (what, descriptor) = (event.events(), event.wd());
         self.lost |= what.contains(ReadFlags::QUEUE_OVERFLOW);
@@ -204,7 +204,7 @@ impl State {
     }
 
     /// Notes the effect of the events for each watch.
-    fn touch(&mut self, mut seen: Seen, now: Instant) -> Vec<WatchId> {
+    fn touch(&mut self, mut seen: Batch, now: Instant) -> Vec<WatchId> {
         let mut touched: Vec<(WatchId, Touch)> = Vec::new();
         if seen.lost {
             touched.extend(self.places.iter().map(|(_, _, id)| (*id, Touch::Complete)));
@@ -300,7 +300,7 @@ impl PathWatch {
     /// A directory on the path cannot be watched.
     pub fn arm(&mut self, now: Instant) -> io::Result<Armed> {
         if self.inotify.0.state.borrow().has_to_wait(self.id, now) {
-            return Ok(Armed::Refused { news: None });
+            return Ok(Armed::Refused { reason: None });
         }
         let path = std::path::absolute(&self.path)?;
         let fd = match self.inotify.fd() {
@@ -349,7 +349,7 @@ impl PathWatch {
         match errno {
             Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM | Errno::NOSYS => {
                 let is_first = self.inotify.0.state.borrow_mut().refuse(self.id, now);
-                Ok(Armed::Refused { news: is_first.then(|| explained(errno)) })
+                Ok(Armed::Refused { reason: is_first.then(|| explained(errno)) })
             }
             other => Err(other.into()),
         }

@@ -84,7 +84,7 @@ impl Filter {
 
     /// Compiles the script without running it.
     fn check(&self) -> Result<(), String> {
-        let engine = Engine::new().map_err(|error| self.told(&Failure::from(error)))?;
+        let engine = Engine::new().map_err(|error| self.message(&Failure::from(error)))?;
         // The engine compiles the whole text before it runs; the throw ends it at once.
         let text = format!("throw 0;{}", self.source);
         let thrown = engine.context.with(|ctx| {
@@ -94,10 +94,10 @@ impl Filter {
                 caught => Some(explain(caught)),
             }
         });
-        thrown.map_or(Ok(()), |failure| Err(self.told(&failure)))
+        thrown.map_or(Ok(()), |failure| Err(self.message(&failure)))
     }
 
-    fn told(&self, failure: &Failure) -> String {
+    fn message(&self, failure: &Failure) -> String {
         let path = self.path.display();
         match failure {
             Failure::At(Some(line), what) => format!("{path}:{line}: {what}"),
@@ -112,10 +112,10 @@ impl Script for Filter {
         let mut kept = self.engine.borrow_mut();
         let engine = match kept.take() {
             Some(engine) => engine,
-            None => Engine::new().map_err(|error| self.told(&Failure::from(error)))?,
+            None => Engine::new().map_err(|error| self.message(&Failure::from(error)))?,
         };
         let result = engine.run(&self.source, env, value, argument);
-        let value = result.map_err(|failure| self.told(&failure))?;
+        let value = result.map_err(|failure| self.message(&failure))?;
         // An engine with leftovers of a failed script, such as half-built values or used memory, is dropped.
         *kept = engine.is_clean().then_some(engine);
         Ok(value)
@@ -188,22 +188,22 @@ impl Engine {
         debug_assert!(ran.is_ok_and(|ran| !ran), "an engine with jobs is not kept");
         let result = self.context.with(|ctx| {
             let most = env.meter.limits().output;
-            let mut inward = Inward { ctx: &ctx, carried: Carried { bytes: 0, most } };
+            let mut inward = ToScript { ctx: &ctx, size: Size { bytes: 0, most } };
             let input = inward.value(value, 0);
             let called = input.and_then(|input| {
                 let param = inward.value(argument, 0)?;
                 let run = self.run.clone().restore(&ctx)?;
                 let result: js::Value = run.call((input, param, source))?;
                 let kind = self.kind.clone().restore(&ctx)?;
-                let mut outward = Outward { kind, carried: Carried { bytes: 0, most }, held: env.meter.hold() };
+                let mut outward = FromScript { kind, size: Size { bytes: 0, most }, held: env.meter.hold() };
                 let value = outward.value(result, 0)?;
-                let carried = (inward.carried.bytes + outward.carried.bytes) / STEP;
-                self.watch.is_over(carried as u64);
+                let size = (inward.size.bytes + outward.size.bytes) / STEP;
+                self.watch.is_over(size as u64);
                 Ok(value)
             });
             called.map_err(|failure| match failure {
                 Failure::Engine(error) => explain(CaughtError::from_error(&ctx, error)),
-                told => told,
+                message => message,
             })
         });
         match self.watch.finish() {
@@ -226,22 +226,22 @@ impl Engine {
 
 /// The message of an exception.
 fn explain(caught: CaughtError) -> Failure {
-    let told = |what: &str| Failure::At(None, what.to_owned());
+    let failure = |what: &str| Failure::At(None, what.to_owned());
     match caught {
         CaughtError::Exception(exception) => {
             let message = exception.message().unwrap_or_default();
             if message == "out of memory" {
-                return told(OUT_OF_MEMORY);
+                return failure(OUT_OF_MEMORY);
             }
             let name: String = exception.get("name").unwrap_or_else(|_| "Error".to_owned());
             let line = exception.stack().as_deref().and_then(line_of);
             Failure::At(line, excerpt(&format!("{name}: {message}")))
         }
         // The engine has no memory left for an error object, and throws null.
-        CaughtError::Value(thrown) if thrown.is_null() => told(OUT_OF_MEMORY),
+        CaughtError::Value(thrown) if thrown.is_null() => failure(OUT_OF_MEMORY),
         CaughtError::Value(thrown) => match thrown.get::<js::Coerced<String>>() {
-            Ok(text) => told(&excerpt(&format!("throws {}", text.0))),
-            Err(_) => told("throws an object"),
+            Ok(text) => failure(&excerpt(&format!("throws {}", text.0))),
+            Err(_) => failure("throws an object"),
         },
         CaughtError::Error(error) => Failure::Engine(error),
     }
@@ -291,12 +291,12 @@ impl Watch {
 }
 
 /// The cost of the values that one call converts: it has the limits of everything that a render builds.
-struct Carried {
+struct Size {
     bytes: usize,
     most: usize,
 }
 
-impl Carried {
+impl Size {
     fn add(&mut self, text: usize, depth: usize) -> Result<(), Failure> {
         self.bytes += text + mem::size_of::<Value>();
         if self.bytes > self.most {
@@ -310,15 +310,15 @@ impl Carried {
 }
 
 /// Converts values of the template to JavaScript.
-struct Inward<'c, 'js> {
+struct ToScript<'c, 'js> {
     ctx: &'c Ctx<'js>,
-    carried: Carried,
+    size: Size,
 }
 
-impl<'js> Inward<'_, 'js> {
+impl<'js> ToScript<'_, 'js> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<js::Value<'js>, Failure> {
         let ctx = self.ctx.clone();
-        self.carried.add(0, depth)?;
+        self.size.add(0, depth)?;
         Ok(match value {
             Value::Nil => js::Value::new_null(ctx),
             Value::Bool(value) => js::Value::new_bool(ctx, *value),
@@ -365,7 +365,7 @@ impl<'js> Inward<'_, 'js> {
     }
 
     fn text(&mut self, text: &[u8]) -> Result<js::String<'js>, Failure> {
-        self.carried.add(text.len(), 0)?;
+        self.size.add(text.len(), 0)?;
         if let Ok(text) = str::from_utf8(text) {
             return Ok(js::String::from_str(self.ctx.clone(), text)?);
         }
@@ -388,14 +388,14 @@ const SPLIT: &str = "(function (t) { var u = []; for (var i = 0; i < t.length; i
                      return u; })";
 
 /// Converts values of JavaScript to the template's.
-struct Outward<'js> {
+struct FromScript<'js> {
     kind: Function<'js>,
-    carried: Carried,
+    size: Size,
     /// What the values take until the result is accounted for as a whole.
     held: Hold,
 }
 
-impl<'js> Outward<'js> {
+impl<'js> FromScript<'js> {
     fn value(&mut self, value: js::Value<'js>, depth: usize) -> Result<Value, Failure> {
         self.add(0, depth)?;
         let refused = |what: &str| {
@@ -422,7 +422,7 @@ impl<'js> Outward<'js> {
     }
 
     fn add(&mut self, text: usize, depth: usize) -> Result<(), Failure> {
-        self.carried.add(text, depth)?;
+        self.size.add(text, depth)?;
         self.hold(text + mem::size_of::<Value>())
     }
 

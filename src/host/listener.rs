@@ -31,7 +31,7 @@ const MOST_ACCEPTED: usize = 32;
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// How long a client that has its answer may leave the connection open.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A longer head of a request is refused.
 const LONGEST_HEAD: usize = 8 * 1024;
@@ -88,7 +88,7 @@ enum State {
         sent: usize,
     },
     /// The answer is sent. What still comes is read: closing before would throw the answer away.
-    Leaving,
+    Draining,
 }
 
 /// Whether a client stays.
@@ -127,7 +127,7 @@ impl Listener {
             out.push(Interest::read(self.socket.as_fd()));
         }
         out.extend(self.clients.iter().map(|client| match client.state {
-            State::Reading(_) | State::Leaving => Interest::read(client.socket.as_fd()),
+            State::Reading(_) | State::Draining => Interest::read(client.socket.as_fd()),
             State::Writing { .. } => Interest::write(client.socket.as_fd()),
         }));
     }
@@ -219,8 +219,8 @@ impl Client {
             if shutdown(&self.socket, Shutdown::Write).is_err() {
                 return Next::Close;
             }
-            self.state = State::Leaving;
-            self.until = self.until.min(now + LONGEST_GOODBYE);
+            self.state = State::Draining;
+            self.until = self.until.min(now + DRAIN_TIMEOUT);
         }
         match read(&self.socket, &mut Vec::new()) {
             Ok(Read::Some | Read::Nothing) => Next::Stay,

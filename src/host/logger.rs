@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::backlog::{Backlog, Lost};
+use super::backlog::{Backlog, Dropped};
 use super::machine::Machine;
 use super::stderr::Stderr;
 use super::wait::Interest;
@@ -94,7 +94,7 @@ impl Logger {
     }
 
     /// Writes a text that is no log line, after the waiting lines.
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         self.write(text.as_bytes().to_vec());
     }
 
@@ -133,8 +133,8 @@ impl Logger {
 
     fn flush_lines(&self, waiting: &mut Waiting) {
         waiting.flush(&self.stderr);
-        if let Some(lost) = waiting.backlog.take_lost(false) {
-            waiting.backlog.push(self.bytes_of(&line_about(lost)), lost.why);
+        if let Some(dropped) = waiting.backlog.take_dropped(false) {
+            waiting.backlog.push(self.bytes_of(&line_about(dropped)), dropped.why);
             if waiting.blocked.is_none() {
                 waiting.flush(&self.stderr);
             }
@@ -158,15 +158,15 @@ impl Drop for Logger {
     /// Writes the waiting lines, as long as the reader takes them within half a second.
     fn drop(&mut self) {
         let mut waiting = self.waiting.replace(Waiting::new());
-        if let Some(lost) = waiting.backlog.take_lost(true) {
-            waiting.backlog.push(self.bytes_of(&line_about(lost)), lost.why);
+        if let Some(dropped) = waiting.backlog.take_dropped(true) {
+            waiting.backlog.push(self.bytes_of(&line_about(dropped)), dropped.why);
         }
         waiting.finish(&self.stderr);
     }
 }
 
 /// Writes a text to standard error before there is a logger. Waits at most half a second for the reader.
-pub fn say(text: &str) {
+pub fn print_stderr(text: &str) {
     let mut waiting = Waiting::new();
     waiting.backlog.push(text.as_bytes().to_vec(), Errno::AGAIN);
     waiting.finish(&Stderr::new());
@@ -250,11 +250,11 @@ impl Waiting {
 }
 
 /// The line about lost lines. It is shown at every level, because lines of that level were lost.
-fn line_about(lost: Lost) -> Line {
-    let what = if lost.lines == 1 { "log line was" } else { "log lines were" };
-    let why = match lost.why {
+fn line_about(dropped: Dropped) -> Line {
+    let what = if dropped.lines == 1 { "log line was" } else { "log lines were" };
+    let why = match dropped.why {
         Errno::AGAIN => "standard error was not read".to_owned(),
         why => format!("standard error could not be written: {}", cause(&io::Error::from(why))),
     };
-    Line::new(Level::Warn, format!("{} {what} lost: {why}", lost.lines))
+    Line::new(Level::Warn, format!("{} {what} dropped: {why}", dropped.lines))
 }

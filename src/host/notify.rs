@@ -24,7 +24,7 @@ pub struct Notify {
 
 /// The state of the program, as systemd distinguishes it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Readiness {
     /// Whether every resource has had its first complete update.
     pub is_ready: bool,
     /// One line about the resources.
@@ -103,15 +103,15 @@ impl Notify {
         watchdog.into_iter().chain(again).min()
     }
 
-    /// Called in every turn of the loop, so that signs of life stop when the loop hangs. `standing` is only called if there
+    /// Called in every turn of the loop, so that signs of life stop when the loop hangs. `readiness` is only called if there
     /// is a socket. Returns a warning once if the socket is missing.
-    pub fn turn(&mut self, now: Instant, standing: impl FnOnce() -> Standing) -> Option<String> {
+    pub fn turn(&mut self, now: Instant, readiness: impl FnOnce() -> Readiness) -> Option<String> {
         let to = self.to.as_mut()?;
-        let told = match to.may_be_told(now) {
-            true => to.send_changes(now, &standing()),
+        let sent = match to.may_send(now) {
+            true => to.send_changes(now, &readiness()),
             false => Ok(()),
         };
-        let error = told.and(to.send_sign_of_life(now)).err()?;
+        let error = sent.and(to.send_sign_of_life(now)).err()?;
         let is_news = is_permanent(&error) && !std::mem::replace(&mut to.is_gone, true);
         is_news.then(|| failed(&to.name, &error))
     }
@@ -124,7 +124,7 @@ impl Notify {
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         to.reported = ReportedState::Busy;
         // If this message is lost, the end of the reload is still reported.
-        let _ = to.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        let _ = to.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// The program is ending.
@@ -133,7 +133,7 @@ impl Notify {
         to.reported = ReportedState::Stopping;
         to.unsent = None;
         // If this message is lost, systemd sees the end of the process.
-        let _ = to.say("STOPPING=1\nSTATUS=stopping");
+        let _ = to.send("STOPPING=1\nSTATUS=stopping");
     }
 }
 
@@ -146,33 +146,33 @@ impl Supervisor {
         Ok(Supervisor { name, socket, address, reported, status, watchdog, unsent: None, is_gone: false })
     }
 
-    fn may_be_told(&self, now: Instant) -> bool {
+    fn may_send(&self, now: Instant) -> bool {
         self.reported != ReportedState::Stopping && self.unsent.is_none_or(|unsent| unsent.again <= now)
     }
 
     /// Sends the changes of the state.
-    fn send_changes(&mut self, now: Instant, standing: &Standing) -> io::Result<()> {
+    fn send_changes(&mut self, now: Instant, readiness: &Readiness) -> io::Result<()> {
         let before = self.unsent.take();
-        let told = self.say_ready(standing.is_ready).and_then(|()| self.say_status(one_line(&standing.status)));
-        if let Err(e) = &told {
+        let sent = self.send_ready(readiness.is_ready).and_then(|()| self.send_status(one_line(&readiness.status)));
+        if let Err(e) = &sent {
             let pause = before.map_or(PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
             // A missing socket may appear later. It is no reason to wake an idle program repeatedly.
             self.unsent = Some(Unsent { again: now + pause, pause, wakes: !is_permanent(e) });
         }
-        told
+        sent
     }
 
-    fn say_ready(&mut self, is_ready: bool) -> io::Result<()> {
+    fn send_ready(&mut self, is_ready: bool) -> io::Result<()> {
         if is_ready && self.reported == ReportedState::Busy {
-            self.say("READY=1")?;
+            self.send("READY=1")?;
             self.reported = ReportedState::Ready;
         }
         Ok(())
     }
 
-    fn say_status(&mut self, status: String) -> io::Result<()> {
+    fn send_status(&mut self, status: String) -> io::Result<()> {
         if status != self.status {
-            self.say(&format!("STATUS={status}"))?;
+            self.send(&format!("STATUS={status}"))?;
             self.status = status;
         }
         Ok(())
@@ -184,7 +184,7 @@ impl Supervisor {
         else {
             return Ok(());
         };
-        let sent = self.say("WATCHDOG=1");
+        let sent = self.send("WATCHDOG=1");
         let pause = match &sent {
             Err(e) if !is_permanent(e) => every.min(PAUSE),
             Ok(()) | Err(_) => every,
@@ -193,7 +193,7 @@ impl Supervisor {
         sent
     }
 
-    fn say(&mut self, message: &str) -> io::Result<()> {
+    fn send(&mut self, message: &str) -> io::Result<()> {
         self.socket.send_to_addr(message.as_bytes(), &self.address)?;
         self.is_gone = false;
         Ok(())
@@ -240,15 +240,15 @@ mod tests {
     fn pair(name: &str, every: Option<Duration>) -> (UnixDatagram, Notify) {
         let name = format!("@remco-notify-{name}-{}", std::process::id());
         let address = address(name.as_bytes()).unwrap();
-        let ear = UnixDatagram::bind_addr(&address).unwrap();
-        ear.set_nonblocking(true).unwrap();
-        (ear, Notify { to: Some(Supervisor::new(name, address, every).unwrap()) })
+        let receiver = UnixDatagram::bind_addr(&address).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        (receiver, Notify { to: Some(Supervisor::new(name, address, every).unwrap()) })
     }
 
     /// All messages since the last call, one a line; line breaks within a message become blanks.
-    fn heard(ear: &UnixDatagram) -> String {
+    fn received(receiver: &UnixDatagram) -> String {
         let mut buffer = [0; 4097];
-        let messages = std::iter::from_fn(|| ear.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec()));
+        let messages = std::iter::from_fn(|| receiver.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec()));
         let texts: Vec<String> =
             messages.map(|message| String::from_utf8(message).unwrap().replace('\n', " ")).collect();
         texts.join("\n")
@@ -256,13 +256,13 @@ mod tests {
 
     #[track_caller]
     fn turn(notify: &mut Notify, now: Instant, is_ready: bool, status: &str) {
-        assert_eq!(notify.turn(now, || Standing { is_ready, status: status.to_owned() }), None);
+        assert_eq!(notify.turn(now, || Readiness { is_ready, status: status.to_owned() }), None);
     }
 
     /// Sends messages until the socket is full. Returns their number.
     fn fill(notify: &mut Notify) -> usize {
         let to = notify.to.as_mut().unwrap();
-        let n = (0..1_000_000).take_while(|_| to.say("STATUS=full").is_ok()).count();
+        let n = (0..1_000_000).take_while(|_| to.send("STATUS=full").is_ok()).count();
         assert!(n < 1_000_000, "the socket is never full");
         n
     }
@@ -270,21 +270,21 @@ mod tests {
     #[test]
     fn hears_what_is_new_and_nothing_twice() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("new", None);
+        let (receiver, mut notify) = pair("new", None);
         turn(&mut notify, now, false, "waiting");
-        assert_eq!(heard(&ear), "STATUS=waiting");
+        assert_eq!(received(&receiver), "STATUS=waiting");
         turn(&mut notify, now, false, "waiting");
-        assert_eq!(heard(&ear), "");
+        assert_eq!(received(&receiver), "");
         turn(&mut notify, now, true, "in step");
-        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step");
+        assert_eq!(received(&receiver), "READY=1\nSTATUS=in step");
         turn(&mut notify, now, true, "in step");
         turn(&mut notify, now, false, "in step");
-        assert_eq!(heard(&ear), "");
+        assert_eq!(received(&receiver), "");
         assert_eq!(notify.due(), None, "the loop does not wake for it");
         notify.reloading();
         turn(&mut notify, now, true, "in step");
         notify.stopping();
-        let all = heard(&ear);
+        let all = received(&receiver);
         let lines: Vec<&str> = all.lines().collect();
         assert!(lines[0].starts_with("RELOADING=1 MONOTONIC_USEC="), "{all}");
         assert_eq!(lines[1..], ["READY=1", "STOPPING=1 STATUS=stopping"]);
@@ -293,90 +293,90 @@ mod tests {
     #[test]
     fn says_that_it_lives_when_due() {
         let half = Duration::from_secs(5);
-        let (ear, mut notify) = pair("watchdog", Some(half));
+        let (receiver, mut notify) = pair("watchdog", Some(half));
         let now = Instant::now();
         turn(&mut notify, now, true, "in step");
-        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step\nWATCHDOG=1");
+        assert_eq!(received(&receiver), "READY=1\nSTATUS=in step\nWATCHDOG=1");
         assert_eq!(notify.due(), Some(now + half));
         turn(&mut notify, now + Duration::from_secs(4), true, "in step");
-        assert_eq!(heard(&ear), "");
+        assert_eq!(received(&receiver), "");
         turn(&mut notify, now + Duration::from_secs(7), true, "in step");
-        assert_eq!(heard(&ear), "WATCHDOG=1");
+        assert_eq!(received(&receiver), "WATCHDOG=1");
         assert_eq!(notify.due(), Some(now + Duration::from_secs(12)));
         notify.stopping();
         turn(&mut notify, now + Duration::from_secs(13), true, "children are leaving");
-        assert_eq!(heard(&ear), "STOPPING=1 STATUS=stopping\nWATCHDOG=1");
+        assert_eq!(received(&receiver), "STOPPING=1 STATUS=stopping\nWATCHDOG=1");
     }
 
     #[test]
     fn says_again_what_was_not_heard() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("full", None);
+        let (receiver, mut notify) = pair("full", None);
         fill(&mut notify);
         turn(&mut notify, now, true, "in step");
         assert_eq!(notify.due(), Some(now + PAUSE));
         turn(&mut notify, now + PAUSE, true, "in step");
         assert_eq!(notify.due(), Some(now + 3 * PAUSE), "twice as long");
-        assert!(!heard(&ear).contains("READY"));
+        assert!(!received(&receiver).contains("READY"));
         turn(&mut notify, now + PAUSE, true, "in step");
-        assert_eq!(heard(&ear), "", "not before its time");
+        assert_eq!(received(&receiver), "", "not before its time");
         turn(&mut notify, now + 3 * PAUSE, true, "in step");
-        assert_eq!(heard(&ear), "READY=1\nSTATUS=in step");
+        assert_eq!(received(&receiver), "READY=1\nSTATUS=in step");
         assert_eq!(notify.due(), None);
     }
 
     #[test]
     fn nothing_is_due_for_what_need_not_be_said_any_more() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("withdrawn", None);
+        let (receiver, mut notify) = pair("withdrawn", None);
         turn(&mut notify, now, true, "in step");
         fill(&mut notify);
         turn(&mut notify, now, true, "failing");
         assert_eq!(notify.due(), Some(now + PAUSE));
         turn(&mut notify, now + PAUSE, true, "in step");
         assert_eq!(notify.due(), None);
-        assert!(!heard(&ear).contains("failing"));
+        assert!(!received(&receiver).contains("failing"));
     }
 
     #[test]
     fn the_watchdog_is_told_again_where_it_did_not_hear() {
         let half = Duration::from_secs(30);
-        let (ear, mut notify) = pair("deaf-watchdog", Some(half));
+        let (receiver, mut notify) = pair("deaf-watchdog", Some(half));
         fill(&mut notify);
         let now = Instant::now();
         turn(&mut notify, now, false, "");
         assert_eq!(notify.due(), Some(now + PAUSE), "not as late as {half:?}");
-        heard(&ear);
+        received(&receiver);
         turn(&mut notify, now + PAUSE, false, "");
-        assert_eq!(heard(&ear), "WATCHDOG=1");
+        assert_eq!(received(&receiver), "WATCHDOG=1");
         assert_eq!(notify.due(), Some(now + PAUSE + half));
     }
 
     #[test]
     fn a_missing_socket_is_one_warning_and_no_wake_up() {
         let now = Instant::now();
-        let (ear, mut notify) = pair("gone", None);
+        let (receiver, mut notify) = pair("gone", None);
         let name = notify.to.as_ref().unwrap().name.clone();
-        drop(ear);
-        let standing = || Standing { is_ready: true, status: String::new() };
+        drop(receiver);
+        let readiness = || Readiness { is_ready: true, status: String::new() };
         let warning = format!("failed to use NOTIFY_SOCKET `{name}`: connection refused");
-        assert_eq!(notify.turn(now, standing), Some(warning));
+        assert_eq!(notify.turn(now, readiness), Some(warning));
         assert_eq!(notify.due(), None);
-        assert_eq!(notify.turn(now + PAUSE, standing), None);
+        assert_eq!(notify.turn(now + PAUSE, readiness), None);
         // The socket is back, and gets the state in the loop's next turn.
-        let ear = UnixDatagram::bind_addr(&address(name.as_bytes()).unwrap()).unwrap();
-        ear.set_nonblocking(true).unwrap();
-        assert_eq!(notify.turn(now + 3 * PAUSE, standing), None);
-        assert_eq!(heard(&ear), "READY=1");
+        let receiver = UnixDatagram::bind_addr(&address(name.as_bytes()).unwrap()).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        assert_eq!(notify.turn(now + 3 * PAUSE, readiness), None);
+        assert_eq!(received(&receiver), "READY=1");
     }
 
     #[test]
     fn a_status_is_one_line_of_no_great_length() {
-        let (ear, mut notify) = pair("line", None);
+        let (receiver, mut notify) = pair("line", None);
         turn(&mut notify, Instant::now(), false, "failing: a\nREADY=1\tb");
-        assert_eq!(ear.recv(&mut [0; 100]).unwrap(), "STATUS=failing: a READY=1 b".len());
+        assert_eq!(receiver.recv(&mut [0; 100]).unwrap(), "STATUS=failing: a READY=1 b".len());
         turn(&mut notify, Instant::now(), true, &"ä".repeat(LONGEST_STATUS));
-        assert_eq!(heard(&ear), format!("READY=1\nSTATUS={}", "ä".repeat(LONGEST_STATUS / 2)));
+        assert_eq!(received(&receiver), format!("READY=1\nSTATUS={}", "ä".repeat(LONGEST_STATUS / 2)));
     }
 
     #[test]

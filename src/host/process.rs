@@ -296,7 +296,12 @@ impl Termination {
     /// Sends no signal to a child that was asked to end in its own way, unless it is still running after `grace`.
     /// SIGTERM follows then, and SIGKILL after the same time. `output`, which is non-blocking, is the pipe with its further
     /// output.
-    pub fn after_farewell(target: SignalTarget, output: Option<OwnedFd>, grace: Duration, now: Instant) -> Termination {
+    pub fn after_closing_message(
+        target: SignalTarget,
+        output: Option<OwnedFd>,
+        grace: Duration,
+        now: Instant,
+    ) -> Termination {
         Termination { target, next: Next::SignalAt { at: now + grace, number: SIGTERM, timeout: grace }, output }
     }
 

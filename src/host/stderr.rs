@@ -14,13 +14,13 @@ use super::{signals, write};
 #[derive(Debug)]
 pub(super) struct Stderr {
     shared: Handle,
-    way: Way,
+    method: Method,
     is_terminal: bool,
 }
 
 /// How a write avoids to block.
 #[derive(Debug)]
-enum Way {
+enum Method {
     /// A pipe or a terminal with an open file description of our own, which is non-blocking.
     Own(OwnedFd),
     /// Each message is sent with MSG_DONTWAIT.
@@ -43,13 +43,13 @@ impl Stderr {
         let shared = std::io::stderr();
         let kind = rustix::fs::fstat(&shared).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let is_terminal = rustix::termios::isatty(&shared);
-        let way = match kind {
-            Ok(FileType::Socket) => Way::Socket,
-            Ok(FileType::Fifo) => open_again().map_or(Way::Polled { most: PIPE_BUF }, Way::Own),
-            Ok(_) if is_terminal => open_again().map_or(Way::Polled { most: TERMINAL_PIECE }, Way::Own),
-            Ok(_) | Err(_) => Way::Direct,
+        let method = match kind {
+            Ok(FileType::Socket) => Method::Socket,
+            Ok(FileType::Fifo) => open_again().map_or(Method::Polled { most: PIPE_BUF }, Method::Own),
+            Ok(_) if is_terminal => open_again().map_or(Method::Polled { most: TERMINAL_PIECE }, Method::Own),
+            Ok(_) | Err(_) => Method::Direct,
         };
-        Stderr { shared, way, is_terminal }
+        Stderr { shared, method, is_terminal }
     }
 
     /// Writes a line or its beginning. Returns the number of bytes that were taken.
@@ -61,11 +61,11 @@ impl Stderr {
             return Err(Errno::AGAIN);
         }
         loop {
-            let written = match &self.way {
-                Way::Own(fd) => rustix::io::write(fd, line),
-                Way::Direct => rustix::io::write(&self.shared, line),
-                Way::Socket => rustix::net::send(&self.shared, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                Way::Polled { most } => {
+            let written = match &self.method {
+                Method::Own(fd) => rustix::io::write(fd, line),
+                Method::Direct => rustix::io::write(&self.shared, line),
+                Method::Socket => rustix::net::send(&self.shared, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+                Method::Polled { most } => {
                     let mut fds = [PollFd::new(&self.shared, PollFlags::OUT)];
                     match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
                         Ok(0) => Err(Errno::AGAIN),
@@ -77,7 +77,7 @@ impl Stderr {
             match written {
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE) => {
-                    if !matches!(self.way, Way::Socket) {
+                    if !matches!(self.method, Method::Socket) {
                         signals::broke_a_pipe();
                     }
                     return Err(Errno::PIPE);
@@ -94,9 +94,9 @@ impl Stderr {
 
     /// Becomes writable when the reader continues.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        match &self.way {
-            Way::Own(fd) => fd.as_fd(),
-            Way::Socket | Way::Direct | Way::Polled { .. } => self.shared.as_fd(),
+        match &self.method {
+            Method::Own(fd) => fd.as_fd(),
+            Method::Socket | Method::Direct | Method::Polled { .. } => self.shared.as_fd(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Effect, Event, Job, Owed, Rendering, Resource, Round, Subject, Update};
+use super::{Effect, Event, Job, Reloads, Rendering, Resource, Round, Subject, Update};
 use crate::log::Level;
 
 /// How far the files of an update are. They are handled in their order, one step of all before the next step of any.
@@ -14,9 +14,9 @@ pub(super) struct Commit {
     /// The one of them that the step is at.
     at: usize,
     step: Step,
-    /// What was owed before the first rename; `None`: it has not come.
-    owed: Option<Owed>,
-    /// Those whose kept file is an older one than the present, because a reload for the present one is owed.
+    /// The pending reloads before the first rename; `None`: no file was renamed yet.
+    reloads_before: Option<Reloads>,
+    /// Those whose kept file is an older one than the present, because a reload for the present one is pending.
     older: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ impl Resource {
             effects.push(Effect::Log(self.about(*t, Level::Info, "target config out of sync")));
         }
         effects.push(Effect::Stage(files[0]));
-        Update::Committing(round, Commit { files, at: 0, step: Step::Staging, owed: None, older: Vec::new() })
+        Update::Committing(round, Commit { files, at: 0, step: Step::Staging, reloads_before: None, older: Vec::new() })
     }
 
     /// Handles the answer to an effect of the commit.
@@ -89,7 +89,7 @@ impl Resource {
                     Err(fault) => {
                         // The new file stays in place, so it is made known.
                         self.failed_in(&mut round, Subject::Template(t), fault, effects);
-                        self.owed = self.owed_with(&[t]);
+                        self.reloads = self.reloads_with(&[t]);
                     }
                 }
                 return self.put_back(round, commit, now, effects);
@@ -121,7 +121,7 @@ impl Resource {
                 // What is put back is older than the present files: all go back to one update.
                 return self.undo_all(round, effects);
             }
-            self.owed = commit.owed.take().unwrap_or_else(|| self.owed.clone());
+            self.reloads = commit.reloads_before.take().unwrap_or_else(|| self.reloads.clone());
             commit.step = Step::PuttingBack;
             return self.put_back(round, commit, now, effects);
         }
@@ -175,7 +175,7 @@ impl Resource {
         }
         if matches!(commit.step, Step::Staging | Step::Keeping) {
             commit.step = Step::Installing;
-            commit.owed = Some(self.owed.clone());
+            commit.reloads_before = Some(self.reloads.clone());
             return true;
         }
         false
@@ -186,9 +186,9 @@ impl Resource {
         commit.files.len() > 1 && !self.plan.is_preview
     }
 
-    /// What is owed once all files are in place, where the answer to the first rename or a later one is awaited.
-    pub(super) fn owed_behind(&self, commit: &Commit) -> Owed {
-        self.owed_with(commit.files.get(commit.at..).unwrap_or_default())
+    /// The pending reloads once all files are in place, where the answer to the first rename or a later one is awaited.
+    pub(super) fn reloads_after(&self, commit: &Commit) -> Reloads {
+        self.reloads_with(commit.files.get(commit.at..).unwrap_or_default())
     }
 
     /// Puts back the file before the present one.

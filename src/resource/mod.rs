@@ -21,7 +21,7 @@ use crate::random::Random;
 use child::Child;
 use commit::Commit;
 use fault::{Faults, Subject};
-use reloads::Owed;
+use reloads::Reloads;
 use retry::{Retry, trying_again};
 use rollback::{Cause, Rollback, Undo};
 use service::Service;
@@ -50,7 +50,7 @@ pub struct Resource {
     service: Service,
     /// `None`: there is no exec.
     child: Option<Child>,
-    owed: Owed,
+    reloads: Reloads,
     rollback: Rollback,
     retry: Retry,
     random: Random,
@@ -121,7 +121,7 @@ impl Resource {
             overrides_guard: false,
             service: Service::New,
             child: plan.child.map(Child::new),
-            owed: Owed { templates: vec![false; plan.templates.len()], child: false, resource: false },
+            reloads: Reloads { templates: vec![false; plan.templates.len()], child: false, resource: false },
             rollback: Rollback::new(plan.templates.len()),
             retry: Retry::default(),
             random: Random::new(seed),
@@ -216,7 +216,7 @@ impl Resource {
             Event::Reached { backend } => self.recovered(Subject::Backend(backend), &mut effects),
             Event::Refresh => {
                 self.pending = true;
-                self.rollback.forgive();
+                self.rollback.retry_rejected();
                 self.settle.skip();
                 self.begin_if_idle(now, &mut effects);
             }
@@ -273,7 +273,7 @@ impl Resource {
     /// The resource's reload command that waited for the child runs with the next update, even if that update changes no
     /// file.
     fn child_has_reloaded(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.owed.resource && self.is_up() && !self.child_is_reloading() {
+        if self.reloads.resource && self.is_up() && !self.child_is_reloading() {
             self.pending = true;
             self.begin_if_idle(now, effects);
         }
@@ -337,7 +337,7 @@ impl Resource {
             }
             (Update::Working(round, Step::Installing(t)), Event::Installed(Ok(warning))) => {
                 self.installed(t, warning, effects);
-                self.reload_if_owed(round, t, now, effects)
+                self.reload_if_pending(round, t, now, effects)
             }
             (Update::Working(round, Step::Staging(t)), Event::Staged(Err(fault)))
             | (Update::Working(round, Step::Installing(t)), Event::Installed(Err(fault))) => {
@@ -345,7 +345,7 @@ impl Resource {
                 self.not_installed(round, t, fault, now, effects)
             }
             (Update::Working(round, Step::Running(Job::Reload(t))), Event::Ended(Ok(()))) => {
-                self.owed.templates[t] = false;
+                self.reloads.templates[t] = false;
                 self.recovered(Subject::Reload(t), effects);
                 self.forget_accepted(effects);
                 self.template(round, t + 1, now, effects)
@@ -365,7 +365,7 @@ impl Resource {
                 }
             },
             (Update::Working(round, Step::Running(Job::ReloadResource)), Event::Ended(Ok(()))) => {
-                self.owed.resource = false;
+                self.reloads.resource = false;
                 self.recovered(Subject::ReloadResource, effects);
                 self.finish(round, now, effects)
             }
@@ -424,7 +424,7 @@ impl Resource {
                     return Update::Working(round, Step::Staging(t));
                 }
             }
-            if self.owed.templates[t] {
+            if self.reloads.templates[t] {
                 return self.reload(round, t, effects);
             }
             t += 1;
@@ -454,11 +454,11 @@ impl Resource {
         };
         effects.push(Effect::Log(self.about(t, Level::Info, what)));
         self.recovered(Subject::Template(t), effects);
-        self.owed = self.owed_with(&[t]);
+        self.reloads = self.reloads_with(&[t]);
         self.rollback.installed(t);
     }
 
-    /// The old file stays. An owed reload of this template and the other templates are not held up.
+    /// The old file stays. A pending reload of this template and the other templates are not held up.
     fn not_installed(
         &mut self,
         mut round: Round,
@@ -468,12 +468,12 @@ impl Resource {
         effects: &mut Vec<Effect>,
     ) -> Update {
         self.failed_in(&mut round, Subject::Template(t), fault, effects);
-        self.reload_if_owed(round, t, now, effects)
+        self.reload_if_pending(round, t, now, effects)
     }
 
     /// The file of a template is done: its reload is next, or the next template.
-    fn reload_if_owed(&mut self, round: Round, t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        match self.owed.templates[t] {
+    fn reload_if_pending(&mut self, round: Round, t: usize, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        match self.reloads.templates[t] {
             true => self.reload(round, t, effects),
             false => self.template(round, t + 1, now, effects),
         }
@@ -489,17 +489,17 @@ impl Resource {
         if !self.is_up() {
             return self.bring_up(round, now, effects);
         }
-        if std::mem::take(&mut self.owed.child)
+        if std::mem::take(&mut self.reloads.child)
             && let Some(child) = &mut self.child
         {
             child.reload(now, &mut self.random, effects);
         }
-        self.reload_resource_if_owed(round, now, effects)
+        self.reload_resource_if_pending(round, now, effects)
     }
 
     /// The resource's reload command follows the child's reload. No update waits for the child's reload.
-    fn reload_resource_if_owed(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
-        if !self.owed.resource || self.child_is_reloading() || round.outcome == Outcome::Refused {
+    fn reload_resource_if_pending(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
+        if !self.reloads.resource || self.child_is_reloading() || round.outcome == Outcome::Refused {
             return self.finish(round, now, effects);
         }
         effects.push(Effect::Run(Job::ReloadResource));

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Effect, Fault, Job, Outcome, Owed, Rendering, Resource, Round, Subject, Update};
+use super::{Effect, Fault, Job, Outcome, Reloads, Rendering, Resource, Round, Subject, Update};
 use crate::log::Level;
 
 /// The old files and the rejected results of a resource, by template.
@@ -13,7 +13,7 @@ pub(super) struct Rollback {
     /// The reload that failed for the last result of a template, so that the old file was put back.
     rejected: Vec<Option<Cause>>,
     /// The next update tries rejected results again.
-    is_forgiving: bool,
+    retries_rejected: bool,
 }
 
 /// Whether the old file of a template is kept.
@@ -46,12 +46,12 @@ pub(super) struct Undo {
 
 impl Rollback {
     pub(super) fn new(templates: usize) -> Rollback {
-        Rollback { kept: vec![Kept::No; templates], rejected: vec![None; templates], is_forgiving: false }
+        Rollback { kept: vec![Kept::No; templates], rejected: vec![None; templates], retries_rejected: false }
     }
 
     /// The next update tries rejected results again.
-    pub(super) fn forgive(&mut self) {
-        self.is_forgiving = true;
+    pub(super) fn retry_rejected(&mut self) {
+        self.retries_rejected = true;
     }
 
     /// Whether the old file of a template is kept already.
@@ -87,7 +87,7 @@ impl Rollback {
 }
 
 impl Resource {
-    /// Takes over an old file that a run has left when it was killed before the reload had succeeded. The reload is owed.
+    /// Takes over an old file that a run has left when it was killed before the reload had succeeded. The reload is pending.
     /// Returns whether the file has to stay for it. A start_cmd replaces the reload.
     pub fn found_kept(&mut self, t: usize) -> bool {
         let undoes = |by: usize| self.plan.templates[by].reload && self.plan.templates[by].rolls_back;
@@ -99,9 +99,9 @@ impl Resource {
         }
         for by in by {
             // Of files that belong together it is not known which the update has replaced.
-            self.owed.templates[by] |= self.plan.templates[by].reload;
+            self.reloads.templates[by] |= self.plan.templates[by].reload;
         }
-        self.owed.resource |= self.plan.reload;
+        self.reloads.resource |= self.plan.reload;
         self.rollback.kept[t] = Kept::Yes;
         true
     }
@@ -116,7 +116,8 @@ impl Resource {
         !self.undone_by(cause).is_empty()
     }
 
-    /// Whether files are being put back because a reload has failed. What is owed then is owed behind the first of them.
+    /// Whether files are being put back because a reload has failed. The reloads that are pending then are pending once the first
+    /// file is back.
     pub fn is_undoing(&self) -> bool {
         matches!(self.update, Update::Undoing(..))
     }
@@ -133,14 +134,14 @@ impl Resource {
 
     /// Whether the old file of a template has to be kept while these templates are installed.
     pub(super) fn wants_kept(&self, installing: &[usize], t: usize) -> bool {
-        !self.plan.is_preview && !self.rollback.is_kept(t) && self.is_covered(&self.owed_with(installing), t)
+        !self.plan.is_preview && !self.rollback.is_kept(t) && self.is_covered(&self.reloads_with(installing), t)
     }
 
-    /// Whether a reload that is owed would put the file of a template back.
-    fn is_covered(&self, owed: &Owed, t: usize) -> bool {
-        let rolls_back = |by: usize| owed.templates[by] && self.concerns(Cause::Template(by), t);
+    /// Whether a pending reload would put the file of a template back.
+    fn is_covered(&self, pending: &Reloads, t: usize) -> bool {
+        let rolls_back = |by: usize| pending.templates[by] && self.concerns(Cause::Template(by), t);
         (0..self.plan.templates.len()).any(|by| rolls_back(by) && self.plan.templates[by].rolls_back)
-            || owed.resource && self.plan.rolls_back
+            || pending.resource && self.plan.rolls_back
     }
 
     /// Whether a template belongs to the files that a failed reload puts back.
@@ -163,7 +164,7 @@ impl Resource {
     /// Forgets the old files that no reload can put back any more.
     pub(super) fn forget_accepted(&mut self, effects: &mut Vec<Effect>) {
         for t in 0..self.plan.templates.len() {
-            if self.rollback.kept[t] == Kept::Yes && !self.is_covered(&self.owed, t) {
+            if self.rollback.kept[t] == Kept::Yes && !self.is_covered(&self.reloads, t) {
                 self.rollback.kept[t] = Kept::No;
                 effects.push(Effect::Forget(t));
             }
@@ -173,7 +174,7 @@ impl Resource {
     /// Tries a rejected result again if it is not alone: a reload that failed for several files may have failed for another
     /// one of them, and that has changed.
     pub(super) fn screen(&mut self, renderings: &mut [Rendering]) {
-        let forgives = std::mem::take(&mut self.rollback.is_forgiving);
+        let retries_rejected = std::mem::take(&mut self.rollback.retries_rejected);
         for (t, rendering) in renderings.iter().enumerate() {
             if let Rendering::InSync = rendering {
                 self.rollback.rejected[t] = None;
@@ -183,7 +184,7 @@ impl Resource {
             let changed: Vec<usize> =
                 (0..renderings.len()).filter(|t| matches!(renderings[*t], Rendering::Differs)).collect();
             let is_tried = |t: usize| match self.rollback.rejected[t] {
-                Some(cause) => forgives || changed.iter().any(|other| self.concerns(cause, *other)),
+                Some(cause) => retries_rejected || changed.iter().any(|other| self.concerns(cause, *other)),
                 None => true,
             };
             let again = (0..renderings.len()).find(|t| matches!(renderings[*t], Rendering::Rejected) && is_tried(*t));
@@ -192,7 +193,7 @@ impl Resource {
         }
     }
 
-    /// A reload command has failed: the files that it was for are put back, if that is wanted. Else the reload is owed.
+    /// A reload command has failed: the files that it was for are put back, if that is wanted. Otherwise the reload stays pending.
     pub(super) fn reload_failed(
         &mut self,
         cause: Cause,
@@ -216,7 +217,7 @@ impl Resource {
         let last = *last;
         self.failed_in(&mut round, Subject::RolledBack(cause), fault, effects);
         // Whatever has read the new files reads the old ones.
-        self.owed = self.owed_with(&files);
+        self.reloads = self.reloads_with(&files);
         effects.push(Effect::PutBack(last));
         Update::Undoing(round, Undo { cause: Some(cause), files })
     }
@@ -225,7 +226,7 @@ impl Resource {
     pub(super) fn undo_all(&mut self, round: Round, effects: &mut Vec<Effect>) -> Update {
         let files: Vec<usize> =
             (0..self.plan.templates.len()).filter(|t| self.rollback.kept[*t] == Kept::Yes).collect();
-        self.owed = self.owed_with(&files);
+        self.reloads = self.reloads_with(&files);
         effects.extend(files.last().map(|last| Effect::PutBack(*last)));
         Update::Undoing(round, Undo { cause: None, files })
     }
@@ -268,11 +269,11 @@ impl Resource {
     pub(super) fn end_rollbacks(&mut self, effects: &mut Vec<Effect>) {
         let causes = (0..self.plan.templates.len()).map(Cause::Template).chain([Cause::Resource]);
         for cause in causes {
-            let is_owed = match cause {
-                Cause::Template(t) => self.owed.templates[t],
-                Cause::Resource => self.owed.resource,
+            let is_pending = match cause {
+                Cause::Template(t) => self.reloads.templates[t],
+                Cause::Resource => self.reloads.resource,
             };
-            if !is_owed && !self.rollback.rejected.contains(&Some(cause)) {
+            if !is_pending && !self.rollback.rejected.contains(&Some(cause)) {
                 self.recovered(Subject::RolledBack(cause), effects);
             }
         }

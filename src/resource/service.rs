@@ -48,7 +48,7 @@ impl Resource {
             }
             None => {
                 self.service = Service::Up;
-                self.reload_resource_if_owed(round, now, effects)
+                self.reload_resource_if_pending(round, now, effects)
             }
         }
     }
@@ -61,7 +61,7 @@ impl Resource {
             Ok(()) => {
                 self.service = Service::Up;
                 // The child has read the newest files.
-                self.owed.child = false;
+                self.reloads.child = false;
                 self.recovered(Subject::Child, effects);
             }
             Err(fault) => self.not_started(Subject::Child, fault, now, effects),
@@ -69,7 +69,7 @@ impl Resource {
         match std::mem::replace(&mut self.update, Update::Idle) {
             Update::Working(round, Step::Spawning) => {
                 self.update = match self.service {
-                    Service::Up => self.reload_resource_if_owed(round, now, effects),
+                    Service::Up => self.reload_resource_if_pending(round, now, effects),
                     Service::New | Service::Failed { .. } | Service::Down { .. } => self.finish(round, now, effects),
                 };
             }

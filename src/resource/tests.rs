@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::state::debts::Debts;
+use crate::state::reloads::PendingReloads;
 
 mod commit;
-mod debts;
 mod guard;
+mod reloads;
 mod rollback;
 mod settle;
 
@@ -215,7 +215,7 @@ fn a_failed_check_does_not_hold_up_newer_keys() {
 }
 
 #[test]
-fn a_resource_inherits_what_the_one_before_owed() {
+fn a_resource_inherits_pending_reloads() {
     let mut before = Bench::new(plan(Mode::Watch, &["r"]));
     before.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -376,7 +376,7 @@ fn a_failed_start_cmd_is_tried_again_within_half_a_minute() {
 }
 
 #[test]
-fn a_failed_resource_reload_is_owed() {
+fn a_failed_resource_reload_stays_pending() {
     let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &[""]) });
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -433,7 +433,7 @@ fn due_before_its_time_does_nothing() {
 }
 
 #[test]
-fn an_owed_reload_does_not_wait_for_a_newer_file_that_fails() {
+fn a_pending_reload_does_not_wait_for_a_newer_file_that_fails() {
     let mut bench = Bench::new(plan(Mode::Watch, &["cr"]));
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -746,7 +746,7 @@ fn the_resource_reload_follows_the_childs() {
         (ended(), vec![]),
     ]);
 
-    // It is still owed when the child dies first.
+    // It is still pending when the child dies first.
     let mut bench = with_reload(ReloadBy::Signal(1), SPLAY);
     change(&mut bench, vec![]);
     bench.check(vec![(exited(), vec![])]);
@@ -980,10 +980,10 @@ fn random_events_keep_one_child_and_one_command() {
             };
             stopping |= feed(&mut bench, event, &mut open, &mut alive);
         }
-        let Resource { update, service, owed, .. } = &bench.resource;
+        let Resource { update, service, reloads: pending, .. } = &bench.resource;
         assert!(alive && open.is_empty(), "seed {seed}: {:?}", bench.resource);
         assert!(matches!((update, service), (Update::Idle, Service::Up)), "seed {seed}: {:?}", bench.resource);
-        assert!(!owed.child && !owed.resource && owed.templates == [false; 2], "seed {seed}: {owed:?}");
+        assert!(!pending.child && !pending.resource && pending.templates == [false; 2], "seed {seed}: {pending:?}");
     }
 }
 
@@ -1151,7 +1151,7 @@ fn equal_reload_commands_run_once() {
         (installed(), vec![Effect::Run(Job::Reload(3))]),
         (ended(), vec![]),
     ]);
-    // It is owed, also where the template that runs it fails.
+    // It is pending, also where the template that runs it fails.
     bench.wait();
     bench.check(vec![
         (Event::Due, vec![Effect::Render]),

@@ -20,7 +20,7 @@ pub const KEYS_AT: usize = HEAD.len() + TIME;
 
 /// Why a file is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Useless {
+pub enum Unusable {
     /// It is torn or changed, or not of this kind and version.
     Damaged,
     /// Its keys were read with other options.
@@ -131,13 +131,13 @@ impl Encoder {
 ///
 /// # Errors
 /// The file is damaged, or its keys are of another origin.
-pub fn decode(origin: u64, layers: usize, file: &[u8]) -> Result<(Vec<Layer>, i64), Useless> {
-    let (written, body) = unsealed(file).ok_or(Useless::Damaged)?;
+pub fn decode(origin: u64, layers: usize, file: &[u8]) -> Result<(Vec<Layer>, i64), Unusable> {
+    let (written, body) = unsealed(file).ok_or(Unusable::Damaged)?;
     let mut fields = super::Fields(body);
-    let is_ours = fields.number().ok_or(Useless::Damaged)? == origin;
-    let count = fields.length().ok_or(Useless::Damaged)?;
+    let is_ours = fields.number().ok_or(Unusable::Damaged)? == origin;
+    let count = fields.length().ok_or(Unusable::Damaged)?;
     if !is_ours || count != layers {
-        return Err(Useless::Foreign);
+        return Err(Unusable::Foreign);
     }
     let mut layer = || -> Option<Layer> {
         let count = fields.length()?;
@@ -146,7 +146,7 @@ pub fn decode(origin: u64, layers: usize, file: &[u8]) -> Result<(Vec<Layer>, i6
         (0..count).map(pair).collect()
     };
     let layers: Option<Vec<Layer>> = (0..count).map(|_| layer()).collect();
-    Ok((layers.filter(|_| fields.is_empty()).ok_or(Useless::Damaged)?, written))
+    Ok((layers.filter(|_| fields.is_empty()).ok_or(Unusable::Damaged)?, written))
 }
 
 /// The time and the content of a file; `None`: it is damaged, or another kind or version of file.
@@ -226,8 +226,8 @@ mod tests {
     #[test]
     fn keys_of_other_options_are_foreign() {
         let file = encode(7, store(&[&[("/a", "1")]]), 1, 100).expect("it is small");
-        assert_eq!(decode(8, 1, &file), Err(Useless::Foreign));
-        assert_eq!(decode(7, 2, &file), Err(Useless::Foreign));
+        assert_eq!(decode(8, 1, &file), Err(Unusable::Foreign));
+        assert_eq!(decode(7, 2, &file), Err(Unusable::Foreign));
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         }
         let mut later = b"remco keys 3\n".to_vec();
         later.extend(&file[HEAD.len()..]);
-        assert_eq!(decode(7, 2, &later), Err(Useless::Damaged));
+        assert_eq!(decode(7, 2, &later), Err(Unusable::Damaged));
     }
 
     #[test]

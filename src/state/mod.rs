@@ -1,14 +1,14 @@
-//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, the reloads that
-//! it owes, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign. The files are
-//! written and read by `host/state_dir.rs`, and `daemon/unit/keeping.rs` decides when.
+//! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, the pending
+//! reloads, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign. The files are
+//! written and read by `host/state_dir.rs`, and `daemon/unit/persistence.rs` decides when.
 
 use crate::fnv::fnv;
 
-pub mod debts;
+pub mod baseline;
 pub mod journal;
 pub mod keys;
 pub mod origin;
-pub mod past;
+pub mod reloads;
 
 /// The most bytes of a file. More keys than that are not kept, and a longer file is not read.
 pub const MOST_BYTES: usize = 64 << 20;

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use remco::state::debts::{Commands, Debts};
 use remco::state::journal::Journal;
 use remco::state::keys::{KEYS_AT, TIME_AT, time};
+use remco::state::reloads::{Commands, PendingReloads};
 use rustix::fs::{CWD, Dev, FileType, Mode, mknodat, symlinkat};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -368,7 +368,7 @@ fn what_was_kept_of_a_resource_that_is_gone_is_removed() {
     let all = ["a%20b.guard", "a%20b.keys", "app.guard", "app.keys", "lock"];
     assert_eq!(kept(), all);
     fs::copy(dir.at("state/app.keys"), dir.at("state/a%20b.keys.new")).unwrap();
-    let reloads = Debts { templates: vec!["out".to_owned()], resource: false };
+    let reloads = PendingReloads { templates: vec!["out".to_owned()], resource: false };
     fs::write(dir.at("state/gone.reloads"), reloads.encode(&Commands::default())).unwrap();
     fs::write(dir.at("state/gone.journal"), Journal { files: Vec::new() }.encode()).unwrap();
     // These are not remco's.

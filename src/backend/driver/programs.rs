@@ -77,7 +77,9 @@ impl Programs {
     pub fn release(&mut self, serial: u64, output: Option<OwnedFd>, now: Instant) {
         let released = self.running.take_if(|running| running.serial == serial);
         self.ending.extend(
-            released.map(|running| Termination::after_farewell(SignalTarget::Command(running.pid), output, GRACE, now)),
+            released.map(|running| {
+                Termination::after_closing_message(SignalTarget::Command(running.pid), output, GRACE, now)
+            }),
         );
     }
 

@@ -116,7 +116,7 @@ fn a_name_of_many_tells_only_where_nothing_else_does() {
 }
 
 #[test]
-fn reloads_are_owed_by_those_that_replace_a_unit_that_went_just_now() {
+fn reloads_are_pending_for_those_that_replace_a_unit_that_went_just_now() {
     let mut succession = Succession::default();
     let numbers = |list: &[Number]| list.iter().copied().collect::<BTreeSet<_>>();
     succession.succeed(&numbers(&[]), vec![(0, service("a", &["f"], "")), (1, service("b", &["g"], ""))]);

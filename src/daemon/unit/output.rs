@@ -3,7 +3,7 @@
 
 use super::{Current, Outcome, Unit};
 use crate::config;
-use crate::host::files::{self, Aside, Checked, Destination, Present, Stage, Trial, Written};
+use crate::host::files::{self, Checked, Destination, KeptFile, Present, Stage, Trial, Written};
 use crate::log::{Level, Line};
 use crate::patch::{self, Existing};
 use crate::resource::Fault;
@@ -20,7 +20,7 @@ pub(super) struct Output {
     pub(super) content: Vec<u8>,
     pub(super) stage: Option<Stage>,
     /// The old file, while it may have to be put back.
-    pub(super) aside: Option<Aside>,
+    pub(super) kept_file: Option<KeptFile>,
     /// The result in place, while the old file may have to be put back.
     pub(super) latest: Option<Written>,
     /// The last result in whose place the old file was put back.
@@ -75,8 +75,8 @@ impl Unit {
     }
 
     pub(super) fn install(&mut self, t: usize) -> Result<Option<String>, Fault> {
-        // If the process is killed behind the rename, the next one knows what it owes.
-        self.keep_debts(Some(t));
+        // If the process is killed after the rename, the next process runs the reload.
+        self.save_reloads(Some(t));
         let changes = self.purpose.logs_changes().then(|| self.changes(t));
         let output = &mut self.outputs[t];
         let stage = output.stage.take().expect("what is installed was staged before");
@@ -84,7 +84,7 @@ impl Unit {
         let content = std::mem::take(&mut output.content);
         let warning = output.destination.install(stage, &content)?;
         self.has_replaced = true;
-        output.latest = output.aside.is_some().then(|| Written::new(&content));
+        output.latest = output.kept_file.is_some().then(|| Written::new(&content));
         if can_be_read_back {
             output.current.in_place(&content);
         }
@@ -107,21 +107,21 @@ impl Unit {
 
     pub(super) fn keep(&mut self, t: usize) -> Result<(), Fault> {
         let output = &mut self.outputs[t];
-        output.aside = Some(output.destination.keep()?);
+        output.kept_file = Some(output.destination.keep()?);
         Ok(())
     }
 
     pub(super) fn put_back(&mut self, t: usize) -> Result<(), Fault> {
-        // If the process is killed behind the rename, the next one knows what it owes.
+        // If the process is killed after the rename, the next process runs the reload.
         if self.state.is_undoing() {
-            self.keep_debts(None);
+            self.save_reloads(None);
         }
         let output = &mut self.outputs[t];
-        let aside = output.aside.take().expect("what is put back was kept before");
+        let kept = output.kept_file.take().expect("what is put back was kept before");
         // The destination has not the result of the last render any more.
         output.current = Current::default();
         output.undone = output.latest.take();
-        Ok(output.destination.put_back(aside)?)
+        Ok(output.destination.put_back(kept)?)
     }
 }
 
@@ -136,7 +136,7 @@ impl Output {
             durability: template.durability,
             in_place: template.in_place,
             backup: template.backup,
-            seen: files::Seen::default(),
+            known: files::KnownPermissions::default(),
         };
         Output {
             destination,
@@ -144,7 +144,7 @@ impl Output {
             current: Current::default(),
             content: Vec::new(),
             stage: None,
-            aside: None,
+            kept_file: None,
             latest: None,
             undone: None,
             trial: None,
@@ -160,8 +160,8 @@ impl Output {
 
     pub(super) fn forget_kept(&mut self) {
         self.latest = None;
-        if let Some(aside) = self.aside.take() {
-            aside.forget();
+        if let Some(kept) = self.kept_file.take() {
+            kept.forget();
         }
     }
 

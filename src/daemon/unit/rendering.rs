@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::keeping::Rendered;
+use super::persistence::Rendered;
 use super::{Current, LONGEST_TURN, Outcome, Purpose, Unit, about, at};
 use crate::backend;
 use crate::host::files::{Comparison, Written};
@@ -81,7 +81,7 @@ impl Unit {
             self.deferred = Some((Instant::now(), Effect::Render));
             return None;
         }
-        self.rendered = self.kept.as_ref().map(|kept| Rendered::new(keys, kept, Instant::now()));
+        self.rendered = self.state_files.as_ref().map(|files| Rendered::new(keys, files, Instant::now()));
         let is_complete = !self.lookups.is_incomplete();
         self.lookups.end_round(Instant::now());
         if is_complete {
@@ -195,7 +195,7 @@ impl Unit {
         let same = match output.destination.compare(&output.content)? {
             Comparison::InSync => {
                 output.current.in_place(&output.content);
-                output.latest = output.aside.is_some().then(|| Written::new(&output.content));
+                output.latest = output.kept_file.is_some().then(|| Written::new(&output.content));
                 true
             }
             Comparison::Differs => false,

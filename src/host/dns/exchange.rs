@@ -58,7 +58,7 @@ struct Upstream {
     server: SocketAddr,
     socket: Option<UdpSocket>,
     /// The server has sent an answer.
-    heard: bool,
+    answered: bool,
     /// The server's time ended without an answer.
     silent: bool,
 }
@@ -102,7 +102,7 @@ impl Exchange {
             troubles: vec![None; plan.servers.len()],
             tcp: None,
         };
-        let upstream = |server: &SocketAddr| Upstream { server: *server, socket: None, heard: false, silent: false };
+        let upstream = |server: &SocketAddr| Upstream { server: *server, socket: None, answered: false, silent: false };
         Exchange {
             upstreams: plan.servers.iter().map(upstream).collect(),
             questions: kinds.iter().map(question).collect(),
@@ -143,7 +143,7 @@ impl Exchange {
                     if now < self.turn_end {
                         return None;
                     }
-                    self.upstreams[upstream].silent = !self.upstreams[upstream].heard;
+                    self.upstreams[upstream].silent = !self.upstreams[upstream].answered;
                     self.give_up_tcp();
                 }
             }
@@ -162,12 +162,12 @@ impl Exchange {
 
     /// The servers that did not answer within their time.
     pub fn silent(&self) -> Vec<SocketAddr> {
-        self.upstreams.iter().filter(|upstream| upstream.silent && !upstream.heard).map(|one| one.server).collect()
+        self.upstreams.iter().filter(|upstream| upstream.silent && !upstream.answered).map(|one| one.server).collect()
     }
 
     /// The servers that answered.
-    pub fn heard(&self) -> Vec<SocketAddr> {
-        self.upstreams.iter().filter(|upstream| upstream.heard).map(|upstream| upstream.server).collect()
+    pub fn answered(&self) -> Vec<SocketAddr> {
+        self.upstreams.iter().filter(|upstream| upstream.answered).map(|upstream| upstream.server).collect()
     }
 
     /// Whether a question has returned records, so the name exists.
@@ -252,7 +252,7 @@ impl Exchange {
             // The message is late for its question, or another host's.
             return;
         };
-        self.upstreams[upstream].heard = true;
+        self.upstreams[upstream].answered = true;
         if reply != Reply::Truncated {
             return self.settle(question, upstream, reply, now);
         }

@@ -137,10 +137,10 @@ impl Resolver {
         self.0.silent.borrow().iter().any(|(silent, until)| silent == server && *until > now)
     }
 
-    fn remember(&self, silent: Vec<SocketAddr>, heard: Vec<SocketAddr>, now: Instant) {
+    fn remember(&self, silent: Vec<SocketAddr>, answered: Vec<SocketAddr>, now: Instant) {
         let until = now + REST;
         let mut list = self.0.silent.borrow_mut();
-        list.retain(|(server, _)| !silent.contains(server) && !heard.contains(server));
+        list.retain(|(server, _)| !silent.contains(server) && !answered.contains(server));
         list.extend(silent.into_iter().map(|server| (server, until)));
         // The file may have changed: silent servers are forgotten after their time.
         list.retain(|(_, until)| *until > now);
@@ -272,7 +272,7 @@ impl Search {
     fn turn(&mut self, resolver: &Resolver, now: Instant) -> Option<Result<Vec<Record>, Fault>> {
         loop {
             let outcome = self.exchange.advance(now)?;
-            resolver.remember(self.exchange.silent(), self.exchange.heard(), now);
+            resolver.remember(self.exchange.silent(), self.exchange.answered(), now);
             let goes_on = match outcome {
                 Ok(records) => return Some(Ok(records)),
                 Err(Fault::Troubled { name, missing, mut troubles }) => {

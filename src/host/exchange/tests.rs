@@ -148,7 +148,7 @@ impl Transport for BoundedEnd {
 /// What ureq sends of a POST before it is told `WouldBlock`.
 fn run(bounded: &Bounded, headers: &[(&str, &str)], body: impl AsSendBody, wait: Option<Duration>) -> Vec<u8> {
     let config = Agent::config_builder().timeout_await_100(wait).build();
-    let agent = Agent::with_parts(config, bounded.clone(), Nowhere);
+    let agent = Agent::with_parts(config, bounded.clone(), NoLookup);
     let mut request = Request::builder().method("POST").uri("http://h/x");
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -7,7 +7,7 @@ use std::io;
 use rustix::fs::{AtFlags, FileType, RenameFlags, fsync, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
-use super::aside::{self, Kept};
+use super::kept_file::{self, KeepBy};
 use super::place::Place;
 use crate::config::Durability;
 
@@ -34,9 +34,9 @@ impl<'a> Backup<'a> {
     ///
     /// # Errors
     /// The file cannot be kept. The earlier backup is still in place.
-    pub fn make(place: &'a Place, kept: Kept, durability: Durability) -> io::Result<Backup<'a>> {
+    pub fn make(place: &'a Place, by: KeepBy, durability: Durability) -> io::Result<Backup<'a>> {
         let (name, temporary) = (name(place), temporary_name(place));
-        aside::keep(place, &temporary, kept)?;
+        kept_file::keep(place, &temporary, by)?;
         let earlier = match statat(&place.dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) if FileType::from_raw_mode(meta.st_mode) == FileType::Directory => {
                 Err(io::Error::other(format!("`{}` is a directory", name.display())))
@@ -52,8 +52,8 @@ impl<'a> Backup<'a> {
             }
             Err(e) => Err(e.into()),
         };
-        let earlier = earlier.inspect_err(|_| aside::discard(&place.dir, &temporary))?;
-        if kept == Kept::Copied && durability == Durability::Full {
+        let earlier = earlier.inspect_err(|_| kept_file::discard(&place.dir, &temporary))?;
+        if by == KeepBy::Copied && durability == Durability::Full {
             // Without this a power cut while the destination is written may leave neither file.
             let _ = fsync(&place.dir);
         }
@@ -63,18 +63,18 @@ impl<'a> Backup<'a> {
     /// The destination was replaced, or is damaged: the backup stays.
     pub fn stays(self) {
         // Where both names are links to one file a rename leaves both.
-        aside::discard(&self.place.dir, &self.temporary);
+        kept_file::discard(&self.place.dir, &self.temporary);
     }
 
     /// The destination has its old content: the earlier backup comes back.
     pub fn revert(self) {
         let dir = &self.place.dir;
         match self.earlier {
-            Earlier::None => aside::discard(dir, &self.name),
+            Earlier::None => kept_file::discard(dir, &self.name),
             Earlier::Set => _ = renameat_with(dir, &self.temporary, dir, &self.name, RenameFlags::EXCHANGE),
             Earlier::Lost => {}
         }
-        aside::discard(dir, &self.temporary);
+        kept_file::discard(dir, &self.temporary);
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Found {
 
 /// Why a path cannot be resolved.
 #[derive(Debug)]
-pub enum Lost {
+pub enum Unresolved {
     /// This directory does not exist.
     NoDirectory(PathBuf),
     /// The path leads to this directory.
@@ -61,12 +61,12 @@ pub enum Lost {
     Failed(String),
 }
 
-impl From<Lost> for String {
-    fn from(lost: Lost) -> String {
-        match lost {
-            Lost::NoDirectory(dir) => format!("there is no directory `{}`", dir.display()),
-            Lost::Directory(dir) => format!("`{}` is a directory, a file is expected", dir.display()),
-            Lost::Failed(message) => message,
+impl From<Unresolved> for String {
+    fn from(unresolved: Unresolved) -> String {
+        match unresolved {
+            Unresolved::NoDirectory(dir) => format!("there is no directory `{}`", dir.display()),
+            Unresolved::Directory(dir) => format!("`{}` is a directory, a file is expected", dir.display()),
+            Unresolved::Failed(message) => message,
         }
     }
 }
@@ -75,12 +75,12 @@ impl From<Lost> for String {
 const MOST_LINKS: usize = 40;
 
 /// Resolves a path.
-pub fn locate(path: &Path) -> Result<Target, Lost> {
+pub fn locate(path: &Path) -> Result<Target, Unresolved> {
     if let Some(number) = descriptor(path) {
         return Ok(Target::Descriptor(number));
     }
     let failed = |what: &str, path: &Path, error: &io::Error| {
-        Lost::Failed(format!("failed to {what} `{}`: {}", path.display(), cause(error)))
+        Unresolved::Failed(format!("failed to {what} `{}`: {}", path.display(), cause(error)))
     };
     let mut shown = path.to_owned();
     let mut step = path.to_owned();
@@ -92,11 +92,11 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
             (Some(dir), here) if here == Path::new(".") => Rc::clone(dir),
             (_, there) => match open_directory(from, &there) {
                 Ok(opened) => Rc::new(opened),
-                Err(Errno::NOENT) => return Err(Lost::NoDirectory(above)),
+                Err(Errno::NOENT) => return Err(Unresolved::NoDirectory(above)),
                 Err(e) => return Err(failed("open directory", &above, &e.into())),
             },
         };
-        let Some(name) = step.file_name().map(OsStr::to_owned) else { return Err(Lost::Directory(shown)) };
+        let Some(name) = step.file_name().map(OsStr::to_owned) else { return Err(Unresolved::Directory(shown)) };
         let meta = match statat(&at, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) => meta,
             Err(Errno::NOENT) => return Ok(Target::Regular(Place { dir: at, name, path: shown, found: None })),
@@ -105,7 +105,7 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
         let place = |at, name| Place { dir: at, name, path: shown.clone(), found: Some(Found::of(&meta)) };
         match FileType::from_raw_mode(meta.st_mode) {
             FileType::RegularFile => return Ok(Target::Regular(place(at, name))),
-            FileType::Directory => return Err(Lost::Directory(shown)),
+            FileType::Directory => return Err(Unresolved::Directory(shown)),
             FileType::Symlink => {
                 step = read_link(at.as_fd(), &name).map_err(|e| failed("follow", &shown, &e))?;
                 shown = above.join(&step);
@@ -114,7 +114,7 @@ pub fn locate(path: &Path) -> Result<Target, Lost> {
             _ => return Ok(Target::Special(place(at, name))),
         }
     }
-    Err(Lost::Failed(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", path.display())))
+    Err(Unresolved::Failed(format!("failed to follow `{}`: more than {MOST_LINKS} symbolic links", path.display())))
 }
 
 /// The target of a symbolic link, unless another user may have placed the link as a trap. This is the rule of
@@ -260,9 +260,9 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         let place = match locate(path) {
             Ok(Target::Regular(place)) => place,
             Ok(Target::Special(_) | Target::Descriptor(_)) => return Err(io::Error::other("not a regular file")),
-            Err(Lost::NoDirectory(_)) => return Err(Errno::NOENT.into()),
-            Err(Lost::Directory(_)) => return Err(Errno::ISDIR.into()),
-            Err(Lost::Failed(message)) => return Err(io::Error::other(message)),
+            Err(Unresolved::NoDirectory(_)) => return Err(Errno::NOENT.into()),
+            Err(Unresolved::Directory(_)) => return Err(Errno::ISDIR.into()),
+            Err(Unresolved::Failed(message)) => return Err(io::Error::other(message)),
         };
         let opened = match place.found {
             Some(_) => open_regular(&place.dir, &place.name, OFlags::RDWR).map(|(file, _)| file),
@@ -309,9 +309,9 @@ mod tests {
         match locate(path) {
             Ok(Target::Regular(place)) => Ok(place.path),
             Ok(other) => Err(format!("{other:?}")),
-            Err(Lost::NoDirectory(dir)) => Err(format!("no {}", dir.display())),
-            Err(Lost::Directory(dir)) => Err(format!("directory {}", dir.display())),
-            Err(Lost::Failed(message)) => Err(message),
+            Err(Unresolved::NoDirectory(dir)) => Err(format!("no {}", dir.display())),
+            Err(Unresolved::Directory(dir)) => Err(format!("directory {}", dir.display())),
+            Err(Unresolved::Failed(message)) => Err(message),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags, access};
 
-use super::place::{Lost, Place, Target, locate, parent, split};
+use super::place::{Place, Target, Unresolved, locate, parent, split};
 use super::stage::{StageFile, sweep_private};
 use super::{Destination, without_directory};
 use crate::error::cause;
@@ -135,11 +135,11 @@ pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<St
     let place = match locate(dst) {
         Ok(Target::Regular(place)) => place,
         Ok(Target::Special(_) | Target::Descriptor(_)) => return None,
-        Err(Lost::NoDirectory(_)) if make_directories => return None,
-        Err(Lost::NoDirectory(dir)) => {
+        Err(Unresolved::NoDirectory(_)) if make_directories => return None,
+        Err(Unresolved::NoDirectory(dir)) => {
             return Some(format!("{}, or set `make_directories = true`", no_directory(&dir)));
         }
-        Err(lost) => return Some(lost.into()),
+        Err(unresolved) => return Some(unresolved.into()),
     };
     let is_writable = |path: &Path| access(path, Access::WRITE_OK).map_err(io::Error::from);
     if place.found.is_some() && (in_place || place.is_mount_point()) {
@@ -153,7 +153,7 @@ pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<St
 /// As [`obstacle`], for a file of remco itself, whose directory is not made.
 pub fn own_obstacle(path: &Path) -> Option<String> {
     match locate(path) {
-        Err(Lost::NoDirectory(dir)) => Some(no_directory(&dir)),
+        Err(Unresolved::NoDirectory(dir)) => Some(no_directory(&dir)),
         Ok(_) | Err(_) => obstacle(path, false, false),
     }
 }

@@ -26,11 +26,11 @@ pub struct StageFile {
     /// in use from one that a crash has left.
     pub file: File,
     pub path: PathBuf,
-    lies: Lies,
+    location: Location,
 }
 
 #[derive(Debug)]
-enum Lies {
+enum Location {
     /// In the directory of its destination.
     Beside { dir: Rc<OwnedFd>, name: OsString },
     /// In a directory of its own. Its path is kept to remove it.
@@ -60,7 +60,7 @@ impl StageFile {
                 }
             };
             let path = shown.join(&name);
-            let stage = StageFile { file, path, lies: Lies::Beside { dir: Rc::clone(dir), name } };
+            let stage = StageFile { file, path, location: Location::Beside { dir: Rc::clone(dir), name } };
             match flock(&stage.file, FlockOperation::NonBlockingLockExclusive) {
                 // Another process may have swept the file before it was locked. A file that has the name now is not ours.
                 Ok(()) if fstat(&stage.file)?.st_nlink == 0 => stage.installed(),
@@ -86,7 +86,7 @@ impl StageFile {
         let stage = |file, dir| StageFile {
             file,
             path: shown.clone(),
-            lies: Lies::Private { dir, name: name.to_owned(), path: path.clone() },
+            location: Location::Private { dir, name: name.to_owned(), path: path.clone() },
         };
         match reopen(&dir, name, &writer) {
             Ok(Some(file)) => Ok((stage(file, dir), writer)),
@@ -107,12 +107,12 @@ impl StageFile {
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let file = File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok((StageFile { file, path, lies: Lies::Memory }, writer))
+        Ok((StageFile { file, path, location: Location::Memory }, writer))
     }
 
     /// Closes the file for writing, before a check command gets it.
     pub fn seal(&self, writer: File) -> io::Result<()> {
-        if let Lies::Memory = self.lies {
+        if let Location::Memory = self.location {
             fcntl_add_seals(&writer, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
         }
         Ok(())
@@ -120,21 +120,21 @@ impl StageFile {
 
     /// The descriptor that a command has to inherit to see the file.
     pub fn inherited(&self) -> Option<BorrowedFd<'_>> {
-        matches!(self.lies, Lies::Memory).then(|| self.file.as_fd())
+        matches!(self.location, Location::Memory).then(|| self.file.as_fd())
     }
 
     /// The directory and name from which the file can be renamed.
     pub fn beside_at(&self) -> Option<(&Rc<OwnedFd>, &OsStr)> {
-        match &self.lies {
-            Lies::Beside { dir, name } => Some((dir, name)),
-            Lies::Private { .. } | Lies::Memory => None,
+        match &self.location {
+            Location::Beside { dir, name } => Some((dir, name)),
+            Location::Private { .. } | Location::Memory => None,
         }
     }
 
     /// Opens the file of its name again: a check command such as `sed -i` may have replaced it. The new file must have the
     /// same owner and mode and no other name, so that no foreign file is installed.
     pub fn checked(&self) -> io::Result<File> {
-        let Lies::Beside { dir, name } = &self.lies else { return self.file.try_clone() };
+        let Location::Beside { dir, name } = &self.location else { return self.file.try_clone() };
         let (file, is) = open_regular(dir, name, OFlags::RDONLY)?;
         let was = Found::of(&fstat(&self.file)?);
         if was.identity == is.identity {
@@ -148,20 +148,20 @@ impl StageFile {
 
     /// The file was renamed, and is not removed any more.
     pub fn installed(mut self) {
-        self.lies = Lies::Memory;
+        self.location = Location::Memory;
     }
 }
 
 impl Drop for StageFile {
     /// A stage file that cannot be removed is no error of its own: an error has led here.
     fn drop(&mut self) {
-        match &self.lies {
-            Lies::Beside { dir, name } => _ = unlinkat(dir, name, AtFlags::empty()),
-            Lies::Private { dir, name, path } => {
+        match &self.location {
+            Location::Beside { dir, name } => _ = unlinkat(dir, name, AtFlags::empty()),
+            Location::Private { dir, name, path } => {
                 let _ = unlinkat(dir, name, AtFlags::empty());
                 let _ = fs::remove_dir(path);
             }
-            Lies::Memory => {}
+            Location::Memory => {}
         }
     }
 }
@@ -335,7 +335,7 @@ mod tests {
         let (stage, _) = StageFile::private(&owner, OsStr::new("app.conf")).unwrap();
         let dir = stage.path.parent().unwrap().to_owned();
         // Simulates the end of the process.
-        let Lies::Private { dir: lock, .. } = &stage.lies else { panic!("it is private") };
+        let Location::Private { dir: lock, .. } = &stage.location else { panic!("it is private") };
         flock(lock, FlockOperation::Unlock).unwrap();
         sweep_private(&owner, OsStr::new("app.conf"));
         assert!(!dir.exists());

@@ -45,7 +45,7 @@ pub fn destination(path: PathBuf) -> Destination {
         durability: Durability::Full,
         in_place: false,
         backup: false,
-        seen: Seen::default(),
+        known: KnownPermissions::default(),
     }
 }
 

@@ -107,7 +107,9 @@ impl Destination {
         let failed = |what: &str, e: &io::Error| format!("failed to {what} `{}`: {}", place.path.display(), cause(e));
         self.sync(&file).map_err(|e| failed("sync the stage file of", &e))?;
         let backup = match self.backup && place.found.is_some() {
-            true => Some(Backup::make(&place, self.kept(&place), self.durability).map_err(|e| failed("back up", &e))?),
+            true => {
+                Some(Backup::make(&place, self.keep_by(&place), self.durability).map_err(|e| failed("back up", &e))?)
+            }
             false => None,
         };
         match renameat(&place.dir, &name, &place.dir, &place.name) {

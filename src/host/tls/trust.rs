@@ -62,13 +62,13 @@ pub enum Authorities {
     Lenient {
         files: Vec<PathBuf>,
         directories: Vec<PathBuf>,
-        of: Of,
+        origin: Origin,
     },
     BuiltIn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum Origin {
     Environment,
     System,
 }
@@ -100,16 +100,16 @@ impl Trust {
         }
         if self.file.is_some() || !self.directories.is_empty() {
             let (files, directories) = (self.file.iter().cloned().collect(), self.directories.clone());
-            return Authorities::Lenient { files, directories, of: Of::Environment };
+            return Authorities::Lenient { files, directories, origin: Origin::Environment };
         }
-        let of = Of::System;
+        let origin = Origin::System;
         if let Some(bundle) = self.system.bundles.iter().find(|path| path.is_file()) {
-            return Authorities::Lenient { files: vec![bundle.clone()], directories: Vec::new(), of };
+            return Authorities::Lenient { files: vec![bundle.clone()], directories: Vec::new(), origin };
         }
         let directories = self.system.directories.iter().filter(|path| has_files(path)).cloned();
         match directories.collect::<Vec<PathBuf>>() {
             none if none.is_empty() => Authorities::BuiltIn,
-            directories => Authorities::Lenient { files: Vec::new(), directories, of },
+            directories => Authorities::Lenient { files: Vec::new(), directories, origin },
         }
     }
 }
@@ -149,11 +149,11 @@ impl Authorities {
     fn read(&self) -> Result<RootCertStore, String> {
         match self {
             Authorities::Configured(path) => configured(path),
-            Authorities::Lenient { files, directories, of } => {
+            Authorities::Lenient { files, directories, origin } => {
                 let roots = lenient(files, directories)?;
-                match (roots.is_empty(), of) {
-                    (true, Of::System) => built_in(),
-                    (true, Of::Environment) => {
+                match (roots.is_empty(), origin) {
+                    (true, Origin::System) => built_in(),
+                    (true, Origin::Environment) => {
                         Err(format!("failed to use {self}: there is no usable certificate in it"))
                     }
                     (false, _) => Ok(roots),
@@ -168,13 +168,13 @@ impl fmt::Display for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Authorities::Configured(path) => write!(f, "`{}`", path.display()),
-            Authorities::Lenient { files, directories, of } => {
+            Authorities::Lenient { files, directories, origin } => {
                 for (n, path) in files.iter().chain(directories).enumerate() {
                     write!(f, "{}`{}`", if n > 0 { " and " } else { "" }, path.display())?;
                 }
-                match of {
-                    Of::Environment => Ok(()),
-                    Of::System => f.write_str(", the list of this system: set `client_ca_keys`"),
+                match origin {
+                    Origin::Environment => Ok(()),
+                    Origin::System => f.write_str(", the list of this system: set `client_ca_keys`"),
                 }
             }
             Authorities::BuiltIn => f.write_str("the list that is built in: set `client_ca_keys`"),

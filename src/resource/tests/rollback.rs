@@ -41,7 +41,9 @@ fn the_old_file_is_back_when_the_reload_fails_and_the_result_is_not_tried_again(
         (put_back(), vec![Effect::Run(Job::Reload(0))]),
         (ended(), vec![]),
     ]);
-    assert!(bench.resource.is_failing() && bench.resource.is_rolled_back() && bench.resource.debts().is_empty());
+    assert!(
+        bench.resource.is_failing() && bench.resource.is_rolled_back() && bench.resource.pending_reloads().is_empty()
+    );
     assert_eq!(bench.resource.due(), None, "nothing is tried again by itself");
     // An interval, or a change of another key.
     bench.check(vec![(loaded(), vec![Effect::Render]), (rejected(), vec![])]);
@@ -89,13 +91,13 @@ fn sighup_tries_again() {
 }
 
 #[test]
-fn a_reload_that_fails_for_the_old_file_too_is_owed() {
+fn a_reload_that_fails_for_the_old_file_too_stays_pending() {
     let mut bench = rolling_back(&["R"]);
     for event in [loaded(), differs(), staged(), kept(), installed(), failed()] {
         bench.on(event);
     }
     bench.check(vec![(put_back(), vec![Effect::Run(Job::Reload(0))]), (failed(), vec![])]);
-    assert!(!bench.resource.debts().is_empty());
+    assert!(!bench.resource.pending_reloads().is_empty());
     assert_eq!(bench.wait(), Duration::from_secs(1));
     bench.check(vec![
         (Event::Due, vec![Effect::Render]),
@@ -108,7 +110,11 @@ fn a_reload_that_fails_for_the_old_file_too_is_owed() {
         (rejected(), vec![Effect::Run(Job::Reload(0))]),
         (ended(), vec![]),
     ]);
-    assert!(bench.resource.debts().is_empty() && bench.resource.is_rolled_back() && bench.resource.due().is_none());
+    assert!(
+        bench.resource.pending_reloads().is_empty()
+            && bench.resource.is_rolled_back()
+            && bench.resource.due().is_none()
+    );
 }
 
 #[test]
@@ -199,11 +205,11 @@ fn the_last_file_that_was_accepted_is_kept_until_the_reload_of_the_resource() {
     let effects = bench.on(in_sync());
     assert_eq!(effects, [Effect::Run(Job::ReloadResource)]);
     bench.check(vec![(failed(), vec![Effect::PutBack(0)]), (put_back(), vec![Effect::StopChild])]);
-    assert!(bench.resource.is_rolled_back() && bench.resource.debts().resource);
+    assert!(bench.resource.is_rolled_back() && bench.resource.pending_reloads().resource);
 }
 
 #[test]
-fn what_a_crash_has_left_is_an_owed_reload() {
+fn what_a_crash_has_left_is_a_pending_reload() {
     let mut bench = rolling_back(&["R"]);
     assert!(bench.resource.found_kept(0));
     bench.check(vec![
@@ -239,7 +245,7 @@ struct Scene {
     known: [i32; COUNT],
     /// What the resource's service has read.
     known_together: [i32; COUNT],
-    debts: Debts,
+    reloads: PendingReloads,
     /// The files that the next start renames.
     journal: Option<Vec<usize>>,
     /// Files could not be put back, or the program was killed between renames.
@@ -276,7 +282,7 @@ impl Scene {
             rendered: [0; COUNT],
             known: [0; COUNT],
             known_together: [0; COUNT],
-            debts: Debts::default(),
+            reloads: PendingReloads::default(),
             journal: None,
             is_torn: false,
             is_held: false,
@@ -299,7 +305,7 @@ impl Scene {
             self.counts[2] += 1;
         }
         self.bench = Bench { resource: Resource::new(self.plan.clone(), 7), now: self.bench.now };
-        self.bench.resource.owe(&self.debts);
+        self.bench.resource.resume_reloads(&self.reloads);
         (self.stages, self.undone) = ([None; COUNT], [None; COUNT]);
         for t in 0..COUNT {
             let is_other = self.kept[t].take_if(|kept| *kept == self.files[t]).is_none();
@@ -358,7 +364,7 @@ impl Scene {
                 None
             }
             Effect::Journal(files) => {
-                self.debts = self.bench.resource.debts_with(files[0]);
+                self.reloads = self.bench.resource.pending_reloads_with(files[0]);
                 self.journal = Some(files.clone());
                 None
             }
@@ -367,11 +373,11 @@ impl Scene {
                 None
             }
             Effect::Install(t) => {
-                self.debts = self.bench.resource.debts_with(*t);
+                self.reloads = self.bench.resource.pending_reloads_with(*t);
                 let stage = self.stages[*t].take().expect("what is installed was staged");
                 if good {
                     self.files[*t] = stage;
-                    // The first files of a process owe the resource no reload.
+                    // The first files of a process require no reload of the resource.
                     if !self.bench.resource.has_started() {
                         self.known_together[*t] = stage;
                     }
@@ -380,7 +386,7 @@ impl Scene {
             }
             Effect::PutBack(t) => {
                 if self.bench.resource.is_undoing() {
-                    self.debts = self.bench.resource.debts();
+                    self.reloads = self.bench.resource.pending_reloads();
                 }
                 // What a crash between renames has left may be what is put back.
                 let after: Vec<i32> = (0..COUNT).map(|t| self.kept[t].unwrap_or(self.files[t])).collect();
@@ -417,23 +423,23 @@ impl Scene {
         }
     }
 
-    /// Nothing that a service has not read goes without a reload that is owed.
-    fn check_debts(&self, seed: u64) {
-        let debts = self.bench.resource.debts();
+    /// Nothing that a service has not read goes without a pending reload.
+    fn check_reloads(&self, seed: u64) {
+        let reloads = self.bench.resource.pending_reloads();
         for (t, template) in self.plan.templates.iter().enumerate().filter(|(_, template)| template.reload) {
-            let is_owed = debts.templates.contains(&self.plan.templates[template.reloaded_by].dst);
-            assert!(is_owed || self.known[t] == self.files[t], "seed {seed}: {t} is not owed");
+            let is_pending = reloads.templates.contains(&self.plan.templates[template.reloaded_by].dst);
+            assert!(is_pending || self.known[t] == self.files[t], "seed {seed}: {t} is not pending");
         }
         if self.plan.reload {
             assert!(
-                debts.resource || self.known_together == self.files,
-                "seed {seed}: the resource's is not owed: {debts:?}"
+                reloads.resource || self.known_together == self.files,
+                "seed {seed}: the resource's is not pending: {reloads:?}"
             );
         }
     }
 }
 
-/// Whatever fails and whenever the program is killed: files that belong together are all old or all new, a reload is owed
+/// Whatever fails and whenever the program is killed: files that belong together are all old or all new, a reload is pending
 /// until it has succeeded, no kept file is lost or forgotten, and a result that was put back is not tried again.
 #[test]
 fn random_failures_and_crashes_lose_no_file_and_no_reload() {
@@ -480,11 +486,11 @@ fn random_failures_and_crashes_lose_no_file_and_no_reload() {
                 open = answer.or(open);
             }
             if is_answer && !matches!(open, Some(Event::Installed(_) | Event::PutBack(_))) {
-                scene.check_debts(seed);
+                scene.check_reloads(seed);
             }
-            // Renames follow each other within a turn, at whose end debts are written.
+            // Renames follow each other within a turn, at whose end reloads are written.
             if !matches!(open, Some(Event::Kept(_) | Event::Installed(_) | Event::PutBack(_))) {
-                scene.debts = scene.bench.resource.debts();
+                scene.reloads = scene.bench.resource.pending_reloads();
             }
         }
         let Scene { bench, keys, files, kept, known, plan, .. } = &scene;

@@ -18,7 +18,7 @@ pub(super) struct KeysFile {
     origin: u64,
     layers: usize,
     /// The keys to write next.
-    wanted: Option<Wanted>,
+    next: Option<NextKeys>,
     work: Work,
     /// When the next piece is due, or the next file may be begun.
     at: Instant,
@@ -27,7 +27,7 @@ pub(super) struct KeysFile {
 }
 
 /// The keys of an update that has succeeded.
-struct Wanted {
+struct NextKeys {
     /// Gone, if they have changed since then and are not held: the update that follows brings the new ones. So a change
     /// copies the keys at most once for each file.
     keys: Weak<Store>,
@@ -68,13 +68,13 @@ const SYNCED: usize = 1 << 20;
 
 impl KeysFile {
     pub(super) fn new(dir: Rc<StateDir>, name: String, origin: u64, layers: usize, now: Instant) -> KeysFile {
-        KeysFile { dir, name, origin, layers, wanted: None, work: Work::Nothing, at: now, is_failing: false }
+        KeysFile { dir, name, origin, layers, next: None, work: Work::Nothing, at: now, is_failing: false }
     }
 
     /// The keys are those of an update that has succeeded. `held`: the same, if they are to be written even if they
     /// have changed since. `since`: when it succeeded, in seconds since 1970.
     pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
-        self.wanted = Some(Wanted { keys, _held: held, since });
+        self.next = Some(NextKeys { keys, _held: held, since });
     }
 
     /// Whether the keys of an update that ends now would be written at once.
@@ -84,7 +84,7 @@ impl KeysFile {
 
     /// When the next turn is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        let is_due = self.wanted.is_some() || !matches!(self.work, Work::Nothing);
+        let is_due = self.next.is_some() || !matches!(self.work, Work::Nothing);
         is_due.then_some(self.at)
     }
 
@@ -123,8 +123,8 @@ impl KeysFile {
     fn step(&mut self) -> Result<bool, String> {
         match std::mem::replace(&mut self.work, Work::Nothing) {
             Work::Nothing => {
-                let Some(wanted) = self.wanted.take() else { return Ok(false) };
-                let (Some(keys), since) = (wanted.keys.upgrade(), wanted.since) else { return Ok(false) };
+                let Some(next) = self.next.take() else { return Ok(false) };
+                let (Some(keys), since) = (next.keys.upgrade(), next.since) else { return Ok(false) };
                 self.work = self.compare(&keys, since).map_or_else(|| self.write(keys, since), Ok)?;
                 Ok(false)
             }
@@ -307,12 +307,12 @@ mod tests {
         let mut bench = bench();
         let keys = store(1, "1");
         fs::create_dir(bench.folder.path("state/app.keys.new")).unwrap();
-        let mut told = Vec::new();
+        let mut failed = Vec::new();
         for n in 0..3 {
             bench.file.keep(Rc::downgrade(&keys), None, 100);
-            told.push(bench.file.finish(bench.start + n * PAUSE).is_err());
+            failed.push(bench.file.finish(bench.start + n * PAUSE).is_err());
         }
-        assert_eq!(told, [true, false, false]);
+        assert_eq!(failed, [true, false, false]);
         fs::remove_dir(bench.folder.path("state/app.keys.new")).unwrap();
         bench.file.keep(Rc::downgrade(&keys), None, 100);
         bench.turns(3 * PAUSE);

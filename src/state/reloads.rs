@@ -1,4 +1,4 @@
-//! The reloads that a resource owes: files that were replaced and whose reload command has not succeeded yet. Finds the
+//! The pending reloads of a resource: files that were replaced and whose reload command has not succeeded yet. Finds the
 //! templates of another configuration that stand for those of a file. Decides nothing about reloads.
 
 use super::{push, sealed, unsealed};
@@ -7,17 +7,17 @@ use crate::fnv::fnv;
 /// What the file is, and its version.
 const HEAD: &[u8] = b"remco reloads 2\n";
 
-/// The owed reloads of a resource.
+/// The pending reloads of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Debts {
-    /// The `dst` of each template whose reload command is owed.
+pub struct PendingReloads {
+    /// The `dst` of each template whose reload command is pending.
     pub templates: Vec<String>,
-    /// Whether the reload command of the resource is owed.
+    /// Whether the reload command of the resource is pending.
     pub resource: bool,
 }
 
-impl Debts {
-    /// Whether nothing is owed.
+impl PendingReloads {
+    /// Whether no reload is pending.
     pub fn is_empty(&self) -> bool {
         self.templates.is_empty() && !self.resource
     }
@@ -36,22 +36,22 @@ impl Debts {
     /// What a file says, for the templates of a configuration with these commands; `None`: it is damaged, or not of
     /// this kind and version. For a template that is not there any more stands one with the same command. The second
     /// list are those for which there is none.
-    pub fn decode(file: &[u8], commands: &Commands) -> Option<(Debts, Vec<String>)> {
+    pub fn decode(file: &[u8], commands: &Commands) -> Option<(PendingReloads, Vec<String>)> {
         let mut fields = unsealed(HEAD, file)?;
         let (resource, rest) = fields.0.split_first()?;
         fields.0 = rest;
-        let mut debts = Debts { templates: Vec::new(), resource: *resource != 0 };
+        let mut reloads = PendingReloads { templates: Vec::new(), resource: *resource != 0 };
         let mut lost = Vec::new();
         while !fields.is_empty() {
             let dst = String::from_utf8(fields.bytes()?.to_vec()).ok()?;
             let sum = fields.number()?;
             match commands.stands_for(&dst, sum) {
-                Some(dst) if debts.templates.contains(dst) => {}
-                Some(dst) => debts.templates.push(dst.clone()),
+                Some(dst) if reloads.templates.contains(dst) => {}
+                Some(dst) => reloads.templates.push(dst.clone()),
                 None => lost.push(dst),
             }
         }
-        Some((debts, lost))
+        Some((reloads, lost))
     }
 }
 
@@ -88,22 +88,22 @@ mod tests {
         Commands::new(templates.iter().map(one))
     }
 
-    fn debts(templates: &[&str], resource: bool) -> Debts {
-        Debts { templates: templates.iter().map(|dst| dst.to_string()).collect(), resource }
+    fn reloads(templates: &[&str], resource: bool) -> PendingReloads {
+        PendingReloads { templates: templates.iter().map(|dst| dst.to_string()).collect(), resource }
     }
 
     #[test]
-    fn debts_come_back_as_they_were() {
+    fn reloads_come_back_as_they_were() {
         let commands = commands(&[("/etc/a", "one"), ("/etc/ä b", "two"), ("", "one")]);
         for (templates, resource) in [(&[][..], false), (&[], true), (&["/etc/a", "/etc/ä b"], true), (&[""], false)] {
-            let debts = debts(templates, resource);
-            assert_eq!(Debts::decode(&debts.encode(&commands), &commands), Some((debts, vec![])));
+            let reloads = reloads(templates, resource);
+            assert_eq!(PendingReloads::decode(&reloads.encode(&commands), &commands), Some((reloads, vec![])));
         }
     }
 
     #[test]
     fn another_template_with_the_command_stands_for_one_that_is_gone() {
-        let file = debts(&["/a", "/b", "/c"], false).encode(&commands(&[("/a", "x"), ("/b", "x"), ("/c", "y")]));
+        let file = reloads(&["/a", "/b", "/c"], false).encode(&commands(&[("/a", "x"), ("/b", "x"), ("/c", "y")]));
         for (now, templates, lost) in [
             (&[("/c", "y"), ("/b", "x"), ("/a", "x")][..], &["/a", "/b", "/c"][..], &[][..]),
             (&[("/n", "y"), ("/m", "x")], &["/m", "/n"], &[]),
@@ -112,14 +112,18 @@ mod tests {
             (&[], &[], &["/a", "/b", "/c"]),
         ] {
             let lost = lost.iter().map(|dst| dst.to_string()).collect();
-            assert_eq!(Debts::decode(&file, &commands(now)), Some((debts(templates, false), lost)), "{now:?}");
+            assert_eq!(
+                PendingReloads::decode(&file, &commands(now)),
+                Some((reloads(templates, false), lost)),
+                "{now:?}"
+            );
         }
     }
 
     #[test]
     fn a_damaged_file_is_refused() {
-        let (debts, commands) = (debts(&["/etc/a"], true), commands(&[("/etc/a", "x")]));
-        let whole = Some((debts.clone(), vec![]));
-        check_damage(&debts.encode(&commands), |file| Debts::decode(file, &commands) != whole);
+        let (reloads, commands) = (reloads(&["/etc/a"], true), commands(&[("/etc/a", "x")]));
+        let whole = Some((reloads.clone(), vec![]));
+        check_damage(&reloads.encode(&commands), |file| PendingReloads::decode(file, &commands) != whole);
     }
 }

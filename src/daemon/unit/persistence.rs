@@ -1,13 +1,13 @@
-//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys, owed reloads
-//! and the journal of renames are read, used and written. The files are `kept`'s, and the updates `unit`'s.
+//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys, pending
+//! reloads and the journal of renames are read, used and written. The files are `kept`'s, and the updates `unit`'s.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use super::super::kept::{Cached, Kept};
-use super::super::past::{self, Past};
+use super::super::baseline::{self, Baseline};
+use super::super::state_files::{Cached, StateFiles};
 use super::{Keys, Unit};
 use crate::backend::Pool;
 use crate::config::Mode;
@@ -27,15 +27,15 @@ pub(super) struct Rendered {
 }
 
 impl Rendered {
-    pub(super) fn new(keys: Keys, kept: &Kept, now: Instant) -> Rendered {
+    pub(super) fn new(keys: Keys, files: &StateFiles, now: Instant) -> Rendered {
         let Keys { store, is_from_cache } = keys;
         let weak = Rc::downgrade(&store);
-        Rendered { keys: weak, held: kept.holds_keys(now).then_some(store), is_from_cache }
+        Rendered { keys: weak, held: files.holds_keys(now).then_some(store), is_from_cache }
     }
 }
 
 impl Unit {
-    pub(super) fn begin_kept(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
+    pub(super) fn open_state_files(&mut self, dir: &Rc<StateDir>, mode: Mode, now: Instant) {
         let cache = self.config.cache;
         let secret = self.config.backends.iter().find(|backend| backend.secret);
         let is_allowed = cache.secrets || secret.is_none();
@@ -44,23 +44,23 @@ impl Unit {
             let line = Line::new(level, "its keys are not kept: set `secrets` of `[resource.cache]` to keep secrets");
             self.log(line.with("backend", secret.kind.name()));
         }
-        let mut kept = Kept::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts(), now);
-        let debts = kept.begin(|line| self.log(line));
-        self.state.owe(&debts);
-        let count = kept.begin_past(past::compares(self.config.guard.as_ref()), |line| self.log(line));
+        let mut files = StateFiles::new(Rc::clone(dir), &self.config, is_allowed, self.purpose.acts(), now);
+        let reloads = files.load_reloads(|line| self.log(line));
+        self.state.resume_reloads(&reloads);
+        let count = files.load_baseline(baseline::compares(self.config.guard.as_ref()), |line| self.log(line));
         // A unit that this one replaces knows the keys themselves.
-        self.past = self.past.take().or(count.map(Past::Count));
-        if !self.state.debts().is_empty() {
+        self.baseline = self.baseline.take().or(count.map(Baseline::Count));
+        if !self.state.pending_reloads().is_empty() {
             self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
         }
         if self.purpose.writes() {
-            let journal = kept.begin_journal(|line| self.log(line));
+            let journal = files.load_journal(|line| self.log(line));
             journal.into_iter().for_each(|journal| self.finish(&journal));
-            kept.end_journal(|line| self.log(line));
+            files.end_journal(|line| self.log(line));
         }
         // A one-shot run says that the store is away instead.
         self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
-        self.kept = Some(kept);
+        self.state_files = Some(files);
     }
 
     /// Finishes the renames that a crash has cut off: all that are left, or none if one of them cannot be made.
@@ -113,13 +113,13 @@ impl Unit {
 
     /// Notes the files that are about to be renamed, if all of them are renamed: where one of them is written to, finishing
     /// the others would leave files that do not belong together.
-    pub(super) fn keep_journal(&mut self, files: &[usize]) {
+    pub(super) fn save_journal(&mut self, files: &[usize]) {
         // Files that are finished have their reloads.
-        self.keep_debts(files.first().copied());
-        let Some(mut kept) = self.kept.take() else { return };
+        self.save_reloads(files.first().copied());
+        let Some(mut state_files) = self.state_files.take() else { return };
         let journal = self.journal_of(files);
-        kept.journal(journal, |line| self.log(line));
-        self.kept = Some(kept);
+        state_files.save_journal(journal, |line| self.log(line));
+        self.state_files = Some(state_files);
     }
 
     /// `None`: one of them is not renamed.
@@ -137,9 +137,9 @@ impl Unit {
 
     /// Nothing is left to finish.
     pub(super) fn end_journal(&mut self) {
-        if let Some(mut kept) = self.kept.take() {
-            kept.end_journal(|line| self.log(line));
-            self.kept = Some(kept);
+        if let Some(mut files) = self.state_files.take() {
+            files.end_journal(|line| self.log(line));
+            self.state_files = Some(files);
         }
     }
 
@@ -153,13 +153,13 @@ impl Unit {
             let dst = self.config.templates[t].dst.display().to_string();
             match self.outputs[t].destination.find_kept() {
                 Ok(None) => {}
-                Ok(Some(aside)) if self.state.found_kept(t) => {
-                    self.outputs[t].aside = Some(aside);
+                Ok(Some(kept)) if self.state.found_kept(t) => {
+                    self.outputs[t].kept_file = Some(kept);
                     let line =
                         Line::new(Level::Info, "a file whose reload had not succeeded is in place, reloading it");
                     self.log(line.with("config", dst));
                 }
-                Ok(Some(aside)) => aside.forget(),
+                Ok(Some(kept)) => kept.forget(),
                 Err(why) => self.log(Line::new(Level::Warn, why).with("config", dst)),
             }
         }
@@ -169,12 +169,12 @@ impl Unit {
     pub(in super::super) fn use_cache(&mut self, pool: &Pool) {
         self.cache_at = None;
         let missing: Vec<usize> = (0..self.config.backends.len()).filter(|b| !self.is_counted[*b]).collect();
-        let (Some(kept), Some(ids), false) = (&self.kept, &self.backends, missing.is_empty()) else { return };
+        let (Some(files), Some(ids), false) = (&self.state_files, &self.backends, missing.is_empty()) else { return };
         if let Some(b) = missing.iter().find(|b| pool.has_answered(ids[**b])) {
             let line = Line::new(Level::Info, "waiting for the keys of a store that was reached");
             return self.log(line.with("backend", self.name(*b)));
         }
-        let Cached { mut layers, age, written } = match kept.cached(self.config.cache.max_age, self.world.now().0) {
+        let Cached { mut layers, age, written } = match files.cached(self.config.cache.max_age, self.world.now().0) {
             Ok(cached) => cached,
             Err(line) => return self.log(line),
         };
@@ -195,47 +195,48 @@ impl Unit {
     }
 
     /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
-    pub(super) fn keep_keys(&mut self) {
+    pub(super) fn save_keys(&mut self) {
         let has_succeeded = self.state.take_success();
         let is_over = has_succeeded || self.state.is_idle();
         let Some(rendered) = self.rendered.take_if(|_| is_over) else { return };
         // Keys of an earlier run are no newer for having been rendered, whatever a store has told meanwhile.
         if has_succeeded
             && !rendered.is_from_cache
-            && let Some(kept) = &mut self.kept
+            && let Some(files) = &mut self.state_files
         {
-            kept.keep(rendered.keys, rendered.held, self.world.now().0);
+            files.save_keys(rendered.keys, rendered.held, self.world.now().0);
         }
     }
 
     /// Writes a piece of the keys that are kept.
     pub(in super::super) fn write_keys(&mut self, now: Instant) {
-        if let Some(mut kept) = self.kept.take() {
-            kept.turn(now, |line| self.log(line));
-            self.kept = Some(kept);
+        if let Some(mut files) = self.state_files.take() {
+            files.turn(now, |line| self.log(line));
+            self.state_files = Some(files);
         }
     }
 
     /// What is to be written yet when the program ends.
-    pub(in super::super) fn take_kept(&mut self) -> Option<(String, Kept)> {
-        Some((self.config.name.clone(), self.kept.take()?))
+    pub(in super::super) fn take_state_files(&mut self) -> Option<(String, StateFiles)> {
+        Some((self.config.name.clone(), self.state_files.take()?))
     }
 
     /// Writes how many keys the guard has accepted.
-    pub(super) fn keep_past(&mut self) {
-        let Some(keys) = self.past.as_ref().map(Past::count) else { return };
-        if let Some(mut kept) = self.kept.take() {
-            kept.accept(keys, |line| self.log(line));
-            self.kept = Some(kept);
+    pub(super) fn save_baseline(&mut self) {
+        let Some(keys) = self.baseline.as_ref().map(Baseline::count) else { return };
+        if let Some(mut files) = self.state_files.take() {
+            files.save_baseline(keys, |line| self.log(line));
+            self.state_files = Some(files);
         }
     }
 
-    /// Writes the reloads that are owed, or will be once a template is installed.
-    pub(super) fn keep_debts(&mut self, installing: Option<usize>) {
-        if let Some(mut kept) = self.kept.take() {
-            let debts = installing.map_or_else(|| self.state.debts(), |t| self.state.debts_with(t));
-            kept.owe(debts, |line| self.log(line));
-            self.kept = Some(kept);
+    /// Writes the pending reloads. `installing`: with those that are pending once this template is installed.
+    pub(super) fn save_reloads(&mut self, installing: Option<usize>) {
+        if let Some(mut files) = self.state_files.take() {
+            let reloads =
+                installing.map_or_else(|| self.state.pending_reloads(), |t| self.state.pending_reloads_with(t));
+            files.save_reloads(reloads, |line| self.log(line));
+            self.state_files = Some(files);
         }
     }
 }

@@ -9,39 +9,39 @@ use crate::store::{Bytes, Store};
 
 /// What is known of the last accepted update.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Past {
+pub(super) enum Baseline {
     /// Its keys, in order.
     Keys(Vec<Bytes>),
     /// How many keys it had: it was one of an earlier process.
     Count(usize),
 }
 
-impl Past {
-    /// The past of updates that follow one with these keys.
-    pub(super) fn of(store: &Store) -> Past {
-        Past::Keys(store.all().map(|(key, _)| Rc::clone(key)).collect())
+impl Baseline {
+    /// The baseline of updates that follow one with these keys.
+    pub(super) fn of(store: &Store) -> Baseline {
+        Baseline::Keys(store.all().map(|(key, _)| Rc::clone(key)).collect())
     }
 
     /// The number of its keys.
     pub(super) fn count(&self) -> usize {
         match self {
-            Past::Keys(keys) => keys.len(),
-            Past::Count(count) => *count,
+            Baseline::Keys(keys) => keys.len(),
+            Baseline::Count(count) => *count,
         }
     }
 }
 
-/// Whether a guard compares with the past.
+/// Whether a guard compares with the baseline.
 pub(super) fn compares(guard: Option<&Guard>) -> bool {
     guard.is_some_and(|guard| guard.max_delete_percent.is_some())
 }
 
 /// The figures of the present keys.
-pub(super) fn census(guard: &Guard, past: Option<&Past>, store: &Store) -> Census {
+pub(super) fn census(guard: &Guard, baseline: Option<&Baseline>, store: &Store) -> Census {
     let (mut keys, mut still) = (0, 0);
-    let old: &[Bytes] = match past {
-        Some(Past::Keys(old)) => old,
-        Some(Past::Count(_)) | None => &[],
+    let old: &[Bytes] = match baseline {
+        Some(Baseline::Keys(old)) => old,
+        Some(Baseline::Count(_)) | None => &[],
     };
     let mut old = old.iter().peekable();
     for (key, _) in store.all() {
@@ -49,10 +49,10 @@ pub(super) fn census(guard: &Guard, past: Option<&Past>, store: &Store) -> Censu
         while old.next_if(|old| *old < key).is_some() {}
         still += usize::from(old.next_if_eq(&key).is_some());
     }
-    let gone = match past {
-        Some(Past::Keys(old)) => old.len() - still,
+    let gone = match baseline {
+        Some(Baseline::Keys(old)) => old.len() - still,
         // Which ones they are is not known: new keys count as if they were the old ones.
-        Some(Past::Count(before)) => before.saturating_sub(keys),
+        Some(Baseline::Count(before)) => before.saturating_sub(keys),
         None => 0,
     };
     let is_missing = |pattern: &&String| {
@@ -60,7 +60,7 @@ pub(super) fn census(guard: &Guard, past: Option<&Past>, store: &Store) -> Censu
         store.gets(pattern.as_bytes()).is_ok_and(|mut pairs| pairs.next().is_none())
     };
     let missing = guard.require.iter().filter(is_missing).cloned().collect();
-    Census { keys, before: past.map(Past::count), gone, missing }
+    Census { keys, before: baseline.map(Baseline::count), gone, missing }
 }
 
 #[cfg(test)]
@@ -76,15 +76,15 @@ mod tests {
     #[test]
     fn what_is_gone_is_counted_by_key_or_by_number() {
         let (guard, before) = (Guard::default(), store(&["/a", "/b", "/c"]));
-        let past = Past::of(&before);
-        assert_eq!(past.count(), 3);
+        let baseline = Baseline::of(&before);
+        assert_eq!(baseline.count(), 3);
         for (now, gone, fewer) in
             [(&["/a", "/b", "/c"][..], 0, 0), (&["/b", "/d", "/e"], 2, 0), (&["/d"], 3, 2), (&[], 3, 3)]
         {
             let now = store(now);
-            let Census { keys, before, gone: found, .. } = census(&guard, Some(&past), &now);
+            let Census { keys, before, gone: found, .. } = census(&guard, Some(&baseline), &now);
             assert_eq!((keys, before, found), (now.all().count(), Some(3), gone));
-            assert_eq!(census(&guard, Some(&Past::Count(3)), &now).gone, fewer);
+            assert_eq!(census(&guard, Some(&Baseline::Count(3)), &now).gone, fewer);
             let first = census(&guard, None, &now);
             assert_eq!((first.before, first.gone), (None, 0));
         }

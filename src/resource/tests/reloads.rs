@@ -1,4 +1,4 @@
-//! The reloads that are written down for the next start: as they are owed, at every step of random updates.
+//! The reloads that are written down for the next start: as they become pending, at every step of random updates.
 //! Writes no file: what becomes of the bytes is in `state` and `host/state_dir.rs`.
 
 use std::collections::VecDeque;
@@ -36,13 +36,13 @@ fn answer(effect: &Effect, random: &mut Random) -> Option<Event> {
 }
 
 #[test]
-fn what_is_written_before_a_rename_is_owed_behind_it() {
-    let (mut installed, mut owed, mut put_back) = (0, 0, 0);
+fn what_is_written_before_a_rename_is_pending_after_it() {
+    let (mut installed, mut pending, mut put_back) = (0, 0, 0);
     for seed in 0..2000 {
         let mut random = Random::new(seed);
         let plan = random_plan(&mut random);
         let mut bench = Bench::new(plan.clone());
-        // What is owed before the first rename of files that are replaced together.
+        // What is pending before the first rename of files that are replaced together.
         let mut at_first = None;
         let mut effects = VecDeque::from(bench.on(loaded()));
         for _ in 0..60 {
@@ -55,9 +55,9 @@ fn what_is_written_before_a_rename_is_owed_behind_it() {
                 continue;
             };
             let Some(event) = answer(&effect, &mut random) else { continue };
-            let before = bench.resource.debts();
+            let before = bench.resource.pending_reloads();
             let written = match effect {
-                Effect::Install(t) => bench.resource.debts_with(t),
+                Effect::Install(t) => bench.resource.pending_reloads_with(t),
                 _ => before.clone(),
             };
             match effect {
@@ -73,7 +73,7 @@ fn what_is_written_before_a_rename_is_owed_behind_it() {
             let next = bench.on(event);
             let is_last = !next.iter().any(|effect| matches!(effect, Effect::Install(_)));
             effects.extend(next);
-            let after = bench.resource.debts();
+            let after = bench.resource.pending_reloads();
             if is_installed {
                 match &at_first {
                     // One write for all of them.
@@ -90,28 +90,31 @@ fn what_is_written_before_a_rename_is_owed_behind_it() {
                 );
                 put_back += usize::from(before != after);
             } else if is_failure {
-                assert_eq!(after, before, "seed {seed}: only a reload that succeeded is no longer owed");
+                assert_eq!(after, before, "seed {seed}: only a reload that succeeded is no longer pending");
             }
             // The program is killed here.
             let mut next = Bench::new(plan.clone());
-            next.resource.owe(&after);
-            assert_eq!(next.resource.debts(), if plan.start { Debts::default() } else { after.clone() });
-            owed += usize::from(!after.is_empty());
+            next.resource.resume_reloads(&after);
+            assert_eq!(
+                next.resource.pending_reloads(),
+                if plan.start { PendingReloads::default() } else { after.clone() }
+            );
+            pending += usize::from(!after.is_empty());
         }
     }
-    assert!(installed > 1000 && owed > 1000 && put_back > 30, "{installed} {owed} {put_back}");
+    assert!(installed > 1000 && pending > 1000 && put_back > 30, "{installed} {pending} {put_back}");
 }
 
-fn covers(one: &Debts, other: &Debts) -> bool {
+fn covers(one: &PendingReloads, other: &PendingReloads) -> bool {
     other.templates.iter().all(|dst| one.templates.contains(dst)) && one.resource >= other.resource
 }
 
 #[test]
 fn what_an_earlier_run_owes_is_made_up() {
     let mut bench = Bench::new(Plan { reload: true, ..plan(Mode::Watch, &["r", "", "rc"]) });
-    let debts = Debts { templates: vec!["/2".into(), "/0".into(), "/gone".into()], resource: true };
-    bench.resource.owe(&debts);
-    assert_eq!(bench.resource.debts(), Debts { templates: vec!["/2".into()], resource: true });
+    let reloads = PendingReloads { templates: vec!["/2".into(), "/0".into(), "/gone".into()], resource: true };
+    bench.resource.resume_reloads(&reloads);
+    assert_eq!(bench.resource.pending_reloads(), PendingReloads { templates: vec!["/2".into()], resource: true });
     let all_in_sync = Event::Rendered(vec![Rendering::InSync, Rendering::InSync, Rendering::InSync]);
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -119,7 +122,9 @@ fn what_an_earlier_run_owes_is_made_up() {
         (ended(), vec![Effect::Run(Job::ReloadResource)]),
         (ended(), vec![]),
     ]);
-    assert!(bench.resource.debts().is_empty() && bench.resource.take_success() && !bench.resource.take_success());
+    assert!(
+        bench.resource.pending_reloads().is_empty() && bench.resource.take_success() && !bench.resource.take_success()
+    );
 }
 
 /// Keys that change again and again must not keep the keys of each update from being kept.
@@ -149,15 +154,15 @@ fn a_shared_command_is_made_up_whatever_templates_are_left() {
         (staged(), vec![Effect::Install(0)]),
         (installed(), vec![Effect::Run(Job::Reload(1))]),
     ]);
-    let debts = bench.resource.debts();
-    assert_eq!(debts, Debts { templates: vec![one.into(), two.into()], resource: false });
+    let reloads = bench.resource.pending_reloads();
+    assert_eq!(reloads, PendingReloads { templates: vec![one.into(), two.into()], resource: false });
     for templates in [&["r"][..], &["rr"], &["rr", "r"], &["rrr", "r"], &["r", "rrr"]] {
         let mut next = Bench::new(shared(templates));
-        next.resource.owe(&debts);
+        next.resource.resume_reloads(&reloads);
         let in_sync = Event::Rendered(templates.iter().map(|_| Rendering::InSync).collect());
         let last = templates.len() - 1;
         next.check(vec![(loaded(), vec![Effect::Render]), (in_sync, vec![Effect::Run(Job::Reload(last))])]);
         next.check(vec![(ended(), vec![])]);
-        assert!(next.resource.debts().is_empty(), "{templates:?}");
+        assert!(next.resource.pending_reloads().is_empty(), "{templates:?}");
     }
 }

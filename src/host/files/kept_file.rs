@@ -15,13 +15,13 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Attributes};
 use super::place::{Found, Place, Target, open_regular};
-use super::{Destination, Seen};
+use super::{Destination, KnownPermissions};
 use crate::config::Durability;
 use crate::error::cause;
 
 /// Whether a link will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeepBy {
     /// The old file stays as it is under its second name.
     Linked,
     /// The old file itself will be written to.
@@ -31,16 +31,16 @@ pub enum Kept {
 /// What an old file was, and where it is kept. It stays there until it is put back or forgotten, also behind the end of the
 /// process.
 #[derive(Debug)]
-pub struct Aside {
-    was: Was,
-    seen: Seen,
+pub struct KeptFile {
+    before: Before,
+    known: KnownPermissions,
     /// The kept file, locked. This tells one in use from one that a crash has left.
     _lock: Option<File>,
 }
 
 /// What was at the destination.
 #[derive(Debug)]
-enum Was {
+enum Before {
     /// A file, which has a second name in its directory now, with its owner and mode.
     File { place: Place, name: OsString, found: Found },
     /// Nothing; the directory perhaps was missing.
@@ -49,10 +49,10 @@ enum Was {
     Special,
 }
 
-impl Aside {
+impl KeptFile {
     /// Removes the kept file.
     pub fn forget(self) {
-        if let Was::File { place, name, .. } = &self.was {
+        if let Before::File { place, name, .. } = &self.before {
             discard(&place.dir, name);
         }
     }
@@ -63,51 +63,53 @@ impl Destination {
     ///
     /// # Errors
     /// It can be neither linked nor copied.
-    pub fn keep(&self) -> Result<Aside, String> {
-        let aside = |was, lock| Aside { was, seen: self.seen.clone(), _lock: lock };
+    pub fn keep(&self) -> Result<KeptFile, String> {
+        let kept = |was, lock| KeptFile { before: was, known: self.known.clone(), _lock: lock };
         let (place, found) = match self.locate()? {
             Some(Target::Regular(place)) => match place.found {
                 Some(found) => (place, found),
-                None => return Ok(aside(Was::Nothing, None)),
+                None => return Ok(kept(Before::Nothing, None)),
             },
-            None => return Ok(aside(Was::Nothing, None)),
+            None => return Ok(kept(Before::Nothing, None)),
             // What was written to a device cannot be taken back.
-            Some(Target::Special(_) | Target::Descriptor(_)) => return Ok(aside(Was::Special, None)),
+            Some(Target::Special(_) | Target::Descriptor(_)) => return Ok(kept(Before::Special, None)),
         };
         let name = kept_name(&place);
-        keep(&place, &name, self.kept(&place))
+        keep(&place, &name, self.keep_by(&place))
             .map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
         // A file system without locks, or a file that we may not read: another process may take it for one of a crash.
         let lock = open_regular(&place.dir, &name, OFlags::RDONLY).ok().map(|(file, _)| file);
         let lock = lock.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
-        Ok(aside(Was::File { place, name, found }, lock))
+        Ok(kept(Before::File { place, name, found }, lock))
     }
 
     /// Puts the kept file back; a destination that did not exist is removed.
     ///
     /// # Errors
     /// The new file is still in place, unless the message says otherwise. The kept file stays where it is.
-    pub fn put_back(&self, aside: Aside) -> Result<(), String> {
+    pub fn put_back(&self, kept: KeptFile) -> Result<(), String> {
         let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
-        let now = match (self.locate()?, &aside.was) {
-            (Some(Target::Regular(now)), Was::File { place, .. }) if now.is(place) => now,
-            (Some(Target::Regular(now)), Was::Nothing) => now,
-            (_, Was::Special) => return Err(failed(&io::Error::other("what was written to a device stays"))),
-            (_, Was::File { .. } | Was::Nothing) => return Err(failed(&io::Error::other("its path has changed"))),
+        let now = match (self.locate()?, &kept.before) {
+            (Some(Target::Regular(now)), Before::File { place, .. }) if now.is(place) => now,
+            (Some(Target::Regular(now)), Before::Nothing) => now,
+            (_, Before::Special) => return Err(failed(&io::Error::other("what was written to a device stays"))),
+            (_, Before::File { .. } | Before::Nothing) => {
+                return Err(failed(&io::Error::other("its path has changed")));
+            }
         };
-        match &aside.was {
-            Was::File { place, name, found } => {
+        match &kept.before {
+            Before::File { place, name, found } => {
                 self.restore(&now, name, *found).map_err(|failure| {
                     let kept = place.directory().join(name);
                     format!("{}; it is kept as `{}`", failed(&io::Error::other(failure)), kept.display())
                 })?;
             }
-            Was::Nothing | Was::Special => match unlinkat(&now.dir, &now.name, AtFlags::empty()) {
+            Before::Nothing | Before::Special => match unlinkat(&now.dir, &now.name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(failed(&e.into())),
             },
         }
-        *self.seen.0.borrow_mut() = aside.seen.0.borrow().clone();
+        *self.known.0.borrow_mut() = kept.known.0.borrow().clone();
         if self.durability == Durability::Full {
             // The old file is back. After a power cut it may be the new one, which the next start sees.
             let _ = fsync(&now.dir);
@@ -117,7 +119,7 @@ impl Destination {
 
     /// Renames the kept file of this name to its place, or writes its bytes to the file that is there.
     fn restore(&self, place: &Place, name: &OsStr, was: Found) -> Result<(), String> {
-        if place.found.is_some() && self.kept(place) == Kept::Copied {
+        if place.found.is_some() && self.keep_by(place) == KeepBy::Copied {
             let content = content(place, name).map_err(|e| cause(&e))?;
             self.overwrite(place, &content, &mut Vec::new()).map_err(|failure| failure.message)?;
             give_permissions(was, place).map_err(|e| cause(&e))?;
@@ -134,7 +136,7 @@ impl Destination {
     ///
     /// # Errors
     /// A file of another user has the name.
-    pub fn find_kept(&self) -> Result<Option<Aside>, String> {
+    pub fn find_kept(&self) -> Result<Option<KeptFile>, String> {
         let Ok(Some(Target::Regular(place))) = self.locate() else { return Ok(None) };
         let name = kept_name(&place);
         // A fifo would notice an open, so the type is checked first.
@@ -164,12 +166,12 @@ impl Destination {
             discard(&place.dir, &name);
             return Ok(None);
         }
-        Ok(Some(Aside { was: Was::File { place, name, found }, seen: self.seen.clone(), _lock: lock }))
+        Ok(Some(KeptFile { before: Before::File { place, name, found }, known: self.known.clone(), _lock: lock }))
     }
 
     /// How the present file can be kept: one that is written to has to be copied.
-    pub(super) fn kept(&self, place: &Place) -> Kept {
-        if self.in_place || place.is_mount_point() { Kept::Copied } else { Kept::Linked }
+    pub(super) fn keep_by(&self, place: &Place) -> KeepBy {
+        if self.in_place || place.is_mount_point() { KeepBy::Copied } else { KeepBy::Linked }
     }
 }
 
@@ -205,14 +207,14 @@ pub fn kept_name(place: &Place) -> OsString {
 ///
 /// # Errors
 /// The file is not at the place any more, or neither a link nor a copy is possible. No file of that name is left.
-pub fn keep(place: &Place, name: &OsStr, kept: Kept) -> io::Result<()> {
+pub fn keep(place: &Place, name: &OsStr, by: KeepBy) -> io::Result<()> {
     match unlinkat(&place.dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    let linked = match kept {
-        Kept::Linked => linkat(&place.dir, &place.name, &place.dir, name, AtFlags::empty()),
-        Kept::Copied => Err(Errno::XDEV),
+    let linked = match by {
+        KeepBy::Linked => linkat(&place.dir, &place.name, &place.dir, name, AtFlags::empty()),
+        KeepBy::Copied => Err(Errno::XDEV),
     };
     let kept = match linked {
         Ok(()) => is_found(place, name),

@@ -1,6 +1,6 @@
-//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, the reloads that
-//! it owes, and the files that it is renaming. Writes what has changed, and reads it at the start; a failure is a line
-//! and never ends anything. Their bytes are `state`'s, when to use them is decided in `unit/keeping.rs`.
+//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, the pending
+//! reloads, and the files that it is renaming. Writes what has changed, and reads it at the start; a failure is a line
+//! and never ends anything. Their bytes are `state`'s, when to use them is decided in `unit/persistence.rs`.
 
 mod keys;
 
@@ -15,15 +15,15 @@ use crate::error::cause;
 use crate::host::state_dir::StateDir;
 use crate::log::{self, Level, Line};
 use crate::percent;
-use crate::state::debts::{Commands, Debts};
 use crate::state::journal::Journal;
-use crate::state::keys::{Useless, decode};
-use crate::state::{self, origin, past};
+use crate::state::keys::{Unusable, decode};
+use crate::state::reloads::{Commands, PendingReloads};
+use crate::state::{self, baseline, origin};
 use crate::store::{Layer, Store};
 use keys::KeysFile;
 
 /// The files of a resource.
-pub(super) struct Kept {
+pub(super) struct StateFiles {
     dir: Rc<StateDir>,
     /// The stores that the keys are from.
     origin: u64,
@@ -32,13 +32,13 @@ pub(super) struct Kept {
     keys_name: String,
     /// `None`: the keys may not be written.
     keys: Option<KeysFile>,
-    past: PastFile,
+    baseline: BaselineFile,
     /// `None`: the run makes no reloads.
-    debts: Option<DebtsFile>,
+    reloads: Option<ReloadsFile>,
     journal: JournalFile,
 }
 
-struct PastFile {
+struct BaselineFile {
     name: String,
     /// The number in the file; `None`: not known.
     last: Option<usize>,
@@ -51,11 +51,11 @@ struct JournalFile {
     is_failing: bool,
 }
 
-struct DebtsFile {
+struct ReloadsFile {
     name: String,
     commands: Commands,
     /// What the file says; `None`: not known.
-    last: Option<Debts>,
+    last: Option<PendingReloads>,
     is_failing: bool,
 }
 
@@ -69,78 +69,78 @@ pub(super) struct Cached {
     pub written: i64,
 }
 
-impl Kept {
+impl StateFiles {
     /// `is_allowed`: whether the keys may be written. Otherwise those of an earlier configuration are removed.
-    /// `has_reloads`: whether the run makes reloads. Otherwise those that are owed stay for one that does.
+    /// `has_reloads`: whether the run makes reloads. Otherwise the pending ones stay for a run that does.
     pub(super) fn new(
         dir: Rc<StateDir>,
         resource: &config::Resource,
         is_allowed: bool,
         has_reloads: bool,
         now: Instant,
-    ) -> Kept {
+    ) -> StateFiles {
         let name = base_name(&resource.name);
         let (origin, layers) = (origin::of(&resource.backends), resource.backends.len());
         let keys_name = format!("{name}.keys");
         let keys = is_allowed.then(|| KeysFile::new(Rc::clone(&dir), keys_name.clone(), origin, layers, now));
-        let past = PastFile { name: format!("{name}.guard"), last: None, is_failing: false };
+        let baseline = BaselineFile { name: format!("{name}.guard"), last: None, is_failing: false };
         let commands = commands_of(resource);
-        let debts = DebtsFile { name: format!("{name}.reloads"), commands, last: None, is_failing: false };
+        let reloads = ReloadsFile { name: format!("{name}.reloads"), commands, last: None, is_failing: false };
         let journal = JournalFile { name: format!("{name}.journal"), is_there: false, is_failing: false };
-        Kept { dir, origin, layers, keys_name, keys, past, debts: has_reloads.then_some(debts), journal }
+        StateFiles { dir, origin, layers, keys_name, keys, baseline, reloads: has_reloads.then_some(reloads), journal }
     }
 
-    /// Removes keys that may not be kept any more. Returns the reloads that are owed since an earlier run.
-    pub(super) fn begin(&mut self, say: impl Fn(Line)) -> Debts {
+    /// Removes keys that may not be kept any more. Returns the pending reloads of an earlier run.
+    pub(super) fn load_reloads(&mut self, log: impl Fn(Line)) -> PendingReloads {
         if self.keys.is_none()
             && let Err(e) = self.dir.remove(&self.keys_name)
         {
-            say(self.failed("remove", &self.keys_name, &cause(&e)));
+            log(self.failed("remove", &self.keys_name, &cause(&e)));
         }
-        let Some(file) = &self.debts else { return Debts::default() };
-        let debts = match self.dir.read(&file.name) {
-            Ok(None) => Some(Debts::default()),
+        let Some(file) = &self.reloads else { return PendingReloads::default() };
+        let reloads = match self.dir.read(&file.name) {
+            Ok(None) => Some(PendingReloads::default()),
             Ok(Some(found)) => {
-                let decoded = Debts::decode(&found, &file.commands);
+                let decoded = PendingReloads::decode(&found, &file.commands);
                 if decoded.is_none() {
-                    say(self.failed("use", &file.name, DAMAGED));
+                    log(self.failed("use", &file.name, DAMAGED));
                 }
-                decoded.map(|(debts, lost)| {
+                decoded.map(|(reloads, lost)| {
                     let line = Line::new(
                         Level::Warn,
                         "the reload that a file owed is not made up: no template has its path or its command",
                     );
-                    lost.into_iter().for_each(|dst| say(line.clone().with("config", dst)));
-                    debts
+                    lost.into_iter().for_each(|dst| log(line.clone().with("config", dst)));
+                    reloads
                 })
             }
             Err(e) => {
-                say(self.failed("read", &file.name, &cause(&e)));
+                log(self.failed("read", &file.name, &cause(&e)));
                 // It is not removed before there is another one to write: the next run may be able to read it.
-                Some(Debts::default())
+                Some(PendingReloads::default())
             }
         };
-        if let Some(file) = &mut self.debts {
+        if let Some(file) = &mut self.reloads {
             // Where other templates stand for those of the file, it is written again.
-            file.last = debts.clone().filter(Debts::is_empty);
+            file.last = reloads.clone().filter(PendingReloads::is_empty);
         }
-        debts.unwrap_or_default()
+        reloads.unwrap_or_default()
     }
 
     /// The number of keys that the last accepted update of an earlier run had; `None`: it is not known. `is_wanted`:
     /// whether the guard compares with it. Otherwise it is removed: a later guard would take an old number for the last
     /// one.
-    pub(super) fn begin_past(&mut self, is_wanted: bool, say: impl Fn(Line)) -> Option<usize> {
-        let name = &self.past.name;
+    pub(super) fn load_baseline(&mut self, is_wanted: bool, log: impl Fn(Line)) -> Option<usize> {
+        let name = &self.baseline.name;
         if !is_wanted {
-            self.dir.remove(name).err().into_iter().for_each(|e| say(self.failed("remove", name, &cause(&e))));
+            self.dir.remove(name).err().into_iter().for_each(|e| log(self.failed("remove", name, &cause(&e))));
             return None;
         }
         let why = match self.dir.read(name) {
             Ok(None) => return None,
-            Ok(Some(found)) => match past::decode(&found) {
+            Ok(Some(found)) => match baseline::decode(&found) {
                 Some((origin, keys)) if origin == self.origin => {
-                    self.past.last = Some(keys);
+                    self.baseline.last = Some(keys);
                     return Some(keys);
                 }
                 Some(_) => FOREIGN.to_owned(),
@@ -148,31 +148,31 @@ impl Kept {
             },
             Err(e) => cause(&e),
         };
-        say(self.failed("use", name, &format!("{why}; the guard does not know the keys of the last run")));
+        log(self.failed("use", name, &format!("{why}; the guard does not know the keys of the last run")));
         None
     }
 
     /// Writes the number of keys that the guard has accepted, if it differs from that of the file.
-    pub(super) fn accept(&mut self, keys: usize, say: impl Fn(Line)) {
-        if self.past.last == Some(keys) {
+    pub(super) fn save_baseline(&mut self, keys: usize, log: impl Fn(Line)) {
+        if self.baseline.last == Some(keys) {
             return;
         }
         // After a power failure the file may be empty, and then the past is not known.
-        let written = self.dir.write(&self.past.name, &past::encode(self.origin, keys));
-        let was_failing = std::mem::replace(&mut self.past.is_failing, written.is_err());
-        self.past.last = written.is_ok().then_some(keys);
+        let written = self.dir.write(&self.baseline.name, &baseline::encode(self.origin, keys));
+        let was_failing = std::mem::replace(&mut self.baseline.is_failing, written.is_err());
+        self.baseline.last = written.is_ok().then_some(keys);
         if let Err(e) = written
             && !was_failing
         {
             let why = format!("{}; after a restart the guard compares with an older update or with none", cause(&e));
-            say(self.failed("write", &self.past.name, &why));
+            log(self.failed("write", &self.baseline.name, &why));
         }
     }
 
     /// The keys of an update that has succeeded are written when they are due. `since`: when it did, in seconds since
     /// 1970.
     /// `held`: the same keys, if they are to be written even if they change before.
-    pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
+    pub(super) fn save_keys(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
         if let Some(file) = &mut self.keys {
             file.keep(keys, held, since);
         }
@@ -190,20 +190,20 @@ impl Kept {
     }
 
     /// Writes the next piece of the keys.
-    pub(super) fn turn(&mut self, now: Instant, say: impl Fn(Line)) {
+    pub(super) fn turn(&mut self, now: Instant, log: impl Fn(Line)) {
         let result = self.keys.as_mut().map_or(Ok(()), |file| file.turn(now));
-        self.tell(result, say);
+        self.report(result, log);
     }
 
     /// Writes what is not written yet, for the end of the program.
-    pub(super) fn finish(&mut self, now: Instant, say: impl Fn(Line)) {
+    pub(super) fn finish(&mut self, now: Instant, log: impl Fn(Line)) {
         let result = self.keys.as_mut().map_or(Ok(()), |file| file.finish(now));
-        self.tell(result, say);
+        self.report(result, log);
     }
 
-    fn tell(&self, result: Result<(), String>, say: impl Fn(Line)) {
+    fn report(&self, result: Result<(), String>, log: impl Fn(Line)) {
         if let Err(why) = result {
-            say(self.failed("write", &self.keys_name, &format!("{why}; the last keys are not kept")));
+            log(self.failed("write", &self.keys_name, &format!("{why}; the last keys are not kept")));
         }
     }
 
@@ -223,8 +223,8 @@ impl Kept {
         };
         let (layers, written) = decode(self.origin, self.layers, &file).map_err(|why| {
             let why = match why {
-                Useless::Damaged => DAMAGED,
-                Useless::Foreign => FOREIGN,
+                Unusable::Damaged => DAMAGED,
+                Unusable::Foreign => FOREIGN,
             };
             self.failed("use", name, why)
         })?;
@@ -232,28 +232,28 @@ impl Kept {
         Ok(Cached { layers, age, written })
     }
 
-    /// Writes the reloads that are owed, if they differ from those of the file.
-    pub(super) fn owe(&mut self, debts: Debts, say: impl Fn(Line)) {
-        let Some(file) = self.debts.as_mut().filter(|file| file.last.as_ref() != Some(&debts)) else { return };
-        let written = match debts.is_empty() {
+    /// Writes the pending reloads, if they differ from those of the file.
+    pub(super) fn save_reloads(&mut self, reloads: PendingReloads, log: impl Fn(Line)) {
+        let Some(file) = self.reloads.as_mut().filter(|file| file.last.as_ref() != Some(&reloads)) else { return };
+        let written = match reloads.is_empty() {
             true => self.dir.remove(&file.name).map(|_| ()),
             // A crash of the machine ends the services that would be reloaded.
-            false => self.dir.write(&file.name, &debts.encode(&file.commands)),
+            false => self.dir.write(&file.name, &reloads.encode(&file.commands)),
         };
         let was_failing = std::mem::replace(&mut file.is_failing, written.is_err());
         match written {
-            Ok(()) => file.last = Some(debts),
+            Ok(()) => file.last = Some(reloads),
             Err(e) if !was_failing => {
                 let why = format!("{}; after a crash now, reloads may be lost or run twice", cause(&e));
                 let name = file.name.clone();
-                say(self.failed("write", &name, &why));
+                log(self.failed("write", &name, &why));
             }
             Err(_) => {}
         }
     }
 
     /// The files that an earlier run was renaming when it was killed.
-    pub(super) fn begin_journal(&mut self, say: impl Fn(Line)) -> Option<Journal> {
+    pub(super) fn load_journal(&mut self, log: impl Fn(Line)) -> Option<Journal> {
         let name = &self.journal.name;
         let found = self.dir.read(name);
         self.journal.is_there = !matches!(found, Ok(None));
@@ -264,12 +264,12 @@ impl Kept {
             },
             Err(e) => cause(&e),
         };
-        say(self.failed("use", &self.journal.name, &format!("{why}; {UNFINISHED}")));
+        log(self.failed("use", &self.journal.name, &format!("{why}; {UNFINISHED}")));
         None
     }
 
     /// Writes the files that are about to be renamed. `Ok(None)`: they are of no use for a later run.
-    pub(super) fn journal(&mut self, journal: io::Result<Option<Journal>>, say: impl Fn(Line)) {
+    pub(super) fn save_journal(&mut self, journal: io::Result<Option<Journal>>, log: impl Fn(Line)) {
         let name = &self.journal.name;
         let written = match journal {
             Ok(None) => return,
@@ -282,16 +282,16 @@ impl Kept {
         if let Err(e) = written
             && !was_failing
         {
-            say(self.failed("write", &self.journal.name, &format!("{}; after a crash now, {UNFINISHED}", cause(&e))));
+            log(self.failed("write", &self.journal.name, &format!("{}; after a crash now, {UNFINISHED}", cause(&e))));
         }
     }
 
     /// Removes the journal, if there is one.
-    pub(super) fn end_journal(&mut self, say: impl Fn(Line)) {
+    pub(super) fn end_journal(&mut self, log: impl Fn(Line)) {
         if std::mem::take(&mut self.journal.is_there)
             && let Err(e) = self.dir.remove(&self.journal.name)
         {
-            say(self.failed("remove", &self.journal.name, &cause(&e)));
+            log(self.failed("remove", &self.journal.name, &cause(&e)));
         }
     }
 
@@ -323,11 +323,11 @@ fn age_of(written: i64, now: i64, max_age: Option<Duration>) -> Result<String, S
 
 /// Removes the files of resources that are not configured any more. Other files stay. `resources`: the names of all
 /// resources that keep something here.
-pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item = &'a str>, say: impl Fn(Line)) {
+pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item = &'a str>, log: impl Fn(Line)) {
     let known: BTreeSet<String> = resources.map(base_name).collect();
     let names = dir.names().unwrap_or_else(|e| {
         let line = Line::new(Level::Warn, format!("failed to list `{}`", dir.shown("").display()));
-        say(line.with("error", cause(&e)));
+        log(line.with("error", cause(&e)));
         Vec::new()
     });
     for name in names {
@@ -339,20 +339,21 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
         if !is_orphan || !dir.beginning(&name, 16).is_ok_and(|file| file.is_some_and(|file| state::is_one(&file))) {
             continue;
         }
-        let owed = dir.read(&name).ok().flatten().and_then(|file| Debts::decode(&file, &Commands::default()));
+        let pending =
+            dir.read(&name).ok().flatten().and_then(|file| PendingReloads::decode(&file, &Commands::default()));
         let line = match dir.remove(&name) {
             Ok(_) if whole.ends_with(".journal") => Line::new(
                 Level::Warn,
                 "the files of a resource that were replaced together are not finished: it is not configured any more",
             ),
-            Ok(_) if owed.is_some_and(|(debts, lost)| debts.resource || !lost.is_empty()) => Line::new(
+            Ok(_) if pending.is_some_and(|(reloads, lost)| reloads.resource || !lost.is_empty()) => Line::new(
                 Level::Warn,
                 "the reloads that a resource owed are not made up: it is not configured any more",
             ),
             Ok(_) => Line::new(Level::Info, "removed what was kept of a resource that is not configured any more"),
             Err(e) => Line::new(Level::Warn, "failed to remove what was kept of a resource").with("error", cause(&e)),
         };
-        say(line.with("file", dir.shown(&name).display().to_string()));
+        log(line.with("file", dir.shown(&name).display().to_string()));
     }
 }
 
