@@ -32,7 +32,7 @@ impl Current {
     }
 
     /// Whether a render would give what the destination has.
-    pub(super) fn holds(&mut self, destination: &Destination) -> bool {
+    pub(super) fn holds(&mut self, destination: &mut Destination) -> bool {
         self.written.as_mut().is_some_and(|written| destination.still_has(written))
     }
 }

@@ -79,7 +79,7 @@ impl StatusFile {
             Ok(true) => Ok(()),
             Err(why) => Err(why),
         };
-        let written = locked.and_then(|()| write(&self.destination, status().to_json().as_bytes()));
+        let written = locked.and_then(|()| write(&mut self.destination, status().to_json().as_bytes()));
         (self.due, self.not_before) = match written {
             Ok(()) => (None, now + PAUSE),
             Err(_) => (Some(now + LONG_PAUSE), now + LONG_PAUSE),

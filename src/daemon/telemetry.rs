@@ -367,7 +367,7 @@ impl Telemetry {
         let text = prometheus::text(&mut self.registry.borrow_mut(), &gauges, now);
         let Some(textfile) = &mut self.textfile else { return };
         (textfile.due, textfile.not_before) = (None, now + TEXTFILE_PAUSE);
-        let written = write(&textfile.destination, text.as_bytes());
+        let written = write(&mut textfile.destination, text.as_bytes());
         if written.is_err() {
             textfile.due = Some(textfile.not_before);
         }
@@ -447,7 +447,7 @@ impl SinkFailure {
 }
 
 /// Replaces a file, if it has another text.
-pub(super) fn write(destination: &Destination, content: &[u8]) -> Result<(), String> {
+pub(super) fn write(destination: &mut Destination, content: &[u8]) -> Result<(), String> {
     if destination.compare(content)? == Comparison::InSync {
         return Ok(());
     }

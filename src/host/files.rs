@@ -13,7 +13,6 @@ mod stage;
 mod unfinished;
 mod written;
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,7 +24,6 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fsync, lstat, openat, rename
 use rustix::io::Errno;
 
 use attributes::{Attributes, Permissions};
-use backup::Backup;
 use in_place::Failure;
 pub use kept_file::KeptFile;
 use place::{Found, Place, Target, Unresolved, descriptor, locate, parent};
@@ -68,7 +66,7 @@ pub struct Destination {
 /// The permissions that a destination with a configured `mode` should have: those that it had when it was in sync, or was
 /// given. Later differences from them are drift.
 #[derive(Clone, Debug, Default)]
-pub struct KnownPermissions(RefCell<Option<Permissions>>);
+pub struct KnownPermissions(Option<Permissions>);
 
 /// The difference between a destination and a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +118,7 @@ impl Destination {
     ///
     /// # Errors
     /// The destination exists but cannot be read, or is a directory.
-    pub fn compare(&self, content: &[u8]) -> Result<Comparison, String> {
+    pub fn compare(&mut self, content: &[u8]) -> Result<Comparison, String> {
         if descriptor(&self.path).is_some() {
             return Ok(Comparison::Unknowable);
         }
@@ -130,7 +128,7 @@ impl Destination {
     /// Whether the destination is as it was written, but for what the configuration leaves to others: owner and mode. If its
     /// state is the last one, this is one system call. Else the content is read. A destination that cannot be read back is
     /// never as it was written.
-    pub fn still_has(&self, written: &mut Written) -> bool {
+    pub fn still_has(&mut self, written: &mut Written) -> bool {
         if descriptor(&self.path).is_some() {
             return false;
         }
@@ -149,7 +147,7 @@ impl Destination {
 
     /// Compares with a content of that size. `meta` is that of the path, `has_content` reads the file.
     fn compare_as(
-        &self,
+        &mut self,
         meta: rustix::io::Result<Stat>,
         size: u64,
         has_content: impl FnOnce(File) -> io::Result<bool>,
@@ -172,7 +170,7 @@ impl Destination {
                 None => return Ok(Comparison::Differs),
             },
         };
-        let mode = self.known.0.borrow().as_ref().and_then(|seen| seen.reduced).or(self.mode);
+        let mode = self.known.0.as_ref().and_then(|known| known.reduced).or(self.mode);
         let differs = found.size != size
             || mode.is_some_and(|mode| mode != found.mode)
             || self.uid.is_some_and(|uid| uid != found.uid)
@@ -193,29 +191,14 @@ impl Destination {
             .map_err(io::Error::from),
         };
         let file = opened.map_err(|e| failed("read", &e))?;
-        if self.has_drifted(&file).map_err(|e| failed("read the access control list of", &e))? {
+        if self.mode.is_some()
+            && self.known.has_drifted(&file).map_err(|e| failed("read the access control list of", &e))?
+        {
             return Ok(Comparison::Differs);
         }
         match has_content(file).map_err(|e| failed("read", &e))? {
             true => Ok(Comparison::InSync),
             false => Ok(Comparison::Differs),
-        }
-    }
-
-    /// Whether the access control list differs from the last one in sync. Without a configured mode, the permissions are not
-    /// compared.
-    fn has_drifted(&self, file: &File) -> io::Result<bool> {
-        if self.mode.is_none() {
-            return Ok(false);
-        }
-        let acl = attributes::acl(file)?;
-        let mut seen = self.known.0.borrow_mut();
-        match &*seen {
-            Some(seen) => Ok(seen.acl != acl),
-            None => {
-                *seen = Some(Permissions { acl, reduced: None });
-                Ok(false)
-            }
         }
     }
 
@@ -325,8 +308,8 @@ impl Destination {
             Some(place) if place.found.is_some() && file.beside_at().is_some() => old_attributes(place, &mut warnings)?,
             Some(_) | None => Attributes::default(),
         };
-        let acl = match (&*self.known.0.borrow(), self.mode) {
-            (Some(seen), Some(_)) => seen.acl.clone(),
+        let acl = match (&self.known.0, self.mode) {
+            (Some(known), Some(_)) => known.acl.clone(),
             _ => old.acl.clone(),
         };
         let found = place.and_then(|place| place.found);
@@ -353,7 +336,7 @@ impl Destination {
     ///
     /// # Errors
     /// The old content is still in place, unless the message says otherwise.
-    pub fn install(&self, stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
+    pub fn install(&mut self, stage: Stage, content: &[u8]) -> Result<Option<String>, String> {
         let Stage { file, target, permissions, mut warnings } = stage;
         let failed =
             |what: &str, path: &Path, e: &dyn std::fmt::Display| format!("failed to {what} `{}`: {e}", path.display());
@@ -375,26 +358,19 @@ impl Destination {
                 return Err(failed("replace", &self.path, &"its path has changed since it was staged"));
             }
         };
-        let backup = match self.backup && now.found.is_some() {
-            true => {
-                let made = Backup::make(&now, self.keep_by(&now), self.durability);
-                Some(made.map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?)
-            }
-            false => None,
-        };
+        let backup = self
+            .back_up(&now)
+            .map_err(|e| failed("replace", &place.path, &format!("failed to keep it: {}", cause(&e))))?;
         let result = self.put(file, &place, permissions, content, &mut warnings);
-        match (backup, &result) {
-            (Some(backup), Err(failure)) if !failure.is_damaged => backup.revert(),
-            (Some(backup), _) => backup.stays(),
-            (None, _) => {}
-        }
+        let is_old = result.as_ref().is_err_and(|failure| !failure.is_damaged);
+        backup.into_iter().for_each(|backup| backup.end(is_old));
         result.map_err(|failure| failure.message)?;
         Ok((!warnings.is_empty()).then(|| warnings.join("; ")))
     }
 
     /// Renames the stage to its place, or writes to the file that is there.
     fn put(
-        &self,
+        &mut self,
         file: Option<StageFile>,
         place: &Place,
         permissions: Permissions,
@@ -428,7 +404,7 @@ impl Destination {
             if let Some(file) = file {
                 file.installed();
             }
-            *self.known.0.borrow_mut() = Some(permissions);
+            self.known.0 = Some(permissions);
             if self.durability == Durability::Full
                 && let Err(e) = fsync(&place.dir)
             {
@@ -444,7 +420,7 @@ impl Destination {
             // Warnings about the attributes of the stage do not apply to the present file.
             warnings.clear();
             self.overwrite(place, content, warnings)?;
-            *self.known.0.borrow_mut() = None;
+            self.known.0 = None;
         }
         Ok(())
     }
@@ -472,6 +448,20 @@ impl Destination {
             Err(unresolved) => Err(unresolved.into()),
             // Another process has just created it.
             Ok(_) => Ok(parent(&self.path)),
+        }
+    }
+}
+
+impl KnownPermissions {
+    /// Whether the access control list differs from the last one in sync. The first one is taken as in sync.
+    fn has_drifted(&mut self, file: &File) -> io::Result<bool> {
+        let acl = attributes::acl(file)?;
+        match &self.0 {
+            Some(known) => Ok(known.acl != acl),
+            None => {
+                self.0 = Some(Permissions { acl, reduced: None });
+                Ok(false)
+            }
         }
     }
 }

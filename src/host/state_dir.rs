@@ -1,6 +1,6 @@
 //! The directory of `state_dir`: one process has it, and its files are opened relative to its descriptor. Reads and
 //! replaces files, large ones piece by piece. What they hold is in `state`, and what is done about a failure in
-//! `daemon/kept.rs`.
+//! `daemon/state_files.rs`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -142,7 +142,7 @@ impl Unit {
         let mut template = match self.outputs[t].template.take() {
             Some(template) if !template.is_stale(&*self.world) => {
                 let output = &mut self.outputs[t];
-                if output.current.holds(&output.destination) {
+                if output.current.holds(&mut output.destination) {
                     output.template = Some(template);
                     let line = Line::new(Level::Debug, "no key that the template reads has changed, not rendering it");
                     let line = line.with("dest", output.destination.path.display().to_string());

@@ -7,6 +7,7 @@ use std::io;
 use rustix::fs::{AtFlags, FileType, RenameFlags, fsync, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
+use super::Destination;
 use super::kept_file::{self, KeepBy};
 use super::place::Place;
 use crate::config::Durability;
@@ -29,12 +30,25 @@ enum Earlier {
     Lost,
 }
 
+impl Destination {
+    /// Makes the file at a place the backup. `None`: no backup is configured, or there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be kept. The earlier backup is still in place.
+    pub(super) fn back_up<'a>(&self, place: &'a Place) -> io::Result<Option<Backup<'a>>> {
+        match self.backup && place.found.is_some() {
+            true => Backup::make(place, self.keep_by(place), self.durability).map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
 impl<'a> Backup<'a> {
     /// Makes the present file the backup.
     ///
     /// # Errors
     /// The file cannot be kept. The earlier backup is still in place.
-    pub fn make(place: &'a Place, by: KeepBy, durability: Durability) -> io::Result<Backup<'a>> {
+    fn make(place: &'a Place, by: KeepBy, durability: Durability) -> io::Result<Backup<'a>> {
         let (name, temporary) = (name(place), temporary_name(place));
         kept_file::keep(place, &temporary, by)?;
         let earlier = match statat(&place.dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -60,20 +74,16 @@ impl<'a> Backup<'a> {
         Ok(Backup { place, name, temporary, earlier })
     }
 
-    /// The destination was replaced, or is damaged: the backup stays.
-    pub fn stays(self) {
-        // Where both names are links to one file a rename leaves both.
-        kept_file::discard(&self.place.dir, &self.temporary);
-    }
-
-    /// The destination has its old content: the earlier backup comes back.
-    pub fn revert(self) {
+    /// The attempt to replace the destination has ended. `is_old`: the destination has its old content, and the earlier
+    /// backup comes back. Otherwise the backup stays.
+    pub fn end(self, is_old: bool) {
         let dir = &self.place.dir;
         match self.earlier {
-            Earlier::None => kept_file::discard(dir, &self.name),
-            Earlier::Set => _ = renameat_with(dir, &self.temporary, dir, &self.name, RenameFlags::EXCHANGE),
-            Earlier::Lost => {}
+            Earlier::None if is_old => kept_file::discard(dir, &self.name),
+            Earlier::Set if is_old => _ = renameat_with(dir, &self.temporary, dir, &self.name, RenameFlags::EXCHANGE),
+            Earlier::None | Earlier::Set | Earlier::Lost => {}
         }
+        // Where both names are links to one file a rename leaves both.
         kept_file::discard(dir, &self.temporary);
     }
 }

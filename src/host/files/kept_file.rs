@@ -87,8 +87,9 @@ impl Destination {
     ///
     /// # Errors
     /// The new file is still in place, unless the message says otherwise. The kept file stays where it is.
-    pub fn put_back(&self, kept: KeptFile) -> Result<(), String> {
-        let failed = |e: &io::Error| format!("failed to put the old `{}` back: {}", self.path.display(), cause(e));
+    pub fn put_back(&mut self, kept: KeptFile) -> Result<(), String> {
+        let path = self.path.display().to_string();
+        let failed = |e: &io::Error| format!("failed to put the old `{path}` back: {}", cause(e));
         let now = match (self.locate()?, &kept.before) {
             (Some(Target::Regular(now)), Before::File { place, .. }) if now.is(place) => now,
             (Some(Target::Regular(now)), Before::Nothing) => now,
@@ -109,7 +110,7 @@ impl Destination {
                 Err(e) => return Err(failed(&e.into())),
             },
         }
-        *self.known.0.borrow_mut() = kept.known.0.borrow().clone();
+        self.known = kept.known;
         if self.durability == Durability::Full {
             // The old file is back. After a power cut it may be the new one, which the next start sees.
             let _ = fsync(&now.dir);

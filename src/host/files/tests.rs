@@ -49,7 +49,7 @@ pub fn destination(path: PathBuf) -> Destination {
     }
 }
 
-fn put(to: &Destination, content: &[u8]) -> Result<(), String> {
+fn put(to: &mut Destination, content: &[u8]) -> Result<(), String> {
     let stage = to.stage(content, Checked::No)?;
     to.install(stage, content).map(|warning| assert_eq!(warning, None))
 }
@@ -61,14 +61,14 @@ fn mode_of(path: &Path) -> u32 {
 #[test]
 fn a_new_file_gets_0644_and_an_old_one_keeps_its_mode() {
     let folder = Folder::new();
-    let to = destination(folder.path("a"));
+    let mut to = destination(folder.path("a"));
     assert_eq!(to.compare(b"1"), Ok(Comparison::Differs));
-    put(&to, b"1").expect("installed");
+    put(&mut to, b"1").expect("installed");
     assert_eq!(mode_of(&to.path), 0o644);
     assert_eq!(to.compare(b"1"), Ok(Comparison::InSync));
     fs::set_permissions(&to.path, fs::Permissions::from_mode(0o600)).expect("chmod");
     assert_eq!(to.compare(b"1"), Ok(Comparison::InSync));
-    put(&to, b"2").expect("installed");
+    put(&mut to, b"2").expect("installed");
     assert_eq!((mode_of(&to.path), fs::read(&to.path).expect("the file")), (0o600, b"2".to_vec()));
     assert_eq!(folder.names(), ["a"]);
 }
@@ -76,8 +76,8 @@ fn a_new_file_gets_0644_and_an_old_one_keeps_its_mode() {
 #[test]
 fn a_mode_that_is_set_is_compared_and_repaired() {
     let folder = Folder::new();
-    let to = Destination { mode: Some(0o4751), ..destination(folder.path("a")) };
-    put(&to, b"1").expect("installed");
+    let mut to = Destination { mode: Some(0o4751), ..destination(folder.path("a")) };
+    put(&mut to, b"1").expect("installed");
     assert_eq!(mode_of(&to.path), 0o4751);
     fs::set_permissions(&to.path, fs::Permissions::from_mode(0o644)).expect("chmod");
     assert_eq!(to.compare(b"1"), Ok(Comparison::Differs));
@@ -86,15 +86,15 @@ fn a_mode_that_is_set_is_compared_and_repaired() {
 #[test]
 fn contents_are_compared_to_the_last_byte() {
     let folder = Folder::new();
-    let to = destination(folder.path("a"));
+    let mut to = destination(folder.path("a"));
     let large = vec![b'x'; 200_000];
-    put(&to, &large).expect("installed");
+    put(&mut to, &large).expect("installed");
     assert_eq!(to.compare(&large), Ok(Comparison::InSync));
     let mut other = large.clone();
     *other.last_mut().expect("it is not empty") = b'y';
     assert_eq!(to.compare(&other), Ok(Comparison::Differs));
     assert_eq!(to.compare(&large[1..]), Ok(Comparison::Differs));
-    put(&to, b"").expect("installed");
+    put(&mut to, b"").expect("installed");
     assert_eq!(to.compare(b""), Ok(Comparison::InSync));
 }
 
@@ -134,7 +134,7 @@ fn the_stage_of_a_crash_is_swept_and_no_other_file_is() {
 #[test]
 fn a_check_cannot_put_a_link_in_place() {
     let folder = Folder::new();
-    let to = destination(folder.path("a"));
+    let mut to = destination(folder.path("a"));
     let stage = to.stage(b"1", Checked::Yes).expect("staged");
     let path = stage.path().expect("it has a file").to_owned();
     fs::remove_file(&path).expect("it is there");
@@ -158,8 +158,8 @@ fn a_destination_keeps_the_name_of_its_stage() {
 #[test]
 fn the_longest_name_can_be_staged() {
     let folder = Folder::new();
-    let to = destination(folder.path(&"n".repeat(255)));
-    put(&to, b"1").expect("installed");
+    let mut to = destination(folder.path(&"n".repeat(255)));
+    put(&mut to, b"1").expect("installed");
     assert_eq!(folder.names(), ["n".repeat(255)]);
 }
 
@@ -170,8 +170,8 @@ fn symbolic_links_stay_and_their_target_is_replaced() {
     fs::write(folder.path("real/file"), "old").expect("a file");
     symlink("real/file", folder.path("middle")).expect("a link");
     symlink(folder.path("middle"), folder.path("link")).expect("a link");
-    let to = destination(folder.path("link"));
-    put(&to, b"new").expect("installed");
+    let mut to = destination(folder.path("link"));
+    put(&mut to, b"new").expect("installed");
     assert_eq!(fs::read_link(folder.path("link")).expect("still a link"), folder.path("middle"));
     assert_eq!(fs::read(folder.path("real/file")).expect("the target"), b"new");
 }
@@ -180,7 +180,7 @@ fn symbolic_links_stay_and_their_target_is_replaced() {
 fn a_dangling_link_gets_its_target() {
     let folder = Folder::new();
     symlink("absent", folder.path("link")).expect("a link");
-    put(&destination(folder.path("link")), b"1").expect("installed");
+    put(&mut destination(folder.path("link")), b"1").expect("installed");
     assert_eq!(folder.names(), ["absent", "link"]);
 }
 
@@ -189,15 +189,15 @@ fn links_in_a_circle_are_an_error() {
     let folder = Folder::new();
     symlink("b", folder.path("a")).expect("a link");
     symlink("a", folder.path("b")).expect("a link");
-    let error = put(&destination(folder.path("a")), b"1").expect_err("a circle");
+    let error = put(&mut destination(folder.path("a")), b"1").expect_err("a circle");
     assert!(error.contains("more than 40 symbolic links"), "{error}");
 }
 
 #[test]
 fn missing_directories_are_an_error_unless_wanted() {
     let folder = Folder::new();
-    let to = destination(folder.path("x/y/z"));
-    let error = put(&to, b"1").expect_err("there is no directory");
+    let mut to = destination(folder.path("x/y/z"));
+    let error = put(&mut to, b"1").expect_err("there is no directory");
     assert_eq!(
         error,
         format!(
@@ -206,17 +206,17 @@ fn missing_directories_are_an_error_unless_wanted() {
             folder.path("x/y").display()
         )
     );
-    put(&Destination { make_directories: true, ..to }, b"1").expect("installed");
+    put(&mut Destination { make_directories: true, ..to }, b"1").expect("installed");
     assert_eq!(fs::read(folder.path("x/y/z")).expect("the file"), b"1");
 }
 
 #[test]
 fn a_directory_is_never_replaced() {
     let folder = Folder::new();
-    let to = destination(folder.0.clone());
+    let mut to = destination(folder.0.clone());
     let error = format!("`{}` is a directory, a file is expected", folder.0.display());
     assert_eq!(to.compare(b""), Err(error.clone()));
-    assert_eq!(put(&to, b""), Err(error));
+    assert_eq!(put(&mut to, b""), Err(error));
 }
 
 #[test]
@@ -236,9 +236,9 @@ fn descriptors_are_known_by_name() {
 
 #[test]
 fn a_device_is_written_to_and_stays() {
-    let to = destination(PathBuf::from("/dev/null"));
+    let mut to = destination(PathBuf::from("/dev/null"));
     assert_eq!(to.compare(b"1"), Ok(Comparison::Unknowable));
-    put(&to, b"1").expect("written");
+    put(&mut to, b"1").expect("written");
     let checked = to.stage(b"1", Checked::Yes).expect("staged");
     assert!(checked.path().is_some_and(|path| path.starts_with(std::env::temp_dir())));
 }
@@ -249,6 +249,6 @@ fn a_fifo_without_a_reader_is_an_error_at_once() {
     let path = folder.path("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .expect("a fifo");
-    let error = put(&destination(path), b"1").expect_err("it has no reader");
+    let error = put(&mut destination(path), b"1").expect_err("it has no reader");
     assert!(error.ends_with(": it has no reader"), "{error}");
 }

@@ -10,7 +10,6 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags, flock, fstat, fsync, renameat, statat};
 use rustix::io::Errno;
 
-use super::backup::Backup;
 use super::place::{Found, Place, Target, open_regular};
 use super::written::read_pieces;
 use super::{Destination, Stage, stage};
@@ -106,19 +105,10 @@ impl Destination {
         let Left { place, name, file } = left;
         let failed = |what: &str, e: &io::Error| format!("failed to {what} `{}`: {}", place.path.display(), cause(e));
         self.sync(&file).map_err(|e| failed("sync the stage file of", &e))?;
-        let backup = match self.backup && place.found.is_some() {
-            true => {
-                Some(Backup::make(&place, self.keep_by(&place), self.durability).map_err(|e| failed("back up", &e))?)
-            }
-            false => None,
-        };
-        match renameat(&place.dir, &name, &place.dir, &place.name) {
-            Ok(()) => backup.into_iter().for_each(Backup::stays),
-            Err(e) => {
-                backup.into_iter().for_each(Backup::revert);
-                return Err(failed("rename the stage file of", &e.into()));
-            }
-        }
+        let backup = self.back_up(&place).map_err(|e| failed("back up", &e))?;
+        let renamed = renameat(&place.dir, &name, &place.dir, &place.name);
+        backup.into_iter().for_each(|backup| backup.end(renamed.is_err()));
+        renamed.map_err(|e| failed("rename the stage file of", &e.into()))?;
         let synced = if self.durability == Durability::Full { fsync(&place.dir) } else { Ok(()) };
         Ok(synced.err().map(|e| {
             let (path, directory) = (place.path.display(), place.directory());

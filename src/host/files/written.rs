@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_destination_that_is_not_as_it_was_written_is_noticed() {
         let folder = Folder::new();
-        let to = destination(folder.path("a"));
+        let mut to = destination(folder.path("a"));
         let mut written = Written::new(b"content");
         assert!(!to.still_has(&mut written), "it is not there");
         fs::write(&to.path, "content").expect("written");
@@ -137,10 +137,11 @@ mod tests {
     #[test]
     fn a_mode_that_is_set_is_part_of_it() {
         let folder = Folder::new();
-        let to = super::super::Destination { mode: Some(0o600), ..destination(folder.path("a")) };
+        let mut to = super::super::Destination { mode: Some(0o600), ..destination(folder.path("a")) };
         let mut written = Written::new(b"content");
         fs::write(&to.path, "content").expect("written");
-        let mode = |mode| fs::set_permissions(&to.path, fs::Permissions::from_mode(mode)).expect("chmod");
+        let path = to.path.clone();
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
         mode(0o600);
         assert!(to.still_has(&mut written));
         mode(0o640);
