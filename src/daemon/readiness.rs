@@ -1,4 +1,5 @@
-//! The state of all resources, as telemetry and systemd report it. Sends nothing.
+//! The state of all resources, as telemetry and systemd report it: whether all are in place, which are waiting, and
+//! which fail. Sends nothing.
 
 use super::record::state_of;
 use super::telemetry::Subject;

@@ -1,5 +1,5 @@
-//! The pending reloads of a resource: files that were replaced and whose reload command has not succeeded yet. Finds the
-//! templates of another configuration that stand for those of a file. Decides nothing about reloads.
+//! The pending reloads of a resource: files that were replaced and whose reload command has not succeeded yet. Finds
+//! the templates of another configuration that stand for those of a file. Decides nothing about reloads.
 
 use super::{push, sealed, unsealed};
 use crate::fnv::fnv;
