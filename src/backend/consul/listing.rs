@@ -1,5 +1,5 @@
-//! All keys below one key of Consul, as an answer had them, and what became of them by the next answer. Knows the names
-//! in the store, neither requests nor time.
+//! The keys below one key of Consul, and the differences between two answers. Maps keys to their names in the store.
+//! Knows neither requests nor time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use crate::backend::Change;
 use crate::backend::keys::{Keys, StoreKey};
 use crate::store::{Bytes, Layer};
 
-/// Keys of Consul, with a slash in front, and their values, which are shared with the store.
+/// Keys of Consul, each with a leading slash, and their values. The values share their memory with the store.
 pub type Listing = BTreeMap<Bytes, Bytes>;
 
-/// The indexes of the writes that an answer shows.
+/// The lowest and the highest index of the new writes in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     range: Option<(u64, u64)>,
@@ -24,11 +24,11 @@ impl Written {
         self.range = Some((oldest.min(index), newest.max(index)));
     }
 
-    /// An index that none of the changes between two answers is below. `last` and `index` are the indexes of the answers,
-    /// `deleted` the number of keys that the second one lacks.
+    /// A lower bound of the indexes of all changes between two answers. `last` and `index` are the indexes of the
+    /// answers, `deleted` is the number of keys that the second answer lacks.
     pub fn oldest(self, deleted: usize, last: u64, index: u64) -> u64 {
         let (oldest, newest) = self.range.unwrap_or((index, 0));
-        // Consul tells no index of a deletion. That of the answer is the index of its last change.
+        // Consul reports no index of a deletion. The index of an answer is the index of its last change.
         let of_deletions = match deleted {
             0 => return oldest,
             1 if newest < index => index,
@@ -38,8 +38,8 @@ impl Written {
     }
 }
 
-/// Adds an entry to a new listing, and to the writes if it differs from the old one. What is as it was shares its memory
-/// with the old one.
+/// Adds an entry to a new listing, and to the writes if it differs from the old listing. Equal keys and values share
+/// the memory of the old listing.
 pub fn add(new: &mut Listing, old: Option<&Listing>, entry: Entry, written: &mut Written) {
     let Entry { key, value, index } = entry;
     match old.and_then(|old| old.get_key_value(&key)) {
@@ -51,7 +51,7 @@ pub fn add(new: &mut Listing, old: Option<&Listing>, entry: Entry, written: &mut
     };
 }
 
-/// The keys that differ.
+/// The keys that differ between two listings.
 pub fn differences(old: &Listing, new: &Listing) -> Vec<Bytes> {
     let is_same = |one: &Bytes, other: &Bytes| Rc::ptr_eq(one, other) || one == other;
     let gone = old.keys().filter(|key| !new.contains_key(*key));
@@ -59,8 +59,8 @@ pub fn differences(old: &Listing, new: &Listing) -> Vec<Bytes> {
     gone.chain(written.map(|(key, _)| key)).cloned().collect()
 }
 
-/// The keys of a resource in the store. Of several keys with one name in the store the one that is written so wins: `app`
-/// before the folder `app/`.
+/// The keys of a resource in the store. If several keys have one name in the store, the exact one wins: `app` before
+/// the folder `app/`.
 pub fn layer<'a>(keys: &Keys, listings: impl Iterator<Item = &'a Listing>) -> Layer {
     let (mut layer, mut exact) = (Layer::new(), Vec::new());
     for (raw, value) in listings.flatten() {
@@ -74,8 +74,8 @@ pub fn layer<'a>(keys: &Keys, listings: impl Iterator<Item = &'a Listing>) -> La
     layer
 }
 
-/// What differences mean for a resource whose keys are in these listings now. `has_folders`: a key that is not written as in
-/// the store is, or was, among them.
+/// The changes in the store of a resource that follow from the differences. `listings` are the new ones. `has_folders`:
+/// the old or new listings have a key that is spelled differently in the store.
 pub fn changes<'a>(
     keys: &Keys,
     differences: &[Bytes],
@@ -98,7 +98,7 @@ pub fn changes<'a>(
     changed.map(|(name, raw)| change(name, value(raw))).collect()
 }
 
-/// Whether a key shares its name in the store with others, perhaps.
+/// Whether other keys may share the name of a key in the store.
 pub fn is_folder(keys: &Keys, raw: &Bytes) -> bool {
     store_key(keys, raw).is_some_and(|name| !name.exact)
 }
@@ -106,7 +106,7 @@ pub fn is_folder(keys: &Keys, raw: &Bytes) -> bool {
 fn store_key(keys: &Keys, raw: &Bytes) -> Option<StoreKey> {
     let mut name = keys.store_key(raw).filter(|_| keys.covers(raw))?;
     if name.key == *raw {
-        // One copy is enough.
+        // The key in the store is equal: one copy is enough.
         name.key = Rc::clone(raw);
     }
     Some(name)
@@ -139,7 +139,7 @@ mod tests {
             })
             .collect();
         assert_eq!(changes, want);
-        // Applied to what was there, they make what is there.
+        // The changes turn the old layer into the new one.
         let mut applied = layer(&keys, [&old].into_iter());
         for change in changes {
             match change {
@@ -182,14 +182,14 @@ mod tests {
     #[test]
     fn no_change_is_older_than_the_oldest() {
         let written = |range| Written { range };
-        // A write that is shown.
+        // A write in the answer.
         assert_eq!(written(Some((5, 8))).oldest(0, 3, 9), 5);
-        // One deletion, which the index of the answer tells.
+        // One deletion: the index of the answer is the index of the deletion.
         assert_eq!(written(None).oldest(1, 3, 9), 9);
         assert_eq!(written(Some((8, 8))).oldest(1, 3, 9), 8);
-        // The index may be that of the write.
+        // The index of the answer may be that of the write.
         assert_eq!(written(Some((9, 9))).oldest(1, 3, 9), 4);
-        // The index of the last one of several deletions.
+        // Several deletions: the index of the answer is that of the last one.
         assert_eq!(written(None).oldest(2, 3, 9), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! Consul: what the configuration means is made into a driver. Resources that use the same Consul in the same way share
-//! a driver, and with it the requests that wait for changes. `wire` has the bytes, `protocol` the requests.
+//! The backend `consul`: creates a driver from the options. Resources with equal options share a driver and its
+//! blocking queries. `wire` has the bytes, `protocol` the requests.
 
 mod listing;
 mod options;
@@ -18,10 +18,10 @@ use crate::config::{self, Login};
 /// The name in logs.
 const NAME: &str = "consul";
 
-/// A driver without resources.
+/// A driver for all resources with these options.
 pub fn driver(consul: &config::Consul, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
     let deadline = Deadline::of(mode, consul.network.timeout);
-    // Their order is that of Go remco, which uses the first one.
+    // Go remco uses the first node of the list.
     let record = || Nodes::by_record(&consul.srv_record, consul.scheme, None, random);
     let nodes = Nodes::list_or(&consul.nodes, Start::First, record);
     let login = consul.token.as_ref().map(|token| Login::of_secret(token.credential.clone()));

@@ -1,5 +1,5 @@
-//! The options of a Consul backend as its protocol uses them: the source of the token, the user, the time limits.
-//! Reads no file: the token itself comes with each request.
+//! The options of a Consul backend for its protocol: the source of the token, the user, the time limits. Reads no file:
+//! the driver reads the token for each request.
 
 use std::time::Duration;
 
@@ -8,36 +8,36 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::config::{self, ReadLimits, Secret};
 
-/// The options, and the time limits of requests.
+/// The options of a Consul backend.
 pub struct Options {
-    /// For the log.
+    /// The nodes, for the log.
     pub nodes: String,
-    /// The source of the token, for messages; without its text.
+    /// The source of the token, for messages. Does not contain the token.
     pub token_source: String,
     /// The value of the header `Authorization`.
     pub authorization: Option<Secret>,
-    /// Empty: that of the node.
+    /// The datacenter. Empty: the default of the node.
     pub datacenter: String,
-    /// Empty: that of the token.
+    /// The namespace. Empty: the default of the token.
     pub namespace: String,
-    /// How long a request may wait for a change.
+    /// The longest wait of a blocking query for a change.
     pub wait: Duration,
-    /// How long all waits may be silent.
+    /// The node is probed after this time without any bytes.
     pub watch_deadline: Duration,
-    /// How long a head may take besides.
+    /// The time limit for the head of an answer, besides the wait.
     pub request_timeout: Duration,
-    /// The limits of one read of one key.
+    /// The limits of a read of one key.
     pub limits: ReadLimits,
 }
 
 impl Options {
-    /// The nodes of the configuration. `nodes` has their texts in messages.
+    /// Reads the options of the configuration. `nodes` has the nodes as texts for messages.
     pub fn of(consul: &config::Consul, nodes: String) -> Options {
         let token_source = match &consul.token {
             Some(token) => format!("the token is that of `{}`", token.source),
             None => "there is no token: set `token`, `token_file` or CONSUL_HTTP_TOKEN".to_owned(),
         };
-        // A user in an address is nearer.
+        // A user in a URL has priority.
         let has_user = consul.nodes.iter().any(|node| node.contains('@') && !node.starts_with("unix:"));
         let auth = Some(consul.auth.reveal()).filter(|auth| !auth.is_empty() && !has_user);
         let authorization = auth.map(|pair| {

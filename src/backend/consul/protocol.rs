@@ -1,7 +1,6 @@
-//! Consul as a protocol: for each key of the resources one request that reads all below it, then requests that wait for
-//! a newer index, whose answers are compared with what was there. Resources share the requests for equal keys. Bytes
-//! are `wire`'s business, names and differences `listing`'s, what a node is asked beside keys `checks`', nodes and
-//! pauses the driver's.
+//! The protocol of Consul: one request reads all keys below a key, then blocking queries wait for a newer index.
+//! Resources share the requests for equal keys. `listing` compares answers, `members` reports the differences, `checks`
+//! probes the node. Does not choose nodes or pauses.
 
 mod checks;
 mod members;
@@ -31,48 +30,49 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::path;
 
-/// Between two requests for one key at least: an index that rises without end, or a proxy that does not let requests wait.
+/// The shortest time between two requests for one key. It limits the rate if an index rises without end, or if a proxy
+/// answers blocking queries at once.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
-/// Reads that are under way at a time.
+/// The number of concurrent reads.
 const MOST_READS: usize = 8;
 
-/// Asks whether the node still serves. Those of the topics follow.
+/// The probe of the node. The calls of the topics follow.
 const PROBE: CallId = CallId(0);
 
-/// Asks whether the node has access control lists.
+/// The request whether the node has access control lists.
 const ACLS: CallId = CallId(usize::MAX);
 
-/// One Consul.
+/// One Consul cluster and the resources that share it.
 pub struct Consul {
     options: Options,
     readings: Readings,
     members: BTreeMap<Id, Member>,
-    /// By their calls. Places are used again.
+    /// The topics by their calls. Free places are used again.
     topics: Vec<Option<Topic>>,
     /// The place of each key.
     places: BTreeMap<Vec<u8>, usize>,
     token: Token,
     probe: Probe,
     acls: Acls,
-    /// When something came last.
+    /// The time of the last input.
     last: Option<Instant>,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
     /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
 }
 
-/// A resource.
+/// One resource.
 struct Member {
     keys: Keys,
     watched: Keys,
     /// The requested keys.
     topics: Vec<Vec<u8>>,
-    /// Its store is as the listings are.
+    /// The store of the resource has the keys of the listings.
     is_live: bool,
-    /// The index of the last change that called for an update; 0: none yet.
+    /// The index of the last change that triggered an update; 0: there was none.
     last_trigger: u64,
 }
 
@@ -80,12 +80,12 @@ struct Member {
 struct Topic {
     key: Vec<u8>,
     members: BTreeSet<Id>,
-    /// The last listing; `None`: it has to be read.
+    /// The last listing; `None`: the key must be read.
     listing: Option<Listing>,
     /// The index of the last answer; 0: the next request returns at once.
     index: u64,
     state: State,
-    /// The next request may begin then.
+    /// The next request is sent not before this moment.
     next: Option<Instant>,
     /// The log has a warning that keys are, or may be, omitted.
     is_filtered: bool,
@@ -94,7 +94,7 @@ struct Topic {
 /// The request of a topic.
 enum State {
     Idle,
-    /// It is to be read.
+    /// The key must be read.
     Due,
     Asked(Goal),
     Listing {
@@ -105,7 +105,7 @@ enum State {
         written: Written,
         tally: Tally,
     },
-    /// There are no such keys, or with `is_filtered` none that the token may read.
+    /// There are no such keys. With `is_filtered`: none that the token may read.
     Missing {
         goal: Goal,
         index: u64,
@@ -131,24 +131,24 @@ enum Goal {
 
 /// The token of the next requests.
 enum Token {
-    /// The value is read when it is needed.
+    /// The token is read when a request needs it.
     Unread,
-    /// It is being read.
+    /// The token is being read.
     Wanted,
 }
 
-/// Whether the node has access control lists: it gives no keys where the token may not read them, without a word.
+/// Whether the node has access control lists. Such a node omits the keys that the token may not read, without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Acls {
     Unknown,
-    /// The request is pending; the status so far.
+    /// The request is pending. The status is 0 before the head has arrived.
     Asked(u16),
     Known(bool),
 }
 
-/// Whether the node still serves.
+/// The probe of a silent node.
 struct Probe {
-    /// Notes bytes from the node, or a request to it.
+    /// The time of the last bytes from the node, or of the first request to it.
     last_received: Option<Instant>,
     is_asked: bool,
     status: u16,
@@ -156,7 +156,7 @@ struct Probe {
 }
 
 impl Consul {
-    /// `nodes`: the URLs, for the secrets in them. The seed spreads waits over time.
+    /// `nodes`: the URLs, whose credentials are hidden from errors. The seed spreads waits over time.
     pub fn new(options: Options, nodes: &[String], mode: Mode, seed: u64) -> Consul {
         let mut secrets = Redactor::default();
         nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
@@ -197,17 +197,17 @@ impl Consul {
         self.topics.get(*self.places.get(key)?)?.as_ref()
     }
 
-    /// The listings of a resource; `None`: one of them is not there.
+    /// The listings of a resource; `None`: one of them is missing.
     fn listings(&self, member: &Member) -> Option<Vec<&Listing>> {
         member.topics.iter().map(|key| self.topic_of(key)?.listing.as_ref()).collect()
     }
 
-    /// Whether the changes of a topic are waited for.
+    /// Whether a resource watches the topic.
     fn is_watched(&self, topic: &Topic) -> bool {
         topic.members.iter().any(|id| self.readings.get(*id).is_some_and(|subscriber| subscriber.watches))
     }
 
-    /// Whether the next wait of a topic may begin.
+    /// Whether the next blocking query of a topic may begin.
     fn may_wait(&self, topic: &Topic, now: Instant) -> bool {
         let is_time = topic.next.is_none_or(|next| next <= now);
         matches!(topic.state, State::Idle) && topic.listing.is_some() && is_time && self.is_watched(topic)
@@ -232,13 +232,13 @@ impl Consul {
             out.push(Output::Begin(PROBE, self.with_user(Request::get(wire::LEADER.to_owned()))));
         }
         if self.wants(now) {
-            // Files are read again, so that a new token is one at once.
+            // The file is read for every request, so that a new token counts at once.
             self.token = Token::Wanted;
             out.push(Output::ReadCredentials);
         }
     }
 
-    /// Whether the token is to be read, for a request that may begin.
+    /// Whether a request may begin, for which the token must be read.
     fn wants(&self, now: Instant) -> bool {
         let has_room = self.reads() < MOST_READS;
         let wants = |(_, topic): (usize, &Topic)| match topic.state {
@@ -248,7 +248,7 @@ impl Consul {
         matches!(self.token, Token::Unread) && self.topics().any(wants)
     }
 
-    /// Requests that read and are under way.
+    /// The number of reads in progress.
     fn reads(&self) -> usize {
         let is_read = |state: &State| match state {
             State::Idle | State::Due => false,
@@ -303,7 +303,7 @@ impl Consul {
         let target = wire::list(&topic.key, &self.options.datacenter, &self.options.namespace, wait);
         let mut request = self.with_user(Request::get(target));
         if wait.is_some() {
-            // Consul adds up to a sixteenth.
+            // Consul adds up to a sixteenth to the wait.
             request.head_within = Some(time + time / 16 + self.options.request_timeout);
         }
         if let Some(token) = token {
@@ -340,7 +340,7 @@ impl Consul {
             }
             (status, _) => State::Refused { goal, status, body: Vec::new() },
         };
-        // An answer without keys is an error of its own.
+        // A missing key is handled in `checks`.
         if is_filtered && head.status == 200 && !topic.is_filtered {
             topic.is_filtered = true;
             let key = cut::key(&topic.key);
@@ -404,19 +404,19 @@ impl Consul {
                         let words = format!("{words}: {}", self.options.token_source);
                         self.refused(call, goal, &words, now, out);
                     }
-                    // Another node may answer otherwise.
+                    // Another node may accept the request.
                     408 | 429 => self.node_failed(call, goal, &words, out),
                     400..500 => self.refused(call, goal, &words, now, out),
                     _ => self.node_failed(call, goal, &words, out),
                 }
             }
             state @ (State::Idle | State::Due | State::Checking { .. }) => topic.state = state,
-            // An end without a head.
+            // The call ended without a head.
             State::Asked(goal) => self.node_failed(call, goal, "no answer", out),
         }
     }
 
-    /// Verb, key, node, cause.
+    /// The text of a failure: verb, key, node, cause.
     fn failure(&mut self, call: CallId, goal: Goal, words: &str) -> String {
         let node = self.node.clone();
         let key = self.topic(call).map(|topic| cut::key(&topic.key)).unwrap_or_default();
@@ -444,7 +444,7 @@ impl Consul {
         }
         let Some(topic) = self.topic(call) else { return };
         let goal = match &topic.state {
-            // Its status is the error, whatever becomes of the body.
+            // The status of a refusal is enough for the error, even if its body is incomplete.
             State::Refused { .. } => return self.end(call, now, out),
             State::Idle | State::Due | State::Checking { .. } => return,
             State::Asked(goal) | State::Listing { goal, .. } | State::Missing { goal, .. } => *goal,
@@ -485,7 +485,7 @@ impl Subscribers for Consul {
         }
         let readings = &self.readings;
         for (id, member) in &mut self.members {
-            // Keys that were read and are not watched stay as they are.
+            // Resources that are read but not watched keep their keys.
             member.is_live &= !readings.get(*id).is_some_and(|subscriber| subscriber.watches);
         }
         (self.token, self.acls) = (Token::Unread, Acls::Unknown);
@@ -502,7 +502,7 @@ impl Protocol for Consul {
         }
         self.readings.add(id, options);
         let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
-        // Keys of Consul have no slash in front; here they do.
+        // Keys of Consul have no leading slash. Keys of this program have one.
         let prefix = path::join(&[b"/", options.prefix.as_bytes()]);
         let prefix = String::from_utf8_lossy(&prefix).into_owned();
         let asked = if watches { [&options.keys[..], &options.watch_keys[..]].concat() } else { options.keys.clone() };
@@ -559,7 +559,7 @@ impl Protocol for Consul {
             Input::End(call) => self.end(call, now, out),
             Input::Failed(call, failure) => self.failed(call, failure, now, out),
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
-            // It makes no connections of its own.
+            // This protocol uses HTTP only.
             Input::Connected(_) | Input::Quiet => {}
         }
     }
@@ -571,7 +571,7 @@ impl Protocol for Consul {
     fn revision(&self, id: Id) -> Option<u64> {
         let member = self.members.get(&id)?;
         let topics = member.topics.iter().filter_map(|key| self.topic_of(key)).map(|topic| topic.index);
-        // The index of a read is kept where nothing waits for the next one.
+        // Without a watch the index of the last read is kept here.
         topics.chain([member.last_trigger]).max().filter(|index| *index > 0)
     }
 
@@ -580,7 +580,7 @@ impl Protocol for Consul {
             matches!(topic.state, State::Idle) && topic.listing.is_some() && self.is_watched(topic)
         });
         let waits = waits.filter_map(|(_, topic)| topic.next);
-        // Resources that left may have made room for others, and a node may have failed without a pause.
+        // A removed resource may have made room for another read, and a node may have failed without a pause.
         let now = self.last.filter(|now| self.wants(*now) || self.readings.is_due(*now));
         waits.chain(self.readings.due()).chain(self.probe_due()).chain(now).min()
     }

@@ -1,7 +1,7 @@
-//! What Consul's key-value store is asked over HTTP, and what it answers: paths, and the list of keys as it comes in
-//! pieces, so that an answer is never in memory as a whole. Opens no connection and decides nothing.
+//! The requests and answers of Consul's key-value store: paths of requests, and a parser for lists of keys in pieces,
+//! so that an answer is never in memory as a whole. Opens no connection and decides nothing.
 //!
-//! Source: the HTTP API of Consul, and what 1.8 was seen to send.
+//! Sources: the documentation of Consul's HTTP API, and answers that were captured from Consul 1.8.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,23 +19,23 @@ use crate::backend::unreadable::Unreadable;
 use crate::percent;
 use crate::store::Bytes;
 
-/// The header with the index of an answer, from which a wait goes on.
+/// The header with the index of an answer, which the next blocking query names.
 pub const INDEX: &str = "X-Consul-Index";
-/// The header that says that keys were left out.
+/// The header of an answer from which keys were omitted.
 pub const FILTERED: &str = "X-Consul-Results-Filtered-By-ACLs";
 /// The header of the token.
 pub const TOKEN: &str = "X-Consul-Token";
-/// The path that tells about the token itself.
+/// The path that describes the token itself.
 pub const OWN_TOKEN: &str = "/v1/acl/token/self";
-/// The path that tells the leader of the cluster. It needs no permission.
+/// The path that returns the leader of the cluster. It needs no permission.
 pub const LEADER: &str = "/v1/status/leader";
 
-/// Bytes of a refusal that are kept, and of its words that are shown.
+/// The number of bytes of a refusal that are kept, and that are shown.
 const KEPT: usize = 2048;
 const SHOWN: usize = 200;
 
-/// The path of all keys below a clean one, which begins with a slash. With a wait: as soon as there is something newer than
-/// an index, or when the time is over.
+/// The path of all keys below a key, which is clean and begins with a slash. With `wait`, Consul answers when its index
+/// is newer, or after the time.
 pub fn list(key: &[u8], datacenter: &str, namespace: &str, wait: Option<(u64, Duration)>) -> String {
     let mut target = "/v1/kv/".to_owned();
     percent::push_path(key.strip_prefix(b"/").unwrap_or(key), &mut target);
@@ -58,22 +58,22 @@ fn nonsense<T>(words: impl Into<String>) -> Result<T, Unreadable> {
 /// A key with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// With a slash in front, which Consul's names lack.
+    /// The key with a leading slash, which Consul's keys lack.
     pub key: Bytes,
-    /// Empty for `null`.
+    /// The value; empty for `null`.
     pub value: Bytes,
-    /// The index of the write that made it so; 0 where the answer has none.
+    /// The index of the last write of the key; 0: the answer does not have it.
     pub index: u64,
 }
 
-/// Reads a list of keys as it comes, and gives each entry away as soon as it is there.
+/// Parses a list of keys in pieces, and returns each entry as soon as it is complete.
 #[derive(Debug)]
 pub struct ListReader {
     json: Json,
-    /// How many brackets are open.
+    /// The number of open brackets.
     depth: usize,
     string: Quoted,
-    /// The object that is coming in.
+    /// The incomplete object.
     object: Vec<u8>,
     /// The list has begun.
     is_begun: bool,
@@ -89,16 +89,16 @@ impl ListReader {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// What came is no list of keys, or the text that `give` has where it takes no more.
+    /// The bytes are not a list of keys, or `give` returned an error.
     pub fn push(&mut self, piece: &[u8], give: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
         let (length, wrong) = self.json.push(piece);
         self.cut(&piece[..length], give)?;
         wrong.map_or(Ok(()), |why| nonsense(why.to_string()))
     }
 
-    /// Takes bytes that can be JSON.
+    /// Takes bytes that are JSON so far.
     fn cut(&mut self, piece: &[u8], give: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Unreadable> {
-        // Where in the piece the object begins, or goes on.
+        // The object begins or continues at `from`.
         let (mut at, mut from) = (0, 0);
         while at < piece.len() {
             if self.string.is_open() {
@@ -134,10 +134,10 @@ impl ListReader {
         Ok(())
     }
 
-    /// The answer has ended.
+    /// Takes the end of the answer.
     ///
     /// # Errors
-    /// It is not complete.
+    /// The answer is not complete.
     pub fn end(self) -> Result<(), Unreadable> {
         if self.is_begun && self.depth == 0 { Ok(()) } else { nonsense("it ends in the middle") }
     }
@@ -154,7 +154,7 @@ fn entry(object: &[u8]) -> Result<Entry, Unreadable> {
         #[serde(default)]
         modify_index: u64,
     }
-    // serde_json shows the unexpected value, which may be a key's.
+    // serde_json shows the unexpected value, which may be the value of a key.
     let Ok(Object { key, value, modify_index }) = serde_json::from_slice(object) else {
         return nonsense("an entry without `Key` or with another kind of `Value` or `ModifyIndex`");
     };

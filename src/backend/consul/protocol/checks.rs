@@ -1,5 +1,5 @@
-//! What a node is asked beside keys: whether it still serves while all waits are silent, and whether it has access
-//! control lists, which hide keys without a word. Reads no keys.
+//! The requests to a node besides keys: the probe while all waits are silent, and the request whether the node has
+//! access control lists, which hide keys without an error. Reads no keys.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::cut;
 use crate::log::{Level, Line};
 
 impl Consul {
-    /// When the node is asked whether it still serves: where all waits are silent.
+    /// When the node is probed, because all waits are silent.
     pub(super) fn probe_due(&self) -> Option<Instant> {
         let waits = || self.topics().any(|(_, topic)| matches!(topic.state, State::Asked(Goal::Watch)));
         let last_received = self.probe.last_received.filter(|_| !self.probe.is_asked && waits())?;
@@ -23,7 +23,7 @@ impl Consul {
         let Probe { status, body, .. } = &self.probe;
         let words = match (status, body.trim_ascii()) {
             (200, b"" | b"\"\"") => "the cluster has no leader".to_owned(),
-            // The token may not be one any more; that is told by what waits.
+            // The token may have been revoked. The waits report that.
             (200 | 401 | 403, _) => return,
             (status, body) => wire::words(*status, body, &self.secrets),
         };
@@ -31,11 +31,12 @@ impl Consul {
         out.push(Output::NodeFailed { words, not_before: None });
     }
 
-    /// A topic has no keys, or none that the token may read: before that empties a file, it is found out whether to warn.
+    /// Handles a topic without keys that the token may read. Before an empty file is rendered, a request shows whether
+    /// the node may hide keys.
     pub(super) fn missing(&mut self, call: CallId, goal: Goal, index: u64, now: Instant, out: &mut Vec<Output>) {
         let Some(place) = place_of(call) else { return };
         let Some(Some(topic)) = self.topics.get(place) else { return };
-        // One that is only watched gives no keys anyway.
+        // A topic that is only watched has no keys in the store.
         let is_wanted =
             topic.members.iter().filter_map(|id| self.members.get(id)).any(|member| member.keys.covers(&topic.key));
         if is_wanted && self.acls == Acls::Unknown {
@@ -56,7 +57,7 @@ impl Consul {
         self.loaded(call, goal, index, <_>::default(), now, out);
     }
 
-    /// The node told whether it has access control lists, by its status: 401 is that of one that has none.
+    /// Takes the answer whether the node has access control lists. A node without them answers with status 401.
     pub(super) fn acls_answered(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Acls::Asked(status) = self.acls else { return };
         self.acls = Acls::Known(matches!(status, 200 | 403));

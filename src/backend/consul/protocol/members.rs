@@ -1,5 +1,5 @@
-//! What the answer of a topic means for its resources: the keys of a read, changes, or a refusal. Parses nothing:
-//! listings come from `protocol`, their differences from `listing`.
+//! Reports the answer of a topic to its resources: all keys, changes, or a refusal. Parses nothing: `protocol` has the
+//! listings, `listing` compares them.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::backend::protocol::{CallId, Id, Output};
 use crate::store::Bytes;
 
 impl Consul {
-    /// All keys of a topic came.
+    /// Takes the complete listing of a topic.
     pub(super) fn loaded(
         &mut self,
         call: CallId,
@@ -23,7 +23,7 @@ impl Consul {
         out: &mut Vec<Output>,
     ) {
         let Some(topic) = self.topic(call) else { return };
-        // By the rules of Consul's documentation for blocking queries: an index that falls starts over.
+        // Consul's documentation of blocking queries: if the index decreases, the next query starts at 0.
         let (index, last) = (index.max(1), topic.index);
         let has_fallen = goal == Goal::Watch && index < last;
         topic.index = if has_fallen { 0 } else { index };
@@ -40,7 +40,7 @@ impl Consul {
         self.complete(now, out);
     }
 
-    /// Tells the resources of a topic what is new in it since the answer of the index `last`.
+    /// Reports the changes since `old` to the resources of a topic. `last` is the index of `old`.
     fn report_changes(&mut self, call: CallId, old: &Listing, written: Written, last: u64, out: &mut Vec<Output>) {
         let Some(Some(topic)) = place_of(call).and_then(|place| self.topics.get(place)) else { return };
         let Some(new) = &topic.listing else { return };
@@ -64,7 +64,7 @@ impl Consul {
             if is_watched {
                 triggered.push(*id);
             }
-            // Requests are not ordered among each other: a change that came before the last trigger can arrive after it.
+            // Requests are not ordered among each other: a change before the last trigger can arrive after it.
             let trigger = is_watched || (!changes.is_empty() && oldest <= member.last_trigger);
             if trigger || !changes.is_empty() {
                 out.push(Output::Report(*id, Report::Changes { changes, trigger }));
@@ -77,7 +77,7 @@ impl Consul {
         }
     }
 
-    /// Gives the resources that are read what they want, as far as it is there.
+    /// Reports all keys to the resources whose listings are complete.
     pub(super) fn complete(&mut self, now: Instant, out: &mut Vec<Output>) {
         for id in self.readings.reading().collect::<Vec<_>>() {
             let Some(member) = self.members.get(&id) else { continue };
@@ -87,10 +87,11 @@ impl Consul {
             out.push(Output::Worked);
             let watches = self.readings.get(id).is_some_and(|subscriber| subscriber.watches);
             if !watches {
-                // A watch has to last first.
+                // A watched resource resets the backoff with the next answer.
                 out.push(Output::ResetBackoff);
             }
-            // The listings are of different moments: one of them may know a trigger that others lack the changes before.
+            // The listings were read at different moments: one of them may include a trigger whose earlier changes
+            // another one lacks.
             let newest = member.topics.iter().filter_map(|key| self.topic_of(key)).map(|topic| topic.index).max();
             if let Some(member) = self.members.get_mut(&id) {
                 (member.is_live, member.last_trigger) = (true, newest.unwrap_or_default());
@@ -99,7 +100,7 @@ impl Consul {
         self.forget();
     }
 
-    /// Lets go of what was read and is not watched.
+    /// Drops the listings that no resource reads or watches.
     pub(super) fn forget(&mut self) {
         let reading: BTreeSet<Id> = self.readings.reading().collect();
         let is_over =
@@ -112,7 +113,7 @@ impl Consul {
         }
     }
 
-    /// Reports a topic that no node grants to its resources.
+    /// Reports to the resources of a topic that every node would refuse it.
     pub(super) fn refused(&mut self, call: CallId, goal: Goal, words: &str, now: Instant, out: &mut Vec<Output>) {
         let words = self.failure(call, goal, words);
         let Some(topic) = self.topic(call) else { return };

@@ -1,5 +1,5 @@
-//! Consul from bytes to requests: what a server sends and what is asked of it, a line each. What the configuration
-//! means has tests of its own.
+//! Consul from bytes to requests: the answers of a server and the requests that follow, one line each. The
+//! configuration has its own tests.
 
 use super::*;
 use crate::backend::Change;
@@ -46,7 +46,7 @@ impl Bench {
         Bench { consul, now: Instant::now() }
     }
 
-    /// Watches `/a`, which holds `x`.
+    /// A bench that watches `/a` with the key `x`.
     fn watching() -> Bench {
         let mut bench = Bench::new(Mode::Watch);
         bench.add(1, &options(&["/a"], &["/a"], true));
@@ -72,7 +72,7 @@ impl Bench {
         assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), want);
     }
 
-    /// A turn in which something begins.
+    /// A turn that begins a request.
     #[track_caller]
     fn turn(&mut self, want: &[&str]) {
         self.check(Input::Turn, &["credentials"]);
@@ -154,10 +154,10 @@ fn a_wait_goes_on_from_the_last_index_and_is_slowed() {
     assert_eq!(bench.consul.due(), Some(bench.now + SHORTEST_WAIT));
     bench.pass(SHORTEST_WAIT);
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
-    // The time is over: nothing is rendered.
+    // The wait ended without a change: nothing is rendered.
     bench.pass(300 * SECOND);
     bench.answer(A, 200, "9", &body, &["reset"]);
-    // An answer that took its time is followed at once.
+    // The next request follows a late answer at once.
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
     assert_eq!(bench.consul.revision(Id(1)), Some(9));
     bench.answer(A, 404, "12", "", &["reset", "1 changes -/a/x -/a/y trigger"]);
@@ -215,7 +215,7 @@ fn what_a_trigger_overtook_calls_for_an_update_too() {
     bench.answer(A, 404, "7", "", &["reset", "1 changes -/a/x trigger"]);
     let (mut bench, _) = answered(9);
     bench.answer(A, 404, "9", "", &["reset", "1 changes -/a/x"]);
-    // A trigger that the first read showed already.
+    // A trigger that was part of the first read.
     let mut bench = Bench::new(Mode::Watch);
     bench.add(1, &options(&["/a"], &["/t"], true));
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/t?recurse&ns=n"]);
@@ -345,7 +345,7 @@ fn users_and_tokens_of_the_configuration() {
 const ASK: &str = "begin acls /v1/acl/token/self";
 const HIDDEN: &str = "warn: there are no keys, or none that the token may read";
 
-/// One that has asked for `/a`.
+/// A bench that has requested `/a`.
 fn asking(mode: Mode) -> Bench {
     let mut bench = Bench::new(mode);
     bench.consul.acls = Acls::Unknown;
@@ -354,7 +354,7 @@ fn asking(mode: Mode) -> Bench {
     bench
 }
 
-/// Consul says of keys that may not be read that there are none.
+/// Consul reports forbidden keys as missing.
 #[test]
 fn no_keys_are_only_taken_for_granted_without_access_control_lists() {
     for (status, warning) in [(401, &[][..]), (404, &[]), (403, &[HIDDEN]), (200, &[HIDDEN])] {
@@ -365,7 +365,7 @@ fn no_keys_are_only_taken_for_granted_without_access_control_lists() {
         bench.answer(ACLS, status, "", "ACL not found", &want);
         bench.idle();
     }
-    // What goes while it is watched is told at once, and asked about beside it.
+    // A deletion during a watch is reported at once, while the request about access control is pending.
     let mut bench = Bench::watching();
     bench.consul.acls = Acls::Unknown;
     bench.answer(A, 404, "9", "", &[ASK, "reset", "1 changes -/a/x trigger"]);
@@ -393,7 +393,7 @@ fn a_node_without_an_answer_about_access_control_has_failed() {
     bench.answer(A, 404, "7", "", &[ASK]);
 }
 
-/// Newer releases say that they have left keys out.
+/// Newer releases have a header about omitted keys.
 #[test]
 fn keys_that_are_all_left_out_are_an_error() {
     let mut bench = asking(Mode::Watch);
