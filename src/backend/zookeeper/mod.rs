@@ -1,5 +1,5 @@
-//! ZooKeeper: what the configuration means is made into a driver. Resources that use the same ZooKeeper in the same way
-//! share a driver, and with it one session. `wire` has the bytes, `protocol` the requests.
+//! The backend `zookeeper`: creates a driver from the options. Resources with equal options share a driver and its
+//! session. `wire` has the bytes, `protocol` the requests.
 
 pub mod protocol;
 mod reads;
@@ -20,7 +20,7 @@ pub const NAME: &str = "zookeeper";
 /// The scheme of a node with TLS.
 const TLS_SCHEME: &str = "zookeepers://";
 
-/// A driver without resources.
+/// A driver for all resources with these options.
 pub fn driver(zookeeper: &config::Zookeeper, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
     let deadline = Deadline::of(mode, zookeeper.network.timeout);
     let record = || Nodes::by_record(&zookeeper.srv_record, zookeeper.scheme_of_record(), None, random);

@@ -1,7 +1,7 @@
-//! ZooKeeper as a protocol: one session for all resources that share it, made again on the next node when its
-//! connection is lost. Reads the nodes below keys, many at a time, sets watches before it reads, and rereads single
-//! nodes when they change. After every connection all that is watched is read again. What a resource has is
-//! `subscription`'s, what bytes mean `wire`'s.
+//! The protocol of ZooKeeper: one session for all resources that share it, which continues on the next node after a
+//! failure. Sets watches, then reads the nodes below the keys concurrently, and rereads single nodes when they change.
+//! After a reconnect it reads all watched keys again. `subscription` holds the nodes of a resource. Does not choose the
+//! ZooKeeper server.
 
 mod answers;
 mod events;
@@ -30,42 +30,42 @@ use crate::store::Bytes;
 /// The one connection.
 const CONNECTION: CallId = CallId(0);
 
-/// Requests that are under way at once. A server that has 1,000 of all its clients does not read on.
+/// The number of concurrent requests. A server stops reading at 1,000 requests of all its clients together.
 const WINDOW: usize = 256;
 
-/// How long changes are held back for what else has changed and is being reread.
+/// How long changes are held back while other changed nodes are reread.
 const HOLD: Duration = Duration::from_millis(50);
 
-/// A connection that lasted this long is no sign that the node is unwell when it ends.
+/// A connection that lasted this long did not fail.
 const LASTING: Duration = LONGEST_BACKOFF;
 
-/// The shortest time between two pings: a server must not be able to have work done without end.
+/// The shortest time between two pings, whatever timeout the server chooses.
 const SHORTEST_PING: Duration = Duration::from_millis(100);
 
-/// The pings within the timeout of a session, so that one may be late.
+/// The number of pings within the timeout of a session, so that one ping may be late.
 const PINGS: u32 = 3;
 
 /// The options of a session.
 pub struct Settings {
     /// The nodes, as the log shows them.
     pub nodes: String,
-    /// Put before every path; empty, or with a slash at its start and none at its end.
+    /// The prefix of every path on the server: empty, or with a leading and without a trailing slash.
     pub chroot: Vec<u8>,
-    /// Whether there is a user.
+    /// Whether the configuration names a user.
     pub login: bool,
-    /// How long the server keeps the session without a word. It may choose another time.
+    /// The requested timeout of the session. The server may choose another one.
     pub session_timeout: Duration,
-    /// A connection that was silent for this time is probed.
+    /// A connection is probed after this time of silence.
     pub watch_deadline: Duration,
-    /// How long the server may be silent while it has something to answer.
+    /// The time limit for the next bytes while a request is pending.
     pub request_timeout: Duration,
-    /// The most bytes of an answer.
+    /// The size limit of an answer, in bytes.
     pub max_response: usize,
     /// The limits of a read.
     pub read: config::ReadLimits,
 }
 
-/// A ZooKeeper.
+/// One ZooKeeper cluster and the resources that share it.
 pub struct Zookeeper {
     settings: Settings,
     readings: Readings,
@@ -73,19 +73,19 @@ pub struct Zookeeper {
     reads: Reads,
     state: State,
     session: SessionId,
-    /// The transaction that the server has come to; 0: it has not told yet.
+    /// The last transaction that the server reported; 0: none yet.
     transaction: u64,
-    /// The node that is used, as it is shown.
+    /// The current server, as the log shows it.
     node: String,
-    /// The node knows no watches that last: those of one event are set with every read.
+    /// The server has no persistent watches: one-time watches are set with every read.
     is_old: bool,
-    /// Name and password, as they were sent to the server.
+    /// The user and password that were sent to the server.
     user: Option<(Secret, Secret)>,
-    /// The server refused something, and the files with name and password may have changed.
+    /// The server refused a read. The files with name and password may have changed since.
     credentials_suspect: bool,
-    /// When the first of the changes that are held back arrived.
+    /// When the first of the held changes arrived.
     held: Option<Instant>,
-    /// A turn is due.
+    /// A turn is due at this moment.
     wake: Option<Instant>,
     random: Random,
     /// The texts that errors must not show.
@@ -104,15 +104,15 @@ enum State {
     Open(Open),
 }
 
-/// Why the connection is of no use any more.
+/// Why the connection must be closed.
 enum Fault {
-    /// In words.
+    /// Any cause; a retry may help.
     Words(String),
-    /// Only a person can mend it: in words.
+    /// An operator has to correct the cause.
     Lasting(String),
-    /// The server does not take the user.
+    /// The server refused the login.
     Login(Code),
-    /// The server knows no lasting watches.
+    /// The server has no persistent watches.
     Old,
 }
 
@@ -126,7 +126,7 @@ impl From<Unreadable> for Fault {
 }
 
 impl Zookeeper {
-    /// Without resources. The seed spreads reads and retries over time.
+    /// A protocol without resources. The seed spreads reads and retries over time.
     pub fn new(settings: Settings, mode: Mode, seed: u64) -> Zookeeper {
         Zookeeper {
             settings,
@@ -172,7 +172,7 @@ impl Zookeeper {
     fn turn_open(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.readings.is_due(now) {
             if self.credentials_suspect && self.settings.login {
-                // Another password may have the permissions that were refused.
+                // A changed user may have the refused permissions.
                 return out.push(Output::ReadCredentials);
             }
             self.sync(now);
@@ -191,7 +191,7 @@ impl Zookeeper {
         self.close_idle(out);
     }
 
-    /// Whether a connection is needed that is not there.
+    /// Whether a connection must be made.
     fn is_needed(&self, now: Instant) -> bool {
         self.readings.is_due(now) || !self.readings.waiting().is_empty()
     }
@@ -204,10 +204,10 @@ impl Zookeeper {
         self.end_session(out);
     }
 
-    /// Ends the session, and the connection with it.
+    /// Ends the session and its connection.
     fn end_session(&mut self, out: &mut Vec<Output>) {
         if let State::Open(open) = &mut self.state {
-            // The server need not answer: without this it would keep the session until its timeout.
+            // No answer is awaited. Without this request the server would keep the session until its timeout.
             out.push(Output::Send(CONNECTION, wire::request(open.next_number(), Request::Close)));
             self.session = SessionId::default();
         }
@@ -249,7 +249,7 @@ impl Zookeeper {
         }
     }
 
-    /// Begins to read all that a resource wants, behind the watches that tell what changes meanwhile.
+    /// Begins to read all keys of a resource. The watches are set first, so that they report changes during the read.
     fn begin(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
         self.reads.forget(id);
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
@@ -274,21 +274,21 @@ impl Zookeeper {
         self.settle(id, now, out);
     }
 
-    /// Whether a resource's watches are set with every read of a node.
+    /// Whether the watches of a resource are set with every read of a node.
     fn sets_watches(&self, id: Id) -> bool {
         self.is_old && self.readings.get(id).is_some_and(|subscriber| subscriber.watches)
     }
 
-    /// Asks for all of a node.
+    /// Plans the read of a node and its children.
     fn want_node(&mut self, path: &Bytes, interest: Interest) {
         self.want(path, NodePart::Data, interest);
         if self.sets_watches(interest.id) {
-            // A node without children may get one.
+            // The watch on the children reports a first child.
             self.want(path, NodePart::Children, interest);
         }
     }
 
-    /// Asks for all of a node that a list named.
+    /// Plans the read of a listed child.
     fn want_child(&mut self, path: &Bytes, interests: Vec<Interest>, now: Instant, out: &mut Vec<Output>) {
         match tally::check_depth(path) {
             Ok(()) => interests.into_iter().for_each(|interest| self.want_node(path, interest)),
@@ -310,7 +310,7 @@ impl Zookeeper {
         }
     }
 
-    /// Asks as much as may be under way.
+    /// Sends planned requests up to the limit.
     fn pump(&mut self, now: Instant, out: &mut Vec<Output>) -> Result<(), Fault> {
         if self.reads.len() > self.settings.read.max_keys.saturating_add(WINDOW) {
             return Err(Fault::Words("more nodes change than may be read: raise `max_keys` of the backend".to_owned()));
@@ -396,12 +396,12 @@ impl Zookeeper {
         }
     }
 
-    /// How long to wait for what only a person can mend.
+    /// The pause before a retry if an operator has to correct the cause.
     fn slow_retry(&mut self) -> Duration {
         self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
     }
 
-    /// The connection is of no use any more.
+    /// Reports that the node failed, and drops the connection.
     fn fail(&mut self, words: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
         let verb = match self.state {
             State::Closed | State::Opening { .. } => "connect to",
@@ -434,7 +434,7 @@ impl Zookeeper {
         (self.state, self.held) = (State::Closed, None);
     }
 
-    /// Reports what has changed and been reread.
+    /// Reports the changes whose nodes were reread.
     fn quiet(&mut self, now: Instant, out: &mut Vec<Output>) {
         let is_over = self.held.is_some_and(|since| since + HOLD <= now);
         let mut holds = false;
@@ -503,7 +503,7 @@ impl Protocol for Zookeeper {
                 self.fail(words, None, now, out);
             }
             Input::Quiet => self.quiet(now, out),
-            // It makes no requests over HTTP.
+            // This protocol does not use HTTP.
             Input::Head(..) => {}
         }
     }
@@ -528,7 +528,7 @@ impl Protocol for Zookeeper {
     }
 }
 
-/// A path as the server has it.
+/// The path on the server.
 fn absolute(chroot: &[u8], path: &[u8]) -> Vec<u8> {
     match path {
         b"/" if !chroot.is_empty() => chroot.to_vec(),

@@ -1,5 +1,5 @@
-//! Which nodes of the tree are to be asked about: each once for all resources that want it, in which order, and what is
-//! to be asked of it again because it changed meanwhile. Knows neither bytes nor what the answers mean.
+//! The queue of reads: one read of each node for all resources that want it, and one more if the node changed
+//! meanwhile. Knows neither bytes nor the meaning of answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -8,10 +8,10 @@ use super::wire::{Names, Unreadable};
 use crate::backend::protocol::Id;
 use crate::store::Bytes;
 
-/// The kind of a read.
+/// A part of a node that one request reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodePart {
-    /// Its value.
+    /// The value.
     Data,
     /// The names of its children.
     Children,
@@ -53,10 +53,10 @@ struct Listing {
     interests: Vec<Interest>,
 }
 
-/// The next of the names.
+/// The next step through the lists of children.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// A child of a node, and who wants to know of it.
+    /// A child of a node, and the subscribers of the list.
     Child {
         /// The node.
         parent: Bytes,
@@ -65,12 +65,12 @@ pub enum Listed {
         /// The subscribers.
         interests: Vec<Interest>,
     },
-    /// All children of a node were named to these.
+    /// The end of the list for these subscribers.
     End(Vec<Interest>),
 }
 
 impl Reads {
-    /// Asks about a node. Tells whether one more answer is to come for the resource.
+    /// Plans a read. Returns whether the resource gets one more answer.
     pub fn want(&mut self, path: Bytes, what: NodePart, interest: Interest) -> bool {
         let read = self.reads.entry((path.clone(), what)).or_default();
         if read.interests.is_empty() && !read.is_asked {
@@ -113,7 +113,8 @@ impl Reads {
         read.interests
     }
 
-    /// Asks about children, by and by. One answer is still to come for each of those who want to know: [`Listed::End`].
+    /// Adds a list of children, which are read one after the other. Each subscriber gets one more answer:
+    /// [`Listed::End`].
     pub fn list(&mut self, parent: Bytes, names: &Names<'_>, interests: Vec<Interest>) {
         let (left, names) = names.rest();
         self.listings.push(Listing { parent, left, names: Rc::from(names), at: 0, interests });
@@ -135,12 +136,12 @@ impl Reads {
         }
     }
 
-    /// How many answers are to come.
+    /// The number of pending reads and lists.
     pub fn len(&self) -> usize {
         self.reads.len()
     }
 
-    /// A resource does not want to know any more.
+    /// Removes a subscriber.
     pub fn forget(&mut self, id: Id) {
         let drop = |interests: &mut Vec<Interest>| interests.retain(|interest| interest.id != id);
         self.reads.retain(|_, read| {

@@ -1,6 +1,5 @@
-//! What one resource wants of a ZooKeeper tree and has of it: which nodes there are below its keys, their values, and
-//! what has changed since that was last reported. Only nodes without children have values. Asks for nothing and knows
-//! neither bytes nor time.
+//! One resource's part of a ZooKeeper tree: the known nodes below its keys, their values, and the changes since the
+//! last report. Only nodes without children are keys. Makes no request, and knows neither bytes nor time.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -16,13 +15,13 @@ use crate::store::{Bytes, Layer, path};
 /// One resource's part of the tree.
 pub struct Subscription {
     keys: Keys,
-    /// The paths of its keys: each has to exist.
+    /// The paths of the keys. Each of them must exist.
     wanted: Vec<Bytes>,
-    /// The paths whose changes call for an update.
+    /// The paths whose changes trigger an update.
     triggers: Vec<Bytes>,
     nodes: BTreeMap<Bytes, Node>,
     stage: Stage,
-    /// Requests that are due or under way for it.
+    /// The number of planned and pending requests.
     pub pending: usize,
     changes: Vec<Change>,
     trigger: bool,
@@ -31,18 +30,18 @@ pub struct Subscription {
 }
 
 enum Node {
-    /// Without children. It has this value.
+    /// A node without children, and its value.
     Leaf(Bytes),
-    /// With children. Its value is no key.
+    /// A node with children. Its value is not a key.
     Parent,
 }
 
 enum Stage {
     /// Nothing is known.
     Idle,
-    /// All nodes are read, and nothing of them was reported.
+    /// All nodes are being read.
     Reading(Tally),
-    /// They were reported.
+    /// All nodes were read and reported.
     Known,
 }
 
@@ -51,14 +50,14 @@ enum Stage {
 pub enum Gone {
     /// Nothing.
     Noted,
-    /// Its parent has no children that are known any more: it may have a value now.
+    /// Its parent has no known children left, and may have a value now.
     Emptied(Bytes),
-    /// It is one of the keys.
+    /// The deleted node is one of the keys.
     Key,
 }
 
 impl Subscription {
-    /// Knows nothing yet.
+    /// A subscription that has not read anything.
     pub fn new(options: &config::Backend) -> Subscription {
         let prefix = format!("/{}", options.prefix);
         let paths = |keys: &[String]| {
@@ -93,35 +92,35 @@ impl Subscription {
         outermost(&all)
     }
 
-    /// Whether it is a key.
+    /// Whether the path is a configured key.
     pub fn is_key(&self, path: &[u8]) -> bool {
         self.wanted.binary_search_by(|key| (**key).cmp(path)).is_ok()
     }
 
-    /// Whether a change of the node calls for an update.
+    /// Whether a change of the node triggers an update.
     pub fn is_trigger(&self, path: &[u8]) -> bool {
         is_within_any(path, &self.triggers)
     }
 
-    /// Whether it is a key or below one.
+    /// Whether the path is a configured key or below one.
     pub fn is_wanted(&self, path: &[u8]) -> bool {
         is_within_any(path, &self.wanted)
     }
 
-    /// Forgets what is known, to read it anew.
+    /// Drops all nodes and starts a read.
     pub fn begin(&mut self, limits: ReadLimits) {
         self.reset();
         self.stage = Stage::Reading(Tally::new(limits));
     }
 
-    /// Forgets what is known.
+    /// Drops all nodes.
     pub fn reset(&mut self) {
         self.nodes.clear();
         self.changes.clear();
         (self.stage, self.pending, self.trigger) = (Stage::Idle, 0, false);
     }
 
-    /// Whether it has begun to read, or has read.
+    /// Whether a read is in progress or complete.
     pub fn is_active(&self) -> bool {
         !matches!(self.stage, Stage::Idle)
     }
@@ -131,20 +130,20 @@ impl Subscription {
         self.has_been_read
     }
 
-    /// Whether it reads all nodes.
+    /// Whether a read of all nodes is in progress.
     pub fn is_reading(&self) -> bool {
         matches!(self.stage, Stage::Reading(_))
     }
 
-    /// A change calls for an update.
+    /// Notes that a change triggers an update.
     pub fn triggered(&mut self) {
         self.trigger = true;
     }
 
-    /// Takes the value of a node and how many children it has. Tells whether the names of those are needed.
+    /// Takes the value of a node and the number of its children. Returns whether the names of the children are needed.
     ///
     /// # Errors
-    /// There are more nodes than may be read: how to raise the limit.
+    /// The nodes exceed the limits of a read. The text names the limit and how to raise it.
     pub fn value(&mut self, path: &Bytes, value: &[u8], children: u32) -> Result<bool, String> {
         if children > 0 {
             return self.parent(path);
@@ -177,7 +176,7 @@ impl Subscription {
         Ok(!self.has_children(path))
     }
 
-    /// A child of the node came to be.
+    /// Notes that a child of the node was created.
     pub fn child_created(&mut self, parent: &[u8]) {
         if let Some(node) = self.nodes.get_mut(parent)
             && let Node::Leaf(_) = mem::replace(node, Node::Parent)
@@ -186,7 +185,7 @@ impl Subscription {
         }
     }
 
-    /// The node is gone, with all that was below it. A key that is gone is an error, and what it had stays.
+    /// Removes a node and all nodes below it. A deleted key is an error, and its nodes stay.
     pub fn gone(&mut self, path: &[u8]) -> Gone {
         if self.is_key(path) {
             return Gone::Key;
@@ -201,18 +200,18 @@ impl Subscription {
         }
     }
 
-    /// The children of a node that are known: their paths.
+    /// The paths of the known children of a node.
     pub fn children(&self, path: &[u8]) -> Vec<Bytes> {
         let below = below(path);
         let mut children = Vec::new();
-        // Only the root has a slash at its end.
+        // Only the root has a trailing slash.
         let mut from = Bound::Excluded(below.clone());
-        // The nodes below a child are skipped.
+        // Skips the nodes below a child.
         while let Some(next) = self.nodes.range::<[u8], _>((as_slice(&from), Bound::Unbounded)).next() {
             let Some(rest) = next.0.strip_prefix(&below[..]) else { break };
             let name = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
             let child = [&below[..], name].concat();
-            // `0` stands right behind the slash.
+            // `0` is the byte after `/`.
             from = if rest.len() == name.len() {
                 children.push(next.0.clone());
                 Bound::Excluded(child)
@@ -223,7 +222,7 @@ impl Subscription {
         children
     }
 
-    /// The result of a read, when no request is pending any more; `Err`: a key that does not exist.
+    /// The result of a read without pending requests; `Err`: a key that does not exist.
     pub fn finish(&mut self) -> Option<Result<Layer, Bytes>> {
         if !self.is_reading() || self.pending > 0 {
             return None;
@@ -269,7 +268,7 @@ impl Subscription {
             .range::<[u8], _>(from)
             .map(|(path, _)| path)
             .take_while(|path| path.starts_with(&below))
-            // The root is below itself, as texts go.
+            // As a text, the root is below itself.
             .filter(|found| ***found != *path)
             .cloned()
             .collect();

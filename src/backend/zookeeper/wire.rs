@@ -1,6 +1,5 @@
-//! ZooKeeper's bytes: requests become frames, and what a server sends becomes frames, replies and events (jute,
-//! big-endian, as ZooKeeper 3.4 to 3.9 write it). Bounded, and no bytes make it panic. Decides nothing and keeps no
-//! session.
+//! The wire format of ZooKeeper 3.4 to 3.9 (jute, big-endian): converts requests to frames, and frames to replies and
+//! events. Frames are limited, and no bytes cause a panic. Decides nothing and keeps no session.
 
 use std::fmt;
 use std::rc::Rc;
@@ -27,7 +26,7 @@ const OP_AUTHENTICATE: i32 = 100;
 const OP_ADD_WATCH: i32 = 106;
 const OP_CLOSE: i32 = -11;
 
-/// `addWatch`: persistent, and for all nodes below.
+/// The mode of `addWatch`: persistent, and for all nodes below.
 const RECURSIVE: i32 = 1;
 
 /// The password of a session that does not exist yet.
@@ -45,23 +44,23 @@ const SHOWN: usize = 40;
 /// Bytes of memory that are kept for the next frames after a large one.
 const KEPT: usize = 256 * 1024;
 
-/// The bytes of a reply's number, which is the first of a frame.
+/// The size of a reply's number, which begins the frame.
 const NUMBER: usize = size_of::<i32>();
 
-/// Where the number of children is in a node's `Stat`, and how long that is.
+/// The offset of the number of children in a node's `Stat`, and the size of a `Stat`.
 const CHILDREN_IN_STAT: usize = 56;
 const STAT: usize = 68;
 
 /// A session as the server knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionId {
-    /// 0: none.
+    /// The number; 0: there is no session.
     pub id: i64,
-    /// Shows that the session is ours.
+    /// Proves that this client owns the session.
     pub password: Vec<u8>,
 }
 
-/// A request that has a reply of its own. Paths are those of the server.
+/// A request with a numbered reply. Paths are those of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// The value of a node and the number of its children.
@@ -71,7 +70,7 @@ pub enum Request<'a> {
         /// Whether its next change or its deletion is reported.
         watch: bool,
     },
-    /// The names of its children.
+    /// The names of a node's children.
     Children {
         /// The node.
         path: &'a [u8],
@@ -83,7 +82,7 @@ pub enum Request<'a> {
         /// The node.
         path: &'a [u8],
     },
-    /// Lets the server come up to what the leader has.
+    /// Makes the server catch up with the leader.
     Sync {
         /// Any path.
         path: &'a [u8],
@@ -107,11 +106,11 @@ pub enum Message<'a> {
         /// The body, whose format depends on the request.
         outcome: Result<&'a [u8], Code>,
     },
-    /// A watch.
+    /// An event of a watch.
     Event {
         /// The event.
         kind: EventKind,
-        /// To which node.
+        /// The node.
         path: Bytes,
     },
     /// The reply to a ping.
@@ -123,15 +122,15 @@ pub enum Message<'a> {
 /// The event of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// The node came to be.
+    /// The node was created.
     Created,
-    /// The node is gone.
+    /// The node was deleted.
     Deleted,
     /// Its value was written.
     Changed,
-    /// A child came or went.
+    /// A child was created or deleted.
     ChildrenChanged,
-    /// Nothing about a node, or nothing that is known.
+    /// Any other event.
     Other,
 }
 
@@ -140,17 +139,17 @@ pub enum EventKind {
 pub struct Code(pub i32);
 
 impl Code {
-    /// There is no such request on this server.
+    /// The server does not have this request.
     pub const UNIMPLEMENTED: Code = Code(-6);
-    /// There is no such node.
+    /// The node does not exist.
     pub const NO_NODE: Code = Code(-101);
     /// The node may not be read.
     pub const NO_AUTH: Code = Code(-102);
-    /// The server does not take the authentication.
+    /// The authentication failed.
     pub const AUTH_FAILED: Code = Code(-115);
-    /// The server wants another kind of authentication.
+    /// The server requires another kind of authentication.
     pub const AUTH_REQUIRED: Code = Code(-124);
-    /// The request has no sense for the server.
+    /// The arguments of the request are invalid.
     pub const BAD_ARGUMENTS: Code = Code(-8);
 
     /// Whether an operator has to correct the cause, on any node.
@@ -195,9 +194,9 @@ impl fmt::Display for Code {
 /// Why bytes cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// A frame is longer than it may be: its length, and the limit.
+    /// A frame exceeds the limit: its length, and the limit.
     TooLong(usize, usize),
-    /// They are not what ZooKeeper sends.
+    /// The bytes are not ZooKeeper's protocol.
     Nonsense(&'static str),
     /// The first bytes of a connection are those of another kind of server: their beginning.
     Foreign(Vec<u8>),
@@ -221,22 +220,22 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Bytes that come in pieces, as frames.
+/// Cuts bytes that arrive in pieces into frames.
 #[derive(Debug)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// Where the next frame begins.
+    /// The position of the next frame.
     at: usize,
     limit: usize,
 }
 
 impl Frames {
-    /// `limit`: the most bytes of one frame.
+    /// `limit`: the size limit of a frame, in bytes.
     pub fn new(limit: usize) -> Frames {
         Frames { bytes: Vec::new(), at: 0, limit }
     }
 
-    /// Takes what has come.
+    /// Takes a piece.
     pub fn push(&mut self, piece: &[u8]) {
         self.bytes.drain(..self.at);
         self.at = 0;
@@ -246,10 +245,10 @@ impl Frames {
         self.bytes.extend_from_slice(piece);
     }
 
-    /// The frame with the answer to [`connect`], once it is there as a whole. From then on frames are as long as `limit` says.
+    /// The frame with the answer to [`connect`], when it is complete. Later frames have the limit `limit`.
     ///
     /// # Errors
-    /// Its length is none of such an answer: another kind of server, or a protocol of its own in front of ZooKeeper.
+    /// The length does not fit such an answer: this is another kind of server, or a proxy with its own protocol.
     pub fn session_frame(&mut self, limit: usize) -> Result<Option<&[u8]>, Unreadable> {
         self.limit = LONGEST_SESSION;
         let (at, end) = (self.at, self.bytes.len().min(self.at + SHOWN));
@@ -262,10 +261,10 @@ impl Frames {
         Ok(self.bytes.get(at + 4..self.at))
     }
 
-    /// The next frame that is there as a whole.
+    /// The next complete frame.
     ///
     /// # Errors
-    /// The length is none, or is over the limit. Nothing can be read any more.
+    /// The length is negative or exceeds the limit. Nothing more can be read.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Unreadable> {
         let Some((length, rest)) = self.bytes[self.at..].split_first_chunk() else { return Ok(None) };
         let length = usize::try_from(i32::from_be_bytes(*length))
@@ -279,17 +278,17 @@ impl Frames {
     }
 }
 
-/// The frame that asks for a session, or for one that there was.
+/// The request for a new session, or for the given one.
 pub fn connect(timeout: Duration, session: &SessionId) -> Vec<u8> {
     let mut frame = Frame::new();
     frame.int(CREATE_SESSION_VERSION);
-    // A server that is behind what was read would close the connection without a word. What is read after a connection is
-    // made is `sync`ed instead.
+    // The last known transaction would go here, but a server that lags behind it closes the connection without a
+    // message. A `sync` before each read replaces it.
     frame.long(0);
     frame.int(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
     frame.long(session.id);
     frame.buffer(if session.id == 0 { &NO_PASSWORD } else { &session.password });
-    // Not to a server that has lost the others and only reads.
+    // A read-only server, which has lost its quorum, is not accepted.
     frame.flag(false);
     frame.end()
 }
@@ -324,7 +323,7 @@ pub fn ping() -> Vec<u8> {
     frame.end()
 }
 
-/// The frame that names a user and its password. It holds both as they are.
+/// The frame of an authentication. It contains user and password in plain text.
 pub fn authenticate(user: &str, password: &str) -> Vec<u8> {
     let mut frame = Frame::new();
     frame.int(AUTHENTICATION);
@@ -335,10 +334,10 @@ pub fn authenticate(user: &str, password: &str) -> Vec<u8> {
     frame.end()
 }
 
-/// Reads the answer to [`connect`]: the session, and its timeout as the server has it. `None`: the session has expired.
+/// Reads the answer to [`connect`]: the session and its timeout. `None`: the session has expired.
 ///
 /// # Errors
-/// It is no such answer.
+/// The frame is not such an answer.
 pub fn read_session(frame: &[u8]) -> Result<Option<(SessionId, Duration)>, Unreadable> {
     let mut reader = Reader(frame);
     reader.int()?;
@@ -357,10 +356,10 @@ pub fn read_session(frame: &[u8]) -> Result<Option<(SessionId, Duration)>, Unrea
     }
 }
 
-/// Reads a frame that came after the session was there.
+/// Reads a frame of an established session.
 ///
 /// # Errors
-/// It is no reply and no event.
+/// The frame is neither a reply nor an event.
 pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
     let mut reader = Reader(frame);
     let number = reader.int()?;
@@ -376,7 +375,7 @@ pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
                 4 => EventKind::ChildrenChanged,
                 _ => EventKind::Other,
             };
-            // The state of the connection, which is known here.
+            // The state of the connection is known already.
             reader.int()?;
             Message::Event { kind, path: Rc::from(reader.buffer()?) }
         }
@@ -386,26 +385,26 @@ pub fn read(frame: &[u8]) -> Result<Message<'_>, Unreadable> {
     })
 }
 
-/// The transaction that the server had come to when it sent a frame; `None`: the frame does not tell.
+/// The server's last transaction at the time of a frame; `None`: the frame does not have it.
 pub fn transaction(frame: &[u8]) -> Option<u64> {
     let bytes = frame.get(NUMBER..NUMBER + size_of::<i64>())?;
     u64::try_from(i64::from_be_bytes(bytes.try_into().ok()?)).ok().filter(|id| *id > 0)
 }
 
-/// Reads what [`Request::Data`] brought: the value, and how many children the node has.
+/// Reads the reply to [`Request::Data`]: the value and the number of children.
 ///
 /// # Errors
-/// It is not that.
+/// The body is not such a reply.
 pub fn read_data(body: &[u8]) -> Result<(&[u8], u32), Unreadable> {
     let mut reader = Reader(body);
     let value = reader.buffer()?;
     Ok((value, reader.children()?))
 }
 
-/// Reads what [`Request::Children`] brought.
+/// Reads the reply to [`Request::Children`].
 ///
 /// # Errors
-/// It is not that.
+/// The body is not such a reply.
 pub fn read_children(body: &[u8]) -> Result<Names<'_>, Unreadable> {
     let mut reader = Reader(body);
     let count = reader.count()?;
@@ -421,7 +420,7 @@ pub struct Names<'a> {
 impl<'a> Iterator for Names<'a> {
     type Item = Result<&'a [u8], Unreadable>;
 
-    /// The next name; after an error there are no more.
+    /// The next name. After an error there are none.
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let name = self.reader.buffer().and_then(|name| match name {
@@ -437,18 +436,18 @@ impl<'a> Iterator for Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// How many are left, as the server says, and the bytes that they are in.
+    /// The declared number of remaining names, and their bytes.
     pub fn rest(&self) -> (u32, &'a [u8]) {
         (self.left, self.reader.0)
     }
 
-    /// Goes on where [`Names::rest`] was.
+    /// Continues at the position of [`Names::rest`].
     pub fn resume(left: u32, bytes: &'a [u8]) -> Names<'a> {
         Names { reader: Reader(bytes), left }
     }
 }
 
-/// A frame that is written.
+/// A frame in the making.
 struct Frame(Vec<u8>);
 
 impl Frame {
@@ -468,8 +467,7 @@ impl Frame {
         self.0.push(u8::from(value));
     }
 
-    /// Appends a text with its length. Texts of a configuration and paths of a server are never longer than the length
-    /// field allows.
+    /// Appends a text with its length. Texts of the configuration and paths always fit into the length field.
     fn buffer(&mut self, bytes: &[u8]) {
         let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
         self.int(length);
@@ -489,7 +487,7 @@ impl Frame {
     }
 }
 
-/// Bytes that are read.
+/// The unread bytes of a frame.
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a [u8]);
 
@@ -510,7 +508,7 @@ impl<'a> Reader<'a> {
         self.take().map(i64::from_be_bytes)
     }
 
-    /// How many of something; -1 stands for none.
+    /// A number of items; -1 stands for none.
     fn count(&mut self) -> Result<u32, Unreadable> {
         match self.int()? {
             -1 => Ok(0),

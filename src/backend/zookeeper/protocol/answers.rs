@@ -1,5 +1,5 @@
-//! What the frames of a server mean: the answer to a login, and those about nodes, which are taken by all resources
-//! that want them. Sends nothing but what follows an answer.
+//! Handles the frames of a server: the answer to a request for a session, and the replies about nodes, which go to all
+//! resources that want them. Does not decide when a read begins.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::mem;
@@ -23,7 +23,7 @@ impl Zookeeper {
             }
             State::Closed | State::LoggingIn => return,
         };
-        // Taken out, as what comes changes the state.
+        // The frames are taken out, because the messages change the state.
         let mut frames = mem::replace(frames, Frames::new(0));
         frames.push(piece);
         let outcome = loop {
@@ -75,7 +75,7 @@ impl Zookeeper {
                     Message::Authenticated(Err(code)) => Err(Fault::Login(code)),
                 }
             }
-            // The session had expired: what follows belongs to none.
+            // The session has expired, so later frames belong to no session.
             State::Closed | State::LoggingIn => Ok(()),
         }
     }
@@ -139,7 +139,7 @@ impl Zookeeper {
             (Pending::Node(path, what), outcome) => self.node(&path, what, outcome, now, out),
             (Pending::Sync | Pending::Watch, Ok(_)) | (Pending::Creation(_), Err(Code::NO_NODE)) => Ok(()),
             (Pending::Watch, Err(Code::UNIMPLEMENTED)) => Err(Fault::Old),
-            // It was created meanwhile.
+            // The node was created meanwhile.
             (Pending::Creation(path), Ok(_)) => {
                 self.event(EventKind::Created, &path, now, out);
                 Ok(())
@@ -149,7 +149,7 @@ impl Zookeeper {
         }
     }
 
-    /// An answer about a node came.
+    /// Takes a reply about a node.
     fn node(
         &mut self,
         path: &Bytes,
@@ -176,7 +176,7 @@ impl Zookeeper {
                 if !new.is_empty() {
                     self.reads.list(path.clone(), &names, new);
                 }
-                // The others' answer is the end of the list.
+                // The other subscribers wait for the end of the list.
                 self.arrived(&all, now, out);
                 return Ok(());
             }
@@ -219,7 +219,7 @@ impl Zookeeper {
         }
     }
 
-    /// Takes the children of a node where a watch of one event told that some came or went.
+    /// Compares the children of a node after an event of a one-time watch.
     fn compare_children(
         &mut self,
         path: &Bytes,
@@ -245,7 +245,7 @@ impl Zookeeper {
         Ok(())
     }
 
-    /// Counts answers that have come.
+    /// Counts arrived answers.
     pub(super) fn arrived(&mut self, interests: &[Interest], now: Instant, out: &mut Vec<Output>) {
         for Interest { id, .. } in interests {
             if let Some(subscription) = self.subscriptions.get_mut(id) {
@@ -255,7 +255,7 @@ impl Zookeeper {
         }
     }
 
-    /// Reports all of a resource, once it is read.
+    /// Reports all keys of a resource when its read is complete.
     pub(super) fn settle(&mut self, id: Id, now: Instant, out: &mut Vec<Output>) {
         match self.subscriptions.get_mut(&id).and_then(Subscription::finish) {
             None => {}

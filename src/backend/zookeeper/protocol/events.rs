@@ -1,5 +1,5 @@
-//! What a watch told: which nodes are read again, for whom, and which are gone. A key that is gone is a refusal of its
-//! resource alone.
+//! Handles the events of watches: rereads changed nodes for their resources, and removes deleted ones. A deleted key is
+//! a failure of its resource only. Sends no request itself.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl Zookeeper {
             let Some(subscription) = self.active(id) else { continue };
             let trigger = subscription.is_trigger(path);
             let interest = Interest { id, trigger };
-            // A watch of one event is set anew with a read.
+            // A read sets a one-time watch again.
             let is_read = subscription.is_wanted(path) || (is_old && trigger);
             match kind {
                 EventKind::Deleted => {
@@ -49,7 +49,7 @@ impl Zookeeper {
         }
     }
 
-    /// A node came to be that may be a key which was missed.
+    /// Notes the creation of a node, which may be a missing key.
     fn created(&mut self, path: &Bytes, now: Instant) {
         for (id, subscription) in &self.subscriptions {
             if !subscription.is_active() && subscription.is_key(path) {
@@ -64,7 +64,7 @@ impl Zookeeper {
         let Some(subscription) = self.active(interest.id) else { return };
         match subscription.gone(path) {
             Gone::Noted => {}
-            // Another node may have its path by now: where each node has watches, those on the children are set anew too.
+            // The parent may have been replaced by a new node, whose watches must be set again.
             Gone::Emptied(parent) => self.want_node(&parent, interest),
             Gone::Key => return self.missing(interest.id, path, now, out),
         }
@@ -73,7 +73,7 @@ impl Zookeeper {
         }
     }
 
-    /// A key does not exist.
+    /// Reports that a key does not exist.
     pub(super) fn missing(&mut self, id: Id, path: &Bytes, now: Instant, out: &mut Vec<Output>) {
         if self.sets_watches(id) {
             self.await_creation(path, now);
@@ -101,7 +101,7 @@ impl Zookeeper {
         }
     }
 
-    /// A resource cannot have what it wants. The others go on.
+    /// Reports a failure that concerns one resource only.
     pub(super) fn refuse(&mut self, id: Id, words: String, pause: Duration, now: Instant, out: &mut Vec<Output>) {
         let Some(subscription) = self.active(id) else { return };
         out.extend(subscription.take_changes().map(|report| Output::Report(id, report)));

@@ -8,27 +8,27 @@ use crate::backend::zookeeper::reads::NodePart;
 use crate::backend::zookeeper::wire::Frames;
 use crate::store::Bytes;
 
-/// A session that stands.
+/// An established session.
 pub struct Open {
     pub frames: Frames,
-    /// The requests that are not answered yet, the oldest first.
+    /// The requests without a reply, the oldest first.
     pub asked: VecDeque<(i32, Pending)>,
     pub number: i32,
-    /// A ping or an authentication is not answered yet.
+    /// A ping or an authentication has no reply yet.
     pub is_probed: bool,
-    /// Bytes that go out together.
+    /// The bytes that are sent at the end of the turn.
     pub unsent: Vec<u8>,
-    /// How long after the last request a ping is due.
+    /// The time from the last request to a ping.
     pub ping_every: Duration,
     pub since: Instant,
     pub sent: Instant,
-    /// The time of the last bytes from the server, or of the first request after it had answered all others.
+    /// The time of the last bytes from the server, or of the first request while none was pending.
     pub last_received: Instant,
     /// The requested persistent watches.
     pub watched: BTreeSet<Bytes>,
 }
 
-/// A request that is not answered yet.
+/// A request without a reply.
 pub enum Pending {
     Node(Bytes, NodePart),
     Creation(Bytes),
@@ -38,18 +38,18 @@ pub enum Pending {
 
 impl Open {
     pub fn next_number(&mut self) -> i32 {
-        // Numbers below 0 have a meaning of their own.
+        // Negative numbers have special meanings.
         self.number = self.number.checked_add(1).unwrap_or(1);
         self.number
     }
 
-    /// Sends a request, whose number was the last one.
+    /// Sends the request with the last number.
     pub fn ask(&mut self, what: Pending, request: &[u8], now: Instant) {
         self.send(request, now);
         self.asked.push_back((self.number, what));
     }
 
-    /// Sends what has an answer without a number of its own.
+    /// Sends a request whose reply has no number.
     pub fn probe(&mut self, request: &[u8], now: Instant) {
         self.send(request, now);
         self.is_probed = true;

@@ -1,5 +1,5 @@
-//! A session of ZooKeeper from bytes to reports: what a server sends and what is asked of it, a line each. The frames
-//! that a test sees are read by a reader of its own.
+//! ZooKeeper from bytes to reports: the frames of a server and the requests that follow, one line each. A separate
+//! reader parses the requests.
 
 use std::collections::VecDeque;
 
@@ -11,9 +11,9 @@ use crate::config::{Kind, ReadLimits};
 struct Bench {
     zookeeper: Zookeeper,
     now: Instant,
-    /// The numbers of the requests that were not answered yet.
+    /// The numbers of the requests without a reply.
     asked: VecDeque<i32>,
-    /// In pieces of this size the server's bytes come.
+    /// The size of the pieces in which the server's bytes arrive.
     piece: usize,
 }
 
@@ -53,14 +53,14 @@ impl Bench {
         Bench { zookeeper, now: Instant::now(), asked: VecDeque::new(), piece: usize::MAX }
     }
 
-    /// One resource that watches `/a`, before anything was asked.
+    /// A bench with one resource that watches `/a`, before the first request.
     fn watching() -> Bench {
         let mut bench = Bench::new(settings(), Mode::Watch);
         bench.add(1, &options(&["/a"], true, None));
         bench
     }
 
-    /// The same with a session, and a node `/a` that has one child, `/a/x`.
+    /// As `watching`, with a session and a node `/a` that has one child, `/a/x`.
     fn watched() -> Bench {
         let mut bench = Bench::watching();
         bench.open();
@@ -76,7 +76,7 @@ impl Bench {
         bench
     }
 
-    /// One resource that watches `/a`, of a server that knows no lasting watches: `/a` has been asked for, with a watch on it.
+    /// As `watching`, on a server without persistent watches. The read of `/a` is pending, with a watch on it.
     fn of_old_server() -> Bench {
         let mut bench = Bench::watching();
         bench.open();
@@ -139,7 +139,7 @@ impl Bench {
         }
     }
 
-    /// The requests in some bytes, a line each.
+    /// The requests in some bytes, one line each.
     fn requests(&mut self, mut bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         while !bytes.is_empty() {
@@ -199,7 +199,7 @@ impl Bench {
         self.frame(&session(4000, id), &[]);
     }
 
-    /// A frame comes, in pieces, and what follows it once it is quiet.
+    /// A frame arrives in pieces. Checks what follows.
     #[track_caller]
     fn frame(&mut self, frame: &[u8], want: &[&str]) {
         let length = i32::try_from(frame.len()).unwrap().to_be_bytes();
@@ -302,7 +302,7 @@ fn a_change_is_reread_behind_the_watch() {
     bench.answer("data 3 0", &[]);
     bench.answer("data no 2", &["1 changes* /a/y=3"]);
     bench.event(DELETED, "/a/y", &["1 changes* -/a/y"]);
-    // The last child goes: what was above it has a value.
+    // The last child is deleted: its parent has a value.
     bench.event(DELETED, "/a/x", &[]);
     bench.turn(&["ask data /a"]);
     bench.answer("data a 0", &["1 changes* -/a/x /a=a"]);
@@ -330,7 +330,7 @@ fn bytes_come_in_pieces_of_any_size() {
     }
 }
 
-/// What was asked before a change may be older than it.
+/// A read that was sent before a change may be older than the change.
 #[test]
 fn what_changes_while_it_is_read_is_read_again() {
     let mut bench = Bench::watched();
@@ -342,7 +342,7 @@ fn what_changes_while_it_is_read_is_read_again() {
     bench.answer("data 2 0", &[]);
     bench.turn(&["ask data /a/x"]);
     bench.answer("data 3 0", &["1 changes* /a/x=2 /a/x=3"]);
-    // A node that is gone when it is asked for is no error.
+    // A node that was deleted before its read is no error.
     bench.event(CREATED, "/a/y", &[]);
     bench.turn(&["ask data /a/y"]);
     bench.event(DELETED, "/a/y", &[]);
@@ -373,7 +373,7 @@ fn a_session_outlives_its_connection_and_everything_is_read_again() {
     bench.turn(&["ask sync /", "ask watch /a", "ask data /a"]);
     let failure = Failure { kind: FailureKind::Other, words: "no route".into() };
     bench.check(Input::Failed(CONNECTION, failure), &["node: failed to read from zookeeper://b:1: no route"]);
-    // Gone meanwhile, a new one is begun at once.
+    // The session expired meanwhile, so a new one begins at once.
     bench.turn(&["connect Plain", "session 10000 5"]);
     bench.check(Input::Connected(CONNECTION), &[]);
     bench.frame(&session(0, 0), &["cancel"]);
@@ -385,7 +385,7 @@ fn a_session_outlives_its_connection_and_everything_is_read_again() {
 #[test]
 fn a_silent_server_is_found() {
     let mut bench = Bench::watched();
-    // A third of the time that the server gave.
+    // A third of the server's timeout.
     assert_eq!(bench.zookeeper.due(), Some(bench.now + 4 * SECOND / 3));
     bench.now += 4 * SECOND / 3;
     bench.turn(&["ping"]);
@@ -396,7 +396,7 @@ fn a_silent_server_is_found() {
     assert_eq!(bench.zookeeper.due(), Some(bench.now + 3 * SECOND));
     bench.now += 3 * SECOND;
     bench.turn(&["reset backoff", "node: failed to watch zookeeper://a:1: no answer within 3s"]);
-    // And one that says nothing from the start.
+    // A server that is silent from the start.
     bench.turn(&["connect Plain", "session 10000 5"]);
     bench.check(Input::Connected(CONNECTION), &[]);
     bench.now += 3 * SECOND;
@@ -430,7 +430,7 @@ fn a_server_cannot_have_pings_without_end() {
     assert_eq!(bench.zookeeper.due(), Some(bench.now + SHORTEST_PING));
 }
 
-/// The first bytes of a connection tell what it leads to.
+/// The first bytes of a connection show the kind of the server.
 #[test]
 fn another_kind_of_server_is_named_by_its_first_bytes() {
     let check = |bytes: &[u8], words: &str| {
@@ -530,7 +530,7 @@ fn a_resource_is_read_by_its_interval() {
     bench.answer("ok", &[]);
     bench.answer("data 1 0", &["healthy 1", "1 snapshot /a=1"]);
     bench.turn(&[]);
-    // A connection that is lost meanwhile is made again when it is needed.
+    // A lost connection is made again when a read needs it.
     bench.closed(&["node: failed to watch zookeeper://a:1: connection closed by the server"]);
     bench.turn(&[]);
     let due = bench.zookeeper.due().unwrap();
@@ -581,7 +581,7 @@ fn a_user_is_named_again_on_every_connection() {
     bench.answer("ok", &[]);
     let words = "failed to read from zookeeper://a:1: user `bob` may not read `/a`, or has another password";
     bench.answer("error -102", &[&format!("1 failed: {words}")]);
-    // Another try has the password as it is then.
+    // The next attempt reads the password again.
     bench.turn(&[]);
     bench.now = bench.zookeeper.readings.due().unwrap();
     bench.turn(&["credentials"]);
@@ -669,7 +669,7 @@ fn an_old_server_has_a_watch_on_each_node() {
     bench.turn(&["ask data /a/x/c watched", "ask children /a/x/c watched"]);
     bench.answer("data 4 0", &[]);
     bench.answer("children", &["1 changes* -/a/y -/a/x /a/x/c=4"]);
-    // A key that is gone is awaited.
+    // A deleted key is awaited.
     bench.event(DELETED, "/a/x/c", &[]);
     let words = "1 failed: failed to read from zookeeper://a:1: key `/a` does not exist";
     bench.event(DELETED, "/a", &["1 changes* -/a/x/c", words]);
@@ -707,7 +707,7 @@ fn a_reread_node_of_an_old_server_gets_new_watches_of_its_children() {
     for answer in ["error -101", "error -101", "data - 0", "children"] {
         bench.answer(answer, &[]);
     }
-    // What is asked now may find another `x`, which nothing told of but the list of `/a`.
+    // The read may find another `x`, which only the list of `/a` shows.
     turn(&mut bench, &["/a/x"]);
     bench.event(DELETED, "/a/x", &[]);
     bench.event(CHILDREN, "/a", &[]);
@@ -731,7 +731,7 @@ fn what_is_no_answer_ends_the_connection() {
         let rests = out.iter().any(|output| matches!(output, Output::NodeFailed { not_before: Some(_), .. }));
         let node = if rests { format!("node: {words} (rests)") } else { format!("node: {words}") };
         assert_eq!(bench.texts(out).last(), Some(&node));
-        // What is still at hand of it is nothing to the next one.
+        // Frames of the old session have no effect on the new one.
         bench.turn(&["connect Plain", "session 10000 5"]);
     };
     let framed = |frame: &[u8]| buffer(frame);
@@ -771,7 +771,7 @@ fn the_limits_of_a_read_and_of_what_is_under_way_hold() {
     let words = "more than 100 keys: raise `max_keys` of the backend";
     bench.answer("data 1 0", &[&format!("1 failed: failed to read from zookeeper://a:1: {words}")]);
     bench.turn(&[]);
-    // What is still answered is nothing to it.
+    // Later replies have no effect on it.
     bench.answer("data 1 0", &[]);
     bench.turn(&[]);
 }
