@@ -1,19 +1,20 @@
-//! Follows the cursors of one SCAN, and notices a server whose pages have no end. Holds two cursors however many there
-//! are, and asks for nothing.
+//! Follows the cursors of one SCAN, and detects a server whose pages have no end. Holds two cursors, whatever their
+//! number, and sends nothing.
 
 use crate::cut;
 use crate::store::Bytes;
 
-/// The most pages. A database holds at most 2^32 keys, and a page of 1000 looks at as many places; half of them may be empty.
+/// The limit of pages. A database holds at most 2^32 keys. A page of 1000 searches 1000 places, half of which may be
+/// empty.
 const MOST_PAGES: u64 = 10_000_000;
 
 /// The cursors so far.
 #[derive(Debug)]
 pub struct Cursors {
     count: u64,
-    /// One of the cursors that came.
+    /// An earlier cursor.
     mark: Option<Bytes>,
-    /// The mark moves to the cursor of this number: twice as far each time, so that any circle is found.
+    /// The mark moves to the cursor with this number, which doubles each time, so that any cycle is found.
     moves_at: u64,
 }
 
@@ -24,15 +25,15 @@ impl Default for Cursors {
 }
 
 impl Cursors {
-    /// How many pages there were.
+    /// The number of pages so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Takes the cursor of the next page. Redis never gives one twice: it counts up, whatever becomes of the keys meanwhile.
+    /// Takes the cursor of the next page. Redis never returns a cursor twice, even if keys change meanwhile.
     ///
     /// # Errors
-    /// The pages have no end, in words.
+    /// The pages have no end. The text says why.
     pub fn follow(&mut self, cursor: &Bytes) -> Result<(), String> {
         self.count += 1;
         if self.mark.as_ref() == Some(cursor) {
@@ -52,7 +53,7 @@ impl Cursors {
 mod tests {
     use super::*;
 
-    /// How many cursors are followed.
+    /// The number of cursors that are followed before the error.
     fn followed(cursors: impl Iterator<Item = u64>) -> usize {
         let mut known = Cursors::default();
         let bytes = |cursor: u64| Bytes::from(cursor.to_string().as_bytes());

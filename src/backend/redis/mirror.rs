@@ -1,5 +1,5 @@
-//! The keys of one resource as Redis holds them, by their names in the store: what a change of one key changes there.
-//! Several keys may share a name (`app` and `/app`). Asks no server.
+//! The keys of one resource in Redis by their names in the store. Computes what a change of one key changes in the
+//! store. Several keys may share a name (`app` and `/app`). Sends nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ pub struct Mirror {
     bytes: usize,
 }
 
-/// The keys of one name with their values. The first in order gives the name its value: the exact one, or the least.
+/// The keys of one name with their values. The first one in order has the value of the name: the exact key, or the
+/// smallest one.
 #[derive(Debug)]
 enum Held {
     One(Rank, Bytes),
@@ -35,12 +36,12 @@ impl Held {
 }
 
 impl Mirror {
-    /// How many names there are.
+    /// The number of names.
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
-    /// How many bytes the keys and their values have.
+    /// The size of the keys and values, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -50,7 +51,7 @@ impl Mirror {
         self.names.iter().filter_map(|(name, held)| Some((name.clone(), held.value()?.clone()))).collect()
     }
 
-    /// The names with their values, where nothing else is of use any more.
+    /// The names with their values. Consumes the mirror.
     pub fn into_layer(self) -> Layer {
         let value = |held| match held {
             Held::One(_, value) => Some(value),
@@ -59,10 +60,10 @@ impl Mirror {
         self.names.into_iter().filter_map(|(name, held)| Some((name, value(held)?))).collect()
     }
 
-    /// A key has this value, or is gone; what that changes in the store.
+    /// Sets or removes a key. Returns the change in the store.
     pub fn set(&mut self, named: StoreKey, raw: &Bytes, value: Option<Bytes>) -> Option<Change> {
         let StoreKey { key: name, exact } = named;
-        // Most keys are called as they are.
+        // Most keys equal their names.
         let raw = if **raw == *name { name.clone() } else { raw.clone() };
         let rank = (!exact, raw);
         let before = self.names.get(&name).and_then(Held::value).cloned();
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(mirror.count(), 0);
     }
 
-    /// Whatever the order of changes, what is left is what a fresh read gives.
+    /// Changes in any order lead to the result of a fresh read.
     #[test]
     fn changes_end_as_a_fresh_read() {
         let mut random = Random::new(7);

@@ -1,5 +1,5 @@
-//! Redis: what the configuration means is made into a driver. Resources that use the same Redis in the same way share a
-//! driver, and with it its connections. `wire` has the bytes, `protocol` the requests.
+//! The backend `redis`: creates a driver from the options. Resources with equal options share a driver and its
+//! connections. `wire` has the bytes, `protocol` the requests.
 
 mod cursors;
 mod mirror;
@@ -22,10 +22,10 @@ use crate::config::{self};
 /// The name in logs.
 pub const NAME: &str = "redis";
 
-/// A driver without resources.
+/// A driver for all resources with these options.
 pub fn driver(redis: &config::Redis, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
     let deadline = Deadline::of(mode, redis.network.timeout);
-    // Their order is that of Go remco, which takes the first that answers.
+    // Go remco uses the first node of the list that answers.
     let record = || Nodes::by_record(&redis.srv_record, redis.scheme_of_record(), None, random);
     let nodes = Nodes::list_or(&redis.nodes, Start::First, record);
     let limits = limits(&redis.network);

@@ -1,5 +1,5 @@
-//! One read of all keys of a resource: each key itself, and where it holds nothing, the keys below it page by page.
-//! Every key is asked for once, however often the server names it. Sends nothing.
+//! One read of all keys of a resource: each configured key, and if it has no value, the keys below it page by page.
+//! Each key is requested once, even if SCAN returns it several times. Sends nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::backend::tally::Tally;
 use crate::config::ReadLimits;
 use crate::store::Bytes;
 
-/// The most keys whose values one command asks for.
+/// The limit of keys in one command for values.
 pub const BATCH: usize = 1000;
 
 /// A request to the server.
@@ -19,49 +19,49 @@ pub const BATCH: usize = 1000;
 pub enum Ask {
     /// The value of the key with this number.
     Key(usize),
-    /// A page of the keys that match a pattern, from a cursor on.
+    /// A page of SCAN for a pattern.
     Scan {
         /// The pattern.
         pattern: Bytes,
-        /// Where the page before it ended; `0` at the start.
+        /// The cursor of the page; `0` for the first page.
         cursor: Bytes,
     },
     /// The values of keys.
     Values(Vec<Bytes>),
 }
 
-/// A read under way.
+/// A read in progress.
 #[derive(Debug)]
 pub struct Pass {
-    /// Which of all reads it is.
+    /// The number of the read, which is unique.
     pub serial: u64,
     /// The resource.
     pub id: Id,
-    /// For each key whether it holds a string.
+    /// Whether each configured key holds a string.
     pub singles: Vec<bool>,
     /// The keys and values so far.
     pub mirror: Mirror,
-    /// Keys that the user may not read: how many, and the first of them.
+    /// The number of keys that the user may not read, and the first of them.
     pub denied: (usize, Option<Bytes>),
-    /// Whether all may have changed meanwhile, so that another read has to follow.
+    /// Whether all keys may have changed meanwhile, so that another read must follow.
     pub is_stale: bool,
-    /// How many of the keys themselves have not been answered.
+    /// The number of configured keys without a reply.
     unanswered: usize,
-    /// The patterns that are still to be read; the first one is under way once `scanning`.
+    /// The patterns that are not read yet. With `scanning` the first one is being read.
     patterns: VecDeque<Bytes>,
     scanning: Option<Bytes>,
     cursors: Cursors,
     seen: BTreeSet<Bytes>,
-    /// The count of the keys that the server named.
+    /// The count of the keys that SCAN returned.
     named: Tally,
     /// The count of the kept keys and values.
     kept: Tally,
-    /// How many keys' values are awaited.
+    /// The number of keys whose values are awaited.
     awaited: usize,
 }
 
 impl Pass {
-    /// A read, and what it begins with.
+    /// A read, and its first requests.
     pub fn new(serial: u64, id: Id, wanted: &Wanted, limits: ReadLimits) -> (Pass, Vec<Ask>) {
         let keys = wanted.keys().len();
         let pass = Pass {
@@ -83,7 +83,7 @@ impl Pass {
         (pass, (0..keys).map(Ask::Key).collect())
     }
 
-    /// How many pages came of the present pattern, and how many keys in all.
+    /// The number of pages of the present pattern, and the number of all keys.
     pub fn progress(&self) -> (u64, usize) {
         (self.cursors.count(), self.seen.len())
     }
@@ -91,12 +91,12 @@ impl Pass {
     /// Takes the cursor of a page.
     ///
     /// # Errors
-    /// The pages have no end, in words.
+    /// The pages have no end. The text says why.
     pub fn follow(&mut self, cursor: &Bytes) -> Result<(), String> {
         self.cursors.follow(cursor)
     }
 
-    /// Whether everything came.
+    /// Whether all replies have arrived.
     pub fn is_complete(&self) -> bool {
         self.unanswered == 0 && self.scanning.is_none() && self.patterns.is_empty() && self.awaited == 0
     }
@@ -129,7 +129,7 @@ impl Pass {
             }
         }
         self.awaited = self.awaited.saturating_add(new.len());
-        // The next page is on its way while the values of this one are.
+        // The next page is requested together with the values of this one.
         let mut asks = match (&*cursor, &self.scanning) {
             (b"0", _) => self.next_pattern(),
             (_, Some(pattern)) => vec![Ask::Scan { pattern: pattern.clone(), cursor }],
@@ -139,16 +139,16 @@ impl Pass {
         Ok(asks)
     }
 
-    /// The value of a key of a page came; `None`: it holds no string, or not any more.
+    /// Takes the value of a key of a page; `None`: it holds no string.
     ///
     /// # Errors
-    /// A limit is passed: which one and how to raise it.
+    /// The read exceeds its limits. The text names the limit and how to raise it.
     pub fn value(&mut self, key: &Bytes, value: Option<Bytes>, wanted: &Wanted) -> Result<(), String> {
         self.awaited = self.awaited.saturating_sub(1);
         value.map_or(Ok(()), |value| self.keep(key, value, wanted))
     }
 
-    /// The user may not read a key of a page.
+    /// Notes that the user may not read a key of a page.
     pub fn denied(&mut self, key: &Bytes) {
         self.awaited = self.awaited.saturating_sub(1);
         self.denied.0 += 1;

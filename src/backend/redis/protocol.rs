@@ -1,6 +1,6 @@
-//! Redis as a protocol: one connection for commands, and where changes are watched, one for the channels that tell of
-//! them. Decides when what is asked, and what becomes of failures. What is read is `pass`'s business, what changes
-//! `round`'s; the parts below open connections, take replies and watch.
+//! The protocol of Redis: one connection for commands, and a second one for keyspace notifications if a resource
+//! watches. Decides the next command and what follows a failure. `pass` reads all keys of a resource, `round` the
+//! changed ones. Does not choose the node.
 
 mod connections;
 mod replies;
@@ -33,48 +33,48 @@ const COMMANDS: CallId = CallId(0);
 /// The connection that receives changes.
 const EVENTS: CallId = CallId(1);
 
-/// A watch that lasted so long ends the count of failures.
+/// A watch that lasted this long resets the backoff.
 const LASTING: Duration = LONGEST_BACKOFF;
 
-/// How often a resource that cannot be watched is read, where it names no interval.
+/// The read interval of a resource that cannot be watched and has no interval.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Bytes of a large reply that have to come within the time of a reply.
+/// The number of bytes of a large reply that must arrive within the time limit of a reply.
 const PIECE: usize = 1024;
 
-/// Keys as one page of a scan has about.
+/// The approximate number of keys in one page of SCAN.
 const PAGE: &[u8] = b"1000";
 
-/// The channel that tells of a change of all keys at once.
+/// The channel that reports FLUSHALL and FLUSHDB.
 const FLUSHES: &[u8] = b"__redis__:invalidate";
 
-/// No key begins so: of the changes that CLIENT TRACKING tells of, only those of all keys at once are wanted.
+/// A prefix that no key has: of the messages of CLIENT TRACKING only those about all keys are needed.
 const NO_KEY: &[u8] = b"\0remco: the beginning of no key\0";
 
-/// Between two reads of all keys of a resource that changes call for, at least: a server that is flushed without end, in any
-/// of its databases, must not have work done without end.
+/// The shortest time between two reads of all keys of a resource after changes. It limits the rate on a server that is
+/// flushed again and again, in any of its databases.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A read that takes longer is logged.
+/// A read that takes longer than this is logged.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The options that all resources of a Redis share.
+/// The options of a Redis.
 pub struct Settings {
-    /// The nodes as they are shown.
+    /// The nodes, as the log shows them.
     pub nodes: String,
     /// The number of the database.
     pub database: i64,
-    /// How long a reply, or the next piece of a large one, may take.
+    /// The time limit of a reply, or of the next piece of a large one.
     pub request_timeout: Duration,
-    /// How long a watch may be silent before the node is probed.
+    /// The node is probed after this time of silence of a watch.
     pub watch_deadline: Duration,
     /// The limits of one read.
     pub limits: ReadLimits,
-    /// The largest reply, in bytes.
+    /// The size limit of a reply, in bytes.
     pub max_response: usize,
 }
 
-/// One Redis, and the resources that share it.
+/// One Redis and the resources that share it.
 pub struct Redis {
     settings: Settings,
     readings: Readings,
@@ -84,7 +84,7 @@ pub struct Redis {
     secrets: Redactor,
     /// The user of the last login; `None`: there was none. Empty: the default user.
     user: Option<String>,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
     commands: Connection,
     events: Connection,
@@ -92,16 +92,16 @@ pub struct Redis {
     logins: VecDeque<CallId>,
     /// The moment of the last input.
     now: Instant,
-    /// The requests without a reply on the connection for commands, in order.
+    /// The commands without a reply on the connection for commands, in order.
     asked: VecDeque<Asked>,
-    /// How many reads and rounds there were.
+    /// The number of reads and rounds so far.
     count: u64,
     pass: Option<Pass>,
     /// When the log reports that the read takes long.
     long: Option<Instant>,
     round: Option<Round>,
     watch: Watch,
-    /// Why changes of all keys at once are not told, as the log has it.
+    /// Why the server does not report FLUSHALL and FLUSHDB, as the log has it.
     flushes_refusal: Option<String>,
     /// The purpose of each channel, for the watched resources.
     routes: BTreeMap<Channel, Vec<(Id, Role)>>,
@@ -110,63 +110,64 @@ pub struct Redis {
 /// One resource.
 struct Resource {
     wanted: Wanted,
-    /// Whether each of its keys holds a string, as of the last read.
+    /// Whether each configured key held a string at the last read.
     singles: Vec<bool>,
-    /// Its keys, where it is watched and was read.
+    /// The keys, if the resource is watched and was read.
     mirror: Option<Mirror>,
-    /// The changes since then.
+    /// The keys that changed since the read.
     touched: Touched,
-    /// Counts what has changed.
+    /// The count of the changed keys.
     announced: Tally,
-    /// Why it is not watched, as its log has it.
+    /// Why the resource is not watched, as its log has it.
     unwatched: Option<String>,
-    /// How many keys its log says that the user may not read.
+    /// The number of unreadable keys that the log has reported.
     denied: usize,
-    /// When changes last called for a read of all its keys, or will.
+    /// When a read of all keys after changes was last planned, or is planned.
     reread: Option<Instant>,
 }
 
 /// Whether the server reports changes.
 #[derive(Debug, PartialEq, Eq)]
 enum Watch {
-    /// The server was not asked yet.
+    /// The server was not asked for notifications yet.
     Off,
-    /// The requests are sent; the next expected answer.
+    /// The requests are sent. The next expected reply.
     Asking(Step),
-    /// It tells. So many channels are `unconfirmed`; all of them are confirmed `since` then.
+    /// The server reports changes. `unconfirmed`: the number of unconfirmed channels; `since`: when all of them were
+    /// confirmed.
     On { channels: BTreeSet<Channel>, unconfirmed: usize, since: Option<Instant> },
-    /// The server does not report changes. It is asked again before a read after this moment.
+    /// The server does not report changes. The first read after `until` asks again.
     Declined { until: Instant },
 }
 
-/// The answers to the requests before watching, in their order.
+/// The replies before watching, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// To the login.
+    /// The reply to the login.
     Login,
     /// The kinds of changes that the server reports.
     Settings,
     /// The number of the connection.
     Number,
-    /// Whether the server reports changes of all keys at once on this connection.
+    /// Whether the server reports FLUSHALL and FLUSHDB on this connection.
     Tracking,
-    /// Whether their channel may be subscribed to; why they are not told so far.
+    /// Whether the channel of flushes may be subscribed to. The text: why flushes are not reported, as known so far.
     Flushes(Option<String>),
 }
 
-/// A connection, and what it waits for.
+/// One of the two connections.
 struct Connection {
     stage: Stage,
     reader: Reader,
-    /// Commands that are sent at the end of the turn, or once name and password are known.
+    /// The commands that are sent at the end of the turn, or when name and password are known.
     unsent: Vec<u8>,
     /// The time of the last reply or [`PIECE`] of one, or of the first request on an idle connection.
     last_received: Instant,
-    /// How many bytes of a reply came since.
+    /// The number of bytes since `last_received`.
     pending: usize,
-    /// Whether a probe was not answered yet.
+    /// Whether a probe has no reply yet.
     probed: bool,
-    /// Whether the server has said anything.
+    /// Whether the server has sent anything.
     is_answered: bool,
 }
 
@@ -179,12 +180,12 @@ enum Stage {
     Open,
 }
 
-/// The request that a reply on the connection for commands answers.
+/// The purpose of a command, for its reply.
 enum Asked {
     Login,
     Database,
     Probe,
-    /// The value of a resource's own key.
+    /// The value of a configured key.
     Key {
         pass: u64,
         number: usize,
@@ -192,7 +193,7 @@ enum Asked {
     Page {
         pass: u64,
     },
-    /// The values of several keys, for the read or the round of this number.
+    /// The values of several keys, for the read or round with this number.
     Values(u64, Vec<Bytes>),
     /// The value of one of several keys whose common read failed.
     Value(u64, Bytes),
@@ -215,7 +216,7 @@ impl Connection {
 }
 
 impl Redis {
-    /// Without resources. `seed` spreads reads and rests over time.
+    /// A protocol without resources. `seed` spreads reads and pauses over time.
     pub fn new(settings: Settings, mode: Mode, seed: u64, now: Instant) -> Redis {
         Redis {
             readings: Readings::new(NAME, mode, seed),
@@ -250,7 +251,7 @@ impl Redis {
 
     // Failures
 
-    /// Reports that the node failed. The next one is used after a pause of at least `rest`.
+    /// Reports that the node failed. The next node is used after a pause of at least `rest`.
     fn failed(&mut self, verb: &str, words: &str, rest: Option<Duration>, now: Instant, out: &mut Vec<Output>) {
         if let Watch::On { since: Some(since), .. } = self.watch
             && now.saturating_duration_since(since) >= LASTING
@@ -262,7 +263,7 @@ impl Redis {
         out.push(Output::NodeFailed { words, not_before: rest.and_then(|rest| now.checked_add(rest)) });
     }
 
-    /// Forgets all that was under way: both connections are gone.
+    /// Drops all pending work: both connections are closed.
     fn reset(&mut self, now: Instant) {
         let limit = self.settings.max_response;
         (self.commands, self.events) = (Connection::new(limit, now), Connection::new(limit, now));
@@ -275,7 +276,7 @@ impl Redis {
         self.readings.failed(true);
     }
 
-    /// An error that concerns all resources.
+    /// Handles an error that concerns all resources.
     fn refused(&mut self, verb: &str, refusal: &Refusal, now: Instant, out: &mut Vec<Output>) {
         let words = format!("{}{}", refusal.words, refusal.advice());
         self.refused_with(verb, &words, refusal.is_lasting(), now, out);
@@ -289,7 +290,7 @@ impl Redis {
         self.failed(verb, words, rest, now, out);
     }
 
-    /// How long what only a person can mend is left alone.
+    /// The pause before a retry if an operator has to correct the cause.
     fn rest(&mut self) -> Duration {
         self.random.between(SLOW_RETRY, SLOW_RETRY * 3)
     }
@@ -311,7 +312,7 @@ impl Redis {
         }
     }
 
-    /// The resource that is being read cannot have what it wants.
+    /// Reports a failure of the resource that is being read.
     fn pass_refused(&mut self, words: &str, now: Instant, out: &mut Vec<Output>) {
         let Some(pass) = self.pass.take() else { return };
         let rest = self.rest();
@@ -338,7 +339,7 @@ impl Redis {
         }
     }
 
-    /// Reports what has come completely.
+    /// Reports the complete read and the complete round.
     fn complete(&mut self, now: Instant, out: &mut Vec<Output>) {
         if let Some(pass) = self.pass.take_if(|pass| pass.is_complete()) {
             self.pass_complete(pass, now, out);
@@ -375,7 +376,7 @@ impl Redis {
         }
     }
 
-    /// Asks for the keys that have changed, of all resources that are not being read.
+    /// Requests the changed keys of all resources that are not being read.
     fn begin_round(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.round.is_some() {
             return;
@@ -400,7 +401,7 @@ impl Redis {
 
     fn round_complete(&mut self, round: &Round, id: Id, out: &mut Vec<Output>) {
         let limits = self.settings.limits;
-        // It may be read again by now.
+        // The resource may be being read again by now.
         let Some(Resource { wanted, singles, mirror: Some(mirror), .. }) = self.resources.get_mut(&id) else { return };
         match round.apply(id, wanted, singles, mirror) {
             Applied::Nothing => {}
@@ -414,7 +415,7 @@ impl Redis {
         }
     }
 
-    /// Reads a resource again, whatever is known of it.
+    /// Reads all keys of a resource again.
     fn reread(&mut self, id: Id) {
         self.forget(id);
         match self.pass.as_mut().filter(|pass| pass.id == id) {
@@ -429,7 +430,7 @@ impl Redis {
         let Some(resource) = self.resources.get_mut(&id) else { return };
         let now = self.now;
         match resource.reread {
-            // It is planned.
+            // The read is planned already.
             Some(last) if last > now => {}
             Some(last) if last + PACE > now => {
                 resource.reread = Some(last + PACE);
@@ -442,7 +443,7 @@ impl Redis {
         }
     }
 
-    /// Forgets what is known of a resource's keys and of their changes.
+    /// Drops the keys of a resource and their changes.
     fn forget(&mut self, id: Id) {
         if let Some(resource) = self.resources.get_mut(&id) {
             (resource.mirror, resource.touched) = (None, Touched::new());
@@ -455,7 +456,7 @@ impl Redis {
         self.long.filter(|_| self.pass.is_some())
     }
 
-    /// Tells that a read takes long: the pages of a large database, or of a server that has no last one.
+    /// Warns that a read takes long: the database is large, or the pages have no end.
     fn warn_slow(&mut self, now: Instant, out: &mut Vec<Output>) {
         let Some(pass) = self.pass.as_ref().filter(|_| self.slow_warning_due().is_some_and(|at| at <= now)) else {
             return;
@@ -554,7 +555,7 @@ impl Protocol for Redis {
             }
             Input::Failed(call, failure) => self.ended(call, failure, now, out),
             Input::Quiet => self.begin_round(now, out),
-            // It makes no requests over HTTP.
+            // This protocol does not use HTTP.
             Input::Head(..) => {}
         }
         self.flush(out);

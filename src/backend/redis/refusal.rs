@@ -1,10 +1,10 @@
-//! The meaning of Redis errors: whether they pass by themselves, need an operator, or need another command. Takes
-//! secrets out of their texts. Sends nothing.
+//! The meaning of Redis errors: whether an error is temporary, needs an operator, or needs another command. Masks
+//! secrets in their texts. Sends nothing.
 
 use crate::backend::redact::Redactor;
 use crate::backend::refusal::reason;
 
-/// Characters of an error that are shown.
+/// The number of characters of an error that are shown.
 const SHOWN: usize = 300;
 
 /// An error of the server.
@@ -12,7 +12,7 @@ const SHOWN: usize = 300;
 pub struct Refusal {
     /// The kind of the error.
     pub kind: RefusalKind,
-    /// In the server's words, on one line and without secrets.
+    /// The text of the server, on one line and without secrets.
     pub words: String,
 }
 
@@ -23,7 +23,7 @@ pub enum RefusalKind {
     NoPassword,
     /// The user or the password is wrong.
     WrongPassword,
-    /// The user may not do that.
+    /// The user lacks the permission.
     Denied,
     /// The key holds no string.
     WrongType,
@@ -31,9 +31,9 @@ pub enum RefusalKind {
     CrossSlot,
     /// The key is on another node of a cluster.
     Cluster,
-    /// The server takes no connection from another machine.
+    /// The server accepts only local connections.
     Protected,
-    /// It loads its data, waits for its master or is busy.
+    /// The server loads its data, waits for its master, or is busy.
     Busy,
     /// Anything else.
     Other,
@@ -61,7 +61,7 @@ impl Refusal {
         Refusal { kind, words: reason(&secrets.redact(text.trim()), SHOWN) }
     }
 
-    /// Whether only a person can mend it.
+    /// Whether an operator has to correct the cause.
     pub fn is_lasting(&self) -> bool {
         !matches!(self.kind, RefusalKind::Busy | RefusalKind::Other)
     }

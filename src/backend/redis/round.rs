@@ -1,5 +1,5 @@
-//! What changes of single keys mean for the resources that want them: which keys are asked for again, and what their
-//! values change in each store, once all of them have come. Sends nothing.
+//! A read of the keys that changed since the last one, for all resources: which keys to request, and the changes in
+//! each store when all values have arrived. Sends nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use crate::backend::Change;
 use crate::backend::protocol::Id;
 use crate::store::Bytes;
 
-/// A key that has changed, as one resource wants it.
+/// A changed key and its meaning for one resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touch {
-    /// It is the resource's key of this number itself.
+    /// The number of the configured key that it equals.
     exact: Option<usize>,
-    /// It is below the resource's keys of these numbers.
+    /// The numbers of the configured keys that it is below.
     below: Vec<usize>,
-    /// Its changes call for an update.
+    /// Whether its change triggers an update.
     triggers: bool,
 }
 
-/// The keys of one resource that have changed.
+/// The changed keys of one resource.
 pub type Touched = BTreeMap<Bytes, Touch>;
 
 impl Touch {
-    /// A channel told of a change.
+    /// Adds the purpose of a channel that reported a change.
     pub fn add(&mut self, channel: &Channel, role: Role) {
         self.triggers |= role.triggers;
         match (channel, role.key) {
@@ -34,7 +34,7 @@ impl Touch {
         }
     }
 
-    /// Whether its value is needed.
+    /// Whether the value of the key is needed.
     fn is_wanted(&self) -> bool {
         self.exact.is_some() || !self.below.is_empty()
     }
@@ -43,12 +43,12 @@ impl Touch {
 /// Changed keys whose values are being read.
 #[derive(Debug)]
 pub struct Round {
-    /// Which of all rounds it is.
+    /// The number of the round, which is unique.
     pub serial: u64,
     touched: BTreeMap<Id, Touched>,
     values: BTreeMap<Bytes, Option<Bytes>>,
     awaited: usize,
-    /// The user may not read one of the keys, which is no sign that it is gone.
+    /// The user may not read one of the keys. The key may still exist.
     is_denied: bool,
 }
 
@@ -57,14 +57,14 @@ pub struct Round {
 pub enum Applied {
     /// Nothing.
     Nothing,
-    /// Single keys, and whether they call for an update.
+    /// Changes of single keys, and whether they trigger an update.
     Changes(Vec<Change>, bool),
-    /// All keys have to be read: a key has come or gone that hides those below it, or the user may not read one.
+    /// All keys must be read: a key that hides those below it was created or deleted, or the user may not read one.
     Reread,
 }
 
 impl Round {
-    /// A round, and the keys that it asks for.
+    /// A round, and the keys to request.
     pub fn new(serial: u64, touched: BTreeMap<Id, Touched>) -> (Round, Vec<Bytes>) {
         let wanted = touched.values().flatten().filter(|(_, touch)| touch.is_wanted());
         let values: BTreeMap<Bytes, Option<Bytes>> = wanted.map(|(key, _)| (key.clone(), None)).collect();
@@ -72,29 +72,29 @@ impl Round {
         (Round { serial, touched, values, awaited: keys.len(), is_denied: false }, keys)
     }
 
-    /// The user may not read a key.
+    /// Notes that the user may not read a key.
     pub fn denied(&mut self) {
         self.awaited = self.awaited.saturating_sub(1);
         self.is_denied = true;
     }
 
-    /// The value of a key came; `None`: it holds no string.
+    /// Takes the value of a key; `None`: it holds no string.
     pub fn value(&mut self, key: &Bytes, value: Option<Bytes>) {
         self.awaited = self.awaited.saturating_sub(1);
         self.values.insert(key.clone(), value);
     }
 
-    /// Whether everything came.
+    /// Whether all values have arrived.
     pub fn is_complete(&self) -> bool {
         self.awaited == 0
     }
 
-    /// The resources that it is for.
+    /// The resources of this round.
     pub fn ids(&self) -> Vec<Id> {
         self.touched.keys().copied().collect()
     }
 
-    /// Applies it to what is known of a resource. `singles`: for each key whether it held a string.
+    /// Applies the values to the keys of a resource. `singles`: whether each configured key held a string.
     pub fn apply(&self, id: Id, wanted: &Wanted, singles: &[bool], mirror: &mut Mirror) -> Applied {
         if self.is_denied {
             return Applied::Reread;
@@ -144,7 +144,7 @@ mod tests {
             Bench { wanted, singles: singles.to_vec(), mirror: Mirror::default() }
         }
 
-        /// What comes of keys that the server named by a channel, with their values.
+        /// The result of a round for changed keys, each with its channel and value.
         fn apply(&mut self, announced: &[(&str, Channel, Option<&str>)]) -> Applied {
             let mut touched = Touched::new();
             for (key, announced, _) in announced {

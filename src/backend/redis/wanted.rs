@@ -1,12 +1,12 @@
-//! What a resource wants of Redis: its keys and the patterns of those below them, the channels that tell of their
-//! changes, and what a key is called in the store. Reads nothing.
+//! The wanted keys of one resource: the configured keys, the patterns of the keys below them, the channels that report
+//! their changes, and their names in the store. Reads nothing.
 
 use std::rc::Rc;
 
 use crate::backend::keys::{Keys, Missing, StoreKey, without_wildcards};
 use crate::store::Bytes;
 
-/// Characters that mean something in patterns of Redis.
+/// The special characters in patterns of Redis.
 const GLOBS: &[u8] = b"*?[\\";
 
 /// The keys of one resource.
@@ -15,7 +15,7 @@ pub struct Wanted {
     keys: Vec<Bytes>,
     watched: Vec<Bytes>,
     names: Keys,
-    /// For keys that a prefix with a pattern does not begin.
+    /// The names of keys that do not begin with the prefix, if the prefix is a pattern.
     whole_names: Option<Keys>,
 }
 
@@ -31,9 +31,9 @@ pub enum Channel {
 /// The purpose of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
-    /// Which of the keys; `None`: it is only watched.
+    /// The number of the configured key; `None`: it is only watched.
     pub key: Option<usize>,
-    /// Whether its changes call for an update.
+    /// Whether its changes trigger an update.
     pub triggers: bool,
 }
 
@@ -59,7 +59,7 @@ impl Wanted {
         self.names.store_key(raw).or_else(|| self.whole_names.as_ref()?.store_key(raw))
     }
 
-    /// The channels that tell of changes, each with what it is for. A channel may be there twice.
+    /// The channels that report changes, each with its purpose. A channel may occur twice.
     pub fn channels(&self) -> Vec<(Channel, Role)> {
         let mut channels = Vec::new();
         let mut add = |key: &Bytes, role| {
@@ -76,7 +76,7 @@ impl Wanted {
     }
 }
 
-/// The pattern of all keys below a key. What is a pattern in the key stays one.
+/// The pattern of all keys below a key. Special characters of the key keep their meaning.
 pub fn pattern(key: &[u8]) -> Bytes {
     match key {
         b"/" => Rc::from(&b"/*"[..]),
@@ -84,7 +84,7 @@ pub fn pattern(key: &[u8]) -> Bytes {
     }
 }
 
-/// Which of the keys have nothing below them, so far none.
+/// The check for configured keys without a key below them, before the first read.
 pub fn missing(prefix: &str, keys: &[String]) -> Missing {
     let wanted = Wanted::new(prefix, keys, &[]);
     Missing::of(wanted.keys.iter().map(|key| {
@@ -95,7 +95,7 @@ pub fn missing(prefix: &str, keys: &[String]) -> Missing {
     }))
 }
 
-/// The keys with the prefix before them and without `/*`, which stands for what is below a key anyway; each once.
+/// The keys with the prefix and without `/*`, each once. A key covers all keys below it anyway.
 fn stripped(prefix: &str, keys: &[String]) -> Vec<Bytes> {
     let mut all: Vec<Bytes> = Vec::new();
     for key in Keys::new(prefix, keys).effective() {

@@ -1,27 +1,27 @@
-//! Redis' serialization protocol, version 2 (RESP2): commands become bytes, and bytes become replies. Reads pieces of
-//! any size within a limit of memory. Knows no command and no connection.
+//! Redis' serialization protocol, version 2 (RESP2): converts commands to bytes, and bytes to replies. Accepts pieces
+//! of any size, with a memory limit. Knows no command and no connection.
 
 use std::fmt;
 
 use crate::scheme;
 use crate::store::Bytes;
 
-/// A line that is longer than this is none of Redis'.
+/// The length limit of a line.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// Arrays in arrays. The replies to the commands of this program have two levels.
+/// The nesting limit of arrays. The replies to the commands of this program have two levels.
 const DEEPEST: usize = 8;
 
-/// The memory of one element besides its bytes.
+/// The memory of one element without its bytes.
 const ELEMENT: usize = size_of::<Reply>();
 
-/// Bytes of an unreadable reply that an error shows.
+/// The number of bytes of an unreadable reply that an error shows.
 const SHOWN: usize = 40;
 
 /// A reply of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// A word, such as `OK`.
+    /// A status, such as `OK`.
     Status(String),
     /// An error: its code in capitals, then its text.
     Error(String),
@@ -35,12 +35,12 @@ pub enum Reply {
     Array(Vec<Reply>),
 }
 
-/// Why bytes are no reply.
+/// Why bytes are not a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// The reply takes more than this number of bytes.
+    /// The reply exceeds this number of bytes.
     TooLarge(usize),
-    /// It is not Redis' protocol; the beginning of it.
+    /// The bytes are not Redis' protocol. The text has their beginning.
     Nonsense(String),
     /// The server speaks TLS.
     Tls,
@@ -68,22 +68,22 @@ pub fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
     }
 }
 
-/// Puts replies together from what comes on a connection.
+/// Parses replies from bytes that arrive in pieces.
 #[derive(Debug)]
 pub struct Reader {
     limit: usize,
     /// The memory of the incomplete reply so far.
     taken: usize,
     state: State,
-    /// The arrays that are not complete, each within the one before it.
+    /// The incomplete arrays, outermost first.
     open: Vec<Open>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// A line without its end.
+    /// An incomplete line.
     Line(Vec<u8>),
-    /// Bytes of which so many are missing, with the end of the line.
+    /// Incomplete bytes. `missing` is the number of missing bytes, with the end of the line.
     Bulk { bytes: Vec<u8>, missing: usize },
 }
 
@@ -94,15 +94,15 @@ struct Open {
 }
 
 impl Reader {
-    /// `limit`: what one reply may take, in bytes.
+    /// `limit`: the memory limit of one reply, in bytes.
     pub fn new(limit: usize) -> Reader {
         Reader { limit, taken: 0, state: State::Line(Vec::new()), open: Vec::new() }
     }
 
-    /// Takes the next piece, and gives the replies that are complete with it.
+    /// Takes the next piece, and appends the complete replies.
     ///
     /// # Errors
-    /// It is no reply, or too large a one. Nothing can be read any more.
+    /// The bytes are not a reply, or the reply is too large. Nothing more can be read.
     pub fn push(&mut self, mut piece: &[u8], replies: &mut Vec<Reply>) -> Result<(), Unreadable> {
         while !piece.is_empty() {
             match &mut self.state {
@@ -188,7 +188,7 @@ impl Reader {
         if self.taken > self.limit { Err(Unreadable::TooLarge(self.limit)) } else { Ok(()) }
     }
 
-    /// A reply is complete, and with it perhaps the arrays that it is the last of.
+    /// Adds a complete reply, and completes the arrays that it ends.
     fn complete(&mut self, mut reply: Reply, replies: &mut Vec<Reply>) {
         while let Some(open) = self.open.last_mut() {
             open.items.push(reply);
@@ -218,7 +218,7 @@ mod tests {
         Reply::Bulk(Bytes::from(text.as_bytes()))
     }
 
-    /// What is read of a text, in pieces of each size.
+    /// The replies in a text, parsed in pieces of each size.
     #[track_caller]
     fn read(text: &[u8], limit: usize) -> (Vec<Reply>, Result<(), Unreadable>) {
         let in_pieces = |size: usize| {
@@ -229,7 +229,7 @@ mod tests {
         let whole = in_pieces(text.len().max(1));
         for size in 1..text.len().min(20) {
             let torn = in_pieces(size);
-            // How much of nonsense an error shows depends on what has come of it.
+            // The part of invalid bytes that an error shows depends on the pieces.
             assert_eq!((&torn.0, torn.1.is_err()), (&whole.0, whole.1.is_err()), "in pieces of {size}");
         }
         whole
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(limited("*9223372036854775807\r\n"), large);
         let item = format!("$40\r\n{}\r\n", "x".repeat(40));
         assert_eq!(limited(&format!("*20\r\n{}", item.repeat(20))), large);
-        // One after the other they may.
+        // One after the other, they are within the limit.
         assert_eq!(limited(&"$-1\r\n".repeat(500)), Ok(()));
         let line = format!("+{}", "x".repeat(LONGEST_LINE));
         assert!(matches!(read(line.as_bytes(), 1 << 30).1, Err(Unreadable::Nonsense(_))));

@@ -1,5 +1,5 @@
-//! The two connections of a Redis: they are opened and closed, name the user first, and are given up when a reply is
-//! late. Gives replies on to who asked; what they mean is not known here.
+//! The two connections of a Redis: opens them, logs in, and closes them if a reply is late. Does not know the meaning
+//! of a reply.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ impl Redis {
         let unsent = std::mem::take(&mut connection.unsent);
         *connection = Connection { stage: Stage::Login, unsent, ..Connection::new(limit, now) };
         self.logins.push_back(call);
-        // Read anew for each connection: a new password is one at once.
+        // The files are read for every connection, so that a new password counts at once.
         out.push(Output::ReadCredentials);
     }
 
@@ -78,7 +78,7 @@ impl Redis {
         out.extend([Output::Connect(call, security), Output::Send(call, bytes)]);
     }
 
-    /// Asks something on the connection for commands, which is made if there is none.
+    /// Sends a command on the connection for commands, and connects first if necessary.
     pub(super) fn ask(&mut self, words: &[&[u8]], asked: Asked, now: Instant, out: &mut Vec<Output>) {
         if self.commands.stage == Stage::Closed {
             self.open(COMMANDS, now, out);
@@ -90,7 +90,7 @@ impl Redis {
         self.asked.push_back(asked);
     }
 
-    /// Sends what was asked in this turn.
+    /// Sends the commands of this turn.
     pub(super) fn flush(&mut self, out: &mut Vec<Output>) {
         for call in [COMMANDS, EVENTS] {
             if let Some(connection) = self.connection(call)
@@ -102,7 +102,7 @@ impl Redis {
         }
     }
 
-    /// When the reply that is awaited on a connection is late.
+    /// The deadline of the awaited reply on a connection.
     pub(super) fn deadline(&self, call: CallId) -> Option<Instant> {
         let (connection, awaits) = match call {
             COMMANDS => (&self.commands, !self.asked.is_empty()),
@@ -120,12 +120,12 @@ impl Redis {
         let read = connection.reader.push(piece, &mut replies);
         connection.is_answered = true;
         connection.pending = connection.pending.saturating_add(piece.len());
-        // A large reply may take long over a slow line. One that only drips is none.
+        // A large reply may take long on a slow line, but a minimum rate is required.
         if !replies.is_empty() || connection.pending >= PIECE {
             (connection.last_received, connection.pending) = (now, 0);
         }
         for reply in replies {
-            // It may be closed over one of them.
+            // One of the replies may have closed the connection.
             if self.connection(call).is_none_or(|connection| connection.stage != Stage::Open) {
                 return;
             }
@@ -142,11 +142,11 @@ impl Redis {
         }
     }
 
-    /// A connection is over.
+    /// Handles the end of a connection.
     pub(super) fn ended(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
         let Some(connection) = self.connection(call) else { return };
         let (was, is_answered) = (connection.stage, connection.is_answered);
-        // Servers close connections that nothing is asked on for long.
+        // Servers close idle connections.
         let is_idle = call == COMMANDS && was == Stage::Open && failure.kind == FailureKind::Closed;
         if was == Stage::Closed {
         } else if is_idle && self.asked.is_empty() {

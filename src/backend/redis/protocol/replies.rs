@@ -1,5 +1,5 @@
-//! What the replies to commands mean: each is taken by the read or the round of keys that asked for it, and the next
-//! command follows. An error of the server is one of the key, of the resource or of the node. Makes no connection.
+//! Handles the replies to commands: passes each to the read or round that sent the command, and sends the next one. An
+//! error of the server concerns a key, a resource or the node. Makes no connection.
 
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ impl Redis {
                 }
             }
             (Asked::Probe, Reply::Error(text)) => {
-                // A user may not be allowed to probe. The answer is one all the same.
+                // A user may lack the permission to probe. The refusal is an answer, too.
                 let refusal = Refusal::new(&text, &self.secrets);
                 if refusal.kind != RefusalKind::Denied {
                     self.refused("read from", &refusal, now, out);
@@ -45,7 +45,7 @@ impl Redis {
         self.complete(now, out);
     }
 
-    /// A reply that is no answer to what was asked.
+    /// Handles a reply that does not fit the command.
     pub(super) fn nonsense(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.failed("read from", "not an answer to what was asked", None, now, out);
     }
@@ -117,7 +117,7 @@ impl Redis {
                 if !matches!(refusal.kind, RefusalKind::Denied | RefusalKind::CrossSlot) {
                     return self.refused("read from", &refusal, now, out);
                 }
-                // One key of many is enough for that.
+                // One of many keys causes such an error.
                 if self.is_under_way(of) {
                     for key in keys {
                         self.ask(&[b"GET", &key], Asked::Value(of, key.clone()), now, out);
@@ -189,7 +189,7 @@ impl Redis {
     }
 }
 
-/// What an answer to SCAN holds: the next cursor and keys.
+/// The content of a reply to SCAN: the next cursor, and keys.
 fn page_of(reply: Reply) -> Option<(Bytes, Vec<Bytes>)> {
     let Reply::Array(parts) = reply else { return None };
     let [Reply::Bulk(cursor), Reply::Array(keys)] = &parts[..] else { return None };

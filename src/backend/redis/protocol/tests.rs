@@ -1,5 +1,5 @@
-//! A Redis from bytes to commands: what a server sends and what is asked of it, a line each. Its connections are made
-//! by the bench as the driver makes them.
+//! Redis from bytes to commands: the replies of a server and the commands that follow, one line each. The bench makes
+//! connections as the driver does.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ impl Bench {
         self.redis.add(Id(id), &options, &mut Vec::new());
     }
 
-    /// Gives it an input, and what the driver answers at once.
+    /// Handles an input and the immediate answers of the driver.
     #[track_caller]
     fn check(&mut self, input: Input<'_>, want: &[&str]) {
         let mut out = Vec::new();
@@ -141,7 +141,7 @@ impl Bench {
         self.now += Duration::from_secs(seconds);
     }
 
-    /// One that reads `/a` by time, and has asked for it.
+    /// A bench that reads `/a` by interval, and has requested it.
     fn asking() -> Bench {
         let mut bench = Bench::new(&[("/a", false)]);
         bench.turn(&["connect 0", "send 0 GET /a"]);
@@ -149,7 +149,7 @@ impl Bench {
         bench
     }
 
-    /// One that watches `/a` and holds `/a/x`.
+    /// A bench that watches `/a` with the key `/a/x`.
     fn watching() -> Bench {
         let mut bench = Bench::new(&[("/a", true)]);
         bench.watch();
@@ -311,12 +311,12 @@ fn what_is_no_answer_is_a_failure() {
 fn a_reply_that_does_not_come_is_not_awaited() {
     let mut bench = Bench::asking();
     assert_eq!(bench.redis.due(), Some(bench.now + Duration::from_secs(3)));
-    // A drip counts for nothing.
+    // A few bytes do not extend the deadline.
     bench.wait(2);
     bench.reply("$1", &[]);
     bench.wait(1);
     bench.turn(&["node: failed to read from redis://a:1: no reply within 3s"]);
-    // A large value over a slow line goes on.
+    // A large value on a slow line extends the deadline.
     let mut bench = Bench::asking();
     bench.reply("$10240\r\n", &[]);
     for _ in 0..10 {
@@ -359,13 +359,13 @@ fn changes_of_single_keys_are_read_and_reported() {
     bench.reply(&array(&[NIL.to_owned(), bulk("2")]), &["1 changes -/a/x /a/y=2"]);
     bench.check(Input::Quiet, &["send 0 MGET /a/z"]);
     bench.reply(&bulks(&["3"]), &["1 changes /a/z=3"]);
-    // Keys elsewhere are not asked for, and what did not change is not told.
+    // Other keys are not requested, and an unchanged value is not reported.
     bench.tell(&event("/b/x", "/b/*"), &[]);
     bench.check(Input::Quiet, &[]);
     bench.tell(&event("/a/z", "/a/*"), &[]);
     bench.check(Input::Quiet, &["send 0 MGET /a/z"]);
     bench.reply(&bulks(&["3"]), &[]);
-    // The key itself hides all of them.
+    // The key itself hides the keys below it.
     bench.tell(&bulks(&["message", "__keyspace@0__:/a", "set"]), &[]);
     bench.check(Input::Quiet, &["send 0 MGET /a"]);
     bench.reply(&bulks(&["0"]), &[]);
@@ -402,7 +402,7 @@ fn a_server_without_notifications_is_read_by_interval_and_asked_again() {
         bench.wait(66);
         bench.turn(&["connect 1", "send 1 CONFIG GET notify-keyspace-events; CLIENT ID"]);
         bench.connected(EVENTS);
-        // Told already.
+        // It was reported already.
         bench.tell(answer, &["cancel 1"]);
         bench.turn(&["connect 0", "send 0 GET /a"]);
         bench.connected(COMMANDS);
@@ -421,7 +421,7 @@ fn a_server_without_notifications_is_read_by_interval_and_asked_again() {
     check("-ERR unknown command 'CONFIG'\r\n", &format!("{unsaid}ERR unknown command 'CONFIG'"));
 }
 
-/// It was never read again: it counted as watched.
+/// The resource was never read again, because it counted as watched.
 #[test]
 fn a_resource_that_comes_after_the_server_was_asked_is_read_by_time_too() {
     let mut bench = Bench::new(&[("/a", true)]);
@@ -466,10 +466,10 @@ fn a_flush_is_a_reason_to_read_again() {
     bench.wait(1);
     bench.tell(&flush, &[]);
     bench.turn(&["send 0 GET /a"]);
-    // Another one meanwhile: what comes may be of before.
+    // Another flush meanwhile: the replies may be older than the flush.
     bench.tell(&flush, &[]);
     bench.reply(&bulk("1"), &["healthy 1", "1 snapshot /a=1"]);
-    // Flushes without end are no reads without end.
+    // Repeated flushes do not cause reads without a pause.
     bench.tell(&flush, &[]);
     bench.turn(&[]);
     assert_eq!(bench.redis.due(), Some(bench.now + PACE));
@@ -517,7 +517,7 @@ fn a_silent_watch_is_probed_on_both_connections() {
     bench.reply("+PONG\r\n", &[]);
     bench.tell(&bulks(&["pong", ""]), &[]);
     bench.turn(&[]);
-    // A user who may not do that has answered all the same.
+    // The refusal of a probe is an answer, too.
     bench.wait(30);
     bench.turn(&["send 0 PING", "send 1 PING"]);
     bench.reply("-NOPERM no\r\n", &[]);

@@ -1,5 +1,5 @@
-//! The connection that changes are told on: whether the server tells of all of them, which channels are subscribed to,
-//! and which keys of which resource a message touches. The keys are read elsewhere.
+//! The connection for notifications: whether the server reports all changes, which channels are subscribed to, and
+//! which keys of which resource a message concerns. Does not read the keys.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::log::{Level, Line};
 use crate::store::Bytes;
 
 impl Redis {
-    /// Whether it is still open whether changes are told. Nothing is read before.
+    /// Whether it is undecided if the server reports changes. No read begins before.
     pub(super) fn is_undecided(&self) -> bool {
         match &self.watch {
             Watch::Asking(_) => true,
@@ -27,12 +27,12 @@ impl Redis {
         }
     }
 
-    /// The resources that want to be watched.
+    /// The resources with watching enabled.
     fn watchers(&self) -> Vec<Id> {
         self.readings.iter().filter(|(_, subscriber)| subscriber.may_watch).map(|(id, _)| id).collect()
     }
 
-    /// Asks for changes where they are wanted, and no longer where they are not.
+    /// Opens the watch if a resource needs it, and closes it otherwise.
     pub(super) fn arrange_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
         let is_wanted = !self.watchers().is_empty();
         match self.watch {
@@ -54,7 +54,7 @@ impl Redis {
         self.open(EVENTS, now, out);
     }
 
-    /// Subscribes to the channels that are wanted and not had, and ends the others.
+    /// Subscribes to the missing channels, and unsubscribes from the unneeded ones.
     fn subscribe(&mut self, now: Instant) {
         let Watch::On { channels, unconfirmed, .. } = &mut self.watch else { return };
         let wanted: BTreeSet<Channel> = self.routes.keys().cloned().collect();
@@ -87,7 +87,7 @@ impl Redis {
         (self.events.last_received, self.events.pending) = (now, 0);
     }
 
-    /// A reply or a message on the connection for changes.
+    /// Takes a reply or a message on the connection for notifications.
     pub(super) fn event(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
         match (&mut self.watch, reply) {
             (Watch::Asking(Step::Login), Reply::Error(text)) => self.login_refused(&text, now, out),
@@ -117,7 +117,7 @@ impl Redis {
             (Watch::On { .. }, Reply::Error(text)) => {
                 let refusal = Refusal::new(&text, &self.secrets);
                 match refusal.kind {
-                    // A user may not be allowed to probe. The answer is one all the same.
+                    // A user may lack the permission to probe. The refusal is an answer, too.
                     RefusalKind::Denied if self.events.probed && !self.is_undecided() => self.events.probed = false,
                     RefusalKind::Denied => {
                         let reason = format!("{} may not subscribe: {}", self.user(), refusal.words);
@@ -127,13 +127,13 @@ impl Redis {
                 }
             }
             (Watch::On { .. }, Reply::Array(items)) => self.message(&items, now),
-            // The answer to a probe where there is no channel.
+            // The reply to a probe without a subscription.
             (Watch::On { .. }, _) => self.events.probed = false,
             (Watch::Off | Watch::Declined { .. }, _) => {}
         }
     }
 
-    /// Whether the server tells of all changes.
+    /// Takes the reply whether the server reports all changes.
     fn settings_received(&mut self, reply: Reply, now: Instant, out: &mut Vec<Output>) {
         let reason = match reply {
             Reply::Array(items) => match &items[..] {
@@ -163,7 +163,7 @@ impl Redis {
         self.decline(reason, now, out);
     }
 
-    /// Why an answer means that changes of all keys at once are not told.
+    /// The error in a reply, which means that flushes are not reported.
     fn error_text(&self, reply: Reply) -> Option<String> {
         match reply {
             Reply::Error(text) => Some(Refusal::new(&text, &self.secrets).words),
@@ -184,7 +184,7 @@ impl Redis {
         self.confirmed(now);
     }
 
-    /// Changes are not told: those who want them are read by time.
+    /// The server reports no changes: watched resources are read by interval.
     fn decline(&mut self, reason: String, now: Instant, out: &mut Vec<Output>) {
         self.close(EVENTS, out);
         self.watch = Watch::Declined { until: now + SLOW_RETRY };
@@ -234,13 +234,13 @@ impl Redis {
         }
     }
 
-    /// What stands behind the beginning that all channels share.
+    /// The key in the name of a channel.
     fn key_of(&self, channel: &[u8]) -> Option<Bytes> {
         let prefix = format!("__keyspace@{}__:", self.settings.database);
         channel.strip_prefix(prefix.as_bytes()).map(Bytes::from)
     }
 
-    /// All channels may be confirmed: what was read before may have changed in between.
+    /// Checks whether all channels are confirmed. Keys that were read before may have changed in between.
     fn confirmed(&mut self, now: Instant) {
         let Watch::On { unconfirmed: 0, since, .. } = &mut self.watch else { return };
         if since.is_none() {
@@ -258,7 +258,7 @@ impl Redis {
         for (id, role) in self.routes.get(channel).into_iter().flatten() {
             let Some(resource) = self.resources.get_mut(id) else { continue };
             if !resource.touched.contains_key(key) && resource.announced.add(key, b"").is_err() {
-                // More than are ever read.
+                // There are more changed keys than the limits of a read allow.
                 overflown.push(*id);
                 continue;
             }
@@ -277,13 +277,13 @@ impl Redis {
         }
     }
 
-    /// When a watch that stays silent is probed.
+    /// When a silent watch is probed.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         let is_silent = matches!(self.watch, Watch::On { since: Some(_), .. }) && !self.events.probed;
         if is_silent { self.events.last_received.checked_add(self.settings.watch_deadline) } else { None }
     }
 
-    /// Probes both connections, so that a change finds the way for its value open.
+    /// Probes both connections, because a change needs both.
     pub(super) fn probe(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.probe_at().is_none_or(|at| at > now) {
             return;
@@ -296,7 +296,7 @@ impl Redis {
     }
 }
 
-/// Whether keyspace messages come for everything that changes strings: commands, expiry, eviction.
+/// Whether the flags of keyspace notifications cover all changes of strings: commands, expiry, eviction.
 fn covers_all_changes(flags: &[u8]) -> bool {
     let has = |flag| flags.contains(&flag);
     has(b'K') && (has(b'A') || b"g$xe".iter().all(|flag| has(*flag)))
