@@ -1,5 +1,5 @@
-//! Vault and OpenBao: what the configuration means is made into a driver. Resources that use the same server in the
-//! same way share a driver, and with it one login. `wire` has the bytes, `protocol` the requests.
+//! The backend `vault`, for Vault and OpenBao: creates a driver from the options. Resources with equal options share a
+//! driver and its login. `wire` has the bytes, `protocol` the requests.
 
 mod protocol;
 mod round;
@@ -16,7 +16,7 @@ use crate::config::{self};
 /// The name in logs.
 const NAME: &str = "vault";
 
-/// A driver without resources.
+/// A driver for all resources with these options.
 pub fn driver(vault: &config::Vault, mode: Mode, random: fn(u64) -> u64, now: Instant) -> Driver {
     let deadline = Deadline::of(mode, vault.network.timeout);
     let nodes = Nodes::List(vec![vault.node.clone()], Start::First);

@@ -1,6 +1,5 @@
-//! Vault as a protocol: one login for all resources, then for each of them a round of requests that lists and reads its
-//! keys. Token and leases are `session`'s business, bytes `wire`'s, which path a key stands for `round`'s, nodes and
-//! pauses the driver's.
+//! The protocol of Vault: one login for all resources, then for each resource a round of requests that lists and reads
+//! its keys. `session` has the token and the leases, `round` the paths of keys. Does not choose nodes or pauses.
 
 mod session;
 
@@ -24,33 +23,33 @@ use crate::log::{Level, Line};
 use crate::random::Random;
 use crate::store::path;
 
-/// Requests of a round that are under way at a time.
+/// The number of concurrent requests of a round.
 const MOST_READS: usize = 8;
 
-/// Bytes of a refusal that are kept.
+/// The number of bytes of a refusal that are kept.
 const KEPT: usize = 2048;
 
-/// What lives shorter is renewed after this time all the same: a server that gives no time must not be asked without end.
+/// The shortest time to a renewal: a server that returns no lifetime must not be requested without a pause.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
-/// The call for the session itself. Those of the round follow.
+/// The call for the session. The calls of the round follow.
 const TASK: CallId = CallId(0);
 
-/// The options, and the time limits of requests.
+/// The options of a Vault backend.
 #[derive(Clone)]
 pub struct Options {
-    /// How to authenticate.
+    /// The authentication method.
     pub auth_type: AuthType,
-    /// Where that is mounted.
+    /// The mount of the authentication method.
     pub auth_mount: String,
-    /// Empty: the root namespace.
+    /// The namespace. Empty: the root namespace.
     pub namespace: String,
     /// The limits of one read of one resource.
     pub limits: ReadLimits,
 }
 
 impl Options {
-    /// The nodes of the configuration.
+    /// Reads the options of the configuration.
     pub fn of(vault: &config::Vault) -> Options {
         Options {
             auth_type: vault.auth_type,
@@ -61,13 +60,13 @@ impl Options {
     }
 }
 
-/// One server.
+/// One Vault and the resources that share it.
 pub struct Vault {
     options: Options,
     mode: Mode,
-    /// For the log.
+    /// The nodes, for the log.
     nodes: String,
-    /// The node that is used, as it is shown.
+    /// The current node, as the log shows it.
     node: String,
     readings: Readings,
     members: BTreeMap<Id, Keys>,
@@ -80,13 +79,13 @@ pub struct Vault {
     /// Name and password are being read.
     wants_credentials: bool,
     token: Option<Secret>,
-    /// Something was read with the token.
+    /// A read with the token has succeeded.
     is_proven: bool,
     /// The lifetime of the token when it was new.
     life: Duration,
-    /// When something is to be done for the token, and what.
+    /// The next step for the token, and its time.
     renewal: Option<(Instant, Renewal)>,
-    /// Secrets that end, by their paths.
+    /// The secrets with a lease, by their paths.
     leases: BTreeMap<String, Leased>,
     /// The moment of the last input.
     last: Option<Instant>,
@@ -95,7 +94,7 @@ pub struct Vault {
     random: Random,
 }
 
-/// A request under way, and what came of it.
+/// A pending request, and its answer so far.
 struct Call<T> {
     what: T,
     status: u16,
@@ -107,15 +106,16 @@ struct Call<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Task {
     Login,
-    /// The lifetime of a token of the configuration.
+    /// The lookup of a token of the configuration, for its lifetime.
     Lookup,
     Renew,
-    /// Whether the token is still valid after a refusal: its words, and what it takes to be allowed.
+    /// The check after a refusal whether the token is still valid. Has the text of the refusal and the required
+    /// permission.
     Check {
         words: String,
         needs: String,
     },
-    /// The lease of the secret at this path.
+    /// The renewal of the lease of the secret at this path.
     Lease(String),
 }
 
@@ -126,12 +126,12 @@ enum Renewal {
     Login,
 }
 
-/// A secret that ends.
+/// A secret with a lease.
 struct Leased {
     lease: Lease,
     /// Its lifetime when it was new.
     life: Duration,
-    /// When it is renewed, or read anew.
+    /// When the lease is renewed, or the secret is read again.
     due: Instant,
     texts: Vec<(String, String)>,
     readers: BTreeSet<Id>,
@@ -164,7 +164,7 @@ fn is_lasting(status: u16) -> bool {
 }
 
 impl Vault {
-    /// `nodes`: the URLs, for the secrets in them. The seed spreads reads over time.
+    /// `nodes`: the URLs, whose credentials are hidden from errors. The seed spreads reads over time.
     pub fn new(options: Options, nodes: &[String], shown: String, mode: Mode, seed: u64) -> Vault {
         let mut secrets = Redactor::default();
         nodes.iter().for_each(|node| secrets.hide_credentials_of(node));
@@ -193,7 +193,7 @@ impl Vault {
 
     // Decides the next request.
 
-    /// Begins what can be begun now. Not to be called behind a failure of the node.
+    /// Begins the requests that are possible now. Must not be called after a failure of the node.
     fn advance(&mut self, now: Instant, out: &mut Vec<Output>) {
         while let Some(id) = self.readings.begin(now, out) {
             self.waiting.push_back(id);
@@ -232,7 +232,7 @@ impl Vault {
         request
     }
 
-    /// Goes on with the round, or with the next one.
+    /// Continues the round, or begins the next one.
     fn proceed(&mut self, now: Instant, out: &mut Vec<Output>) {
         loop {
             if self.round.is_none() {
@@ -265,7 +265,7 @@ impl Vault {
             if self.calls.iter().flatten().count() > 0 {
                 return;
             }
-            // Everything came.
+            // All answers have arrived.
             let Some(round) = self.round.take() else { return };
             let Some(keys) = self.members.get(&round.id) else { continue };
             self.is_proven = true;
@@ -274,12 +274,12 @@ impl Vault {
         }
     }
 
-    /// Whether the secret of a step is there and lives on: reading it again would make a new one.
+    /// Whether the secret of a step has a valid lease. Reading it again would create a new secret.
     fn is_leased(&mut self, step: &Step) -> bool {
         let (Step::Read(place), Some(round)) = (step, &mut self.round) else { return false };
         let Some(leased) = self.leases.get_mut(&*place.path) else { return false };
         leased.readers.insert(round.id);
-        // They were counted when they came.
+        // The texts were counted when they arrived.
         leased.texts.iter().for_each(|(name, text)| _ = round.add(&place.path, name, text));
         true
     }
@@ -296,7 +296,7 @@ impl Vault {
             let words = wire::words(call.status, &call.body, &self.secrets);
             let is_of_vault = wire::is_refusal(&call.body, KEPT);
             return match (&call.what, call.status) {
-                // Nothing is there for a server of another kind either, and the file would become empty.
+                // Another kind of server has no such path either. Its answer must not empty a file.
                 (step, 400 | 404 | 405) if !is_of_vault => {
                     let verb = step.to_string();
                     self.node_failed(&verb, &format!("{NONSENSE}: {words}"), out);
@@ -314,7 +314,7 @@ impl Vault {
                     round.mounted(key, None);
                     self.advance(now, out);
                 }
-                // Nothing is there; or a path that has no list, or only one.
+                // Nothing is there, or the path cannot be listed, or only listed.
                 (Step::List(_) | Step::Read(_), 404 | 405) => self.advance(now, out),
                 (step, 403) => {
                     let words = format!("failed to {step} from {}: {words}", self.node);
@@ -372,7 +372,7 @@ impl Vault {
         }
     }
 
-    /// The resource of the round cannot have what it wants.
+    /// Reports a failure of the resource of the round.
     fn refused(&mut self, words: &str, now: Instant, out: &mut Vec<Output>) {
         self.end_calls(out);
         let pause = self.rest();
@@ -382,7 +382,7 @@ impl Vault {
         self.advance(now, out);
     }
 
-    /// Forgets what was under way: all calls have ended.
+    /// Drops all pending work: all calls have ended.
     fn forget(&mut self) {
         self.calls.clear();
         self.waiting.clear();
@@ -419,7 +419,7 @@ impl Vault {
             let is_wrong = self.task.as_mut().is_some_and(|task| task.take(piece).is_err());
             if let Some(mut task) = self.task.take_if(|_| is_wrong) {
                 out.push(Output::Cancel(TASK));
-                // Its beginning may be JSON.
+                // The kept beginning may be JSON.
                 task.body = b"no JSON".to_vec();
                 self.task_ended(task, now, out);
             }
@@ -460,7 +460,7 @@ impl Vault {
         };
         match status {
             None => {}
-            // Its status is the error, whatever becomes of the body.
+            // The status of a refusal is enough for the error, even if its body is incomplete.
             Some(400..) => self.end(call, now, out),
             Some(_) if call == TASK => match self.task.take().map(|task| task.what) {
                 Some(Task::Login | Task::Lookup) | None => self.login_failed(&words, false, now, out),
@@ -519,7 +519,7 @@ impl Protocol for Vault {
             out.push(Output::Report(id, Report::Log(line.with("nodes", self.nodes.clone()))));
         }
         self.readings.add(id, options);
-        // Paths of Vault have no slash in front; here they do.
+        // Paths of Vault have no leading slash. Keys of this program have one.
         let prefix = path::join(&[b"/", options.prefix.as_bytes()]);
         self.members.insert(id, Keys::new(&String::from_utf8_lossy(&prefix), &options.keys));
     }
@@ -551,7 +551,7 @@ impl Protocol for Vault {
             Input::End(call) => self.end(call, now, out),
             Input::Failed(call, failure) => self.failed(call, failure, now, out),
             Input::Credentials(credentials) => self.credentials(credentials, now, out),
-            // It makes no connections of its own.
+            // This protocol uses HTTP only.
             Input::Connected(_) | Input::Quiet => {}
         }
     }

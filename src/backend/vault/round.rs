@@ -1,5 +1,5 @@
-//! One read of all keys of a resource: which paths of Vault its keys stand for, what is still to be listed and read,
-//! and what came. Makes no request and knows no time.
+//! One read of all keys of a resource: the paths of its keys in Vault, the remaining lists and reads, and the texts so
+//! far. Makes no request and knows no time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -20,7 +20,7 @@ pub struct Round {
     steps: VecDeque<Step>,
     /// The requested lists and secrets, because keys may be nested.
     seen: BTreeSet<Step>,
-    /// By their raw keys, with a slash in front.
+    /// The texts by their raw keys, with a leading slash.
     texts: BTreeMap<Vec<u8>, Rc<[u8]>>,
     listed: Tally,
     read: Tally,
@@ -29,7 +29,7 @@ pub struct Round {
 /// A request of a round.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Which mount a key belongs to. Without slashes at the ends.
+    /// The mount of a key, which has no slashes at its ends.
     Mount(String),
     /// The names below a path.
     List(Place),
@@ -37,22 +37,23 @@ pub enum Step {
     Read(Place),
 }
 
-/// A path as it is in the keys, without slashes at the ends.
+/// A path as in the keys, without slashes at its ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Without `data` or `metadata`, unless the configured key has it.
     pub path: Rc<str>,
-    /// The mount, with a slash at its end, if it is one of version 2 and the key does not name `data` or `metadata` itself.
+    /// The mount, with a slash at its end, if it is one of version 2 and the key does not name `data` or `metadata`
+    /// itself.
     versioned: Option<Rc<str>>,
 }
 
 impl Place {
-    /// Whether an answer has the secret besides the data of its version.
+    /// Whether an answer has metadata of a version beside the secret.
     pub fn is_versioned(&self) -> bool {
         self.versioned.is_some()
     }
 
-    /// The path to ask for, of a mount of version 2 with this word.
+    /// The path of the request. For a mount of version 2, `word` is inserted.
     fn with(&self, word: &str) -> String {
         match &self.versioned {
             None => self.path.to_string(),
@@ -71,7 +72,7 @@ impl Step {
         }
     }
 
-    /// The capability that a policy has to grant.
+    /// The capability that a policy must grant.
     pub fn needs(&self) -> String {
         match self {
             Step::Mount(key) => format!("`read` on `sys/internal/ui/mounts/{}`", cut::key(key.as_bytes())),
@@ -95,7 +96,7 @@ impl fmt::Display for Step {
 }
 
 impl Round {
-    /// Begins to read the keys of a resource.
+    /// A read of all keys of a resource.
     pub fn new(id: Id, keys: &Keys, limits: ReadLimits) -> Round {
         let path = |key: &Vec<u8>| String::from_utf8_lossy(key).trim_matches('/').to_owned();
         let steps = keys.effective().iter().map(|key| Step::Mount(path(key))).collect();
@@ -114,7 +115,7 @@ impl Round {
         }
     }
 
-    /// A key belongs to this mount of version 2, or to one of another kind.
+    /// Takes the mount of a key: the path of a mount of version 2, or `None` for another kind.
     pub fn mounted(&mut self, key: &str, versioned: Option<&str>) {
         let below = |mount: &&str| format!("{key}/").starts_with(*mount);
         let mount = versioned.filter(below).filter(|mount| {
@@ -124,16 +125,16 @@ impl Round {
         let is_mount = mount.is_some_and(|mount| key.len() < mount.len());
         let place = Place { path: Rc::from(key), versioned: mount.map(Rc::from) };
         self.push(Step::List(place.clone()));
-        // A mount as a whole is no secret.
+        // A mount is not a secret.
         if !is_mount && !key.is_empty() {
             self.push(Step::Read(place));
         }
     }
 
-    /// These names are below a path; those of folders end in a slash.
+    /// Takes the names below a path. Names of folders end with a slash.
     ///
     /// # Errors
-    /// They are too many, in words.
+    /// The read exceeds its limits. The text names the limit.
     pub fn listed(&mut self, place: &Place, names: &[&str]) -> Result<(), String> {
         for name in names {
             let bare = name.trim_end_matches('/');
@@ -146,10 +147,10 @@ impl Round {
         Ok(())
     }
 
-    /// A text of the secret at a path. The name of a text in a map begins with a slash.
+    /// Takes a text of the secret at a path. The name of a text in a map begins with a slash.
     ///
     /// # Errors
-    /// They are too many, in words.
+    /// The read exceeds its limits. The text names the limit.
     pub fn add(&mut self, path: &str, name: &str, text: &str) -> Result<(), String> {
         let key = format!("/{path}{name}").into_bytes();
         self.read.add(&key, text.as_bytes())?;
@@ -157,7 +158,7 @@ impl Round {
         Ok(())
     }
 
-    /// What came, as it is in the store. Of several keys with one name in the store the one that is written so wins.
+    /// The keys in the store. If several keys have one name in the store, the exact one wins.
     pub fn layer(self, keys: &Keys) -> Layer {
         let (mut layer, mut exact) = (Layer::new(), Vec::new());
         for (raw, value) in self.texts {

@@ -1,7 +1,7 @@
 //! The requests and answers of Vault over HTTP: paths, logins, leases and the texts of a secret. Opens no connection
 //! and decides nothing.
 //!
-//! Source: the HTTP API of Vault, and what OpenBao 2 was seen to send.
+//! Sources: the documentation of Vault's HTTP API, and answers that were captured from OpenBao 2.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::percent;
 pub const TOKEN: &str = "X-Vault-Token";
 /// The header of the namespace.
 pub const NAMESPACE: &str = "X-Vault-Namespace";
-/// The header that an agent may insist on, against requests that a browser was tricked into.
+/// The header that an agent may require, as a protection against request forgery.
 pub const REQUEST: &str = "X-Vault-Request";
 
-/// Bytes of the words of a refusal that are shown.
+/// The number of bytes of a refusal that are shown.
 const SHOWN: usize = 300;
 
-/// The request that tells about the token itself.
+/// The request that describes the token itself.
 pub fn lookup() -> Request {
     Request::get("/v1/auth/token/lookup-self".to_owned())
 }
@@ -39,7 +39,7 @@ pub fn renew_lease(id: &str) -> Request {
     Request::post("/v1/sys/leases/renew", json!({"lease_id": id}).to_string())
 }
 
-/// The request that logs in with what the configuration gives; `None`: the password is a token already.
+/// The request of a login; `None`: the configuration has a token.
 pub fn login(auth: AuthType, mount: &str, user: &str, password: &str) -> Option<Request> {
     let (name, body) = match auth {
         AuthType::Token => return None,
@@ -59,7 +59,7 @@ pub fn login(auth: AuthType, mount: &str, user: &str, password: &str) -> Option<
         target.push('/');
         percent::push_segment(name.as_bytes(), &mut target);
     }
-    // A secret id may be good for one login only.
+    // A secret id may be valid for one login only.
     Some(Request::post(&target, body.to_string()).once())
 }
 
@@ -112,33 +112,33 @@ struct Auth {
     renewable: bool,
 }
 
-/// A token, or what is known of it.
+/// A token and its lifetime.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenLife {
     /// The new token; empty after a lookup.
     pub token: String,
-    /// How long it lives; `None`: without end.
+    /// The lifetime; `None`: unlimited.
     pub life: Option<Duration>,
-    /// Whether it can be renewed.
+    /// Whether a renewal is possible.
     pub renewable: bool,
 }
 
 /// The lease of a dynamic secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Its name.
+    /// The id.
     pub id: String,
-    /// How long the secret is valid from now on.
+    /// The lifetime of the secret from now on.
     pub life: Duration,
-    /// Whether it can be renewed.
+    /// Whether a renewal is possible.
     pub renewable: bool,
 }
 
-/// Not an answer of Vault. Shows neither a key nor a value.
+/// The error for an answer that is not Vault's. Shows neither a key nor a value.
 pub const NONSENSE: &str = "not an answer of vault";
 
 impl Answer {
-    /// Reads an answer; no bytes are an empty one.
+    /// Reads an answer. An empty body is an empty answer.
     ///
     /// # Errors
     /// [`NONSENSE`].
@@ -154,7 +154,7 @@ impl Answer {
         serde_json::from_slice(body).map_err(|_| NONSENSE)
     }
 
-    /// Whether it has what every answer about a path has.
+    /// Whether the answer has the fields of every answer about a path.
     pub fn is_of_path(&self) -> bool {
         self.data.is_some() || self.request_id.is_some()
     }
@@ -182,7 +182,7 @@ impl Answer {
         Some(Lease { id, life, renewable: self.renewable.unwrap_or(false) })
     }
 
-    /// The path of a mount of version 2 of the key-value engine, with a slash at its end. `None`: it is of another kind.
+    /// The path of a mount of version 2 of the key-value engine, with a trailing slash. `None`: another kind of mount.
     pub fn versioned(&self) -> Option<&str> {
         let data = self.data.as_ref()?;
         let version = data.get("options")?.get("version")?.as_str()?;
@@ -190,10 +190,10 @@ impl Answer {
         (version == "2" && path.ends_with('/')).then_some(path)
     }
 
-    /// The names of a list; those of folders end in a slash.
+    /// The names of a list. Names of folders end with a slash.
     ///
     /// # Errors
-    /// [`NONSENSE`]; also a name that would lead elsewhere.
+    /// [`NONSENSE`], also if a name leads to another folder.
     pub fn names(&self) -> Result<Vec<&str>, &'static str> {
         let keys = match self.data.as_ref().and_then(|data| data.get("keys")) {
             None | Some(Value::Null) => return Ok(Vec::new()),
@@ -227,7 +227,7 @@ impl Answer {
     }
 }
 
-/// The depth is bounded by that of serde_json.
+/// serde_json limits the depth.
 fn flatten(
     path: &str,
     map: &Map<String, Value>,
@@ -240,8 +240,8 @@ fn flatten(
     })
 }
 
-/// Whether the body of a refusal is Vault's: errors, which may be none, or a secret without its data. Of a longer one only
-/// the first `kept` bytes are there.
+/// Whether the body of a refusal is Vault's: a list of errors, which may be empty, or a secret without its data. A body
+/// of `kept` bytes may be cut.
 pub fn is_refusal(body: &[u8], kept: usize) -> bool {
     let map = serde_json::from_slice::<Map<String, Value>>(body);
     let is_cut = body.len() >= kept && body.starts_with(b"{\"");
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(target(AuthType::Token, ""), None);
     }
 
-    /// The bodies of the methods, also of those that no server of the tests has.
+    /// The request bodies of all methods, also of those that the test servers lack.
     #[test]
     fn logins_are_those_of_the_documentation() {
         let check = |auth, user, password, want: &str| {

@@ -1,5 +1,5 @@
-//! The session with a Vault: the login, the life of its token, and that of the leases of dynamic secrets. One request
-//! at a time, before those of a round. Reads no keys.
+//! The session with a Vault: the login, and the lifetimes of its token and of the leases of dynamic secrets. Sends one
+//! request at a time, before those of a round. Reads no keys.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::cut;
 use crate::log::{Level, Line};
 
 impl Vault {
-    /// Whether the token is needed on: by a read that is under way or to come, or by a lease, which ends with it.
+    /// Whether the token is still needed: by a pending or planned read, or by a lease, which ends with the token.
     pub(super) fn needs_token(&self) -> bool {
         let is_read = self.round.is_some() || !self.waiting.is_empty() || self.readings.due().is_some();
         self.mode == Mode::Watch && (is_read || !self.leases.is_empty())
@@ -23,7 +23,7 @@ impl Vault {
         out.push(Output::ReadCredentials);
     }
 
-    /// Renews the lease that is due first, or has its secret read anew. Whether a request began.
+    /// Renews the lease that is due first, or plans a new read of its secret. Returns whether a request began.
     pub(super) fn keep_leases(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
         let due: Vec<String> =
             self.leases.iter().filter(|(_, leased)| leased.due <= now).map(|(path, _)| path.clone()).collect();
@@ -42,7 +42,7 @@ impl Vault {
         false
     }
 
-    /// A secret has ended, or will.
+    /// Plans a new read of a secret whose lease ends.
     fn reread(&mut self, path: &str) {
         if let Some(leased) = self.leases.remove(path) {
             leased.readers.into_iter().for_each(|id| self.readings.again(id));
@@ -52,7 +52,7 @@ impl Vault {
     pub(super) fn run(&mut self, task: Task, request: Request, out: &mut Vec<Output>) {
         let with_token = task != Task::Login;
         if self.task.take().is_some() {
-            // A renewal, which is still due.
+            // The cancelled task is a renewal, which is still due.
             out.push(Output::Cancel(TASK));
         }
         self.task = Some(Call::new(task));
@@ -99,7 +99,7 @@ impl Vault {
         (self.token, self.is_proven, self.renewal) = (Some(token), false, None);
     }
 
-    /// The token is gone, and with it the leases.
+    /// Drops the token and the leases, which end with it.
     fn lose_token(&mut self) {
         (self.token, self.renewal, self.is_proven) = (None, None, false);
         for leased in std::mem::take(&mut self.leases).into_values() {
@@ -107,7 +107,7 @@ impl Vault {
         }
     }
 
-    /// Plans what is done for a token with such a life.
+    /// Plans the next step for a token with this lifetime.
     fn plan_renewal(&mut self, life: &TokenLife, now: Instant) {
         let is_given = self.options.auth_type == AuthType::Token;
         let at = |life: Duration| now.checked_add(renewed_after(life));
@@ -168,14 +168,14 @@ impl Vault {
                 self.plan_renewal(&life, now);
                 self.advance(now, out);
             }
-            // A token need not be allowed to look at itself. Reads tell whether it is one.
+            // A token may lack the permission to look itself up. Reads show whether it is valid.
             (Task::Lookup, None) if is_lasting(call.status) => self.advance(now, out),
             (Task::Lookup, Some(Err(words))) => self.login_failed(words, false, now, out),
             (Task::Lookup, None) => self.login_failed(&words, false, now, out),
             (Task::Renew, Some(answer)) => match answer.and_then(Answer::token) {
                 Ok(life) => {
                     let is_short = life.life.is_some_and(|left| left < self.life / 2);
-                    // It comes to the longest time that it may have.
+                    // The token has reached its maximum lifetime.
                     let is_given = self.options.auth_type == AuthType::Token;
                     let renewable = life.renewable && (is_given || !is_short);
                     self.plan_renewal(&TokenLife { renewable, ..life }, now);
@@ -199,7 +199,7 @@ impl Vault {
                 self.refused(&format!("{words}: the policies of the token need {needs}"), now, out);
             }
             (Task::Check { .. }, None) if is_lasting(call.status) && self.is_proven => {
-                // It worked before, so it has ended.
+                // The token worked before, so it has expired.
                 self.lose_token();
                 self.restart_round();
                 self.advance(now, out);
@@ -227,7 +227,7 @@ impl Vault {
         let due = lease.as_ref().and_then(|lease| now.checked_add(renewed_after(lease.life)));
         match (lease, due, self.leases.get_mut(path)) {
             (Some(lease), Some(due), Some(leased)) => {
-                // One that comes to its longest time is read anew before it ends.
+                // A lease that reaches its maximum lifetime is replaced by a new read before its end.
                 let renewable = lease.renewable && lease.life >= leased.life / 2;
                 (leased.lease, leased.due) = (Lease { renewable, ..lease }, due);
             }
@@ -236,12 +236,12 @@ impl Vault {
     }
 }
 
-/// Two thirds of a life.
+/// Two thirds of a lifetime.
 pub(super) fn renewed_after(life: Duration) -> Duration {
     (life / 3 * 2).max(SHORTEST_LIFE)
 }
 
-/// Verb and subject.
+/// Verb and subject of a renewal.
 pub(super) fn lease_of(path: &str) -> String {
     format!("renew the lease of `/{}`", cut::key(path.as_bytes()))
 }

@@ -1,5 +1,5 @@
-//! Vault from answers to requests, a line each: logins, renewals, refusals, leases and lists.
-//! What the configuration means has tests of its own.
+//! Vault from answers to requests, one line each: logins, renewals, refusals, leases and lists. The configuration has
+//! its own tests.
 
 use super::*;
 use crate::backend::protocol::Credentials;
@@ -7,7 +7,7 @@ use crate::config::{Backend, Kind, Login, Network, Tls};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the server says where nothing is.
+/// The answer of the server for a missing path.
 const NOTHING: &str = r#"{"errors":[]}"#;
 
 struct Bench {
@@ -53,7 +53,7 @@ impl Bench {
         Bench { vault, now: Instant::now() }
     }
 
-    /// One that has read `/kv/a` with a token that lives for 30 seconds.
+    /// A bench that has read `/kv/a` with a token of 30 seconds.
     fn reading(interval: Option<u64>) -> Bench {
         let mut bench = Bench::new(AuthType::UserPass, Mode::Watch);
         bench.vault.add(Id(1), &options(&["/kv/a"], interval), &mut Vec::new());
@@ -138,7 +138,7 @@ fn a_token_is_renewed_at_two_thirds_of_its_life_while_it_is_needed() {
     bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
     bench.answer(0, 200, r#"{"auth":{"client_token":"t0ken","lease_duration":30,"renewable":true}}"#, &[]);
     assert_eq!(bench.vault.due(), Some(bench.now + 20 * SECOND));
-    // It comes to its longest life.
+    // The token reaches its maximum lifetime.
     bench.now += 20 * SECOND;
     bench.check(Input::Turn, &["begin 0 POST /v1/auth/token/renew-self token"]);
     bench.answer(0, 200, r#"{"auth":{"client_token":"t0ken","lease_duration":9,"renewable":true}}"#, &[]);
@@ -148,7 +148,7 @@ fn a_token_is_renewed_at_two_thirds_of_its_life_while_it_is_needed() {
     assert_eq!(Bench::reading(None).vault.due(), None, "nothing is read any more");
 }
 
-/// A server must not be able to have work done without end.
+/// A server must not be able to cause requests without a pause.
 #[test]
 fn a_short_life_is_renewed_once_a_second_and_a_long_one_never() {
     let due = |auth: &str| {
@@ -211,7 +211,7 @@ fn a_refused_login_pauses_and_an_unreachable_server_does_not() {
     bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
     let words = "node failed: failed to log in to http://v by `userpass`: status 400: no (rests)";
     bench.answer(0, 400, r#"{"errors":["no"]}"#, &["fail fast", words]);
-    // A server of another kind: another one may be there soon.
+    // Another kind of server: the right one may be back soon.
     bench.check(Input::Turn, &["credentials"]);
     bench.credentials(&["begin 0 POST /v1/auth/m/login/bob"]);
     let words =
@@ -308,7 +308,7 @@ fn a_refusal_ends_a_renewal_that_is_under_way() {
     bench.answer(1, 403, "", &["cancel 2", "cancel 0", "begin 0 GET /v1/auth/token/lookup-self token"]);
 }
 
-/// A server of another kind knows none of the paths either: its answers must not empty a file.
+/// Another kind of server has none of the paths either. Its answers must not empty a file.
 #[test]
 fn only_an_answer_of_vault_means_that_a_secret_is_missing() {
     let begun = ["begin 1 GET /v1/kv/a/?list=true token", "begin 2 GET /v1/kv/a token"];
@@ -319,7 +319,7 @@ fn only_an_answer_of_vault_means_that_a_secret_is_missing() {
         bench.answer(1, 404, NOTHING, &begun);
         let words = format!("node failed: failed to list `/kv/a` from http://v: {words}");
         bench.answer(1, status, body, &[&words]);
-        // Not even which mount a key belongs to.
+        // Nor the mount of a key.
         let mut bench = Bench::reading(Some(1));
         bench.now += 2 * SECOND;
         bench.check(Input::Turn, &["begin 1 GET /v1/sys/internal/ui/mounts/kv/a token"]);
@@ -332,7 +332,7 @@ fn only_an_answer_of_vault_means_that_a_secret_is_missing() {
     check(405, "<html>", "not an answer of vault: status 405: <html>");
     check(200, "", "not an answer of vault");
     check(200, r#"{"message":"hello"}"#, "not an answer of vault");
-    // A version that was deleted has what is told of it only, which may be long.
+    // A deleted version has only metadata, which may be long.
     for metadata in [String::new(), "x".repeat(9999)] {
         let mut bench = Bench::reading(Some(1));
         bench.now += 2 * SECOND;
