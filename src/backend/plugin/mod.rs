@@ -1,5 +1,5 @@
-//! Plugins: a program of the user's is asked for keys over its pipes. Makes the configuration into a driver, and knows
-//! which values of it are secrets. `wire` knows the messages, `protocol` their order.
+//! Plugins: programs of the user that return keys over their pipes. Creates a driver from the options, and knows which
+//! values of the configuration are secrets. `wire` has the messages, `protocol` their order.
 
 mod protocol;
 mod wire;
@@ -18,7 +18,7 @@ use super::refusal;
 use crate::config;
 use crate::host::client::Limits;
 
-/// A driver, made for one resource: a program serves no other one.
+/// A driver for one resource: a program serves one resource.
 pub fn driver(
     id: Id,
     options: &config::Backend,
@@ -55,26 +55,26 @@ pub fn driver(
     Driver::new(store, factory, now)
 }
 
-/// A text of `config` of so many characters may be a secret, whatever its key is called.
+/// A text of `config` with at least this number of characters may be a secret, whatever its key is.
 const SHORTEST_SECRET: usize = 6;
 
-/// How much of a key's name is shown, in characters.
+/// The number of characters of a key's name that are shown.
 const LONGEST_NAME: usize = 40;
 
-/// Parts of the names of keys whose values are secrets, also short ones.
+/// Parts of the names of keys whose values are always secrets.
 const SECRET_NAMES: &[&str] = &["pass", "pwd", "pin", "secret", "token", "key", "auth", "credential", "cookie"];
 
-/// Masks the values of a plugin's `config`, each as `<KEY>`: what a plugin says of an error may quote any of them.
+/// Masks the values of a plugin's `config`, each as `<KEY>`, because an error of a plugin may quote any of them.
 fn redactor(config: &str) -> Redactor {
     let mut redactor = Redactor::of_all();
-    // It was written by the parser of the configuration.
+    // The parser of the configuration wrote this JSON.
     if let Ok(table) = serde_json::from_str(config) {
         hide(&mut redactor, "config", false, &table);
     }
     redactor
 }
 
-/// Hides a value and all values in it. `is_secret`: a name that leads to it says so.
+/// Hides a value and all values in it. `is_secret`: a name on its path is one of [`SECRET_NAMES`].
 fn hide(redactor: &mut Redactor, name: &str, is_secret: bool, value: &Value) {
     let mut add = |text: &str| {
         // A certificate or key may be quoted line by line.

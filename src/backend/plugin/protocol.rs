@@ -1,5 +1,5 @@
-//! The order of the calls to a plugin: `Plugin.Init`, then `Plugin.GetValues` for every read, with `Plugin.WatchPrefix`
-//! beside it where changes are wanted. Starts no program: that is the driver's.
+//! The order of the calls to a plugin: `Plugin.Init`, then `Plugin.GetValues` for every read, and `Plugin.WatchPrefix`
+//! beside it if the resource watches. Does not start the program: the driver does.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ use crate::store::{Bytes, Layer, path};
 /// The time limit of `Plugin.Init` and `Plugin.GetValues`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two calls of `Plugin.WatchPrefix` of which the first was answered at once.
+/// The shortest time between two calls of `Plugin.WatchPrefix`.
 const PACE: Duration = Duration::from_millis(100);
 
-/// How often a plugin is read that answers nothing while it watches, unless an interval is configured.
+/// The read interval of a plugin that answers no reads while it watches, unless an interval is configured.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// How much of an error's text is shown, in characters; twice as many bytes are searched for secrets.
+/// The number of characters of an error that are shown. Twice as many bytes are searched for secrets.
 const LONGEST_ERROR: usize = 500;
 
 /// The one connection: the pipes of the program.
@@ -36,11 +36,11 @@ const PIPES: CallId = CallId(0);
 pub struct Settings {
     /// The resource.
     pub id: Id,
-    /// The program, as it is shown.
+    /// The program, as the log shows it.
     pub path: String,
-    /// For `Plugin.Init`, as JSON.
+    /// The argument of `Plugin.Init`, as JSON.
     pub config: String,
-    /// Masks the values of `config` in what the plugin says.
+    /// Masks the values of `config` in texts of the plugin.
     pub redactor: Redactor,
     /// The limits of one read.
     pub limits: ReadLimits,
@@ -67,31 +67,31 @@ pub struct Plugin {
 }
 
 enum State {
-    /// It does not run.
+    /// The program does not run.
     Stopped,
-    /// It is being started.
+    /// The program is being started.
     Starting,
-    /// The program has its configuration.
+    /// `Plugin.Init` has no answer yet.
     Initializing(Call),
     Ready(Ready),
 }
 
-/// A call that is answered in time, or never.
+/// A pending call and its deadline.
 #[derive(Clone, Copy)]
 struct Call {
     id: u64,
     until: Instant,
 }
 
-/// A plugin that answers.
+/// The state of an initialized plugin.
 struct Ready {
     values: Option<Call>,
     watch: Watch,
-    /// The keys of the first read, until one more has shown that nothing changed before the watch.
+    /// The keys of the first read, until a second read has shown that nothing changed before the watch.
     first: Option<Layer>,
-    /// Keys have changed since the read that is under way began.
+    /// Keys have changed since the pending read began.
     is_stale: bool,
-    /// It answered a read while it did not watch.
+    /// The plugin answered a read while it did not watch.
     has_answered: bool,
     /// The program answered with an error. The next request follows the driver's pause.
     rests: bool,
@@ -99,19 +99,19 @@ struct Ready {
     steady_since: Option<Instant>,
 }
 
-/// How far `Plugin.WatchPrefix` is.
+/// The state of `Plugin.WatchPrefix`.
 #[derive(Clone, Copy)]
 enum Watch {
-    /// There is nothing to watch, or not yet.
+    /// Not called, or not yet.
     Off,
-    /// It is called again then.
+    /// The next call follows at this moment.
     Paused(Instant),
-    /// The call is under way.
+    /// The call is pending.
     Waiting { id: u64, since: Instant },
 }
 
 impl Plugin {
-    /// `name`: as it is logged.
+    /// `name` is the name in logs.
     pub fn new(settings: Settings, name: &str, options: &config::Backend) -> Plugin {
         let with_prefix = |keys: &[String]| {
             let join = |key: &String| path::join(&[options.prefix.as_bytes(), key.as_bytes()]);
@@ -163,7 +163,7 @@ impl Plugin {
         out.push(Output::Connect(PIPES, Security::Plain));
     }
 
-    /// Calls what is due.
+    /// Sends the calls that are due.
     fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Ready(ready) = &self.state else { return };
         if ready.rests {
@@ -192,7 +192,7 @@ impl Plugin {
         self.readings.get(self.settings.id).map_or(String::new(), |subscriber| subscriber.prefix.clone())
     }
 
-    /// It answers reads, but not while it watches.
+    /// Handles a plugin that answers no reads while it watches.
     fn is_serial(&mut self, out: &mut Vec<Output>) {
         self.stop();
         self.readings.unwatch(self.settings.id, INTERVAL);
@@ -212,7 +212,7 @@ impl Plugin {
         self.readings.failed(true);
     }
 
-    /// The program is of no use any more.
+    /// Reports that the program failed.
     fn failed(&mut self, why: &str, not_before: Option<Instant>, now: Instant, out: &mut Vec<Output>) {
         self.end_of_watch(now, out);
         self.stop();
@@ -220,7 +220,7 @@ impl Plugin {
         out.push(Output::NodeFailed { words, not_before });
     }
 
-    /// The program could not be started, or ended.
+    /// Takes the end of the program, or the failure to start it.
     fn ended(&mut self, Failure { kind, words }: &Failure, now: Instant, out: &mut Vec<Output>) {
         let mut not_before = None;
         if *kind == FailureKind::Unusable {
@@ -230,8 +230,8 @@ impl Plugin {
         self.failed(words, not_before, now, out);
     }
 
-    /// Something went wrong. Only after a watch that has lasted it is tried again soon: good reads alone show nothing, as each
-    /// new attempt begins with one.
+    /// Handles the end of the watch by a failure. Only a watch that lasted resets the backoff, because every attempt
+    /// begins with a successful read.
     fn end_of_watch(&mut self, now: Instant, out: &mut Vec<Output>) {
         let State::Ready(ready) = &mut self.state else { return };
         if ready.steady_since.take().is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
@@ -239,7 +239,7 @@ impl Plugin {
         }
     }
 
-    /// Takes what the program has written.
+    /// Takes output of the program.
     fn take(&mut self, piece: &[u8], now: Instant, out: &mut Vec<Output>) {
         let mut replies = Vec::new();
         let mut framer = mem::take(&mut self.framer);
@@ -333,7 +333,7 @@ impl Plugin {
         }
     }
 
-    /// The keys of a read.
+    /// Takes the keys of a read.
     fn values(&mut self, values: Vec<(String, String)>, now: Instant, out: &mut Vec<Output>) {
         let id = self.settings.id;
         let Some(subscriber) = self.readings.get(id) else { return };
@@ -375,7 +375,7 @@ impl Plugin {
         self.ask(now, out);
     }
 
-    /// Keys have changed.
+    /// Notes that keys have changed.
     fn changed(&mut self, index: u64, since: Instant, now: Instant, out: &mut Vec<Output>) {
         self.index = index;
         self.pause_watch(since, now);
@@ -383,7 +383,7 @@ impl Plugin {
         self.ask(now, out);
     }
 
-    /// Reads once more, after the read that is under way.
+    /// Plans a read after the pending one.
     fn read_again(&mut self) {
         match &mut self.state {
             State::Ready(ready) if ready.values.is_some() => ready.is_stale = true,
@@ -391,7 +391,7 @@ impl Plugin {
         }
     }
 
-    /// Watches again: at once, unless it was answered at once.
+    /// Plans the next watch: at once, or after the shortest time between two calls.
     fn pause_watch(&mut self, since: Instant, now: Instant) {
         if let State::Ready(ready) = &mut self.state {
             ready.watch = Watch::Paused(now.max(since + PACE));
@@ -408,12 +408,12 @@ impl Plugin {
         out.push(Output::RequestFailed { words });
     }
 
-    /// The plugin's own words for an error, as they are shown.
+    /// An error text of the plugin, as the log shows it.
     fn shown(&self, words: &str) -> String {
         refusal::reason(&self.settings.redactor.redact(cut(words, 2 * LONGEST_ERROR)), LONGEST_ERROR)
     }
 
-    /// No further request follows.
+    /// Closes the plugin: no further request follows.
     fn finish(&mut self, out: &mut Vec<Output>) {
         self.shut_down(out);
         self.state = State::Stopped;
@@ -473,7 +473,7 @@ impl Protocol for Plugin {
                     Watch::Paused(at) => Some(at),
                     Watch::Off | Watch::Waiting { .. } => None,
                 };
-                // While a read is under way the next one waits for it.
+                // A due read waits for the pending one.
                 let values = ready.values.map(|call| call.until).or_else(|| self.readings.due());
                 watch.into_iter().chain(values).min()
             }

@@ -1,5 +1,5 @@
-//! The messages of the plugin protocol, bytes to values: JSON-RPC 1.0 as Go's `net/rpc/jsonrpc` speaks it, an object
-//! for each call and for each reply. Sends nothing, and knows no order of calls.
+//! The messages of the plugin protocol: JSON-RPC 1.0 as in Go's `net/rpc/jsonrpc`, one object for each call and each
+//! reply. Sends nothing, and does not know the order of calls.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use crate::backend::redact::Redactor;
 use crate::backend::tally::Tally;
 use crate::config::ReadLimits;
 
-/// The bytes that one reply may have.
+/// The size limit of a reply, in bytes.
 pub const LONGEST: usize = 64 << 20;
 
-/// How much of a message that cannot be understood is shown, in bytes.
+/// The number of bytes of an invalid message that are shown.
 const SHOWN: usize = 200;
 
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ struct Call<'a, P> {
 }
 
 fn call<P: Serialize>(method: &str, params: P, id: u64) -> Vec<u8> {
-    // Texts, numbers and lists are written without fail.
+    // Writing texts, numbers and lists cannot fail.
     let mut line = serde_json::to_vec(&Call { method, params: [params], id }).unwrap_or_default();
     line.push(b'\n');
     line
@@ -36,12 +36,12 @@ pub fn init(config: &str, id: u64) -> Vec<u8> {
     format!("{{\"method\":\"Plugin.Init\",\"params\":[{config}],\"id\":{id}}}\n").into_bytes()
 }
 
-/// `Plugin.GetValues`, of keys that have their prefix.
+/// `Plugin.GetValues`. The keys have their prefix.
 pub fn get_values(keys: &[String], id: u64) -> Vec<u8> {
     call("Plugin.GetValues", keys, id)
 }
 
-/// `Plugin.WatchPrefix`: `index` is what it answered last, at first 0.
+/// `Plugin.WatchPrefix`. `index` is its last answer, at first 0.
 pub fn watch_prefix(prefix: &str, keys: &[String], index: u64, id: u64) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -89,12 +89,12 @@ impl Reply {
     /// Reads one object.
     ///
     /// # Errors
-    /// It is no reply: what is wrong with it, and where it can be shown how it begins.
+    /// The object is not a reply. The error has the cause, and the beginning of the object if it may be shown.
     pub fn read(message: &[u8], limits: ReadLimits) -> Result<Reply, Nonsense> {
         let mut reader = serde_json::Deserializer::from_slice(message);
         let reply = reader.deserialize_map(ReplyVisitor(limits)).and_then(|reply| reader.end().map(|()| reply));
         reply.map_err(|error| match error.is_data() {
-            // Its words name the key, and no value.
+            // The text of this error names the key, and no value.
             true => Nonsense::Described(error.to_string().split(" at line ").next().unwrap_or_default().to_owned()),
             false => Nonsense::Quoted("no JSON", Beginning::of(message)),
         })
@@ -104,9 +104,9 @@ impl Reply {
 /// Output of a plugin that is not part of the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Nonsense {
-    /// In words, which may name a key.
+    /// A description, which may name a key.
     Described(String),
-    /// What it is, and how it begins.
+    /// A description, and the beginning of the output.
     Quoted(&'static str, Beginning),
 }
 
@@ -128,14 +128,14 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// As much of a message as is shown.
+    /// The beginning of a message, as long as it is shown.
     pub fn of(message: &[u8]) -> Beginning {
         let bytes = &message[..message.len().min(SHOWN)];
         Beginning { bytes: bytes.to_vec(), is_cut: bytes.len() < message.len() }
     }
 
     fn shown(&self, redactor: &Redactor) -> String {
-        // Masked first: where a secret is cut, it has to be the end of the text.
+        // The text is masked before it is cut: a cut secret is found only at the end of the text.
         let text = redactor.redact(String::from_utf8_lossy(&self.bytes).trim());
         format!("`{}`{}", text.escape_debug(), if self.is_cut { "..." } else { "" })
     }
@@ -165,7 +165,7 @@ impl<'de> Visitor<'de> for ReplyVisitor {
     }
 }
 
-/// What is wrong: a text in Go, an object with a `message` in other languages' libraries.
+/// An error: a text in Go, an object with a `message` in libraries of other languages.
 struct Problem(String);
 
 impl<'de> Deserialize<'de> for Problem {
@@ -214,7 +214,7 @@ impl<'de> Visitor<'de> for AnswerVisitor {
         Ok(Answer::Nothing)
     }
 
-    // serde's own words would show the value.
+    // The default text of serde would show the value.
     fn visit_str<E: de::Error>(self, _: &str) -> Result<Answer, E> {
         Err(de::Error::custom("a `result` that is a text"))
     }
@@ -246,7 +246,7 @@ impl<'de> Visitor<'de> for AnswerVisitor {
     }
 }
 
-/// A text; `None`: something else.
+/// A text; `None`: another type.
 struct Text(Option<String>);
 
 impl<'de> Deserialize<'de> for Text {
@@ -264,7 +264,7 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// Cuts what comes into objects, wherever lines end in it.
+/// Cuts output into objects, independent of line ends.
 #[derive(Default)]
 pub struct Framer {
     kept: Vec<u8>,
@@ -275,10 +275,10 @@ pub struct Framer {
 }
 
 impl Framer {
-    /// Takes a piece, and gives each object that is complete by now.
+    /// Takes a piece, and passes each complete object to `take`.
     ///
     /// # Errors
-    /// Something stands between objects, or an object is too long.
+    /// There are other bytes between objects, or an object is too long.
     pub fn push(&mut self, piece: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), Nonsense> {
         self.kept.extend_from_slice(piece);
         let mut begin = 0;
@@ -378,7 +378,7 @@ mod tests {
         let long = format!("[{}", "x".repeat(300));
         assert_eq!(refused(long.as_bytes(), &nothing), format!("no JSON: `[{}`...", "x".repeat(199)));
         assert_eq!(refused(&vec![b'{'; LONGEST + 1], &nothing), "a reply of more than 67108864 bytes");
-        // Cut within the secret.
+        // The text is cut within the secret.
         let mut redactor = Redactor::default();
         redactor.hide("password", "tr0ub4dor");
         let long = format!("[{}tr0ub4dor", "x".repeat(193));

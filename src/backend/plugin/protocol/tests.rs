@@ -1,5 +1,4 @@
-//! Conversations with a plugin as text: what is put in, and what comes out.
-//! Starts no program; tests/it/plugin.rs does.
+//! Sessions with a plugin as text: inputs and outputs, one line each. Starts no program; tests/it/plugin.rs does.
 
 use super::*;
 use crate::backend::Report;
@@ -38,7 +37,7 @@ impl Bench {
         Bench { plugin, now: Instant::now() }
     }
 
-    /// One that has answered its first read.
+    /// A bench with a plugin that has answered its first read.
     fn ready(watch: bool, interval: Option<u64>) -> Bench {
         let mut bench = Bench::new(watch, interval, Mode::Watch);
         bench.check(Input::Turn, &["connect"]);
@@ -65,7 +64,7 @@ impl Bench {
         self.check(Input::Body(PIPES, line.as_bytes()), want);
     }
 
-    /// Lets the time come that the plugin waits for.
+    /// Advances the time to the next due moment.
     #[track_caller]
     fn later(&mut self, want: &[&str]) {
         self.now = self.now.max(self.plugin.due().expect("it waits for a time"));
@@ -129,7 +128,7 @@ fn a_change_before_the_watch_is_found() {
 fn a_change_while_keys_are_read_is_read_once_more() {
     let mut bench = Bench::ready(true, None);
     bench.line("2 {}", &["", "WatchPrefix 3 from 0", "GetValues 4"]);
-    // It was answered at once, so the next one waits.
+    // The answer came at once, so the next call waits.
     bench.line("3 1", &[]);
     bench.line("4 {\"/p/a\":\"1\"}", &["/a=1", "GetValues 5"]);
     bench.line("5 {\"/p/a\":\"2\"}", &["/a=2"]);
@@ -170,7 +169,7 @@ fn an_error_is_reported_and_the_plugin_keeps_running() {
     bench.line("4 error gone", &["troubled: plugin /bin/p answered an error to Plugin.WatchPrefix: gone"]);
     bench.now += PACE;
     bench.check(Input::Turn, &["WatchPrefix 6 from 0", "GetValues 7"]);
-    // It rests until the driver gives it a turn, whatever it answers meanwhile.
+    // No request follows until the next turn, whatever the plugin answers.
     bench.line("7 error a\\nb", &["troubled: plugin /bin/p answered an error to Plugin.GetValues: a b"]);
     bench.now += PACE;
     bench.line("6 1", &[]);
@@ -214,7 +213,7 @@ fn an_unneeded_plugin_gets_the_closing_message() {
     bench.check(Input::Turn, &[]);
 }
 
-/// Counts how often a program is started in an hour, and called, by a driver's core. `line`: what it answers to a call.
+/// Counts the starts and calls of a program in an hour with a driver's core. `line` returns the answer to a call.
 fn hour(bench: &mut Bench, mut line: impl FnMut(&str) -> Option<String>) -> (usize, usize) {
     let random = |bound| bound / 2;
     let failover = Failover::new(vec!["/bin/p".to_owned()], Start::First, Deadline::Never, Box::new(random));
@@ -228,7 +227,7 @@ fn hour(bench: &mut Bench, mut line: impl FnMut(&str) -> Option<String>) -> (usi
             Some(Some(line)) => bench.plugin.on(Input::Body(PIPES, String::as_bytes(&line)), bench.now, &mut out),
             None => {
                 let due = core.due(bench.plugin.due());
-                // A program has its own time to answer: a second.
+                // The program takes a second for an answer.
                 bench.now = due.unwrap_or(bench.now + Duration::from_secs(1)).max(bench.now);
                 if core.pause(bench.now).is_none() {
                     bench.plugin.on(Input::Turn, bench.now, &mut out);
@@ -256,7 +255,7 @@ fn hour(bench: &mut Bench, mut line: impl FnMut(&str) -> Option<String>) -> (usi
     (starts, calls)
 }
 
-/// An answer to a call of these words, with the fields that follow its number.
+/// The answer to a call by its text, with the fields after its number.
 fn to_call(sent: &str, answers: &[(&str, &str)]) -> Option<String> {
     let call: serde_json::Value = serde_json::from_str(sent).unwrap();
     let (_, fields) = answers.iter().find(|(method, _)| sent.contains(method))?;
@@ -270,11 +269,11 @@ fn a_watch_that_is_no_watch_is_tried_ever_more_slowly() {
         let mut bench = Bench::new(true, None, Mode::Watch);
         let answers = [good[0], good[1], ("WatchPrefix", bad)];
         let (starts, calls) = hour(&mut bench, |sent| to_call(sent, &answers));
-        // A pause of 7.5 s at the most, and in each round two reads and a watch.
+        // The pause is at most 7.5 s, and each round has two reads and a watch.
         assert!(starts < 500 && calls < 2500, "{bad}: {starts} starts, {calls} calls");
         assert!(calls > 900, "{bad}: {calls} calls");
     }
-    // Its reads fail, however often it tells of changes.
+    // Reads fail although the plugin reports changes.
     let mut bench = Bench::new(true, None, Mode::Watch);
     let mut reads = 0;
     let (starts, calls) = hour(&mut bench, |sent| {
