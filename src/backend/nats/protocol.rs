@@ -311,7 +311,7 @@ impl Nats {
             match reader.operation() {
                 Ok(Some(operation)) => self.operation(operation, &mut answers, out),
                 Ok(None) => break,
-                // The first bytes of a connection tell what it leads to.
+                // The first bytes of a connection show the kind of the server.
                 Err(_) if matches!(self.stage, Stage::Greeting(_)) => {
                     let unread = reader.unread();
                     let beginning = unread[..unread.len().min(SHOWN)].escape_ascii();

@@ -1,5 +1,5 @@
-//! The consumer of one resource: counts its messages, collects the keys of a read and then the changes, and says what
-//! follows for the connection. Creates and ends no consumer: see `protocol`.
+//! The consumer of one resource: counts its messages, collects the keys of a read and then the changes, and decides
+//! what follows for the connection. Creates and ends no consumer: see `protocol`.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -140,11 +140,11 @@ impl Consumer {
     }
 }
 
-/// The answers to a whole piece, which are sent once: a server that asks often does not get as many answers.
+/// The answers to a whole piece, which are sent once: repeated pings in one piece get one answer.
 #[derive(Default)]
 pub struct Answers {
     pub pong: bool,
-    /// The last one of each consumer.
+    /// The last flow control subject of each consumer.
     flow: BTreeMap<u64, String>,
 }
 
