@@ -1,5 +1,5 @@
-//! Decides which version of etcd's API holds the keys of a resource, where the configuration does not say it: the next
-//! question, and the meaning of the answers. Opens no connection. It decides once for one etcd.
+//! Decides which version of etcd's API holds the keys of a resource, if the configuration does not name it: the next
+//! question, and the meaning of the answers. Decides once for one etcd. Opens no connection.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -33,7 +33,7 @@ pub enum Answer {
 pub enum Step {
     Ask(Question),
     Take(EtcdVersion, Certainty),
-    /// The version cannot be found on this node. The text says why.
+    /// The version cannot be found on this node. The text has the cause.
     Fail(String),
 }
 

@@ -210,7 +210,7 @@ mod tests {
         check(r#"{"kvs":[{"a":"#, &[], r#"{"kvs":[{"a":"#);
     }
 
-    /// Whatever comes behind it: an answer of megabytes is not kept to be refused at its end.
+    /// An invalid byte ends the parser at once: a large answer is not kept until its end.
     #[test]
     fn what_cannot_be_json_ends_it() {
         let push = |text: &str| {

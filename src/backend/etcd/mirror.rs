@@ -288,7 +288,7 @@ mod tests {
         read(&mut absolute, &[("/a/x", "2", 3)]);
         assert_eq!(absolute.apply(delete("/a/x", 6)), changed(Change::Delete(bytes("/a/x")), true));
 
-        // Without a leading slash `app/x` is alone, unless `/app/x` is wanted too.
+        // Without a leading slash, `app/x` shares its name only if `/app/x` is wanted, too.
         let put_relative = || put("app/x", "1", 2);
         let alone = changed(Change::Put(bytes("/app/x"), bytes("1")), true);
         assert_eq!(mirror("", &["app"], &["app"]).apply(put_relative()), alone);
@@ -309,7 +309,7 @@ mod tests {
         check(vec![put("/a", "2", 4), delete("/b", 5)], &[("/a", "2", 4)], &[]);
         check(vec![put("/c", "1", 6)], &[("/a", "2", 4), ("/c", "1", 6), ("/d", "1", 7)], &["/d"]);
         check(vec![], &[("/a", "2", 8), ("/c", "1", 6)], &["/a", "/d"]);
-        // An event of these does not tell what the store key becomes.
+        // An event of these keys does not show the new value of the store key.
         check(vec![], &[("/a//b", "1", 9), ("/c", "1", 6)], &["/a"]);
         check(vec![put("/a//b", "2", 10)], &[("/a//b", "2", 10), ("/c", "1", 6)], &[]);
         check(vec![delete("/a//b", 11)], &[("/c", "1", 6)], &[]);
@@ -375,7 +375,7 @@ mod tests {
                     }
                     Applied::Trigger | Applied::Nothing => {}
                 }
-                // Another mirror's read, so that this one goes on as it is.
+                // The read uses another mirror, so that this one keeps its state.
                 let fresh = load(&mut mirror(prefix, keys, watch_keys), &etcd).0;
                 assert_eq!(layer, fresh, "revision {revision} of {keys:?} under {prefix:?}");
             }

@@ -32,7 +32,7 @@ pub struct Settings {
     pub stream_timeout: Duration,
 }
 
-/// What happened.
+/// An input of the session.
 #[derive(Debug)]
 pub enum Event {
     /// Time passed. Only this event begins a request, and at most one.
@@ -71,7 +71,7 @@ pub enum Resume {
     TooMany,
 }
 
-/// What the protocol does for the session.
+/// An action for the protocol.
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),

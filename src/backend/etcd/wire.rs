@@ -440,7 +440,7 @@ pub fn refusal(status: u16, path: &str, body: &[u8], secrets: &Redactor) -> Refu
     Refusal { reason, words }
 }
 
-/// A server's message: a text, or an object with the text.
+/// An error of a server: a text, or an object with the text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ServerError {
@@ -468,7 +468,7 @@ impl ServerError {
     }
 }
 
-/// A server's reason without the prefix of gRPC.
+/// A text of a server, without the prefix of gRPC.
 pub fn server_text(text: &str) -> String {
     let plain = text.strip_prefix("rpc error: code = ").and_then(|text| Some(text.split_once(" desc = ")?.1));
     shown(plain.unwrap_or(text))

@@ -1,5 +1,5 @@
-//! Version 3 from bytes to requests: what a server sends, in pieces, and what is asked of it, a line each. What the
-//! session decides has tests of its own.
+//! Version 3 from bytes to requests: the answers of a server in pieces, and the requests that follow, one line each.
+//! The session has its own tests.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ impl Bench {
         assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), want);
     }
 
-    /// An answer as a whole, in pieces of every small size in turns.
+    /// A whole answer, in pieces of each small size in turn.
     #[track_caller]
     fn answer(&mut self, call: CallId, status: u16, body: &str, want: &[&str]) {
         self.check(Input::Head(call, Head { status, headers: &[] }), &[]);
@@ -76,7 +76,7 @@ impl Bench {
         self.check(Input::Body(STREAM, body.as_bytes()), want);
     }
 
-    /// One that watches `/a`.
+    /// A bench that watches `/a`.
     fn watching() -> Bench {
         let mut bench = Bench::new(false, &config::Etcd::default());
         bench.check(Input::Turn, &["begin 0 /v3/kv/range"]);
@@ -122,7 +122,7 @@ fn a_login_a_page_and_a_stream() {
     bench.check(Input::Turn, &["credentials"]);
     let (user, password) = (Secret::new("me".into()), Secret::new("s3cret".into()));
     bench.check(Input::Credentials(Ok(Some(Credentials { user, password }))), &["begin 0 /v3/auth/authenticate"]);
-    // One at a time.
+    // One request at a time.
     bench.check(Input::Turn, &[]);
     bench.answer(REQUEST, 200, "{\"token\":\"t0ken.1\"}", &[]);
     bench.check(Input::Turn, &["begin 0 /v3/kv/range with t0ken.1"]);
@@ -136,7 +136,7 @@ fn a_login_a_page_and_a_stream() {
     let event = line(&format!(",\"events\":[{{\"kv\":{}}}]", KEY.replace("\"3\"", "\"11\"")));
     bench.stream(&format!("{event}\n{event}"), &[]);
     bench.check(Input::Quiet, &["changes 1"]);
-    // The server says why it ends, without a newline.
+    // The last line has the reason of the end, without a newline.
     bench.stream("{\"error\":{\"http_code\":503,\"message\":\"no leader for t0ken.1 of s3cret\"}}", &[]);
     let words = "node: failed to watch http://a: no leader for <token> of <password>";
     bench.check(Input::End(STREAM), &["cancel 1", words]);
@@ -181,7 +181,7 @@ fn a_page_that_is_none_is_cancelled_at_once() {
     bench.check(Input::Body(REQUEST, page(&format!(",\"kvs\":[{KEY},{KEY},")).as_bytes()), &["cancel 0", words]);
 }
 
-/// A request is under way while the stream brings something, and both fail in turns.
+/// A request is pending while the stream receives lines, and both fail in turn.
 #[test]
 fn two_calls_at_a_time() {
     let mut bench = Bench::watching();
@@ -191,7 +191,7 @@ fn two_calls_at_a_time() {
     bench.stream(&event, &[]);
     bench.check(Input::Quiet, &["changes 1"]);
     bench.check(Input::Head(REQUEST, Head { status: 200, headers: &[] }), &[]);
-    // The stream breaks: the request to the same node is given up.
+    // The stream breaks: the request to its node is cancelled.
     bench.check(Input::Failed(STREAM, cut()), &["cancel 1", "cancel 0", "node: failed to watch http://a: cut"]);
     bench.check(Input::Turn, &["begin 1 /v3/watch streamed"]);
     bench.check(Input::Head(STREAM, Head { status: 404, headers: &[] }), &[]);
@@ -207,12 +207,12 @@ fn a_line_has_an_end() {
     bench.v3.stream = Streaming::Open(Lines::new(10), Json::many());
     let words = "node: failed to watch http://a: answer is longer than 10 bytes";
     bench.stream("12345678901", &["cancel 1", "cancel 1", words]);
-    // What follows in the same piece is of a stream that is closed.
+    // The rest of the piece belongs to a closed stream.
     let mut bench = Bench::watching();
     let nonsense = "node: failed to watch http://a: not an answer of etcd: neither result nor error";
     bench.stream("{}\n{}\n", &["cancel 1", nonsense]);
     bench.stream("{}\n", &[]);
-    // Bytes that cannot be JSON end it before there is a line of them.
+    // Bytes that cannot be JSON end the stream before the end of the line.
     let mut bench = Bench::watching();
     bench.v3.stream = Streaming::Open(Lines::new(10), Json::many());
     let nonsense = "node: failed to watch http://a: not an answer of etcd: no JSON from byte 1 on";

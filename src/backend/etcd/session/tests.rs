@@ -1,5 +1,4 @@
-//! Days of a session in microseconds: events in, actions as one line each out.
-//! No clock and no etcd but those of the test.
+//! Days of a session in microseconds: events in, actions out, one line each. The clock and the etcd belong to the test.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -22,24 +21,24 @@ use crate::store::{Bytes, Layer};
 
 mod traces;
 
-/// The cluster that everything comes from unless a test says otherwise.
+/// The default cluster of all answers.
 const CLUSTER: u64 = 7;
 
-/// What the bench's etcd has unless a test says otherwise.
+/// The default silence before a probe.
 const SILENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The first resource: what is for it has no mark in the lines.
+/// The first resource, whose lines have no mark.
 const FIRST: Id = Id(0);
 
 struct Bench {
     session: Session,
     core: Core,
-    /// How many resources there were.
+    /// The number of resources so far.
     ids: u64,
     now: Instant,
-    /// What came of adding a resource.
+    /// The actions after the last resource was added.
     added: Vec<String>,
 }
 
@@ -118,7 +117,7 @@ fn revision_gone() -> Event {
 }
 
 impl Bench {
-    /// With the smallest of all random numbers.
+    /// A bench with the smallest random numbers.
     fn new(plan: Plan) -> Bench {
         Bench::with_random(plan, Box::new(|_| 0))
     }
@@ -140,7 +139,7 @@ impl Bench {
         bench
     }
 
-    /// One more resource on the same etcd.
+    /// Adds a resource to the session.
     fn add(&mut self, plan: Plan) -> Id {
         let mut actions = Vec::new();
         let id = Id(self.ids);
@@ -169,7 +168,7 @@ impl Bench {
         all
     }
 
-    /// What breaks is what is under way.
+    /// The event for the pending request: a broken stream or a broken request.
     fn of_what_is_under_way(&self, event: Event) -> Event {
         match event {
             Event::Broken { words, resume } if self.session.asked.is_none() => Event::StreamBroken { words, resume },
@@ -177,12 +176,12 @@ impl Bench {
         }
     }
 
-    /// When a turn is wanted.
+    /// When the next turn is due.
     fn due(&self) -> Option<Instant> {
         self.core.due(self.session.due())
     }
 
-    /// The actions as the driver would take them, a line each.
+    /// The actions as the driver performs them, one line each.
     fn lines(&mut self, actions: Vec<Action>) -> Vec<String> {
         let mut lines = Vec::new();
         for action in actions {
@@ -200,7 +199,7 @@ impl Bench {
         lines
     }
 
-    /// One event and what is to come of it.
+    /// Checks the actions after an event.
     #[track_caller]
     fn check(&mut self, event: Event, want: &[&str]) {
         assert_eq!(self.on(event), want);
@@ -211,7 +210,7 @@ impl Bench {
         self.check(Event::Turn, want);
     }
 
-    /// Lets the time come at which the session wants its next turn, and tells how long that took.
+    /// Advances the time to the next due turn, and returns how long that took.
     fn wait(&mut self) -> Duration {
         let due = self.due().expect("a turn is wanted");
         let waited = due.saturating_duration_since(self.now);
@@ -257,8 +256,7 @@ fn wanted(plan: Plan) -> Wanted {
     Wanted { prefix: "/p".into(), goal: plan.goal, interval: plan.interval, mirror, limits: plan.limits }
 }
 
-/// All but the debug lines, which are told by a test of their own.
-/// The text of a command that reports something.
+/// The text of a report command; `None` for debug lines, which have their own test.
 fn reported(command: &Command) -> Option<String> {
     match command {
         Command::Report(_, Report::Log(line)) if line.level == Level::Debug => None,
@@ -427,7 +425,7 @@ fn one_shot_tries_as_long_as_it_may() {
     let mut last = Vec::new();
     while last.is_empty() {
         let node = bench.core.failover().node();
-        // Each has its turn.
+        // Each node in turn.
         let range = if node == 0 { "range /a to /b" } else { "range /z to /{" };
         bench.turn(&[&format!("{node} {range}")]);
         last = bench.on(broken(if node == 0 { "connection refused" } else { "no answer" }));
@@ -607,7 +605,7 @@ fn compacted_history_means_a_new_read_at_a_random_moment() {
     bench.turn(&["0 watch /a from 61"]);
 }
 
-/// The answer to the creation of a watch that may not be.
+/// The answer to a watch that is refused.
 fn refused_watch(cancel_reason: &str) -> Event {
     let cancel_reason = cancel_reason.into();
     answer(WatchAnswer { watch_id: -1, created: true, canceled: true, cancel_reason, ..WatchAnswer::default() })
@@ -655,7 +653,7 @@ fn malformed_lines_are_failures() {
         Event::Message(Message::Error(Refusal { reason: Reason::Other, words: "etcdserver: no leader".into() })),
         &["close", "failed: failed to watch http://a: etcdserver: no leader"],
     );
-    // The largest numbers there are do no harm.
+    // The largest numbers cause no overflow.
     let mut bench = Bench::watching(WATCHED);
     bench.check(events(1, vec![put("/a", "x", u64::MAX)]), &[]);
     bench.check(answer(WatchAnswer { watch_id: 1, header: header(u64::MAX), ..WatchAnswer::default() }), &[]);
@@ -715,7 +713,7 @@ fn a_store_that_was_put_back_is_noticed_when_the_watch_opens() {
         bench.turn(&["0 newest revision"]);
         bench
     };
-    // The member that answered lagged behind the others.
+    // The answering member lags behind the others.
     let mut lagging = reopened();
     lagging.page(100, &[], &[]);
     lagging.turn(&[]);
@@ -744,12 +742,12 @@ fn a_silent_node_is_asked_whether_it_is_there() {
     bench.turn(&["1 watch /a from 12"]);
 }
 
-/// Its node answers, but what it sends on the stream does not arrive.
+/// The node answers, but nothing arrives on the stream.
 #[test]
 fn a_stream_that_is_silent_for_too_long_is_opened_again() {
     let mut bench = Bench::watching(WATCHED);
     let begun = bench.now;
-    // Progress is a sign of life.
+    // A progress notification shows that the stream is alive.
     bench.now += LONGEST_SILENCE / 2;
     bench.on(answer(WatchAnswer { watch_id: 1, header: header(20), ..WatchAnswer::default() }));
     let mut last = Vec::new();
@@ -817,7 +815,7 @@ fn reconciles_beside_the_stream() {
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);
     bench.page(22, &[("/a/2", "y", 20)], &["snapshot /a/1=x /a/2=y"]);
     bench.check(Event::Quiet, &["trigger /a/3=new"]);
-    // The stream was late with what the read had already, and is not applied again.
+    // The stream delivers changes that the read has already: they are not applied again.
     assert!(bench.session.listens());
     bench.check(events(1, vec![put("/a/2", "early", 19), put("/a/2", "y", 20), put("/a/2", "z", 24)]), &[]);
     bench.check(Event::Quiet, &["trigger /a/2=z"]);
@@ -832,7 +830,7 @@ fn a_stream_that_missed_something_is_reported_and_opened_again() {
     bench.on(Event::Quiet);
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
-    // /a/1 was deleted, /a/2 and /a/4 were written; the stream tells of /a/2 only.
+    // /a/1 was deleted, /a/2 and /a/4 were written. The stream reports only /a/2.
     bench.page(20, &[("/a/2", "y", 15), ("/a/3", "x", 11), ("/a/4", "y", 16)], &["snapshot /a/2=y /a/3=x /a/4=y"]);
     bench.check(events(1, vec![put("/a/2", "y", 15)]), &[]);
     assert_eq!(bench.wait(), PATIENCE);
@@ -863,7 +861,7 @@ fn a_key_that_events_leave_open_is_read_again_beside_the_stream() {
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["0 range /a to /b"]);
     bench.page(12, &[("/a//2", "y", 12), ("/a/1", "x", 11)], &["snapshot /a/1=x /a/2=y"]);
-    // Nothing was missed, so the stream stays.
+    // No change was missed, so the stream stays open.
     bench.turn(&[]);
     assert!(bench.session.listens());
     assert_eq!(bench.wait(), SILENCE * 9 / 10);
@@ -901,10 +899,10 @@ fn without_keys_only_triggers_are_watched() {
     bench.turn(&[]);
 }
 
-/// A store with its history, and the streams that are open to it.
+/// A store with its history and the open stream.
 struct Etcd {
     cluster: u64,
-    /// Revision, key, and what it was set to.
+    /// Revision, key and new value.
     history: Vec<(u64, String, Option<String>)>,
     compacted: u64,
     /// Of each watch of the open stream: its key range, and the next revision to send. `None`: cancelled.
@@ -931,7 +929,7 @@ impl Etcd {
         state
     }
 
-    /// What a fresh mirror reads of it.
+    /// The layer that a fresh mirror reads.
     fn layer(&self, plan: Plan) -> Layer {
         let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let mut mirror = Mirror::new("", &strings(plan.keys), &[], Comparing::No);
@@ -979,7 +977,7 @@ impl Etcd {
         self.stream = Some(watches.collect());
     }
 
-    /// The next line of one watch, with the events of at most so many revisions; `None`: it has got everything.
+    /// The next line of one watch, with the events of at most this number of revisions; `None`: no event is left.
     fn line(&mut self, watch: usize, revisions: u64) -> Option<WatchAnswer> {
         let header = self.header();
         let (span, next) = &mut self.stream.as_mut().unwrap()[watch];
@@ -1012,21 +1010,21 @@ impl Etcd {
     }
 }
 
-/// What was made of a resource's reports.
+/// The state of a resource after its reports.
 struct Part {
     plan: Plan,
     layer: Layer,
-    /// The layer as it was at the last call for an update.
+    /// The layer at the last triggered update.
     rendered: Layer,
 }
 
-/// A session, its store and the resources that it serves.
+/// A session, its store and its resources.
 struct World {
     bench: Bench,
     etcd: Etcd,
     /// Whether the token is valid.
     token: bool,
-    /// Lines that were sent and not yet taken.
+    /// The lines on the way.
     lines: VecDeque<WatchAnswer>,
     parts: BTreeMap<Id, Part>,
     snapshots: usize,
@@ -1065,7 +1063,7 @@ impl World {
         self.perform(actions, &mut || false);
     }
 
-    /// Tells the session something and does what it wants; `fails` tells whether a request does.
+    /// Passes an event to the session and performs its actions. `fails` decides whether a request fails.
     fn dispatch(&mut self, event: Event, fails: &mut dyn FnMut() -> bool) {
         let event = self.bench.of_what_is_under_way(event);
         self.bench.core.pause(self.bench.now);
@@ -1089,7 +1087,7 @@ impl World {
                 Action::Ask(request) if request.kind == RequestKind::Range => {
                     let body = serde_json::from_str(&request.body).unwrap();
                     let answer = self.etcd.range(&mut self.bench.session, &body);
-                    // Its entries have come, but not its end.
+                    // The entries have arrived, but not the end of the page.
                     let answer = if fails() { broken("torn") } else { answer };
                     self.dispatch(answer, fails);
                 }
@@ -1151,7 +1149,7 @@ impl World {
         }
     }
 
-    /// Lets the session take lines for as long as it listens.
+    /// Passes lines to the session while it listens.
     fn listen(&mut self, fails: &mut dyn FnMut() -> bool) {
         while self.bench.session.listens()
             && let Some(line) = self.lines.pop_front()
@@ -1166,8 +1164,8 @@ impl World {
     }
 }
 
-/// Cuts, refusals, compactions, new clusters, tokens that end, late streams, and resources that come and go at random,
-/// with writes all the while: in the end the layers are what fresh reads give, and they were rendered.
+/// Random failures, refusals, compactions, new clusters, expired tokens, late streams, and added and removed resources
+/// during writes: at the end the layers equal those of fresh reads, and were rendered.
 #[test]
 fn nothing_is_lost_whatever_happens() {
     let plans = [
@@ -1186,7 +1184,7 @@ fn nothing_is_lost_whatever_happens() {
                 (seed >> 33) % bound
             }
         };
-        // The session's are its own: else they would go in step with what happens to it.
+        // The session has its own random numbers, which do not correlate with the events.
         let (mut below, of_session) = (numbers(run as u64 + 1), numbers(!(run as u64)));
         let nodes: &[&str] = if run % 2 == 0 { &["http://a"] } else { &["http://a", "http://b"] };
         let login = run % 3 == 0;
@@ -1198,7 +1196,7 @@ fn nothing_is_lost_whatever_happens() {
         for _ in 0..150 {
             if below(3) == 0 {
                 let revision = world.etcd.revision() + 1;
-                // One transaction may write several keys, each once.
+                // A transaction may write several keys, each once.
                 let first = below(names.len() as u64) as usize;
                 for key in names[first..].iter().take(1 + below(3) as usize) {
                     let value = (below(3) > 0).then(|| revision.to_string());
@@ -1209,7 +1207,7 @@ fn nothing_is_lost_whatever_happens() {
                 world.etcd.compacted = world.etcd.compacted.max(world.etcd.revision().saturating_sub(below(20)));
             }
             if below(300) == 0 {
-                // Rebuilt from nothing.
+                // A new, empty cluster.
                 let cluster = world.etcd.cluster + 1;
                 let stream = world.etcd.stream.take();
                 world.etcd = Etcd { cluster, history: Vec::new(), compacted: 0, stream: None };
@@ -1241,19 +1239,19 @@ fn nothing_is_lost_whatever_happens() {
             if world.is_due() {
                 world.dispatch(Event::Turn, &mut fails);
             } else if fails() {
-                // Time passes only now and then, so that much happens within every delay.
+                // Time passes rarely, so that many events happen within each delay.
                 world.bench.wait();
             }
             if below(2) == 0 {
                 world.listen(&mut || false);
             }
         }
-        // What is not watched is rendered with the next trigger.
+        // Unwatched changes are rendered with the next trigger.
         let revision = world.etcd.revision() + 1;
         for key in ["/reload", "/b/x"] {
             world.etcd.history.push((revision, key.into(), Some(String::new())));
         }
-        // The storm is over: nothing fails any more, and everything that is to come does, the last watch's first.
+        // No request fails from now on, and all lines are delivered, those of the last watch first.
         let mut turns = 0;
         let mut was_quiet = false;
         loop {
@@ -1299,7 +1297,7 @@ fn nothing_is_lost_whatever_happens() {
     );
 }
 
-/// A session of three resources that watch, on /a, on /b and /c, and on /d.
+/// A session of three resources that watch /a, /b and /c, and /d.
 fn three() -> Bench {
     let mut bench = Bench::new(Plan { login: true, nodes: &["http://a"], ..WATCHED });
     bench.add(Plan { keys: &["/b", "/c"], watch_keys: &[], ..WATCHED });
@@ -1350,7 +1348,7 @@ fn a_resource_that_comes_or_goes_means_a_new_stream() {
     let new = bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["#3 Info: set backend nodes nodes=http://a version=3", "0 range /e to /f"]);
-    // The others go on meanwhile.
+    // The other resources still receive changes.
     bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
     bench.check(Event::Quiet, &["#2 trigger /d=x"]);
     bench.page(20, &[("/e", "x", 3)], &["#3 snapshot /e=x"]);
@@ -1368,7 +1366,7 @@ fn a_resource_that_comes_or_goes_means_a_new_stream() {
     assert_eq!(bench.wait(), Duration::ZERO);
     bench.turn(&["close", "0 watch /a from 23, watch /d from 15, watch /e from 21"]);
     bench.on(Event::Opened);
-    // Before they are confirmed.
+    // Before the watches are confirmed.
     for id in [FIRST, Id(2)] {
         assert_eq!(bench.remove(id), [""; 0]);
     }
@@ -1402,7 +1400,7 @@ fn a_read_that_is_refused_is_its_resources_own() {
     bench.turn(&["0 range /z to /{ at 10"]);
     bench.check(denied(), &[want]);
     bench.turn(&[]);
-    // A sick node is not what it suffers from.
+    // A failing node is not the cause.
     bench.check(broken("cut"), &["close", "failed: failed to watch http://a: cut"]);
     bench.wait();
     bench.turn(&["0 watch /a from 11"]);
@@ -1431,11 +1429,11 @@ fn a_watch_that_is_denied_is_its_resources_own() {
     bench.wait();
     bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
     reopened(&mut bench);
-    // The third: perhaps the token's time is over.
+    // The third refusal: the token may have expired.
     bench.check(denial(), &[]);
     bench.check(created(4, 10), &["#2 recovered"]);
     bench.turn(&["0 login"]);
-    // The stream goes on for the others meanwhile.
+    // The stream stays open for the other resources.
     bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
     bench.check(events(2, vec![put("/b", "of one that does not listen", 11)]), &[]);
     bench.check(Event::Quiet, &["trigger /a=x"]);
@@ -1445,7 +1443,7 @@ fn a_watch_that_is_denied_is_its_resources_own() {
     let want = "failed to watch `/c` at http://a as user `me`: etcdserver: permission denied";
     bench.check(denial(), &[&format!("#1 failed: {want}")]);
     bench.check(created(4, 10), &[]);
-    // Its other watch is left out.
+    // The other watch of the resource is omitted.
     bench.turn(&["close", "0 watch /a from 12, watch /d from 11"]);
     bench.on(Event::Opened);
     bench.on(created(1, 10));
@@ -1469,7 +1467,7 @@ fn a_watch_that_is_denied_is_its_resources_own() {
 #[test]
 fn a_token_that_is_over_means_one_login() {
     let mut bench = three();
-    // During an idle watch: the stream goes on.
+    // During an idle watch the stream stays open.
     bench.wait();
     bench.turn(&["0 newest revision"]);
     bench.check(unauthenticated(), &[]);
@@ -1479,7 +1477,7 @@ fn a_token_that_is_over_means_one_login() {
     assert!(bench.session.listens());
     bench.turn(&["0 newest revision"]);
     bench.page(10, &[], &[]);
-    // While the stream was away.
+    // While no stream was open.
     bench.on(broken("cut"));
     bench.wait();
     bench.on(Event::Turn);
@@ -1493,14 +1491,14 @@ fn a_token_that_is_over_means_one_login() {
     bench.on(Event::Opened);
     bench.check(created(1, 10), &["recovered"]);
     (2..=4).for_each(|id| drop(bench.on(created(id, 10))));
-    // As the end of the whole stream, and as the answer to its request.
+    // As the end of the stream, and as the answer to its request.
     bench.now += LASTING;
     let ended = Refusal { reason: Reason::Unauthenticated, words: "invalid auth token".into() };
     bench.check(Event::Message(Message::Error(ended)), &["close"]);
     bench.turn(&["0 login"]);
     bench.check(Event::LoggedIn { user: "me".into() }, &[]);
     bench.turn(&["0 watch /a from 11, watch /b from 11, watch /c from 11, watch /d from 11"]);
-    // A new token that is not taken is the node's failure.
+    // If a new token is refused, the node has failed.
     bench.check(
         unauthenticated(),
         &[
@@ -1524,7 +1522,7 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.turn(&["0 login"]);
     let refusal = |reason| Event::LoginRefused { user: "me".into(), refusal: Refusal { reason, words: "no".into() } };
     bench.check(refusal(Reason::Unauthenticated), &["failed: failed to log in to http://a as user `me`: no"]);
-    // What comes on the stream is as true as ever.
+    // Events on the stream are still valid.
     bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
     bench.check(Event::Quiet, &["trigger /a=x"]);
     bench.turn(&[]);
@@ -1538,30 +1536,30 @@ fn a_password_that_is_wrong_is_tried_seldom() {
     bench.turn(&["0 login"]);
     bench.check(Event::LoggedIn { user: "me".into() }, &["recovered"]);
     bench.turn(&["0 newest revision"]);
-    // An etcd without users needs no token.
+    // An etcd without authentication needs no token.
     bench.on(unauthenticated());
     bench.on(Event::Page(Page { header: header(11), ..Page::default() }));
     let mut bench = Bench::new(Plan { login: true, ..WATCHED });
     bench.on(Event::Turn);
     bench.check(refusal(Reason::NoUsers), &[]);
     bench.turn(&["0 range /a to /b"]);
-    // One that contradicts itself rests as any that fails.
+    // A node that contradicts itself has failed.
     bench.check(unauthenticated(), &["failed: failed to read from http://a: HTTP 401: invalid auth token"]);
     assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 login"]);
     bench.check(refusal(Reason::NoUsers), &[]);
     bench.turn(&["0 range /a to /b"]);
     bench.on(Event::Page(Page { header: header(11), ..Page::default() }));
-    // Until it gets some.
+    // Until authentication is enabled.
     bench.on(Event::Turn);
     bench.check(unauthenticated(), &[]);
     bench.turn(&["0 login"]);
-    // A node that cannot say is left for another.
+    // A node without a clear answer has failed.
     bench.check(refusal(Reason::Other), &["failed: failed to log in to http://a: no"]);
     assert_eq!(bench.wait(), SHORTEST_BACKOFF * 2);
 }
 
-/// The node said that there are no users, and requests succeeded since. Then some are turned on.
+/// The node reported that authentication is disabled, and requests succeeded. Then authentication is enabled.
 #[test]
 fn users_turned_on_later_are_logged_in_wherever_it_shows() {
     let cancelled = |why: &str| {
@@ -1586,7 +1584,7 @@ fn users_turned_on_later_are_logged_in_wherever_it_shows() {
         bench
     };
     for why in ["etcdserver: user name is empty", "permission denied"] {
-        // The stream is opened anew, and refused.
+        // The stream is reopened and refused.
         let mut bench = needless();
         bench.check(created(1, 10), &[]);
         bench.check(broken("cut"), &["close", "failed: failed to watch http://a: cut"]);
@@ -1607,7 +1605,7 @@ fn users_turned_on_later_are_logged_in_wherever_it_shows() {
         bench.turn(&["0 login"]);
     }
     for refused in [unauthenticated(), denied()] {
-        // The question that follows silence is refused.
+        // The probe after a silence is refused.
         let mut bench = needless();
         bench.check(created(1, 10), &[]);
         bench.now += SILENCE;
@@ -1615,7 +1613,7 @@ fn users_turned_on_later_are_logged_in_wherever_it_shows() {
         bench.check(refused, &[]);
         bench.turn(&["0 login"]);
     }
-    // A user who may not, may not with a token either.
+    // A user without permission is refused with a token, too.
     let mut bench = needless();
     bench.check(cancelled("permission denied"), &["close"]);
     bench.turn(&["0 login"]);
@@ -1647,7 +1645,7 @@ fn a_lost_history_of_one_leaves_the_others_alone() {
     bench.check(compacted(4), &["#2 Info: reading all keys again reason=history was compacted"]);
     bench.check(events(1, vec![put("/a", "x", 11)]), &[]);
     bench.check(Event::Quiet, &["trigger /a=x"]);
-    // They read together, and then one new stream is enough.
+    // The resources read together, so that one new stream is enough.
     assert_eq!(bench.wait(), SPREAD / 2);
     bench.turn(&["0 range /b to /c"]);
     bench.page(60, &[], &[]);
@@ -1671,7 +1669,7 @@ fn fragments_are_one_answer() {
         &["trigger /a/1=x /a/2=x /a/3=x /a/1=y", "close", "failed: failed to watch http://a: cut"],
     );
     bench.wait();
-    // Half of a revision may be missing.
+    // A part of the revision may be missing.
     bench.turn(&["0 watch /a from 13"]);
     bench.on(Event::Opened);
     bench.on(created(1, 20));
@@ -1689,7 +1687,7 @@ fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     bench.add(Plan { keys: &["/e"], watch_keys: &["/e"], ..WATCHED });
     let too_large = || Event::Broken { words: "answer is longer than 9 bytes".into(), resume: Resume::TooLarge };
     bench.on(Event::Turn);
-    // Fewer keys may do.
+    // A page with fewer keys may fit.
     for _ in 0..14 {
         let limit = bench.session.subscriptions[&Id(3)].limit();
         if limit > 1 {
@@ -1707,7 +1705,7 @@ fn an_answer_too_long_to_be_taken_is_its_resources_own() {
     bench.turn(&["0 range /e to /f"]);
 }
 
-/// No node has fewer keys: the resource asks seldom, and what was read is given back.
+/// Every node has these keys: the resource retries rarely, and the keys that were read are dropped.
 #[test]
 fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
     let limits = ReadLimits { max_keys: 2, max_decoded: 1000 };
@@ -1725,7 +1723,7 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
         bench.wait();
         bench.turn(&["0 range /a to /b"]);
     }
-    // There is always more.
+    // More pages always follow.
     bench.part_of_page(10, &[("/a/1", "x", 3), ("/a/2", "x", 3)], true, &[]);
     bench.on(Event::Turn);
     let words = "failed to read `/a` from http://a: more than 2 keys: raise `max_keys` of the backend";
@@ -1734,7 +1732,7 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
     bench.turn(&["0 range /a to /b"]);
     bench.page(12, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
 
-    // Beside a watch, that goes on.
+    // An open watch continues.
     let mut bench = Bench::watching(Plan { limits, interval: Some(SILENCE), ..WATCHED });
     bench.now += SILENCE;
     bench.turn(&["0 range /a to /b"]);
@@ -1754,21 +1752,21 @@ fn more_keys_than_may_be_read_are_an_error_of_their_resource() {
     assert_eq!(bench.due(), None);
 }
 
-/// A second read may follow before the changes of the first one's time were reported.
+/// A second read may follow before the changes during the first one were reported.
 #[test]
 fn changes_of_before_a_read_are_not_reported_behind_it() {
     let mut bench = Bench::watching(WATCHED);
-    // Not told by the event alone, so that it is read at once.
+    // The event does not show the value, so the keys are read at once.
     bench.check(events(1, vec![delete("/a/2", 11), put("/a//2", "x", 11)]), &[]);
     bench.turn(&["0 range /a to /b"]);
     bench.page(12, &[("/a//2", "x", 11)], &["trigger -/a/2", "snapshot /a/2=x"]);
     bench.check(Event::Quiet, &[]);
 }
 
-/// Requests are under way while the stream goes on.
+/// Requests are pending while the stream is open.
 #[test]
 fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
-    // The newest revision was asked for before the events came that are newer than its answer.
+    // The newest revision was requested before newer events arrived.
     let mut bench = Bench::watching(WATCHED);
     bench.now += SILENCE;
     bench.turn(&["0 newest revision"]);
@@ -1776,13 +1774,13 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.check(Event::Quiet, &["trigger /a=x"]);
     assert_eq!(bench.due(), None);
     bench.check(Event::Page(Page { header: header(11), ..Page::default() }), &[]);
-    // The next answer is newer: the store was put back.
+    // The next answer was requested after the events: the store was restored.
     bench.now += SILENCE;
     bench.turn(&["0 newest revision"]);
     let put_back = "Warn: reading all keys again reason=etcd was put back to an earlier revision";
     bench.check(Event::Page(Page { header: header(11), ..Page::default() }), &["close", put_back]);
 
-    // A read that starts over does not take the rest of a page for a whole one.
+    // A restarted read does not take the rest of a page for a whole page.
     let mut bench = Bench::watching(Plan { interval: Some(SILENCE), ..WATCHED });
     bench.now += SILENCE;
     bench.turn(&["0 range /a to /b"]);
@@ -1791,7 +1789,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.check(answer(compacted), &["close"]);
     bench.page(20, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
 
-    // The stream breaks: the request to the same node is given up, too.
+    // The stream breaks: the request to its node is cancelled, too.
     let mut bench = Bench::watching(Plan { interval: Some(SILENCE), ..WATCHED });
     bench.now += SILENCE;
     bench.turn(&["0 range /a to /b"]);
@@ -1802,7 +1800,7 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.turn(&["0 range /a to /b"]);
     bench.page(20, &[("/a/2", "y", 4)], &["snapshot /a/2=y"]);
 
-    // A resource that is refused what is being read for it.
+    // A resource whose pending read is refused.
     let mut bench = three();
     bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     bench.turn(&["0 range /a to /b"]);
@@ -1813,12 +1811,12 @@ fn what_the_stream_brings_meanwhile_makes_an_answer_old() {
     bench.session.token_refused = Some(bench.now);
     let words = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
     bench.check(refused(1), &["abort", words]);
-    // Watches of the others are open, and go on.
+    // The watches of the other resources stay open.
     bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
     bench.check(Event::Quiet, &["#2 trigger /d=x"]);
 }
 
-/// A stream brings the keys that it was opened for, although subscribers come and go meanwhile.
+/// A stream delivers its keys although subscribers are added and removed meanwhile.
 #[test]
 fn a_stream_that_is_being_opened_keeps_its_watches() {
     let mut bench = Bench::watching(WATCHED);
@@ -1845,7 +1843,7 @@ fn a_read_that_holds_back_too_much_is_watched_on_again() {
     bench.check(events(1, vec![put("/a/1", &half, 11)]), &[]);
     bench.check(events(1, vec![put("/a/2", &half, 12)]), &[]);
     bench.check(events(1, vec![put("/a/3", "x", 13)]), &[]);
-    // The others do not wait.
+    // The other resources do not wait.
     bench.check(events(4, vec![put("/d", "x", 14)]), &[]);
     bench.check(Event::Quiet, &["#2 trigger /d=x"]);
     bench.page(12, &[("/a/1", "half", 11), ("/a/2", "half", 12)], &["snapshot /a/1=half /a/2=half"]);
@@ -1860,10 +1858,10 @@ fn what_came_of_a_page_that_broke_off_does_not_count() {
     bench.on(broken("cut"));
     bench.wait();
     bench.turn(&["0 range /a to /b"]);
-    // The key was deleted meanwhile, and the watch begins behind that.
+    // The key was deleted meanwhile, and the watch starts after the deletion.
     bench.part_of_page(20, &[("/a/1", "x", 4)], true, &[]);
     bench.turn(&["0 range /a/1\\0 to /b at 20"]);
-    // Of another cluster, which the end of its page would have told.
+    // The entry belongs to another cluster, which the end of the page would have shown.
     bench.session.entry(entry("/a/foreign", "x", 3)).unwrap();
     bench.on(broken("cut"));
     bench.wait();
@@ -1874,7 +1872,7 @@ fn what_came_of_a_page_that_broke_off_does_not_count() {
 #[test]
 fn a_read_that_fails_again_and_again_is_its_resources_own() {
     let late = || Event::Broken { words: "no answer within 3s".into(), resume: Resume::TimedOut };
-    // Beside a stream: the others' goes on.
+    // With an open stream: the stream stays open.
     let mut bench = three();
     bench.session.subscriptions.get_mut(&FIRST).unwrap().read_again_at(Some(bench.now));
     let mut rests = Vec::new();
@@ -1892,7 +1890,7 @@ fn a_read_that_fails_again_and_again_is_its_resources_own() {
     bench.turn(&["0 range /a to /b"]);
     bench.page(11, &[("/a", "x", 11)], &["snapshot /a=x", "recovered"]);
 
-    // Without one: theirs is opened before the next attempt.
+    // Without a stream: the stream of the other resources is opened before the next attempt.
     let mut bench = Bench::new(WATCHED);
     bench.add(Plan { keys: &["/b"], watch_keys: &["/b"], ..WATCHED });
     bench.on(Event::Turn);
@@ -1913,7 +1911,7 @@ fn keys_that_events_leave_open_are_read_at_a_pace() {
     for revision in 11..21 {
         bench.check(events(1, vec![put("/a//x", "y", revision)]), &[]);
         waits.push(bench.wait().as_secs());
-        // One more changes nothing.
+        // Another event changes nothing.
         bench.on(events(1, vec![put("/a//x", "y", revision)]));
         while !bench.on(Event::Turn).contains(&"0 range /a to /b".to_owned()) {
             bench.on(Event::Page(Page { header: header(revision), ..Page::default() }));
@@ -1976,7 +1974,7 @@ fn a_history_that_is_lost_before_it_is_watched_is_read_more_seldom() {
     bench.check(created(1, 10), &["recovered"]);
 }
 
-/// A resource was removed while its stream was opened, and the server ended its watch: nothing is to be asked for it.
+/// A resource was removed while its stream was opened, and the server ended its watch: no request follows for it.
 #[test]
 fn a_stream_without_watches_wants_no_turns() {
     let mut bench = Bench::new(WATCHED);
@@ -1995,7 +1993,7 @@ fn a_stream_without_watches_wants_no_turns() {
     assert!(bench.wait() >= SHORTEST_BACKOFF);
 }
 
-/// A confirmation alone is nothing that lasted.
+/// A confirmation alone does not mean that the watch lasted.
 #[test]
 fn a_watch_that_is_confirmed_and_then_compacted_is_read_more_seldom() {
     let mut bench = Bench::watching(WATCHED);
@@ -2044,7 +2042,7 @@ fn a_watch_that_is_confirmed_and_then_denied_means_one_login() {
     bench.turn(&["0 watch /a from 11"]);
     bench.check(Event::Opened, &[]);
     bench.check(created(1, 10), &[]);
-    // The token may have had its time.
+    // The token may have expired.
     bench.check(denied(), &["close"]);
     logs_in_and_watches(&mut bench);
     let want = "failed: failed to watch `/a` at http://a as user `me`: permission denied";
@@ -2072,12 +2070,12 @@ fn streams_that_end_for_their_token_at_once_are_a_failure() {
     bench.page(10, &[], &["snapshot"]);
     watches(&mut bench);
     bench.check(created(1, 10), &[]);
-    // The token may have had its time.
+    // The token may have expired.
     bench.check(ended(), &["close"]);
     logs_in(&mut bench);
     watches(&mut bench);
     bench.check(created(1, 10), &[]);
-    // A new one does not end so soon.
+    // A new token does not expire so soon.
     bench.check(ended(), &["close", "failed: failed to watch http://a: no"]);
     assert!(bench.wait() >= SHORTEST_BACKOFF, "there is a pause before the next login");
     logs_in(&mut bench);

@@ -25,8 +25,8 @@ pub struct Mirror {
     last_trigger: u64,
 }
 
-/// Whether the mirror remembers the keys. It needs them when a directory is deleted, because etcd does not name the
-/// keys in it.
+/// Whether the mirror tracks the keys. It needs them when a directory is deleted, because etcd does not name the keys
+/// in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
     /// The mirror keeps the index of every key.

@@ -14,7 +14,7 @@ use crate::backend::protocol::Id;
 use crate::backend::{Mode, interval, watches};
 use crate::config;
 
-/// The protocol of one resource. `nodes`: the URLs; `shown`: the same for logs.
+/// The protocol of one resource. `nodes`: the URLs; `shown`: the nodes as texts for logs.
 pub(super) fn protocol(
     id: Id,
     options: &config::Backend,

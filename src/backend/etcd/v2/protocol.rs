@@ -27,7 +27,7 @@ const REQUEST: CallId = CallId(0);
 pub struct V2 {
     session: Session,
     max_response: usize,
-    /// What no error shows.
+    /// The texts that errors must not show.
     secrets: Redactor,
     /// The user of the last request.
     user: Option<String>,

@@ -52,7 +52,7 @@ pub struct Settings {
     pub limits: ReadLimits,
 }
 
-/// What happened.
+/// An input of the session.
 #[derive(Debug)]
 pub enum Event {
     /// Time passed. Only this event begins a request, and at most one.
@@ -81,7 +81,7 @@ pub enum Event {
     Unusable(String),
 }
 
-/// What the protocol does for the session.
+/// An action for the protocol.
 #[derive(Debug)]
 pub enum Action {
     Ask(Request),
