@@ -4,8 +4,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeSet;
 
-/// The addresses of a name, in the file's order, each once. Empty: the file does not have the name. Case and a dot at the
-/// end are ignored.
+/// The addresses of a name, in the file's order, each once. Empty: the file does not have the name. Case and a dot at
+/// the end are ignored.
 pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());

@@ -30,7 +30,8 @@ pub enum BadName {
 }
 
 impl Name {
-    /// Parses a host name, with or without a dot at the end: letters, digits, `-`, and `_` as in the names of SRV records.
+    /// Parses a host name, with or without a dot at the end: letters, digits, `-`, and `_` as in the names of SRV
+    /// records.
     pub fn new(text: &str) -> Result<Name, BadName> {
         let mut name = Name::root();
         for label in text.strip_suffix('.').unwrap_or(text).split('.') {

@@ -36,8 +36,8 @@ pub struct Server {
 }
 
 impl ResolvConf {
-    /// Parses the text of the file. An empty text stands for a missing file: the server is this host. `hostname` has the
-    /// search domain if the text has none.
+    /// Parses the text of the file. An empty text stands for a missing file: the server is this host. `hostname` has
+    /// the search domain if the text has none.
     pub fn new(text: &[u8], hostname: &str) -> ResolvConf {
         let mut conf = ResolvConf {
             servers: Vec::new(),

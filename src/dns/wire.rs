@@ -41,7 +41,7 @@ impl Kind {
 /// A question. Its id should not be predictable.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The answer has the same number.
+    /// The id, which the answer repeats.
     pub id: u16,
     /// The requested name.
     pub name: Name,
@@ -215,8 +215,8 @@ impl<'m> Reader<'m> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// Reads a name, which may end with a pointer to the rest. Every pointer has to point before the last one, so that the
-    /// chain ends; the length of the name limits the labels.
+    /// Reads a name, which may end with a pointer to the rest. Every pointer has to point before the last one, so that
+    /// the chain ends; the length of the name limits the labels.
     fn name(&mut self) -> Option<Name> {
         let mut name = Name::root();
         let mut reader = Reader { message: self.message, at: self.at };
@@ -352,7 +352,7 @@ mod tests {
         check(0x8383, Some(Reply::NoName));
         check(0x8182, Some(Reply::Refused(2)));
         check(0x8185, Some(Reply::Refused(5)));
-        // A question, and another kind of request.
+        // A question, and a request of another kind.
         check(0x0180, None);
         check(0x8980, None);
     }
@@ -404,7 +404,7 @@ mod tests {
         check(b"\x01x\0.\x01y\xC0\0", Some(("y.x.", 8)));
         check(b"\x01x\0.\xC0\0more", Some(("x.", 6)));
         check(b"\x01x\xC0\0\xC0\0", None);
-        // To itself, forwards, past the end, in a circle through itself.
+        // A pointer to itself, forwards, beyond the end, and in a circle.
         check(b"....\xC0\x04", None);
         check(b"....\xC0\x06\x01x\0", None);
         check(b"....\xFF\xFF", None);
@@ -414,7 +414,7 @@ mod tests {
         check(b"....\x01x", None);
         check(b"....\x41x\0", None);
         check(b"....\x80x\0", None);
-        // As long as the longest, and one label more.
+        // The longest name, and one label more.
         let labels = |count: usize| [b"....", &b"\x01x".repeat(count)[..], b"\0"].concat();
         check(&labels(127), Some((&"x.".repeat(127), 259)));
         check(&labels(128), None);
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn a_message_full_of_aliases_costs_little() {
         let query = query(Kind::A);
-        // Each points to the question's name, none is reached: 16 looks through all of them at most.
+        // Each alias points to the name of the question, and none is reached: at most 16 searches through all records.
         let records: Vec<(&[u8], u16, &[u8])> = vec![(&[15], 5, ASKED_WIRE); 2_000];
         assert_eq!(query.reply(&message(&query, OK, &records)), Some(Reply::Records(vec![])));
     }

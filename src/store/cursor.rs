@@ -54,8 +54,8 @@ impl<'a> Cursor<'a> {
         Some(pair)
     }
 
-    /// The next key that is not below a directory. The directory ends with `/`, and the last key that was returned is below
-    /// it.
+    /// The next key that is not below a directory. The directory ends with `/`, and the last key that was returned is
+    /// below it.
     pub fn next_outside(&mut self, directory: &[u8]) -> Option<Pair<'a>> {
         debug_assert!(directory.ends_with(b"/"));
         for _ in 0..STEPS {
@@ -106,8 +106,8 @@ pub(super) mod tests {
     use std::cell::Cell;
 
     thread_local! {
-        /// The number of steps that the cursors of this thread have made. It tells a range scan from a full scan without a
-        /// clock.
+        /// The number of steps that the cursors of this thread have made. It tells a range scan from a full scan
+        /// without a clock.
         pub static TAKEN: Cell<usize> = const { Cell::new(0) };
     }
 }

@@ -15,8 +15,8 @@ use cursor::Cursor;
 pub use pattern::BadPattern;
 use pattern::Pattern;
 
-/// A key or a value. Stores hold bytes and not text: bytes that are not UTF-8 must survive. Templates share the bytes with
-/// the store instead of copying them.
+/// A key or a value. Stores hold bytes and not text: bytes that are not UTF-8 must survive. Templates share the bytes
+/// with the store instead of copying them.
 pub type Bytes = Rc<[u8]>;
 
 /// The keys and values of one backend. Keys are clean paths that begin with `/`.
@@ -31,12 +31,13 @@ pub struct Store {
     changes: Changes,
 }
 
-/// The keys that several layers have, updated with each change: a search through all keys would take ten times as long as
-/// the change itself.
+/// The keys that several layers have, updated with each change: a search through all keys would take ten times as long
+/// as the change itself.
 #[derive(Clone, Debug, Default)]
 struct Collisions {
     now: BTreeSet<Bytes>,
-    /// Keys that became collisions since [`Store::take_new_collisions`] was called, and keys that stopped being collisions.
+    /// Keys that became collisions since [`Store::take_new_collisions`] was called, and keys that stopped being
+    /// collisions.
     begun: BTreeSet<Bytes>,
     ended: BTreeSet<Bytes>,
 }
@@ -130,8 +131,8 @@ impl Store {
         self.changes.add(key, change);
     }
 
-    /// Notes what differs between the present layer and its state before. The comparison ends when it has found so much that
-    /// everything counts as changed.
+    /// Notes what differs between the present layer and its state before. The comparison ends when it has found so much
+    /// that everything counts as changed.
     fn note_replaced(&mut self, layer: usize, old: &Layer) {
         let new = &self.layers[layer];
         if old.len().abs_diff(new.len()) > Changes::MOST {
@@ -286,8 +287,8 @@ enum Names {
     Directories,
 }
 
-/// The prefix of a key up to and including the first `/` that exceeds the allowed number of slashes behind a place; `None`:
-/// it has no such `/`.
+/// The prefix of a key up to and including the first `/` that exceeds the allowed number of slashes behind a place;
+/// `None`: it has no such `/`.
 fn directory(key: &[u8], from: usize, slashes: usize) -> Option<&[u8]> {
     let (slash, _) = key[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(slashes)?;
     Some(&key[..=from + slash])

@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 
-/// The shortest equivalent path (Go's path.Clean): without empty names, without `.`, without a slash at the end, and with
-/// `..` only at the start of a relative path. The empty path is `.`.
+/// The shortest equivalent path (Go's path.Clean): without empty names, without `.`, without a slash at the end, and
+/// with `..` only at the start of a relative path. The empty path is `.`.
 pub fn clean(path: &[u8]) -> Cow<'_, [u8]> {
     if is_clean(path) { Cow::Borrowed(path) } else { Cow::Owned(rebuild(path)) }
 }
 
-/// Joins the parts with `/` and cleans the path (Go's path.Join). Empty parts are skipped; without other parts the path is
-/// empty.
+/// Joins the parts with `/` and cleans the path (Go's path.Join). Empty parts are skipped; without other parts the path
+/// is empty.
 pub fn join(parts: &[&[u8]]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
     for part in parts.iter().filter(|part| !part.is_empty()) {

@@ -100,8 +100,8 @@ impl Pattern {
         Some(depth)
     }
 
-    /// Whether the pattern matches the whole path. Every chunk takes the first place where it matches, and no earlier `*` is
-    /// retried, as in Go. So the time is at most the product of both lengths.
+    /// Whether the pattern matches the whole path. Every chunk takes the first place where it matches, and no earlier
+    /// `*` is retried, as in Go. So the time is at most the product of both lengths.
     pub fn matches(&self, path: &[u8]) -> bool {
         path.strip_prefix(&self.prefix[..]).is_some_and(|rest| self.matches_behind_prefix(rest))
     }
@@ -208,7 +208,8 @@ fn class_takes(negated: bool, ranges: &[(char, char)], char: char) -> bool {
     ranges.iter().any(|(low, high)| (low..=high).contains(&&char)) != negated
 }
 
-/// The first character and its length; `None` in place of the character: the byte begins no character, and its length is 1.
+/// The first character and its length; `None` in place of the character: the byte begins no character, and its length
+/// is 1.
 fn first_char(text: &[u8]) -> Option<(Option<char>, usize)> {
     let length = match text.first()? {
         0xc2..=0xdf => 2,

@@ -50,13 +50,14 @@ pub enum Scalar {
     Text(Rc<[u8]>),
 }
 
-/// Parses the first document of a text; a text without a document is null. Further documents are ignored. Repeated aliases
-/// count each time: the tree takes about `limit` bytes at most.
+/// Parses the first document of a text; a text without a document is null. Further documents are ignored. Repeated
+/// aliases count each time: the tree takes about `limit` bytes at most.
 pub fn read(text: &[u8], limit: usize) -> Result<Node, Fault> {
     read_accounted(text, limit, &mut |_| true)
 }
 
-/// As [`read`]. `account` gets the size of the next part of the tree in bytes, and returns whether that part is allowed.
+/// As [`read`]. `account` gets the size of the next part of the tree in bytes, and returns whether that part is
+/// allowed.
 pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) -> bool) -> Result<Node, Fault> {
     let text = self::text(text)?;
     let mut parser = Parser::new(&text);
@@ -70,7 +71,7 @@ pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) 
         let is_block = matches!(event, Event::Scalar { form: Form::Block, .. });
         root = composer.event(event).map_err(|why| Fault::new(mark, &why))?;
         if root.is_some() {
-            // Text behind a closing bracket or quote is an error; behind a block that ends with the document it is not.
+            // Text after a closing bracket or quote is an error. Text after a block that ends with the document is not.
             if !is_block {
                 parser.expect_end()?;
             }
@@ -80,8 +81,8 @@ pub fn read_accounted(text: &[u8], limit: usize, account: &mut dyn FnMut(usize) 
     Ok(root.unwrap_or(Node::Scalar(Scalar::Null)))
 }
 
-/// The characters of a document: UTF-8, or UTF-16 with a byte order mark. The mark is dropped; some editors put it before
-/// UTF-8, too.
+/// The characters of a document: UTF-8, or UTF-16 with a byte order mark. The mark is dropped; some editors put it
+/// before UTF-8, too.
 pub fn text(document: &[u8]) -> Result<Cow<'_, str>, Fault> {
     let text = match document {
         [0xff, 0xfe, rest @ ..] => Cow::Owned(utf_16(rest, u16::from_le_bytes)?),
@@ -182,8 +183,8 @@ pub fn print_float(number: f64) -> String {
     number::format_float(number, FloatFormat::General, None)
 }
 
-/// A float with only the digits that a 32 bit float needs, as in keys written by sigs.k8s.io/yaml. A 64 bit float can be
-/// parsed back from them.
+/// A float with only the digits that a 32 bit float needs, as in keys written by sigs.k8s.io/yaml. A 64 bit float can
+/// be parsed back from them.
 #[expect(clippy::cast_possible_truncation, reason = "the digits of a 32 bit float are wanted")]
 pub fn print_short_float(number: f64) -> String {
     print_float((number as f32).to_string().parse().expect("Rust reads the floats it writes"))
@@ -311,7 +312,7 @@ impl<'t> Composer<'t, '_> {
         Ok(None)
     }
 
-    /// A new anchor replaces an earlier one of the name.
+    /// A new anchor replaces an earlier one with its name.
     fn forget(&mut self, anchor: Option<&'t str>) {
         if let Some(name) = anchor {
             self.anchors.remove(name);

@@ -317,7 +317,8 @@ impl<'t> Parser<'t> {
         self.state = state;
     }
 
-    /// The node behind an indicator, whose end is `end`. It is empty if the next token belongs to the list or map around it.
+    /// The node behind an indicator, whose end is `end`. It is empty if the next token belongs to the list or map
+    /// around it.
     fn node_behind(
         &mut self,
         end: Mark,
@@ -367,7 +368,7 @@ impl<'t> Parser<'t> {
                 let is_next = |kind: &Kind| matches!(kind, Kind::BlockEntry | Kind::Key | Kind::Value | Kind::BlockEnd);
                 self.node_behind(end, is_next, Place::Block, State::IndentlessEntry)
             }
-            // It has no end token.
+            // An indentless list has no end token.
             _ => {
                 self.pop();
                 Ok((Event::ListEnd, start))

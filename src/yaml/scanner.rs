@@ -272,7 +272,7 @@ impl<'t> Scanner<'t> {
         self.text.get(start..self.position).unwrap_or_default()
     }
 
-    /// Goes over one character that is no line break.
+    /// Skips one character that is not a line break.
     fn advance(&mut self) {
         self.position += match self.byte(0) {
             0x00..0x80 => 1,
@@ -288,7 +288,7 @@ impl<'t> Scanner<'t> {
         (0..characters).for_each(|_| self.advance());
     }
 
-    /// Goes over one line break; tells what it reads as.
+    /// Skips one line break, and returns its text in a scalar.
     fn advance_line(&mut self) -> &'static str {
         let (bytes, characters, text) = match self.byte(0) {
             b'\r' if self.byte(1) == b'\n' => (2, 2, "\n"),
@@ -328,7 +328,7 @@ impl<'t> Scanner<'t> {
         Fault::new(self.mark, why)
     }
 
-    /// A fault here in something that began at a mark.
+    /// A fault at this place, in a structure that began at a mark.
     fn fault_in(&self, what: &str, start: Mark, why: &str) -> Fault {
         Fault::inside(self.mark, what, start, why)
     }

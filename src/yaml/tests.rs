@@ -1,11 +1,11 @@
-//! What texts say, and what is wrong with others. Also random ones: whatever the bytes, reading them ends, and with
-//! a tree of bounded size and depth.
+//! The trees of valid texts and the faults of invalid ones. Random bytes: parsing ends, with a tree of limited size and
+//! depth.
 
 use super::*;
 
 const LIMIT: usize = 1 << 20;
 
-/// A tree as JSON would show it, with bare words for what is not a text.
+/// A tree as JSON, with bare words for values that are not texts.
 fn show(node: &Node) -> String {
     let text = |scalar: &Scalar| String::from_utf8_lossy(&scalar.print()).into_owned();
     let scalar = |scalar: &Scalar| match scalar {
@@ -81,7 +81,7 @@ fn a_block_at_the_end_has_no_more_line_breaks_than_the_text() {
     check("t: |\n  é\n  b\n", r#"{"t": "é\nb\n"}"#);
     check("t: |\n  a\nu: b", r#"{"t": "a\n", "u": "b"}"#);
     check("- |\n  a\n\n ", r#"["a\n"]"#);
-    // Blanks that are farther in are text.
+    // Blanks beyond the indent are text.
     check("- |\n  a\n\n   ", r#"["a\n\n "]"#);
 }
 
@@ -98,7 +98,7 @@ fn brackets_ignore_columns() {
 #[test]
 fn blanks_line_breaks_and_comments() {
     check("a:\tb\nc: \t d\t\n", r#"{"a": "b", "c": "d"}"#);
-    // A list in a list might follow.
+    // A nested list could follow.
     fails("-\ta", "1:2: found a character that cannot start any token");
     check("a: b\u{85}c: d\u{2028}e: f\u{2029}g: h", r#"{"a": "b", "c": "d", "e": "f", "g": "h"}"#);
     check("'a\u{85}b\u{2028} c\u{85}\u{85}d'", r#""a b\u{2028}c\nd""#);
@@ -203,7 +203,7 @@ fn repeated_parts_overflow_no_stack_and_take_linear_time() {
             _ = read(format!("{before}{}", part.repeat(4_000)).as_bytes(), LIMIT);
         }
     }
-    // As many different ones as there is place for.
+    // As many different directives as fit.
     let directives: String = (0..4_000).map(|n| format!("%TAG !a{n}! x\n")).collect();
     assert!(read(format!("{directives}--- a").as_bytes(), LIMIT).is_ok());
     let anchors: String = (0..4_000).map(|n| format!("- &a{n} x\n- *a{n}\n")).collect();
@@ -218,7 +218,7 @@ fn one_document_is_read() {
     check("%YAML 1.1\n---\na: 1\n...\n", r#"{"a": 1}"#);
     check("a: 1\n---\n{broken", r#"{"a": 1}"#);
     check("\u{feff}a: 1", r#"{"a": 1}"#);
-    // A block ends at a text that is less far in; what is behind brackets or quotes is a mistake.
+    // A block ends at a text with a smaller indent. Text after brackets or quotes is a fault.
     check(">+\nNULL1.", r#""""#);
     check("|\n a\nb: c", r#""a\n""#);
     fails("[1] 2", "1:5: did not find expected <document start>");
@@ -285,7 +285,7 @@ fn nesting_has_an_end() {
         assert!(why(DEPTH + 1).is_some(), "{open}");
         assert!(why(100_000).is_some(), "{open}");
     }
-    // Each of the lines is flat enough, but not all of them inside each other.
+    // Each line is within the nesting limit, but not all of them nested.
     let half = |inner: &str| format!("{}{inner}{}", "[".repeat(DEPTH / 2), "]".repeat(DEPTH / 2));
     let chain = format!("- &a {}\n- &b {}\n", half("x"), half("*a"));
     fails(&chain, &format!("2:{}: nested deeper than {DEPTH} levels", DEPTH / 2 + 6));
@@ -297,7 +297,7 @@ fn the_size_has_an_end() {
     let laughs: String = (1..100).map(next).collect();
     let fault = read(format!("b0: &b0 lol\n{laughs}").as_bytes(), LIMIT).unwrap_err();
     assert_eq!((fault.line, &*fault.why), (5, "the document takes more than 1048576 bytes"));
-    // What stands behind an anchor is kept once more, each time.
+    // The node of each anchor is kept once more.
     let anchors: String = (0..DEPTH).map(|n| format!("&a{n} [")).collect();
     let text = format!("{anchors}{}{}", "x".repeat(LIMIT / 100), "]".repeat(DEPTH));
     assert_eq!(read(text.as_bytes(), LIMIT).unwrap_err().why, "the document takes more than 1048576 bytes");

@@ -1,5 +1,5 @@
-//! Scans directives, anchors, aliases and tags: the tokens that say something about a node or a document.
-//! Does not resolve a tag's handle.
+//! Scans directives, anchors, aliases and tags: the tokens that describe a node or a document. Does not resolve the
+//! handle of a tag.
 
 use super::{Fault, Kind, Mark, Scanner, Token};
 
@@ -127,7 +127,7 @@ impl<'t> Scanner<'t> {
         Ok(self.since(begin))
     }
 
-    /// The rest of a tag, of which `head` was read already with the `!` before it.
+    /// Scans the rest of a tag. `head` was scanned already, with the `!` before it.
     fn tag_uri(&mut self, verbatim: bool, head: &str, start: Mark) -> Result<String, Fault> {
         let mut uri = head.get(1..).unwrap_or_default().as_bytes().to_vec();
         let mut is_empty = head.is_empty();

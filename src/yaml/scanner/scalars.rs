@@ -36,7 +36,7 @@ impl<'t> Scanner<'t> {
             self.advance_line();
         }
         let mut text = String::new();
-        // The blanks and breaks that belong to the text if more of it follows.
+        // The blanks and line breaks that belong to the text if more text follows.
         let (mut leading_break, mut breaks) = ("", String::new());
         let mut indent = increment.map(|increment| self.indent.max(0) + increment);
         let mut was_blank = false;
@@ -71,8 +71,8 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// Goes over empty lines and the indent of the next one. The first time, where the indent was not given, it is what
-    /// the farthest of them has. Tells the indent.
+    /// Skips empty lines and the indent of the next line. If the indent is not known yet, it becomes the largest indent
+    /// of these lines.
     fn block_breaks(&mut self, indent: &mut Option<isize>, breaks: &mut String, start: Mark) -> Result<isize, Fault> {
         let mut farthest = 0;
         loop {
@@ -195,7 +195,7 @@ impl<'t> Scanner<'t> {
             let Some(digit) = char::from(self.byte(0)).to_digit(16) else {
                 return Err(self.fault_in("a quoted scalar", start, "did not find expected hexadecimal number"));
             };
-            // Eight digits fill it.
+            // Eight digits fill the number.
             code = code << 4 | digit;
             self.advance();
         }
