@@ -58,7 +58,7 @@ pub struct Driver {
     lookup: Option<Lookup>,
     resolver: Resolver,
     programs: Programs,
-    /// A turn is due at this moment, also if the protocol needs none.
+    /// A turn is due at this moment, even if the protocol needs none.
     fresh: Option<Instant>,
     /// The bytes of streams since the last report: the time of the first one, and their number.
     gathered: Option<(Instant, usize)>,
@@ -67,7 +67,7 @@ pub struct Driver {
     reports: Vec<(Id, Report)>,
     replacement: Option<Replacement>,
     buffer: Vec<u8>,
-    /// A node has done more than to refuse connections or to let time pass.
+    /// A node has answered: it did more than refuse connections or let the time limit pass.
     has_answered: bool,
 }
 
@@ -228,7 +228,8 @@ impl Driver {
                     self.dispatch(Input::Head(id, Head { status, headers: &headers }), now);
                 }
                 Ok(Progress::Connected) => self.dispatch(Input::Connected(id), now),
-                // The end is reported with the program's status, after its exit. A write may find the pipe closed first.
+                // The end is reported with the program's status, after its exit. A write may find the pipe closed
+                // first.
                 Ok(Progress::Ended) | Err(Cause::Closed) if self.programs.closed(serial, now) => return,
                 Ok(Progress::Ended) => {
                     self.calls.remove(&id);
@@ -450,7 +451,7 @@ impl Backend for Driver {
             calls.find_map(|(id, ongoing)| (ongoing.serial == serial).then_some((*id, serial)))
         });
         if let Some((id, serial)) = call {
-            // The output before its exit is passed on first. Its end is reported with the status.
+            // The output before the exit is passed on first. The end of the program is reported with its status.
             self.turn_call(id, serial, now, &mut Vec::new());
         }
         self.programs.exited(exit, now);

@@ -53,8 +53,8 @@ struct Names {
 impl Names {
     fn new(prefix: &str, keys: &[String]) -> Names {
         let beginnings = Keys::new(prefix, keys).effective().iter().map(|key| variable(key)).collect();
-        // The key of a variable has neither capital letters nor `_`. A prefix with these selects variables, but cannot be
-        // removed from their keys, and Go remco keeps it there.
+        // The key of a variable has neither capital letters nor `_`. A prefix with these selects variables, but cannot
+        // be removed from their keys, and Go remco keeps it there.
         let comparable = !prefix.bytes().any(|byte| byte == b'_' || byte.is_ascii_uppercase());
         Names { beginnings, keys: Keys::new(if comparable { prefix } else { "" }, &[]) }
     }
@@ -120,7 +120,7 @@ mod tests {
     fn the_prefix_is_taken_away_at_a_boundary() {
         check("/app", &["/db"], &["/db/host=pg", "/db/port=5"]);
         check("/app/db", &["/"], &["/host=pg", "/port=5"]);
-        // `APPLE` is not `/le`.
+        // `APPLE` does not become `/le`.
         check("/app", &["/"], &["/=y", "/db/host=pg", "/db/port=5"]);
     }
 

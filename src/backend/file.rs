@@ -205,7 +205,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A backend on `data` in a folder of its own, and the time it believes in.
+    /// A backend that reads `data` in its own folder, and its clock.
     struct Bench {
         folder: Folder,
         inotify: Inotify,
@@ -245,7 +245,7 @@ mod tests {
             self.folder.path("data")
         }
 
-        /// What one turn reports, shortly; log lines aside.
+        /// The reports of one turn as short texts, without log lines.
         fn turn(&mut self) -> Vec<String> {
             let mut reports = Vec::new();
             self.inotify.drain(self.now);
@@ -270,7 +270,7 @@ mod tests {
             assert_eq!(self.turn(), want);
         }
 
-        /// Lets time pass until the backend says that a turn is due.
+        /// Advances the time until a turn is due.
         #[track_caller]
         fn check_when_due(&mut self, within: Duration, want: &[&str]) {
             let due = self.backend.due().expect("a turn is due at some time");
@@ -339,7 +339,7 @@ mod tests {
         let mut bench = Bench::watching();
         fs::write(bench.data(), r#"{"a": 1}"#).unwrap();
         bench.check(&["/a=1"]);
-        // There is no moment between the two: the watch was there before the read.
+        // No change is missed: the watch was set before the read.
         fs::write(bench.data(), r#"{"a": 2}"#).unwrap();
         bench.check(&["/a=2"]);
     }
@@ -522,7 +522,7 @@ mod tests {
                     held = bench.turn().into_iter().rfind(|report| report.starts_with('/')).or(held);
                 }
             }
-            // What the last events have begun, and what is tried again, comes within the longest pause.
+            // Delayed reads and retries follow within the longest pause.
             for pause in [Duration::ZERO, 11 * SECOND] {
                 bench.now += pause;
                 held = bench.turn().into_iter().rfind(|report| report.starts_with('/')).or(held);

@@ -13,8 +13,8 @@ use crate::config::ReadLimits;
 use crate::store::{Bytes, Layer, path};
 use crate::yaml::{self, Fault, Scalar};
 
-/// The memory limit of the tree of a YAML text, in bytes: enough for aliases that a small text repeats, and for every byte
-/// of a large text, except for rows of brackets.
+/// The memory limit of the tree of a YAML text, in bytes: enough for aliases that a small text repeats, and for every
+/// byte of a large text, except for rows of brackets.
 const TREE: usize = 16 << 20;
 const TREE_PER_BYTE: usize = 16;
 
@@ -22,8 +22,8 @@ const TREE_PER_BYTE: usize = 16;
 const TREE_PER_KEY: usize = 128;
 const TREE_LEAST: usize = 4096;
 
-/// The wanted keys of a YAML or JSON text, by their names in the store. An empty text is an error, because a file that is
-/// cut or being written is empty, too. `{}` has no keys.
+/// The wanted keys of a YAML or JSON text, by their names in the store. An empty text is an error, because a file that
+/// is cut or being written is empty, too. `{}` has no keys.
 pub fn document(text: &[u8], keys: &Keys, limits: ReadLimits) -> Result<Layer, Fault> {
     // JSON is YAML, but can be read without a tree and ten times as fast. The YAML reader reports the errors.
     let mut flat = Flat::new(limits);
@@ -73,8 +73,8 @@ fn not_a_map(found: &str) -> Fault {
     Fault { line: 1, column: 1, why: format!("expected a map at the top, found {found}") }
 }
 
-/// Precedes every name of a path: a byte that no name contains, because names are UTF-8. So a `/` within a name differs from
-/// one between names until the document is complete.
+/// Precedes every name of a path: a byte that no name contains, because names are UTF-8. So a `/` within a name differs
+/// from one between names until the document is complete.
 const STEP: u8 = 0xff;
 
 struct Flat {
@@ -135,7 +135,7 @@ impl Flat {
 
     /// Removes the scalars of an earlier entry with this name: the later entry replaces it as a whole.
     fn forget(&mut self) {
-        // Mostly names come once, and often in order: then the last scalar tells that there is nothing to look for.
+        // Names mostly occur once and in order: then the last scalar shows that no search is needed.
         let is_last = self.scalars.last_key_value().is_none_or(|(last, _)| **last < *self.path);
         if is_last || self.first_below().is_none() {
             return;

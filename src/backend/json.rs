@@ -271,7 +271,7 @@ impl Json {
 }
 
 impl Word {
-    /// What a byte makes of it; `None`: it does not belong to it.
+    /// The next state after a byte; `None`: the byte does not belong to it.
     fn then(self, byte: u8) -> Option<State> {
         let text: &[u8] = match self.kind {
             WordKind::True => b"true",
@@ -288,7 +288,7 @@ impl Word {
 }
 
 impl Number {
-    /// What a byte makes of it; `None`: it does not belong to it.
+    /// The next state after a byte; `None`: the byte does not belong to it.
     fn then(self, byte: u8) -> Option<Number> {
         Some(match (self, byte) {
             (Number::Minus, b'0') => Number::Zero,
@@ -400,7 +400,7 @@ mod tests {
             "[[],{},[1,-0,0.5,1e9,2E-3,-12.25e+10],true,false,null,\"\"]",
             "{\"a\":{\"b\":[{\"c\":\"\\\"\\\\\\u00e9\\n\"}]},\"d\":\"\u{e9}\"}",
             "\t\r\n1\n",
-            // What is cut can be.
+            // A cut text can be JSON.
             "{\"a\":[tr",
             "\"\\",
         ] {
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(taken(Json::many, &again.repeat(2)), Ok(()));
     }
 
-    /// What serde_json reads is JSON, whatever it is.
+    /// Every text that serde_json accepts is JSON.
     #[test]
     fn what_is_read_is_taken() {
         let mut random = crate::random::Random::new(5);

@@ -74,7 +74,7 @@ impl Keys {
     }
 }
 
-/// A key without every `/*` in it, which Go remco takes out for Redis and ZooKeeper: a key means what is below it anyway.
+/// A key without any `/*`, which Go remco removes for Redis and ZooKeeper: a key covers all keys below it anyway.
 pub fn without_wildcards(key: &[u8]) -> Vec<u8> {
     let mut stripped = Vec::with_capacity(key.len());
     let mut rest = key;
@@ -119,8 +119,8 @@ impl Missing {
         Missing { wanted: wanted.collect() }
     }
 
-    /// Checks again. `is_there` tells whether the store has a key with this prefix. Returns the configured keys that have no
-    /// key now and had one, or were not checked, the last time.
+    /// Checks again. `is_there` returns whether the store has a key with this prefix. Returns the configured keys that
+    /// have no key now, and had one or were not checked the last time.
     pub fn look(&mut self, is_there: impl Fn(&[u8]) -> bool) -> Vec<String> {
         let mut new = Vec::new();
         for wanted in &mut self.wanted {

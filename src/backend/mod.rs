@@ -72,14 +72,14 @@ pub trait Backend {
         interests.is_empty() && self.due().is_none()
     }
 
-    /// Whether its store was ever reached. Not reached is a store whose name is not found, to which no connection can be
-    /// made, or from which nothing comes in time.
+    /// Whether its store was ever reached. A store is not reached if its name is not found, no connection can be made,
+    /// or no byte arrives in time.
     fn has_answered(&self) -> bool {
         true
     }
 
-    /// How far the keys of a subscriber have come, as the store counts its changes; `None`: nothing was read yet, or the
-    /// store does not count. An etcd that was put back to a backup counts on from a lower number.
+    /// How far the keys of a subscriber have come, as the store counts its changes; `None`: nothing was read yet, or
+    /// the store does not count. An etcd that was put back to a backup counts on from a lower number.
     fn revision(&self, _id: Id) -> Option<u64> {
         None
     }
@@ -320,7 +320,7 @@ impl Pool {
         self.backend_of(id).is_none_or(|backend| backend.is_over())
     }
 
-    /// Whether the store of a subscriber was ever reached, or is one that needs no reaching.
+    /// Whether the store of a subscriber was ever reached, or needs no connection.
     pub fn has_answered(&self, id: Id) -> bool {
         self.backend_of(id).is_none_or(|backend| backend.has_answered())
     }
@@ -412,8 +412,8 @@ pub fn missing(backend: &config::Backend) -> Missing {
     }
 }
 
-/// Whether the store has no key below one of the configured keys, where that can be known. `is_there` tells whether it has a
-/// key with a prefix.
+/// Whether the store has no key below one of the configured keys, if that can be known. `is_there` returns whether it
+/// has a key with a prefix.
 pub fn has_none(options: &config::Backend, key: &str, is_there: impl Fn(&[u8]) -> bool) -> bool {
     let one = config::Backend { keys: vec![key.to_owned()], ..options.clone() };
     !missing(&one).look(is_there).is_empty()
@@ -453,7 +453,7 @@ mod tests {
         }
     }
 
-    /// Whatever happens to the backends, the pool knows which is due first, and a changed file makes all of its readers due.
+    /// After any events the pool finds the backend that is due first, and a changed file makes all its readers due.
     #[test]
     fn the_pool_finds_the_backend_that_is_due() {
         let (folder, mut random) = (Folder::new(), Random::new(3));
@@ -490,7 +490,7 @@ mod tests {
         }
         assert!(read > 100, "{read}");
 
-        // At the end everything is read, and each has the newest.
+        // At the end all backends have read the newest keys.
         let mut newest: BTreeMap<Id, Layer> = BTreeMap::new();
         for name in NAMES {
             std::fs::write(folder.path(name), "a: last").unwrap();

@@ -69,7 +69,8 @@ pub fn retrieving_keys(backend: &str, prefix: &str) -> Line {
     Line::new(Level::Debug, "retrieving keys").with("backend", backend).with("key_prefix", prefix)
 }
 
-/// The schedule: a read at once, then one each interval, varied by a tenth; after a failure a retry with a growing delay.
+/// The schedule: a read at once, then one each interval, varied by a tenth; after a failure a retry with a growing
+/// delay.
 #[derive(Debug)]
 pub struct Schedule {
     next: Next,
@@ -112,7 +113,8 @@ impl Schedule {
     const SOONEST: Duration = Duration::from_millis(100);
     const LATEST: Duration = Duration::from_secs(10);
 
-    /// Without an interval, a successful read is the last one. The seed keeps many machines from reading at the same time.
+    /// Without an interval, a successful read is the last one. The seed keeps many machines from reading at the same
+    /// time.
     pub fn new(interval: Option<Duration>, seed: u64) -> Schedule {
         Schedule { next: Next::Start, interval, random: Random::new(seed) }
     }
@@ -135,8 +137,8 @@ impl Schedule {
         }
     }
 
-    /// A read succeeded. An early read without a failure before does not move the interval, so that frequent reads cannot
-    /// delay it for ever.
+    /// A read succeeded. An early read without a failure before does not move the interval, so that frequent reads
+    /// cannot delay it for ever.
     pub fn succeeded(&mut self, now: Instant) -> Outcome {
         let outcome = match self.next {
             Next::Interval(at) if at > now => return Outcome::Fine,

@@ -56,7 +56,7 @@ pub trait Subscribers {
     fn use_node(&mut self, name: &str);
 }
 
-/// What happened.
+/// An input of the protocol.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Time passed, and no pause after a failure is in progress: the moment to begin calls.
@@ -133,7 +133,7 @@ pub enum Output {
     /// Sends a request to the current node.
     Begin(CallId, Request),
     /// Connects to the current node. The protocol makes and reads the bytes on the connection until it is cancelled,
-    /// closed or broken. It has a number as a call has.
+    /// closed or broken. The connection has a number, as a call has.
     Connect(CallId, Security),
     /// Sends bytes on a connection, in order, when it is established.
     Send(CallId, Vec<u8>),
@@ -158,7 +158,7 @@ pub enum Output {
         /// The earliest end of the pause.
         not_before: Option<Instant>,
     },
-    /// The only node of a store failed, but its calls go on. It is retried after a pause.
+    /// A request to the only node failed, but its other calls continue. The request is retried after a pause.
     RequestFailed {
         /// As for [`Output::NodeFailed`].
         words: String,
@@ -193,7 +193,7 @@ pub struct Request {
     pub headers: Vec<(String, config::Secret)>,
     /// The body; `None`: none. Its length is sent with it.
     pub body: Option<String>,
-    /// How long the answer goes on.
+    /// Whether the answer is finite.
     pub kind: RequestKind,
     /// Whether the request may be repeated if a kept connection turns out to be closed.
     pub is_repeatable: bool,
@@ -203,7 +203,7 @@ pub struct Request {
     pub head_within: Option<Duration>,
 }
 
-/// How long an answer goes on.
+/// Whether an answer is finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// A finite answer, with a time limit.

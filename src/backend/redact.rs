@@ -53,7 +53,7 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// One that keeps all secrets it is given: their number has a limit of another kind.
+    /// A redactor without a limit for its number of secrets, if the caller limits it.
     pub fn of_all() -> Redactor {
         Redactor { secrets: VecDeque::new(), most: usize::MAX }
     }
@@ -237,7 +237,7 @@ fn encoded(secret: &str) -> Vec<String> {
     cores
 }
 
-/// The text of a part of a URL. What is no escape stays as it is.
+/// The decoded text of a part of a URL. Invalid escapes are kept.
 pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -1,18 +1,19 @@
 //! Counts the keys of a read and their decoded bytes against the limits of the backend: small entries take many times
-//! their size on the wire in memory. Tells a tree without an end by its depth. Holds no keys.
+//! their size on the wire in memory. Limits the depth of trees. Holds no keys.
 
 use crate::config::ReadLimits;
 use crate::count::count;
 use crate::cut;
 
-/// The most levels of a path in a tree that is listed level by level.
+/// The depth limit of a path in a tree that is listed level by level.
 const DEEPEST: usize = 256;
 
-/// Checks the depth of a path in a tree that is listed level by level. Without a limit a server that lists every node below
-/// itself would be followed until the other limits are reached, with memory and time that grow by the square of the depth.
+/// Checks the depth of a path in a tree that is listed level by level. Without a limit a server that lists every node
+/// below itself would be followed until the other limits are reached, with memory and time that grow by the square of
+/// the depth.
 ///
 /// # Errors
-/// The path is too deep, in words.
+/// The path is too deep.
 pub fn check_depth(path: &[u8]) -> Result<(), String> {
     if path.iter().filter(|byte| **byte == b'/').count() <= DEEPEST {
         return Ok(());
@@ -25,12 +26,12 @@ pub fn check_depth(path: &[u8]) -> Result<(), String> {
 pub struct Tally {
     limits: ReadLimits,
     keys: usize,
-    /// Of keys and values.
+    /// The bytes of keys and values.
     bytes: usize,
 }
 
 impl Tally {
-    /// Nothing was counted yet.
+    /// A tally without keys.
     pub fn new(limits: ReadLimits) -> Tally {
         Tally { limits, keys: 0, bytes: 0 }
     }

@@ -1,5 +1,5 @@
-//! Carries out the commands of `core`: begins, feeds and cancels calls and connections to the current node, starts its
-//! program, reads the files with name and password, and hands the subscriber over. Gives no call its turn.
+//! Performs the commands of `core`: begins and cancels calls and connections to the current node, sends bytes, starts
+//! the program, reads the files with name and password, and hands the subscriber over. Gives no call its turn.
 
 use std::collections::VecDeque;
 use std::time::Instant;

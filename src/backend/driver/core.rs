@@ -13,7 +13,7 @@ use crate::log::{Level, Line};
 /// The warning of a one-shot run that has tried every node.
 const NO_NODE_ANSWERS: &str = "no node answers, trying again";
 
-/// The same where the store is a program.
+/// The warning of a one-shot run for a store that is a program.
 fn no_keys(program: &str) -> String {
     format!("plugin `{program}` gives no keys, trying again")
 }
@@ -51,7 +51,7 @@ pub enum Command {
     Secure(CallId),
     /// Ends one call.
     Cancel(CallId),
-    /// Lets go of the connection to a program, which has time to end by itself.
+    /// Releases the connection to a program, which has time to end by itself.
     Release(CallId),
     /// Ends all calls to the node that failed.
     CancelAll,
@@ -70,7 +70,7 @@ impl Core {
         Core { name, warning, failover, pause: None, reported: BTreeSet::new(), failed: 0, changed: None }
     }
 
-    /// The same where the only node is a program.
+    /// As [`Core::new`], for a store whose only node is a program.
     pub fn of_program(name: &str, failover: Failover) -> Core {
         Core { warning: no_keys(name), ..Core::new(name, failover) }
     }

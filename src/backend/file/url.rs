@@ -132,7 +132,7 @@ impl Protocol for Url {
             }
             (Input::Body(_, piece), State::Reading { status: 200..300, text }) => text.extend_from_slice(piece),
             (Input::End(_), _) => self.end(now, out),
-            // The status is the error, also if the body is incomplete.
+            // The status of a refusal is enough for the error, even if its body is incomplete.
             (Input::Failed(..), State::Reading { status: 0..200 | 300.., .. }) => self.end(now, out),
             (Input::Failed(_, Failure { words, .. }), _) => {
                 self.failed(format!("failed to GET {}: {words}", self.shown), out);
