@@ -72,7 +72,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Skips empty lines and the indent of the next line. If the indent is not known yet, it becomes the largest indent
-    /// of these lines.
+    /// of these lines. Returns the indent.
     fn block_breaks(&mut self, indent: &mut Option<isize>, breaks: &mut String, start: Mark) -> Result<isize, Fault> {
         let mut farthest = 0;
         loop {

@@ -1,4 +1,5 @@
-//! Days of a session in microseconds: events in, actions out, one line each. The clock and the etcd belong to the test.
+//! Days of a session in microseconds: events in, actions out, one line each.
+//! The clock and the etcd belong to the test.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! Sessions with a plugin as text: inputs and outputs, one line each. Starts no program; tests/it/plugin.rs does.
+//! Sessions with a plugin as text: inputs and outputs, one line each.
+//! Starts no program; tests/it/plugin.rs does.
 
 use super::*;
 use crate::backend::Report;
