@@ -45,7 +45,7 @@ impl Source for Environment {
 
 /// The variables to read, and the names of their keys in the store.
 struct Names {
-    /// The prefixes of the names of wanted variables, one for each key.
+    /// The prefixes of the names of the wanted variables, one for each key.
     beginnings: Vec<Vec<u8>>,
     keys: Keys,
 }

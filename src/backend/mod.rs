@@ -78,8 +78,8 @@ pub trait Backend {
         true
     }
 
-    /// How far the keys of a subscriber have come, as the store counts its changes; `None`: nothing was read yet, or
-    /// the store does not count. An etcd that was put back to a backup counts on from a lower number.
+    /// The revision of a subscriber's keys, as the store counts its changes; `None`: nothing was read yet, or the store
+    /// does not count. An etcd that was restored from a backup continues from a lower number.
     fn revision(&self, _id: Id) -> Option<u64> {
         None
     }
@@ -325,7 +325,7 @@ impl Pool {
         self.backend_of(id).is_none_or(|backend| backend.has_answered())
     }
 
-    /// How far the keys of a subscriber have come; see [`Backend::revision`].
+    /// The revision of a subscriber's keys; see [`Backend::revision`].
     pub fn revision(&self, id: Id) -> Option<u64> {
         self.backend_of(id)?.revision(id)
     }

@@ -37,8 +37,8 @@ pub trait Protocol: Subscribers {
     /// When the next [`Input::Turn`] is due; `None`: not before another input.
     fn due(&self) -> Option<Instant>;
 
-    /// How far the keys of a resource have come, as the store counts its changes; `None`: nothing was read yet, or the
-    /// store does not count.
+    /// The revision of a resource's keys, as the store counts its changes; `None`: nothing was read yet, or the store
+    /// does not count.
     fn revision(&self, _id: Id) -> Option<u64> {
         None
     }
@@ -138,7 +138,7 @@ pub enum Output {
     /// Sends bytes on a connection, in order, when it is established.
     Send(CallId, Vec<u8>),
     /// Sets up TLS on an established plain connection; [`Input::Connected`] follows again. No bytes may have been
-    /// received behind the message that requested TLS.
+    /// received after the message that requested TLS.
     Secure(CallId),
     /// Cancels a call or closes a connection, if it is in progress. No further input has its number.
     Cancel(CallId),

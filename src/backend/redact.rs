@@ -223,7 +223,7 @@ fn encoded(secret: &str) -> Vec<String> {
     for text in [secret, inner] {
         for before in 0..3 {
             let bytes = [&b"\0\0"[..before], text.as_bytes()].concat();
-            // The characters without bits of the neighbours.
+            // The characters that have no bits of the neighbours.
             let (first, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
             for core in [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)] {
                 let core = core[first..end].to_owned();
@@ -243,7 +243,7 @@ pub fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
         let digits = (*first == b'%').then(|| behind.get(..2).and_then(|two| std::str::from_utf8(two).ok())).flatten();
-        // from_str_radix takes a sign too.
+        // from_str_radix also accepts a sign.
         let digits = digits.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
         match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
             Some(byte) => {

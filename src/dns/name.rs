@@ -10,7 +10,7 @@ const LONGEST_LABEL: usize = 63;
 /// An absolute name. Names are equal if they differ only in the case of ASCII letters.
 #[derive(Clone)]
 pub struct Name {
-    /// Labels, each behind a byte with its length, and a zero at the end.
+    /// Labels, each after a byte with its length, and a zero at the end.
     wire: Vec<u8>,
 }
 

@@ -388,7 +388,7 @@ mod tests {
             let want = (length >= question).then_some(Reply::Garbled("its records end too early"));
             assert_eq!(query.reply(&whole[..length]), want, "{length} bytes");
         }
-        // Bytes behind the records are ignored.
+        // Bytes after the records are ignored.
         assert_eq!(query.reply(&[&whole[..], b"more"].concat()), query.reply(&whole));
     }
 

@@ -20,7 +20,7 @@ pub enum Changes {
 pub enum Change {
     /// The key was there before and still is. Its value may be another one.
     Value,
-    /// The key may have come or gone.
+    /// The key may have been created or deleted.
     Presence,
 }
 
@@ -108,7 +108,7 @@ mod tests {
         pairs.iter().map(|(key, value)| (bytes(key), bytes(value))).collect()
     }
 
-    /// `/a`, or `/a!` where the key came or went.
+    /// `/a`, or `/a!` if the key was created or deleted.
     fn taken(store: &mut Store) -> Vec<String> {
         let Changes::Keys(keys) = store.take_changes() else { return vec!["everything".to_owned()] };
         let mark = |change| if change == Change::Presence { "!" } else { "" };

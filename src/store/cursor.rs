@@ -8,7 +8,7 @@ use super::{Bytes, Layer};
 
 type Pair<'a> = (&'a Bytes, &'a Bytes);
 
-/// So many keys are skipped one by one before a new search is cheaper.
+/// The number of keys that are skipped one by one before a new search is cheaper.
 const STEPS: usize = 16;
 
 pub struct Cursor<'a> {
@@ -16,7 +16,7 @@ pub struct Cursor<'a> {
     ahead: Ahead<'a>,
 }
 
-/// The pairs behind the position.
+/// The pairs after the position.
 enum Ahead<'a> {
     /// Only one layer has keys: nothing is merged.
     One(btree_map::Range<'a, Bytes, Bytes>),
@@ -24,7 +24,7 @@ enum Ahead<'a> {
     Many(Vec<Head<'a>>),
 }
 
-/// The next pair of one layer, and the pairs behind it.
+/// The next pair of one layer, and the pairs after it.
 struct Head<'a> {
     pair: Pair<'a>,
     rest: btree_map::Range<'a, Bytes, Bytes>,
@@ -106,8 +106,8 @@ pub(super) mod tests {
     use std::cell::Cell;
 
     thread_local! {
-        /// The number of steps that the cursors of this thread have made. It tells a range scan from a full scan
-        /// without a clock.
+        /// The number of steps that the cursors of this thread have made. It distinguishes a range scan from a full
+        /// scan without a clock.
         pub static TAKEN: Cell<usize> = const { Cell::new(0) };
     }
 }

@@ -1,5 +1,5 @@
-//! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither where keys come from
-//! nor templates.
+//! The keys of one resource: sorted, one layer for each backend, read as one map. Knows neither the sources of keys nor
+//! templates.
 
 pub mod changes;
 mod cursor;
@@ -203,7 +203,7 @@ impl Store {
     }
 
     fn matching(&self, pattern: Pattern) -> impl Iterator<Item = (&Bytes, &Bytes)> + use<'_> {
-        // The number of slashes that a match has behind the prefix. Deeper directories are skipped.
+        // The number of slashes that a match has after the prefix. Deeper directories are skipped.
         let of_prefix = pattern.prefix().iter().filter(|byte| **byte == b'/').count();
         let slashes = pattern.depth().map(|depth| depth - of_prefix);
         let mut cursor = Cursor::new(&self.layers, pattern.prefix());
@@ -287,7 +287,7 @@ enum Names {
     Directories,
 }
 
-/// The prefix of a key up to and including the first `/` that exceeds the allowed number of slashes behind a place;
+/// The prefix of a key up to and including the first `/` that exceeds the allowed number of slashes after a place;
 /// `None`: it has no such `/`.
 fn directory(key: &[u8], from: usize, slashes: usize) -> Option<&[u8]> {
     let (slash, _) = key[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(slashes)?;

@@ -128,7 +128,7 @@ impl fmt::Display for BadPattern {
 impl std::error::Error for BadPattern {}
 
 impl Chunk {
-    /// The text behind the match of this chunk. The last chunk has to match up to the end.
+    /// The text after the match of this chunk. The last chunk has to match up to the end.
     fn find<'t>(&self, text: &'t [u8], is_last: bool) -> Option<&'t [u8]> {
         // A `*` skips bytes, not characters, up to the next `/`.
         let skips = match self.floating {
@@ -165,7 +165,7 @@ impl Chunk {
     }
 }
 
-/// Parses a class behind its `[`.
+/// Parses a class after its `[`.
 fn class(rest: &mut &[u8]) -> Result<Token, BadPattern> {
     let negated = rest.first() == Some(&b'^');
     if negated {

@@ -107,7 +107,7 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Fault> {
     if rest.is_empty() { Ok(text) } else { Err(Fault::at(&text, "not UTF-16")) }
 }
 
-/// Whether a JSON text has the same meaning as YAML. `-0` differs: in YAML it is the integer 0.
+/// Whether a JSON text has an equal meaning as YAML. `-0` differs: in YAML it is the integer 0.
 pub fn is_json_alike(text: &[u8]) -> bool {
     let is_blank = |byte: u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let begins = |at: usize| at == 0 || is_blank(text[at - 1]) || matches!(text[at - 1], b':' | b',' | b'[');

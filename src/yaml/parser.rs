@@ -1,5 +1,5 @@
 //! Parses the tokens of a YAML text into events: scalars, and the begin and end of lists and maps. The grammar is that
-//! of libyaml 0.2.5. Does not read behind the first document, and does not interpret scalars and tags.
+//! of libyaml 0.2.5. Does not read beyond the first document, and does not interpret scalars and tags.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub enum Event<'t> {
 /// The properties before a node.
 #[derive(Debug, Default)]
 pub struct Properties<'t> {
-    /// The name behind a `&`.
+    /// The name after a `&`.
     pub anchor: Option<&'t str>,
     /// In full: `!!str` is `tag:yaml.org,2002:str`.
     pub tag: Option<String>,
@@ -317,7 +317,7 @@ impl<'t> Parser<'t> {
         self.state = state;
     }
 
-    /// The node behind an indicator, whose end is `end`. It is empty if the next token belongs to the list or map
+    /// The node after an indicator, whose end is `end`. It is empty if the next token belongs to the list or map
     /// around it.
     fn node_behind(
         &mut self,
@@ -416,7 +416,7 @@ impl<'t> Parser<'t> {
         let end = token.end;
         match token.kind {
             Kind::Value | Kind::FlowEntry | Kind::FlowSequenceEnd => {
-                // libyaml drops this token. Few texts can be parsed behind it, but those are accepted as by libyaml.
+                // libyaml drops this token. Few texts can be parsed after it, but those are accepted as by libyaml.
                 self.scanner.skip();
                 self.empty(end, State::PairValue)
             }

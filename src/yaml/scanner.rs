@@ -55,7 +55,7 @@ pub enum Kind<'t> {
     DocumentStart,
     /// `...`
     DocumentEnd,
-    /// From the indentation: items follow, each behind a [`Kind::BlockEntry`].
+    /// From the indentation: items follow, each after a [`Kind::BlockEntry`].
     BlockSequenceStart,
     /// From the indentation: keys and values follow.
     BlockMappingStart,
@@ -103,7 +103,7 @@ pub enum Form {
     Block,
 }
 
-/// Cuts one text, token by token.
+/// Cuts one text into tokens.
 pub struct Scanner<'t> {
     text: &'t str,
     /// In bytes.
@@ -232,7 +232,7 @@ impl<'t> Scanner<'t> {
         self.keys.len() > 1
     }
 
-    /// A byte ahead; 0, which no text holds, behind the end.
+    /// A byte ahead; after the end 0, which no text contains.
     fn byte(&self, ahead: usize) -> u8 {
         self.text.as_bytes().get(self.position + ahead).copied().unwrap_or(0)
     }

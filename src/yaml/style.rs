@@ -14,7 +14,7 @@ pub enum Style {
     Single,
     /// In double quotes, with escapes.
     Double,
-    /// A block of lines behind a `|`.
+    /// A block of lines after a `|`.
     Literal,
 }
 
@@ -33,7 +33,7 @@ pub fn style(text: &str) -> Style {
         return Style::Double;
     }
     if text.contains(is_separator) {
-        // A single-quoted text is indented behind each separator, and readers of YAML 1.1 undo that.
+        // A single-quoted text is indented after each separator, and readers of YAML 1.1 undo that.
         return if space_before_break() || space_after_break() { Style::Double } else { Style::Single };
     }
     if text.starts_with(' ') || text.ends_with(' ') || has_indicator(text) { Style::Single } else { Style::Plain }
@@ -63,7 +63,7 @@ pub fn is_separator(char: char) -> bool {
     matches!(char, '\u{2028}' | '\u{2029}')
 }
 
-/// A text in single quotes. Its only line breaks are separators, and the text behind each of them is indented.
+/// A text in single quotes. Its only line breaks are separators, and the text after each of them is indented.
 pub fn single_quoted(text: &str, indent: usize) -> String {
     let mut quoted = String::from("'");
     for (at, line) in text.replace('\'', "''").split_inclusive(is_separator).enumerate() {

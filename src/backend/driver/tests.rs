@@ -1,5 +1,5 @@
-//! Drivers without a network: protocols that ask for nothing, and the time of a one-shot run. Calls and their failures
-//! are tested with real servers, in tests/it.
+//! Drivers without a network: protocols without requests, and the time limit of a one-shot run. Calls and their
+//! failures are tested with real servers, in tests/it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::backend::failover::Deadline;
 use crate::config::Kind;
 use crate::host::client::Limits;
 
-/// Waits for what never comes, or says in its first turns that the node failed.
+/// A protocol that waits without end, or reports in its first turns that the node failed.
 struct Waiting {
     given_up: bool,
     failures: usize,
@@ -58,12 +58,12 @@ fn options() -> config::Backend {
     }
 }
 
-/// A driver that was begun at a moment, and whose node came from a record.
+/// A driver whose time limit started at `begun`, with the node of a record.
 fn driver(begun: Instant, now: Instant) -> Driver {
     of_nodes(&["http://a"], 0, begun, now)
 }
 
-/// A driver whose protocol fails so often.
+/// A driver whose protocol reports `failures` failures.
 fn of_nodes(nodes: &[&str], failures: usize, begun: Instant, now: Instant) -> Driver {
     let known = Some(nodes.iter().map(|node| node.to_string()).collect());
     let urls = Box::new(|_| Vec::new());

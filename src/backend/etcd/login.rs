@@ -31,7 +31,7 @@ pub enum NoToken {
         user: String,
         refusal: Refusal,
     },
-    /// The answer is unreadable, or there was none. The text says why.
+    /// The answer is unreadable, or there was none. The text has the cause.
     Broken(String),
 }
 

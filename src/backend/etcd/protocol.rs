@@ -40,7 +40,7 @@ pub struct V3 {
 enum Reading {
     Idle,
     Login,
-    /// Its head has not come.
+    /// The head has not arrived.
     Range,
     Page(Box<PageReader>),
     Refusal {
@@ -51,7 +51,7 @@ enum Reading {
 
 enum Streaming {
     Idle,
-    /// Its head has not come.
+    /// The head has not arrived.
     Opening,
     Open(Lines, Json),
     Refusal {

@@ -141,7 +141,7 @@ enum State {
 enum Login {
     /// No login is configured, or authentication is disabled in this etcd.
     Needless,
-    /// etcd says that authentication is disabled, and no request has succeeded since.
+    /// etcd reported that authentication is disabled, and no request has succeeded since.
     AuthDisabledClaimed,
     /// A login is the next request, not before the moment.
     Wanted {
@@ -216,7 +216,7 @@ impl Session {
         }
     }
 
-    /// The newest revision that the keys of a resource have come to.
+    /// The newest revision that the keys of a resource have reached.
     pub fn revision(&self, id: Id) -> Option<u64> {
         self.subscriptions.get(&id)?.revision()
     }

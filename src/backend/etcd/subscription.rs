@@ -24,7 +24,7 @@ pub const PAGE: usize = 10_000;
 /// The smallest page after a timeout: a node that hangs must not split the next read into thousands of requests.
 pub const SMALLEST_PAGE: usize = 100;
 
-/// The reason that is logged when another store is behind the node.
+/// The logged reason if the node belongs to another cluster.
 pub const OTHER_CLUSTER: &str = "the node belongs to another cluster";
 
 /// The options of one resource.
@@ -63,7 +63,7 @@ pub struct Subscription {
     pub watches: Vec<Watch>,
     /// The identifier of the cluster that was read last.
     cluster: u64,
-    /// The newest revision that the keys have come to. 0: nothing was read yet.
+    /// The newest revision that the keys have reached. 0: nothing was read yet.
     revision: u64,
     /// The number of keys in a page: fewer where the values are large.
     limit: usize,
@@ -163,7 +163,7 @@ impl Subscription {
         }
     }
 
-    /// The newest revision that the keys have come to; `None`: nothing was read yet.
+    /// The newest revision that the keys have reached; `None`: nothing was read yet.
     pub fn revision(&self) -> Option<u64> {
         Some(self.revision).filter(|revision| *revision > 0)
     }

@@ -63,7 +63,7 @@ enum Stage {
 }
 
 enum Reading {
-    /// Its head has not come.
+    /// The head has not arrived.
     Asked,
     Page(Box<PageReader>),
     Keys(Box<v2_wire::KeysReader>),

@@ -147,7 +147,7 @@ pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
     body
 }
 
-/// What an answer says of the whole store.
+/// The fields of an answer that concern the whole store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Header {
     /// The id of the cluster. 0: the answer does not have it.
@@ -161,7 +161,7 @@ pub struct Header {
 /// The answer to a range request, without its keys.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What the answer says of the whole store.
+    /// The fields that concern the whole store.
     pub header: Header,
     /// More keys follow after the last one of this page.
     pub more: bool,
@@ -259,7 +259,7 @@ pub enum Message {
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WatchAnswer {
-    /// What the answer says of the whole store.
+    /// The fields that concern the whole store.
     pub header: Header,
     /// The number of the watch. -1: the watch was refused.
     #[serde(deserialize_with = "number")]

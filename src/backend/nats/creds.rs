@@ -121,7 +121,7 @@ mod tests {
         check(&file("x", &SEED[1..]), wrong);
         check(&file("x", &SEED.to_lowercase()), wrong);
         check(&file("x", &SEED.replacen("AICAM", "AICAN", 1)), wrong);
-        // An account's.
+        // The seed of an account.
         check(&file("x", &format!("SA{}", &SEED[2..])), wrong);
     }
 

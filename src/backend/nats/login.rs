@@ -75,7 +75,7 @@ impl Identity {
     /// from errors from now on.
     ///
     /// # Errors
-    /// The credentials file is unusable. The text says why.
+    /// The credentials file is unusable. The text has the cause.
     pub fn of(
         credentials: Option<Credentials>,
         kind: Kind,
@@ -85,7 +85,7 @@ impl Identity {
         let user =
             |user, password| Identity::User(Credentials { user: Secret::new(user), password: Secret::new(password) });
         let identity = match (of_url(url), kind, credentials) {
-            // The user of a URL has priority over the configuration, as in all NATS clients, except over a key.
+            // The user of a URL has priority over the configuration, as in all NATS clients, but not over a key.
             (_, Kind::Creds, Some(Credentials { password: file, .. })) => Identity::Key(
                 Creds::of(file.reveal()).map_err(|why| format!("failed to read the file `creds`: {why}"))?,
             ),
@@ -118,7 +118,7 @@ impl Identity {
     /// The CONNECT line.
     ///
     /// # Errors
-    /// The key cannot be used with this server. The text says why.
+    /// The key cannot be used with this server. The text has the cause.
     pub fn connect(&self, info: &Info, is_secure: bool, sign: Sign) -> Result<String, String> {
         let mut options = json!({
             "verbose": false,

@@ -189,7 +189,7 @@ mod tests {
         bench.layer();
         bench.check("a/b", Some("2"), "/a/b=2");
         bench.check("a/b", None, "again");
-        // Keys with slashes alone need no such thing.
+        // A single key with slashes is not shared.
         bench.check("x/y", Some("1"), "/x/y=1");
         bench.check("x/y", None, "/x/y gone");
         bench.check("x/y", None, "/x/y gone");

@@ -81,7 +81,7 @@ pub struct Nats {
     /// The number of the last subscription.
     last: u64,
     consumers: BTreeMap<u64, Consumer>,
-    /// The sequence number in the stream that the reported keys of each resource have come to.
+    /// The sequence number in the stream that the reported keys of each resource have reached.
     sequences: BTreeMap<Id, u64>,
     /// The identity of the login.
     identity: Identity,

@@ -133,7 +133,7 @@ impl Reader {
         if end - self.start > LONGEST_LINE {
             return Err(Unreadable::LongLine);
         }
-        // The end of the line is found again at once if the message behind it is incomplete.
+        // The end of the line is found again at once if the message after it is incomplete.
         self.scanned = end;
         let (size, header_size) = match Line::of(&self.buffer[self.start..end])? {
             Line::Message { size, header_size, .. } => (size, header_size),

@@ -77,7 +77,7 @@ fn redactor(config: &str) -> Redactor {
 /// Hides a value and all values in it. `is_secret`: a name on its path is one of [`SECRET_NAMES`].
 fn hide(redactor: &mut Redactor, name: &str, is_secret: bool, value: &Value) {
     let mut add = |text: &str| {
-        // A certificate or key may be quoted line by line.
+        // An error may quote a certificate or key line by line.
         for line in text.lines().map(str::trim) {
             if is_secret || line.chars().count() >= SHORTEST_SECRET {
                 redactor.hide(name.to_owned(), line);

@@ -33,7 +33,7 @@ impl Cursors {
     /// Takes the cursor of the next page. Redis never returns a cursor twice, even if keys change meanwhile.
     ///
     /// # Errors
-    /// The pages have no end. The text says why.
+    /// The pages have no end. The text has the cause.
     pub fn follow(&mut self, cursor: &Bytes) -> Result<(), String> {
         self.count += 1;
         if self.mark.as_ref() == Some(cursor) {

@@ -91,7 +91,7 @@ impl Pass {
     /// Takes the cursor of a page.
     ///
     /// # Errors
-    /// The pages have no end. The text says why.
+    /// The pages have no end. The text has the cause.
     pub fn follow(&mut self, cursor: &Bytes) -> Result<(), String> {
         self.cursors.follow(cursor)
     }

@@ -462,7 +462,7 @@ mod tests {
         assert_eq!(changes(&mut sub), "-/a/x/c /a/x=4");
         assert_eq!(sub.value(&bytes("/a/x"), b"4", 1), Ok(true), "its child is not known");
         assert_eq!(changes(&mut sub), "-/a/x");
-        // All below goes with a node.
+        // The nodes below a deleted node are removed, too.
         assert_eq!((sub.gone(b"/a/d"), changes(&mut sub)), (Gone::Noted, "-/a/d/y".into()));
         assert_eq!((sub.gone(b"/r"), sub.gone(b"/a/never")), (Gone::Noted, Gone::Noted));
         assert_eq!(sub.gone(b"/a"), Gone::Key);

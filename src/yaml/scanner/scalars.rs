@@ -145,7 +145,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// A character behind a `\`.
+    /// A character after a `\`.
     fn escape(&mut self, start: Mark) -> Result<char, Fault> {
         const CONTEXT: &str = "a quoted scalar";
         let digits = match self.byte(1) {

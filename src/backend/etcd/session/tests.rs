@@ -1004,7 +1004,7 @@ impl Etcd {
         let sent = (start + revisions).min(header.revision + 1);
         *next = Some(sent);
         if events.is_empty() && sent <= header.revision {
-            // A line without events would say that there are none up to the newest revision.
+            // A line without events would mean that there are no events up to the newest revision.
             return self.line(watch, revisions);
         }
         Some(WatchAnswer { watch_id, header, events, ..WatchAnswer::default() })

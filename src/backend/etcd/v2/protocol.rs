@@ -40,7 +40,7 @@ pub struct V2 {
 /// The answer of the pending request.
 enum Reading {
     Idle,
-    /// Its head has not come.
+    /// The head has not arrived.
     Asked(RequestKind),
     Keys {
         kind: RequestKind,
@@ -52,7 +52,7 @@ enum Reading {
 
 enum Waiting {
     Idle,
-    /// Its head has not come.
+    /// The head has not arrived.
     Opening,
     Open(Lines, Json),
     Refusal(Refused),

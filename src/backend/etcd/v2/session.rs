@@ -71,13 +71,13 @@ pub enum Event {
     Probed(Head),
     /// The request was refused, to `user` if the configuration names one.
     Refused { refusal: Refusal, user: Option<String> },
-    /// The request failed. The text says why.
+    /// The request failed. The text has the cause.
     Broken(String),
-    /// An open wait failed. The text says why.
+    /// An open wait failed. The text has the cause.
     WaitBroken { wait: usize, words: String },
-    /// All keys together exceed the limits of a read. The text says which.
+    /// All keys together exceed the limits of a read. The text names the limit.
     TooMany(String),
-    /// A wait's answer is unusable, and a repeated wait would have an equal answer. The text says why.
+    /// A wait's answer is unusable, and a repeated wait would have an equal answer. The text has the cause.
     Unusable(String),
 }
 
@@ -183,7 +183,7 @@ struct Reading {
 /// The purpose of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadMode {
-    /// The earlier state is void. The waits start behind the read.
+    /// The earlier state is void. The waits start after the read.
     Reset,
     /// The waits stay open, and the read is compared with their state.
     WhileWatching,
@@ -345,7 +345,7 @@ impl Session {
         (RequestKind::Probe, key.to_vec(), wire::probe(key))
     }
 
-    /// The newest index that the keys have come to; `None`: nothing was read yet.
+    /// The newest index that the keys have reached; `None`: nothing was read yet.
     pub fn revision(&self) -> Option<u64> {
         self.cluster.map(|_| self.newest)
     }

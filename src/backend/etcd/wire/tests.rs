@@ -93,7 +93,7 @@ fn pages() {
         Page { header, more: true, last: Some(bytes(b"/a/y")) },
         &[entry(b"/a/x", b"1", 3), entry(b"/a/y", b"", 4)],
     );
-    // in another order, with numbers that are numbers, and things that later versions may add
+    // Another order, integers as numbers, and unknown fields of later versions.
     check(
         r#" {"more":false, "new":{"a":[1,{"b":null}]}, "kvs":[{"value":"/w==", "mod_revision":5, "key":"AP8=", "x":1}],
             "header":{"revision":6}} "#,
@@ -322,7 +322,7 @@ fn refusals() {
     );
 }
 
-/// A gateway may quote what it was sent, in whatever form.
+/// A gateway may quote its request in any encoding.
 #[test]
 fn what_a_server_quotes_shows_no_secret() {
     let mut secrets = Redactor::default();

@@ -1,5 +1,5 @@
-//! NATS from bytes to reports: what a server sends and what is sent to it, a line each. The bytes of operations have
-//! tests of their own.
+//! NATS from bytes to reports: the operations of a server and the requests that follow, one line each. The bytes of
+//! operations have their own tests.
 
 use super::*;
 use crate::backend::Change;
@@ -28,7 +28,7 @@ fn options(watch: bool, interval: Option<u64>) -> config::Backend {
     }
 }
 
-/// A message of the bucket to consumer 1, with its number and how many follow.
+/// A message of the bucket to consumer 1, with its number and the number of pending messages.
 fn entry(key: &str, value: &str, number: u64, pending: u64) -> String {
     entry_of(1, key, value, number, pending)
 }
@@ -87,7 +87,7 @@ impl Bench {
         assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), want);
     }
 
-    /// Bytes that come one by one.
+    /// Passes bytes one by one.
     #[track_caller]
     fn says(&mut self, bytes: &str, want: &[&str]) {
         let mut out = Vec::new();
@@ -97,7 +97,7 @@ impl Bench {
         assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), want, "{bytes}");
     }
 
-    /// Logged in, and asked for a consumer.
+    /// A bench that has logged in and requested a consumer.
     fn asked(watch: bool) -> Bench {
         let mut bench = Bench::new();
         bench.add(1, watch, None);
@@ -120,7 +120,7 @@ impl Bench {
         self.says("PONG\r\n", &[]);
     }
 
-    /// With one key, whose changes are watched.
+    /// A bench that watches a bucket with one key.
     fn watching() -> Bench {
         let mut bench = Bench::asked(true);
         bench.says(&created(1, "{\"num_pending\":1}"), &[]);
@@ -132,7 +132,7 @@ impl Bench {
 const CREATE: &str = "send SUB _INBOX.0000000000000007.1 1; \
                       PUB $JS.API.CONSUMER.CREATE.KV_b.0000000000000007-1.$KV.b.> _INBOX.0000000000000007.r.1";
 
-/// The same for the second one.
+/// The request for the second consumer.
 fn second() -> String {
     CREATE.replace("7.1 1;", "7.2 2;").replace("-1.", "-2.").replace("r.1", "r.2")
 }
@@ -186,7 +186,7 @@ fn text(output: &Output) -> Option<String> {
 #[test]
 fn a_bucket_is_read_and_watched() {
     let mut bench = Bench::asked(true);
-    // What is delivered may come before the answer.
+    // Messages may arrive before the answer.
     bench.says(&entry("app.x", "1", 1, 2), &[]);
     bench.says(&created(1, "{\"num_pending\":3}"), &[]);
     bench.says(&entry("other", "-", 2, 1), &[]);
@@ -210,7 +210,7 @@ fn pings_of_one_piece_are_answered_once() {
 #[test]
 fn an_empty_bucket_has_no_keys() {
     let mut bench = Bench::asked(false);
-    // There is no watch: the consumer ends, and the connection with it.
+    // Without a watch the consumer ends, and then the connection.
     bench.says(&created(1, "{\"num_pending\":0}"), &["healthy 1", "1 snapshot", "send UNSUB 1"]);
     bench.check(Input::Turn, &["cancel"]);
     assert_eq!((bench.nats.due(), bench.nats.revision(Id(1))), (None, None));
@@ -253,7 +253,7 @@ fn a_gap_or_silence_makes_the_consumer_again() {
         bench.says(&broken, &["send UNSUB 1"]);
         bench.check(Input::Turn, &[&again]);
     }
-    // One that breaks at once would be read without end.
+    // A consumer that breaks at once would cause reads without a pause.
     let mut bench = Bench::watching();
     bench.says(
         &entry("app.x", "2", 3, 0),
@@ -312,7 +312,7 @@ fn tls_comes_before_the_login() {
 
 #[test]
 fn errors_of_the_server_have_consequences() {
-    // At the login.
+    // A timeout at the login.
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
     bench.check(Input::Turn, &["credentials"]);
@@ -322,13 +322,13 @@ fn errors_of_the_server_have_consequences() {
     bench.says(INFO, &["send CONNECT PING"]);
     let words = "slow: failed to log in to nats://h:1: user `me`: Authorization Violation <password>";
     bench.says("-ERR 'Authorization Violation s3cret'\r\n", &["fail fast", words]);
-    // While it is asked.
+    // A failure while the request for a consumer is pending.
     let mut bench = Bench::asked(true);
     let words = "1 failed: failed to read from nats://h:1: Permissions Violation for Publish to \"$JS.API\"";
     bench.says("-ERR 'Permissions Violation for Publish to \"$JS.API\"'\r\n", &["send UNSUB 1", words]);
     let words = "node: failed to watch nats://h:1: Slow Consumer";
     Bench::watching().says("-ERR 'Slow Consumer'\r\n", &[words]);
-    // A token that has ended may be a new one in its file.
+    // The file of an expired token may have a new one.
     let words = "node: failed to watch nats://h:1: User Authentication Expired";
     Bench::watching().says("-ERR 'User Authentication Expired'\r\n", &[words]);
 }
@@ -363,7 +363,7 @@ fn what_is_no_nats_fails() {
     bench.connect();
     let words = r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `SSH-2.0-OpenSSH\r\n`";
     bench.says("SSH-2.0-OpenSSH\r\n", &[words]);
-    // It is not told to raise a limit.
+    // The message does not name a limit to raise.
     bench.connect();
     let words =
         r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `MSG a 0 99999999999\r\n`";
@@ -395,7 +395,7 @@ fn a_one_shot_run_ends_with_what_it_got() {
     assert_eq!(bench.nats.due(), None);
 }
 
-/// Not a failure of the node: there is no report.
+/// The node has not failed: there is no report.
 #[test]
 fn a_value_that_is_not_known_is_read_again() {
     let mut bench = Bench::watching();

@@ -149,7 +149,7 @@ impl Bench {
                 let length = int(&frame[at..]) as usize;
                 (shown(&frame[at + 4..at + 4 + length]), &frame[at + 4 + length..])
             };
-            // A request for a session has its timeout behind the last transaction.
+            // In a request for a session the timeout follows the last transaction.
             if frame.len() >= 29 && frame[..12] == [0; 12] {
                 lines.push(format!("session {} {}", int(&frame[12..]), int(&frame[20..])));
                 continue;

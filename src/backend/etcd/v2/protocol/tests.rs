@@ -1,5 +1,5 @@
-//! Version 2 from bytes to requests: what a server sends and what is asked of it, a line each. What the session decides
-//! has tests of its own.
+//! Version 2 from bytes to requests: the answers of a server and the requests that follow, one line each. The session
+//! has its own tests.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ impl Bench {
         assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), want);
     }
 
-    /// A turn, whose request has no user.
+    /// A turn with a request without a user.
     #[track_caller]
     fn turn(&mut self, want: &[&str]) {
         self.check(Input::Turn, &["credentials"]);
@@ -111,13 +111,13 @@ fn a_wait_brings_one_change_and_is_opened_again() {
     bench.check(Input::Quiet, &["cancel 1", "changes 1"]);
     bench.turn(&["begin 1 /v2/keys/a?recursive=true&wait=true&waitIndex=12 streamed"]);
     bench.check(Input::Head(FIRST_WAIT, protocol::Head { status: 200, headers: &headers(11) }), &["healthy"]);
-    // Without a newline, and its end is not awaited.
+    // The line has no newline, and the end of the answer is not awaited.
     bench.check(Input::Body(FIRST_WAIT, change(12).trim_end().as_bytes()), &[]);
     bench.check(Input::End(FIRST_WAIT), &[]);
     bench.check(Input::Quiet, &["cancel 1", "changes 1"]);
 }
 
-/// The answer to a question may be older than what a wait has brought meanwhile.
+/// The answer to a read may be older than a change that a wait delivered meanwhile.
 #[test]
 fn what_a_wait_brings_is_held_back_while_a_question_is_under_way() {
     let mut bench = Bench::watching();
@@ -159,7 +159,7 @@ fn what_is_no_answer_fails() {
     bench.check(Input::Body(FIRST_WAIT, &[b'1'; 1001]), &[]);
     let words = "node: failed to watch http://a: answer is longer than 1000 bytes";
     bench.check(Input::Quiet, &["cancel 1", "cancel 1", words]);
-    // At the first byte, whatever may follow.
+    // The first invalid byte ends the answer.
     let mut bench = Bench::watching();
     bench.check(Input::Body(FIRST_WAIT, b"<"), &[]);
     let words = "node: failed to watch http://a: not an answer of etcd: no JSON from byte 1 on";

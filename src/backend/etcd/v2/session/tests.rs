@@ -1,5 +1,5 @@
-//! Days of a session in microseconds: events in, actions as one line each out.
-//! No clock and no etcd but those of the test.
+//! Days of a session in microseconds: events in, actions out, one line for each action. The clock and the etcd belong
+//! to the test.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::backend::etcd::subscription::OTHER_CLUSTER;
 use crate::backend::failover::{Deadline, Failover, LASTING, SHORTEST_BACKOFF, Start};
 use crate::store::Bytes;
 
-/// The cluster that everything comes from unless a test says otherwise.
+/// The default cluster of all answers.
 const CLUSTER: u64 = 7;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ fn refused(kind: RefusalKind) -> Event {
 }
 
 impl Bench {
-    /// With the smallest of all random numbers.
+    /// A bench with the smallest random numbers.
     fn new(plan: Plan) -> Bench {
         let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let deadline = match plan.goal {
@@ -120,12 +120,12 @@ impl Bench {
         lines
     }
 
-    /// When a turn is wanted.
+    /// When the next turn is due.
     fn due(&self) -> Option<Instant> {
         self.core.due(self.session.due())
     }
 
-    /// One event and what is to come of it.
+    /// Checks the actions after an event.
     #[track_caller]
     fn check(&mut self, event: Event, want: &[&str]) {
         assert_eq!(self.on(event), want);
@@ -136,7 +136,7 @@ impl Bench {
         self.check(Event::Turn, want);
     }
 
-    /// Lets the time come at which the session wants its next turn, and tells how long that took.
+    /// Advances the time to the next due turn, and returns how long that took.
     fn wait(&mut self) -> Duration {
         let due = self.due().expect("a turn is wanted");
         let waited = due.saturating_duration_since(self.now);
@@ -248,7 +248,7 @@ fn the_changes_of_a_burst_are_reported_as_one_but_soon() {
     let mut bench = Bench::watching(WATCHED);
     bench.check(put(0, "/a/1", "live", 11), &[]);
     bench.check(Event::Quiet, &["trigger /a/1=live"]);
-    // There is more: what was written meanwhile.
+    // More changes follow: they were written meanwhile.
     bench.turn(&["0 Wait(0) /a from 12"]);
     bench.check(opened(0, 14), &[]);
     bench.check(put(0, "/a/2", "x", 12), &[]);
@@ -259,9 +259,9 @@ fn the_changes_of_a_burst_are_reported_as_one_but_soon() {
     bench.check(Event::Quiet, &[]);
     bench.turn(&["0 Wait(0) /a from 14"]);
     bench.check(opened(0, 14), &[]);
-    // The rest was not for this key.
+    // The other changes do not concern this key.
     bench.check(Event::Quiet, &["trigger /a/2=x /a/3=y"]);
-    // A burst without an end does not put it off.
+    // An endless burst does not delay the report.
     bench.on(put(0, "/a/4", "z", 14));
     bench.on(Event::Quiet);
     bench.on(Event::Turn);
@@ -317,7 +317,7 @@ fn a_wait_that_a_proxy_ends_is_no_failure() {
     bench.check(Event::Ended { wait: 0, whole: true }, &[]);
     bench.turn(&["0 Wait(0) /a from 11"]);
     bench.check(opened(0, 14), &[]);
-    // What was past when it was opened has been looked through, unless the end was a cut.
+    // A proper end means that the history up to the opening was searched.
     bench.now += LASTING;
     bench.check(Event::Ended { wait: 0, whole: false }, &[]);
     bench.turn(&["0 Wait(0) /a from 11"]);
@@ -338,7 +338,7 @@ fn a_wait_that_a_proxy_ends_is_no_failure() {
 #[test]
 fn a_wait_that_may_be_dead_is_opened_again() {
     let mut bench = Bench::watching(Plan { keys: &["/a", "/b"], watch_keys: &["/a"], ..WATCHED });
-    // Changes of one say nothing about the other, and put nothing off.
+    // Changes of one key do not affect the deadlines of the other.
     let opened_at = bench.now;
     bench.check(put(0, "/a/1", "x", 15), &[]);
     bench.on(Event::Quiet);
@@ -347,7 +347,7 @@ fn a_wait_that_may_be_dead_is_opened_again() {
     bench.check(opened(0, 15), &[]);
     bench.now = opened_at + DEADLINE;
     bench.turn(&["0 Probe /a/_remco"]);
-    // Only what is as old as the deadline, and only where the store has changed.
+    // Only waits that are older than the deadline are dropped, and only if the store has changed.
     bench.check(Event::Probed(head(15)), &["drop 1"]);
     bench.turn(&["0 Wait(1) /b from 11"]);
     bench.check(opened(1, 15), &[]);
@@ -356,7 +356,7 @@ fn a_wait_that_may_be_dead_is_opened_again() {
         bench.turn(&["0 Probe /a/_remco"]);
         bench.check(Event::Probed(head(15)), &[]);
     }
-    // Where a new wait would be too far back, its age has to say it.
+    // If a new wait would start before the history, only the age of the old wait counts.
     for _ in 0..2 {
         bench.now += DEADLINE;
         bench.turn(&["0 Probe /a/_remco"]);
@@ -401,7 +401,7 @@ fn a_cleared_history_is_read_again_after_a_pause() {
         bench.read(index, &[("/a/1", "x", 3)], &["snapshot /a/1=x"]);
     }
     assert_eq!(rests, [0, 1000, 2000, 4000, 5000, 5000]);
-    // A wait that is open for a moment changes nothing of that.
+    // A wait that was open for a short time makes no difference.
     for rest in [Duration::from_secs(5), Duration::ZERO] {
         bench.turn(&["0 Wait(0) /a from 2006"]);
         bench.check(opened(0, 2005), &["recovered"]);
@@ -431,7 +431,7 @@ fn another_store_is_read_again() {
     bench.turn(&["0 Wait(0) /a from 6"]);
     bench.check(Event::Opened { wait: 0, head: Head { cluster: 8, index: 5 } }, &["recovered"]);
 
-    // The same cluster, put back: the wait would be silent until it is past 11.
+    // The cluster was restored: the wait would be silent until index 11.
     let mut bench = Bench::watching(WATCHED);
     bench.on(broken());
     bench.wait();
@@ -445,7 +445,7 @@ fn another_store_is_read_again() {
     bench.read(5, &[], &["snapshot"]);
     bench.turn(&["0 Wait(0) /a from 6"]);
 
-    // A node that only lags.
+    // A node that only lags behind.
     let mut bench = Bench::watching(WATCHED);
     bench.on(broken());
     bench.wait();
@@ -490,7 +490,7 @@ fn a_key_that_is_missing_is_an_error() {
     bench.read(10, &[("/b/1", "x", 3)], &[]);
     bench.turn(&["0 Read /a"]);
     bench.check(refused(RefusalKind::Missing), &["failed: failed to read from http://a: `/a`: said so"]);
-    // What was read before it is as good as it was.
+    // Keys that were read before the failure are kept.
     assert_eq!(bench.wait(), SHORTEST_BACKOFF);
     bench.turn(&["0 Read /a"]);
     bench.read(12, &[("/a/1", "y", 11)], &["snapshot /a/1=y /b/1=x"]);
@@ -510,7 +510,7 @@ fn a_key_that_goes_is_read_again_and_keeps_the_old_values_until_it_is_back() {
     bench.check(opened(0, 20), &["recovered"]);
 }
 
-/// A session whose interval has brought the time to read again.
+/// A session whose next read by interval is pending.
 fn reading_again() -> Bench {
     let mut bench = Bench::watching(Plan { interval: Some(Duration::from_secs(10)), ..WATCHED });
     bench.turn(&["0 Read /a"]);
@@ -525,7 +525,7 @@ fn an_interval_reads_beside_the_waits() {
     bench.check(put(0, "/a/1", "x", 21), &[]);
     bench.check(Event::Quiet, &["trigger /a/1=x"]);
     bench.turn(&["0 Wait(0) /a from 22"]);
-    // Where nothing differs, a wait that is opened anew begins behind the read: etcd's history is short.
+    // Without differences a reopened wait starts after the read, because etcd's history is short.
     let mut bench = reading_again();
     bench.read(20, &[], &["snapshot"]);
     bench.on(broken());
@@ -541,7 +541,7 @@ fn what_a_read_had_before_the_waits_is_still_to_come() {
     bench.check(Event::Quiet, &[]);
     bench.turn(&["0 Wait(0) /a from 13"]);
     bench.check(opened(0, 20), &[]);
-    // One that is gone again by the time of the read.
+    // A key that was deleted again before the read.
     bench.check(put(0, "/a/3", "z", 14), &[]);
     bench.turn(&["0 Wait(0) /a from 15"]);
     bench.check(opened(0, 20), &[]);
@@ -563,7 +563,7 @@ fn what_the_waits_do_not_bring_was_missed() {
     bench.turn(&["Warn: watch missed changes, opening it again keys=1", "close", "0 Wait(0) /a from 21"]);
     bench.check(opened(0, 20), &[]);
 
-    // A failure is reason enough for them to be late.
+    // Changes may be late after a failure.
     let mut bench = reading_again();
     bench.read(20, &[("/a/1", "x", 15)], &["snapshot /a/1=x"]);
     bench.on(broken());
@@ -650,7 +650,7 @@ fn events_that_do_not_fit_change_nothing() {
     bench.check(Event::Quiet, &[]);
 }
 
-/// No node has fewer keys: each is asked seldom, and what was read is given back.
+/// Every node has these keys: the session retries rarely, and the keys that were read are dropped.
 #[test]
 fn more_keys_than_may_be_read_are_an_error() {
     let limits = ReadLimits { max_keys: 2, max_decoded: 1000 };
@@ -664,7 +664,7 @@ fn more_keys_than_may_be_read_are_an_error() {
     bench.check(Event::TooMany(words), &[&failed]);
     assert_eq!(bench.wait(), SLOW_RETRY);
     bench.turn(&["0 Read /a"]);
-    // A page that broke off does not count twice.
+    // An incomplete answer does not count twice.
     for _ in 0..3 {
         bench.session.entry(Entry { key: bytes("/a/1"), value: bytes("x"), index: 3 }).unwrap();
         bench.on(broken());
@@ -677,7 +677,7 @@ fn more_keys_than_may_be_read_are_an_error() {
     assert_eq!(bench.due(), None);
 }
 
-/// Every read of a directory that goes and comes back would be followed by the next at once.
+/// Without the pauses a directory that is deleted and created again and again would cause reads without a pause.
 #[test]
 fn a_directory_that_goes_again_and_again_is_read_at_a_pace() {
     let mut bench = Bench::watching(WATCHED);

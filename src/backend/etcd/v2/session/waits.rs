@@ -159,7 +159,7 @@ impl Session {
         }
     }
 
-    /// The waits continue behind the last read. An open wait may still deliver one change from before it.
+    /// The waits continue after the last read. An open wait may still deliver one change from before it.
     pub(super) fn skip_what_was_read(&mut self) {
         self.forget_doubts();
         for wait in &mut self.waits {
