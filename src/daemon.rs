@@ -1,6 +1,6 @@
-//! The one loop: it polls, and gives each backend and each resource its turn. A pass has a time limit, whatever
-//! arrives. `unit` has the turn of one resource, `resource` the decisions about updates, and the order of old and new
-//! resources is in `succession`. Only `host` makes system calls.
+//! The one loop: it polls, and gives each backend and each resource its turn. A pass has a time limit, however much
+//! arrives. `unit` has the turn of one resource, `resource` the decisions about updates, `adoption` the change of the
+//! configuration, `ending` the end of a run. Only `host` makes system calls.
 
 mod adoption;
 mod baseline;
@@ -51,11 +51,11 @@ use succession::Succession;
 use telemetry::Telemetry;
 use unit::{Due, Terminating, Unit};
 
-/// All resources at work.
+/// All resources at run time, and what they share.
 pub struct Daemon {
     mode: Mode,
     purpose: Purpose,
-    /// What a run that only looks has seen.
+    /// The findings of a run without effects.
     findings: Vec<Findings>,
     signals: Rc<Signals>,
     logger: Rc<Logger>,
@@ -75,17 +75,17 @@ pub struct Daemon {
     may_have_zombies: bool,
     reload: Reload,
     succession: Succession,
-    /// Whether the first update of each resource is accepted, whatever its guard says.
+    /// Whether the guards are overridden for the first update of each resource.
     overrides_guards: bool,
-    /// What the start of all resources waits for.
+    /// The conditions of the start of all resources.
     gate: Gate,
     /// The directory to open when the resources start.
     state_path: Option<PathBuf>,
     /// Whether all resources that use the directory are configured.
     has_all_resources: bool,
-    /// What outlives the process; `None`: nothing does.
+    /// The directory of the files that outlive the process; `None`: there is none.
     state_dir: Option<Rc<StateDir>>,
-    /// When the run is out of time, and how long it had.
+    /// The deadline of the run, and its time limit.
     time_limit: Option<(Instant, Duration)>,
     /// A file was replaced by a unit that is gone.
     has_replaced: bool,
@@ -94,10 +94,10 @@ pub struct Daemon {
     renders_all: bool,
 }
 
-/// How long one pass serves descriptors before it looks at signals and limits again. A turn that runs is not cut short.
+/// How long one pass serves descriptors before the loop checks signals and limits again. A turn is never interrupted.
 const LONGEST_PASS: Duration = Duration::from_millis(20);
 
-/// How many children one pass reaps. With a log line each that takes some milliseconds.
+/// How many children one pass reaps. With a log line for each child this takes some milliseconds.
 const MOST_REAPED: usize = 500;
 
 /// The owner of a polled descriptor.
@@ -163,18 +163,18 @@ impl Daemon {
         self.gate = Gate::New(start);
     }
 
-    /// Accepts the first update of each resource, whatever its guard says.
+    /// Overrides the guards for the first update of each resource.
     pub fn override_guards(&mut self) {
         self.overrides_guards = true;
     }
 
-    /// Keeps state in this directory from the start of the resources on. `has_all`: whether all resources that use it are
-    /// configured. What was kept of others is removed then.
+    /// Keeps state in this directory from the start of the resources on. `has_all`: whether all resources that use the
+    /// directory are configured. The files of other resources are removed then.
     pub fn keep_state_in(&mut self, path: PathBuf, has_all: bool) {
         (self.state_path, self.has_all_resources) = (Some(path), has_all);
     }
 
-    /// Whether state is kept at this path, or nowhere if there is none.
+    /// Whether state is kept at this path. `None`: whether no state is kept.
     pub fn keeps_state_in(&self, path: Option<&Path>) -> bool {
         match (&self.state_dir, &self.state_path) {
             (Some(dir), _) => path.is_some_and(|path| dir.is_at(path)),
@@ -187,12 +187,12 @@ impl Daemon {
         self.time_limit = since.checked_add(limit).map(|until| (until, limit));
     }
 
-    /// Every update renders every template, whatever has changed.
+    /// Makes every update render every template, even if no key of the template has changed.
     pub fn render_all(&mut self) {
         self.renders_all = true;
     }
 
-    /// What a run that only looks has seen, in the order of the configuration. Empty before the run has ended.
+    /// The findings of a run without effects, in the order of the configuration. Empty before the run has ended.
     pub fn take_findings(&mut self) -> Vec<Findings> {
         std::mem::take(&mut self.findings)
     }
@@ -208,7 +208,8 @@ impl Daemon {
         // Sources that poll reported as readable and that had no turn yet.
         let mut readable = VecDeque::new();
         self.reload.end(Instant::now());
-        // A program that called exec to become this one may have left children that ended before the handler was installed.
+        // A program that called exec to become this one may have left children that ended before the handler was
+        // installed.
         self.reap();
         loop {
             let signals = self.signals.take();
@@ -237,12 +238,12 @@ impl Daemon {
                     Source::Log => self.logger.flush(),
                     Source::Telemetry => self.serve(),
                     Source::Backend(source) => self.turn(source),
-                    // While the program ends there are no units.
+                    // There are no units while the program ends.
                     Source::Command { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::listen),
                     Source::Lookups { unit } => self.units.get_mut(unit).into_iter().for_each(Unit::look_up),
                     Source::Terminating(pid) => self.drain(pid),
                 }
-                // The other sources have their turn after the next look at signals and limits.
+                // The other sources have their turn after signals and limits were checked.
                 if Instant::now() >= until {
                     break;
                 }
@@ -291,7 +292,7 @@ impl Daemon {
         }
     }
 
-    /// The same, if something is due. What this pass has counted is noticed first.
+    /// Gives the receivers of metrics their turn if one of them is due. The counts of this pass are recorded first.
     fn serve_if_due(&mut self) {
         let Some(telemetry) = &mut self.telemetry else { return };
         let now = Instant::now();
@@ -322,7 +323,7 @@ impl Daemon {
         }
     }
 
-    /// Passes a signal on to all children, also to those that are terminating.
+    /// Forwards a signal to all children, including those that are terminating.
     fn forward(&self, number: i32) {
         let children = self.units.iter().filter_map(|unit| unit.child.as_ref()).map(|child| child.pid);
         let terminating = self.terminating.iter().filter_map(|terminating| terminating.termination.child());
@@ -410,8 +411,8 @@ impl Daemon {
         self.units.iter().enumerate().find_map(|(u, unit)| Some((u, unit.backend_of(id)?)))
     }
 
-    /// Gives turns to units and backends that were due when the pass began, the longest due first, until the time of the
-    /// pass is used up.
+    /// Gives turns to units and backends that were due when the pass began, the longest due first, until the time of
+    /// the pass is used up.
     fn turn_due(&mut self, began: Instant, until: Instant) {
         loop {
             let free = self.units.iter().enumerate().filter(|(_, unit)| !self.is_held(unit));
@@ -427,7 +428,7 @@ impl Daemon {
                     Due::Keep => self.units[u].write_keys(Instant::now()),
                 },
                 (_, Some((at, source))) if at <= began => self.turn(source),
-                // While stores answer there is time for what no update waits for yet.
+                // The time until a store answers is used to compile templates that no update waits for yet.
                 (Some(_) | None, Some(_) | None) => match self.units.iter_mut().find(|unit| unit.is_uncompiled) {
                     Some(unit) if backend.is_none_or(|(at, _)| at > Instant::now()) => unit.compile_templates(),
                     _ => return,
@@ -503,7 +504,7 @@ impl Daemon {
         all
     }
 
-    /// The one place that calls waitpid. The exit status goes to the unit or the backend that owns the child; all other
+    /// The only caller of waitpid. The exit status goes to the unit or the backend that owns the child; all other
     /// children are adopted orphans. Many children are reaped in several passes.
     fn reap(&mut self) {
         self.may_have_zombies = true;

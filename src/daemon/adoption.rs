@@ -1,5 +1,5 @@
-//! A configuration that replaces another one: which resources stay, which end, and which start in their place. The
-//! order of old and new resources is `succession`'s. Does not read the configuration.
+//! Replaces the configuration at run time: decides which resources stay, which end, and which start in their place.
+//! `succession` decides about the order of old and new resources. Does not read the configuration.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -16,9 +16,9 @@ use crate::template::Limits;
 use crate::template::scripts::Scripts;
 
 impl Daemon {
-    /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and is
-    /// rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have ended,
-    /// and inherits their pending reloads. `scripts` are the filters of filter_dir.
+    /// Replaces the configuration. A resource that is configured as before keeps its keys, its watch and its state, and
+    /// is rendered again in a turn of its own. Every other resource starts when the processes of its predecessors have
+    /// ended, and inherits their pending reloads. `scripts` are the filters of filter_dir.
     pub fn adopt(&mut self, config: Config, scripts: Scripts) {
         if !(scripts.is_empty() && self.machine.scripts().is_empty()) {
             self.units.iter_mut().for_each(Unit::forget_templates);
@@ -61,7 +61,7 @@ impl Daemon {
         }
     }
 
-    /// Ends the units of `gone`; those of `new` take over from them.
+    /// Ends the units of `gone`. The units of `new` take over their state.
     fn replace(&mut self, gone: Vec<Unit>, new: &mut [Unit]) {
         let numbers = gone.iter().map(|unit| unit.number).collect();
         let services = new.iter().map(|unit| (unit.number, Service::of(&unit.config))).collect();
@@ -83,8 +83,8 @@ impl Daemon {
         }
     }
 
-    /// Writes the state of the program to this file from now on. To be called before [`Daemon::adopt`]. A run that ends writes
-    /// none: the file belongs to the daemon of the same configuration.
+    /// Writes the state of the program to this file from now on. To be called before [`Daemon::adopt`]. A run that ends
+    /// by itself writes no status file: the file belongs to the daemon with this configuration.
     pub fn set_status_file(&mut self, path: Option<&Path>) {
         let path = path.filter(|_| self.mode == Mode::Watch);
         if self.status_file.as_ref().is_some_and(|file| path.is_some_and(|path| file.is_at(path))) {
@@ -96,7 +96,7 @@ impl Daemon {
     /// Starts telemetry, applies a new configuration of it, or ends it. To be called before [`Daemon::adopt`].
     ///
     /// # Errors
-    /// The address for Prometheus cannot be listened on. If the program runs on, it is tried again.
+    /// The program cannot listen at the address for Prometheus. If the program continues, it retries.
     pub fn set_telemetry(&mut self, config: &config::Telemetry) -> Result<(), String> {
         if !config.enabled {
             self.telemetry = None;
@@ -108,7 +108,7 @@ impl Daemon {
     }
 }
 
-/// The limits of a render by the configuration.
+/// The configured limits of a render.
 pub fn limits_of(config: &Config) -> Limits {
     let config::Limits { template_steps, template_time, template_output, template_memory } = config.limits;
     Limits { steps: template_steps, time: template_time, output: template_output, memory: template_memory }

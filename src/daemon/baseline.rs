@@ -1,5 +1,5 @@
-//! The keys of the last update that the guard has accepted, and what the present keys are compared with them. Judges
-//! nothing: the figures go to `resource/guard.rs`.
+//! The keys of the last update that the guard has accepted, and their comparison with the present keys. Makes no
+//! decision: `resource/guard.rs` gets the figures.
 
 use std::rc::Rc;
 
@@ -7,17 +7,17 @@ use crate::config::Guard;
 use crate::resource::Census;
 use crate::store::{Bytes, Store};
 
-/// What is known of the last accepted update.
+/// The last accepted update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Baseline {
     /// Its keys, in order.
     Keys(Vec<Bytes>),
-    /// How many keys it had: it was one of an earlier process.
+    /// The number of its keys only: an earlier process accepted the update.
     Count(usize),
 }
 
 impl Baseline {
-    /// The baseline of updates that follow one with these keys.
+    /// The baseline after an update with these keys.
     pub(super) fn of(store: &Store) -> Baseline {
         Baseline::Keys(store.all().map(|(key, _)| Rc::clone(key)).collect())
     }
@@ -51,7 +51,7 @@ pub(super) fn census(guard: &Guard, baseline: Option<&Baseline>, store: &Store) 
     }
     let gone = match baseline {
         Some(Baseline::Keys(old)) => old.len() - still,
-        // Which ones they are is not known: new keys count as if they were the old ones.
+        // The old keys are unknown: a new key counts as an old one.
         Some(Baseline::Count(before)) => before.saturating_sub(keys),
         None => 0,
     };

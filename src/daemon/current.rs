@@ -1,20 +1,21 @@
-//! Whether a template has to be rendered: what its last render has read, and what its destination held after it.
-//! Decides nothing about updates; in doubt the template is rendered.
+//! Decides whether a template has to be rendered, by the reads of its last render and the content of its destination
+//! after it. Decides nothing about updates. In doubt the template is rendered.
 
 use crate::host::files::{Destination, Written};
 use crate::store::changes::Changes;
 use crate::template::reads::Reads;
 
-/// What is known of the last render of a template. Until there was one, nothing is known.
+/// The last render of a template. Empty before the first render.
 #[derive(Debug, Default)]
 pub(super) struct Current {
     reads: Reads,
-    /// The content of the destination, if it is the result of a render from the present keys, and of nothing but keys.
+    /// The content of the destination, if it is the result of a render from the present keys, and depends on keys only.
     written: Option<Written>,
 }
 
 impl Current {
-    /// The template was rendered, or could not be. Until the result is in place, the template counts as not rendered.
+    /// The template was rendered, or failed to render. Until the result is in place, the template counts as not
+    /// rendered.
     pub(super) fn rendered(&mut self, reads: Reads) {
         *self = Current { reads, written: None };
     }
@@ -31,7 +32,7 @@ impl Current {
         }
     }
 
-    /// Whether a render would give what the destination has.
+    /// Whether a render would give the present content of the destination.
     pub(super) fn holds(&mut self, destination: &mut Destination) -> bool {
         self.written.as_mut().is_some_and(|written| destination.still_has(written))
     }

@@ -1,5 +1,5 @@
-//! How a run ends: when its work is done, by a signal, by its time limit, or before it has started. Does not wait for
-//! the processes that are left; the loop does.
+//! How a run ends: when its work is done, by a signal, by its time limit, or before its start. Does not wait for the
+//! remaining processes; the loop does.
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,17 @@ pub enum Ending {
     Done {
         /// How many resources failed.
         failed: usize,
-        /// The exit status of the child, as a shell reports it, if there is one resource and nothing failed but that its
-        /// child ended by itself.
+        /// The exit status of the child, as a shell reports it, if there is one resource and its only failure is that
+        /// its child ended by itself.
         child: Option<u8>,
         /// Whether a file was replaced.
         replaced: bool,
     },
-    /// Another process holds the lock, and the run was not to wait for it. Nothing was started.
+    /// Another process holds the lock, and the run does not wait for the lock. Nothing was started.
     Locked,
     /// The lock cannot be taken, or the state_dir cannot be used. Nothing was started.
     Unusable,
-    /// A signal ended a run that goes on until then.
+    /// A signal ended a run that has no other end.
     Stopped,
     /// A signal ended a one-shot run before all of its work was done.
     CutShort {
@@ -57,7 +57,7 @@ impl Daemon {
         });
     }
 
-    /// Whether a one-shot run has nothing left to do but to end its children.
+    /// Whether a one-shot run only has to end its children.
     fn is_in_place(&self) -> bool {
         self.units.iter().all(|unit| match unit.state.verdict() {
             Some(verdict) => verdict == Verdict::Succeeded,
@@ -65,7 +65,7 @@ impl Daemon {
         })
     }
 
-    /// Ends a run that is out of time: every resource without a verdict has failed.
+    /// Ends a run whose time limit has passed: every resource without a verdict has failed.
     pub(super) fn run_out_of_time(&mut self) {
         let limit = self.time_limit.map_or(Duration::ZERO, |(_, limit)| limit);
         for unit in self.units.iter().filter(|unit| unit.state.verdict().is_none()) {
@@ -82,16 +82,16 @@ impl Daemon {
         self.end(Ending::Done { failed, child: None, replaced });
     }
 
-    /// Ends a run that cannot start. Whatever the log level is, the reason is told.
+    /// Ends a run that cannot start. The reason is printed at every log level.
     pub(super) fn refuse(&mut self, error: &str) {
         self.logger.print(&format!("remco: {error}; nothing was started\n"));
         self.end(Ending::Unusable);
     }
 
-    /// How the run ended, once no work is left: in a one-shot run when every resource has a verdict, else when every
-    /// resource is settled and no backend can report anything new.
+    /// How the run ended; `None`: work is left. A one-shot run is done when every resource has a verdict, any other run
+    /// when every resource is settled and no backend can report anything new.
     pub(super) fn finished(&self) -> Option<Ending> {
-        // The errors of templates are logged even if their store is unreachable.
+        // The errors of templates are logged even if no store can be reached.
         if self.units.iter().any(|unit| unit.is_uncompiled) {
             return None;
         }
@@ -119,7 +119,7 @@ impl Daemon {
         self.has_replaced || self.units.iter().any(|unit| unit.has_replaced)
     }
 
-    /// Ends all units. Staged files are removed with their units; installed files are whole.
+    /// Ends all units, which removes their staged files. Installed files are complete.
     pub(super) fn end(&mut self, ending: Ending) {
         self.reload = Reload::default();
         self.notify.stopping();
@@ -133,7 +133,7 @@ impl Daemon {
         let files: Vec<(String, StateFiles)> = self.units.iter_mut().filter_map(Unit::take_state_files).collect();
         self.units.iter_mut().for_each(Unit::abandon_keys);
         self.terminating.extend(self.units.drain(..).flat_map(|unit| unit.shut_down(pool)));
-        // Children end meanwhile.
+        // The children end in the meantime.
         for (resource, mut files) in files {
             files.finish(Instant::now(), |line| self.logger.log(&line.with("resource", resource.clone())));
         }

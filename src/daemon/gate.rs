@@ -1,6 +1,6 @@
-//! What a run waits for before its resources start: a random delay, then the lock of `--lock`. Each wait is a state
-//! that the loop looks at. The time limit of the whole run is in `daemon.rs`, opening and locking the file in
-//! `host/lock_file.rs`.
+//! The waits before the resources start: a random delay, then the lock of `--lock`. Each wait is a state with a
+//! deadline; nothing blocks. `daemon.rs` has the time limit of the run, and `host/lock_file.rs` opens and locks the
+//! file.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::host::lock_file::LockFile;
 use crate::log::{self, Level, Line};
 
-/// What the start of the resources waits for.
+/// The conditions of the start of the resources.
 #[derive(Debug, Default)]
 pub struct Start {
-    /// A time below [`Start::splay`] that was chosen at random.
+    /// The random delay.
     pub delay: Duration,
     /// The lock that is needed.
     pub lock: Option<Lock>,
@@ -39,7 +39,7 @@ pub enum WhenHeld {
 /// The state of the start.
 #[derive(Debug)]
 pub(super) enum Gate {
-    /// Nothing was waited for yet.
+    /// Before the first turn.
     New(Start),
     Delayed {
         until: Instant,
@@ -47,7 +47,7 @@ pub(super) enum Gate {
     },
     Locking {
         lock: Lock,
-        /// When to try, or to try again.
+        /// The time of the next attempt.
         at: Instant,
         is_logged: bool,
     },
@@ -57,22 +57,22 @@ pub(super) enum Gate {
     },
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug)]
 pub(super) enum Passage {
     Open,
     Closed,
-    /// The lock is held, and the run does not wait for it.
+    /// Another process holds the lock, and the run does not wait for it.
     Held,
-    /// The lock cannot be taken at all. The text says why.
+    /// The lock cannot be taken at all. The text is the cause.
     Failed(String),
 }
 
-/// flock has no descriptor that poll could wait for.
+/// The pause between two attempts: flock has no descriptor that poll could wait for.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Gate {
-    /// Goes on as far as possible without waiting. A new wait is a log line.
+    /// Continues as far as possible without waiting. Logs each new wait.
     pub(super) fn turn(&mut self, now: Instant, log: impl Fn(&Line)) -> Passage {
         loop {
             match self {
@@ -119,7 +119,7 @@ impl Gate {
         }
     }
 
-    /// What the resources wait for; `None`: nothing.
+    /// The present wait, for a message; `None`: the resources have started.
     pub(super) fn waits_for(&self) -> Option<&'static str> {
         match self {
             Gate::Open { .. } => None,

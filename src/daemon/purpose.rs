@@ -1,5 +1,5 @@
-//! What a run makes of the results of its templates, and what was seen in a run that only looks. `unit` acts on it;
-//! printing is left to the caller.
+//! The purpose of a run: what it does with the results of its templates; and the findings of a run without effects.
+//! `unit` acts on the purpose. The caller prints the findings.
 
 use std::rc::Rc;
 
@@ -7,24 +7,24 @@ use crate::resource::Verdict;
 use crate::store::Store;
 use crate::template::reads::Reads;
 
-/// What a run makes of the results of its templates.
+/// What a run does with the results of its templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Files are written.
     Apply {
         /// Whether commands run and children are started.
         commands: Commands,
-        /// Whether what changes in a file is logged.
+        /// Whether the changes in a file are logged.
         changes: Changes,
     },
-    /// Results are compared with the files. Nothing is written there.
+    /// Results are compared with the files. No file is written.
     Preview {
         /// Whether check commands run, on a file in a private directory.
         checks: Commands,
     },
-    /// Results are kept, and compared with nothing.
+    /// Results are kept, and not compared.
     Render,
-    /// What templates read is kept, and the results are dropped.
+    /// The reads of the templates are kept, and the results are dropped.
     Explain,
     /// Nothing is rendered: only the keys are read.
     Keys,
@@ -35,11 +35,11 @@ pub enum Purpose {
 pub enum Commands {
     /// They run.
     Run,
-    /// They are left out.
+    /// They do not run.
     Skip,
 }
 
-/// Whether what changes in a file is logged.
+/// Whether the changes in a file are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changes {
     /// It is logged.
@@ -54,12 +54,12 @@ impl Purpose {
         matches!(self, Purpose::Apply { .. })
     }
 
-    /// Whether results are compared with the files. Then the guard judges the keys.
+    /// Whether results are compared with the files. Only then the guard checks the keys.
     pub fn compares(self) -> bool {
         matches!(self, Purpose::Apply { .. } | Purpose::Preview { .. })
     }
 
-    /// Whether what changes in a file is logged.
+    /// Whether the changes in a file are logged.
     pub fn logs_changes(self) -> bool {
         matches!(self, Purpose::Apply { changes: Changes::Log, .. })
     }
@@ -75,36 +75,36 @@ impl Purpose {
     }
 }
 
-/// What was seen of one resource.
+/// The findings about one resource.
 #[derive(Debug)]
 pub struct Findings {
     /// Its place in the configuration.
     pub resource: usize,
     /// How the run ended; `None`: a signal ended it first.
     pub verdict: Option<Verdict>,
-    /// What became of each template.
+    /// The outcome of each template.
     pub templates: Vec<Outcome>,
     /// The keys.
     pub store: Rc<Store>,
 }
 
-/// What became of a template.
+/// The outcome of a template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It failed, or its turn has not come. The log says why.
+    /// It failed, or was not rendered yet. The log has the reason.
     #[default]
     None,
     /// The file has the result already.
     InSync,
     /// The file would change: the text of `patch`.
     Differs(Vec<u8>),
-    /// The result, which was not compared.
+    /// The result. It was not compared.
     Rendered(Vec<u8>),
-    /// What the last render has read.
+    /// The reads of the last render.
     Explained(Reads),
-    /// The template has failed, for a run that explains.
+    /// The template has failed, in a run with `--explain`.
     Failed {
-        /// What the last render has read; `None`: it was not rendered.
+        /// The reads of the last render; `None`: the template was not rendered.
         reads: Option<Reads>,
         /// The error in one line.
         error: String,

@@ -1,5 +1,5 @@
-//! The state of all resources, as telemetry and systemd report it: whether all are in place, which are waiting, and
-//! which fail. Sends nothing.
+//! The state of all resources, as telemetry and systemd report it: whether all are in place, which ones wait, and
+//! which ones fail. Sends nothing.
 
 use super::record::state_of;
 use super::telemetry::Subject;
@@ -12,7 +12,7 @@ use crate::metrics::Gauge;
 use crate::resource::Resource;
 use crate::status::State;
 
-/// The resources, as telemetry sees them.
+/// The resources, for telemetry.
 pub(super) struct Resources<'a> {
     pub(super) units: &'a [Unit],
     pub(super) pool: &'a Pool,
@@ -64,7 +64,7 @@ pub(super) fn readiness_of(units: &[Unit]) -> Readiness {
     Readiness { is_ready: waiting.is_empty(), status }
 }
 
-/// The first few names, and the number of the others.
+/// The first names, and the number of the others.
 fn some_of(names: &[&str]) -> String {
     const NAMED: usize = 3;
     let named = names[..names.len().min(NAMED)].join(", ");

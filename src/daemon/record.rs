@@ -1,5 +1,5 @@
-//! What happened to one resource, for telemetry and the status file: reads the events and effects that pass between a
-//! unit and its resource, and counts them as Go remco does. Decides nothing, and is not there where neither is
+//! The history of one resource, for telemetry and the status file: reads the events and effects that pass between a
+//! unit and its resource, and counts them as Go remco does. Decides nothing. Exists only where one of the two is
 //! configured.
 
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ pub(super) struct Record {
     /// `None`: telemetry is off.
     pub(super) registry: Option<Rc<RefCell<Registry>>>,
     resource: String,
-    /// How the resource is, and since when, in seconds since 1970.
+    /// The state of the resource, and its beginning in seconds since 1970.
     state: (State, i64),
     files: Vec<status::File>,
     backends: Vec<Backend>,
@@ -31,7 +31,8 @@ pub(super) struct Record {
     job: Option<Job>,
     /// The template that is staged or installed.
     file: usize,
-    /// Templates whose new files are in place, until it is known whether they stay, and whether a reload command follows.
+    /// Templates whose new files are in place, until it is known whether they stay, and whether a reload command
+    /// follows.
     installed: Vec<usize>,
     /// How often the child was started.
     starts: u64,
@@ -49,7 +50,8 @@ struct Backend {
 }
 
 impl Record {
-    /// Of a resource with these destinations and backends. `since`: the present time, in seconds since 1970.
+    /// The record of a resource with these destinations and backends. `since`: its state, and the present time in
+    /// seconds since 1970.
     pub(super) fn new(
         resource: String,
         templates: Vec<String>,
@@ -100,7 +102,7 @@ impl Record {
                             self.count(&list::SYNCED, at);
                         }
                         Rendering::Failed(fault) => self.not_staged(t, &without_values(&fault.message), at),
-                        // Counted when it was staged.
+                        // This failure was counted when the file was staged.
                         Rendering::Differs | Rendering::Rejected => self.files[t].in_sync_since = None,
                         Rendering::Interrupted => {}
                     }
@@ -117,7 +119,7 @@ impl Record {
             Event::Installed(Err(fault)) | Event::Kept(Err(fault)) | Event::PutBack(Err(fault)) => {
                 self.not_synced(self.file, &fault.message, at);
             }
-            // The failure is counted at the file that has failed.
+            // The failure is counted for the file that failed.
             Event::PutBack(Ok(())) => self.files[self.file].in_sync_since = None,
             Event::Ended(result) => self.ended(result.as_ref().map_err(|fault| &*fault.message).copied(), at),
             Event::Spawned(Ok(())) => {
@@ -145,7 +147,7 @@ impl Record {
         }
     }
 
-    /// What the resource wants done after an event.
+    /// The effects after an event.
     pub(super) fn effects(&mut self, effects: &[Effect], at: At) {
         for effect in effects {
             match effect {
@@ -168,7 +170,7 @@ impl Record {
     }
 
     fn ended(&mut self, result: Result<(), &str>, at: At) {
-        // A record that began while the command ran does not know which one it was.
+        // A record that began while the command ran has no command.
         let (job, (took, exit)) = (self.job.take(), self.run.take().unzip());
         if let Some(job) = job {
             self.remember(job, result, (took.unwrap_or_default(), exit), at);
@@ -223,7 +225,7 @@ impl Record {
         match job {
             Job::Check(_) => self.sample(&list::CHECK_DURATION, took, at),
             Job::Reload(_) => self.sample(&list::RELOAD_DURATION, took, at),
-            // Go remco does not measure them.
+            // Go remco does not measure these commands.
             _ => {}
         }
     }
@@ -233,7 +235,7 @@ impl Record {
         self.last_success = Some(at.unix);
     }
 
-    /// How the resource is after an event.
+    /// The state of the resource after an event.
     pub(super) fn is(&mut self, state: State, at: At) {
         if self.state.0 != state {
             self.state = (state, at.unix);
@@ -245,7 +247,8 @@ impl Record {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// The part of the status file about the resource, but for what only its unit knows. `revision`: of each backend.
+    /// The part of the status file about the resource, without the fields that only its unit has. `revision`: of each
+    /// backend.
     pub(super) fn status(&self, revision: impl Fn(usize) -> Option<u64>) -> status::Resource {
         let backend = |(b, backend): (usize, &Backend)| status::Backend {
             name: backend.name.clone(),
@@ -332,7 +335,7 @@ impl Record {
     }
 }
 
-/// How a resource is.
+/// The state of a resource.
 pub(super) fn state_of(resource: &Resource) -> State {
     match (resource.is_failing(), resource.has_started()) {
         _ if resource.is_rolled_back() => State::RolledBack,
@@ -346,7 +349,7 @@ pub(super) fn state_of(resource: &Resource) -> State {
 const NEVER_STARTED: status::Child =
     status::Child { running: false, pid: None, since: None, starts: 0, last_exit: None, last_status: None };
 
-/// The error of a template without what follows its place: that may quote values. The log has all of it.
+/// The error of a template up to its place. The rest may quote values; the log has the whole error.
 fn without_values(message: &str) -> String {
     let place = message.split(": ").next().unwrap_or_default();
     match place

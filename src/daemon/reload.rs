@@ -1,14 +1,14 @@
-//! When SIGHUP is answered: how many reads of the configuration a flood of SIGHUP can cause. Does not read the
-//! configuration, and reads no clock.
+//! The time of the answer to SIGHUP: limits how often a flood of SIGHUP makes the program read its configuration.
+//! Does not read the configuration, and reads no clock.
 
 use std::time::Instant;
 
-/// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits for as
-/// long as the last one took, so that a flood of SIGHUP leaves half of the time to everything else.
+/// When SIGHUP is answered. The first one is answered at once. After a read of the configuration, the next read waits
+/// for as long as the last one took, so that a flood of SIGHUP leaves half of the time to everything else.
 #[derive(Debug, Default)]
 pub(super) struct Reload {
     pub(super) is_wanted: bool,
-    /// Since when the configuration is being read, outside of the loop.
+    /// The beginning of the read of the configuration, which is outside of the loop.
     began: Option<Instant>,
     not_before: Option<Instant>,
 }
@@ -27,7 +27,7 @@ impl Reload {
         *self = Reload { is_wanted: false, began: Some(now), not_before: None };
     }
 
-    /// The read has ended, and the loop continues.
+    /// The read of the configuration has ended, and the loop continues.
     pub(super) fn end(&mut self, now: Instant) {
         if let Some(began) = self.began.take() {
             self.not_before = Some(now + now.saturating_duration_since(began));

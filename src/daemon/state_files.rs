@@ -1,6 +1,6 @@
-//! What one resource keeps in the state_dir: its last keys, how many of them the guard has accepted, the pending
-//! reloads, and the files that it is renaming. Writes what has changed, and reads it at the start; a failure is a line
-//! and never ends anything. Their bytes are `state`'s, when to use them is decided in `unit/persistence.rs`.
+//! The files of one resource in the state_dir: its last keys, the number of keys that the guard has accepted, its
+//! pending reloads, and the journal of its renames. Reads them at the start, and writes changes. A failure is logged,
+//! and ends nothing. `state` has their formats, and `unit/persistence.rs` decides when they are used.
 
 mod keys;
 
@@ -25,7 +25,7 @@ use keys::KeysFile;
 /// The files of a resource.
 pub(super) struct StateFiles {
     dir: Rc<StateDir>,
-    /// The stores that the keys are from.
+    /// The origin of the keys.
     origin: u64,
     layers: usize,
     /// The name of the file of keys.
@@ -40,7 +40,7 @@ pub(super) struct StateFiles {
 
 struct BaselineFile {
     name: String,
-    /// The number in the file; `None`: not known.
+    /// The number in the file; `None`: unknown.
     last: Option<usize>,
     is_failing: bool,
 }
@@ -54,18 +54,18 @@ struct JournalFile {
 struct ReloadsFile {
     name: String,
     commands: Commands,
-    /// What the file says; `None`: not known.
+    /// The content of the file; `None`: unknown.
     last: Option<PendingReloads>,
     is_failing: bool,
 }
 
-/// The keys that were kept.
+/// The saved keys.
 pub(super) struct Cached {
     /// One for each backend.
     pub layers: Vec<Layer>,
-    /// In words.
+    /// As a text.
     pub age: String,
-    /// When the update that had them succeeded, in seconds since 1970.
+    /// When the update with these keys succeeded, in seconds since 1970.
     pub written: i64,
 }
 
@@ -90,7 +90,7 @@ impl StateFiles {
         StateFiles { dir, origin, layers, keys_name, keys, baseline, reloads: has_reloads.then_some(reloads), journal }
     }
 
-    /// Removes keys that may not be kept any more. Returns the pending reloads of an earlier run.
+    /// Removes keys that must no longer be saved. Returns the pending reloads of an earlier run.
     pub(super) fn load_reloads(&mut self, log: impl Fn(Line)) -> PendingReloads {
         if self.keys.is_none()
             && let Err(e) = self.dir.remove(&self.keys_name)
@@ -116,20 +116,20 @@ impl StateFiles {
             }
             Err(e) => {
                 log(self.failed("read", &file.name, &cause(&e)));
-                // It is not removed before there is another one to write: the next run may be able to read it.
+                // The file stays until another one is written: the next run may be able to read it.
                 Some(PendingReloads::default())
             }
         };
         if let Some(file) = &mut self.reloads {
-            // Where other templates stand for those of the file, it is written again.
+            // If other templates replace those of the file, the file is written again.
             file.last = reloads.clone().filter(PendingReloads::is_empty);
         }
         reloads.unwrap_or_default()
     }
 
-    /// The number of keys that the last accepted update of an earlier run had; `None`: it is not known. `is_wanted`:
-    /// whether the guard compares with it. Otherwise it is removed: a later guard would take an old number for the last
-    /// one.
+    /// The number of keys in the last accepted update of an earlier run; `None`: unknown. `is_wanted`: whether the
+    /// guard compares with the number. Otherwise the file is removed, because a later guard would use an outdated
+    /// number.
     pub(super) fn load_baseline(&mut self, is_wanted: bool, log: impl Fn(Line)) -> Option<usize> {
         let name = &self.baseline.name;
         if !is_wanted {
@@ -152,12 +152,12 @@ impl StateFiles {
         None
     }
 
-    /// Writes the number of keys that the guard has accepted, if it differs from that of the file.
+    /// Writes the number of keys that the guard has accepted, if it differs from the number in the file.
     pub(super) fn save_baseline(&mut self, keys: usize, log: impl Fn(Line)) {
         if self.baseline.last == Some(keys) {
             return;
         }
-        // After a power failure the file may be empty, and then the past is not known.
+        // The file is not synced: after a power failure it may be empty, and the baseline is unknown.
         let written = self.dir.write(&self.baseline.name, &baseline::encode(self.origin, keys));
         let was_failing = std::mem::replace(&mut self.baseline.is_failing, written.is_err());
         self.baseline.last = written.is_ok().then_some(keys);
@@ -169,17 +169,16 @@ impl StateFiles {
         }
     }
 
-    /// The keys of an update that has succeeded are written when they are due. `since`: when it did, in seconds since
-    /// 1970.
-    /// `held`: the same keys, if they are to be written even if they change before.
+    /// Schedules the keys of a successful update. `since`: when the update succeeded, in seconds since 1970. `held`:
+    /// the keys, if they are written even if the store changes first.
     pub(super) fn save_keys(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
         if let Some(file) = &mut self.keys {
             file.keep(keys, held, since);
         }
     }
 
-    /// Whether the keys of an update that begins now are to stay as they are until it has succeeded: they would be
-    /// written then, and a store that changes in every update would never be kept otherwise.
+    /// Whether the keys of an update that begins now are held until the update has succeeded. They are written then;
+    /// otherwise the keys of a store that changes with every update would never be saved.
     pub(super) fn holds_keys(&self, now: Instant) -> bool {
         self.keys.as_ref().is_some_and(|file| file.is_ready(now))
     }
@@ -195,7 +194,7 @@ impl StateFiles {
         self.report(result, log);
     }
 
-    /// Writes what is not written yet, for the end of the program.
+    /// Writes the remaining pieces, at the end of the program.
     pub(super) fn finish(&mut self, now: Instant, log: impl Fn(Line)) {
         let result = self.keys.as_mut().map_or(Ok(()), |file| file.finish(now));
         self.report(result, log);
@@ -210,7 +209,7 @@ impl StateFiles {
     /// The keys of the last update that has succeeded. `unix`: the time, in seconds since 1970.
     ///
     /// # Errors
-    /// There are none that can be used. The line says why.
+    /// No saved keys can be used. The line has the reason.
     pub(super) fn cached(&self, max_age: Option<Duration>, unix: i64) -> Result<Cached, Line> {
         let name = &self.keys_name;
         let file = match self.dir.read(name) {
@@ -237,7 +236,7 @@ impl StateFiles {
         let Some(file) = self.reloads.as_mut().filter(|file| file.last.as_ref() != Some(&reloads)) else { return };
         let written = match reloads.is_empty() {
             true => self.dir.remove(&file.name).map(|_| ()),
-            // A crash of the machine ends the services that would be reloaded.
+            // The file is not synced: a crash of the machine also ends the services that would be reloaded.
             false => self.dir.write(&file.name, &reloads.encode(&file.commands)),
         };
         let was_failing = std::mem::replace(&mut file.is_failing, written.is_err());
@@ -268,12 +267,12 @@ impl StateFiles {
         None
     }
 
-    /// Writes the files that are about to be renamed. `Ok(None)`: they are of no use for a later run.
+    /// Writes the journal of the files that are about to be renamed. `Ok(None)`: a later run cannot use a journal.
     pub(super) fn save_journal(&mut self, journal: io::Result<Option<Journal>>, log: impl Fn(Line)) {
         let name = &self.journal.name;
         let written = match journal {
             Ok(None) => return,
-            // After a power failure it may be empty, and so may the files be that it names.
+            // The file is not synced: after a power failure the journal and the files that it names may be empty.
             Ok(Some(journal)) => self.dir.write(name, &journal.encode()),
             Err(e) => Err(e),
         };
@@ -301,10 +300,10 @@ impl StateFiles {
     }
 }
 
-/// The age of keys in words. Both times are in seconds since 1970.
+/// The age of keys as a text. Both times are in seconds since 1970.
 ///
 /// # Errors
-/// They are older than that, or may be: the text says so.
+/// The keys are older than `max_age`, or may be. The text is the reason.
 fn age_of(written: i64, now: i64, max_age: Option<Duration>) -> Result<String, String> {
     let ahead = Duration::from_secs(u64::try_from(written.saturating_sub(now)).unwrap_or(0));
     let age = Duration::from_secs(u64::try_from(now.saturating_sub(written)).unwrap_or(0));
@@ -321,8 +320,8 @@ fn age_of(written: i64, now: i64, max_age: Option<Duration>) -> Result<String, S
     }
 }
 
-/// Removes the files of resources that are not configured any more. Other files stay. `resources`: the names of all
-/// resources that keep something here.
+/// Removes the files of resources that are no longer configured. Other files stay. `resources`: the names of all
+/// resources with files in this directory.
 pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item = &'a str>, log: impl Fn(Line)) {
     let known: BTreeSet<String> = resources.map(base_name).collect();
     let names = dir.names().unwrap_or_else(|e| {
@@ -335,7 +334,7 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
         let base =
             ["keys", "guard", "reloads", "journal"].iter().find_map(|kind| whole.strip_suffix(kind)?.strip_suffix('.'));
         let is_orphan = base.is_some_and(|base| !known.contains(base));
-        // One that is damaged or of another program is left to the user.
+        // A file that is damaged or belongs to another program stays.
         if !is_orphan || !dir.beginning(&name, 16).is_ok_and(|file| file.is_some_and(|file| state::is_one(&file))) {
             continue;
         }
@@ -359,7 +358,7 @@ pub(super) fn remove_orphans<'a>(dir: &StateDir, resources: impl Iterator<Item =
 
 /// The reload commands of the templates of a resource.
 fn commands_of(resource: &config::Resource) -> Commands {
-    // A path that no file has stands for all of them.
+    // The placeholder path, which no file has, represents all paths.
     let text = |command: &config::Command| command.text(Path::new("\0")).into_encoded_bytes();
     let templates = resource.templates.iter();
     Commands::new(templates.map(|t| (t.dst.display().to_string(), t.reload_cmd.as_ref().map(text))))
@@ -372,7 +371,7 @@ fn base_name(resource: &str) -> String {
     name
 }
 
-/// What it means that a journal is lost.
+/// The consequence of a lost journal.
 const UNFINISHED: &str = "some files that belong together may be old until the next update";
 const FOREIGN: &str = "it belongs to other backends, nodes, prefixes or keys";
 const DAMAGED: &str = "it is damaged, or of another version of remco";

@@ -1,5 +1,5 @@
-//! The status file: when it is written, and the lock beside it. Its content is `status`'s, its bytes are written as
-//! those of any output file, and what a new configuration means for it is decided in `daemon.rs`.
+//! The status file: when it is written, and the lock beside it. `status` makes its content, `host/files` writes it
+//! like an output file, and `daemon/adoption.rs` applies a new configuration.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,27 @@ use crate::host::logger::Logger;
 use crate::log::{Level, Line};
 use crate::status::Status;
 
-/// A status file at work.
+/// A status file at run time.
 pub(super) struct StatusFile {
     destination: Destination,
-    /// Held for as long as the program runs: so `--status` knows that it does.
+    /// Held while the program runs, so that `--status` can detect the program.
     lock: Option<LockFile>,
     due: Option<Instant>,
     /// When the file may be written again.
     not_before: Instant,
     /// A failure that was logged.
     failure: Option<String>,
-    /// Until when a lock that is held is tried again without a word.
+    /// Until this moment attempts to take a held lock are not logged.
     lock_timeout: Option<Instant>,
 }
 
-/// Between two writes.
+/// The pause between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After a failed write, and until a lock of another process is tried again.
+/// The pause after a failed write, and between attempts to take the lock of another process.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
 
-/// `--status` holds the lock for a moment, to see whether it can. One that is held for so long is another remco's.
+/// `--status` holds the lock for a moment to test it. A lock that is held longer than this belongs to another remco.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -44,12 +44,12 @@ impl StatusFile {
         StatusFile { destination, lock: None, due: Some(now), not_before: now, failure: None, lock_timeout: None }
     }
 
-    /// Whether it is the file at this path.
+    /// Whether the status file is at this path.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         self.destination.path == path
     }
 
-    /// Something has changed: the file is written soon.
+    /// Something has changed: schedules a write.
     pub(super) fn touch(&mut self, now: Instant) {
         self.due.get_or_insert(self.not_before.max(now));
     }
@@ -59,7 +59,7 @@ impl StatusFile {
         self.due
     }
 
-    /// Writes the file, if that is due.
+    /// Writes the file if a write is due.
     pub(super) fn turn(&mut self, now: Instant, status: impl FnOnce() -> Status, logger: &Logger) {
         if self.due.is_some_and(|at| at <= now)
             && let Some(line) = self.attempt(now, status)
@@ -68,7 +68,7 @@ impl StatusFile {
         }
     }
 
-    /// Writes the file. Returns what is to be said about that.
+    /// Writes the file. Returns a line if the result is new.
     fn attempt(&mut self, now: Instant, status: impl FnOnce() -> Status) -> Option<Line> {
         let locked = match self.lock() {
             Ok(false) if *self.lock_timeout.get_or_insert(now + LOCK_TIMEOUT) > now => {
@@ -103,7 +103,7 @@ impl StatusFile {
     }
 }
 
-/// Others may see whether the program runs.
+/// The mode of the lock file: other users may test whether the program runs.
 const LOCK_MODE: u32 = 0o644;
 
 /// The lock beside a status file.
@@ -122,7 +122,7 @@ mod tests {
         Status { version: String::new(), pid: 1, since: 0, resources: Vec::new() }
     }
 
-    /// `--status` holds the lock while it looks.
+    /// `--status` holds the lock while it tests it.
     #[test]
     fn a_lock_that_is_held_for_a_moment_is_no_other_remco() {
         let (folder, start) = (Folder::new(), Instant::now());

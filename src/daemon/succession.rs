@@ -1,6 +1,6 @@
-//! Decides which new resources wait for the processes of which old ones when the configuration changes: two generations
-//! of a service would compete for a port or a file. Starts and ends no process; the caller says which units have
-//! processes left.
+//! Decides which new resources wait for the processes of which old ones when the configuration changes: two
+//! generations of a service would compete for a port or a file. Starts and ends no process; the caller reports which
+//! units still have processes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -10,11 +10,10 @@ use crate::config::{self, Word};
 /// The number of a unit. A later unit has a higher one.
 pub(super) type Number = usize;
 
-/// Which units wait for which.
+/// The units, and the units that they wait for.
 ///
-/// A unit whose resource is no longer configured is *former* while it has a process left, or waits itself. So a wait is
-/// handed on: a unit that was replaced while it was held back still stands between the unit that it waited for and the
-/// unit that waits for it.
+/// A unit whose resource is no longer configured is *former* while it still has a process, or waits itself. So waits
+/// are transitive: if a held unit is replaced, its successor waits for it, and thereby for its predecessors.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
     live: BTreeMap<Number, Unit>,
@@ -24,11 +23,11 @@ pub(super) struct Succession {
 #[derive(Debug)]
 struct Unit {
     service: Service,
-    /// Former units that have to be over before this unit starts. All of them are older, so there is no circle.
+    /// The former units that have to end before this unit starts. All of them are older, so there is no cycle.
     waits_for: BTreeSet<Number>,
 }
 
-/// The traits by which a resource is recognised as the successor of another one.
+/// The properties by which a resource is recognised as the successor of another one.
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     /// The name of the resource.
@@ -36,7 +35,7 @@ pub(super) struct Service {
     claims: Vec<Claim>,
 }
 
-/// Something that only one generation of a service may have at a time.
+/// A thing that only one generation of a service may use at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Claim {
     /// A file that the resource writes.
@@ -92,8 +91,8 @@ impl Succession {
                 predecessors.extend(by_name.get(&*service.name).into_iter().flatten());
             }
             replaced.push(predecessors.intersection(gone).copied().collect());
-            // Units that a predecessor waits for are waited for indirectly. With them the memory of every unit would
-            // grow with each signal of a storm.
+            // The units that a predecessor waits for are left out, because this wait is implied. Otherwise the memory
+            // of every unit would grow with each SIGHUP of a flood.
             let implied: BTreeSet<Number> =
                 predecessors.iter().flat_map(|number| &self.former[number].waits_for).copied().collect();
             let waits_for = predecessors.difference(&implied).copied().collect();
@@ -102,7 +101,7 @@ impl Succession {
         replaced
     }
 
-    /// Forgets the former units that are over. `has_processes` tells whether a former unit has a process left.
+    /// Forgets the former units that have ended. `has_processes`: whether a former unit still has a process.
     pub(super) fn settle(&mut self, has_processes: impl Fn(Number) -> bool) {
         // In the order of their numbers: the units that a unit waits for are older, and were handled before.
         let numbers: Vec<Number> = self.former.keys().copied().collect();

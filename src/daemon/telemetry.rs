@@ -1,5 +1,5 @@
 //! Telemetry in the loop: the registry, its receivers, and when each of them is due. Wakes the loop for a scrape, and
-//! once a second at most where something was counted. Counts nothing itself but the turns of the loop.
+//! at most once a second if something was counted. Itself counts only the passes of the loop.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -21,9 +21,10 @@ use crate::metrics::inmem::Inmem;
 use crate::metrics::{At, Gauge, Host, Naming, Registry, lines, list, prometheus};
 use crate::template::World;
 
-/// All of telemetry at work.
+/// Telemetry at run time.
 pub(super) struct Telemetry {
-    /// What the units count in.
+    /// The registry of the units. Shared by reference, because each unit counts while the loop holds its own reference.
+    /// The program has one thread, and no borrow outlives a call.
     pub(super) registry: Rc<RefCell<Registry>>,
     config: config::Telemetry,
     mode: Mode,
@@ -33,13 +34,14 @@ pub(super) struct Telemetry {
     statsd: Option<Statsd>,
     statsite: Option<Statsite>,
     textfile: Option<Textfile>,
-    /// When what was counted is sent to statsd, statsite and inmem.
+    /// When the counts are sent to statsd, statsite and inmem.
     flush: Option<Instant>,
-    /// The resources have started: before that the text file may be that of a run that holds the lock of `--lock`.
+    /// Whether the resources have started. Before that the text file may belong to a run that holds the lock of
+    /// `--lock`.
     has_begun: bool,
 }
 
-/// What telemetry tells of the resources, made when a receiver asks.
+/// The figures about the resources, made when a receiver needs them.
 pub(super) trait Subject {
     /// The gauges of all resources.
     fn gauges(&self) -> Vec<Gauge>;
@@ -47,7 +49,7 @@ pub(super) trait Subject {
     fn health(&self) -> (bool, String);
 }
 
-/// The listener, or when it is tried again.
+/// The listener, or the time of the next attempt to open it.
 struct Prometheus {
     state: Listening,
     failure: SinkFailure,
@@ -72,7 +74,7 @@ struct Statsite {
 }
 
 enum Stream {
-    /// Nothing was to be sent yet.
+    /// Nothing had to be sent yet.
     Idle,
     Open(Box<Connection>),
     Failed {
@@ -88,31 +90,31 @@ struct Textfile {
     failure: SinkFailure,
 }
 
-/// A failure of a receiver: logged when it begins, when it changes and when it ends.
+/// The failure of a receiver: logged when it begins, when it changes and when it ends.
 #[derive(Default)]
 struct SinkFailure(Option<String>);
 
-/// Between two flushes.
+/// The pause between two flushes.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Between two texts for the text file.
+/// The pause between two writes of the text file.
 const TEXTFILE_PAUSE: Duration = Duration::from_secs(10);
 
-/// After a failure of a receiver; it doubles up to the second one.
+/// The first and the longest pause after a failure of a receiver. The pause doubles.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Bytes that may wait for statsite.
+/// The most bytes that wait for statsite.
 const MOST_WAITING: usize = 64 * 1024;
 
-/// How long statsite may take nothing of what it is sent, and how long a connection may take to come about.
+/// The time limit for a connection to statsite, and for statsite to read a part of the sent bytes.
 const STATSITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What statsite says is dropped, this much in one turn.
+/// The most bytes of statsite that are read and dropped in one turn.
 const PIECE: usize = 16 * 1024;
 
 impl Telemetry {
-    /// Telemetry that does nothing yet; [`Telemetry::configure`] starts its receivers.
+    /// Telemetry without receivers; [`Telemetry::configure`] starts them.
     pub(super) fn new(mode: Mode, logger: Rc<Logger>, machine: Rc<Machine>) -> Telemetry {
         let config = config::Telemetry::off();
         let registry = Rc::new(RefCell::new(registry(&config)));
@@ -143,15 +145,15 @@ impl Telemetry {
     /// Applies a configuration. A receiver that is configured as before stays as it is; so do the counters.
     ///
     /// # Errors
-    /// The listener cannot listen. It is tried again later; the caller may end the program instead.
+    /// The listener cannot listen. It retries later; the caller may end the program instead.
     pub(super) fn configure(&mut self, config: &config::Telemetry, now: Instant) -> Result<(), String> {
         let old = std::mem::replace(&mut self.config, config.clone());
         self.registry.borrow_mut().configure(registry(config));
         let place = |config: &config::Telemetry| config.prometheus.as_ref().map(|(place, _)| place.clone());
         if place(&old) != place(config) {
-            // The old listener ends first: the new place may be the same port on another address.
+            // The old listener ends first: the new address may have the port of the old one.
             self.prometheus = None;
-            // A run that ends is not scraped, and its address belongs to the daemon of the same configuration.
+            // A run that ends is not scraped, and its address belongs to the daemon with this configuration.
             if place(config).is_some() && self.mode == Mode::Watch {
                 let state = Listening::Failed { again: now, pause: PAUSE };
                 self.prometheus = Some(Prometheus { state, failure: SinkFailure::default() });
@@ -167,13 +169,13 @@ impl Telemetry {
             self.textfile = None;
         }
         self.connect(now);
-        // The caller tells of this failure.
+        // The caller reports this failure.
         self.listen(now).inspect_err(|why| {
             self.prometheus.iter_mut().for_each(|prometheus| prometheus.failure.0 = Some(why.clone()));
         })
     }
 
-    /// Makes the senders that are configured and not there.
+    /// Creates the senders that are configured and do not exist yet.
     fn connect(&mut self, now: Instant) {
         if let (None, Some((host, port))) = (&self.statsd, &self.config.statsd) {
             self.statsd = Some(Statsd { to: Datagrams::new(host, *port), failure: SinkFailure::default() });
@@ -196,7 +198,7 @@ impl Telemetry {
         At { instant, unix, nanos }
     }
 
-    /// A pass of the loop has worked for this time.
+    /// Records how long a pass of the loop has worked.
     pub(super) fn pass_took(&self, took: Duration, now: Instant) {
         self.registry.borrow_mut().sample(&list::LOOP_TURN, &[], took.as_secs_f64(), self.at(now));
     }
@@ -206,7 +208,7 @@ impl Telemetry {
         self.registry.borrow_mut().retain("resource", is_configured);
     }
 
-    /// Appends what is to be polled.
+    /// Appends the descriptors to poll.
     pub(super) fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         if let Some(Prometheus { state: Listening::Open(listener), .. }) = &self.prometheus {
             listener.interests(out);
@@ -233,7 +235,7 @@ impl Telemetry {
         [self.flush, listener, statsd, statsite, textfile].into_iter().flatten().min()
     }
 
-    /// Notices what was counted in this pass of the loop: it is sent a second later.
+    /// Schedules a flush if this pass of the loop has counted something: one second later.
     pub(super) fn notice(&mut self, now: Instant) {
         if !self.registry.borrow_mut().take_changed() {
             return;
@@ -270,7 +272,7 @@ impl Telemetry {
         }
     }
 
-    /// The last turn: what was counted and not sent yet goes out, as far as it does at once.
+    /// The last turn: sends the remaining counts, as far as the receivers take them at once.
     pub(super) fn finish(&mut self, subject: &dyn Subject, now: Instant) {
         self.notice(now);
         if self.flush.is_some() {
@@ -293,7 +295,7 @@ impl Telemetry {
         true
     }
 
-    /// Tries to listen, if that is due.
+    /// Tries to listen if an attempt is due.
     fn listen(&mut self, now: Instant) -> Result<(), String> {
         let Some(Prometheus { state, failure }) = &mut self.prometheus else { return Ok(()) };
         let Listening::Failed { again, pause } = state else { return Ok(()) };
@@ -301,7 +303,7 @@ impl Telemetry {
         match Listener::open(place) {
             Ok(listener) => {
                 *state = Listening::Open(listener);
-                // The line tells of the end of a failure, too.
+                // This line also reports the end of a failure.
                 failure.0 = None;
                 let line = Line::new(Level::Info, "serving metrics").with("addr", place.to_string());
                 self.logger.log(&line);
@@ -337,7 +339,7 @@ impl Telemetry {
         });
     }
 
-    /// Sends what was counted to statsd and statsite, and gives inmem the present gauges.
+    /// Sends the counts to statsd and statsite, and gives inmem the present gauges.
     fn send(&mut self, subject: &dyn Subject, now: Instant) {
         self.flush = None;
         let gauges = gauges(subject, self.config.enable_runtime_metrics);
@@ -352,7 +354,7 @@ impl Telemetry {
         };
         if let Some(Statsd { to, failure }) = &mut self.statsd {
             let sent = to.send(lines::datagrams(&text).map(str::as_bytes), self.machine.resolver(), now);
-            // While a name is looked up, nothing is known yet.
+            // The result is unknown while a name is looked up.
             if sent.is_err() || to.due().is_none() {
                 failure.report("statsd", sent, &self.logger);
             }
@@ -376,7 +378,7 @@ impl Telemetry {
 }
 
 impl Statsite {
-    /// Sends lines. Where too many wait already, they are dropped.
+    /// Sends lines. Drops them if too many bytes wait already.
     fn send(&mut self, lines: &[u8], now: Instant, logger: &Logger) {
         match &mut self.state {
             Stream::Failed { again } if *again > now => return,
@@ -400,7 +402,7 @@ impl Statsite {
 
     fn turn(&mut self, now: Instant, logger: &Logger) {
         let Stream::Open(connection) = &mut self.state else { return };
-        // What it says has no meaning.
+        // The answers of statsite have no meaning.
         match connection.turn(now, PIECE, &mut Vec::new()) {
             Ok(Progress::Connected) => {
                 self.pause = PAUSE;
@@ -420,7 +422,7 @@ impl Statsite {
 }
 
 impl Textfile {
-    /// The first text is written at once: a file of an earlier run would be taken for the present.
+    /// The first text is written at once, because a file of an earlier run would look current.
     fn new(path: PathBuf, now: Instant) -> Textfile {
         let destination = Destination::passing(path);
         destination.sweep();
@@ -446,7 +448,7 @@ impl SinkFailure {
     }
 }
 
-/// Replaces a file, if it has another text.
+/// Replaces a file if it has another text.
 pub(super) fn write(destination: &mut Destination, content: &[u8]) -> Result<(), String> {
     if destination.compare(content)? == Comparison::InSync {
         return Ok(());
@@ -472,7 +474,7 @@ fn registry(config: &config::Telemetry) -> Registry {
     Registry::new(naming, expiration, config.statsd.is_some() || config.statsite.is_some(), inmem)
 }
 
-/// The gauges of the program and of the resources. Of resources with one name the worse state counts.
+/// The gauges of the program and of the resources. Among resources with one name the worst state counts.
 fn gauges(subject: &dyn Subject, has_runtime: bool) -> Vec<Gauge> {
     let mut all = subject.gauges();
     all.push(Gauge { metric: &list::UP, labels: Vec::new(), value: 1.0 });
@@ -486,7 +488,7 @@ fn gauges(subject: &dyn Subject, has_runtime: bool) -> Vec<Gauge> {
         let known = runtime.into_iter().filter_map(|(metric, value)| Some((metric, value?)));
         all.extend(known.map(|(metric, value)| Gauge { metric, labels: Vec::new(), value }));
     }
-    // The worse one comes first, and stays.
+    // The worst state comes first, and stays.
     all.sort_by(|a, b| {
         let series = |gauge: &Gauge| (gauge.metric.name, gauge.labels.clone());
         series(a).cmp(&series(b)).then(a.value.total_cmp(&b.value))

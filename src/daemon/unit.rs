@@ -1,6 +1,6 @@
-//! One resource at work: carries out the decisions of `resource` by `host` and the backends. Makes no decision about
-//! updates; the loop says when a unit has its turn. Its processes are in `jobs`, the reports of its backends in
-//! `reports`, what outlives the process in `persistence`, and what is told of it in `recording`.
+//! One resource at run time: performs the effects that `resource` decides, by `host` and the backends. Makes no
+//! decision about updates; the loop decides when a unit has its turn. `rendering` has its templates, `output` its
+//! files, `jobs` its processes, `reports` the reports of its backends, `persistence` what outlives the process.
 
 mod jobs;
 mod output;
@@ -41,7 +41,7 @@ use output::Output;
 use persistence::Rendered;
 use rendering::{Keys, Round};
 
-/// One resource, with all that its decisions need.
+/// One resource, with all that its effects need.
 pub(super) struct Unit {
     pub(super) number: Number,
     pub(super) config: config::Resource,
@@ -53,11 +53,11 @@ pub(super) struct Unit {
     backends: Option<Vec<Id>>,
     /// Since when a refresh of the whole resource is due.
     stale: Option<Instant>,
-    /// An effect that is left to the next turn because this one lasted long enough, and since when it waits.
+    /// An effect that was deferred because the turn took too long, and since when it waits.
     deferred: Option<(Instant, Effect)>,
-    /// The templates that the present update has rendered so far; the others are left to the next turn.
+    /// The results of the present update so far; the next turn renders the other templates.
     round: Option<Round>,
-    /// The keys that the guard has accepted, for the update that follows.
+    /// The keys that the guard has accepted, for the update after it.
     judged: Option<Keys>,
     /// The last accepted update, if the guard compares with it.
     baseline: Option<Baseline>,
@@ -68,7 +68,7 @@ pub(super) struct Unit {
     pub(super) is_uncompiled: bool,
     pub(super) job: Option<(Job, Command)>,
     pub(super) child: Option<Child>,
-    /// For each backend: the configured keys that were reported to have no key below them.
+    /// For each backend: the configured keys without a key below them that were reported.
     missing: Vec<Missing>,
     /// For each backend: whether the number of its keys was logged.
     is_counted: Vec<bool>,
@@ -77,19 +77,19 @@ pub(super) struct Unit {
     pub(super) limits: Limits,
     /// Whether a file was replaced.
     pub(super) has_replaced: bool,
-    /// What happened; `None`: neither telemetry nor the status file asks.
+    /// The history; `None`: neither telemetry nor the status file is configured.
     pub(super) record: Option<Record>,
-    /// Every update renders every template.
+    /// Whether every update renders every template.
     pub(super) renders_all: bool,
-    /// What outlives the process; `None`: nothing does.
+    /// The files that outlive the process; `None`: there are none.
     state_files: Option<StateFiles>,
-    /// The keys of the update that is under way, if they are to be kept.
+    /// The keys of the present update, if they may be saved.
     rendered: Option<Rendered>,
-    /// When the keys of an earlier run are used for the stores that were not reached.
+    /// When the keys of an earlier run replace those of unreachable stores.
     cache_at: Option<Instant>,
-    /// For each backend: whether its keys are those of an earlier run.
+    /// For each backend: whether its keys are from an earlier run.
     is_cached: Vec<bool>,
-    /// When the update that had those keys succeeded, in seconds since 1970; `None`: there were none.
+    /// When the update with the keys of the earlier run succeeded, in seconds since 1970; `None`: none were used.
     keys_of: Option<i64>,
     logger: Rc<Logger>,
 }
@@ -103,9 +103,9 @@ pub(super) struct Child {
 
 /// A child or a command that is being ended because its resource is no longer configured.
 pub(super) struct Terminating {
-    /// The number of the unit that it belonged to.
+    /// The number of its unit.
     pub(super) unit: Number,
-    /// The name of the resource that it belonged to.
+    /// The name of its resource.
     pub(super) resource: String,
     pub(super) termination: Termination,
 }
@@ -121,8 +121,8 @@ pub(super) enum Due {
     Keep,
 }
 
-/// After this time the unit leaves its next file to the next turn. So a resource with many files on a slow disk, or with
-/// many slow templates, does not hold up the loop.
+/// After this time the unit defers its next file to the next turn. So a resource with many files on a slow disk, or
+/// with many slow templates, does not block the loop.
 const LONGEST_TURN: Duration = Duration::from_millis(20);
 
 impl Unit {
@@ -168,7 +168,7 @@ impl Unit {
         }
     }
 
-    /// Takes over what an earlier run has left, and subscribes to the backends, unless that was done.
+    /// Takes over the files of an earlier run, and subscribes to the backends. Later calls do nothing.
     pub(super) fn begin(&mut self, mode: Mode, pool: &mut Pool, state_dir: Option<&Rc<StateDir>>, now: Instant) {
         if self.backends.is_none() {
             if let Some(dir) = state_dir {
@@ -181,7 +181,7 @@ impl Unit {
         self.backends.get_or_insert_with(|| options.iter().map(|options| pool.open(options, mode, now)).collect());
     }
 
-    /// Removes the stage files that a crash has left. Where state is kept, those that are to be renamed are taken before.
+    /// Removes the stage files that a crash has left. With a state_dir, the journal of renames is finished first.
     pub(super) fn sweep(&self) {
         for (output, template) in self.outputs.iter().zip(&self.config.templates) {
             if self.purpose.writes() {
@@ -202,7 +202,7 @@ impl Unit {
         self.stale.get_or_insert_with(Instant::now);
     }
 
-    /// Performs the effect that an earlier turn left.
+    /// Performs the deferred effect of an earlier turn.
     pub(super) fn continue_deferred(&mut self) {
         if let Some((_, effect)) = self.deferred.take() {
             let answer = self.perform(effect);
@@ -231,17 +231,17 @@ impl Unit {
         self.handle(Event::Refresh);
     }
 
-    /// The earliest thing that is due.
+    /// The earliest reason for a turn.
     pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let keep = self.state_files.as_ref().and_then(StateFiles::due).map(|at| (at, Due::Keep));
         self.due_for_update().into_iter().chain(keep).min()
     }
 
-    /// The same, but for what is kept for a later run.
+    /// The earliest reason for a turn that concerns updates, not the files for a later run.
     fn due_for_update(&self) -> Option<(Instant, Due)> {
         let refresh = self.stale.map(|since| (since, Due::Refresh));
         let deferred = self.deferred.as_ref().map(|(since, _)| (*since, Due::Deferred));
-        // The names that the remaining templates ask for are looked up in one go with these.
+        // The lookups wait for the remaining templates, which may need more names.
         let lookups = self.lookups.due().filter(|_| self.round.is_none()).map(|at| (at, Due::Lookups));
         let cache = self.cache_at.map(|at| (at, Due::Cache));
         refresh
@@ -253,14 +253,14 @@ impl Unit {
             .min()
     }
 
-    /// Whether nothing can happen any more: no backend reads again, and everything is in place.
+    /// Whether no further event is possible: no backend reads again, and everything is in place.
     pub(super) fn is_over(&self, pool: &Pool) -> bool {
         let backends_are_over = self.backends.as_ref().is_some_and(|ids| ids.iter().all(|id| pool.is_over(*id)));
-        // What is still to be kept is written at the end.
+        // Unsaved keys are written at the end of the program.
         self.state.settled() && self.job.is_none() && backends_are_over && self.due_for_update().is_none()
     }
 
-    /// What keeps the unit from being done, for a message.
+    /// The missing step of an unfinished unit, for a message.
     pub(super) fn waits_for(&self) -> String {
         if let Some((job, _)) = &self.job {
             return format!("the {}", name_of(*job));
@@ -307,7 +307,7 @@ impl Unit {
         command.into_iter().chain(child).chain(of_backends).map(terminating).collect()
     }
 
-    /// What a run that only looks has seen.
+    /// The findings of a run without effects.
     pub(super) fn findings(&mut self) -> Findings {
         Findings {
             resource: self.number,
@@ -317,15 +317,15 @@ impl Unit {
         }
     }
 
-    /// Leaves the keys in memory, for the end of the program: the kernel takes them back at once, key by key 100,000 take
-    /// 8 ms.
+    /// Leaks the keys at the end of the program: the kernel frees the memory at once, while dropping 100,000 keys one
+    /// by one takes 8 ms.
     pub(super) fn abandon_keys(&mut self) {
         std::mem::forget(std::mem::take(&mut self.store));
     }
 
     fn store_mut(&mut self) -> &mut Store {
-        // This copies the store only while an update still uses the keys that it began with, or a file of them is written.
-        // Keys that are only to be kept some time are not held (see `Rendered`).
+        // This copies the store only while an update still uses its first keys, or a file of them is written. Keys that
+        // are saved later are not held (see `Rendered`).
         Rc::make_mut(&mut self.store)
     }
 
@@ -334,8 +334,8 @@ impl Unit {
         self.config.backends[backend].kind.name()
     }
 
-    /// Hands an event to the resource and performs its effects, until an effect has to be waited for or the turn lasts long
-    /// enough.
+    /// Passes an event to the resource and performs its effects, until an effect is asynchronous or the time of the
+    /// turn is used up.
     pub(super) fn handle(&mut self, event: Event) {
         self.handle_all(VecDeque::from([event]));
     }
@@ -346,7 +346,7 @@ impl Unit {
             let effects = self.decide(event);
             self.save_keys();
             for effect in effects {
-                // Between two files nothing is half done and nothing is lost: here the rest can be left to the next turn.
+                // Between two files no step is half done, so the rest can be deferred to the next turn.
                 match effect {
                     Effect::Stage(_) | Effect::Render if Instant::now() >= until => {
                         self.deferred = Some((Instant::now(), effect));
@@ -373,7 +373,7 @@ impl Unit {
             }
             Effect::Judge => Some(Event::Judged(self.judge())),
             Effect::Accept => {
-                // Nothing has changed the keys since they were judged: both are one turn.
+                // The keys have not changed since the guard judged them, because both happen in one turn.
                 self.judged = None;
                 self.note_changes();
                 self.judged = Some(self.keys());
@@ -428,8 +428,8 @@ impl Unit {
         guard.map(|guard| baseline::census(guard, self.baseline.as_ref(), &self.store)).unwrap_or_default()
     }
 
-    /// Takes over the last update that a replaced unit has accepted, if its keys are from the same stores, and whether it
-    /// has used up the override of the guard.
+    /// Takes over the baseline of a replaced unit, if its keys have the origin of the new keys, and whether the
+    /// override of the guard is used up.
     pub(super) fn inherit_baseline(&mut self, before: &Unit) {
         let origin = |unit: &Unit| origin::of(&unit.config.backends);
         if baseline::compares(self.config.guard.as_ref()) && origin(before) == origin(self) {

@@ -1,5 +1,5 @@
-//! The file with the last keys of a resource on its way: compared with the old one, and replaced if they differ, a
-//! piece in each turn of the loop, and not more often than every ten seconds. The bytes are `state::keys`'s.
+//! Writes the file with the last keys of a resource: compares it with the old file, and replaces that if it differs,
+//! a piece in each turn of the loop, at most every ten seconds. `state::keys` has the format.
 
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -14,32 +14,32 @@ use crate::store::Store;
 pub(super) struct KeysFile {
     dir: Rc<StateDir>,
     pub(super) name: String,
-    /// The stores that the keys are from.
+    /// The origin of the keys.
     origin: u64,
     layers: usize,
     /// The keys to write next.
     next: Option<NextKeys>,
     work: Work,
-    /// When the next piece is due, or the next file may be begun.
+    /// When the next piece is due, or the next file may begin.
     at: Instant,
     /// Whether the last attempt to write failed.
     is_failing: bool,
 }
 
-/// The keys of an update that has succeeded.
+/// The keys of a successful update.
 struct NextKeys {
-    /// Gone, if they have changed since then and are not held: the update that follows brings the new ones. So a change
+    /// Dropped if the keys have changed since then and are not held: the next update brings the new keys. So a change
     /// copies the keys at most once for each file.
     keys: Weak<Store>,
     _held: Option<Rc<Store>>,
-    /// When it succeeded, in seconds since 1970.
+    /// When the update succeeded, in seconds since 1970.
     since: i64,
 }
 
-/// What is done piece by piece.
+/// The work that is done in pieces.
 enum Work {
     Nothing,
-    /// The old file has been the same so far.
+    /// The old file has equal bytes so far.
     Comparing {
         keys: Rc<Store>,
         since: i64,
@@ -56,14 +56,13 @@ enum Work {
     Installing(NewFile),
 }
 
-/// A file is not begun earlier after the last one: a store that keeps changing would have all its keys written with
-/// every change.
+/// The pause between two files. Without it all keys of a busy store would be written with every change.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How many bytes are encoded and written in one turn. More are some 1 ms.
+/// How many bytes are encoded and written in one turn. This takes less than about 1 ms.
 const PIECE: usize = 128 << 10;
 
-/// After so many bytes the disk is waited for, so that no wait is for many.
+/// The number of bytes between two syncs, so that each sync is short.
 const SYNCED: usize = 1 << 20;
 
 impl KeysFile {
@@ -71,8 +70,8 @@ impl KeysFile {
         KeysFile { dir, name, origin, layers, next: None, work: Work::Nothing, at: now, is_failing: false }
     }
 
-    /// The keys are those of an update that has succeeded. `held`: the same, if they are to be written even if they
-    /// have changed since. `since`: when it succeeded, in seconds since 1970.
+    /// Schedules the keys of a successful update. `held`: the keys, if they are written even if the store changes
+    /// first. `since`: when the update succeeded, in seconds since 1970.
     pub(super) fn keep(&mut self, keys: Weak<Store>, held: Option<Rc<Store>>, since: i64) {
         self.next = Some(NextKeys { keys, _held: held, since });
     }
@@ -91,7 +90,7 @@ impl KeysFile {
     /// Does the next piece of the work.
     ///
     /// # Errors
-    /// The keys cannot be written. The text says why; it is given once until a file was written.
+    /// The keys cannot be written. The text is the cause. The error is returned once until a file was written.
     pub(super) fn turn(&mut self, now: Instant) -> Result<(), String> {
         let result = self.step();
         self.at = match self.work {
@@ -108,10 +107,10 @@ impl KeysFile {
         }
     }
 
-    /// Does all that is left, for the end of the program.
+    /// Does the remaining work at once, at the end of the program.
     ///
     /// # Errors
-    /// As those of [`KeysFile::turn`].
+    /// Those of [`KeysFile::turn`].
     pub(super) fn finish(&mut self, now: Instant) -> Result<(), String> {
         while self.due().is_some() {
             self.turn(now)?;
@@ -168,10 +167,10 @@ impl KeysFile {
         }
     }
 
-    /// Begins to compare the keys with the old file; `None`: there is none that could be the same.
+    /// Begins to compare the keys with the old file; `None`: there is no old file that could be equal.
     fn compare(&self, keys: &Rc<Store>, since: i64) -> Option<Work> {
         let mut old = self.dir.open_old(&self.name).ok()??;
-        // Behind the time of an older update.
+        // After the time, which may be that of an older update.
         if !old.has(&keys::head(0)[..keys::TIME_AT]).ok()? {
             return None;
         }
@@ -188,7 +187,7 @@ impl KeysFile {
     }
 
     fn too_many(&self) -> String {
-        // Old keys are worse than none.
+        // Outdated keys are worse than none.
         let removed = self.dir.remove(&self.name).err().map(|e| format!(", and the old ones stay: {}", cause(&e)));
         format!("they are more than {} MB{}", MOST_BYTES >> 20, removed.unwrap_or_default())
     }
@@ -225,7 +224,7 @@ mod tests {
     }
 
     impl Bench {
-        /// Has all turns that are due at this time. Returns how many there were.
+        /// Takes all turns that are due at this time. Returns their number.
         fn turns(&mut self, at: Duration) -> usize {
             let now = self.start + at;
             let mut turns = 0;
@@ -256,7 +255,7 @@ mod tests {
         assert_eq!(bench.turns(PAUSE - Duration::from_millis(1)), 0, "it is too early");
         assert!(bench.turns(PAUSE) > 10);
         assert_eq!(bench.kept(), (50_000, 200, inode));
-        // One key is another one.
+        // One key differs.
         let others = store(50_001, "0123456789");
         bench.file.keep(Rc::downgrade(&others), None, 300);
         assert!(bench.turns(2 * PAUSE) > 10);
@@ -278,7 +277,7 @@ mod tests {
         bench.file.keep(Rc::downgrade(&keys), None, 300);
         bench.turns(2 * PAUSE);
         assert_eq!((bench.kept().0, bench.kept().1), (2, 300));
-        // Those that are held are written: with a store that changes in every update there would never be a file.
+        // Held keys are written: otherwise the keys of a store that changes with every update would never be saved.
         assert!(!bench.file.is_ready(bench.start + 2 * PAUSE) && bench.file.is_ready(bench.start + 3 * PAUSE));
         bench.file.keep(Rc::downgrade(&keys), Some(Rc::clone(&keys)), 400);
         Rc::make_mut(&mut keys).delete(0, b"/key/new");
@@ -297,7 +296,7 @@ mod tests {
         bench.file.keep(Rc::downgrade(&keys), None, 200);
         bench.turns(BEGIN);
         assert_eq!((bench.kept().0, bench.kept().1), (50_000, 100));
-        // The end of the program does not wait.
+        // The end of the program does not wait for the pause.
         bench.file.finish(bench.start).unwrap();
         assert_eq!((bench.kept().0, bench.kept().1), (50_001, 200));
     }

@@ -166,8 +166,8 @@ struct Model {
     is_told_to_end: bool,
 }
 
-/// HUPs, starts, exits and kills in any order: two generations never have processes at once, and once the old processes have
-/// ended nothing is held. The model keeps every unit there ever was and compares all with all.
+/// HUPs, starts, exits and kills in any order: two generations never have processes at once, and once the old processes
+/// have ended nothing is held. The model keeps every unit there ever was and compares all with all.
 #[test]
 fn never_two_generations_and_never_none_for_ever() {
     let mut random = Random::new(20_261_128);

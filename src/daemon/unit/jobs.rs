@@ -1,5 +1,5 @@
-//! The processes of a resource: its commands, one at a time, and its child. When they run is decided in `resource`; the
-//! processes themselves are `host/process.rs`'s.
+//! The processes of a resource: its commands, one at a time, and its child. `resource` decides when they run, and
+//! `host/process.rs` makes the system calls.
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ impl Unit {
             || self.child.as_ref().is_some_and(|child| child.pid == pid)
     }
 
-    /// The command or the child has ended. Returns a process that is left of a command that exceeded its time limit.
+    /// The command or the child has ended. Returns the remaining process group of a command that exceeded its time
+    /// limit.
     pub(in super::super) fn reaped(&mut self, exit: &Exit) -> Option<Terminating> {
         match self.job.take_if(|(_, command)| command.pid() == exit.pid) {
             Some((job, command)) => self.command_ended(job, command, exit),
@@ -100,7 +101,7 @@ impl Unit {
         }
     }
 
-    /// Starts a command. The reaper reports its end; only a failure to start it is reported at once.
+    /// Starts a command. `reaped` reports its end; only a failure to start it is returned.
     pub(super) fn run(&mut self, job: Job) -> Option<Event> {
         let text = self.command(job).expect("a job is planned only where there is a command, and a stage to check");
         self.log(Line::new(Level::Debug, "Running cmd").with("command", text.to_string_lossy()));

@@ -1,5 +1,5 @@
-//! The outputs of a resource: each template with its destination, and the steps of its file. The order of the steps is
-//! decided in `resource`; the system calls are `host/files`'s.
+//! The outputs of a resource: each template with its destination, and the steps of its file. `resource` decides the
+//! order of the steps, and `host/files` makes the system calls.
 
 use super::{Current, Outcome, Unit};
 use crate::config;
@@ -12,22 +12,22 @@ use crate::template::Template;
 /// One template and the destination of its result.
 pub(super) struct Output {
     pub(super) destination: Destination,
-    /// Compiled; kept until one of its files changes.
+    /// The compiled template, until one of its files changes.
     pub(super) template: Option<Template>,
-    /// Whether it has to be rendered at all.
+    /// Its last render: whether the template has to be rendered again.
     pub(super) current: Current,
     /// The result of the present update that is not installed yet.
     pub(super) content: Vec<u8>,
     pub(super) stage: Option<Stage>,
     /// The old file, while it may have to be put back.
     pub(super) kept_file: Option<KeptFile>,
-    /// The result in place, while the old file may have to be put back.
+    /// The installed result, while the old file may have to be put back.
     pub(super) latest: Option<Written>,
-    /// The last result in whose place the old file was put back.
+    /// The last result that was rolled back.
     pub(super) undone: Option<Written>,
-    /// The result in a file for its check command, where nothing is installed.
+    /// The file with the result for the check command, in a run that installs nothing.
     pub(super) trial: Option<Trial>,
-    /// What a run that only looks has seen of it.
+    /// The finding of a run without effects.
     pub(super) outcome: Outcome,
     /// The last result that was written to a destination that cannot be read back.
     pub(super) written: Option<Vec<u8>>,
@@ -57,7 +57,7 @@ impl Unit {
         Ok(())
     }
 
-    /// What installing the result of a template would change in its destination, as text.
+    /// The patch of the destination that installing the result of a template would make.
     fn changes(&self, t: usize) -> Result<Vec<u8>, Fault> {
         let output = &self.outputs[t];
         let preview = output.destination.preview()?;
@@ -95,7 +95,7 @@ impl Unit {
         Ok(warning)
     }
 
-    /// Logs what was changed in the destination of a template, for the flag `--diff`.
+    /// Logs the changes in the destination of a template, for the flag `--diff`.
     fn log_changes(&self, t: usize, changes: Result<Vec<u8>, Fault>) {
         let line = Line::new(Level::Info, "changes of target config");
         let line = line.with("config", self.config.templates[t].dst.display().to_string());
@@ -118,7 +118,7 @@ impl Unit {
         }
         let output = &mut self.outputs[t];
         let kept = output.kept_file.take().expect("what is put back was kept before");
-        // The destination has not the result of the last render any more.
+        // The destination no longer has the result of the last render.
         output.current = Current::default();
         output.undone = output.latest.take();
         Ok(output.destination.put_back(kept)?)
@@ -153,7 +153,7 @@ impl Output {
         }
     }
 
-    /// Whether the present result is the one in whose place the old file was put back last.
+    /// Whether the present result is the last one that was rolled back.
     pub(super) fn was_undone(&self) -> bool {
         self.undone.as_ref().is_some_and(|undone| undone.is(&self.content))
     }
@@ -165,7 +165,7 @@ impl Output {
         }
     }
 
-    /// Refuses to replace a file that the template itself was made from: `replaced` is its device and inode.
+    /// Refuses to replace a file that the template itself reads. `replaced`: device and inode of the old file.
     fn refuse_own_source(&self, replaced: Option<(u64, u64)>) -> Result<(), Fault> {
         match (replaced, &self.template) {
             (Some(file), Some(template)) if template.is_made_from(file) => {
@@ -177,7 +177,7 @@ impl Output {
     }
 }
 
-/// The first lines of a text, and the number of the others.
+/// The first lines of a text, and the number of the remaining ones.
 fn beginning(text: &[u8]) -> String {
     const MOST: usize = 200;
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');

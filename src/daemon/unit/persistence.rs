@@ -1,5 +1,5 @@
-//! What a resource takes over from an earlier run, and what it leaves to the next one: when keys, pending
-//! reloads and the journal of renames are read, used and written. The files are `kept`'s, and the updates `unit`'s.
+//! What a resource takes over from an earlier run, and leaves to the next one: decides when keys, pending reloads and
+//! the journal of renames are read, used and written. `state_files` reads and writes the files.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -17,11 +17,12 @@ use crate::log::{Level, Line};
 use crate::state::journal::{Entry, Journal};
 use crate::store::Store;
 
-/// The keys that the update under way was rendered from.
+/// The keys of the present update.
 pub(super) struct Rendered {
-    /// Gone, if they have changed since. Held, they would be copied with the next change: 100,000 keys take some 10 ms.
+    /// Dropped if the keys have changed since. A strong reference would copy them with the next change: 100,000 keys
+    /// take some 10 ms.
     keys: Weak<Store>,
-    /// Keys that are written as soon as the update has succeeded stay.
+    /// A strong reference to keys that are written as soon as the update has succeeded.
     held: Option<Rc<Store>>,
     is_from_cache: bool,
 }
@@ -48,7 +49,7 @@ impl Unit {
         let reloads = files.load_reloads(|line| self.log(line));
         self.state.resume_reloads(&reloads);
         let count = files.load_baseline(baseline::compares(self.config.guard.as_ref()), |line| self.log(line));
-        // A unit that this one replaces knows the keys themselves.
+        // The baseline of a replaced unit has the keys themselves.
         self.baseline = self.baseline.take().or(count.map(Baseline::Count));
         if !self.state.pending_reloads().is_empty() {
             self.log(Line::new(Level::Info, "reloads of an earlier run are made up"));
@@ -58,12 +59,12 @@ impl Unit {
             journal.into_iter().for_each(|journal| self.finish(&journal));
             files.end_journal(|line| self.log(line));
         }
-        // A one-shot run says that the store is away instead.
+        // A one-shot run fails instead if a store is unreachable.
         self.cache_at = cache.use_after.filter(|_| is_allowed && mode == Mode::Watch).map(|after| now + after);
         self.state_files = Some(files);
     }
 
-    /// Finishes the renames that a crash has cut off: all that are left, or none if one of them cannot be made.
+    /// Finishes the renames that a crash has interrupted: all remaining ones, or none if one of them is impossible.
     fn finish(&mut self, journal: &Journal) {
         let (mut left, mut is_whole) = (Vec::new(), true);
         for Entry { dst, staged } in &journal.files {
@@ -111,10 +112,10 @@ impl Unit {
         self.log(line.with("finished", count.to_string()));
     }
 
-    /// Notes the files that are about to be renamed, if all of them are renamed: where one of them is written to, finishing
-    /// the others would leave files that do not belong together.
+    /// Writes the journal of the files that are about to be renamed, if all of them are renamed. If one of them is
+    /// written in place, finishing the others after a crash would leave files of two updates.
     pub(super) fn save_journal(&mut self, files: &[usize]) {
-        // Files that are finished have their reloads.
+        // The reloads of the files are saved first, so that finished files get their reloads.
         self.save_reloads(files.first().copied());
         let Some(mut state_files) = self.state_files.take() else { return };
         let journal = self.journal_of(files);
@@ -122,7 +123,7 @@ impl Unit {
         self.state_files = Some(state_files);
     }
 
-    /// `None`: one of them is not renamed.
+    /// `None`: one of the files is written in place.
     fn journal_of(&self, files: &[usize]) -> io::Result<Option<Journal>> {
         let mut entries = Vec::new();
         for t in files {
@@ -135,7 +136,7 @@ impl Unit {
         Ok(Some(Journal { files: entries }))
     }
 
-    /// Nothing is left to finish.
+    /// Removes the journal: all files are in place.
     pub(super) fn end_journal(&mut self) {
         if let Some(mut files) = self.state_files.take() {
             files.end_journal(|line| self.log(line));
@@ -143,8 +144,8 @@ impl Unit {
         }
     }
 
-    /// Takes over the old files that an earlier run has left because their reload had not succeeded. A run that makes no
-    /// reloads leaves them.
+    /// Takes over the old files of an earlier run whose reload had not succeeded. A run without reloads does not touch
+    /// them.
     pub(super) fn find_old_files(&mut self) {
         if !self.purpose.acts() {
             return;
@@ -165,7 +166,7 @@ impl Unit {
         }
     }
 
-    /// Renders from the keys of an earlier run what waits for a store that was never reached.
+    /// Uses the keys of an earlier run in place of those of stores that were never reached.
     pub(in super::super) fn use_cache(&mut self, pool: &Pool) {
         self.cache_at = None;
         let missing: Vec<usize> = (0..self.config.backends.len()).filter(|b| !self.is_counted[*b]).collect();
@@ -189,17 +190,17 @@ impl Unit {
         missing.into_iter().for_each(|b| self.loaded(b));
     }
 
-    /// Whether the files may be rendered from keys of an earlier run.
+    /// Whether the keys of a backend are from an earlier run.
     pub(in super::super) fn is_from_cache(&self) -> bool {
         self.is_cached.contains(&true)
     }
 
-    /// Keeps the keys of an update that has just succeeded. The next update may begin in the same turn.
+    /// Saves the keys of an update that has just succeeded. The next update may begin in this turn.
     pub(super) fn save_keys(&mut self) {
         let has_succeeded = self.state.take_success();
         let is_over = has_succeeded || self.state.is_idle();
         let Some(rendered) = self.rendered.take_if(|_| is_over) else { return };
-        // Keys of an earlier run are no newer for having been rendered, whatever a store has told meanwhile.
+        // Keys of an earlier run do not become newer by a render, even if some stores have reported changes since.
         if has_succeeded
             && !rendered.is_from_cache
             && let Some(files) = &mut self.state_files
@@ -208,7 +209,7 @@ impl Unit {
         }
     }
 
-    /// Writes a piece of the keys that are kept.
+    /// Writes the next piece of the saved keys.
     pub(in super::super) fn write_keys(&mut self, now: Instant) {
         if let Some(mut files) = self.state_files.take() {
             files.turn(now, |line| self.log(line));
@@ -216,12 +217,12 @@ impl Unit {
         }
     }
 
-    /// What is to be written yet when the program ends.
+    /// The files with unwritten pieces, at the end of the program.
     pub(in super::super) fn take_state_files(&mut self) -> Option<(String, StateFiles)> {
         Some((self.config.name.clone(), self.state_files.take()?))
     }
 
-    /// Writes how many keys the guard has accepted.
+    /// Writes the number of keys that the guard has accepted.
     pub(super) fn save_baseline(&mut self) {
         let Some(keys) = self.baseline.as_ref().map(Baseline::count) else { return };
         if let Some(mut files) = self.state_files.take() {

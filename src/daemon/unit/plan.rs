@@ -29,7 +29,7 @@ pub(super) fn of(config: &config::Resource, mode: Mode, purpose: Purpose) -> Pla
             max: config.settle.map_or(Duration::ZERO, |settle| settle.max),
             splay: config.splay,
         },
-        // Keys that a guard refuses can be looked at.
+        // The guard does not apply to runs that only show keys or results.
         guard: config.guard.clone().filter(|_| purpose.compares()),
     }
 }

@@ -1,5 +1,5 @@
-//! What telemetry and the status file get to know of a resource: its events as they pass, and its state when that is
-//! asked for. Counting is `record`'s, and nothing is kept here where neither is configured.
+//! Passes the events and effects of a resource to its record, and makes its part of the status file. `record` counts.
+//! Records nothing if neither telemetry nor the status file is configured.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::resource::{Effect, Event};
 use crate::status;
 
 impl Unit {
-    /// Hands an event to the resource. What passes between them is recorded.
+    /// Passes an event to the resource, and records the event and the effects.
     pub(super) fn decide(&mut self, event: Event) -> Vec<Effect> {
         let Some(record) = &mut self.record else { return self.state.on(event, Instant::now()) };
         let at = at(&*self.world);
@@ -21,7 +21,7 @@ impl Unit {
         record.event(&event, at);
         let effects = self.state.on(event, at.instant);
         record.effects(&effects, at);
-        // The next update may begin in the same call.
+        // The next update may begin in this call.
         if is_step && self.state.has_succeeded() {
             record.succeeded(at);
         }
@@ -29,7 +29,7 @@ impl Unit {
         effects
     }
 
-    /// Begins to record what happens, or ends it. `registry`: for telemetry; `has_status`: for the status file.
+    /// Begins or ends the record. `registry`: for telemetry; `has_status`: for the status file.
     pub(in super::super) fn set_record(&mut self, registry: Option<&Rc<RefCell<Registry>>>, has_status: bool) {
         if registry.is_none() && !has_status {
             self.record = None;
@@ -44,7 +44,7 @@ impl Unit {
         self.record.get_or_insert_with(new).registry = registry.cloned();
     }
 
-    /// How far the keys of a backend have come; see [`crate::backend::Backend::revision`].
+    /// The revision of the keys of a backend; see [`crate::backend::Backend::revision`].
     pub(in super::super) fn revision(&self, backend: usize, pool: &Pool) -> Option<u64> {
         pool.revision(*self.backends.as_ref()?.get(backend)?)
     }

@@ -1,5 +1,5 @@
-//! Renders the templates of a resource, over several turns where they are slow, and compares the results with the
-//! files. Writes no file.
+//! Renders the templates of a resource, in several turns if they are slow, and compares the results with the files.
+//! Writes no file.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,9 +16,9 @@ use crate::store::changes::Changes;
 use crate::template::Template;
 use crate::template::reads::Recording;
 
-/// The results of rendering all templates so far.
+/// The results of the present update so far.
 pub(super) struct Round {
-    /// Those when the round began: all templates of an update are rendered from one state of the store.
+    /// The keys at the start of the round: all templates of an update are rendered from one state of the store.
     pub(super) keys: Keys,
     pub(super) renderings: Vec<Rendering>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Round {
 #[derive(Clone)]
 pub(super) struct Keys {
     pub(super) store: Rc<Store>,
-    /// Whether some of them are of an earlier run.
+    /// Whether some of them are from an earlier run.
     pub(super) is_from_cache: bool,
 }
 
@@ -38,7 +38,7 @@ impl Unit {
         for template in 0..self.outputs.len() {
             match self.compile(template) {
                 Ok(compiled) => self.outputs[template].template = Some(compiled),
-                // Rendering compiles it, if it is rendered at all.
+                // The first render compiles the template again.
                 Err(_) if self.world.stopped() => return,
                 Err(fault) => self.handle(Event::NotCompiled { template, fault }),
             }
@@ -63,8 +63,8 @@ impl Unit {
         self.outputs.iter_mut().for_each(|output| output.template = None);
     }
 
-    /// Renders all templates, or continues to do so. `None`: the rest is left to the next turn, or all templates are
-    /// rendered again after a lookup of names.
+    /// Renders all templates, or continues to render them. `None`: the rest is deferred to the next turn, or all
+    /// templates are rendered again after a lookup of names.
     pub(super) fn render_all(&mut self) -> Option<Vec<Rendering>> {
         let until = Instant::now() + LONGEST_TURN;
         let Round { keys, mut renderings } = match self.round.take() {
@@ -93,7 +93,8 @@ impl Unit {
     /// An update begins with the present keys, or with those that the guard has accepted.
     fn begin_round(&mut self) -> Round {
         let keys = match &self.judged {
-            // Their changes were noted when they were accepted. Later ones are for the next update.
+            // The changes of these keys were taken when the guard accepted them. Later changes belong to the next
+            // update.
             Some(judged) => judged.clone(),
             None => {
                 self.note_changes();
@@ -108,7 +109,7 @@ impl Unit {
         Keys { store: Rc::clone(&self.store), is_from_cache: self.is_from_cache() }
     }
 
-    /// The next render has to render the templates that read a key that has changed since the last call.
+    /// Marks the templates that read a key which has changed since the last call.
     pub(super) fn note_changes(&mut self) {
         let changes = match self.store_mut().take_changes() {
             _ if self.renders_all => Changes::Everything,
@@ -122,7 +123,7 @@ impl Unit {
             Ok(true) => Rendering::InSync,
             Ok(false) if self.outputs[t].was_undone() => Rendering::Rejected,
             Ok(false) => Rendering::Differs,
-            // A lookup that is ended gives an error of its own.
+            // An interrupted lookup returns an error, too.
             Err(_) if self.world.stopped() => Rendering::Interrupted,
             Err(fault) => {
                 if self.purpose == Purpose::Explain {
@@ -136,8 +137,8 @@ impl Unit {
         }
     }
 
-    /// Renders a template, unless the result is known to be in place. Returns whether the destination has the result
-    /// already; if it has not, the result is kept.
+    /// Renders a template, unless its result is known to be in place. Returns whether the destination has the result
+    /// already. If not, the result is kept.
     fn render_and_compare(&mut self, t: usize, store: &Rc<Store>) -> Result<bool, Fault> {
         let mut template = match self.outputs[t].template.take() {
             Some(template) if !template.is_stale(&*self.world) => {
@@ -175,7 +176,7 @@ impl Unit {
             self.logger.log(&about(&self.config, Line::new(Level::Warn, hint)));
         }
         if self.machine.wants_names() {
-            // The template is rendered again.
+            // The template is rendered again when the names are known.
             return Ok(true);
         }
         let content = rendered.map_err(|error| self.fault_of(error, store))?;
@@ -208,19 +209,20 @@ impl Unit {
         Ok(same)
     }
 
-    /// How much of a render is recorded: as much as it takes to know what the next update has to render.
+    /// How much of a render is recorded: enough to decide whether the next update has to render the template.
     fn recording(&self) -> Recording {
         let reads_changes = |backend| backend::watches(backend, self.mode);
         match self.purpose {
             Purpose::Explain => Recording::Everything,
-            // Without a watch every update is of all keys.
+            // Without a watch every update may change all keys.
             _ if self.renders_all || !self.config.backends.iter().any(reads_changes) => Recording::Nothing,
             Purpose::Apply { .. } | Purpose::Preview { .. } | Purpose::Render | Purpose::Keys => Recording::Bounded,
         }
     }
 
-    /// Splits the error of a template into its first line and the excerpt below it. A value of a secret store may have become
-    /// the name of a key that is missing, or another part of the text. `store` is the one that the template has read.
+    /// Splits the error of a template into its first line and the excerpt below it. A value of a secret store may have
+    /// become the name of a key that is missing, or another part of the text. `store`: the store that the template has
+    /// read.
     fn fault_of(&self, error: crate::template::Error, store: &Store) -> Fault {
         let secret = self.config.backends.iter().enumerate().filter(|(_, backend)| backend.secret);
         let values = secret.flat_map(|(layer, _)| store.layer(layer).values().map(|value| &**value));

@@ -1,5 +1,5 @@
-//! What the backends report to a resource: their keys go into its store, and what is strange about them is logged, once
-//! until that changes. What follows is decided in `resource`.
+//! Takes the reports of the backends of a resource: puts their keys into its store, and logs missing keys and
+//! collisions once. `resource` decides what follows.
 
 use super::Unit;
 use crate::backend::{Change, Report};
@@ -7,11 +7,11 @@ use crate::log::{Level, Line};
 use crate::resource::Event;
 
 impl Unit {
-    /// Takes a report in. Returns whether it calls for an update.
+    /// Handles a report. Returns whether an update has to follow.
     pub(in super::super) fn take(&mut self, backend: usize, report: Report) -> bool {
         match report {
             Report::Snapshot(layer) => {
-                // An interval is there to mend what no change tells of.
+                // A read by `interval` also repairs files that were changed without a change of a key.
                 if self.config.backends[backend].interval.is_some() {
                     self.store_mut().change_everything();
                 }
@@ -35,7 +35,7 @@ impl Unit {
                 self.warn_missing(backend);
                 return trigger;
             }
-            // A request that was ended because the program ends has not failed.
+            // A request that was interrupted by the end of the program has not failed.
             Report::Failed(_) if self.world.stopped() => {}
             Report::Failed(error) => self.handle(Event::Unreachable { backend, error }),
             Report::Recovered => self.handle(Event::Reached { backend }),
@@ -44,7 +44,7 @@ impl Unit {
         false
     }
 
-    /// A backend reported something that calls for an update.
+    /// A backend reported keys that require an update.
     pub(in super::super) fn loaded(&mut self, backend: usize) {
         if !self.is_counted.contains(&false) {
             self.cache_at = None;
@@ -53,7 +53,7 @@ impl Unit {
         self.handle(Event::Loaded { backend });
     }
 
-    /// Logs how many keys a read has brought: the first time at level info.
+    /// Logs the number of keys of a read, the first time at level info.
     fn log_count(&mut self, backend: usize) {
         let level = match std::mem::replace(&mut self.is_counted[backend], true) {
             false => Level::Info,
