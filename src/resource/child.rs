@@ -1,5 +1,5 @@
 //! Decides about the child of a resource: when it is reloaded, stopped and started again. Never touches a process: it
-//! takes events and returns effects. When a resource starts its child, and when it retries, is decided in `resource`.
+//! takes events and returns effects. `service` decides when a resource starts its child, and when it retries.
 
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,8 @@ impl Child {
         };
     }
 
-    /// The files of the child have changed. A child that is about to be reloaded or started reads the newest files anyway.
+    /// The files of the child have changed. A child that is about to be reloaded or started reads the newest files
+    /// anyway.
     pub(super) fn reload(&mut self, now: Instant, random: &mut Random, effects: &mut Vec<Effect>) {
         match self.state {
             State::Running if self.plan.splay.is_zero() => self.reload_now(effects),
@@ -95,7 +96,7 @@ impl Child {
         }
     }
 
-    /// The end of a reload's delay.
+    /// When the delay of a reload ends.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Splaying { until } => Some(until),

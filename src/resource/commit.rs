@@ -1,22 +1,23 @@
 //! Files that are replaced together (`commit = "together"`): all are staged and checked before the first is renamed,
-//! and a rename that fails puts back those before it. The reloads that follow are those of `resource`. Touches no file.
+//! and a rename that fails puts back those before it. `resource` decides about the reloads after it. Touches no file.
 
 use std::time::Instant;
 
 use super::{Effect, Event, Job, Reloads, Rendering, Resource, Round, Subject, Update};
 use crate::log::Level;
 
-/// How far the files of an update are. They are handled in their order, one step of all before the next step of any.
+/// The progress of a commit. Its files are handled in order: each step is done for all files before the next step
+/// begins.
 #[derive(Debug)]
 pub(super) struct Commit {
     /// The templates whose files are replaced; at least one.
     files: Vec<usize>,
-    /// The one of them that the step is at.
+    /// The index of the present file in `files`.
     at: usize,
     step: Step,
     /// The pending reloads before the first rename; `None`: no file was renamed yet.
     reloads_before: Option<Reloads>,
-    /// Those whose kept file is an older one than the present, because a reload for the present one is pending.
+    /// The templates whose kept file is older than the present file, because a reload for the present file is pending.
     older: Vec<usize>,
 }
 
@@ -38,7 +39,7 @@ impl Resource {
         let differs = |(t, rendering): (usize, &mut Rendering)| {
             let differs = matches!(rendering, Rendering::Differs);
             if differs {
-                // Nothing is left to do for it when the round comes to it.
+                // The round has nothing more to do for this template.
                 *rendering = Rendering::Interrupted;
             }
             differs.then_some(t)
@@ -87,7 +88,7 @@ impl Resource {
                 match result {
                     Ok(()) => effects.push(Effect::Log(self.about(t, Level::Info, "the old target config is back"))),
                     Err(fault) => {
-                        // The new file stays in place, so it is made known.
+                        // The new file stays in place, so its reload runs.
                         self.failed_in(&mut round, Subject::Template(t), fault, effects);
                         self.reloads = self.reloads_with(&[t]);
                     }
@@ -109,7 +110,7 @@ impl Resource {
         if let Some(fault) = fault {
             self.failed_in(&mut round, Subject::Template(t), fault, effects);
             if commit.step == Step::Installing && self.has_journal(&commit) {
-                // From here on a crash leaves nothing to finish.
+                // After this a crash leaves no rename to finish.
                 effects.push(Effect::EndJournal);
             }
             effects.extend(commit.files.iter().map(|t| Effect::Discard(*t)));
@@ -118,7 +119,7 @@ impl Resource {
                 return self.template(round, 0, now, effects);
             }
             if commit.files[..commit.at].iter().any(|t| commit.older.contains(t)) {
-                // What is put back is older than the present files: all go back to one update.
+                // Kept files may be older than the present files: all files go back to one update.
                 return self.undo_all(round, effects);
             }
             self.reloads = commit.reloads_before.take().unwrap_or_else(|| self.reloads.clone());
@@ -148,7 +149,7 @@ impl Resource {
         Update::Committing(round, commit)
     }
 
-    /// Goes on to the next file, or to the next step of all. Returns false behind the last one.
+    /// Continues with the next file, or with the next step of all files. Returns false after the last step.
     fn advance(&self, commit: &mut Commit) -> bool {
         match commit.step {
             Step::Checking => commit.step = Step::Staging,
@@ -181,12 +182,12 @@ impl Resource {
         false
     }
 
-    /// Whether the files are noted before the first rename. A single file is replaced as a whole anyway.
+    /// Whether a journal is written before the first rename. A single file is replaced as a whole anyway.
     fn has_journal(&self, commit: &Commit) -> bool {
         commit.files.len() > 1 && !self.plan.is_preview
     }
 
-    /// The pending reloads once all files are in place, where the answer to the first rename or a later one is awaited.
+    /// The pending reloads once all files are in place, while renames are in progress.
     pub(super) fn reloads_after(&self, commit: &Commit) -> Reloads {
         self.reloads_with(commit.files.get(commit.at..).unwrap_or_default())
     }

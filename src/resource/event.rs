@@ -1,5 +1,5 @@
-//! What the state machine of a resource depends on, what happens to it, and what it wants done: its plan, events
-//! and effects. Data only; decides nothing.
+//! The plan, the events and the effects of the state machine of a resource. Data only; decides nothing.
+//! `resource` has the state machine.
 
 use super::{Census, ChildPlan, SettlePlan};
 use crate::config::{Guard, Mode};
@@ -10,13 +10,14 @@ use crate::log::Line;
 pub struct Plan {
     /// Once, or until the program is stopped.
     pub mode: Mode,
-    /// Whether all files of an update are staged and checked before the first is replaced, and none if one cannot be.
+    /// Whether all files of an update are staged and checked before the first one is replaced. If one fails, none is
+    /// replaced.
     pub together: bool,
     /// In the order they are rendered and installed.
     pub templates: Vec<TemplatePlan>,
     /// The names of the backends in merge order.
     pub backends: Vec<String>,
-    /// Whether files are only compared: messages then tell what would be done.
+    /// Whether files are only compared. Messages then say what would be done.
     pub is_preview: bool,
     /// Whether there is a start_cmd.
     pub start: bool,
@@ -28,14 +29,14 @@ pub struct Plan {
     pub child: Option<ChildPlan>,
     /// How updates wait after a change. A one-shot run does not wait.
     pub settle: SettlePlan,
-    /// What keys an update needs; `None`: it takes any.
+    /// The conditions for the keys of an update; `None`: there are none.
     pub guard: Option<Guard>,
 }
 
 /// The parts of a template that decisions depend on.
 #[derive(Clone, Debug)]
 pub struct TemplatePlan {
-    /// For messages.
+    /// The destination, for messages.
     pub dst: String,
     /// Whether there is a check_cmd.
     pub check: bool,
@@ -61,7 +62,7 @@ pub enum Verdict {
     },
 }
 
-/// What happened.
+/// An event.
 #[derive(Debug)]
 pub enum Event {
     /// A backend has changed the store.
@@ -106,18 +107,19 @@ pub enum Event {
     },
     /// The moment of [`Resource::due`] has come.
     Due,
-    /// Everything is rendered again, whatever the backends report.
+    /// Everything is rendered again, independently of the backends.
     Refresh,
     /// A template could not be compiled at the start, before the store had keys. The first update compiles it again.
     NotCompiled {
         /// Its place in [`Plan::templates`].
         template: usize,
-        /// What is wrong with it.
+        /// The error.
         fault: Fault,
     },
 }
 
-/// An effect to perform. Every effect but `Accept`, `Discard`, `Forget`, `SignalChild` and `Log` is answered by one event.
+/// An effect to perform. Every effect but `Accept`, `Discard`, `Forget`, `SignalChild` and `Log` is answered by one
+/// event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Count the present keys for the guard. If the update is accepted, these keys are rendered.
@@ -128,9 +130,10 @@ pub enum Effect {
     Render,
     /// Write the result of a template beside its destination.
     Stage(usize),
-    /// Note the staged files that are about to be moved to their destinations, so that the next start can finish that.
+    /// Write the journal of the staged files that are about to be renamed, so that the next start can finish the
+    /// renames.
     Journal(Vec<usize>),
-    /// Remove the note: all files are in place, or none is to be finished.
+    /// Remove the journal: all files are in place, or no rename has to be finished.
     EndJournal,
     /// Move the staged file to its destination.
     Install(usize),
@@ -174,7 +177,7 @@ pub enum Rendering {
     InSync,
     /// The file has to be replaced.
     Differs,
-    /// It would have to be replaced, by the result that was last put back.
+    /// The file differs, but the result is the one that was rolled back last.
     Rejected,
     /// There is no result, or the destination cannot be compared with it.
     Failed(Fault),

@@ -1,5 +1,5 @@
-//! The failures of a resource at present. A repeated failure is logged when it begins, when it changes and when it
-//! ends, not at every retry. Knows nothing of the retries.
+//! The present failures of a resource. A repeated failure is logged when it begins, when it changes and when it ends,
+//! not at every retry. Does not decide about retries.
 
 use super::rollback::Cause;
 use super::{Fault, Plan};
@@ -17,13 +17,13 @@ pub(super) enum Subject {
     /// Starting the child.
     Child,
     ReloadResource,
-    /// A reload, for files that were put back then.
+    /// A reload whose failure has put files back.
     RolledBack(Cause),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// There are few at a time. The order has no meaning.
+    /// Few at a time, in no order.
     current: Vec<(Subject, Current)>,
 }
 
@@ -44,7 +44,7 @@ impl Faults {
                 _ => is_same(&current.fault, &fault),
             };
             if is_same {
-                // The newest figures are those that are asked for.
+                // The status shows the newest figures.
                 current.fault = fault;
                 return None;
             }
@@ -106,7 +106,7 @@ impl Faults {
     }
 }
 
-/// Whether two failures are equal but for numbers: the output of commands contains times and process ids.
+/// Whether two failures are equal except for numbers: the output of commands contains times and process ids.
 fn is_same(one: &Fault, other: &Fault) -> bool {
     let detail = |fault: &'_ Fault| but_numbers(fault.detail.as_deref().unwrap_or_default());
     one.message == other.message && detail(one) == detail(other)

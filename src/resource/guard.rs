@@ -1,5 +1,5 @@
-//! Whether an update may act on the present keys: too few keys, too many that have gone, or one that is missing are
-//! more probably an accident of the store than a wish. Judges figures and never sees a key.
+//! Decides whether an update may use the present keys: too few keys, too many deleted keys, or a missing required key
+//! are probably an accident in the store. Checks figures and never sees a key.
 
 use crate::config::Guard;
 
@@ -8,9 +8,9 @@ use crate::config::Guard;
 pub struct Census {
     /// How many keys there are.
     pub keys: usize,
-    /// How many keys the last accepted update had; `None`: there was none.
+    /// The number of keys in the last accepted update; `None`: there was none.
     pub before: Option<usize>,
-    /// How many of those are not there any more.
+    /// How many of those no longer exist.
     pub gone: usize,
     /// The patterns of `require` that no key matches.
     pub missing: Vec<String>,
@@ -20,7 +20,7 @@ pub struct Census {
 pub(super) fn broken(guard: &Guard, census: &Census) -> Option<String> {
     let Census { keys, before, gone, missing } = census;
     let mut broken = Vec::new();
-    // The words do not depend on the numbers: a failure with other numbers is not told again.
+    // The text differs only in its numbers, so that a failure with other numbers is not logged again.
     if *keys < guard.min_keys {
         broken.push(format!("the number of keys is {keys}, `min_keys` is {}", guard.min_keys));
     }

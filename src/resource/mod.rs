@@ -39,13 +39,13 @@ pub struct Resource {
     /// For each backend: whether the store has its keys.
     loaded: Vec<bool>,
     update: Update,
-    /// New keys came during an update. This is a flag and no queue: the next update renders the newest store.
+    /// New keys arrived during an update. One flag is enough: the next update renders the newest store.
     pending: bool,
-    /// How long a pending update still waits.
+    /// The delay of a pending update.
     settle: Settle,
-    /// Whether an update has begun. The first one does not wait for anything but the keys.
+    /// Whether an update has begun. The first update waits for nothing but the keys.
     has_begun: bool,
-    /// The next update is accepted, whatever the guard says.
+    /// Whether the guard is overridden for the next update.
     overrides_guard: bool,
     service: Service,
     /// `None`: there is no exec.
@@ -132,12 +132,12 @@ impl Resource {
         }
     }
 
-    /// Accepts the next update, whatever the guard says.
+    /// Overrides the guard for the next update.
     pub fn override_guard(&mut self) {
         self.overrides_guard = true;
     }
 
-    /// A replaced resource may have had the one update that is accepted in any case.
+    /// A replaced resource may have used up the override.
     pub fn inherit_override(&mut self, before: &Resource) {
         self.overrides_guard &= before.overrides_guard;
     }
@@ -183,8 +183,8 @@ impl Resource {
         matches!(self.service, Service::Up | Service::Down { .. })
     }
 
-    /// The rules that the present keys break, with figures, and how many updates the guard has refused in a row; `None`: it
-    /// refuses nothing.
+    /// The rules that the present keys break, with figures, and how many updates the guard has refused in a row;
+    /// `None`: it refuses nothing.
     pub fn refusal(&self) -> Option<(&str, u64)> {
         self.faults.of(Subject::Guard)
     }
@@ -270,8 +270,8 @@ impl Resource {
         self.begin_if_idle(now, effects);
     }
 
-    /// The resource's reload command that waited for the child runs with the next update, even if that update changes no
-    /// file.
+    /// The resource's reload command that waited for the child runs with the next update, even if that update changes
+    /// no file.
     fn child_has_reloaded(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.reloads.resource && self.is_up() && !self.child_is_reloading() {
             self.pending = true;
@@ -301,8 +301,8 @@ impl Resource {
             (Update::Rendering, Event::Rendered(renderings))
                 if renderings.iter().any(|rendering| matches!(rendering, Rendering::Interrupted)) =>
             {
-                // If the program continues after all, the update is still pending. It runs in another turn, after the signal
-                // was handled.
+                // If the program continues after all, the update is still pending. It runs in another turn, after the
+                // signal was handled.
                 self.retry.at = Some(now);
                 Update::Idle
             }
@@ -380,8 +380,8 @@ impl Resource {
         self.begin_if_idle(now, effects);
     }
 
-    /// Renders the keys if the guard accepts them. Else the old files stay until the keys change; a child that has ended is
-    /// started again on them.
+    /// Renders the keys if the guard accepts them. Otherwise the old files stay until the keys change; a child that has
+    /// ended is started again with them.
     fn judged(&mut self, census: &Census, now: Instant, effects: &mut Vec<Effect>) -> Update {
         let broken = self.plan.guard.as_ref().and_then(|guard| guard::broken(guard, census));
         let is_overridden = std::mem::take(&mut self.overrides_guard);
@@ -458,7 +458,7 @@ impl Resource {
         self.rollback.installed(t);
     }
 
-    /// The old file stays. A pending reload of this template and the other templates are not held up.
+    /// The old file stays. A pending reload of this template and the other templates continue.
     fn not_installed(
         &mut self,
         mut round: Round,
@@ -517,7 +517,7 @@ impl Resource {
             if verdict_is_due {
                 self.verdict_in_one_shot(Verdict::Failed);
             }
-            // What was refused is judged again when the keys change.
+            // After a refusal the guard checks the keys again when they change.
             if round.outcome == Outcome::RolledBack {
                 self.retry.reset();
             } else if self.plan.mode == Mode::Watch && round.outcome != Outcome::Refused {
@@ -560,7 +560,7 @@ impl Resource {
             Subject::Template(_) => Outcome::Incomplete,
             Subject::Reload(_) | Subject::ReloadResource => Outcome::ReloadFailed,
             Subject::RolledBack(_) => Outcome::RolledBack,
-            // These failures belong to no round.
+            // These failures do not change the outcome of a round.
             Subject::Backend(_) | Subject::Guard | Subject::Start | Subject::Child => Outcome::Good,
         };
         round.outcome = round.outcome.max(outcome);

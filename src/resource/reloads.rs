@@ -1,14 +1,14 @@
-//! The reloads that installed files require and that have not succeeded yet: which they are, and how another run or
-//! another configuration continues them. Does not decide when a reload runs.
+//! The pending reloads: those that installed files require and that have not succeeded yet. Another run or another
+//! configuration takes them over. Does not decide when a reload runs.
 
 use super::{Resource, TemplatePlan, Update};
 use crate::config::Mode;
 use crate::state::reloads::PendingReloads;
 
-/// Reloads that an installed file requires and that have not succeeded yet.
+/// The reloads that installed files require and that have not succeeded yet.
 #[derive(Clone, Debug)]
 pub(super) struct Reloads {
-    /// At the template after which the command runs ([`TemplatePlan::reloaded_by`]).
+    /// Indexed by the template after which the command runs ([`TemplatePlan::reloaded_by`]).
     pub(super) templates: Vec<bool>,
     pub(super) child: bool,
     pub(super) resource: bool,
@@ -54,7 +54,8 @@ impl Resource {
         self.pending_reloads_of(&pending)
     }
 
-    /// A command that several templates share is pending for each of them: the next configuration may lack some.
+    /// A command that several templates share is pending for each of them: some of them may be missing in the next
+    /// configuration.
     pub(super) fn pending_reloads_of(&self, pending: &Reloads) -> PendingReloads {
         let templates = self.plan.templates.iter().map(|template| (template, pending.templates[template.reloaded_by]));
         let templates = templates.filter(|(template, pending)| template.reload && *pending);

@@ -1,17 +1,17 @@
-//! When a failed update is retried without new keys, and the line that says so. Does not decide what has failed,
-//! nor what is tried.
+//! The time of the retry of a failed update without new keys, and the log line about it. Does not decide what has
+//! failed or what is retried.
 
 use std::time::{Duration, Instant};
 
 use super::Outcome;
 use crate::log::{Level, Line};
 
-/// When a failed update is retried without new keys: after 1 s, doubled each time up to a minute.
+/// The retry of a failed update: after 1 s, doubled each time up to a minute.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
-    /// When the next one is due.
+    /// When the next retry is due.
     pub at: Option<Instant>,
-    /// In a row.
+    /// The number of failures in a row.
     pub failures: u32,
 }
 

@@ -22,15 +22,15 @@ enum Kept {
     No,
     /// The new file is not in place yet.
     Fresh,
-    /// The new file is in place. Newer ones may follow it: what is kept is the last file that no reload has to accept any
-    /// more.
+    /// The new file is in place, and newer files may follow it. The kept file is the last one whose reloads have
+    /// succeeded.
     Yes,
 }
 
 /// A reload command whose failure puts files back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The one that runs after this template.
+    /// The command that runs after this template.
     Template(usize),
     Resource,
 }
@@ -40,7 +40,7 @@ pub(super) enum Cause {
 pub(super) struct Undo {
     /// `None`: files that belong together could not be replaced.
     cause: Option<Cause>,
-    /// Those that are left, the next one last.
+    /// The remaining templates, the next one last.
     files: Vec<usize>,
 }
 
@@ -72,12 +72,12 @@ impl Rollback {
         self.rejected[t] = None;
     }
 
-    /// The old file is in place again, or nothing of it is kept any more.
+    /// The old file is in place again, or is no longer kept.
     pub(super) fn put_back(&mut self, t: usize) {
         self.kept[t] = Kept::No;
     }
 
-    /// The new file does not come: what was kept for it is forgotten.
+    /// The new file is not installed: the file that was kept for it is forgotten.
     pub(super) fn not_installed(&mut self, t: usize) -> Option<Effect> {
         (self.kept[t] == Kept::Fresh).then(|| {
             self.kept[t] = Kept::No;
@@ -87,8 +87,8 @@ impl Rollback {
 }
 
 impl Resource {
-    /// Takes over an old file that a run has left when it was killed before the reload had succeeded. The reload is pending.
-    /// Returns whether the file has to stay for it. A start_cmd replaces the reload.
+    /// Takes over an old file of a run that was killed before the reload had succeeded. The reload is pending. Returns
+    /// whether the file has to be kept for it. A start_cmd replaces the reload.
     pub fn found_kept(&mut self, t: usize) -> bool {
         let undoes = |by: usize| self.plan.templates[by].reload && self.plan.templates[by].rolls_back;
         let by: Vec<usize> =
@@ -98,7 +98,7 @@ impl Resource {
             return false;
         }
         for by in by {
-            // Of files that belong together it is not known which the update has replaced.
+            // If files are replaced together, it is unknown which of them the update has replaced.
             self.reloads.templates[by] |= self.plan.templates[by].reload;
         }
         self.reloads.resource |= self.plan.reload;
@@ -116,13 +116,13 @@ impl Resource {
         !self.undone_by(cause).is_empty()
     }
 
-    /// Whether files are being put back because a reload has failed. The reloads that are pending then are pending once the first
-    /// file is back.
+    /// Whether files are being put back because a reload has failed. [`Resource::pending_reloads`] then has the reloads
+    /// that are required as soon as the first file is back.
     pub fn is_undoing(&self) -> bool {
         matches!(self.update, Update::Undoing(..))
     }
 
-    /// Whether the last result of a template was put back: `dst` has the file of before.
+    /// Whether the last result of a template was rolled back: `dst` has the old file.
     pub fn is_rejected(&self, t: usize) -> bool {
         self.rollback.rejected[t].is_some()
     }
@@ -132,7 +132,7 @@ impl Resource {
         self.rollback.rejected.iter().any(Option::is_some)
     }
 
-    /// Whether the old file of a template has to be kept while these templates are installed.
+    /// Whether the old file of a template has to be kept when these templates are installed.
     pub(super) fn wants_kept(&self, installing: &[usize], t: usize) -> bool {
         !self.plan.is_preview && !self.rollback.is_kept(t) && self.is_covered(&self.reloads_with(installing), t)
     }
@@ -161,7 +161,7 @@ impl Resource {
         (0..self.plan.templates.len()).filter(is_undone).collect()
     }
 
-    /// Forgets the old files that no reload can put back any more.
+    /// Forgets the old files that no reload can put back now.
     pub(super) fn forget_accepted(&mut self, effects: &mut Vec<Effect>) {
         for t in 0..self.plan.templates.len() {
             if self.rollback.kept[t] == Kept::Yes && !self.is_covered(&self.reloads, t) {
@@ -171,8 +171,8 @@ impl Resource {
         }
     }
 
-    /// Tries a rejected result again if it is not alone: a reload that failed for several files may have failed for another
-    /// one of them, and that has changed.
+    /// Retries a rejected result if another file of its reload has changed: the reload may have failed because of that
+    /// file.
     pub(super) fn screen(&mut self, renderings: &mut [Rendering]) {
         let retries_rejected = std::mem::take(&mut self.rollback.retries_rejected);
         for (t, rendering) in renderings.iter().enumerate() {
@@ -193,7 +193,7 @@ impl Resource {
         }
     }
 
-    /// A reload command has failed: the files that it was for are put back, if that is wanted. Otherwise the reload stays pending.
+    /// A reload command has failed: its files are put back, if that is configured. Otherwise the reload stays pending.
     pub(super) fn reload_failed(
         &mut self,
         cause: Cause,
@@ -216,7 +216,7 @@ impl Resource {
         };
         let last = *last;
         self.failed_in(&mut round, Subject::RolledBack(cause), fault, effects);
-        // Whatever has read the new files reads the old ones.
+        // All commands that have read the new files have to read the old ones.
         self.reloads = self.reloads_with(&files);
         effects.push(Effect::PutBack(last));
         Update::Undoing(round, Undo { cause: Some(cause), files })
@@ -231,7 +231,7 @@ impl Resource {
         Update::Undoing(round, Undo { cause: None, files })
     }
 
-    /// A file is back, or could not be put back. When all are, the reload runs for the old files.
+    /// A file is back, or could not be put back. After the last file the reload runs for the old files.
     pub(super) fn undone(
         &mut self,
         mut round: Round,
@@ -258,14 +258,15 @@ impl Resource {
         match undo.cause {
             Some(Cause::Template(t)) if !self.plan.together => self.reload(round, t, effects),
             Some(_) | None => {
-                // Other reloads may have succeeded for files that are old again. Nothing else is left to do.
+                // Other reloads may have succeeded for files that are old again, so they run again. Nothing is
+                // rendered.
                 round.renderings.iter_mut().for_each(|rendering| *rendering = Rendering::Interrupted);
                 self.template(round, 0, now, effects)
             }
         }
     }
 
-    /// Ends the failures of reloads whose results are not held back any more.
+    /// Ends the failures of reloads whose results are no longer rejected.
     pub(super) fn end_rollbacks(&mut self, effects: &mut Vec<Effect>) {
         let causes = (0..self.plan.templates.len()).map(Cause::Template).chain([Cause::Resource]);
         for cause in causes {
@@ -279,7 +280,7 @@ impl Resource {
         }
     }
 
-    /// A result that was put back is not tried again.
+    /// A result that was rolled back is not retried.
     pub(super) fn held_back(&mut self, round: &mut Round, t: usize, effects: &mut Vec<Effect>) {
         round.outcome = round.outcome.max(Outcome::RolledBack);
         effects.push(Effect::Log(self.about(t, Level::Debug, "the result was rolled back, not trying it again")));

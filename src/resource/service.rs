@@ -1,5 +1,5 @@
-//! The steps that follow the files of a resource: start_cmd, the start of the child, and their restart after a failure.
-//! The reload of a running child is `child`'s. Starts nothing itself.
+//! The steps that follow the files of a resource: start_cmd, the start of the child, and their restart after a
+//! failure. `child` decides about its reload. Starts nothing itself.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::{Effect, Fault, Job, Outcome, Resource, Round, Step, Subject, Update,
 use crate::config::Mode;
 use crate::log::{Level, Line};
 
-/// How far the steps that follow the files are: start_cmd and the child.
+/// The progress of the steps after the files: start_cmd and the child.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Service {
     /// The files were never all in place.
@@ -25,8 +25,8 @@ pub(super) enum Service {
 }
 
 impl Resource {
-    /// start_cmd and the child follow the first round in which every file is in place. If a template fails in a later round,
-    /// its old file stays, and the service can still be started.
+    /// start_cmd and the child follow the first round in which every file is in place. If a template fails in a later
+    /// round, its old file stays, and the service can still be started.
     pub(super) fn bring_up(&mut self, round: Round, now: Instant, effects: &mut Vec<Effect>) -> Update {
         let misses_file = matches!(round.outcome, Outcome::RolledBack | Outcome::Incomplete);
         let incomplete = matches!(self.service, Service::New) && misses_file;
@@ -140,7 +140,7 @@ impl Service {
         }
     }
 
-    /// Ends a delay that is over. Returns whether there was one.
+    /// Ends a delay that has passed. Returns whether there was one.
     pub(super) fn take_restart(&mut self, now: Instant) -> bool {
         match self {
             Service::Failed { restart_at } | Service::Down { restart_at } => {

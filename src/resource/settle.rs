@@ -1,28 +1,28 @@
-//! How long an update waits for more changes: until the keys have settled, and then a random time. Says when it may
-//! begin. Knows nothing of files and commands, and reads no clock.
+//! The delay of an update after a change: until the keys have settled, and then a random time. Decides when an update
+//! may begin. Does not depend on files and commands, and reads no clock.
 
 use std::time::{Duration, Instant};
 
 use crate::random::Random;
 
-/// How an update is delayed after a change. By default it is not.
+/// The delay of an update after a change. By default there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SettlePlan {
-    /// It waits until nothing has changed for this time.
+    /// The update waits until nothing has changed for this time.
     pub min: Duration,
-    /// It waits at most this time after the first change; not below `min`.
+    /// The update waits at most this time after the first change; at least `min`.
     pub max: Duration,
-    /// After that it waits a random time of at most this.
+    /// After that the update waits a random time of at most this.
     pub splay: Duration,
 }
 
-/// The changes that no update has taken in yet.
+/// The changes that no update has rendered yet.
 #[derive(Debug)]
 pub(super) struct Settle {
     plan: SettlePlan,
     /// `None`: no update waits.
     waiting: Option<Waiting>,
-    /// The next update does not wait, whatever changes before it begins.
+    /// Whether the next update begins without a delay.
     is_urgent: bool,
 }
 
@@ -54,7 +54,7 @@ impl Settle {
         }
     }
 
-    /// An update is wanted at once.
+    /// An update has to begin at once.
     pub(super) fn skip(&mut self) {
         self.waiting = None;
         self.is_urgent = true;

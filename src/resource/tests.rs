@@ -1,5 +1,5 @@
-//! The state machine by cases: events in, effects out.
-//! No clock but the one in the test.
+//! Cases of the state machine: events in, effects out.
+//! Uses no clock but the one in the test.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Bench {
         Bench { resource: Resource::new(plan, 7), now: Instant::now() }
     }
 
-    /// Effects but the log.
+    /// The effects except log lines.
     fn on(&mut self, event: Event) -> Vec<Effect> {
         let effects = self.resource.on(event, self.now);
         effects.into_iter().filter(|e| !matches!(e, Effect::Log(_))).collect()
@@ -65,7 +65,7 @@ impl Bench {
         lines.collect()
     }
 
-    /// Feeds events and compares what each brings.
+    /// Passes events, and compares the effects of each.
     fn check(&mut self, steps: Vec<(Event, Vec<Effect>)>) {
         for (i, (event, want)) in steps.into_iter().enumerate() {
             let what = format!("step {i}: {event:?}");
@@ -73,7 +73,7 @@ impl Bench {
         }
     }
 
-    /// Goes on to the moment the resource asked for.
+    /// Advances the clock to the due time of the resource.
     fn wait(&mut self) -> Duration {
         let due = self.resource.due().expect("something is due");
         let waited = due - self.now;
@@ -119,7 +119,7 @@ fn an_update_stages_checks_installs_reloads_in_this_order() {
     assert_eq!(bench.resource.due(), None);
 }
 
-/// The program is asked to end: nothing is told, nothing is done, and a one-shot run has no verdict of its own.
+/// The program is ending: nothing is logged, nothing is done, and a one-shot run gets no verdict.
 #[test]
 fn an_interrupted_render_has_not_failed() {
     for mode in [Mode::Watch, Mode::OneShot] {
@@ -130,7 +130,7 @@ fn an_interrupted_render_has_not_failed() {
         ]);
         assert_eq!(bench.resource.verdict(), None);
         assert!(!bench.resource.is_failing());
-        // Should it go on after all, the update is made up for.
+        // If the program continues after all, the update runs again.
         assert_eq!(bench.resource.due(), Some(bench.now));
         bench.check(vec![(Event::Due, vec![Effect::Render])]);
     }
@@ -281,7 +281,7 @@ fn fault_03_a_later_templates_error_does_not_suppress_the_resource_reload() {
     let both = |a, b| Event::Rendered(vec![a, b]);
     // The first files of a resource call for no reload.
     bench.check(vec![(loaded(), vec![Effect::Render]), (both(Rendering::InSync, Rendering::InSync), vec![])]);
-    // What is in place is made known, however long the other one stays broken.
+    // The reload of the installed file runs, however long the other template fails.
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (both(Rendering::Differs, Rendering::Failed(fault("no such key"))), vec![Effect::Stage(0)]),
@@ -444,7 +444,7 @@ fn a_pending_reload_does_not_wait_for_a_newer_file_that_fails() {
         (installed(), vec![Effect::Run(Job::Reload(0))]),
         (Event::Ended(Err(fault("exited with status 1"))), vec![]),
     ]);
-    // The file in place is still the one that the service does not know, whatever keeps the next one out.
+    // The service has not read the file in place, and its reload does not wait for the next file.
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -558,7 +558,7 @@ fn a_one_shot_run_has_one_round_and_one_verdict() {
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
         (staged(), vec![Effect::Run(Job::Check(0))]),
-        // What comes later is not waited for, nor does it spoil what was read.
+        // The run does not wait for later reports, and they change nothing.
         (loaded(), vec![]),
         (Event::Unreachable { backend: 0, error: "refused".into() }, vec![]),
         (ended(), vec![Effect::Install(0)]),
@@ -621,7 +621,7 @@ fn exited() -> Event {
     Event::ChildExited { how: "it exited with status 1".to_owned(), status: 1 }
 }
 
-/// From nothing to a child that runs.
+/// Brings the resource up to a running child.
 fn up(bench: &mut Bench) {
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -642,7 +642,7 @@ fn change(bench: &mut Bench, after: Vec<Effect>) {
     ]);
 }
 
-/// What the one line about a failed round says, and that a failed reload is not called a failed render.
+/// The line about a failed round: a failed reload is not called a failed render.
 #[test]
 fn the_reason_of_a_retry_is_told_as_it_is() {
     let mut bench = Bench::new(plan(Mode::Watch, &["r"]));
@@ -720,7 +720,7 @@ fn a_template_that_is_mended_before_the_keys_are_there_works() {
     assert_eq!(bench.resource.verdict(), Some(Verdict::Succeeded));
 }
 
-/// The last of the templates runs it, whichever of them changed or failed.
+/// The command runs after the last of the templates, whichever of them changed or failed.
 #[test]
 fn equal_reload_commands_run_once() {
     let mut plan = plan(Mode::Watch, &["r", "cr", "rr", "r2"]);

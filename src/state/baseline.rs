@@ -1,12 +1,12 @@
-//! The number of keys that the last accepted update of a resource had, with the origin that it belongs to. Has no key
-//! in it, so that it may also be written where the keys themselves may not.
+//! The number of keys in the last accepted update of a resource, with the origin of the keys. Contains no key, so
+//! that it may be written where secrets may not.
 
 use super::{sealed, unsealed};
 
-/// What the file is, and its version.
+/// The type and the version of the file.
 const HEAD: &[u8] = b"remco guard 1\n";
 
-/// The number as a file.
+/// Encodes the number as a file.
 pub fn encode(origin: u64, keys: usize) -> Vec<u8> {
     sealed(HEAD, |file| {
         file.extend(origin.to_le_bytes());
@@ -14,7 +14,7 @@ pub fn encode(origin: u64, keys: usize) -> Vec<u8> {
     })
 }
 
-/// What a file says: the origin and the number. `None`: it is damaged, or not of this kind and version.
+/// Decodes a file: the origin and the number. `None`: it is damaged, or has another type or version.
 pub fn decode(file: &[u8]) -> Option<(u64, usize)> {
     let mut fields = unsealed(HEAD, file)?;
     let (origin, keys) = (fields.number()?, fields.number()?);

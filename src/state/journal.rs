@@ -1,9 +1,9 @@
-//! The files of an update that are about to be renamed together, so that the next start can finish what a crash cuts
-//! off: for each the destination, and by what its stage file is recognised. Touches no file.
+//! The journal of the files that are about to be renamed together, so that the next start can finish the renames
+//! after a crash: for each file the destination, and the properties of its stage file. Touches no file.
 
 use super::{push, sealed, unsealed};
 
-/// What the file is, and its version.
+/// The type and the version of the file.
 const HEAD: &[u8] = b"remco journal 1\n";
 
 /// The files of one update.
@@ -18,18 +18,19 @@ pub struct Journal {
 pub struct Entry {
     /// The `dst` of its template, as the configuration spells it.
     pub dst: Vec<u8>,
-    /// What will be renamed there.
+    /// The stage file that will be renamed there.
     pub staged: Staged,
 }
 
-/// By what a stage file is recognised.
+/// The properties by which a stage file is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// Its name in the directory of the destination.
     pub name: Vec<u8>,
     /// In bytes.
     pub size: u64,
-    /// The [`fnv`](crate::fnv) sum of its bytes. It tells a torn or changed file; owner and mode hold against an attacker.
+    /// The [`fnv`](crate::fnv) sum of its bytes. It detects a torn or changed file; owner and mode protect against an
+    /// attacker.
     pub digest: u64,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u32,
@@ -40,7 +41,7 @@ pub struct Staged {
 }
 
 impl Journal {
-    /// As a file.
+    /// Encodes the journal as a file.
     pub fn encode(&self) -> Vec<u8> {
         sealed(HEAD, |file| {
             for Entry { dst, staged } in &self.files {
@@ -53,7 +54,7 @@ impl Journal {
         })
     }
 
-    /// What a file says; `None`: it is damaged, or not of this kind and version.
+    /// Decodes a file. `None`: it is damaged, or has another type or version.
     pub fn decode(file: &[u8]) -> Option<Journal> {
         let mut fields = unsealed(HEAD, file)?;
         let mut files = Vec::new();

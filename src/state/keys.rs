@@ -1,5 +1,6 @@
 //! The last complete keys of a resource, one layer for each backend, with the origin that they belong to and the time
-//! of the update. Encodes piece by piece, so that many keys hold nothing up. Knows no backend: the origin is a number.
+//! of the update. Encodes piece by piece, so that many keys do not block the loop. Does not depend on backends: the
+//! origin is a number.
 
 use std::ops::Bound;
 use std::rc::Rc;
@@ -8,20 +9,20 @@ use super::{MOST_BYTES, push};
 use crate::fnv::{Sum, fnv};
 use crate::store::{Bytes, Layer, Store};
 
-/// What the file is, and its version.
+/// The type and the version of the file.
 const HEAD: &[u8] = b"remco keys 2\n";
-/// The length of the time behind it, with a sum of its own.
+/// The length of the time after it, with its own sum.
 const TIME: usize = 16;
 
-/// Where in the file the time is. It can be replaced in place: 16 bytes this near to its beginning are never torn.
+/// The offset of the time. It can be replaced in place: 16 bytes this near to the beginning are never torn.
 pub const TIME_AT: usize = HEAD.len();
-/// Where in the file the keys begin. What is behind is equal for equal keys of one origin.
+/// The offset of the keys. The bytes from here on are equal for equal keys of one origin.
 pub const KEYS_AT: usize = HEAD.len() + TIME;
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// It is torn or changed, or not of this kind and version.
+    /// It is torn or changed, or has another type or version.
     Damaged,
     /// Its keys were read with other options.
     Foreign,
@@ -45,7 +46,7 @@ pub fn time(written: i64) -> [u8; TIME] {
     time
 }
 
-/// What is left of the keys of all layers on their way into a file.
+/// Encodes the keys of all layers in pieces.
 #[derive(Debug)]
 pub struct Encoder {
     store: Rc<Store>,
@@ -55,27 +56,27 @@ pub struct Encoder {
     length: usize,
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 #[derive(Debug)]
 enum Next {
     Origin(u64),
-    /// The number of the pairs of a layer.
+    /// The number of pairs in a layer.
     Count(usize),
-    /// The pairs of a layer behind a key.
+    /// The pairs of a layer after a key.
     Pairs(usize, Option<Bytes>),
     Sum,
     End,
 }
 
 impl Encoder {
-    /// Encodes what is behind the [`head`].
+    /// Encodes the bytes after the [`head`].
     pub fn new(origin: u64, store: Rc<Store>, layers: usize) -> Encoder {
         let mut sum = Sum::new();
         sum.add(HEAD);
         Encoder { store, layers, next: Next::Origin(origin), sum, length: HEAD.len() + TIME }
     }
 
-    /// The next bytes: some more than `budget`, or all that are left. Empty: there are no more.
+    /// The next bytes: slightly more than `budget`, or all remaining ones. Empty: there are no more.
     ///
     /// # Errors
     /// The keys are too many for a file.
@@ -127,7 +128,7 @@ impl Encoder {
     }
 }
 
-/// The layers of a file, one for each backend, and the time of the update that had them, in seconds since 1970.
+/// Decodes the layers of a file, one for each backend, and the time of their update, in seconds since 1970.
 ///
 /// # Errors
 /// The file is damaged, or its keys are of another origin.
@@ -142,14 +143,14 @@ pub fn decode(origin: u64, layers: usize, file: &[u8]) -> Result<(Vec<Layer>, i6
     let mut layer = || -> Option<Layer> {
         let count = fields.length()?;
         let pair = |_| Some((Bytes::from(fields.bytes()?), Bytes::from(fields.bytes()?)));
-        // Sorted pairs make a tree faster than one after the other.
+        // Building a tree from sorted pairs is faster than inserting them one by one.
         (0..count).map(pair).collect()
     };
     let layers: Option<Vec<Layer>> = (0..count).map(|_| layer()).collect();
     Ok((layers.filter(|_| fields.is_empty()).ok_or(Unusable::Damaged)?, written))
 }
 
-/// The time and the content of a file; `None`: it is damaged, or another kind or version of file.
+/// The time and the content of a file; `None`: it is damaged, or has another type or version.
 fn unsealed(file: &[u8]) -> Option<(i64, &[u8])> {
     let (seconds, rest) = file.strip_prefix(HEAD)?.split_first_chunk::<8>()?;
     let (sum_of_time, rest) = rest.split_first_chunk::<8>()?;
@@ -244,7 +245,7 @@ mod tests {
     fn a_damaged_file_is_refused() {
         let file = encode(7, store(&[&[("/a", "one"), ("/b", "")], &[("/c", "3")]]), 2, 100).expect("it is small");
         check_damage(&file, |file| decode(7, 2, file).is_err());
-        // Where the keys are whole by their sum: foreign counts and lengths.
+        // Files with a valid sum, but with wrong counts and lengths.
         for at in KEYS_AT..file.len() - 8 {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut forged = file[..file.len() - 8].to_vec();

@@ -1,6 +1,6 @@
 //! What outlives the process, as bytes: the last keys of a resource, how many the guard has accepted, the pending
-//! reloads, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign. The files are
-//! written and read by `host/state_dir.rs`, and `daemon/unit/persistence.rs` decides when.
+//! reloads, and the files that it is renaming. Encodes and decodes; all input may be damaged or foreign.
+//! `host/state_dir.rs` reads and writes the files, and `daemon/unit/persistence.rs` decides when.
 
 use crate::fnv::fnv;
 
@@ -10,17 +10,17 @@ pub mod keys;
 pub mod origin;
 pub mod reloads;
 
-/// The most bytes of a file. More keys than that are not kept, and a longer file is not read.
+/// The size limit of a file, in bytes. More keys are not saved, and a longer file is not read.
 pub const MOST_BYTES: usize = 64 << 20;
 
-/// Whether a file begins as one of this module, of any version.
+/// Whether a file begins like a file of this module, of any version.
 pub fn is_one(beginning: &[u8]) -> bool {
     ["keys", "guard", "reloads", "journal"]
         .iter()
         .any(|kind| beginning.starts_with(format!("remco {kind} ").as_bytes()))
 }
 
-/// A file: what it is and its version, the content, and a sum over both.
+/// Makes a file: type and version, content, and a sum over both.
 fn sealed(head: &[u8], content: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut file = head.to_vec();
     content(&mut file);
@@ -29,7 +29,7 @@ fn sealed(head: &[u8], content: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     file
 }
 
-/// The content of a file; `None`: it is damaged, or another kind or version of file.
+/// The content of a file; `None`: it is damaged, or has another type or version.
 fn unsealed<'a>(head: &[u8], file: &'a [u8]) -> Option<Fields<'a>> {
     let (body, sum) = file.split_last_chunk::<8>()?;
     (fnv(body) == u64::from_le_bytes(*sum)).then_some(())?;
@@ -43,7 +43,7 @@ fn push(bytes: &[u8], file: &mut Vec<u8>) {
     file.extend(bytes);
 }
 
-/// What is left of a content.
+/// The unread rest of a content.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Files that are torn, changed or lengthened by one byte are refused; whatever else is decoded does not panic.
+/// Files that are torn, changed or lengthened by one byte are refused; all other input is decoded without a panic.
 #[cfg(test)]
 fn check_damage(file: &[u8], is_refused: impl Fn(&[u8]) -> bool) {
     for end in 0..file.len() {
@@ -83,7 +83,7 @@ fn check_damage(file: &[u8], is_refused: impl Fn(&[u8]) -> bool) {
         longer.insert(end, 0);
         assert!(is_refused(&longer), "longer at {end}");
     }
-    // With a sum that holds: lengths that lead out of the file, and foreign content.
+    // Files with a valid sum, but with lengths beyond the file and foreign content.
     let body = &file[..file.len() - 8];
     for at in 0..body.len() {
         for value in [0, 1, 0x7f, 0x80, 0xff] {

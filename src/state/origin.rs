@@ -1,11 +1,11 @@
-//! Where the keys of a resource come from, as a number: equal for equal stores, nodes, prefixes and keys. Secrets are
-//! no part of it, and neither is how often or in which way a store is read.
+//! The origin of the keys of a resource, as a number: equal for equal stores, nodes, prefixes and keys. Secrets,
+//! watches and intervals do not change the number.
 
 use super::push;
 use crate::config::{Backend, Kind};
 use crate::fnv::fnv;
 
-/// The number of the backends of a resource, in their order.
+/// The origin of the keys of these backends, in their order.
 pub fn of(backends: &[Backend]) -> u64 {
     let mut all = Vec::new();
     for backend in backends {
@@ -18,7 +18,7 @@ pub fn of(backends: &[Backend]) -> u64 {
     fnv(&all)
 }
 
-/// Appends texts in no order: a list of nodes that is sorted in another way leads to the same store.
+/// Appends sorted texts: the order of nodes does not change the origin.
 fn list(mut texts: Vec<Vec<u8>>, into: &mut Vec<u8>) {
     texts.sort_unstable();
     let mut bytes = Vec::new();
@@ -26,8 +26,8 @@ fn list(mut texts: Vec<Vec<u8>>, into: &mut Vec<u8>) {
     push(&bytes, into);
 }
 
-/// The options that name the store and the part of it that is read. Each has its name, so that the same text in another
-/// option is another one.
+/// The options that identify the store and the part of it that is read. Each has its name, so that equal texts in
+/// different options differ.
 fn texts_of(kind: &Kind) -> Vec<String> {
     let nodes = |nodes: &[String], record: &str| -> Vec<String> {
         nodes.iter().cloned().chain([format!("record {record}")]).collect()
@@ -52,17 +52,15 @@ fn texts_of(kind: &Kind) -> Vec<String> {
             with(nodes(&zookeeper.nodes, &zookeeper.srv_record), &[("chroot", &zookeeper.chroot)])
         }
         Kind::Nats(nats) => with(nodes(&nats.nodes, ""), &[("bucket", &nats.bucket)]),
-        // Which of its options name the store is not known, nor which is a password: all of them count, and none is
-        // told.
+        // It is unknown which options identify the store and which one is a password: all of them count, as a sum.
         Kind::Plugin(plugin) => {
             vec![plugin.path.display().to_string(), format!("config {:016x}", fnv(plugin.config.as_bytes()))]
         }
     }
 }
 
-/// A URL without its user and password: without everything up to its last `@`, since a password may hold any character.
-/// An
-/// `@` in the path behind a host and its port belongs to the path.
+/// A URL without user and password: without everything up to its last `@`, because a password may contain any
+/// character. An `@` in the path after a host and its port belongs to the path.
 fn without_credentials(text: &str) -> Vec<u8> {
     let Some((scheme, rest)) = text.split_once("://") else { return text.as_bytes().to_vec() };
     let authority = rest.split('/').next().unwrap_or_default();
@@ -120,7 +118,7 @@ mod tests {
         assert_eq!(one, of(&[file("https://you:sec@nd/@h/a", "", &["/"])]));
         assert_eq!(one, of(&[file("https://h/a", "", &["/"])]));
         assert_ne!(one, of(&[file("https://i/a", "", &["/"])]));
-        // Nor is a path taken for one, and with it the host.
+        // A path with `@` does not count as a password, and the host stays.
         let path = |url: &str| of(&[file(url, "", &["/"])]);
         assert_ne!(path("https://h/a@1.json"), path("https://i/a@1.json"));
         assert_ne!(path("https://h:80/a@1.json"), path("https://i:80/a@1.json"));
@@ -151,7 +149,7 @@ mod tests {
         assert!(texts_of(&one[0].kind).iter().all(|text| *text == "/p" || !text.contains("http")), "{options:?}");
     }
 
-    /// It is the same in every build: files of the last one are ours.
+    /// The number is equal in every build, so that the files of the last release stay valid.
     #[test]
     fn the_number_does_not_change_with_a_release() {
         assert_eq!(of(&[]), 0xcbf2_9ce4_8422_2325);

@@ -1,10 +1,10 @@
 //! The pending reloads of a resource: files that were replaced and whose reload command has not succeeded yet. Finds
-//! the templates of another configuration that stand for those of a file. Decides nothing about reloads.
+//! the templates of another configuration that replace those of a file. Does not decide when a reload runs.
 
 use super::{push, sealed, unsealed};
 use crate::fnv::fnv;
 
-/// What the file is, and its version.
+/// The type and the version of the file.
 const HEAD: &[u8] = b"remco reloads 2\n";
 
 /// The pending reloads of a resource.
@@ -22,7 +22,7 @@ impl PendingReloads {
         self.templates.is_empty() && !self.resource
     }
 
-    /// As a file. `commands` are those of the configuration.
+    /// Encodes them as a file. `commands`: those of the configuration.
     pub fn encode(&self, commands: &Commands) -> Vec<u8> {
         sealed(HEAD, |file| {
             file.push(u8::from(self.resource));
@@ -33,9 +33,9 @@ impl PendingReloads {
         })
     }
 
-    /// What a file says, for the templates of a configuration with these commands; `None`: it is damaged, or not of
-    /// this kind and version. For a template that is not there any more stands one with the same command. The second
-    /// list are those for which there is none.
+    /// Decodes a file, for the templates of a configuration with these commands. `None`: it is damaged, or has another
+    /// type or version. A template that is gone is replaced by one with an equal command. The second list has the
+    /// templates without a replacement.
     pub fn decode(file: &[u8], commands: &Commands) -> Option<(PendingReloads, Vec<String>)> {
         let mut fields = unsealed(HEAD, file)?;
         let (resource, rest) = fields.0.split_first()?;
@@ -60,7 +60,7 @@ impl PendingReloads {
 pub struct Commands(Vec<(String, Option<u64>)>);
 
 impl Commands {
-    /// `templates`: the `dst` of each, and its reload command, whose path does not matter.
+    /// `templates`: the `dst` of each, and its reload command with the placeholder path.
     pub fn new(templates: impl Iterator<Item = (String, Option<Vec<u8>>)>) -> Commands {
         Commands(templates.map(|(dst, command)| (dst, command.map(|text| fnv(&text)))).collect())
     }

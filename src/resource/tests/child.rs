@@ -1,4 +1,4 @@
-//! The child of a resource by cases: its start, its reload and its restart, beside the steps of updates.
+//! Cases of the child of a resource: its start, its reload and its restart, during the steps of updates.
 //! Starts no process.
 
 use super::*;
@@ -39,7 +39,7 @@ fn a_child_without_a_reload_signal_is_stopped_and_started() {
     let mut bench = child(ReloadBy::Restart, Duration::ZERO, &[""]);
     up(&mut bench);
     change(&mut bench, vec![Effect::StopChild]);
-    // What changes now will be read by the one that comes.
+    // The next child reads the changes.
     change(&mut bench, vec![]);
     bench.check(vec![(exited(), vec![Effect::Spawn]), (spawned(), vec![])]);
     change(&mut bench, vec![Effect::StopChild]);
@@ -91,7 +91,7 @@ fn the_resource_reload_follows_the_childs() {
     change(&mut bench, vec![Effect::SignalChild(1), Effect::Run(Job::ReloadResource)]);
     bench.check(vec![(ended(), vec![])]);
 
-    // Updates do not wait for the splay; the reload command does, and comes with one of its own.
+    // Updates do not wait for the splay. The reload command waits, and runs in an update of its own.
     let told = || vec![Effect::SignalChild(1), Effect::Render];
     let mut bench = with_reload(ReloadBy::Signal(1), SPLAY);
     change(&mut bench, vec![]);
@@ -108,7 +108,7 @@ fn the_resource_reload_follows_the_childs() {
         (ended(), vec![]),
     ]);
 
-    // It is still pending when the child dies first.
+    // The reload is still pending if the child ends first.
     let mut bench = with_reload(ReloadBy::Signal(1), SPLAY);
     change(&mut bench, vec![]);
     bench.check(vec![(exited(), vec![])]);
@@ -176,7 +176,7 @@ fn files_are_kept_true_while_the_child_rests() {
     let mut waited = Duration::ZERO;
     waited += bench.wait();
     assert!(waited < Duration::from_secs(30));
-    // It reads the newest files when it starts: nothing else is to be told.
+    // The child reads the newest files when it starts, and needs no signal.
     bench.check(vec![(Event::Due, vec![Effect::Render]), (in_sync(), vec![Effect::Spawn]), (spawned(), vec![])]);
 }
 
@@ -233,8 +233,7 @@ fn a_one_shot_run_goes_on_as_long_as_its_child() {
     assert_eq!(bench.resource.verdict(), Some(Verdict::Failed));
 }
 
-/// Whatever comes in whatever order, no effect is asked for twice before it is answered, and a child that is there is
-/// not started again.
+/// With any order of events, no effect is requested twice before its answer, and a running child is not started again.
 #[test]
 fn random_events_keep_one_child_and_one_command() {
     for seed in 0..2000 {
@@ -244,9 +243,9 @@ fn random_events_keep_one_child_and_one_command() {
         let child = Some(ChildPlan { reload, splay });
         let start = random.below(2) == 0;
         let mut bench = Bench::new(Plan { start, reload: true, child, ..plan(Mode::Watch, &["cr", "r"]) });
-        // What is to be answered; whether a child is there.
+        // The unanswered effects; whether a child runs.
         let (mut open, mut alive): (Vec<Effect>, bool) = (Vec::new(), false);
-        // Tells whether the child is to be stopped.
+        // Returns whether the child has to be stopped.
         let feed = |bench: &mut Bench, event: Event, open: &mut Vec<Effect>, alive: &mut bool| {
             let mut stopping = false;
             for effect in bench.on(event) {
@@ -292,7 +291,7 @@ fn random_events_keep_one_child_and_one_command() {
                 stopping |= feed(&mut bench, Event::Due, &mut open, &mut alive);
             }
         }
-        // Left alone and with everything good, it comes to rest with its child.
+        // Without further failures, the resource settles with a running child.
         for _ in 0..100 {
             let event = match open.pop() {
                 Some(Effect::Render) => Event::Rendered(vec![Rendering::InSync, Rendering::InSync]),
@@ -358,7 +357,7 @@ fn a_child_that_has_died_comes_up_on_its_old_files() {
         (staged(), vec![Effect::Run(Job::Check(0))]),
         (Event::Ended(Err(fault("bad"))), vec![Effect::Discard(0)]),
     ]);
-    // The retry, and the child's rest, in whatever order.
+    // The retry and the restart of the child come in any order.
     let mut started = false;
     for _ in 0..20 {
         bench.wait();
@@ -377,7 +376,7 @@ fn a_child_that_has_died_comes_up_on_its_old_files() {
     assert!(started);
 }
 
-/// What a check would refuse must not be what the child comes up with.
+/// The child must not start with a file that a check would refuse.
 #[test]
 fn checks_go_on_while_the_child_rests() {
     let child = Some(ChildPlan { reload: ReloadBy::Signal(1), splay: Duration::ZERO });

@@ -1,5 +1,5 @@
-//! Files that are replaced together: all of them or none, whatever fails.
-//! No clock but the one in the test.
+//! Files that are replaced together: all or none, with any failure.
+//! Uses no clock but the one in the test.
 
 use super::*;
 
@@ -80,7 +80,7 @@ fn one_that_fails_leaves_all() {
         (Event::Ended(Err(fault("bad"))), discarded.into()),
     ]);
     bench.wait();
-    // A single file needs nothing to be put back.
+    // For a single file no old file is kept.
     bench.check(vec![
         (Event::Due, vec![Effect::Render]),
         (Event::Rendered(vec![Rendering::Differs, Rendering::InSync]), vec![Effect::Stage(0)]),
@@ -112,23 +112,23 @@ fn a_rename_that_fails_puts_back_those_before_it() {
             ],
         ),
         (put_back(), vec![Effect::PutBack(0)]),
-        // No service was told of the new files.
+        // No service has read the new files.
         (put_back(), vec![]),
     ]);
     assert!(bench.resource.is_failing());
     assert_eq!(bench.wait(), Duration::from_secs(1));
 }
 
-/// Whatever fails: between updates all files are old or all are new, unless one could not be put back; nothing runs between
-/// renames; each new file is made known by its reload; at the end all is in place. Several files are in the journal from
-/// before the first rename until the last one or a failure, and no longer.
+/// With any failure: between updates all files are old or all are new, unless one could not be put back; no command
+/// runs between renames; each new file gets its reload; at the end all files are in place. Several files are in the
+/// journal from before the first rename until the last one or a failure, and no longer.
 #[test]
 fn random_failures_leave_all_old_or_all_new() {
     const COUNT: usize = 3;
     for seed in 0..5000 {
         let mut random = Random::new(seed);
         let mut bench = together(&["cr", "r", "cr"]);
-        // The versions of keys, of files, of kept files, and of what each service knows.
+        // The versions of the keys, of the files, of the kept files, and of the files that each service has read.
         let (mut keys, mut files, mut kept, mut known) = (1, [0; COUNT], [None; COUNT], [0; COUNT]);
         let (mut stages, mut rendered) = ([None; COUNT], [0; COUNT]);
         let (mut open, mut is_torn) = (Some(loaded()), false);

@@ -1,5 +1,5 @@
-//! Updates that a guard refuses: nothing of them happens, and what else is due goes on.
-//! No clock but the one in the test.
+//! Updates that a guard refuses: none of their steps runs, and other steps continue.
+//! Uses no clock but the one in the test.
 
 use super::*;
 use crate::config::Guard;
@@ -83,7 +83,7 @@ fn an_override_holds_for_the_first_update() {
 fn an_emptied_store_does_not_keep_a_child_down() {
     let child = Some(ChildPlan { reload: ReloadBy::Restart, splay: Duration::ZERO });
     let mut bench = Bench::new(Plan { guard: guard(), child, reload: true, ..plan(Mode::Watch, &["cr"]) });
-    // No child is started on files that were never there.
+    // No child is started before its files exist.
     bench.check(vec![(loaded(), vec![Effect::Judge]), (emptied(0), vec![])]);
     bench.check(vec![
         (loaded(), vec![Effect::Judge]),
@@ -97,7 +97,7 @@ fn an_emptied_store_does_not_keep_a_child_down() {
     bench.check(vec![(Event::Due, vec![Effect::Judge]), (emptied(0), vec![Effect::Spawn]), (spawned(), vec![])]);
 }
 
-/// Whatever fails: between a refusal and the next accepted update nothing is staged and no command runs.
+/// With any failure: between a refusal and the next accepted update nothing is staged and no command runs.
 #[test]
 fn a_refused_update_never_runs_a_command() {
     for seed in 0..2000 {

@@ -1,5 +1,5 @@
-//! The reloads that are written down for the next start: as they become pending, at every step of random updates.
-//! Writes no file: what becomes of the bytes is in `state` and `host/state_dir.rs`.
+//! The pending reloads that are saved for the next start, at every step of random updates.
+//! Writes no file: `state` and `host/state_dir.rs` do.
 
 use std::collections::VecDeque;
 
@@ -76,7 +76,7 @@ fn what_is_written_before_a_rename_is_pending_after_it() {
             let after = bench.resource.pending_reloads();
             if is_installed {
                 match &at_first {
-                    // One write for all of them.
+                    // One write for all files.
                     Some((_, first)) => assert_eq!(&written, first, "seed {seed}"),
                     None => assert_eq!(after, written, "seed {seed}"),
                 }
@@ -127,7 +127,7 @@ fn what_an_earlier_run_owes_is_made_up() {
     );
 }
 
-/// Keys that change again and again must not keep the keys of each update from being kept.
+/// The keys of an update are saved even if the keys change all the time.
 #[test]
 fn a_success_is_told_also_where_the_next_update_begins_at_once() {
     let mut bench = Bench::new(plan(Mode::Watch, &[""]));
@@ -137,7 +137,7 @@ fn a_success_is_told_also_where_the_next_update_begins_at_once() {
     assert!(!bench.resource.take_success());
 }
 
-/// The template after which a shared command runs may be gone, or be another one, when the command is made up.
+/// The template after which a shared command runs may be missing, or be another one, in the next run.
 #[test]
 fn a_shared_command_is_made_up_whatever_templates_are_left() {
     let shared = |templates: &[&str]| {

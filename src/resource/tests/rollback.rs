@@ -1,5 +1,5 @@
-//! Files that are put back when their reload fails: which, when, and what is not tried again.
-//! No clock but the one in the test.
+//! Files that are put back when their reload fails: which ones, when, and which results are not retried.
+//! Uses no clock but the one in the test.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn the_old_file_is_back_when_the_reload_fails_and_the_result_is_not_tried_again(
     // An interval, or a change of another key.
     bench.check(vec![(loaded(), vec![Effect::Render]), (rejected(), vec![])]);
     assert!(bench.resource.is_rolled_back() && bench.resource.due().is_none());
-    // Another result is tried.
+    // Another result is installed.
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
@@ -160,7 +160,7 @@ fn each_template_is_put_back_alone_and_together_all_are() {
         (ended(), vec![Effect::Run(Job::Reload(1))]),
         (ended(), vec![]),
     ]);
-    // One file of them has another result: all are tried, or the files would be of two updates.
+    // One of the files has another result: all are installed, because the files belong to one update.
     let one_is_new = Event::Rendered(vec![Rendering::Differs, Rendering::Rejected]);
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
@@ -185,7 +185,7 @@ fn with_child(plan: Plan) -> Bench {
     bench
 }
 
-/// The resource's reload waits for the child's, beyond the end of the round. A newer result comes before it.
+/// The reload of the resource waits for that of the child, beyond the end of the round. A newer result precedes it.
 #[test]
 fn the_last_file_that_was_accepted_is_kept_until_the_reload_of_the_resource() {
     let mut bench = with_child(plan(Mode::Watch, &[""]));
@@ -193,7 +193,7 @@ fn the_last_file_that_was_accepted_is_kept_until_the_reload_of_the_resource() {
     bench.check(vec![
         (loaded(), vec![Effect::Render]),
         (differs(), vec![Effect::Stage(0)]),
-        // What is kept stays.
+        // The kept file stays.
         (staged(), vec![Effect::Install(0)]),
         (installed(), vec![]),
     ]);
@@ -201,7 +201,7 @@ fn the_last_file_that_was_accepted_is_kept_until_the_reload_of_the_resource() {
     bench.check(vec![(ended_by, vec![Effect::Spawn])]);
     let effects = bench.on(Event::Spawned(Ok(())));
     assert_eq!(effects, [Effect::Render]);
-    // The newer file asks for another restart of the child, or has been read by this one.
+    // The newer file requires another restart of the child, or this child has read it.
     let effects = bench.on(in_sync());
     assert_eq!(effects, [Effect::Run(Job::ReloadResource)]);
     bench.check(vec![(failed(), vec![Effect::PutBack(0)]), (put_back(), vec![Effect::StopChild])]);
@@ -232,7 +232,7 @@ fn what_a_crash_has_left_is_a_pending_reload() {
 
 const COUNT: usize = 3;
 
-/// The world around a resource: versions of keys and files, what is kept on the disk, and what each service has read.
+/// The environment of a resource: versions of keys and files, the kept files, and the files that each service has read.
 struct Scene {
     plan: Plan,
     bench: Bench,
@@ -243,7 +243,7 @@ struct Scene {
     undone: [Option<i32>; COUNT],
     rendered: [i32; COUNT],
     known: [i32; COUNT],
-    /// What the resource's service has read.
+    /// The files that the service of the resource has read.
     known_together: [i32; COUNT],
     reloads: PendingReloads,
     /// The files that the next start renames.
@@ -261,7 +261,7 @@ impl Scene {
         let templates = [["cR", "r", "R"], ["R", "R", "cR"], ["", "cR", "r"], ["r", "", "r"]][random.below(4)];
         let mut plan = plan(Mode::Watch, &templates);
         for (t, template) in plan.templates.iter_mut().enumerate() {
-            // The length of the description is no name where reloads are written down.
+            // Saved reloads need distinct names, and `plan` names files by the length of their description.
             template.dst = format!("/{t}");
         }
         plan.together = random.below(2) == 0;
@@ -388,7 +388,7 @@ impl Scene {
                 if self.bench.resource.is_undoing() {
                     self.reloads = self.bench.resource.pending_reloads();
                 }
-                // What a crash between renames has left may be what is put back.
+                // After a crash between renames, the files may be put back.
                 let after: Vec<i32> = (0..COUNT).map(|t| self.kept[t].unwrap_or(self.files[t])).collect();
                 self.is_torn |= after.iter().any(|file| *file != after[0]);
                 let old = self.kept[*t].take().expect("what is put back was kept");
@@ -423,7 +423,7 @@ impl Scene {
         }
     }
 
-    /// Nothing that a service has not read goes without a pending reload.
+    /// Every file that its service has not read has a pending reload.
     fn check_reloads(&self, seed: u64) {
         let reloads = self.bench.resource.pending_reloads();
         for (t, template) in self.plan.templates.iter().enumerate().filter(|(_, template)| template.reload) {
@@ -439,8 +439,9 @@ impl Scene {
     }
 }
 
-/// Whatever fails and whenever the program is killed: files that belong together are all old or all new, a reload is pending
-/// until it has succeeded, no kept file is lost or forgotten, and a result that was put back is not tried again.
+/// With any failure, and with a kill at any moment: files that belong together are all old or all new, a reload is
+/// pending until it has succeeded, no kept file is lost or forgotten, and a result that was put back is not tried
+/// again.
 #[test]
 fn random_failures_and_crashes_lose_no_file_and_no_reload() {
     let mut counts = [0; 3];
@@ -452,7 +453,7 @@ fn random_failures_and_crashes_lose_no_file_and_no_reload() {
             let is_late = step > 100;
             let good = is_late || random.below(4) != 0;
             if step == 100 {
-                // What was rejected is replaced.
+                // The rejected result is replaced.
                 scene.keys += 1;
                 let waiting = open.take().filter(|event| !matches!(event, Event::Loaded { .. }));
                 scene.bench.on(loaded()).iter().for_each(|effect| open = scene.perform(effect, true, 0, seed));

@@ -1,5 +1,5 @@
-//! Updates that wait for more changes: when they begin, and what does not wait.
-//! No clock but the one in the test.
+//! Updates that wait for more changes: when they begin, and which updates do not wait.
+//! Uses no clock but the one in the test.
 
 use super::*;
 
@@ -88,7 +88,7 @@ fn a_child_that_ended_is_started_again_although_keys_settle() {
     bench.check(vec![(Event::Due, vec![Effect::Render]), (in_sync(), vec![Effect::Spawn]), (spawned(), vec![])]);
 }
 
-/// Whatever comes in whatever order: an update begins no sooner and no later than its plan says, and takes in all changes.
+/// With any order of events, an update begins exactly when its plan says, and renders all changes.
 #[test]
 fn random_changes_settle_in_time() {
     for seed in 0..3000 {
